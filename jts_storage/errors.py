@@ -1,0 +1,120 @@
+"""What can go wrong, in the kit's own words.
+
+Every exception that leaves the kit is a `StorageError`. The driver's exception, where there was
+one, is chained as ``__cause__``. A message says what was tried, on what, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = _shortened.maxlong = 120
+
+
+class StorageError(Exception):
+    """Base of all errors of the kit.
+
+    :param message: what was tried, on what, and how it failed.
+    :param remedy: what the reader can do about it.
+    :param code: the server's own error code, when a server reported one.
+    """
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, code: int | str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.code = code
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        return f"{message} {self.remedy}" if self.remedy else message
+
+
+class InvalidConfiguration(StorageError, ValueError):
+    """A setting is missing, malformed or contradicts another."""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        if not message.startswith("Invalid configuration"):
+            message = f"Invalid configuration: {message}"
+        super().__init__(message, remedy=remedy)
+
+
+class ConnectionFailed(StorageError):
+    """No server could be reached, or the connection broke and retries did not help."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hosts: Sequence[str] = (),
+        remedy: str | None = None,
+        code: int | str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy, code=code)
+        self.hosts = tuple(hosts)
+
+
+class NotFound(StorageError):
+    """Something that must exist does not."""
+
+
+class Conflict(StorageError):
+    """Somebody else changed the same thing first; read it again and repeat."""
+
+
+class PoolTimeout(StorageError):
+    """Every connection of the pool stayed busy for longer than a caller may wait."""
+
+
+class SchemaDrift(StorageError):
+    """The live schema is not the one the models describe."""
+
+
+class InvalidData(StorageError, ValueError):
+    """A value that no store may hold: it is refused before anything is written.
+
+    :param field: the field or column at fault.
+    :param value: the value that was refused.
+    :param row: its row, counted from 0, when it came in a series.
+    :param document: the id of the stored document it was found in.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        value: Any = None,
+        row: int | None = None,
+        document: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        where = [
+            *([f"document {document}"] if document is not None else []),
+            *([f"row {row}"] if row is not None else []),
+            *([f"field {field!r}"] if field is not None else []),
+        ]
+        prefix = f"{', '.join(where)}: " if where else ""
+        suffix = f", got {_shortened.repr(value)}" if value is not None else ""
+        super().__init__(f"{prefix}{message}{suffix}", remedy=remedy)
+        self.field = field
+        self.value = value
+        self.row = row
+        self.document = document
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The message is already composed; composing it again would double the prefix.
+        return (_restore, (type(self), self.args, self.__dict__.copy()))
+
+
+def _restore(
+    cls: type[StorageError], args: tuple[Any, ...], state: dict[str, Any]
+) -> StorageError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
