@@ -1,0 +1,1 @@
+"""Local engines: what runs when no server is configured."""

@@ -1,0 +1,117 @@
+"""Faults on demand: what a local server does to its clients when a test asks for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fault:
+    """One state of the control; each call of a verb makes a new one, equal to no other."""
+
+    refuses: bool = False
+    hangs: bool = False
+    delay: float = 0.0
+    cut_after: int | None = None
+
+
+class Faults:
+    """Makes a server misbehave until `clear()`. One fault holds at a time: a verb replaces the last.
+
+    Every verb takes effect at once, on open connections too, and may be called from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._current = Fault()
+        self._listeners: list[Callable[[Fault], None]] = []
+
+    def __repr__(self) -> str:
+        return f"Faults({self._current})"
+
+    @property
+    def current(self) -> Fault:
+        """What holds now."""
+        return self._current
+
+    def refuse(self) -> None:
+        """As if the server were gone: open connections are reset, new ones refused."""
+        self._set(Fault(refuses=True))
+
+    def delay(self, seconds: float) -> None:
+        """As if the server were slow: each piece of an answer comes `seconds` later."""
+        if seconds < 0:
+            raise ValueError(f"a delay cannot be negative: {seconds}")
+        self._set(Fault(delay=seconds))
+
+    def cut(self, after_bytes: int = 0) -> None:
+        """As if the wire broke: each connection answers `after_bytes` more bytes and is reset
+        in place of the next one.
+        """
+        if after_bytes < 0:
+            raise ValueError(f"a number of bytes cannot be negative: {after_bytes}")
+        self._set(Fault(cut_after=after_bytes))
+
+    def hang(self) -> None:
+        """As if the server were stopped: connections are accepted, nothing is ever answered.
+
+        What was held back goes out after `clear()`.
+        """
+        self._set(Fault(hangs=True))
+
+    def clear(self) -> None:
+        """Back to health."""
+        self._set(Fault())
+
+    def on_change(self, listener: Callable[[Fault], None]) -> None:
+        """Call `listener` with each new state, in the thread that asked for it, before the verb
+        returns.
+        """
+        self._listeners.append(listener)
+
+    def wait_for_change(self, since: Fault, timeout: float | None = None) -> bool:
+        """Block until another state than `since` holds; False when `timeout` passed first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._current is not since, timeout)
+
+    def _set(self, fault: Fault) -> None:
+        with self._changed:
+            self._current = fault
+            self._changed.notify_all()
+        for listener in self._listeners:
+            listener(fault)
+
+
+class FaultyLine:
+    """One connection's way through the faults; used by the one thread that sends its answers."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._counted = faults.current
+        self._left = self._counted.cut_after or 0
+
+    def admit(self, size: int) -> int:
+        """Wait as long as the faults say, then tell how many of `size` bytes may be sent.
+
+        Fewer than `size` means: send these, then reset the connection.
+        """
+        fault = self._wait_until_due()
+        if fault.refuses:
+            return 0
+        if fault.cut_after is None:
+            return size
+        if fault is not self._counted:
+            self._counted, self._left = fault, fault.cut_after
+        admitted = min(size, self._left)
+        self._left -= admitted
+        return admitted
+
+    def _wait_until_due(self) -> Fault:
+        while True:
+            fault = self._faults.current
+            if fault.hangs:
+                self._faults.wait_for_change(fault)
+            elif not fault.delay or not self._faults.wait_for_change(fault, fault.delay):
+                return fault
