@@ -1,0 +1,1 @@
+"""Candles and symbols in ClickHouse, on a server or embedded in the process."""
