@@ -18,9 +18,10 @@ class Fault:
 
 
 class Faults:
-    """Makes a server misbehave until `clear()`. One fault holds at a time: a verb replaces the last.
+    """Makes a server misbehave until `clear()`.
 
-    Every verb takes effect at once, on open connections too, and may be called from any thread.
+    One fault holds at a time: a verb replaces the one before. Every verb takes effect at once, on
+    open connections too, and may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -85,19 +86,25 @@ class Faults:
 
 
 class FaultyLine:
-    """One connection's way through the faults; used by the one thread that sends its answers."""
+    """What the faults leave of one connection's answers; used by the thread that sends them."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._counted = faults.current
         self._left = self._counted.cut_after or 0
 
-    def admit(self, size: int) -> int:
-        """Wait as long as the faults say, then tell how many of `size` bytes may be sent.
+    def wait_until_due(self) -> None:
+        """Block while answers hang, or for the delay that holds."""
+        while True:
+            fault = self._faults.current
+            if fault.hangs:
+                self._faults.wait_for_change(fault)
+            elif not fault.delay or not self._faults.wait_for_change(fault, fault.delay):
+                return
 
-        Fewer than `size` means: send these, then reset the connection.
-        """
-        fault = self._wait_until_due()
+    def admit(self, size: int) -> int:
+        """How many of `size` bytes may be sent; fewer means: send these, then reset."""
+        fault = self._faults.current
         if fault.refuses:
             return 0
         if fault.cut_after is None:
@@ -107,11 +114,3 @@ class FaultyLine:
         admitted = min(size, self._left)
         self._left -= admitted
         return admitted
-
-    def _wait_until_due(self) -> Fault:
-        while True:
-            fault = self._faults.current
-            if fault.hangs:
-                self._faults.wait_for_change(fault)
-            elif not fault.delay or not self._faults.wait_for_change(fault, fault.delay):
-                return fault
