@@ -1,0 +1,1 @@
+"""Entities, value objects and events: standard library and NumPy only, no store, no driver."""

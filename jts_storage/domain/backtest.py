@@ -1,0 +1,130 @@
+"""What a backtest was asked, what it found, and every trade it made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from jts_storage.domain import checks
+from jts_storage.domain.enums import TradeSide, member
+from jts_storage.errors import InvalidData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestConfig:
+    """What was tested. `data_fingerprint` may hold `CandleSeries.fingerprint()` of what it saw."""
+
+    start_date: datetime
+    end_date: datetime
+    symbols: tuple[str, ...]
+    initial_capital: Decimal
+    data_fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        store = object.__setattr__
+        store(self, "start_date", checks.utc(self.start_date, "start_date"))
+        store(self, "end_date", checks.utc(self.end_date, "end_date"))
+        if self.end_date < self.start_date:
+            raise InvalidData(
+                f"must not lie before start_date {self.start_date}",
+                field="end_date",
+                value=str(self.end_date),
+            )
+        store(self, "symbols", checks.names(self.symbols, "symbols"))
+        capital = checks.decimal(self.initial_capital, "initial_capital")
+        if capital <= 0:
+            raise InvalidData("must be above 0", field="initial_capital", value=str(capital))
+        store(self, "initial_capital", capital)
+        if self.data_fingerprint is not None:
+            checks.name(self.data_fingerprint, "data_fingerprint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestMetrics:
+    """Statistics of a run: floats, None where one is not defined."""
+
+    total_return_pct: float | None = None
+    sharpe_ratio: float | None = None
+    max_drawdown_pct: float | None = None
+    win_rate: float | None = None
+    profit_factor: float | None = None
+    total_trades: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "total_return_pct",
+            "sharpe_ratio",
+            "max_drawdown_pct",
+            "win_rate",
+            "profit_factor",
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, checks.finite(value, name))
+        checks.whole(self.total_trades, "total_trades")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """One trade, exact to the last digit. An open one has no exit yet."""
+
+    symbol: str
+    side: TradeSide
+    entry_time: datetime
+    entry_price: Decimal
+    quantity: Decimal
+    exit_time: datetime | None = None
+    exit_price: Decimal | None = None
+    pnl: Decimal | None = None
+    exit_reason: str | None = None
+
+    def __post_init__(self) -> None:
+        store = object.__setattr__
+        checks.name(self.symbol, "symbol")
+        store(self, "side", member(TradeSide, self.side, "side"))
+        store(self, "entry_time", checks.utc(self.entry_time, "entry_time"))
+        store(self, "entry_price", checks.decimal(self.entry_price, "entry_price"))
+        quantity = checks.percentage(self.quantity, "quantity", above=0)
+        store(self, "quantity", quantity)
+        if self.exit_time is not None:
+            store(self, "exit_time", checks.utc(self.exit_time, "exit_time"))
+            if self.exit_time < self.entry_time:
+                raise InvalidData(
+                    f"must not lie before entry_time {self.entry_time}",
+                    field="exit_time",
+                    value=str(self.exit_time),
+                )
+        for name in ("exit_price", "pnl"):
+            value = getattr(self, name)
+            if value is not None:
+                store(self, name, checks.decimal(value, name))
+        if self.exit_reason is not None:
+            checks.text(self.exit_reason, "exit_reason")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestResult:
+    """One run of a strategy. Results are written once and not changed."""
+
+    strategy_id: str
+    run_at: datetime
+    config: BacktestConfig
+    metrics: BacktestMetrics = field(default_factory=BacktestMetrics)
+    trades: tuple[Trade, ...] = ()
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        store = object.__setattr__
+        if self.id is not None:
+            store(self, "id", checks.document_id(self.id, "id"))
+        store(self, "strategy_id", checks.document_id(self.strategy_id, "strategy_id"))
+        store(self, "run_at", checks.utc(self.run_at, "run_at"))
+        if not isinstance(self.config, BacktestConfig):
+            raise InvalidData("must be a BacktestConfig", field="config", value=self.config)
+        if not isinstance(self.metrics, BacktestMetrics):
+            raise InvalidData("must be BacktestMetrics", field="metrics", value=self.metrics)
+        store(self, "trades", tuple(self.trades))
+        for row, trade in enumerate(self.trades):
+            if not isinstance(trade, Trade):
+                raise InvalidData("must be a Trade", field="trades", value=trade, row=row)

@@ -1,0 +1,116 @@
+"""When an exchange trades.
+
+A calendar answers with whole arrays of sessions, so that gaps and session-aligned bars are found
+without a loop over days. `exchange_calendar` wraps one of the exchange_calendars package, which is
+imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jts_storage.errors import InvalidConfiguration, InvalidData
+
+Int64Array = npt.NDArray[np.int64]
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Consecutive sessions: the UTC midnight of each date, its opening and its close.
+
+    All three are int64 milliseconds UTC. A break at noon lies between `break_starts` and
+    `break_ends`; both are -1 on a day without one.
+    """
+
+    dates: Int64Array
+    opens: Int64Array
+    closes: Int64Array
+    break_starts: Int64Array
+    break_ends: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.dates)
+
+
+class TradingCalendar(Protocol):
+    """A source of sessions. `sessions` covers at least every session that touches the range."""
+
+    @property
+    def name(self) -> str: ...
+
+    def sessions(self, first_ms: int, last_ms: int, /) -> Sessions: ...
+
+
+class ExchangeCalendar:
+    """A calendar of the exchange_calendars package, by its name (XKRX, XNYS, ...)."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"ExchangeCalendar({self.name!r})"
+
+    @cached_property
+    def _calendar(self) -> Any:
+        try:
+            import exchange_calendars
+        except ImportError as exc:
+            raise InvalidConfiguration(
+                f"calendar {self.name!r} needs the package exchange_calendars.",
+                remedy="Install jts-storage[calendars].",
+            ) from exc
+        try:
+            return exchange_calendars.get_calendar(self.name, start="1990-01-01")
+        except exchange_calendars.errors.InvalidCalendarName as exc:
+            raise InvalidData(
+                "is no calendar of exchange_calendars", field="calendar", value=self.name
+            ) from exc
+
+    @cached_property
+    def _all(self) -> Sessions:
+        schedule = self._calendar.schedule
+        return Sessions(
+            dates=_ms(schedule.index),
+            opens=_ms(schedule["open"]),
+            closes=_ms(schedule["close"]),
+            break_starts=_ms(schedule["break_start"]),
+            break_ends=_ms(schedule["break_end"]),
+        )
+
+    def sessions(self, first_ms: int, last_ms: int, /) -> Sessions:
+        """:raises InvalidData: the range leaves what the calendar knows."""
+        every = self._all
+        if first_ms < every.dates[0] - DAY_MS or last_ms > every.closes[-1] + DAY_MS:
+            first, last = (str(every.dates[i].astype("datetime64[ms]"))[:10] for i in (0, -1))
+            raise InvalidData(
+                f"calendar {self.name} knows only {first} to {last}", field="calendar"
+            )
+        # One session more on either side: bars before the opening belong to the next one.
+        start = max(int(np.searchsorted(every.closes, first_ms, side="left")) - 1, 0)
+        stop = int(np.searchsorted(every.opens, last_ms, side="right")) + 1
+        return Sessions(
+            *(column[start:stop] for column in (every.dates, every.opens, every.closes)),
+            *(column[start:stop] for column in (every.break_starts, every.break_ends)),
+        )
+
+
+@lru_cache(maxsize=32)
+def exchange_calendar(name: str) -> ExchangeCalendar:
+    """The calendar of that name; one object a name, since building its schedule takes a second."""
+    return ExchangeCalendar(name)
+
+
+def resolve(calendar: TradingCalendar | str | None) -> TradingCalendar | None:
+    return exchange_calendar(calendar) if isinstance(calendar, str) else calendar
+
+
+def _ms(values: Any) -> Int64Array:
+    moments = np.asarray(values, dtype="datetime64[ms]")
+    return np.where(np.isnat(moments), -1, moments.astype(np.int64))

@@ -1,0 +1,97 @@
+"""One candle, and the name of the series it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from jts_storage.domain import checks
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.errors import InvalidData
+
+
+@dataclass(frozen=True, slots=True, order=False)
+class SeriesKey:
+    """What names a series everywhere: symbol, timeframe and exchange.
+
+    The same code on two exchanges is two series. An empty exchange is a name like any other.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    exchange: str = ""
+
+    def __post_init__(self) -> None:
+        checks.name(self.symbol, "symbol")
+        object.__setattr__(self, "timeframe", member(Timeframe, self.timeframe, "timeframe"))
+        if self.exchange:
+            checks.name(self.exchange, "exchange")
+        elif not isinstance(self.exchange, str):
+            raise InvalidData("must be a string", field="exchange", value=self.exchange)
+
+    def __str__(self) -> str:
+        place = f"{self.exchange}:" if self.exchange else ""
+        return f"{place}{self.symbol}/{self.timeframe.value}"
+
+    @property
+    def sort_key(self) -> tuple[str, str, str]:
+        """The order in which every store lists keys."""
+        return (self.symbol, self.exchange, self.timeframe.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """Open, high, low, close and volume from `timestamp` on.
+
+    Prices are exact Decimals of at most four decimals, the timestamp is an aware datetime of whole
+    milliseconds and is kept in UTC, and low <= open, close <= high holds.
+
+    :raises InvalidData: naming the field and the value.
+    """
+
+    timestamp: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: int
+
+    def __post_init__(self) -> None:
+        store = object.__setattr__
+        store(self, "timestamp", checks.utc(self.timestamp, "timestamp"))
+        for field in ("open", "high", "low", "close"):
+            store(self, field, checks.price(getattr(self, field), field))
+        checks.whole(self.volume, "volume", below=checks.VOLUME_LIMIT)
+        if self.high < self.low:
+            raise InvalidData(
+                f"must not be below low {self.low}", field="high", value=str(self.high)
+            )
+        for field in ("open", "close"):
+            value = getattr(self, field)
+            if not self.low <= value <= self.high:
+                raise InvalidData(
+                    f"must lie between low {self.low} and high {self.high}",
+                    field=field,
+                    value=str(value),
+                )
+
+    @property
+    def is_bullish(self) -> bool:
+        return self.close > self.open
+
+    @property
+    def body_size(self) -> Decimal:
+        return checks.EXACT.abs(checks.EXACT.subtract(self.close, self.open))
+
+    @property
+    def range(self) -> Decimal:
+        return checks.EXACT.subtract(self.high, self.low)
+
+    @property
+    def upper_shadow(self) -> Decimal:
+        return checks.EXACT.subtract(self.high, max(self.open, self.close))
+
+    @property
+    def lower_shadow(self) -> Decimal:
+        return checks.EXACT.subtract(min(self.open, self.close), self.low)

@@ -1,0 +1,148 @@
+"""Six NumPy columns and the rules that whole columns obey.
+
+Prices are int64 scaled by 10**4, timestamps int64 milliseconds UTC, volume uint64. Rules are
+checked in blocks that stay in the processor's cache: a million rows cost little more than a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jts_storage.domain import checks
+from jts_storage.errors import InvalidData
+
+Int64Array = npt.NDArray[np.int64]
+UInt64Array = npt.NDArray[np.uint64]
+AnyArray = npt.NDArray[Any]
+
+PRICES = ("open", "high", "low", "close")
+NAMES = ("timestamp", *PRICES, "volume")
+
+BLOCK = 32_768
+_FIRST_MS = checks.to_ms(checks.FIRST_TIMESTAMP)
+_LAST_MS = checks.to_ms(checks.LAST_TIMESTAMP)
+
+
+class Columns(NamedTuple):
+    timestamp: Int64Array
+    open: Int64Array
+    high: Int64Array
+    low: Int64Array
+    close: Int64Array
+    volume: UInt64Array
+
+    @property
+    def rows(self) -> int:
+        return len(self.timestamp)
+
+    @classmethod
+    def of(
+        cls, timestamp: Int64Array, prices: Iterable[Int64Array], volume: UInt64Array
+    ) -> Columns:
+        opening, high, low, close = prices
+        return cls(timestamp, opening, high, low, close, volume)
+
+    def each(self, change: Callable[[AnyArray], AnyArray]) -> Columns:
+        return Columns(*map(change, self))
+
+    def take(self, rows: slice | npt.NDArray[np.intp]) -> Columns:
+        return self.each(lambda column: column[rows])
+
+    def frozen(self) -> Columns:
+        for column in self:
+            column.flags.writeable = False
+        return self
+
+
+def empty() -> Columns:
+    nothing = np.empty(0, np.int64)
+    return Columns.of(nothing, [nothing] * 4, np.empty(0, np.uint64)).frozen()
+
+
+def blocks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, rows, BLOCK))
+
+
+def concatenate(parts: list[Columns]) -> Columns:
+    if not parts:
+        return empty()
+    columns: Iterable[tuple[AnyArray, ...]] = zip(*parts, strict=True)
+    return Columns(*(np.concatenate(column) for column in columns))
+
+
+def checked(columns: Columns) -> Columns:
+    """`columns`, if every row is a possible candle.
+
+    :raises InvalidData: with the first row at fault, its field and value.
+    """
+    lengths = {name: len(column) for name, column in zip(NAMES, columns, strict=True)}
+    if len(set(lengths.values())) > 1:
+        raise InvalidData(f"columns differ in length: {lengths}", field="columns")
+    for rows in blocks(columns.rows):
+        if not _possible(columns.take(rows)):
+            _refuse(columns.take(rows), rows.start)
+    return columns
+
+
+def in_order(columns: Columns) -> tuple[Columns, int]:
+    """Rows by ascending timestamp, the last of equal ones kept, and how many gave way."""
+    stamps = columns.timestamp
+    if columns.rows < 2 or bool(np.all(stamps[1:] > stamps[:-1])):
+        return columns, 0
+    order = np.argsort(stamps, kind="stable")
+    stamps = stamps[order]
+    last_of_equals = np.append(stamps[1:] != stamps[:-1], True)
+    kept = order[last_of_equals]
+    return columns.take(kept), columns.rows - len(kept)
+
+
+def _possible(c: Columns) -> bool:
+    return bool(
+        c.timestamp.min() >= _FIRST_MS
+        and c.timestamp.max() <= _LAST_MS
+        and c.low.min() > -checks.PRICE_LIMIT
+        and c.high.max() < checks.PRICE_LIMIT
+        and (c.low <= c.open).all()
+        and (c.open <= c.high).all()
+        and (c.low <= c.close).all()
+        and (c.close <= c.high).all()
+    )
+
+
+def _refuse(block: Columns, offset: int) -> None:
+    """Name the first row of the block that is no candle; its first broken rule is told."""
+    for row in range(block.rows):
+        stamp, *prices, _ = (int(column[row]) for column in block)
+        if not _FIRST_MS <= stamp <= _LAST_MS:
+            raise InvalidData(
+                "must lie between 1900 and 2299 (milliseconds UTC)",
+                field="timestamp",
+                value=stamp,
+                row=offset + row,
+            )
+        for name, price in zip(PRICES, prices, strict=True):
+            if abs(price) >= checks.PRICE_LIMIT:
+                raise InvalidData(
+                    "must fit Decimal(18, 4)",
+                    field=name,
+                    value=str(checks.unscaled_price(price)),
+                    row=offset + row,
+                )
+        opening, high, low, close = prices
+        for name, price, rule in (
+            ("high", high, high >= low),
+            ("open", opening, low <= opening <= high),
+            ("close", close, low <= close <= high),
+        ):
+            if not rule:
+                raise InvalidData(
+                    f"must lie between low {checks.unscaled_price(low)} "
+                    f"and high {checks.unscaled_price(high)}",
+                    field=name,
+                    value=str(checks.unscaled_price(price)),
+                    row=offset + row,
+                )

@@ -1,0 +1,114 @@
+"""The closed sets of the domain. A member's value is what every store writes."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeVar
+
+from jts_storage.errors import InvalidData
+
+E = TypeVar("E", bound=Enum)
+
+
+class Market(Enum):
+    KOSPI = "KOSPI"
+    KOSDAQ = "KOSDAQ"
+    ETF = "ETF"
+
+
+class Timeframe(Enum):
+    """How long one candle lasts. `step_ms` is None where a step has no fixed length."""
+
+    M1 = "1m"
+    M5 = "5m"
+    M15 = "15m"
+    H1 = "1h"
+    D1 = "1d"
+    W1 = "1w"
+    MN1 = "1M"
+
+    @property
+    def step_ms(self) -> int | None:
+        return _STEP_MS[self]
+
+    @property
+    def is_intraday(self) -> bool:
+        return self in _INTRADAY
+
+    def nests_in(self, coarser: Timeframe) -> bool:
+        """Whether whole candles of this timeframe make up one of `coarser`."""
+        if self is Timeframe.W1:
+            return False
+        return _ORDER.index(self) < _ORDER.index(coarser)
+
+
+_ORDER = list(Timeframe)
+_INTRADAY = frozenset({Timeframe.M1, Timeframe.M5, Timeframe.M15, Timeframe.H1})
+_MINUTE = 60_000
+_STEP_MS: dict[Timeframe, int | None] = {
+    Timeframe.M1: _MINUTE,
+    Timeframe.M5: 5 * _MINUTE,
+    Timeframe.M15: 15 * _MINUTE,
+    Timeframe.H1: 60 * _MINUTE,
+    Timeframe.D1: 24 * 60 * _MINUTE,
+    Timeframe.W1: 7 * 24 * 60 * _MINUTE,
+    Timeframe.MN1: None,
+}
+
+
+class FormulaCategory(Enum):
+    SCAN = "scan"
+    ENTRY = "entry"
+    EXIT = "exit"
+    STOP_LOSS = "stop_loss"
+
+
+class ParameterType(Enum):
+    INT = "int"
+    FLOAT = "float"
+    DECIMAL = "decimal"
+    STRING = "string"
+    BOOL = "bool"
+
+
+class StopLossType(Enum):
+    FORMULA = "formula"
+    FIXED_PCT = "fixed_pct"
+
+
+class TradeSide(Enum):
+    BUY = "buy"
+    SELL = "sell"
+    LONG = "long"
+    SHORT = "short"
+
+
+class Metric(Enum):
+    """The figures of a backtest by which results can be ranked."""
+
+    TOTAL_RETURN_PCT = "total_return_pct"
+    SHARPE_RATIO = "sharpe_ratio"
+    MAX_DRAWDOWN_PCT = "max_drawdown_pct"
+    WIN_RATE = "win_rate"
+    PROFIT_FACTOR = "profit_factor"
+    TOTAL_TRADES = "total_trades"
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self is not Metric.MAX_DRAWDOWN_PCT
+
+
+def member(
+    kind: type[E], value: object, field: str, *, row: int | None = None, document: str | None = None
+) -> E:
+    """The member of `kind` that `value` is or names.
+
+    :raises InvalidData: there is none.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(str(item.value) for item in kind)
+        raise InvalidData(
+            f"must be one of {known}", field=field, value=value, row=row, document=document
+        ) from None

@@ -1,0 +1,183 @@
+"""Formulas: expressions with named, bounded parameters."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from jts_storage.domain import checks
+from jts_storage.domain.enums import FormulaCategory, ParameterType, member
+from jts_storage.errors import InvalidData
+
+ParameterValue = int | float | Decimal | str | bool
+
+_TOKEN = re.compile(r"(?<![\w:]):([^\W\d]\w*)")
+_NUMERIC = frozenset({ParameterType.INT, ParameterType.FLOAT, ParameterType.DECIMAL})
+
+
+@dataclass(frozen=True, slots=True)
+class FormulaParameter:
+    """A value that an expression names as ``:name``, with its type, default and bounds."""
+
+    name: str
+    data_type: ParameterType = ParameterType.FLOAT
+    default_value: ParameterValue | None = None
+    min_value: int | float | Decimal | None = None
+    max_value: int | float | Decimal | None = None
+
+    def __post_init__(self) -> None:
+        checks.name(self.name, "name")
+        if not self.name.isidentifier():
+            raise InvalidData("must be an identifier", field="name", value=self.name)
+        object.__setattr__(self, "data_type", member(ParameterType, self.data_type, "data_type"))
+        for field in ("min_value", "max_value"):
+            bound = getattr(self, field)
+            if bound is None:
+                continue
+            if self.data_type not in _NUMERIC:
+                raise InvalidData(
+                    f"has no meaning for type {self.data_type.value}", field=field, value=bound
+                )
+            _number(bound, field)
+        if (
+            self.min_value is not None
+            and self.max_value is not None
+            and self.max_value < self.min_value
+        ):
+            raise InvalidData(
+                f"must not be below min_value {self.min_value}",
+                field="max_value",
+                value=self.max_value,
+            )
+        if self.default_value is not None:
+            self.check(self.default_value, "default_value")
+
+    def check(self, value: object, field: str | None = None) -> ParameterValue:
+        """`value`, if it has the parameter's type and lies within its bounds (both included)."""
+        field = field or self.name
+        if self.data_type is ParameterType.STRING:
+            return checks.text(value, field)
+        if self.data_type is ParameterType.BOOL:
+            if not isinstance(value, bool):
+                raise InvalidData("must be True or False", field=field, value=value)
+            return value
+        if self.data_type is ParameterType.INT:
+            number: int | float | Decimal = checks.whole(value, field, least=-(2**63))
+        elif self.data_type is ParameterType.DECIMAL:
+            number = checks.decimal(value, field)
+        else:
+            number = _number(value, field)
+        if self.min_value is not None and number < self.min_value:
+            raise InvalidData(f"must be at least {self.min_value}", field=field, value=value)
+        if self.max_value is not None and number > self.max_value:
+            raise InvalidData(f"must be at most {self.max_value}", field=field, value=value)
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A scan or trading formula.
+
+    `id` is None until it is saved for the first time; `version` is the version that was read, and
+    a save with an older one than the stored is a `Conflict`.
+    """
+
+    id: str | None = None
+    name: str = ""
+    expression: str = ""
+    category: FormulaCategory = FormulaCategory.SCAN
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+    parameters: tuple[FormulaParameter, ...] = ()
+    version: int = 1
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        store = object.__setattr__
+        check_document_header(self)
+        if not checks.text(self.expression, "expression").strip():
+            raise InvalidData("must not be empty", field="expression")
+        store(self, "category", member(FormulaCategory, self.category, "category"))
+        store(self, "tags", checks.names(self.tags, "tags"))
+        store(self, "parameters", tuple(self.parameters))
+        seen: set[str] = set()
+        for parameter in self.parameters:
+            if not isinstance(parameter, FormulaParameter):
+                raise InvalidData(
+                    "must be FormulaParameter objects", field="parameters", value=parameter
+                )
+            if parameter.name in seen:
+                raise InvalidData(
+                    "must have one name each", field="parameters", value=parameter.name
+                )
+            seen.add(parameter.name)
+
+    def with_parameters(self, **values: ParameterValue) -> str:
+        """The expression with every ``:name`` replaced by the value given, or by its default.
+
+        :raises InvalidData: a name is unknown, a value is missing without a default, has the
+            wrong type or lies outside its bounds, or the expression names no such parameter.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name, value in values.items():
+            if name not in known:
+                raise InvalidData(
+                    f"formula {self.name!r} has no such parameter "
+                    f"(it has {', '.join(known) or 'none'})",
+                    field=name,
+                    value=value,
+                )
+        texts = {name: _as_text(_value_of(parameter, values)) for name, parameter in known.items()}
+
+        def replacement(match: re.Match[str]) -> str:
+            name = match.group(1)
+            if name not in texts:
+                raise InvalidData(
+                    f"the expression of {self.name!r} uses a parameter that is not declared",
+                    field=name,
+                )
+            return texts[name]
+
+        return _TOKEN.sub(replacement, self.expression)
+
+
+def check_document_header(entity: object) -> None:
+    """Check and normalise what every versioned document begins with."""
+    store = object.__setattr__
+    identity = getattr(entity, "id")  # noqa: B009 - the header is shared, its class is not
+    if identity is not None:
+        store(entity, "id", checks.document_id(identity, "id"))
+    checks.name(getattr(entity, "name"), "name", longest=100_000)  # noqa: B009
+    description = getattr(entity, "description")  # noqa: B009
+    if description is not None:
+        checks.text(description, "description")
+    checks.whole(getattr(entity, "version"), "version", least=1)  # noqa: B009
+    for field in ("created_at", "updated_at"):
+        moment = getattr(entity, field)
+        if moment is not None:
+            store(entity, field, checks.utc(moment, field))
+
+
+def _value_of(parameter: FormulaParameter, values: dict[str, ParameterValue]) -> ParameterValue:
+    if parameter.name in values:
+        return parameter.check(values[parameter.name])
+    if parameter.default_value is None:
+        raise InvalidData("needs a value: it has no default", field=parameter.name)
+    return parameter.default_value
+
+
+def _number(value: object, field: str) -> int | float | Decimal:
+    if isinstance(value, Decimal):
+        return checks.decimal(value, field)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return checks.whole(value, field, least=-(2**63))
+    return checks.finite(value, field)
+
+
+def _as_text(value: ParameterValue) -> str:
+    if isinstance(value, float):
+        value = Decimal(repr(value))
+    return format(value, "f") if isinstance(value, Decimal) else str(value)

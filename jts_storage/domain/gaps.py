@@ -1,0 +1,80 @@
+"""Which candles are missing between the first and the last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from jts_storage.domain import checks
+from jts_storage.domain.calendar import Sessions, TradingCalendar
+from jts_storage.domain.columns import Int64Array
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.resampling import period_starts
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """`bars` expected candles in a row that are missing, from `start` to `end`, both included."""
+
+    start: datetime
+    end: datetime
+    bars: int
+
+
+def find_gaps(
+    timestamps: Int64Array, timeframe: Timeframe, calendar: TradingCalendar | None
+) -> list[Gap]:
+    if len(timestamps) < 2:
+        return []
+    expected = expected_timestamps(int(timestamps[0]), int(timestamps[-1]), timeframe, calendar)
+    return runs(expected, ~np.isin(expected, timestamps, assume_unique=True))
+
+
+def runs(expected: Int64Array, missing: npt.NDArray[np.bool_]) -> list[Gap]:
+    """Neighbouring missing timestamps as one gap each."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False]))))
+    return [
+        Gap(checks.from_ms(int(expected[a])), checks.from_ms(int(expected[b - 1])), int(b - a))
+        for a, b in zip(edges[::2], edges[1::2], strict=True)
+    ]
+
+
+def expected_timestamps(
+    first: int, last: int, timeframe: Timeframe, calendar: TradingCalendar | None
+) -> Int64Array:
+    """When candles should begin between two moments, both included.
+
+    Without a calendar the market never closes: the grid is counted from the first moment.
+    """
+    if calendar is None:
+        grid = _unbroken(first, last, timeframe)
+    else:
+        sessions = calendar.sessions(first, last)
+        if timeframe.is_intraday:
+            assert timeframe.step_ms is not None
+            grid = _session_grid(sessions, timeframe.step_ms)
+        else:
+            grid = np.unique(period_starts(sessions.dates, timeframe))
+    return grid[(grid >= first) & (grid <= last)]
+
+
+def _unbroken(first: int, last: int, timeframe: Timeframe) -> Int64Array:
+    if timeframe.step_ms is not None:
+        return np.arange(first, last + 1, timeframe.step_ms, dtype=np.int64)
+    months = np.arange(
+        np.datetime64(first, "ms").astype("M8[M]"), np.datetime64(last, "ms").astype("M8[M]") + 1
+    )
+    return months.astype("M8[ms]").astype(np.int64)
+
+
+def _session_grid(sessions: Sessions, step: int) -> Int64Array:
+    per_session = -(-(sessions.closes - sessions.opens) // step)
+    before = np.concatenate(([0], np.cumsum(per_session)[:-1]))
+    session = np.repeat(np.arange(len(sessions)), per_session)
+    bar = np.arange(int(per_session.sum())) - np.repeat(before, per_session)
+    grid = sessions.opens[session] + bar * step
+    breaks, resumes = sessions.break_starts[session], sessions.break_ends[session]
+    return np.asarray(grid[(grid < breaks) | (grid >= resumes)], np.int64)

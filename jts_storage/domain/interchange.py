@@ -1,0 +1,301 @@
+"""Columns from and to Arrow, pandas and polars.
+
+Everything goes through Arrow, whose decimal128 is a scaled integer: no float and no Python loop
+touches a price. The frame libraries are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.columns import NAMES, PRICES, Columns, Int64Array, UInt64Array, blocks
+from jts_storage.errors import InvalidData
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = Literal["refuse", "exact"]
+PandasPrices = Literal["decimal", "float"]
+
+_TICKS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+# Below this a double tells neighbouring prices of four decimals apart.
+_EXACT_FLOAT_LIMIT = 2**52 / checks.PRICE_SCALE
+
+
+def from_arrow(table: Any, floats: Floats = "refuse") -> Columns:
+    """Columns of an Arrow table or record batch with the names of `NAMES`, others ignored."""
+    missing = [name for name in NAMES if name not in table.schema.names]
+    if missing:
+        raise InvalidData(
+            f"lacks {', '.join(missing)}; it has {', '.join(table.schema.names)}", field="columns"
+        )
+    raw = {name: table.column(name) for name in NAMES}
+    for name, column in raw.items():
+        if column.null_count:
+            raise InvalidData("must not be null", field=name, row=_first_null(column))
+    return Columns.of(
+        _timestamps(raw["timestamp"]),
+        (_prices(raw[name], name, floats) for name in PRICES),
+        _volumes(raw["volume"]),
+    )
+
+
+def to_arrow(columns: Columns) -> Any:
+    """A table of timestamp[ms, UTC], decimal128(18, 4) and uint64; shares what it can."""
+    import pyarrow as pa
+
+    rows = columns.rows
+    arrays = [_shared(pa.timestamp("ms", "UTC"), columns.timestamp)]
+    for name in PRICES:
+        words = np.empty((rows, 2), np.int64)
+        scaled = getattr(columns, name)
+        for block in blocks(rows):
+            words[block, 0] = scaled[block]
+            np.right_shift(scaled[block], 63, out=words[block, 1])
+        buffers = [None, pa.py_buffer(words)]
+        arrays.append(
+            pa.Array.from_buffers(pa.decimal128(18, checks.PRICE_DECIMALS), rows, buffers)
+        )
+    arrays.append(_shared(pa.uint64(), columns.volume))
+    return pa.table(arrays, names=list(NAMES))
+
+
+def from_pandas(frame: pd.DataFrame, floats: Floats = "refuse") -> Columns:
+    """Columns of a DataFrame; an index named timestamp, or of datetimes, is the timestamp."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if "timestamp" not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.reset_index(names="timestamp")
+    columns = [str(name) for name in frame.columns if name in NAMES]
+    arrays = []
+    for name in columns:
+        try:
+            arrays.append(pa.array(frame[name], from_pandas=False))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
+            _refuse_objects(frame[name], name, exc)
+    return from_arrow(pa.table(arrays, names=columns), floats)
+
+
+def to_pandas(columns: Columns, prices: PandasPrices) -> pd.DataFrame:
+    """A frame indexed by UTC timestamps; prices as Arrow decimals, or as the nearest floats."""
+    import pandas as pd
+
+    index = pd.DatetimeIndex(columns.timestamp.view("M8[ms]"), name="timestamp").tz_localize("UTC")
+    if prices == "float":
+        data: dict[str, Any] = {
+            name: getattr(columns, name) / checks.PRICE_SCALE for name in PRICES
+        }
+    elif prices == "decimal":
+        table = to_arrow(columns)
+        data = {name: pd.arrays.ArrowExtensionArray(table.column(name)) for name in PRICES}
+    else:
+        raise InvalidData("must be 'decimal' or 'float'", field="prices", value=prices)
+    return pd.DataFrame({**data, "volume": columns.volume}, index=index, copy=False)
+
+
+def from_polars(frame: Any, floats: Floats = "refuse") -> Columns:
+    return from_arrow(
+        frame.select([name for name in NAMES if name in frame.columns]).to_arrow(), floats
+    )
+
+
+def to_polars(columns: Columns) -> Any:
+    import polars as pl
+
+    return pl.from_arrow(to_arrow(columns))
+
+
+def _shared(kind: Any, values: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(
+        kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))]
+    )
+
+
+def _chunks(column: Any) -> list[Any]:
+    return list(column.chunks) if hasattr(column, "chunks") else [column]
+
+
+def _int64(column: Any, kind: Any) -> Int64Array:
+    """The 8-byte values of a column of that Arrow type as int64; one chunk is shared."""
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.int64, len(chunk), chunk.offset * 8)
+        for chunk in _chunks(column.cast(kind))
+        if len(chunk)
+    ]
+    if not parts:
+        return np.empty(0, np.int64)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _timestamps(column: Any) -> Int64Array:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_integer(kind):
+        return _whole(column, "timestamp")
+    if not pa.types.is_timestamp(kind):
+        raise InvalidData(f"must be timestamps, not {kind}", field="timestamp")
+    if kind.tz is None:
+        raise InvalidData(
+            "must carry a time zone",
+            field="timestamp",
+            value=str(column[0].as_py()) if len(column) else None,
+            row=0,
+            remedy="Attach the zone it was recorded in, for example with dt.tz_localize('UTC').",
+        )
+    ticks = _int64(column, pa.timestamp(kind.unit))
+    per_second = _TICKS_PER_SECOND[kind.unit]
+    if per_second < 1_000:
+        if len(ticks) and int(np.abs(ticks).max()) > 2**53:
+            raise InvalidData("is out of range", field="timestamp")
+        return ticks * 1_000
+    finer = per_second // 1_000
+    milliseconds = ticks // finer
+    if finer > 1 and not np.array_equal(milliseconds * finer, ticks):
+        row = int(np.flatnonzero(milliseconds * finer != ticks)[0])
+        raise InvalidData(
+            "must be whole milliseconds", field="timestamp", value=str(column[row]), row=row
+        )
+    return ticks if finer == 1 else milliseconds
+
+
+def _prices(column: Any, field: str, floats: Floats) -> Int64Array:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_integer(kind):
+        whole = _whole(column, field)
+        limit = checks.PRICE_LIMIT // checks.PRICE_SCALE
+        _refuse_rows((whole >= limit) | (whole <= -limit), column, field, "must fit Decimal(18, 4)")
+        return whole * checks.PRICE_SCALE
+    if pa.types.is_floating(kind):
+        return _prices_from_floats(column, field, floats)
+    if not (
+        pa.types.is_decimal(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    ):
+        raise InvalidData(f"must be decimals, not {kind}", field=field)
+    if not pa.types.is_decimal128(kind) or kind.scale != checks.PRICE_DECIMALS:
+        try:
+            column = column.cast(pa.decimal128(38, checks.PRICE_DECIMALS))
+        except pa.ArrowInvalid as exc:
+            _refuse_prices(column, field, exc)
+    return _prices_from_decimals(column, field)
+
+
+def _prices_from_decimals(column: Any, field: str) -> Int64Array:
+    scaled = np.empty(len(column), np.int64)
+    done = 0
+    for chunk in _chunks(column):
+        words = np.frombuffer(chunk.buffers()[1], np.int64, 2 * len(chunk), chunk.offset * 16)
+        low, high = words[0::2], words[1::2]
+        for block in blocks(len(chunk)):
+            part = scaled[done + block.start : done + min(block.stop, len(chunk))]
+            part[:] = low[block]
+            if not np.array_equal(part >> 63, high[block]):
+                wide = part >> 63 != high[block]
+                row = done + block.start + int(np.flatnonzero(wide)[0])
+                raise InvalidData(
+                    "must fit Decimal(18, 4)", field=field, value=str(column[row]), row=row
+                )
+        done += len(chunk)
+    return scaled
+
+
+def _prices_from_floats(column: Any, field: str, floats: Floats) -> Int64Array:
+    """Scaled prices of doubles that are each the nearest double of a price of four decimals."""
+    values = np.asarray(column.to_numpy(), np.float64)
+    if floats != "exact":
+        raise InvalidData(
+            "must not be floats, which cannot hold prices exactly",
+            field=field,
+            value=float(values[0]) if len(values) else None,
+            row=0,
+            remedy="Pass decimals or strings, or floats='exact' to take those floats that are "
+            "the nearest to a price of at most four decimals and refuse the rest.",
+        )
+    _refuse_rows(~np.isfinite(values), column, field, "must be finite")
+    _refuse_rows(
+        np.abs(values) >= _EXACT_FLOAT_LIMIT, column, field, "is too large to be exact as a float"
+    )
+    scaled = np.rint(values * checks.PRICE_SCALE).astype(np.int64)
+    _refuse_rows(
+        scaled / checks.PRICE_SCALE != values, column, field, "must have at most four decimals"
+    )
+    return scaled
+
+
+def _volumes(column: Any) -> UInt64Array:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_uint64(kind):
+        return _int64(column, kind).view(np.uint64)
+    if pa.types.is_integer(kind):
+        whole = _whole(column, "volume")
+        _refuse_rows(whole < 0, column, "volume", "must not be negative")
+        return whole.view(np.uint64)
+    try:
+        # A whole number in another dress: a float or a decimal without a fraction.
+        return _int64(column.cast(pa.uint64()), pa.uint64()).view(np.uint64)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+        for row, value in enumerate(column.to_pylist()):
+            if value != value or value < 0 or value >= checks.VOLUME_LIMIT or value != int(value):
+                raise InvalidData(
+                    f"must be a whole number below 2**64, not {kind}",
+                    field="volume",
+                    value=str(value),
+                    row=row,
+                ) from exc
+        raise InvalidData(f"must be whole numbers, not {kind}", field="volume") from exc
+
+
+def _whole(column: Any, field: str) -> Int64Array:
+    import pyarrow as pa
+
+    if pa.types.is_uint64(column.type):
+        values = _int64(column, column.type)
+        _refuse_rows(values < 0, column, field, "is out of range")
+        return values
+    return _int64(column, pa.int64())
+
+
+def _refuse_rows(at_fault: Any, column: Any, field: str, rule: str) -> None:
+    if at_fault.any():
+        row = int(np.flatnonzero(at_fault)[0])
+        raise InvalidData(rule, field=field, value=column[row].as_py(), row=row)
+
+
+def _refuse_prices(column: Any, field: str, cause: Exception) -> NoReturn:
+    """Find the row that Arrow could not turn into a price; only a refusal pays for the search."""
+    from decimal import Decimal, InvalidOperation
+
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            checks.price(Decimal(value), field, row=row)
+        except InvalidOperation:
+            raise InvalidData("must be a number", field=field, value=value, row=row) from cause
+        except InvalidData as exc:
+            raise exc from cause
+    raise InvalidData(f"must be prices, not {column.type}", field=field) from cause
+
+
+def _refuse_objects(series: Any, field: str, cause: Exception) -> NoReturn:
+    """Name the first Python object of a column that is of another kind than it should be."""
+    for row, value in enumerate(series):
+        if field == "timestamp":
+            checks.utc(value, field, row=row)
+        elif field == "volume":
+            checks.whole(value, field, below=checks.VOLUME_LIMIT, row=row)
+        else:
+            checks.price(value, field, row=row)
+    raise InvalidData("mixes kinds of values", field=field) from cause
+
+
+def _first_null(column: Any) -> int:
+    return int(np.flatnonzero(np.asarray(column.is_null()))[0])

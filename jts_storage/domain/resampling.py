@@ -1,0 +1,164 @@
+"""Coarser candles out of finer ones, a reduction over whole columns.
+
+A bar of a day or longer is stamped with its date at 00:00 UTC: the date of its session where a
+calendar is given, its local date in the time zone otherwise. Weeks begin on Monday.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.calendar import DAY_MS, Sessions, TradingCalendar
+from jts_storage.domain.columns import Columns, Int64Array, UInt64Array
+from jts_storage.domain.enums import Timeframe
+from jts_storage.errors import InvalidData
+
+_WEEK_MS = 7 * DAY_MS
+_MONDAY_MS = 4 * DAY_MS  # 1970-01-05, the first Monday of the epoch
+
+
+def zone(timezone: tzinfo | str) -> tzinfo:
+    """:raises InvalidData: there is no zone of that name."""
+    if not isinstance(timezone, str):
+        return timezone
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise InvalidData("is no time zone", field="timezone", value=timezone) from exc
+
+
+def check_coarser(source: Timeframe, target: Timeframe) -> None:
+    if not source.nests_in(target):
+        raise InvalidData(
+            f"candles of {source.value} cannot make up {target.value}",
+            field="timeframe",
+            value=target.value,
+        )
+
+
+def resample(
+    columns: Columns,
+    source: Timeframe,
+    target: Timeframe,
+    calendar: TradingCalendar | None,
+    timezone: tzinfo,
+) -> Columns:
+    check_coarser(source, target)
+    if not columns.rows:
+        return columns
+    stamps = _stamps(columns.timestamp, source, target, calendar, timezone)
+    starts = np.flatnonzero(np.append(True, stamps[1:] != stamps[:-1]))
+    last = np.append(starts[1:], columns.rows) - 1
+    return Columns(
+        stamps[starts],
+        columns.open[starts],
+        np.maximum.reduceat(columns.high, starts),
+        np.minimum.reduceat(columns.low, starts),
+        columns.close[last],
+        _summed(columns.volume, starts, stamps),
+    )
+
+
+def _stamps(
+    timestamps: Int64Array,
+    source: Timeframe,
+    target: Timeframe,
+    calendar: TradingCalendar | None,
+    timezone: tzinfo,
+) -> Int64Array:
+    """The timestamp of the coarser bar that each row belongs to."""
+    if not source.is_intraday:
+        dates = timestamps // DAY_MS * DAY_MS
+    elif calendar is not None:
+        sessions = calendar.sessions(int(timestamps[0]), int(timestamps[-1]))
+        index = _session_of(timestamps, sessions)
+        if target.is_intraday:
+            opens = sessions.opens[index]
+            return opens + _floor(timestamps - opens, target)
+        dates = sessions.dates[index]
+    elif target.is_intraday:
+        return _floor(timestamps, target)
+    else:
+        dates = (timestamps + utc_offsets(timestamps, timezone)) // DAY_MS * DAY_MS
+    return period_starts(dates, target)
+
+
+def period_starts(dates: Int64Array, timeframe: Timeframe) -> Int64Array:
+    """The day, Monday or first of the month that each date (a UTC midnight) falls in."""
+    if timeframe is Timeframe.D1:
+        return dates
+    if timeframe is Timeframe.W1:
+        return (dates - _MONDAY_MS) // _WEEK_MS * _WEEK_MS + _MONDAY_MS
+    return dates.view("M8[ms]").astype("M8[M]").astype("M8[ms]").astype(np.int64)
+
+
+def _floor(values: Int64Array, target: Timeframe) -> Int64Array:
+    step = target.step_ms
+    assert step is not None
+    return values // step * step
+
+
+def _session_of(timestamps: Int64Array, sessions: Sessions) -> Int64Array:
+    """Where each row belongs: to the first session that has not closed before it.
+
+    A bar stamped at the close itself (a closing auction) is still of that session; one from
+    before the opening is of the session that it precedes.
+    """
+    index = np.searchsorted(sessions.closes, timestamps, side="left")
+    if len(index) and index[-1] >= len(sessions):
+        raise InvalidData(
+            "lies after the last session that the calendar knows",
+            field="timestamp",
+            value=str(checks.from_ms(int(timestamps[-1]))),
+            row=len(timestamps) - 1,
+        )
+    return index.astype(np.int64)
+
+
+def utc_offsets(timestamps: Int64Array, timezone: tzinfo) -> Int64Array | int:
+    """The zone's offset from UTC in milliseconds at each row of an ascending column.
+
+    A day at whose two ends the offset is the same has one offset; only on the two days a year on
+    which a clock changes is every distinct minute asked.
+    """
+    if timezone is UTC:
+        return 0
+    days, day_of_row = np.unique(timestamps // DAY_MS, return_inverse=True)
+    begin = _offsets_at(days * DAY_MS, timezone)
+    changes = begin != _offsets_at((days + 1) * DAY_MS, timezone)
+    offsets = begin[day_of_row]
+    rows = np.flatnonzero(changes[day_of_row])
+    if len(rows):
+        minutes, minute_of_row = np.unique(timestamps[rows] // 60_000, return_inverse=True)
+        offsets[rows] = _offsets_at(minutes * 60_000, timezone)[minute_of_row]
+    return offsets
+
+
+def _offsets_at(milliseconds: Int64Array, timezone: tzinfo) -> Int64Array:
+    return np.fromiter(
+        (
+            int(checks.from_ms(int(ms)).astimezone(timezone).utcoffset().total_seconds() * 1000)  # type: ignore[union-attr]
+            for ms in milliseconds
+        ),
+        np.int64,
+        len(milliseconds),
+    )
+
+
+def _summed(volume: UInt64Array, starts: Int64Array, stamps: Int64Array) -> UInt64Array:
+    sums = np.add.reduceat(volume, starts)
+    approximate = np.add.reduceat(volume.astype(np.float64), starts)
+    over = approximate >= 2.0**63
+    for bar in np.flatnonzero(over):  # only bars near the limit are added up exactly
+        stop = starts[bar + 1] if bar + 1 < len(starts) else len(volume)
+        if sum(map(int, volume[starts[bar] : stop])) >= checks.VOLUME_LIMIT:
+            raise InvalidData(
+                "the volumes of one bar add up to more than 2**64",
+                field="volume",
+                value=str(checks.from_ms(int(stamps[starts[bar]]))),
+            )
+    return sums

@@ -1,0 +1,410 @@
+"""A series of candles as six immutable columns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import numpy as np
+
+from jts_storage.domain import checks, interchange
+from jts_storage.domain.calendar import TradingCalendar, resolve
+from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.columns import (
+    NAMES,
+    PRICES,
+    Columns,
+    checked,
+    concatenate,
+    empty,
+    in_order,
+)
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.gaps import Gap, find_gaps
+from jts_storage.domain.interchange import Floats, PandasPrices
+from jts_storage.domain.resampling import resample, zone
+from jts_storage.errors import InvalidData
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rows = slice  # within the class, `slice` is the method
+
+_ITERATION_ROWS = 4_096
+_SHOWN_ROWS = 3
+_UNIT = Decimal(1).scaleb(-checks.PRICE_DECIMALS)
+
+
+class CandleSeries(Sequence[Candle]):
+    """The candles of one key, ascending by timestamp, each timestamp once.
+
+    A `Candle` is made when one is asked for; whole columns are shared, never copied. The object
+    and its columns do not change. Ends of ranges are included, except where a method says so.
+
+    Every constructor sorts, keeps the last of equal timestamps, and raises `InvalidData` with the
+    row and field of the first value that no store may hold.
+    """
+
+    __slots__ = ("_columns", "_fingerprint", "_key")
+
+    _key: SeriesKey
+    _columns: Columns
+    _fingerprint: str | None
+
+    def __init__(self, key: SeriesKey, candles: Iterable[Candle] = ()) -> None:
+        self._set(key, _sorted(_from_candles(candles)))
+
+    @classmethod
+    def from_candles(cls, key: SeriesKey, candles: Iterable[Candle]) -> Self:
+        return cls(key, candles)
+
+    @classmethod
+    def from_columns(cls, key: SeriesKey, columns: Mapping[str, Any]) -> Self:
+        """From the series' own columns: int64 milliseconds, int64 prices times 10**4, volume.
+
+        A price column of Decimals is taken too. Arrays are copied.
+        """
+        return cls._built(key, _from_mapping(columns))
+
+    @classmethod
+    def from_arrow(cls, key: SeriesKey, table: Any, *, floats: Floats = "refuse") -> Self:
+        """From an Arrow table or record batch. Integer prices are whole; floats are refused.
+
+        :param floats: ``"exact"`` takes a float that is the nearest to a price of four decimals.
+        """
+        return cls._built(key, interchange.from_arrow(table, floats))
+
+    @classmethod
+    def from_pandas(cls, key: SeriesKey, frame: pd.DataFrame, *, floats: Floats = "refuse") -> Self:
+        """From a DataFrame, its timestamps in a column or the index; otherwise as `from_arrow`."""
+        return cls._built(key, interchange.from_pandas(frame, floats))
+
+    @classmethod
+    def from_polars(cls, key: SeriesKey, frame: Any, *, floats: Floats = "refuse") -> Self:
+        """From a polars DataFrame; otherwise as `from_arrow`."""
+        return cls._built(key, interchange.from_polars(frame, floats))
+
+    @classmethod
+    def empty(cls, key: SeriesKey) -> Self:
+        return cls.trusted(key, empty())
+
+    @classmethod
+    def trusted(cls, key: SeriesKey, columns: Columns) -> Self:
+        """From columns that are valid, sorted and nobody else's: for stores, unchecked."""
+        series = cls.__new__(cls)
+        series._set(key, columns)  # noqa: SLF001 - its own class
+        return series
+
+    @classmethod
+    def _built(cls, key: SeriesKey, columns: Columns) -> Self:
+        return cls.trusted(key, _sorted(columns))
+
+    def _set(self, key: SeriesKey, columns: Columns) -> None:
+        if not isinstance(key, SeriesKey):
+            raise InvalidData("must be a SeriesKey", field="key", value=key)
+        self._key = key
+        self._columns = columns.frozen()
+        self._fingerprint = None
+
+    @property
+    def key(self) -> SeriesKey:
+        return self._key
+
+    @property
+    def columns(self) -> Columns:
+        """The six read-only columns."""
+        return self._columns
+
+    @property
+    def start(self) -> datetime | None:
+        return checks.from_ms(int(self._columns.timestamp[0])) if len(self) else None
+
+    @property
+    def end(self) -> datetime | None:
+        return checks.from_ms(int(self._columns.timestamp[-1])) if len(self) else None
+
+    def to_columns(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The columns by name: milliseconds, prices times 10**4, volume; read-only, not copied."""
+        return dict(zip(NAMES, self._columns, strict=True))
+
+    def to_arrow(self) -> Any:
+        """An Arrow table: timestamp[ms, UTC], decimal128(18, 4), uint64."""
+        return interchange.to_arrow(self._columns)
+
+    def to_pandas(self, *, prices: PandasPrices = "decimal") -> pd.DataFrame:
+        """A frame indexed by timestamp; prices as exact Arrow decimals or, to calculate, floats."""
+        return interchange.to_pandas(self._columns, prices)
+
+    def to_polars(self) -> Any:
+        """A polars frame with exact Decimal(18, 4) prices."""
+        return interchange.to_polars(self._columns)
+
+    def __len__(self) -> int:
+        return self._columns.rows
+
+    @overload
+    def __getitem__(self, index: int) -> Candle: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Candle | Self:
+        if isinstance(index, slice):
+            if index.step not in (None, 1):
+                raise InvalidData("must be 1: a series ascends", field="step", value=index.step)
+            return self._part(index)
+        row = range(len(self))[index]
+        return _candles(self._columns.take(slice(row, row + 1)))[0]
+
+    def __iter__(self) -> Iterator[Candle]:
+        for start in range(0, len(self), _ITERATION_ROWS):
+            yield from _candles(self._columns.take(slice(start, start + _ITERATION_ROWS)))
+
+    def __reversed__(self) -> Iterator[Candle]:
+        for stop in range(len(self), 0, -_ITERATION_ROWS):
+            rows = slice(max(stop - _ITERATION_ROWS, 0), stop)
+            yield from reversed(_candles(self._columns.take(rows)))
+
+    def __contains__(self, candle: object) -> bool:
+        if not isinstance(candle, Candle):
+            return False
+        row = int(np.searchsorted(self._columns.timestamp, checks.to_ms(candle.timestamp)))
+        return row < len(self) and self[row] == candle
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        rows = range(len(self))[slice(start, stop)]
+        if isinstance(value, Candle):
+            row = int(np.searchsorted(self._columns.timestamp, checks.to_ms(value.timestamp)))
+            if row in rows and self[row] == value:
+                return row
+        raise ValueError(f"{value!r} is not in the series")
+
+    def count(self, value: Any) -> int:
+        return int(value in self)
+
+    def slice(self, start: datetime, end: datetime) -> Self:
+        """The candles from `start` to `end`, both included."""
+        first, last = checks.range_ms(start, end)
+        return self._between_ms(first, last + 1)
+
+    def between(self, start: datetime | None = None, end: datetime | None = None) -> Self:
+        """The candles from `start` on and before `end`: half-open, so that ranges tile."""
+        first = None if start is None else checks.to_ms(checks.utc(start, "start"))
+        stop = None if end is None else checks.to_ms(checks.utc(end, "end"))
+        return self._between_ms(first, stop)
+
+    def head(self, rows: int = 5) -> Self:
+        return self._part(slice(0, checks.whole(rows, "rows")))
+
+    def tail(self, rows: int = 5) -> Self:
+        return self._part(slice(max(len(self) - checks.whole(rows, "rows"), 0), None))
+
+    def merge(self, later: CandleSeries) -> Self:
+        """Both series as one; where a timestamp is in both, that of `later` wins.
+
+        :raises InvalidData: the keys differ.
+        """
+        if later.key != self._key:
+            raise InvalidData(f"must be {self._key}", field="key", value=str(later.key))
+        if not len(later):
+            return self
+        return self.trusted(self._key, in_order(concatenate([self._columns, later.columns]))[0])
+
+    def resample(
+        self,
+        timeframe: Timeframe,
+        *,
+        calendar: TradingCalendar | str | None = None,
+        timezone: tzinfo | str = UTC,
+    ) -> Self:
+        """Coarser candles. Days are sessions of `calendar`, or local days of `timezone`.
+
+        Bars of a day and longer are stamped with their date at 00:00 UTC, weeks with their Monday.
+
+        :raises InvalidData: candles of this timeframe do not make up whole ones of the other.
+        """
+        target = member(Timeframe, timeframe, "timeframe")
+        key = SeriesKey(self._key.symbol, target, self._key.exchange)
+        columns = resample(
+            self._columns, self._key.timeframe, target, resolve(calendar), zone(timezone)
+        )
+        return self.trusted(key, columns)
+
+    def gaps(self, calendar: TradingCalendar | str | None = None) -> list[Gap]:
+        """Candles missing between the first and the last, by a calendar (XKRX, ...) or 24/7."""
+        return find_gaps(self._columns.timestamp, self._key.timeframe, resolve(calendar))
+
+    def fingerprint(self) -> str:
+        """A hash of key and content, the same on every machine and in every version of the kit."""
+        if self._fingerprint is None:
+            key = (self._key.symbol, self._key.timeframe.value, self._key.exchange)
+            digest = hashlib.sha256("\x1f".join(key).encode())
+            for column in self._columns:
+                little_endian = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
+                digest.update(little_endian.view(np.uint8).data)
+            self._fingerprint = f"jts1:{digest.hexdigest()}"
+        return self._fingerprint
+
+    def same_rows(self, other: CandleSeries) -> bool:
+        """Whether both hold the same candles, whatever their keys."""
+        return len(self) == len(other) and all(map(np.array_equal, self._columns, other.columns))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CandleSeries):
+            return NotImplemented
+        return self is other or (self._key == other.key and self.same_rows(other))
+
+    def __hash__(self) -> int:
+        ends = [column[[0, -1]].tobytes() for column in self._columns] if len(self) else []
+        return hash((self._key, len(self), *ends))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (
+            CandleSeries.trusted,
+            (self._key, self._columns.each(np.ascontiguousarray)),
+        )
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"<CandleSeries {self._key} empty>"
+        return f"<CandleSeries {self._key} {len(self)} candles {self.start} .. {self.end}>"
+
+    def _repr_html_(self) -> str:
+        cells = "".join(f"<th>{name}</th>" for name in NAMES)
+        lines = [_html_row(candle) for candle in self.head(_SHOWN_ROWS)]
+        if len(self) > 2 * _SHOWN_ROWS:
+            lines.append(f"<tr><td colspan='{len(NAMES)}'>…</td></tr>")
+        lines += [_html_row(candle) for candle in self[_SHOWN_ROWS:].tail(_SHOWN_ROWS)]
+        caption = f"{self._key}, {len(self)} candles".replace("&", "&amp;").replace("<", "&lt;")
+        return f"<table><caption>{caption}</caption><tr>{cells}</tr>{''.join(lines)}</table>"
+
+    def _between_ms(self, first: int | None, stop: int | None) -> Self:
+        stamps = self._columns.timestamp
+        begin = 0 if first is None else int(np.searchsorted(stamps, first))
+        end = None if stop is None else max(int(np.searchsorted(stamps, stop)), begin)
+        return self._part(slice(begin, end))
+
+    def _part(self, rows: Rows) -> Self:
+        return self.trusted(self._key, self._columns.take(rows))
+
+
+def series_of(key: SeriesKey, candles: object) -> tuple[CandleSeries, int]:
+    """What `save_many` was given as a series of `key`, and how many duplicates gave way.
+
+    :raises InvalidData: it is a series of another key, or nothing that holds candles.
+    """
+    if isinstance(candles, CandleSeries):
+        if candles.key != key:
+            raise InvalidData(f"the series must be of {key}", field="key", value=str(candles.key))
+        return candles, 0
+    columns = checked(_columns_of(candles))
+    ordered, duplicates = in_order(columns)
+    return CandleSeries.trusted(key, ordered), duplicates
+
+
+def _columns_of(candles: object) -> Columns:
+    library = type(candles).__module__.partition(".")[0]
+    if library == "pyarrow":
+        return interchange.from_arrow(candles)
+    if library == "pandas":
+        return interchange.from_pandas(candles)  # type: ignore[arg-type]
+    if library == "polars":
+        return interchange.from_polars(candles)
+    if isinstance(candles, Mapping):
+        return _from_mapping(candles)
+    if isinstance(candles, Iterable):
+        return _from_candles(candles)
+    raise InvalidData("cannot be read as candles", field="candles", value=candles)
+
+
+def _sorted(columns: Columns) -> Columns:
+    return in_order(checked(columns))[0]
+
+
+def _from_candles(candles: Iterable[object]) -> Columns:
+    rows: list[Candle] = []
+    for row, candle in enumerate(candles):
+        if not isinstance(candle, Candle):
+            raise InvalidData("must be a Candle", field="candles", value=candle, row=row)
+        rows.append(candle)
+    scaled = checks.EXACT.multiply
+    return Columns.of(
+        np.fromiter((checks.to_ms(row.timestamp) for row in rows), np.int64, len(rows)),
+        (
+            np.fromiter(
+                (int(scaled(getattr(row, name), checks.PRICE_SCALE)) for row in rows),
+                np.int64,
+                len(rows),
+            )
+            for name in PRICES
+        ),
+        np.fromiter((row.volume for row in rows), np.uint64, len(rows)),
+    )
+
+
+def _from_mapping(columns: Mapping[str, Any]) -> Columns:
+    missing = [name for name in NAMES if name not in columns]
+    if missing:
+        raise InvalidData(f"lacks {', '.join(missing)}", field="columns")
+    return Columns.of(
+        _integers(columns["timestamp"], "timestamp").astype(np.int64),
+        (_scaled_prices(columns[name], name).astype(np.int64) for name in PRICES),
+        _integers(columns["volume"], "volume").astype(np.uint64),
+    )
+
+
+def _scaled_prices(values: Any, field: str) -> np.ndarray[Any, Any]:
+    array = np.asarray(values)
+    if array.dtype != object:
+        return _integers(array, field)
+    numbers = (checks.price(value, field, row=row) for row, value in enumerate(array))
+    scaled = checks.EXACT.multiply
+    return np.fromiter((int(scaled(n, checks.PRICE_SCALE)) for n in numbers), np.int64, len(array))
+
+
+def _integers(values: Any, field: str) -> np.ndarray[Any, Any]:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise InvalidData("must have one dimension", field=field)
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        for row, value in enumerate(array):
+            checks.whole(value, field, least=-(2**63), below=2**64, row=row)
+        raise InvalidData(f"must be integers, not {array.dtype}", field=field)
+    if field == "volume" and array.dtype.kind == "i" and int(array.min()) < 0:
+        row = int(np.flatnonzero(array < 0)[0])
+        raise InvalidData("must not be negative", field=field, value=int(array[row]), row=row)
+    if field != "volume" and array.dtype == np.uint64 and int(array.max()) >= 2**63:
+        row = int(np.flatnonzero(array >= 2**63)[0])
+        raise InvalidData("is out of range", field=field, value=int(array[row]), row=row)
+    return array
+
+
+_slots = vars(Candle)
+_set_timestamp, _set_volume = _slots["timestamp"].__set__, _slots["volume"].__set__
+_set_price = {name: _slots[name].__set__ for name in PRICES}
+
+
+def _candles(columns: Columns) -> list[Candle]:
+    """Candles of rows that are known to be valid: filled a column at a time, unchecked."""
+    candles = list(map(object.__new__, repeat(Candle, columns.rows)))
+    elapsed: list[timedelta] = columns.timestamp.view("m8[ms]").tolist()
+    _fill(_set_timestamp, candles, map(checks.EPOCH.__add__, elapsed))
+    for name in PRICES:
+        scaled = getattr(columns, name).tolist()
+        _fill(_set_price[name], candles, map(checks.EXACT.multiply, scaled, repeat(_UNIT)))
+    _fill(_set_volume, candles, columns.volume.tolist())
+    return candles
+
+
+def _fill(setter: Any, candles: list[Candle], values: Iterable[Any]) -> None:
+    deque(map(setter, candles, values), maxlen=0)
+
+
+def _html_row(candle: Candle) -> str:
+    cells = (candle.timestamp.isoformat(sep=" "), *(getattr(candle, name) for name in NAMES[1:]))
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

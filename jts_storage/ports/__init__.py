@@ -1,0 +1,46 @@
+"""What stores promise, as Protocols. The docstrings are the contract; the contract suites in
+`jts_storage.testing.contracts` hold every implementation to it."""
+
+from jts_storage.ports.backtests import BacktestReader, BacktestRepository
+from jts_storage.ports.candles import CandleReader, CandleRepository
+from jts_storage.ports.events import ALL_EVENTS, EventCollector, EventHandler, EventPublisher
+from jts_storage.ports.formulas import FormulaReader, FormulaRepository
+from jts_storage.ports.ingestion import (
+    CheckpointReader,
+    CheckpointRepository,
+    IngestionReader,
+    IngestionRepository,
+    OHLCVReader,
+    OHLCVRepository,
+    SymbolBarsReader,
+    SymbolBarsRepository,
+)
+from jts_storage.ports.strategies import StrategyReader, StrategyRepository
+from jts_storage.ports.symbols import SymbolReader, SymbolRepository
+from jts_storage.ports.unit_of_work import UnitOfWork
+
+__all__ = [
+    "ALL_EVENTS",
+    "BacktestReader",
+    "BacktestRepository",
+    "CandleReader",
+    "CandleRepository",
+    "CheckpointReader",
+    "CheckpointRepository",
+    "EventCollector",
+    "EventHandler",
+    "EventPublisher",
+    "FormulaReader",
+    "FormulaRepository",
+    "IngestionReader",
+    "IngestionRepository",
+    "OHLCVReader",
+    "OHLCVRepository",
+    "StrategyReader",
+    "StrategyRepository",
+    "SymbolBarsReader",
+    "SymbolBarsRepository",
+    "SymbolReader",
+    "SymbolRepository",
+    "UnitOfWork",
+]

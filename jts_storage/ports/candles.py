@@ -1,0 +1,112 @@
+"""The contract of a store of candles."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Protocol, TypeAlias
+
+from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.series import CandleSeries
+
+CandleData: TypeAlias = CandleSeries | Iterable[Candle] | Mapping[str, Any] | Any
+"""A series, candles, columns by name, an Arrow table, a pandas or a polars frame."""
+
+
+class CandleReader(Protocol):
+    """Reads candles. Both ends of a range are included; the order is always ascending.
+
+    Every method raises `InvalidData` for an end without a time zone and for a range that runs
+    backwards. A series of which nothing is stored is empty; it is never an error.
+    """
+
+    async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        """The candles from `start` to `end`."""
+        ...
+
+    async def get_ranges(
+        self, keys: Iterable[SeriesKey], start: datetime, end: datetime
+    ) -> dict[SeriesKey, CandleSeries]:
+        """The same range of several series in one call: one entry a key, in the order asked."""
+        ...
+
+    async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
+        """The last `count` candles, or as many as there are.
+
+        :raises InvalidData: `count` is below 1.
+        """
+        ...
+
+    async def get_coverage(self, key: SeriesKey) -> Coverage:
+        """First and last timestamp; both None where nothing is stored."""
+        ...
+
+    async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
+        """How many candles each local day holds, ascending; days without candles are left out."""
+        ...
+
+    async def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        """How many candles there are, each timestamp counted once; an open end is no bound."""
+        ...
+
+    async def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+    ) -> CandleSeries:
+        """What ``(await get_range(key, start, end)).resample(timeframe, timezone=...)`` gives,
+        computed where the candles are.
+
+        :raises InvalidData: candles of the key do not make up whole ones of `timeframe`.
+        """
+        ...
+
+    def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    ) -> AsyncIterator[CandleSeries]:
+        """The range in consecutive, non-empty series of at most `block_rows`, in constant memory.
+
+        Leaving the loop early is harmless. What is written meanwhile may or may not be seen.
+        """
+        ...
+
+    async def list_keys(
+        self, *, limit: int = 1_000, after: SeriesKey | None = None
+    ) -> Sequence[SeriesKey]:
+        """The keys of which candles are stored, by symbol, exchange and timeframe (as text).
+
+        :param after: the last key of the page before.
+        """
+        ...
+
+
+class CandleRepository(CandleReader, Protocol):
+    """Reads and writes candles. A candle is an upsert: the later write of a timestamp wins.
+
+    Writing the same candles again, in whole or part, in any order, leaves the same rows.
+    """
+
+    async def save_many(
+        self, key: SeriesKey, candles: CandleData, *, detail: bool = False
+    ) -> SaveResult:
+        """Store candles of any number, in any order.
+
+        Of several with one timestamp in the batch the last counts. A batch is refused as a whole
+        or stored as a whole, as far as it fits one block of the store.
+
+        :param detail: also tell how many were new, changed and unchanged, which costs a read.
+        :raises InvalidData: with row and field, before anything is written.
+        """
+        ...
+
+    async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
+        """Remove the candles from `start` to `end`; how many there were. They stay removed."""
+        ...

@@ -1,0 +1,80 @@
+"""The contract of a store of formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from jts_storage.domain.enums import FormulaCategory
+from jts_storage.domain.formula import Formula
+
+
+class FormulaReader(Protocol):
+    """Reads formulas. Lists are ordered by id; `after` is the last id of the page before.
+
+    An id that is no document id is simply not found.
+    """
+
+    async def get_by_id(self, formula_id: str) -> Formula | None:
+        """The formula of that id, None if there is none."""
+        ...
+
+    async def get_by_category(
+        self, category: FormulaCategory, *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Formula]:
+        """The formulas of a category."""
+        ...
+
+    async def get_by_tag(
+        self, tag: str, *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Formula]:
+        """The formulas that carry the tag, spelled exactly so."""
+        ...
+
+    async def get_by_tags(
+        self, tags: Iterable[str], *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Formula]:
+        """The formulas that carry every one of the tags; no tags find nothing."""
+        ...
+
+    async def search(self, query: str, *, limit: int = 100) -> Sequence[Formula]:
+        """The formulas that have every word of `query`, or words that begin with it, in name,
+        description or tags, whatever the case.
+
+        Those that match in the name come before those that match in tags or description only. An
+        empty query finds nothing, and punctuation is no operator.
+        """
+        ...
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Formula]:
+        """All formulas."""
+        ...
+
+
+class FormulaRepository(FormulaReader, Protocol):
+    """Reads and writes formulas."""
+
+    async def save(self, formula: Formula) -> Formula:
+        """Insert a formula without an id, or update the one of that id; the stored one returns.
+
+        What returns carries its id, its version (counted up by an update) and its times.
+
+        :raises Conflict: the stored version is not the formula's, or it was deleted meanwhile.
+        """
+        ...
+
+    async def save_many(self, formulas: Iterable[Formula]) -> Sequence[Formula]:
+        """`save` for several in few round trips, in their order.
+
+        :raises Conflict: for the first at fault; those before it may be stored, outside a unit of
+            work, which stores all or none.
+        """
+        ...
+
+    async def delete(self, formula_id: str, *, force: bool = False) -> bool:
+        """Remove a formula; whether there was one.
+
+        :param force: remove it although strategies use it.
+        :raises Conflict: strategies use it; the message has their names.
+        """
+        ...

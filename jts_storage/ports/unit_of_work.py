@@ -1,0 +1,60 @@
+"""The contract of the unit of work."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from jts_storage.ports.backtests import BacktestRepository
+from jts_storage.ports.candles import CandleRepository
+from jts_storage.ports.events import EventCollector
+from jts_storage.ports.formulas import FormulaRepository
+from jts_storage.ports.ingestion import IngestionRepository
+from jts_storage.ports.strategies import StrategyRepository
+from jts_storage.ports.symbols import SymbolRepository
+
+
+class UnitOfWork(Protocol):
+    """Changes in every store that become visible together, or not at all.
+
+    Use it once, as an asynchronous context manager. Leaving without `commit` rolls back. Reads
+    through it see its own changes; nobody else sees them before the commit. Afterwards every use
+    raises `StorageError`.
+    """
+
+    @property
+    def candles(self) -> CandleRepository: ...
+    @property
+    def symbols(self) -> SymbolRepository: ...
+    @property
+    def formulas(self) -> FormulaRepository: ...
+    @property
+    def strategies(self) -> StrategyRepository: ...
+    @property
+    def backtests(self) -> BacktestRepository: ...
+    @property
+    def ingestion(self) -> IngestionRepository: ...
+    @property
+    def events(self) -> EventCollector: ...
+
+    async def commit(self) -> None:
+        """Make the changes visible, then deliver the events.
+
+        :raises Conflict: another unit of work changed the same document or aggregate first;
+            nothing of this one is stored.
+        """
+        ...
+
+    async def rollback(self) -> None:
+        """Forget the changes. Harmless when there are none, or when it is over already."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
