@@ -1,0 +1,277 @@
+"""Whole columns in ClickHouse's Native format: NumPy where widths are fixed, the driver elsewhere.
+
+A block is what travels at once: a number of rows, and for each column its name, its type and its
+values. clickhouse-driver reads and writes every type; it makes Python objects of them. The types
+that are plain machine words go straight between the wire and NumPy here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from clickhouse_driver import defines
+from clickhouse_driver.block import BlockInfo
+from clickhouse_driver.bufferedreader import CompressedBufferedReader
+from clickhouse_driver.columns.service import read_column, write_column
+from clickhouse_driver.context import Context
+from clickhouse_driver.reader import read_binary_str, read_binary_uint8
+from clickhouse_driver.varint import read_varint, write_varint
+from clickhouse_driver.writer import write_binary_str, write_binary_uint8
+
+from jts_storage.errors import InvalidData
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Columns = dict[str, Array]
+
+_NUMBERS = {
+    **{f"Int{8 * n}": np.dtype(f"<i{n}") for n in (1, 2, 4, 8)},
+    **{f"UInt{8 * n}": np.dtype(f"<u{n}") for n in (1, 2, 4, 8)},
+    "Float32": np.dtype("<f4"),
+    "Float64": np.dtype("<f8"),
+    "Bool": np.dtype("?"),
+}
+_SCALED = re.compile(r"Decimal64\(\d+\)|Decimal\((1[0-8]),\s*\d+\)|DateTime64\(.*\)")
+_WORTH_A_VIEW = 1024
+_LOW_CARDINALITY_KEYS = 0x600  # additional keys, and a dictionary of this block alone
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Values with the ClickHouse type they are meant for.
+
+    :param type: such as ``"Decimal(18, 4)"``, ``"DateTime64(3, 'UTC')"``, ``"UInt64"``.
+    :param values: one value for all rows, or a column. Integers in a column of Decimal64 or
+        DateTime64 are the column's own representation: scaled prices, milliseconds. Nothing
+        is multiplied or rounded on the way.
+    """
+
+    type: str
+    values: Any
+
+    @property
+    def is_constant(self) -> bool:
+        return isinstance(self.values, str | bytes) or not hasattr(self.values, "__len__")
+
+
+Column = Typed | Array | Sequence[Any] | str | int
+
+
+class Reader(Protocol):
+    def read(self, n: int) -> Any: ...
+    def read_one(self) -> int: ...
+
+
+class Writer(Protocol):
+    def write(self, data: bytes) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnBlock:
+    """One block as columns; the stand-in for the driver's block classes."""
+
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    arrays: tuple[Array, ...]
+    num_rows: int
+
+    @property
+    def columns_with_types(self) -> list[tuple[str, str]]:
+        return list(zip(self.names, self.types, strict=True))
+
+    @property
+    def columns(self) -> Columns:
+        return dict(zip(self.names, self.arrays, strict=True))
+
+
+class MemoryReader:
+    """Lets the driver's readers, and `read_block`, read from memory without copying it."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    @property
+    def exhausted(self) -> bool:
+        return self._at >= len(self._view)
+
+    def read(self, n: int) -> Any:
+        start, self._at = self._at, self._at + n
+        if self._at > len(self._view):
+            raise EOFError("a block ends too early")
+        piece = self._view[start : self._at]
+        return piece if n >= _WORTH_A_VIEW else bytes(piece)
+
+    def read_one(self) -> int:
+        self._at += 1
+        return self._view[self._at - 1]
+
+    def read_strings(self, n_items: int, encoding: str | None = None) -> Any:
+        rest = CompressedBufferedReader(lambda: bytes(self._view[self._at :]), 0)
+        strings = rest.read_strings(n_items, encoding=encoding)
+        self._at += rest.position
+        return strings
+
+    def read_fixed_strings(self, n_items: int, length: int, encoding: str | None = None) -> Any:
+        rest = CompressedBufferedReader(lambda: bytes(self._view[self._at :]), 0)
+        strings = rest.read_fixed_strings(n_items, length, encoding=encoding)
+        self._at += rest.position
+        return strings
+
+
+def fixed_dtype(type_name: str, *, raw: bool = False) -> np.dtype[Any] | None:
+    """The NumPy type with the same bytes, if there is one.
+
+    :param raw: count Decimal64 and DateTime64 in, as the integers they are.
+    """
+    if raw and _SCALED.fullmatch(type_name):
+        return _NUMBERS["Int64"]
+    return _NUMBERS.get(type_name)
+
+
+def read_block(reader: Reader, context: Context, *, raw: bool = False) -> ColumnBlock:
+    """Read one block. Arrays may point into the reader's memory: copy before that goes.
+
+    Columns without a fixed width come as arrays of the objects that the driver makes.
+    """
+    revision = context.server_info.used_revision
+    if revision >= defines.DBMS_MIN_REVISION_WITH_BLOCK_INFO:
+        BlockInfo().read(reader)
+    n_columns, n_rows = read_varint(reader), read_varint(reader)
+    names, types, arrays = [], [], []
+    for _ in range(n_columns):
+        names.append(read_binary_str(reader))
+        types.append(read_binary_str(reader))
+        sparse = revision >= defines.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION and bool(
+            read_binary_uint8(reader)
+        )
+        arrays.append(_read_array(reader, context, types[-1], n_rows, sparse=sparse, raw=raw))
+    return ColumnBlock(tuple(names), tuple(types), tuple(arrays), n_rows)
+
+
+def _read_array(
+    reader: Reader, context: Context, type_name: str, n_rows: int, *, sparse: bool, raw: bool
+) -> Array:
+    dtype = fixed_dtype(type_name, raw=raw)
+    if n_rows == 0:
+        return np.empty(0, dtype or object)
+    if dtype is not None and not sparse:
+        return np.frombuffer(reader.read(n_rows * dtype.itemsize), dtype, n_rows)
+    items = read_column(
+        context, type_name, n_rows, reader, use_numpy=False, has_custom_serialization=sparse
+    )
+    if dtype is not None and type_name in _NUMBERS:
+        return np.asarray(items, dtype)
+    return object_array(items)
+
+
+def object_array(items: Sequence[Any]) -> Array:
+    """A one-dimensional array of just these objects, whatever they are."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def joined(blocks: Sequence[ColumnBlock]) -> Columns:
+    """The blocks' columns, each in one piece of memory of its own."""
+    if not blocks:
+        return {}
+    filled = [block for block in blocks if block.num_rows] or blocks[:1]
+    pieces = zip(*(block.arrays for block in filled), strict=True)
+    arrays = (p[0].copy() if len(p) == 1 else np.concatenate(p) for p in pieces)
+    return dict(zip(filled[0].names, arrays, strict=True))
+
+
+def declared(columns: Mapping[str, Column]) -> dict[str, Typed]:
+    """Give every column a type; bare arrays and texts have an obvious one.
+
+    :raises InvalidData: for a column without an obvious type, or of another length.
+    """
+    typed = {name: _declared(name, column) for name, column in columns.items()}
+    lengths = {name: len(t.values) for name, t in typed.items() if not t.is_constant}
+    if not lengths:
+        raise InvalidData("at least one column must hold rows, not a constant")
+    if len(set(lengths.values())) > 1:
+        raise InvalidData(f"columns differ in length: {lengths}")
+    return typed
+
+
+def number_of_rows(columns: Mapping[str, Typed]) -> int:
+    return next(len(c.values) for c in columns.values() if not c.is_constant)
+
+
+def _declared(name: str, column: Column) -> Typed:
+    if isinstance(column, Typed):
+        dtype = fixed_dtype(column.type, raw=True)
+        if dtype is None or column.is_constant:
+            return column
+        return Typed(column.type, _exact(name, np.asarray(column.values), dtype))
+    if isinstance(column, str):
+        return Typed("String", column)
+    if isinstance(column, np.ndarray) and column.dtype != object:
+        for type_name, dtype in _NUMBERS.items():
+            if column.dtype.newbyteorder("<") == dtype:
+                return Typed(type_name, np.ascontiguousarray(column, dtype))
+        raise InvalidData("no ClickHouse type for this array", field=name, value=column.dtype)
+    if isinstance(column, Sequence | np.ndarray):
+        return Typed("String", column)
+    raise InvalidData("needs its type: write Typed(type, value)", field=name, value=column)
+
+
+def _exact(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
+    if values.dtype.kind != dtype.kind or values.dtype.itemsize > dtype.itemsize:
+        raise InvalidData(f"must be an array of {dtype}", field=name, value=values.dtype)
+    return np.ascontiguousarray(values, dtype)
+
+
+def write_block(out: Writer, context: Context, columns: Mapping[str, Typed]) -> None:
+    """Write one block; `declared` has made sure of the columns."""
+    revision = context.server_info.used_revision
+    n_rows = number_of_rows(columns)
+    if revision >= defines.DBMS_MIN_REVISION_WITH_BLOCK_INFO:
+        BlockInfo().write(out)
+    write_varint(len(columns), out)
+    write_varint(n_rows, out)
+    for name, column in columns.items():
+        write_binary_str(name, out)
+        write_binary_str(column.type, out)
+        if revision >= defines.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION:
+            write_binary_uint8(0, out)
+        if n_rows:
+            _write_column(out, context, name, column, n_rows)
+
+
+def _write_column(out: Writer, context: Context, name: str, column: Typed, n_rows: int) -> None:
+    dtype = fixed_dtype(column.type, raw=True)
+    if dtype is not None:
+        values = column.values
+        array = np.full(n_rows, values, dtype) if column.is_constant else values
+        out.write(array.tobytes())
+    elif column.is_constant and column.type == "LowCardinality(String)":
+        _write_single_key(out, column.values, n_rows)
+    else:
+        items = [column.values] * n_rows if column.is_constant else list(column.values)
+        write_column(context, name, column.type, items, out)
+
+
+def _write_single_key(out: Writer, text: str, n_rows: int) -> None:
+    """A LowCardinality column of one text: its dictionary, and the key 0 for each row."""
+    out.write(np.array([1, _LOW_CARDINALITY_KEYS, 1], "<i8").tobytes())
+    write_binary_str(text, out)
+    out.write(np.array([n_rows], "<i8").tobytes() + bytes(n_rows))
+
+
+def sliced(columns: Mapping[str, Typed], rows: int) -> Iterator[dict[str, Typed]]:
+    """The same columns in blocks of at most so many rows."""
+    total = number_of_rows(columns)
+    if total <= rows:
+        yield dict(columns)
+        return
+    for start in range(0, total, rows):
+        yield {
+            name: c if c.is_constant else Typed(c.type, c.values[start : start + rows])
+            for name, c in columns.items()
+        }

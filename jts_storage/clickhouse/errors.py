@@ -1,0 +1,201 @@
+"""What the driver, the server and the embedded engine report, in the kit's own words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from clickhouse_driver import errors as driver
+from sqlalchemy import exc as sa
+
+from jts_storage.errors import (
+    ConnectionFailed,
+    InvalidConfiguration,
+    PoolTimeout,
+    SchemaDrift,
+    StorageError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a server's error code means to us.
+
+    :param kind: the error that leaves the kit.
+    :param remedy: what the reader can do.
+    :param later: the same statement may well succeed in a moment, so it is worth repeating.
+    """
+
+    kind: type[StorageError] = StorageError
+    remedy: str | None = None
+    later: bool = False
+
+
+_MIGRATE = "Apply the migrations, or point the configuration at the right database."
+_CREDENTIALS = "Check the user and the password of the configuration."
+_KEEPER = "The cluster's coordination is not available right now; it is tried again."
+_unreachable = Meaning(ConnectionFailed, "Check that the server is up and reachable.", later=True)
+_schema = Meaning(SchemaDrift, _MIGRATE)
+_refused = Meaning(ConnectionFailed, _CREDENTIALS)
+_keeper = Meaning(remedy=_KEEPER, later=True)
+_unknown = Meaning()
+
+MEANINGS: dict[int, Meaning] = {
+    10: _schema,  # NOT_FOUND_COLUMN_IN_BLOCK
+    16: _schema,  # NO_SUCH_COLUMN_IN_TABLE
+    47: _schema,  # UNKNOWN_IDENTIFIER
+    60: _schema,  # UNKNOWN_TABLE
+    81: _schema,  # UNKNOWN_DATABASE
+    62: Meaning(remedy="Correct the statement; it is not repeated."),
+    115: Meaning(InvalidConfiguration, "The server knows no such setting; remove it."),
+    159: Meaning(remedy="Ask for less at once, or raise max_execution_time."),
+    160: Meaning(remedy="Ask for less at once, or raise max_execution_time."),
+    164: Meaning(remedy="The user or the connection may only read; use one that may write."),
+    242: Meaning(remedy="The table is read-only until its replica recovers.", later=True),
+    192: _refused,
+    193: _refused,
+    194: _refused,
+    516: _refused,  # AUTHENTICATION_FAILED
+    195: Meaning(ConnectionFailed, "The server admits no connections from this address."),
+    201: Meaning(remedy="The user's quota is spent; wait, or raise it."),
+    202: Meaning(remedy="The server is busy; lower pool_size or raise its limit.", later=True),
+    203: _unreachable,
+    209: _unreachable,  # SOCKET_TIMEOUT
+    210: _unreachable,  # NETWORK_ERROR
+    279: _unreachable,  # ALL_CONNECTION_TRIES_FAILED
+    198: Meaning(ConnectionFailed, "The host's name cannot be resolved; check it.", later=True),
+    100: _unreachable,  # UNKNOWN_PACKET_FROM_SERVER: whoever answers speaks no ClickHouse
+    102: _unreachable,
+    236: Meaning(remedy="The server gave up the statement, as it does at shutdown.", later=True),
+    241: Meaning(remedy="Ask for less at once, write smaller batches, or raise max_memory_usage."),
+    243: Meaning(remedy="The server's disk is full; free some space."),
+    252: Meaning(remedy="Write fewer and larger batches; merges lag behind.", later=True),
+    225: _keeper,
+    999: _keeper,  # KEEPER_EXCEPTION
+    285: _keeper,  # TOO_FEW_LIVE_REPLICAS
+    319: _keeper,  # UNKNOWN_STATUS_OF_INSERT
+    291: Meaning(remedy="The user has no rights on this database; grant them."),
+    497: Meaning(remedy="The user lacks a grant for this statement."),
+}
+"""Server codes with a meaning of their own; any other is a plain `StorageError` with its code."""
+
+_CODE = re.compile(r"Code:\s*(\d+)\.\s*(?:DB::Exception:\s*)?")
+_MEMORY_LIMIT_TOTAL = "(total)"
+_LONGEST = 600
+
+
+class EmbeddedError(driver.ServerException):  # type: ignore[misc]
+    """An error of the embedded engine, shaped like the one a server would have sent."""
+
+    @classmethod
+    def parse(cls, text: str) -> EmbeddedError:
+        found = _CODE.search(text)
+        if found is None:
+            return cls(text, 1002)
+        return cls(text[found.end() :], int(found[1]))
+
+
+def translate(exc: BaseException, *, doing: str, hosts: Sequence[str] = ()) -> StorageError:
+    """Our error for a driver's; raise it ``from exc``. Errors of ours come back untouched.
+
+    :param doing: what was tried, such as ``"reading candles"``.
+    :param hosts: the hosts of the configuration, for the message.
+    """
+    cause = _innermost(exc)
+    if isinstance(cause, StorageError):
+        return cause
+    if isinstance(cause, sa.TimeoutError):
+        return PoolTimeout(
+            f"No free ClickHouse connection for {doing}: the pool stayed busy.",
+            remedy="Raise pool_size or pool_timeout, or hold connections for less long.",
+        )
+    if isinstance(cause, driver.PartiallyConsumedQueryError):
+        return StorageError(
+            f"ClickHouse refused {doing}: the connection still carries an unfinished result.",
+            remedy="Read the stream to its end or close it first.",
+        )
+    if isinstance(cause, driver.Error):
+        return _from_code(cause, doing, hosts)
+    if isinstance(cause, OSError | EOFError):
+        return _lost(cause, doing, hosts)
+    return StorageError(f"ClickHouse failed at {doing}: {_shown(cause)}")
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same statement may succeed when it is repeated as it is."""
+    if not isinstance(error, StorageError):
+        return False
+    if isinstance(error.code, int):
+        meaning = MEANINGS.get(error.code, _unknown)
+        return meaning.later or (error.code == 241 and _MEMORY_LIMIT_TOTAL in str(error))
+    return isinstance(error, ConnectionFailed)
+
+
+def is_disconnect(exc: BaseException) -> bool:
+    """Whether the connection that raised this can carry nothing more."""
+    cause = _innermost(exc)
+    if isinstance(cause, driver.ServerException):
+        return False
+    return isinstance(cause, OSError | EOFError | driver.Error)
+
+
+@contextmanager
+def translated(doing: str, hosts: Sequence[str] = ()) -> Iterator[None]:
+    """Let nothing but the kit's errors out of the block."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (driver.Error, sa.SQLAlchemyError, OSError, EOFError) as exc:
+        raise translate(exc, doing=doing, hosts=hosts) from exc
+
+
+def _from_code(cause: driver.Error, doing: str, hosts: Sequence[str]) -> StorageError:
+    code = cause.code
+    meaning = MEANINGS.get(code, _unknown)
+    what = _shown(cause)
+    if meaning.kind is ConnectionFailed:
+        return ConnectionFailed(
+            f"ClickHouse connection failed at {doing} (tried {_listed(hosts)}): {what}",
+            hosts=hosts,
+            remedy=meaning.remedy,
+            code=code,
+        )
+    if meaning.kind is InvalidConfiguration:
+        return InvalidConfiguration(f"{what} (at {doing}, code {code})", remedy=meaning.remedy)
+    return meaning.kind(
+        f"ClickHouse refused {doing} (code {code}): {what}", remedy=meaning.remedy, code=code
+    )
+
+
+def _lost(cause: BaseException, doing: str, hosts: Sequence[str]) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"ClickHouse connection failed at {doing} (tried {_listed(hosts)}): {_shown(cause)}",
+        hosts=hosts,
+        remedy=_unreachable.remedy,
+    )
+
+
+def _innermost(exc: BaseException) -> BaseException:
+    """The driver's own error below what SQLAlchemy and the connector wrapped around it."""
+    while True:
+        if isinstance(exc, sa.DBAPIError) and exc.orig is not None:
+            exc = exc.orig
+        elif getattr(exc, "wraps_driver_error", False) and exc.__cause__ is not None:
+            exc = exc.__cause__
+        else:
+            return exc
+
+
+def _listed(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts) or "no host"
+
+
+def _shown(cause: BaseException) -> str:
+    text = getattr(cause, "message", None) or str(cause) or type(cause).__name__
+    text = str(text).partition("Stack trace:")[0].strip()
+    if isinstance(cause, EOFError):
+        text = "the server closed the connection"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
