@@ -1,0 +1,250 @@
+"""A folder with one local server in it, shared by every process that uses the folder.
+
+Three locks tell all, and the kernel drops each with the process that held it, kill -9 included:
+
+- `users.lock`: every user holds it shared; whoever gets it exclusively knows that all are gone;
+- `server.lock`: held by the keeper and by the server; free means that neither lives;
+- `turn.lock`: held by whoever joins, leaves, starts or stops, so that these never overlap.
+
+`server.json` is believed only while `server.lock` is held, so a stale one does no harm.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+
+_KEEPER = Path(__file__).with_name("_keeper.py")
+_POLL_SECONDS = 0.01
+_LAUNCH_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    keeper: int
+    pid: int
+    port: int
+    started: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCommand:
+    """How to run a server and how to stop it.
+
+    :param patience: seconds between `stop_signal` and SIGKILL.
+    :param user: user and group id to run as, when not our own.
+    :param scratch: the folder is deleted when its last user is gone.
+    """
+
+    arguments: Sequence[str]
+    port: int
+    stop_signal: signal.Signals = signal.SIGTERM
+    patience: float = 10.0
+    user: tuple[int, int] | None = None
+    scratch: bool = False
+
+
+class ServerFolder:
+    """One process's view of the folder. Blocking; not for use by two threads at once.
+
+    :raises InvalidConfiguration: the folder cannot be made or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.log = self.path / "server.log"
+        self._state = self.path / "server.json"
+        self._users: int | None = None
+        self._owner = os.getpid()
+        with self._unusable_otherwise():
+            self.path.mkdir(parents=True, exist_ok=True)
+            os.close(self._open("turn.lock"))
+
+    def subfolder(self, name: str) -> Path:
+        """The folder `name` in this one, made when missing."""
+        with self._unusable_otherwise():
+            (self.path / name).mkdir(exist_ok=True)
+        return self.path / name
+
+    @contextmanager
+    def turn(self, timeout: float) -> Iterator[None]:
+        """While inside, nobody else joins, leaves, starts or stops."""
+        fd = self._open("turn.lock")
+        try:
+            deadline = time.monotonic() + timeout
+            while not _lock(fd, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise ConnectionFailed(
+                        f"Another process has been starting or stopping the server in {self.path} "
+                        f"for more than {timeout:g} s.",
+                        remedy=f"Look at {self.log}.",
+                    )
+                time.sleep(_POLL_SECONDS)
+            yield
+        finally:
+            os.close(fd)
+
+    def join(self) -> None:
+        """Become a user; within a turn."""
+        self._users = self._open("users.lock")
+        fcntl.flock(self._users, fcntl.LOCK_SH)
+
+    def leave(self, timeout: float) -> None:
+        """Stop being a user; the last one stops the server and returns when it is gone."""
+        users, self._users = self._users, None
+        if users is None:
+            return
+        try:
+            if os.getpid() == self._owner:  # a fork holds the very same lock, but is no user
+                with self.turn(timeout):
+                    fcntl.flock(users, fcntl.LOCK_UN)
+                    if _lock(users, fcntl.LOCK_EX):
+                        self.stop(timeout)
+        finally:
+            os.close(users)
+
+    def running(self) -> RunningServer | None:
+        """The server of this folder, whoever started it."""
+        deadline = time.monotonic() + _LAUNCH_SECONDS
+        while self._is_held("server.lock"):
+            with suppress(FileNotFoundError):
+                return RunningServer(**json.loads(self._state.read_text()))
+            if time.monotonic() > deadline:
+                raise ConnectionFailed(f"The server in {self.path} never told its process id.")
+            time.sleep(_POLL_SECONDS)
+        return None
+
+    def last_port(self) -> int | None:
+        """Where the server listened the last time."""
+        try:
+            return int(json.loads(self._state.read_text())["port"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def start(self, command: ServerCommand) -> RunningServer | None:
+        """Start the server; None when it ended at once. Within a turn, when none is running."""
+        lock = self._open("server.lock")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._state.unlink(missing_ok=True)
+            self._launch_keeper(command, lock)
+        finally:
+            os.close(lock)
+        return self.running()
+
+    def stop(self, timeout: float) -> None:
+        """Stop the server in good order and wait until it is gone."""
+        if server := self.running():
+            _signal(server.keeper, signal.SIGTERM)
+            self._wait_until_gone(timeout)
+
+    def kill(self, timeout: float) -> None:
+        """End the server as a crash would, and wait until it is gone."""
+        if server := self.running():
+            _signal(server.pid, signal.SIGKILL)
+            self._wait_until_gone(timeout)
+
+    def log_tail(self, lines: int = 8) -> str:
+        """What the server and its keeper last wrote to their standard streams."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def _launch_keeper(self, command: ServerCommand, lock: int) -> None:
+        user, group = command.user or (None, None)
+        spec = {
+            "command": list(command.arguments),
+            "port": command.port,
+            "lock": lock,
+            "stop_signal": command.stop_signal,
+            "patience": command.patience,
+            "user": user,
+            "group": group,
+            "scratch": command.scratch,
+        }
+        with self.log.open("wb") as log:
+            subprocess.run(
+                [sys.executable, "-I", "-S", str(_KEEPER), str(self.path), json.dumps(spec)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock],
+                start_new_session=True,
+                check=False,  # the log and the lock tell more
+                timeout=_LAUNCH_SECONDS,
+            )
+
+    def _wait_until_gone(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while self._is_held("server.lock"):
+            if time.monotonic() > deadline:
+                raise ConnectionFailed(
+                    f"The server in {self.path} did not stop within {timeout:g} s.",
+                    remedy=f"Its process id stands in {self._state}.",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    @contextmanager
+    def _unusable_otherwise(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise InvalidConfiguration(
+                f"{self.path} cannot hold a local server: {exc.strerror}.",
+                remedy="Name a data folder that this user may write.",
+            ) from exc
+
+    def _is_held(self, name: str) -> bool:
+        fd = self._open(name)
+        try:
+            return not _lock(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
+
+    def _open(self, name: str) -> int:
+        return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def free_port(preferred: int | None = None) -> int:
+    """A port of 127.0.0.1 that nobody listens on; `preferred` when it is free."""
+    if preferred is not None and 1024 <= preferred < 65536 and _bound_port(preferred):
+        return preferred
+    if port := _bound_port(0):
+        return port
+    raise ConnectionFailed("There is no free port on 127.0.0.1.")
+
+
+def _bound_port(port: int) -> int | None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return None
+        return int(probe.getsockname()[1])
+
+
+def _lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

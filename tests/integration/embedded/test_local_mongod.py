@@ -1,0 +1,328 @@
+"""The mongod of a data folder: shared by processes, stopped with the last, never orphaned."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from jts_storage.embedded.mongod import LocalMongod, find_mongod
+from jts_storage.embedded.server_folder import ServerFolder
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+
+_USER = """
+import sys
+from jts_storage.embedded.mongod import LocalMongod
+mongod = LocalMongod.acquire(sys.argv[1])
+print(mongod.pid, flush=True)
+sys.stdin.readline()
+mongod.release()
+print("released", flush=True)
+"""
+
+
+class OtherProcess:
+    """A second user of the folder, in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _USER, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def mongod_pid(self) -> int:
+        assert self.process.stdout is not None
+        return int(self.process.stdout.readline())
+
+    def release(self) -> None:
+        out, _ = self.process.communicate("\n", timeout=60)
+        assert out == "released\n"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def other_process(tmp_path: Path) -> Iterator[Callable[[], OtherProcess]]:
+    started: list[OtherProcess] = []
+
+    def start() -> OtherProcess:
+        started.append(OtherProcess(tmp_path))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+def runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(*pids: int) -> None:
+    deadline = time.monotonic() + 20
+    while any(map(runs, pids)):
+        assert time.monotonic() < deadline, f"still running: {[pid for pid in pids if runs(pid)]}"
+        time.sleep(0.02)
+
+
+def state(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "server.json").read_text())
+    return read
+
+
+def client(mongod: LocalMongod) -> MongoClient[dict[str, Any]]:
+    return MongoClient(mongod.uri, serverSelectionTimeoutMS=10_000)
+
+
+def test_transactions_work_and_data_survive_a_restart(tmp_path: Path) -> None:
+    with LocalMongod.acquire(tmp_path) as mongod, client(mongod) as mongo:
+        numbers = mongo.test.numbers
+        with mongo.start_session() as session:
+            with session.start_transaction():
+                numbers.insert_one({"_id": 1}, session=session)
+            with session.start_transaction():
+                numbers.insert_one({"_id": 2}, session=session)
+                session.abort_transaction()
+        first_pid, first_port = mongod.pid, mongod.port
+    assert not runs(first_pid)
+
+    with LocalMongod.acquire(tmp_path) as mongod, client(mongod) as mongo:
+        assert mongo.test.numbers.distinct("_id") == [1]
+        assert mongod.pid != first_pid
+        assert mongod.port == first_port
+
+
+def test_a_second_share_in_one_process_reuses_the_server(tmp_path: Path) -> None:
+    with LocalMongod.acquire(tmp_path) as first:
+        with LocalMongod.acquire(tmp_path) as second:
+            assert (first.pid, first.uri) == (second.pid, second.uri)
+        assert runs(first.pid)
+        first_pid = first.pid
+    assert not runs(first_pid)
+
+
+def test_a_second_process_reuses_it_and_the_last_one_stops_it(
+    tmp_path: Path, other_process: Callable[[], OtherProcess]
+) -> None:
+    ours = LocalMongod.acquire(tmp_path)
+    pid = ours.pid
+    other = other_process()
+    assert other.mongod_pid() == pid
+    ours.release()
+    assert runs(pid)
+    other.release()
+    assert not runs(pid)
+
+
+def test_it_survives_the_kill_of_its_starter_while_another_uses_it(
+    tmp_path: Path, other_process: Callable[[], OtherProcess]
+) -> None:
+    starter = other_process()
+    pid = starter.mongod_pid()
+    with LocalMongod.acquire(tmp_path) as ours:
+        starter.kill()
+        time.sleep(0.5)  # the keeper looks around every 0.2 s
+        assert ours.pid == pid
+        with client(ours) as mongo:
+            mongo.test.numbers.insert_one({"_id": 1})
+    assert not runs(pid)
+
+
+def test_kill_of_the_only_user_leaves_no_orphan(
+    tmp_path: Path, other_process: Callable[[], OtherProcess]
+) -> None:
+    user = other_process()
+    pid, keeper = user.mongod_pid(), state(tmp_path)["keeper"]
+    assert runs(keeper)
+    user.kill()
+    wait_until_gone(pid, keeper)
+
+
+def test_kill_of_a_user_while_it_starts_leaves_no_orphan(
+    tmp_path: Path, other_process: Callable[[], OtherProcess]
+) -> None:
+    user = other_process()
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "server.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    started = state(tmp_path)
+    user.kill()
+    wait_until_gone(started["pid"], started["keeper"])
+    with LocalMongod.acquire(tmp_path) as mongod, client(mongod) as mongo:
+        mongo.test.numbers.insert_one({"_id": 1})
+
+
+def test_kill_of_the_keeper_takes_mongod_along_and_the_folder_works_on(tmp_path: Path) -> None:
+    with LocalMongod.acquire(tmp_path) as mongod:
+        pid, keeper = mongod.pid, state(tmp_path)["keeper"]
+        os.kill(keeper, signal.SIGKILL)
+        wait_until_gone(pid, keeper)
+        with LocalMongod.acquire(tmp_path) as again:
+            assert again.pid != pid
+
+
+def test_a_crashed_mongod_is_started_again_on_its_port_and_drivers_carry_on(tmp_path: Path) -> None:
+    with LocalMongod.acquire(tmp_path) as mongod, client(mongod) as mongo:
+        mongo.test.numbers.insert_one({"_id": 1})
+        uri, pid = mongod.uri, mongod.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until_gone(pid)
+        mongod.ensure_running()
+        assert mongod.uri == uri
+        assert mongod.pid != pid
+        mongo.test.numbers.insert_one({"_id": 2})
+        assert mongo.test.numbers.distinct("_id") == [1, 2]
+
+
+def test_a_folder_whose_port_another_mongod_took_moves_to_a_free_one(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    with LocalMongod.acquire(ours) as mongod, client(mongod) as mongo:
+        mongo.test.numbers.insert_one({"_id": 1})
+        port = mongod.port
+    theirs.mkdir()
+    (theirs / "server.json").write_text(json.dumps({"port": port}))
+    with LocalMongod.acquire(theirs) as squatter, LocalMongod.acquire(ours) as mongod:
+        assert squatter.port == port != mongod.port
+        with client(mongod) as mongo:
+            mongo.test.numbers.insert_one({"_id": 2})
+            assert mongo.test.numbers.distinct("_id") == [1, 2]
+
+
+def test_a_stale_state_file_is_ignored(tmp_path: Path) -> None:
+    ours = {"keeper": os.getpid(), "pid": os.getpid(), "port": 1, "started": ""}
+    (tmp_path / "server.json").write_text(json.dumps(ours))
+    with LocalMongod.acquire(tmp_path) as mongod:
+        assert mongod.pid != os.getpid()
+        assert mongod.port > 1024
+
+
+@pytest.mark.parametrize("damaged", ["[]", "{}", "cut sho", '{"port": "x"}'])
+def test_a_damaged_state_file_is_no_obstacle(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "server.json").write_text(damaged)
+    folder = ServerFolder(tmp_path)
+    assert folder.last_port() is None
+    assert folder.running() is None
+
+
+def test_two_folders_at_once_do_not_see_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        a, b = pool.map(LocalMongod.acquire, [tmp_path / "a", tmp_path / "b"])
+    with a, b, client(a) as mongo_a, client(b) as mongo_b:
+        mongo_a.test.numbers.insert_one({"_id": 1})
+        assert mongo_b.test.numbers.find_one() is None
+
+
+def test_processes_that_come_at_once_share_one_server(
+    tmp_path: Path, other_process: Callable[[], OtherProcess]
+) -> None:
+    users = [other_process() for _ in range(4)]
+    assert len({user.mongod_pid() for user in users}) == 1
+    for user in users:
+        user.release()
+
+
+def test_a_forked_child_takes_no_share_away(tmp_path: Path) -> None:
+    with LocalMongod.acquire(tmp_path) as mongod:
+        child = multiprocessing.get_context("fork").Process(target=mongod.release)
+        child.start()
+        child.join(20)
+        assert child.exitcode == 0
+        time.sleep(0.5)  # the keeper looks around every 0.2 s
+        assert runs(mongod.pid)
+
+
+def test_release_may_be_repeated_and_ends_the_use(tmp_path: Path) -> None:
+    mongod = LocalMongod.acquire(tmp_path)
+    mongod.release()
+    mongod.release()
+    for use in (lambda: mongod.uri, lambda: mongod.pid, mongod.ensure_running):
+        with pytest.raises(ConnectionFailed, match="released"):
+            use()
+
+
+def test_no_binary_names_three_remedies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InvalidConfiguration) as caught:
+        LocalMongod.acquire(tmp_path / "data")
+    message = str(caught.value)
+    assert "jts-storage[embedded]" in message
+    assert "apt or brew" in message
+    assert "JTS_MONGOD" in message
+
+
+def test_path_comes_before_the_wheel_and_the_explicit_one_before_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert find_mongod().name == "mongod"
+    on_path = script(tmp_path / "mongod", "exit 0")
+    explicit = script(tmp_path / "another", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_mongod() == on_path
+    assert find_mongod(explicit) == explicit
+
+
+def test_an_explicit_binary_that_is_none_is_refused(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "missing", tmp_path):
+        with pytest.raises(InvalidConfiguration, match="JTS_MONGOD"):
+            find_mongod(wrong)
+
+
+def test_a_missing_library_is_named_with_its_package(tmp_path: Path) -> None:
+    message = (
+        "mongod: error while loading shared libraries: libcurl.so.4: "
+        "cannot open shared object file: No such file or directory"
+    )
+    broken = script(tmp_path / "mongod", f"echo '{message}' >&2; exit 127")
+    with pytest.raises(ConnectionFailed) as caught:
+        LocalMongod.acquire(tmp_path / "data", broken)
+    assert message in str(caught.value)
+    assert "apt-get install libcurl4" in str(caught.value)
+
+
+def test_a_failing_start_shows_the_end_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "storage.bson").write_text("nonsense")
+    with pytest.raises(ConnectionFailed, match="ended while it started") as caught:
+        LocalMongod.acquire(tmp_path)
+    assert "Unable to read the storage engine metadata file" in str(caught.value)
+
+
+def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
+    asleep = script(tmp_path / "mongod", "exec sleep 60")
+    with pytest.raises(ConnectionFailed, match="took no writes within 1 s"):
+        LocalMongod.acquire(tmp_path / "data", asleep, timeout=1)
+    assert not runs(state(tmp_path / "data")["pid"])
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text("")
+    for unusable in (tmp_path, tmp_path / "db" / "data"):
+        with pytest.raises(InvalidConfiguration, match="data folder"):
+            LocalMongod.acquire(unusable)
+
+
+def script(path: Path, body: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
