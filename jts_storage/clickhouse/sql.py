@@ -1,0 +1,68 @@
+"""The little that must be known of a statement before it is sent, and how values are written."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from clickhouse_driver.util.escape import escape_param
+
+_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*", re.DOTALL)
+_IDENTIFIER = r"(?:`(?:[^`\\]|\\.|``)+`|\"(?:[^\"\\]|\\.)+\"|\w+)"
+_INSERT = re.compile(
+    rf"INSERT\s+INTO\s+(?:TABLE\s+)?(?P<table>{_IDENTIFIER}(?:\.{_IDENTIFIER})?)"
+    rf"\s*(?:\((?P<columns>[^()]*)\))?",
+    re.IGNORECASE,
+)
+_NAME = re.compile(_IDENTIFIER)
+_READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"})
+
+
+def first_word(statement: str) -> str:
+    """The word that says what kind of statement it is, in capitals."""
+    begin = _COMMENTS.match(statement)
+    rest = statement[begin.end() :] if begin else statement
+    word = re.match(r"\w+", rest)
+    return word[0].upper() if word else ""
+
+
+def only_reads(statement: str) -> bool:
+    """Whether repeating the statement can change nothing."""
+    return first_word(statement) in _READS
+
+
+def is_select(statement: str) -> bool:
+    return first_word(statement) in {"SELECT", "WITH"}
+
+
+def insert_target(statement: str) -> tuple[str, list[str]]:
+    """Table, as written, and names of the columns of an INSERT; no names mean all columns.
+
+    :raises ValueError: for any other statement.
+    """
+    begin = _COMMENTS.match(statement)
+    found = _INSERT.match(statement, begin.end() if begin else 0)
+    if found is None:
+        raise ValueError(f"not an INSERT with a table's name: {statement[:80]!r}")
+    names = [bare(name) for name in _NAME.findall(found["columns"] or "")]
+    return found["table"], names
+
+
+def bare(identifier: str) -> str:
+    """An identifier without its quotes."""
+    if identifier[:1] in {"`", '"'}:
+        inner = identifier[1:-1].replace("``", "`")
+        return re.sub(r"\\(.)", r"\1", inner)
+    return identifier
+
+
+def quoted(name: str) -> str:
+    """An identifier as SQL writes it."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def literal(value: Any) -> str:
+    """A text, number, flag or None as SQL writes it."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return str(escape_param(value, None))

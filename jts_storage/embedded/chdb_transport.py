@@ -1,0 +1,387 @@
+"""The embedded engine behind the methods of clickhouse-driver's client.
+
+Queries come back in Native format and are decoded by clickhouse-driver's own readers, so a row has
+the very Python types that the network gives. Rows to insert go through its writers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from types import GeneratorType
+from typing import Any
+
+import numpy as np
+from chdb import ChdbError
+from clickhouse_driver.block import ColumnOrientedBlock, RowOrientedBlock
+from clickhouse_driver.bufferedreader import CompressedBufferedReader
+from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
+from clickhouse_driver.client import Client
+from clickhouse_driver.connection import ServerInfo
+from clickhouse_driver.context import Context
+from clickhouse_driver.errors import ErrorCodes
+from clickhouse_driver.streams.native import BlockInputStream, BlockOutputStream
+from clickhouse_driver.util.escape import escape_params
+
+from jts_storage.clickhouse.blocks import (
+    ColumnBlock,
+    Columns,
+    MemoryReader,
+    Typed,
+    fixed_dtype,
+    joined,
+    number_of_rows,
+    read_block,
+    sliced,
+    write_block,
+)
+from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.errors import EmbeddedError
+from jts_storage.clickhouse.sql import insert_target, is_select, literal, quoted
+from jts_storage.clickhouse.transport import (
+    INSERT_BLOCK_ROWS,
+    READ_SETTINGS,
+    as_table_types,
+)
+from jts_storage.embedded import engine
+
+FRAME_ROWS = 50_000
+"""From so many rows on, a data frame scanned in place is written faster than a block."""
+
+_WRITE_BUFFER = 1 << 20
+_NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
+_CLIENT_SETTINGS = Client("embedded").client_settings
+
+
+class ChdbTransport:
+    """A `Transport` without a network: one connection to the engine in this process."""
+
+    def __init__(self, config: ClickHouseConfig) -> None:
+        assert config.embedded_path is not None
+        self._config = config
+        self._base = dict(config.settings) | ({"readonly": 2} if config.readonly else {})
+        self._connection: Any = None
+        self._applied: dict[str, Any] = {}
+        self._stream: Any = None
+        self._context: Any = None
+
+    @classmethod
+    def from_url(cls, url: str) -> ChdbTransport:
+        return cls(ClickHouseConfig.from_url(url))
+
+    # ---- life
+
+    def connect(self) -> None:
+        engine.check_process()
+        if self._connection is not None:
+            return
+        path = self._config.embedded_path
+        assert path is not None
+        self._connection = engine.acquire(path, fsync=self._config.fsync)
+        try:
+            self._use_database()
+            self._context = self._describe_server()
+        except BaseException:
+            self.disconnect()
+            raise
+
+    def disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        self._applied = {}
+        if connection is not None:
+            self.discard_unfinished()
+            engine.release(connection)
+
+    def ping(self) -> bool:
+        self._query("SELECT 1")
+        return True
+
+    def is_broken(self) -> bool:
+        return self._connection is None
+
+    def discard_unfinished(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.cancel()
+
+    def server_version(self) -> str:
+        self.connect()
+        return ".".join(map(str, self._context.server_info.version_tuple()))
+
+    # ---- statements
+
+    def execute(
+        self,
+        query: str,
+        params: Any = None,
+        with_column_types: bool = False,
+        external_tables: Any = None,
+        query_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        types_check: bool = False,
+        columnar: bool = False,
+    ) -> Any:
+        """As `clickhouse_driver.Client.execute`; external tables cannot be had here."""
+        if external_tables:
+            raise EmbeddedError("external tables need a server", ErrorCodes.NOT_IMPLEMENTED)
+        self._prepare(settings)
+        if isinstance(params, list | tuple | GeneratorType):
+            return self._insert_rows(query, params, types_check=types_check, columnar=columnar)
+        result = self._query(self._substituted(query, params))
+        blocks = list(self._decoded(result))
+        with_types = blocks[0].columns_with_types if blocks else []
+        if not blocks and with_column_types:
+            with_types = self._columns_of(self._substituted(query, params))
+        rows = _columns_of_blocks(blocks) if columnar else _rows_of_blocks(blocks)
+        return (rows, with_types) if with_column_types else rows
+
+    def execute_iter(
+        self,
+        query: str,
+        params: Any = None,
+        with_column_types: bool = False,
+        external_tables: Any = None,
+        query_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        types_check: bool = False,
+        chunk_size: int = 1,
+    ) -> Iterator[Any]:
+        """As `clickhouse_driver.Client.execute_iter`."""
+        if external_tables:
+            raise EmbeddedError("external tables need a server", ErrorCodes.NOT_IMPLEMENTED)
+        self._prepare(settings)
+        query = self._substituted(query, params)
+        rows = self._iterate(query, with_column_types=with_column_types)
+        return iter(lambda: list(islice(rows, chunk_size)), []) if chunk_size > 1 else rows
+
+    def _iterate(self, query: str, *, with_column_types: bool) -> Iterator[Any]:
+        header_due = with_column_types
+        for chunk in self._chunks(query):
+            for block in self._decoded(chunk):
+                if header_due:
+                    yield block.columns_with_types
+                    header_due = False
+                yield from block.get_rows()
+        if header_due:
+            yield self._columns_of(query)
+
+    # ---- columns
+
+    def read_columns(
+        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+    ) -> Columns:
+        self._prepare({**READ_SETTINGS, **(settings or {})})
+        query = self._substituted(query, params)
+        held = []
+        blocks: list[ColumnBlock] = []
+        for chunk in self._chunks(query):
+            memory = chunk.get_memview()
+            held.append(memory)  # the arrays point into it until they are joined
+            blocks += self._column_blocks(memory)
+        if not blocks:
+            return self._no_rows(query)
+        columns = joined(blocks)
+        held.clear()
+        return columns
+
+    def stream_columns(
+        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+    ) -> Iterator[Columns]:
+        self._prepare({**READ_SETTINGS, **(settings or {})})
+        for chunk in self._chunks(self._substituted(query, params)):
+            memory = chunk.get_memview()
+            yield from [joined([block]) for block in self._column_blocks(memory)]
+            del memory
+
+    def insert_columns(
+        self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
+    ) -> int:
+        self._prepare(settings)
+        if number_of_rows(columns) >= FRAME_ROWS and all(map(_fits_frame, columns.values())):
+            self._insert_frame(table, columns)
+        else:
+            self._insert_blocks(table, columns)
+        return number_of_rows(columns)
+
+    def _insert_frame(self, table: str, columns: Mapping[str, Typed]) -> None:
+        import pandas as pd
+
+        fitted = as_table_types(table, columns, dict(self._table_columns(table)))
+        jts_rows_to_insert = pd.DataFrame(
+            {name: c.values for name, c in fitted.items() if not c.is_constant}, copy=False
+        )
+        names = ", ".join(map(quoted, fitted))
+        values = ", ".join(_frame_expression(name, c) for name, c in fitted.items())
+        with _engine_errors():  # chDB finds the frame by the name of this variable
+            self._connection.query(
+                f"INSERT INTO {table} ({names}) SELECT {values} FROM Python(jts_rows_to_insert)",
+                "Native",
+            )
+        del jts_rows_to_insert
+
+    def _insert_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
+        fitted = as_table_types(table, columns, dict(self._table_columns(table)))
+        names = ", ".join(map(quoted, fitted))
+        with self._writer(f"INSERT INTO {table} ({names})") as out:
+            for piece in sliced(fitted, INSERT_BLOCK_ROWS):
+                write_block(out, self._context, piece)
+                out.flush()
+
+    def _insert_rows(
+        self, query: str, rows: Iterable[Any], *, types_check: bool, columnar: bool
+    ) -> int:
+        data: list[Any] = list(rows)
+        if not data or (columnar and not len(data[0])):
+            return 0
+        target, names = insert_target(query)
+        actual = self._table_columns(target)
+        types = [(n, t) for n, t in actual if not names or n in names]
+        if names:
+            types.sort(key=lambda column: names.index(column[0]))
+        if not columnar:
+            data = [dict(row) if isinstance(row, dict) else row for row in data]
+        block_class = ColumnOrientedBlock if columnar else RowOrientedBlock
+        block = block_class(types, data, types_check=types_check)
+        listed = ", ".join(quoted(name) for name, _ in types)
+        with self._writer(f"INSERT INTO {target} ({listed})") as out:
+            BlockOutputStream(out, self._context).write(block)
+        return int(block.num_rows)
+
+    # ---- the engine
+
+    def _prepare(self, settings: Mapping[str, Any] | None) -> None:
+        """Give the session just the settings of this statement; mostly nothing changes."""
+        self.connect()
+        self.discard_unfinished()
+        wanted = self._base | {
+            k: v for k, v in (settings or {}).items() if k not in _CLIENT_SETTINGS
+        }
+        changes = {k: literal(v) for k, v in wanted.items() if self._applied.get(k) != v}
+        changes |= {k: "DEFAULT" for k in self._applied if k not in wanted}
+        if changes:
+            self._query("SET " + ", ".join(f"{k} = {v}" for k, v in changes.items()))
+            self._applied = wanted
+
+    def _query(self, query: str) -> Any:
+        self.connect()
+        with _engine_errors():
+            return self._connection.query(query, "Native")
+
+    def _chunks(self, query: str) -> Iterator[Any]:
+        with _engine_errors():
+            self._stream = stream = self._connection.send_query(query, "Native")
+            try:
+                while (chunk := stream.fetch()) is not None:
+                    yield chunk
+            finally:
+                if self._stream is stream:
+                    self.discard_unfinished()
+
+    @contextmanager
+    def _writer(self, statement: str) -> Iterator[Any]:
+        with _engine_errors(), self._connection.send_insert(statement, "Native") as inserter:
+            out = CompressedBufferedWriter(_Appender(inserter), _WRITE_BUFFER)
+            yield out
+            out.flush()
+            inserter.finish()
+
+    def _decoded(self, result: Any) -> Iterator[Any]:
+        data = result.bytes()
+        if not data:
+            return
+        reader = CompressedBufferedReader(lambda: data, len(data))
+        stream = BlockInputStream(reader, self._context)
+        while reader.position < len(data):
+            yield stream.read(use_numpy=False)
+
+    def _column_blocks(self, memory: Any) -> list[ColumnBlock]:
+        reader = MemoryReader(memory.view())
+        blocks = []
+        while not reader.exhausted:
+            blocks.append(read_block(reader, self._context))
+        return blocks
+
+    def _substituted(self, query: str, params: Any) -> str:
+        if params is None:
+            return query
+        if not isinstance(params, dict):
+            raise ValueError("Parameters are expected in dict form")
+        return str(query % escape_params(params, self._context))
+
+    def _columns_of(self, query: str) -> list[tuple[str, str]]:
+        """The names and types of a result without rows, which Native leaves out."""
+        if not is_select(query):
+            return []
+        described = self._query(f"DESCRIBE ({query.strip().rstrip(';')})")
+        return [(row[0], row[1]) for block in self._decoded(described) for row in block.get_rows()]
+
+    def _table_columns(self, table: str) -> list[tuple[str, str]]:
+        described = self._query(f"DESCRIBE TABLE {table}")
+        rows = [row for block in self._decoded(described) for row in block.get_rows()]
+        return [(row[0], row[1]) for row in rows if row[2] not in {"MATERIALIZED", "ALIAS"}]
+
+    def _no_rows(self, query: str) -> Columns:
+        return {
+            name: np.empty(0, fixed_dtype(type_name) or object)
+            for name, type_name in self._columns_of(query)
+        }
+
+    def _use_database(self) -> None:
+        name = quoted(self._config.database)
+        with _engine_errors():
+            if not self._config.readonly:
+                self._connection.query(f"CREATE DATABASE IF NOT EXISTS {name}")
+            self._connection.query(f"USE {name}")
+
+    def _describe_server(self) -> Context:
+        answer = self._connection.query("SELECT version(), timezone()", "TabSeparated")
+        version, timezone = answer.bytes().decode().split()
+        major, minor, patch, *_ = (*map(int, version.split(".")), 0, 0)
+        context = Context()
+        context.server_info = ServerInfo(
+            "chDB", major, minor, patch, 0, timezone, "embedded", _NATIVE_REVISION
+        )
+        context.settings = {}
+        context.client_settings = _CLIENT_SETTINGS
+        return context
+
+
+class _Appender:
+    """What a buffered writer flushes into: the open insert."""
+
+    def __init__(self, inserter: Any) -> None:
+        self._inserter = inserter
+
+    def write(self, data: bytes) -> None:
+        self._inserter.append(data)
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Turn the engine's texts into the errors a server would have sent."""
+    try:
+        yield
+    except (ChdbError, RuntimeError) as exc:
+        raise EmbeddedError.parse(str(exc)) from exc
+
+
+def _rows_of_blocks(blocks: Sequence[Any]) -> list[Any]:
+    return list(chain.from_iterable(block.get_rows() for block in blocks))
+
+
+def _columns_of_blocks(blocks: Sequence[Any]) -> list[Any]:
+    pieces = zip(*(block.get_columns() for block in blocks), strict=True)
+    return [tuple(chain.from_iterable(piece)) for piece in pieces]
+
+
+def _fits_frame(column: Typed) -> bool:
+    return column.is_constant or fixed_dtype(column.type, raw=True) is not None
+
+
+def _frame_expression(name: str, column: Typed) -> str:
+    if column.is_constant:
+        return f"CAST({literal(column.values)}, {literal(column.type)})"
+    if fixed_dtype(column.type) is not None:
+        return quoted(name)
+    return f"reinterpret({quoted(name)}, {literal(column.type)})"

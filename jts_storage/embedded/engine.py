@@ -1,0 +1,185 @@
+"""The one embedded ClickHouse engine that a process can have, shared by all its connections.
+
+chDB keeps one data path a process and compares it as text; a second process cannot open the same
+path at all; and a process forked after chDB was loaded hangs in its first query. All three are
+found out here, before chDB is asked, so that the caller gets an error in place of a riddle.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+
+MEMORY = ":memory:"
+_STATUS_FILE = "status"
+_CONFIG = """<clickhouse>
+  <merge_tree>
+    <fsync_after_insert>{fsync}</fsync_after_insert>
+    <fsync_part_directory>{fsync}</fsync_part_directory>
+  </merge_tree>
+</clickhouse>
+"""
+
+
+@dataclass(slots=True)
+class _Opened:
+    path: str
+    fsync: bool
+    connections: int = 0
+
+
+class _Engine:
+    """What of chDB is open in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: _Opened | None = None
+        self._loaded_in: int | None = None
+
+    def acquire(self, path: str, *, fsync: bool) -> Any:
+        self.check_process()
+        path = normalised(path)
+        with self._lock:
+            opened = self._opened or _Opened(path, fsync)
+            _check_same(opened, path, fsync=fsync)
+            connection = self._connect(opened)
+            opened.connections += 1
+            self._opened = opened
+            return connection
+
+    def release(self, connection: Any) -> None:
+        if self._loaded_in != os.getpid():
+            return  # the parent's connection: closing it here would hang
+        with self._lock:
+            connection.close()
+            if self._opened is not None:
+                self._opened.connections -= 1
+                if self._opened.connections == 0:
+                    self._opened = None
+
+    def check_process(self) -> None:
+        if self._loaded_in not in (None, os.getpid()):
+            raise ConnectionFailed(
+                f"The embedded engine was loaded in process {self._loaded_in} before "
+                f"process {os.getpid()} was forked from it, and does not work in the fork.",
+                remedy="Start processes with spawn (multiprocessing.get_context('spawn')).",
+            )
+
+    def _connect(self, opened: _Opened) -> Any:
+        if opened.connections == 0 and opened.path != MEMORY:
+            _prepare(opened.path)
+        try:
+            from chdb.state.sqlitelike import connect
+        except ImportError as exc:
+            raise InvalidConfiguration(
+                "embedded_path is set, but the embedded engine is not installed.",
+                remedy='Install it with: pip install "jts-storage[embedded]"',
+            ) from exc
+        self._loaded_in = os.getpid()
+        with tempfile.NamedTemporaryFile("w", suffix=".xml") as config:
+            config.write(_CONFIG.format(fsync=int(opened.fsync)))
+            config.flush()
+            try:
+                return connect(f"{opened.path}?config-file={config.name}")
+            except RuntimeError as exc:
+                if opened.path != MEMORY:
+                    _check_free(opened.path)
+                raise ConnectionFailed(
+                    f"The embedded engine could not open {opened.path}: {exc}",
+                    hosts=(opened.path,),
+                    remedy="Check that the directory is writable and holds the engine's data.",
+                ) from exc
+
+
+_engine = _Engine()
+
+
+def acquire(path: str, *, fsync: bool = True) -> Any:
+    """A chDB connection to `path`; give it back with `release`.
+
+    :raises ConnectionFailed: when another path is open, another process holds it, or this
+        process was forked from one that had the engine loaded.
+    :raises InvalidConfiguration: when it is open with another `fsync`, or cannot be a path.
+    """
+    return _engine.acquire(path, fsync=fsync)
+
+
+def release(connection: Any) -> None:
+    """Close a connection; with the last one the path becomes free."""
+    _engine.release(connection)
+
+
+def check_process() -> None:
+    """:raises ConnectionFailed: in a process forked after the engine was loaded."""
+    _engine.check_process()
+
+
+def normalised(path: str) -> str:
+    """The one spelling of a path that all of this process uses."""
+    if path == MEMORY:
+        return path
+    real = os.path.realpath(Path(path).expanduser())
+    if "?" in real:
+        raise InvalidConfiguration(f"embedded_path must not hold a '?', got {real!r}")
+    return real
+
+
+def holder(path: str) -> str | None:
+    """Which process has the store at `path` open, if any has: ``"process 123"``."""
+    status = Path(path) / _STATUS_FILE
+    try:
+        with status.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return _pid_in(status)
+    return None
+
+
+def _pid_in(status: Path) -> str:
+    for line in status.read_text(errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "PID" and value.strip().isdigit():
+            return f"process {value.strip()}"
+    return "another process"
+
+
+def _prepare(path: str) -> None:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InvalidConfiguration(
+            f"embedded_path {path!r} cannot be made a directory: {exc}"
+        ) from exc
+    _check_free(path)
+
+
+def _check_free(path: str) -> None:
+    if (who := holder(path)) is not None:
+        raise ConnectionFailed(
+            f"The embedded store {path} is already open in {who}.",
+            hosts=(path,),
+            remedy="Only one process can open it: close it there, use another path, or a server.",
+        )
+
+
+def _check_same(opened: _Opened, path: str, *, fsync: bool) -> None:
+    if opened.path != path:
+        raise ConnectionFailed(
+            f"The embedded engine of this process has {opened.path} open and cannot open {path}.",
+            hosts=(path,),
+            remedy="A process has one embedded store at a time: close the first, or use spawn.",
+        )
+    if opened.fsync != fsync:
+        raise InvalidConfiguration(
+            f"fsync is {fsync!r}, but {path} is already open in this process "
+            f"with fsync={opened.fsync!r}"
+        )
