@@ -1,0 +1,72 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_VERSION := 26.3
+LOCKED := --constraint constraints.txt --build-constraint constraints.txt
+
+# A test file stays on one worker, so that what its fixtures start is started once.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+COVERAGE := --cov --cov-report=term --cov-fail-under=90
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check format bench docs nightly up down sync lock clean
+
+help: ## show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: $(INSTALLED) ## store and read a little with every engine at hand, and run the README
+	@$(BIN)/python examples/first_steps.py
+	@$(BIN)/python tests/docs/run_page.py README.md
+
+test: $(INSTALLED) ## the whole suite, but for what only `make nightly` runs
+	@$(PYTEST) -m "not slow" $(COVERAGE) $(PYTEST_ARGS)
+
+check: $(INSTALLED) ## lint, formatting and types
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+format: $(INSTALLED) ## let ruff put the code in shape
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(INSTALLED) ## every benchmark, a line of JSON each
+	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python "$$file"; done
+
+docs: $(INSTALLED) ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+nightly: $(INSTALLED) ## everything, with long faults and many more generated examples
+	@$(PYTEST) --hypothesis-profile=nightly $(PYTEST_ARGS)
+
+up: .env ## start the real servers in containers and wait until they are healthy
+	@docker compose up --detach --wait
+
+down: ## stop them; their data stays
+	@docker compose down
+
+.env:
+	@scripts/write_env.sh > .env.new && mv .env.new .env
+
+sync: $(INSTALLED) ## write the blocking twins anew
+	@$(BIN)/python scripts/generate_sync.py
+
+lock: $(INSTALLED) ## resolve constraints.txt anew from pyproject.toml
+	@$(PIP) install --quiet --group lock
+	@scripts/lock.sh $(BIN)/uv
+
+clean: ## remove what was built, but not .jts, where data may be
+	@rm -rf .venv site dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@scripts/system_packages.sh
+	@test -x $(BIN)/python || "$$(scripts/find_python.sh)" -m venv .venv
+	@$(PIP) install --quiet "pip==$(PIP_VERSION)"
+	@$(PIP) install --quiet $(LOCKED) --group build --group dev --group docs --editable '.[all]'
+	@touch $@
