@@ -1,0 +1,106 @@
+"""Storage for JTS services: time series, documents, bookkeeping and files behind one unit of work.
+
+Names are imported when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from jts_storage._version import __version__
+
+if TYPE_CHECKING:
+    from jts_storage.domain.backtest import (
+        BacktestConfig,
+        BacktestMetrics,
+        BacktestResult,
+        Trade,
+    )
+    from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
+    from jts_storage.domain.candle import Candle, SeriesKey
+    from jts_storage.domain.enums import (
+        FormulaCategory,
+        Market,
+        Metric,
+        ParameterType,
+        StopLossType,
+        Timeframe,
+        TradeSide,
+    )
+    from jts_storage.domain.events import DomainEvent
+    from jts_storage.domain.formula import Formula, FormulaParameter
+    from jts_storage.domain.gaps import Gap
+    from jts_storage.domain.results import Coverage, SaveResult
+    from jts_storage.domain.series import CandleSeries
+    from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
+    from jts_storage.domain.symbol import Symbol
+    from jts_storage.memory.events import InMemoryEventPublisher
+    from jts_storage.storage import Storage
+
+_HOMES = {
+    "domain.backtest": ("BacktestConfig", "BacktestMetrics", "BacktestResult", "Trade"),
+    "domain.bookkeeping": ("Checkpoint", "SymbolBars"),
+    "domain.candle": ("Candle", "SeriesKey"),
+    "domain.enums": (
+        "FormulaCategory",
+        "Market",
+        "Metric",
+        "ParameterType",
+        "StopLossType",
+        "Timeframe",
+        "TradeSide",
+    ),
+    "domain.events": ("DomainEvent",),
+    "domain.formula": ("Formula", "FormulaParameter"),
+    "domain.gaps": ("Gap",),
+    "domain.results": ("Coverage", "SaveResult"),
+    "domain.series": ("CandleSeries",),
+    "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
+    "domain.symbol": ("Symbol",),
+    "memory.events": ("InMemoryEventPublisher",),
+    "storage": ("Storage",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BacktestConfig",
+    "BacktestMetrics",
+    "BacktestResult",
+    "Candle",
+    "CandleSeries",
+    "Checkpoint",
+    "Coverage",
+    "DomainEvent",
+    "Formula",
+    "FormulaCategory",
+    "FormulaParameter",
+    "Gap",
+    "InMemoryEventPublisher",
+    "Market",
+    "Metric",
+    "ParameterType",
+    "RiskConfig",
+    "SaveResult",
+    "SeriesKey",
+    "StopLossRule",
+    "StopLossType",
+    "Storage",
+    "Strategy",
+    "Symbol",
+    "SymbolBars",
+    "Timeframe",
+    "Trade",
+    "TradeSide",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -115,6 +115,20 @@ class Formula:
                 )
             seen.add(parameter.name)
 
+    def rank(self, query: str) -> int | None:
+        """How well the formula matches: 0 by its name, 1 by tags or description too, None not.
+
+        Every word of `query` must begin a word of it, whatever the case.
+        """
+        wanted = _words(query)
+        if not wanted:
+            return None
+        in_name = _words(self.name)
+        elsewhere = _words(" ".join((self.description or "", *self.tags)))
+        if _begin(wanted, in_name):
+            return 0
+        return 1 if _begin(wanted, in_name | elsewhere) else None
+
     def with_parameters(self, **values: ParameterValue) -> str:
         """The expression with every ``:name`` replaced by the value given, or by its default.
 
@@ -159,6 +173,14 @@ def check_document_header(entity: object) -> None:
         moment = getattr(entity, field)
         if moment is not None:
             store(entity, field, checks.utc(moment, field))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))
+
+
+def _begin(wanted: set[str], words: set[str]) -> bool:
+    return all(any(word.startswith(beginning) for word in words) for beginning in wanted)
 
 
 def _value_of(parameter: FormulaParameter, values: dict[str, ParameterValue]) -> ParameterValue:

@@ -25,6 +25,8 @@ def zone(timezone: tzinfo | str) -> tzinfo:
     """:raises InvalidData: there is no zone of that name."""
     if not isinstance(timezone, str):
         return timezone
+    if timezone == "UTC":
+        return UTC
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError) as exc:

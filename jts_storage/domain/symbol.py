@@ -31,3 +31,8 @@ class Symbol:
             raise InvalidData("must be True or False", field="is_active", value=self.is_active)
         if self.updated_at is not None:
             object.__setattr__(self, "updated_at", checks.utc(self.updated_at, "updated_at"))
+
+    def matches(self, query: str) -> bool:
+        """Whether code or name contains `query`, whatever its case; an empty query matches none."""
+        wanted = query.lower()
+        return bool(wanted) and (wanted in self.code.lower() or wanted in self.name.lower())

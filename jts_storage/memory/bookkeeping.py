@@ -1,0 +1,152 @@
+"""Symbols and the bookkeeping of ingestion in rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from jts_storage.domain import checks
+from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
+from jts_storage.domain.enums import Market, member
+from jts_storage.domain.symbol import Symbol
+from jts_storage.errors import Conflict
+from jts_storage.memory import mappers
+from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, SYMBOLS, Row, Session
+from jts_storage.ports.ingestion import OHLCVRepository
+from jts_storage.staging import stamp
+
+
+class InMemorySymbolRepository:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def save(self, symbol: Symbol) -> Symbol:
+        return (await self.save_many([symbol]))[0]
+
+    async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
+        stamped = [stamp(symbol) for symbol in symbols]
+        self.store(stamped)
+        return stamped
+
+    def store(self, stamped: Iterable[Symbol]) -> None:
+        """Store symbols as they are, with the time they carry."""
+        for symbol in stamped:
+            self._session.put(SYMBOLS, symbol.code, mappers.symbol_to_row(symbol))
+
+    async def get_by_code(self, code: str) -> Symbol | None:
+        row = self._session.get(SYMBOLS, code)
+        return None if row is None else mappers.symbol_from_row(row)
+
+    async def get_by_market(
+        self, market: Market, *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Symbol]:
+        wanted = member(Market, market, "market")
+        return self._page(lambda symbol: symbol.market is wanted, limit, after)
+
+    async def get_all_active(
+        self, *, limit: int = 10_000, after: str | None = None
+    ) -> Sequence[Symbol]:
+        return self._page(lambda symbol: symbol.is_active, limit, after)
+
+    async def search(
+        self, query: str, *, limit: int = 100, after: str | None = None
+    ) -> Sequence[Symbol]:
+        return self._page(lambda symbol: symbol.matches(query), limit, after)
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Symbol]:
+        return self._page(lambda symbol: True, limit, after)
+
+    def _page(
+        self, belongs: Callable[[Symbol], bool], limit: int, after: str | None
+    ) -> Sequence[Symbol]:
+        symbols = map(mappers.symbol_from_row, self._session.scan(SYMBOLS))
+        found = [s for s in symbols if belongs(s) and (after is None or s.code > after)]
+        return sorted(found, key=lambda symbol: symbol.code)[:limit]
+
+
+class InMemorySymbolBarsRepository:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self, symbol: str, trading_day: date) -> SymbolBars | None:
+        row = self._session.get(SYMBOL_BARS, (symbol, trading_day))
+        return None if row is None else mappers.symbol_bars_from_row(row)
+
+    async def list(
+        self, symbol: str, *, limit: int = 1_000, after: date | None = None
+    ) -> Sequence[SymbolBars]:
+        rows = [
+            row
+            for row in self._session.scan(SYMBOL_BARS)
+            if row["symbol"] == symbol and (after is None or row["trading_day"] > after)
+        ]
+        ordered = sorted(rows, key=lambda row: row["trading_day"])
+        return [mappers.symbol_bars_from_row(row) for row in ordered[:limit]]
+
+    async def save(self, bars: SymbolBars) -> SymbolBars:
+        key = (bars.symbol, bars.trading_day)
+        moment = checks.now()
+        with self._session.exclusive():
+            stored = self._session.get(SYMBOL_BARS, key)
+            found = 0 if stored is None else stored["version"]
+            if found != bars.version:
+                raise Conflict(
+                    f"the bars of {bars.symbol} on {bars.trading_day} were changed by somebody "
+                    f"else: version {found} is stored, {bars.version} was read.",
+                    remedy="Read them again and repeat.",
+                )
+            saved = replace(
+                bars,
+                version=bars.version + 1,
+                created_at=moment if stored is None else stored["created_at"],
+                updated_at=moment,
+            )
+            self._session.put(SYMBOL_BARS, key, mappers.symbol_bars_to_row(saved))
+        return saved
+
+    async def delete(self, symbol: str, trading_day: date) -> bool:
+        return self._session.delete(SYMBOL_BARS, (symbol, trading_day))
+
+
+class InMemoryCheckpointRepository:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self, name: str) -> Checkpoint | None:
+        row = self._session.get(CHECKPOINTS, name)
+        return None if row is None else mappers.checkpoint_from_row(row)
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
+        rows: list[Row] = sorted(self._session.scan(CHECKPOINTS), key=lambda row: row["name"])
+        page = [row for row in rows if after is None or row["name"] > after][:limit]
+        return [mappers.checkpoint_from_row(row) for row in page]
+
+    async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
+        checkpoint = Checkpoint(name, data, checks.now())
+        self._session.put(CHECKPOINTS, name, mappers.checkpoint_to_row(checkpoint))
+        return checkpoint
+
+    async def update(
+        self, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+    ) -> Checkpoint:
+        with self._session.exclusive():
+            before = await self.get(name)
+            return await self.save(name, change(None if before is None else before.data))
+
+    async def delete(self, name: str) -> bool:
+        return self._session.delete(CHECKPOINTS, name)
+
+
+@dataclass(frozen=True, slots=True)
+class InMemoryIngestionRepository:
+    symbol_bars: InMemorySymbolBarsRepository
+    bars: OHLCVRepository
+    checkpoints: InMemoryCheckpointRepository
+
+    @classmethod
+    def over(cls, session: Session, bars: OHLCVRepository) -> InMemoryIngestionRepository:
+        return cls(
+            InMemorySymbolBarsRepository(session), bars, InMemoryCheckpointRepository(session)
+        )

@@ -1,0 +1,114 @@
+"""Candles and raw bars in columns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import date, datetime
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Columns, concatenate, empty, in_order
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.series import CandleSeries, series_of
+from jts_storage.memory.tables import MemoryDatabase
+from jts_storage.ports.candles import CandleData
+from jts_storage.staging import SeriesChanges, compare, pieces, rows_by_day
+
+
+class InMemoryCandleRepository:
+    """A `CandleRepository` over columns by key; raw bars are kept by one of the same kind."""
+
+    def __init__(
+        self, database: MemoryDatabase, columns: dict[SeriesKey, Columns] | None = None
+    ) -> None:
+        self._database = database
+        self._columns = database.candles if columns is None else columns
+
+    async def save_many(
+        self, key: SeriesKey, candles: CandleData, *, detail: bool = False
+    ) -> SaveResult:
+        series, duplicates = series_of(key, candles)
+        with self._database.lock:
+            stored = self._all(key)
+            counts = compare(stored, series) if detail else {}
+            self._store(key, in_order(concatenate([stored.columns, series.columns]))[0])
+        return SaveResult(len(series), duplicates, **counts)
+
+    async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
+        first, last = checks.range_ms(start, end)
+        with self._database.lock:
+            stored = self._all(key).columns
+            kept = stored.take(
+                np.flatnonzero((stored.timestamp < first) | (stored.timestamp > last))
+            )
+            self._store(key, kept)
+        return stored.rows - kept.rows
+
+    async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        return self._all(key).slice(start, end)
+
+    async def get_ranges(
+        self, keys: Iterable[SeriesKey], start: datetime, end: datetime
+    ) -> dict[SeriesKey, CandleSeries]:
+        return {key: self._all(key).slice(start, end) for key in keys}
+
+    async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
+        return self._all(key).tail(checks.whole(count, "count", least=1))
+
+    async def get_coverage(self, key: SeriesKey) -> Coverage:
+        series = self._all(key)
+        return Coverage(series.start, series.end)
+
+    async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
+        return rows_by_day(self._all(key), timezone)
+
+    async def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        return len(
+            self._all(key).slice(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
+        )
+
+    async def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+    ) -> CandleSeries:
+        return self._all(key).slice(start, end).resample(timeframe, timezone=timezone)
+
+    async def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    ) -> AsyncIterator[CandleSeries]:
+        for piece in pieces(self._all(key).slice(start, end), block_rows):
+            yield piece
+
+    async def list_keys(
+        self, *, limit: int = 1_000, after: SeriesKey | None = None
+    ) -> Sequence[SeriesKey]:
+        with self._database.lock:
+            keys = sorted(self._columns, key=lambda key: key.sort_key)
+        return [key for key in keys if after is None or key.sort_key > after.sort_key][:limit]
+
+    def apply(self, changes: Iterable[SeriesChanges]) -> None:
+        """Store what a unit of work staged."""
+        for change in changes:
+            last = checks.to_ms(checks.LAST_TIMESTAMP)
+            becomes = change.over(self._all(change.key), checks.to_ms(checks.FIRST_TIMESTAMP), last)
+            self._store(change.key, becomes.columns)
+
+    def _all(self, key: SeriesKey) -> CandleSeries:
+        columns = self._columns.get(key)
+        return CandleSeries.trusted(key, empty() if columns is None else columns)
+
+    def _store(self, key: SeriesKey, columns: Columns) -> None:
+        if columns.rows:
+            self._columns[key] = columns
+        else:
+            self._columns.pop(key, None)

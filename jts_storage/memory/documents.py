@@ -1,0 +1,253 @@
+"""Formulas, strategies and backtest results in rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from jts_storage.domain import checks
+from jts_storage.domain.backtest import BacktestResult, Trade
+from jts_storage.domain.enums import FormulaCategory, Metric, member
+from jts_storage.domain.formula import Formula
+from jts_storage.domain.ids import new_document_id
+from jts_storage.domain.strategy import Strategy
+from jts_storage.errors import Conflict
+from jts_storage.memory import mappers
+from jts_storage.memory.tables import BACKTESTS, FORMULAS, STRATEGIES, Row, Session
+
+Document = TypeVar("Document", Formula, Strategy)
+E = TypeVar("E")
+
+
+class _Versioned:
+    """Saving documents under optimistic locks, which formulas and strategies share."""
+
+    table: str
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def _save(self, entity: Document, to_row: Callable[[Document], Row]) -> Document:
+        with self._session.exclusive():
+            saved = self._next(entity)
+            assert saved.id is not None
+            self._session.put(self.table, saved.id, to_row(saved))
+        return saved
+
+    def _next(self, entity: Document) -> Document:
+        moment = checks.now()
+        if entity.id is None:
+            return replace(
+                entity, id=new_document_id(), version=1, created_at=moment, updated_at=moment
+            )
+        stored = self._session.get(self.table, entity.id)
+        if stored is None:
+            raise Conflict(
+                f"{self.table} {entity.id} ({entity.name!r}) cannot be updated: it is not stored.",
+                remedy="It may have been deleted; save it without an id to store it anew.",
+            )
+        if stored["version"] != entity.version:
+            raise Conflict(
+                f"{self.table} {entity.id} ({entity.name!r}) was changed by somebody else: "
+                f"version {stored['version']} is stored, {entity.version} was read.",
+                remedy="Read it again and repeat.",
+            )
+        return replace(
+            entity, version=entity.version + 1, created_at=stored["created_at"], updated_at=moment
+        )
+
+    def _get(self, identity: str) -> Row | None:
+        return self._session.get(self.table, identity.lower())
+
+    def _page(
+        self,
+        from_row: Callable[[Row], E],
+        belongs: Callable[[Row], bool],
+        limit: int,
+        after: str | None,
+    ) -> list[E]:
+        rows = [
+            row
+            for row in self._session.scan(self.table)
+            if belongs(row) and (after is None or row["id"] > after.lower())
+        ]
+        return [from_row(row) for row in sorted(rows, key=lambda row: row["id"])[:limit]]
+
+
+class InMemoryFormulaRepository(_Versioned):
+    table = FORMULAS
+
+    async def save(self, formula: Formula) -> Formula:
+        return self._save(formula, mappers.formula_to_row)
+
+    async def save_many(self, formulas: Iterable[Formula]) -> Sequence[Formula]:
+        return [await self.save(formula) for formula in formulas]
+
+    async def get_by_id(self, formula_id: str) -> Formula | None:
+        row = self._get(formula_id)
+        return None if row is None else mappers.formula_from_row(row)
+
+    async def get_by_category(
+        self, category: FormulaCategory, *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Formula]:
+        value = member(FormulaCategory, category, "category").value
+        return self._formulas(lambda row: row["category"] == value, limit, after)
+
+    async def get_by_tag(
+        self, tag: str, *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Formula]:
+        return await self.get_by_tags([tag], limit=limit, after=after)
+
+    async def get_by_tags(
+        self, tags: Iterable[str], *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Formula]:
+        wanted = set(tags)
+        return self._formulas(
+            lambda row: bool(wanted) and wanted.issubset(row["tags"]), limit, after
+        )
+
+    async def search(self, query: str, *, limit: int = 100) -> Sequence[Formula]:
+        found: list[tuple[int, str, Formula]] = []
+        for row in self._session.scan(self.table):
+            formula = mappers.formula_from_row(row)
+            rank = formula.rank(query)
+            if rank is not None:
+                found.append((rank, row["id"], formula))
+        return [formula for *_, formula in sorted(found, key=lambda item: item[:2])[:limit]]
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Formula]:
+        return self._formulas(lambda row: True, limit, after)
+
+    async def delete(self, formula_id: str, *, force: bool = False) -> bool:
+        with self._session.exclusive():
+            users = await InMemoryStrategyRepository(self._session).get_by_formula(formula_id)
+            if users and not force:
+                names = ", ".join(repr(strategy.name) for strategy in users[:10])
+                raise Conflict(
+                    f"formula {formula_id} cannot be deleted: used by {names}.",
+                    remedy="Change those strategies first, or pass force=True.",
+                )
+            return self._session.delete(self.table, formula_id.lower())
+
+    def _formulas(
+        self, belongs: Callable[[Row], bool], limit: int, after: str | None
+    ) -> Sequence[Formula]:
+        return self._page(mappers.formula_from_row, belongs, limit, after)
+
+
+class InMemoryStrategyRepository(_Versioned):
+    table = STRATEGIES
+
+    async def save(self, strategy: Strategy) -> Strategy:
+        return self._save(strategy, mappers.strategy_to_row)
+
+    async def save_many(self, strategies: Iterable[Strategy]) -> Sequence[Strategy]:
+        return [await self.save(strategy) for strategy in strategies]
+
+    async def get_by_id(self, strategy_id: str) -> Strategy | None:
+        row = self._get(strategy_id)
+        return None if row is None else mappers.strategy_from_row(row)
+
+    async def get_by_formula(
+        self, formula_id: str, *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Strategy]:
+        wanted = formula_id.lower()
+
+        def uses(row: Row) -> bool:
+            stop = row["stop_loss_rule"]
+            return wanted in (
+                row["entry_formula_id"],
+                row["exit_formula_id"],
+                stop and stop["formula_id"],
+            )
+
+        return self._page(mappers.strategy_from_row, uses, limit, after)
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Strategy]:
+        return self._page(mappers.strategy_from_row, lambda row: True, limit, after)
+
+    async def delete(self, strategy_id: str) -> bool:
+        return self._session.delete(self.table, strategy_id.lower())
+
+
+class InMemoryBacktestResultRepository:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def save(self, result: BacktestResult) -> BacktestResult:
+        saved = result if result.id else replace(result, id=new_document_id())
+        row = mappers.backtest_to_row(saved)
+        with self._session.exclusive():
+            stored = self._session.get(BACKTESTS, saved.id)
+            if stored is not None and mappers.backtest_from_row(stored) != saved:
+                raise Conflict(
+                    f"a different backtest result is stored under {saved.id}.",
+                    remedy="Results are not changed: save it without an id.",
+                )
+            if stored is None:
+                self._session.put(BACKTESTS, saved.id, row)
+        return saved
+
+    async def get_by_id(self, result_id: str) -> BacktestResult | None:
+        row = self._session.get(BACKTESTS, result_id.lower())
+        return None if row is None else mappers.backtest_from_row(row)
+
+    async def get_by_strategy(
+        self, strategy_id: str, *, limit: int = 100, after: str | None = None
+    ) -> Sequence[BacktestResult]:
+        rows = self._newest_first(strategy_id)
+        if after is not None:
+            last = self._session.get(BACKTESTS, after.lower())
+            rows = [row for row in rows if last is not None and _age(row) < _age(last)]
+        return _results(rows[:limit])
+
+    async def latest(self, strategy_id: str) -> BacktestResult | None:
+        rows = self._newest_first(strategy_id)
+        return mappers.backtest_from_row(rows[0]) if rows else None
+
+    async def best(
+        self, metric: Metric, *, limit: int = 10, strategy_id: str | None = None
+    ) -> Sequence[BacktestResult]:
+        metric = member(Metric, metric, "metric")
+
+        def figure(row: Row) -> float:
+            return float(row["metrics"][metric.value])
+
+        defined = [
+            row
+            for row in self._newest_first(strategy_id)
+            if row["metrics"][metric.value] is not None
+        ]
+        sign = -1 if metric.higher_is_better else 1
+        ranked = sorted(defined, key=lambda row: sign * figure(row))
+        return _results(ranked[:limit])
+
+    async def list(self, *, limit: int = 100, after: str | None = None) -> Sequence[BacktestResult]:
+        rows = sorted(self._session.scan(BACKTESTS), key=lambda row: row["id"])
+        return _results([row for row in rows if after is None or row["id"] > after.lower()][:limit])
+
+    async def trades(self, result_id: str) -> AsyncIterator[Trade]:
+        row = self._session.get(BACKTESTS, result_id.lower())
+        for trade in row["trades"] if row else ():
+            yield mappers.trade_from_row(trade)
+
+    async def delete(self, result_id: str) -> bool:
+        return self._session.delete(BACKTESTS, result_id.lower())
+
+    def _newest_first(self, strategy_id: str | None) -> Sequence[Row]:
+        rows = [
+            row
+            for row in self._session.scan(BACKTESTS)
+            if strategy_id is None or row["strategy_id"] == strategy_id.lower()
+        ]
+        return sorted(rows, key=_age, reverse=True)
+
+
+def _age(row: Row) -> tuple[datetime, Any]:
+    return row["run_at"], row["id"]
+
+
+def _results(rows: Iterable[Row]) -> list[BacktestResult]:
+    return [mappers.backtest_from_row(row) for row in rows]

@@ -1,0 +1,135 @@
+"""Rows by table and key, and sessions that read and write them.
+
+Rows are immutable mappings: whether somebody changed one meanwhile is a question of identity.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Columns
+from jts_storage.errors import Conflict
+
+Row = Mapping[str, Any]
+Place = tuple[str, Hashable]
+
+SYMBOLS = "symbols"
+FORMULAS = "formulas"
+STRATEGIES = "strategies"
+BACKTESTS = "backtest_results"
+SYMBOL_BARS = "symbol_bars_aggregates"
+CHECKPOINTS = "checkpoints"
+
+
+class MemoryDatabase:
+    """All rows of one in-memory storage; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.rows: dict[Place, Row] = {}
+        self.candles: dict[SeriesKey, Columns] = {}
+        self.bars: dict[SeriesKey, Columns] = {}
+
+
+class Session(Protocol):
+    """Reads and writes rows, at once or in a transaction."""
+
+    def exclusive(self) -> AbstractContextManager[Any]:
+        """Keeps others out between a read and the write that depends on it."""
+        ...
+
+    def get(self, table: str, key: Hashable) -> Row | None: ...
+
+    def put(self, table: str, key: Hashable, row: Row) -> None: ...
+
+    def delete(self, table: str, key: Hashable) -> bool: ...
+
+    def scan(self, table: str) -> Iterator[Row]: ...
+
+
+class Autocommit:
+    """A session whose writes take effect at once."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    def exclusive(self) -> AbstractContextManager[Any]:
+        return self._database.lock
+
+    def get(self, table: str, key: Hashable) -> Row | None:
+        return self._database.rows.get((table, key))
+
+    def put(self, table: str, key: Hashable, row: Row) -> None:
+        with self._database.lock:
+            self._database.rows[table, key] = row
+
+    def delete(self, table: str, key: Hashable) -> bool:
+        with self._database.lock:
+            return self._database.rows.pop((table, key), None) is not None
+
+    def scan(self, table: str) -> Iterator[Row]:
+        with self._database.lock:
+            items = list(self._database.rows.items())
+        return (row for (name, _), row in items if name == table)
+
+
+class Transaction:
+    """A session whose writes take effect together, if nobody changed the same rows meanwhile.
+
+    A row that was read once reads the same again until the end.
+    """
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self._first_seen: dict[Place, Row | None] = {}
+        self._written: dict[Place, Row | None] = {}
+
+    @property
+    def has_writes(self) -> bool:
+        return bool(self._written)
+
+    def exclusive(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def get(self, table: str, key: Hashable) -> Row | None:
+        place = (table, key)
+        if place in self._written:
+            return self._written[place]
+        return self._first_seen.setdefault(place, self._database.rows.get(place))
+
+    def put(self, table: str, key: Hashable, row: Row) -> None:
+        self.get(table, key)
+        self._written[table, key] = row
+
+    def delete(self, table: str, key: Hashable) -> bool:
+        existed = self.get(table, key) is not None
+        if existed:
+            self._written[table, key] = None
+        return existed
+
+    def scan(self, table: str) -> Iterator[Row]:
+        with self._database.lock:
+            rows: dict[Place, Row | None] = dict(self._database.rows)
+        rows.update(self._first_seen)
+        rows.update(self._written)
+        return (row for (name, _), row in rows.items() if name == table and row is not None)
+
+    def check(self) -> None:
+        """:raises Conflict: somebody changed a row that this transaction writes."""
+        for table, key in self._written:
+            if self._database.rows.get((table, key)) is not self._first_seen[table, key]:
+                raise Conflict(
+                    f"{table} {key} was changed by somebody else before this commit.",
+                    remedy="Read it again and repeat.",
+                )
+
+    def apply(self) -> None:
+        for place, row in self._written.items():
+            if row is None:
+                self._database.rows.pop(place, None)
+            else:
+                self._database.rows[place] = row

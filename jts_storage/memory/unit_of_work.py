@@ -1,0 +1,134 @@
+"""The unit of work over rows in memory."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from jts_storage.domain.events import DomainEvent
+from jts_storage.errors import InvalidData, StorageError
+from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
+from jts_storage.memory.candles import InMemoryCandleRepository
+from jts_storage.memory.documents import (
+    InMemoryBacktestResultRepository,
+    InMemoryFormulaRepository,
+    InMemoryStrategyRepository,
+)
+from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
+from jts_storage.ports.events import EventPublisher
+from jts_storage.staging import StagedCandles, StagedSymbols
+
+
+class CollectedEvents:
+    """The events of a unit of work, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self.collected: list[DomainEvent] = []
+
+    def add(self, event: DomainEvent) -> None:
+        if not isinstance(event, DomainEvent):
+            raise InvalidData("must be a DomainEvent", field="event", value=event)
+        self.collected.append(event)
+
+
+class _Work:
+    """What lives between entering a unit of work and its end."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        stored = Autocommit(database)
+        self.transaction = Transaction(database)
+        self.candles = StagedCandles(InMemoryCandleRepository(database))
+        self.bars = StagedCandles(InMemoryCandleRepository(database, database.bars))
+        self.symbols = StagedSymbols(InMemorySymbolRepository(stored))
+        self.formulas = InMemoryFormulaRepository(self.transaction)
+        self.strategies = InMemoryStrategyRepository(self.transaction)
+        self.backtests = InMemoryBacktestResultRepository(self.transaction)
+        self.ingestion = InMemoryIngestionRepository.over(self.transaction, self.bars)
+        self.events = CollectedEvents()
+
+    def commit(self, database: MemoryDatabase) -> None:
+        with database.lock:
+            self.transaction.check()
+            self.transaction.apply()
+            InMemorySymbolRepository(Autocommit(database)).store(self.symbols.changes)
+            InMemoryCandleRepository(database).apply(self.candles.changes)
+            InMemoryCandleRepository(database, database.bars).apply(self.bars.changes)
+
+
+class InMemoryUnitOfWork:
+    """A `UnitOfWork` over a `MemoryDatabase`."""
+
+    def __init__(self, database: MemoryDatabase, publisher: EventPublisher) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._work: _Work | None = None
+        self._state = "has not been entered"
+
+    @property
+    def candles(self) -> StagedCandles:
+        return self._active.candles
+
+    @property
+    def symbols(self) -> StagedSymbols:
+        return self._active.symbols
+
+    @property
+    def formulas(self) -> InMemoryFormulaRepository:
+        return self._active.formulas
+
+    @property
+    def strategies(self) -> InMemoryStrategyRepository:
+        return self._active.strategies
+
+    @property
+    def backtests(self) -> InMemoryBacktestResultRepository:
+        return self._active.backtests
+
+    @property
+    def ingestion(self) -> InMemoryIngestionRepository:
+        return self._active.ingestion
+
+    @property
+    def events(self) -> CollectedEvents:
+        return self._active.events
+
+    async def commit(self) -> None:
+        work = self._active
+        self._end("has been rolled back after a conflict")
+        work.commit(self._database)
+        self._state = "has been committed"
+        await self._publisher.publish_many(work.events.collected)
+
+    async def rollback(self) -> None:
+        if self._work is not None:
+            self._end("has been rolled back")
+
+    async def __aenter__(self) -> Self:
+        if self._work is not None or self._state != "has not been entered":
+            raise StorageError(
+                "A unit of work can be entered only once.",
+                remedy="Ask the storage for a new one.",
+            )
+        self._work = _Work(self._database)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        await self.rollback()
+
+    @property
+    def _active(self) -> _Work:
+        if self._work is None:
+            raise StorageError(
+                f"This unit of work {self._state}.", remedy="Ask the storage for a new one."
+            )
+        return self._work
+
+    def _end(self, state: str) -> None:
+        self._work = None
+        self._state = state

@@ -1,0 +1,175 @@
+"""The one object through which a service reaches every store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+
+from jts_storage.errors import Conflict, StorageError
+from jts_storage.ports.backtests import BacktestReader
+from jts_storage.ports.candles import CandleReader
+from jts_storage.ports.events import EventPublisher
+from jts_storage.ports.formulas import FormulaReader
+from jts_storage.ports.ingestion import IngestionReader
+from jts_storage.ports.strategies import StrategyReader
+from jts_storage.ports.symbols import SymbolReader
+from jts_storage.ports.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    pass
+
+T = TypeVar("T")
+
+_LONGEST_PAUSE = 1.0
+
+
+class Backend(Protocol):
+    """What a storage is made of: all repositories over one set of stores."""
+
+    @property
+    def candles(self) -> CandleReader: ...
+    @property
+    def symbols(self) -> SymbolReader: ...
+    @property
+    def formulas(self) -> FormulaReader: ...
+    @property
+    def strategies(self) -> StrategyReader: ...
+    @property
+    def backtests(self) -> BacktestReader: ...
+    @property
+    def ingestion(self) -> IngestionReader: ...
+    @property
+    def publisher(self) -> EventPublisher: ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def health(self) -> dict[str, bool]: ...
+
+    async def recover(self) -> int: ...
+
+    def unit_of_work(self) -> UnitOfWork: ...
+
+
+class Storage:
+    """Candles, symbols, formulas, strategies, backtests and bookkeeping in one place.
+
+    Use it as an asynchronous context manager, within one event loop. Its attributes read what is
+    committed; writes go through `unit_of_work`.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._is_open = False
+
+    @classmethod
+    def in_memory(cls, *, publisher: EventPublisher | None = None) -> Self:
+        """A storage that lives and dies with the object: for tests and trials."""
+        from jts_storage.memory.backend import InMemoryBackend
+
+        return cls(InMemoryBackend(publisher))
+
+    @property
+    def candles(self) -> CandleReader:
+        return self._opened.candles
+
+    @property
+    def symbols(self) -> SymbolReader:
+        return self._opened.symbols
+
+    @property
+    def formulas(self) -> FormulaReader:
+        return self._opened.formulas
+
+    @property
+    def strategies(self) -> StrategyReader:
+        return self._opened.strategies
+
+    @property
+    def backtests(self) -> BacktestReader:
+        return self._opened.backtests
+
+    @property
+    def ingestion(self) -> IngestionReader:
+        return self._opened.ingestion
+
+    @property
+    def events(self) -> EventPublisher:
+        """Where handlers of domain events are registered."""
+        return self._backend.publisher
+
+    def unit_of_work(self) -> UnitOfWork:
+        """A new unit of work, to be used once: ``async with storage.unit_of_work() as uow``."""
+        return self._opened.unit_of_work()
+
+    async def run(self, work: Callable[[UnitOfWork], Awaitable[T]], *, attempts: int = 5) -> T:
+        """What `work` returns, called in a unit of work that is then committed.
+
+        It is called again, in a new one, when somebody else changed the same thing first: it
+        should therefore do nothing but use the unit of work.
+
+        :raises Conflict: after so many attempts.
+        """
+        from tenacity import (
+            AsyncRetrying,
+            retry_if_exception_type,
+            stop_after_attempt,
+            wait_random_exponential,
+        )
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Conflict),
+            stop=stop_after_attempt(attempts),
+            wait=wait_random_exponential(multiplier=0.005, max=_LONGEST_PAUSE),
+            reraise=True,
+        )
+        return await retrying(self._run_once, work)
+
+    async def health(self) -> dict[str, bool]:
+        """Whether each store answers, by its name; within half a second, and never raising."""
+        return await self._opened.health()
+
+    async def recover(self) -> int:
+        """Finish the commits that a crash left decided but unfinished; how many there were."""
+        return await self._opened.recover()
+
+    async def open_stores(self) -> None:
+        """Open the stores; what entering the context manager does."""
+        if not self._is_open:
+            await self._backend.open()
+            self._is_open = True
+
+    async def close(self) -> None:
+        """Close the stores. Harmless when they are closed already."""
+        if self._is_open:
+            self._is_open = False
+            await self._backend.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open_stores()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        await self.close()
+
+    @property
+    def _opened(self) -> Backend:
+        if not self._is_open:
+            raise StorageError(
+                "This storage is not open.", remedy="Use it within `async with storage`."
+            )
+        return self._backend
+
+    async def _run_once(self, work: Callable[[UnitOfWork], Awaitable[T]]) -> T:
+        async with self.unit_of_work() as uow:
+            outcome = await work(uow)
+            await uow.commit()
+        return outcome
