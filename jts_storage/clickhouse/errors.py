@@ -19,6 +19,10 @@ from jts_storage.errors import (
 )
 
 
+class WrappedDriverError(Exception):
+    """The connector's coat around a driver's error, which is its cause, for SQLAlchemy's sake."""
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """What a server's error code means to us.
@@ -81,6 +85,7 @@ MEANINGS: dict[int, Meaning] = {
 }
 """Server codes with a meaning of their own; any other is a plain `StorageError` with its code."""
 
+_FROM_OUTSIDE = (driver.Error, WrappedDriverError, sa.SQLAlchemyError, OSError, EOFError)
 _CODE = re.compile(r"Code:\s*(\d+)\.\s*(?:DB::Exception:\s*)?")
 _MEMORY_LIMIT_TOTAL = "(total)"
 _LONGEST = 600
@@ -130,7 +135,10 @@ def is_retryable(error: BaseException) -> bool:
     if isinstance(error.code, int):
         meaning = MEANINGS.get(error.code, _unknown)
         return meaning.later or (error.code == 241 and _MEMORY_LIMIT_TOTAL in str(error))
-    return isinstance(error, ConnectionFailed)
+    cause = error.__cause__
+    return isinstance(error, ConnectionFailed) and (
+        cause is not None and isinstance(_innermost(cause), OSError | EOFError)
+    )
 
 
 def is_disconnect(exc: BaseException) -> bool:
@@ -148,8 +156,9 @@ def translated(doing: str, hosts: Sequence[str] = ()) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except (driver.Error, sa.SQLAlchemyError, OSError, EOFError) as exc:
-        raise translate(exc, doing=doing, hosts=hosts) from exc
+    except _FROM_OUTSIDE as exc:
+        error = translate(exc, doing=doing, hosts=hosts)
+        raise error from (error.__cause__ if error is _innermost(exc) else exc)
 
 
 def _from_code(cause: driver.Error, doing: str, hosts: Sequence[str]) -> StorageError:
@@ -183,7 +192,7 @@ def _innermost(exc: BaseException) -> BaseException:
     while True:
         if isinstance(exc, sa.DBAPIError) and exc.orig is not None:
             exc = exc.orig
-        elif getattr(exc, "wraps_driver_error", False) and exc.__cause__ is not None:
+        elif isinstance(exc, WrappedDriverError) and exc.__cause__ is not None:
             exc = exc.__cause__
         else:
             return exc
@@ -198,4 +207,6 @@ def _shown(cause: BaseException) -> str:
     text = str(text).partition("Stack trace:")[0].strip()
     if isinstance(cause, EOFError):
         text = "the server closed the connection"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    if len(text) > _LONGEST:
+        return f"{text[:_LONGEST]}..."
+    return text if text.endswith((".", "!", "?")) else f"{text}."

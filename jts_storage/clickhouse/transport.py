@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 from clickhouse_driver.block import ColumnOrientedBlock
@@ -50,10 +50,12 @@ class Transport(Protocol):
     def connect(self) -> None:
         """Open it now; nothing happens when it is open."""
 
-    def execute(self, query: str, params: Any = None, **options: Any) -> Any:
+    @property
+    def execute(self) -> Callable[..., Any]:
         """As clickhouse-driver's ``Client.execute``."""
 
-    def execute_iter(self, query: str, params: Any = None, **options: Any) -> Iterator[Any]:
+    @property
+    def execute_iter(self) -> Callable[..., Iterator[Any]]:
         """As clickhouse-driver's ``Client.execute_iter``."""
 
     def read_columns(
@@ -63,7 +65,7 @@ class Transport(Protocol):
 
     def stream_columns(
         self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
-    ) -> Iterator[Columns]:
+    ) -> Generator[Columns, None, None]:
         """The result block by block; each block's arrays own their memory."""
 
     def insert_columns(
@@ -165,7 +167,7 @@ class TcpTransport(Client):  # type: ignore[misc]
 
     def stream_columns(
         self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
-    ) -> Iterator[Columns]:
+    ) -> Generator[Columns, None, None]:
         for block in self._blocks(query, params, settings):
             if block.num_rows:
                 yield joined([block])

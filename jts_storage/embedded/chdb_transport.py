@@ -6,7 +6,7 @@ the very Python types that the network gives. Rows to insert go through its writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from types import GeneratorType
@@ -187,7 +187,7 @@ class ChdbTransport:
 
     def stream_columns(
         self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
-    ) -> Iterator[Columns]:
+    ) -> Generator[Columns, None, None]:
         self._prepare({**READ_SETTINGS, **(settings or {})})
         for chunk in self._chunks(self._substituted(query, params)):
             memory = chunk.get_memview()

@@ -1,0 +1,92 @@
+"""The SQLAlchemy dialects ``clickhouse+jts`` (TCP) and ``clickhouse+embedded`` (chDB).
+
+Both are clickhouse-sqlalchemy's native dialect over a connector that pools, so its tables, types,
+engines and compiler serve either.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from clickhouse_sqlalchemy.drivers.native.base import ClickHouseDialect_native
+from sqlalchemy.dialects import registry
+from sqlalchemy.engine import URL
+
+from jts_storage.clickhouse import connector, errors
+from jts_storage.clickhouse.config import ClickHouseConfig
+
+_MODULE = __name__
+
+
+class PoolingDialect(ClickHouseDialect_native):  # type: ignore[misc]
+    """ClickHouse over TCP."""
+
+    driver = "jts"
+    supports_statement_cache = True
+    database = "default"
+
+    @classmethod
+    def import_dbapi(cls) -> ModuleType:
+        return connector
+
+    def create_connect_args(self, url: URL) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        config = ClickHouseConfig.from_url(url)
+        self.database = config.database
+        return (config,), {}
+
+    def is_disconnect(self, e: BaseException, connection: Any, cursor: Any) -> bool:
+        return errors.is_disconnect(e)
+
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        dbapi_connection.revive()
+        return True
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        dbapi_connection.rollback()
+
+    def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
+        version = connection.connection.dbapi_connection.transport.server_version()
+        return tuple(map(int, version.split(".")))
+
+    def _get_default_schema_name(self, connection: Any) -> str:
+        return self.database
+
+    # The parent asks the URL for the database; the embedded URL holds a path there.
+
+    def get_table_names(self, connection: Any, schema: str | None = None, **kw: Any) -> Any:
+        return super().get_table_names(connection, schema or self.database, **kw)
+
+    def get_view_names(self, connection: Any, schema: str | None = None, **kw: Any) -> Any:
+        return super().get_view_names(connection, schema or self.database, **kw)
+
+    def get_engine(
+        self, connection: Any, table_name: str, schema: str | None = None, **kw: Any
+    ) -> Any:
+        return super().get_engine(connection, table_name, schema or self.database, **kw)
+
+    def get_table_comment(
+        self, connection: Any, table_name: str, schema: str | None = None, **kw: Any
+    ) -> Any:
+        return super().get_table_comment(connection, table_name, schema or self.database, **kw)
+
+    def get_pk_constraint(
+        self, connection: Any, table_name: str, schema: str | None = None, **kw: Any
+    ) -> Any:
+        return super().get_pk_constraint(connection, table_name, schema or self.database, **kw)
+
+
+class EmbeddedDialect(PoolingDialect):
+    """ClickHouse in this process."""
+
+    driver = "embedded"
+    supports_statement_cache = True
+
+
+def register() -> None:
+    """Make both known to `sqlalchemy.create_engine`; importing this module has done it."""
+    registry.register("clickhouse.jts", _MODULE, "PoolingDialect")
+    registry.register("clickhouse.embedded", _MODULE, "EmbeddedDialect")
+
+
+register()

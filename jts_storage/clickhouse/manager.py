@@ -1,0 +1,365 @@
+"""The one door to ClickHouse: a pool of connections that knows what it may repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+import tenacity
+from sqlalchemy import Engine, Executable, PoolProxiedConnection, QueuePool, create_engine
+
+from jts_storage.clickhouse import errors
+from jts_storage.clickhouse.blocks import Column, Columns, declared
+from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.connector import Connection
+from jts_storage.clickhouse.dialect import register
+from jts_storage.clickhouse.health import HealthProbe
+from jts_storage.clickhouse.sql import only_reads
+from jts_storage.clickhouse.transport import Transport
+from jts_storage.errors import InvalidConfiguration, StorageError
+
+_log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_BORROWED = "work on a borrowed connection"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """The pool at one moment.
+
+    :param capacity: connections that may be open at once.
+    :param open: connections that are.
+    :param in_use: those among them that somebody holds.
+    """
+
+    capacity: int
+    open: int
+    in_use: int
+
+    @property
+    def idle(self) -> int:
+        return self.open - self.in_use
+
+
+class ClickHouseManager:
+    """Connections to one ClickHouse, opened when they are first needed.
+
+    Made from a `ClickHouseConfig`, from its fields as keywords, or from both: then the keywords
+    refine it. Safe to share among threads.
+
+    Every statement runs on a pooled connection. Failures to connect are retried with growing
+    pauses; so are statements that change nothing, and others when the caller calls them
+    ``idempotent``. Errors are the kit's own.
+    """
+
+    def __init__(self, config: ClickHouseConfig | None = None, **fields: Any) -> None:
+        try:
+            self.config = replace(config or ClickHouseConfig(), **fields)
+        except TypeError as failure:
+            raise InvalidConfiguration(str(failure).partition("() ")[2]) from failure
+        register()
+        self._engine = create_engine(
+            self.config.url,
+            poolclass=QueuePool,
+            pool_size=self.config.pool_size,
+            max_overflow=self.config.max_overflow,
+            pool_timeout=self.config.pool_timeout,
+            pool_recycle=int(self.config.pool_recycle),
+            pool_pre_ping=True,
+            pool_use_lifo=True,
+        )
+        self._probe = HealthProbe(self.config)
+        self._threads: ThreadPoolExecutor | None = None
+        self._threads_lock = threading.Lock()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"ClickHouseManager({self.config.redacted})"
+
+    # ---- life
+
+    def connect(self) -> Self:
+        """Open a connection now, with retries.
+
+        :raises ConnectionFailed: naming the hosts that were tried.
+        """
+        self._retrying(lambda: self._checked_out("connecting")).close()
+        return self
+
+    def close(self) -> None:
+        """Close every connection; one in use is closed when it comes back. Safe to repeat."""
+        self._closed = True
+        with self._threads_lock:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=True)
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self.connect()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection is open; `health_check` asks whether it works."""
+        return not self._closed and self.pool_status().open > 0
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine, for Alembic and reflection; its errors are SQLAlchemy's."""
+        return self._engine
+
+    def pool_status(self) -> PoolStatus:
+        pool = cast(QueuePool, self._engine.pool)
+        in_use = pool.checkedout()
+        return PoolStatus(
+            capacity=self.config.pool_size + self.config.max_overflow,
+            open=pool.checkedin() + in_use,
+            in_use=in_use,
+        )
+
+    def health_check(self) -> bool:
+        """Whether ClickHouse answers ``SELECT 1`` within ``health_timeout``.
+
+        It uses a connection of its own, so neither a busy pool nor a hanging server holds it up.
+        """
+        return not self._closed and self._probe.ask()
+
+    # ---- statements
+
+    def execute(
+        self,
+        query: str | Executable,
+        params: Mapping[str, Any] | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        idempotent: bool | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Run a statement and return its rows.
+
+        :param query: SQL with ``%(name)s`` for each parameter, or a SQLAlchemy statement.
+        :param idempotent: whether it may be repeated when the outcome is unknown; by default
+            statements that only read may.
+        """
+        if not isinstance(query, str):
+            repeat = bool(getattr(query, "is_select", False)) if idempotent is None else idempotent
+            doing = type(query).__name__.lower()
+            work = partial(self._execute_core, query, params, settings, doing)
+            return self._retrying(work) if repeat else work()
+        given = dict(params) if params is not None else None
+        rows = self._with_transport(
+            lambda transport: transport.execute(query, given, settings=settings),
+            doing=_summary(query),
+            idempotent=only_reads(query) if idempotent is None else idempotent,
+        )
+        return cast(list[tuple[Any, ...]], rows)
+
+    def execute_many(
+        self,
+        query: str,
+        rows: Iterable[Mapping[str, Any] | Sequence[Any]],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        idempotent: bool = False,
+    ) -> int:
+        """Insert rows by ``INSERT INTO t (a, b) VALUES``; returns how many there were."""
+        listed = [dict(row) if isinstance(row, Mapping) else tuple(row) for row in rows]
+        if not listed:
+            return 0
+        return int(
+            self._with_transport(
+                lambda transport: transport.execute(
+                    query,
+                    [row.copy() if isinstance(row, dict) else row for row in listed],
+                    settings=settings,
+                ),
+                doing=_summary(query),
+                idempotent=idempotent,
+            )
+            or 0
+        )
+
+    # ---- columns
+
+    def read_columns(
+        self,
+        query: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Columns:
+        """The whole result, one array a column, in the order of the query.
+
+        Integers, floats and flags are NumPy's own; everything else is an array of objects. Read
+        prices with ``reinterpret(open, 'Int64')``. A result without rows has empty columns.
+        """
+        given = dict(params) if params is not None else None
+        return self._with_transport(
+            lambda transport: transport.read_columns(query, given, settings),
+            doing=_summary(query),
+            idempotent=True,
+        )
+
+    def stream_columns(
+        self,
+        query: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        block_rows: int = 262_144,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Iterator[Columns]:
+        """The result in blocks of about `block_rows` rows, in constant memory.
+
+        It holds a connection until it is exhausted or closed. Only its beginning is retried.
+        """
+        given = dict(params) if params is not None else None
+        wanted = {**(settings or {}), "max_block_size": block_rows}
+        doing = _summary(query)
+        with self._borrowed(doing) as transport:
+            blocks = transport.stream_columns(query, given, wanted)
+            try:
+                with self._translated(doing):
+                    yield from blocks
+            finally:
+                blocks.close()
+
+    def insert_columns(
+        self,
+        table: str,
+        columns: Mapping[str, Column],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        idempotent: bool = False,
+    ) -> int:
+        """Write whole columns in one insert; returns the number of rows.
+
+        A column is an array (its type follows from its dtype), a sequence or one value of text,
+        or ``Typed(type, values)``. One value stands for all rows. Types must be those of the
+        table, so ``Typed("Decimal(18, 4)", int64_array)`` carries scaled prices untouched.
+
+        :param table: as SQL names it; quote what needs it.
+        :raises SchemaDrift: when the table has another type for a column, or lacks it.
+        """
+        typed = declared(columns)
+        return self._with_transport(
+            lambda transport: transport.insert_columns(table, typed, settings),
+            doing=f"writing to {table}",
+            idempotent=idempotent,
+        )
+
+    # ---- threads
+
+    async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run blocking work in a thread; no more at once than the pool has connections."""
+        call = partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor(), call)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._threads_lock:
+            if self._closed:
+                raise StorageError("ClickHouse is closed.", remedy="Make a new ClickHouseManager.")
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(
+                    self.config.pool_size + self.config.max_overflow, "clickhouse"
+                )
+            return self._threads
+
+    # ---- inside
+
+    @contextmanager
+    def transport(self) -> Iterator[Transport]:
+        """Borrow a connection of the pool for several statements; nothing is retried."""
+        with self._borrowed(_BORROWED) as transport, self._translated(_BORROWED):
+            yield transport
+
+    def _with_transport(
+        self, work: Callable[[Transport], _T], *, doing: str, idempotent: bool
+    ) -> _T:
+        if idempotent:
+            return self._retrying(lambda: self._worked(self._checked_out(doing), work, doing))
+        # Until a connection is there nothing was sent, so that much may always be repeated.
+        return self._worked(self._retrying(lambda: self._checked_out(doing)), work, doing)
+
+    def _worked(
+        self, pooled: PoolProxiedConnection, work: Callable[[Transport], _T], doing: str
+    ) -> _T:
+        try:
+            with self._translated(doing):
+                return work(_transport_of(pooled))
+        finally:
+            pooled.close()
+
+    @contextmanager
+    def _borrowed(self, doing: str) -> Iterator[Transport]:
+        pooled = self._retrying(lambda: self._checked_out(doing))
+        try:
+            yield _transport_of(pooled)
+        finally:
+            pooled.close()
+
+    def _checked_out(self, doing: str) -> PoolProxiedConnection:
+        if self._closed:
+            raise StorageError(
+                f"ClickHouse is closed: no {doing}.", remedy="Make a new ClickHouseManager."
+            )
+        with self._translated(doing):
+            return self._engine.raw_connection()
+
+    def _execute_core(
+        self, statement: Executable, params: Any, settings: Mapping[str, Any] | None, doing: str
+    ) -> list[tuple[Any, ...]]:
+        options: dict[str, Any] = {"settings": dict(settings)} if settings else {}
+        with self._translated(doing), self._engine.connect() as connection:
+            result = connection.execute(statement, params, execution_options=options)
+            return [tuple(row) for row in result.fetchall()] if result.returns_rows else []
+
+    def _translated(self, doing: str) -> AbstractContextManager[None]:
+        return errors.translated(doing, self.config.hosts)
+
+    def _retrying(self, work: Callable[[], _T]) -> _T:
+        config = self.config
+        attempts = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(config.max_retries + 1)
+            | tenacity.stop_before_delay(config.retry_timeout),
+            wait=tenacity.wait_exponential_jitter(
+                initial=config.retry_base_delay,
+                max=config.retry_max_delay,
+                jitter=config.retry_base_delay,
+            ),
+            retry=tenacity.retry_if_exception(errors.is_retryable),
+            before_sleep=_report,
+            reraise=True,
+        )
+        return attempts(work)
+
+
+def _transport_of(pooled: PoolProxiedConnection) -> Transport:
+    return cast(Connection, pooled.dbapi_connection).transport
+
+
+def _report(state: tenacity.RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    _log.warning("ClickHouse attempt %d failed, trying again: %s", state.attempt_number, failure)
+
+
+def _summary(query: str) -> str:
+    """The statement's beginning, for messages, without the texts in it."""
+    line = re.sub(r"'(?:[^'\\]|\\.)*'", "'...'", " ".join(query[:1000].split()))
+    return f"`{line[:60]}...`" if len(line) > 60 else f"`{line}`"
