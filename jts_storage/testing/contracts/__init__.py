@@ -1,0 +1,31 @@
+"""What every implementation of a port has to pass.
+
+Subclass a suite and give it the fixture that it names; each test gets a repository over a store
+that is empty. The suites need pytest, pytest-asyncio and hypothesis (extra ``[test]``).
+"""
+
+from jts_storage.testing.contracts.backtests import BacktestRepositoryContract
+from jts_storage.testing.contracts.candles import CandleRepositoryContract
+from jts_storage.testing.contracts.events import EventPublisherContract
+from jts_storage.testing.contracts.formulas import FormulaRepositoryContract
+from jts_storage.testing.contracts.ingestion import (
+    CheckpointRepositoryContract,
+    OHLCVRepositoryContract,
+    SymbolBarsRepositoryContract,
+)
+from jts_storage.testing.contracts.strategies import StrategyRepositoryContract
+from jts_storage.testing.contracts.symbols import SymbolRepositoryContract
+from jts_storage.testing.contracts.unit_of_work import UnitOfWorkContract
+
+__all__ = [
+    "BacktestRepositoryContract",
+    "CandleRepositoryContract",
+    "CheckpointRepositoryContract",
+    "EventPublisherContract",
+    "FormulaRepositoryContract",
+    "OHLCVRepositoryContract",
+    "StrategyRepositoryContract",
+    "SymbolBarsRepositoryContract",
+    "SymbolRepositoryContract",
+    "UnitOfWorkContract",
+]

@@ -1,0 +1,137 @@
+"""The contract of `BacktestRepository`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from jts_storage.domain.backtest import BacktestMetrics, BacktestResult
+from jts_storage.domain.enums import Metric, TradeSide
+from jts_storage.errors import Conflict
+from jts_storage.ports.backtests import BacktestRepository
+from jts_storage.testing.factories import START, make_backtest, make_trade
+
+ONE, OTHER = "1" * 24, "2" * 24
+
+
+def run(day: int, strategy_id: str = ONE, **fields: Any) -> BacktestResult:
+    return make_backtest(strategy_id, run_at=START + timedelta(days=day), **fields)
+
+
+@pytest.mark.asyncio
+class BacktestRepositoryContract:
+    """Give it a fixture `backtest_repository`: a `BacktestRepository` of an empty store."""
+
+    async def test_what_was_saved_is_read_exactly(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        trades = (
+            make_trade(pnl=Decimal("-1.234567890123456789012345678901234")),
+            make_trade(side=TradeSide.SHORT, exit_time=None, exit_price=None, pnl=None),
+            make_trade(quantity=Decimal("0.00000123"), exit_reason=None),
+        )
+        metrics = BacktestMetrics(total_return_pct=-0.1, sharpe_ratio=None, total_trades=3)
+        result = replace(make_backtest(), trades=trades, metrics=metrics)
+        saved = await backtest_repository.save(result)
+        assert saved.id is not None
+        assert replace(saved, id=None) == result
+        assert await backtest_repository.get_by_id(saved.id) == saved
+
+    async def test_a_result_without_trades(self, backtest_repository: BacktestRepository) -> None:
+        saved = await backtest_repository.save(make_backtest(trades=0))
+        assert await backtest_repository.get_by_id(saved.id or "") == saved
+        assert [trade async for trade in backtest_repository.trades(saved.id or "")] == []
+
+    @pytest.mark.parametrize("unknown", ["", "nothing", "f" * 24, '{"$gt": ""}'])
+    async def test_an_unknown_id_is_not_found(
+        self, backtest_repository: BacktestRepository, unknown: str
+    ) -> None:
+        await backtest_repository.save(make_backtest())
+        assert await backtest_repository.get_by_id(unknown) is None
+        assert await backtest_repository.latest(unknown) is None
+        assert list(await backtest_repository.get_by_strategy(unknown)) == []
+        assert [trade async for trade in backtest_repository.trades(unknown)] == []
+        assert await backtest_repository.delete(unknown) is False
+
+    async def test_saving_the_same_again_is_harmless_and_a_different_one_a_conflict(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        saved = await backtest_repository.save(make_backtest())
+        assert await backtest_repository.save(saved) == saved
+        with pytest.raises(Conflict):
+            await backtest_repository.save(replace(saved, trades=()))
+        assert await backtest_repository.get_by_id(saved.id or "") == saved
+        assert len(await backtest_repository.list()) == 1
+
+    async def test_trades_are_streamed_in_their_order(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        saved = await backtest_repository.save(make_backtest(trades=2_500))
+        streamed = [trade async for trade in backtest_repository.trades(saved.id or "")]
+        assert tuple(streamed) == saved.trades
+
+    async def test_results_of_a_strategy_come_newest_first_in_pages(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        saved = [await backtest_repository.save(run(day)) for day in (2, 5, 1, 4, 3)]
+        await backtest_repository.save(run(9, OTHER))
+        newest_first = sorted(saved, key=lambda result: result.run_at, reverse=True)
+        assert list(await backtest_repository.get_by_strategy(ONE)) == newest_first
+        assert await backtest_repository.latest(ONE) == newest_first[0]
+        page = await backtest_repository.get_by_strategy(ONE, limit=2, after=newest_first[1].id)
+        assert list(page) == newest_first[2:4]
+
+    async def test_of_equal_times_the_greater_id_is_the_newer(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        saved = [await backtest_repository.save(run(0)) for _ in range(4)]
+        newest_first = sorted(saved, key=lambda result: result.id or "", reverse=True)
+        assert list(await backtest_repository.get_by_strategy(ONE)) == newest_first
+        page = await backtest_repository.get_by_strategy(ONE, after=newest_first[0].id)
+        assert list(page) == newest_first[1:]
+
+    async def test_the_best_are_ranked_by_the_metric(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        figures = {"low": 1.0, "high": 3.0, "middle": 2.0}
+        saved = {
+            name: await backtest_repository.save(
+                run(0, metrics=BacktestMetrics(sharpe_ratio=value, max_drawdown_pct=value))
+            )
+            for name, value in figures.items()
+        }
+        without = await backtest_repository.save(run(0, OTHER, metrics=BacktestMetrics()))
+        best = await backtest_repository.best(Metric.SHARPE_RATIO)
+        assert list(best) == [saved["high"], saved["middle"], saved["low"]]
+        least = await backtest_repository.best(Metric.MAX_DRAWDOWN_PCT, limit=1)
+        assert list(least) == [saved["low"]]
+        assert without not in best
+        assert list(await backtest_repository.best(Metric.SHARPE_RATIO, strategy_id=OTHER)) == []
+
+    async def test_equal_figures_rank_newest_first(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        saved = [await backtest_repository.save(run(day)) for day in (1, 3, 2)]
+        best = await backtest_repository.best(Metric.WIN_RATE)
+        assert list(best) == [saved[1], saved[2], saved[0]]
+
+    async def test_lists_come_in_pages_by_id(self, backtest_repository: BacktestRepository) -> None:
+        saved = sorted(
+            [await backtest_repository.save(run(day)) for day in range(4)],
+            key=lambda result: result.id or "",
+        )
+        assert list(await backtest_repository.list(limit=3)) == saved[:3]
+        assert list(await backtest_repository.list(after=saved[2].id)) == saved[3:]
+
+    async def test_delete_removes_result_and_trades(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        saved = await backtest_repository.save(make_backtest())
+        assert await backtest_repository.delete(saved.id or "") is True
+        assert await backtest_repository.delete(saved.id or "") is False
+        assert await backtest_repository.get_by_id(saved.id or "") is None
+        assert [trade async for trade in backtest_repository.trades(saved.id or "")] == []
