@@ -125,14 +125,14 @@ class ChdbTransport:
         """As `clickhouse_driver.Client.execute`; external tables cannot be had here."""
         if external_tables:
             raise EmbeddedError("external tables need a server", ErrorCodes.NOT_IMPLEMENTED)
-        self._prepare(settings)
+        self.apply(settings)
         if isinstance(params, list | tuple | GeneratorType):
             return self._insert_rows(query, params, types_check=types_check, columnar=columnar)
         result = self._query(self._substituted(query, params))
         blocks = list(self._decoded(result))
         with_types = blocks[0].columns_with_types if blocks else []
         if not blocks and with_column_types:
-            with_types = self._columns_of(self._substituted(query, params))
+            with_types = self.describe(self._substituted(query, params))
         rows = _columns_of_blocks(blocks) if columnar else _rows_of_blocks(blocks)
         return (rows, with_types) if with_column_types else rows
 
@@ -150,7 +150,7 @@ class ChdbTransport:
         """As `clickhouse_driver.Client.execute_iter`."""
         if external_tables:
             raise EmbeddedError("external tables need a server", ErrorCodes.NOT_IMPLEMENTED)
-        self._prepare(settings)
+        self.apply(settings)
         query = self._substituted(query, params)
         rows = self._iterate(query, with_column_types=with_column_types)
         return iter(lambda: list(islice(rows, chunk_size)), []) if chunk_size > 1 else rows
@@ -164,14 +164,14 @@ class ChdbTransport:
                     header_due = False
                 yield from block.get_rows()
         if header_due:
-            yield self._columns_of(query)
+            yield self.describe(query)
 
     # ---- columns
 
     def read_columns(
         self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
     ) -> Columns:
-        self._prepare({**READ_SETTINGS, **(settings or {})})
+        self.apply({**READ_SETTINGS, **(settings or {})})
         query = self._substituted(query, params)
         held = []
         blocks: list[ColumnBlock] = []
@@ -188,7 +188,7 @@ class ChdbTransport:
     def stream_columns(
         self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
     ) -> Generator[Columns, None, None]:
-        self._prepare({**READ_SETTINGS, **(settings or {})})
+        self.apply({**READ_SETTINGS, **(settings or {})})
         for chunk in self._chunks(self._substituted(query, params)):
             memory = chunk.get_memview()
             yield from [joined([block]) for block in self._column_blocks(memory)]
@@ -197,7 +197,7 @@ class ChdbTransport:
     def insert_columns(
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
     ) -> int:
-        self._prepare(settings)
+        self.apply(settings)
         if number_of_rows(columns) >= FRAME_ROWS and all(map(_fits_frame, columns.values())):
             self._insert_frame(table, columns)
         else:
@@ -207,7 +207,7 @@ class ChdbTransport:
     def _insert_frame(self, table: str, columns: Mapping[str, Typed]) -> None:
         import pandas as pd
 
-        fitted = as_table_types(table, columns, dict(self._table_columns(table)))
+        fitted = as_table_types(table, columns, dict(self.table_columns(table)))
         jts_rows_to_insert = pd.DataFrame(
             {name: c.values for name, c in fitted.items() if not c.is_constant}, copy=False
         )
@@ -221,9 +221,9 @@ class ChdbTransport:
         del jts_rows_to_insert
 
     def _insert_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
-        fitted = as_table_types(table, columns, dict(self._table_columns(table)))
+        fitted = as_table_types(table, columns, dict(self.table_columns(table)))
         names = ", ".join(map(quoted, fitted))
-        with self._writer(f"INSERT INTO {table} ({names})") as out:
+        with self.native_writer(f"INSERT INTO {table} ({names})") as out:
             for piece in sliced(fitted, INSERT_BLOCK_ROWS):
                 write_block(out, self._context, piece)
                 out.flush()
@@ -235,7 +235,7 @@ class ChdbTransport:
         if not data or (columnar and not len(data[0])):
             return 0
         target, names = insert_target(query)
-        actual = self._table_columns(target)
+        actual = self.table_columns(target)
         types = [(n, t) for n, t in actual if not names or n in names]
         if names:
             types.sort(key=lambda column: names.index(column[0]))
@@ -244,13 +244,26 @@ class ChdbTransport:
         block_class = ColumnOrientedBlock if columnar else RowOrientedBlock
         block = block_class(types, data, types_check=types_check)
         listed = ", ".join(quoted(name) for name, _ in types)
-        with self._writer(f"INSERT INTO {target} ({listed})") as out:
+        with self.native_writer(f"INSERT INTO {target} ({listed})") as out:
             BlockOutputStream(out, self._context).write(block)
         return int(block.num_rows)
 
     # ---- the engine
 
-    def _prepare(self, settings: Mapping[str, Any] | None) -> None:
+    def stream_native(
+        self, query: str, settings: Mapping[str, Any] | None = None
+    ) -> Generator[Any, None, None]:
+        """The result as the engine hands it over: chunks of bytes in Native format."""
+        self.apply(settings)
+        yield from self._chunks(query)
+
+    @property
+    def context(self) -> Context:
+        """What clickhouse-driver's readers and writers need to know of the server."""
+        self.connect()
+        return self._context
+
+    def apply(self, settings: Mapping[str, Any] | None) -> None:
         """Give the session just the settings of this statement; mostly nothing changes."""
         self.connect()
         self.discard_unfinished()
@@ -269,6 +282,11 @@ class ChdbTransport:
             return self._connection.query(query, "Native")
 
     def _chunks(self, query: str) -> Iterator[Any]:
+        if not is_select(query):  # nothing else can be streamed
+            result = self._query(query)
+            if result.size():
+                yield result
+            return
         with _engine_errors():
             self._stream = stream = self._connection.send_query(query, "Native")
             try:
@@ -279,7 +297,8 @@ class ChdbTransport:
                     self.discard_unfinished()
 
     @contextmanager
-    def _writer(self, statement: str) -> Iterator[Any]:
+    def native_writer(self, statement: str) -> Iterator[Any]:
+        """A buffered writer whose bytes, in Native format, become the rows of an INSERT."""
         with _engine_errors(), self._connection.send_insert(statement, "Native") as inserter:
             out = CompressedBufferedWriter(_Appender(inserter), _WRITE_BUFFER)
             yield out
@@ -309,14 +328,15 @@ class ChdbTransport:
             raise ValueError("Parameters are expected in dict form")
         return str(query % escape_params(params, self._context))
 
-    def _columns_of(self, query: str) -> list[tuple[str, str]]:
-        """The names and types of a result without rows, which Native leaves out."""
+    def describe(self, query: str) -> list[tuple[str, str]]:
+        """Names and types of a query's result: Native leaves them out where there are no rows."""
         if not is_select(query):
             return []
         described = self._query(f"DESCRIBE ({query.strip().rstrip(';')})")
         return [(row[0], row[1]) for block in self._decoded(described) for row in block.get_rows()]
 
-    def _table_columns(self, table: str) -> list[tuple[str, str]]:
+    def table_columns(self, table: str) -> list[tuple[str, str]]:
+        """Names and types of what can be inserted into a table."""
         described = self._query(f"DESCRIBE TABLE {table}")
         rows = [row for block in self._decoded(described) for row in block.get_rows()]
         return [(row[0], row[1]) for row in rows if row[2] not in {"MATERIALIZED", "ALIAS"}]
@@ -324,7 +344,7 @@ class ChdbTransport:
     def _no_rows(self, query: str) -> Columns:
         return {
             name: np.empty(0, fixed_dtype(type_name) or object)
-            for name, type_name in self._columns_of(query)
+            for name, type_name in self.describe(query)
         }
 
     def _use_database(self) -> None:

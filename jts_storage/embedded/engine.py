@@ -46,6 +46,7 @@ class _Engine:
     def acquire(self, path: str, *, fsync: bool) -> Any:
         self.check_process()
         path = normalised(path)
+        fsync = fsync and path != MEMORY
         with self._lock:
             opened = self._opened or _Opened(path, fsync)
             _check_same(opened, path, fsync=fsync)
