@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -97,6 +98,7 @@ async def test_committed_rows_survive_a_restart_on_the_same_port(crash: bool) ->
                 with pytest.raises(OSError, match="Connect"):
                     await asyncpg.connect(postgres.dsn)
             postgres.restart()
+            socket.create_connection((postgres.host, postgres.port), timeout=5).close()
         assert postgres.pid != before
         assert await answer(postgres.dsn, "SELECT sum(n) FROM numbers") == 1
 
