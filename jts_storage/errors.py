@@ -10,7 +10,14 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-_shortened = reprlib.Repr()
+
+class _Shortened(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to print a number of more than 4,300 digits.
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else "a very large number"
+
+
+_shortened = _Shortened()
 _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 120
 
 
@@ -111,9 +118,7 @@ class InvalidData(StorageError, ValueError):
         return (_restore, (type(self), self.args, self.__dict__.copy()))
 
 
-def _restore(
-    cls: type[StorageError], args: tuple[Any, ...], state: dict[str, Any]
-) -> StorageError:
+def _restore(cls: type[StorageError], args: tuple[Any, ...], state: dict[str, Any]) -> StorageError:
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)

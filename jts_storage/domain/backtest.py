@@ -124,7 +124,4 @@ class BacktestResult:
             raise InvalidData("must be a BacktestConfig", field="config", value=self.config)
         if not isinstance(self.metrics, BacktestMetrics):
             raise InvalidData("must be BacktestMetrics", field="metrics", value=self.metrics)
-        store(self, "trades", tuple(self.trades))
-        for row, trade in enumerate(self.trades):
-            if not isinstance(trade, Trade):
-                raise InvalidData("must be a Trade", field="trades", value=trade, row=row)
+        store(self, "trades", checks.several(self.trades, Trade, "trades"))

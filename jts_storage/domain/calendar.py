@@ -7,6 +7,7 @@ imported when it is first asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from jts_storage.errors import InvalidConfiguration, InvalidData
 Int64Array = npt.NDArray[np.int64]
 
 DAY_MS = 86_400_000
+_FIRST_DAY = "1990-01-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,15 @@ class ExchangeCalendar:
                 remedy="Install jts-storage[calendars].",
             ) from exc
         try:
-            return exchange_calendars.get_calendar(self.name, start="1990-01-01")
+            return _recorded(exchange_calendars.get_calendar, self.name)
         except exchange_calendars.errors.InvalidCalendarName as exc:
             raise InvalidData(
                 "is no calendar of exchange_calendars", field="calendar", value=self.name
+            ) from exc
+        except (ValueError, NotImplementedError) as exc:
+            raise InvalidConfiguration(
+                f"the installed exchange_calendars cannot build calendar {self.name!r}: {exc}",
+                remedy="Try other versions of exchange_calendars and pandas.",
             ) from exc
 
     @cached_property
@@ -99,6 +106,14 @@ class ExchangeCalendar:
             *(column[start:stop] for column in (every.dates, every.opens, every.closes)),
             *(column[start:stop] for column in (every.break_starts, every.break_ends)),
         )
+
+
+def _recorded(get: Callable[..., Any], name: str) -> Any:
+    """The calendar from 1990 on, or from where its holidays are known."""
+    try:
+        return get(name, start=_FIRST_DAY)
+    except ValueError:
+        return get(name, start=type(get(name)).bound_min())
 
 
 @lru_cache(maxsize=32)

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 from jts_storage.errors import InvalidData
+
+T = TypeVar("T")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_TIMESTAMP = datetime(1900, 1, 1, tzinfo=UTC)
@@ -44,7 +46,7 @@ def utc(value: object, field: str, *, row: int | None = None) -> datetime:
         moment = value.astimezone(UTC)
     except OverflowError as exc:
         raise InvalidData("is out of range", field=field, value=str(value), row=row) from exc
-    if moment.microsecond % 1000:
+    if moment.microsecond % 1000 or getattr(moment, "nanosecond", 0):
         raise InvalidData(
             "must be whole milliseconds", field=field, value=value.isoformat(), row=row
         )
@@ -52,7 +54,8 @@ def utc(value: object, field: str, *, row: int | None = None) -> datetime:
         raise InvalidData(
             "must lie between 1900 and 2299", field=field, value=value.isoformat(), row=row
         )
-    return moment
+    # A pandas Timestamp is a datetime too; what is kept is a plain one.
+    return moment if type(moment) is datetime else from_ms(to_ms(moment))
 
 
 def to_ms(moment: datetime) -> int:
@@ -128,9 +131,7 @@ def decimal(value: object, field: str, *, digits: int = 34, row: int | None = No
     parts = number.as_tuple()
     assert isinstance(parts.exponent, int)
     if len(parts.digits) > digits or not -6000 < parts.exponent < 6000:
-        raise InvalidData(
-            f"must have at most {digits} digits", field=field, value=str(value), row=row
-        )
+        raise InvalidData(f"must have at most {digits} digits", field=field, value=value, row=row)
     return number
 
 
@@ -206,6 +207,17 @@ def names(values: object, field: str) -> tuple[str, ...]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise InvalidData("must be several strings", field=field, value=values)
     return tuple(dict.fromkeys(name(item, field) for item in values))
+
+
+def several(values: object, kind: type[T], field: str) -> tuple[T, ...]:
+    """Several objects of one kind, in the order given."""
+    if not isinstance(values, Iterable):
+        raise InvalidData(f"must be several {kind.__name__} objects", field=field, value=values)
+    items = tuple(values)
+    for row, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise InvalidData(f"must be a {kind.__name__}", field=field, value=item, row=row)
+    return items
 
 
 def document_id(value: object, field: str) -> str:

@@ -29,7 +29,7 @@ class FormulaParameter:
 
     def __post_init__(self) -> None:
         checks.name(self.name, "name")
-        if not self.name.isidentifier():
+        if not _TOKEN.fullmatch(f":{self.name}"):
             raise InvalidData("must be an identifier", field="name", value=self.name)
         object.__setattr__(self, "data_type", member(ParameterType, self.data_type, "data_type"))
         for field in ("min_value", "max_value"):
@@ -44,7 +44,7 @@ class FormulaParameter:
         if (
             self.min_value is not None
             and self.max_value is not None
-            and self.max_value < self.min_value
+            and _as_written(self.max_value) < _as_written(self.min_value)
         ):
             raise InvalidData(
                 f"must not be below min_value {self.min_value}",
@@ -69,9 +69,10 @@ class FormulaParameter:
             number = checks.decimal(value, field)
         else:
             number = _number(value, field)
-        if self.min_value is not None and number < self.min_value:
+        written = _as_written(number)
+        if self.min_value is not None and written < _as_written(self.min_value):
             raise InvalidData(f"must be at least {self.min_value}", field=field, value=value)
-        if self.max_value is not None and number > self.max_value:
+        if self.max_value is not None and written > _as_written(self.max_value):
             raise InvalidData(f"must be at most {self.max_value}", field=field, value=value)
         return number
 
@@ -102,13 +103,9 @@ class Formula:
             raise InvalidData("must not be empty", field="expression")
         store(self, "category", member(FormulaCategory, self.category, "category"))
         store(self, "tags", checks.names(self.tags, "tags"))
-        store(self, "parameters", tuple(self.parameters))
+        store(self, "parameters", checks.several(self.parameters, FormulaParameter, "parameters"))
         seen: set[str] = set()
         for parameter in self.parameters:
-            if not isinstance(parameter, FormulaParameter):
-                raise InvalidData(
-                    "must be FormulaParameter objects", field="parameters", value=parameter
-                )
             if parameter.name in seen:
                 raise InvalidData(
                     "must have one name each", field="parameters", value=parameter.name
@@ -129,11 +126,11 @@ class Formula:
             return 0
         return 1 if _begin(wanted, in_name | elsewhere) else None
 
-    def with_parameters(self, **values: ParameterValue) -> str:
+    def with_parameters(self, /, **values: ParameterValue) -> str:
         """The expression with every ``:name`` replaced by the value given, or by its default.
 
         :raises InvalidData: a name is unknown, a value is missing without a default, has the
-            wrong type or lies outside its bounds, or the expression names no such parameter.
+            wrong type or lies outside its bounds, or the expression uses an undeclared one.
         """
         known = {parameter.name: parameter for parameter in self.parameters}
         for name, value in values.items():
@@ -199,7 +196,12 @@ def _number(value: object, field: str) -> int | float | Decimal:
     return checks.finite(value, field)
 
 
+def _as_written(number: int | float | Decimal) -> int | Decimal:
+    """A float as the decimal that it prints as: 0.1 lies within a bound of Decimal("0.1")."""
+    return Decimal(repr(number)) if isinstance(number, float) else number
+
+
 def _as_text(value: ParameterValue) -> str:
     if isinstance(value, float):
-        value = Decimal(repr(value))
+        value = _as_written(value)
     return format(value, "f") if isinstance(value, Decimal) else str(value)

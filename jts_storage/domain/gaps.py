@@ -71,10 +71,11 @@ def _unbroken(first: int, last: int, timeframe: Timeframe) -> Int64Array:
 
 
 def _session_grid(sessions: Sessions, step: int) -> Int64Array:
-    per_session = -(-(sessions.closes - sessions.opens) // step)
-    before = np.concatenate(([0], np.cumsum(per_session)[:-1]))
-    session = np.repeat(np.arange(len(sessions)), per_session)
-    bar = np.arange(int(per_session.sum())) - np.repeat(before, per_session)
-    grid = sessions.opens[session] + bar * step
-    breaks, resumes = sessions.break_starts[session], sessions.break_ends[session]
-    return np.asarray(grid[(grid < breaks) | (grid >= resumes)], np.int64)
+    """Bars counted from the opening, and anew from the end of a break at noon."""
+    noon = sessions.break_starts != -1
+    opens = np.concatenate((sessions.opens, sessions.break_ends[noon]))
+    morning_closes = np.where(noon, sessions.break_starts, sessions.closes)
+    closes = np.concatenate((morning_closes, sessions.closes[noon]))
+    bars = -(-(closes - opens) // step)
+    bar = np.arange(int(bars.sum())) - np.repeat(np.cumsum(bars) - bars, bars)
+    return np.sort(np.repeat(opens, bars) + bar * step)

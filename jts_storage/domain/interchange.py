@@ -6,12 +6,22 @@ touches a price. The frame libraries are imported when they are first used.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
 from jts_storage.domain import checks
-from jts_storage.domain.columns import NAMES, PRICES, Columns, Int64Array, UInt64Array, blocks
+from jts_storage.domain.columns import (
+    NAMES,
+    PRICES,
+    AnyArray,
+    Columns,
+    Int64Array,
+    UInt64Array,
+    blocks,
+    empty,
+)
 from jts_storage.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -21,17 +31,21 @@ Floats = Literal["refuse", "exact"]
 PandasPrices = Literal["decimal", "float"]
 
 _TICKS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-# Below this a double tells neighbouring prices of four decimals apart.
-_EXACT_FLOAT_LIMIT = 2**52 / checks.PRICE_SCALE
+# Below this a double, rounded once itself and once more times 10**4, still finds its price.
+_EXACT_FLOAT_LIMIT = 2**51 / checks.PRICE_SCALE
+# What Arrow reads as a number; Python would take blanks and underscores too.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def from_arrow(table: Any, floats: Floats = "refuse") -> Columns:
     """Columns of an Arrow table or record batch with the names of `NAMES`, others ignored."""
-    missing = [name for name in NAMES if name not in table.schema.names]
-    if missing:
-        raise InvalidData(
-            f"lacks {', '.join(missing)}; it has {', '.join(table.schema.names)}", field="columns"
-        )
+    import pyarrow as pa
+
+    if not isinstance(table, pa.Table | pa.RecordBatch):
+        raise InvalidData("must be an Arrow table or record batch", field="table", value=table)
+    _check_names(table.schema.names)
+    if not table.num_rows:  # nothing has no types: an empty frame tells none
+        return empty()
     raw = {name: table.column(name) for name in NAMES}
     for name, column in raw.items():
         if column.null_count:
@@ -68,16 +82,33 @@ def from_pandas(frame: pd.DataFrame, floats: Floats = "refuse") -> Columns:
     import pandas as pd
     import pyarrow as pa
 
-    if "timestamp" not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
+    if not isinstance(frame, pd.DataFrame):
+        raise InvalidData("must be a DataFrame", field="frame", value=frame)
+    index = frame.index
+    if "timestamp" not in frame.columns and (
+        index.name == "timestamp" or isinstance(index, pd.DatetimeIndex)
+    ):
         frame = frame.reset_index(names="timestamp")
-    columns = [str(name) for name in frame.columns if name in NAMES]
-    arrays = []
-    for name in columns:
-        try:
-            arrays.append(pa.array(frame[name], from_pandas=False))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
-            _refuse_objects(frame[name], name, exc)
-    return from_arrow(pa.table(arrays, names=columns), floats)
+    _check_names(list(frame.columns))
+    arrays = [_from_pandas_column(frame[name], name) for name in NAMES]
+    return from_arrow(pa.table(arrays, names=list(NAMES)), floats)
+
+
+def _from_pandas_column(column: Any, name: str) -> Any:
+    import pyarrow as pa
+
+    if name == "timestamp" and column.dtype == object:
+        return pa.array(_moments(column))
+    try:
+        return pa.array(column, from_pandas=False)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
+        _refuse_objects(column, name, exc)
+
+
+def _moments(column: Any) -> Int64Array:
+    """Milliseconds of datetime objects; Arrow would take a naive one among them for UTC."""
+    values = (checks.utc(value, "timestamp", row=row) for row, value in enumerate(column))
+    return np.fromiter(map(checks.to_ms, values), np.int64, len(column))
 
 
 def to_pandas(columns: Columns, prices: PandasPrices) -> pd.DataFrame:
@@ -94,19 +125,38 @@ def to_pandas(columns: Columns, prices: PandasPrices) -> pd.DataFrame:
         data = {name: pd.arrays.ArrowExtensionArray(table.column(name)) for name in PRICES}
     else:
         raise InvalidData("must be 'decimal' or 'float'", field="prices", value=prices)
-    return pd.DataFrame({**data, "volume": columns.volume}, index=index, copy=False)
+    # The frame is the caller's to write to; the series' own columns are not.
+    return pd.DataFrame({**data, "volume": columns.volume.copy()}, index=index, copy=False)
 
 
 def from_polars(frame: Any, floats: Floats = "refuse") -> Columns:
-    return from_arrow(
-        frame.select([name for name in NAMES if name in frame.columns]).to_arrow(), floats
-    )
+    import polars as pl
+    import pyarrow as pa
+
+    if not isinstance(frame, pl.DataFrame):
+        raise InvalidData("must be a polars DataFrame", field="frame", value=frame)
+    _check_names(frame.columns)
+    try:
+        table = frame.select(NAMES).to_arrow()
+    except pa.ArrowException as exc:
+        raise InvalidData(f"cannot be read: {frame.schema}", field="columns") from exc
+    return from_arrow(table, floats)
 
 
 def to_polars(columns: Columns) -> Any:
     import polars as pl
 
     return pl.from_arrow(to_arrow(columns))
+
+
+def _check_names(names: list[Any]) -> None:
+    missing = [name for name in NAMES if name not in names]
+    if missing:
+        present = ", ".join(map(str, names))
+        raise InvalidData(f"lacks {', '.join(missing)}; it has {present}", field="columns")
+    doubled = [name for name in NAMES if names.count(name) > 1]
+    if doubled:
+        raise InvalidData(f"has {', '.join(doubled)} more than once", field="columns")
 
 
 def _shared(kind: Any, values: Any) -> Any:
@@ -122,15 +172,16 @@ def _chunks(column: Any) -> list[Any]:
 
 
 def _int64(column: Any, kind: Any) -> Int64Array:
-    """The 8-byte values of a column of that Arrow type as int64; one chunk is shared."""
+    """The 8-byte values of a column of that Arrow type as int64.
+
+    They are copied: Arrow shares memory with the arrays and frames that it was made from.
+    """
     parts = [
         np.frombuffer(chunk.buffers()[1], np.int64, len(chunk), chunk.offset * 8)
         for chunk in _chunks(column.cast(kind))
         if len(chunk)
     ]
-    if not parts:
-        return np.empty(0, np.int64)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return np.concatenate(parts)
 
 
 def _timestamps(column: Any) -> Int64Array:
@@ -141,28 +192,25 @@ def _timestamps(column: Any) -> Int64Array:
         return _whole(column, "timestamp")
     if not pa.types.is_timestamp(kind):
         raise InvalidData(f"must be timestamps, not {kind}", field="timestamp")
+    ticks = _int64(column, pa.timestamp(kind.unit))
+    moments = ticks.view(f"M8[{kind.unit}]")
     if kind.tz is None:
         raise InvalidData(
             "must carry a time zone",
             field="timestamp",
-            value=str(column[0].as_py()) if len(column) else None,
+            value=str(moments[0]),
             row=0,
             remedy="Attach the zone it was recorded in, for example with dt.tz_localize('UTC').",
         )
-    ticks = _int64(column, pa.timestamp(kind.unit))
     per_second = _TICKS_PER_SECOND[kind.unit]
     if per_second < 1_000:
-        if len(ticks) and int(np.abs(ticks).max()) > 2**53:
-            raise InvalidData("is out of range", field="timestamp")
+        _refuse_rows((ticks > 2**53) | (ticks < -(2**53)), moments, "timestamp", "is out of range")
         return ticks * 1_000
-    finer = per_second // 1_000
-    milliseconds = ticks // finer
-    if finer > 1 and not np.array_equal(milliseconds * finer, ticks):
-        row = int(np.flatnonzero(milliseconds * finer != ticks)[0])
-        raise InvalidData(
-            "must be whole milliseconds", field="timestamp", value=str(column[row]), row=row
-        )
-    return ticks if finer == 1 else milliseconds
+    if per_second == 1_000:
+        return ticks
+    milliseconds, finer = np.divmod(ticks, per_second // 1_000)
+    _refuse_rows(finer != 0, moments, "timestamp", "must be whole milliseconds")
+    return milliseconds
 
 
 def _prices(column: Any, field: str, floats: Floats) -> Int64Array:
@@ -172,12 +220,16 @@ def _prices(column: Any, field: str, floats: Floats) -> Int64Array:
     if pa.types.is_integer(kind):
         whole = _whole(column, field)
         limit = checks.PRICE_LIMIT // checks.PRICE_SCALE
-        _refuse_rows((whole >= limit) | (whole <= -limit), column, field, "must fit Decimal(18, 4)")
-        return whole * checks.PRICE_SCALE
+        _refuse_rows((whole >= limit) | (whole <= -limit), whole, field, "must fit Decimal(18, 4)")
+        scaled: Int64Array = whole * checks.PRICE_SCALE
+        return scaled
     if pa.types.is_floating(kind):
         return _prices_from_floats(column, field, floats)
     if not (
-        pa.types.is_decimal(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        pa.types.is_decimal(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
     ):
         raise InvalidData(f"must be decimals, not {kind}", field=field)
     if not pa.types.is_decimal128(kind) or kind.scale != checks.PRICE_DECIMALS:
@@ -214,18 +266,18 @@ def _prices_from_floats(column: Any, field: str, floats: Floats) -> Int64Array:
         raise InvalidData(
             "must not be floats, which cannot hold prices exactly",
             field=field,
-            value=float(values[0]) if len(values) else None,
+            value=float(values[0]),
             row=0,
             remedy="Pass decimals or strings, or floats='exact' to take those floats that are "
             "the nearest to a price of at most four decimals and refuse the rest.",
         )
-    _refuse_rows(~np.isfinite(values), column, field, "must be finite")
+    _refuse_rows(~np.isfinite(values), values, field, "must be finite")
     _refuse_rows(
-        np.abs(values) >= _EXACT_FLOAT_LIMIT, column, field, "is too large to be exact as a float"
+        np.abs(values) >= _EXACT_FLOAT_LIMIT, values, field, "is too large to be exact as a float"
     )
-    scaled = np.rint(values * checks.PRICE_SCALE).astype(np.int64)
+    scaled: Int64Array = np.rint(values * checks.PRICE_SCALE).astype(np.int64)
     _refuse_rows(
-        scaled / checks.PRICE_SCALE != values, column, field, "must have at most four decimals"
+        scaled / checks.PRICE_SCALE != values, values, field, "must have at most four decimals"
     )
     return scaled
 
@@ -238,8 +290,10 @@ def _volumes(column: Any) -> UInt64Array:
         return _int64(column, kind).view(np.uint64)
     if pa.types.is_integer(kind):
         whole = _whole(column, "volume")
-        _refuse_rows(whole < 0, column, "volume", "must not be negative")
+        _refuse_rows(whole < 0, whole, "volume", "must not be negative")
         return whole.view(np.uint64)
+    if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise InvalidData(f"must be whole numbers, not {kind}", field="volume")
     try:
         # A whole number in another dress: a float or a decimal without a fraction.
         return _int64(column.cast(pa.uint64()), pa.uint64()).view(np.uint64)
@@ -260,15 +314,17 @@ def _whole(column: Any, field: str) -> Int64Array:
 
     if pa.types.is_uint64(column.type):
         values = _int64(column, column.type)
-        _refuse_rows(values < 0, column, field, "is out of range")
+        _refuse_rows(values < 0, values.view(np.uint64), field, "is out of range")
         return values
     return _int64(column, pa.int64())
 
 
-def _refuse_rows(at_fault: Any, column: Any, field: str, rule: str) -> None:
+def _refuse_rows(at_fault: Any, values: AnyArray, field: str, rule: str) -> None:
     if at_fault.any():
         row = int(np.flatnonzero(at_fault)[0])
-        raise InvalidData(rule, field=field, value=column[row].as_py(), row=row)
+        value = values[row]
+        shown = str(value) if isinstance(value, np.datetime64) else value.item()
+        raise InvalidData(rule, field=field, value=shown, row=row)
 
 
 def _refuse_prices(column: Any, field: str, cause: Exception) -> NoReturn:
@@ -276,10 +332,12 @@ def _refuse_prices(column: Any, field: str, cause: Exception) -> NoReturn:
     from decimal import Decimal, InvalidOperation
 
     for row, value in enumerate(column.to_pylist()):
-        try:
-            checks.price(Decimal(value), field, row=row)
-        except InvalidOperation:
+        if isinstance(value, str) and not _NUMBER.fullmatch(value):
             raise InvalidData("must be a number", field=field, value=value, row=row) from cause
+        try:
+            checks.price(Decimal(value, checks.EXACT), field, row=row)
+        except InvalidOperation:
+            raise InvalidData("is out of range", field=field, value=value, row=row) from cause
         except InvalidData as exc:
             raise exc from cause
     raise InvalidData(f"must be prices, not {column.type}", field=field) from cause
@@ -288,9 +346,7 @@ def _refuse_prices(column: Any, field: str, cause: Exception) -> NoReturn:
 def _refuse_objects(series: Any, field: str, cause: Exception) -> NoReturn:
     """Name the first Python object of a column that is of another kind than it should be."""
     for row, value in enumerate(series):
-        if field == "timestamp":
-            checks.utc(value, field, row=row)
-        elif field == "volume":
+        if field == "volume":
             checks.whole(value, field, below=checks.VOLUME_LIMIT, row=row)
         else:
             checks.price(value, field, row=row)

@@ -29,7 +29,7 @@ def zone(timezone: tzinfo | str) -> tzinfo:
         return UTC
     try:
         return ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError) as exc:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
         raise InvalidData("is no time zone", field="timezone", value=timezone) from exc
 
 
@@ -79,7 +79,9 @@ def _stamps(
         sessions = calendar.sessions(int(timestamps[0]), int(timestamps[-1]))
         index = _session_of(timestamps, sessions)
         if target.is_intraday:
-            opens = sessions.opens[index]
+            resumes = sessions.break_ends[index]
+            after_noon = (resumes != -1) & (timestamps >= resumes)
+            opens = np.where(after_noon, resumes, sessions.opens[index])
             return opens + _floor(timestamps - opens, target)
         dates = sessions.dates[index]
     elif target.is_intraday:

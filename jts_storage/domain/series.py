@@ -67,7 +67,7 @@ class CandleSeries(Sequence[Candle]):
     def from_columns(cls, key: SeriesKey, columns: Mapping[str, Any]) -> Self:
         """From the series' own columns: int64 milliseconds, int64 prices times 10**4, volume.
 
-        A price column of Decimals is taken too. Arrays are copied.
+        A price column of Decimals is taken too: each is the price itself. Arrays are copied.
         """
         return cls._built(key, _from_mapping(columns))
 
@@ -357,18 +357,25 @@ def _from_mapping(columns: Mapping[str, Any]) -> Columns:
 
 
 def _scaled_prices(values: Any, field: str) -> np.ndarray[Any, Any]:
-    array = np.asarray(values)
+    array = _array(values, field)
     if array.dtype != object:
         return _integers(array, field)
-    numbers = (checks.price(value, field, row=row) for row, value in enumerate(array))
-    scaled = checks.EXACT.multiply
-    return np.fromiter((int(scaled(n, checks.PRICE_SCALE)) for n in numbers), np.int64, len(array))
+    return np.fromiter(
+        (_scaled_decimal(value, field, row) for row, value in enumerate(array)),
+        np.int64,
+        len(array),
+    )
+
+
+def _scaled_decimal(value: object, field: str, row: int) -> int:
+    if not isinstance(value, Decimal):  # an integer would be taken for a scaled one elsewhere
+        raise InvalidData("must be a Decimal", field=field, value=value, row=row)
+    number = checks.price(value, field, row=row)
+    return checks.scaled_price(number, field, row=row)
 
 
 def _integers(values: Any, field: str) -> np.ndarray[Any, Any]:
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise InvalidData("must have one dimension", field=field)
+    array = _array(values, field)
     if array.size == 0:
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -381,6 +388,19 @@ def _integers(values: Any, field: str) -> np.ndarray[Any, Any]:
     if field != "volume" and array.dtype == np.uint64 and int(array.max()) >= 2**63:
         row = int(np.flatnonzero(array >= 2**63)[0])
         raise InvalidData("is out of range", field=field, value=int(array[row]), row=row)
+    return array
+
+
+def _array(values: Any, field: str) -> np.ndarray[Any, Any]:
+    if np.ma.is_masked(values):
+        row = int(np.flatnonzero(np.ma.getmaskarray(values))[0])
+        raise InvalidData("must not be masked", field=field, row=row)
+    try:
+        array = np.asarray(values)
+    except ValueError as exc:
+        raise InvalidData("must have one dimension", field=field) from exc
+    if array.ndim != 1:
+        raise InvalidData("must have one dimension", field=field)
     return array
 
 
