@@ -134,9 +134,7 @@ class LocalPostgres:
     @property
     def pid(self) -> int:
         """The process id of the postmaster."""
-        if self._server is None:
-            raise ConnectionFailed(f"The PostgreSQL of {self._folder.path} does not run.")
-        return self._server.pid
+        return self._running.pid
 
     @property
     def dsn(self) -> str:
@@ -173,6 +171,12 @@ class LocalPostgres:
         self._server = None
         self._folder.leave(_STOP_SECONDS)
         shutil.rmtree(self._folder.path, ignore_errors=True)
+
+    @property
+    def _running(self) -> RunningServer:
+        if self._server is None:
+            raise ConnectionFailed(f"The PostgreSQL of {self._folder.path} does not run.")
+        return self._server
 
     def _create(self) -> None:
         with self._folder.turn(self._timeout):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -98,9 +98,16 @@ async def test_committed_rows_survive_a_restart_on_the_same_port(crash: bool) ->
                 with pytest.raises(OSError, match="Connect"):
                     await asyncpg.connect(postgres.dsn)
             postgres.restart()
-            socket.create_connection((postgres.host, postgres.port), timeout=5).close()
         assert postgres.pid != before
         assert await answer(postgres.dsn, "SELECT sum(n) FROM numbers") == 1
+
+
+def test_what_a_crashed_server_left_is_not_taken_for_readiness() -> None:
+    with LocalPostgres.start() as postgres:
+        crashed = postgres._running
+        postgres.kill()
+        assert postgres._is_ready(crashed)
+        assert not postgres._is_ready(replace(crashed, pid=1))
 
 
 def test_stop_leaves_neither_process_nor_folder() -> None:
