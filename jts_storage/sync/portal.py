@@ -1,0 +1,90 @@
+"""One event loop in a background thread, through which blocking code uses asynchronous code."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from jts_storage.errors import StorageError
+
+T = TypeVar("T")
+
+_STOP_SECONDS = 30.0
+
+
+class Portal:
+    """Runs coroutines on a loop of its own and waits for them; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        loop = asyncio.new_event_loop()
+        started = threading.Event()
+
+        def serve() -> None:
+            asyncio.set_event_loop(loop)
+            loop.call_soon(started.set)
+            loop.run_forever()
+
+        self._thread = threading.Thread(target=serve, name="jts-storage", daemon=True)
+        self._thread.start()
+        started.wait()
+        self._loop = loop
+
+    def stop(self) -> None:
+        """Cancel what still runs and end the thread."""
+        if self._loop is None or self._thread is None:
+            return
+        self.call(_cancel_others())
+        self.call(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_SECONDS)
+        self._loop.close()
+        self._loop = self._thread = None
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the coroutine returns or raises. An interrupt cancels it."""
+        if self._loop is None or threading.current_thread() is self._thread:
+            work.close()
+            raise StorageError(
+                "This storage is not open."
+                if self._loop is None
+                else "A blocking call within the storage's own event loop would wait for itself.",
+                remedy="Use it within `with storage`."
+                if self._loop is None
+                else "In handlers of events, use the asynchronous storage.",
+            )
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """The items one by one; leaving the loop early closes their source."""
+        try:
+            while True:
+                try:
+                    item = self.call(_next(items))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            if hasattr(items, "aclose"):
+                self.call(items.aclose())
+
+
+async def _next(items: AsyncIterator[T]) -> T:
+    return await anext(items)
+
+
+async def _cancel_others() -> None:
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,645 @@
+"""The blocking twins of the ports, generated from them by scripts/generate_sync.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from jts_storage import ports
+from jts_storage.domain.backtest import BacktestResult, Trade
+from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
+from jts_storage.domain.events import DomainEvent
+from jts_storage.domain.formula import Formula
+from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.strategy import Strategy
+from jts_storage.domain.symbol import Symbol
+from jts_storage.ports.candles import CandleData
+from jts_storage.sync.portal import Portal
+
+
+class EventCollector:
+    """Where a unit of work takes events."""
+
+    _twin: ports.EventCollector
+
+    def __init__(self, portal: Portal, twin: ports.EventCollector) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def add(self, event: DomainEvent) -> None:
+        """Publish `event` once the unit of work has committed, and only then."""
+        self._twin.add(event)
+
+
+class CandleReader:
+    """Reads candles. Both ends of a range are included; the order is always ascending.
+
+    Every method raises `InvalidData` for an end without a time zone and for a range that runs
+    backwards. A series of which nothing is stored is empty; it is never an error.
+    """
+
+    _twin: ports.CandleReader
+
+    def __init__(self, portal: Portal, twin: ports.CandleReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        """The candles from `start` to `end`."""
+        return self._portal.call(self._twin.get_range(key, start, end))
+
+    def get_ranges(
+        self, keys: Iterable[SeriesKey], start: datetime, end: datetime
+    ) -> dict[SeriesKey, CandleSeries]:
+        """The same range of several series in one call: one entry a key, in the order asked."""
+        return self._portal.call(self._twin.get_ranges(keys, start, end))
+
+    def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
+        """The last `count` candles, or as many as there are.
+
+        :raises InvalidData: `count` is below 1.
+        """
+        return self._portal.call(self._twin.get_latest(key, count))
+
+    def get_coverage(self, key: SeriesKey) -> Coverage:
+        """First and last timestamp; both None where nothing is stored."""
+        return self._portal.call(self._twin.get_coverage(key))
+
+    def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
+        """How many candles each local day holds, ascending; days without candles are left out."""
+        return self._portal.call(self._twin.coverage_by_day(key, timezone=timezone))
+
+    def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        """How many candles there are, each timestamp counted once; an open end is no bound."""
+        return self._portal.call(self._twin.count(key, start, end))
+
+    def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+    ) -> CandleSeries:
+        """What ``(await get_range(key, start, end)).resample(timeframe, timezone=...)`` gives,
+        computed where the candles are.
+
+        :raises InvalidData: candles of the key do not make up whole ones of `timeframe`.
+        """
+        return self._portal.call(self._twin.resample(key, timeframe, start, end, timezone=timezone))
+
+    def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262144
+    ) -> Iterator[CandleSeries]:
+        """The range in consecutive, non-empty series of at most `block_rows`, in constant memory.
+
+        Leaving the loop early is harmless. What is written meanwhile may or may not be seen.
+        """
+        return self._portal.iterate(self._twin.stream(key, start, end, block_rows=block_rows))
+
+    def list_keys(
+        self, *, limit: int = 1000, after: SeriesKey | None = None
+    ) -> Sequence[SeriesKey]:
+        """The keys of which candles are stored, by symbol, exchange and timeframe (as text).
+
+        :param after: the last key of the page before.
+        """
+        return self._portal.call(self._twin.list_keys(limit=limit, after=after))
+
+
+class CandleRepository(CandleReader):
+    """Reads and writes candles. A candle is an upsert: the later write of a timestamp wins.
+
+    Writing the same candles again, in whole or part, in any order, leaves the same rows.
+    """
+
+    _twin: ports.CandleRepository
+
+    def __init__(self, portal: Portal, twin: ports.CandleRepository) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def save_many(self, key: SeriesKey, candles: CandleData, *, detail: bool = False) -> SaveResult:
+        """Store candles of any number, in any order.
+
+        Of several with one timestamp in the batch the last counts. A batch is refused as a whole
+        or stored as a whole, as far as it fits one block of the store.
+
+        :param detail: also tell how many were new, changed and unchanged, which costs a read.
+        :raises InvalidData: with row and field, before anything is written.
+        """
+        return self._portal.call(self._twin.save_many(key, candles, detail=detail))
+
+    def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
+        """Remove the candles from `start` to `end`; how many there were. They stay removed."""
+        return self._portal.call(self._twin.delete_range(key, start, end))
+
+
+class SymbolReader:
+    """Reads symbols. Lists are ordered by code; `after` is the last code of the page before."""
+
+    _twin: ports.SymbolReader
+
+    def __init__(self, portal: Portal, twin: ports.SymbolReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def get_by_code(self, code: str) -> Symbol | None:
+        """The symbol of that code, None if there is none."""
+        return self._portal.call(self._twin.get_by_code(code))
+
+    def get_by_market(
+        self, market: Market, *, limit: int = 1000, after: str | None = None
+    ) -> Sequence[Symbol]:
+        """The symbols of a market, active or not."""
+        return self._portal.call(self._twin.get_by_market(market, limit=limit, after=after))
+
+    def get_all_active(self, *, limit: int = 10000, after: str | None = None) -> Sequence[Symbol]:
+        """The symbols that are active."""
+        return self._portal.call(self._twin.get_all_active(limit=limit, after=after))
+
+    def search(self, query: str, *, limit: int = 100, after: str | None = None) -> Sequence[Symbol]:
+        """The symbols whose code or name contains `query`, whatever its case.
+
+        Every character counts as itself: there are no wildcards. An empty query finds nothing.
+        """
+        return self._portal.call(self._twin.search(query, limit=limit, after=after))
+
+    def list(self, *, limit: int = 1000, after: str | None = None) -> Sequence[Symbol]:
+        """All symbols."""
+        return self._portal.call(self._twin.list(limit=limit, after=after))
+
+
+class SymbolRepository(SymbolReader):
+    """Reads and writes symbols. A symbol is an upsert by its code: the later write wins."""
+
+    _twin: ports.SymbolRepository
+
+    def __init__(self, portal: Portal, twin: ports.SymbolRepository) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def save(self, symbol: Symbol) -> Symbol:
+        """Store a symbol; what is returned carries the `updated_at` under which it is stored."""
+        return self._portal.call(self._twin.save(symbol))
+
+    def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
+        """Store several in one go; of equal codes the last counts."""
+        return self._portal.call(self._twin.save_many(symbols))
+
+
+class FormulaReader:
+    """Reads formulas. Lists are ordered by id; `after` is the last id of the page before.
+
+    An id that is no document id is simply not found.
+    """
+
+    _twin: ports.FormulaReader
+
+    def __init__(self, portal: Portal, twin: ports.FormulaReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def get_by_id(self, formula_id: str) -> Formula | None:
+        """The formula of that id, None if there is none."""
+        return self._portal.call(self._twin.get_by_id(formula_id))
+
+    def get_by_category(
+        self, category: FormulaCategory, *, limit: int = 1000, after: str | None = None
+    ) -> Sequence[Formula]:
+        """The formulas of a category."""
+        return self._portal.call(self._twin.get_by_category(category, limit=limit, after=after))
+
+    def get_by_tag(
+        self, tag: str, *, limit: int = 1000, after: str | None = None
+    ) -> Sequence[Formula]:
+        """The formulas that carry the tag, spelled exactly so."""
+        return self._portal.call(self._twin.get_by_tag(tag, limit=limit, after=after))
+
+    def get_by_tags(
+        self, tags: Iterable[str], *, limit: int = 1000, after: str | None = None
+    ) -> Sequence[Formula]:
+        """The formulas that carry every one of the tags; no tags find nothing."""
+        return self._portal.call(self._twin.get_by_tags(tags, limit=limit, after=after))
+
+    def search(self, query: str, *, limit: int = 100) -> Sequence[Formula]:
+        """The formulas that have every word of `query`, or words that begin with it, in name,
+        description or tags, whatever the case.
+
+        Those that match in the name come before those that match in tags or description only. An
+        empty query finds nothing, and punctuation is no operator.
+        """
+        return self._portal.call(self._twin.search(query, limit=limit))
+
+    def list(self, *, limit: int = 1000, after: str | None = None) -> Sequence[Formula]:
+        """All formulas."""
+        return self._portal.call(self._twin.list(limit=limit, after=after))
+
+
+class FormulaRepository(FormulaReader):
+    """Reads and writes formulas."""
+
+    _twin: ports.FormulaRepository
+
+    def __init__(self, portal: Portal, twin: ports.FormulaRepository) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def save(self, formula: Formula) -> Formula:
+        """Insert a formula without an id, or update the one of that id; the stored one returns.
+
+        What returns carries its id, its version (counted up by an update) and its times.
+
+        :raises Conflict: the stored version is not the formula's, or it was deleted meanwhile.
+        """
+        return self._portal.call(self._twin.save(formula))
+
+    def save_many(self, formulas: Iterable[Formula]) -> Sequence[Formula]:
+        """`save` for several in few round trips, in their order.
+
+        :raises Conflict: for the first at fault; those before it may be stored, outside a unit of
+            work, which stores all or none.
+        """
+        return self._portal.call(self._twin.save_many(formulas))
+
+    def delete(self, formula_id: str, *, force: bool = False) -> bool:
+        """Remove a formula; whether there was one.
+
+        :param force: remove it although strategies use it.
+        :raises Conflict: strategies use it; the message has their names.
+        """
+        return self._portal.call(self._twin.delete(formula_id, force=force))
+
+
+class StrategyReader:
+    """Reads strategies. Lists are ordered by id; `after` is the last id of the page before."""
+
+    _twin: ports.StrategyReader
+
+    def __init__(self, portal: Portal, twin: ports.StrategyReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def get_by_id(self, strategy_id: str) -> Strategy | None:
+        """The strategy of that id, None if there is none or it is no document id."""
+        return self._portal.call(self._twin.get_by_id(strategy_id))
+
+    def get_by_formula(
+        self, formula_id: str, *, limit: int = 1000, after: str | None = None
+    ) -> Sequence[Strategy]:
+        """The strategies that use the formula to enter, to leave or to stop a loss."""
+        return self._portal.call(self._twin.get_by_formula(formula_id, limit=limit, after=after))
+
+    def list(self, *, limit: int = 1000, after: str | None = None) -> Sequence[Strategy]:
+        """All strategies."""
+        return self._portal.call(self._twin.list(limit=limit, after=after))
+
+
+class StrategyRepository(StrategyReader):
+    """Reads and writes strategies."""
+
+    _twin: ports.StrategyRepository
+
+    def __init__(self, portal: Portal, twin: ports.StrategyRepository) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def save(self, strategy: Strategy) -> Strategy:
+        """Insert a strategy without an id, or update the one of that id; as formulas are saved.
+
+        The formulas that it names are not looked up: a reference may point to nothing.
+
+        :raises Conflict: the stored version is not the strategy's, or it was deleted meanwhile.
+        """
+        return self._portal.call(self._twin.save(strategy))
+
+    def save_many(self, strategies: Iterable[Strategy]) -> Sequence[Strategy]:
+        """`save` for several in few round trips, in their order.
+
+        :raises Conflict: as for formulas.
+        """
+        return self._portal.call(self._twin.save_many(strategies))
+
+    def delete(self, strategy_id: str) -> bool:
+        """Remove a strategy; whether there was one. Its backtest results stay."""
+        return self._portal.call(self._twin.delete(strategy_id))
+
+
+class BacktestReader:
+    """Reads backtest results; of equal `run_at` the greater id counts as the newer."""
+
+    _twin: ports.BacktestReader
+
+    def __init__(self, portal: Portal, twin: ports.BacktestReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def get_by_id(self, result_id: str) -> BacktestResult | None:
+        """The result of that id with all its trades, None if there is none."""
+        return self._portal.call(self._twin.get_by_id(result_id))
+
+    def get_by_strategy(
+        self, strategy_id: str, *, limit: int = 100, after: str | None = None
+    ) -> Sequence[BacktestResult]:
+        """The results of a strategy, newest first.
+
+        :param after: the id of the last result of the page before.
+        """
+        return self._portal.call(self._twin.get_by_strategy(strategy_id, limit=limit, after=after))
+
+    def latest(self, strategy_id: str) -> BacktestResult | None:
+        """The newest result of a strategy."""
+        return self._portal.call(self._twin.latest(strategy_id))
+
+    def best(
+        self, metric: Metric, *, limit: int = 10, strategy_id: str | None = None
+    ) -> Sequence[BacktestResult]:
+        """Results ranked by a metric, of one strategy or of all; equal ones newest first.
+
+        Where less is better (the drawdown) the least comes first. Results without the metric are
+        left out.
+        """
+        return self._portal.call(self._twin.best(metric, limit=limit, strategy_id=strategy_id))
+
+    def list(self, *, limit: int = 100, after: str | None = None) -> Sequence[BacktestResult]:
+        """All results by id."""
+        return self._portal.call(self._twin.list(limit=limit, after=after))
+
+    def trades(self, result_id: str) -> Iterator[Trade]:
+        """The trades of a result in their order, in constant memory; none if there is no result."""
+        return self._portal.iterate(self._twin.trades(result_id))
+
+
+class BacktestRepository(BacktestReader):
+    """Reads and writes backtest results. A result is written once."""
+
+    _twin: ports.BacktestRepository
+
+    def __init__(self, portal: Portal, twin: ports.BacktestRepository) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def save(self, result: BacktestResult) -> BacktestResult:
+        """Store a result of any number of trades; what returns carries its id.
+
+        :raises Conflict: a different result is stored under that id.
+        """
+        return self._portal.call(self._twin.save(result))
+
+    def delete(self, result_id: str) -> bool:
+        """Remove a result and its trades; whether there was one."""
+        return self._portal.call(self._twin.delete(result_id))
+
+
+class SymbolBarsReader:
+    """Reads aggregates of one symbol and day. Lists are ordered by day."""
+
+    _twin: ports.SymbolBarsReader
+
+    def __init__(self, portal: Portal, twin: ports.SymbolBarsReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def get(self, symbol: str, trading_day: date) -> SymbolBars | None:
+        """The aggregate of that symbol and day, None if there is none."""
+        return self._portal.call(self._twin.get(symbol, trading_day))
+
+    def list(
+        self, symbol: str, *, limit: int = 1000, after: date | None = None
+    ) -> Sequence[SymbolBars]:
+        """The aggregates of a symbol; `after` is the last day of the page before."""
+        return self._portal.call(self._twin.list(symbol, limit=limit, after=after))
+
+
+class SymbolBarsRepository(SymbolBarsReader):
+    """Reads and writes aggregates with optimistic concurrency."""
+
+    _twin: ports.SymbolBarsRepository
+
+    def __init__(self, portal: Portal, twin: ports.SymbolBarsRepository) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def save(self, bars: SymbolBars) -> SymbolBars:
+        """Store a new aggregate (version 0) or a new state of one; its new version returns.
+
+        :raises Conflict: the stored version is not the aggregate's.
+        """
+        return self._portal.call(self._twin.save(bars))
+
+    def delete(self, symbol: str, trading_day: date) -> bool:
+        """Remove an aggregate; whether there was one."""
+        return self._portal.call(self._twin.delete(symbol, trading_day))
+
+
+class CheckpointReader:
+    """Reads checkpoints."""
+
+    _twin: ports.CheckpointReader
+
+    def __init__(self, portal: Portal, twin: ports.CheckpointReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def get(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name, None if there is none."""
+        return self._portal.call(self._twin.get(name))
+
+    def list(self, *, limit: int = 1000, after: str | None = None) -> Sequence[Checkpoint]:
+        """All checkpoints by name; `after` is the last name of the page before."""
+        return self._portal.call(self._twin.list(limit=limit, after=after))
+
+
+class CheckpointRepository(CheckpointReader):
+    """Reads and writes checkpoints: the later write wins."""
+
+    _twin: ports.CheckpointRepository
+
+    def __init__(self, portal: Portal, twin: ports.CheckpointRepository) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
+        """Store a JSON object under a name.
+
+        :raises InvalidData: it holds what JSON cannot hold exactly.
+        """
+        return self._portal.call(self._twin.save(name, data))
+
+    def update(
+        self, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+    ) -> Checkpoint:
+        """Replace the object by `change` of it (of None, if there is none), with nobody between.
+
+        `change` may be called again when somebody was faster, so it should do nothing else.
+        """
+        return self._portal.call(self._twin.update(name, change))
+
+    def delete(self, name: str) -> bool:
+        """Remove a checkpoint; whether there was one."""
+        return self._portal.call(self._twin.delete(name))
+
+
+class OHLCVReader:
+    """Reads raw bars. Ends of ranges are included, the order is ascending."""
+
+    _twin: ports.OHLCVReader
+
+    def __init__(self, portal: Portal, twin: ports.OHLCVReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        """The bars from `start` to `end`; an empty series where there are none."""
+        return self._portal.call(self._twin.get_range(key, start, end))
+
+    def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 10000
+    ) -> Iterator[CandleSeries]:
+        """The range in consecutive, non-empty series of at most `block_rows` each."""
+        return self._portal.iterate(self._twin.stream(key, start, end, block_rows=block_rows))
+
+    def count(self, key: SeriesKey) -> int:
+        """How many bars there are."""
+        return self._portal.call(self._twin.count(key))
+
+
+class OHLCVRepository(OHLCVReader):
+    """Reads and writes raw bars as they came in. A bar is an upsert: the later write wins."""
+
+    _twin: ports.OHLCVRepository
+
+    def __init__(self, portal: Portal, twin: ports.OHLCVRepository) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def save_many(self, key: SeriesKey, candles: CandleData) -> SaveResult:
+        """Store bars in one transaction.
+
+        :raises InvalidData: with row and field, before anything is written.
+        """
+        return self._portal.call(self._twin.save_many(key, candles))
+
+    def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
+        """Remove the bars from `start` to `end`; how many there were."""
+        return self._portal.call(self._twin.delete_range(key, start, end))
+
+
+class IngestionReader:
+    """The read side of the bookkeeping."""
+
+    _twin: ports.IngestionReader
+
+    def __init__(self, portal: Portal, twin: ports.IngestionReader) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    @property
+    def symbol_bars(self) -> SymbolBarsReader:
+        return SymbolBarsReader(self._portal, self._twin.symbol_bars)
+
+    @property
+    def bars(self) -> OHLCVReader:
+        return OHLCVReader(self._portal, self._twin.bars)
+
+    @property
+    def checkpoints(self) -> CheckpointReader:
+        return CheckpointReader(self._portal, self._twin.checkpoints)
+
+
+class IngestionRepository:
+    """The bookkeeping of ingestion: aggregates a symbol and day, raw bars, checkpoints."""
+
+    _twin: ports.IngestionRepository
+
+    def __init__(self, portal: Portal, twin: ports.IngestionRepository) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    @property
+    def symbol_bars(self) -> SymbolBarsRepository:
+        return SymbolBarsRepository(self._portal, self._twin.symbol_bars)
+
+    @property
+    def bars(self) -> OHLCVRepository:
+        return OHLCVRepository(self._portal, self._twin.bars)
+
+    @property
+    def checkpoints(self) -> CheckpointRepository:
+        return CheckpointRepository(self._portal, self._twin.checkpoints)
+
+
+class UnitOfWork:
+    """Changes in every store that become visible together, or not at all.
+
+    Use it once, as an asynchronous context manager. Leaving without `commit` rolls back. Reads
+    through it see its own changes; nobody else sees them before the commit. Afterwards every use
+    raises `StorageError`.
+    """
+
+    _twin: ports.UnitOfWork
+
+    def __init__(self, portal: Portal, twin: ports.UnitOfWork) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    @property
+    def candles(self) -> CandleRepository:
+        return CandleRepository(self._portal, self._twin.candles)
+
+    @property
+    def symbols(self) -> SymbolRepository:
+        return SymbolRepository(self._portal, self._twin.symbols)
+
+    @property
+    def formulas(self) -> FormulaRepository:
+        return FormulaRepository(self._portal, self._twin.formulas)
+
+    @property
+    def strategies(self) -> StrategyRepository:
+        return StrategyRepository(self._portal, self._twin.strategies)
+
+    @property
+    def backtests(self) -> BacktestRepository:
+        return BacktestRepository(self._portal, self._twin.backtests)
+
+    @property
+    def ingestion(self) -> IngestionRepository:
+        return IngestionRepository(self._portal, self._twin.ingestion)
+
+    @property
+    def events(self) -> EventCollector:
+        return EventCollector(self._portal, self._twin.events)
+
+    def commit(self) -> None:
+        """Make the changes visible, then deliver the events.
+
+        :raises Conflict: another unit of work changed the same document or aggregate first;
+            nothing of this one is stored.
+        """
+        self._portal.call(self._twin.commit())
+
+    def rollback(self) -> None:
+        """Forget the changes. Harmless when there are none, or when it is over already."""
+        self._portal.call(self._twin.rollback())
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._twin.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self._portal.call(self._twin.__aexit__(kind, error, traceback))

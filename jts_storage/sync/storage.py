@@ -1,0 +1,138 @@
+"""The blocking twin of `jts_storage.Storage`."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from jts_storage import storage as asynchronous
+from jts_storage.errors import Conflict
+from jts_storage.ports import EventPublisher
+from jts_storage.sync.portal import Portal
+from jts_storage.sync.repositories import (
+    BacktestReader,
+    CandleReader,
+    FormulaReader,
+    IngestionReader,
+    StrategyReader,
+    SymbolReader,
+    UnitOfWork,
+)
+
+T = TypeVar("T")
+
+
+class Storage:
+    """Blocking: as `jts_storage.Storage`, for threads and desktop programs.
+
+    Any thread may use it; one event loop in a background thread does the work. Handlers of events
+    are called in that thread.
+    """
+
+    def __init__(self, storage: asynchronous.Storage) -> None:
+        self._storage = storage
+        self._portal = Portal()
+        self._is_open = False
+
+    @classmethod
+    def in_memory(cls, *, publisher: EventPublisher | None = None) -> Self:
+        """A storage that lives and dies with the object: for tests and trials."""
+        return cls(asynchronous.Storage.in_memory(publisher=publisher))
+
+    @property
+    def candles(self) -> CandleReader:
+        return CandleReader(self._portal, self._storage.candles)
+
+    @property
+    def symbols(self) -> SymbolReader:
+        return SymbolReader(self._portal, self._storage.symbols)
+
+    @property
+    def formulas(self) -> FormulaReader:
+        return FormulaReader(self._portal, self._storage.formulas)
+
+    @property
+    def strategies(self) -> StrategyReader:
+        return StrategyReader(self._portal, self._storage.strategies)
+
+    @property
+    def backtests(self) -> BacktestReader:
+        return BacktestReader(self._portal, self._storage.backtests)
+
+    @property
+    def ingestion(self) -> IngestionReader:
+        return IngestionReader(self._portal, self._storage.ingestion)
+
+    @property
+    def events(self) -> EventPublisher:
+        """Where handlers of domain events are registered."""
+        return self._storage.events
+
+    def unit_of_work(self) -> UnitOfWork:
+        """A new unit of work, to be used once: ``with storage.unit_of_work() as uow``."""
+        return UnitOfWork(self._portal, self._storage.unit_of_work())
+
+    def run(self, work: Callable[[UnitOfWork], T], *, attempts: int = 5) -> T:
+        """What `work` returns, called in a unit of work that is then committed.
+
+        It is called again, in a new one, when somebody else changed the same thing first: it
+        should therefore do nothing but use the unit of work.
+
+        :raises Conflict: after so many attempts.
+        """
+        for attempt in range(1, attempts + 1):
+            try:
+                with self.unit_of_work() as uow:
+                    outcome = work(uow)
+                    uow.commit()
+                    return outcome
+            except Conflict:
+                if attempt == attempts:
+                    raise
+                time.sleep(random.uniform(0, min(0.005 * 2**attempt, 1.0)))
+        raise AssertionError("unreachable")
+
+    def health(self) -> dict[str, bool]:
+        """Whether each store answers, by its name; within half a second, and never raising."""
+        return self._portal.call(self._storage.health())
+
+    def recover(self) -> int:
+        """Finish the commits that a crash left decided but unfinished; how many there were."""
+        return self._portal.call(self._storage.recover())
+
+    def open_stores(self) -> None:
+        """Open the stores; what entering the context manager does."""
+        if self._is_open:
+            return
+        self._portal.start()
+        try:
+            self._portal.call(self._storage.open_stores())
+        except BaseException:
+            self._portal.stop()
+            raise
+        self._is_open = True
+
+    def close(self) -> None:
+        """Close the stores. Harmless when they are closed already."""
+        if self._is_open:
+            self._is_open = False
+            try:
+                self._portal.call(self._storage.close())
+            finally:
+                self._portal.stop()
+
+    def __enter__(self) -> Self:
+        self.open_stores()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self.close()

@@ -1,0 +1,140 @@
+"""The blocking twins keep the contracts of the ports they were generated from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from jts_storage import ports
+from jts_storage.memory.backend import InMemoryBackend
+from jts_storage.sync import repositories as sync
+from jts_storage.sync.portal import Portal
+from jts_storage.testing.contracts import (
+    BacktestRepositoryContract,
+    CandleRepositoryContract,
+    CheckpointRepositoryContract,
+    FormulaRepositoryContract,
+    OHLCVRepositoryContract,
+    StrategyRepositoryContract,
+    SymbolBarsRepositoryContract,
+    SymbolRepositoryContract,
+)
+
+
+class Awaitable:
+    """A blocking repository behind the asynchronous interface, so that the suites can use it."""
+
+    def __init__(self, blocking: object) -> None:
+        self._blocking = blocking
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._blocking, name)
+        if name in {"stream", "trades"}:
+            return lambda *args, **kwargs: _items(method(*args, **kwargs))
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(method, *args, **kwargs)
+
+        return call
+
+
+async def _items(items: Iterator[Any]) -> AsyncIterator[Any]:
+    nothing = object()
+    while (item := await asyncio.to_thread(next, items, nothing)) is not nothing:
+        yield item
+
+
+@pytest.fixture
+def portal() -> Iterator[Portal]:
+    portal = Portal()
+    portal.start()
+    yield portal
+    portal.stop()
+
+
+@pytest.fixture
+def backend() -> InMemoryBackend:
+    return InMemoryBackend()
+
+
+@pytest.fixture
+def candle_repository(portal: Portal, backend: InMemoryBackend) -> Any:
+    return Awaitable(sync.CandleRepository(portal, backend.candles))
+
+
+@pytest.fixture
+def symbol_repository(portal: Portal, backend: InMemoryBackend) -> Any:
+    return Awaitable(sync.SymbolRepository(portal, backend.symbols))
+
+
+@pytest.fixture
+def formula_repository(portal: Portal, backend: InMemoryBackend) -> Any:
+    return Awaitable(sync.FormulaRepository(portal, backend.formulas))
+
+
+@pytest.fixture
+def strategy_repository(portal: Portal, backend: InMemoryBackend) -> Any:
+    return Awaitable(sync.StrategyRepository(portal, backend.strategies))
+
+
+@pytest.fixture
+def backtest_repository(portal: Portal, backend: InMemoryBackend) -> Any:
+    return Awaitable(sync.BacktestRepository(portal, backend.backtests))
+
+
+@pytest.fixture
+def symbol_bars_repository(portal: Portal, backend: InMemoryBackend) -> Any:
+    return Awaitable(sync.SymbolBarsRepository(portal, backend.ingestion.symbol_bars))
+
+
+@pytest.fixture
+def checkpoint_repository(portal: Portal, backend: InMemoryBackend) -> Any:
+    return Awaitable(sync.CheckpointRepository(portal, backend.ingestion.checkpoints))
+
+
+@pytest.fixture
+def ohlcv_repository(portal: Portal, backend: InMemoryBackend) -> Any:
+    return Awaitable(sync.OHLCVRepository(portal, backend.ingestion.bars))
+
+
+class TestCandles(CandleRepositoryContract):
+    pass
+
+
+class TestSymbols(SymbolRepositoryContract):
+    pass
+
+
+class TestFormulas(FormulaRepositoryContract):
+    pass
+
+
+class TestStrategies(StrategyRepositoryContract):
+    pass
+
+
+class TestBacktests(BacktestRepositoryContract):
+    pass
+
+
+class TestSymbolBars(SymbolBarsRepositoryContract):
+    pass
+
+
+class TestCheckpoints(CheckpointRepositoryContract):
+    pass
+
+
+class TestBars(OHLCVRepositoryContract):
+    pass
+
+
+def test_every_port_has_its_twin() -> None:
+    without = {"EventPublisher", "EventHandler", "ALL_EVENTS"}
+    for name in set(ports.__all__) - without:
+        port, twin = getattr(ports, name), getattr(sync, name)
+        methods = {member for member in vars(port) if not member.startswith("_")}
+        assert methods <= set(vars(twin)), name
