@@ -85,6 +85,10 @@ class ClickHouseConfig:
         object.__setattr__(self, "alt_hosts", tuple(self.alt_hosts))
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return (_rebuilt, (values | {"settings": dict(self.settings)},))
+
     @property
     def is_embedded(self) -> bool:
         """Whether the engine runs inside this process."""
@@ -166,6 +170,10 @@ class ClickHouseConfig:
                 remedy="Use clickhouse://, clickhouses:// or clickhouse+embedded:///.",
             )
         return cls(**_from_authority(parts.netloc, parts.path, parts.scheme) | values)
+
+
+def _rebuilt(values: dict[str, Any]) -> ClickHouseConfig:
+    return ClickHouseConfig(**values)
 
 
 def _check(config: ClickHouseConfig) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -224,7 +224,7 @@ class ClickHouseManager:
         *,
         block_rows: int = 262_144,
         settings: Mapping[str, Any] | None = None,
-    ) -> Iterator[Columns]:
+    ) -> Generator[Columns, None, None]:
         """The result in blocks of about `block_rows` rows, in constant memory.
 
         It holds a connection until it is exhausted or closed. Only its beginning is retried.
@@ -338,11 +338,8 @@ class ClickHouseManager:
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(config.max_retries + 1)
             | tenacity.stop_before_delay(config.retry_timeout),
-            wait=tenacity.wait_exponential_jitter(
-                initial=config.retry_base_delay,
-                max=config.retry_max_delay,
-                jitter=config.retry_base_delay,
-            ),
+            wait=tenacity.wait_exponential(config.retry_base_delay, config.retry_max_delay)
+            + tenacity.wait_random(0, config.retry_base_delay),
             retry=tenacity.retry_if_exception(errors.is_retryable),
             before_sleep=_report,
             reraise=True,

@@ -105,7 +105,11 @@ class _Connection(DriverConnection):  # type: ignore[misc]
             super()._init_connection(host, port)
             self.socket.settimeout(patient)
         except EOFError as exc:
+            self.disconnect()
             raise ConnectionResetError(f"{host}:{port} closed the connection at once") from exc
+        except BaseException:
+            self.disconnect()  # the driver forgets to when the server refuses the user
+            raise
         finally:
             self.send_receive_timeout = patient
 

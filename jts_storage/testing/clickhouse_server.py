@@ -69,7 +69,7 @@ class ClickHouseServer:
         self._tls = tls
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
-        self._links: dict[socket.socket, threading.Thread] = {}
+        self._links: dict[threading.Thread, socket.socket] = {}
         self._keeper: ChdbTransport | None = None
         self._accepted = 0
         self._most = 0
@@ -89,6 +89,13 @@ class ClickHouseServer:
         self.stop()
 
     @property
+    def version(self) -> str:
+        """The engine's version."""
+        if self._keeper is None:
+            raise RuntimeError("the server was not started")
+        return self._keeper.server_version()
+
+    @property
     def accepted(self) -> int:
         """Connections accepted since the start."""
         return self._accepted
@@ -102,6 +109,12 @@ class ClickHouseServer:
     def open_connections(self) -> int:
         return len(self._links)
 
+    def reset_counts(self) -> None:
+        """Count connections from here."""
+        with self._lock:
+            self._accepted = 0
+            self._most = len(self._links)
+
     def start(self) -> Self:
         # One connection stays, so that a store in memory outlives its clients.
         self._keeper = ChdbTransport(self._config)
@@ -114,7 +127,7 @@ class ClickHouseServer:
         self._close_listener()
         self.faults.clear()
         self._close_listener()
-        threads = list(self._links.values())
+        threads = list(self._links)
         self.cut_connections()
         for thread in threads:
             thread.join(_PATIENCE)
@@ -124,7 +137,7 @@ class ClickHouseServer:
 
     def cut_connections(self) -> None:
         """Reset every open connection, as a restarted server would; new ones are welcome."""
-        for link in list(self._links):
+        for link in list(self._links.values()):
             with suppress(OSError):
                 link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 link.shutdown(socket.SHUT_RDWR)
@@ -155,14 +168,16 @@ class ClickHouseServer:
             thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
             with self._lock:
                 self._accepted += 1
-                self._links[client] = thread
+                self._links[thread] = client
                 self._most = max(self._most, len(self._links))
             thread.start()
 
-    def _serve(self, client: socket.socket) -> None:
+    def _serve(self, sock: socket.socket) -> None:
         transport = ChdbTransport(self._config)
+        thread = threading.current_thread()
         try:
-            sock = self._tls.wrap_socket(client, server_side=True) if self._tls else client
+            if self._tls is not None:
+                sock = self._links[thread] = self._tls.wrap_socket(sock, server_side=True)
             channel = _Channel(sock, FaultyLine(self.faults))
             Session(sock, channel, transport, self._credentials).serve()
         except (OSError, EOFError, StorageError) as failure:
@@ -170,8 +185,8 @@ class ClickHouseServer:
         finally:
             transport.disconnect()
             with self._lock:
-                self._links.pop(client, None)
-            client.close()
+                self._links.pop(thread, None)
+            sock.close()
 
     def _fault_changed(self, fault: Fault) -> None:
         if fault.refuses:

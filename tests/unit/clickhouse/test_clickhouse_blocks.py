@@ -1,0 +1,159 @@
+"""Columns survive the wire format unchanged, and what would not fit is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from clickhouse_driver import defines
+from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
+from clickhouse_driver.client import Client
+from clickhouse_driver.connection import ServerInfo
+from clickhouse_driver.context import Context
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jts_storage.clickhouse.blocks import (
+    ColumnBlock,
+    MemoryReader,
+    Typed,
+    declared,
+    joined,
+    read_block,
+    sliced,
+    write_block,
+)
+from jts_storage.clickhouse.transport import as_table_types
+from jts_storage.errors import InvalidData, SchemaDrift
+
+
+def _context(revision: int = 0) -> Context:
+    context = Context()
+    context.server_info = ServerInfo("x", 26, 1, 1, revision, "UTC", "x", revision)
+    context.settings = {}
+    context.client_settings = Client("h").client_settings
+    return context
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
+def _through_the_wire(columns: dict[str, Any], revision: int = 0, *, raw: bool) -> ColumnBlock:
+    sink = _Sink()
+    out = CompressedBufferedWriter(sink, 4096)
+    write_block(out, _context(revision), declared(columns))
+    out.flush()
+    reader = MemoryReader(memoryview(sink.data))
+    block = read_block(reader, _context(revision), raw=raw)
+    assert reader.exhausted
+    return block
+
+
+_int64 = st.integers(-(2**63), 2**63 - 1)
+
+
+@given(
+    st.lists(st.tuples(_int64, st.integers(0, 2**64 - 1), st.text(), st.none() | st.text())),
+    st.sampled_from([0, 54442, defines.CLIENT_REVISION]),
+    st.text(),
+)
+def test_what_goes_out_comes_back(
+    rows: list[tuple[int, int, str, str | None]], revision: int, constant: str
+) -> None:
+    prices, volumes, names, notes = ([row[i] for row in rows] for i in range(4))
+    columns = {
+        "price": Typed("Decimal(18, 4)", np.array(prices, np.int64)),
+        "volume": np.array(volumes, np.uint64),
+        "name": names,
+        "code": Typed("LowCardinality(String)", constant),
+        "note": Typed("Nullable(String)", notes),
+        "version": Typed("UInt64", 7),
+    }
+    block = _through_the_wire(columns, revision, raw=True)
+    assert block.num_rows == len(rows)
+    back = {name: array.tolist() for name, array in block.columns.items()}
+    assert back == {
+        "price": prices,
+        "volume": volumes,
+        "name": names,
+        "code": [constant] * len(rows),
+        "note": notes,
+        "version": [7] * len(rows),
+    }
+
+
+def test_numbers_are_views_until_they_are_joined() -> None:
+    block = _through_the_wire({"a": np.arange(1000)}, raw=False)
+    assert not block.arrays[0].flags.owndata
+    assert joined([block])["a"].flags.owndata
+    assert joined([block, block])["a"].flags.owndata
+    assert joined([]) == {}
+
+
+def test_a_block_that_ends_too_early_is_noticed() -> None:
+    sink = _Sink()
+    out = CompressedBufferedWriter(sink, 4096)
+    write_block(out, _context(), declared({"a": np.arange(1000)}))
+    out.flush()
+    with pytest.raises(EOFError):
+        read_block(MemoryReader(memoryview(sink.data[:-1])), _context())
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": Typed("Decimal(18, 4)", np.array([1.5]))},
+        {"a": Typed("UInt64", np.array([-1]))},
+        {"a": Typed("Int32", np.array([1]))},
+        {"a": np.array([1.5], np.float16)},
+        {"a": np.array(["x"])},
+        {"a": np.array([1]), "b": 3},
+        {"a": np.array([1]), "b": np.array([1, 2])},
+        {"a": "only a constant"},
+    ],
+)
+def test_what_would_change_on_the_way_is_refused(columns: dict[str, Any]) -> None:
+    with pytest.raises(InvalidData):
+        declared(columns)
+
+
+def test_slices_are_the_whole() -> None:
+    columns = declared({"a": np.arange(10), "b": "x"})
+    pieces = list(sliced(columns, 4))
+    assert [len(piece["a"].values) for piece in pieces] == [4, 4, 2]
+    assert np.concatenate([piece["a"].values for piece in pieces]).tolist() == list(range(10))
+    assert list(sliced(columns, 10)) == [columns]
+
+
+@pytest.mark.parametrize(
+    ("given", "actual"),
+    [
+        ("Decimal(18, 4)", "Decimal(18, 4)"),
+        ("Decimal64(4)", "Decimal(18, 4)"),
+        ("DateTime64(3, 'UTC')", "DateTime64(3)"),
+        ("String", "LowCardinality(String)"),
+    ],
+)
+def test_the_tables_spelling_of_the_same_type_is_taken(given: str, actual: str) -> None:
+    assert as_table_types("t", {"a": Typed(given, "")}, {"a": actual})["a"].type == actual
+
+
+@pytest.mark.parametrize(
+    ("given", "actual"),
+    [
+        ("Decimal(18, 4)", "Decimal(18, 6)"),
+        ("Int64", "Decimal(18, 4)"),
+        ("DateTime64(3)", "DateTime64(6)"),
+        ("DateTime", "DateTime64(3)"),
+        ("Int64", "UInt64"),
+    ],
+)
+def test_another_type_in_the_table_is_a_drift_of_the_schema(given: str, actual: str) -> None:
+    with pytest.raises(SchemaDrift, match="Column a of t"):
+        as_table_types("t", {"a": Typed(given, "")}, {"a": actual})

@@ -1,0 +1,170 @@
+"""The configuration says what is wrong with it, and never shows a password."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.errors import InvalidConfiguration
+
+
+def test_defaults_are_those_the_services_rely_on() -> None:
+    config = ClickHouseConfig()
+    assert (config.host, config.port, config.database) == ("localhost", 9000, "jts")
+    assert (config.user, config.connect_timeout, config.max_retries) == ("default", 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("host", ""),
+        ("host", "a b"),
+        ("host", "h1,h2"),
+        ("port", 0),
+        ("port", 65536),
+        ("port", "9000"),
+        ("port", True),
+        ("database", ""),
+        ("user", ""),
+        ("alt_hosts", ("h:x",)),
+        ("alt_hosts", "h1"),
+        ("compression", "zip"),
+        ("connect_timeout", 0),
+        ("connect_timeout", float("nan")),
+        ("send_receive_timeout", -1),
+        ("max_retries", -1),
+        ("pool_size", 0),
+        ("max_overflow", -1),
+        ("pool_timeout", float("inf")),
+        ("health_timeout", 0),
+        ("secure", "yes"),
+        ("settings", ["max_threads"]),
+        ("embedded_path", ""),
+        ("cluster", ""),
+    ],
+)
+def test_a_bad_value_is_named(field: str, value: Any) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        ClickHouseConfig(**{field: value})
+    assert str(caught.value).startswith(f"Invalid configuration: {field} ")
+    assert repr(value) in str(caught.value)
+
+
+def test_tls_files_must_exist_and_belong_together(tmp_path: Path) -> None:
+    certificate = tmp_path / "client.pem"
+    certificate.touch()
+    with pytest.raises(InvalidConfiguration, match="needs both"):
+        ClickHouseConfig(secure=True, cert_file=str(certificate))
+    with pytest.raises(InvalidConfiguration, match="secure=True"):
+        ClickHouseConfig(ca_file=str(certificate))
+    with pytest.raises(InvalidConfiguration, match="readable file"):
+        ClickHouseConfig(secure=True, ca_file=str(tmp_path / "absent"))
+
+
+def test_a_password_is_never_shown() -> None:
+    config = ClickHouseConfig(password="s3cret/@:")
+    assert "s3cret" not in repr(config)
+    assert "s3cret" not in config.redacted
+    assert "s3cret" not in str(config.url)
+    with pytest.raises(InvalidConfiguration) as caught:
+        ClickHouseConfig(password=b"s3cret")  # type: ignore[arg-type]
+    assert "s3cret" not in str(caught.value)
+
+
+def test_url_with_several_hosts() -> None:
+    config = ClickHouseConfig.from_url(
+        "clickhouse://us%40er:p%2Fw@h1:9001,h2,[::1]:9/db?secure=1&setting.max_threads=2"
+    )
+    assert config.hosts == ("h1:9001", "h2:9001", "[::1]:9")
+    assert (config.user, config.password, config.database) == ("us@er", "p/w", "db")
+    assert config.secure
+    assert dict(config.settings) == {"max_threads": "2"}
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("clickhouse+embedded:////srv/jts", "/srv/jts"),
+        ("clickhouse+embedded:///data/jts", "data/jts"),
+        ("clickhouse+embedded:///:memory:", ":memory:"),
+        ("clickhouse+embedded:///a%20b", "a b"),
+    ],
+)
+def test_url_of_the_embedded_engine(url: str, path: str) -> None:
+    assert ClickHouseConfig.from_url(url).embedded_path == path
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://h/db",
+        "clickhouse://h:x/db",
+        "clickhouse://h/db?pool=9",
+        "clickhouse://h/db?pool_size=many",
+        "clickhouse+embedded://host/path",
+    ],
+)
+def test_a_bad_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidConfiguration):
+        ClickHouseConfig.from_url(url)
+
+
+_text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
+
+
+@given(
+    user=_text,
+    password=st.text(st.characters(codec="utf-8"), max_size=20),
+    database=_text,
+    port=st.integers(1, 65535),
+    pool_size=st.integers(1, 100),
+    secure=st.booleans(),
+    embedded_path=st.none() | _text,
+    alt_hosts=st.lists(st.sampled_from(["h2", "h3:9001", "10.0.0.1"]), max_size=3).map(tuple),
+)
+def test_the_url_says_everything(**values: Any) -> None:
+    config = ClickHouseConfig(**values, compression=None, settings={"max_threads": "2"})
+    back = ClickHouseConfig.from_url(config.url)
+    if config.is_embedded:
+        assert (back.embedded_path, back.database) == (config.embedded_path, config.database)
+    else:
+        assert back == config
+
+
+def test_the_environment() -> None:
+    environ = {
+        "JTS_CLICKHOUSE_URL": "clickhouse://u:p@h1:9001/db?pool_size=2",
+        "JTS_CLICKHOUSE_POOL_SIZE": "4",
+        "JTS_CLICKHOUSE_SECURE": "on",
+        "JTS_CLICKHOUSE_COMPRESSION": "none",
+        "JTS_CLICKHOUSE_ALT_HOSTS": "h2, h3:9",
+        "JTS_CLICKHOUSE_SETTINGS": "max_threads=1&readonly=2",
+        "UNRELATED": "x",
+    }
+    config = ClickHouseConfig.from_env(environ)
+    assert (config.host, config.pool_size, config.secure) == ("h1", 4, True)
+    assert config.compression is None
+    assert config.alt_hosts == ("h2", "h3:9")
+    assert dict(config.settings) == {"max_threads": "1", "readonly": "2"}
+    assert ClickHouseConfig.from_env({}) == ClickHouseConfig()
+
+
+def test_a_bad_variable_is_named() -> None:
+    with pytest.raises(InvalidConfiguration, match="JTS_CLICKHOUSE_PORT is 'x'"):
+        ClickHouseConfig.from_env({"JTS_CLICKHOUSE_PORT": "x"})
+
+
+def test_it_cannot_be_changed_behind_its_back() -> None:
+    settings = {"max_threads": 1}
+    config = ClickHouseConfig(settings=settings)
+    settings["max_threads"] = 2
+    assert config.settings["max_threads"] == 1
+    with pytest.raises(TypeError):
+        config.settings["max_threads"] = 3  # type: ignore[index]
+    assert pickle.loads(pickle.dumps(config)) == config
