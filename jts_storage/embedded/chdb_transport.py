@@ -102,7 +102,7 @@ class ChdbTransport:
 
     def discard_unfinished(self) -> None:
         stream, self._stream = self._stream, None
-        if stream is not None:
+        if stream is not None and not engine.is_forked():
             stream.cancel()
 
     def server_version(self) -> str:

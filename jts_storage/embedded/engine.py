@@ -7,6 +7,7 @@ found out here, before chDB is asked, so that the caller gets an error in place 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import tempfile
@@ -42,6 +43,7 @@ class _Engine:
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
         self._loaded_in: int | None = None
+        self._live: dict[int, Any] = {}
 
     def acquire(self, path: str, *, fsync: bool) -> Any:
         self.check_process()
@@ -53,20 +55,37 @@ class _Engine:
             connection = self._connect(opened)
             opened.connections += 1
             self._opened = opened
+            self._live[id(connection)] = connection
             return connection
 
     def release(self, connection: Any) -> None:
-        if self._loaded_in != os.getpid():
-            return  # the parent's connection: closing it here would hang
+        if self.is_forked:
+            return
         with self._lock:
+            del self._live[id(connection)]
             connection.close()
             if self._opened is not None:
                 self._opened.connections -= 1
                 if self._opened.connections == 0:
                     self._opened = None
 
+    @property
+    def is_forked(self) -> bool:
+        return self._loaded_in not in (None, os.getpid())
+
+    def let_go_of_inherited(self) -> None:
+        """In a forked child: make sure that nobody ever closes the parent's connections.
+
+        Closing one hangs, and collecting its garbage closes it.
+        """
+        for connection in self._live.values():
+            held = vars(connection)
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held["_conn"]))
+            held["_conn"] = held["_cursor"] = None
+        self._live.clear()
+
     def check_process(self) -> None:
-        if self._loaded_in not in (None, os.getpid()):
+        if self.is_forked:
             raise ConnectionFailed(
                 f"The embedded engine was loaded in process {self._loaded_in} before "
                 f"process {os.getpid()} was forked from it, and does not work in the fork.",
@@ -100,6 +119,7 @@ class _Engine:
 
 
 _engine = _Engine()
+os.register_at_fork(after_in_child=_engine.let_go_of_inherited)
 
 
 def acquire(path: str, *, fsync: bool = True) -> Any:
@@ -120,6 +140,11 @@ def release(connection: Any) -> None:
 def check_process() -> None:
     """:raises ConnectionFailed: in a process forked after the engine was loaded."""
     _engine.check_process()
+
+
+def is_forked() -> bool:
+    """Whether this process was forked after the engine was loaded."""
+    return _engine.is_forked
 
 
 def normalised(path: str) -> str:

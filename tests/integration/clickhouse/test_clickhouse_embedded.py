@@ -1,0 +1,161 @@
+"""The embedded engine's traps: one path a process, one process a path, forks, and crashes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jts_storage.clickhouse.blocks import Typed
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.embedded import engine
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageError
+from jts_storage.testing.clickhouse_server import ServerProcess
+
+_TABLE = "CREATE TABLE t (batch UInt64, n Int64) ENGINE = MergeTree ORDER BY (batch, n)"
+
+
+def _embedded(path: Path | str, **fields: Any) -> ClickHouseManager:
+    return ClickHouseManager(embedded_path=str(path), **fields)
+
+
+def test_what_is_written_is_there_after_reopening(tmp_path: Path) -> None:
+    with _embedded(tmp_path / "store") as manager:
+        manager.execute(_TABLE)
+        manager.insert_columns("t", {"batch": Typed("UInt64", 1), "n": np.arange(5)})
+    with _embedded(tmp_path / "store") as manager:
+        assert manager.execute("SELECT sum(n) FROM t") == [(10,)]
+
+
+def test_other_spellings_of_a_path_are_the_same_path(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    spellings = [f"{tmp_path}/store/", f"{tmp_path}/x/../store", f"{tmp_path}/link"]
+    with _embedded(tmp_path / "store") as first:
+        first.execute(_TABLE)
+        for spelling in spellings:
+            with _embedded(spelling) as other:
+                assert other.execute("SELECT count() FROM t") == [(0,)]
+
+
+@pytest.mark.parametrize("other", ["other", ":memory:"])
+def test_another_path_is_refused_while_one_is_open(tmp_path: Path, other: str) -> None:
+    path = other if other == ":memory:" else str(tmp_path / other)
+    with _embedded(tmp_path / "store"):
+        with pytest.raises(ConnectionFailed, match="cannot open") as caught:
+            _embedded(path).connect()
+        assert str(tmp_path / "store") in str(caught.value)
+    with _embedded(path) as manager:
+        assert manager.execute("SELECT 1") == [(1,)]
+
+
+def test_fsync_is_on_unless_it_is_turned_off(tmp_path: Path) -> None:
+    query = "SELECT value FROM system.merge_tree_settings WHERE name = 'fsync_after_insert'"
+    with _embedded(tmp_path / "store") as manager:
+        assert manager.execute(query) == [("1",)]
+        with pytest.raises(InvalidConfiguration, match="fsync"):
+            _embedded(tmp_path / "store", fsync=False).connect()
+    with _embedded(tmp_path / "store", fsync=False) as manager:
+        assert manager.execute(query) == [("0",)]
+
+
+def test_a_path_that_cannot_be_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidConfiguration, match="embedded_path"):
+        _embedded(tmp_path / "file").connect()
+    with pytest.raises(InvalidConfiguration, match="embedded_path"):
+        _embedded(tmp_path / "a?b").connect()
+
+
+def test_a_path_held_by_another_process_names_the_process(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "store") as server:
+        begun = time.monotonic()
+        with pytest.raises(ConnectionFailed, match=f"already open in process {server.pid}"):
+            _embedded(tmp_path / "store").connect()
+        assert time.monotonic() - begun < 5
+        assert not _embedded(tmp_path / "store").health_check()
+    assert engine.holder(str(tmp_path / "store")) is None
+    with _embedded(tmp_path / "store") as manager:
+        assert manager.execute("SELECT 1") == [(1,)]
+
+
+def test_a_forked_process_gets_an_error_and_does_not_hang(tmp_path: Path) -> None:
+    script = f"""
+import os
+from jts_storage.clickhouse.manager import ClickHouseManager
+manager = ClickHouseManager(embedded_path={str(tmp_path / "store")!r}, max_retries=0)
+manager.connect()
+child = os.fork()
+if child == 0:
+    try:
+        manager.execute("SELECT 1")
+    except Exception as failure:
+        os.write(1, f"{{type(failure).__name__}}: {{failure}}".encode())
+    manager.close()
+    del manager
+    os._exit(0)  # as multiprocessing does
+os.waitpid(child, 0)
+assert manager.execute("SELECT 1") == [(1,)]
+manager.close()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert ran.stdout.startswith("ConnectionFailed: ")
+    assert "spawn" in ran.stdout
+
+
+def test_several_threads_share_one_path(tmp_path: Path) -> None:
+    with _embedded(tmp_path / "store", pool_size=4) as manager:
+        manager.execute(_TABLE)
+
+        def write(batch: int) -> None:
+            manager.insert_columns("t", {"batch": Typed("UInt64", batch), "n": np.arange(60_000)})
+
+        threads = [threading.Thread(target=write, args=(batch,)) for batch in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        query = "SELECT batch, count(), sum(n) FROM t GROUP BY batch ORDER BY batch"
+        total = sum(range(60_000))
+        assert manager.execute(query) == [(batch, 60_000, total) for batch in range(8)]
+
+
+@pytest.mark.parametrize("rows", [1_000, 60_000])
+def test_kill_9_in_the_middle_of_a_write_loses_nothing_acknowledged(
+    tmp_path: Path, rows: int
+) -> None:
+    acknowledged: list[int] = []
+    with ServerProcess(tmp_path / "store") as server:
+        manager = ClickHouseManager(host=server.host, port=server.port, max_retries=0)
+        manager.execute(_TABLE)
+
+        def write() -> None:
+            for batch in range(10_000):
+                try:
+                    manager.insert_columns(
+                        "t", {"batch": Typed("UInt64", batch), "n": np.arange(rows)}
+                    )
+                except StorageError:
+                    return
+                acknowledged.append(batch)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        deadline = time.monotonic() + 30
+        while len(acknowledged) < 10 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        server.kill()
+        writer.join(30)
+        manager.close()
+    assert len(acknowledged) >= 10
+    with _embedded(tmp_path / "store") as manager:
+        found = dict(manager.execute("SELECT batch, count() FROM t GROUP BY batch"))
+    assert set(found.values()) == {rows}
+    assert set(acknowledged) <= set(found) <= {*acknowledged, len(acknowledged)}
