@@ -52,7 +52,7 @@ down: ## stop them; their data stays
 	@docker compose down
 
 .env:
-	@scripts/write_env.sh > .env.new && mv .env.new .env
+	@umask 077; scripts/write_env.sh > .env.new; mv .env.new .env
 
 sync: $(INSTALLED) ## write the blocking twins anew
 	@$(BIN)/python scripts/generate_sync.py

@@ -1,0 +1,89 @@
+"""What every test gets: Hypothesis profiles, a report of the engines used, a guard on threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default",
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("nightly", settings.get_profile("default"), max_examples=2_000)
+settings.load_profile("default")
+
+_ENGINES = pytest.StashKey[set[str]]()
+_THREADS_BEFORE = pytest.StashKey[set[threading.Thread]]()
+_SECONDS_FOR_THREADS_TO_END = 2.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ENGINES] = set()
+
+
+@pytest.fixture(scope="session")
+def engine_used(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Fixtures that start or reach a real engine call this with its name and version."""
+    engines: set[str] = pytestconfig.stash[_ENGINES]
+    return engines.add
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # A worker of pytest-xdist hands its part to the process that reports.
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        used: set[str] = session.config.stash[_ENGINES]
+        output["engines"] = sorted(used)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    engines: set[str] = node.config.stash[_ENGINES]
+    engines.update(getattr(node, "workeroutput", {}).get("engines", ()))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    used: set[str] = config.stash[_ENGINES]
+    terminalreporter.write_line(f"real engines used: {', '.join(sorted(used)) or 'none'}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    item.stash[_THREADS_BEFORE] = set(threading.enumerate())
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """A test whose fixtures are all its own must not leave a thread that keeps a process alive."""
+    result = yield
+    if not _shares_fixtures(item):
+        left = _threads_left(item.stash[_THREADS_BEFORE])
+        if left:
+            pytest.fail(f"left running: {', '.join(sorted(left))}", pytrace=False)
+    return result
+
+
+def _shares_fixtures(item: pytest.Item) -> bool:
+    # Fixtures of plugins have an empty base id and keep no threads of ours.
+    found = getattr(item, "_fixtureinfo", None)
+    definitions = found.name2fixturedefs.values() if found is not None else ()
+    return any(d[-1].scope != "function" and d[-1].baseid for d in definitions)
+
+
+def _threads_left(before: set[threading.Thread]) -> list[str]:
+    give_up = time.monotonic() + _SECONDS_FOR_THREADS_TO_END
+    while True:
+        left = [t.name for t in threading.enumerate() if not t.daemon and t not in before]
+        if not left or time.monotonic() > give_up:
+            return left
+        time.sleep(0.01)

@@ -1,0 +1,67 @@
+"""Executes the Python blocks of Markdown pages, as a reader would type them into one session.
+
+Blocks of a page share their names and one event loop; top-level `await` works. Tracebacks name
+the page and its own line numbers. A block that is preceded by ``<!-- not executed: why -->`` is
+left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import sys
+from collections.abc import Iterator
+from inspect import CO_COROUTINE
+from pathlib import Path
+from types import CodeType
+from typing import Any, NamedTuple
+
+_BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+_LEFT_OUT = re.compile(r"<!-- not executed: [^>]+ -->\s*\Z")
+
+
+class Block(NamedTuple):
+    language: str
+    line: int
+    code: str
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for found in _BLOCK.finditer(text):
+        if _LEFT_OUT.search(text, 0, found.start()):
+            continue
+        indent = found["indent"]
+        code = "".join(line.removeprefix(indent) for line in found["code"].splitlines(True))
+        yield Block(found["language"], text.count("\n", 0, found.start("code")), code)
+
+
+def code_of(page: Path) -> list[CodeType]:
+    return [
+        # The lines above a block are made up for, so that tracebacks count from the page's top.
+        compile("\n" * block.line + block.code, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for block in blocks(page.read_text())
+        if block.language == "python"
+    ]
+
+
+async def run(codes: list[CodeType]) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for code in codes:
+        outcome = eval(code, names)
+        if code.co_flags & CO_COROUTINE:
+            await outcome
+
+
+def main(pages: list[str]) -> None:
+    for page in pages:
+        codes = code_of(Path(page))
+        asyncio.run(run(codes))
+        print(f"{page}: {len(codes)} Python block(s) ran")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
