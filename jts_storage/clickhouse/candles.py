@@ -1,0 +1,255 @@
+"""Candles in ClickHouse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from jts_storage.clickhouse import statements
+from jts_storage.clickhouse.cache import RangeCache
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.mappers import series_from_columns, series_to_columns
+from jts_storage.clickhouse.statements import FIRST_FOUND, LATEST, Source, parameters
+from jts_storage.clickhouse.versions import next_version
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.resampling import check_coarser, zone
+from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.series import CandleSeries, series_of
+from jts_storage.errors import SchemaDrift
+from jts_storage.ports.candles import CandleData
+from jts_storage.staging import SeriesChanges, compare, pieces
+
+WRITE_ROWS = 1_000_000
+"""Rows a single insert: below the server's block size, so that each is one part, all or nothing."""
+
+_EPOCH_DAY = date(1970, 1, 1)
+_FIRST_MS, _LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
+
+
+class ClickHouseCandleRepository:
+    """A `CandleRepository` over one `ClickHouseManager`, its blocking work done in threads."""
+
+    def __init__(self, manager: ClickHouseManager, *, cache_bytes: int = 0) -> None:
+        self._manager = manager
+        self._cache = RangeCache(manager, cache_bytes) if cache_bytes else None
+        self._known_source: Source | None = None
+
+    async def save_many(
+        self, key: SeriesKey, candles: CandleData, *, detail: bool = False
+    ) -> SaveResult:
+        return await self._manager.run(self._save_many, key, candles, detail)
+
+    async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
+        first, last = checks.range_ms(start, end)
+        return await self._manager.run(self.erase, key, first, last, next_version())
+
+    async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        first, last = checks.range_ms(start, end)
+        return await self._manager.run(self._get_range, key, first, last)
+
+    async def get_ranges(
+        self, keys: Iterable[SeriesKey], start: datetime, end: datetime
+    ) -> dict[SeriesKey, CandleSeries]:
+        unique = list(dict.fromkeys(keys))
+        found = await asyncio.gather(*(self.get_range(key, start, end) for key in unique))
+        return dict(zip(unique, found, strict=True))
+
+    async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
+        checks.whole(count, "count", least=1)
+        return await self._manager.run(self._get_latest, key, count)
+
+    async def get_coverage(self, key: SeriesKey) -> Coverage:
+        columns = await self._read(statements.select_coverage, key)
+        if not columns or not int(columns["rows"][0]):
+            return Coverage(None, None)
+        return Coverage(*(checks.from_ms(int(columns[end][0])) for end in ("first", "last")))
+
+    async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
+        zone(timezone)
+        columns = await self._read(statements.select_days, key, timezone=timezone)
+        if not columns:
+            return {}
+        days = (_EPOCH_DAY + timedelta(days=day) for day in columns["day"].tolist())
+        return dict(zip(days, columns["rows"].tolist(), strict=True))
+
+    async def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
+        columns = await self._read(statements.select_count, key, *ends)
+        return int(columns["rows"][0]) if columns else 0
+
+    async def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+    ) -> CandleSeries:
+        target = member(Timeframe, timeframe, "timeframe")
+        check_coarser(key.timeframe, target)
+        zone(timezone)
+        ends = checks.range_ms(start, end)
+        columns = await self._read(
+            lambda source: statements.select_resampled(source, key, target),
+            key,
+            *ends,
+            timezone=timezone,
+        )
+        if columns and _may_overflow(columns):
+            series = await self.get_range(key, start, end)
+            return series.resample(target, timezone=timezone)
+        return series_from_columns(SeriesKey(key.symbol, target, key.exchange), columns)
+
+    async def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    ) -> AsyncIterator[CandleSeries]:
+        # Each block is a statement of its own: nothing is held open between them, and a broken
+        # connection costs a repetition, not the stream.
+        first, last = checks.range_ms(start, end)
+        while first <= last:
+            block = await self._manager.run(self._get_block, key, first, last, block_rows)
+            if len(block):
+                yield block
+            if len(block) < block_rows:
+                return
+            first = int(block.columns.timestamp[-1]) + 1
+
+    async def list_keys(
+        self, *, limit: int = 1_000, after: SeriesKey | None = None
+    ) -> Sequence[SeriesKey]:
+        return await self._manager.run(self._list_keys, limit, after)
+
+    # ---- the unit of work writes through these
+
+    def apply(self, changes: Iterable[SeriesChanges], version: int) -> None:
+        """Store the net effect of a unit of work. Doing it again with the same version, whole or
+        in part and whatever was written since, changes nothing more.
+        """
+        for change in changes:
+            for first, last in change.deleted:
+                self.erase(change.key, first, last, version)
+            self.write(CandleSeries.trusted(change.key, change.upserts), version + 1)
+
+    def write(self, series: CandleSeries, version: int) -> None:
+        self._source_to_write()
+        for number, block in enumerate(pieces(series, WRITE_ROWS)):
+            self._manager.insert_columns(
+                "candles",
+                series_to_columns(block, version),
+                settings=statements.write_settings(f"{series.key}:{version}:{number}"),
+                idempotent=True,
+            )
+
+    def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
+        """Delete what is older than `version`; how many rows this version has deleted."""
+        self._source_to_write()
+        bound = parameters(key, first, last) | {"version": version}
+        token = f"{key}:{version}:delete:{first}:{last}"
+        self._manager.execute(
+            statements.DELETE, bound, settings=statements.write_settings(token), idempotent=True
+        )
+        return int(self._manager.execute(statements.COUNT_DELETED, bound)[0][0])
+
+    # ---- blocking
+
+    def _save_many(self, key: SeriesKey, candles: CandleData, detail: bool) -> SaveResult:
+        series, duplicates = series_of(key, candles)
+        counts = {"inserted": 0, "replaced": 0, "unchanged": 0} if detail else {}
+        for block in pieces(series, WRITE_ROWS) if detail else ():
+            stamps = block.columns.timestamp
+            stored = self._get_range(key, int(stamps[0]), int(stamps[-1]))
+            for name, rows in compare(stored, block).items():
+                counts[name] += rows
+        self.write(series, next_version())
+        return SaveResult(len(series), duplicates, **counts)
+
+    def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
+        if self._cache is not None:
+            return self._cache.get(key, first, last, lambda: self._read_range(key, first, last))
+        return self._read_range(key, first, last)
+
+    def _read_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
+        query = statements.select_range(self._source())
+        return series_from_columns(
+            key, self._manager.read_columns(query, parameters(key, first, last))
+        )
+
+    def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
+        query = statements.select_range(self._source(), limit=rows)
+        return series_from_columns(
+            key, self._manager.read_columns(query, parameters(key, first, last))
+        )
+
+    def _get_latest(self, key: SeriesKey, count: int) -> CandleSeries:
+        asked = count
+        while True:
+            query = statements.select_latest(self._source(), asked)
+            columns = self._manager.read_columns(query, parameters(key, _FIRST_MS, _LAST_MS))
+            if not columns:
+                return CandleSeries.empty(key)
+            deleted = columns["deleted"].astype(bool)
+            if len(deleted) == asked and int((~deleted).sum()) < count:
+                asked *= 4
+                continue
+            kept = {name: column[~deleted][::-1].copy() for name, column in columns.items()}
+            return series_from_columns(key, kept).tail(count)
+
+    def _list_keys(self, limit: int, after: SeriesKey | None) -> list[SeriesKey]:
+        found: list[SeriesKey] = []
+        cursor = after.sort_key if after else ("", "", "")
+        thinned = self._keys_with_deletions()
+        while True:
+            bound = dict(zip(("symbol", "exchange", "timeframe"), cursor, strict=True))
+            page = self._manager.execute(statements.SELECT_KEYS, bound | {"limit": limit})
+            for names in page:
+                symbol, exchange, timeframe = cursor = names
+                key = SeriesKey(symbol, Timeframe(timeframe), exchange)
+                if names not in thinned or len(self._get_latest(key, 1)):
+                    found.append(key)
+            if len(page) < limit or len(found) >= limit:
+                return found[:limit]
+
+    def _keys_with_deletions(self) -> set[tuple[str, ...]]:
+        if not self._source().has_versions:
+            return set()
+        return {tuple(row) for row in self._manager.execute(statements.SELECT_KEYS_WITH_DELETIONS)}
+
+    async def _read(
+        self, build: Any, key: SeriesKey, first: int = _FIRST_MS, last: int = _LAST_MS, **more: Any
+    ) -> dict[str, Any]:
+        def read() -> dict[str, Any]:
+            query = build(self._source())
+            return self._manager.read_columns(query, parameters(key, first, last) | more)
+
+        return await self._manager.run(read)
+
+    def _source(self) -> Source:
+        if self._known_source is None:
+            found = self._manager.execute(statements.SELECT_ENGINE)
+            if not found:
+                raise SchemaDrift(
+                    "Table candles does not exist.", remedy="Run `jts-storage migrate up`."
+                )
+            versioned = "Replacing" in found[0][0] or found[0][0] == "Distributed"
+            self._known_source = LATEST if versioned else FIRST_FOUND
+        return self._known_source
+
+    def _source_to_write(self) -> None:
+        if not self._source().has_versions:
+            raise SchemaDrift(
+                "Table candles has the original schema, which can be read but not written: "
+                "it knows no versions.",
+                remedy="Run `jts-storage migrate up`; no row is lost.",
+            )
+
+
+def _may_overflow(columns: dict[str, Any]) -> bool:
+    rows = zip(columns["largest"].tolist(), columns["rows"].tolist(), strict=True)
+    return any(largest * count >= checks.VOLUME_LIMIT for largest, count in rows)

@@ -1,0 +1,73 @@
+"""Series and symbols to what ClickHouse holds, and back, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jts_storage.clickhouse.blocks import Array, Typed
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Columns, empty
+from jts_storage.domain.enums import Market, member
+from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.symbol import Symbol
+
+_PRICE = "Decimal(18, 4)"
+_KEY = "LowCardinality(String)"
+
+
+def series_to_columns(series: CandleSeries, version: int) -> dict[str, Typed]:
+    """The columns of an insert. Integers of a Decimal are its scaled value, of a time its ticks."""
+    key, columns = series.key, series.columns
+    return {
+        "symbol": Typed(_KEY, key.symbol),
+        "exchange": Typed(_KEY, key.exchange),
+        "timeframe": Typed(_KEY, key.timeframe.value),
+        "timestamp": Typed("DateTime64(3, 'UTC')", columns.timestamp),
+        "open": Typed(_PRICE, columns.open),
+        "high": Typed(_PRICE, columns.high),
+        "low": Typed(_PRICE, columns.low),
+        "close": Typed(_PRICE, columns.close),
+        "volume": Typed("UInt64", columns.volume),
+        "version": Typed("UInt64", version),
+    }
+
+
+def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries:
+    """A series of the first six columns of a result, ascending; a result of no rows may be {}."""
+    if not columns:
+        return CandleSeries.trusted(key, empty())
+    timestamp, opening, high, low, close, volume = list(columns.values())[:6]
+    # An expression may come back signed or not; the bytes are the same.
+    prices = (opening, high, low, close)
+    return CandleSeries.trusted(
+        key, Columns.of(timestamp.view(np.int64), prices, volume.view(np.uint64))
+    )
+
+
+def symbol_to_row(symbol: Symbol) -> dict[str, Any]:
+    return {
+        "code": symbol.code,
+        "name": symbol.name,
+        "market": symbol.market.value,
+        "sector": symbol.sector or "",
+        "is_active": int(symbol.is_active),
+        "updated_at": symbol.updated_at,
+    }
+
+
+def symbol_from_row(row: tuple[Any, ...]) -> Symbol:
+    """
+    :raises InvalidData: the row names a market that is none, with the code of the symbol.
+    """
+    code, name, market, sector, is_active, updated_at = row
+    return Symbol(
+        code=code,
+        name=name,
+        market=member(Market, market, "market", document=code),
+        sector=sector or None,
+        is_active=bool(is_active),
+        updated_at=updated_at,
+    )

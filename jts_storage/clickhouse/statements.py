@@ -1,0 +1,168 @@
+"""The statements on candles: text built once, parameters bound by the driver.
+
+Prices leave and enter as the integers they are, timestamps as milliseconds, so that whole columns
+move without becoming objects. Each statement begins with where rows come from: `LATEST` for our
+table; `FIRST_FOUND` for a table of the original schema, a plain MergeTree that knows no versions
+and refuses FINAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import PRICES
+from jts_storage.domain.enums import Timeframe
+
+Parameters = dict[str, Any]
+
+_KEY = "symbol = %(symbol)s AND exchange = %(exchange)s AND timeframe = %(timeframe)s"
+_RANGE = (
+    "timestamp BETWEEN fromUnixTimestamp64Milli(toInt64(%(first)s), 'UTC')"
+    " AND fromUnixTimestamp64Milli(toInt64(%(last)s), 'UTC')"
+)
+_MS = "toUnixTimestamp64Milli(timestamp)"
+_SCALED = ", ".join(f"reinterpret({name}, 'Int64') AS {name}_" for name in PRICES)
+_COLUMNS = f"{_MS} AS ms, {_SCALED}, volume"
+_CARRIED = "symbol, exchange, timeframe, timestamp, open, high, low, close, volume"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the candles of one key and range come from, each timestamp once.
+
+    :param rows: what stands behind FROM, the conditions included.
+    :param has_versions: whether rows carry `version` and `is_deleted`.
+    """
+
+    rows: str
+    has_versions: bool
+
+
+LATEST = Source(f"candles FINAL WHERE {_KEY} AND {_RANGE}", has_versions=True)
+FIRST_FOUND = Source(
+    f"(SELECT * FROM candles WHERE {_KEY} AND {_RANGE} ORDER BY timestamp LIMIT 1 BY timestamp)",
+    has_versions=False,
+)
+
+
+def parameters(key: SeriesKey, first: int, last: int) -> Parameters:
+    return {
+        "symbol": key.symbol,
+        "exchange": key.exchange,
+        "timeframe": key.timeframe.value,
+        "first": first,
+        "last": last,
+    }
+
+
+def select_range(source: Source, limit: int | None = None) -> str:
+    tail = f" LIMIT {int(limit)}" if limit is not None else ""
+    return f"SELECT {_COLUMNS} FROM {source.rows} ORDER BY timestamp{tail}"
+
+
+def select_latest(source: Source, limit: int) -> str:
+    """The newest rows, newest first, deleted ones among them and marked.
+
+    FINAL would merge the whole series to give its last row. Reading backwards and taking the
+    highest version of each timestamp touches only the end of each part.
+    """
+    if not source.has_versions:
+        return (
+            f"SELECT {_COLUMNS}, 0 AS deleted FROM {source.rows}"
+            f" ORDER BY timestamp DESC LIMIT {int(limit)}"
+        )
+    return (
+        f"SELECT {_COLUMNS}, is_deleted AS deleted FROM candles WHERE {_KEY} AND {_RANGE}"
+        f" ORDER BY timestamp DESC, version DESC LIMIT 1 BY timestamp LIMIT {int(limit)}"
+    )
+
+
+def select_coverage(source: Source) -> str:
+    return f"SELECT min({_MS}) AS first, max({_MS}) AS last, count() AS rows FROM {source.rows}"
+
+
+def select_count(source: Source) -> str:
+    return f"SELECT count() AS rows FROM {source.rows}"
+
+
+def select_days(source: Source) -> str:
+    return (
+        f"SELECT toInt64(toDate32(timestamp, %(timezone)s)) AS day, count() AS rows"
+        f" FROM {source.rows} GROUP BY day ORDER BY day"
+    )
+
+
+def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
+    """Coarser candles, and what tells whether a volume may have overflowed."""
+    scaled = {name: f"reinterpret({name}, 'Int64')" for name in PRICES}
+    return (
+        f"SELECT {_bucket(key.timeframe, target)} AS bucket,"
+        f" argMin({scaled['open']}, timestamp), max({scaled['high']}), min({scaled['low']}),"
+        f" argMax({scaled['close']}, timestamp), sum(volume),"
+        f" max(volume) AS largest, count() AS rows"
+        f" FROM {source.rows} GROUP BY bucket ORDER BY bucket"
+    )
+
+
+def _bucket(source: Timeframe, target: Timeframe) -> str:
+    if target.is_intraday:
+        return f"{_MS} - positiveModulo({_MS}, {target.step_ms})"
+    # What is a day or longer already carries its date; only intraday candles have a local day.
+    date = "toDate32(timestamp, %(timezone)s)" if source.is_intraday else "toDate32(timestamp)"
+    day = f"toInt64({date})"
+    if target is Timeframe.W1:
+        day = f"{day} - positiveModulo({day} - 4, 7)"
+    elif target is Timeframe.MN1:
+        day = f"toInt64(makeDate32(toYear({date}), toMonth({date}), 1))"
+    return f"({day}) * 86400000"
+
+
+SELECT_KEYS = (
+    "SELECT DISTINCT toString(symbol) AS s, toString(exchange) AS e, toString(timeframe) AS t"
+    " FROM candles WHERE (symbol, exchange, timeframe) > (%(symbol)s, %(exchange)s, %(timeframe)s)"
+    " ORDER BY s, e, t LIMIT %(limit)s"
+)
+"""Keys of which rows are stored, deleted ones included."""
+
+SELECT_KEYS_WITH_DELETIONS = (
+    "SELECT DISTINCT toString(symbol), toString(exchange), toString(timeframe)"
+    " FROM candles WHERE is_deleted"
+)
+
+DELETE = (
+    f"INSERT INTO candles ({_CARRIED}, version, is_deleted)"
+    f" SELECT {_CARRIED}, toUInt64(%(version)s), 1"
+    f" FROM {LATEST.rows} AND version < %(version)s"
+)
+"""Deletes by writing, for each row, a later version that says so."""
+
+COUNT_DELETED = (
+    f"SELECT count() FROM candles WHERE {_KEY} AND {_RANGE}"
+    " AND version = %(version)s AND is_deleted"
+)
+
+SELECT_ENGINE = (
+    "SELECT engine, engine_full, toString(uuid) FROM system.tables"
+    " WHERE database = currentDatabase() AND name = 'candles'"
+)
+
+SELECT_STATE = (
+    "SELECT toString(groupBitXor(cityHash64(table, name, hash_of_all_files))), count()"
+    " FROM system.parts WHERE database = currentDatabase() AND table = 'candles' AND active"
+)
+"""What changes whenever any row does: parts are never changed, only added and replaced."""
+
+
+def write_settings(token: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What makes an insert durable when it is acknowledged, and the same when it is repeated."""
+    return {
+        "async_insert": 0,
+        "insert_deduplicate": 1,
+        "insert_deduplication_token": token,
+        "max_partitions_per_insert_block": 0,
+        "distributed_foreground_insert": 1,
+        **(extra or {}),
+    }

@@ -1,0 +1,95 @@
+"""Symbols in ClickHouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import func, or_
+
+from jts_storage.clickhouse import tables
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.mappers import symbol_from_row, symbol_to_row
+from jts_storage.clickhouse.statements import write_settings
+from jts_storage.clickhouse.versions import next_version
+from jts_storage.domain.enums import Market, member
+from jts_storage.domain.symbol import Symbol
+from jts_storage.staging import stamp
+
+_INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at) VALUES"
+
+
+class ClickHouseSymbolRepository:
+    """A `SymbolRepository` over one `ClickHouseManager`, its blocking work done in threads."""
+
+    def __init__(self, manager: ClickHouseManager) -> None:
+        self._manager = manager
+        self._symbols = tables.build(manager.config.cluster).symbols.c
+
+    async def save(self, symbol: Symbol) -> Symbol:
+        return (await self.save_many([symbol]))[0]
+
+    async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
+        stamped = [stamp(symbol) for symbol in symbols]
+        await self._manager.run(self.store, stamped)
+        return stamped
+
+    def store(self, stamped: Sequence[Symbol], version: int | None = None) -> None:
+        """Store symbols with the time they carry; of equal codes the last counts.
+
+        :param version: what names this write, so that its repetition is recognised.
+        """
+        latest = {symbol.code: symbol for symbol in stamped}
+        self._manager.execute_many(
+            _INSERT,
+            [symbol_to_row(symbol) for symbol in latest.values()],
+            settings=write_settings(f"symbols:{version or next_version()}"),
+            idempotent=True,
+        )
+
+    async def get_by_code(self, code: str) -> Symbol | None:
+        found = await self._select([self._symbols.code == code], 1, None)
+        return found[0] if found else None
+
+    async def get_by_market(
+        self, market: Market, *, limit: int = 1_000, after: str | None = None
+    ) -> Sequence[Symbol]:
+        value = member(Market, market, "market").value
+        return await self._select([self._symbols.market == value], limit, after)
+
+    async def get_all_active(
+        self, *, limit: int = 10_000, after: str | None = None
+    ) -> Sequence[Symbol]:
+        return await self._select([self._symbols.is_active == 1], limit, after)
+
+    async def search(
+        self, query: str, *, limit: int = 100, after: str | None = None
+    ) -> Sequence[Symbol]:
+        if not query:
+            return []
+        contains = or_(
+            func.positionCaseInsensitiveUTF8(self._symbols.code, query) > 0,
+            func.positionCaseInsensitiveUTF8(self._symbols.name, query) > 0,
+        )
+        return await self._select([contains], limit, after)
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Symbol]:
+        return await self._select([], limit, after)
+
+    async def _select(
+        self, conditions: Sequence[Any], limit: int, after: str | None
+    ) -> Sequence[Symbol]:
+        columns = self._symbols
+        statement = tables.LatestSelect(
+            columns.code,
+            columns.name,
+            columns.market,
+            columns.sector,
+            columns.is_active,
+            columns.updated_at,
+        )
+        if after is not None:
+            statement = statement.where(columns.code > after)
+        statement = statement.where(*conditions).order_by(columns.code).limit(limit)
+        rows = await self._manager.run(self._manager.execute, statement)
+        return [symbol_from_row(row) for row in rows]

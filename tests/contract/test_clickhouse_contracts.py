@@ -1,0 +1,63 @@
+"""ClickHouse keeps the contracts: the embedded engine, and a server over TCP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from jts_storage.clickhouse import tables
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.staging import StagedCandles
+from jts_storage.testing.clickhouse_server import ClickHouseServer
+from jts_storage.testing.contracts import CandleRepositoryContract, SymbolRepositoryContract
+
+
+@pytest.fixture(scope="module", params=["embedded", "tcp"])
+def manager(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ClickHouseManager]:
+    if request.param == "embedded":
+        opened = ClickHouseManager(embedded_path=":memory:", database="jts_test")
+        tables.build().metadata.create_all(opened.engine)
+        yield opened
+        opened.close()
+        return
+    with ClickHouseServer() as server:
+        opened = ClickHouseManager(host="127.0.0.1", port=server.port, database="default")
+        tables.build().metadata.create_all(opened.engine)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def clean(manager: ClickHouseManager) -> ClickHouseManager:
+    for table in ("candles", "symbols"):
+        manager.execute(f"TRUNCATE TABLE {table}")
+    return manager
+
+
+class TestCandles(CandleRepositoryContract):
+    @pytest.fixture
+    def candle_repository(self, clean: ClickHouseManager) -> ClickHouseCandleRepository:
+        return ClickHouseCandleRepository(clean)
+
+
+class TestCachedCandles(CandleRepositoryContract):
+    @pytest.fixture
+    def candle_repository(self, clean: ClickHouseManager) -> ClickHouseCandleRepository:
+        return ClickHouseCandleRepository(clean, cache_bytes=1 << 26)
+
+
+class TestStagedCandles(CandleRepositoryContract):
+    @pytest.fixture
+    def candle_repository(self, clean: ClickHouseManager) -> StagedCandles:
+        return StagedCandles(ClickHouseCandleRepository(clean))
+
+
+class TestSymbols(SymbolRepositoryContract):
+    @pytest.fixture
+    def symbol_repository(self, clean: ClickHouseManager) -> ClickHouseSymbolRepository:
+        return ClickHouseSymbolRepository(clean)
