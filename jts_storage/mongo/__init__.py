@@ -1,0 +1,20 @@
+"""Formulas, strategies and backtest results in MongoDB."""
+
+from jts_storage.mongo.backtests import MongoDBBacktestResultRepository
+from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.mongo.documents import Documents
+from jts_storage.mongo.manager import MongoDBManager
+from jts_storage.mongo.repositories import MongoDBFormulaRepository, MongoDBStrategyRepository
+from jts_storage.mongo.schema import CollectionSchema, collection_schemas, ensure_schema
+
+__all__ = [
+    "CollectionSchema",
+    "Documents",
+    "MongoDBBacktestResultRepository",
+    "MongoDBConfig",
+    "MongoDBFormulaRepository",
+    "MongoDBManager",
+    "MongoDBStrategyRepository",
+    "collection_schemas",
+    "ensure_schema",
+]

@@ -1,0 +1,225 @@
+"""The way to a MongoDB database: one client an event loop, opened when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+import pymongo
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+
+from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.mongo.errors import connection_failed, translate
+from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
+
+if TYPE_CHECKING:
+    from motor.motor_asyncio import AsyncIOMotorClient
+
+    from jts_storage.mongo.documents import Documents
+
+Bson: TypeAlias = dict[str, Any]
+Client: TypeAlias = AsyncMongoClient[Bson]
+Database: TypeAlias = AsyncDatabase[Bson]
+Collection: TypeAlias = AsyncCollection[Bson]
+
+CODEC: Final[CodecOptions[Bson]] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    # A date beyond Python's comes as a number, so that the mapper can name its document.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What belongs to one event loop."""
+
+    client: Client
+    db: Database
+    collections: dict[str, Collection] = field(default_factory=dict)
+    documents: Documents | None = None
+
+
+class MongoDBManager:
+    """Access to one database, with pooling, retries and a bounded health check.
+
+    Give it a configuration, or the fields of one as keywords. Nothing is opened before it is
+    needed; `close` (or leaving it as an asynchronous context manager) gives back what the running
+    event loop opened, and a later use, on this loop or another, opens anew.
+
+    :raises InvalidConfiguration: naming the field at fault.
+    """
+
+    def __init__(
+        self,
+        config: MongoDBConfig | None = None,
+        *,
+        uri: str | None = None,
+        database: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.config = _configured(config, {"uri": uri, "database": database, **options})
+        self._hosts = self.config.hosts
+        self._connect: Callable[[], Client] = self._connect_by_config
+        self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
+        self.retries = Retries(self.config, self._hosts)
+
+    @classmethod
+    def from_motor(
+        cls,
+        motor_client: AsyncIOMotorClient[Any],
+        database: str | None = None,
+        config: MongoDBConfig | None = None,
+    ) -> Self:
+        """A manager with the hosts, credentials, TLS, pool and concerns of a Motor client.
+
+        It opens connections of its own and never closes the caller's client.
+
+        :param database: the one that the client's URI names, else ``jts``, if None.
+        :param config: for what Motor does not know: the times of health check and retries.
+        """
+        delegate = motor_client.delegate
+        # Motor and PyMongo offer no public way to open a second client like the first.
+        options: dict[str, Any] = dict(delegate._init_kwargs)  # noqa: SLF001
+        seeds = sorted(delegate._seeds)  # noqa: SLF001
+        named = motor_client.get_default_database("jts").name
+        manager = cls(replace(config or MongoDBConfig(), database=database or named))
+        manager._hosts = tuple(f"{host}:{port}" for host, port in seeds)
+        manager._connect = lambda: AsyncMongoClient(**_without_loop(options))
+        manager.retries = Retries(manager.config, manager._hosts)
+        return manager
+
+    def __repr__(self) -> str:
+        return f"MongoDBManager({', '.join(self._hosts)}, database={self.config.database!r})"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts as ``name:port``."""
+        return self._hosts
+
+    @property
+    def client(self) -> Client:
+        """The client of the running event loop."""
+        return self._here().client
+
+    @property
+    def db(self) -> Database:
+        """The database; dates come back aware, in UTC."""
+        return self._here().db
+
+    def get_collection(self, name: str) -> Collection:
+        """A collection of the database."""
+        here = self._here()
+        collection = here.collections.get(name)
+        if collection is None:
+            collection = here.collections[name] = here.db.get_collection(name)
+        return collection
+
+    async def documents(self) -> Documents:
+        """The Beanie document classes of this manager's database: fresh ones, shared with nobody.
+
+        Neither this nor anything else at start-up creates or drops an index.
+        """
+        from jts_storage.mongo.documents import bind_documents
+
+        here = self._here()
+        if here.documents is None:
+            here.documents = await self.retries.repeat(
+                "binding document classes", lambda: bind_documents(here.db)
+            )
+        return here.documents
+
+    async def ping(self) -> None:
+        """Ask the server for a sign of life, within `health_timeout`.
+
+        :raises ConnectionFailed: "MongoDB connection failed", with the hosts tried.
+        """
+        limit = self.config.health_timeout
+        try:
+            async with asyncio.timeout(limit):
+                with pymongo.timeout(limit):
+                    await self.client.admin.command("ping")
+        except TimeoutError as exc:
+            raise connection_failed(
+                "ping", self._hosts, f"no answer within {limit:g} s", remedy="Is it up?"
+            ) from exc
+        except DRIVER_ERRORS as exc:
+            raise translate(exc, doing="ping", hosts=self._hosts) from exc
+
+    async def health_check(self) -> bool:
+        """Whether the server answers, told within `health_timeout`: a hanging one does not."""
+        try:
+            await self.ping()
+        except StorageError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close what the running event loop opened. Harmless when there is nothing."""
+        opened = self._opened.pop(asyncio.get_running_loop(), None)
+        if opened is not None:
+            await opened.client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _here(self) -> _Opened:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as exc:
+            raise StorageError(
+                f"{self!r} was used outside of an event loop.",
+                remedy="Use it in a coroutine, or use jts_storage.sync.",
+            ) from exc
+        opened = self._opened.get(loop)
+        if opened is None:
+            opened = self._opened[loop] = self._open()
+        return opened
+
+    def _open(self) -> _Opened:
+        for loop in [loop for loop in self._opened if loop.is_closed()]:
+            del self._opened[loop]
+        try:
+            client = self._connect()
+        except (PyMongoError, ValueError, TypeError, OSError) as exc:
+            # Chained errors of the driver may repeat a password of the URI.
+            raise InvalidConfiguration(
+                f"no MongoDB client can be made for {', '.join(self._hosts)}"
+                f" ({type(exc).__name__})",
+                remedy="Check the options of the URI, the TLS files and their password.",
+            ) from None
+        return _Opened(client, client.get_database(self.config.database, codec_options=CODEC))
+
+    def _connect_by_config(self) -> Client:
+        return AsyncMongoClient(self.config.uri, **self.config.client_options)
+
+
+def _configured(config: MongoDBConfig | None, given: dict[str, Any]) -> MongoDBConfig:
+    values = {name: value for name, value in given.items() if value is not None}
+    try:
+        if config is None:
+            return MongoDBConfig(**values)
+        return replace(config, **values) if values else config
+    except TypeError as exc:
+        raise InvalidConfiguration(f"{exc}") from exc
+
+
+def _without_loop(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in {"io_loop", "driver"}}

@@ -1,0 +1,95 @@
+"""Repetitions of what the driver does not repeat by itself.
+
+The driver repeats an operation once, on another server if need be. It does not repeat a read that
+breaks in its middle, a write of many documents, nor anything a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import DecimalException
+from typing import Final, TypeVar
+
+from bson.errors import BSONError
+from pymongo.errors import PyMongoError
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.mongo.errors import is_repeatable, translate
+
+T = TypeVar("T")
+
+DRIVER_ERRORS: Final = (
+    PyMongoError,
+    BSONError,
+    OSError,
+    OverflowError,
+    UnicodeError,
+    DecimalException,
+)
+"""Everything the driver raises for what it was given or met; none of them may leave the kit."""
+
+_log = logging.getLogger(__name__)
+
+
+class Retries:
+    """Runs operations under the settings of a configuration, and speaks the kit's errors."""
+
+    def __init__(self, config: MongoDBConfig, hosts: Sequence[str]) -> None:
+        self._config = config
+        self._hosts = hosts
+
+    async def once(self, doing: str, operation: Callable[[], Awaitable[T]]) -> T:
+        """Run `operation` without repeating it.
+
+        :raises StorageError: whatever the driver raised, in the kit's words.
+        """
+        try:
+            return await operation()
+        except DRIVER_ERRORS as exc:
+            raise translate(exc, doing=doing, hosts=self._hosts) from exc
+
+    async def repeat(
+        self,
+        doing: str,
+        operation: Callable[[], Awaitable[T]],
+        again: Callable[[], Awaitable[T]] | None = None,
+    ) -> T:
+        """Run `operation`; where its outcome is unknown or it came too early, run it again.
+
+        :param again: what to run instead from the second attempt on, for an operation that must
+            first find out what became of the one before.
+        """
+        try:
+            return await operation()
+        except DRIVER_ERRORS as exc:
+            if not (self._config.max_retries and is_repeatable(exc)):
+                raise translate(exc, doing=doing, hosts=self._hosts) from exc
+            _log.warning("repeating %s after %s", doing, type(exc).__name__)
+        return await self.once(doing, lambda: self._retrying(doing)(again or operation))
+
+    def _retrying(self, doing: str) -> AsyncRetrying:
+        config = self._config
+
+        def tell(state: RetryCallState) -> None:
+            failure = state.outcome.exception() if state.outcome else None
+            _log.warning("repeating %s after %s", doing, type(failure).__name__)
+
+        wait = wait_random_exponential(
+            multiplier=config.retry_base_delay, max=config.retry_max_delay
+        )
+        return AsyncRetrying(
+            retry=retry_if_exception(lambda e: isinstance(e, DRIVER_ERRORS) and is_repeatable(e)),
+            stop=stop_after_attempt(config.max_retries) | stop_after_delay(config.retry_timeout),
+            wait=wait,
+            before_sleep=tell,
+            reraise=True,
+        )

@@ -1,0 +1,112 @@
+"""Searching formulas: the text index ranks whole words, a filter finds what begins with them.
+
+What counts as a match, and as one in the name, says `Formula.rank`; the server only narrows down.
+The order is: matches in the name, then the text index's score (0 for mere beginnings), then id.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from jts_storage.domain.formula import Formula
+from jts_storage.errors import SchemaDrift
+from jts_storage.mongo import queries
+from jts_storage.mongo.manager import Bson
+from jts_storage.mongo.store import VersionedStore
+
+_SCORE: Final = "_searchScore"
+_BY_SCORE: Final = {"$meta": "textScore"}
+_INDEX_NOT_FOUND: Final = 27
+_IN_NAME: Final = 0
+
+
+class _Hit(NamedTuple):
+    """A formula that matches; sorts as the results shall be ordered."""
+
+    rank: int
+    minus_score: float
+    id: str
+    formula: Formula
+
+
+class FormulaSearch:
+    """`find` of the formula repository."""
+
+    def __init__(self, store: VersionedStore[Formula]) -> None:
+        self._store = store
+
+    async def find(self, query: str, limit: int) -> list[Formula]:
+        wanted = queries.words(query)
+        if not wanted or not limit:
+            return []
+        hits = await self._by_words(query, wanted, limit)
+        if not _suffices(hits, limit):
+            hits += await self._by_beginnings(query, wanted, limit, hits)
+        return [hit.formula for hit in sorted(hits, key=lambda hit: hit[:3])[:limit]]
+
+    async def _by_words(self, query: str, wanted: list[str], limit: int) -> list[_Hit]:
+        text = queries.whole_words(wanted)
+        if text is None:
+            return []
+        collection, session = self._store.collection, self._store.session
+
+        async def read() -> list[Bson]:
+            cursor = collection.find(
+                {"$text": {"$search": text}},
+                {_SCORE: _BY_SCORE},
+                sort=[(_SCORE, _BY_SCORE), ("_id", 1)],
+                limit=limit,
+                batch_size=limit,
+                session=session,
+            )
+            return await cursor.to_list()
+
+        try:
+            found = await self._store.repeat("searching", read)
+        except SchemaDrift as exc:
+            # A database of JTS before its migration. (A transaction did not survive the question.)
+            if exc.code != _INDEX_NOT_FOUND or session is not None:
+                raise
+            return []
+        hits = (self._hit(query, document) for document in found)
+        return [hit for hit in hits if hit is not None]
+
+    async def _by_beginnings(
+        self, query: str, wanted: list[str], limit: int, known: list[_Hit]
+    ) -> list[_Hit]:
+        """Further matches: all of the page, and not more than that in memory."""
+        collection, session = self._store.collection, self._store.session
+        where = queries.beginnings(wanted)
+        seen = {hit.id for hit in known}
+        in_name_before = sum(hit.rank == _IN_NAME for hit in known)
+
+        async def read() -> list[_Hit]:
+            in_name: list[_Hit] = []
+            elsewhere: list[_Hit] = []
+            async with collection.find(where, sort=[("_id", 1)], session=session) as cursor:
+                async for document in cursor:
+                    if str(document["_id"]) in seen:
+                        continue
+                    hit = self._hit(query, document)
+                    if hit is None:
+                        continue
+                    if hit.rank == _IN_NAME:
+                        in_name.append(hit)
+                    elif len(elsewhere) < limit:
+                        elsewhere.append(hit)
+                    if in_name_before + len(in_name) >= limit:
+                        break
+            return in_name + elsewhere
+
+        return await self._store.repeat("searching", read)
+
+    def _hit(self, query: str, document: Bson) -> _Hit | None:
+        formula = self._store.from_document(document)
+        rank = formula.rank(query)
+        if rank is None:
+            return None
+        return _Hit(rank, -document.get(_SCORE, 0.0), str(formula.id), formula)
+
+
+def _suffices(hits: list[_Hit], limit: int) -> bool:
+    return len(hits) == limit and all(hit.rank == _IN_NAME for hit in hits)

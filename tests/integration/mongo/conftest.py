@@ -1,0 +1,69 @@
+"""One local mongod for all tests of this folder, and a database that each finds empty."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.mongo import (
+    MongoDBBacktestResultRepository,
+    MongoDBFormulaRepository,
+    MongoDBManager,
+    MongoDBStrategyRepository,
+    collection_schemas,
+    ensure_schema,
+)
+
+DATABASE = "jts_test"
+
+
+@pytest.fixture(scope="session")
+def mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path_factory.mktemp("mongod")) as server:
+        engine_used("mongod")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _schema(mongod: LocalMongod) -> None:
+    async def create() -> None:
+        async with MongoDBManager(uri=mongod.uri, database=DATABASE) as manager:
+            await ensure_schema(manager.db)
+
+    asyncio.run(create())
+
+
+@pytest.fixture
+async def manager(mongod: LocalMongod, _schema: None) -> AsyncIterator[MongoDBManager]:
+    async with MongoDBManager(uri=mongod.uri, database=DATABASE) as manager:
+        for schema in collection_schemas():
+            await manager.get_collection(schema.name).delete_many({})
+        yield manager
+
+
+@pytest.fixture
+def formulas(manager: MongoDBManager) -> MongoDBFormulaRepository:
+    return MongoDBFormulaRepository(manager)
+
+
+@pytest.fixture
+def strategies(manager: MongoDBManager) -> MongoDBStrategyRepository:
+    return MongoDBStrategyRepository(manager)
+
+
+@pytest.fixture
+def backtests(manager: MongoDBManager) -> MongoDBBacktestResultRepository:
+    return MongoDBBacktestResultRepository(manager)
+
+
+@pytest.fixture
+def own_mongod(tmp_path: Path) -> Iterator[LocalMongod]:
+    """One that a test may kill."""
+    with LocalMongod.acquire(tmp_path / "own") as server:
+        yield server
