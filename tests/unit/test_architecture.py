@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "ports": frozenset({"domain"}),
     "staging": CORE,
     "memory": CORE | {"staging"},
-    "clickhouse": CORE | {"embedded"},
+    "clickhouse": CORE | {"embedded", "staging"},
     "mongo": CORE,
     "relational": CORE,
     "lake": CORE,
