@@ -102,7 +102,7 @@ def _from_pandas_column(column: Any, name: str) -> Any:
     try:
         return pa.array(column, from_pandas=False)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
-        _refuse_objects(column, name, exc)
+        return _from_objects(column, name, exc)
 
 
 def _moments(column: Any) -> Int64Array:
@@ -343,14 +343,18 @@ def _refuse_prices(column: Any, field: str, cause: Exception) -> NoReturn:
     raise InvalidData(f"must be prices, not {column.type}", field=field) from cause
 
 
-def _refuse_objects(series: Any, field: str, cause: Exception) -> NoReturn:
-    """Name the first Python object of a column that is of another kind than it should be."""
-    for row, value in enumerate(series):
-        if field == "volume":
-            checks.whole(value, field, below=checks.VOLUME_LIMIT, row=row)
-        else:
-            checks.price(value, field, row=row)
-    raise InvalidData("mixes kinds of values", field=field) from cause
+def _from_objects(column: Any, field: str, cause: Exception) -> Any:
+    """Read Python objects that Arrow refused to: name the first at fault, or large volumes."""
+    import pyarrow as pa
+
+    rows = enumerate(column)
+    if field == "volume":
+        below = checks.VOLUME_LIMIT
+        volumes = [checks.whole(value, field, below=below, row=row) for row, value in rows]
+        return pa.array(volumes, pa.uint64())
+    for row, value in rows:
+        checks.price(value, field, row=row)
+    raise InvalidData("cannot be read as prices", field=field) from cause
 
 
 def _first_null(column: Any) -> int:
