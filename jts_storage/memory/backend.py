@@ -27,7 +27,7 @@ class InMemoryBackend:
         self.formulas = InMemoryFormulaRepository(session)
         self.strategies = InMemoryStrategyRepository(session)
         self.backtests = InMemoryBacktestResultRepository(session)
-        self.ingestion = InMemoryIngestionRepository.over(
+        self.ingestion = InMemoryIngestionRepository(
             session, InMemoryCandleRepository(self._database, self._database.bars)
         )
 

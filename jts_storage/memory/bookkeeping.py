@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -15,7 +15,7 @@ from jts_storage.errors import Conflict
 from jts_storage.memory import mappers
 from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, SYMBOLS, Row, Session
 from jts_storage.ports.ingestion import OHLCVRepository
-from jts_storage.staging import stamp
+from jts_storage.staging import StagedIngestion, stamp
 
 
 class InMemorySymbolRepository:
@@ -139,14 +139,45 @@ class InMemoryCheckpointRepository:
         return self._session.delete(CHECKPOINTS, name)
 
 
-@dataclass(frozen=True, slots=True)
 class InMemoryIngestionRepository:
-    symbol_bars: InMemorySymbolBarsRepository
-    bars: OHLCVRepository
-    checkpoints: InMemoryCheckpointRepository
+    def __init__(self, session: Session, bars: OHLCVRepository) -> None:
+        self._session = session
+        self.symbol_bars = InMemorySymbolBarsRepository(session)
+        self.bars = bars
+        self.checkpoints = InMemoryCheckpointRepository(session)
 
-    @classmethod
-    def over(cls, session: Session, bars: OHLCVRepository) -> InMemoryIngestionRepository:
-        return cls(
-            InMemorySymbolBarsRepository(session), bars, InMemoryCheckpointRepository(session)
-        )
+    def check(self, staged: StagedIngestion) -> None:
+        """:raises Conflict: what a unit of work is about to change is not as it saw it."""
+        for aggregate in staged.symbol_bars.changes:
+            row = self._session.get(SYMBOL_BARS, (aggregate.symbol, aggregate.trading_day))
+            if (0 if row is None else row["version"]) != aggregate.base:
+                raise Conflict(
+                    f"the bars of {aggregate.symbol} on {aggregate.trading_day} were changed by "
+                    "somebody else before this commit.",
+                    remedy="Read them again and repeat.",
+                )
+        for checkpoint in staged.checkpoints.changes:
+            row = self._session.get(CHECKPOINTS, checkpoint.name)
+            stored = None if row is None else row["data"]
+            if checkpoint.is_dependent and stored != checkpoint.depends_on:
+                raise Conflict(
+                    f"checkpoint {checkpoint.name!r} was changed by somebody else before this "
+                    "commit.",
+                    remedy="Update it again.",
+                )
+
+    def apply(self, staged: StagedIngestion) -> None:
+        for aggregate in staged.symbol_bars.changes:
+            key = (aggregate.symbol, aggregate.trading_day)
+            if aggregate.becomes is None:
+                self._session.delete(SYMBOL_BARS, key)
+            else:
+                row = mappers.symbol_bars_to_row(aggregate.becomes)
+                self._session.put(SYMBOL_BARS, key, row)
+        for change in staged.checkpoints.changes:
+            if change.becomes is None:
+                self._session.delete(CHECKPOINTS, change.name)
+            else:
+                checkpoint = Checkpoint(change.name, change.becomes, checks.now())
+                row = mappers.checkpoint_to_row(checkpoint)
+                self._session.put(CHECKPOINTS, change.name, row)

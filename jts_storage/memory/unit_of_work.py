@@ -16,7 +16,7 @@ from jts_storage.memory.documents import (
 )
 from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
 from jts_storage.ports.events import EventPublisher
-from jts_storage.staging import StagedCandles, StagedSymbols
+from jts_storage.staging import StagedCandles, StagedIngestion, StagedSymbols
 
 
 class CollectedEvents:
@@ -38,21 +38,25 @@ class _Work:
         stored = Autocommit(database)
         self.transaction = Transaction(database)
         self.candles = StagedCandles(InMemoryCandleRepository(database))
-        self.bars = StagedCandles(InMemoryCandleRepository(database, database.bars))
         self.symbols = StagedSymbols(InMemorySymbolRepository(stored))
         self.formulas = InMemoryFormulaRepository(self.transaction)
         self.strategies = InMemoryStrategyRepository(self.transaction)
         self.backtests = InMemoryBacktestResultRepository(self.transaction)
-        self.ingestion = InMemoryIngestionRepository.over(self.transaction, self.bars)
+        bars = InMemoryCandleRepository(database, database.bars)
+        self.stored_ingestion = InMemoryIngestionRepository(stored, bars)
+        self.ingestion = StagedIngestion(self.stored_ingestion)
         self.events = CollectedEvents()
 
     def commit(self, database: MemoryDatabase) -> None:
         with database.lock:
             self.transaction.check()
+            self.stored_ingestion.check(self.ingestion)
             self.transaction.apply()
+            self.stored_ingestion.apply(self.ingestion)
             InMemorySymbolRepository(Autocommit(database)).store(self.symbols.changes)
             InMemoryCandleRepository(database).apply(self.candles.changes)
-            InMemoryCandleRepository(database, database.bars).apply(self.bars.changes)
+            bars = InMemoryCandleRepository(database, database.bars)
+            bars.apply(self.ingestion.bars.changes)
 
 
 class InMemoryUnitOfWork:
@@ -85,7 +89,7 @@ class InMemoryUnitOfWork:
         return self._active.backtests
 
     @property
-    def ingestion(self) -> InMemoryIngestionRepository:
+    def ingestion(self) -> StagedIngestion:
         return self._active.ingestion
 
     @property

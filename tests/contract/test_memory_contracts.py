@@ -19,7 +19,12 @@ from jts_storage.memory.documents import (
 )
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.ports import OHLCVRepository, SymbolRepository
-from jts_storage.staging import StagedCandles, StagedSymbols
+from jts_storage.staging import (
+    StagedCandles,
+    StagedCheckpoints,
+    StagedSymbolBars,
+    StagedSymbols,
+)
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts import (
     BacktestRepositoryContract,
@@ -90,6 +95,18 @@ class TestSymbolBars(SymbolBarsRepositoryContract):
     @pytest.fixture
     def symbol_bars_repository(self, backend: InMemoryBackend) -> InMemorySymbolBarsRepository:
         return backend.ingestion.symbol_bars
+
+
+class TestStagedSymbolBars(SymbolBarsRepositoryContract):
+    @pytest.fixture
+    def symbol_bars_repository(self, backend: InMemoryBackend) -> StagedSymbolBars:
+        return StagedSymbolBars(backend.ingestion.symbol_bars)
+
+
+class TestStagedCheckpoints(CheckpointRepositoryContract):
+    @pytest.fixture
+    def checkpoint_repository(self, backend: InMemoryBackend) -> StagedCheckpoints:
+        return StagedCheckpoints(backend.ingestion.checkpoints)
 
 
 class TestCheckpoints(CheckpointRepositoryContract):

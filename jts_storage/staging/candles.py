@@ -1,33 +1,23 @@
-"""Candles and symbols that a unit of work has written but not committed, laid over what is stored.
-
-Neither ClickHouse nor the in-memory store has a transaction over time series. A unit of work keeps
-its changes here in columns, answers its own reads from stored and staged together, and hands over
-the net effect when it commits: deletions first, then rows.
-"""
+"""Candles that a unit of work has written but not committed, laid over what is stored."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TypeVar
 
 import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, concatenate, in_order
-from jts_storage.domain.enums import Market, Timeframe, member
+from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.resampling import check_coarser, utc_offsets, zone
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
-from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.candles import CandleData, CandleReader
-from jts_storage.ports.symbols import SymbolReader
-
-T = TypeVar("T")
-K = TypeVar("K")
+from jts_storage.staging.pages import merged_page
 
 _FIRST, _LAST = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
 
@@ -224,78 +214,6 @@ class StagedCandles:
         return self._changes.setdefault(key, SeriesChanges(key))
 
 
-class StagedSymbols:
-    """A `SymbolRepository` whose writes stay here until they are handed over."""
-
-    def __init__(self, stored: SymbolReader) -> None:
-        self._stored = stored
-        self._symbols: dict[str, Symbol] = {}
-
-    @property
-    def changes(self) -> list[Symbol]:
-        return list(self._symbols.values())
-
-    async def save(self, symbol: Symbol) -> Symbol:
-        return (await self.save_many([symbol]))[0]
-
-    async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
-        stamped = [stamp(symbol) for symbol in symbols]
-        self._symbols.update({symbol.code: symbol for symbol in stamped})
-        return stamped
-
-    async def get_by_code(self, code: str) -> Symbol | None:
-        return self._symbols.get(code) or await self._stored.get_by_code(code)
-
-    async def get_by_market(
-        self, market: Market, *, limit: int = 1_000, after: str | None = None
-    ) -> Sequence[Symbol]:
-        async def page(limit: int, after: str | None) -> Sequence[Symbol]:
-            return await self._stored.get_by_market(market, limit=limit, after=after)
-
-        return await self._page(page, lambda symbol: symbol.market is market, limit, after)
-
-    async def get_all_active(
-        self, *, limit: int = 10_000, after: str | None = None
-    ) -> Sequence[Symbol]:
-        async def page(limit: int, after: str | None) -> Sequence[Symbol]:
-            return await self._stored.get_all_active(limit=limit, after=after)
-
-        return await self._page(page, lambda symbol: symbol.is_active, limit, after)
-
-    async def search(
-        self, query: str, *, limit: int = 100, after: str | None = None
-    ) -> Sequence[Symbol]:
-        async def page(limit: int, after: str | None) -> Sequence[Symbol]:
-            return await self._stored.search(query, limit=limit, after=after)
-
-        return await self._page(page, lambda symbol: symbol.matches(query), limit, after)
-
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Symbol]:
-        async def page(limit: int, after: str | None) -> Sequence[Symbol]:
-            return await self._stored.list(limit=limit, after=after)
-
-        return await self._page(page, lambda symbol: True, limit, after)
-
-    async def _page(
-        self,
-        page: Callable[[int, str | None], Awaitable[Sequence[Symbol]]],
-        belongs: Callable[[Symbol], bool],
-        limit: int,
-        after: str | None,
-    ) -> Sequence[Symbol]:
-        staged = [symbol for symbol in self._symbols.values() if belongs(symbol)]
-        return await merged_page(
-            page, staged, set(self._symbols), lambda symbol: symbol.code, str, limit, after
-        )
-
-
-def stamp(symbol: Symbol) -> Symbol:
-    """The symbol as of now: `updated_at` decides which of two writes is the later."""
-    return Symbol(
-        symbol.code, symbol.name, symbol.market, symbol.sector, symbol.is_active, checks.now()
-    )
-
-
 def compare(stored: CandleSeries, series: CandleSeries) -> dict[str, int]:
     """How many rows of `series` are new to `stored`, change it, and leave it as it is."""
     mine, theirs = series.columns, stored.columns
@@ -325,31 +243,3 @@ def rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:
 
 def pieces(series: CandleSeries, rows: int) -> Iterable[CandleSeries]:
     return (series[start : start + rows] for start in range(0, len(series), rows))
-
-
-async def merged_page(
-    page: Callable[[int, K | None], Awaitable[Sequence[T]]],
-    staged: Iterable[T],
-    hidden: set[K],
-    key_of: Callable[[T], K],
-    order: Callable[[K], tuple[str, ...] | str],
-    limit: int,
-    after: K | None,
-) -> list[T]:
-    """One page of stored and staged items together, staged ones hiding the stored of their key."""
-    found: list[T] = []
-    cursor = after
-    while True:
-        stored = await page(limit, cursor)
-        more = len(stored) == limit and limit > 0
-        bound = key_of(stored[-1]) if more else None
-        found += [item for item in stored if key_of(item) not in hidden]
-        found += [
-            item
-            for item in staged
-            if (cursor is None or order(key_of(item)) > order(cursor))  # type: ignore[operator]
-            and (bound is None or order(key_of(item)) <= order(bound))  # type: ignore[operator]
-        ]
-        if not more or len(found) >= limit:
-            return sorted(found, key=lambda item: order(key_of(item)))[:limit]
-        cursor = bound

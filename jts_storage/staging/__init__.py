@@ -1,0 +1,37 @@
+"""What a unit of work has written but not committed, laid over what is stored.
+
+Neither ClickHouse nor the in-memory store has a transaction over time series, and the bookkeeping
+must be known before it is decided. A unit of work keeps its changes here, answers its own reads
+from stored and staged together, and hands over the net effect when it commits.
+"""
+
+from jts_storage.staging.bookkeeping import (
+    AggregateChange,
+    CheckpointChange,
+    StagedCheckpoints,
+    StagedIngestion,
+    StagedSymbolBars,
+)
+from jts_storage.staging.candles import (
+    SeriesChanges,
+    StagedCandles,
+    compare,
+    pieces,
+    rows_by_day,
+)
+from jts_storage.staging.symbols import StagedSymbols, stamp
+
+__all__ = [
+    "AggregateChange",
+    "CheckpointChange",
+    "SeriesChanges",
+    "StagedCandles",
+    "StagedCheckpoints",
+    "StagedIngestion",
+    "StagedSymbolBars",
+    "StagedSymbols",
+    "compare",
+    "pieces",
+    "rows_by_day",
+    "stamp",
+]
