@@ -379,9 +379,7 @@ def _integers(values: Any, field: str) -> np.ndarray[Any, Any]:
     if array.size == 0:
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        for row, value in enumerate(array):
-            checks.whole(value, field, least=-(2**63), below=2**64, row=row)
-        raise InvalidData(f"must be integers, not {array.dtype}", field=field)
+        return _checked_integers(array, field)
     if field == "volume" and array.dtype.kind == "i" and int(array.min()) < 0:
         row = int(np.flatnonzero(array < 0)[0])
         raise InvalidData("must not be negative", field=field, value=int(array[row]), row=row)
@@ -391,12 +389,26 @@ def _integers(values: Any, field: str) -> np.ndarray[Any, Any]:
     return array
 
 
+def _checked_integers(values: Iterable[Any], field: str) -> np.ndarray[Any, Any]:
+    """Python integers one by one; anything else is refused with its row."""
+    least, below, kind = (
+        (0, checks.VOLUME_LIMIT, np.uint64) if field == "volume" else (-(2**63), 2**63, np.int64)
+    )
+    whole = [
+        checks.whole(value, field, least=least, below=below, row=row)
+        for row, value in enumerate(values)
+    ]
+    return np.array(whole, kind)
+
+
 def _array(values: Any, field: str) -> np.ndarray[Any, Any]:
     if np.ma.is_masked(values):
         row = int(np.flatnonzero(np.ma.getmaskarray(values))[0])
         raise InvalidData("must not be masked", field=field, row=row)
     try:
         array = np.asarray(values)
+        if array.dtype.kind == "f" and not isinstance(values, np.ndarray):
+            array = np.asarray(values, dtype=object)  # NumPy makes floats of [1, 2**63]
     except ValueError as exc:
         raise InvalidData("must have one dimension", field=field) from exc
     if array.ndim != 1:
