@@ -36,7 +36,9 @@ _NUMBERS = {
 }
 _SCALED = re.compile(r"Decimal64\(\d+\)|Decimal\((1[0-8]),\s*\d+\)|DateTime64\(.*\)")
 _WORTH_A_VIEW = 1024
-_LOW_CARDINALITY_KEYS = 0x600  # additional keys, and a dictionary of this block alone
+_WORDS = "LowCardinality(String)"
+_KEYS = (np.dtype("<u1"), np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8"))
+_OWN_DICTIONARY = 0x600  # the keys' dictionary comes with the block
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,24 @@ class Typed:
 Column = Typed | Array | Sequence[Any] | str | int
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A LowCardinality column of text as it travels: a dictionary, and a key into it a row."""
+
+    dictionary: tuple[str, ...]
+    keys: Array
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to_array(self) -> Array:
+        return object_array(self.dictionary)[self.keys]
+
+
 class Reader(Protocol):
     def read(self, n: int) -> Any: ...
     def read_one(self) -> int: ...
+    def read_strings(self, n_items: int, encoding: str | None = None) -> Any: ...
 
 
 class Writer(Protocol):
@@ -75,7 +92,7 @@ class ColumnBlock:
 
     names: tuple[str, ...]
     types: tuple[str, ...]
-    arrays: tuple[Array, ...]
+    arrays: tuple[Any, ...]
     num_rows: int
 
     @property
@@ -135,7 +152,8 @@ def fixed_dtype(type_name: str, *, raw: bool = False) -> np.dtype[Any] | None:
 def read_block(reader: Reader, context: Context, *, raw: bool = False) -> ColumnBlock:
     """Read one block. Arrays may point into the reader's memory: copy before that goes.
 
-    Columns without a fixed width come as arrays of the objects that the driver makes.
+    Columns without a fixed width come as arrays of the objects that the driver makes; with `raw`,
+    dictionaries stay dictionaries.
     """
     revision = context.server_info.used_revision
     if revision >= defines.DBMS_MIN_REVISION_WITH_BLOCK_INFO:
@@ -154,10 +172,13 @@ def read_block(reader: Reader, context: Context, *, raw: bool = False) -> Column
 
 def _read_array(
     reader: Reader, context: Context, type_name: str, n_rows: int, *, sparse: bool, raw: bool
-) -> Array:
+) -> Array | Words:
     dtype = fixed_dtype(type_name, raw=raw)
     if n_rows == 0:
         return np.empty(0, dtype or object)
+    if type_name == _WORDS and not sparse:
+        words = _read_words(reader)
+        return words if raw else words.to_array()
     if dtype is not None and not sparse:
         return np.frombuffer(reader.read(n_rows * dtype.itemsize), dtype, n_rows)
     items = read_column(
@@ -166,6 +187,15 @@ def _read_array(
     if dtype is not None and type_name in _NUMBERS:
         return np.asarray(items, dtype)
     return object_array(items)
+
+
+def _read_words(reader: Reader) -> Words:
+    _version, kind, size = np.frombuffer(reader.read(24), "<i8").tolist()
+    dictionary = tuple(reader.read_strings(size, encoding="utf-8"))
+    n_keys = int(np.frombuffer(reader.read(8), "<i8")[0])
+    dtype = _KEYS[kind & 0xF]
+    keys = np.frombuffer(reader.read(n_keys * dtype.itemsize), dtype, n_keys)
+    return Words(dictionary, keys)
 
 
 def object_array(items: Sequence[Any]) -> Array:
@@ -250,18 +280,31 @@ def _write_column(out: Writer, context: Context, name: str, column: Typed, n_row
         values = column.values
         array = np.full(n_rows, values, dtype) if column.is_constant else values
         out.write(array.tobytes())
-    elif column.is_constant and column.type == "LowCardinality(String)":
-        _write_single_key(out, column.values, n_rows)
+    elif column.type == _WORDS:
+        _write_words(out, _as_words(column, n_rows))
     else:
         items = [column.values] * n_rows if column.is_constant else list(column.values)
         write_column(context, name, column.type, items, out)
 
 
-def _write_single_key(out: Writer, text: str, n_rows: int) -> None:
-    """A LowCardinality column of one text: its dictionary, and the key 0 for each row."""
-    out.write(np.array([1, _LOW_CARDINALITY_KEYS, 1], "<i8").tobytes())
-    write_binary_str(text, out)
-    out.write(np.array([n_rows], "<i8").tobytes() + bytes(n_rows))
+def _as_words(column: Typed, n_rows: int) -> Words:
+    values = column.values
+    if isinstance(values, Words):
+        return values
+    if column.is_constant:
+        return Words((values,), np.zeros(n_rows, _KEYS[0]))
+    index = {word: key for key, word in enumerate(dict.fromkeys(values))}
+    dtype = next(d for d in _KEYS if len(index) <= np.iinfo(d).max)
+    return Words(tuple(index), np.fromiter(map(index.__getitem__, values), dtype, n_rows))
+
+
+def _write_words(out: Writer, words: Words) -> None:
+    kind = _KEYS.index(words.keys.dtype) | _OWN_DICTIONARY
+    out.write(np.array([1, kind, len(words.dictionary)], "<i8").tobytes())
+    for word in words.dictionary:
+        write_binary_str(word, out)
+    out.write(np.array([len(words)], "<i8").tobytes())
+    out.write(words.keys.tobytes())
 
 
 def sliced(columns: Mapping[str, Typed], rows: int) -> Iterator[dict[str, Typed]]:

@@ -157,11 +157,11 @@ def test_a_stream_is_the_whole_in_pieces(manager: ClickHouseManager) -> None:
 
 def test_columns_stay_what_they_were_while_other_queries_run(manager: ClickHouseManager) -> None:
     """The embedded engine frees a result's memory with the result; held columns must not care."""
-    rows = 300_000
+    rows = 2_000_000
     query = f"SELECT number AS n, number * 3 AS t FROM numbers({rows})"
     held = manager.read_columns(query)
-    streamed = list(manager.stream_columns(query, block_rows=50_000))
-    for other in range(40):
+    streamed = list(manager.stream_columns(query, block_rows=300_000))
+    for other in range(15):
         manager.read_columns(f"SELECT number + {other} AS n, 7 AS t FROM numbers({rows})")
         manager.execute("SELECT groupArray(number) FROM numbers(10000)")
     expected = np.arange(rows, dtype=np.uint64)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageEr
 from jts_storage.testing.clickhouse_server import ServerProcess
 
 _TABLE = "CREATE TABLE t (batch UInt64, n Int64) ENGINE = MergeTree ORDER BY (batch, n)"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _report(engine_used: Callable[[str], None]) -> None:
+    engine_used(f"chDB {version('chdb-core')}")
 
 
 def _embedded(path: Path | str, **fields: Any) -> ClickHouseManager:

@@ -118,6 +118,17 @@ def test_health_is_known_within_its_bound_when_the_server_hangs(
     _eventually(manager.health_check)
 
 
+def test_health_is_known_within_its_bound_when_every_answer_is_just_in_time(
+    server: ClickHouseServer, manager: ClickHouseManager
+) -> None:
+    server.faults.delay(0.4)
+    begun = time.monotonic()
+    assert not manager.health_check()
+    assert time.monotonic() - begun < 0.7
+    server.faults.clear()
+    _eventually(manager.health_check)
+
+
 def test_health_does_not_wait_for_a_busy_pool(server: ClickHouseServer) -> None:
     with _manager(server, pool_size=1) as manager, manager.transport():
         assert manager.health_check()

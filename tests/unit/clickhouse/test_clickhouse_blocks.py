@@ -18,6 +18,7 @@ from jts_storage.clickhouse.blocks import (
     ColumnBlock,
     MemoryReader,
     Typed,
+    Words,
     declared,
     joined,
     read_block,
@@ -72,17 +73,22 @@ def test_what_goes_out_comes_back(
         "volume": np.array(volumes, np.uint64),
         "name": names,
         "code": Typed("LowCardinality(String)", constant),
+        "word": Typed("LowCardinality(String)", names),
         "note": Typed("Nullable(String)", notes),
         "version": Typed("UInt64", 7),
     }
     block = _through_the_wire(columns, revision, raw=True)
     assert block.num_rows == len(rows)
-    back = {name: array.tolist() for name, array in block.columns.items()}
+    back = {
+        name: (array.to_array() if isinstance(array, Words) else array).tolist()
+        for name, array in block.columns.items()
+    }
     assert back == {
         "price": prices,
         "volume": volumes,
         "name": names,
         "code": [constant] * len(rows),
+        "word": names,
         "note": notes,
         "version": [7] * len(rows),
     }
@@ -94,6 +100,12 @@ def test_numbers_are_views_until_they_are_joined() -> None:
     assert joined([block])["a"].flags.owndata
     assert joined([block, block])["a"].flags.owndata
     assert joined([]) == {}
+
+
+def test_many_different_words() -> None:
+    words = [f"w{n % 70_000}" for n in range(100_000)]
+    column = Typed("LowCardinality(String)", words)
+    assert _through_the_wire({"w": column}, raw=False).arrays[0].tolist() == words
 
 
 def test_a_block_that_ends_too_early_is_noticed() -> None:
