@@ -26,6 +26,8 @@ _METRIC_FIELDS: Final = {
     Metric.TOTAL_TRADES: "totalTrades",
 }
 _WORD: Final = re.compile(r"\w+")
+_ASCII_WORD: Final = re.compile(r"\w", re.ASCII)
+_DOUBLE_S: Final = re.compile("(?<=.)ss")
 _LONGEST_WORD: Final = 64
 _MOST_WORDS: Final = 8
 
@@ -140,20 +142,20 @@ def whole_words(wanted: list[str]) -> str | None:
 def beginnings(wanted: list[str]) -> Bson:
     """A filter that lets everything through in which every word begins a word, and some more.
 
-    The last say has `Formula.rank`. Of very many or very long words only a part is asked for, and
-    letters that fold into several ("ß" into "ss") let their document pass.
+    The last say has `Formula.rank`. Of very many or very long words only a part is asked for.
     """
     asked = sorted(wanted, key=len, reverse=True)[:_MOST_WORDS]
-    return {"$and": [_begins_somewhere(word[:_LONGEST_WORD]) for word in asked]}
+    return {"$and": [_begins_somewhere(word) for word in asked]}
 
 
 def _begins_somewhere(word: str) -> Bson:
-    # What precedes a word is no letter; of that, ASCII letters are the part that every regular
-    # expression engine understands alike.
-    begins = {"$regex": f"(?<![0-9a-z_]){re.escape(word)}|[{_FOLDING_INTO_SEVERAL}]"}
-    return {"$or": [{field: begins | {"$options": "i"}} for field in _SEARCHED]}
+    begins = {"$regex": _beginning(word), "$options": "i"}
+    return {"$or": [{field: begins} for field in _SEARCHED]}
 
 
-_FOLDING_INTO_SEVERAL: Final = "".join(
-    letter for letter in map(chr, range(0x80, 0x10000)) if len(letter.casefold()) > 1
-)
+def _beginning(word: str) -> str:
+    # "ss" may stand as "ß", so nothing is asked from there on.
+    certain = _DOUBLE_S.split(word[:_LONGEST_WORD])[0]
+    # No word character precedes a word. Of these, the ASCII ones are what every engine agrees on.
+    edge = r"\b" if _ASCII_WORD.match(certain) else r"(?<![0-9A-Za-z_])"
+    return edge + re.escape(certain)

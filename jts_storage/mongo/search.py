@@ -83,7 +83,14 @@ class FormulaSearch:
         async def read() -> list[_Hit]:
             in_name: list[_Hit] = []
             elsewhere: list[_Hit] = []
-            async with collection.find(where, sort=[("_id", 1)], session=session) as cursor:
+            # Every document is looked at anyway: by the order of the disk, not by that of an index.
+            async with collection.find(
+                where,
+                sort=[("_id", 1)],
+                hint=[("$natural", 1)],
+                allow_disk_use=True,
+                session=session,
+            ) as cursor:
                 async for document in cursor:
                     if str(document["_id"]) in seen:
                         continue
