@@ -78,6 +78,7 @@ class ClickHouseManager:
             pool_pre_ping=True,
             pool_use_lifo=True,
         )
+        self._attempts = _attempts(self.config)
         self._probe = HealthProbe(self.config)
         self._threads: ThreadPoolExecutor | None = None
         self._threads_lock = threading.Lock()
@@ -334,17 +335,19 @@ class ClickHouseManager:
         return errors.translated(doing, self.config.hosts)
 
     def _retrying(self, work: Callable[[], _T]) -> _T:
-        config = self.config
-        attempts = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(config.max_retries + 1)
-            | tenacity.stop_before_delay(config.retry_timeout),
-            wait=tenacity.wait_exponential(config.retry_base_delay, config.retry_max_delay)
-            + tenacity.wait_random(0, config.retry_base_delay),
-            retry=tenacity.retry_if_exception(errors.is_retryable),
-            before_sleep=_report,
-            reraise=True,
-        )
-        return attempts(work)
+        return self._attempts(work)
+
+
+def _attempts(config: ClickHouseConfig) -> tenacity.Retrying:
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(config.max_retries + 1)
+        | tenacity.stop_before_delay(config.retry_timeout),
+        wait=tenacity.wait_exponential(config.retry_base_delay, config.retry_max_delay)
+        + tenacity.wait_random(0, config.retry_base_delay),
+        retry=tenacity.retry_if_exception(errors.is_retryable),
+        before_sleep=_report,
+        reraise=True,
+    )
 
 
 def _transport_of(pooled: PoolProxiedConnection) -> Transport:

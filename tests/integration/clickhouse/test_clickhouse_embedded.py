@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ _TABLE = "CREATE TABLE t (batch UInt64, n Int64) ENGINE = MergeTree ORDER BY (ba
 
 @pytest.fixture(scope="module", autouse=True)
 def _report(engine_used: Callable[[str], None]) -> None:
-    engine_used(f"chDB {version('chdb-core')}")
+    with _embedded(":memory:") as manager, manager.transport() as transport:
+        engine_used(f"chDB {transport.server_version()}")
 
 
 def _embedded(path: Path | str, **fields: Any) -> ClickHouseManager:
