@@ -1,0 +1,138 @@
+"""Configurations are checked when they are made, and keep their secrets."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jts_storage.errors import InvalidConfiguration
+from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.mongo.manager import MongoDBManager
+
+SECRET = "s3cr3t-Wort"
+
+
+def test_defaults_name_the_local_server() -> None:
+    config = MongoDBConfig()
+    assert config.hosts == ("localhost:27017",)
+    assert config.database == "jts"
+    assert config.client_options["w"] == "majority"
+
+
+@pytest.mark.parametrize(
+    ("uri", "hosts", "database"),
+    [
+        ("mongodb://a,b:2,[::1]:3/x?replicaSet=rs", ("a:27017", "b:2", "[::1]:3"), "x"),
+        ("mongodb://u:p%40@mongos1:1,mongos2:2", ("mongos1:1", "mongos2:2"), "jts"),
+        ("mongodb+srv://u:p@cluster.example.com/db?w=1", ("cluster.example.com",), "db"),
+    ],
+)
+def test_replica_sets_shards_and_srv(uri: str, hosts: tuple[str, ...], database: str) -> None:
+    config = MongoDBConfig(uri=uri)
+    assert (config.hosts, config.database) == (hosts, database)
+    assert MongoDBConfig(uri=uri, database="other").database == "other"
+
+
+def test_a_field_beats_the_uri_and_the_uri_beats_the_default() -> None:
+    uri = "mongodb://h/?maxpoolsize=5&w=1&socketTimeoutMS=7"
+    options = MongoDBConfig(uri=uri, socket_timeout=2.5).client_options
+    assert options["socketTimeoutMS"] == 2500
+    assert "maxPoolSize" not in options and "w" not in options
+    assert options["connectTimeoutMS"] == 5000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"uri": ""},
+        {"uri": "http://h"},
+        {"uri": None},
+        {"uri": "mongodb://"},
+        {"uri": f"mongodb://u:{SECRET}@/x"},
+        {"uri": f"mongodb://u:{SECRET}/x@h:1"},
+        {"uri": f"mongodb://u:{SECRET}@h:port"},
+        {"uri": "mongodb://h:99999"},
+        {"uri": "mongodb://h/?nonsense=%zz&maxPoolSize=many"},
+        {"database": "a.b"},
+        {"database": "a b"},
+        {"database": "x" * 64},
+        {"database": 5},
+        {"max_pool_size": 0},
+        {"max_pool_size": True},
+        {"max_pool_size": "5"},
+        {"min_pool_size": 6, "max_pool_size": 5},
+        {"pool_timeout": 0},
+        {"socket_timeout": float("nan")},
+        {"health_timeout": -1},
+        {"health_timeout": None},
+        {"max_retries": -1},
+        {"retry_base_delay": 3, "retry_max_delay": 2},
+        {"password": SECRET},
+        {"tls": "yes"},
+        {"tls": True, "tls_ca_file": "/nowhere/ca.pem"},
+        {"tls_ca_file": __file__},
+    ],
+)
+def test_what_is_wrong_is_named_and_no_password_shown(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        MongoDBConfig(**fields)
+    shown = "".join(traceback.format_exception(caught.value))
+    # The source line of this test is no part of the message.
+    assert SECRET not in str(caught.value)
+    assert SECRET not in repr(caught.value)
+    assert caught.value.__cause__ is None, shown
+
+
+def test_tls_files_need_tls_in_field_or_uri(tmp_path: Path) -> None:
+    pem = tmp_path / "ca.pem"
+    pem.write_text("")
+    for given in ({"tls": True}, {"uri": "mongodb://h/?tls=true"}, {"uri": "mongodb+srv://h.x.y"}):
+        options = MongoDBConfig(**given, tls_ca_file=str(pem)).client_options
+        assert options["tlsCAFile"] == str(pem)
+
+
+def test_secrets_are_shown_nowhere() -> None:
+    config = MongoDBConfig(
+        uri=f"mongodb://user:{SECRET}@h:1/?tls=true&tlsCertificateKeyFilePassword={SECRET}",
+        username="u",
+        password=SECRET,
+    )
+    for shown in (repr(config), str(config), config.redacted, repr(MongoDBManager(config))):
+        assert SECRET not in shown
+    assert "h:1" in config.redacted
+
+
+def test_from_env_reads_every_field() -> None:
+    config = MongoDBConfig.from_env(
+        {
+            "JTS_MONGO_URI": "mongodb://h",
+            "JTS_MONGO_DATABASE": "d",
+            "JTS_MONGO_MAX_POOL_SIZE": "7",
+            "JTS_MONGO_SOCKET_TIMEOUT": "1.5",
+            "JTS_MONGO_TLS": "true",
+            "JTS_MONGO_PASSWORD": "",
+            "OTHER_URI": "mongodb://other",
+        }
+    )
+    expected = MongoDBConfig(
+        uri="mongodb://h", database="d", max_pool_size=7, socket_timeout=1.5, tls=True
+    )
+    assert config == expected
+    assert MongoDBConfig.from_env({"X_DATABASE": "y"}, prefix="X_").database == "y"
+
+
+@pytest.mark.parametrize("name", ["MAX_POOL_SIZE", "SOCKET_TIMEOUT", "TLS"])
+def test_from_env_names_the_variable(name: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=f"JTS_MONGO_{name}"):
+        MongoDBConfig.from_env({f"JTS_MONGO_{name}": "many"})
+
+
+def test_a_manager_takes_fields_as_keywords() -> None:
+    manager = MongoDBManager(uri="mongodb://h:5", database="d", max_pool_size=3)
+    assert manager.config == MongoDBConfig(uri="mongodb://h:5", database="d", max_pool_size=3)
+    assert MongoDBManager(manager.config, max_retries=0).config.max_retries == 0
+    with pytest.raises(InvalidConfiguration, match="colour"):
+        MongoDBManager(colour="red")
