@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import beanie
 from beanie import DecimalAnnotation, Document, PydanticObjectId
@@ -207,7 +207,12 @@ def _document_class(collection: str, model: type[Fields]) -> type[Document]:
         },
     )
     title = model.__name__.replace("Fields", "Document")
-    return type(title, (model, Document), {"__module__": __name__, "Settings": settings})
+    # Of two bases the later one's configuration would win, and that is Beanie's.
+    body = {"__module__": __name__, "model_config": model.model_config}
+    made: Any = type(title, (model, Document), body)
+    # Set afterwards: in the body, pydantic would take it for a field without a type.
+    made.Settings = settings
+    return cast("type[Document]", made)
 
 
 def _decimal128(value: Decimal) -> Any:
