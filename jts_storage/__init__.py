@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
     from jts_storage.domain.symbol import Symbol
     from jts_storage.memory.events import InMemoryEventPublisher
+    from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
 
 _HOMES = {
@@ -57,6 +58,7 @@ _HOMES = {
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
     "memory.events": ("InMemoryEventPublisher",),
+    "settings": ("StorageSettings",),
     "storage": ("Storage",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -84,6 +86,7 @@ __all__ = [
     "StopLossRule",
     "StopLossType",
     "Storage",
+    "StorageSettings",
     "Strategy",
     "Symbol",
     "SymbolBars",

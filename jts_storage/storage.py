@@ -19,6 +19,9 @@ from jts_storage.ports.unit_of_work import UnitOfWork
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from jts_storage.settings import StorageSettings
+
 T = TypeVar("T")
 
 _LONGEST_PAUSE = 1.0
@@ -63,6 +66,25 @@ class Storage:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._is_open = False
+
+    @classmethod
+    def open(
+        cls,
+        settings: StorageSettings | None = None,
+        *,
+        publisher: EventPublisher | None = None,
+    ) -> Self:
+        """A storage over the stores that `settings` name, or ``JTS_*`` in the environment.
+
+        Without any of them it is embedded below ``.jts`` in the working directory. It opens when
+        it is entered: ``async with Storage.open() as storage``.
+
+        :raises InvalidConfiguration: naming the setting at fault.
+        """
+        from jts_storage.backend import StoreBackend
+        from jts_storage.settings import StorageSettings
+
+        return cls(StoreBackend(settings or StorageSettings.load(), publisher=publisher))
 
     @classmethod
     def in_memory(cls, *, publisher: EventPublisher | None = None) -> Self:

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from jts_storage import storage as asynchronous
 from jts_storage.errors import Conflict
@@ -22,6 +22,9 @@ from jts_storage.sync.repositories import (
     UnitOfWork,
 )
 
+if TYPE_CHECKING:
+    from jts_storage.settings import StorageSettings
+
 T = TypeVar("T")
 
 
@@ -36,6 +39,19 @@ class Storage:
         self._storage = storage
         self._portal = Portal()
         self._is_open = False
+
+    @classmethod
+    def open(
+        cls,
+        settings: StorageSettings | None = None,
+        *,
+        publisher: EventPublisher | None = None,
+    ) -> Self:
+        """A storage over the stores that `settings` name, or ``JTS_*`` in the environment.
+
+        :raises InvalidConfiguration: naming the setting at fault.
+        """
+        return cls(asynchronous.Storage.open(settings, publisher=publisher))
 
     @classmethod
     def in_memory(cls, *, publisher: EventPublisher | None = None) -> Self:

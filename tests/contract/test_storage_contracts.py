@@ -1,0 +1,107 @@
+"""`Storage` over real stores keeps the contract of the unit of work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from jts_storage import Storage, StorageSettings
+from jts_storage.backend import StoreBackend
+from jts_storage.clickhouse import tables
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.mongo import MongoDBManager, ensure_schema
+from jts_storage.relational import DatabaseManager, create_all
+from jts_storage.relational.tables import metadata
+from jts_storage.testing.clickhouse_server import ClickHouseServer
+from jts_storage.testing.contracts import UnitOfWorkContract
+from jts_storage.testing.local_postgres import LocalPostgres
+
+
+@pytest.fixture(scope="module")
+def mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path_factory.mktemp("mongo")) as mongod:
+        engine_used("mongod")
+        yield mongod
+
+
+@pytest.fixture(scope="module")
+def embedded(
+    mongod: LocalMongod,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_used: Callable[[str], None],
+) -> StorageSettings:
+    engine_used("chDB")
+    engine_used("SQLite")
+    return StorageSettings(
+        data_dir=tmp_path_factory.mktemp("jts"),
+        mongo_url=SecretStr(mongod.uri),
+        mongo_database="embedded_test",
+    )
+
+
+@pytest.fixture(scope="module")
+def servers(
+    mongod: LocalMongod,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_used: Callable[[str], None],
+) -> Iterator[StorageSettings]:
+    with ClickHouseServer() as clickhouse, LocalPostgres.start() as postgres:
+        engine_used("PostgreSQL")
+        engine_used("ClickHouse endpoint over chDB")
+        yield StorageSettings(
+            data_dir=tmp_path_factory.mktemp("unused"),
+            clickhouse_url=SecretStr(f"clickhouse://127.0.0.1:{clickhouse.port}/default"),
+            mongo_url=SecretStr(mongod.uri),
+            mongo_database="servers_test",
+            database_url=SecretStr(postgres.dsn),
+        )
+
+
+async def emptied(settings: StorageSettings) -> Storage:
+    """A storage over those stores, with every table there and nothing in it."""
+    backend = StoreBackend(settings)
+    storage = Storage(backend)
+    async with MongoDBManager(settings.mongo()) as mongo:
+        await ensure_schema(mongo.db)
+        for name in await mongo.db.list_collection_names():
+            await mongo.get_collection(name).delete_many({})
+    async with DatabaseManager(settings.database()) as database:
+        await create_all(database.engine)
+        async with database.transaction() as connection:
+            for table in metadata.sorted_tables:
+                await connection.execute(text(f"DELETE FROM {table.name}"))
+    await storage.open_stores()
+    clickhouse = backend.stores.clickhouse
+    await clickhouse.run(tables.build().metadata.create_all, clickhouse.engine)
+    for name in ("candles", "symbols"):
+        await clickhouse.run(clickhouse.execute, f"TRUNCATE TABLE {name}")
+    return storage
+
+
+class TestEmbedded(UnitOfWorkContract):
+    @pytest.fixture
+    async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
+        storage = await emptied(embedded)
+        yield storage
+        await storage.close()
+
+
+class TestServers(UnitOfWorkContract):
+    @pytest.fixture
+    async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
+        storage = await emptied(servers)
+        yield storage
+        await storage.close()
+
+
+async def test_opens_with_no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with Storage.open() as storage:
+        assert await storage.health() == {"clickhouse": True, "mongo": True, "database": True}
+    assert (tmp_path / ".jts").is_dir()
