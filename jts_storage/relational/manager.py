@@ -1,0 +1,298 @@
+"""One door to the database of the bookkeeping: connections, retries, health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import aiosqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.relational import sqlite
+from jts_storage.relational.config import DatabaseConfig
+from jts_storage.relational.errors import is_driver_error, is_later, translate
+from jts_storage.relational.link import Link
+from jts_storage.relational.pool import ConnectionPool
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class DatabaseManager:
+    """Opens nothing until it is used; serves one event loop after another.
+
+    :param config: a `DatabaseConfig`, or the URL or SQLite path of one with the defaults.
+    """
+
+    def __init__(self, config: DatabaseConfig | str | Path) -> None:
+        self.config = config if isinstance(config, DatabaseConfig) else DatabaseConfig(str(config))
+        self._engine: AsyncEngine | None = None
+        self._pool: ConnectionPool[Link] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"DatabaseManager({self.config.redacted!r})"
+
+    async def __aenter__(self) -> Self:
+        await self.create_connection_pool()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The SQLAlchemy engine, for schema work; its connections are not the pool's, and its
+        errors are SQLAlchemy's."""
+        if self._engine is None:
+            self._engine = _create_engine(self.config)
+        return self._engine
+
+    @property
+    def pool(self) -> ConnectionPool[Link]:
+        """The pool of the running event loop, made when it is first asked for.
+
+        :raises StorageError: the manager is closed.
+        """
+        pool = self._pool
+        if pool is not None and pool.loop is asyncio.get_running_loop():
+            return pool
+        if self._closed:
+            raise StorageError(
+                f"The database {self.config.redacted} is closed.",
+                remedy="Open it again with create_connection_pool().",
+            )
+        if pool is not None:
+            pool.abandon()
+            self._engine = None
+        self._pool = ConnectionPool(
+            self._connect,
+            max_connections=self.config.max_connections,
+            connection_timeout=self.config.pool_timeout,
+            recycle=float("inf") if self.config.is_memory else self.config.pool_recycle,
+            target=self.config.redacted,
+        )
+        return self._pool
+
+    async def create_connection_pool(self) -> ConnectionPool[Link]:
+        """Open the pool, and a first connection to see that the database is there.
+
+        :raises ConnectionFailed: it is not.
+        """
+        self._closed = False
+        pool = self.pool
+        await self.run(_nothing, doing="opening the pool", repeat=True)
+        return pool
+
+    async def close(self) -> None:
+        """Refuse new work, wait up to `close_timeout` for what runs, then close everything."""
+        self._closed = True
+        pool, self._pool = self._pool, None
+        engine, self._engine = self._engine, None
+        if pool is None:
+            return
+        if pool.loop is not asyncio.get_running_loop():
+            pool.abandon()
+        elif not await pool.close(self.config.close_timeout):
+            log.warning("closed with statements running", extra={"database": self.config.redacted})
+        if engine is not None:
+            await engine.dispose()
+
+    async def health_check(self) -> bool:
+        """Whether the database answers within `health_timeout`.
+
+        It opens a connection of its own, so neither a busy pool nor a hanging server holds it up.
+        """
+        if self._closed:
+            return False
+        if self.config.is_memory:
+            return True
+        try:
+            async with asyncio.timeout(self.config.health_timeout):
+                link = await self._connect()
+        except (TimeoutError, StorageError) as exc:
+            log.info("unhealthy", extra={"database": self.config.redacted, "reason": str(exc)})
+            return False
+        try:
+            async with asyncio.timeout(self.config.health_timeout):
+                await link.execute("SELECT 1")
+        except (TimeoutError, StorageError):
+            return False
+        finally:
+            await link.break_off()
+        return True
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """A pooled connection for reading; what is not committed is rolled back."""
+        link = await self._ready()
+        link.connection.info[sqlite.READS_ONLY] = True
+        async with self._returned(link):
+            yield link.connection
+            if link.connection.in_transaction():
+                await link.connection.rollback()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A pooled connection in a transaction: committed at the end, rolled back on an error.
+
+        Repositories made with ``connection=`` take part in it. On SQLite it holds the file for
+        writing from the start; a second one waits for `lock_timeout`, then gets `Conflict`.
+        """
+        link = await self._ready(start=True)
+        async with self._returned(link):
+            try:
+                yield link.connection
+            except Exception:
+                if link.is_open:
+                    await link.connection.rollback()
+                raise
+            await link.connection.commit()
+
+    async def run(
+        self, work: Callable[[Link], Awaitable[T]], *, doing: str, repeat: bool = False
+    ) -> T:
+        """Do `work` with a pooled connection; errors are the kit's.
+
+        :param repeat: whether it may be done again when the connection breaks; opening the
+            connection always may.
+        """
+        try:
+            link = self.pool.take_idle()
+            if link is None or monotonic() - link.idle_since > self.config.idle_check:
+                link = await self._ready(link)
+            return await self._once(link, work, doing)
+        except StorageError as exc:
+            if not (repeat and is_later(exc) and self.config.max_retries):
+                raise
+            failed = exc
+        log.info("retrying", extra={"doing": doing, "reason": str(failed)})
+        return await self._attempts()(self._anew, work, doing)
+
+    async def _anew(self, work: Callable[[Link], Awaitable[T]], doing: str) -> T:
+        return await self._once(await self.pool.acquire(), work, doing)
+
+    async def _once(self, link: Link, work: Callable[[Link], Awaitable[T]], doing: str) -> T:
+        pool = self.pool
+        try:
+            result = await work(link)
+        except BaseException as exc:
+            if isinstance(exc, Exception) and link.is_open and not link.in_transaction:
+                pool.release(link)
+            else:
+                pool.discard(link)
+            if is_driver_error(exc):
+                raise translate(exc, doing=doing, hosts=self.config.hosts) from exc
+            raise
+        pool.release(link)
+        return result
+
+    @asynccontextmanager
+    async def _returned(self, link: Link) -> AsyncIterator[None]:
+        pool = self.pool
+        try:
+            yield
+        except BaseException as exc:
+            if isinstance(exc, Exception) and link.is_open and not link.in_transaction:
+                pool.release(link)
+            else:
+                pool.discard(link)
+            if is_driver_error(exc):
+                raise translate(exc, doing="a transaction", hosts=self.config.hosts) from exc
+            raise
+        pool.release(link)
+
+    async def _ready(self, link: Link | None = None, *, start: bool = False) -> Link:
+        """A connection that has just answered, or been opened; in a transaction if asked."""
+        try:
+            return await self._prepared(link, start)
+        except StorageError as exc:
+            if not (is_later(exc) and self.config.max_retries):
+                raise
+        return await self._attempts()(self._prepared, None, start)
+
+    async def _prepared(self, link: Link | None, start: bool) -> Link:
+        pool = self.pool
+        link = link or await pool.acquire()
+        try:
+            if start:
+                await begin(link)
+            elif monotonic() - link.idle_since > self.config.idle_check:
+                await link.execute("SELECT 1")
+        except BaseException as exc:
+            pool.discard(link)
+            if is_driver_error(exc):
+                raise translate(exc, doing="opening", hosts=self.config.hosts) from exc
+            raise
+        return link
+
+    def _attempts(self) -> AsyncRetrying:
+        config = self.config
+        return AsyncRetrying(
+            retry=retry_if_exception(lambda exc: isinstance(exc, StorageError) and is_later(exc)),
+            stop=stop_after_attempt(config.max_retries) | stop_after_delay(config.retry_timeout),
+            wait=wait_random_exponential(config.retry_base_delay, config.retry_max_delay),
+            reraise=True,
+        )
+
+    async def _connect(self) -> Link:
+        try:
+            connection = await self.engine.connect()
+        except Exception as exc:
+            if is_driver_error(exc):
+                raise translate(exc, doing="connecting", hosts=self.config.hosts) from exc
+            raise
+        return await linked(connection)
+
+
+def _create_engine(config: DatabaseConfig) -> AsyncEngine:
+    if config.is_sqlite:
+        return sqlite.create_engine(config)
+    try:
+        from jts_storage.relational import postgres
+    except ImportError as exc:
+        raise InvalidConfiguration(
+            "PostgreSQL needs asyncpg, which is not installed",
+            remedy="Install jts-storage[postgres].",
+        ) from exc
+    return postgres.create_engine(config)
+
+
+async def linked(connection: AsyncConnection) -> Link:
+    """The link over a SQLAlchemy connection of somebody's."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    if isinstance(driver, aiosqlite.Connection):
+        return sqlite.SqliteLink(connection, driver)
+    from jts_storage.relational.postgres import PostgresLink
+
+    return PostgresLink(connection, driver)
+
+
+async def begin(link: Link) -> None:
+    """See that SQLAlchemy's transaction has begun in the database: it puts that off."""
+    link.connection.info[sqlite.READS_ONLY] = False
+    if not link.in_transaction:
+        await link.connection.exec_driver_sql("SELECT 1")
+
+
+async def _nothing(link: Link) -> None:
+    await link.execute("SELECT 1")

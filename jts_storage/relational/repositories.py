@@ -1,0 +1,281 @@
+"""The bookkeeping of ingestion in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from jts_storage.domain import checks
+from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.results import SaveResult
+from jts_storage.domain.series import CandleSeries, series_of
+from jts_storage.errors import Conflict
+from jts_storage.ports.candles import CandleData
+from jts_storage.relational import mappers, statements
+from jts_storage.relational.errors import is_driver_error, translate
+from jts_storage.relational.link import Link
+from jts_storage.relational.manager import DatabaseManager, begin, linked
+
+T = TypeVar("T")
+Change = Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+
+_ALL_ROWS = 2**62
+_UPDATE_ATTEMPTS = 100
+
+
+class _Repository:
+    """Works on connections of the manager, or on one whose transaction is the caller's."""
+
+    def __init__(
+        self, manager: DatabaseManager, *, connection: AsyncConnection | None = None
+    ) -> None:
+        self._manager = manager
+        self._connection = connection
+        self._link: Link | None = None
+
+    async def _run(
+        self, work: Callable[[Link], Awaitable[T]], doing: str, *, repeat: bool = False
+    ) -> T:
+        if self._connection is None:
+            return await self._manager.run(work, doing=doing, repeat=repeat)
+        try:
+            if self._link is None:
+                self._link = await linked(self._connection)
+            if not self._link.in_transaction:
+                await begin(self._link)
+            return await work(self._link)
+        except Exception as exc:
+            if is_driver_error(exc):
+                hosts = self._manager.config.hosts
+                raise translate(exc, doing=doing, hosts=hosts) from exc
+            raise
+
+
+class SqlSymbolBarsRepository(_Repository):
+    """`SymbolBarsRepository` on the table symbol_bars_aggregates."""
+
+    async def get(self, symbol: str, trading_day: date) -> SymbolBars | None:
+        name, day = _symbol_and_day(symbol, trading_day)
+
+        async def work(link: Link) -> Sequence[Sequence[Any]]:
+            return await link.fetch(statements.SYMBOL_BARS_GET, name=name, day=day)
+
+        rows = await self._run(work, "reading an aggregate", repeat=True)
+        return mappers.symbol_bars(rows[0]) if rows else None
+
+    async def list(
+        self, symbol: str, *, limit: int = 1_000, after: date | None = None
+    ) -> Sequence[SymbolBars]:
+        values = {
+            "name": checks.name(symbol, "symbol"),
+            "limit": checks.whole(limit, "limit", least=1),
+            "after": "" if after is None else checks.day(after, "after").isoformat(),
+        }
+
+        async def work(link: Link) -> Sequence[Sequence[Any]]:
+            return await link.fetch(statements.SYMBOL_BARS_LIST, **values)
+
+        rows = await self._run(work, "listing aggregates", repeat=True)
+        return [mappers.symbol_bars(row) for row in rows]
+
+    async def save(self, bars: SymbolBars) -> SymbolBars:
+        return await self._run(lambda link: _save_aggregate(link, bars), "saving an aggregate")
+
+    async def delete(self, symbol: str, trading_day: date) -> bool:
+        name, day = _symbol_and_day(symbol, trading_day)
+
+        async def work(link: Link) -> bool:
+            return bool(await link.fetch(statements.SYMBOL_BARS_DELETE, name=name, day=day))
+
+        return await self._run(work, "deleting an aggregate")
+
+
+class SqlCheckpointRepository(_Repository):
+    """`CheckpointRepository` on the table checkpoints, whose column `symbol` holds the name."""
+
+    async def get(self, name: str) -> Checkpoint | None:
+        checks.name(name, "name")
+
+        async def work(link: Link) -> Sequence[Sequence[Any]]:
+            return await link.fetch(statements.CHECKPOINT_GET, name=name)
+
+        rows = await self._run(work, "reading a checkpoint", repeat=True)
+        return mappers.checkpoint(rows[0]) if rows else None
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
+        values = {
+            "limit": checks.whole(limit, "limit", least=1),
+            "after": "" if after is None else checks.text(after, "after"),
+        }
+
+        async def work(link: Link) -> Sequence[Sequence[Any]]:
+            return await link.fetch(statements.CHECKPOINT_LIST, **values)
+
+        rows = await self._run(work, "listing checkpoints", repeat=True)
+        return [mappers.checkpoint(row) for row in rows]
+
+    async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
+        saved = Checkpoint(name, data, checks.now())
+        text = mappers.to_json(saved.data)
+
+        async def work(link: Link) -> Checkpoint:
+            now = link.moment(saved.updated_at or checks.now())
+            await link.fetch(statements.CHECKPOINT_SAVE, name=name, data=text, now=now)
+            return saved
+
+        return await self._run(work, "saving a checkpoint", repeat=True)
+
+    async def update(self, name: str, change: Change) -> Checkpoint:
+        checks.name(name, "name")
+
+        async def work(link: Link) -> Checkpoint:
+            async with link.transaction():
+                return await _update_checkpoint(link, name, change)
+
+        return await self._run(work, "updating a checkpoint")
+
+    async def delete(self, name: str) -> bool:
+        checks.name(name, "name")
+
+        async def work(link: Link) -> bool:
+            return bool(await link.fetch(statements.CHECKPOINT_DELETE, name=name))
+
+        return await self._run(work, "deleting a checkpoint")
+
+
+class SqlOHLCVRepository(_Repository):
+    """`OHLCVRepository` on the table ohlcv_bars."""
+
+    async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        first, last = checks.range_ms(start, end)
+        return await self._read(key, first, last, _ALL_ROWS)
+
+    async def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 10_000
+    ) -> AsyncIterator[CandleSeries]:
+        first, last = checks.range_ms(start, end)
+        checks.whole(block_rows, "block_rows", least=1)
+        # A statement a block: leaving early leaves nothing open, and a broken one is repeated.
+        while len(block := await self._read(key, first, last, block_rows)):
+            yield block
+            if len(block) < block_rows:
+                return
+            first = int(block.columns.timestamp[-1]) + 1
+
+    async def count(self, key: SeriesKey) -> int:
+        values = _series(key)
+
+        async def work(link: Link) -> int:
+            return int((await link.fetch(statements.BARS_COUNT, **values))[0][0])
+
+        return await self._run(work, "counting bars", repeat=True)
+
+    async def save_many(self, key: SeriesKey, candles: CandleData) -> SaveResult:
+        series, duplicates = series_of(key, candles)
+
+        async def work(link: Link) -> None:
+            async with link.transaction():
+                await link.write_bars(key, series.columns)
+
+        if len(series):
+            await self._run(work, f"saving {len(series)} bars of {key}", repeat=True)
+        return SaveResult(len(series), duplicates)
+
+    async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
+        first, last = checks.range_ms(start, end)
+        values = {**_series(key), "first": first, "last": last}
+
+        async def work(link: Link) -> int:
+            return await link.change(statements.BARS_DELETE, **values)
+
+        return await self._run(work, f"deleting bars of {key}")
+
+    async def _read(self, key: SeriesKey, first: int, last: int, limit: int) -> CandleSeries:
+        columns = await self._run(
+            lambda link: link.read_bars(key, first, last, limit),
+            f"reading bars of {key}",
+            repeat=True,
+        )
+        return CandleSeries.trusted(key, columns)
+
+
+class SqlIngestionRepository:
+    """`IngestionRepository`: the three repositories over the same database or connection."""
+
+    def __init__(
+        self, manager: DatabaseManager, *, connection: AsyncConnection | None = None
+    ) -> None:
+        self._symbol_bars = SqlSymbolBarsRepository(manager, connection=connection)
+        self._bars = SqlOHLCVRepository(manager, connection=connection)
+        self._checkpoints = SqlCheckpointRepository(manager, connection=connection)
+
+    @property
+    def symbol_bars(self) -> SqlSymbolBarsRepository:
+        return self._symbol_bars
+
+    @property
+    def bars(self) -> SqlOHLCVRepository:
+        return self._bars
+
+    @property
+    def checkpoints(self) -> SqlCheckpointRepository:
+        return self._checkpoints
+
+
+async def _save_aggregate(link: Link, bars: SymbolBars) -> SymbolBars:
+    now = checks.now()
+    day = bars.trading_day.isoformat()
+    state = {
+        "name": bars.symbol,
+        "day": day,
+        "started": bars.collection_started,
+        "complete": bars.is_complete,
+        "bars": bars.bar_count,
+        "now": link.moment(now),
+    }
+    if bars.version == 0:
+        rows = await link.fetch(statements.SYMBOL_BARS_INSERT, **state)
+    else:
+        rows = await link.fetch(statements.SYMBOL_BARS_UPDATE, found=bars.version, **state)
+    if rows:
+        version, created = rows[0]
+        return replace(bars, version=version, created_at=mappers.moment(created), updated_at=now)
+    found = await link.fetch(statements.SYMBOL_BARS_VERSION, name=bars.symbol, day=day)
+    stored = f"version {found[0][0]}" if found else "nothing"
+    raise Conflict(
+        f"Cannot save version {bars.version} of the aggregate {bars.symbol} on {day}: the database "
+        f"holds {stored}.",
+        remedy="Read it again and repeat the change.",
+    )
+
+
+async def _update_checkpoint(link: Link, name: str, change: Change) -> Checkpoint:
+    """Lock, change and write; where there is nothing to lock, whoever inserts first wins."""
+    for _ in range(_UPDATE_ATTEMPTS):
+        rows = await link.fetch(statements.CHECKPOINT_LOCK, name=name)
+        old = mappers.from_json(rows[0][0], name) if rows else None
+        now = checks.now()
+        new = Checkpoint(name, change(old), now)
+        values = {"name": name, "data": mappers.to_json(new.data), "now": link.moment(now)}
+        if rows:
+            await link.fetch(statements.CHECKPOINT_SAVE, **values)
+            return new
+        if await link.fetch(statements.CHECKPOINT_INSERT, **values):
+            return new
+    raise Conflict(
+        f"Cannot update the checkpoint {name!r}: it came and went {_UPDATE_ATTEMPTS} times.",
+        remedy="Repeat the update when fewer others write it.",
+    )
+
+
+def _symbol_and_day(symbol: str, trading_day: date) -> tuple[str, str]:
+    return checks.name(symbol, "symbol"), checks.day(trading_day, "trading_day").isoformat()
+
+
+def _series(key: SeriesKey) -> dict[str, Any]:
+    return {"name": key.symbol, "exchange": key.exchange, "timeframe": key.timeframe.value}
