@@ -234,3 +234,26 @@ def test_a_bad_value_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidData) as caught:
         Formula(**values | {field: value})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("query", "rank"),
+    [
+        ("golden", 0),
+        ("GOLD cr", 0),
+        ("cross golden", 0),
+        ("trend", 1),
+        ("gold rises", 1),
+        ("골든", 1),
+        ("olden", None),
+        ("golden sell", None),
+        ("", None),
+        (" -%", None),
+    ],
+)
+def test_a_match_by_name_ranks_before_one_elsewhere(query: str, rank: int | None) -> None:
+    made = Formula(
+        name="Golden Cross", expression="x", description="It rises", tags=("trend", "골든크로스")
+    )
+    assert made.rank(query) == rank
+    assert Formula(name="Golden Cross", expression="x").rank("trend") is None

@@ -11,7 +11,7 @@ from typing import Any
 import exchange_calendars
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jts_storage.domain.calendar import Sessions
@@ -91,7 +91,9 @@ def trading(name: str, timeframe: Timeframe) -> list[datetime]:
     return list(grid)
 
 
-@given(st.sampled_from(Timeframe), st.integers(2, 60), st.data())
+@pytest.mark.parametrize("timeframe", Timeframe)
+@settings(max_examples=15)
+@given(st.integers(2, 60), st.data())
 def test_a_market_that_never_closes_misses_every_step(
     timeframe: Timeframe, size: int, data: st.DataObject
 ) -> None:

@@ -368,6 +368,11 @@ def test_text_that_is_no_price_is_refused_with_its_row(text: str, rule: str) -> 
     assert rule in str(error)
 
 
+def test_text_that_only_arrow_cannot_read_is_refused_without_a_row() -> None:
+    error = refused(table(1, open=pa.array(["0E+80"])))
+    assert str(error) == "field 'open': must be prices, not string"
+
+
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
@@ -473,6 +478,7 @@ def test_kinds_that_are_no_price_are_refused(column: Any) -> None:
         (pa.array([1.0, 2.0**64]), 1),
         (pa.array([Decimal("1.0"), Decimal("1.5")]), 1),
         (pa.array([Decimal(1), Decimal(2**64)]), 1),
+        (pa.array([Decimal(1), Decimal(2)], pa.decimal32(5, 2)), None),  # Arrow casts none
         (pa.array(["1", "2"]), None),
         (pa.array([True, False]), None),
         (pa.array([b"1", b"2"]), None),

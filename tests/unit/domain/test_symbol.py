@@ -55,3 +55,16 @@ def test_a_save_counts_the_rest_only_when_asked() -> None:
     result = SaveResult(3)
     assert (result.duplicates, result.inserted, result.replaced) == (0, None, None)
     assert result.unchanged is None
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [("0059", True), ("성전", True), ("", False), ("%", False), ("_", False), ("000", False)],
+)
+def test_a_symbol_is_found_by_part_of_its_code_or_name(query: str, found: bool) -> None:
+    assert symbol().matches(query) is found
+
+
+def test_finding_a_symbol_ignores_case() -> None:
+    assert symbol(code="AAPL", name="Apple").matches("aapL")
+    assert symbol(code="AAPL", name="Apple").matches("PPLE")
