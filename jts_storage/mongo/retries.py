@@ -74,7 +74,13 @@ class Retries:
             if not (self._config.max_retries and is_repeatable(exc)):
                 raise translate(exc, doing=doing, hosts=self._hosts) from exc
             _log.warning("repeating %s after %s", doing, type(exc).__name__)
-        return await self.once(doing, lambda: self._retrying(doing)(again or operation))
+        next_attempt = again or operation
+
+        async def attempt() -> T:
+            # tenacity awaits what is a coroutine function, and only that.
+            return await next_attempt()
+
+        return await self.once(doing, lambda: self._retrying(doing)(attempt))
 
     def _retrying(self, doing: str) -> AsyncRetrying:
         config = self._config

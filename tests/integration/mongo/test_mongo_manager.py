@@ -208,17 +208,6 @@ async def test_two_transactions_on_one_document_are_a_conflict(manager: MongoDBM
     assert stored is not None and stored.version == 2
 
 
-async def test_a_transaction_on_a_standalone_server_is_no_silent_success() -> None:
-    # Not asked of a real one here: its code has a remedy of its own.
-    from pymongo.errors import OperationFailure
-
-    from jts_storage.errors import InvalidConfiguration
-    from jts_storage.mongo.errors import translate
-
-    error = translate(OperationFailure("Transaction numbers ...", 20), doing="saving")
-    assert isinstance(error, InvalidConfiguration) and "replica set" in str(error)
-
-
 async def test_no_server_is_told_with_hosts_and_without_password() -> None:
     manager = MongoDBManager(
         uri="mongodb://user:s3cr3t@127.0.0.1:1,127.0.0.1:2/?replicaSet=rs",
