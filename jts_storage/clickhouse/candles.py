@@ -10,8 +10,8 @@ from typing import Any
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import RangeCache
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.mappers import series_from_columns, series_to_columns
-from jts_storage.clickhouse.statements import FIRST_FOUND, LATEST, Source, parameters
+from jts_storage.clickhouse.mappers import series_from_columns, series_to_columns, settled
+from jts_storage.clickhouse.statements import LATEST, ORIGINAL, Source, parameters
 from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -63,10 +63,7 @@ class ClickHouseCandleRepository:
         return await self._manager.run(self._get_latest, key, count)
 
     async def get_coverage(self, key: SeriesKey) -> Coverage:
-        columns = await self._read(statements.select_coverage, key)
-        if not columns or not int(columns["rows"][0]):
-            return Coverage(None, None)
-        return Coverage(*(checks.from_ms(int(columns[end][0])) for end in ("first", "last")))
+        return await self._manager.run(self._get_coverage, key)
 
     async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
         zone(timezone)
@@ -80,7 +77,10 @@ class ClickHouseCandleRepository:
         self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
     ) -> int:
         ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
-        columns = await self._read(statements.select_count, key, *ends)
+        bounded = start is not None or end is not None
+        columns = await self._read(
+            lambda source: statements.select_count(source, bounded=bounded), key, *ends
+        )
         return int(columns["rows"][0]) if columns else 0
 
     async def resample(
@@ -188,18 +188,24 @@ class ClickHouseCandleRepository:
         )
 
     def _get_latest(self, key: SeriesKey, count: int) -> CandleSeries:
-        asked = count
+        return self._end(key, count, newest=True).tail(count)
+
+    def _get_coverage(self, key: SeriesKey) -> Coverage:
+        last = self._end(key, 1, newest=True)
+        first = self._end(key, 1, newest=False) if len(last) else last
+        return Coverage(first.start, last.end)
+
+    def _end(self, key: SeriesKey, count: int, *, newest: bool) -> CandleSeries:
+        """At least `count` candles from one end of the series, or all there are."""
+        asked = 2 * count + 2
         while True:
-            query = statements.select_latest(self._source(), asked)
+            query = statements.select_end(self._source(), asked, newest=newest)
             columns = self._manager.read_columns(query, parameters(key, _FIRST_MS, _LAST_MS))
-            if not columns:
-                return CandleSeries.empty(key)
-            deleted = columns["deleted"].astype(bool)
-            if len(deleted) == asked and int((~deleted).sum()) < count:
-                asked *= 4
-                continue
-            kept = {name: column[~deleted][::-1].copy() for name, column in columns.items()}
-            return series_from_columns(key, kept).tail(count)
+            is_cut = len(columns.get("ms", ())) == asked
+            series = settled(key, columns, is_cut=is_cut)
+            if len(series) >= count or not is_cut:
+                return series
+            asked *= 4
 
     def _list_keys(self, limit: int, after: SeriesKey | None) -> list[SeriesKey]:
         found: list[SeriesKey] = []
@@ -238,7 +244,7 @@ class ClickHouseCandleRepository:
                     "Table candles does not exist.", remedy="Run `jts-storage migrate up`."
                 )
             versioned = "Replacing" in found[0][0] or found[0][0] == "Distributed"
-            self._known_source = LATEST if versioned else FIRST_FOUND
+            self._known_source = LATEST if versioned else ORIGINAL
         return self._known_source
 
     def _source_to_write(self) -> None:

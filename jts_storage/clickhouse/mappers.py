@@ -47,6 +47,23 @@ def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleS
     )
 
 
+def settled(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: bool) -> CandleSeries:
+    """The candles among rows from one end of a series, of which there may be several a timestamp.
+
+    :param is_cut: whether there are more rows behind; then the last timestamp may lack some, and
+        is left out.
+    """
+    if not columns or not len(columns["ms"]):
+        return CandleSeries.empty(key)
+    stamps = columns["ms"].view(np.int64)
+    rows = np.flatnonzero(stamps != stamps[-1]) if is_cut else np.arange(len(stamps))
+    rows = rows[np.lexsort((columns["later"][rows], stamps[rows]))]
+    ordered = stamps[rows]
+    last_of_equals = np.append(ordered[1:] != ordered[:-1], True)[: len(rows)]
+    kept = rows[last_of_equals & (columns["deleted"][rows] == 0)]
+    return series_from_columns(key, {name: column[kept] for name, column in columns.items()})
+
+
 def symbol_to_row(symbol: Symbol) -> dict[str, Any]:
     return {
         "code": symbol.code,

@@ -2,8 +2,8 @@
 
 Prices leave and enter as the integers they are, timestamps as milliseconds, so that whole columns
 move without becoming objects. Each statement begins with where rows come from: `LATEST` for our
-table; `FIRST_FOUND` for a table of the original schema, a plain MergeTree that knows no versions
-and refuses FINAL.
+table; `ORIGINAL` for a table of the original schema, a plain MergeTree that knows no versions and
+refuses FINAL, where of two rows the one inserted later counts.
 """
 
 from __future__ import annotations
@@ -29,21 +29,41 @@ _COLUMNS = f"{_MS} AS ms, {_SCALED}, volume"
 _CARRIED = "symbol, exchange, timeframe, timestamp, open, high, low, close, volume"
 
 
+_INSERTED = "toUInt64OrZero(splitByChar('_', toString(_part))[2]) * 1099511627776 + _part_offset"
+"""Where a row of a plain MergeTree stands among all: higher means inserted later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the candles of one key and range come from, each timestamp once.
+    """Where the candles of one key come from.
 
-    :param rows: what stands behind FROM, the conditions included.
-    :param has_versions: whether rows carry `version` and `is_deleted`.
+    :param rows: what stands behind FROM for a range, each timestamp once.
+    :param series: the same without a range.
+    :param version: which of two rows of one timestamp is the later, the higher.
+    :param is_deleted: whether a row says that there is no candle.
+    :param has_versions: whether rows carry these two, so that candles can be written.
     """
 
     rows: str
+    series: str
+    version: str
+    is_deleted: str
     has_versions: bool
 
 
-LATEST = Source(f"candles FINAL WHERE {_KEY} AND {_RANGE}", has_versions=True)
-FIRST_FOUND = Source(
-    f"(SELECT * FROM candles WHERE {_KEY} AND {_RANGE} ORDER BY timestamp LIMIT 1 BY timestamp)",
+LATEST = Source(
+    rows=f"candles FINAL WHERE {_KEY} AND {_RANGE} AND NOT is_deleted",
+    series=f"candles FINAL WHERE {_KEY} AND NOT is_deleted",
+    version="version",
+    is_deleted="is_deleted",
+    has_versions=True,
+)
+_EACH_ONCE = f"ORDER BY timestamp, {_INSERTED} DESC LIMIT 1 BY timestamp"
+ORIGINAL = Source(
+    rows=f"(SELECT * FROM candles WHERE {_KEY} AND {_RANGE} {_EACH_ONCE})",
+    series=f"(SELECT * FROM candles WHERE {_KEY} {_EACH_ONCE})",
+    version=_INSERTED,
+    is_deleted="0",
     has_versions=False,
 )
 
@@ -63,35 +83,28 @@ def select_range(source: Source, limit: int | None = None) -> str:
     return f"SELECT {_COLUMNS} FROM {source.rows} ORDER BY timestamp{tail}"
 
 
-def select_latest(source: Source, limit: int) -> str:
-    """The newest rows, newest first, deleted ones among them and marked.
+def select_end(source: Source, rows: int, *, newest: bool) -> str:
+    """The newest or oldest rows as they lie there, doubles and deleted ones among them.
 
-    FINAL would merge the whole series to give its last row. Reading backwards and taking the
-    highest version of each timestamp touches only the end of each part.
+    FINAL would merge the whole series to give its last row, and so would a sort by version while
+    doubles wait for a merge. Rows as they lie touch only the end of each part; `mappers.settled`
+    finds those that count.
     """
-    if not source.has_versions:
-        return (
-            f"SELECT {_COLUMNS}, 0 AS deleted FROM {source.rows}"
-            f" ORDER BY timestamp DESC LIMIT {int(limit)}"
-        )
+    order = "DESC" if newest else "ASC"
     return (
-        f"SELECT {_COLUMNS}, is_deleted AS deleted FROM candles WHERE {_KEY} AND {_RANGE}"
-        f" ORDER BY timestamp DESC, version DESC LIMIT 1 BY timestamp LIMIT {int(limit)}"
+        f"SELECT {_COLUMNS}, {source.is_deleted} AS deleted, {source.version} AS later"
+        f" FROM candles WHERE {_KEY} ORDER BY timestamp {order} LIMIT {int(rows)}"
     )
 
 
-def select_coverage(source: Source) -> str:
-    return f"SELECT min({_MS}) AS first, max({_MS}) AS last, count() AS rows FROM {source.rows}"
-
-
-def select_count(source: Source) -> str:
-    return f"SELECT count() AS rows FROM {source.rows}"
+def select_count(source: Source, *, bounded: bool) -> str:
+    return f"SELECT count() AS rows FROM {source.rows if bounded else source.series}"
 
 
 def select_days(source: Source) -> str:
     return (
         f"SELECT toInt64(toDate32(timestamp, %(timezone)s)) AS day, count() AS rows"
-        f" FROM {source.rows} GROUP BY day ORDER BY day"
+        f" FROM {source.series} GROUP BY day ORDER BY day"
     )
 
 

@@ -1,7 +1,9 @@
 """The tables: what they hold, how it is ordered, and what of it is the latest.
 
 Both are upserts. A row is replaced by one of the same sort key and a higher version, and reads ask
-for the latest with FINAL. A deleted candle is a row too: a later version that says so.
+for the latest with FINAL. A deleted candle is a row too: a later version that says so, which reads
+leave out. The engine is not told of that column: it would then merge every row of every read,
+even where no two rows compete (docs/decisions/ has the figures).
 """
 
 from __future__ import annotations
@@ -22,14 +24,11 @@ _REPLICA_PATH = "/clickhouse/tables/{shard}/{database}/{table}"
 
 
 class LatestRows(engines.MergeTree):  # type: ignore[misc]
-    """ReplacingMergeTree(version[, is_deleted]), replicated on a cluster.
+    """ReplacingMergeTree(version), replicated on a cluster."""
 
-    clickhouse-sqlalchemy's own knows neither the second argument nor both together.
-    """
-
-    def __init__(self, *, version: str, is_deleted: str | None, replicated: bool, **options: Any):
+    def __init__(self, *, version: str, replicated: bool, **options: Any):
         super().__init__(**options)
-        self.version, self.is_deleted, self.replicated = version, is_deleted, replicated
+        self.version, self.replicated = version, replicated
 
     @property
     def name(self) -> str:
@@ -37,8 +36,7 @@ class LatestRows(engines.MergeTree):  # type: ignore[misc]
 
     def get_parameters(self) -> list[Any]:
         place = [f"'{_REPLICA_PATH}'", "'{replica}'"] if self.replicated else []
-        columns = [text(column) for column in (self.version, self.is_deleted) if column]
-        return [*place, *columns]
+        return [*place, text(self.version)]
 
 
 class LatestSelect(Select):  # type: ignore[misc]
@@ -75,7 +73,6 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
         cluster,
         LatestRows(
             version="version",
-            is_deleted="is_deleted",
             replicated=cluster is not None,
             order_by=("symbol", "exchange", "timeframe", "timestamp"),
             partition_by=func.toYear(text("timestamp")) if partition_by_year else None,
@@ -89,7 +86,6 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
         cluster,
         LatestRows(
             version="updated_at",
-            is_deleted=None,
             replicated=cluster is not None,
             order_by=("code",),
             **_window(cluster),
