@@ -22,7 +22,7 @@ help: ## show this list
 
 demo: $(INSTALLED) ## store and read a little with every engine at hand, and run the README
 	@$(BIN)/python examples/first_steps.py
-	@$(BIN)/python tests/docs/run_page.py README.md
+	@root=$$PWD; cd "$$(mktemp -d)"; "$$root/$(BIN)/python" "$$root/tests/docs/run_page.py" "$$root/README.md"
 
 test: $(INSTALLED) ## the whole suite, but for what only `make nightly` runs
 	@$(PYTEST) -m "not slow" $(COVERAGE) $(PYTEST_ARGS)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from jts_storage import Market, SeriesKey, Storage, Symbol, Timeframe
+from jts_storage import Market, SeriesKey, Storage, StorageSettings, Symbol, Timeframe
 from jts_storage.errors import Conflict
 from jts_storage.testing.factories import START, make_candles, make_formula
 
@@ -52,6 +54,11 @@ async def main() -> None:
     print("in memory")
     async with Storage.in_memory() as storage:
         await tour(storage)
+
+    print("embedded: ClickHouse in this process, a local mongod, SQLite")
+    with TemporaryDirectory(prefix="jts-demo-") as folder:
+        async with Storage.open(StorageSettings(data_dir=Path(folder))) as storage:
+            await tour(storage)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import jts_storage
 
 PACKAGE = Path(jts_storage.__file__).parent
 CORE = frozenset({"errors", "domain", "ports"})
+STORE = CORE | {"staging"}
 EVERYTHING = None
 
 # Which parts of ours a part may import, beside itself. A dotted entry is that module alone.
@@ -27,18 +28,20 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "domain": frozenset({"errors"}),
     "ports": frozenset({"domain"}),
     "staging": CORE,
-    "memory": CORE | {"staging"},
-    "clickhouse": CORE | {"embedded", "staging"},
-    "mongo": CORE,
-    "relational": CORE,
-    "lake": CORE,
+    "staged_work": CORE | {"staging"},
+    "memory": STORE,
+    "clickhouse": STORE | {"embedded"},
+    "mongo": STORE,
+    "relational": STORE,
+    "lake": STORE,
     "embedded": frozenset({"errors", "clickhouse"}),
-    "settings": frozenset(
-        {"errors", "domain", "clickhouse.config", "mongo.config", "relational.config"}
-    ),
+    "settings": frozenset({"errors", "clickhouse.config", "mongo.config", "relational.config"}),
     "usecases": CORE,
+    "journal": CORE | {"mongo", "staged_work"},
+    "outbox": CORE | {"mongo", "journal"},
     "unit_of_work": EVERYTHING,
-    "storage": EVERYTHING,
+    "backend": EVERYTHING,
+    "storage": CORE | {"settings", "backend", "memory"},
     "migrate": EVERYTHING,
     "sync": EVERYTHING,
     "testing": EVERYTHING,
