@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
-from jts_storage.domain import checks, interchange
+from jts_storage.domain import arrays, checks, interchange
 from jts_storage.domain.calendar import TradingCalendar, resolve
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.columns import (
@@ -57,7 +57,7 @@ class CandleSeries(Sequence[Candle]):
     _fingerprint: str | None
 
     def __init__(self, key: SeriesKey, candles: Iterable[Candle] = ()) -> None:
-        self._set(key, _sorted(_from_candles(candles)))
+        self._set(key, _sorted(arrays.from_candles(candles)))
 
     @classmethod
     def from_candles(cls, key: SeriesKey, candles: Iterable[Candle]) -> Self:
@@ -69,7 +69,7 @@ class CandleSeries(Sequence[Candle]):
 
         A price column of Decimals is taken too: each is the price itself. Arrays are copied.
         """
-        return cls._built(key, _from_mapping(columns))
+        return cls._built(key, arrays.from_mapping(columns))
 
     @classmethod
     def from_arrow(cls, key: SeriesKey, table: Any, *, floats: Floats = "refuse") -> Self:
@@ -314,106 +314,14 @@ def _columns_of(candles: object) -> Columns:
     if library == "polars":
         return interchange.from_polars(candles)
     if isinstance(candles, Mapping):
-        return _from_mapping(candles)
+        return arrays.from_mapping(candles)
     if isinstance(candles, Iterable):
-        return _from_candles(candles)
+        return arrays.from_candles(candles)
     raise InvalidData("cannot be read as candles", field="candles", value=candles)
 
 
 def _sorted(columns: Columns) -> Columns:
     return in_order(checked(columns))[0]
-
-
-def _from_candles(candles: Iterable[object]) -> Columns:
-    rows: list[Candle] = []
-    for row, candle in enumerate(candles):
-        if not isinstance(candle, Candle):
-            raise InvalidData("must be a Candle", field="candles", value=candle, row=row)
-        rows.append(candle)
-    scaled = checks.EXACT.multiply
-    return Columns.of(
-        np.fromiter((checks.to_ms(row.timestamp) for row in rows), np.int64, len(rows)),
-        (
-            np.fromiter(
-                (int(scaled(getattr(row, name), checks.PRICE_SCALE)) for row in rows),
-                np.int64,
-                len(rows),
-            )
-            for name in PRICES
-        ),
-        np.fromiter((row.volume for row in rows), np.uint64, len(rows)),
-    )
-
-
-def _from_mapping(columns: Mapping[str, Any]) -> Columns:
-    missing = [name for name in NAMES if name not in columns]
-    if missing:
-        raise InvalidData(f"lacks {', '.join(missing)}", field="columns")
-    return Columns.of(
-        _integers(columns["timestamp"], "timestamp").astype(np.int64),
-        (_scaled_prices(columns[name], name).astype(np.int64) for name in PRICES),
-        _integers(columns["volume"], "volume").astype(np.uint64),
-    )
-
-
-def _scaled_prices(values: Any, field: str) -> np.ndarray[Any, Any]:
-    array = _array(values, field)
-    if array.dtype != object:
-        return _integers(array, field)
-    return np.fromiter(
-        (_scaled_decimal(value, field, row) for row, value in enumerate(array)),
-        np.int64,
-        len(array),
-    )
-
-
-def _scaled_decimal(value: object, field: str, row: int) -> int:
-    if not isinstance(value, Decimal):  # an integer would be taken for a scaled one elsewhere
-        raise InvalidData("must be a Decimal", field=field, value=value, row=row)
-    number = checks.price(value, field, row=row)
-    return checks.scaled_price(number, field, row=row)
-
-
-def _integers(values: Any, field: str) -> np.ndarray[Any, Any]:
-    array = _array(values, field)
-    if array.size == 0:
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        return _checked_integers(array, field)
-    if field == "volume" and array.dtype.kind == "i" and int(array.min()) < 0:
-        row = int(np.flatnonzero(array < 0)[0])
-        raise InvalidData("must not be negative", field=field, value=int(array[row]), row=row)
-    if field != "volume" and array.dtype == np.uint64 and int(array.max()) >= 2**63:
-        row = int(np.flatnonzero(array >= 2**63)[0])
-        raise InvalidData("is out of range", field=field, value=int(array[row]), row=row)
-    return array
-
-
-def _checked_integers(values: Iterable[Any], field: str) -> np.ndarray[Any, Any]:
-    """Python integers one by one; anything else is refused with its row."""
-    least, below, kind = (
-        (0, checks.VOLUME_LIMIT, np.uint64) if field == "volume" else (-(2**63), 2**63, np.int64)
-    )
-    whole = [
-        checks.whole(value, field, least=least, below=below, row=row)
-        for row, value in enumerate(values)
-    ]
-    return np.array(whole, kind)
-
-
-def _array(values: Any, field: str) -> np.ndarray[Any, Any]:
-    if np.ma.is_masked(values):
-        row = int(np.flatnonzero(np.ma.getmaskarray(values))[0])
-        raise InvalidData("must not be masked", field=field, row=row)
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind == "f" and not isinstance(values, np.ndarray):
-            array = np.asarray(values, dtype=object)  # NumPy makes floats of [1, 2**63]
-    except ValueError as exc:
-        raise InvalidData("must have one dimension", field=field) from exc
-    if array.ndim != 1:
-        raise InvalidData("must have one dimension", field=field)
-    return array
 
 
 _slots = vars(Candle)

@@ -1,0 +1,106 @@
+"""Columns from candles, and from a mapping of arrays or lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.candle import Candle
+from jts_storage.domain.columns import NAMES, PRICES, AnyArray, Columns
+from jts_storage.errors import InvalidData
+
+
+def from_candles(candles: Iterable[object]) -> Columns:
+    rows: list[Candle] = []
+    for row, candle in enumerate(candles):
+        if not isinstance(candle, Candle):
+            raise InvalidData("must be a Candle", field="candles", value=candle, row=row)
+        rows.append(candle)
+    scaled = checks.EXACT.multiply
+    return Columns.of(
+        np.fromiter((checks.to_ms(row.timestamp) for row in rows), np.int64, len(rows)),
+        (
+            np.fromiter(
+                (int(scaled(getattr(row, name), checks.PRICE_SCALE)) for row in rows),
+                np.int64,
+                len(rows),
+            )
+            for name in PRICES
+        ),
+        np.fromiter((row.volume for row in rows), np.uint64, len(rows)),
+    )
+
+
+def from_mapping(columns: Mapping[str, Any]) -> Columns:
+    missing = [name for name in NAMES if name not in columns]
+    if missing:
+        raise InvalidData(f"lacks {', '.join(missing)}", field="columns")
+    return Columns.of(
+        _integers(columns["timestamp"], "timestamp").astype(np.int64),
+        (_scaled_prices(columns[name], name).astype(np.int64) for name in PRICES),
+        _integers(columns["volume"], "volume").astype(np.uint64),
+    )
+
+
+def _scaled_prices(values: Any, field: str) -> AnyArray:
+    array = _array(values, field)
+    if array.dtype != object:
+        return _integers(array, field)
+    return np.fromiter(
+        (_scaled_decimal(value, field, row) for row, value in enumerate(array)),
+        np.int64,
+        len(array),
+    )
+
+
+def _scaled_decimal(value: object, field: str, row: int) -> int:
+    if not isinstance(value, Decimal):  # an integer would be taken for a scaled one elsewhere
+        raise InvalidData("must be a Decimal", field=field, value=value, row=row)
+    number = checks.price(value, field, row=row)
+    return checks.scaled_price(number, field, row=row)
+
+
+def _integers(values: Any, field: str) -> AnyArray:
+    array = _array(values, field)
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        return _checked_integers(array, field)
+    if field == "volume" and array.dtype.kind == "i" and int(array.min()) < 0:
+        row = int(np.flatnonzero(array < 0)[0])
+        raise InvalidData("must not be negative", field=field, value=int(array[row]), row=row)
+    if field != "volume" and array.dtype == np.uint64 and int(array.max()) >= 2**63:
+        row = int(np.flatnonzero(array >= 2**63)[0])
+        raise InvalidData("is out of range", field=field, value=int(array[row]), row=row)
+    return array
+
+
+def _checked_integers(values: Iterable[Any], field: str) -> AnyArray:
+    """Python integers one by one; anything else is refused with its row."""
+    least, below, kind = (
+        (0, checks.VOLUME_LIMIT, np.uint64) if field == "volume" else (-(2**63), 2**63, np.int64)
+    )
+    whole = [
+        checks.whole(value, field, least=least, below=below, row=row)
+        for row, value in enumerate(values)
+    ]
+    return np.array(whole, kind)
+
+
+def _array(values: Any, field: str) -> AnyArray:
+    if np.ma.is_masked(values):
+        row = int(np.flatnonzero(np.ma.getmaskarray(values))[0])
+        raise InvalidData("must not be masked", field=field, row=row)
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "f" and not isinstance(values, np.ndarray):
+            array = np.asarray(values, dtype=object)  # NumPy makes floats of [1, 2**63]
+    except ValueError as exc:
+        raise InvalidData("must have one dimension", field=field) from exc
+    if array.ndim != 1:
+        raise InvalidData("must have one dimension", field=field)
+    return array
