@@ -1,0 +1,64 @@
+"""Migrations of all stores, and the check of live schemas against the models.
+
+from jts_storage import migrate
+
+databases = migrate.Databases(clickhouse=..., mongo=..., database=...)
+await migrate.up(databases)
+assert await migrate.check(databases) == []
+"""
+
+from jts_storage.migrate.files import STORES, Migration, Phase, Store
+from jts_storage.migrate.plan import BASE, Goal, History, Step
+from jts_storage.migrate.reports import (
+    Event,
+    Progress,
+    Report,
+    StepFinished,
+    StepStarted,
+    describe,
+    to_log,
+)
+from jts_storage.migrate.runner import (
+    Databases,
+    Line,
+    down,
+    lines,
+    new,
+    opened,
+    planned,
+    sql,
+    stamp,
+    status,
+    up,
+)
+from jts_storage.ports.schema import Difference
+
+__all__ = [
+    "BASE",
+    "STORES",
+    "Databases",
+    "Difference",
+    "Event",
+    "Goal",
+    "History",
+    "Line",
+    "Migration",
+    "Phase",
+    "Progress",
+    "Report",
+    "Step",
+    "StepFinished",
+    "StepStarted",
+    "Store",
+    "describe",
+    "down",
+    "lines",
+    "new",
+    "opened",
+    "planned",
+    "sql",
+    "stamp",
+    "status",
+    "to_log",
+    "up",
+]

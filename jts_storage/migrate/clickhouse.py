@@ -1,0 +1,257 @@
+"""The migrations of ClickHouse: on Alembic, under a lock, each with a line in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from jts_storage._version import __version__
+from jts_storage.clickhouse import errors
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.sql import literal
+from jts_storage.errors import StorageError
+from jts_storage.migrate import clickhouse_lock
+from jts_storage.migrate.clickhouse_lock import LOCK_TABLE, Lock, replicated_everywhere
+from jts_storage.migrate.files import Migration, discover, root
+from jts_storage.migrate.plan import BASE, Direction, Entry, Goal, History, Step, resolve, steps
+from jts_storage.migrate.reports import Report, StepFinished, StepStarted, to_log
+
+_VERSION_TABLE: Final = "jts_schema_version"
+_LOG_TABLE: Final = "jts_schema_log"
+_SETTINGS: Final[Mapping[str, Any]] = {"mutations_sync": 2, "async_insert": 0}
+_DOING: Final = "migrating"
+_PATIENCE: Final = 60.0
+
+_LOG_COLUMNS = (
+    "(id UInt64, revision String, title String, direction LowCardinality(String),"
+    " checksum String, kit String, at DateTime64(3, 'UTC') DEFAULT now64(3))"
+)
+
+
+class ClickHouseMigrations:
+    """Leads one ClickHouse from migration to migration.
+
+    :param partition_by_year: see `jts_storage.clickhouse.tables.build`.
+    :param folder: where migrations are, if not the kit's own.
+    :param chunk_rows: about how many rows a copy moves at once.
+    """
+
+    store: Final = "clickhouse"
+
+    def __init__(
+        self,
+        manager: ClickHouseManager,
+        *,
+        partition_by_year: bool = False,
+        folder: Path | None = None,
+        chunk_rows: int = 1_000_000,
+    ) -> None:
+        self._manager = manager
+        self._cluster = manager.config.cluster
+        self._partition_by_year = partition_by_year
+        self._folder = (folder or root()) / self.store
+        self._chunk_rows = chunk_rows
+        self.files: tuple[Migration, ...] = discover(self.store, folder)
+
+    async def history(self) -> History:
+        return await self._manager.run(self._history)
+
+    async def go(
+        self, goal: Goal, report: Report = to_log, *, patience: float = _PATIENCE
+    ) -> list[Step]:
+        """Do what leads to the goal; what was done.
+
+        :raises Conflict: another runner is at it for longer than `patience` seconds.
+        """
+        if not steps(self.files, await self.history(), goal):
+            return []
+        from jts_storage.migrate import environment
+
+        async with environment.turn(patience):
+            return await self._manager.run(self._go, goal, report, patience)
+
+    async def stamp(self, name: str, *, patience: float = _PATIENCE) -> None:
+        """Say that the database stands there, and that the files are those applied."""
+        from jts_storage.migrate import environment
+
+        target = resolve(self.files, name)
+        async with environment.turn(patience):
+            await self._manager.run(self._stamp, target, patience)
+
+    async def sql(self, planned: Sequence[Step]) -> str:
+        """What a person would run to take these steps."""
+        from jts_storage.migrate import environment
+        from jts_storage.migrate.tables import RUN_OPTION, Run
+
+        if not planned:
+            return ""
+        direction = planned[0].direction
+        before = Step(planned[0].migration, "down" if direction == "up" else "up").target
+        run = Run(None, self._cluster, self._partition_by_year)
+        options = {
+            "url": "clickhouse+jts://",
+            "on_version_apply": self._log_lines(planned),
+            RUN_OPTION: run,
+            environment.CLUSTER_OPTION: self._cluster,
+        }
+        async with environment.turn(_PATIENCE):
+            text = environment.script(self._folder, before, planned[-1].target, direction, options)
+        return "\n".join([*(f"{each};" for each in self._own_tables()), "", text])
+
+    # ---- blocking
+
+    def _history(self) -> History:
+        known = self._manager.execute(
+            "SELECT name FROM system.tables WHERE database = currentDatabase()"
+            f" AND name IN ('{_VERSION_TABLE}', '{_LOG_TABLE}')"
+        )
+        names = {name for (name,) in known}
+        return History(
+            self._current() if _VERSION_TABLE in names else None,
+            self._entries() if _LOG_TABLE in names else {},
+        )
+
+    def _current(self) -> str | None:
+        rows = self._manager.execute(f"SELECT max(version_num) FROM {_VERSION_TABLE}")
+        return str(rows[0][0]) or None
+
+    def _entries(self) -> dict[str, Entry]:
+        rows = self._manager.execute(
+            "SELECT revision, argMax(checksum, id), argMax(at, id), argMax(direction, id) AS last"
+            f" FROM {_LOG_TABLE} GROUP BY revision HAVING last != 'down'"
+        )
+        return {revision: Entry(checksum, _aware(at)) for revision, checksum, at, _ in rows}
+
+    def _go(self, goal: Goal, report: Report, patience: float) -> list[Step]:
+        with self._locked(patience) as (connection, alive):
+            planned = steps(self.files, self._history(), goal)
+            if self._cluster and any(step.direction == "down" for step in planned):
+                raise StorageError(
+                    "Migrations of a cluster go up only: rows that are spread over its shards"
+                    " would have to fit on one host again.",
+                    remedy="Restore a backup of the earlier schema.",
+                )
+            for step in planned:
+                self._take(step, connection, report, alive)
+            return planned
+
+    def _take(self, step: Step, connection: Connection, report: Report, alive: Any) -> None:
+        from jts_storage.migrate import environment
+
+        report(StepStarted(step))
+        began = time.monotonic()
+        options = self._options(connection, [step], report, alive)
+        environment.move(self._folder, step.target, step.direction, options)
+        report(StepFinished(step, time.monotonic() - began))
+
+    def _stamp(self, target: str | None, patience: float) -> None:
+        from jts_storage.migrate import environment
+
+        with self._locked(patience) as (connection, alive):
+            stamped = [f for f in self.files if target is not None and f.revision <= target]
+            options = self._options(connection, [], to_log, alive)
+            # Alembic's own way of forgetting is a DELETE without a condition, which is refused.
+            for table in (_VERSION_TABLE, _LOG_TABLE):
+                connection.exec_driver_sql(f"TRUNCATE TABLE IF EXISTS {table}{self._on_cluster}")
+            environment.stamp(self._folder, target or BASE, options)
+            for migration in stamped:
+                connection.exec_driver_sql(_log_line(migration, "stamp"))
+
+    @contextmanager
+    def _locked(self, patience: float) -> Iterator[tuple[Connection, Any]]:
+        # Connections of its own: a pool of one would be taken by Alembic, and a long copy must
+        # not keep the service from its own.
+        config = self._manager.config
+        own = ClickHouseManager(config, pool_size=2, max_overflow=2)
+        try:
+            with errors.translated(_DOING, config.hosts), own.engine.connect() as plain:
+                connection = plain.execution_options(settings=dict(_SETTINGS))
+                for statement in self._own_tables():
+                    connection.exec_driver_sql(statement)
+                lock = Lock(_sender(connection), self._cluster)
+                with lock.held(patience) as alive:
+                    yield connection, alive
+        finally:
+            own.close()
+
+    def _own_tables(self) -> list[str]:
+        engine = replicated_everywhere() if self._cluster else "MergeTree"
+        return [
+            clickhouse_lock.create_statement(self._cluster),
+            f"CREATE TABLE IF NOT EXISTS {_LOG_TABLE}{self._on_cluster} {_LOG_COLUMNS}"
+            f" ENGINE = {engine} ORDER BY id",
+        ]
+
+    @property
+    def _on_cluster(self) -> str:
+        return f" ON CLUSTER {self._cluster}" if self._cluster else ""
+
+    def _options(
+        self, connection: Connection, planned: Sequence[Step], report: Report, alive: Any
+    ) -> dict[str, Any]:
+        from jts_storage.migrate import environment
+        from jts_storage.migrate.tables import RUN_OPTION, Run
+
+        run = Run(
+            execute=_sender(connection),
+            cluster=self._cluster,
+            partition_by_year=self._partition_by_year,
+            report=report,
+            alive=alive,
+            chunk_rows=self._chunk_rows,
+        )
+        return {
+            "connection": connection,
+            "on_version_apply": self._log_lines(planned),
+            RUN_OPTION: run,
+            environment.CLUSTER_OPTION: self._cluster,
+        }
+
+    def _log_lines(self, planned: Sequence[Step]) -> Any:
+        by_revision = {step.migration.revision: step for step in planned}
+
+        def write(*, ctx: Any, step: Any, **_: Any) -> None:
+            taken = by_revision.get(step.up_revision_id)
+            if taken is not None:
+                ctx.execute(_log_line(taken.migration, taken.direction))
+
+        return write
+
+
+def _log_line(migration: Migration, direction: Direction | str) -> str:
+    values = (
+        time.time_ns(),
+        migration.revision,
+        migration.title,
+        direction,
+        migration.checksum,
+        __version__,
+    )
+    listed = ", ".join(literal(value) for value in values)
+    return (
+        f"INSERT INTO {_LOG_TABLE} (id, revision, title, direction, checksum, kit)"
+        f" VALUES ({listed})"
+    )
+
+
+def _sender(connection: Connection) -> Any:
+    """Sends statements on Alembic's own connection."""
+
+    def send(sql: str, *, settings: Mapping[str, Any] | None = None) -> Any:
+        transport = connection.connection.dbapi_connection.transport  # type: ignore[union-attr]
+        return transport.execute(sql, settings={**_SETTINGS, **(settings or {})})
+
+    return send
+
+
+def _aware(at: datetime) -> datetime:
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+OWN_TABLES: Final = frozenset({_VERSION_TABLE, _LOG_TABLE, LOCK_TABLE})

@@ -1,0 +1,143 @@
+"""One runner at a time on a ClickHouse, which has no locks: a table in which the first row wins.
+
+Each holder takes the next number. Two that try the same number insert under the same
+deduplication token, so the server keeps the row of one, and reading it back tells whose. A holder
+adds a sign of life now and then; when the last one is too old, the next number may be taken.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from jts_storage.clickhouse.sql import literal
+from jts_storage.errors import Conflict
+from jts_storage.migrate.owners import Owner
+from jts_storage.migrate.tables import Execute
+
+LOCK_TABLE: Final = "jts_schema_lock"
+LEASE_SECONDS: Final = 60.0
+_PAUSE: Final = 0.05
+
+_COLUMNS = (
+    "(number UInt64, event LowCardinality(String), owner String,"
+    " at DateTime64(3, 'UTC') DEFAULT now64(3))"
+)
+
+
+def replicated_everywhere() -> str:
+    """The engine of a table of which every host of a cluster has the same rows."""
+    return "ReplicatedMergeTree('/clickhouse/tables/{database}/{table}', '{shard}-{replica}')"
+
+
+def create_statement(cluster: str | None) -> str:
+    if cluster is None:
+        engine, on, window = "MergeTree", "", "non_replicated_deduplication_window"
+    else:
+        engine, on = replicated_everywhere(), f" ON CLUSTER {cluster}"
+        window = "replicated_deduplication_window"
+    return (
+        f"CREATE TABLE IF NOT EXISTS {LOCK_TABLE}{on} {_COLUMNS} ENGINE = {engine}"
+        f" ORDER BY number SETTINGS {window} = 1000"
+    )
+
+
+class Lock:
+    """The right to migrate; to be held with `held`."""
+
+    def __init__(self, execute: Execute, cluster: str | None) -> None:
+        self._execute = execute
+        # On a cluster a row counts when most replicas have it, and a reader waits for it.
+        self._reading: Mapping[str, Any] = {"select_sequential_consistency": 1} if cluster else {}
+        self._writing: Mapping[str, Any] = {"async_insert": 0, "insert_deduplicate": 1} | (
+            {"insert_quorum": "auto", "insert_quorum_parallel": 0} if cluster else {}
+        )
+
+    @contextmanager
+    def held(self, patience: float) -> Iterator[Callable[[], None]]:
+        """Hold it, and get what must be called now and then to keep it.
+
+        :raises Conflict: another runner kept it for all of `patience` seconds.
+        """
+        with Owner.here() as owner:
+            number = self._take(owner, patience)
+            try:
+                yield _Beat(self, number, owner)
+            finally:
+                self._write(number, "free", owner)
+
+    def holder(self) -> int:
+        """The latest number that was taken."""
+        return int(self._read(f"SELECT max(number) FROM {LOCK_TABLE}")[0][0])
+
+    def write_beat(self, number: int, owner: Owner) -> None:
+        self._write(number, "alive", owner)
+
+    def _take(self, owner: Owner, patience: float) -> int:
+        give_up = time.monotonic() + patience
+        while True:
+            latest, who = self._latest()
+            if who is None and self._try(latest + 1, owner):
+                return latest + 1
+            if time.monotonic() > give_up:
+                raise Conflict(
+                    f"Another runner migrates this ClickHouse: {who}.",
+                    remedy="Wait until it has ended; if it died, its lock ends"
+                    f" {LEASE_SECONDS:g} s after its last sign of life.",
+                )
+            time.sleep(_PAUSE)
+
+    def _latest(self) -> tuple[int, str | None]:
+        """The latest number, and who holds it, if anybody still does."""
+        rows = self._read(
+            "SELECT number, argMin(owner, event != 'take'), countIf(event = 'free'),"
+            f" toFloat64(now64(3)) - toFloat64(max(at)) FROM {LOCK_TABLE}"
+            " GROUP BY number ORDER BY number DESC LIMIT 1"
+        )
+        if not rows:
+            return 0, None
+        number, who, freed, silence = rows[0]
+        over = freed or silence > LEASE_SECONDS or Owner.parse(who).is_gone
+        return int(number), None if over else str(who)
+
+    def _try(self, number: int, owner: Owner) -> bool:
+        self._write(number, "take", owner, token=f"take-{number}")
+        won = self._read(
+            f"SELECT owner FROM {LOCK_TABLE} WHERE number = {number} AND event = 'take'"
+        )
+        return [row[0] for row in won] == [str(owner)] and self.holder() == number
+
+    def _read(self, sql: str) -> Any:
+        return self._execute(sql, settings=self._reading)
+
+    def _write(self, number: int, event: str, owner: Owner, token: str = "") -> None:
+        token = token or f"{event}-{number}-{time.time_ns()}"
+        self._execute(
+            f"INSERT INTO {LOCK_TABLE} (number, event, owner)"
+            f" VALUES ({number}, {literal(event)}, {literal(str(owner))})",
+            settings={**self._writing, "insert_deduplication_token": token},
+        )
+
+
+class _Beat:
+    """Writes a sign of life, at most a few in a lease, and notices when the lock was lost."""
+
+    def __init__(self, lock: Lock, number: int, owner: Owner) -> None:
+        self._lock, self._number, self._owner = lock, number, owner
+        self._last = time.monotonic()
+        self._busy = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._busy:
+            if time.monotonic() - self._last < LEASE_SECONDS / 6:
+                return
+            if self._lock.holder() != self._number:
+                raise Conflict(
+                    "Another runner took over this ClickHouse, since this one was silent.",
+                    remedy="Let it finish; then see `jts-storage migrate status`.",
+                )
+            self._lock.write_beat(self._number, self._owner)
+            self._last = time.monotonic()

@@ -1,0 +1,236 @@
+"""A table copied into another in ranges, each compared before it counts as done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from jts_storage.clickhouse.sql import literal
+from jts_storage.errors import StorageError
+from jts_storage.migrate.reports import Progress, Report
+
+if TYPE_CHECKING:
+    from jts_storage.migrate.tables import Execute
+
+WRITTEN = "bitShiftLeft(toUInt64(splitByChar('_', _part)[3]), 32) + _part_offset"
+"""The order in which rows were inserted into a MergeTree: by the number of their first block, then
+by their place in the part. Merges keep it for rows of the same key. It is below any version that
+the kit gives, which are nanoseconds of today."""
+
+_SETTINGS = {
+    "async_insert": 0,
+    "insert_deduplicate": 0,
+    "max_partitions_per_insert_block": 0,
+    "distributed_foreground_insert": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """How rows of one table become rows of another.
+
+    :param values: what each column of the target is made of.
+    :param key: columns of which each combination is one row.
+    :param latest: what is highest in the one that counts, of several rows with one key.
+    :param compared: what must be equal in both tables, by any name, computed from their columns.
+    :param summed: integers made of the names of `compared`, whose sums are compared too.
+    :param grouped_by: by what, made of the same names, rows are counted and summed.
+    :param by_range: whether to cut the source by symbol, timeframe and timestamp.
+    :param only_latest: whether the target gets no other rows than those that count.
+    :param source_is_ours: the source is a table of versions, to be read with FINAL.
+    :param source_where: a condition on its rows.
+    :param is_repeatable: whether the target is a table of versions, in which writing the same
+        rows again changes nothing.
+    """
+
+    values: Mapping[str, str]
+    key: Sequence[str]
+    latest: str
+    compared: Mapping[str, str]
+    summed: Sequence[str]
+    grouped_by: Mapping[str, str]
+    by_range: bool = True
+    only_latest: bool = False
+    source_is_ours: bool = False
+    source_where: str = "1"
+    is_repeatable: bool = True
+
+    def insert(self, source: str, target: str, where: str = "1") -> str:
+        """Writes the rows of the source that meet a condition."""
+        chosen = _listed(self.values)
+        rows = (
+            self._latest_rows(source, where, chosen)
+            if self.only_latest
+            else f"SELECT {chosen} FROM {self._from(source, where)}"
+        )
+        return f"INSERT INTO {target} ({', '.join(self.values)}) {rows}"
+
+    def comparison(self, source: str, target: str, where: str = "1") -> str:
+        """Finds the groups that have other rows in the target than in the source."""
+        chosen = _listed(self.compared)
+        names = ", ".join(self.compared)
+        texts = ", ".join(f"toString({name})" for name in self.compared)
+        sums = [
+            "sum(side)",
+            *(f"sum(side * {value})" for value in self.summed),
+            f"sum(side * reinterpret(cityHash64({texts}), 'Int64'))",
+        ]
+        final = " FINAL" if self.is_repeatable else ""
+        return (
+            f"SELECT {_listed(self.grouped_by)}, {', '.join(sums)} FROM ("
+            f"SELECT toInt64(1) AS side, {names} FROM ({self._latest_rows(source, where, chosen)})"
+            f" UNION ALL SELECT toInt64(-1) AS side, {chosen} FROM {target}{final} WHERE {where})"
+            f" GROUP BY {', '.join(self.grouped_by)}"
+            f" HAVING {' OR '.join(f'{each} != 0' for each in sums)} LIMIT 10"
+        )
+
+    def _latest_rows(self, source: str, where: str, chosen: str) -> str:
+        rows = f"SELECT {chosen} FROM {self._from(source, where)}"
+        if self.source_is_ours:
+            return rows
+        return f"{rows} ORDER BY {self.latest} DESC LIMIT 1 BY {', '.join(self.key)}"
+
+    def _from(self, source: str, where: str) -> str:
+        final = " FINAL" if self.source_is_ours else ""
+        return f"{source}{final} WHERE ({where}) AND {self.source_where}"
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(
+        name if name == value else f"{value} AS {name}" for name, value in values.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of the source: a condition, and how many rows met it when it was cut."""
+
+    where: str
+    rows: int
+
+
+@dataclass(slots=True)
+class RangeCopy:
+    """One copy, from its first range to its last; what an earlier run finished is left out."""
+
+    copy: Copy
+    source: str
+    target: str
+    journal: str
+    execute: Execute
+    report: Report
+    alive: Callable[[], None]
+    chunk_rows: int
+    _started: float = field(default_factory=time.monotonic)
+
+    def run(self, *, compare: bool) -> None:
+        """:raises StorageError: a range differs after it was copied; nothing was exchanged."""
+        self._create_journal()
+        finished = self._finished()
+        ranges = self._ranges()
+        total, done, copied = sum(each.rows for each in ranges), 0, 0
+        for each in ranges:
+            done += each.rows
+            if (each.where, each.rows) in finished:
+                continue
+            self.alive()
+            self._copy(each, compare=compare)
+            copied += each.rows
+            seconds = time.monotonic() - self._started
+            self.report(Progress(f"{self.source} to {self.target}", done, total, copied, seconds))
+
+    def _copy(self, each: Range, *, compare: bool) -> None:
+        insert = self.copy.insert(self.source, self.target, each.where)
+        self.execute(insert, settings=_SETTINGS)
+        if compare:
+            self._compare(each)
+        self.execute(
+            f"INSERT INTO {self.journal} (condition, rows)"
+            f" SELECT {literal(each.where)}, {each.rows}",
+            settings=_SETTINGS,
+        )
+
+    def _compare(self, each: Range) -> None:
+        differing = self.execute(self.copy.comparison(self.source, self.target, each.where))
+        if differing:
+            groups = "; ".join(" ".join(map(str, row)) for row in differing)
+            raise StorageError(
+                f"The copy of {self.source} differs from it where {each.where}: {groups}.",
+                remedy="Is somebody writing to it? Stop writers and run `jts-storage migrate up`"
+                " again; the table itself is untouched.",
+            )
+
+    def _create_journal(self) -> None:
+        self.execute(
+            f"CREATE TABLE IF NOT EXISTS {self.journal} (condition String, rows UInt64)"
+            " ENGINE = MergeTree ORDER BY tuple()"
+        )
+
+    def _finished(self) -> set[tuple[str, int]]:
+        return {
+            (str(condition), int(rows))
+            for condition, rows in self.execute(f"SELECT condition, rows FROM {self.journal}")
+        }
+
+    def _ranges(self) -> list[Range]:
+        if not self.copy.by_range:
+            return [Range("1", int(self.execute(f"SELECT count() FROM {self.source}")[0][0]))]
+        series = self.execute(
+            "SELECT toString(symbol) AS s, toString(timeframe) AS t, count(),"
+            " toUnixTimestamp64Milli(min(timestamp)), toUnixTimestamp64Milli(max(timestamp))"
+            f" FROM {self.source} GROUP BY s, t ORDER BY s, t"
+        )
+        return [
+            cut if cut.rows >= 0 else Range(cut.where, self._count(cut.where))
+            for cut in cut_ranges(series, self.chunk_rows)
+        ]
+
+    def _count(self, where: str) -> int:
+        return int(self.execute(f"SELECT count() FROM {self.source} WHERE {where}")[0][0])
+
+
+def cut_ranges(series: Sequence[Sequence[Any]], chunk_rows: int) -> Iterator[Range]:
+    """Ranges of about `chunk_rows`: small symbols together, large series by time.
+
+    :param series: symbol, timeframe, rows, first and last millisecond, in order of symbols.
+    """
+    waiting: list[tuple[str, int]] = []
+    for symbol, group in groupby(series, key=lambda each: str(each[0])):
+        parts = list(group)
+        rows = sum(int(part[2]) for part in parts)
+        if waiting and (rows > chunk_rows or sum(r for _, r in waiting) + rows > chunk_rows):
+            yield _together(waiting)
+            waiting = []
+        if rows > chunk_rows:
+            for part in parts:
+                yield from _by_time(part, chunk_rows)
+        else:
+            waiting.append((symbol, rows))
+    if waiting:
+        yield _together(waiting)
+
+
+def _together(symbols: Sequence[tuple[str, int]]) -> Range:
+    first, last = literal(symbols[0][0]), literal(symbols[-1][0])
+    return Range(f"symbol BETWEEN {first} AND {last}", sum(rows for _, rows in symbols))
+
+
+def _by_time(part: Sequence[Any], chunk_rows: int) -> Iterator[Range]:
+    symbol, timeframe, rows, first, last = part
+    where = f"symbol = {literal(symbol)} AND timeframe = {literal(timeframe)}"
+    slices = -(-int(rows) // chunk_rows)
+    if slices == 1:
+        yield Range(where, int(rows))
+        return
+    step = (int(last) - int(first)) // slices + 1
+    for begin in range(int(first), int(last) + 1, step):
+        end = min(begin + step - 1, int(last))
+        # The rows of a slice are counted when it is due.
+        yield Range(f"{where} AND timestamp BETWEEN {_moment(begin)} AND {_moment(end)}", -1)
+
+
+def _moment(ms: int) -> str:
+    return f"fromUnixTimestamp64Milli(toInt64({ms}), 'UTC')"

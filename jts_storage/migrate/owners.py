@@ -1,0 +1,56 @@
+"""Who holds a lock, in a text from which another process can tell whether it is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+_alive_here: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process on a host, and which of its runs."""
+
+    host: str
+    pid: int
+    run: str
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.pid}/{self.run}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        host, pid, run = text.rsplit("/", 2)
+        return cls(host, int(pid), run)
+
+    @classmethod
+    @contextmanager
+    def here(cls) -> Iterator[Self]:
+        """An owner that counts as alive until the block ends."""
+        owner = cls(socket.gethostname(), os.getpid(), uuid.uuid4().hex[:12])
+        _alive_here.add(owner.run)
+        try:
+            yield owner
+        finally:
+            _alive_here.discard(owner.run)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it surely lives no more; of other hosts nothing is known."""
+        if self.host != socket.gethostname():
+            return False
+        if self.pid == os.getpid():
+            return self.run not in _alive_here
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False

@@ -1,0 +1,34 @@
+"""How the schema of a store differs from the models: what every store tells in the same words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NOTHING = "nothing"
+"""What is expected, or there, when a thing should not be or is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in a live schema that is not as the models say.
+
+    :param store: ``"clickhouse"``, ``"mongo"`` or ``"relational"``.
+    :param where: the thing, such as ``candles.open`` or ``formulas.formulas_text``.
+    :param what: which side of it, such as ``type`` or ``codec``.
+    :param expected: as the models say.
+    :param actual: as it is.
+    :param remedy: the command that mends it.
+    """
+
+    store: str
+    where: str
+    what: str
+    expected: str
+    actual: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.store} {self.where}: {self.what} should be {self.expected},"
+            f" is {self.actual}; mend it with: {self.remedy}"
+        )
