@@ -102,6 +102,12 @@ def test_the_wheel_carries_the_package_its_types_and_its_licence(wheel: zipfile.
     assert b"Apache License" in wheel.read(licence)
 
 
+def test_the_wheel_carries_every_migration(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    files = {p.relative_to(ROOT) for p in (ROOT / "migrations").rglob("*.*") if p.suffix != ".pyc"}
+    assert {f"jts_storage/{path}" for path in files} - names == set()
+
+
 def test_the_wheel_carries_no_tests_and_no_rubbish(wheel: zipfile.ZipFile) -> None:
     tops = {name.partition("/")[0] for name in wheel.namelist()}
     assert tops == {"jts_storage", f"jts_storage-{jts_storage.__version__}.dist-info"}
