@@ -19,6 +19,7 @@ from jts_storage.mongo import (
     MongoDBFormulaRepository,
     MongoDBManager,
     MongoDBStrategyRepository,
+    collection_schemas,
     ensure_schema,
 )
 from jts_storage.outbox import Outbox
@@ -145,12 +146,15 @@ class StoreBackend:
         )
 
     async def _prepare_schemas(self) -> None:
-        """Create what embedded stores lack; servers are left to `jts-storage migrate`."""
+        """Create what stores lack, if asked; by default embedded ones only."""
         settings, stores = self.settings, self.stores
-        if settings.clickhouse_url is None:
+        if settings.migrate or (settings.migrate is None and settings.clickhouse_url is None):
             models = tables.build().metadata
             await stores.clickhouse.run(models.create_all, stores.clickhouse.engine)
-        if settings.mongo_url is None:
-            await ensure_schema(stores.mongo.db)
-        if settings.database_url is None:
+        if settings.migrate or (settings.migrate is None and settings.mongo_url is None):
+            # Changing a collection waits for every transaction on it, those of the dead included.
+            names = set(await stores.mongo.db.list_collection_names())
+            if not names.issuperset(schema.name for schema in collection_schemas()):
+                await ensure_schema(stores.mongo.db)
+        if settings.migrate or (settings.migrate is None and settings.database_url is None):
             await create_all(stores.database.engine)

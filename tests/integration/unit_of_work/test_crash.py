@@ -1,0 +1,206 @@
+"""Whatever is killed, and whenever: acknowledged commits are whole, others whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.testing.clickhouse_server import ServerProcess
+from jts_storage.testing.local_postgres import LocalPostgres
+
+SERVICE = Path(__file__).with_name("crashing_service.py")
+POINTS = [
+    "before the journal",
+    "chunks written",
+    "database ready",
+    "entry written",
+    "decided",
+    "series stored",
+    "database committed",
+    "journal done",
+]
+ROWS = 10
+
+
+@dataclass
+class Trial:
+    """Runs the service again and again on the same stores, and keeps the account."""
+
+    environment: dict[str, str]
+    acknowledged: set[int] = field(default_factory=set)
+    next_number: int = 0
+    kills: int = 0
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(SERVICE), "run", str(self.next_number), *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment)
+
+    def die_at(self, point: str, nth: int = 2) -> None:
+        service = self.start(point, str(nth))
+        output, _ = service.communicate(timeout=120)
+        assert service.returncode == -signal.SIGKILL, (point, output)
+        self.account(output)
+
+    def account(self, output: str) -> None:
+        told = [int(line) for line in output.split()]
+        self.acknowledged.update(told)
+        # The one that was under way has used a number too.
+        self.next_number = max([self.next_number, *told]) + 2
+        self.kills += 1
+
+    def check(self) -> None:
+        command = [sys.executable, str(SERVICE), "check"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=self.environment, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        stored: Mapping[str, Mapping[str, int]] = json.loads(done.stdout)
+        whole = {"candles": ROWS, "symbols": 1, "formulas": 1, "aggregates": 1, "checkpoints": 1}
+        lost, doubled, partial = [], [], []
+        for number in range(self.next_number + 1):
+            found = {kind: counts.get(str(number), 0) for kind, counts in stored.items()}
+            if any(found[kind] > whole[kind] for kind in whole):
+                doubled.append((number, found))
+            elif number in self.acknowledged and found != whole:
+                lost.append((number, found))
+            elif found != whole and any(found.values()):
+                partial.append((number, found))
+        decided = {int(number) for number in stored["formulas"]}
+        delivered = set(map(int, Path(self.environment["JTS_TEST_EVENTS"]).read_text().split()))
+        recovered = len(decided - self.acknowledged)
+        sys.stdout.write(
+            f"kills={self.kills} commits={len(self.acknowledged)} recovered={recovered} "
+            f"lost={len(lost)} doubled={len(doubled)}\n"
+        )
+        assert not lost, lost
+        assert not doubled, doubled
+        assert not partial, partial
+        assert decided <= delivered, decided - delivered
+        assert self.acknowledged
+
+
+@pytest.fixture
+def mongod(tmp_path: Path, engine_used: Callable[[str], None]) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path / "mongod") as mongod:
+        engine_used("mongod")
+        yield mongod
+
+
+@pytest.fixture
+def trial(tmp_path: Path, mongod: LocalMongod, engine_used: Callable[[str], None]) -> Trial:
+    engine_used("chDB")
+    engine_used("SQLite")
+    return Trial(
+        os.environ
+        | {
+            "JTS_DATA_DIR": str(tmp_path / "jts"),
+            "JTS_TEST_EVENTS": str(tmp_path / "events"),
+            "JTS_MONGO_URL": mongod.uri,
+            "JTS_MIGRATE": "1",
+        }
+    )
+
+
+def test_killed_at_every_point_of_a_commit(trial: Trial) -> None:
+    for point in POINTS:
+        trial.die_at(point)
+    trial.check()
+    assert trial.kills == len(POINTS)
+
+
+def killed_at_random(trial: Trial, times: int, seed: int) -> None:
+    moments = random.Random(seed)
+    for _ in range(times):
+        service = trial.start()
+        assert service.stdout is not None
+        first = service.stdout.readline()
+        time.sleep(moments.uniform(0, 0.15))
+        service.kill()
+        output, _ = service.communicate(timeout=60)
+        trial.account(first + output)
+
+
+def test_killed_at_random_times(trial: Trial) -> None:
+    killed_at_random(trial, times=3, seed=1)
+    trial.check()
+
+
+@pytest.mark.slow
+def test_killed_at_two_hundred_random_times(trial: Trial) -> None:
+    killed_at_random(trial, times=200, seed=2)
+    trial.check()
+
+
+class Servers:
+    """The stores as servers that can be killed and come back."""
+
+    def __init__(self, mongod: LocalMongod, folder: Path) -> None:
+        self.mongod = mongod
+        self.clickhouse = ServerProcess(folder / "clickhouse").start()
+        self.postgres = LocalPostgres.start(fsync=True)
+        self._folder = folder
+
+    def kill(self, name: str) -> None:
+        if name == "mongod":
+            os.kill(self.mongod.pid, signal.SIGKILL)
+            self.mongod.ensure_running()
+        elif name == "postgres":
+            self.postgres.kill()
+            self.postgres.restart()
+        else:
+            port = self.clickhouse.port
+            self.clickhouse.kill()
+            self.clickhouse = ServerProcess(self._folder / "clickhouse", port=port).start()
+
+    def stop(self) -> None:
+        self.clickhouse.kill()
+        self.postgres.stop()
+
+
+@pytest.fixture
+def servers(
+    mongod: LocalMongod, tmp_path: Path, engine_used: Callable[[str], None]
+) -> Iterator[Servers]:
+    servers = Servers(mongod, tmp_path)
+    engine_used("PostgreSQL")
+    engine_used("ClickHouse endpoint over chDB")
+    yield servers
+    servers.stop()
+
+
+def servers_killed_in_turn(trial: Trial, servers: Servers, rounds: int) -> None:
+    trial.environment |= {
+        "JTS_CLICKHOUSE_URL": f"clickhouse://127.0.0.1:{servers.clickhouse.port}/default",
+        "JTS_DATABASE_URL": servers.postgres.dsn,
+    }
+    for _ in range(rounds):
+        for name in ("mongod", "clickhouse", "postgres"):
+            service = trial.start()
+            assert service.stdout is not None
+            first = service.stdout.readline()
+            servers.kill(name)
+            time.sleep(0.5)
+            service.kill()
+            output, _ = service.communicate(timeout=60)
+            trial.account(first + output)
+    trial.check()
+
+
+def test_every_server_killed_in_turn(trial: Trial, servers: Servers) -> None:
+    servers_killed_in_turn(trial, servers, rounds=1)
+
+
+@pytest.mark.slow
+def test_every_server_killed_in_turn_many_times(trial: Trial, servers: Servers) -> None:
+    servers_killed_in_turn(trial, servers, rounds=20)
