@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.cache import RangeCache
+from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import series_from_columns, series_to_columns, settled
+from jts_storage.clickhouse.parquet import import_files
 from jts_storage.clickhouse.statements import LATEST, ORIGINAL, Source, parameters
 from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
@@ -31,9 +33,13 @@ _FIRST_MS, _LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.
 
 
 class ClickHouseCandleRepository:
-    """A `CandleRepository` over one `ClickHouseManager`, its blocking work done in threads."""
+    """A `CandleRepository` over one `ClickHouseManager`, its blocking work done in threads.
 
-    def __init__(self, manager: ClickHouseManager, *, cache_bytes: int = 0) -> None:
+    :param cache_bytes: how much of what was read to hold, to be given again as long as the table
+        is provably unchanged; 0 holds nothing.
+    """
+
+    def __init__(self, manager: ClickHouseManager, *, cache_bytes: int = DEFAULT_BYTES) -> None:
         self._manager = manager
         self._cache = RangeCache(manager, cache_bytes) if cache_bytes else None
         self._known_source: Source | None = None
@@ -126,6 +132,17 @@ class ClickHouseCandleRepository:
     ) -> Sequence[SeriesKey]:
         return await self._manager.run(self._list_keys, limit, after)
 
+    async def import_parquet(self, key: SeriesKey, paths: Sequence[Path]) -> int:
+        """Store the candles of Parquet files under `key`; how many rows the files have.
+
+        The embedded engine reads files of the kit's own types itself. Of equal timestamps the
+        later file's counts.
+
+        :raises InvalidData: a file cannot be read, or holds a row that no store may hold; of this
+            file and those after it nothing is written.
+        """
+        return await self._manager.run(self._import, key, paths)
+
     # ---- the unit of work writes through these
 
     def apply(self, changes: Iterable[SeriesChanges], version: int) -> None:
@@ -169,6 +186,10 @@ class ClickHouseCandleRepository:
                 counts[name] += rows
         self.write(series, next_version())
         return SaveResult(len(series), duplicates, **counts)
+
+    def _import(self, key: SeriesKey, paths: Sequence[Path]) -> int:
+        self._source_to_write()
+        return import_files(self._manager, key, paths, self.write)
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
         if self._cache is not None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import PRICES
+from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP, PRICE_LIMIT, to_ms
+from jts_storage.domain.columns import NAMES, PRICES
 from jts_storage.domain.enums import Timeframe
 
 Parameters = dict[str, Any]
@@ -124,7 +125,7 @@ def _bucket(source: Timeframe, target: Timeframe) -> str:
     if target.is_intraday:
         return f"{_MS} - positiveModulo({_MS}, {target.step_ms})"
     # What is a day or longer already carries its date; only intraday candles have a local day.
-    date = "toDate32(timestamp, %(timezone)s)" if source.is_intraday else "toDate32(timestamp)"
+    date = "toDate32(timestamp, %(timezone)s)" if source.is_intraday else "toDate32(timestamp, 'UTC')"
     day = f"toInt64({date})"
     if target is Timeframe.W1:
         day = f"{day} - positiveModulo({day} - 4, 7)"
@@ -158,15 +159,44 @@ COUNT_DELETED = (
 )
 
 SELECT_ENGINE = (
-    "SELECT engine, engine_full, toString(uuid) FROM system.tables"
-    " WHERE database = currentDatabase() AND name = 'candles'"
+    "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = 'candles'"
 )
 
 SELECT_STATE = (
-    "SELECT toString(groupBitXor(cityHash64(table, name, hash_of_all_files))), count()"
+    "SELECT (SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase()"
+    " AND name = 'candles' AND engine IN ('MergeTree', 'ReplacingMergeTree')"
+    " AND uuid != toUUID('00000000-0000-0000-0000-000000000000')),"
+    " toString(groupBitXor(cityHash64(name, hash_of_all_files))), count()"
     " FROM system.parts WHERE database = currentDatabase() AND table = 'candles' AND active"
 )
 """What changes whenever any row does: parts are never changed, only added and replaced."""
+
+
+_FILES = (
+    "file(%(pattern)s, 'Parquet', 'timestamp Nullable(DateTime64(3, 'UTC')), "
+    + "".join(f"{name} Nullable(Decimal(18, 4)), " for name in PRICES)
+    + "volume Nullable(UInt64)')"
+)
+_POSSIBLE = " AND ".join(
+    [
+        f"toUnixTimestamp64Milli(assumeNotNull(timestamp)) BETWEEN {to_ms(FIRST_TIMESTAMP)}"
+        f" AND {to_ms(LAST_TIMESTAMP)}",
+        "open BETWEEN low AND high",
+        "close BETWEEN low AND high",
+        f"reinterpret(assumeNotNull(low), 'Int64') > -{PRICE_LIMIT}",
+        f"reinterpret(assumeNotNull(high), 'Int64') < {PRICE_LIMIT}",
+        *(f"{name} IS NOT NULL" for name in NAMES),
+    ]
+)
+
+CHECK_FILES = f"SELECT count(), countIf(NOT ifNull({_POSSIBLE}, 0)) FROM {_FILES}"
+"""How many rows Parquet files hold, and how many of them are no candles."""
+
+IMPORT_FILES = (
+    f"INSERT INTO candles ({_CARRIED}, version)"
+    f" SELECT %(symbol)s, %(exchange)s, %(timeframe)s, {', '.join(NAMES)},"
+    f" toUInt64(%(version)s) + indexOf(%(names)s, _path) FROM {_FILES}"
+)
 
 
 def write_settings(token: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class ClickHouseSymbolRepository:
             columns.market,
             columns.sector,
             columns.is_active,
-            columns.updated_at,
+            # The original schema has seconds without a zone; an explicit one keeps the moment.
+            func.toDateTime64(columns.updated_at, 3, "UTC").label("updated"),
         )
         if after is not None:
             statement = statement.where(columns.code > after)

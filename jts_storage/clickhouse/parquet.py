@@ -1,0 +1,120 @@
+"""Candles from Parquet files into the table.
+
+The embedded engine reads files of the kit's own types itself: no candle passes through Python. A
+server has no access to the files, and other types need the conversions of `CandleSeries`; then
+whole columns pass through Arrow. Both refuse the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jts_storage.clickhouse import statements
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.versions import next_version
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import NAMES, PRICES, concatenate, in_order
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
+
+FILES_AT_ONCE = 500
+_ROWS_AT_ONCE = 1_000_000
+_UNSAFE_IN_A_PATTERN = frozenset("{},*?[]'\\\n")
+_SETTINGS = {
+    "max_threads": 1,  # rows stay in the order of the file, so that the last of equals counts
+    "use_hive_partitioning": 0,
+    "input_format_parquet_preserve_order": 1,
+}
+
+Write = Callable[[CandleSeries, int], None]
+
+
+def import_files(
+    manager: ClickHouseManager, key: SeriesKey, paths: Sequence[Path], write: Write
+) -> int:
+    """Store the candles of the files under `key`; how many rows the files have.
+
+    Of equal timestamps the later file's counts, and in a file the later row's.
+
+    :raises InvalidData: a file cannot be read, or holds a row that no store may hold.
+    """
+    schemas = [_schema(path) for path in paths]
+    if manager.config.is_embedded and all(map(_is_ours, schemas, paths)):
+        return sum(_import_directly(manager, key, part, write) for part in _parts(paths))
+    return _import_columns(key, paths, write)
+
+
+def _import_directly(
+    manager: ClickHouseManager, key: SeriesKey, paths: Sequence[Path], write: Write
+) -> int:
+    names = [str(path.resolve()) for path in paths]
+    pattern = "{" + ",".join(names) + "}" if len(names) > 1 else names[0]
+    version = next_version(len(names) + 1)
+    bound: dict[str, Any] = statements.parameters(key, 0, 0) | {"pattern": pattern}
+    rows, impossible = manager.execute(statements.CHECK_FILES, bound, settings=_SETTINGS)[0]
+    if impossible:
+        return _import_columns(key, paths, write)  # which names the row and the field
+    manager.execute(
+        statements.IMPORT_FILES,
+        bound | {"names": names, "version": version},
+        settings=statements.write_settings(f"{key}:{version}:files", _SETTINGS),
+        idempotent=True,
+    )
+    return int(rows)
+
+
+def _import_columns(key: SeriesKey, paths: Sequence[Path], write: Write) -> int:
+    imported = 0
+    waiting: list[CandleSeries] = []
+    for table in map(_read, paths):
+        imported += table.num_rows
+        waiting.append(CandleSeries.from_arrow(key, table))
+        if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
+            write(_together(key, waiting), next_version())
+            waiting = []
+    if waiting:
+        write(_together(key, waiting), next_version())
+    return imported
+
+
+def _together(key: SeriesKey, parts: Sequence[CandleSeries]) -> CandleSeries:
+    return CandleSeries.trusted(key, in_order(concatenate([part.columns for part in parts]))[0])
+
+
+def _parts(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    return (paths[start : start + FILES_AT_ONCE] for start in range(0, len(paths), FILES_AT_ONCE))
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowException) as exc:
+        raise InvalidData(f"cannot be read as Parquet: {exc}", field=str(path)) from exc
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns=list(NAMES))
+    except (OSError, pa.ArrowException) as exc:
+        raise InvalidData(f"cannot be read as Parquet: {exc}", field=str(path)) from exc
+
+
+def _is_ours(schema: pa.Schema, path: Path) -> bool:
+    """Whether the engine reads the file as `CandleSeries.from_arrow` would."""
+    types = dict(zip(schema.names, schema.types, strict=True))
+    stamp = types.get("timestamp")
+    return (
+        not _UNSAFE_IN_A_PATTERN & set(str(path.resolve()))
+        and len(schema.names) == len(types)
+        and stamp is not None
+        and pa.types.is_timestamp(stamp)
+        and stamp.unit == "ms"
+        and stamp.tz is not None
+        and all(types.get(name) == pa.decimal128(18, 4) for name in PRICES)
+        and types.get("volume") == pa.uint64()
+    )
