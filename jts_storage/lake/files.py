@@ -1,0 +1,223 @@
+"""One Parquet file: its columns, what it says about itself, and how it comes to be whole.
+
+Prices are decimal128(18, 4), stored as 64-bit integers. Each page carries a checksum, and the file
+its row count, time range and the fingerprint of its candles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import NAMES
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.interchange import Floats
+from jts_storage.domain.series import CandleSeries
+from jts_storage.lake.errors import DamagedFile, reading, writing
+from jts_storage.lake.layout import TEMPORARY, Partition
+
+_METADATA = b"jts_storage"
+_VERSION = 1
+_ROW_GROUP = 65_536
+_ZSTD_LEVEL = 1
+_ENCODING = dict.fromkeys(NAMES, "DELTA_BINARY_PACKED")
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file says about itself; of a foreign file only what its place tells.
+
+    :param written_ns: orders the files of a partition: of equal timestamps the later file's count.
+    :param sources: the job ids that a compaction put into it.
+    """
+
+    symbol: str
+    frame: str
+    trading_day: str
+    job_id: str
+    exchange: str = ""
+    rows: int | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    fingerprint: str | None = None
+    written_ns: int = 0
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def about(
+        cls, series: CandleSeries, partition: Partition, job_id: str, sources: tuple[str, ...] = ()
+    ) -> FileFacts:
+        stamps = series.columns.timestamp
+        return cls(
+            partition.symbol,
+            partition.frame,
+            partition.trading_day.isoformat(),
+            job_id,
+            series.key.exchange,
+            len(series),
+            int(stamps[0]),
+            int(stamps[-1]),
+            series.fingerprint(),
+            time.time_ns(),
+            sources,
+        )
+
+    @property
+    def key(self) -> SeriesKey:
+        return SeriesKey(self.symbol, Timeframe(self.frame), self.exchange)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """A file of a job, and the candles it holds."""
+
+    path: Path
+    key: SeriesKey
+    trading_day: date
+    job_id: str
+    rows: int
+    start: datetime | None
+    end: datetime | None
+    fingerprint: str | None
+
+
+def write_file(
+    path: Path, series: CandleSeries, facts: FileFacts, compression: str, *, verify: bool = False
+) -> None:
+    """Put a whole file in place of `path`, or nothing; when it returns, the file is on disk.
+
+    :param verify: read it back first, and compare it with `series`.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    with writing(path):
+        _make_folder(path.parent)
+        try:
+            _write(temporary, series, facts, compression)
+            if verify and not read_series(temporary)[0].same_rows(series):
+                raise DamagedFile(temporary, "it differs from what was written")
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def read_table(path: Path) -> tuple[Any, FileFacts]:
+    """The columns and what the file says about itself; page checksums are verified."""
+    with reading(path), open_file(path) as file:
+        table = file.read(use_threads=False)
+        facts = _facts(file.metadata, path)
+    if facts.rows is not None and facts.rows != table.num_rows:
+        raise DamagedFile(path, f"it holds {table.num_rows} rows instead of {facts.rows}")
+    return with_timestamps(table.replace_schema_metadata(None)), facts
+
+
+def read_series(path: Path, floats: Floats = "refuse") -> tuple[CandleSeries, FileFacts]:
+    """The candles, compared with the fingerprint they were written with."""
+    table, facts = read_table(path)
+    with reading(path):
+        series = CandleSeries.from_arrow(facts.key, table, floats=floats)
+    if facts.fingerprint is not None and series.fingerprint() != facts.fingerprint:
+        raise DamagedFile(path, "its candles differ from those that were written")
+    return series, facts
+
+
+def describe(path: Path) -> JobFile:
+    """What the footer says, without reading the columns."""
+    with reading(path), open_file(path) as file:
+        facts = _facts(file.metadata, path)
+        rows = file.metadata.num_rows
+    return JobFile(
+        path,
+        facts.key,
+        date.fromisoformat(facts.trading_day),
+        facts.job_id,
+        rows,
+        None if facts.start_ms is None else checks.from_ms(facts.start_ms),
+        None if facts.end_ms is None else checks.from_ms(facts.end_ms),
+        facts.fingerprint,
+    )
+
+
+def open_file(path: Path) -> Any:
+    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+
+
+def with_timestamps(table: Any) -> Any:
+    """The table with a column `timestamp` in place of `ts_ns`, nanoseconds since 1970."""
+    if "timestamp" in table.schema.names or "ts_ns" not in table.schema.names:
+        return table
+    place = table.schema.names.index("ts_ns")
+    stamps = table.column(place).cast(pa.int64()).cast(pa.timestamp("ns", "UTC"))
+    return table.set_column(place, "timestamp", stamps)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed or deleted in it last."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str) -> None:
+    text = json.dumps({"version": _VERSION, **asdict(facts)}, ensure_ascii=False)
+    table = series.to_arrow()
+    # Columns without nulls are plain columns to ClickHouse, not Nullable ones.
+    required = [field.with_nullable(False) for field in table.schema]
+    schema = pa.schema(required, metadata={_METADATA: text.encode()})
+    table = pa.Table.from_arrays(table.columns, schema=schema)
+    with path.open("wb") as file:
+        pq.write_table(
+            table,
+            file,
+            compression=compression,
+            compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
+            row_group_size=_ROW_GROUP,
+            use_dictionary=False,
+            column_encoding=_ENCODING,
+            store_decimal_as_integer=True,
+            write_statistics=["timestamp"],
+            write_page_checksum=True,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            sync_folder(made.parent)
+
+
+def _facts(metadata: Any, path: Path) -> FileFacts:
+    frame, symbol, day = (part.partition("=")[2] for part in path.parts[-4:-1])
+    placed = FileFacts(symbol, frame, day, path.stem)
+    text = (metadata.metadata or {}).get(_METADATA)
+    if text is None:
+        return placed
+    try:
+        given = json.loads(text)
+        given.pop("version")
+        facts = FileFacts(**given | {"sources": tuple(given["sources"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise DamagedFile(path, f"what it says about itself cannot be read ({exc})") from exc
+    # Who moved or renamed the file on purpose meant what its place says.
+    return replace(facts, symbol=symbol, frame=frame, trading_day=day, job_id=path.stem)
