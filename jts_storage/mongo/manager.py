@@ -9,7 +9,6 @@ from datetime import UTC
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
@@ -146,8 +145,7 @@ class MongoDBManager:
         limit = self.config.health_timeout
         try:
             async with asyncio.timeout(limit):
-                with pymongo.timeout(limit):
-                    await self.client.admin.command("ping")
+                await self.client.admin.command("ping")
         except TimeoutError as exc:
             raise connection_failed(
                 "ping", self._hosts, f"no answer within {limit:g} s", remedy="Is it up?"

@@ -61,12 +61,17 @@ def of_version(identity: ObjectId, version: int) -> Bson:
     return {"_id": identity, "version": {"$in": [1, None]} if version == 1 else version}
 
 
+def known_fields(document: Mapping[str, Any]) -> Bson:
+    """What an update writes of a document."""
+    return {k: v for k, v in document.items() if k not in {"_id", "createdAt"}}
+
+
 def replacement(document: Mapping[str, Any]) -> list[Bson]:
     """An update that sets the known fields and leaves every other one alone, nested ones too.
 
     The values stand within ``$literal``, so that a string such as ``$name`` is only a string.
     """
-    known = {k: v for k, v in document.items() if k not in {"_id", "createdAt"}}
+    known = known_fields(document)
     nested = [_merged(k, v) for k, v in known.items() if isinstance(v, dict)]
     parameters = known.get("parameters")
     if parameters:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -11,14 +13,25 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from beanie import PydanticObjectId
+from bson import json_util
 from pydantic import BaseModel
 from pymongo import IndexModel
 from pymongo.errors import CollectionInvalid
 
 from jts_storage.mongo.documents import MODELS, indexes
+from jts_storage.ports.schema import NOTHING, Difference
 
 if TYPE_CHECKING:
     from jts_storage.mongo.manager import Database
+
+STORE: Final = "mongo"
+RULES: Final = {"validationLevel": "moderate", "validationAction": "error"}
+"""How validators act: what was stored before and breaks one may still be updated."""
+
+_DEFAULT_RULES: Final = {"validationLevel": "strict", "validationAction": "error"}
+_REMAKE: Final = (
+    "jts-storage migrate stamp base --store mongo && jts-storage migrate up --store mongo"
+)
 
 _BSON_TYPES: Final[dict[Any, str]] = {
     str: "string",
@@ -51,6 +64,109 @@ def collection_schemas() -> tuple[CollectionSchema, ...]:
     )
 
 
+async def differences(db: Database) -> list[Difference]:
+    """How the collections of a database differ from the documents: options, rules, indexes."""
+    cursor = await db.list_collections()
+    present = {info["name"]: info.get("options", {}) async for info in cursor}
+    return [
+        difference
+        for schema in collection_schemas()
+        for difference in await _compare(db, schema, present.get(schema.name))
+    ]
+
+
+async def _compare(
+    db: Database, schema: CollectionSchema, options: dict[str, Any] | None
+) -> list[Difference]:
+    name = schema.name
+    if options is None:
+        return [Difference(STORE, name, "collection", "there", NOTHING, _REMAKE)]
+    cursor = await db.get_collection(name).list_indexes()
+    found = {index["name"]: dict(index) async for index in cursor}
+    return [*_compare_options(schema, options), *_compare_indexes(schema, found)]
+
+
+def _compare_options(schema: CollectionSchema, options: dict[str, Any]) -> Iterator[Difference]:
+    wanted = {"validator": schema.validator, **RULES}
+    rules = {"collMod": schema.name, **wanted}
+    mend = f"db.runCommand({shown(rules)})"
+    for option in sorted(wanted.keys() | options.keys()):
+        should = wanted.get(option, NOTHING)
+        has = options.get(option, _DEFAULT_RULES.get(option, NOTHING))
+        if should == has:
+            continue
+        if option == "validator" and isinstance(has, dict):
+            yield Difference(STORE, schema.name, option, *_where_apart(should, has), mend)
+        else:
+            remedy = mend if option in wanted else f"a new collection without {option}"
+            yield Difference(STORE, schema.name, option, shown(should), shown(has), remedy)
+
+
+def _compare_indexes(
+    schema: CollectionSchema, found: dict[str, dict[str, Any]]
+) -> Iterator[Difference]:
+    collection = f"db.getCollection({shown(schema.name)})"
+    wanted = {str(index.document["name"]): dict(index.document) for index in schema.indexes}
+    for name, document in wanted.items():
+        where = f"{schema.name}.{name}"
+        options = {option: value for option, value in document.items() if option != "key"}
+        create = f"{collection}.createIndex({shown(document['key'])}, {shown(options)})"
+        if name not in found:
+            yield Difference(STORE, where, "index", shown(document["key"]), NOTHING, create)
+            continue
+        mend = f"{collection}.dropIndex({shown(name)}); {create}"
+        should, has = _index_options(document), _index_options(found[name])
+        for option in sorted(should.keys() | has.keys()):
+            expected, actual = (shown(side.get(option, NOTHING)) for side in (should, has))
+            if expected != actual:
+                yield Difference(STORE, where, f"index {option}", expected, actual, mend)
+    for name in found.keys() - wanted.keys() - {"_id_"}:
+        key = shown(_index_options(found[name])["key"])
+        drop = f"{collection}.dropIndex({shown(name)})"
+        yield Difference(STORE, f"{schema.name}.{name}", "index", NOTHING, key, drop)
+
+
+def _index_options(index: dict[str, Any]) -> dict[str, Any]:
+    """What makes an index what it is, a text index as it was asked for."""
+    options = {
+        name: value
+        for name, value in index.items()
+        if name not in {"v", "ns", "name", "textIndexVersion", "background"}
+    }
+    options["key"] = dict(options["key"])
+    if "_fts" in options["key"]:
+        # The server keeps the fields by name, with their weights, in place of the key.
+        others = {k: v for k, v in options["key"].items() if k not in {"_fts", "_ftsx"}}
+        options["key"] = others | dict.fromkeys(sorted(options["weights"]), "text")
+    elif "text" in options["key"].values():
+        others = {k: v for k, v in options["key"].items() if v != "text"}
+        fields = sorted(options["key"].keys() - others.keys())
+        options["key"] = others | dict.fromkeys(fields, "text")
+        weights = options.get("weights", {})
+        options["weights"] = {name: weights.get(name, 1) for name in fields}
+    if "weights" in options:
+        options["weights"] = {k: int(v) for k, v in sorted(options["weights"].items())}
+    return {name: value for name, value in options.items() if value is not False}
+
+
+def _where_apart(should: Any, has: Any, path: str = "") -> tuple[str, str]:
+    """The innermost place in which two rules differ, each side with its path."""
+    if isinstance(should, dict) and isinstance(has, dict):
+        apart = [k for k in [*should, *has] if should.get(k, NOTHING) != has.get(k, NOTHING)]
+        if len(set(apart)) == 1:
+            key = apart[0]
+            inner = f"{path}.{key}".lstrip(".")
+            return _where_apart(should.get(key, NOTHING), has.get(key, NOTHING), inner)
+    return f"{path} {shown(should)}".strip(), f"{path} {shown(has)}".strip()
+
+
+def shown(value: Any) -> str:
+    """A value as mongosh takes it."""
+    if value is NOTHING:
+        return NOTHING
+    return str(json.dumps(value, default=json_util.default, ensure_ascii=False))
+
+
 async def ensure_schema(db: Database) -> None:
     """Create what is missing of collections and indexes, and set the validators.
 
@@ -58,11 +174,7 @@ async def ensure_schema(db: Database) -> None:
     stored before and break a validator can still be read and updated.
     """
     for schema in collection_schemas():
-        rules: dict[str, Any] = {
-            "validator": schema.validator,
-            "validationLevel": "moderate",
-            "validationAction": "error",
-        }
+        rules: dict[str, Any] = {"validator": schema.validator, **RULES}
         try:
             await db.create_collection(schema.name, **rules)
         except CollectionInvalid:

@@ -125,14 +125,12 @@ class _Write(Generic[Versioned]):
         identity: ObjectId = self.document["_id"]
         return identity
 
-    def was_done(self, state: Bson | None) -> bool:
-        """Whether the stored `state` shows this very write, or one on top of it."""
-        if state is None:
+    def is_stored(self, document: Bson | None) -> bool:
+        """Whether the stored document is what this very write made of it."""
+        if document is None:
             return False
-        if self.expected is None:
-            return True
-        version = state.get("version") or 1
-        return version >= self.saved.version and state.get("updatedAt") == self.saved.updated_at
+        # The id of an insert was made for it, so whatever is there came from it.
+        return self.expected is None or _shows(document, queries.known_fields(self.document))
 
     def request(self) -> InsertOne[Bson] | UpdateOne:
         if self.expected is None:
@@ -181,7 +179,8 @@ class VersionedStore(CollectionAccess, Generic[Versioned]):
         writes = [self._write(entity, moment) for entity in entities]
         if not writes:
             return []
-        states = await self._states([write for write in writes if write.expected is not None])
+        updates = [write for write in writes if write.expected is not None]
+        states = await self._stored(updates, _STATE)
         self._refuse_stale(writes, states)
         await self.repeat(
             "saving several",
@@ -234,18 +233,21 @@ class VersionedStore(CollectionAccess, Generic[Versioned]):
             return found
 
         async def update_unless_done() -> Bson | None:
-            state = await collection.find_one({"_id": write.identity}, _STATE)
-            return state if write.was_done(state) else await update()
+            stored = await collection.find_one({"_id": write.identity})
+            return stored if write.is_stored(stored) else await update()
 
         return await self.repeat("saving", update, again=update_unless_done)
 
-    async def _states(self, writes: list[_Write[Versioned]]) -> dict[ObjectId, Bson]:
+    async def _stored(
+        self, writes: list[_Write[Versioned]], projection: Mapping[str, Any] | None = None
+    ) -> dict[ObjectId, Bson]:
+        """What is stored under the ids of the writes."""
         if not writes:
             return {}
         identities = list({write.identity for write in writes})
         where = {"_id": {"$in": identities}}
-        found = await self.find(where, limit=len(identities), projection=_STATE)
-        return {state["_id"]: state for state in found}
+        found = await self.find(where, limit=len(identities), projection=projection)
+        return {document["_id"]: document for document in found}
 
     def _refuse_stale(
         self, writes: list[_Write[Versioned]], states: Mapping[ObjectId, Bson]
@@ -266,17 +268,16 @@ class VersionedStore(CollectionAccess, Generic[Versioned]):
         result = await self.collection.bulk_write(requests, session=self.session)
         if result.inserted_count + result.matched_count == len(writes):
             return
-        final = {write.identity: write for write in writes}
-        states = await self._states(list(final.values()))
-        for write in final.values():
-            if not write.was_done(states.get(write.identity)):
-                raise self._conflict(write, states.get(write.identity))
+        # Between the check and the write somebody was faster.
+        stored = await self._stored(writes)
+        for write in _undone(writes, stored):
+            raise self._conflict(write, stored.get(write.identity))
 
     async def _apply_rest(self, writes: list[_Write[Versioned]]) -> None:
         """Apply what an attempt of unknown outcome left undone."""
-        states = await self._states(writes)
-        rest = [write for write in writes if not write.was_done(states.get(write.identity))]
-        self._refuse_stale(rest, states)
+        stored = await self._stored(writes)
+        rest = _undone(writes, stored)
+        self._refuse_stale(rest, stored)
         if rest:
             await self._apply(rest)
 
@@ -297,3 +298,29 @@ class VersionedStore(CollectionAccess, Generic[Versioned]):
 def _created(saved: Versioned, created_at: datetime | None) -> Versioned:
     """With the time that is stored, which a caller cannot change."""
     return saved if saved.created_at == created_at else replace(saved, created_at=created_at)
+
+
+def _undone(
+    writes: list[_Write[Versioned]], stored: Mapping[ObjectId, Bson]
+) -> list[_Write[Versioned]]:
+    """The writes that neither are what is stored nor lie beneath one of them that is."""
+    reached: dict[ObjectId, int] = {}
+    for write in writes:
+        if write.is_stored(stored.get(write.identity)):
+            reached[write.identity] = write.saved.version
+    return [write for write in writes if write.saved.version > reached.get(write.identity, 0)]
+
+
+def _shows(stored: Any, written: Any) -> bool:
+    """Whether `stored` holds everything of `written`, whatever else it holds."""
+    if isinstance(written, dict):
+        return isinstance(stored, dict) and all(
+            _shows(stored.get(name), value) for name, value in written.items()
+        )
+    if isinstance(written, list):
+        return (
+            isinstance(stored, list)
+            and len(stored) == len(written)
+            and all(map(_shows, stored, written))
+        )
+    return bool(stored == written)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from pymongo.errors import AutoReconnect, OperationFailure
 
+from jts_storage.domain import checks
 from jts_storage.domain.backtest import BacktestConfig, BacktestResult
 from jts_storage.domain.formula import Formula
 from jts_storage.embedded.mongod import LocalMongod, find_mongod
@@ -388,6 +389,9 @@ async def test_many_overtaken_between_check_and_write_are_a_conflict(
 
     repository = MongoDBFormulaRepository(manager)
     old = await repository.save(formula("old"))
+    # Both within one millisecond, as it may happen: time alone cannot tell whose write it was.
+    moment = checks.now()
+    monkeypatch.setattr(checks, "now", lambda: moment)
     real = VersionedStore._apply
 
     async def overtaken(self: Any, writes: Any) -> None:
