@@ -91,8 +91,10 @@ class OHLCVReader(Protocol):
         """The range in consecutive, non-empty series of at most `block_rows` each."""
         ...
 
-    async def count(self, key: SeriesKey) -> int:
-        """How many bars there are."""
+    async def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        """How many bars there are; an open end is no bound."""
         ...
 
 

@@ -167,8 +167,11 @@ class SqlOHLCVRepository(_Repository):
                 return
             first = int(block.columns.timestamp[-1]) + 1
 
-    async def count(self, key: SeriesKey) -> int:
-        values = _series(key)
+    async def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
+        values = {**_series(key), "first": ends[0], "last": ends[1]}
 
         async def work(link: Link) -> int:
             return int((await link.fetch(statements.BARS_COUNT, **values))[0][0])

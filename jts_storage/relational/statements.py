@@ -163,12 +163,9 @@ _its_series = and_(
     _ohlcv.c.timeframe == bindparam("timeframe"),
 )
 
-BARS_COUNT = _plain(select(func.count()).select_from(_ohlcv).where(_its_series))
-BARS_DELETE = _plain(
-    delete(_ohlcv).where(
-        _its_series, _ohlcv.c.timestamp_ms.between(bindparam("first"), bindparam("last"))
-    )
-)
+_its_range = _ohlcv.c.timestamp_ms.between(bindparam("first"), bindparam("last"))
+BARS_COUNT = _plain(select(func.count()).select_from(_ohlcv).where(_its_series, _its_range))
+BARS_DELETE = _plain(delete(_ohlcv).where(_its_series, _its_range))
 
 # Whole columns of bars move as 64-bit integers; what follows is where each database wants them.
 

@@ -507,9 +507,11 @@ class OHLCVReader:
         """The range in consecutive, non-empty series of at most `block_rows` each."""
         return self._portal.iterate(self._twin.stream(key, start, end, block_rows=block_rows))
 
-    def count(self, key: SeriesKey) -> int:
-        """How many bars there are."""
-        return self._portal.call(self._twin.count(key))
+    def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        """How many bars there are; an open end is no bound."""
+        return self._portal.call(self._twin.count(key, start, end))
 
 
 class OHLCVRepository(OHLCVReader):

@@ -16,7 +16,7 @@ from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager, ensure_schema
 from jts_storage.relational import DatabaseManager, create_all
 from jts_storage.relational.tables import metadata
-from jts_storage.testing.clickhouse_server import ClickHouseServer
+from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.contracts import UnitOfWorkContract
 from jts_storage.testing.local_postgres import LocalPostgres
 
@@ -51,7 +51,9 @@ def servers(
     tmp_path_factory: pytest.TempPathFactory,
     engine_used: Callable[[str], None],
 ) -> Iterator[StorageSettings]:
-    with ClickHouseServer() as clickhouse, LocalPostgres.start() as postgres:
+    # A process of its own: the embedded stores above have this one's only engine.
+    folder = tmp_path_factory.mktemp("clickhouse")
+    with ServerProcess(folder, fsync=False) as clickhouse, LocalPostgres.start() as postgres:
         engine_used("PostgreSQL")
         engine_used("ClickHouse endpoint over chDB")
         yield StorageSettings(

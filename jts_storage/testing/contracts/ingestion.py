@@ -243,6 +243,8 @@ class OHLCVRepositoryContract:
         await ohlcv_repository.save_many(KEY, series)
         start, end = START + timedelta(minutes=2), START + timedelta(minutes=4)
         assert await ohlcv_repository.get_range(KEY, start, end) == series[2:5]
+        assert await ohlcv_repository.count(KEY, start, end) == 3
+        assert await ohlcv_repository.count(KEY, start=end) == 6
         assert await ohlcv_repository.delete_range(KEY, start, end) == 3
         assert await ohlcv_repository.count(KEY) == 7
 
