@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jts_storage.domain.calendar import Sessions
+from jts_storage.domain.calendar import Sessions, exchange_calendar
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import PRICES
 from jts_storage.domain.enums import Timeframe
-from jts_storage.domain.gaps import Gap
+from jts_storage.domain.gaps import Gap, expected_timestamps
 from jts_storage.domain.series import CandleSeries
 
 # exchange_calendars calls what the newest pandas deprecates.
@@ -156,3 +156,12 @@ def test_sessions_of_ones_own_may_end_within_a_step() -> None:
     assert series_at(Timeframe.M1, moments).gaps(Short()) == [
         Gap(EPOCH + timedelta(minutes=1), EPOCH + timedelta(days=1), 2)
     ]
+
+
+@pytest.mark.parametrize("name", [None, "XKRX"])
+def test_expected_moments_include_both_ends(name: str | None) -> None:
+    opening = 1_704_240_000_000  # 2024-01-03, 09:00 in Seoul
+    calendar = exchange_calendar(name) if name else None
+    found = expected_timestamps(opening, opening + 120_000, Timeframe.M1, calendar)
+    assert found.tolist() == [opening, opening + 60_000, opening + 120_000]
+    assert len(expected_timestamps(opening, opening, Timeframe.M1, calendar)) == 1
