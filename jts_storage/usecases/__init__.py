@@ -1,0 +1,1 @@
+"""Import, export, validation and coverage of candles, on the ports alone."""

@@ -1,0 +1,277 @@
+"""What a source yields, and how it becomes columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from jts_storage.domain import checks, interchange
+from jts_storage.domain.columns import NAMES, PRICES, AnyArray, Columns, Int64Array
+from jts_storage.errors import InvalidData
+from jts_storage.usecases.moments import Clock, joined
+from jts_storage.usecases.numbers import NumberStyle, detect, is_plain, plain_numbers
+
+Floats = Literal["refuse", "exact", "round"]
+
+
+class Source(Protocol):
+    """Rows from somewhere, as Arrow tables whose columns are named by their target.
+
+    A table has ``timestamp`` or ``date`` (and ``time``), the prices, ``volume``, and ``symbol``
+    where the source tells it; values are text or as the source types them.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> Mapping[str, Any] | None:
+        """What is equal only while the source gives the same rows; None if nobody can tell."""
+        ...
+
+    @property
+    def commas_separate(self) -> bool:
+        """Whether a comma within a number had to be quoted."""
+        ...
+
+    def tables(self) -> Iterator[Any]: ...
+
+    def place(self, row: int, target: str) -> str:
+        """Where the value is, in words: ``prices.csv, line 7, column '종가'``."""
+        ...
+
+    def progress(self) -> float | None:
+        """How much of the source has been read, from 0 to 1, if it can be told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows of a source.
+
+    :param columns: their values; rows with something missing hold zeros.
+    :param rows: the number of each row in its source.
+    :param symbols: the symbol of each row, None where the source tells none.
+    :param missing: where a price or the volume is missing.
+    :param table: the rows as they came.
+    """
+
+    columns: Columns
+    rows: Int64Array
+    symbols: AnyArray | None
+    missing: AnyArray
+    table: Any
+
+    @property
+    def first_row(self) -> int:
+        return int(self.rows[0])
+
+    @property
+    def stop_row(self) -> int:
+        return int(self.rows[-1]) + 1
+
+
+@dataclass(slots=True)
+class Reader:
+    """Turns tables of one source into blocks."""
+
+    clock: Clock
+    style: NumberStyle | None = None
+    floats: Floats = "refuse"
+    _null: Any = field(default=None, init=False)
+
+    def blocks(self, source: Source, rows: int, skip: int = 0) -> Iterator[Block]:
+        """Blocks of exactly `rows`, but for the last, after the first `skip` rows.
+
+        Where blocks begin depends on nothing but the two numbers.
+        """
+        first = skip
+        for table in _regrouped(source.tables(), rows, skip):
+            yield self._read(table, first, source)
+            first += table.num_rows
+
+    def _read(self, table: Any, first: int, source: Source) -> Block:
+        try:
+            return self._parsed(table, first, source)
+        except InvalidData as exc:
+            if exc.row is None or exc.field is None:
+                raise
+            place = source.place(first + exc.row, exc.field)
+            rule = str(exc.args[0]).partition(": ")[2]
+            error = InvalidData(f"{place}: {rule}", remedy=exc.remedy)
+            error.row, error.field, error.value = first + exc.row, exc.field, exc.value
+            raise error from exc
+
+    def _parsed(self, table: Any, first: int, source: Source) -> Block:
+        import pyarrow as pa
+
+        columns = {name: _whole(table.column(name)) for name in table.column_names}
+        stamps = self.clock.read(_moments(columns))
+        missing = np.zeros(table.num_rows, np.bool_)
+        for name in NAMES[1:]:
+            columns[name], gone = _filled(columns[name])
+            missing |= gone
+        self._settle_style(columns, source)
+        arrays = [pa.array(stamps)]
+        arrays += [self._number(columns[name], name) for name in NAMES[1:]]
+        parsed = interchange.from_arrow(
+            pa.table(arrays, names=list(NAMES)), "exact" if self.floats != "refuse" else "refuse"
+        )
+        rows = np.arange(first, first + table.num_rows, dtype=np.int64)
+        return Block(parsed, rows, _symbols(columns.get("symbol")), missing, table)
+
+    def _settle_style(self, columns: Mapping[str, Any], source: Source) -> None:
+        text = [columns[name] for name in NAMES[1:] if _is_text(columns[name])]
+        if self.style is None and text:
+            self.style = detect(
+                text, comma_separates_fields=source.commas_separate, where=source.name
+            )
+
+    def _number(self, column: Any, name: str) -> Any:
+        import pyarrow as pa
+
+        if _is_text(column):
+            column = plain_numbers(column, self.style or NumberStyle())
+            return _volume(column) if name == "volume" else column
+        if pa.types.is_floating(column.type) and name != "volume" and self.floats == "round":
+            return _rounded(column, name)
+        if pa.types.is_floating(column.type) and column.type.bit_width < 64:
+            return column.cast(pa.float64())
+        return column
+
+
+def _regrouped(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:
+    import pyarrow as pa
+
+    waiting: list[Any] = []
+    held = 0
+    for table in tables:
+        if skip >= table.num_rows:
+            skip -= table.num_rows
+            continue
+        rest = table.slice(skip)
+        skip = 0
+        waiting.append(rest)
+        held += rest.num_rows
+        while held >= rows:
+            together = pa.concat_tables(waiting)
+            yield together.slice(0, rows)
+            rest = together.slice(rows)
+            waiting, held = [rest], rest.num_rows
+    if held:
+        yield pa.concat_tables(waiting)
+
+
+def _whole(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string_view(column.type) or pa.types.is_large_string(column.type):
+        column = column.cast(pa.string())
+    combined = column.combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):
+        combined = (
+            pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], column.type)
+        )
+    if pa.types.is_null(combined.type):
+        return pc.cast(combined, pa.string())
+    return combined
+
+
+def _moments(columns: Mapping[str, Any]) -> Any:
+    if "timestamp" in columns:
+        return columns["timestamp"]
+    if "time" in columns:
+        return joined(columns["date"], columns["time"])
+    return columns["date"]
+
+
+def _filled(column: Any) -> tuple[Any, AnyArray]:
+    """The column with zeros where a value is missing, and where that is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if _is_text(column) and is_plain(column):
+        return column, np.zeros(len(column), np.bool_)
+    gone = pc.is_null(column, nan_is_null=True)
+    if _is_text(column):
+        empty = pc.match_substring_regex(column, r"^\s*(-|nan|null|n/a)?\s*$", ignore_case=True)
+        gone = pc.or_(gone, pc.fill_null(empty, False))
+    if not pc.any(gone).as_py():
+        return column, np.zeros(len(column), np.bool_)
+    zero = pa.scalar("0") if _is_text(column) else pa.scalar(0).cast(column.type)
+    return pc.if_else(gone, zero.cast(column.type), column), np.asarray(gone)
+
+
+def _is_text(column: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(column.type))
+
+
+def _volume(column: Any) -> Any:
+    """Text of whole numbers, some perhaps written ``1200.0`` or ``1.2e6``."""
+    import pyarrow as pa
+
+    for kind in (pa.uint64(), pa.decimal128(38, 4)):
+        try:
+            return column.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    for row, text in enumerate(column.to_pylist()):
+        try:
+            pa.scalar(text).cast(pa.decimal128(38, 4))
+        except pa.ArrowInvalid as exc:
+            raise InvalidData(
+                "must be a whole number", field="volume", value=text, row=row
+            ) from exc
+    raise InvalidData("must be whole numbers", field="volume")
+
+
+def _rounded(column: Any, name: str) -> Any:
+    """Prices of doubles rounded to four decimals, because the caller asked for it."""
+    import pyarrow as pa
+
+    values = np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+    at_fault = np.flatnonzero(~(np.abs(values) < 2**51 / checks.PRICE_SCALE))
+    if len(at_fault):
+        row = int(at_fault[0])
+        raise InvalidData("is too large for a float", field=name, value=float(values[row]), row=row)
+    scaled = np.rint(values * checks.PRICE_SCALE).astype(np.int64)
+    words = np.empty((len(scaled), 2), np.int64)
+    words[:, 0] = scaled
+    words[:, 1] = scaled >> 63
+    kind = pa.decimal128(18, checks.PRICE_DECIMALS)
+    return pa.Array.from_buffers(kind, len(scaled), [None, pa.py_buffer(words)])
+
+
+def _symbols(column: Any | None) -> AnyArray | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column is None:
+        return None
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return np.asarray(text.to_numpy(zero_copy_only=False))
+
+
+def as_they_came(table: Any, rows: AnyArray) -> list[dict[str, Any]]:
+    """Some rows as JSON values, for people to look at."""
+    import pyarrow as pa
+
+    taken = table.take(pa.array(rows, pa.int64()))
+    return [
+        {
+            name: value if isinstance(value, int | str | None) else str(value)
+            for name, value in r.items()
+        }
+        for r in taken.to_pylist()
+    ]
+
+
+__all__ = ["PRICES", "Block", "Floats", "Reader", "Source", "as_they_came"]

@@ -1,0 +1,140 @@
+"""Candles out of a storage into files, in constant memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from time import perf_counter
+
+from jts_storage.domain import checks
+from jts_storage.domain.calendar import TradingCalendar
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.resampling import check_coarser
+from jts_storage.domain.series import CandleSeries
+from jts_storage.usecases.stores import Stores
+from jts_storage.usecases.writers import open_writer
+
+BLOCK_ROWS = 262_144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportResult:
+    """What was written. `start` and `end` are None where there was nothing."""
+
+    path: Path
+    key: SeriesKey
+    rows: int
+    start: datetime | None
+    end: datetime | None
+    seconds: float
+
+
+class ExportCandles:
+    """Streams a series into a file, whose name tells the format.
+
+    ``.csv``, ``.jsonl`` (both with ``.gz`` or ``.zst`` behind, if wanted), ``.parquet``,
+    ``.feather`` or ``.arrow``. What `ImportCandles` reads of it is the same series to the last
+    digit. The file appears under its name when it is complete, never before.
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def run(
+        self,
+        key: SeriesKey,
+        path: Path | str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        timeframe: Timeframe | None = None,
+        calendar: TradingCalendar | str | None = None,
+        timezone: tzinfo | str = UTC,
+        progress: Callable[[int], None] | None = None,
+    ) -> ExportResult:
+        """Write the candles from `start` to `end`, both included.
+
+        :param timeframe: resample to it; days are sessions of `calendar`, or of `timezone`.
+        :param progress: called with the rows written so far.
+        :raises InvalidData: the name tells no format, or the timeframe is not a coarser one.
+        """
+        began = perf_counter()
+        target = Path(path)
+        blocks = self._stores.candles.stream(
+            key,
+            start or checks.FIRST_TIMESTAMP,
+            end or checks.LAST_TIMESTAMP,
+            block_rows=BLOCK_ROWS,
+        )
+        written = SeriesKey(key.symbol, timeframe or key.timeframe, key.exchange)
+        if timeframe is not None and timeframe is not key.timeframe:
+            check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
+            blocks = resampled(blocks, timeframe, calendar, timezone)
+        rows, first, last = 0, None, None
+        half = target.with_name(f".{target.name}.{os.getpid()}.part")
+        writer = open_writer(half, target)
+        try:
+            with writer:
+                async for block in blocks:
+                    await writer.write(block)
+                    rows += len(block)
+                    first, last = first or block.start, block.end
+                    if progress is not None:
+                        progress(rows)
+            half.replace(target)
+        finally:
+            half.unlink(missing_ok=True)
+        return ExportResult(
+            path=target,
+            key=written,
+            rows=rows,
+            start=first,
+            end=last,
+            seconds=perf_counter() - began,
+        )
+
+
+async def resampled(
+    blocks: AsyncIterator[CandleSeries],
+    timeframe: Timeframe,
+    calendar: TradingCalendar | str | None = None,
+    timezone: tzinfo | str = UTC,
+) -> AsyncIterator[CandleSeries]:
+    """Coarser candles of a stream, as if it had been resampled in one piece."""
+
+    def coarser(series: CandleSeries) -> CandleSeries:
+        return series.resample(timeframe, calendar=calendar, timezone=timezone)
+
+    waiting: CandleSeries | None = None
+    async for block in blocks:
+        together = block if waiting is None else waiting.merge(block)
+        # The last bar may go on in the next block: its candles wait for it.
+        rows = _rows_of_last_bar(together, coarser)
+        complete, waiting = together[: len(together) - rows], together.tail(rows)
+        if len(complete):
+            yield coarser(complete)
+    if waiting is not None and len(waiting):
+        yield coarser(waiting)
+
+
+def _rows_of_last_bar(series: CandleSeries, coarser: Callable[[CandleSeries], CandleSeries]) -> int:
+    """How many candles at the end make up one coarser one: found by doubling, then halving."""
+    enough = 1
+    while enough < len(series) and len(coarser(series.tail(enough))) == 1:
+        enough *= 2
+    if enough >= len(series):
+        enough = len(series)
+        if len(coarser(series)) == 1:
+            return enough
+    fits, too_many = enough // 2, enough
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if len(coarser(series.tail(middle))) == 1:
+            fits = middle
+        else:
+            too_many = middle
+    return max(fits, 1)

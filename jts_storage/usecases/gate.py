@@ -1,0 +1,124 @@
+"""One series' part of a block: judged, and split into what is stored and what is set aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import AnyArray, Columns, Int64Array, checked, in_order
+from jts_storage.domain.series import CandleSeries
+from jts_storage.usecases.blocks import Block, as_they_came
+from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge
+from jts_storage.usecases.quarantine import Row
+from jts_storage.usecases.results import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of a block that belong to one series, in the order in which they came."""
+
+    key: SeriesKey
+    columns: Columns
+    rows: Int64Array
+    missing: AnyArray
+    block: Block
+
+    def take(self, wanted: AnyArray) -> Part:
+        if wanted.all():
+            return self
+        return Part(
+            self.key,
+            self.columns.take(wanted),
+            self.rows[wanted],
+            self.missing[wanted],
+            self.block,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What becomes of a part.
+
+    :param after: the last row, for the judgement of the next block.
+    """
+
+    key: SeriesKey
+    series: CandleSeries
+    quarantined: list[Row]
+    tally: Tally
+    after: Before
+
+
+def parts(block: Block, key: SeriesKey) -> list[Part]:
+    """The block by series; without symbols of its own, all of it belongs to `key`."""
+    if block.symbols is None:
+        return [Part(key, block.columns, block.rows, block.missing, block)]
+    names, which = np.unique(block.symbols.astype(str), return_inverse=True)
+    if len(names) == 1:
+        only = SeriesKey(str(names[0]), key.timeframe, key.exchange)
+        return [Part(only, block.columns, block.rows, block.missing, block)]
+    order = np.argsort(which, kind="stable")
+    bounds = np.flatnonzero(np.diff(which[order])) + 1
+    return [
+        Part(
+            SeriesKey(str(names[which[rows[0]]]), key.timeframe, key.exchange),
+            block.columns.take(rows),
+            block.rows[rows],
+            block.missing[rows],
+            block,
+        )
+        for rows in np.split(order, bounds)
+    ]
+
+
+def passed(part: Part, policy: QualityPolicy, before: Before, newer_than: int | None) -> Judged:
+    """Judge a part.
+
+    :param newer_than: rows up to this moment are skipped.
+    :raises InvalidData: a moment lies outside of what a store holds.
+    """
+    tally = Tally(read=part.columns.rows)
+    if newer_than is not None:
+        part = part.take(part.columns.timestamp > newer_than)
+        tally.skipped = tally.read - part.columns.rows
+    verdict = judge(part.columns, part.missing, part.key.timeframe, policy, before)
+    tally.rejected = int(verdict.rejected.sum())
+    tally.quarantined = int(verdict.quarantined.sum())
+    tally.broken = verdict.counts()
+    kept = part.take(verdict.accepted).columns
+    columns, tally.duplicates = in_order(checked(kept))
+    if columns.rows:
+        tally.first_ms, tally.last_ms = (int(columns.timestamp[i]) for i in (0, -1))
+    after = Before(int(kept.timestamp.max()), int(kept.close[-1])) if kept.rows else before
+    series = CandleSeries.trusted(part.key, columns)
+    return Judged(part.key, series, _set_aside(part, verdict), tally, _later(before, after))
+
+
+def _later(before: Before, after: Before) -> Before:
+    if before.timestamp is None or after.timestamp is None or after.timestamp >= before.timestamp:
+        return after
+    return Before(before.timestamp, after.close)
+
+
+def _set_aside(part: Part, verdict: Verdict) -> list[Row]:
+    at = np.flatnonzero(verdict.quarantined)
+    if not len(at):
+        return []
+    came_as: list[dict[str, Any]] = as_they_came(
+        part.block.table, part.rows[at] - part.block.first_row
+    )
+    stamps, *rest = (column[at].tolist() for column in part.columns)
+    return [
+        {
+            "row": int(part.rows[row]),
+            "reasons": verdict.reasons(int(row)),
+            "came_as": original,
+            "timestamp": stamp,
+            # Text, because a volume may be larger than what JSON readers take for a number.
+            "values": [str(value) for value in values],
+        }
+        for row, original, stamp, *values in zip(at, came_as, stamps, *rest, strict=True)
+    ]

@@ -1,0 +1,89 @@
+"""Which column of a source is which: guessed from its header, or as the caller says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from jts_storage.domain.columns import NAMES
+from jts_storage.errors import InvalidData
+
+_KNOWN = {
+    "timestamp": "timestamp datetime ts t stamp opentime barstart starttime begin start 일시 시각 "
+    "날짜시간 일자시간 체결일시 거래일시",
+    "date": "date day d 일자 날짜 거래일 거래일자 영업일자 기준일",
+    "time": "time hour 시간 체결시간 거래시간",
+    "open": "open o openprice first 시가 시초가",
+    "high": "high h highprice max 고가 최고가",
+    "low": "low l lowprice min 저가 최저가",
+    "close": "close c closeprice last 종가 현재가",
+    "volume": "volume vol v qty quantity tradevolume 거래량 체결량 누적거래량",
+    "symbol": "symbol ticker code stockcode 종목코드 단축코드 종목",
+}
+_TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
+_PRICES_AND_VOLUME = NAMES[1:]
+TARGETS = tuple(_KNOWN)
+
+
+def plain(header: str) -> str:
+    """A header without case, blanks, punctuation and a unit in brackets: ``Open Price (KRW)``."""
+    return re.sub(r"[\W_]+", "", re.sub(r"[(\[<][^)\]>]*[)\]>]$", "", header)).casefold()
+
+
+def guess(
+    headers: Sequence[str], overrides: Mapping[str, str] | None = None, *, where: str = "the source"
+) -> dict[str, str]:
+    """The header of each target: ``{"timestamp": "Date", "open": "시가", ...}``.
+
+    Instead of ``timestamp`` there may be ``date``, with or without ``time``; ``symbol`` is there
+    where the source has it.
+
+    :param overrides: headers by target, which come before every guess.
+    :raises InvalidData: a column is missing, or two could be meant.
+    """
+    found = _overridden(headers, overrides or {}, where)
+    taken = set(found.values())
+    for header in headers:
+        target = _TARGET_OF.get(plain(header)) or _TARGET_OF.get(
+            header.strip("\ufeff <>").casefold()
+        )
+        if target is None or header in taken:
+            continue
+        if target in found:
+            if target in (overrides or {}):
+                continue
+            raise InvalidData(
+                f"{where}: columns {found[target]!r} and {header!r} could both be {target}.",
+                remedy=f"Say which one is: {target}=...",
+            )
+        found[target] = header
+        taken.add(header)
+    return _complete(found, headers, where)
+
+
+def _overridden(headers: Sequence[str], overrides: Mapping[str, str], where: str) -> dict[str, str]:
+    for target, header in overrides.items():
+        if target not in _KNOWN:
+            raise InvalidData(f"must be one of {', '.join(_KNOWN)}", field="columns", value=target)
+        if header not in headers:
+            raise InvalidData(
+                f"{where} has no column {header!r}; it has {', '.join(map(str, headers))}"
+            )
+    return dict(overrides)
+
+
+def _complete(found: dict[str, str], headers: Sequence[str], where: str) -> dict[str, str]:
+    if "timestamp" in found:
+        found.pop("date", None)
+        found.pop("time", None)
+    elif "date" not in found and "time" in found:
+        found["timestamp"] = found.pop("time")
+    missing = [name for name in _PRICES_AND_VOLUME if name not in found]
+    if "timestamp" not in found and "date" not in found:
+        missing.insert(0, "timestamp")
+    if missing:
+        raise InvalidData(
+            f"{where}: no column for {', '.join(missing)} among {', '.join(map(str, headers))}.",
+            remedy=f"Name it: {missing[0]}=HEADER.",
+        )
+    return found

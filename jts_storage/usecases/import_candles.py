@@ -1,0 +1,375 @@
+"""Candles from files, frames and streams into a storage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.symbol import Symbol
+from jts_storage.errors import InvalidData, NotFound
+from jts_storage.usecases import quarantine, sources
+from jts_storage.usecases.blocks import Block, Floats, Reader, Source
+from jts_storage.usecases.gate import Judged, Part, parts, passed
+from jts_storage.usecases.moments import Clock
+from jts_storage.usecases.numbers import NumberStyle
+from jts_storage.usecases.progress import ImportState, name_of
+from jts_storage.usecases.quality import Before, QualityPolicy
+from jts_storage.usecases.results import ImportResult, Tally
+from jts_storage.usecases.sources import Layout
+from jts_storage.usecases.stores import Stores
+
+BLOCK_ROWS = 262_144
+_ANY_SYMBOL = "*"
+
+Data: TypeAlias = Any
+"""A path, an Arrow table, a pandas or polars frame, ccxt's rows, or an async iterator of series."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """How to read a source and what to do with its rows.
+
+    :param mode: ``"full"`` stores every row, ``"incremental"`` only what is newer than what a
+        series held when the import began.
+    :param create: the market of symbols that are not known yet; None refuses them.
+    :param layout: what is known of the source better than a guess.
+    :param timezone: of moments that tell none; without it such moments are refused.
+    :param time_format: a strptime format, where moments are not ISO 8601.
+    :param decimal: the decimal mark, where a guess could be wrong.
+    :param floats: what to do with prices that are floats: ``"exact"`` takes the nearest floats to
+        prices of four decimals, ``"round"`` rounds to four decimals, otherwise they are refused.
+    :param block_rows: how many rows are stored at a time.
+    :param resume: whether to go on where an interrupted import of the same source stopped.
+    """
+
+    mode: Literal["full", "incremental"] = "full"
+    create: Market | None = None
+    layout: Layout = field(default_factory=Layout)
+    timezone: str | None = None
+    time_format: str | None = None
+    decimal: str | None = None
+    floats: Floats = "refuse"
+    policy: QualityPolicy = field(default_factory=QualityPolicy)
+    block_rows: int = BLOCK_ROWS
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        checks.whole(self.block_rows, "block_rows", least=1, below=1_000_001)
+        if self.mode not in ("full", "incremental"):
+            raise InvalidData("must be full or incremental", field="mode", value=self.mode)
+        if self.floats not in ("refuse", "exact", "round"):
+            raise InvalidData("must be refuse, exact or round", field="floats", value=self.floats)
+
+    def described(self) -> dict[str, Any]:
+        """What must be the same for an interrupted import to go on."""
+        policy = self.policy
+        return {
+            "mode": self.mode,
+            "columns": dict(self.layout.columns),
+            "reading": [self.timezone, self.time_format, self.decimal, self.floats],
+            "policy": {rule.value: action.value for rule, action in policy.actions.items()},
+            "bounds": [str(policy.jump), str(policy.tick), str(policy.calendar)],
+            "block_rows": self.block_rows,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """Told after every stored block.
+
+    :param fraction: how much of the source was read, None if that cannot be told.
+    """
+
+    rows: int
+    fraction: float | None
+
+
+class ImportCandles:
+    """Reads a source block by block, judges it, and stores what passes.
+
+    Memory stays constant. After every block the bookkeeping knows how far it has come; interrupted
+    and run again with the same source and options, it goes on there and ends as if nothing had
+    happened.
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def run(
+        self,
+        data: Data,
+        timeframe: Timeframe,
+        *,
+        symbol: str | None = None,
+        exchange: str = "",
+        options: ImportOptions | None = None,
+        progress: Callable[[ImportProgress], None] | None = None,
+    ) -> ImportResult:
+        """Import `data`.
+
+        :param symbol: whose candles they are; None takes it from the source's own column.
+        :raises NotFound: there is no such file, or a symbol is not known and not to be created.
+        :raises InvalidData: the source is malformed, naming file, line and column. Blocks before
+            it are stored.
+        """
+        options = options or ImportOptions()
+        key = SeriesKey(symbol or _ANY_SYMBOL, timeframe, exchange)
+        work = _Import(self._stores, key, options, progress)
+        if hasattr(data, "__aiter__"):
+            return await work.series(data)
+        return await work.source(_source(data, options, symbol))
+
+
+def _source(data: Data, options: ImportOptions, symbol: str | None) -> Source:
+    if isinstance(data, str | Path):
+        return sources.file_source(Path(data), options.layout)
+    if sources.is_frame(data):
+        return sources.frame_source(data, options.layout, symbol=symbol)
+    if isinstance(data, CandleSeries):
+        return sources.frame_source(data.to_arrow())
+    raise sources.must_be_source(data)
+
+
+class _Import:
+    """One run."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        key: SeriesKey,
+        options: ImportOptions,
+        progress: Callable[[ImportProgress], None] | None,
+    ) -> None:
+        self._stores = stores
+        self._key = key
+        self._options = options
+        self._progress = progress
+        self._extents: dict[SeriesKey, tuple[int, int] | None] = {}
+        self._known: set[str] = set()
+        self._checkpoint: str | None = None
+        self._state = ImportState({}, checks.to_ms(options.policy.now or checks.now()))
+        self._source: Source | None = None
+        self._name = "the stream"
+
+    async def source(self, source: Source) -> ImportResult:
+        started = perf_counter()
+        self._source, self._name = source, source.name
+        if self._key.symbol != _ANY_SYMBOL:
+            await self._must_know(self._key.symbol)
+        resumed_at = await self._pick_up(source)
+        reader = Reader(
+            Clock(self._key.timeframe, self._options.timezone, self._options.time_format),
+            NumberStyle(self._options.decimal) if self._options.decimal else None,
+            self._options.floats,
+        )
+        blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
+        async for block in _ahead(blocks):
+            await self._take(parts(block, self._checked_key(block)), block.stop_row)
+        return await self._finish(started, resumed_at)
+
+    async def series(self, stream: AsyncIterator[CandleSeries]) -> ImportResult:
+        started = perf_counter()
+        row = 0
+        async for series in stream:
+            if self._key.symbol not in (_ANY_SYMBOL, series.key.symbol):
+                raise InvalidData(f"must be {self._key}", field="key", value=str(series.key))
+            for start in range(0, len(series), self._options.block_rows):
+                piece = series[start : start + self._options.block_rows]
+                await self._take([_part_of(piece, row)], row + len(piece))
+                row += len(piece)
+        return await self._finish(started, None)
+
+    # ---- where it stands
+
+    async def _pick_up(self, source: Source) -> int | None:
+        """Find the state of an interrupted run; the row at which to go on."""
+        if source.identity is None:
+            return None
+        key = self._key
+        self._state.task = {
+            "source": dict(source.identity),
+            "key": [key.symbol, key.timeframe.value, key.exchange],
+            **self._options.described(),
+        }
+        self._checkpoint = name_of(self._state.task)
+        if not self._options.resume:
+            return None
+        stored = await self._stores.ingestion.checkpoints.get(self._checkpoint)
+        if stored is None or stored.data["is_done"]:
+            return None
+        self._state = ImportState.from_json(stored.data)
+        return self._state.rows
+
+    async def _finish(self, started: float, resumed_at: int | None) -> ImportResult:
+        state = self._state
+        state.is_done = True
+        if self._checkpoint is not None:
+            async with self._stores.unit_of_work() as uow:
+                await uow.ingestion.checkpoints.save(self._checkpoint, state.to_json())
+                await uow.commit()
+        return ImportResult.of(
+            state.tally,
+            source=self._name,
+            created_symbols=tuple(state.created),
+            resumed_at=resumed_at,
+            seconds=perf_counter() - started,
+        )
+
+    # ---- one block
+
+    async def _take(self, found: list[Part], stop: int) -> None:
+        for part in found:
+            await self._prepare(part.key)
+        judged = await asyncio.to_thread(self._judge, found)
+        await self._store(judged, stop)
+        self._state.settle({item.key.symbol: item.after for item in judged})
+        if self._progress is not None:
+            fraction = self._source.progress() if self._source else None
+            self._progress(ImportProgress(self._state.rows, fraction))
+
+    async def _prepare(self, key: SeriesKey) -> None:
+        """What must be known of a series before its first rows are judged and stored."""
+        if key in self._extents:
+            return
+        await self._must_know(key.symbol)
+        coverage = await self._stores.candles.get_coverage(key)
+        extent = None
+        if coverage.first is not None and coverage.last is not None:
+            extent = checks.to_ms(coverage.first), checks.to_ms(coverage.last)
+        self._extents[key] = extent
+        if self._options.mode == "incremental" and key.symbol not in self._state.newest:
+            self._state.newest[key.symbol] = extent[1] if extent else None
+
+    def _judge(self, found: list[Part]) -> list[Judged]:
+        state, policy = self._state, self._options.policy
+        policy = replace(policy, now=checks.from_ms(state.now_ms))
+        return [
+            passed(
+                part,
+                policy,
+                state.before.get(part.key.symbol, Before()),
+                state.newest.get(part.key.symbol),
+            )
+            for part in found
+        ]
+
+    async def _store(self, judged: list[Judged], stop: int) -> None:
+        state = self._state
+        begun_before = state.pending_stop == stop
+        block = Tally()
+        async with self._stores.unit_of_work() as uow:
+            for item in judged:
+                overlaps = self._overlaps(item)
+                saved = await uow.candles.save_many(
+                    item.key, item.series, detail=overlaps and not begun_before
+                )
+                item.tally.inserted = (
+                    saved.inserted if saved.inserted is not None else saved.written
+                )
+                item.tally.replaced = saved.replaced or 0
+                item.tally.unchanged = saved.unchanged or 0
+                block.add(item.tally)
+            if not begun_before:
+                state.pending_stop, state.pending = stop, block
+            await self._announce(judged)
+            await uow.commit()
+
+    async def _announce(self, judged: list[Judged]) -> None:
+        """Say what is about to be stored, and keep what is not."""
+        notes = [
+            note
+            for item in judged
+            for note in quarantine.notes(item.key, self._name, item.quarantined)
+        ]
+        if self._checkpoint is None and not notes:
+            return
+        async with self._stores.unit_of_work() as uow:
+            for note in notes:
+                await uow.ingestion.checkpoints.save(note.name, note.data)
+            if self._checkpoint is not None:
+                await uow.ingestion.checkpoints.save(self._checkpoint, self._state.to_json())
+            await uow.commit()
+
+    def _overlaps(self, item: Judged) -> bool:
+        """Whether rows may be stored between the first and last; and widen what is."""
+        stamps = item.series.columns.timestamp
+        if not len(stamps):
+            return False
+        first, last = int(stamps[0]), int(stamps[-1])
+        extent = self._extents[item.key]
+        self._extents[item.key] = (
+            (first, last) if extent is None else (min(first, extent[0]), max(last, extent[1]))
+        )
+        return extent is not None and first <= extent[1] and last >= extent[0]
+
+    # ---- symbols
+
+    def _checked_key(self, block: Block) -> SeriesKey:
+        if block.symbols is None:
+            if self._key.symbol == _ANY_SYMBOL:
+                raise InvalidData(
+                    f"{self._name} tells no symbol.", remedy="Say whose candles they are."
+                )
+            return self._key
+        if self._key.symbol != _ANY_SYMBOL:
+            others = np.flatnonzero(block.symbols != self._key.symbol)
+            if len(others):
+                assert self._source is not None
+                row = int(others[0])
+                place = self._source.place(block.first_row + row, "symbol")
+                raise InvalidData(
+                    f"{place}: is not {self._key.symbol}",
+                    value=str(block.symbols[row]),
+                    remedy="Leave the symbol away to import every symbol of the source.",
+                )
+        return self._key
+
+    async def _must_know(self, code: str) -> None:
+        if code in self._known:
+            return
+        if await self._stores.symbols.get_by_code(code) is None:
+            market = self._options.create
+            if market is None:
+                raise NotFound(
+                    f"Symbol {code} is not known, so its candles were not imported.",
+                    remedy="Save the symbol first, or say in which market to create it.",
+                )
+            async with self._stores.unit_of_work() as uow:
+                await uow.symbols.save(Symbol(code, code, market))
+                await uow.commit()
+            self._state.created.append(code)
+        self._known.add(code)
+
+
+def _part_of(series: CandleSeries, first_row: int) -> Part:
+    rows = np.arange(first_row, first_row + len(series), dtype=np.int64)
+    missing = np.zeros(len(series), np.bool_)
+    block = Block(series.columns, rows, None, missing, series.to_arrow())
+    return Part(series.key, series.columns, rows, missing, block)
+
+
+async def _ahead(blocks: Iterator[Block]) -> AsyncIterator[Block]:
+    """The blocks, each read in a thread while the one before is stored."""
+    reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+    try:
+        while (block := await reading) is not None:
+            reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+            yield block
+    finally:
+        # The thread must be out of the source before anybody closes it.
+        if not reading.done():
+            with suppress(Exception, asyncio.CancelledError):
+                await asyncio.wait([reading])
+        if reading.done() and not reading.cancelled():
+            reading.exception()

@@ -1,0 +1,286 @@
+"""Times as sources write them, to milliseconds UTC. A time zone is named, never assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from jts_storage.domain.calendar import DAY_MS
+from jts_storage.domain.columns import Int64Array
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.resampling import period_starts, zone
+from jts_storage.errors import InvalidData
+
+_OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
+# Upper ends of plausible epochs: seconds, milliseconds, microseconds, nanoseconds.
+_EPOCH_UNITS = ((10**8, None), (10**11, "s"), (10**14, "ms"), (10**17, "us"), (2**63, "ns"))
+_PER_MS = {"us": 1_000, "ns": 1_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How the moments of a source are to be read.
+
+    :param timezone: the zone of moments that tell none, and of the dates of daily bars.
+    :param format: a strptime format for moments that are not ISO 8601.
+    """
+
+    timeframe: Timeframe
+    timezone: str | None = None
+    format: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.timezone is not None:
+            zone(self.timezone)
+
+    def read(self, column: Any) -> Int64Array:
+        """Milliseconds UTC of an Arrow column of text, integers or timestamps.
+
+        :raises InvalidData: with the row of the first that is no moment.
+        """
+        import pyarrow as pa
+
+        kind = column.type
+        if pa.types.is_date(kind):
+            return self._dated(column.cast(pa.timestamp("ms")), has_zone=False)
+        if pa.types.is_timestamp(kind):
+            return self._dated(column, has_zone=kind.tz is not None)
+        if pa.types.is_integer(kind):
+            return self._from_epoch(column)
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return self._from_text(column)
+        raise InvalidData(f"must be moments, not {kind}", field="timestamp")
+
+    def _from_text(self, column: Any) -> Int64Array:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if self.format is not None:
+            return self._dated(self._parsed_as_told(column), has_zone="%z" in self.format)
+        if not len(column):
+            return np.empty(0, np.int64)
+        first = column[0].as_py() or ""
+        if first != first.strip():
+            column = pc.utf8_trim_whitespace(column)
+            first = first.strip()
+        if first.lstrip("-").isdigit() and len(first) not in (8, 12, 14):
+            return self._from_epoch(_cast(column, pa.int64()))
+        if first.isdigit():
+            column = _from_compact(column)
+        column = _iso(column)
+        first = column[0].as_py() or ""
+        has_zone = bool(pc.match_substring_regex(pa.array([first]), _OFFSET)[0].as_py())
+        if has_zone and len(first) > 10:
+            if not self.timeframe.is_intraday and self.timezone is None:
+                # The date of a daily bar is the one that is written, whatever the offset.
+                local = pc.replace_substring_regex(column, _OFFSET, "")
+                return self._dated(_cast(local, pa.timestamp("ms")), has_zone=False)
+            return self._dated(_cast(column, pa.timestamp("ms", "UTC")), has_zone=True)
+        return self._dated(_cast(column, pa.timestamp("ms")), has_zone=False)
+
+    def _parsed_as_told(self, column: Any) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        assert self.format is not None
+        parsed = pc.strptime(column, format=self.format, unit="ms", error_is_null=True)
+        _refuse_first(parsed.is_null(), column, f"does not match {self.format!r}")
+        return parsed.cast(pa.timestamp("ms", "UTC")) if "%z" in self.format else parsed
+
+    def _from_epoch(self, column: Any) -> Int64Array:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if column.null_count:
+            _refuse_first(column.is_null(), column, "must not be null")
+        values = np.asarray(column.cast(pa.int64()).to_numpy(), np.int64)
+        largest = int(np.abs(values).max(initial=0))
+        unit = next(unit for limit, unit in _EPOCH_UNITS if largest < limit)
+        if unit is None:
+            whole_dates = (values >= 19_000_000) & (values < 23_000_000)
+            if not whole_dates.all():
+                row = int(np.flatnonzero(~whole_dates)[0])
+                raise InvalidData(
+                    "is neither seconds since 1970 nor a date",
+                    field="timestamp",
+                    value=int(values[row]),
+                    row=row,
+                )
+            return self._from_text(pc.cast(column, pa.string()))
+        if unit == "s":
+            values = values * 1_000
+        elif unit != "ms":
+            values, finer = np.divmod(values, _PER_MS[unit])
+            _refuse_first(pa.array(finer != 0), column, "must be whole milliseconds")
+        return self._dated(pa.array(values).cast(pa.timestamp("ms", "UTC")), has_zone=True)
+
+    def _dated(self, column: Any, *, has_zone: bool) -> Int64Array:
+        """Moments as they are stored: intraday in UTC, else the midnight of their date."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if column.null_count:
+            _refuse_first(column.is_null(), column, "must not be null")
+        if self.timeframe.is_intraday:
+            return _milliseconds(column if has_zone else self._zoned(column))
+        if has_zone:
+            kind = column.type
+            column = column.cast(pa.timestamp(kind.unit, self.timezone or kind.tz))
+            if self.timezone is None and kind.tz == "UTC":
+                self._must_be_midnight(column)
+            column = pc.local_timestamp(column)
+        dates = _milliseconds(column) // DAY_MS * DAY_MS
+        return period_starts(dates, self.timeframe)
+
+    def _zoned(self, column: Any) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if self.timezone is None:
+            raise InvalidData(
+                "tells no time zone",
+                field="timestamp",
+                value=str(column[0]) if len(column) else None,
+                row=0,
+                remedy="Name the zone it was recorded in, for example timezone='Asia/Seoul'.",
+            )
+        try:
+            return pc.assume_timezone(column, self.timezone)
+        except pa.ArrowInvalid:
+            self._refuse_unclear(column)
+
+    def _refuse_unclear(self, column: Any) -> NoReturn:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        low, high = 0, len(column)
+        while high - low > 1:  # halve until one row is left that cannot be placed
+            middle = (low + high) // 2
+            try:
+                pc.assume_timezone(column.slice(low, middle - low), self.timezone)
+            except pa.ArrowInvalid:
+                high = middle
+            else:
+                low = middle
+        raise InvalidData(
+            f"exists twice or not at all in {self.timezone}, where clocks changed",
+            field="timestamp",
+            value=str(column[low]),
+            row=low,
+            remedy="Use moments with an offset, such as 2024-11-03T01:30:00-04:00.",
+        )
+
+    def _must_be_midnight(self, column: Any) -> None:
+        import pyarrow as pa
+
+        milliseconds = _milliseconds(column)
+        _refuse_first(
+            pa.array(milliseconds % DAY_MS != 0),
+            column,
+            "is not midnight UTC, so its date depends on a time zone: name it with timezone=",
+        )
+
+
+def joined(date: Any, time: Any) -> Any:
+    """A column of dates and one of times (``0900``, ``90000``, ``09:00``) as one of text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    date, time = (pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, time))
+    digits = pc.match_substring_regex(time, r"^\d{3,6}$")
+    short = pc.less_equal(pc.utf8_length(time), 4)
+    padded = pc.if_else(short, pc.utf8_lpad(time, 4, "0"), pc.utf8_lpad(time, 6, "0"))
+    spread = pc.replace_substring_regex(padded, r"^(\d{2})(\d{2})(\d{2})?$", r"\1:\2:\3")
+    time = pc.if_else(digits, pc.replace_substring_regex(spread, ":$", ""), time)
+    compact = pc.match_substring_regex(date, r"^\d{8}$")
+    spread = pc.replace_substring_regex(date, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
+    return pc.binary_join_element_wise(pc.if_else(compact, spread, date), time, " ")
+
+
+def _from_compact(column: Any) -> Any:
+    """``20240102``, ``202401020900`` and ``20240102090000`` with the marks of ISO 8601."""
+    import pyarrow.compute as pc
+
+    column = pc.replace_substring_regex(column, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
+    column = pc.replace_substring_regex(
+        column, r"^(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})$", r"\1-\2-\3 \4:\5"
+    )
+    return pc.replace_substring_regex(
+        column, r"^(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})$", r"\1-\2-\3 \4:\5:\6"
+    )
+
+
+def _iso(column: Any) -> Any:
+    """Spellings that are ISO 8601 but for their marks."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    first = column[0].as_py() or ""
+    if "/" in first or first.count(".") > 1:
+        column = pc.replace_substring_regex(
+            column, r"^(\d{4})[./] ?(\d{1,2})[./] ?(\d{1,2})\.?", r"\1-\2-\3"
+        )
+        column = pc.replace_substring_regex(column, r"^(\d{4})-(\d)-", r"\1-0\2-")
+        column = pc.replace_substring_regex(column, r"^(\d{4}-\d{2})-(\d)(\D|$)", r"\1-0\2\3")
+    if first.endswith("UTC"):
+        column = pc.replace_substring_regex(column, r" ?UTC$", "Z")
+    unusual = pc.match_substring_regex(pa.array([first]), r" [+-]\d{2}|\.\d*0{3,}")
+    if unusual[0].as_py():
+        column = pc.replace_substring_regex(column, r" ([+-]\d{2})", r"\1")
+        column = pc.replace_substring_regex(column, r"(\.\d{3})0+", r"\1")
+    return column
+
+
+def _cast(column: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid as exc:
+        row = _first_refused(column, kind)
+        value = column[row].as_py()
+        rule = "is no moment that this column's first rows are like"
+        if isinstance(value, str) and "zone offset" in str(exc):
+            rule = "must tell its offset as the rows before it do"
+        raise InvalidData(rule, field="timestamp", value=value, row=row) from exc
+
+
+def _first_refused(column: Any, kind: Any) -> int:
+    import pyarrow as pa
+
+    low, high = 0, len(column)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            column.slice(low, middle - low).cast(kind)
+        except pa.ArrowInvalid:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def _milliseconds(column: Any) -> Int64Array:
+    import pyarrow as pa
+
+    unit = column.type.unit
+    ticks = np.asarray(column.cast(pa.timestamp(unit)).cast(pa.int64()).to_numpy(), np.int64)
+    if unit == "s":
+        return ticks * 1_000
+    if unit == "ms":
+        return ticks
+    values, finer = np.divmod(ticks, _PER_MS[unit])
+    _refuse_first(pa.array(finer != 0), column, "must be whole milliseconds")
+    return values
+
+
+def _refuse_first(at_fault: Any, column: Any, rule: str) -> None:
+    rows = np.flatnonzero(np.asarray(at_fault))
+    if len(rows):
+        row = int(rows[0])
+        value = column[row].as_py()
+        raise InvalidData(
+            rule, field="timestamp", value=value if value is None else str(value), row=row
+        )

@@ -1,0 +1,109 @@
+"""Numbers as people write them, to text that Arrow reads exactly. No float is ever made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jts_storage.errors import InvalidData
+
+_POINT, _SLASH, _NINE = b"./9"
+_GROUPS = {".": r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$", ",": r"^[+-]?\d{1,3}([. ]\d{3})+(,\d*)?$"}
+
+
+@dataclass(frozen=True, slots=True)
+class NumberStyle:
+    """How numbers are written: ``1,234.5`` has the decimal mark ``.``, ``1.234,5`` has ``,``."""
+
+    decimal: str = "."
+
+    def __post_init__(self) -> None:
+        if self.decimal not in _GROUPS:
+            raise InvalidData("must be '.' or ','", field="decimal", value=self.decimal)
+
+
+def detect(columns: list[Any], *, comma_separates_fields: bool, where: str) -> NumberStyle:
+    """The style of the text in `columns`, from the first block of a source.
+
+    :raises InvalidData: ``78,500`` could be either, and nothing else tells.
+    """
+    import pyarrow.compute as pc
+
+    columns = [column for column in columns if not is_plain(column)]
+    with_comma = [column.filter(pc.match_substring(column, ",")) for column in columns]
+    with_comma = [column for column in with_comma if len(column)]
+    if not with_comma:
+        return NumberStyle()
+    if any(_any_matches(column, r",.*,|,.*\.") for column in with_comma):
+        return NumberStyle()
+    if any(_any_matches(column, r"\..*,") for column in with_comma):
+        return NumberStyle(",")
+    if any(not _all_match(column, _GROUPS["."]) for column in with_comma):
+        return NumberStyle(",")
+    if comma_separates_fields:  # then nobody writes a decimal comma without need
+        return NumberStyle()
+    raise InvalidData(
+        f"{where}: {with_comma[0][0].as_py()!r} could have a decimal comma or a thousands comma.",
+        remedy="Say decimal=',' or decimal='.'.",
+    )
+
+
+def plain_numbers(column: Any, style: NumberStyle) -> Any:
+    """Text without blanks and thousands marks, with a decimal point.
+
+    What is no number stays as it is, for the reader that names its row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if style.decimal == "." and is_plain(column):
+        return column
+    column = pc.utf8_trim_whitespace(column)
+    if style.decimal == ",":
+        return _swapped(column, style)
+    grouped = pc.match_substring_regex(column, _GROUPS["."])
+    if not pc.any(grouped).as_py():
+        return column
+    return pc.if_else(grouped, pc.replace_substring(column, ",", pa.scalar("").as_py()), column)
+
+
+def is_plain(column: Any) -> bool:
+    """Whether every text has digits and points only, and at least one: most columns of most files.
+
+    Looked at as bytes, which costs a small part of what a pattern does.
+    """
+    import pyarrow.compute as pc
+
+    if not len(column) or column.null_count or pc.min(pc.binary_length(column)).as_py() == 0:
+        return False
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int32, len(column) + 1, column.offset * 4)
+    written = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+    return not ((written > _NINE) | (written < _POINT) | (written == _SLASH)).any()
+
+
+def _swapped(column: Any, style: NumberStyle) -> Any:
+    import pyarrow.compute as pc
+
+    grouped = pc.match_substring_regex(column, _GROUPS[style.decimal])
+    bare = pc.replace_substring_regex(column, "[. ]", "")
+    column = pc.if_else(grouped, bare, column)
+    # A point that groups nothing is no decimal mark here: let it be refused, not misread.
+    column = pc.if_else(
+        pc.match_substring(column, "."), pc.replace_substring(column, ".", "'"), column
+    )
+    return pc.replace_substring(column, ",", ".")
+
+
+def _any_matches(column: Any, pattern: str) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring_regex(column, pattern)).as_py())
+
+
+def _all_match(column: Any, pattern: str) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())

@@ -1,0 +1,89 @@
+"""How far an import has come, as it is kept in the bookkeeping.
+
+Before a block is written, its state says so: all rows before `rows` are stored, and those up to
+`pending_stop` are being stored and count as `pending`. Whoever finds it after a crash writes that
+block once more, which changes nothing where it was written already, and takes the counts as they
+stand. So one small commit a block is enough, and candles need no journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jts_storage.usecases.quality import Before
+from jts_storage.usecases.results import Tally
+
+PREFIX = "import:"
+
+
+@dataclass(slots=True)
+class ImportState:
+    """What an import must know to go on.
+
+    :param task: source and options; a state of another task is of no use.
+    :param now_ms: when it began, so that a later run judges as it did.
+    :param before: the last row of each series, by symbol.
+    :param newest: of an incremental import, up to when each series was stored at its beginning.
+    """
+
+    task: dict[str, Any]
+    now_ms: int
+    rows: int = 0
+    tally: Tally = field(default_factory=Tally)
+    before: dict[str, Before] = field(default_factory=dict)
+    newest: dict[str, int | None] = field(default_factory=dict)
+    created: list[str] = field(default_factory=list)
+    pending_stop: int | None = None
+    pending: Tally = field(default_factory=Tally)
+    is_done: bool = False
+
+    def settle(self, after: Mapping[str, Before]) -> None:
+        """The pending block is stored."""
+        assert self.pending_stop is not None
+        self.rows, self.pending_stop = self.pending_stop, None
+        self.tally.add(self.pending)
+        self.pending = Tally()
+        self.before.update(after)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "now_ms": self.now_ms,
+            "rows": self.rows,
+            "tally": self.tally.to_json(),
+            "before": {name: [b.timestamp, b.close] for name, b in self.before.items()},
+            "newest": self.newest,
+            "created": self.created,
+            "pending_stop": self.pending_stop,
+            "pending": self.pending.to_json(),
+            "is_done": self.is_done,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ImportState:
+        return cls(
+            task=dict(data["task"]),
+            now_ms=data["now_ms"],
+            rows=data["rows"],
+            tally=_tally(data["tally"]),
+            before={name: Before(*values) for name, values in data["before"].items()},
+            newest=dict(data["newest"]),
+            created=list(data["created"]),
+            pending_stop=data["pending_stop"],
+            pending=_tally(data["pending"]),
+            is_done=data["is_done"],
+        )
+
+
+def _tally(data: Mapping[str, Any]) -> Tally:
+    return Tally(**{**data, "broken": dict(data["broken"])})
+
+
+def name_of(task: Mapping[str, Any]) -> str:
+    """The checkpoint of a task: the same file, series and options have the same one."""
+    text = json.dumps(task, sort_keys=True, ensure_ascii=False, default=str)
+    return PREFIX + hashlib.sha256(text.encode()).hexdigest()[:32]

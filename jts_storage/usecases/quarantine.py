@@ -1,0 +1,174 @@
+"""Rows that an import set aside, with reason and source, until somebody has looked at them.
+
+They are kept in the bookkeeping, as checkpoints whose names begin with ``quarantine:``: there they
+are stored in one transaction with the state of the import, and there any process finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from jts_storage.domain import checks
+from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.errors import NotFound
+from jts_storage.ports.unit_of_work import UnitOfWork
+from jts_storage.usecases.stores import Stores
+
+PREFIX = "quarantine:"
+ROWS_A_NOTE = 1_000
+"""How many rows one checkpoint holds at most."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRow:
+    """One row that was set aside.
+
+    :param note: the name of the checkpoint that holds it.
+    :param row: its number in the source, from 0.
+    :param reasons: the rules it breaks.
+    :param came_as: its values as the source had them.
+    :param candle: what it would be stored as; None if no store may hold it.
+    """
+
+    note: str
+    key: SeriesKey
+    source: str
+    row: int
+    reasons: tuple[str, ...]
+    came_as: dict[str, Any]
+    timestamp: datetime
+    values: tuple[int, int, int, int, int]
+
+    @property
+    def candle(self) -> Candle | None:
+        *prices, volume = self.values
+        try:
+            opening, high, low, close = map(checks.unscaled_price, prices)
+            return Candle(self.timestamp, opening, high, low, close, volume)
+        except ValueError:  # what cannot be stored: InvalidData is one
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Some quarantined rows of one series, on their way into a checkpoint."""
+
+    name: str
+    data: dict[str, Any]
+
+
+def notes(key: SeriesKey, source: str, rows: Sequence[Row]) -> list[Note]:
+    """The checkpoints that keep these rows; the same rows of a source give the same names."""
+    made = []
+    for start in range(0, len(rows), ROWS_A_NOTE):
+        part = rows[start : start + ROWS_A_NOTE]
+        digest = hashlib.sha256(f"{key}\x1f{source}".encode()).hexdigest()[:16]
+        named = f"{PREFIX}{digest}:{part[0]['row']:012d}"
+        names = [key.symbol, key.timeframe.value, key.exchange]
+        made.append(Note(named, {"key": names, "source": source, "rows": list(part)}))
+    return made
+
+
+class Quarantine:
+    """Look at quarantined rows, release them into their series, or throw them away."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def review(
+        self, key: SeriesKey | None = None, *, limit: int | None = None
+    ) -> list[QuarantinedRow]:
+        """The rows that wait, of one series or all, in the order of their sources."""
+        found: list[QuarantinedRow] = []
+        async for name, data in self._notes():
+            rows = _rows(name, data)
+            if key is None or rows[0].key == key:
+                found += rows
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
+        return found
+
+    async def release(self, key: SeriesKey | None = None) -> tuple[int, int]:
+        """Store the rows that can be; how many were stored, and how many stay.
+
+        A row whose values contradict each other cannot be stored and stays.
+        """
+        released = kept = 0
+        async for name, data in self._notes():
+            rows = _rows(name, data)
+            if key is not None and rows[0].key != key:
+                continue
+            candles = [candle for row in rows if (candle := row.candle) is not None]
+            stay = [item for item, row in zip(data["rows"], rows, strict=True) if not row.candle]
+            if candles:
+                async with self._stores.unit_of_work() as uow:
+                    await uow.candles.save_many(rows[0].key, candles)
+                    await _keep(uow, name, {**data, "rows": stay})
+                    await uow.commit()
+            released += len(candles)
+            kept += len(stay)
+        return released, kept
+
+    async def discard(self, key: SeriesKey | None = None) -> int:
+        """Throw the rows away; how many there were."""
+        gone = 0
+        async for name, data in self._notes():
+            rows = _rows(name, data)
+            if key is None or rows[0].key == key:
+                async with self._stores.unit_of_work() as uow:
+                    await uow.ingestion.checkpoints.delete(name)
+                    await uow.commit()
+                gone += len(rows)
+        return gone
+
+    async def _notes(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        async for name, data in checkpoints(self._stores, PREFIX):
+            yield name, data
+
+
+async def checkpoints(stores: Stores, prefix: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """The checkpoints whose names begin with `prefix`, a page at a time."""
+    after = prefix
+    while True:
+        page = await stores.ingestion.checkpoints.list(limit=100, after=after)
+        for checkpoint in page:
+            if not checkpoint.name.startswith(prefix):
+                return
+            yield checkpoint.name, dict(checkpoint.data)
+        if len(page) < 100:
+            return
+        after = page[-1].name
+
+
+async def _keep(uow: UnitOfWork, name: str, data: dict[str, Any]) -> None:
+    if data["rows"]:
+        await uow.ingestion.checkpoints.save(name, data)
+    else:
+        await uow.ingestion.checkpoints.delete(name)
+
+
+def _rows(name: str, data: dict[str, Any]) -> list[QuarantinedRow]:
+    symbol, timeframe, exchange = data["key"]
+    key = SeriesKey(symbol, Timeframe(timeframe), exchange)
+    if not data["rows"]:
+        raise NotFound(f"Checkpoint {name} holds no rows.", remedy="Delete it.")
+    return [
+        QuarantinedRow(
+            note=name,
+            key=key,
+            source=data["source"],
+            row=item["row"],
+            reasons=tuple(item["reasons"]),
+            came_as=item["came_as"],
+            timestamp=checks.from_ms(item["timestamp"]),
+            values=tuple(int(value) for value in item["values"]),  # type: ignore[arg-type]
+        )
+        for item in data["rows"]
+    ]

@@ -1,0 +1,110 @@
+"""What an import has done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from jts_storage.domain import checks
+
+COUNTS = (
+    "read",
+    "inserted",
+    "replaced",
+    "unchanged",
+    "skipped",
+    "duplicates",
+    "rejected",
+    "quarantined",
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the rows that were read: all but `read` add up to it.
+
+    :param skipped: not newer than what was stored, in an incremental import.
+    :param duplicates: gave way to a later row of the same timestamp.
+    """
+
+    read: int = 0
+    inserted: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    quarantined: int = 0
+    broken: dict[str, int] = field(default_factory=dict)
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+    def add(self, other: Tally) -> None:
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for rule, count in other.broken.items():
+            self.broken[rule] = self.broken.get(rule, 0) + count
+        self.first_ms = _least(self.first_ms, other.first_ms)
+        self.last_ms = _most(self.last_ms, other.last_ms)
+
+    @property
+    def stored(self) -> int:
+        return self.inserted + self.replaced + self.unchanged
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """What an import did, over all its runs if it was interrupted.
+
+    :param broken: how many rows broke each rule of the quality gate, whatever became of them.
+    :param start: the first moment of what was stored, None if nothing was; `end` the last.
+    :param resumed_at: the row at which this run went on, None if it began anew.
+    """
+
+    source: str
+    read: int
+    inserted: int
+    replaced: int
+    unchanged: int
+    skipped: int
+    duplicates: int
+    rejected: int
+    quarantined: int
+    broken: dict[str, int]
+    start: datetime | None
+    end: datetime | None
+    created_symbols: tuple[str, ...] = ()
+    resumed_at: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def imported(self) -> int:
+        """How many rows are in the store because of this import, or were there alike."""
+        return self.inserted + self.replaced + self.unchanged
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.read / self.seconds if self.seconds else 0.0
+
+    @classmethod
+    def of(cls, tally: Tally, **more: Any) -> ImportResult:
+        counts = {name: getattr(tally, name) for name in COUNTS}
+        return cls(
+            **counts,
+            broken=dict(tally.broken),
+            start=None if tally.first_ms is None else checks.from_ms(tally.first_ms),
+            end=None if tally.last_ms is None else checks.from_ms(tally.last_ms),
+            **more,
+        )
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return min((n for n in (one, other) if n is not None), default=None)
+
+
+def _most(one: int | None, other: int | None) -> int | None:
+    return max((n for n in (one, other) if n is not None), default=None)

@@ -1,0 +1,23 @@
+"""What a use case needs of a storage: `jts_storage.Storage` fits, and so does a twin in a test."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from jts_storage.ports.candles import CandleReader
+from jts_storage.ports.ingestion import IngestionReader
+from jts_storage.ports.symbols import SymbolReader
+from jts_storage.ports.unit_of_work import UnitOfWork
+
+
+class Stores(Protocol):
+    """The read side of candles, symbols and bookkeeping, and units of work to write with."""
+
+    @property
+    def candles(self) -> CandleReader: ...
+    @property
+    def symbols(self) -> SymbolReader: ...
+    @property
+    def ingestion(self) -> IngestionReader: ...
+
+    def unit_of_work(self) -> UnitOfWork: ...

@@ -1,0 +1,133 @@
+"""Files of text: what wrote them, how they are compressed, and which line a row stands on."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from jts_storage.errors import InvalidData, NotFound
+
+_SAMPLE = 65_536
+_DELIMITERS = (",", ";", "\t", "|")
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+
+
+@dataclass(frozen=True, slots=True)
+class TextFormat:
+    encoding: str
+    delimiter: str
+    headers: list[str]
+    has_header: bool
+
+
+def found(path: Path) -> Path:
+    """:raises NotFound: there is no such file."""
+    if not path.is_file():
+        raise NotFound(f"There is no file {path}.", remedy="Check the path.")
+    return path
+
+
+def compression_of(path: Path) -> str | None:
+    return COMPRESSIONS.get(path.suffix.lower())
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The bytes of a file, decompressed by its suffix, to be read by Python."""
+    kind = compression_of(path)
+    if kind == "gzip":
+        return gzip.open(path)  # type: ignore[return-value]
+    if kind == "bz2":
+        return bz2.open(path)
+    if kind == "zstd":
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+    return path.open("rb")
+
+
+def sniff(
+    path: Path, *, encoding: str | None = None, delimiter: str | None = None, header: bool = True
+) -> TextFormat:
+    """How the file is written, judged by its beginning.
+
+    :raises InvalidData: it is empty or cannot be read.
+    """
+    try:
+        with opened(path) as file:
+            sample = file.read(_SAMPLE)
+    except (OSError, EOFError) as exc:
+        raise InvalidData(f"{path}: cannot be decompressed: {exc}.") from exc
+    encoding = encoding or _encoding(sample)
+    text = sample.decode(encoding, errors="replace").lstrip("\ufeff")
+    line = next((line for line in text.splitlines() if line.strip()), None)
+    if line is None:
+        raise InvalidData(f"{path} is empty.")
+    delimiter = delimiter or max(_DELIMITERS, key=line.count)
+    headers = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    if not header:
+        headers = [str(number + 1) for number in range(len(headers))]
+    return TextFormat(encoding, delimiter, headers, header)
+
+
+def _encoding(sample: bytes) -> str:
+    for mark, name in _MARKS:
+        if sample.startswith(mark):
+            return name
+    try:
+        # The sample may end within a character.
+        sample[:-4].decode() if len(sample) == _SAMPLE else sample.decode()
+    except UnicodeDecodeError:
+        return "cp949"  # what Korean brokers' programs still write
+    return "utf-8"
+
+
+def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV file with the line each begins on; slow, for finding what went wrong."""
+    with opened(path) as file:
+        text = io.TextIOWrapper(file, form.encoding, errors="replace", newline="")
+        reader = csv.reader(text, delimiter=form.delimiter)
+        is_first = form.has_header
+        begins = 1
+        for fields in reader:
+            if fields:
+                if not is_first:
+                    yield begins, fields
+                is_first = False
+            begins = reader.line_num + 1
+
+
+def line_of_row(path: Path, form: TextFormat, row: int) -> int | None:
+    for number, (line, _) in enumerate(records(path, form)):
+        if number == row:
+            return line
+    return None
+
+
+def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
+    """Line and number of fields of the first row that has not as many as the header."""
+    expected = len(form.headers)
+    for line, fields in records(path, form):
+        if len(fields) != expected:
+            return line, len(fields)
+    return None
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not empty, with their numbers."""
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """What changes when the file does."""
+    state = path.stat()
+    return {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}

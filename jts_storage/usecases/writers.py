@@ -1,0 +1,174 @@
+"""Series into files, a block at a time. Prices leave as the decimals they are."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from jts_storage.domain.columns import NAMES, PRICES
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
+from jts_storage.usecases import text_files
+from jts_storage.usecases.sources import format_of
+
+_ROW_GROUP_ROWS = 65_536
+
+
+class Writer:
+    """Writes blocks into `half`, in the format that the name of `target` tells.
+
+    Nothing of it is opened before it is entered.
+    """
+
+    def __init__(self, half: Path, compression: str | None) -> None:
+        self._half = half
+        self._compression = compression
+        self._open = ExitStack()
+
+    async def write(self, series: CandleSeries) -> None:
+        await asyncio.to_thread(self._write, series.to_arrow())
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except OSError as exc:
+            raise InvalidData(
+                f"{self._half.parent} cannot be written to: {exc.strerror}.",
+                remedy="Choose another path.",
+            ) from exc
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self._open.close()
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _write(self, table: Any) -> None:
+        raise NotImplementedError
+
+    def _sink(self) -> Any:
+        import pyarrow as pa
+
+        raw = self._open.enter_context(pa.OSFile(str(self._half), "wb"))
+        if self._compression is None:
+            return raw
+        return self._open.enter_context(pa.CompressedOutputStream(raw, self._compression))
+
+
+class _CsvWriter(Writer):
+    def _start(self) -> None:
+        self._out = self._sink()
+        self._out.write((",".join(NAMES) + "\n").encode())
+
+    def _write(self, table: Any) -> None:
+        import pyarrow.compute as pc
+
+        columns = _as_text(table)
+        self._out.write(_joined_lines(pc.binary_join_element_wise(*columns, ",")))
+
+
+class _JsonLinesWriter(Writer):
+    def _start(self) -> None:
+        self._out = self._sink()
+
+    def _write(self, table: Any) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        moment, *prices, volume = _as_text(table)
+        pieces: list[Any] = [pa.scalar('{"timestamp":"'), moment]
+        for name, column in zip(PRICES, prices, strict=True):
+            pieces += [pa.scalar(f'","{name}":"'), column]
+        pieces += [pa.scalar('","volume":'), volume, pa.scalar("}")]
+        self._out.write(_joined_lines(pc.binary_join_element_wise(*pieces, "")))
+
+
+class _ParquetWriter(Writer):
+    def _start(self) -> None:
+        import pyarrow.parquet as pq
+
+        self._out = self._open.enter_context(
+            pq.ParquetWriter(
+                self._half,
+                _schema(),
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=False,
+                # Prices leave as integers of eight bytes, in which Parquet packs differences.
+                store_decimal_as_integer=True,
+                column_encoding=dict.fromkeys(NAMES, "DELTA_BINARY_PACKED"),
+            )
+        )
+
+    def _write(self, table: Any) -> None:
+        self._out.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+
+
+class _ArrowWriter(Writer):
+    def _start(self) -> None:
+        import pyarrow as pa
+
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        self._out = self._open.enter_context(
+            pa.ipc.new_file(self._sink(), _schema(), options=options)
+        )
+
+    def _write(self, table: Any) -> None:
+        self._out.write_table(table, max_chunksize=_ROW_GROUP_ROWS)
+
+
+_WRITERS: dict[str, type[Writer]] = {
+    "csv": _CsvWriter,
+    "jsonl": _JsonLinesWriter,
+    "parquet": _ParquetWriter,
+    "arrow": _ArrowWriter,
+}
+
+
+def open_writer(half: Path, target: Path) -> Writer:
+    """:raises InvalidData: the name of `target` tells no format."""
+    return _WRITERS[format_of(target)](half, text_files.compression_of(target))
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    price = pa.decimal128(18, 4)
+    kinds = [pa.timestamp("ms", "UTC"), *[price] * len(PRICES), pa.uint64()]
+    return pa.schema(list(zip(NAMES, kinds, strict=True)))
+
+
+def _as_text(table: Any) -> list[Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # Milliseconds need no zone database to be written in UTC, so the zone is named afterwards.
+    moment = table["timestamp"].cast(pa.timestamp("ms")).cast(pa.string())
+    moment = pc.binary_join_element_wise(pc.replace_substring(moment, " ", "T"), pa.scalar("Z"), "")
+    return [moment, *(table[name].cast(pa.string()) for name in NAMES[1:])]
+
+
+def _joined_lines(lines: Any) -> Any:
+    """The lines as one buffer, each with its end."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ended = pc.binary_join_element_wise(lines, pa.scalar("\n"), "").combine_chunks()
+    if isinstance(ended, pa.ChunkedArray):
+        ended = pa.concat_arrays(ended.chunks)
+    if not len(ended):
+        return b""
+    _, offsets, data = ended.buffers()
+    ends = pa.Array.from_buffers(pa.int32(), len(ended) + 1, [None, offsets], offset=ended.offset)
+    first = ends[0].as_py()
+    return data.slice(first, ends[len(ended)].as_py() - first)
