@@ -1,0 +1,309 @@
+"""Which stores the tests of one process use, by the name of a backend."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from jts_storage.errors import InvalidConfiguration
+from jts_storage.testing.address import Address
+
+if TYPE_CHECKING:
+    from jts_storage.settings import StorageSettings
+    from jts_storage.testing.stores.base import Store
+    from jts_storage.testing.stores.clickhouse import ClickHouseStore
+    from jts_storage.testing.stores.mongo import MongoStore
+
+SUFFIX: Final = "_test"
+CLICKHOUSE, MONGO, POSTGRES = "clickhouse", "mongo", "postgres"
+
+
+def default_backend() -> str:
+    """``embedded`` if its extra is installed, else ``memory``."""
+    has_chdb = importlib.util.find_spec("chdb") is not None
+    has_mongod = shutil.which("mongod") or importlib.util.find_spec("fiftyone") is not None
+    return "embedded" if has_chdb and has_mongod else "memory"
+
+
+def database_name(worker: str | None, base: str = f"jts{SUFFIX}") -> str:
+    """The database of a worker of pytest-xdist: its own, with the suffix of `base` kept."""
+    if worker is None:
+        return base
+    if base.endswith(SUFFIX):
+        return f"{base.removesuffix(SUFFIX)}_{worker}{SUFFIX}"
+    return f"{base}_{worker}"
+
+
+class Plan(Protocol):
+    """How a backend comes by its stores; nothing starts before a store is prepared."""
+
+    through_endpoint: bool
+    """Whether storages reach ClickHouse over TCP even where no test asks for its faults."""
+
+    def clickhouse(self) -> ClickHouseStore: ...
+
+    def mongo(self) -> MongoStore: ...
+
+    def bookkeeping(self) -> Store | None:
+        """None where it is in the database of `postgres`."""
+        ...
+
+    def postgres(self) -> Store: ...
+
+
+class Stack:
+    """The stores of one process. Each is prepared when it is first asked for."""
+
+    def __init__(self, plan: Plan, scratch: Path) -> None:
+        self._plan = plan
+        self._scratch = scratch
+        self._closing = ExitStack()
+        self._threads = ThreadPoolExecutor(3, "jts-tests")
+        self._closing.callback(self._threads.shutdown)
+        self._stores: dict[str, Store] = {}
+
+    def clean(self, names: Iterable[str]) -> None:
+        """Empty these of the stores, all at once; unprepared ones are prepared."""
+        list(self._threads.map(self._emptied, set(names)))
+
+    def break_off(self) -> None:
+        """End what a test left running in any store."""
+        for store in self._stores.values():
+            store.break_off()
+
+    def needed(self, asked: frozenset[str]) -> frozenset[str]:
+        """The stores of a storage whose test asks for the addresses in `asked`."""
+        books = POSTGRES if POSTGRES in asked or self._books_in_postgres else "books"
+        return frozenset({CLICKHOUSE, MONGO, books})
+
+    def settings(self, asked: frozenset[str]) -> StorageSettings:
+        """Settings of the stores; those in `asked` are reached where they may fail."""
+        from pydantic import SecretStr
+
+        from jts_storage.settings import StorageSettings
+
+        through = asked | ({CLICKHOUSE} if self._plan.through_endpoint else frozenset())
+        urls = {
+            name: self.address(name).url if name in through else self._stores[name].url
+            for name in self.needed(asked)
+        }
+        books = urls[POSTGRES] if POSTGRES in urls else urls["books"]
+        return StorageSettings(
+            data_dir=self._scratch,
+            clickhouse_url=SecretStr(urls[CLICKHOUSE]),
+            mongo_url=SecretStr(urls[MONGO]),
+            mongo_database=self._stores[MONGO].database,
+            database_url=SecretStr(books),
+            migrate=False,
+        )
+
+    def address(self, name: str) -> Address:
+        """Where a store is for clients that shall meet faults; it must have been emptied before."""
+        return self._stores[name].address
+
+    def close(self) -> None:
+        """Close the stores and stop what was started for them."""
+        self._closing.close()
+
+    @property
+    def _books_in_postgres(self) -> bool:
+        return self._plan.bookkeeping() is None
+
+    def _emptied(self, name: str) -> None:
+        if name not in self._stores:
+            store = self._make(name)
+            self._closing.callback(store.close)
+            store.prepare()
+            self._stores[name] = store
+        self._stores[name].clean()
+
+    def _make(self, name: str) -> Store:
+        if name == "books":
+            store = self._plan.bookkeeping()
+            assert store is not None
+            return store
+        makers: dict[str, Callable[[], Store]] = {
+            CLICKHOUSE: self._plan.clickhouse,
+            MONGO: self._plan.mongo,
+            POSTGRES: self._plan.postgres,
+        }
+        return makers[name]()
+
+
+class LocalPlan:
+    """chDB in this process, a mongod that all workers share, SQLite or a PostgreSQL of ours."""
+
+    def __init__(self, scratch: Path, shared: Path, worker: str | None, *, servers: bool) -> None:
+        self.through_endpoint = servers
+        self._scratch = scratch
+        self._shared = shared
+        self._database = database_name(worker)
+        self._servers = servers
+
+    def clickhouse(self) -> ClickHouseStore:
+        from jts_storage.testing.stores.base import Given
+        from jts_storage.testing.stores.clickhouse import ClickHouseStore
+
+        url = f"clickhouse+embedded:///{self._scratch / 'clickhouse'}?fsync=0"
+        return ClickHouseStore(Given(url), self._database)
+
+    def mongo(self) -> MongoStore:
+        from jts_storage.testing.stores.local import Mongod
+        from jts_storage.testing.stores.mongo import MongoStore
+
+        return MongoStore(Mongod(self._shared / "jts-mongo"), self._database)
+
+    def bookkeeping(self) -> Store | None:
+        from jts_storage.testing.stores.base import Given
+        from jts_storage.testing.stores.sql import SqliteStore
+
+        if self._servers:
+            return None
+        return SqliteStore(Given(f"sqlite:///{self._scratch / 'bookkeeping.db'}"))
+
+    def postgres(self) -> Store:
+        from jts_storage.testing.stores.local import Postgres
+        from jts_storage.testing.stores.sql import PostgresStore
+
+        return PostgresStore(Postgres(), self._database)
+
+
+class EnvironmentPlan:
+    """What `settings` name; what they leave out is local and scratch, never below `data_dir`."""
+
+    through_endpoint = False
+
+    def __init__(self, settings: StorageSettings, local: LocalPlan, worker: str | None) -> None:
+        self._settings = settings
+        self._local = local
+        self._worker = worker
+        self._own = partial(database_name, worker)
+
+    def clickhouse(self) -> ClickHouseStore:
+        from jts_storage.testing.stores.base import Given
+        from jts_storage.testing.stores.clickhouse import ClickHouseStore
+
+        if self._settings.clickhouse_url is None:
+            return self._local.clickhouse()
+        config = self._settings.clickhouse()
+        url = config.url.render_as_string(hide_password=False)
+        return ClickHouseStore(Given(url), self._own(config.database))
+
+    def mongo(self) -> MongoStore:
+        from jts_storage.testing.stores.base import Given
+        from jts_storage.testing.stores.mongo import MongoStore
+
+        if self._settings.mongo_url is None:
+            return self._local.mongo()
+        config = self._settings.mongo()
+        return MongoStore(Given(config.uri), self._own(config.database))
+
+    def bookkeeping(self) -> Store | None:
+        from jts_storage.testing.stores.base import Given
+        from jts_storage.testing.stores.sql import SqliteStore
+
+        if self._settings.database_url is None:
+            return self._local.bookkeeping()
+        path = self._settings.database().path
+        if path is None:
+            return None
+        own = path.with_stem(self._own(path.stem))
+        return SqliteStore(Given(f"sqlite:///{own.absolute()}"))
+
+    def postgres(self) -> Store:
+        from jts_storage.testing.stores.base import Given
+        from jts_storage.testing.stores.sql import PostgresStore
+
+        url = self._settings.database_url
+        if url is None or self._settings.database().is_sqlite:
+            return self._local.postgres()
+        plain = url.get_secret_value()
+        return PostgresStore(Given(plain), self._own(database_of(plain)))
+
+
+def database_of(url: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).database or ""
+
+
+def check_expendable(settings: StorageSettings, *, told_twice: bool) -> None:
+    """Refuse to let tests empty a database that does not look like one for tests.
+
+    :raises InvalidConfiguration: naming the databases.
+    """
+    if told_twice:
+        return
+    names = {
+        "JTS_CLICKHOUSE_URL": _clickhouse_name(settings),
+        "JTS_MONGO_DATABASE": settings.mongo_database if settings.mongo_url else None,
+        "JTS_DATABASE_URL": _sql_name(settings),
+    }
+    precious = {v: n for v, n in names.items() if n is not None and not n.endswith(SUFFIX)}
+    if precious:
+        listed = ", ".join(f"{name!r} ({variable})" for variable, name in precious.items())
+        raise InvalidConfiguration(
+            f"tests empty the databases they use, and these do not end in {SUFFIX}: {listed}",
+            remedy=f"Name databases that end in {SUFFIX}. If these may really be emptied, say so"
+            " twice: jts_erase_any_database = true in pytest's configuration, and"
+            " --jts-erase-any-database on its command line.",
+        )
+
+
+def _clickhouse_name(settings: StorageSettings) -> str | None:
+    if settings.clickhouse_url is None:
+        return None
+    config = settings.clickhouse()
+    if config.embedded_path is None:
+        return config.database
+    return None if config.embedded_path == ":memory:" else Path(config.embedded_path).name
+
+
+def _sql_name(settings: StorageSettings) -> str | None:
+    if settings.database_url is None:
+        return None
+    config = settings.database()
+    if config.is_sqlite:
+        return config.path.stem if config.path else None
+    return database_of(config.url)
+
+
+def open_stack(
+    backend: str, worker: str | None, shared: Path, *, told_twice: bool = False
+) -> Stack:
+    """The stores of `backend`; memory has none, so those of a test that asks are embedded.
+
+    :param shared: a folder that all workers of this run know.
+    :raises InvalidConfiguration: the environment names a database that must not be emptied.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="jts-tests-"))
+    try:
+        stack = Stack(_plan(backend, scratch, shared, worker, told_twice=told_twice), scratch)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return stack
+
+
+def _plan(
+    backend: str, scratch: Path, shared: Path, worker: str | None, *, told_twice: bool
+) -> Plan:
+    local = LocalPlan(scratch, shared, worker, servers=backend == "servers")
+    if backend == "env":
+        from jts_storage.settings import StorageSettings
+
+        settings = StorageSettings.load()
+        check_expendable(settings, told_twice=told_twice)
+        return EnvironmentPlan(settings, local, worker)
+    if backend == "containers":
+        from jts_storage.testing.containers import ContainerPlan
+
+        return ContainerPlan(database_name(worker))
+    return local

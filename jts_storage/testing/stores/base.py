@@ -1,0 +1,81 @@
+"""What every store of the tests has in common."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, Final, Protocol
+
+from jts_storage.testing.address import Address
+from jts_storage.testing.fault_proxy import FaultProxy
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+BOOKS_OF_MIGRATIONS: Final = ("alembic_version", "jts_schema")
+"""What the names of tables begin with that tell which migrations ran: they are never emptied."""
+
+
+class Server(Protocol):
+    """Something that runs as long as the tests do."""
+
+    def start(self) -> str:
+        """Start it; the URL of its database."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class Given:
+    """A server that somebody else started."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def start(self) -> str:
+        return self._url
+
+    def stop(self) -> None:
+        pass
+
+
+class Store(Protocol):
+    """One database of the tests' own."""
+
+    def prepare(self) -> None:
+        """Start the server if need be, create database and schema."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where it is, without any detour."""
+        ...
+
+    @property
+    def database(self) -> str:
+        """Its name on the server."""
+        ...
+
+    @property
+    def address(self) -> Address:
+        """Where it is for clients that shall meet faults; the detour is made when first asked."""
+        ...
+
+    def clean(self) -> None: ...
+
+    def break_off(self) -> None:
+        """End what a test left running, so that the next one finds nothing locked."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def proxied(host: str, port: int, closing: ExitStack, *, secure: bool) -> FaultProxy | None:
+    """Faults are made on this machine only; a TLS server's name would not be the proxy's."""
+    if host not in LOOPBACK or secure:
+        return None
+    return closing.enter_context(FaultProxy(host, port))
+
+
+def faults_of(proxy: FaultProxy | None) -> dict[str, Any]:
+    """The part of an `Address` that a proxy, if there is one, makes possible."""
+    if proxy is None:
+        return {}
+    return {"_faults": proxy.faults, "_open_connections": lambda: proxy.connections.open}

@@ -1,0 +1,94 @@
+"""A MongoDB database of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import quote
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from jts_storage.mongo import MongoDBConfig, MongoDBManager, ensure_schema
+from jts_storage.testing.address import Address
+from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Server, faults_of, proxied
+
+
+class MongoStore:
+    """A MongoDB database on a replica set."""
+
+    def __init__(self, server: Server, database: str) -> None:
+        self._server = server
+        self._database = database
+        self._closing = ExitStack()
+        self._url = ""
+        self._client: MongoClient[dict[str, Any]] | None = None
+        self._address: Address | None = None
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def database(self) -> str:
+        return self._database
+
+    def prepare(self) -> None:
+        self._closing.callback(self._server.stop)
+        self._url = self._server.start()
+        asyncio.run(self._create_schema())
+        self._client = MongoClient(self._url)
+        self._closing.callback(self._client.close)
+
+    def clean(self) -> None:
+        assert self._client is not None, "prepare() comes first"
+        db = self._client[self._database]
+        for name in db.list_collection_names(filter={"type": "collection"}):
+            if not name.startswith(("system.", *BOOKS_OF_MIGRATIONS)):
+                db[name].delete_many({})
+
+    @property
+    def address(self) -> Address:
+        if self._address is None:
+            self._address = self._proxied()
+        return self._address
+
+    def break_off(self) -> None:
+        assert self._client is not None, "prepare() comes first"
+        try:
+            self._client.admin.command("killAllSessions", [])
+        except PyMongoError:
+            return  # not ours to do there; the server ends them in its own time
+
+    def close(self) -> None:
+        self._closing.close()
+
+    async def _create_schema(self) -> None:
+        config = MongoDBConfig(uri=self._url, database=self._database)
+        async with MongoDBManager(config) as mongo:
+            await ensure_schema(mongo.db)
+
+    def _proxied(self) -> Address:
+        parts = parse_uri(self._url)
+        host, port = parts["nodelist"][0]
+        alone = len(parts["nodelist"]) == 1
+        secure = bool(parts["options"].get("tls"))
+        user, password = parts["username"] or "", parts["password"] or ""
+        proxy = proxied(host, port, self._closing, secure=secure) if alone else None
+        url = self._url
+        if proxy is not None:
+            host, port = proxy.host, proxy.port
+            credentials = f"{quote(user, '')}:{quote(password, '')}@" if user else ""
+            # Directly: the set would tell the client the way around the proxy.
+            url = f"mongodb://{credentials}{host}:{port}/?directConnection=true"
+        return Address(
+            url=url,
+            host=host,
+            port=port,
+            database=self._database,
+            user=user,
+            password=password,
+            **faults_of(proxy),
+        )

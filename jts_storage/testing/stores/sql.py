@@ -1,0 +1,192 @@
+"""SQL databases of the tests: a SQLite file, or one on a PostgreSQL server."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
+
+from jts_storage.relational import DatabaseConfig, DatabaseManager, create_all
+from jts_storage.sync.portal import Portal
+from jts_storage.testing.address import Address
+from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Server, faults_of, proxied
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_EMPTY_POSTGRES = """
+DO $$
+DECLARE name text; has_rows boolean; dirty text := '';
+BEGIN
+  FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+      WHERE schemaname = current_schema()
+        AND tablename !~ '^(alembic_version|jts_schema)'
+  LOOP
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM %s)', name) INTO has_rows;
+    IF has_rows THEN dirty := concat_ws(', ', nullif(dirty, ''), name); END IF;
+  END LOOP;
+  IF dirty <> '' THEN EXECUTE format('TRUNCATE %s RESTART IDENTITY CASCADE', dirty); END IF;
+END $$
+"""
+
+
+class SqliteStore:
+    """A SQLite file."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def url(self) -> str:
+        return self._server.start()
+
+    @property
+    def database(self) -> str:
+        return self._path.stem
+
+    @property
+    def _path(self) -> Path:
+        path = DatabaseConfig(self.url).path
+        assert path is not None, "a database in memory could not be shared"
+        return path
+
+    def prepare(self) -> None:
+        asyncio.run(create_tables(DatabaseConfig(self.url)))
+        self._connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False
+        )
+        self._connection.execute("PRAGMA synchronous = OFF")
+
+    def clean(self) -> None:
+        assert self._connection is not None, "prepare() comes first"
+        with closing(self._connection.cursor()) as cursor:
+            names = cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (name,) in names:
+                if not name.startswith(("sqlite_", *BOOKS_OF_MIGRATIONS)):
+                    cursor.execute(f'DELETE FROM "{name}"')
+
+    @property
+    def address(self) -> Address:
+        raise AssertionError("a file has no address")
+
+    def break_off(self) -> None:
+        """Nothing: a lock ends with the connection that holds it."""
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+class PostgresStore:
+    """A PostgreSQL database."""
+
+    def __init__(self, server: Server, database: str = "") -> None:
+        self._server = server
+        self._database = database
+        self._closing = ExitStack()
+        self._portal = Portal()
+        self._url = ""
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._address: Address | None = None
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def database(self) -> str:
+        return self._database
+
+    def prepare(self) -> None:
+        self._closing.callback(self._server.stop)
+        base = self._server.start()
+        self._portal.start()
+        self._closing.callback(self._portal.stop)
+        parts = urlsplit(base)
+        self._database = database = self._database or parts.path.strip("/")
+        self._url = parts._replace(path=f"/{database}").geturl()
+        self._portal.call(_create_postgres_database(base, database))
+        self._portal.call(create_tables(DatabaseConfig(self._url)))
+        self._connection = self._portal.call(_connected(self._url))
+        self._closing.callback(lambda: self._portal.call(self._db.close(timeout=5)))
+
+    def clean(self) -> None:
+        self._portal.call(self._db.execute(_EMPTY_POSTGRES))
+
+    @property
+    def address(self) -> Address:
+        if self._address is None:
+            self._address = self._proxied()
+        return self._address
+
+    def break_off(self) -> None:
+        self._portal.call(
+            self._db.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname ="
+                " current_database() AND usename = current_user AND pid <> pg_backend_pid()"
+            )
+        )
+
+    def close(self) -> None:
+        self._closing.close()
+
+    @property
+    def _db(self) -> asyncpg.Connection[Any]:
+        assert self._connection is not None, "prepare() comes first"
+        return self._connection
+
+    def _proxied(self) -> Address:
+        url = make_url(self._url)
+        host, port = url.host or "localhost", url.port or 5432
+        secure = url.query.get("sslmode", "disable") not in ("disable", "allow", "prefer")
+        proxy = proxied(host, port, self._closing, secure=secure)
+        if proxy is not None:
+            host, port = proxy.host, proxy.port
+            url = url.set(host=host, port=port)
+        return Address(
+            url=url.render_as_string(hide_password=False),
+            host=host,
+            port=port,
+            database=url.database or "",
+            user=url.username or "",
+            password=url.password or "",
+            **faults_of(proxy),
+        )
+
+
+async def _create_postgres_database(base: str, database: str) -> None:
+    import asyncpg
+
+    try:
+        connection = await asyncpg.connect(
+            _plain(urlsplit(base)._replace(path="/postgres").geturl())
+        )
+    except asyncpg.PostgresError:
+        return  # who may not go there has been given the database itself
+    try:
+        known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database)
+        if known is None:
+            await connection.execute('CREATE DATABASE "{}"'.format(database.replace('"', '""')))
+    finally:
+        await connection.close()
+
+
+async def create_tables(config: DatabaseConfig) -> None:
+    async with DatabaseManager(config) as manager:
+        await create_all(manager.engine)
+
+
+async def _connected(url: str) -> asyncpg.Connection[Any]:
+    import asyncpg
+
+    return await asyncpg.connect(_plain(url))
+
+
+def _plain(url: str) -> str:
+    return url.replace("+asyncpg", "", 1)
