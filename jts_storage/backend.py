@@ -7,11 +7,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jts_storage.clickhouse import tables
+from jts_storage import migrate
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
-from jts_storage.errors import StorageError
+from jts_storage.errors import SchemaDrift, StorageError
 from jts_storage.journal import Journal
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.mongo import (
@@ -19,12 +19,10 @@ from jts_storage.mongo import (
     MongoDBFormulaRepository,
     MongoDBManager,
     MongoDBStrategyRepository,
-    collection_schemas,
-    ensure_schema,
 )
 from jts_storage.outbox import Outbox
 from jts_storage.ports.events import EventPublisher
-from jts_storage.relational import DatabaseManager, SqlIngestionRepository, create_all
+from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
 from jts_storage.unit_of_work import StorageUnitOfWork, Stores
 
@@ -146,15 +144,30 @@ class StoreBackend:
         )
 
     async def _prepare_schemas(self) -> None:
-        """Create what stores lack, if asked; by default embedded ones only."""
+        """Migrate what is embedded, or all if asked to; then compare, if asked to."""
         settings, stores = self.settings, self.stores
-        if settings.migrate or (settings.migrate is None and settings.clickhouse_url is None):
-            models = tables.build().metadata
-            await stores.clickhouse.run(models.create_all, stores.clickhouse.engine)
-        if settings.migrate or (settings.migrate is None and settings.mongo_url is None):
-            # Changing a collection waits for every transaction on it, those of the dead included.
-            names = set(await stores.mongo.db.list_collection_names())
-            if not names.issuperset(schema.name for schema in collection_schemas()):
-                await ensure_schema(stores.mongo.db)
-        if settings.migrate or (settings.migrate is None and settings.database_url is None):
-            await create_all(stores.database.engine)
+        migrated = migrate.Databases(
+            clickhouse=stores.clickhouse if self._migrates(settings.clickhouse_url) else None,
+            mongo=stores.mongo if self._migrates(settings.mongo_url) else None,
+            database=stores.database if self._migrates(settings.database_url) else None,
+        )
+        await migrate.up(migrated)
+        if settings.check != "off":
+            await self._compare_schemas()
+
+    def _migrates(self, url: object | None) -> bool:
+        return url is None if self.settings.migrate is None else self.settings.migrate
+
+    async def _compare_schemas(self) -> None:
+        stores = self.stores
+        everything = migrate.Databases(stores.clickhouse, stores.mongo, stores.database)
+        differences = await migrate.check(everything)
+        if not differences:
+            return
+        listed = "; ".join(map(str, differences))
+        if self.settings.check == "error":
+            raise SchemaDrift(
+                f"Live schemas differ from the models: {listed}",
+                remedy="`jts-storage check` tells which command mends each.",
+            )
+        log.warning("Live schemas differ from the models: %s", listed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.ports.backtests import BacktestReader
-from jts_storage.ports.candles import CandleReader
+from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.ingestion import IngestionReader
@@ -31,7 +31,7 @@ class Backend(Protocol):
     """What a storage is made of: all repositories over one set of stores."""
 
     @property
-    def candles(self) -> CandleReader: ...
+    def candles(self) -> CandleStore: ...
     @property
     def symbols(self) -> SymbolReader: ...
     @property
@@ -94,7 +94,7 @@ class Storage:
         return cls(InMemoryBackend(publisher))
 
     @property
-    def candles(self) -> CandleReader:
+    def candles(self) -> CandleStore:
         return self._opened.candles
 
     @property

@@ -15,7 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PORTS = ROOT / "jts_storage" / "ports"
 TARGET = ROOT / "jts_storage" / "sync" / "repositories.py"
 ORDER = ("events", "candles", "symbols", "formulas", "strategies", "backtests", "ingestion")
-WITHOUT_TWIN = {"EventPublisher"}  # handlers are registered on it as it is; see Storage.events
+WITHOUT_TWIN = {
+    "EventPublisher",
+    "Lake",
+    "LakeFile",
+}  # handlers are registered on it as it is; see Storage.events
 
 HEADER = '''"""The blocking twins of the ports, generated from them by scripts/generate_sync.py."""
 
@@ -79,16 +83,16 @@ def imported(module: ast.Module, source: str) -> set[str]:
             if alias.name in {"AsyncIterator", "Awaitable"} or is_twin_name(alias.name):
                 continue
             lines.add(f"from {node.module} import {alias.name}")
-    lines |= {
-        f"from jts_storage.ports.{source} import {node.target.id}"
-        for node in module.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }
+    for node in module.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            lines.add(f"from jts_storage.ports.{source} import {node.target.id}")
+        if isinstance(node, ast.ClassDef) and node.name in WITHOUT_TWIN:
+            lines.add(f"from jts_storage.ports.{source} import {node.name}")
     return lines
 
 
 def is_twin_name(name: str) -> bool:
-    return name.endswith(("Reader", "Repository", "Collector")) or name == "UnitOfWork"
+    return name.endswith(("Reader", "Repository", "Store", "Collector")) or name == "UnitOfWork"
 
 
 def is_port(node: ast.stmt) -> bool:

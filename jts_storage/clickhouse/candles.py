@@ -21,8 +21,8 @@ from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.resampling import check_coarser, zone
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
-from jts_storage.errors import SchemaDrift
-from jts_storage.ports.candles import CandleData
+from jts_storage.errors import NotFound, SchemaDrift
+from jts_storage.ports.candles import CandleData, Lake
 from jts_storage.staging import SeriesChanges, compare, pieces
 
 WRITE_ROWS = 1_000_000
@@ -142,6 +142,17 @@ class ClickHouseCandleRepository:
             file and those after it nothing is written.
         """
         return await self._manager.run(self._import, key, paths)
+
+    async def import_lake(self, lake: Lake, job_id: str) -> int:
+        files = await self._manager.run(lake.job_files, job_id)
+        if not files:
+            raise NotFound(
+                f"The lake has no job {job_id!r}.", remedy="list_jobs() has their names."
+            )
+        paths: dict[SeriesKey, list[Path]] = {}
+        for file in files:
+            paths.setdefault(file.key, []).append(file.path)
+        return sum([await self.import_parquet(key, paths[key]) for key in paths])
 
     # ---- the unit of work writes through these
 

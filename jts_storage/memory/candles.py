@@ -13,8 +13,9 @@ from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
+from jts_storage.errors import NotFound
 from jts_storage.memory.tables import MemoryDatabase
-from jts_storage.ports.candles import CandleData
+from jts_storage.ports.candles import CandleData, Lake
 from jts_storage.staging import SeriesChanges, compare, pieces, rows_by_day
 
 
@@ -95,6 +96,21 @@ class InMemoryCandleRepository:
         with self._database.lock:
             keys = sorted(self._columns, key=lambda key: key.sort_key)
         return [key for key in keys if after is None or key.sort_key > after.sort_key][:limit]
+
+    async def import_lake(self, lake: Lake, job_id: str) -> int:
+        import pyarrow.parquet as pq
+
+        files = lake.job_files(job_id)
+        if not files:
+            raise NotFound(
+                f"The lake has no job {job_id!r}.", remedy="list_jobs() has their names."
+            )
+        rows = 0
+        for file in files:
+            table = pq.read_table(file.path)
+            await self.save_many(file.key, table)
+            rows += table.num_rows
+        return rows
 
     def apply(self, changes: Iterable[SeriesChanges]) -> None:
         """Store what a unit of work staged."""

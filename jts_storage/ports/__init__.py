@@ -2,7 +2,13 @@
 `jts_storage.testing.contracts` hold every implementation to it."""
 
 from jts_storage.ports.backtests import BacktestReader, BacktestRepository
-from jts_storage.ports.candles import CandleReader, CandleRepository
+from jts_storage.ports.candles import (
+    CandleReader,
+    CandleRepository,
+    CandleStore,
+    Lake,
+    LakeFile,
+)
 from jts_storage.ports.events import ALL_EVENTS, EventCollector, EventHandler, EventPublisher
 from jts_storage.ports.formulas import FormulaReader, FormulaRepository
 from jts_storage.ports.ingestion import (
@@ -25,6 +31,7 @@ __all__ = [
     "BacktestRepository",
     "CandleReader",
     "CandleRepository",
+    "CandleStore",
     "CheckpointReader",
     "CheckpointRepository",
     "EventCollector",
@@ -34,6 +41,8 @@ __all__ = [
     "FormulaRepository",
     "IngestionReader",
     "IngestionRepository",
+    "Lake",
+    "LakeFile",
     "OHLCVReader",
     "OHLCVRepository",
     "StrategyReader",

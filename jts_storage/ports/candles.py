@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from jts_storage.domain.candle import Candle, SeriesKey
@@ -84,6 +85,38 @@ class CandleReader(Protocol):
         """The keys of which candles are stored, by symbol, exchange and timeframe (as text).
 
         :param after: the last key of the page before.
+        """
+        ...
+
+
+class LakeFile(Protocol):
+    """A Parquet file and the series that its candles belong to."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def key(self) -> SeriesKey: ...
+
+
+class Lake(Protocol):
+    """Where raw files are kept by job."""
+
+    def job_files(self, job_id: str, /) -> Sequence[LakeFile]:
+        """The files of a job; none if there is no such job."""
+        ...
+
+
+class CandleStore(CandleReader, Protocol):
+    """Reads candles, and takes in whole jobs of a lake."""
+
+    async def import_lake(self, lake: Lake, job_id: str) -> int:
+        """Store every candle that a job left in a lake; how many rows its files have.
+
+        Each file is an upsert of its own and takes effect at once, outside of any unit of work;
+        repeating an import that broke off is safe. Where it can, the store reads the files itself.
+
+        :raises NotFound: the lake has no such job.
+        :raises InvalidData: a file is damaged, or holds a row that no store may hold.
         """
         ...
 

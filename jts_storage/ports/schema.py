@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-NOTHING = "nothing"
+NOTHING: Final = "nothing"
 """What is expected, or there, when a thing should not be or is not."""
 
 

@@ -18,7 +18,7 @@ from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.symbol import Symbol
-from jts_storage.ports.candles import CandleData
+from jts_storage.ports.candles import CandleData, Lake
 from jts_storage.sync.portal import Portal
 
 
@@ -113,6 +113,27 @@ class CandleReader:
         :param after: the last key of the page before.
         """
         return self._portal.call(self._twin.list_keys(limit=limit, after=after))
+
+
+class CandleStore(CandleReader):
+    """Reads candles, and takes in whole jobs of a lake."""
+
+    _twin: ports.CandleStore
+
+    def __init__(self, portal: Portal, twin: ports.CandleStore) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def import_lake(self, lake: Lake, job_id: str) -> int:
+        """Store every candle that a job left in a lake; how many rows its files have.
+
+        Each file is an upsert of its own and takes effect at once, outside of any unit of work;
+        repeating an import that broke off is safe. Where it can, the store reads the files itself.
+
+        :raises NotFound: the lake has no such job.
+        :raises InvalidData: a file is damaged, or holds a row that no store may hold.
+        """
+        return self._portal.call(self._twin.import_lake(lake, job_id))
 
 
 class CandleRepository(CandleReader):

@@ -14,7 +14,7 @@ from jts_storage.ports import EventPublisher
 from jts_storage.sync.portal import Portal
 from jts_storage.sync.repositories import (
     BacktestReader,
-    CandleReader,
+    CandleStore,
     FormulaReader,
     IngestionReader,
     StrategyReader,
@@ -59,8 +59,8 @@ class Storage:
         return cls(asynchronous.Storage.in_memory(publisher=publisher))
 
     @property
-    def candles(self) -> CandleReader:
-        return CandleReader(self._portal, self._storage.candles)
+    def candles(self) -> CandleStore:
+        return CandleStore(self._portal, self._storage.candles)
 
     @property
     def symbols(self) -> SymbolReader:
