@@ -164,7 +164,8 @@ def shown(value: Any) -> str:
     """A value as mongosh takes it."""
     if value is NOTHING:
         return NOTHING
-    return str(json.dumps(value, default=json_util.default, ensure_ascii=False))
+    text: str = json.dumps(value, default=json_util.default, ensure_ascii=False)
+    return text
 
 
 async def ensure_schema(db: Database) -> None:

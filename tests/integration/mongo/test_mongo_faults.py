@@ -187,7 +187,10 @@ def mongod_with(folder: Path, *arguments: str) -> LocalMongod:
 
 
 @pytest.fixture(scope="module")
-def failing_mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMongod]:
+def failing_mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    engine_used("mongod")
     folder = tmp_path_factory.mktemp("failing")
     with mongod_with(folder, "--setParameter", "enableTestCommands=1") as server:
         yield server
@@ -264,6 +267,13 @@ async def test_nothing_is_repeated_within_a_transaction(
         await fail("insert", times=1, errorCode=112, errorLabels=["TransientTransactionError"])
         with pytest.raises(Conflict):
             await repository.save(formula("once"))
+        await session.abort_transaction()
+        await session.start_transaction()
+        await repository.list()
+        # Outside of a transaction this would be tried again, and succeed.
+        await fail("find", times=1, errorCode=262)
+        with pytest.raises(ConnectionFailed):
+            await repository.list()
         await session.abort_transaction()
 
 

@@ -183,3 +183,16 @@ async def test_pages_behind_an_unknown_result_are_empty(
     await backtests.save(result())
     assert await backtests.get_by_strategy(STRATEGY, after="nothing") == []
     assert await backtests.get_by_strategy(STRATEGY, after="f" * 24) == []
+
+
+async def test_beanie_documents_and_the_repository_read_each_other(
+    manager: MongoDBManager, backtests: MongoDBBacktestResultRepository
+) -> None:
+    documents = await manager.documents()
+    saved = await backtests.save(result(2))
+    found = await documents.backtest_results.get(saved.id)
+    assert found.config.initial_capital == saved.config.initial_capital
+    assert [each.pnl for each in found.trades] == [each.pnl for each in saved.trades]
+    copied = found.model_copy(update={"id": ObjectId()})
+    await copied.insert()
+    assert await backtests.get_by_id(str(copied.id)) == replace(saved, id=str(copied.id))
