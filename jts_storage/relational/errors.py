@@ -83,6 +83,7 @@ SQLITE: dict[str, Meaning] = {
 """By the name of the result code, or the beginning of an extended one."""
 
 _NO_SUCH = ("no such table", "no such column", "has no column", "ON CONFLICT clause does not")
+_GONE = ("closed", "lost", "reset", "released", "cannot switch to state")
 _LONGEST = 400
 
 
@@ -116,6 +117,17 @@ def is_driver_error(exc: BaseException) -> bool:
     if isinstance(exc, sa.SQLAlchemyError | sqlite3.Error | OSError | EOFError):
         return True
     return type(exc).__module__.partition(".")[0] == "asyncpg" or _is_closed_sqlite(exc)
+
+
+def spares_connection(exc: BaseException, error: StorageError) -> bool:
+    """Whether the connection is fit for use after `exc`, which means `error`.
+
+    A database that says what is wrong goes on; anything else from a driver, and a cancellation,
+    may have left half an answer behind.
+    """
+    if not isinstance(exc, Exception) or isinstance(error, ConnectionFailed):
+        return False
+    return not is_driver_error(exc) or _is_reported(innermost(exc))
 
 
 def is_later(exc: StorageError) -> bool:
@@ -156,11 +168,15 @@ def _lookup(table: dict[str, Meaning], code: str) -> Meaning:
     return table[max(fitting, key=len)] if fitting else _unknown
 
 
+def _is_reported(cause: BaseException) -> bool:
+    return isinstance(cause, sqlite3.Error) or isinstance(getattr(cause, "sqlstate", None), str)
+
+
 def _is_closed(cause: BaseException) -> bool:
     """asyncpg and aiosqlite tell of a connection that is gone in words only."""
     text = str(cause)
     if type(cause).__module__.startswith("asyncpg"):
-        return any(word in text for word in ("closed", "lost", "reset", "released"))
+        return any(word in text for word in _GONE)
     return _is_closed_sqlite(cause)
 
 

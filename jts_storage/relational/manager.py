@@ -24,7 +24,7 @@ from tenacity import (
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.relational import sqlite
 from jts_storage.relational.config import DatabaseConfig
-from jts_storage.relational.errors import is_driver_error, is_later, translate
+from jts_storage.relational.errors import is_driver_error, is_later, spares_connection, translate
 from jts_storage.relational.link import Link
 from jts_storage.relational.pool import ConnectionPool
 
@@ -146,7 +146,7 @@ class DatabaseManager:
         """A pooled connection for reading; what is not committed is rolled back."""
         link = await self._ready()
         link.connection.info[sqlite.READS_ONLY] = True
-        async with self._returned(link):
+        async with self._returned(link, "a transaction"):
             yield link.connection
             if link.connection.in_transaction():
                 await link.connection.rollback()
@@ -159,7 +159,7 @@ class DatabaseManager:
         writing from the start; a second one waits for `lock_timeout`, then gets `Conflict`.
         """
         link = await self._ready(start=True)
-        async with self._returned(link):
+        async with self._returned(link, "a transaction"):
             try:
                 yield link.connection
             except Exception:
@@ -192,32 +192,22 @@ class DatabaseManager:
         return await self._once(await self.pool.acquire(), work, doing)
 
     async def _once(self, link: Link, work: Callable[[Link], Awaitable[T]], doing: str) -> T:
-        pool = self.pool
-        try:
-            result = await work(link)
-        except BaseException as exc:
-            if isinstance(exc, Exception) and link.is_open and not link.in_transaction:
-                pool.release(link)
-            else:
-                pool.discard(link)
-            if is_driver_error(exc):
-                raise translate(exc, doing=doing, hosts=self.config.hosts) from exc
-            raise
-        pool.release(link)
-        return result
+        async with self._returned(link, doing):
+            return await work(link)
 
     @asynccontextmanager
-    async def _returned(self, link: Link) -> AsyncIterator[None]:
+    async def _returned(self, link: Link, doing: str) -> AsyncIterator[None]:
         pool = self.pool
         try:
             yield
         except BaseException as exc:
-            if isinstance(exc, Exception) and link.is_open and not link.in_transaction:
+            error = translate(exc, doing=doing, hosts=self.config.hosts)
+            if spares_connection(exc, error) and link.is_open and not link.in_transaction:
                 pool.release(link)
             else:
                 pool.discard(link)
             if is_driver_error(exc):
-                raise translate(exc, doing="a transaction", hosts=self.config.hosts) from exc
+                raise error from exc
             raise
         pool.release(link)
 

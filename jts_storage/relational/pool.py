@@ -44,8 +44,7 @@ class ConnectionPool(Generic[L]):
         self._reserved = 0
         self._waiting: deque[asyncio.Future[L | None]] = deque()
         self._endings: set[asyncio.Task[None]] = set()
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._drained: asyncio.Future[None] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -114,7 +113,7 @@ class ConnectionPool(Generic[L]):
         else:
             self._active.discard(link)
             self._idle.append(link)
-            self._note_quiet()
+            self._note_drained()
 
     def discard(self, link: L) -> None:
         """Take back a connection that nobody may use again; it ends in the background."""
@@ -129,8 +128,7 @@ class ConnectionPool(Generic[L]):
         self._closed = True
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(self._closed_error())
-        self._note_quiet()
-        graceful = await self._within(timeout)
+        graceful = await self._drain(timeout)
         for link in [*self._active]:
             self.discard(link)
         while self._idle:
@@ -148,13 +146,11 @@ class ConnectionPool(Generic[L]):
         self._idle.clear()
         self._active.clear()
 
-    async def _within(self, timeout: float) -> bool:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._quiet.wait()
-        except TimeoutError:
-            return False
-        return True
+    async def _drain(self, timeout: float) -> bool:
+        if self.active_connections:
+            self._drained = self.loop.create_future()
+            await asyncio.wait([self._drained], timeout=timeout)
+        return not self.active_connections
 
     async def _open(self) -> L:
         """Open a connection in a place that is reserved already."""
@@ -166,7 +162,6 @@ class ConnectionPool(Generic[L]):
         self._reserved -= 1
         link.opened_at = link.idle_since = monotonic()
         self._active.add(link)
-        self._quiet.clear()
         return link
 
     async def _end(self, link: L) -> None:
@@ -211,7 +206,7 @@ class ConnectionPool(Generic[L]):
             waiter.set_result(None)
         else:
             self._reserved -= 1
-            self._note_quiet()
+            self._note_drained()
 
     def _next_waiter(self) -> asyncio.Future[L | None] | None:
         while self._waiting:
@@ -220,11 +215,9 @@ class ConnectionPool(Generic[L]):
                 return waiter
         return None
 
-    def _note_quiet(self) -> None:
-        if self._active or self._reserved:
-            self._quiet.clear()
-        else:
-            self._quiet.set()
+    def _note_drained(self) -> None:
+        if self._drained is not None and not self.active_connections and not self._drained.done():
+            self._drained.set_result(None)
 
     def _closed_error(self) -> StorageError:
         return StorageError(

@@ -1,0 +1,143 @@
+"""What live tables should be, against what they are, by Alembic's own comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sqlalchemy import Connection, inspect
+from sqlalchemy.schema import CreateColumn
+
+from jts_storage.ports.schema import NOTHING, Difference
+from jts_storage.relational.manager import DatabaseManager
+from jts_storage.relational.tables import metadata
+
+STORE: Final = "relational"
+
+_REMAKE: Final = (
+    "jts-storage migrate stamp base --store relational && jts-storage migrate up --store relational"
+)
+
+
+async def differences(manager: DatabaseManager) -> list[Difference]:
+    """How the tables of the bookkeeping differ from the models. Other tables are nobody's here."""
+    async with manager.connection() as connection:
+        return await connection.run_sync(_compare)
+
+
+def _compare(connection: Connection) -> list[Difference]:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    def ours(name: str | None, kind: str, parents: Any) -> bool:
+        return kind != "table" or name in metadata.tables
+
+    context = MigrationContext.configure(
+        connection,
+        opts={"compare_type": True, "compare_server_default": _other_default, "include_name": ours},
+    )
+    # Alembic puts the alterations of one column into a list.
+    changes = [
+        each
+        for change in compare_metadata(context, metadata)
+        for each in (change if isinstance(change, list) else [change])
+    ]
+    found = [_difference(connection, change) for change in changes]
+    return [*found, *_primary_keys(connection)]
+
+
+def _other_default(
+    context: Any, inspected: Any, column: Any, has: str | None, default: Any, should: str | None
+) -> bool | None:
+    """Alembic takes SQLite's empty text for an expression in brackets; the rest is left to it."""
+    if has is None or should is None:
+        return None
+    return False if has.strip("()'") == should.strip("()'") else None
+
+
+def _difference(connection: Connection, change: tuple[Any, ...]) -> Difference:
+    kind = change[0]
+    if kind == "add_table":
+        return Difference(STORE, change[1].name, "table", "there", NOTHING, _REMAKE)
+    if kind in {"add_column", "remove_column"}:
+        _, _, table, column = change
+        definition = _definition(connection, column)
+        where = f"{table}.{column.name}"
+        if kind == "add_column":
+            mend = f"ALTER TABLE {table} ADD COLUMN {definition}"
+            return Difference(STORE, where, "column", definition, NOTHING, mend)
+        mend = f"ALTER TABLE {table} DROP COLUMN {column.name}"
+        return Difference(STORE, where, "column", NOTHING, definition, mend)
+    if kind.startswith("modify_"):
+        _, _, table, column, _, has, should = change
+        return _modified(connection, kind, f"{table}.{column}", has, should)
+    return _surplus(connection, kind, change[1])
+
+
+def _modified(connection: Connection, kind: str, where: str, has: Any, should: Any) -> Difference:
+    table, _, column = where.partition(".")
+    what = kind.removeprefix("modify_")
+    show = {
+        "type": lambda type_: str(type_.compile(connection.dialect)),
+        "nullable": lambda nullable: "NULL" if nullable else "NOT NULL",
+        "default": _default_text,
+    }.get(what, str)
+    should, has = show(should), show(has)
+    change = {
+        "type": f"TYPE {should}",
+        "nullable": "DROP NOT NULL" if should == "NULL" else "SET NOT NULL",
+        "default": "DROP DEFAULT" if should == NOTHING else f"SET DEFAULT {should}",
+    }.get(what, what)
+    mend = f"ALTER TABLE {table} ALTER COLUMN {column} {change}"
+    if connection.dialect.name == "sqlite":
+        mend = f'jts-storage migrate new "mend {where}" --store relational'
+    return Difference(STORE, where, what, should, has, mend)
+
+
+def _surplus(connection: Connection, kind: str, thing: Any) -> Difference:
+    """An index or a constraint that is there or missing."""
+    verb, _, what = kind.partition("_")
+    columns = ", ".join(column.name for column in getattr(thing, "columns", ()))
+    where = f"{thing.table.name}.{thing.name or what}"
+    if what == "index":
+        mend = f"DROP INDEX {thing.name}"
+    elif connection.dialect.name == "sqlite":
+        mend = f'jts-storage migrate new "mend {where}" --store relational'
+    else:
+        mend = f"ALTER TABLE {thing.table.name} DROP CONSTRAINT {thing.name}"
+    text = f"({columns})"
+    if verb == "add":
+        return Difference(STORE, where, what, text, NOTHING, _REMAKE)
+    return Difference(STORE, where, what, NOTHING, text, mend)
+
+
+def _primary_keys(connection: Connection) -> Iterator[Difference]:
+    """Primary keys, which Alembic leaves out, and on which every upsert relies."""
+    inspector = inspect(connection)
+    present = set(inspector.get_table_names())
+    for table in metadata.sorted_tables:
+        if table.name not in present:
+            continue
+        should = [column.name for column in table.primary_key.columns]
+        has = inspector.get_pk_constraint(table.name)["constrained_columns"]
+        if should != has:
+            mend = f'jts-storage migrate new "key of {table.name}" --store relational'
+            yield Difference(
+                STORE,
+                table.name,
+                "primary key",
+                f"({', '.join(should)})",
+                f"({', '.join(has)})" if has else NOTHING,
+                mend,
+            )
+
+
+def _definition(connection: Connection, column: Any) -> str:
+    return " ".join(str(CreateColumn(column).compile(dialect=connection.dialect)).split())
+
+
+def _default_text(default: Any) -> str:
+    if default is None or default is False:
+        return NOTHING
+    argument = getattr(default, "arg", default)
+    return str(getattr(argument, "text", argument)) or "''"

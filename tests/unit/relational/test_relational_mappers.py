@@ -1,0 +1,77 @@
+"""Rows and columns come back as they went."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jts_storage.domain import checks
+from jts_storage.domain.columns import Columns
+from jts_storage.errors import InvalidData
+from jts_storage.relational import mappers
+
+_signed = st.integers(-(2**63), 2**63 - 1)
+
+
+@st.composite
+def any_columns(draw: st.DrawFn) -> Columns:
+    rows = draw(st.integers(0, 20))
+    numbers = [
+        np.array(draw(st.lists(_signed, min_size=rows, max_size=rows)), np.int64) for _ in range(5)
+    ]
+    volume = draw(st.lists(st.integers(0, 2**64 - 1), min_size=rows, max_size=rows))
+    return Columns.of(numbers[0], numbers[1:], np.array(volume, np.uint64))
+
+
+def same(one: Columns, other: Columns) -> bool:
+    return all(map(np.array_equal, one, other)) and other.volume.dtype == np.uint64
+
+
+@given(any_columns())
+def test_columns_survive_postgresqls_binary_copy(columns: Columns) -> None:
+    assert same(columns, mappers.from_copy(mappers.to_copy(columns)))
+
+
+@given(any_columns())
+def test_columns_survive_rows_of_integers(columns: Columns) -> None:
+    rows = mappers.matrix(columns).tolist()
+    assert same(columns, mappers.from_rows(rows, len(rows)))
+
+
+_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), _json, max_size=4))
+def test_json_survives(data: dict[str, Any]) -> None:
+    assert mappers.from_json(mappers.to_json(data), "x") == data
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "null", "NaN"])
+def test_foreign_json_is_refused(text: str) -> None:
+    with pytest.raises(InvalidData, match="document x"):
+        mappers.from_json(text, "x")
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2299, 12, 30), timezones=st.just(UTC)))
+def test_moments_survive_sqlite(moment: datetime) -> None:
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    east = moment.astimezone(timezone(timedelta(hours=9)))
+    assert mappers.moment(mappers.moment_text(east)) == moment
+    assert checks.utc(mappers.moment(mappers.moment_text(moment)), "x") == moment
+
+
+def test_sqlites_own_moments_are_utc() -> None:
+    assert mappers.moment("2024-01-02 03:04:05") == datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
