@@ -7,6 +7,7 @@ await migrate.up(databases)
 assert await migrate.check(databases) == []
 """
 
+from jts_storage.migrate.checks import check, check_static
 from jts_storage.migrate.files import STORES, Migration, Phase, Store
 from jts_storage.migrate.plan import BASE, Goal, History, Step
 from jts_storage.migrate.reports import (
@@ -50,6 +51,8 @@ __all__ = [
     "StepFinished",
     "StepStarted",
     "Store",
+    "check",
+    "check_static",
     "describe",
     "down",
     "lines",

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from jts_storage.clickhouse.sql import literal
 from jts_storage.errors import Conflict
+from jts_storage.migrate.copying import Execute
 from jts_storage.migrate.owners import Owner
-from jts_storage.migrate.tables import Execute
 
 LOCK_TABLE: Final = "jts_schema_lock"
 LEASE_SECONDS: Final = 60.0

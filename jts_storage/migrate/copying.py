@@ -6,14 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from jts_storage.clickhouse.sql import literal
 from jts_storage.errors import StorageError
 from jts_storage.migrate.reports import Progress, Report
-
-if TYPE_CHECKING:
-    from jts_storage.migrate.tables import Execute
 
 WRITTEN = "bitShiftLeft(toUInt64(splitByChar('_', _part)[3]), 32) + _part_offset"
 """The order in which rows were inserted into a MergeTree: by the number of their first block, then
@@ -26,6 +23,12 @@ _SETTINGS = {
     "max_partitions_per_insert_block": 0,
     "distributed_foreground_insert": 1,
 }
+
+
+class Execute(Protocol):
+    """Sends a statement and gives its rows."""
+
+    def __call__(self, sql: str, *, settings: Mapping[str, Any] | None = None) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bson import json_util
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.mongo.manager import Database
+from jts_storage.mongo.schema import shown
 
 _TEXT_KEY: Final = "_fts"
 
@@ -38,13 +37,13 @@ class Operations:
         return self._db
 
     async def create_collection(self, name: str) -> None:
-        self._print(f"db.createCollection({_shown(name)});")
+        self._print(f"db.createCollection({shown(name)});")
         if self._db is not None and name not in await self._collections():
             await self._db.create_collection(name)
 
     async def drop_collection_if_empty(self, name: str) -> None:
         """One with documents stays: no older schema could hold them."""
-        self._print(f"// if it is empty: db.getCollection({_shown(name)}).drop();")
+        self._print(f"// if it is empty: db.getCollection({shown(name)}).drop();")
         if self._db is None or name not in await self._collections():
             return
         if await self._db.get_collection(name).find_one({}, {"_id": 1}) is None:
@@ -56,7 +55,7 @@ class Operations:
         One that is there under another name or with other options, and so in the way, goes.
         """
         command = {"createIndexes": collection, "indexes": [dict(index) for index in indexes]}
-        self._print(f"db.runCommand({_shown(command)});")
+        self._print(f"db.runCommand({shown(command)});")
         if self._db is None:
             return
         there = await self._indexes(collection)
@@ -68,7 +67,7 @@ class Operations:
 
     async def drop_indexes(self, collection: str, names: Sequence[str]) -> None:
         for name in names:
-            self._print(f"db.getCollection({_shown(collection)}).dropIndex({_shown(name)});")
+            self._print(f"db.getCollection({shown(collection)}).dropIndex({shown(name)});")
         if self._db is None:
             return
         for name in (await self._indexes(collection)).keys() & set(names):
@@ -85,7 +84,7 @@ class Operations:
             "validationLevel": "moderate" if schema else "strict",
             "validationAction": "error",
         }
-        self._print(f"db.runCommand({_shown(command)});")
+        self._print(f"db.runCommand({shown(command)});")
         if self._db is not None and collection in await self._collections():
             await self._db.command(command)
 
@@ -94,7 +93,7 @@ class Operations:
     ) -> None:
         """Change documents. `where` should leave out those that are changed already."""
         self._print(
-            f"db.getCollection({_shown(collection)}).updateMany({_shown(where)}, {_shown(change)});"
+            f"db.getCollection({shown(collection)}).updateMany({shown(where)}, {shown(change)});"
         )
         if self._db is not None:
             await self._db.get_collection(collection).update_many(
@@ -126,7 +125,3 @@ def _is_in_the_way(old: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 def _options(index: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in index.items() if name not in {"v", "ns", "key", "name"}}
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, default=json_util.default, ensure_ascii=False)

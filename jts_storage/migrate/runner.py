@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.mongo.manager import MongoDBManager
     from jts_storage.relational.manager import DatabaseManager
+
+_log = logging.getLogger(__name__)
 
 PATIENCE: Final = 60.0
 
@@ -213,7 +216,17 @@ def new(store: Store, name: str, *, phase: Phase = "pre", folder: Path | None = 
 
 
 async def _go(databases: Databases, goal: Goal, report: Report, patience: float) -> list[Step]:
+    """All stores side by side; one that fails does not stop the others halfway."""
+    runs = [each.go(goal, report, patience=patience) for each in opened(databases)]
     taken: list[Step] = []
-    for each in opened(databases):
-        taken += await each.go(goal, report, patience=patience)
+    failures: list[BaseException] = []
+    for outcome in await asyncio.gather(*runs, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            failures.append(outcome)
+        else:
+            taken += outcome
+    for failure in failures[1:]:
+        _log.error("Another store failed as well: %s", failure)
+    if failures:
+        raise failures[0]
     return taken

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from alembic import op
 
 from jts_storage.clickhouse.sql import literal
 from jts_storage.errors import StorageError
-from jts_storage.migrate.copying import Copy, RangeCopy
+from jts_storage.migrate.copying import Copy, Execute, RangeCopy
 from jts_storage.migrate.reports import Report, to_log
 
 RUN_OPTION: Final = "jts_run"
@@ -18,10 +18,6 @@ KEPT: Final = "_legacy"
 """What the name of a replaced table ends with while it is kept."""
 
 _NEW: Final = "_new"
-
-
-class Execute(Protocol):
-    def __call__(self, sql: str, *, settings: Mapping[str, Any] | None = None) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

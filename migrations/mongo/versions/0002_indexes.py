@@ -1,8 +1,10 @@
 """Indexes for what repositories ask, and a collection for trades that one document cannot hold."""
 
+from typing import Any
+
 from jts_storage.migrate.mongo_operations import Operations
 
-INDEXES = {
+INDEXES: dict[str, list[dict[str, Any]]] = {
     "formulas": [
         {
             "name": "formulas_text",
@@ -39,6 +41,6 @@ async def up(op: Operations) -> None:
 
 async def down(op: Operations) -> None:
     for collection, indexes in INDEXES.items():
-        await op.drop_indexes(collection, [str(index["name"]) for index in indexes])
+        await op.drop_indexes(collection, [index["name"] for index in indexes])
     # The trades in it fit nowhere else.
     await op.drop_collection_if_empty("backtest_trades")

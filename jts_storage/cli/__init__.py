@@ -1,0 +1,1 @@
+"""The command ``jts-storage``: parse, call, print."""

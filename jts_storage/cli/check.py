@@ -1,0 +1,53 @@
+"""``jts-storage check``: live schemas against the models."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from jts_storage import migrate
+from jts_storage.cli.options import PartitionByYear, StoreOption
+from jts_storage.cli.stores import databases, finish
+from jts_storage.migrate import checks
+
+
+class Format(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+
+
+def check(
+    store: StoreOption = None,
+    static: Annotated[
+        bool, typer.Option("--static", help="Check migrations against models on scratch engines.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
+    partition_by_year: PartitionByYear = False,
+) -> None:
+    """Compare live schemas with the models, a line a difference.
+
+    Exit codes: 0 they agree, 1 they differ, 2 it could not look.
+    """
+
+    async def look() -> list[migrate.Difference]:
+        if static:
+            scratch = migrate.Databases(partition_by_year=partition_by_year)
+            return await migrate.check_static(scratch)
+        async with databases(store or [], partition_by_year=partition_by_year) as given:
+            return await migrate.check(given)
+
+    found = finish(look)
+    if as_json or output is Format.JSON:
+        typer.echo(checks.as_json(found))
+    elif output is Format.GITHUB:
+        typer.echo(checks.as_github(found), nl=bool(found))
+    else:
+        for difference in found:
+            typer.echo(str(difference))
+        if not found:
+            typer.echo("Schemas and models agree.")
+    raise typer.Exit(checks.exit_code(found))

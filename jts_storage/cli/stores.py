@@ -1,0 +1,60 @@
+"""The stores that a command works on, opened as the settings say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+import typer
+
+from jts_storage.errors import StorageError
+from jts_storage.migrate import Databases
+from jts_storage.migrate.checks import COULD_NOT_LOOK
+from jts_storage.settings import StorageSettings
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIterator[Databases]:
+    """Managers of all stores, or of some; an embedded mongod runs as long as the block."""
+    settings = StorageSettings.load()
+    async with AsyncExitStack() as stack:
+        clickhouse = mongo = database = None
+        if not only or "clickhouse" in only:
+            from jts_storage.clickhouse.manager import ClickHouseManager
+
+            clickhouse = ClickHouseManager(settings.clickhouse())
+            stack.callback(clickhouse.close)
+        if not only or "mongo" in only:
+            from jts_storage.mongo.manager import MongoDBManager
+
+            uri = None
+            if settings.mongo_url is None:
+                from jts_storage.embedded.mongod import LocalMongod
+
+                folder = settings.data_dir.absolute() / "mongo"
+                server = await asyncio.to_thread(LocalMongod.acquire, folder, settings.mongod)
+                stack.push_async_callback(asyncio.to_thread, server.release)
+                uri = server.uri
+            mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
+        if not only or "relational" in only:
+            from jts_storage.relational.manager import DatabaseManager
+
+            database = await stack.enter_async_context(DatabaseManager(settings.database()))
+        yield Databases(clickhouse, mongo, database, partition_by_year)
+
+
+def finish(work: Callable[[], Awaitable[T]]) -> T:
+    """Run it to its end; an error of the kit becomes one line and the exit code 2."""
+
+    async def run() -> T:
+        return await work()
+
+    try:
+        return asyncio.run(run())
+    except StorageError as exc:
+        typer.echo(f"{type(exc).__name__}: {exc}", err=True)
+        raise typer.Exit(COULD_NOT_LOOK) from exc

@@ -1,0 +1,288 @@
+"""What live tables should be, against what they are.
+
+Alembic sees neither engine, sort key, partition key nor codec here. So both sides are read from
+the same kind of text: the CREATE of the models, and the one that the server keeps of each table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from clickhouse_sqlalchemy.drivers.base import ClickHouseDialect
+from sqlalchemy import MetaData
+from sqlalchemy.schema import CreateTable
+
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.sql import bare
+from jts_storage.clickhouse.tables import build
+from jts_storage.ports.schema import NOTHING, Difference
+
+STORE: Final = "clickhouse"
+
+_SELECT_TABLES = (
+    "SELECT name, create_table_query FROM system.tables"
+    " WHERE database = currentDatabase() AND name IN %(names)s"
+)
+_REPLICATED = re.compile(r"(Replicated\w+\()'[^']*', '[^']*'(?:, )?")
+_DISTRIBUTED = re.compile(r"Distributed\('?([^',]+)'?, [^,]+, '?([^',]+)'?")
+_OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'`\""
+_CLAUSES: Final = (
+    "ENGINE =",
+    "PARTITION BY",
+    "PRIMARY KEY",
+    "ORDER BY",
+    "SAMPLE BY",
+    "TTL",
+    "SETTINGS",
+    "COMMENT",
+)
+_COLUMN_PARTS: Final = (
+    "DEFAULT",
+    "MATERIALIZED",
+    "EPHEMERAL",
+    "ALIAS",
+    "CODEC",
+    "TTL",
+    "COMMENT",
+    "STATISTICS",
+    "SETTINGS",
+)
+_EXTRAS: Final = ("INDEX", "CONSTRAINT", "PROJECTION")
+_SYNONYMS: Final = {
+    "Decimal64(4)": "Decimal(18, 4)",
+}
+_REBUILD: Final = (
+    "jts-storage migrate down --store clickhouse --to 0001"
+    " && jts-storage migrate up --store clickhouse"
+)
+_REMAKE: Final = (
+    "jts-storage migrate stamp base --store clickhouse && jts-storage migrate up --store clickhouse"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnText:
+    """A column of a CREATE TABLE.
+
+    :param parts: what follows the type, by its first word.
+    :param definition: all of it, as ALTER TABLE takes it.
+    """
+
+    type: str
+    parts: Mapping[str, str]
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableText:
+    """What a CREATE TABLE says.
+
+    :param extras: indexes, constraints and projections, by kind and name.
+    :param clauses: what follows the columns, by its first words.
+    """
+
+    columns: Mapping[str, ColumnText]
+    extras: Mapping[str, str] = field(default_factory=dict)
+    clauses: Mapping[str, str] = field(default_factory=dict)
+
+
+def differences(manager: ClickHouseManager, *, partition_by_year: bool = False) -> list[Difference]:
+    """How the tables of the manager's database differ from the models."""
+    metadata = build(manager.config.cluster, partition_by_year=partition_by_year).metadata
+    expected = models(metadata)
+    rows = manager.execute(_SELECT_TABLES, {"names": tuple(expected)})
+    actual = {str(name): parse(text) for name, text in rows}
+    return [
+        difference
+        for name, wanted in expected.items()
+        for difference in compare(name, wanted, actual.get(name))
+    ]
+
+
+def models(metadata: MetaData) -> dict[str, TableText]:
+    """What the models say of each table."""
+    dialect = ClickHouseDialect()
+    return {
+        table.name: parse(str(CreateTable(table).compile(dialect=dialect)))
+        for table in metadata.sorted_tables
+    }
+
+
+def compare(name: str, wanted: TableText, found: TableText | None) -> Iterator[Difference]:
+    """How one table differs; None means that there is none."""
+    if found is None:
+        yield Difference(STORE, name, "table", "there", NOTHING, _REMAKE)
+        return
+    yield from _compare_columns(name, wanted, found)
+    yield from _compare_extras(name, wanted, found)
+    yield from _compare_clauses(name, wanted, found)
+
+
+def parse(create: str) -> TableText:
+    """Read a CREATE TABLE, as the compiler writes it or as the server does."""
+    text = " ".join(create.split())
+    opening = text.index("(")
+    closing = _closing(text, opening)
+    columns: dict[str, ColumnText] = {}
+    extras: dict[str, str] = {}
+    for item in _items(text[opening + 1 : closing]):
+        first, _, rest = item.partition(" ")
+        if first in _EXTRAS:
+            extra, _, definition = rest.partition(" ")
+            extras[f"{first.lower()} {bare(extra)}"] = definition
+        else:
+            columns[bare(first)] = _column(rest)
+    return TableText(columns, extras, _split(text[closing + 1 :], _CLAUSES))
+
+
+# ---- comparing
+
+
+def _compare_columns(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
+    for column, expected in wanted.columns.items():
+        where = f"{name}.{column}"
+        actual = found.columns.get(column)
+        if actual is None:
+            mend = f"ALTER TABLE {name} ADD COLUMN {column} {expected.definition}"
+            yield Difference(STORE, where, "column", expected.definition, NOTHING, mend)
+            continue
+        mend = f"ALTER TABLE {name} MODIFY COLUMN {column} {expected.definition}"
+        if expected.type != actual.type:
+            yield Difference(STORE, where, "type", expected.type, actual.type, mend)
+        for part in _COLUMN_PARTS:
+            should, has = expected.parts.get(part, NOTHING), actual.parts.get(part, NOTHING)
+            if should == has or part == "COMMENT":
+                continue
+            removal = f"ALTER TABLE {name} MODIFY COLUMN {column} REMOVE {part}"
+            mending = removal if should == NOTHING else mend
+            yield Difference(STORE, where, part.lower(), should, has, mending)
+    for column, surplus in found.columns.items():
+        if column not in wanted.columns:
+            mend = f"ALTER TABLE {name} DROP COLUMN {column}"
+            yield Difference(STORE, f"{name}.{column}", "column", NOTHING, surplus.definition, mend)
+
+
+def _compare_extras(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
+    for extra in sorted(wanted.extras.keys() | found.extras.keys()):
+        kind, _, title = extra.partition(" ")
+        should, has = wanted.extras.get(extra, NOTHING), found.extras.get(extra, NOTHING)
+        if should == has:
+            continue
+        mend = (
+            f"ALTER TABLE {name} DROP {kind.upper()} {title}"
+            if should == NOTHING
+            else f"ALTER TABLE {name} ADD {kind.upper()} {title} {should}"
+        )
+        yield Difference(STORE, f"{name}.{title}", kind, should, has, mend)
+
+
+def _compare_clauses(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
+    for clause, label in (
+        ("ENGINE =", "engine"),
+        ("ORDER BY", "order by"),
+        ("PARTITION BY", "partition by"),
+        ("PRIMARY KEY", "primary key"),
+        ("SAMPLE BY", "sample by"),
+        ("TTL", "ttl"),
+    ):
+        should = _canonical(clause, wanted.clauses.get(clause, NOTHING))
+        has = _canonical(clause, found.clauses.get(clause, NOTHING))
+        if should == has:
+            continue
+        mend = _REBUILD
+        if clause == "TTL":
+            mend = f"ALTER TABLE {name} " + (
+                "REMOVE TTL" if should == NOTHING else f"MODIFY TTL {should}"
+            )
+        yield Difference(STORE, name, label, should, has, mend)
+    # Only what the kit relies on: a server may have its own mind about the rest.
+    has_settings = _settings(found.clauses.get("SETTINGS", ""))
+    for setting, value in _settings(wanted.clauses.get("SETTINGS", "")).items():
+        has = has_settings.get(setting, "the server's default")
+        if has != value:
+            mend = f"ALTER TABLE {name} MODIFY SETTING {setting} = {value}"
+            yield Difference(STORE, name, f"setting {setting}", value, has, mend)
+
+
+def _canonical(clause: str, text: str) -> str:
+    if clause == "ENGINE =":
+        text = text.removesuffix("()")
+        # Where replicas meet is each cluster's own business.
+        text = _REPLICATED.sub(r"\1", text)
+        return _DISTRIBUTED.sub(r"Distributed(\1, _, \2", text)
+    if clause in {"ORDER BY", "PRIMARY KEY"} and text.startswith("(") and "," not in text:
+        return text[1:-1]
+    return text
+
+
+def _settings(text: str) -> dict[str, str]:
+    pairs = (item.partition("=") for item in _items(text))
+    return {name.strip(): value.strip() for name, _, value in pairs if name}
+
+
+# ---- reading
+
+
+def _column(rest: str) -> ColumnText:
+    rest = rest.removesuffix(" NOT NULL")
+    parts = _split(rest, _COLUMN_PARTS)
+    kind = rest
+    for part, text in reversed(parts.items()):
+        kind = kind.removesuffix(text).rstrip().removesuffix(part).rstrip()
+    kind = _SYNONYMS.get(kind, kind)
+    return ColumnText(kind, parts, rest)
+
+
+def _split(text: str, heads: tuple[str, ...]) -> dict[str, str]:
+    """What follows each of the heads, up to the next; in brackets and quotes there is none."""
+    found = [
+        (index, head)
+        for index, _, depth in _scan(text)
+        if depth == 0 and (index == 0 or text[index - 1] == " ")
+        for head in heads
+        if text.startswith(head, index) and text[index + len(head) :][:1] in {" ", "(", ""}
+    ]
+    ends = [*(at for at, _ in found[1:]), len(text)]
+    return {
+        head: text[at + len(head) : end].strip()
+        for (at, head), end in zip(found, ends, strict=False)
+    }
+
+
+def _items(text: str) -> Iterator[str]:
+    """What stands between the commas that are in no brackets and no quotes."""
+    begin = 0
+    for index, char, depth in _scan(text):
+        if char == "," and depth == 0:
+            yield text[begin:index].strip()
+            begin = index + 1
+    if last := text[begin:].strip():
+        yield last
+
+
+def _closing(text: str, opening: int) -> int:
+    """Where the bracket that opens there is closed."""
+    for index, char, depth in _scan(text, opening):
+        if char in _CLOSING and depth == 0:
+            return index
+    raise ValueError(f"a bracket is not closed: {text[:80]!r}")
+
+
+def _scan(text: str, start: int = 0) -> Iterator[tuple[int, str, int]]:
+    """Each character that is in no quotes, and how many brackets are open at it."""
+    depth, quote, index = 0, "", start
+    while index < len(text):
+        char = text[index]
+        if quote:
+            index += 1 if char == "\\" else 0
+            quote = "" if char == quote else quote
+        elif char in _QUOTES:
+            quote = char
+        else:
+            depth -= char in _CLOSING
+            yield index, char, depth
+            depth += char in _OPENING
+        index += 1
