@@ -205,7 +205,8 @@ class _Look:
             return later
         order = np.argsort(stamps, kind="stable")
         later[order[1:]] = stamps[order[1:]] == stamps[order[:-1]]
-        return later | (stamps == (self.before.timestamp or -(2**62)))
+        known = -(2**62) if self.before.timestamp is None else self.before.timestamp
+        return np.asarray(later | (stamps == known))
 
     def backwards(self) -> Mask:
         stamps = self.columns.timestamp
@@ -243,7 +244,7 @@ def _krx_steps(prices: Int64Array) -> Int64Array:
     limits = np.array([limit for limit, _ in _KRX_STEPS], np.int64) * checks.PRICE_SCALE
     steps = np.array([*(step for _, step in _KRX_STEPS), _KRX_LAST_STEP], np.int64)
     step: Int64Array = steps[np.searchsorted(limits, prices, side="right")]
-    return step * checks.PRICE_SCALE
+    return np.asarray(step * checks.PRICE_SCALE)
 
 
 def _ascends(stamps: Int64Array) -> bool:

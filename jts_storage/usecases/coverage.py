@@ -1,0 +1,197 @@
+"""What is stored of a series, what is known not to exist, and what nobody has asked for yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.calendar import TradingCalendar, resolve
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Int64Array
+from jts_storage.domain.gaps import Gap, expected_timestamps, runs
+from jts_storage.usecases.stores import Stores
+
+PREFIX = "coverage:"
+_PAGE = 1_000
+
+CALENDARS = {
+    "KRX": "XKRX",
+    "KOSPI": "XKRX",
+    "KOSDAQ": "XKRX",
+    "NASDAQ": "XNYS",
+    "NYSE": "XNYS",
+    "TSE": "XTKS",
+    "LSE": "XLON",
+    "HKEX": "XHKG",
+}
+"""Calendars of exchanges by the names people give them; a calendar's own name serves too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """From `start` to `end`, both included, with `bars` expected candles in it."""
+
+    start: datetime
+    end: datetime
+    bars: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesCoverage:
+    """How far a series goes and what it lacks.
+
+    :param gaps: expected candles that are missing and of which nobody knows why.
+    :param known_empty: missing candles of which a source has said that nothing was traded.
+    :param by_day: how many candles each day has, in the time zone asked for.
+    """
+
+    key: SeriesKey
+    rows: int
+    first: datetime | None
+    last: datetime | None
+    gaps: tuple[Gap, ...]
+    known_empty: tuple[Gap, ...]
+    by_day: Mapping[date, int]
+
+    @property
+    def missing(self) -> int:
+        return sum(gap.bars for gap in self.gaps)
+
+    @property
+    def complete(self) -> float:
+        """The part of the expected candles that is stored or known to be empty."""
+        expected = self.rows + self.missing
+        return self.rows / expected if expected else 1.0
+
+
+class Coverage:
+    """Answers per series, by a trading calendar; without one the market never closes."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def keys(self) -> list[SeriesKey]:
+        found: list[SeriesKey] = []
+        while True:
+            page = await self._stores.candles.list_keys(
+                limit=_PAGE, after=found[-1] if found else None
+            )
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+    async def of(
+        self,
+        key: SeriesKey,
+        *,
+        calendar: TradingCalendar | str | None = None,
+        timezone: str = "UTC",
+    ) -> SeriesCoverage:
+        """What is stored of `key`, and what is missing between its first and last candle."""
+        ends = await self._stores.candles.get_coverage(key)
+        gaps: list[Gap] = []
+        empty: list[Gap] = []
+        by_day: Mapping[date, int] = {}
+        if ends.first is not None and ends.last is not None:
+            gaps, empty = await self._missing(key, ends.first, ends.last, calendar)
+            by_day = await self._stores.candles.coverage_by_day(key, timezone=timezone)
+        return SeriesCoverage(
+            key=key,
+            rows=sum(by_day.values()),
+            first=ends.first,
+            last=ends.last,
+            gaps=tuple(gaps),
+            known_empty=tuple(empty),
+            by_day=by_day,
+        )
+
+    async def plan_backfill(
+        self,
+        key: SeriesKey,
+        start: datetime,
+        end: datetime,
+        *,
+        calendar: TradingCalendar | str | None = None,
+    ) -> list[Range]:
+        """What to ask a source for, so that nothing from `start` to `end` stays unknown.
+
+        What is stored, and what a source has said to be empty, is not asked for again.
+
+        :raises InvalidData: an end is naive, or the range runs backwards.
+        """
+        checks.range_ms(start, end)
+        gaps, _ = await self._missing(key, start, end, calendar)
+        return [Range(gap.start, gap.end, gap.bars) for gap in gaps]
+
+    async def record_empty(self, key: SeriesKey, start: datetime, end: datetime) -> None:
+        """Keep a source's answer that nothing was traded from `start` to `end`, both included."""
+        asked = checks.range_ms(start, end)
+
+        def with_range(data: Mapping[str, Any] | None) -> Mapping[str, Any]:
+            known = [tuple(item) for item in (data or {}).get("empty", [])]
+            names = [key.symbol, key.timeframe.value, key.exchange]
+            step = key.timeframe.step_ms or 0
+            return {"key": names, "empty": merged([*known, asked], step)}
+
+        async with self._stores.unit_of_work() as uow:
+            await uow.ingestion.checkpoints.update(_name(key), with_range)
+            await uow.commit()
+
+    async def known_empty(self, key: SeriesKey) -> list[tuple[int, int]]:
+        """The ranges that sources have said to be empty, in milliseconds, both ends included."""
+        stored = await self._stores.ingestion.checkpoints.get(_name(key))
+        return [] if stored is None else [(a, b) for a, b in stored.data["empty"]]
+
+    async def _missing(
+        self,
+        key: SeriesKey,
+        start: datetime,
+        end: datetime,
+        calendar: TradingCalendar | str | None,
+    ) -> tuple[list[Gap], list[Gap]]:
+        """Gaps nobody knows the reason of, and those known to be empty."""
+        first, last = checks.range_ms(start, end)
+        expected = expected_timestamps(first, last, key.timeframe, resolve(calendar))
+        missing = ~np.isin(expected, await self._timestamps(key, start, end), assume_unique=True)
+        empty = missing & _within(expected, await self.known_empty(key))
+        return runs(expected, missing & ~empty), runs(expected, empty)
+
+    async def _timestamps(self, key: SeriesKey, start: datetime, end: datetime) -> Int64Array:
+        stamps: list[Int64Array] = []
+        async for block in self._stores.candles.stream(key, start, end):
+            stamps.append(block.columns.timestamp)  # noqa: PERF401 - a comprehension needs more
+        return np.concatenate(stamps) if stamps else np.empty(0, np.int64)
+
+
+def calendar_of(exchange: str) -> str | None:
+    """The calendar of an exchange, if its name tells one."""
+    known = set(CALENDARS.values())
+    return exchange if exchange in known else CALENDARS.get(exchange.upper())
+
+
+def merged(ranges: Iterable[Sequence[int]], step: int = 0) -> list[list[int]]:
+    """Ranges with both ends included as few as possible: neighbours by a step become one."""
+    result: list[list[int]] = []
+    for first, last in sorted(map(tuple, ranges)):
+        if result and first <= result[-1][1] + step:
+            result[-1][1] = max(result[-1][1], last)
+        else:
+            result.append([first, last])
+    return result
+
+
+def _within(moments: Int64Array, ranges: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:
+    inside = np.zeros(len(moments), np.bool_)
+    for first, last in ranges:
+        begin, stop = np.searchsorted(moments, (first, last + 1))
+        inside[begin:stop] = True
+    return inside
+
+
+def _name(key: SeriesKey) -> str:
+    return f"{PREFIX}{key}"

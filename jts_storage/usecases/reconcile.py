@@ -1,0 +1,134 @@
+"""Whether the stores that keep the same bars in different ways agree about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from jts_storage.domain.bookkeeping import SymbolBars
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.resampling import zone
+from jts_storage.usecases.stores import Stores
+
+_PAGE = 1_000
+
+
+class RawFiles(Protocol):
+    """What is asked of a store of raw files: how many rows it holds of a series a day."""
+
+    async def rows_by_day(self, key: SeriesKey, *, timezone: str) -> Mapping[date, int]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """One day about which stores disagree; None is what a store knows nothing of.
+
+    :param aggregate: what the bookkeeping counted.
+    :param raw: the bars that the bookkeeping holds.
+    :param candles: the candles stored.
+    :param files: the rows of raw files.
+    :param repair: what was done about it, or would be; None if a person must decide.
+    """
+
+    key: SeriesKey
+    day: date
+    aggregate: int | None
+    raw: int | None
+    candles: int | None
+    files: int | None
+    repair: str | None
+
+
+class Reconcile:
+    """Compares the bookkeeping of a series with its candles and, if given, its raw files."""
+
+    def __init__(self, stores: Stores, files: RawFiles | None = None) -> None:
+        self._stores = stores
+        self._files = files
+
+    async def run(
+        self, key: SeriesKey, *, timezone: str = "UTC", repair: bool = False
+    ) -> list[Disagreement]:
+        """The days about which the stores disagree, by day.
+
+        :param repair: mend what loses nothing: candles are copied from raw bars where there are
+            none, and counts of the bookkeeping follow the candles of days not yet complete.
+        """
+        aggregates = await self._aggregates(key.symbol)
+        candles = await self._stores.candles.coverage_by_day(key, timezone=timezone)
+        files = await self._files.rows_by_day(key, timezone=timezone) if self._files else {}
+        found = []
+        for day in sorted({*aggregates, *candles, *files}):
+            raw = await self._raw_count(key, day, timezone)
+            state = aggregates.get(day)
+            seen = Disagreement(
+                key=key,
+                day=day,
+                aggregate=state.bar_count if state else None,
+                raw=raw or None,
+                candles=candles.get(day),
+                files=files.get(day),
+                repair=None,
+            )
+            if not _differs(seen):
+                continue
+            seen = replace(seen, repair=_repair_of(seen, state))
+            if repair and seen.repair is not None:
+                await self._mend(seen, state, timezone)
+            found.append(seen)
+        return found
+
+    async def _aggregates(self, symbol: str) -> dict[date, SymbolBars]:
+        found: dict[date, SymbolBars] = {}
+        after: date | None = None
+        while True:
+            page = await self._stores.ingestion.symbol_bars.list(symbol, limit=_PAGE, after=after)
+            found |= {bars.trading_day: bars for bars in page}
+            if len(page) < _PAGE:
+                return found
+            after = page[-1].trading_day
+
+    async def _raw_count(self, key: SeriesKey, day: date, timezone: str) -> int:
+        start, end = _ends(day, timezone)
+        return len(await self._stores.ingestion.bars.get_range(key, start, end))
+
+    async def _mend(self, seen: Disagreement, state: SymbolBars | None, timezone: str) -> None:
+        start, end = _ends(seen.day, timezone)
+        async with self._stores.unit_of_work() as uow:
+            rows = seen.candles or 0
+            if not rows and seen.raw:
+                bars = await uow.ingestion.bars.get_range(seen.key, start, end)
+                await uow.candles.save_many(seen.key, bars)
+                rows = len(bars)
+            if state is not None and not state.is_complete and state.bar_count != rows:
+                await uow.ingestion.symbol_bars.save(
+                    replace(state, bar_count=rows, collection_started=True)
+                )
+            await uow.commit()
+
+
+def _differs(seen: Disagreement) -> bool:
+    candles = seen.candles or 0
+    return any(
+        count is not None and count != candles for count in (seen.aggregate, seen.raw, seen.files)
+    )
+
+
+def _repair_of(seen: Disagreement, state: SymbolBars | None) -> str | None:
+    candles = seen.candles or 0
+    if not candles and seen.raw:
+        return f"copy {seen.raw} raw bars to the candles"
+    if state is not None and not state.is_complete and state.bar_count != candles:
+        return f"count {candles} bars"
+    return None
+
+
+def _ends(day: date, timezone: str) -> tuple[datetime, datetime]:
+    place = zone(timezone)
+    assert isinstance(place, ZoneInfo) or place is UTC
+    start = datetime.combine(day, time(), place)
+    stop = datetime.combine(day + timedelta(days=1), time(), place)
+    return start, stop - timedelta(milliseconds=1)
