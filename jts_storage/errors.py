@@ -112,14 +112,3 @@ class InvalidData(StorageError, ValueError):
         self.value = value
         self.row = row
         self.document = document
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The message is already composed; composing it again would double the prefix.
-        return (_restore, (type(self), self.args, self.__dict__.copy()))
-
-
-def _restore(cls: type[StorageError], args: tuple[Any, ...], state: dict[str, Any]) -> StorageError:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
