@@ -1,0 +1,203 @@
+"""A cached range is the one the table would give, whoever changed the table, and however."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jts_storage.clickhouse import tables
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.testing.factories import SAMPLE_KEY as KEY
+from jts_storage.testing.factories import START, make_candles
+
+ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+SERIES = make_candles(KEY, 30_000)
+OTHER = make_candles(KEY, 30_000, seed=9)
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def stranger(manager: ClickHouseManager) -> Iterator[ClickHouseManager]:
+    """Another pool on the same database, of which the repository knows nothing."""
+    with ClickHouseManager(manager.config) as other:
+        yield other
+
+
+@pytest.fixture
+async def cached(manager: ClickHouseManager) -> ClickHouseCandleRepository:
+    """A repository that holds SERIES, provably: the second read gave the very same object."""
+    manager.execute("SYSTEM STOP MERGES candles")
+    candles = ClickHouseCandleRepository(manager)
+    await candles.save_many(KEY, SERIES[:20_000])
+    await candles.save_many(KEY, SERIES[10_000:])
+    assert await candles.get_range(KEY, *ALWAYS) is await candles.get_range(KEY, *ALWAYS)
+    return candles
+
+
+def _write_row(manager: ClickHouseManager) -> None:
+    manager.execute(
+        "INSERT INTO candles SELECT * REPLACE (toUInt64(volume + 1) AS volume,"
+        " version + 1 AS version) FROM candles FINAL ORDER BY timestamp LIMIT 1",
+        idempotent=False,
+    )
+
+
+def _other_table(manager: ClickHouseManager) -> None:
+    manager.execute("CREATE TABLE other AS candles")
+    manager.execute("INSERT INTO other SELECT * FROM candles WHERE timestamp < '2024-01-10'")
+
+
+CHANGES: dict[str, list[str | Callable[[ClickHouseManager], Any]]] = {
+    "a row written": [_write_row],
+    "a row deleted": ["DELETE FROM candles WHERE timestamp = '2024-01-02 00:00:00'"],
+    "rows mutated": [
+        "ALTER TABLE candles UPDATE volume = volume + 1 WHERE 1 SETTINGS mutations_sync = 2"
+    ],
+    "rows deleted by mutation": [
+        "ALTER TABLE candles DELETE WHERE timestamp > '2024-01-05' SETTINGS mutations_sync = 2"
+    ],
+    "truncated": ["TRUNCATE TABLE candles"],
+    "exchanged": [_other_table, "EXCHANGE TABLES candles AND other"],
+    "dropped and made anew": [
+        _other_table,
+        "DROP TABLE candles SYNC",
+        "RENAME TABLE other TO candles",
+    ],
+    "a partition dropped": ["ALTER TABLE candles DROP PARTITION tuple()"],
+    "expired": [
+        "ALTER TABLE candles MODIFY TTL toDateTime(timestamp) + INTERVAL 1 DAY"
+        " SETTINGS mutations_sync = 2",
+        "OPTIMIZE TABLE candles FINAL",
+    ],
+    "a part detached": [
+        lambda manager: manager.execute(
+            "ALTER TABLE candles DETACH PART '"
+            + manager.execute(
+                "SELECT min(name) FROM system.parts WHERE active AND table = 'candles'"
+                " AND database = currentDatabase()"
+            )[0][0]
+            + "'"
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES.keys())
+async def test_any_change_from_elsewhere_is_seen_at_once(
+    changes: list[str | Callable[[ClickHouseManager], Any]],
+    cached: ClickHouseCandleRepository,
+    stranger: ClickHouseManager,
+) -> None:
+    stranger.execute("SYSTEM START MERGES candles")
+    for change in changes:
+        _ = stranger.execute(change) if isinstance(change, str) else change(stranger)
+    uncached = ClickHouseCandleRepository(stranger, cache_bytes=0)
+    truth = await uncached.get_range(KEY, *ALWAYS)
+    assert truth != SERIES
+    assert await cached.get_range(KEY, *ALWAYS) == truth
+    assert await cached.get_range(KEY, *ALWAYS) == truth
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "OPTIMIZE TABLE candles FINAL",
+        "DETACH TABLE candles SYNC",
+        "ALTER TABLE candles ADD COLUMN x Int8",
+    ],
+)
+async def test_what_changes_no_row_changes_no_answer(
+    statement: str, cached: ClickHouseCandleRepository, stranger: ClickHouseManager
+) -> None:
+    stranger.execute("SYSTEM START MERGES candles")
+    stranger.execute(statement)
+    if statement.startswith("DETACH"):
+        stranger.execute("ATTACH TABLE candles")
+    assert await cached.get_range(KEY, *ALWAYS) == SERIES
+
+
+async def test_writes_and_reads_in_turn_never_give_the_past(
+    cached: ClickHouseCandleRepository, stranger: ClickHouseManager
+) -> None:
+    elsewhere = ClickHouseCandleRepository(stranger)
+    for turn in range(10):
+        wanted = SERIES if turn % 2 else OTHER
+        await elsewhere.save_many(KEY, wanted)
+        for _ in range(2):
+            assert await cached.get_range(KEY, *ALWAYS) == wanted
+
+
+async def test_a_change_during_the_read_is_not_held(
+    cached: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    cache = cached._cache
+    assert cache is not None
+    first, last = checks.range_ms(*ALWAYS)
+    place = SeriesKey("elsewhere", Timeframe.M1)
+
+    def read() -> Any:
+        _write_row(manager)
+        return SERIES
+
+    assert cache.get(place, first, last, read) is SERIES
+    assert cache.get(place, first, last, lambda: OTHER) is OTHER
+
+
+async def test_no_more_is_held_than_was_allowed(manager: ClickHouseManager) -> None:
+    candles = ClickHouseCandleRepository(manager, cache_bytes=2 * MEGABYTE)
+    keys = [SeriesKey(f"S{number}", Timeframe.M1) for number in range(3)]
+    for key in keys:
+        await candles.save_many(key, make_candles(key, 30_000))
+    first = {key: await candles.get_range(key, *ALWAYS) for key in keys}
+    assert await candles.get_range(keys[2], *ALWAYS) is first[keys[2]]
+    assert await candles.get_range(keys[0], *ALWAYS) is not first[keys[0]]
+    assert candles._cache is not None and candles._cache._size <= 2 * MEGABYTE
+
+
+async def test_short_ranges_are_not_asked_about(cached: ClickHouseCandleRepository) -> None:
+    day = (START, START + timedelta(days=1))
+    first = await cached.get_range(KEY, *day)
+    assert await cached.get_range(KEY, *day) is not first
+
+
+@pytest.mark.parametrize("what", ["a view", "several hosts", "a cluster"])
+async def test_where_nothing_is_proof_nothing_is_held(
+    what: str, manager: ClickHouseManager, tcp: ClickHouseManager
+) -> None:
+    if what == "several hosts":
+        other = replace(tcp.config, alt_hosts=(f"127.0.0.1:{tcp.config.port}",))
+    elif what == "a cluster":
+        other = replace(tcp.config, cluster="jts")
+    else:
+        other = tcp.config
+    with ClickHouseManager(other) as manager:
+        await ClickHouseCandleRepository(manager).save_many(KEY, SERIES)
+        if what == "a view":
+            manager.execute("RENAME TABLE candles TO other")
+            manager.execute("CREATE VIEW candles AS SELECT * FROM other FINAL")
+        candles = ClickHouseCandleRepository(manager)
+        if what == "a view":
+            state = candles._cache._state() if candles._cache else None
+            assert state is None
+            manager.execute("DROP VIEW candles SYNC")
+            return
+        first = await candles.get_range(KEY, *ALWAYS)
+        again = await candles.get_range(KEY, *ALWAYS)
+        assert again is not first and again == first == SERIES
+
+
+def test_the_tables_hold_what_the_proof_needs(manager: ClickHouseManager) -> None:
+    assert "candles" in tables.build().metadata.tables
+    found = manager.execute(
+        "SELECT engine, uuid != toUUID('00000000-0000-0000-0000-000000000000')"
+        " FROM system.tables WHERE database = currentDatabase() AND name = 'candles'"
+    )
+    assert found == [("ReplacingMergeTree", 1)]

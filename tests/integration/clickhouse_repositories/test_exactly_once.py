@@ -1,0 +1,309 @@
+"""What is written is there once: after retries, races, merges, crashes and repetitions."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jts_storage.clickhouse.candles import WRITE_ROWS, ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.versions import next_version
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Columns
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import ConnectionFailed
+from jts_storage.staging import SeriesChanges
+from jts_storage.testing.clickhouse_server import ClickHouseServer
+from jts_storage.testing.factories import SAMPLE_KEY as KEY
+from jts_storage.testing.factories import START, make_candles
+
+ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+OLD, NEW = make_candles(KEY, 500, seed=1), make_candles(KEY, 500, seed=2)
+PARTS = "SELECT name, rows FROM system.parts WHERE active AND table = 'candles'"
+ManagerFactory = Callable[..., ClickHouseManager]
+
+
+def parts(manager: ClickHouseManager) -> list[int]:
+    query = f"{PARTS} AND database = currentDatabase() ORDER BY name"
+    return [rows for _, rows in manager.execute(query)]
+
+
+@pytest.mark.parametrize("rows", [500, 60_000])
+async def test_a_write_whose_answer_was_lost_is_repeated_and_recognised(
+    rows: int, over_tcp: ManagerFactory, tcp: ClickHouseManager, server: ClickHouseServer
+) -> None:
+    tcp.execute("SYSTEM STOP MERGES candles")
+    series = make_candles(KEY, rows)
+    patient = over_tcp(max_retries=6, retry_base_delay=0.05)
+    candles = ClickHouseCandleRepository(patient)
+    assert await candles.count(KEY) == 0
+    server.reset_counts()
+    # The table's sample block may come back, the end of the insert may not: the rows are in.
+    server.faults.cut(after_bytes=_answer_before_data(patient))
+    healer = threading.Timer(0.15, server.faults.clear)
+    healer.start()
+    await candles.save_many(KEY, series)
+    healer.join()
+    assert server.accepted >= 1  # it did break
+    assert await candles.get_range(KEY, *ALWAYS) == series
+    assert parts(tcp) == [rows]
+
+
+def _answer_before_data(manager: ClickHouseManager) -> int:
+    """How many bytes of an insert's answer come before its end."""
+    names = "symbol exchange timeframe timestamp open high low close volume version"
+    types = manager.execute(
+        "SELECT sum(length(name) + length(type) + 2) FROM system.columns"
+        " WHERE database = currentDatabase() AND table = 'candles' AND name != 'is_deleted'"
+    )
+    assert len(names.split()) == 10
+    header = 1 + 1 + 8 + 2  # packet, table's name, block info, number of columns and rows
+    return int(types[0][0]) + header
+
+
+async def test_a_write_that_could_not_be_repeated_in_time_is_an_error(
+    over_tcp: ManagerFactory, tcp: ClickHouseManager, server: ClickHouseServer
+) -> None:
+    candles = ClickHouseCandleRepository(over_tcp(max_retries=0))
+    await candles.save_many(KEY, OLD[:1])
+    server.faults.cut()
+    with pytest.raises(ConnectionFailed):
+        await candles.save_many(KEY, OLD)
+    server.faults.clear()
+    await candles.save_many(KEY, OLD)
+    assert await candles.get_range(KEY, *ALWAYS) == OLD
+
+
+async def test_the_same_insert_twice_leaves_one_part(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    manager.execute("SYSTEM STOP MERGES candles")
+    version = next_version()
+    for _ in range(3):
+        candles.write(OLD, version)
+    assert parts(manager) == [500]
+    candles.write(OLD, next_version())
+    assert parts(manager) == [500, 500]
+
+
+async def test_rows_deleted_and_written_anew_are_there(
+    candles: ClickHouseCandleRepository,
+) -> None:
+    for _ in range(3):
+        await candles.save_many(KEY, OLD)
+        assert await candles.get_range(KEY, *ALWAYS) == OLD
+        assert await candles.delete_range(KEY, *ALWAYS) == 500
+        assert await candles.count(KEY) == 0
+    await candles.save_many(KEY, OLD)
+    assert await candles.get_range(KEY, *ALWAYS) == OLD
+
+
+@pytest.mark.parametrize("merged", [False, True])
+async def test_deleted_rows_are_gone_from_every_read(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager, merged: bool
+) -> None:
+    manager.execute("SYSTEM STOP MERGES candles")
+    await candles.save_many(KEY, OLD)
+    await candles.delete_range(KEY, START + timedelta(minutes=400), ALWAYS[1])
+    await candles.delete_range(KEY, ALWAYS[0], START + timedelta(minutes=99))
+    if merged:
+        manager.execute("SYSTEM START MERGES candles")
+        manager.execute("OPTIMIZE TABLE candles FINAL")
+    left = OLD[100:400]
+    assert await candles.get_range(KEY, *ALWAYS) == left
+    assert await candles.get_latest(KEY, 3) == left.tail(3)
+    assert await candles.get_latest(KEY, 1_000) == left
+    assert await candles.get_coverage(KEY) == (left.start, left.end)
+    assert await candles.count(KEY) == await candles.count(KEY, *ALWAYS) == 300
+    assert sum((await candles.coverage_by_day(KEY)).values()) == 300
+    assert await candles.resample(KEY, Timeframe.H1, *ALWAYS) == left.resample(Timeframe.H1)
+    assert [block async for block in candles.stream(KEY, *ALWAYS, block_rows=300)] == [left]
+    await candles.delete_range(KEY, *ALWAYS)
+    assert list(await candles.list_keys()) == []
+    assert await candles.get_coverage(KEY) == (None, None)
+
+
+async def test_two_repositories_writing_over_each_other_leave_one_of_both_everywhere(
+    manager: ClickHouseManager,
+) -> None:
+    writers = [ClickHouseCandleRepository(manager) for _ in range(2)]
+    ranges = [(start, start + 200) for start in range(0, 301, 50)]
+    await asyncio.gather(
+        *(writers[0].save_many(KEY, OLD[a:b]) for a, b in ranges),
+        *(writers[1].save_many(KEY, NEW[a:b]) for a, b in ranges),
+    )
+    found = await writers[0].get_range(KEY, *ALWAYS)
+    assert len(found) == 500
+    assert found == await writers[1].get_range(KEY, *ALWAYS)
+    taken = found.columns.open == OLD.columns.open
+    for name, column in found.to_columns().items():
+        mixed = np.where(taken, getattr(OLD.columns, name), getattr(NEW.columns, name))
+        either = (column == getattr(OLD.columns, name)) | (column == getattr(NEW.columns, name))
+        assert either.all()
+        assert name == "timestamp" or (column == mixed).mean() > 0.9  # equal opens aside
+    manager.execute("OPTIMIZE TABLE candles FINAL")
+    assert await writers[1].get_range(KEY, *ALWAYS) == found
+
+
+async def test_reads_while_the_table_merges(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    await candles.save_many(KEY, OLD)
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def churn() -> None:
+        writer = ClickHouseCandleRepository(manager, cache_bytes=0)
+        try:
+            for _ in range(15):
+                writer.write(OLD[100:300], next_version())
+                manager.execute("OPTIMIZE TABLE candles FINAL")
+        except BaseException as failure:  # noqa: BLE001 - told in the test's thread
+            failures.append(failure)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    reads = 0
+    while not done.is_set():
+        assert await candles.get_range(KEY, *ALWAYS) == OLD
+        assert await candles.get_latest(KEY, 5) == OLD.tail(5)
+        assert await candles.count(KEY) == 500
+        reads += 1
+    thread.join(30)
+    assert not failures and reads > 3
+
+
+async def test_a_series_that_is_held_stays_what_it_was(
+    candles: ClickHouseCandleRepository,
+) -> None:
+    await candles.save_many(KEY, make_candles(KEY, 120_000, seed=3))
+    held = [await candles.get_range(KEY, *ALWAYS), await candles.get_latest(KEY, 70_000)]
+    prints = [series.fingerprint() for series in held]
+    for seed in range(8):
+        other = SeriesKey(f"S{seed}", Timeframe.M1)
+        await candles.save_many(other, make_candles(other, 60_000, seed=seed))
+        await candles.get_range(other, *ALWAYS)
+    assert prints == [
+        CandleSeries.trusted(s.key, Columns(*(c.copy() for c in s.columns))).fingerprint()
+        for s in held
+    ]
+
+
+async def test_applying_again_changes_nothing_more(
+    candles: ClickHouseCandleRepository,
+) -> None:
+    await candles.save_many(KEY, OLD)
+    changes = SeriesChanges(KEY)
+    changes.delete(*checks.range_ms(START, START + timedelta(minutes=249)))
+    changes.save(NEW[100:150].columns)
+    version = next_version(2)
+    wanted = OLD[250:].merge(NEW[100:150])
+    for _ in range(2):
+        candles.apply([changes], version)
+        assert await candles.get_range(KEY, *ALWAYS) == wanted
+
+    await candles.save_many(KEY, NEW[200:210])  # inside what was deleted
+    await candles.delete_range(KEY, START + timedelta(minutes=120), START + timedelta(minutes=129))
+    later = OLD[250:].merge(NEW[100:120]).merge(NEW[130:150]).merge(NEW[200:210])
+    assert await candles.get_range(KEY, *ALWAYS) == later
+    candles.apply([changes], version)
+    assert await candles.get_range(KEY, *ALWAYS) == later
+
+
+async def test_a_batch_larger_than_a_block_is_written_in_blocks_each_one_part(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    manager.execute("SYSTEM STOP MERGES candles")
+    series = make_candles(KEY, WRITE_ROWS + 1)
+    await candles.save_many(KEY, series)
+    assert parts(manager) == [WRITE_ROWS, 1]
+    assert await candles.get_range(KEY, *ALWAYS) == series
+
+
+async def test_a_hundred_years_of_daily_bars_are_one_insert(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    manager.execute("SYSTEM STOP MERGES candles")
+    key = SeriesKey("INDEX", Timeframe.D1)
+    series = make_candles(key, 40_000, start=checks.FIRST_TIMESTAMP)
+    await candles.save_many(key, series)
+    assert parts(manager) == [40_000]
+    assert await candles.get_range(key, *ALWAYS) == series
+
+
+_WRITER = """
+import asyncio, sys
+from jts_storage.clickhouse import tables
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.testing.factories import make_candles
+
+async def main():
+    manager = ClickHouseManager(embedded_path=sys.argv[1])
+    tables.build().metadata.create_all(manager.engine)
+    candles = ClickHouseCandleRepository(manager)
+    for batch in range(10_000):
+        key = SeriesKey(f"S{batch}", Timeframe.M1)
+        await candles.save_many(key, make_candles(key, int(sys.argv[2]), seed=batch))
+        print(batch, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("rows", [pytest.param(1_000, marks=pytest.mark.slow), 60_000])
+def test_kill_9_in_the_middle_of_save_many(tmp_path: Path, rows: int) -> None:
+    command = [sys.executable, "-c", _WRITER, str(tmp_path / "store"), str(rows)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 8:
+                break
+        time.sleep(0.02)
+        process.kill()
+        acknowledged = 8 + len(process.stdout.read().split())
+    checked = subprocess.run(
+        [sys.executable, "-c", _CHECKER, str(tmp_path / "store"), str(rows)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert int(checked.stdout) in (acknowledged + 1, acknowledged + 2)
+
+
+_CHECKER = """
+import asyncio, sys
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.domain import checks
+from jts_storage.testing.factories import make_candles
+
+async def main():
+    with ClickHouseManager(embedded_path=sys.argv[1]) as manager:
+        candles = ClickHouseCandleRepository(manager)
+        keys = await candles.list_keys()
+        for key in keys:
+            wanted = make_candles(key, int(sys.argv[2]), seed=int(key.symbol[1:]))
+            found = await candles.get_range(key, checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+            assert found == wanted, key
+        print(len(keys))
+
+asyncio.run(main())
+"""
