@@ -46,7 +46,6 @@ _COLUMN_PARTS: Final = (
     "ALIAS",
     "CODEC",
     "TTL",
-    "COMMENT",
     "STATISTICS",
     "SETTINGS",
 )
@@ -149,20 +148,37 @@ def _compare_columns(name: str, wanted: TableText, found: TableText) -> Iterator
             mend = f"ALTER TABLE {name} ADD COLUMN {column} {expected.definition}"
             yield Difference(STORE, where, "column", expected.definition, NOTHING, mend)
             continue
-        mend = f"ALTER TABLE {name} MODIFY COLUMN {column} {expected.definition}"
-        if expected.type != actual.type:
-            yield Difference(STORE, where, "type", expected.type, actual.type, mend)
-        for part in _COLUMN_PARTS:
-            should, has = expected.parts.get(part, NOTHING), actual.parts.get(part, NOTHING)
-            if should == has or part == "COMMENT":
-                continue
-            removal = f"ALTER TABLE {name} MODIFY COLUMN {column} REMOVE {part}"
-            mending = removal if should == NOTHING else mend
-            yield Difference(STORE, where, part.lower(), should, has, mending)
+        if apart := list(_column_parts(name, column, expected, actual)):
+            yield _as_one(where, apart, expected, actual)
     for column, surplus in found.columns.items():
         if column not in wanted.columns:
             mend = f"ALTER TABLE {name} DROP COLUMN {column}"
             yield Difference(STORE, f"{name}.{column}", "column", NOTHING, surplus.definition, mend)
+
+
+def _column_parts(
+    name: str, column: str, expected: ColumnText, actual: ColumnText
+) -> Iterator[Difference]:
+    alter = f"ALTER TABLE {name} MODIFY COLUMN {column}"
+    where, mend = f"{name}.{column}", f"{alter} {expected.definition}"
+    if expected.type != actual.type:
+        yield Difference(STORE, where, "type", expected.type, actual.type, mend)
+    for part in _COLUMN_PARTS:
+        should, has = expected.parts.get(part, NOTHING), actual.parts.get(part, NOTHING)
+        if should != has:
+            mending = f"{alter} REMOVE {part}" if should == NOTHING else mend
+            yield Difference(STORE, where, part.lower(), should, has, mending)
+
+
+def _as_one(
+    where: str, apart: list[Difference], expected: ColumnText, actual: ColumnText
+) -> Difference:
+    """A column is one thing, whatever of it differs: another type often brings another codec."""
+    if len(apart) == 1:
+        return apart[0]
+    what = " and ".join(each.what for each in apart)
+    mend = "; ".join(dict.fromkeys(each.remedy for each in apart))
+    return Difference(STORE, where, what, expected.definition, actual.definition, mend)
 
 
 def _compare_extras(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
@@ -228,7 +244,7 @@ def _settings(text: str) -> dict[str, str]:
 
 def _column(rest: str) -> ColumnText:
     rest = rest.removesuffix(" NOT NULL")
-    parts = _split(rest, _COLUMN_PARTS)
+    parts = _split(rest, (*_COLUMN_PARTS, "COMMENT"))
     kind = rest
     for part, text in reversed(parts.items()):
         kind = kind.removesuffix(text).rstrip().removesuffix(part).rstrip()

@@ -1,0 +1,89 @@
+"""Real engines for migrations: one of each for all tests, and databases that each finds empty."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jts_storage import migrate
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.mongo import MongoDBManager
+from jts_storage.relational.manager import DatabaseManager
+from jts_storage.testing.local_postgres import LocalPostgres
+
+
+def fresh_name(prefix: str) -> str:
+    return f"{prefix}_{uuid.uuid4().hex[:10]}"
+
+
+def quiet(_: object) -> None:
+    """A report that nobody reads."""
+
+
+@pytest.fixture(scope="session")
+def mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path_factory.mktemp("mongod")) as server:
+        engine_used("mongod")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(engine_used: Callable[[str], None]) -> Iterator[LocalPostgres]:
+    with LocalPostgres.start() as server:
+        engine_used("PostgreSQL")
+        yield server
+
+
+@pytest.fixture
+def clickhouse(engine_used: Callable[[str], None]) -> Iterator[ClickHouseManager]:
+    """An empty database of the embedded engine."""
+    manager = ClickHouseManager(embedded_path=":memory:", database=fresh_name("migrated"))
+    manager.connect()
+    engine_used("chDB")
+    yield manager
+    manager.execute(f"DROP DATABASE IF EXISTS {manager.config.database}")
+    manager.close()
+
+
+@pytest.fixture
+async def mongo(mongod: LocalMongod) -> AsyncIterator[MongoDBManager]:
+    async with MongoDBManager(uri=mongod.uri, database=fresh_name("migrated")) as manager:
+        yield manager
+        await manager.client.drop_database(manager.db.name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[DatabaseManager]:
+    if request.param == "sqlite":
+        async with DatabaseManager(tmp_path / "bookkeeping.db") as manager:
+            yield manager
+        return
+    server: LocalPostgres = request.getfixturevalue("postgres")
+    name = fresh_name("migrated")
+    dsn = await asyncio.to_thread(server.create_database, name)
+    async with DatabaseManager(dsn) as manager:
+        yield manager
+    await asyncio.to_thread(server.drop_database, name)
+
+
+@pytest.fixture
+async def sqlite() -> AsyncIterator[DatabaseManager]:
+    async with DatabaseManager(":memory:") as manager:
+        yield manager
+
+
+@pytest.fixture
+def databases(
+    clickhouse: ClickHouseManager, mongo: MongoDBManager, sqlite: DatabaseManager
+) -> migrate.Databases:
+    """All three, empty."""
+    return migrate.Databases(clickhouse, mongo, sqlite)
