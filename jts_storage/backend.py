@@ -11,6 +11,7 @@ from jts_storage import migrate
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.domain import checks
 from jts_storage.errors import SchemaDrift, StorageError
 from jts_storage.journal import Journal
 from jts_storage.memory.events import InMemoryEventPublisher
@@ -24,10 +25,13 @@ from jts_storage.outbox import Outbox
 from jts_storage.ports.events import EventPublisher
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
+from jts_storage.storage import Health
 from jts_storage.unit_of_work import StorageUnitOfWork, Stores
 
 if TYPE_CHECKING:
     from jts_storage.embedded.mongod import LocalMongod
+
+_JOURNAL_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -97,14 +101,29 @@ class StoreBackend:
             if mongod is not None:
                 await asyncio.to_thread(mongod.release)
 
-    async def health(self) -> dict[str, bool]:
+    async def health(self) -> Health:
         stores = self.stores
         clickhouse, mongo, database = await asyncio.gather(
             asyncio.to_thread(stores.clickhouse.health_check),
             stores.mongo.health_check(),
             stores.database.health_check(),
         )
-        return {"clickhouse": clickhouse, "mongo": mongo, "database": database}
+        health = Health(clickhouse=clickhouse, mongo=mongo, database=database)
+        if mongo:
+            await self._add_journal(health)
+        return health
+
+    async def _add_journal(self, health: Health) -> None:
+        try:
+            async with asyncio.timeout(_JOURNAL_SECONDS):
+                pending = await self.stores.journal.pending()
+                health.waiting_events, health.parked_events = await self.stores.outbox.counts()
+        except (TimeoutError, StorageError):
+            health["mongo"] = False
+            return
+        health.unfinished = len(pending)
+        if pending:
+            health.oldest = checks.now() - pending[0].decided_at
 
     async def recover(self) -> int:
         stores = self.stores

@@ -9,21 +9,32 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from bson import Binary, ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.domain import checks
+from jts_storage.domain.series import CandleSeries
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
-from jts_storage.staged_work import StagedWork, decode, encode
+from jts_storage.staged_work import (
+    Kind,
+    StagedWork,
+    decode,
+    decode_rows,
+    encode,
+    key_from_plain,
+    key_to_plain,
+)
 
 ENTRIES = "uow_journal"
 CHUNKS = "uow_journal_chunks"
 
-CHUNK_BYTES = 7 * 1024 * 1024
 LEASE = timedelta(seconds=60)
 ABANDONED_AFTER = timedelta(hours=1)
 """Chunks without an entry are from a commit that was never decided; older ones are purged."""
@@ -46,17 +57,19 @@ class Journal:
         self._owner = owner_of_this_process()
 
     async def prepare(self, identity: ObjectId, work: StagedWork) -> int:
-        """Write the chunks of a commit that is not decided yet; how many they are."""
-        payload = encode(work)
-        chunks: list[Bson] = [
-            {"entry": identity, "n": number, "data": Binary(payload[start : start + CHUNK_BYTES])}
-            for number, start in enumerate(range(0, len(payload), CHUNK_BYTES))
-        ]
-        if chunks:
-            await self._manager.retries.once(
-                "preparing a commit", lambda: self._chunks.insert_many(chunks, ordered=False)
-            )
-        return len(chunks)
+        """Write the chunks of a commit that is not decided yet, one by one; how many they are."""
+        number = 0
+        for number, chunk in enumerate(encode(work), start=1):
+            document: Bson = {
+                "entry": identity,
+                "n": number,
+                "kind": chunk.kind,
+                "key": chunk.key and key_to_plain(chunk.key),
+                "data": Binary(chunk.data),
+            }
+            write = partial(self._chunks.insert_one, document)
+            await self._manager.retries.once("preparing a commit", write)
+        return number
 
     async def decide(
         self, identity: ObjectId, version: int, chunks: int, session: AsyncClientSession
@@ -102,15 +115,27 @@ class Journal:
         return None
 
     async def load(self, entry: Entry) -> StagedWork:
-        """What is left to be stored of an entry.
+        """What is left to be stored of an entry, but for the rows of its series."""
+        described = [bytes(chunk["data"]) async for chunk in self._chunks_of(entry, kind="work")]
+        return decode(b"".join(described))
 
-        :raises StorageError: when MongoDB cannot be read.
-        """
-        pieces = await self._manager.retries.repeat(
-            "reading a journal entry",
-            lambda: self._chunks.find({"entry": entry.id}).sort("n", 1).to_list(),
-        )
-        return decode(b"".join(bytes(piece["data"]) for piece in pieces))
+    async def series(
+        self, entry: Entry, kind: Literal["candles", "bars"]
+    ) -> AsyncIterator[CandleSeries]:
+        """The rows of an entry, one chunk after the other."""
+        async for chunk in self._chunks_of(entry, kind=kind):
+            yield decode_rows(key_from_plain(chunk["key"]), bytes(chunk["data"]))
+
+    async def _chunks_of(self, entry: Entry, kind: Kind) -> AsyncIterator[Bson]:
+        after = 0
+        while True:
+            wanted = {"entry": entry.id, "kind": kind, "n": {"$gt": after}}
+            read = partial(self._chunks.find_one, wanted, sort=[("n", 1)])
+            chunk = await self._manager.retries.repeat("reading a journal entry", read)
+            if chunk is None:
+                return
+            yield chunk
+            after = chunk["n"]
 
     async def pending(self) -> list[Entry]:
         """Every decided commit that is not finished, oldest first."""

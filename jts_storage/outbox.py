@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -88,6 +89,16 @@ class Outbox:
             StoredEvent(d["_id"], d["type"], d["key"], d["attempts"], d["isParked"], d["data"])
             for d in found
         ]
+
+    async def counts(self) -> tuple[int, int]:
+        """How many events wait, and how many are parked."""
+        waiting, parked = [
+            await self._manager.retries.once(
+                "counting events", partial(self._events.count_documents, {"isParked": is_parked})
+            )
+            for is_parked in (False, True)
+        ]
+        return waiting, parked
 
     async def retry(self, event_id: str | None = None) -> int:
         """Give one parked event, or all, another chance; how many."""

@@ -1,15 +1,15 @@
 """The net effect of a unit of work outside of MongoDB, and its form in the journal.
 
-In the journal it is one Arrow IPC stream: a record batch a series, and all else as JSON beside it.
+It is written and read in chunks, so that a large commit costs no more memory than its columns.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -18,11 +18,17 @@ from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import NAMES, Columns
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
-from jts_storage.staging import AggregateChange, CheckpointChange, SeriesChanges
+from jts_storage.staging import AggregateChange, CheckpointChange, SeriesChanges, pieces
 
 _COMPRESSION = pa.ipc.IpcWriteOptions(compression="lz4")
-Plain = dict[str, Any]
+Plain: TypeAlias = dict[str, Any]
+Kind: TypeAlias = Literal["work", "candles", "bars"]
+
+CHUNK_BYTES = 7 * 1024 * 1024
+CHUNK_ROWS = CHUNK_BYTES // 56
+"""48 bytes a row, and some for what surrounds them, if nothing can be compressed."""
 
 
 @dataclass(slots=True)
@@ -47,58 +53,88 @@ class StagedWork:
 _COLUMNS = pa.schema([*((name, pa.int64()) for name in NAMES[:-1]), (NAMES[-1], pa.uint64())])
 
 
-def encode(work: StagedWork) -> bytes:
-    """The work as one Arrow IPC stream: a record batch a series, all else as JSON beside it."""
-    described = {
-        "candles": [_described(change) for change in work.candles],
-        "bars": [_described(change) for change in work.bars],
-        "symbols": [_symbol(symbol) for symbol in work.symbols],
-        "aggregates": [_aggregate(change) for change in work.aggregates],
-        "checkpoints": [
-            {"name": change.name, "becomes": change.becomes} for change in work.checkpoints
-        ],
-    }
-    metadata = {"work": json.dumps(described, ensure_ascii=False)}
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, _COLUMNS.with_metadata(metadata), options=_COMPRESSION) as stream:
-        for change in (*work.candles, *work.bars):
-            arrays = [pa.array(column) for column in change.upserts]
-            stream.write_batch(pa.record_batch(arrays, schema=_COLUMNS))
-    return memoryview(sink.getvalue()).tobytes()
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of the work small enough for one document.
+
+    :param kind: ``"work"`` for a piece of the JSON, ``"candles"`` or ``"bars"`` for rows.
+    :param key: of the series whose rows these are.
+    """
+
+    kind: Kind
+    data: bytes
+    key: SeriesKey | None = None
 
 
-def decode(payload: bytes) -> StagedWork:
-    with pa.ipc.open_stream(payload) as stream:
-        described = json.loads(stream.schema.metadata[b"work"])
-        batches = iter(list(stream))
-        candles = [_changes(item, next(batches)) for item in described["candles"]]
-        bars = [_changes(item, next(batches)) for item in described["bars"]]
+def encode(work: StagedWork) -> Iterator[Chunk]:
+    """The work in chunks, each made when it is asked for: rows as Arrow IPC, all else as JSON."""
+    described = json.dumps(
+        {
+            "candles": [_described(change) for change in work.candles],
+            "bars": [_described(change) for change in work.bars],
+            "symbols": [_symbol(symbol) for symbol in work.symbols],
+            "aggregates": [_aggregate(change) for change in work.aggregates],
+            "checkpoints": [
+                {"name": change.name, "becomes": change.becomes} for change in work.checkpoints
+            ],
+        },
+        ensure_ascii=False,
+    ).encode()
+    for start in range(0, len(described), CHUNK_BYTES):
+        yield Chunk("work", described[start : start + CHUNK_BYTES])
+    for kind, changes in (("candles", work.candles), ("bars", work.bars)):
+        for change in changes:
+            for piece in pieces(CandleSeries.trusted(change.key, change.upserts), CHUNK_ROWS):
+                yield Chunk(kind, _rows_to_bytes(piece.columns), change.key)  # type: ignore[arg-type]
+
+
+def decode(described: bytes) -> StagedWork:
+    """The work without its rows, which `decode_rows` reads chunk by chunk."""
+    found = json.loads(described)
     return StagedWork(
-        candles=candles,
-        bars=bars,
-        symbols=[_read_symbol(item) for item in described["symbols"]],
-        aggregates=[_read_aggregate(item) for item in described["aggregates"]],
+        candles=[_changes(item) for item in found["candles"]],
+        bars=[_changes(item) for item in found["bars"]],
+        symbols=[_read_symbol(item) for item in found["symbols"]],
+        aggregates=[_read_aggregate(item) for item in found["aggregates"]],
         checkpoints=[
-            CheckpointChange(item["name"], item["becomes"]) for item in described["checkpoints"]
+            CheckpointChange(item["name"], item["becomes"]) for item in found["checkpoints"]
         ],
     )
 
 
+def decode_rows(key: SeriesKey, data: bytes) -> CandleSeries:
+    with pa.ipc.open_stream(data) as stream:
+        batch = stream.read_next_batch()
+    columns: Sequence[Any] = [column.to_numpy() for column in batch.columns]
+    return CandleSeries.trusted(key, Columns(*columns))
+
+
+def key_to_plain(key: SeriesKey) -> list[str]:
+    return [key.symbol, key.timeframe.value, key.exchange]
+
+
+def key_from_plain(plain: Sequence[str]) -> SeriesKey:
+    symbol, timeframe, exchange = plain
+    return SeriesKey(symbol, Timeframe(timeframe), exchange)
+
+
+def _rows_to_bytes(columns: Columns) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, _COLUMNS, options=_COMPRESSION) as stream:
+        stream.write_batch(pa.record_batch([pa.array(column) for column in columns], _COLUMNS))
+    return memoryview(sink.getvalue()).tobytes()
+
+
 def _described(change: SeriesChanges) -> Plain:
-    key = change.key
     return {
-        "key": [key.symbol, key.timeframe.value, key.exchange],
+        "key": key_to_plain(change.key),
         "deleted": [list(ends) for ends in change.deleted],
     }
 
 
-def _changes(described: Plain, batch: Any) -> SeriesChanges:
-    symbol, timeframe, exchange = described["key"]
+def _changes(described: Plain) -> SeriesChanges:
     deleted = [(first, last) for first, last in described["deleted"]]
-    change = SeriesChanges(SeriesKey(symbol, Timeframe(timeframe), exchange), deleted)
-    columns: Sequence[Any] = [column.to_numpy() for column in batch.columns]
-    change.save(Columns(*columns))
-    return change
+    return SeriesChanges(key_from_plain(described["key"]), deleted)
 
 
 def _symbol(symbol: Symbol) -> Plain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
@@ -27,6 +28,25 @@ T = TypeVar("T")
 _LONGEST_PAUSE = 1.0
 
 
+class Health(dict[str, bool]):
+    """Whether each store answers, by its name, and what the journal still holds.
+
+    :ivar unfinished: decided commits that not every store has yet.
+    :ivar oldest: how long the oldest of them has waited.
+    :ivar waiting_events: events that not every handler has had.
+    :ivar parked_events: events that failed too often and wait for `retry`.
+    """
+
+    unfinished: int = 0
+    oldest: timedelta | None = None
+    waiting_events: int = 0
+    parked_events: int = 0
+
+    @property
+    def is_well(self) -> bool:
+        return all(self.values())
+
+
 class Backend(Protocol):
     """What a storage is made of: all repositories over one set of stores."""
 
@@ -49,7 +69,7 @@ class Backend(Protocol):
 
     async def close(self) -> None: ...
 
-    async def health(self) -> dict[str, bool]: ...
+    async def health(self) -> Health: ...
 
     async def recover(self) -> int: ...
 
@@ -149,8 +169,11 @@ class Storage:
         )
         return await retrying(self._run_once, work)
 
-    async def health(self) -> dict[str, bool]:
-        """Whether each store answers, by its name; within half a second, and never raising."""
+    async def health(self) -> Health:
+        """Whether each store answers, by its name, and what the journal holds.
+
+        It answers within half a second, also when a store hangs, and never raises.
+        """
         return await self._opened.health()
 
     async def recover(self) -> int:

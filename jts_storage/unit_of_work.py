@@ -66,9 +66,14 @@ class Stores:
         """Bring a decided commit, whose process is gone, into every store."""
         work = await self.journal.load(entry)
         await self.store_series(work, entry.version)
+        async for series in self.journal.series(entry, "candles"):
+            await self.clickhouse.run(self.candles.write, series, entry.version + 1)
         if work.touches_database:
             async with self.database.transaction() as connection:
                 await staged.replay(self.database, connection, work, entry.decided_at)
+                bars = SqlIngestionRepository(self.database, connection=connection).bars
+                async for series in self.journal.series(entry, "bars"):
+                    await bars.save_many(series.key, series)
         await self.journal.done(entry.id)
 
 

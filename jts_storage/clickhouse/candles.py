@@ -166,12 +166,15 @@ class ClickHouseCandleRepository:
             self.write(CandleSeries.trusted(change.key, change.upserts), version + 1)
 
     def write(self, series: CandleSeries, version: int) -> None:
+        """Store a series, or a part of one; parts under one version may follow each other."""
         self._source_to_write()
-        for number, block in enumerate(pieces(series, WRITE_ROWS)):
+        for block in pieces(series, WRITE_ROWS):
+            first, last = (int(block.columns.timestamp[end]) for end in (0, -1))
+            token = f"{series.key}:{version}:{first}:{last}:{len(block)}"
             self._manager.insert_columns(
                 "candles",
                 series_to_columns(block, version),
-                settings=statements.write_settings(f"{series.key}:{version}:{number}"),
+                settings=statements.write_settings(token),
                 idempotent=True,
             )
 

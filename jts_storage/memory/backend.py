@@ -13,6 +13,7 @@ from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.unit_of_work import InMemoryUnitOfWork
 from jts_storage.ports.events import EventPublisher
+from jts_storage.storage import Health
 
 
 class InMemoryBackend:
@@ -37,8 +38,8 @@ class InMemoryBackend:
     async def close(self) -> None:
         """Nothing has to be closed; what was stored stays until the object goes."""
 
-    async def health(self) -> dict[str, bool]:
-        return {"memory": True}
+    async def health(self) -> Health:
+        return Health(memory=True)
 
     async def recover(self) -> int:
         """A commit in memory cannot be interrupted: there is nothing to finish."""

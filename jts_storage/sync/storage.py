@@ -111,8 +111,11 @@ class Storage:
                 time.sleep(random.uniform(0, min(0.005 * 2**attempt, 1.0)))
         raise AssertionError("unreachable")
 
-    def health(self) -> dict[str, bool]:
-        """Whether each store answers, by its name; within half a second, and never raising."""
+    def health(self) -> asynchronous.Health:
+        """Whether each store answers, by its name, and what the journal holds.
+
+        It answers within half a second, also when a store hangs, and never raises.
+        """
         return self._portal.call(self._storage.health())
 
     def recover(self) -> int:
