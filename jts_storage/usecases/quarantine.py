@@ -34,7 +34,7 @@ class QuarantinedRow:
     :param row: its number in the source, from 0.
     :param reasons: the rules it breaks.
     :param came_as: its values as the source had them.
-    :param candle: what it would be stored as; None if no store may hold it.
+    :param scaled: the prices times 10**4, and the volume.
     """
 
     note: str
@@ -44,11 +44,12 @@ class QuarantinedRow:
     reasons: tuple[str, ...]
     came_as: dict[str, Any]
     timestamp: datetime
-    values: tuple[int, int, int, int, int]
+    scaled: tuple[int, int, int, int, int]
 
     @property
     def candle(self) -> Candle | None:
-        *prices, volume = self.values
+        """What it would be stored as; None if no store may hold it."""
+        *prices, volume = self.scaled
         try:
             opening, high, low, close = map(checks.unscaled_price, prices)
             return Candle(self.timestamp, opening, high, low, close, volume)
@@ -168,7 +169,7 @@ def _rows(name: str, data: dict[str, Any]) -> list[QuarantinedRow]:
             reasons=tuple(item["reasons"]),
             came_as=item["came_as"],
             timestamp=checks.from_ms(item["timestamp"]),
-            values=tuple(int(value) for value in item["values"]),  # type: ignore[arg-type]
+            scaled=tuple(int(value) for value in item["values"]),  # type: ignore[arg-type]
         )
         for item in data["rows"]
     ]

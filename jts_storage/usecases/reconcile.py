@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
+import numpy as np
+
+from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
+from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.resampling import zone
+from jts_storage.domain.resampling import utc_offsets, zone
 from jts_storage.usecases.stores import Stores
 
 _PAGE = 1_000
@@ -59,16 +63,16 @@ class Reconcile:
         """
         aggregates = await self._aggregates(key.symbol)
         candles = await self._stores.candles.coverage_by_day(key, timezone=timezone)
+        bars = await self._raw_by_day(key, timezone)
         files = await self._files.rows_by_day(key, timezone=timezone) if self._files else {}
         found = []
-        for day in sorted({*aggregates, *candles, *files}):
-            raw = await self._raw_count(key, day, timezone)
+        for day in sorted({*aggregates, *candles, *bars, *files}):
             state = aggregates.get(day)
             seen = Disagreement(
                 key=key,
                 day=day,
                 aggregate=state.bar_count if state else None,
-                raw=raw or None,
+                raw=bars.get(day),
                 candles=candles.get(day),
                 files=files.get(day),
                 repair=None,
@@ -91,9 +95,15 @@ class Reconcile:
                 return found
             after = page[-1].trading_day
 
-    async def _raw_count(self, key: SeriesKey, day: date, timezone: str) -> int:
-        start, end = _ends(day, timezone)
-        return len(await self._stores.ingestion.bars.get_range(key, start, end))
+    async def _raw_by_day(self, key: SeriesKey, timezone: str) -> Counter[date]:
+        found: Counter[date] = Counter()
+        ends = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
+        async for block in self._stores.ingestion.bars.stream(key, *ends):
+            stamps = block.columns.timestamp
+            local = (stamps + utc_offsets(stamps, zone(timezone))) // DAY_MS
+            days, counts = np.unique(local, return_counts=True)
+            found.update(dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True)))
+        return found
 
     async def _mend(self, seen: Disagreement, state: SymbolBars | None, timezone: str) -> None:
         start, end = _ends(seen.day, timezone)
@@ -128,7 +138,6 @@ def _repair_of(seen: Disagreement, state: SymbolBars | None) -> str | None:
 
 def _ends(day: date, timezone: str) -> tuple[datetime, datetime]:
     place = zone(timezone)
-    assert isinstance(place, ZoneInfo) or place is UTC
     start = datetime.combine(day, time(), place)
     stop = datetime.combine(day + timedelta(days=1), time(), place)
     return start, stop - timedelta(milliseconds=1)

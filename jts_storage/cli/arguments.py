@@ -1,0 +1,97 @@
+"""Arguments and options of the commands about candles, and what they mean."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+import typer
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.resampling import zone
+from jts_storage.storage import Storage
+from jts_storage.usecases.coverage import Coverage, calendar_of
+from jts_storage.usecases.quality import Action, QualityPolicy, Rule
+
+Code = Annotated[str | None, typer.Option("--symbol", "-s", help="Code of the symbol.")]
+OfTimeframe = Annotated[
+    str | None, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")
+]
+OfExchange = Annotated[str | None, typer.Option("--exchange", "-x", help="Name of the exchange.")]
+Calendar = Annotated[
+    str | None,
+    typer.Option(help="Trading calendar, such as XKRX; 'none' for a market that never closes."),
+]
+Zone = Annotated[str | None, typer.Option(help="Time zone, such as Asia/Seoul.")]
+Start = Annotated[str | None, typer.Option(help="First moment, ISO 8601.")]
+End = Annotated[str | None, typer.Option(help="Last moment, included, ISO 8601.")]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule", help="RULE=reject|quarantine|flag|ignore, of the quality gate; may be repeated."
+    ),
+]
+Jump = Annotated[str, typer.Option(help="Largest change from close to close, as a part.")]
+Tick = Annotated[str | None, typer.Option(help="Price step, or krx for the Korean exchange's.")]
+
+
+def timeframe_of(text: str) -> Timeframe:
+    try:
+        return Timeframe(text)
+    except ValueError:
+        known = ", ".join(item.value for item in Timeframe)
+        raise typer.BadParameter(f"{text!r} is none of {known}.") from None
+
+
+def moment(text: str | None, timezone: str | None, *, is_end: bool = False) -> datetime | None:
+    """A moment; one without an offset is of the time zone given, or of UTC."""
+    if text is None:
+        return None
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no date or moment of ISO 8601.") from None
+    if is_end and len(text) <= 10:
+        value = value.replace(hour=23, minute=59, second=59, microsecond=999_000)
+    return value if value.tzinfo else value.replace(tzinfo=zone(timezone) if timezone else UTC)
+
+
+def calendar_for(given: str | None, exchange: str) -> str | None:
+    """The calendar asked for, or that of the exchange."""
+    if given is None:
+        return calendar_of(exchange)
+    return None if given.lower() == "none" else given
+
+
+def policy_of(
+    rules: list[str] | None, jump: str, tick: str | None, calendar: str | None
+) -> QualityPolicy:
+    actions: dict[Rule, Action] = {}
+    for text in rules or []:
+        rule, _, action = text.partition("=")
+        actions[member(Rule, rule, "rule")] = member(Action, action, "action")
+    step = tick if tick is None or tick == "krx" else number(tick)
+    return QualityPolicy(actions=actions, jump=number(jump), tick=step, calendar=calendar)
+
+
+def number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise typer.BadParameter(f"{text!r} is no number.") from None
+
+
+async def chosen(
+    storage: Storage, symbol: str | None, timeframe: str | None, exchange: str | None
+) -> list[SeriesKey]:
+    """The stored series that all of the given options fit."""
+    wanted = timeframe_of(timeframe) if timeframe else None
+    return [
+        key
+        for key in await Coverage(storage).keys()
+        if symbol in (None, key.symbol)
+        and wanted in (None, key.timeframe)
+        and exchange in (None, key.exchange)
+    ]

@@ -1,0 +1,219 @@
+"""``jts-storage coverage``: bars in the terminal, or a page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from jts_storage.cli import arguments
+from jts_storage.cli.arguments import Calendar, Code, OfExchange, OfTimeframe, Zone
+from jts_storage.cli.coverage_page import Shown, fitting, page
+from jts_storage.cli.output import AsJson, meter, out, print_json, run
+from jts_storage.domain.calendar import resolve
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
+from jts_storage.storage import Storage
+from jts_storage.usecases.coverage import Coverage, Range, SeriesCoverage
+from jts_storage.usecases.export_candles import resampled
+
+_WIDTH = 60
+_SHADES = "·▁▂▃▄▅▆▇█"
+_ZONES = {"XKRX": "Asia/Seoul", "XNYS": "America/New_York", "XTKS": "Asia/Tokyo"}
+
+
+def coverage(
+    symbol: Code = None,
+    timeframe: OfTimeframe = None,
+    exchange: OfExchange = None,
+    calendar: Calendar = None,
+    timezone: Zone = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page that shows it.")] = None,
+    backfill: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="START END: print the ranges to ask a source for."),
+    ] = None,
+    known_empty: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="START END: keep that nothing was traded there."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is stored of each series, and what is missing."""
+    if backfill or known_empty:
+        _about_one(
+            symbol, timeframe, exchange or "", calendar, timezone, backfill, known_empty, as_json
+        )
+        return
+
+    async def work(storage: Storage) -> list[Shown]:
+        keys = await arguments.chosen(storage, symbol, timeframe, exchange)
+        found = []
+        for number, key in enumerate(keys):
+            bar.update(number, number / len(keys))
+            found.append(
+                await look(storage, key, calendar, timezone, with_candles=html is not None)
+            )
+        return found
+
+    with meter("Looking", quiet=as_json) as bar:
+        found = run(work)
+    if html is not None:
+        write_page(html, found, timezone)
+    if as_json:
+        print_json([_summary(item.coverage) for item in found])
+    else:
+        draw(found)
+        if html is not None:
+            typer.echo(f"Written: {html}")
+
+
+async def look(
+    storage: Storage,
+    key: SeriesKey,
+    calendar: str | None = None,
+    timezone: str | None = None,
+    *,
+    with_candles: bool,
+) -> Shown:
+    """What is to be shown of a series."""
+    named = arguments.calendar_for(calendar, key.exchange)
+    place = zone_of(named, timezone)
+    found = await Coverage(storage).of(key, calendar=named, timezone=place)
+    candles = CandleSeries.empty(key)
+    if with_candles and found.first is not None and found.last is not None:
+        blocks = storage.candles.stream(key, found.first, found.last)
+        if key.timeframe.is_intraday:
+            blocks = resampled(blocks, Timeframe.D1, resolve(named), place)
+        daily = [block async for block in blocks]
+        candles = daily[0]
+        for block in daily[1:]:
+            candles = candles.merge(block)
+    return Shown(found, named, fitting(candles))
+
+
+def zone_of(calendar: str | None, timezone: str | None) -> str:
+    return timezone or _ZONES.get(calendar or "", "UTC")
+
+
+def write_page(path: Path, found: Sequence[Shown], timezone: str | None) -> None:
+    """:raises InvalidData: it cannot be written there."""
+    place = zone_of(found[0].calendar if found else None, timezone)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(found, place), encoding="utf-8")
+    except OSError as exc:
+        raise InvalidData(f"{path} cannot be written: {exc.strerror}.") from exc
+
+
+def draw(found: Sequence[Shown]) -> None:
+    """A bar a series: how full each stretch of days is, by the fullest day."""
+    if not found:
+        typer.echo("No candles are stored.")
+        return
+    width = max(len(str(item.coverage.key)) for item in found)
+    for item in found:
+        seen = item.coverage
+        line = Text(f"{seen.key!s:<{width}} ")
+        line.append_text(_bar(seen))
+        line.append(f" {seen.rows:>11,} rows, {100 * seen.complete:6.2f} %")
+        if seen.gaps:
+            line.append(f", {seen.missing:,} missing in {len(seen.gaps):,} gaps", style="red")
+        out().print(line)
+        if seen.first and seen.last:
+            ends = f"{seen.first:%Y-%m-%d}", f"{seen.last:%Y-%m-%d}"
+            out().print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
+
+
+def _bar(seen: SeriesCoverage) -> Text:
+    line = Text()
+    if not seen.by_day:
+        return line
+    first, last = min(seen.by_day), max(seen.by_day)
+    days = (last - first).days + 1
+    buckets = min(_WIDTH, days)
+    full = max(seen.by_day.values())
+    lacking = _days_with_gaps(seen)
+    for number in range(buckets):
+        stretch = [
+            first + timedelta(days=day)
+            for day in range(number * days // buckets, (number + 1) * days // buckets)
+        ]
+        share = max(seen.by_day.get(day, 0) for day in stretch) / full
+        shade = _SHADES[round(share * (len(_SHADES) - 1))]
+        has_gap = any(day in lacking for day in stretch)
+        line.append(shade, style="red" if has_gap else "green" if share else "dim")
+    return line
+
+
+def _days_with_gaps(seen: SeriesCoverage) -> set[date]:
+    return {
+        gap.start.date() + timedelta(days=day)
+        for gap in seen.gaps
+        for day in range((gap.end.date() - gap.start.date()).days + 1)
+    }
+
+
+def _summary(seen: SeriesCoverage) -> dict[str, object]:
+    return {
+        "key": seen.key,
+        "rows": seen.rows,
+        "first": seen.first,
+        "last": seen.last,
+        "complete": round(seen.complete, 6),
+        "missing": seen.missing,
+        "gaps": seen.gaps,
+        "known_empty": seen.known_empty,
+    }
+
+
+def _about_one(
+    symbol: str | None,
+    timeframe: str | None,
+    exchange: str,
+    calendar: str | None,
+    timezone: str | None,
+    backfill: tuple[str, str] | None,
+    known_empty: tuple[str, str] | None,
+    as_json: bool,
+) -> None:
+    if symbol is None or timeframe is None:
+        raise typer.BadParameter("--backfill and --known-empty need --symbol and --timeframe.")
+    key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange)
+
+    async def work(storage: Storage) -> list[Range]:
+        use_case = Coverage(storage)
+        if known_empty is not None:
+            start, end = _ends(known_empty, timezone)
+            await use_case.record_empty(key, start, end)
+        if backfill is None:
+            return []
+        start, end = _ends(backfill, timezone)
+        named = arguments.calendar_for(calendar, exchange)
+        return await use_case.plan_backfill(key, start, end, calendar=named)
+
+    ranges = run(work)
+    if as_json:
+        print_json(ranges)
+    elif backfill is None:
+        typer.echo("Kept.")
+    else:
+        for item in ranges:
+            typer.echo(f"{item.start.isoformat()} {item.end.isoformat()} {item.bars}")
+        if not ranges:
+            print("Nothing is missing.", file=sys.stderr)
+
+
+def _ends(given: tuple[str, str], timezone: str | None) -> tuple[datetime, datetime]:
+    start = arguments.moment(given[0], timezone)
+    end = arguments.moment(given[1], timezone, is_end=True)
+    assert start is not None
+    assert end is not None
+    return start, end

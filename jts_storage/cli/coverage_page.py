@@ -1,0 +1,107 @@
+"""One page that shows what is stored: no network, no library, opened from a file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from jts_storage.domain import checks
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.gaps import Gap
+from jts_storage.domain.resampling import zone
+from jts_storage.domain.series import CandleSeries
+from jts_storage.usecases.coverage import SeriesCoverage
+
+_TEMPLATE = Path(__file__).with_name("coverage_page.html")
+_EPOCH = date(1970, 1, 1)
+_LONGEST_GAPS = 200
+_MOST_CANDLES = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A series on the page: its coverage, and its candles by day, or coarser if there are many."""
+
+    coverage: SeriesCoverage
+    calendar: str | None
+    candles: CandleSeries
+
+
+def page(series: Sequence[Shown], timezone: str) -> str:
+    """The whole page."""
+    data = {
+        "made": f"{checks.now():%Y-%m-%d %H:%M} UTC",
+        "timezone": timezone,
+        "series": [_described(item, timezone) for item in series],
+    }
+    # Within a script element nothing may look like its end.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return _TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", text)
+
+
+def fitting(series: CandleSeries) -> CandleSeries:
+    """No more candles than can be seen."""
+    for coarser in (Timeframe.W1, Timeframe.MN1):
+        if len(series) > _MOST_CANDLES and series.key.timeframe is Timeframe.D1:
+            weekly = series.resample(coarser)
+            if len(weekly) <= _MOST_CANDLES or coarser is Timeframe.MN1:
+                return weekly
+    return series
+
+
+def _described(shown: Shown, timezone: str) -> dict[str, Any]:
+    found = shown.coverage
+    days = {_day(day): rows for day, rows in found.by_day.items()}
+    longest = sorted(found.gaps, key=lambda gap: -gap.bars)[:_LONGEST_GAPS]
+    return {
+        "name": str(found.key),
+        "calendar": shown.calendar,
+        "rows": found.rows,
+        "first": f"{found.first:%Y-%m-%d %H:%M}" if found.first else "-",
+        "last": f"{found.last:%Y-%m-%d %H:%M}" if found.last else "-",
+        "first_day": min(days, default=0),
+        "last_day": max(days, default=-1),
+        "full_day": max(days.values(), default=0),
+        "percent": f"{100 * found.complete:.2f}",
+        "missing": found.missing,
+        "gap_count": len(found.gaps),
+        "days": sorted(days.items()),
+        "gap_days": sorted(_by_day(found.gaps, timezone).items()),
+        "empty_days": sorted(_by_day(found.known_empty, timezone)),
+        "gaps": [
+            [f"{gap.start:%Y-%m-%d %H:%M}", f"{gap.end:%Y-%m-%d %H:%M}", gap.bars]
+            for gap in sorted(longest, key=lambda gap: gap.start)
+        ],
+        "candles": _bars(shown.candles),
+    }
+
+
+def _by_day(gaps: Sequence[Gap], timezone: str) -> Counter[int]:
+    """Missing candles by day; one gap over several days is spread over them evenly."""
+    place = zone(timezone)
+    found: Counter[int] = Counter()
+    for gap in gaps:
+        first, last = (_day(at.astimezone(place).date()) for at in (gap.start, gap.end))
+        share, rest = divmod(gap.bars, last - first + 1)
+        for day in range(first, last + 1):
+            missing = share + (day - first < rest)
+            if missing:
+                found[day] += missing
+    return found
+
+
+def _bars(series: CandleSeries) -> list[list[float]]:
+    """For drawing: numbers of JavaScript, which are doubles."""
+    columns = series.columns
+    days = (columns.timestamp // 86_400_000).tolist()
+    prices = ((column / checks.PRICE_SCALE).tolist() for column in columns[1:5])
+    return [list(bar) for bar in zip(days, *prices, columns.volume.tolist(), strict=True)]
+
+
+def _day(day: date) -> int:
+    return (day - _EPOCH).days

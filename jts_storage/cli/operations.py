@@ -1,0 +1,160 @@
+"""``health``, ``recover`` and ``events``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+
+from jts_storage.cli.output import (
+    NOT_WELL,
+    AsJson,
+    finished,
+    print_json,
+    print_table,
+    run,
+)
+from jts_storage.settings import StorageSettings
+from jts_storage.storage import Storage
+
+events = typer.Typer(help="Events of commits that not every handler has had.", no_args_is_help=True)
+
+
+def health(as_json: AsJson = False) -> None:
+    """Ask every store whether it answers; exits with 1 if one does not."""
+
+    async def work(storage: Storage) -> tuple[dict[str, bool], float]:
+        started = perf_counter()
+        return await storage.health(), perf_counter() - started
+
+    answers, seconds = run(work)
+    if as_json:
+        print_json({"stores": answers, "seconds": round(seconds, 4)})
+    else:
+        print_table(
+            ["store", "state"],
+            [(name, "answers" if well else "does not answer") for name, well in answers.items()],
+        )
+        typer.echo(f"Asked in {seconds * 1_000:.0f} ms.")
+    if not all(answers.values()):
+        raise typer.Exit(NOT_WELL)
+
+
+def recover(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show unfinished commits and stop.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on looking until interrupted.")
+    ] = False,
+    every: Annotated[float, typer.Option(help="Seconds between looks.", min=0.1)] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Finish commits that a crash left decided but unfinished."""
+    if dry_run:
+        _show_pending(as_json)
+        return
+
+    async def work(storage: Storage) -> int:
+        done = await storage.recover()
+        while follow:
+            _tell(done, as_json)
+            await asyncio.sleep(every)
+            done = await storage.recover()
+        return done
+
+    _tell(run(work, stopped=lambda: "Stopped looking."), as_json)
+
+
+def _tell(done: int, as_json: bool) -> None:
+    if as_json:
+        print_json({"finished": done})
+    else:
+        typer.echo(f"{done} commits finished." if done else "Nothing was left unfinished.")
+
+
+def _show_pending(as_json: bool) -> None:
+    async def work() -> list[Any]:
+        from jts_storage.journal import Journal
+
+        async with _mongo() as manager:
+            return await Journal(manager).pending()
+
+    pending = finished(work)
+    rows = [(str(entry.id), entry.decided_at) for entry in pending]
+    if as_json:
+        print_json([{"commit": commit, "decided_at": at} for commit, at in rows])
+    elif rows:
+        print_table(["commit", "decided at"], rows)
+    else:
+        typer.echo("Nothing is left unfinished.")
+
+
+@events.command("list")
+def list_events(
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 100, as_json: AsJson = False
+) -> None:
+    """Show events that wait or, after too many failures, are parked."""
+
+    async def work() -> Sequence[Any]:
+        async with _outbox() as outbox:
+            found: Sequence[Any] = await outbox.list(limit=limit)
+            return found
+
+    found = finished(work)
+    if as_json:
+        print_json(list(found))
+    elif found:
+        print_table(
+            ["id", "type", "key", "attempts", "state"],
+            [
+                (e.id, e.event_type, e.key, e.attempts, "parked" if e.is_parked else "waits")
+                for e in found
+            ],
+        )
+    else:
+        typer.echo("No event waits.")
+
+
+@events.command("retry")
+def retry_events(
+    identity: Annotated[
+        str | None, typer.Argument(help="Id of a parked event; none means all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give parked events another chance: the next service that delivers takes them."""
+
+    async def work() -> int:
+        async with _outbox() as outbox:
+            count: int = await outbox.retry(identity)
+            return count
+
+    count = finished(work)
+    if as_json:
+        print_json({"retried": count})
+    else:
+        typer.echo(f"{count} events will be tried again.")
+
+
+@asynccontextmanager
+async def _outbox() -> AsyncIterator[Any]:
+    from jts_storage.memory.events import InMemoryEventPublisher
+    from jts_storage.outbox import Outbox
+
+    async with _mongo() as manager:
+        yield Outbox(manager, InMemoryEventPublisher())
+
+
+@asynccontextmanager
+async def _mongo() -> AsyncIterator[Any]:
+    """MongoDB alone: opening everything would recover at once."""
+    from jts_storage.cli.stores import databases
+
+    StorageSettings.load()
+    async with databases(["mongo"], partition_by_year=False) as given:
+        yield given.mongo

@@ -1,0 +1,201 @@
+"""What commands print, and how they end.
+
+Exit codes: 0 all is well; 1 what was looked at is not as it should be; 2 it could not be done;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jts_storage.errors import StorageError
+from jts_storage.settings import StorageSettings
+from jts_storage.storage import Storage
+
+T = TypeVar("T")
+
+NOT_WELL = 1
+FAILED = 2
+INTERRUPTED = 130
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_PATIENCE = 1.0
+"""How many seconds something may take before its progress is shown."""
+
+
+class _Debug:
+    wanted = False
+
+
+def debug(wanted: bool) -> None:
+    """Whether errors come with their traceback."""
+    _Debug.wanted = wanted
+
+
+def out() -> Console:
+    # Made anew, because tests and pipes change what standard output is.
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def run(
+    work: Callable[[Storage], Awaitable[T]],
+    *,
+    settings: StorageSettings | None = None,
+    stopped: Callable[[], str] = lambda: "Stopped; what was committed stays.",
+) -> T:
+    """What `work` returns, called with an open storage.
+
+    :param settings: which storage; None opens the one of the environment.
+    :param stopped: what to say when the user has interrupted it.
+    """
+
+    async def opened() -> T:
+        async with Storage.open(settings) as storage:
+            return await work(storage)
+
+    return finished(opened, stopped=stopped)
+
+
+def finished(
+    work: Callable[[], Awaitable[T]],
+    *,
+    stopped: Callable[[], str] = lambda: "Stopped; what was committed stays.",
+) -> T:
+    """What `work` returns; its errors become one sentence and an exit code."""
+
+    async def awaited() -> T:
+        return await work()
+
+    try:
+        return asyncio.run(awaited())
+    except StorageError as exc:
+        if _Debug.wanted:
+            traceback.print_exc()
+        typer.echo(f"Error: {exc}", err=True)
+        raise typer.Exit(FAILED) from exc
+    except KeyboardInterrupt as exc:
+        typer.echo(stopped(), err=True)
+        raise typer.Exit(INTERRUPTED) from exc
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(plain(value), ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: prices as text, moments as ISO 8601, entities as objects."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Decimal | Path):
+        return str(value)
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return value
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """A table; columns of numbers are on the right."""
+    listed = [list(row) for row in rows]
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
+    for index, name in enumerate(columns):
+        numbers = all(isinstance(row[index], int | float | Decimal | None) for row in listed)
+        table.add_column(name, justify="right" if numbers and listed else "left")
+    for row in listed:
+        table.add_row(*(_cell(value) for value in row))
+    out().print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, Enum):
+        return str(value.value)
+    # What is in brackets is no markup of ours.
+    return str(value).replace("[", r"\[")
+
+
+class Meter:
+    """A progress bar that appears after a second, and only where somebody looks."""
+
+    def __init__(self, progress: Progress | None, title: str) -> None:
+        self._progress = progress
+        self._title = title
+        self._started = time.monotonic()
+        self._task: Any = None
+        self.rows = 0
+
+    def update(self, rows: int, fraction: float | None = None) -> None:
+        self.rows = rows
+        elapsed = time.monotonic() - self._started
+        if self._progress is None or (self._task is None and elapsed < _PATIENCE):
+            return
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task(self._title, total=None, rate="")
+        self._progress.update(
+            self._task,
+            total=None if fraction is None else 1.0,
+            completed=fraction or 0.0,
+            rate=f"{rows:,} rows, {rows / max(elapsed, 1e-9):,.0f} a second",
+        )
+
+
+@contextmanager
+def meter(title: str, *, quiet: bool = False) -> Iterator[Meter]:
+    """Progress on standard error, where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield Meter(None, title)
+        return
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    try:
+        yield Meter(progress, title)
+    finally:
+        progress.stop()
