@@ -20,8 +20,8 @@ PYTEST_ARGS ?=
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
 
-demo: $(INSTALLED) ## store and read a little with every engine at hand, and run the README
-	@$(BIN)/python examples/first_steps.py
+demo: $(INSTALLED) ## two years of minutes imported, judged, searched and shown; then the README
+	@$(BIN)/jts-storage demo
 	@root=$$PWD; cd "$$(mktemp -d)"; "$$root/$(BIN)/python" "$$root/tests/docs/run_page.py" "$$root/README.md"
 
 test: $(INSTALLED) ## the whole suite, but for what only `make nightly` runs

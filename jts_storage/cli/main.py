@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 try:
     import typer
 except ImportError:
     sys.exit("jts-storage needs typer; install it with: pip install 'jts-storage[cli]'")
 
-from jts_storage.cli import check, migrate
+from jts_storage.cli import (
+    candles,
+    check,
+    coverage,
+    demo,
+    documents,
+    migrate,
+    operations,
+    output,
+)
 
 app = typer.Typer(
     help="Look after the stores of jts_storage. Where they are, JTS_* in the environment says.",
@@ -18,6 +28,27 @@ app = typer.Typer(
 )
 app.add_typer(migrate.app, name="migrate")
 app.command("check")(check.check)
+app.command("demo")(demo.demo)
+app.command("import")(candles.import_)
+app.command("export")(candles.export)
+app.command("validate")(candles.validate)
+app.command("coverage")(coverage.coverage)
+app.command("reconcile")(candles.reconcile)
+app.command("health")(operations.health)
+app.command("recover")(operations.recover)
+app.add_typer(candles.quarantine, name="quarantine")
+app.add_typer(operations.events, name="events")
+app.add_typer(documents.symbols, name="symbols")
+app.add_typer(documents.formulas, name="formulas")
+app.add_typer(documents.strategies, name="strategies")
+app.add_typer(documents.backtests, name="backtests")
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+) -> None:
+    output.debug(debug)
 
 
 def main() -> None:
