@@ -129,16 +129,15 @@ class DatabaseManager:
         try:
             async with asyncio.timeout(self.config.health_timeout):
                 link = await self._connect()
-        except (TimeoutError, StorageError) as exc:
+                try:
+                    await link.execute("SELECT 1")
+                finally:
+                    await link.break_off()
+        except Exception as exc:
+            if not isinstance(exc, StorageError) and not is_driver_error(exc):
+                raise
             log.info("unhealthy", extra={"database": self.config.redacted, "reason": str(exc)})
             return False
-        try:
-            async with asyncio.timeout(self.config.health_timeout):
-                await link.execute("SELECT 1")
-        except (TimeoutError, StorageError):
-            return False
-        finally:
-            await link.break_off()
         return True
 
     @asynccontextmanager
@@ -176,22 +175,26 @@ class DatabaseManager:
         :param repeat: whether it may be done again when the connection breaks; opening the
             connection always may.
         """
+        pool = self.pool
+        link = pool.take_idle()
+        if link is None or monotonic() - link.idle_since > self.config.idle_check:
+            link = await self._ready(link)
         try:
-            link = self.pool.take_idle()
-            if link is None or monotonic() - link.idle_since > self.config.idle_check:
-                link = await self._ready(link)
-            return await self._once(link, work, doing)
-        except StorageError as exc:
-            if not (repeat and is_later(exc) and self.config.max_retries):
+            result = await work(link)
+        except BaseException as exc:
+            error = self._settle(pool, link, exc, doing)
+            if error is None:
                 raise
-            failed = exc
-        log.info("retrying", extra={"doing": doing, "reason": str(failed)})
+            if not (repeat and is_later(error) and self.config.max_retries):
+                raise error from exc
+        else:
+            pool.release(link)
+            return result
+        log.info("retrying", extra={"doing": doing, "reason": str(error)})
         return await self._attempts()(self._anew, work, doing)
 
     async def _anew(self, work: Callable[[Link], Awaitable[T]], doing: str) -> T:
-        return await self._once(await self.pool.acquire(), work, doing)
-
-    async def _once(self, link: Link, work: Callable[[Link], Awaitable[T]], doing: str) -> T:
+        link = await self.pool.acquire()
         async with self._returned(link, doing):
             return await work(link)
 
@@ -201,15 +204,22 @@ class DatabaseManager:
         try:
             yield
         except BaseException as exc:
-            error = translate(exc, doing=doing, hosts=self.config.hosts)
-            if spares_connection(exc, error) and link.is_open and not link.in_transaction:
-                pool.release(link)
-            else:
-                pool.discard(link)
-            if is_driver_error(exc):
-                raise error from exc
-            raise
+            error = self._settle(pool, link, exc, doing)
+            if error is None:
+                raise
+            raise error from exc
         pool.release(link)
+
+    def _settle(
+        self, pool: ConnectionPool[Link], link: Link, exc: BaseException, doing: str
+    ) -> StorageError | None:
+        """Take back a connection after an error; ours for it, None if it is no driver's."""
+        error = translate(exc, doing=doing, hosts=self.config.hosts)
+        if spares_connection(exc, error) and link.is_open and not link.in_transaction:
+            pool.release(link)
+        else:
+            pool.discard(link)
+        return error if is_driver_error(exc) else None
 
     async def _ready(self, link: Link | None = None, *, start: bool = False) -> Link:
         """A connection that has just answered, or been opened; in a transaction if asked."""

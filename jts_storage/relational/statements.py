@@ -191,6 +191,7 @@ SQLITE_READ = (
     "ORDER BY timestamp_ms LIMIT ?"
 )
 
+# A volume of 64 bits travels less 2**63, as a bigint.
 POSTGRES_STAGE = "jts_incoming_bars"
 POSTGRES_CREATE_STAGE = (
     f"CREATE TEMPORARY TABLE IF NOT EXISTS {POSTGRES_STAGE} "
@@ -200,14 +201,13 @@ POSTGRES_CLEAR_STAGE = f"DELETE FROM {POSTGRES_STAGE}"
 POSTGRES_UPSERT = (
     f"INSERT INTO ohlcv_bars ({_KEY}, {_VALUES}) "
     "SELECT $1, $2, $3, t, o * 0.0001, h * 0.0001, l * 0.0001, c * 0.0001, "
-    "CASE WHEN v < 0 THEN v + 18446744073709551616 ELSE v END "
+    "v + 9223372036854775808 "
     f"FROM {POSTGRES_STAGE} {_ON_CONFLICT}"
 )
 POSTGRES_READ = (
     "SELECT timestamp_ms, (open_price * 10000)::bigint, (high_price * 10000)::bigint, "
     "(low_price * 10000)::bigint, (close_price * 10000)::bigint, "
-    "(CASE WHEN volume >= 9223372036854775808 THEN volume - 18446744073709551616 "
-    "ELSE volume END)::bigint "
+    "(volume - 9223372036854775808)::bigint "
     f"FROM ohlcv_bars WHERE {_RANGE.format('$1', '$2', '$3', '$4', '$5')} "
     "ORDER BY timestamp_ms LIMIT $6"
 )

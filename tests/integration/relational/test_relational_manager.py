@@ -217,7 +217,7 @@ async def test_a_closed_manager_can_be_opened_again(make_manager: Make) -> None:
         assert await CheckpointRepository(manager).get("x") is not None
 
 
-@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_one_event_loop_after_another_is_served(database_url: str) -> None:
     manager = DatabaseManager(database_url)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jts_storage.domain import checks
+from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.domain.columns import Columns
 from jts_storage.errors import InvalidData
 from jts_storage.relational import mappers
@@ -59,7 +61,7 @@ def test_json_survives(data: dict[str, Any]) -> None:
     assert mappers.from_json(mappers.to_json(data), "x") == data
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", "null", "NaN"])
+@pytest.mark.parametrize("text", ["", "[1]", "{", "null", '{"a": NaN}', '{"a": -Infinity}'])
 def test_foreign_json_is_refused(text: str) -> None:
     with pytest.raises(InvalidData, match="document x"):
         mappers.from_json(text, "x")
@@ -75,3 +77,37 @@ def test_moments_survive_sqlite(moment: datetime) -> None:
 
 def test_sqlites_own_moments_are_utc() -> None:
     assert mappers.moment("2024-01-02 03:04:05") == datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@given(
+    st.builds(
+        SymbolBars,
+        symbol=st.just("A"),
+        trading_day=st.dates(),
+        version=st.integers(0, 2**63 - 1),
+        collection_started=st.just(True),
+        is_complete=st.booleans(),
+        bar_count=st.integers(0, 2**63 - 1),
+        created_at=st.just(datetime(2024, 1, 2, tzinfo=UTC)),
+        updated_at=st.just(datetime(2024, 1, 3, tzinfo=UTC)),
+    )
+)
+def test_aggregates_come_back_as_their_constructor_made_them(bars: SymbolBars) -> None:
+    row = (
+        bars.symbol,
+        bars.trading_day.isoformat(),
+        bars.version,
+        int(bars.collection_started),
+        int(bars.is_complete),
+        bars.bar_count,
+        "2024-01-02 00:00:00.000",
+        datetime(2024, 1, 3, tzinfo=UTC),
+    )
+    restored = mappers.symbol_bars(row)
+    assert restored == bars
+    assert all(getattr(restored, field.name) is not None for field in fields(SymbolBars))
+
+
+def test_checkpoints_come_back_as_their_constructor_made_them() -> None:
+    made = Checkpoint("x", {"a": [1]}, datetime(2024, 1, 2, tzinfo=UTC))
+    assert mappers.checkpoint(("x", '{"a": [1]}', "2024-01-02 00:00:00")) == made
