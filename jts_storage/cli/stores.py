@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import typer
@@ -15,6 +16,8 @@ from jts_storage.migrate.checks import COULD_NOT_LOOK
 from jts_storage.settings import StorageSettings
 
 T = TypeVar("T")
+
+_RETRIES = 2  # somebody waits for the command
 
 
 @asynccontextmanager
@@ -43,7 +46,8 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
         if not only or "relational" in only:
             from jts_storage.relational.manager import DatabaseManager
 
-            database = await stack.enter_async_context(DatabaseManager(settings.database()))
+            config = replace(settings.database(), max_retries=_RETRIES)
+            database = await stack.enter_async_context(DatabaseManager(config))
         yield Databases(clickhouse, mongo, database, partition_by_year)
 
 

@@ -1,0 +1,55 @@
+"""A CREATE TABLE is read the same, whoever wrote it."""
+
+from __future__ import annotations
+
+from jts_storage.clickhouse.schema import compare, parse
+
+SERVER = (
+    "CREATE TABLE db.t (`a` LowCardinality(String) DEFAULT 'x, (y)' COMMENT 'TTL of it',"
+    " `b` Decimal(18, 4) CODEC(T64, LZ4) TTL d + toIntervalDay(1), `d` DateTime64(3, 'UTC'),"
+    " INDEX i b TYPE minmax GRANULARITY 2, CONSTRAINT c CHECK b > 0)"
+    " ENGINE = ReplacingMergeTree(d) PARTITION BY toYear(d) ORDER BY (a, d)"
+    " TTL d + toIntervalYear(1)"
+    " SETTINGS index_granularity = 8192, storage_policy = 'a, b'"
+)
+COMPILED = """
+CREATE TABLE t (
+    a LowCardinality(String) DEFAULT 'x, (y)',
+    b Decimal64(4) CODEC(T64, LZ4) TTL d + toIntervalDay(1),
+    d DateTime64(3, 'UTC'),
+    INDEX i b TYPE minmax GRANULARITY 2,
+    CONSTRAINT c CHECK b > 0
+) ENGINE = ReplacingMergeTree(d)
+ PARTITION BY toYear(d)
+ ORDER BY (a, d)
+ TTL d + toIntervalYear(1)
+ SETTINGS index_granularity=8192
+"""
+
+
+def test_every_part_is_found() -> None:
+    table = parse(SERVER)
+    assert list(table.columns) == ["a", "b", "d"]
+    assert table.columns["a"].type == "LowCardinality(String)"
+    assert table.columns["a"].parts == {"DEFAULT": "'x, (y)'", "COMMENT": "'TTL of it'"}
+    assert table.columns["b"].parts == {"CODEC": "(T64, LZ4)", "TTL": "d + toIntervalDay(1)"}
+    assert set(table.extras) == {"index i", "constraint c"}
+    assert table.clauses["ENGINE ="] == "ReplacingMergeTree(d)"
+    assert table.clauses["ORDER BY"] == "(a, d)"
+    assert table.clauses["TTL"] == "d + toIntervalYear(1)"
+
+
+def test_two_spellings_of_one_table_do_not_differ() -> None:
+    assert list(compare("t", parse(COMPILED), parse(SERVER))) == []
+
+
+def test_engines_of_a_cluster_are_compared_but_for_their_places() -> None:
+    head = "CREATE TABLE t (a String) ENGINE = "
+    here = head + "ReplicatedReplacingMergeTree('/here/{shard}', '{replica}', v) ORDER BY a"
+    there = head + "ReplicatedReplacingMergeTree('/there/01', 'host-1', v) ORDER BY (a)"
+    assert list(compare("t", parse(here), parse(there))) == []
+    plain = head + "ReplacingMergeTree(v) ORDER BY a"
+    assert [each.what for each in compare("t", parse(here), parse(plain))] == ["engine"]
+    spread = head + "Distributed(c1, currentDatabase(), t_local, cityHash64(a))"
+    shown = head + "Distributed('c1', 'jts', 't_local', cityHash64(a))"
+    assert list(compare("t", parse(spread), parse(shown))) == []

@@ -1,0 +1,129 @@
+"""Numbered files, what is planned from them, and what is told of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from jts_storage.errors import InvalidConfiguration, SchemaDrift
+from jts_storage.migrate import files, plan, reports
+from jts_storage.migrate.plan import Entry, Goal, History, Step
+from jts_storage.migrate.runner import lines
+
+
+def write(folder: Path, *names: str) -> tuple[files.Migration, ...]:
+    versions = folder / "mongo" / "versions"
+    versions.mkdir(parents=True)
+    for name in names:
+        (versions / name).write_text(f'"""{name}"""\n')
+    return files.discover("mongo", folder)
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> tuple[files.Migration, ...]:
+    return write(tmp_path, "0001_a.py", "0002_pre_b_c.py", "0003_post_d.py", "0004_e.py")
+
+
+def revisions(steps: list[Step]) -> list[str]:
+    return [step.migration.revision for step in steps]
+
+
+def test_names_tell_number_phase_and_title(four: tuple[files.Migration, ...]) -> None:
+    assert [(m.revision, m.phase, m.title) for m in four] == [
+        ("0001", "pre", "a"),
+        ("0002", "pre", "b c"),
+        ("0003", "post", "d"),
+        ("0004", "pre", "e"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "names", [("0001_a.py", "0003_b.py"), ("0001_a.py", "0001_b.py"), ("first.py",)]
+)
+def test_gaps_doubles_and_other_names_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidConfiguration):
+        write(tmp_path, *names)
+
+
+def test_the_kit_brings_migrations_of_every_store() -> None:
+    for store in files.STORES:
+        assert files.discover(store)
+
+
+def test_a_checksum_knows_text_but_no_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "file.py"
+    path.write_bytes(b"a = 1\nb = 2\n")
+    unix = files.checksum(path)
+    path.write_bytes(b"a = 1\r\nb = 2\r\n")
+    assert files.checksum(path) == unix
+    path.write_bytes(b"a = 1\nb = 3\n")
+    assert files.checksum(path) != unix
+
+
+@pytest.mark.parametrize(
+    ("current", "goal", "expected"),
+    [
+        (None, Goal(), ["0001", "0002", "0003", "0004"]),
+        ("0004", Goal(), []),
+        ("0001", Goal(to="3"), ["0002", "0003"]),
+        ("0003", Goal(to="0002"), []),
+        ("0001", Goal(to="head"), ["0002", "0003", "0004"]),
+        (None, Goal(phase="pre"), ["0001", "0002"]),
+        ("0002", Goal(phase="pre"), []),
+        ("0003", Goal(phase="pre"), ["0004"]),
+        ("0003", Goal("down"), ["0003"]),
+        ("0001", Goal("down"), ["0001"]),
+        (None, Goal("down"), []),
+        ("0004", Goal("down", "2"), ["0004", "0003"]),
+        ("0004", Goal("down", "base"), ["0004", "0003", "0002", "0001"]),
+        ("0001", Goal("down", "3"), []),
+    ],
+)
+def test_plans(
+    four: tuple[files.Migration, ...], current: str | None, goal: Goal, expected: list[str]
+) -> None:
+    assert revisions(plan.steps(four, History(current), goal)) == expected
+
+
+def test_a_goal_or_a_place_that_no_file_has_is_refused(
+    four: tuple[files.Migration, ...],
+) -> None:
+    with pytest.raises(InvalidConfiguration, match="base, 0001"):
+        plan.steps(four, History(), Goal(to="7"))
+    with pytest.raises(SchemaDrift, match="0009"):
+        plan.steps(four, History("0009"), Goal())
+
+
+def test_steps_know_where_they_lead(four: tuple[files.Migration, ...]) -> None:
+    assert Step(four[1], "up").target == "0002"
+    assert Step(four[1], "down").target == "0001"
+    assert Step(four[0], "down").target == plan.BASE
+
+
+def test_lines_tell_applied_changed_pending_and_unknown(
+    four: tuple[files.Migration, ...],
+) -> None:
+    at = datetime(2025, 1, 1, tzinfo=UTC)
+    entries = {"0001": Entry(four[0].checksum, at), "0002": Entry("other", at)}
+    found = lines("mongo", four, History("0003", entries))
+    assert [(line.state, line.at) for line in found] == [
+        ("applied", at),
+        ("changed", at),
+        ("applied", None),
+        ("pending", None),
+    ]
+    beyond = lines("mongo", four, History("0007"))
+    assert (beyond[-1].revision, beyond[-1].state) == ("0007", "unknown")
+
+
+def test_events_are_told_in_a_line(four: tuple[files.Migration, ...]) -> None:
+    step = Step(four[0], "up")
+    assert reports.describe(reports.StepStarted(step)) == "mongo up 0001 a ..."
+    assert reports.describe(reports.StepFinished(step, 1.5)) == "mongo up 0001 a done in 1.50 s"
+    half = reports.Progress("x to y", 50_000_000, 100_000_000, 25_000_000, 50.0)
+    assert reports.describe(half) == (
+        "x to y: 50,000,000 of 100,000,000 rows, 500,000/s, 100 s left"
+    )
+    assert reports.Progress("x to y", 0, 10, 0, 0.0).seconds_left is None
