@@ -53,7 +53,9 @@ def _import_directly(
     manager: ClickHouseManager, key: SeriesKey, paths: Sequence[Path], write: Write
 ) -> int:
     names = [str(path.resolve()) for path in paths]
-    pattern = "{" + ",".join(names) + "}" if len(names) > 1 else names[0]
+    # A pattern that does not begin with a slash would be looked for among the engine's own files.
+    alternatives = ",".join(name.removeprefix("/") for name in names)
+    pattern = f"/{{{alternatives}}}" if len(names) > 1 else names[0]
     version = next_version(len(names) + 1)
     bound: dict[str, Any] = statements.parameters(key, 0, 0) | {"pattern": pattern}
     rows, impossible = manager.execute(statements.CHECK_FILES, bound, settings=_SETTINGS)[0]

@@ -123,9 +123,11 @@ def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
 
 def _bucket(source: Timeframe, target: Timeframe) -> str:
     if target.is_intraday:
-        return f"{_MS} - positiveModulo({_MS}, {target.step_ms})"
+        # Counted from 1900, which is whole in every step, a remainder is never negative.
+        return f"{_MS} - ({_MS} - ({to_ms(FIRST_TIMESTAMP)})) % {target.step_ms}"
     # What is a day or longer already carries its date; only intraday candles have a local day.
-    date = "toDate32(timestamp, %(timezone)s)" if source.is_intraday else "toDate32(timestamp, 'UTC')"
+    zone = "%(timezone)s" if source.is_intraday else "'UTC'"
+    date = f"toDate32(timestamp, {zone})"
     day = f"toInt64({date})"
     if target is Timeframe.W1:
         day = f"{day} - positiveModulo({day} - 4, 7)"
@@ -173,7 +175,7 @@ SELECT_STATE = (
 
 
 _FILES = (
-    "file(%(pattern)s, 'Parquet', 'timestamp Nullable(DateTime64(3, 'UTC')), "
+    "file(%(pattern)s, 'Parquet', 'timestamp Nullable(DateTime64(3)), "
     + "".join(f"{name} Nullable(Decimal(18, 4)), " for name in PRICES)
     + "volume Nullable(UInt64)')"
 )

@@ -48,6 +48,8 @@ class ClickHouseSymbolRepository:
         )
 
     async def get_by_code(self, code: str) -> Symbol | None:
+        if not _may_be_stored(code):
+            return None
         found = await self._select([self._symbols.code == code], 1, None)
         return found[0] if found else None
 
@@ -65,7 +67,7 @@ class ClickHouseSymbolRepository:
     async def search(
         self, query: str, *, limit: int = 100, after: str | None = None
     ) -> Sequence[Symbol]:
-        if not query:
+        if not query or not _may_be_stored(query):
             return []
         contains = or_(
             func.positionCaseInsensitiveUTF8(self._symbols.code, query) > 0,
@@ -94,3 +96,8 @@ class ClickHouseSymbolRepository:
         statement = statement.where(*conditions).order_by(columns.code).limit(limit)
         rows = await self._manager.run(self._manager.execute, statement)
         return [symbol_from_row(row) for row in rows]
+
+
+def _may_be_stored(text: str) -> bool:
+    """Whether any symbol may hold it; a driver chokes on what is no text at all."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

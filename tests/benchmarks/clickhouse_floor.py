@@ -1,0 +1,119 @@
+"""The least code that does what the repositories do: bare chDB, and bare clickhouse-driver.
+
+No pool, no errors of ours, no deduplication, no checks, no threads. Whoever makes one of these
+faster has raised the bar for the repositories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from clickhouse_driver import Client
+from clickhouse_driver.reader import read_binary_str
+from clickhouse_driver.varint import read_varint
+
+from jts_storage.clickhouse.blocks import MemoryReader
+from jts_storage.domain.series import CandleSeries
+
+Array = np.ndarray[Any, Any]
+
+PRICES = ("open", "high", "low", "close")
+TABLE = """
+CREATE TABLE {name} (
+    symbol LowCardinality(String), exchange LowCardinality(String),
+    timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(DoubleDelta),
+    open Decimal(18, 4) CODEC(T64, LZ4), high Decimal(18, 4) CODEC(T64, LZ4),
+    low Decimal(18, 4) CODEC(T64, LZ4), close Decimal(18, 4) CODEC(T64, LZ4),
+    volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(DoubleDelta, LZ4)
+) ENGINE = ReplacingMergeTree(version) ORDER BY (symbol, exchange, timeframe, timestamp)
+"""
+COLUMNS = (
+    "toUnixTimestamp64Milli(timestamp), "
+    + ", ".join(f"reinterpret({name}, 'Int64')" for name in PRICES)
+    + ", volume"
+)
+SETTINGS = {"max_threads": 1, "max_block_size": 262_144, "preferred_block_size_bytes": 0}
+_SETTINGS = " SETTINGS " + ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
+_VALUES = (
+    "fromUnixTimestamp64Milli(timestamp, 'UTC'), "
+    + ", ".join(f"reinterpret({name}, 'Decimal64(4)')" for name in PRICES)
+    + ", volume"
+)
+_BARE_ROWS = (
+    "symbol String, exchange String, timeframe String, timestamp Int64, "
+    + ", ".join(f"{name} Int64" for name in PRICES)
+    + ", volume UInt64, version UInt64"
+)
+
+
+def of(symbol: str) -> str:
+    return f"symbol = '{symbol}' AND exchange = 'KRX' AND timeframe = '1m'"
+
+
+class BareChdb:
+    """Statements on a connection of chDB, texts put together by hand."""
+
+    def __init__(self, connection: Any, table: str) -> None:
+        self._connection = connection
+        self._table = table
+
+    def write(self, symbol: str, series: CandleSeries, version: int) -> None:
+        import pandas as pd
+
+        frame = pd.DataFrame(series.to_columns(), copy=False)  # noqa: F841 - chDB finds it by name
+        self._connection.query(
+            f"INSERT INTO {self._table} SELECT '{symbol}', 'KRX', '1m', {_VALUES}, {version}"
+            " FROM Python(frame)"
+        )
+
+    def read(self, query: str) -> list[Array]:
+        memory = self._connection.query(query + _SETTINGS, "Native").get_memview()
+        if memory is None:
+            return []
+        return _words(memory.view())
+
+
+class BareDriver:
+    """clickhouse-driver with NumPy, over TCP."""
+
+    def __init__(self, port: int, table: str) -> None:
+        self.client = Client("127.0.0.1", port, settings={"use_numpy": True})
+        self._table = table
+
+    def write(self, symbol: str, series: CandleSeries, version: int) -> None:
+        rows = len(series)
+        columns = series.to_columns()
+        data = [
+            *(np.full(rows, text, object) for text in (symbol, "KRX", "1m")),
+            *columns.values(),
+            np.full(rows, version, np.uint64),
+        ]
+        self.client.execute(
+            f"INSERT INTO {self._table} SELECT symbol, exchange, timeframe, {_VALUES}, version"
+            f" FROM input('{_BARE_ROWS}') FORMAT Native",
+            data,
+            columnar=True,
+        )
+
+    def read(self, query: str) -> list[Array]:
+        found: list[Array] = self.client.execute(query, columnar=True, settings=dict(SETTINGS))
+        return found
+
+
+def _words(view: memoryview) -> list[Array]:
+    """Skip the headers, take the eight-byte words, copy them together."""
+    reader, blocks = MemoryReader(view), []
+    while not reader.exhausted:
+        columns, rows = read_varint(reader), read_varint(reader)
+        block = []
+        for _ in range(columns):
+            read_binary_str(reader)
+            width = _WIDTHS.get(read_binary_str(reader), 8)
+            block.append(np.frombuffer(reader.read(width * rows), f"<i{width}"))
+        blocks.append(block)
+    return [np.concatenate(column) for column in zip(*blocks, strict=True)]
+
+
+_WIDTHS: Mapping[str, int] = {"UInt8": 1}
