@@ -1,0 +1,334 @@
+"""Files as people bring them, imported as they are; malformed ones, refused by place."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from jts_storage import Candle, Market, SeriesKey, Storage, Symbol, Timeframe
+from jts_storage.errors import InvalidData, NotFound
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.quality import QualityPolicy
+from jts_storage.usecases.sources import Layout
+
+CODE = "005930"
+NINE = datetime(2024, 1, 2, tzinfo=UTC)  # in Seoul
+FAR = datetime(2200, 1, 1, tzinfo=UTC)
+LATER = QualityPolicy(now=FAR)
+
+FIRST = Candle(NINE, Decimal("78500.5"), Decimal(79000), Decimal(78000), Decimal(78600), 1234)
+SEOUL = "Asia/Seoul"
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[Storage]:
+    async with Storage.in_memory() as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(Symbol(CODE, "Samsung Electronics", Market.KOSPI))
+            await uow.commit()
+        yield storage
+
+
+async def imported(
+    storage: Storage, data: Any, timeframe: Timeframe = Timeframe.M1, **options: Any
+) -> list[Candle]:
+    options.setdefault("policy", LATER)
+    await ImportCandles(storage).run(data, timeframe, symbol=CODE, options=ImportOptions(**options))
+    key = SeriesKey(CODE, timeframe)
+    return list(await storage.candles.get_range(key, datetime(1990, 1, 1, tzinfo=UTC), FAR))
+
+
+AS_BROUGHT: dict[str, tuple[str, dict[str, Any]]] = {
+    "offsets": (
+        "time,open,high,low,close,volume\n2024-01-02T09:00:00+09:00,78500.5,79000,78000,78600,1234\n",
+        {},
+    ),
+    "offsets without a colon": (
+        "time,open,high,low,close,volume\n2024-01-02 09:00+0900,78500.5,79000,78000,78600,1234\n",
+        {},
+    ),
+    "UTC by letter": (
+        "time,open,high,low,close,volume\n2024-01-02T00:00:00Z,78500.5,79000,78000,78600,1234\n",
+        {},
+    ),
+    "a named zone": (
+        "time,open,high,low,close,volume\n2024-01-02 09:00:00,78500.5,79000,78000,78600,1234\n",
+        {"timezone": SEOUL},
+    ),
+    "slashes": (
+        "time,open,high,low,close,volume\n2024/1/2 09:00,78500.5,79000,78000,78600,1234\n",
+        {"timezone": SEOUL},
+    ),
+    "epoch seconds": (
+        "t,o,h,l,c,v\n1704153600,78500.5,79000,78000,78600,1234\n",
+        {},
+    ),
+    "epoch milliseconds": (
+        "t,o,h,l,c,v\n1704153600000,78500.5,79000,78000,78600,1234\n",
+        {},
+    ),
+    "compact": (
+        "t,o,h,l,c,v\n20240102090000,78500.5,79000,78000,78600,1234\n",
+        {"timezone": SEOUL},
+    ),
+    "semicolons, decimal commas, thousands points, a BOM, Korean headers": (
+        "\ufeff일자;시간;시가;고가;저가;종가;거래량\n20240102;0900;78.500,5;79.000,0;78.000;78.600;1.234\n",
+        {"timezone": SEOUL},
+    ),
+    "a time of five digits": (
+        "일자,시간,시가,고가,저가,종가,거래량\n20240102,90000,78500.5,79000,78000,78600,1234\n",
+        {"timezone": SEOUL},
+    ),
+    "quoted fields, thousands commas": (
+        '"Date","Open","High","Low","Close","Volume"\n'
+        '"2024-01-02 09:00:00+09:00","78,500.5","79,000","78,000","78,600","1,234"\n',
+        {},
+    ),
+    "empty lines, blanks, other columns": (
+        "\n\nDate , Open , High,Low,Close,Adj Close,Volume\n\n"
+        "2024-01-02T00:00Z, 78500.50,79000 ,78000,78600,1.5,1234.0\n\n\n",
+        {},
+    ),
+    "tabs": (
+        "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<VOL>\n"
+        "2024.01.02\t09:00:00\t78500.5\t79000\t78000\t78600\t1234\n",
+        {"timezone": SEOUL},
+    ),
+    "no header": (
+        "1704153600000,78500.5,79000,78000,78600,1234\n",
+        {
+            "layout": Layout(
+                header=False,
+                columns={
+                    "timestamp": "1",
+                    "open": "2",
+                    "high": "3",
+                    "low": "4",
+                    "close": "5",
+                    "volume": "6",
+                },
+            )
+        },
+    ),
+    "a format of its own": (
+        "time,open,high,low,close,volume\n02.01.2024 09h00,78500.5,79000,78000,78600,1234\n",
+        {"timezone": SEOUL, "time_format": "%d.%m.%Y %Hh%M"},
+    ),
+    "a named column": (
+        "time,open,high,low,close,adjusted,volume\n1704153600,78500.5,79000,78000,1,78600,1234\n",
+        {"layout": Layout(columns={"close": "adjusted"})},
+    ),
+    "a decimal comma that only the caller knows": (
+        "time;open;high;low;close;volume\n1704153600;78500,500;79000,000;78000,000;78600,000;1234\n",
+        {"decimal": ","},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AS_BROUGHT)
+async def test_a_file_is_taken_as_it_is_brought(
+    storage: Storage, tmp_path: Path, name: str
+) -> None:
+    text, options = AS_BROUGHT[name]
+    path = tmp_path / "prices.csv"
+    path.write_bytes(text.encode())
+    assert await imported(storage, path, **options) == [FIRST]
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "utf-16"])
+async def test_old_encodings_of_korean_are_read(
+    storage: Storage, tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_bytes(
+        "일시,시가,고가,저가,종가,거래량\n1704153600,78500.5,79000,78000,78600,1234\n".encode(
+            encoding
+        )
+    )
+    assert await imported(storage, path) == [FIRST]
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+async def test_compressed_files_are_read(storage: Storage, tmp_path: Path, ending: str) -> None:
+    text = b"t,o,h,l,c,v\n1704153600,78500.5,79000,78000,78600,1234\n"
+    path = tmp_path / f"prices.csv.{ending}"
+    if ending == "gz":
+        path.write_bytes(gzip.compress(text))
+    else:
+        with pa.CompressedOutputStream(str(path), "zstd") as stream:
+            stream.write(text)
+    assert await imported(storage, path) == [FIRST]
+
+
+JSON_LINE = '"open": 78500.5, "high": "79000", "low": 78000, "close": 78600.0000, "volume": 1234'
+
+
+@pytest.mark.parametrize("moment", ['"2024-01-02T09:00:00+09:00"', "1704153600", "1704153600000"])
+async def test_json_lines_are_read_without_a_float(
+    storage: Storage, tmp_path: Path, moment: str
+) -> None:
+    path = tmp_path / "prices.jsonl"
+    path.write_text(f'{{"time": {moment}, {JSON_LINE}, "other": [1]}}\n\n')
+    assert await imported(storage, path) == [FIRST]
+
+
+async def test_a_price_that_no_float_holds_arrives_whole(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "prices.jsonl"
+    price = "99999999999999.9999"
+    path.write_text(
+        f'{{"t": 1704153600, "o": {price}, "h": {price}, "l": {price}, "c": {price}, "v": 1}}\n'
+    )
+    (candle,) = await imported(storage, path)
+    assert candle.close == Decimal(price)
+
+
+MALFORMED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "no number": (
+        "p.csv",
+        "t,o,h,l,c,v\n1704153600,1,1,1,1,1\n\n1704153660,1,1,1,x,1\n",
+        "line 4, column 'c'",
+        {},
+    ),
+    "no whole volume": ("p.csv", "t,o,h,l,c,v\n1704153600,1,1,1,1,1.5\n", "line 2, column 'v'", {}),
+    "a negative volume": (
+        "p.csv",
+        "t,o,h,l,c,v\n1704153600,1,1,1,1,-1\n",
+        "line 2, column 'v'",
+        {},
+    ),
+    "five decimals": (
+        "p.csv",
+        "t,o,h,l,c,v\n1704153600,1.00001,2,1,1,1\n",
+        "line 2, column 'o'",
+        {},
+    ),
+    "too few fields": (
+        "p.csv",
+        "t,o,h,l,c,v\n1704153600,1,1,1,1,1\n1704153600,1,1\n",
+        "line 3, column 'l'",
+        {},
+    ),
+    "no moment": (
+        "p.csv",
+        "t,o,h,l,c,v\n2024-01-02T00:00Z,1,1,1,1,1\nyesterday,1,1,1,1,1\n",
+        "line 3, column 't'",
+        {},
+    ),
+    "a naive moment": (
+        "p.csv",
+        "t,o,h,l,c,v\n2024-01-02 09:00,1,1,1,1,1\n",
+        "line 2, column 't'",
+        {},
+    ),
+    "a moment that exists twice": (
+        "p.csv",
+        "t,o,h,l,c,v\n2024-11-03 00:59,1,1,1,1,1\n2024-11-03 01:30,1,1,1,1,1\n",
+        "line 3, column 't'",
+        {"timezone": "America/New_York"},
+    ),
+    "a line break in a field": (
+        "p.csv",
+        't,name,o,h,l,c,v\n1704153600,"a\nb",1,1,1,1,1\n1704153660,a,1,1,1,1,?\n',
+        "line 4, column 'v'",
+        {},
+    ),
+    "Korean headers": (
+        "p.csv",
+        "일시,시가,고가,저가,종가,거래량\n1704153600,1,1,1,일,1\n",
+        "line 2, column '종가'",
+        {},
+    ),
+    "no JSON": (
+        "p.jsonl",
+        '{"t": 1704153600, "o": 1, "h": 1, "l": 1, "c": 1, "v": 1}\n{"t": }\n',
+        "line 2, column",
+        {},
+    ),
+    "another kind": (
+        "p.jsonl",
+        '{"t": 1704153600, "o": 1, "h": 1, "l": 1, "c": 1, "v": 1}\n\n'
+        '{"t": 1704153600, "o": "x", "h": 1, "l": 1, "c": 1, "v": 1}\n',
+        "line 3, column 'o'",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+async def test_a_malformed_file_is_refused_by_file_line_and_column(
+    storage: Storage, tmp_path: Path, name: str
+) -> None:
+    file, text, place, options = MALFORMED[name]
+    path = tmp_path / file
+    path.write_text(text)
+    with pytest.raises(InvalidData) as refused:
+        await imported(storage, path, **options)
+    assert str(refused.value).startswith(f"{path}, {place}"), refused.value
+
+
+async def test_what_could_be_read_in_two_ways_is_refused(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text("t;o;h;l;c;v\n1704153600;78,500;78,500;78,500;78,500;1\n")
+    with pytest.raises(InvalidData, match="decimal comma or a thousands comma"):
+        await imported(storage, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "no column for timestamp, open, high, low, close, volume"),
+        ("t,o,h,l,c,close,v\n", "could both be close"),
+        ("", "is empty"),
+    ],
+)
+async def test_a_header_that_does_not_fit_is_refused(
+    storage: Storage, tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text(text)
+    with pytest.raises(InvalidData, match=message):
+        await imported(storage, path)
+
+
+async def test_files_that_are_none_are_refused(storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        await imported(storage, tmp_path / "none.csv")
+    for name in ("broken.parquet", "broken.feather", "broken.csv.gz"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(InvalidData, match=name):
+            await imported(storage, tmp_path / name)
+    (tmp_path / "prices.doc").write_text("x")
+    with pytest.raises(InvalidData, match="tells no format"):
+        await imported(storage, tmp_path / "prices.doc")
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("date,o,h,l,c,v\n2024-01-02,78500.5,79000,78000,78600,1234\n", {}),
+        ("date,o,h,l,c,v\n20240102,78500.5,79000,78000,78600,1234\n", {}),
+        ("date,o,h,l,c,v\n2024-01-02T00:00:00-05:00,78500.5,79000,78000,78600,1234\n", {}),
+        ("date,o,h,l,c,v\n1704121200,78500.5,79000,78000,78600,1234\n", {"timezone": SEOUL}),
+    ],
+)
+async def test_a_daily_bar_is_stamped_with_its_date(
+    storage: Storage, tmp_path: Path, text: str, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text(text)
+    (candle,) = await imported(storage, path, Timeframe.D1, **options)
+    assert candle == FIRST
+
+
+async def test_the_date_of_an_epoch_is_not_guessed(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text("date,o,h,l,c,v\n1704121200,1,1,1,1,1\n")
+    with pytest.raises(InvalidData, match="depends on a time zone"):
+        await imported(storage, path, Timeframe.D1)
