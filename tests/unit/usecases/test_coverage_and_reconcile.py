@@ -1,0 +1,174 @@
+"""What is stored, what is missing, and whether the stores agree about it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jts_storage import SeriesKey, Storage, SymbolBars, Timeframe
+from jts_storage.domain.gaps import Gap
+from jts_storage.testing.factories import START, make_candles
+from jts_storage.usecases.coverage import Coverage, calendar_of, merged
+from jts_storage.usecases.quality import QualityPolicy
+from jts_storage.usecases.reconcile import Reconcile
+from jts_storage.usecases.validate import ValidateCandles
+
+KEY = SeriesKey("005930", Timeframe.M1, "KRX")
+DAY = date(2024, 1, 2)
+
+
+def at(minute: int) -> datetime:
+    return START + timedelta(minutes=minute)
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[Storage]:
+    async with Storage.in_memory() as storage:
+        yield storage
+
+
+async def save(storage: Storage, *ranges: tuple[int, int]) -> None:
+    series = make_candles(KEY, 2_000)
+    async with storage.unit_of_work() as uow:
+        for first, last in ranges:
+            await uow.candles.save_many(KEY, series.slice(at(first), at(last)))
+        await uow.commit()
+
+
+async def test_missing_candles_have_two_states(storage: Storage) -> None:
+    await save(storage, (0, 9), (20, 29), (40, 49))
+    use_case = Coverage(storage)
+    await use_case.record_empty(KEY, at(10), at(19))
+    await use_case.record_empty(KEY, at(12), at(14))
+    found = await use_case.of(KEY)
+    assert (found.rows, found.first, found.last) == (30, at(0), at(49))
+    assert found.known_empty == (Gap(at(10), at(19), 10),)
+    assert found.gaps == (Gap(at(30), at(39), 10),)
+    assert found.missing == 10
+    assert found.complete == 30 / 40
+    assert found.by_day == {DAY: 30}
+
+
+async def test_a_backfill_asks_for_what_nobody_knows(storage: Storage) -> None:
+    await save(storage, (10, 19))
+    use_case = Coverage(storage)
+    await use_case.record_empty(KEY, at(25), at(27))
+    plan = await use_case.plan_backfill(KEY, at(0), at(30))
+    assert [(r.start, r.end, r.bars) for r in plan] == [
+        (at(0), at(9), 10),
+        (at(20), at(24), 5),
+        (at(28), at(30), 3),
+    ]
+    for part in plan:
+        await use_case.record_empty(KEY, part.start, part.end)
+    assert await use_case.plan_backfill(KEY, at(0), at(30)) == []
+
+
+async def test_nights_and_holidays_are_not_asked_for(storage: Storage) -> None:
+    plan = await Coverage(storage).plan_backfill(
+        KEY, datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC), calendar="XKRX"
+    )
+    # The first session of the year opens at ten in Seoul.
+    assert plan[0].start == datetime(2024, 1, 2, 1, tzinfo=UTC)
+    assert sum(r.bars for r in plan) < 391
+
+
+async def test_nothing_stored_is_no_error(storage: Storage) -> None:
+    found = await Coverage(storage).of(KEY)
+    assert (found.rows, found.first, found.gaps, found.complete) == (0, None, (), 1.0)
+    assert await Coverage(storage).keys() == []
+
+
+@given(
+    ranges=st.lists(
+        st.tuples(st.integers(0, 50), st.integers(0, 9)).map(lambda r: (r[0], r[0] + r[1]))
+    ),
+    step=st.integers(0, 1),
+)
+def test_merged_ranges_hold_the_same_and_are_apart(
+    ranges: list[tuple[int, int]], step: int
+) -> None:
+    result = merged(ranges, step)
+    held = {n for first, last in ranges for n in range(first, last + 1)}
+    assert {n for first, last in result for n in range(first, last + 1)} == held
+    assert all(b[0] - a[1] > step for a, b in pairwise(result))
+
+
+def test_exchanges_have_calendars() -> None:
+    assert [calendar_of(name) for name in ("KRX", "krx", "XNYS", "")] == [
+        "XKRX",
+        "XKRX",
+        "XNYS",
+        None,
+    ]
+
+
+async def test_stores_that_agree_have_no_disagreement(storage: Storage) -> None:
+    await save(storage, (0, 9))
+    async with storage.unit_of_work() as uow:
+        bars = SymbolBars("005930", DAY).start_collection().add_bars(10)
+        await uow.ingestion.symbol_bars.save(bars)
+        await uow.ingestion.bars.save_many(KEY, make_candles(KEY, 10))
+        await uow.commit()
+    assert await Reconcile(storage).run(KEY) == []
+
+
+async def test_raw_bars_without_candles_are_copied(storage: Storage) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.bars.save_many(KEY, make_candles(KEY, 10))
+        await uow.commit()
+    (seen,) = await Reconcile(storage).run(KEY)
+    assert (seen.day, seen.raw, seen.candles) == (DAY, 10, None)
+    assert await storage.candles.count(KEY) == 0, "nothing is mended unasked"
+    await Reconcile(storage).run(KEY, repair=True)
+    assert await storage.candles.count(KEY) == 10
+    assert await Reconcile(storage).run(KEY) == []
+
+
+async def test_counts_follow_the_candles_until_a_day_is_complete(storage: Storage) -> None:
+    await save(storage, (0, 9))
+    async with storage.unit_of_work() as uow:
+        bars = SymbolBars("005930", DAY).start_collection().add_bars(7)
+        await uow.ingestion.symbol_bars.save(bars)
+        await uow.commit()
+    await Reconcile(storage).run(KEY, repair=True)
+    mended = await storage.ingestion.symbol_bars.get("005930", DAY)
+    assert mended is not None
+    assert mended.bar_count == 10
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.symbol_bars.save(mended.add_bars(1).complete())
+        await uow.commit()
+    (seen,) = await Reconcile(storage).run(KEY, repair=True)
+    assert seen.repair is None
+
+
+async def test_raw_files_are_compared_too(storage: Storage) -> None:
+    class Files:
+        async def rows_by_day(self, key: SeriesKey, *, timezone: str) -> dict[date, int]:
+            return {DAY: 11}
+
+    await save(storage, (0, 9))
+    (seen,) = await Reconcile(storage, Files()).run(KEY)
+    assert (seen.files, seen.candles, seen.repair) == (11, 10, None)
+
+
+async def test_stored_candles_are_validated(storage: Storage) -> None:
+    series = make_candles(KEY, 100)
+    volume = series.columns.volume.copy()
+    volume[[3, 50]] = 0
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, {**series.to_columns(), "volume": np.array(volume)})
+        await uow.commit()
+    found = await ValidateCandles(storage).run(KEY)
+    assert found.broken == {"zero_volume": 2}
+    assert found.examples["zero_volume"] == [at(3), at(50)]
+    assert not found.is_clean
+    clean = await ValidateCandles(storage).run(KEY, QualityPolicy(), start=at(51), end=at(99))
+    assert clean.is_clean
+    assert clean.rows == 49
