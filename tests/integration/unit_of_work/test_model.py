@@ -52,8 +52,18 @@ operations = st.lists(
     min_size=1,
     max_size=6,
 )
-endings = st.sampled_from(["commit", "commit", "rollback", *POINTS, *AFTER_DECISION])
-histories = st.lists(st.tuples(operations, endings), min_size=1, max_size=4)
+endings = st.one_of(
+    st.sampled_from(["commit", "rollback"]),
+    st.sampled_from(POINTS),
+    st.sampled_from(AFTER_DECISION),
+)
+# Most units touch several stores, or there would be nothing in between to crash at.
+several_stores = operations.map(lambda changes: [("save", 3, 4), ("mark", 7, 0), *changes])
+histories = st.lists(
+    st.tuples(st.one_of(operations, several_stores, several_stores), endings),
+    min_size=1,
+    max_size=4,
+)
 
 
 class Trial:
@@ -174,7 +184,7 @@ def test_on_real_stores(mongod: LocalMongod, monkeypatch: pytest.MonkeyPatch) ->
     runner.run(storage.open_stores())
 
     @settings(
-        deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow], database=None
+        deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow], database=None
     )
     @given(units=histories)
     def agrees(units: list[tuple[list[tuple[str, int, int]], str]]) -> None:
