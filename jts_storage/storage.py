@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.ports.backtests import BacktestReader
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jts_storage.settings import StorageSettings
 
 T = TypeVar("T")
+SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
 
 _LONGEST_PAUSE = 1.0
 
@@ -92,6 +93,7 @@ class Storage:
         cls,
         settings: StorageSettings | None = None,
         *,
+        check: SchemaCheck | None = None,
         publisher: EventPublisher | None = None,
     ) -> Self:
         """A storage over the stores that `settings` name, or ``JTS_*`` in the environment.
@@ -99,12 +101,17 @@ class Storage:
         Without any of them it is embedded below ``.jts`` in the working directory. It opens when
         it is entered: ``async with Storage.open() as storage``.
 
+        :param check: compare live schemas with the models while opening, and refuse to open
+            (``"error"``, with `SchemaDrift`) or log (``"warn"``); as the settings say if not given.
         :raises InvalidConfiguration: naming the setting at fault.
         """
         from jts_storage.backend import StoreBackend
         from jts_storage.settings import StorageSettings
 
-        return cls(StoreBackend(settings or StorageSettings.load(), publisher=publisher))
+        settings = settings or StorageSettings.load()
+        if check is not None:
+            settings = settings.model_copy(update={"check": check})
+        return cls(StoreBackend(settings, publisher=publisher))
 
     @classmethod
     def in_memory(cls, *, publisher: EventPublisher | None = None) -> Self:

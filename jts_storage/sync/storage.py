@@ -45,13 +45,15 @@ class Storage:
         cls,
         settings: StorageSettings | None = None,
         *,
+        check: asynchronous.SchemaCheck | None = None,
         publisher: EventPublisher | None = None,
     ) -> Self:
         """A storage over the stores that `settings` name, or ``JTS_*`` in the environment.
 
+        :param check: what a difference between live schemas and models does, as asynchronously.
         :raises InvalidConfiguration: naming the setting at fault.
         """
-        return cls(asynchronous.Storage.open(settings, publisher=publisher))
+        return cls(asynchronous.Storage.open(settings, check=check, publisher=publisher))
 
     @classmethod
     def in_memory(cls, *, publisher: EventPublisher | None = None) -> Self:
