@@ -124,7 +124,7 @@ def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
 def _bucket(source: Timeframe, target: Timeframe) -> str:
     if target.is_intraday:
         # Counted from 1900, which is whole in every step, a remainder is never negative.
-        return f"{_MS} - ({_MS} - ({to_ms(FIRST_TIMESTAMP)})) % {target.step_ms}"
+        return f"{_MS} - modulo({_MS} - ({to_ms(FIRST_TIMESTAMP)}), {target.step_ms})"
     # What is a day or longer already carries its date; only intraday candles have a local day.
     zone = "%(timezone)s" if source.is_intraday else "'UTC'"
     date = f"toDate32(timestamp, {zone})"

@@ -29,7 +29,7 @@ def over_tcp(server: ClickHouseServer) -> Iterator[ManagerFactory]:
     made: list[ClickHouseManager] = []
 
     def make(**fields: Any) -> ClickHouseManager:
-        usual = {"host": server.host, "port": server.port, "max_retries": 1}
+        usual: dict[str, Any] = {"host": server.host, "port": server.port, "max_retries": 1}
         manager = ClickHouseManager(**usual | {"retry_base_delay": 0.01} | fields)
         made.append(manager)
         return manager

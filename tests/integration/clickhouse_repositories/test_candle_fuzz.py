@@ -44,6 +44,7 @@ moments = st.one_of(
 volumes = st.sampled_from([0, 1, 2**63, 2**64 - 1, 2**64, -1]) | st.integers(0, 10**6)
 rows = st.lists(st.tuples(moments, st.lists(prices, min_size=2, max_size=2), volumes), max_size=8)
 numbers = count()
+unhindered = settings(suppress_health_check=list(HealthCheck))  # as many as the profile says
 
 
 def candle(moment: Any, ends: list[Any], volume: Any) -> Candle:
@@ -58,7 +59,7 @@ def loop() -> Any:
     loop.close()
 
 
-@settings(max_examples=settings.default.max_examples, suppress_health_check=list(HealthCheck))
+@unhindered
 @given(symbol=texts, exchange=texts, rows=rows)
 def test_candles_are_exact_or_refused(
     manager: ClickHouseManager, loop: Any, symbol: str, exchange: str, rows: list[Any]
@@ -84,7 +85,7 @@ def test_candles_are_exact_or_refused(
     assert (key in listed) == bool(wanted)
 
 
-@settings(max_examples=settings.default.max_examples, suppress_health_check=list(HealthCheck))
+@unhindered
 @given(columns=st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=3, max_size=3),
                         min_size=5, max_size=5))  # fmt: skip
 def test_columns_are_exact_or_refused(
@@ -105,7 +106,7 @@ def test_columns_are_exact_or_refused(
         assert found[name].tolist() == [column[last[stamp]] for stamp in sorted(last)]
 
 
-@settings(max_examples=settings.default.max_examples, suppress_health_check=list(HealthCheck))
+@unhindered
 @given(code=texts, name=texts, query=texts)
 def test_symbols_are_exact_or_refused(
     manager: ClickHouseManager, loop: Any, code: str, name: str, query: str

@@ -19,7 +19,6 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import ConnectionFailed
@@ -197,8 +196,7 @@ async def test_a_series_that_is_held_stays_what_it_was(
         await candles.save_many(other, make_candles(other, 60_000, seed=seed))
         await candles.get_range(other, *ALWAYS)
     assert prints == [
-        CandleSeries.trusted(s.key, Columns(*(c.copy() for c in s.columns))).fingerprint()
-        for s in held
+        CandleSeries.trusted(s.key, s.columns.each(np.copy)).fingerprint() for s in held
     ]
 
 

@@ -10,7 +10,7 @@ from jts_storage.clickhouse.mappers import settled
 from jts_storage.testing.factories import SAMPLE_KEY
 
 
-def rows_of(rows: list[tuple[int, int, bool]]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def rows_of(rows: list[tuple[int, int, bool]]) -> dict[str, np.ndarray]:
     stamps = np.array([row[0] for row in rows], np.int64)
     later = np.array([row[1] for row in rows], np.uint64)
     deleted = np.array([row[2] for row in rows], np.uint8)
