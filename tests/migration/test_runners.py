@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,13 @@ def sender(manager: ClickHouseManager) -> Any:
 def test_only_one_of_many_threads_holds_the_clickhouse_lock(locked: ClickHouseManager) -> None:
     inside: list[int] = []
     most: list[int] = []
+    together = threading.Barrier(6)
 
     def work() -> None:
+        together.wait(30)
         with Lock(sender(locked), None).held(30):
             inside.append(1)
+            time.sleep(0.05)
             most.append(len(inside))
             inside.pop()
 
