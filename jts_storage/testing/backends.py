@@ -65,13 +65,17 @@ class Stack:
         self._plan = plan
         self._scratch = scratch
         self._closing = ExitStack()
+        self._closing.callback(shutil.rmtree, scratch, ignore_errors=True)
         self._threads = ThreadPoolExecutor(3, "jts-tests")
         self._closing.callback(self._threads.shutdown)
         self._stores: dict[str, Store] = {}
+        self._settings: dict[frozenset[str], StorageSettings] = {}
 
     def clean(self, names: Iterable[str]) -> None:
-        """Empty these of the stores, all at once; unprepared ones are prepared."""
-        list(self._threads.map(self._emptied, set(names)))
+        """Empty these of the stores, all at once; new ones are started and prepared first."""
+        wanted = set(names)
+        self._prepare(wanted - self._stores.keys())
+        list(self._threads.map(lambda name: self._stores[name].clean(), wanted))
 
     def break_off(self) -> None:
         """End what a test left running in any store."""
@@ -85,6 +89,11 @@ class Stack:
 
     def settings(self, asked: frozenset[str]) -> StorageSettings:
         """Settings of the stores; those in `asked` are reached where they may fail."""
+        if asked not in self._settings:
+            self._settings[asked] = self._settings_of(asked)
+        return self._settings[asked]
+
+    def _settings_of(self, asked: frozenset[str]) -> StorageSettings:
         from pydantic import SecretStr
 
         from jts_storage.settings import StorageSettings
@@ -116,13 +125,15 @@ class Stack:
     def _books_in_postgres(self) -> bool:
         return self._plan.bookkeeping() is None
 
-    def _emptied(self, name: str) -> None:
-        if name not in self._stores:
-            store = self._make(name)
+    def _prepare(self, names: Iterable[str]) -> None:
+        # Threads only wait for servers: two that import one library at once can fail.
+        made = {name: self._make(name) for name in names}
+        for store in made.values():
             self._closing.callback(store.close)
+        list(self._threads.map(lambda store: store.start(), made.values()))
+        for name, store in made.items():
             store.prepare()
             self._stores[name] = store
-        self._stores[name].clean()
 
     def _make(self, name: str) -> Store:
         if name == "books":

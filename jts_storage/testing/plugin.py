@@ -238,6 +238,7 @@ def _jts_watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
         yield watch
     left = watch.left_open()
     if left:
+        watch.forget()
         if "_jts_stack" in request.fixturenames:
             request.getfixturevalue("_jts_stack").break_off()
         pytest.fail(f"{request.node.nodeid} left open: {'; '.join(left)}", pytrace=False)
@@ -265,8 +266,8 @@ def _on_the_loop_of(request: pytest.FixtureRequest, name: str) -> Any:
 def _runner(request: pytest.FixtureRequest) -> str:
     plugins = request.config.pluginmanager
     marker = request.node.get_closest_marker("asyncio")
-    if marker is None and "anyio_backend" in request.fixturenames:
-        return "anyio"
+    if "anyio_backend" in request.fixturenames:
+        return _checked_anyio(request, taken_by_asyncio=marker is not None)
     if not plugins.hasplugin("jts_storage_asyncio"):
         pytest.fail(
             f"{request.fixturename} is asynchronous and needs pytest-asyncio or anyio; blocking"
@@ -276,3 +277,21 @@ def _runner(request: pytest.FixtureRequest) -> str:
     named = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope") if marker else None
     scope = named or request.config.getini("asyncio_default_test_loop_scope") or "function"
     return f"{scope}_loop"
+
+
+def _checked_anyio(request: pytest.FixtureRequest, *, taken_by_asyncio: bool) -> str:
+    backend = request.getfixturevalue("anyio_backend")
+    name = backend if isinstance(backend, str) else backend[0]
+    if name != "asyncio":
+        pytest.fail(
+            f"the stores need asyncio, and this test runs on {name}: let the fixture anyio_backend"
+            ' return "asyncio".',
+            pytrace=False,
+        )
+    if taken_by_asyncio:
+        pytest.fail(
+            "both anyio and pytest-asyncio run this test, each on its own event loop: with anyio,"
+            " leave asyncio_mode at strict.",
+            pytrace=False,
+        )
+    return "anyio"

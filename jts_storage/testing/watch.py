@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import sys
 import sysconfig
 import time
+import warnings
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -57,6 +59,15 @@ class Watch:
             *(f"a storage opened{place}" for s, place in self._storages.items() if _is_open(s)),
             *self._connections,
         ]
+
+    def forget(self) -> None:
+        """Let go of what is still open, its event loop being gone, without a word about it: the
+        test that left it has failed, and the next one shall not be blamed."""
+        self._units.clear()
+        self._storages.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
 
     def check_address(self, name: str, address: Address, before: int) -> None:
         """Note connections to `address` that are more than `before` and do not end soon."""

@@ -39,8 +39,12 @@ class Given:
 class Store(Protocol):
     """One database of the tests' own."""
 
+    def start(self) -> None:
+        """Start the server; several stores do so at once, each in its thread."""
+        ...
+
     def prepare(self) -> None:
-        """Start the server if need be, create database and schema."""
+        """Create database and schema. This imports drivers, so it is for one thread."""
         ...
 
     @property

@@ -26,6 +26,7 @@ class ClickHouseStore:
         self._server = server
         self._database = database
         self._closing = ExitStack()
+        self._started = ""
         self._config: ClickHouseConfig | None = None
         self._manager: ClickHouseManager | None = None
         self._address: Address | None = None
@@ -43,9 +44,12 @@ class ClickHouseStore:
     def database(self) -> str:
         return self.config.database
 
-    def prepare(self) -> None:
+    def start(self) -> None:
         self._closing.callback(self._server.stop)
-        config = ClickHouseConfig.from_url(self._server.start())
+        self._started = self._server.start()
+
+    def prepare(self) -> None:
+        config = ClickHouseConfig.from_url(self._started)
         self._config = replace(config, database=self._database or config.database)
         if not config.is_embedded:
             _create_clickhouse_database(self._config)

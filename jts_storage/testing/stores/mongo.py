@@ -35,9 +35,11 @@ class MongoStore:
     def database(self) -> str:
         return self._database
 
-    def prepare(self) -> None:
+    def start(self) -> None:
         self._closing.callback(self._server.stop)
         self._url = self._server.start()
+
+    def prepare(self) -> None:
         asyncio.run(self._create_schema())
         self._client = MongoClient(self._url)
         self._closing.callback(self._client.close)

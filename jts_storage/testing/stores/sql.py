@@ -40,11 +40,12 @@ class SqliteStore:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._url = ""
         self._connection: sqlite3.Connection | None = None
 
     @property
     def url(self) -> str:
-        return self._server.start()
+        return self._url
 
     @property
     def database(self) -> str:
@@ -55,6 +56,9 @@ class SqliteStore:
         path = DatabaseConfig(self.url).path
         assert path is not None, "a database in memory could not be shared"
         return path
+
+    def start(self) -> None:
+        self._url = self._server.start()
 
     def prepare(self) -> None:
         asyncio.run(create_tables(DatabaseConfig(self.url)))
@@ -91,6 +95,7 @@ class PostgresStore:
         self._database = database
         self._closing = ExitStack()
         self._portal = Portal()
+        self._started = ""
         self._url = ""
         self._connection: asyncpg.Connection[Any] | None = None
         self._address: Address | None = None
@@ -103,9 +108,12 @@ class PostgresStore:
     def database(self) -> str:
         return self._database
 
-    def prepare(self) -> None:
+    def start(self) -> None:
         self._closing.callback(self._server.stop)
-        base = self._server.start()
+        self._started = self._server.start()
+
+    def prepare(self) -> None:
+        base = self._started
         self._portal.start()
         self._closing.callback(self._portal.stop)
         parts = urlsplit(base)
