@@ -166,13 +166,13 @@ class ParquetStorageEngine:
         wanted = None if frame is None else member(Timeframe, frame, "frame").value
         skipping = Skipping(on_damaged, report)
         found = loading.load_files(
-            lambda: [path for _, path in self._job_paths(job, wanted)], skipping
+            lambda: [path for _, path in self._job_paths(job, wanted)], self._floats, skipping
         )
         by_symbol: dict[str, list[loading.Loaded]] = {}
         for file in found:
             by_symbol.setdefault(file.facts.symbol, []).append(file)
         return {
-            symbol: self._as(format, self._merged(symbol, job, part, skipping))
+            symbol: self._as(format, self._merged(symbol, job, part))
             for symbol, part in sorted(by_symbol.items())
         }
 
@@ -250,12 +250,12 @@ class ParquetStorageEngine:
                     yield from layout.job_paths(self.root, partition)
 
         skipping = Skipping(on_damaged, report)
-        found = loading.load_files(paths, skipping)
+        found = loading.load_files(paths, self._floats, skipping)
         if exchange is not None:
             found = [file for file in found if file.facts.exchange == exchange]
         place = loading.one_exchange(found, f"{symbol} {timeframe.value}")
         key = SeriesKey(symbol, timeframe, exchange if exchange is not None else place)
-        return self._as(format, loading.merged(key, found, self._floats, skipping))
+        return self._as(format, loading.merged(key, found))
 
     def list_jobs(
         self, *, frame: Timeframe | str | None = None, symbol: str | None = None
@@ -384,9 +384,8 @@ class ParquetStorageEngine:
             raise InvalidData("must hold at least one candle", field="data")
         return series
 
-    def _merged(
-        self, symbol: str, job: str, found: list[loading.Loaded], skipping: Skipping
-    ) -> CandleSeries:
+    @staticmethod
+    def _merged(symbol: str, job: str, found: list[loading.Loaded]) -> CandleSeries:
         frames = sorted({file.facts.frame for file in found})
         if len(frames) > 1:
             raise InvalidData(
@@ -396,7 +395,7 @@ class ParquetStorageEngine:
             )
         exchange = loading.one_exchange(found, f"the job {job!r} of {symbol}")
         key = SeriesKey(symbol, Timeframe(frames[0]), exchange)
-        return loading.merged(key, found, self._floats, skipping)
+        return loading.merged(key, found)
 
     @staticmethod
     def _check_format(format: str) -> None:

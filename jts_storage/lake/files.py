@@ -11,17 +11,18 @@ import os
 import secrets
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jts_storage.domain import checks
+from jts_storage.domain import checks, interchange
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import NAMES
+from jts_storage.domain.columns import NAMES, PRICES, Columns, checked, in_order
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.interchange import Floats
 from jts_storage.domain.series import CandleSeries
@@ -32,6 +33,14 @@ _METADATA = b"jts_storage"
 _VERSION = 1
 _ROW_GROUP = 65_536
 _ZSTD_LEVEL = 1
+# Columns without nulls are plain columns to ClickHouse, not Nullable ones.
+SCHEMA = pa.schema(
+    [
+        pa.field("timestamp", pa.timestamp("ms", "UTC"), nullable=False),
+        *(pa.field(name, pa.decimal128(18, 4), nullable=False) for name in PRICES),
+        pa.field("volume", pa.uint64(), nullable=False),
+    ]
+)
 _ENCODING = dict.fromkeys(NAMES, "DELTA_BINARY_PACKED")
 
 
@@ -114,21 +123,21 @@ def write_file(
         sync_folder(path.parent)
 
 
-def read_table(path: Path) -> tuple[Any, FileFacts]:
-    """The columns and what the file says about itself; page checksums are verified."""
-    with reading(path), open_file(path) as file:
-        table = file.read(use_threads=False)
-        facts = _facts(file.metadata, path)
-    if facts.rows is not None and facts.rows != table.num_rows:
-        raise DamagedFile(path, f"it holds {table.num_rows} rows instead of {facts.rows}")
-    return with_timestamps(table.replace_schema_metadata(None)), facts
+def read_columns(path: Path, floats: Floats = "refuse") -> tuple[Columns, FileFacts]:
+    """The candles, page checksums verified, and what the file says about itself."""
+    with reading(path):
+        with open_file(path) as file:
+            table = file.read(use_threads=False)
+            facts = facts_of(file.metadata, path)
+        if facts.rows is not None and facts.rows != table.num_rows:
+            raise DamagedFile(path, f"it holds {table.num_rows} rows instead of {facts.rows}")
+        return checked(interchange.from_arrow(with_timestamps(table), floats)), facts
 
 
 def read_series(path: Path, floats: Floats = "refuse") -> tuple[CandleSeries, FileFacts]:
     """The candles, compared with the fingerprint they were written with."""
-    table, facts = read_table(path)
-    with reading(path):
-        series = CandleSeries.from_arrow(facts.key, table, floats=floats)
+    columns, facts = read_columns(path, floats)
+    series = CandleSeries.trusted(facts.key, in_order(columns)[0])
     if facts.fingerprint is not None and series.fingerprint() != facts.fingerprint:
         raise DamagedFile(path, "its candles differ from those that were written")
     return series, facts
@@ -137,7 +146,7 @@ def read_series(path: Path, floats: Floats = "refuse") -> tuple[CandleSeries, Fi
 def describe(path: Path) -> JobFile:
     """What the footer says, without reading the columns."""
     with reading(path), open_file(path) as file:
-        facts = _facts(file.metadata, path)
+        facts = facts_of(file.metadata, path)
         rows = file.metadata.num_rows
     return JobFile(
         path,
@@ -153,6 +162,22 @@ def describe(path: Path) -> JobFile:
 
 def open_file(path: Path) -> Any:
     return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+
+
+def own_columns(batch: Any) -> Columns | None:
+    """A record batch of a file of ours without the checks that its candles passed when they were
+    written; None if it does not look so."""
+    chunks = [batch.column(n) for n in range(batch.num_columns)]
+    if any(chunk.null_count or chunk.offset for chunk in chunks):
+        return None
+    rows = batch.num_rows
+    stamps, *prices, volume = (chunk.buffers()[1] for chunk in chunks)
+    return Columns.of(
+        np.frombuffer(stamps, np.int64, rows),
+        # Of the two words of a decimal128 the low one holds all of 18 digits.
+        (np.frombuffer(price, np.int64, 2 * rows)[::2].copy() for price in prices),
+        np.frombuffer(volume, np.uint64, rows),
+    )
 
 
 def with_timestamps(table: Any) -> Any:
@@ -177,11 +202,8 @@ def sync_folder(folder: Path) -> None:
 
 def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str) -> None:
     text = json.dumps({"version": _VERSION, **asdict(facts)}, ensure_ascii=False)
-    table = series.to_arrow()
-    # Columns without nulls are plain columns to ClickHouse, not Nullable ones.
-    required = [field.with_nullable(False) for field in table.schema]
-    schema = pa.schema(required, metadata={_METADATA: text.encode()})
-    table = pa.Table.from_arrays(table.columns, schema=schema)
+    schema = SCHEMA.with_metadata({_METADATA: text.encode()})
+    table = pa.Table.from_arrays(series.to_arrow().columns, schema=schema)
     with path.open("wb") as file:
         pq.write_table(
             table,
@@ -207,17 +229,23 @@ def _make_folder(folder: Path) -> None:
             sync_folder(made.parent)
 
 
-def _facts(metadata: Any, path: Path) -> FileFacts:
-    frame, symbol, day = (part.partition("=")[2] for part in path.parts[-4:-1])
-    placed = FileFacts(symbol, frame, day, path.stem)
+def facts_of(metadata: Any, path: Path) -> FileFacts:
+    """What a footer says; symbol, timeframe, day and job are those of the file's place, for who
+    moved or renamed it meant them."""
+    folder, day = path.parent, path.parent.name.removeprefix("date=")
+    symbol = folder.parent.name.removeprefix("symbol=")
+    placed: dict[str, Any] = {
+        "symbol": symbol,
+        "frame": folder.parent.parent.name.removeprefix("frame="),
+        "trading_day": day,
+        "job_id": path.stem,
+    }
     text = (metadata.metadata or {}).get(_METADATA)
     if text is None:
-        return placed
+        return FileFacts(**placed)
     try:
-        given = json.loads(text)
-        given.pop("version")
-        facts = FileFacts(**given | {"sources": tuple(given["sources"])})
+        given = json.loads(text.decode())
+        del given["version"]
+        return FileFacts(**{**given, **placed, "sources": tuple(given["sources"])})
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise DamagedFile(path, f"what it says about itself cannot be read ({exc})") from exc
-    # Who moved or renamed the file on purpose meant what its place says.
-    return replace(facts, symbol=symbol, frame=frame, trading_day=day, job_id=path.stem)

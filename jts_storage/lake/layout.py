@@ -6,6 +6,7 @@ They disagree on encoded names, so a name that would need encoding is refused, n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -92,14 +93,14 @@ def partitions(
 
 def job_paths(root: Path, partition: Partition) -> list[Path]:
     """The job files of a partition by name; none where it is gone."""
+    folder = root / partition.folder
     try:
-        names = sorted(entry.name for entry in (root / partition.folder).iterdir())
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
     except FileNotFoundError:
         return []
     return [
-        root / partition.folder / name
-        for name in names
-        if name.endswith(SUFFIX) and not name.startswith((".", "_"))
+        folder / name for name in names if name.endswith(SUFFIX) and not name.startswith((".", "_"))
     ]
 
 

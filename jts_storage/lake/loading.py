@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
-import pyarrow as pa
-
-from jts_storage.domain import interchange
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import NAMES, Columns, checked, concatenate, empty, in_order
+from jts_storage.domain.columns import Columns, concatenate, in_order
 from jts_storage.domain.interchange import Floats
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import Conflict, InvalidData
-from jts_storage.lake.errors import Damage, DamagedFile, reading
-from jts_storage.lake.files import FileFacts, read_table
+from jts_storage.lake.errors import Damage, DamagedFile
+from jts_storage.lake.files import FileFacts, read_columns
+from jts_storage.lake.scanning import scan
 
 OnDamaged = Literal["raise", "skip"]
 
 _ATTEMPTS = 10
 _FEW = 4
-_WORKERS = min(4, os.cpu_count() or 1)
 log = logging.getLogger(__name__)
 
 
@@ -45,23 +40,22 @@ class Skipping:
             self._report.append(Damage(error.path, error.reason))
 
 
-class Loaded:
-    """A file's columns as they were read."""
+class Loaded(NamedTuple):
+    """A file that was read."""
 
-    __slots__ = ("facts", "path", "table")
-
-    def __init__(self, path: Path, table: Any, facts: FileFacts) -> None:
-        self.path = path
-        self.table = table
-        self.facts = facts
+    path: Path
+    columns: Columns
+    facts: FileFacts
 
 
-def load_files(list_paths: Callable[[], Iterable[Path]], skipping: Skipping) -> list[Loaded]:
+def load_files(
+    list_paths: Callable[[], Iterable[Path]], floats: Floats, skipping: Skipping
+) -> list[Loaded]:
     """Read what `list_paths` names, again when a compaction took a file away meanwhile."""
     for _ in range(_ATTEMPTS):
         paths = list(list_paths())
         try:
-            outcomes = _read_all(paths)
+            outcomes = _read_all(paths, floats)
         except FileNotFoundError:
             continue
         for outcome in outcomes:
@@ -73,14 +67,12 @@ def load_files(list_paths: Callable[[], Iterable[Path]], skipping: Skipping) -> 
     )
 
 
-def merged(
-    key: SeriesKey, files: Sequence[Loaded], floats: Floats, skipping: Skipping
-) -> CandleSeries:
+def merged(key: SeriesKey, files: Sequence[Loaded]) -> CandleSeries:
     """The candles of all files; of equal timestamps that of the file written last counts."""
-    columns = _columns(files, floats, skipping)
+    columns = concatenate([file.columns for file in files])
     if not _ascends(columns):
         by_time = sorted(files, key=lambda file: (file.facts.written_ns, file.path.name))
-        columns = in_order(_columns(by_time, floats, skipping))[0]
+        columns = in_order(concatenate([file.columns for file in by_time]))[0]
     return CandleSeries.trusted(key, columns)
 
 
@@ -96,46 +88,17 @@ def one_exchange(files: Sequence[Loaded], what: str) -> str:
     return exchanges[0] if exchanges else ""
 
 
-def _read_all(paths: list[Path]) -> list[Loaded | DamagedFile]:
-    if len(paths) <= _FEW:
-        return [_read(path) for path in paths]
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="jts-lake") as pool:
-        size = -(-len(paths) // (_WORKERS * 4))
-        parts = [paths[start : start + size] for start in range(0, len(paths), size)]
-        return [outcome for part in pool.map(_read_some, parts) for outcome in part]
+def _read_all(paths: list[Path], floats: Floats) -> list[Loaded | DamagedFile]:
+    if len(paths) > _FEW and (found := scan(paths)) is not None:
+        return [Loaded(path, *read) for path, read in zip(paths, found, strict=True)]
+    return [_read(path, floats) for path in paths]
 
 
-def _read_some(paths: list[Path]) -> list[Loaded | DamagedFile]:
-    return [_read(path) for path in paths]
-
-
-def _read(path: Path) -> Loaded | DamagedFile:
+def _read(path: Path, floats: Floats) -> Loaded | DamagedFile:
     try:
-        return Loaded(path, *read_table(path))
+        return Loaded(path, *read_columns(path, floats))
     except DamagedFile as exc:
         return exc
-
-
-def _columns(files: Sequence[Loaded], floats: Floats, skipping: Skipping) -> Columns:
-    if not files:
-        return empty()
-    try:
-        table = pa.concat_tables([file.table.select(list(NAMES)) for file in files])
-        return checked(interchange.from_arrow(table.combine_chunks(), floats))
-    except (InvalidData, KeyError, pa.ArrowException):
-        # Files of other types, or one of them is at fault: one by one it gets a name.
-        return concatenate(list(_each(files, floats, skipping)))
-
-
-def _each(files: Sequence[Loaded], floats: Floats, skipping: Skipping) -> Iterator[Columns]:
-    for file in files:
-        try:
-            with reading(file.path):
-                columns = checked(interchange.from_arrow(file.table, floats))
-        except DamagedFile as exc:
-            skipping.handle(exc)
-        else:
-            yield columns
 
 
 def _ascends(columns: Columns) -> bool:

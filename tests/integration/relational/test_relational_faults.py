@@ -127,7 +127,7 @@ from jts_storage.relational import CheckpointRepository, DatabaseManager
 async def main():
     async with DatabaseManager(sys.argv[1]) as manager:
         repository = CheckpointRepository(manager)
-        for _ in range(5):
+        for _ in range(3):
             await repository.update("n", lambda old: {"n": old["n"] + 1})
 asyncio.run(main())
 """
@@ -146,14 +146,14 @@ async def test_fifty_writers_share_a_sqlite_file(tmp_path: Path) -> None:
 
     async def write(number: int) -> None:
         repository = CheckpointRepository(managers[number])
-        for n in range(5):
+        for n in range(3):
             await repository.update("n", lambda old: {"n": (old or {})["n"] + 1})
             await repository.save(f"own{number}", {"n": n})
 
     await asyncio.gather(*(write(number) for number in range(42)))
     assert [await process.wait() for process in processes] == [0] * 8
     found = await CheckpointRepository(managers[0]).get("n")
-    assert found is not None and found.data == {"n": 250}
+    assert found is not None and found.data == {"n": 150}
     assert len(await CheckpointRepository(managers[0]).list()) == 43
     await asyncio.gather(*(manager.close() for manager in managers))
 

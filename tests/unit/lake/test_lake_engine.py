@@ -378,3 +378,71 @@ def test_a_failed_write_leaves_nothing(
     with pytest.raises(Exception, match="No space left"):
         write(engine, day_of_candles())
     assert [p for p in engine.root.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
+
+
+MANY = 12
+"""Enough days that they are read in one scan, not file by file."""
+
+
+def fill(engine: ParquetStorageEngine, days: int = MANY) -> CandleSeries:
+    whole = CandleSeries.empty(KEY)
+    for n in range(days):
+        write(engine, day_of_candles(n, seed=n), day=DAY + timedelta(days=n))
+        whole = whole.merge(day_of_candles(n, seed=n))
+    return whole
+
+
+def test_many_days_are_one_series(engine: ParquetStorageEngine) -> None:
+    whole = fill(engine)
+    assert engine.load_symbol_data("AAPL", "1m") == whole
+    assert engine.load_job_bars("job") == {"AAPL": whole}
+    late = day_of_candles(3, count=30, seed=99)
+    write(engine, late, "a", DAY + timedelta(days=3))
+    assert engine.load_symbol_data("AAPL", "1m") == whole.merge(late)
+
+
+def test_of_many_days_a_damaged_or_shortened_one_is_named(engine: ParquetStorageEngine) -> None:
+    whole = fill(engine)
+    path = engine.root / "frame=1m/symbol=AAPL/date=2024-01-05/job.parquet"
+    sound = path.read_bytes()
+    without = whole.between(end=START + timedelta(days=3)).merge(
+        whole.between(START + timedelta(days=4))
+    )
+    shortened = day_of_candles(3, seed=3)[:10].to_arrow()
+    for damage in ("bytes", "rows"):
+        if damage == "bytes":
+            path.write_bytes(sound[:300] + b"?" + sound[301:])
+        else:
+            path.write_bytes(sound)
+            facts = pq.read_schema(path).metadata
+            pq.write_table(shortened.replace_schema_metadata(facts), path)
+        with pytest.raises(DamagedFile, match="2024-01-05"):
+            engine.load_symbol_data("AAPL", "1m")
+        assert engine.load_symbol_data("AAPL", "1m", on_damaged="skip") == without
+
+
+def test_many_days_with_files_of_others_among_them(engine: ParquetStorageEngine) -> None:
+    whole = fill(engine)
+    folder = engine.root / "frame=1m/symbol=AAPL/date=2024-01-05"
+    (folder / "job.parquet").unlink()
+    theirs = day_of_candles(3, seed=3)
+    stamps = pa.array(theirs.to_columns()["timestamp"] * 1_000_000)
+    pq.write_table(theirs.to_arrow().set_column(0, "ts_ns", stamps), folder / "x.parquet")
+    assert engine.load_symbol_data("AAPL", "1m") == whole
+    floats = theirs.to_pandas(prices="float").reset_index()
+    floats.to_parquet(folder / "x.parquet")
+    with pytest.raises(DamagedFile, match=r"x\.parquet"):
+        engine.load_symbol_data("AAPL", "1m")
+
+
+def test_a_long_file_has_several_row_groups(engine: ParquetStorageEngine) -> None:
+    series = day_of_candles(count=150_000)
+    path = write(engine, series)
+    assert pq.ParquetFile(path).metadata.num_row_groups == 3
+    assert engine.load_job_bars("job") == {"AAPL": series}
+    for n in range(MANY):
+        write(engine, day_of_candles(200 + n), day=DAY + timedelta(days=200 + n))
+    assert (
+        engine.load_symbol_data("AAPL", "1m", end_date=DAY + timedelta(days=210))[:150_000]
+        == series
+    )
