@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -132,7 +131,7 @@ async def test_a_failed_export_leaves_what_was_there(storage: Storage, tmp_path:
     with pytest.raises(RuntimeError):
         await ExportCandles(storage).run(KEY, path, progress=fail)
     assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["a.csv"]
+    assert [str(found) for found in tmp_path.rglob("*")] == [str(path)]
 
 
 async def test_impossible_exports_are_refused(storage: Storage, tmp_path: Path) -> None:

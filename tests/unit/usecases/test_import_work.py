@@ -257,7 +257,7 @@ async def test_a_frame_as_yfinance_gives_it(storage: Storage, tickers: list[str]
     data = {(p, t): np.array([70000.1, 70000.2]) for p in prices for t in tickers}
     data |= {("Volume", t): np.array([1, 2]) for t in tickers}
     frame = pd.DataFrame(data, index=index.rename("Datetime"))
-    frame.columns = pd.MultiIndex.from_tuples(frame.columns, names=["Price", "Ticker"])
+    frame.columns = pd.MultiIndex.from_tuples(list(data), names=["Price", "Ticker"])
     with pytest.raises(InvalidData, match="floats"):
         await run(storage, frame)
     await run(storage, frame, floats="exact")

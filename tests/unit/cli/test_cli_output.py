@@ -1,0 +1,122 @@
+"""What commands print, and how they end."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import typer
+
+from jts_storage import Market, SeriesKey, Symbol, Timeframe
+from jts_storage.cli import arguments, output
+from jts_storage.cli.coverage_page import Shown, fitting, page
+from jts_storage.domain.gaps import Gap
+from jts_storage.errors import InvalidData, NotFound
+from jts_storage.testing.factories import make_candles
+from jts_storage.usecases.coverage import SeriesCoverage
+
+
+def test_json_keeps_prices_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json(
+        {
+            "price": Decimal("1.10"),
+            "at": datetime(2024, 1, 2, tzinfo=UTC),
+            "symbol": Symbol("A", "에이", Market.ETF),
+            "path": Path("a"),
+        }
+    )
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["price"] == "1.10"
+    assert printed["at"] == "2024-01-02T00:00:00+00:00"
+    assert printed["symbol"]["name"] == "에이"
+    assert printed["symbol"]["market"] == "ETF"
+
+
+def test_tables_show_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(["what", "many"], [("[bold]x[/bold]", 1234567), (None, 2)])
+    printed = capsys.readouterr().out
+    assert "[bold]x[/bold]" in printed
+    assert "1,234,567" in printed
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_an_error_is_one_sentence_unless_asked(
+    capsys: pytest.CaptureFixture[str], debug: bool
+) -> None:
+    async def fail() -> None:
+        raise NotFound("There is no cake.", remedy="Bake one.")
+
+    output.debug(debug)
+    try:
+        with pytest.raises(typer.Exit) as ended:
+            output.finished(fail)
+    finally:
+        output.debug(False)
+    assert ended.value.exit_code == output.FAILED
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-1] == "Error: There is no cake. Bake one."
+    assert ("Traceback" in printed.err) == debug
+    assert printed.out == ""
+
+
+def test_an_interrupt_says_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as ended:
+        output.finished(interrupted, stopped=lambda: "Stopped after 5 rows.")
+    assert ended.value.exit_code == output.INTERRUPTED
+    assert capsys.readouterr().err == "Stopped after 5 rows.\n"
+
+
+def test_a_meter_is_quiet_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.meter("Working") as bar:
+        bar.update(5, 0.5)
+    assert bar.rows == 5
+    assert capsys.readouterr() == ("", "")
+
+
+def test_moments_of_arguments() -> None:
+    assert arguments.moment("2024-01-02", None) == datetime(2024, 1, 2, tzinfo=UTC)
+    seoul = arguments.moment("2024-01-02 09:00", "Asia/Seoul")
+    assert seoul == datetime(2024, 1, 2, tzinfo=UTC)
+    end = arguments.moment("2024-01-02", None, is_end=True)
+    assert end == datetime(2024, 1, 2, 23, 59, 59, 999_000, tzinfo=UTC)
+    assert arguments.moment(None, None) is None
+    for wrong in ("tomorrow", "2024-13-01"):
+        with pytest.raises(typer.BadParameter):
+            arguments.moment(wrong, None)
+
+
+def test_rules_of_arguments() -> None:
+    policy = arguments.policy_of(["tick=reject"], "0.1", "5", None)
+    assert policy.tick == Decimal(5)
+    for rules, jump, tick in ((["x=reject"], "1", None), (["tick=x"], "1", None)):
+        with pytest.raises(InvalidData):
+            arguments.policy_of(rules, jump, tick, None)
+    with pytest.raises(typer.BadParameter):
+        arguments.policy_of([], "much", None, None)
+
+
+def test_the_page_holds_everything_and_fetches_nothing() -> None:
+    key = SeriesKey("</script>", Timeframe.D1, "KRX")
+    series = make_candles(key, 30)
+    assert series.start is not None
+    gap = Gap(series.start, series.start, 1)
+    coverage = SeriesCoverage(
+        key=key,
+        rows=30,
+        first=series.start,
+        last=series.end,
+        gaps=(gap,),
+        known_empty=(),
+        by_day={date(2024, 1, 2): 30},
+    )
+    text = page([Shown(coverage, "XKRX", series)], "UTC")
+    assert text.count("</script>") == 2, "data must not end the element that holds it"
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in text
+    assert len(fitting(make_candles(key, 3_000))) <= 800

@@ -1,0 +1,55 @@
+"""No command and no option without its line in the documentation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import typer
+
+from jts_storage.cli.main import app
+
+ROOT = Path(__file__).parents[3]
+PAGES = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+
+
+def test_the_reference_is_what_the_commands_say() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "generate_cli_reference.py"), "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{done.stderr} Run python scripts/generate_cli_reference.py"
+
+
+def test_every_command_and_option_says_what_it_does() -> None:
+    silent = []
+    for name, command in _commands(typer.main.get_command(app)):
+        if not command.help:
+            silent.append(name)
+        silent += [
+            f"{name} {item.name}"
+            for item in command.params
+            if item.name != "help" and not getattr(item, "help", None)
+        ]
+    assert silent == []
+
+
+def test_every_command_is_in_a_page_that_people_read() -> None:
+    written = "".join(
+        page.read_text() for page in (ROOT / "docs").rglob("*.md") if page.name != "cli.md"
+    )
+    groups = {name.split()[1] for name, _ in _commands(typer.main.get_command(app))}
+    assert {name for name in groups if f"jts-storage {name}" not in written} == set()
+
+
+def _commands(
+    group: object, path: str = "jts-storage"
+) -> list[tuple[str, typer.core.TyperCommand]]:
+    found: list[tuple[str, typer.core.TyperCommand]] = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        full = f"{path} {name}"
+        found += _commands(command, full) if hasattr(command, "commands") else [(full, command)]
+    return found
