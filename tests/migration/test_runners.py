@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -336,3 +337,20 @@ def test_what_cannot_be_looked_at_is_told_from_what_differs(
 def test_a_new_migration_is_written_with_the_next_number(folder: Path) -> None:
     made = invoke("migrate", "new", "Add a thing!", "--post", "--folder", str(folder))
     assert made.stdout.strip().endswith("relational/versions/0002_post_add_a_thing.py")
+
+
+async def test_what_is_printed_for_mongosh_are_the_commands_that_would_run(
+    mongo: MongoDBManager,
+) -> None:
+    databases = migrate.Databases(mongo=mongo)
+    printed = await migrate.sql(databases, migrate.Goal())
+    assert await mongo.db.list_collection_names() == []
+    commands = re.findall(r"db\.runCommand\((.*)\);", printed)
+    for name in re.findall(r'db\.createCollection\("(\w+)"\)', printed):
+        await mongo.db.create_collection(name)
+    for command in commands:
+        await mongo.db.command(json.loads(command))
+    assert len(commands) == 8
+    await migrate.stamp(databases, "head")
+    assert await migrate.check(databases) == []
+    assert "dropIndex" in await migrate.sql(databases, migrate.Goal("down", "base"))
