@@ -23,9 +23,9 @@ from jts_storage.mongo import (
 )
 from jts_storage.outbox import Outbox
 from jts_storage.ports.events import EventPublisher
+from jts_storage.ports.health import Health
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
-from jts_storage.storage import Health
 from jts_storage.unit_of_work import StorageUnitOfWork, Stores
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, TypeVar
 
@@ -12,6 +11,7 @@ from jts_storage.ports.backtests import BacktestReader
 from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaReader
+from jts_storage.ports.health import Health
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.strategies import StrategyReader
 from jts_storage.ports.symbols import SymbolReader
@@ -27,25 +27,6 @@ T = TypeVar("T")
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
 
 _LONGEST_PAUSE = 1.0
-
-
-class Health(dict[str, bool]):
-    """Whether each store answers, by its name, and what the journal still holds.
-
-    :ivar unfinished: decided commits that not every store has yet.
-    :ivar oldest: how long the oldest of them has waited.
-    :ivar waiting_events: events that not every handler has had.
-    :ivar parked_events: events that failed too often and wait for `retry`.
-    """
-
-    unfinished: int = 0
-    oldest: timedelta | None = None
-    waiting_events: int = 0
-    parked_events: int = 0
-
-    @property
-    def is_well(self) -> bool:
-        return all(self.values())
 
 
 class Backend(Protocol):

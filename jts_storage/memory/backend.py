@@ -13,7 +13,7 @@ from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.unit_of_work import InMemoryUnitOfWork
 from jts_storage.ports.events import EventPublisher
-from jts_storage.storage import Health
+from jts_storage.ports.health import Health
 
 
 class InMemoryBackend:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from jts_storage import storage as asynchronous
 from jts_storage.errors import Conflict
 from jts_storage.ports import EventPublisher
+from jts_storage.ports.health import Health
 from jts_storage.sync.portal import Portal
 from jts_storage.sync.repositories import (
     BacktestReader,
@@ -113,7 +114,7 @@ class Storage:
                 time.sleep(random.uniform(0, min(0.005 * 2**attempt, 1.0)))
         raise AssertionError("unreachable")
 
-    def health(self) -> asynchronous.Health:
+    def health(self) -> Health:
         """Whether each store answers, by its name, and what the journal holds.
 
         It answers within half a second, also when a store hangs, and never raises.

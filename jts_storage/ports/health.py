@@ -1,0 +1,24 @@
+"""What a storage tells of its state."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class Health(dict[str, bool]):
+    """Whether each store answers, by its name, and what the journal still holds.
+
+    :ivar unfinished: decided commits that not every store has yet.
+    :ivar oldest: how long the oldest of them has waited.
+    :ivar waiting_events: events that not every handler has had.
+    :ivar parked_events: events that failed too often and wait for `retry`.
+    """
+
+    unfinished: int = 0
+    oldest: timedelta | None = None
+    waiting_events: int = 0
+    parked_events: int = 0
+
+    @property
+    def is_well(self) -> bool:
+        return all(self.values())
