@@ -218,9 +218,10 @@ class ClickHouseCandleRepository:
 
     def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
         query = statements.select_range(self._source(), limit=rows)
-        return series_from_columns(
-            key, self._manager.read_columns(query, parameters(key, first, last))
+        columns = self._manager.read_columns(
+            query, parameters(key, first, last), settings=statements.STREAM_SETTINGS
         )
+        return series_from_columns(key, columns)
 
     def _get_latest(self, key: SeriesKey, count: int) -> CandleSeries:
         return self._end(key, count, newest=True).tail(count)

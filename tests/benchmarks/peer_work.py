@@ -211,7 +211,8 @@ class Parquet:
         import pyarrow.parquet as pq
 
         file = pq.ParquetFile(self._path(symbol))
-        return file.read_row_group(file.num_row_groups - 1).slice(-1)
+        group = file.read_row_group(file.num_row_groups - 1)
+        return group.slice(group.num_rows - 1)
 
     def ends(self, symbol: str) -> object:
         import pyarrow.parquet as pq
