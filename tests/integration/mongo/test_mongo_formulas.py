@@ -87,7 +87,7 @@ async def test_updating_what_was_deleted_is_a_conflict_and_does_not_bring_it_bac
 
 
 @pytest.mark.parametrize(
-    "identity", ["", "nonsense", "z" * 24, new_document_id(), "\x00", "\ud800"]
+    "identity", ["", "nonsense", "z" * 24, "6b0144f6a8406c24e214b125", "\x00", "\ud800"]
 )
 async def test_an_unknown_id_is_not_found(
     formulas: MongoDBFormulaRepository, identity: str
