@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     pass
 
 if TYPE_CHECKING:
+    from jts_storage.clickhouse.manager import ClickHouseManager
+    from jts_storage.mongo.manager import MongoDBManager
+    from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
+    from jts_storage.unit_of_work import Stores
 
 T = TypeVar("T")
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
@@ -126,6 +130,24 @@ class Storage:
         return self._opened.ingestion
 
     @property
+    def clickhouse(self) -> ClickHouseManager:
+        """The way to ClickHouse itself, for what the repositories do not offer.
+
+        :raises StorageError: the storage is in memory; so do `mongo` and `database`.
+        """
+        return self._stores.clickhouse
+
+    @property
+    def mongo(self) -> MongoDBManager:
+        """The way to MongoDB itself; it belongs to the event loop of the storage."""
+        return self._stores.mongo
+
+    @property
+    def database(self) -> DatabaseManager:
+        """The way to the SQL database itself; it belongs to the event loop of the storage."""
+        return self._stores.database
+
+    @property
     def events(self) -> EventPublisher:
         """Where handlers of domain events are registered."""
         return self._backend.publisher
@@ -200,6 +222,15 @@ class Storage:
                 "This storage is not open.", remedy="Use it within `async with storage`."
             )
         return self._backend
+
+    @property
+    def _stores(self) -> Stores:
+        stores: Stores | None = getattr(self._opened, "stores", None)
+        if stores is None:
+            raise StorageError(
+                "A storage in memory has no databases behind it.", remedy="Use Storage.open()."
+            )
+        return stores
 
     async def _run_once(self, work: Callable[[UnitOfWork], Awaitable[T]]) -> T:
         async with self.unit_of_work() as uow:

@@ -24,6 +24,9 @@ from jts_storage.sync.repositories import (
 )
 
 if TYPE_CHECKING:
+    from jts_storage.clickhouse.manager import ClickHouseManager
+    from jts_storage.mongo.manager import MongoDBManager
+    from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
 
 T = TypeVar("T")
@@ -84,6 +87,24 @@ class Storage:
     @property
     def ingestion(self) -> IngestionReader:
         return IngestionReader(self._portal, self._storage.ingestion)
+
+    @property
+    def clickhouse(self) -> ClickHouseManager:
+        """The way to ClickHouse itself; it is blocking, and free to use from any thread.
+
+        :raises StorageError: the storage is in memory; so do `mongo` and `database`.
+        """
+        return self._storage.clickhouse
+
+    @property
+    def mongo(self) -> MongoDBManager:
+        """The way to MongoDB itself; asynchronous, in the storage's own event loop."""
+        return self._storage.mongo
+
+    @property
+    def database(self) -> DatabaseManager:
+        """The way to the SQL database itself; asynchronous, in the storage's own event loop."""
+        return self._storage.database
 
     @property
     def events(self) -> EventPublisher:

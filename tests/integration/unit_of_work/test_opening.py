@@ -29,6 +29,16 @@ def settings(
 async def test_agreeing_schemas_open(settings: StorageSettings) -> None:
     async with Storage.open(settings, check="error") as storage:
         assert (await storage.health()).is_well
+        assert storage.clickhouse.health_check()
+        assert await storage.mongo.health_check()
+        assert await storage.database.health_check()
+
+
+async def test_a_storage_in_memory_has_no_managers() -> None:
+    async with Storage.in_memory() as storage:
+        for name in ("clickhouse", "mongo", "database"):
+            with pytest.raises(StorageError, match="in memory"):
+                getattr(storage, name)
 
 
 async def test_a_drift_is_refused_or_told(
