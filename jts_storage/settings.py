@@ -47,7 +47,7 @@ class StorageSettings(BaseSettings):
     fsync: bool = True
     """Whether what an embedded ClickHouse acknowledged is on disk, or with the kernel only."""
 
-    cache_bytes: int = Field(default=0, ge=0)
+    cache_bytes: int = Field(default=128 * 2**20, ge=0)
     """How much of what was read of candles is kept, as long as the table proves unchanged."""
 
     check: Literal["error", "warn", "off"] = "off"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy.engine import URL
 
@@ -154,22 +154,24 @@ class ClickHouseConfig:
         """
         if isinstance(url, URL):
             return cls(**_from_sqlalchemy(url))
-        parts = urlsplit(url)
-        values = _from_query(parse_qsl(parts.query, keep_blank_values=True))
-        if parts.scheme == EMBEDDED_DRIVER:
-            if parts.netloc:
+        # Not urlsplit, which knows one host only and refuses several with an IPv6 one among them.
+        scheme, _, rest = url.partition("://")
+        rest, _, query = rest.partition("?")
+        authority, slash, path = rest.partition("/")
+        values = _from_query(parse_qsl(query, keep_blank_values=True))
+        if scheme == EMBEDDED_DRIVER:
+            if authority:
                 raise InvalidConfiguration(
-                    f"url names the host {parts.hostname!r} for the embedded engine",
+                    f"url names the host {authority.rpartition('@')[2]!r} for the embedded engine",
                     remedy="Write clickhouse+embedded:///path with three slashes.",
                 )
-            path = unquote(parts.path).removeprefix("/")
-            return cls(**values | {"embedded_path": path or MEMORY})
-        if parts.scheme not in _TCP_SCHEMES:
+            return cls(**values | {"embedded_path": unquote(path) or MEMORY})
+        if scheme not in _TCP_SCHEMES:
             raise InvalidConfiguration(
-                f"url has the scheme {parts.scheme!r}",
+                f"url has the scheme {scheme!r}",
                 remedy="Use clickhouse://, clickhouses:// or clickhouse+embedded:///.",
             )
-        return cls(**_from_authority(parts.netloc, parts.path, parts.scheme) | values)
+        return cls(**_from_authority(authority, slash + path, scheme) | values)
 
 
 def _rebuilt(values: dict[str, Any]) -> ClickHouseConfig:

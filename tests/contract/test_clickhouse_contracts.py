@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -17,8 +17,9 @@ from jts_storage.testing.contracts import CandleRepositoryContract, SymbolReposi
 
 @pytest.fixture(scope="module", params=["embedded", "tcp"])
 def manager(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, engine_used: Callable[[str], None]
 ) -> Iterator[ClickHouseManager]:
+    engine_used("chDB" if request.param == "embedded" else "ClickHouse endpoint over chDB")
     if request.param == "embedded":
         opened = ClickHouseManager(embedded_path=":memory:", database="jts_test")
         tables.build().metadata.create_all(opened.engine)
@@ -43,12 +44,6 @@ class TestCandles(CandleRepositoryContract):
     @pytest.fixture
     def candle_repository(self, clean: ClickHouseManager) -> ClickHouseCandleRepository:
         return ClickHouseCandleRepository(clean)
-
-
-class TestCachedCandles(CandleRepositoryContract):
-    @pytest.fixture
-    def candle_repository(self, clean: ClickHouseManager) -> ClickHouseCandleRepository:
-        return ClickHouseCandleRepository(clean, cache_bytes=1 << 26)
 
 
 class TestStagedCandles(CandleRepositoryContract):

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "outbox": CORE | {"mongo", "journal"},
     "unit_of_work": EVERYTHING,
     "backend": EVERYTHING,
-    "storage": CORE | {"settings", "backend", "memory"},
+    "storage": EVERYTHING,
     "migrate": EVERYTHING,
     "sync": EVERYTHING,
     "testing": EVERYTHING,
