@@ -27,7 +27,7 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.interchange import Floats
 from jts_storage.domain.series import CandleSeries
 from jts_storage.lake.errors import DamagedFile, reading, writing
-from jts_storage.lake.layout import TEMPORARY, Partition
+from jts_storage.lake.layout import SUFFIX, TEMPORARY, Partition
 
 _METADATA = b"jts_storage"
 _VERSION = 1
@@ -232,13 +232,12 @@ def _make_folder(folder: Path) -> None:
 def facts_of(metadata: Any, path: Path) -> FileFacts:
     """What a footer says; symbol, timeframe, day and job are those of the file's place, for who
     moved or renamed it meant them."""
-    folder, day = path.parent, path.parent.name.removeprefix("date=")
-    symbol = folder.parent.name.removeprefix("symbol=")
+    frame, symbol, day = path.parts[-4:-1]
     placed: dict[str, Any] = {
-        "symbol": symbol,
-        "frame": folder.parent.parent.name.removeprefix("frame="),
-        "trading_day": day,
-        "job_id": path.stem,
+        "symbol": symbol.removeprefix("symbol="),
+        "frame": frame.removeprefix("frame="),
+        "trading_day": day.removeprefix("date="),
+        "job_id": path.name.removesuffix(SUFFIX),
     }
     text = (metadata.metadata or {}).get(_METADATA)
     if text is None:

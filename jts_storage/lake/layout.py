@@ -48,12 +48,10 @@ class Partition:
     @property
     def folder(self) -> Path:
         """Relative to the root of the store."""
-        return Path(
-            f"frame={self.frame}", f"symbol={self.symbol}", f"date={self.trading_day.isoformat()}"
-        )
+        return Path(str(self))
 
     def __str__(self) -> str:
-        return self.folder.as_posix()
+        return f"frame={self.frame}/symbol={self.symbol}/date={self.trading_day.isoformat()}"
 
 
 def safe_name(value: object, field: str) -> str:
@@ -84,16 +82,17 @@ def partitions(
     root: Path, frame: str | None = None, symbol: str | None = None
 ) -> Iterator[Partition]:
     """The partitions there are, in order; folders of other names are not ours."""
-    for frame_folder, frame_name in _folders(root, "frame", frame):
-        for symbol_folder, symbol_name in _folders(frame_folder, "symbol", symbol):
-            for _, day in _folders(symbol_folder, "date", None):
+    for frame_name in _values(root, "frame", frame):
+        frame_folder = root / f"frame={frame_name}"
+        for symbol_name in _values(frame_folder, "symbol", symbol):
+            for day in _values(frame_folder / f"symbol={symbol_name}", "date", None):
                 if (trading_day := _day(day)) is not None:
                     yield Partition(frame_name, symbol_name, trading_day)
 
 
 def job_paths(root: Path, partition: Partition) -> list[Path]:
     """The job files of a partition by name; none where it is gone."""
-    folder = root / partition.folder
+    folder = root / str(partition)
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries)
@@ -109,16 +108,17 @@ def temporary_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob(f".*{TEMPORARY}"))
 
 
-def _folders(parent: Path, field: str, wanted: str | None) -> list[tuple[Path, str]]:
+def _values(parent: Path, field: str, wanted: str | None) -> list[str]:
+    """What the folders of a level stand for, or `wanted` if there is such a folder."""
     prefix = f"{field}="
     if wanted is not None:
-        folder = parent / f"{prefix}{wanted}"
-        return [(folder, wanted)] if folder.is_dir() else []
+        return [wanted] if (parent / f"{prefix}{wanted}").is_dir() else []
     try:
-        names = sorted(entry.name for entry in parent.iterdir())
+        with os.scandir(parent) as entries:
+            names = sorted(entry.name for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [(parent / name, name.removeprefix(prefix)) for name in names if name.startswith(prefix)]
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
 
 def _day(text: str) -> date | None:

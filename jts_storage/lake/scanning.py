@@ -36,7 +36,8 @@ def scan(paths: Sequence[Path]) -> list[tuple[Columns, FileFacts]] | None:
         for path, fragment in zip(paths, fragments, strict=True):
             facts = facts_of(fragment.metadata, path)
             ours = facts.fingerprint is not None and fragment.physical_schema.equals(SCHEMA)
-            columns = concatenate(parts.get(fragment.path, []))
+            own = parts.get(fragment.path, [])
+            columns = own[0] if len(own) == 1 else concatenate(own)
             if not ours or columns.rows != facts.rows:
                 return None
             read.append((columns, facts))
