@@ -22,7 +22,7 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.staging import AggregateChange, CheckpointChange, SeriesChanges, pieces
 
-_COMPRESSION = pa.ipc.IpcWriteOptions(compression="lz4")
+_COMPRESSION = pa.ipc.IpcWriteOptions(compression="zstd")
 Plain: TypeAlias = dict[str, Any]
 Kind: TypeAlias = Literal["work", "candles", "bars"]
 
