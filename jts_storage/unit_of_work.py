@@ -22,8 +22,7 @@ from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.clickhouse.versions import next_version
-from jts_storage.domain.events import DomainEvent
-from jts_storage.errors import Conflict, ConnectionFailed, InvalidData, StorageError
+from jts_storage.errors import Conflict, ConnectionFailed, StorageError
 from jts_storage.journal import Entry, Journal
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -34,7 +33,7 @@ from jts_storage.mongo import (
 from jts_storage.outbox import Outbox
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
 from jts_storage.staged_work import StagedWork
-from jts_storage.staging import StagedCandles, StagedIngestion, StagedSymbols
+from jts_storage.staging import CollectedEvents, StagedCandles, StagedIngestion, StagedSymbols
 
 _COMMIT_ATTEMPTS = 3
 _SINGLE_INSERT_ROWS = 1_000_000
@@ -75,18 +74,6 @@ class Stores:
                 async for series in self.journal.series(entry, "bars"):
                     await bars.save_many(series.key, series)
         await self.journal.done(entry.id)
-
-
-class CollectedEvents:
-    """The events of a unit of work, in the order in which they were added."""
-
-    def __init__(self) -> None:
-        self.collected: list[DomainEvent] = []
-
-    def add(self, event: DomainEvent) -> None:
-        if not isinstance(event, DomainEvent):
-            raise InvalidData("must be a DomainEvent", field="event", value=event)
-        self.collected.append(event)
 
 
 class _Work:

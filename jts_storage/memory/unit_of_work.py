@@ -5,8 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from jts_storage.domain.events import DomainEvent
-from jts_storage.errors import InvalidData, StorageError
+from jts_storage.errors import StorageError
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
 from jts_storage.memory.documents import (
@@ -16,19 +15,7 @@ from jts_storage.memory.documents import (
 )
 from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
 from jts_storage.ports.events import EventPublisher
-from jts_storage.staging import StagedCandles, StagedIngestion, StagedSymbols
-
-
-class CollectedEvents:
-    """The events of a unit of work, in the order in which they were added."""
-
-    def __init__(self) -> None:
-        self.collected: list[DomainEvent] = []
-
-    def add(self, event: DomainEvent) -> None:
-        if not isinstance(event, DomainEvent):
-            raise InvalidData("must be a DomainEvent", field="event", value=event)
-        self.collected.append(event)
+from jts_storage.staging import CollectedEvents, StagedCandles, StagedIngestion, StagedSymbols
 
 
 class _Work:

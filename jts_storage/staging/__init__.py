@@ -19,11 +19,13 @@ from jts_storage.staging.candles import (
     pieces,
     rows_by_day,
 )
+from jts_storage.staging.events import CollectedEvents
 from jts_storage.staging.symbols import StagedSymbols, stamp
 
 __all__ = [
     "AggregateChange",
     "CheckpointChange",
+    "CollectedEvents",
     "SeriesChanges",
     "StagedCandles",
     "StagedCheckpoints",
