@@ -12,7 +12,7 @@ LOCKED := --constraint constraints.txt --build-constraint constraints.txt
 # A test file stays on one worker, so that what its fixtures start is started once.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
-COVERAGE := --cov --cov-report=term --cov-fail-under=85
+COVERAGE := --cov --cov-report=term --cov-fail-under=90
 PYTEST_ARGS ?=
 
 .PHONY: help demo test check format bench docs nightly up down sync lock clean
