@@ -50,7 +50,9 @@ def run_pytest(
     plugin: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JTS_", "PYTEST_"))}
+    # Coverage does not follow: the search for leaks would take minutes under it.
+    ours = ("JTS_", "PYTEST_", "COV_", "COVERAGE_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     done = subprocess.run(
         [python, "-m", "pytest", *(PLUGIN if plugin else []), "-q", "--tb=short", *options],
         cwd=folder,
