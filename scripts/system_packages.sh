@@ -3,24 +3,32 @@
 set -euo pipefail
 
 python=$("$(dirname "$0")/find_python.sh")
-missing=()
+needed=()
+wished=()
 
 if [[ ! -x .venv/bin/python ]] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-    missing+=("$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
+    needed+=("$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
 fi
 
 # The local MongoDB server is linked against libcurl; it exists for this platform only.
 if [[ $(uname -sm) == "Linux x86_64" ]] && ! "$python" -c 'import ctypes; ctypes.CDLL("libcurl.so.4")' 2>/dev/null; then
-    missing+=(libcurl4)
+    needed+=(libcurl4)
 fi
 
+# A test opens the coverage page in a browser, and is skipped where there is none. Ubuntu's package
+# of that name only points to a snap.
+if grep -qs '^ID=debian' /etc/os-release && ! command -v chromium >/dev/null; then
+    wished+=(chromium fonts-dejavu-core) # without a font no text is drawn
+fi
+
+missing=("${needed[@]}" "${wished[@]}")
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
 if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq >/dev/null
     apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
-else
+elif [[ ${#needed[@]} -gt 0 ]]; then
     echo "These system packages are missing: ${missing[*]}. On Debian and Ubuntu:" >&2
     echo "    sudo apt-get update && sudo apt-get install -y ${missing[*]}" >&2
     exit 1

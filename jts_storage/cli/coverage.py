@@ -66,7 +66,7 @@ def coverage(
     with meter("Looking", quiet=as_json) as bar:
         found = run(work)
     if html is not None:
-        write_page(html, found, timezone)
+        write_page(html, found)
     if as_json:
         print_json([_summary(item.coverage) for item in found])
     else:
@@ -85,7 +85,7 @@ async def look(
 ) -> Shown:
     """What is to be shown of a series."""
     named = arguments.calendar_for(calendar, key.exchange)
-    place = zone_of(named, timezone)
+    place = zone_of(key, named, timezone)
     found = await Coverage(storage).of(key, calendar=named, timezone=place)
     candles = CandleSeries.empty(key)
     if with_candles and found.first is not None and found.last is not None:
@@ -96,19 +96,28 @@ async def look(
         candles = daily[0]
         for block in daily[1:]:
             candles = candles.merge(block)
-    return Shown(found, named, fitting(candles))
+    symbol = await storage.symbols.get_by_code(key.symbol)
+    return Shown(
+        coverage=found,
+        candles=fitting(candles),
+        calendar=named,
+        timezone=place,
+        title=symbol.name if symbol else "",
+    )
 
 
-def zone_of(calendar: str | None, timezone: str | None) -> str:
+def zone_of(key: SeriesKey, calendar: str | None, timezone: str | None) -> str:
+    """In which zone its days are to be seen; those of daily bars are written in UTC."""
+    if not key.timeframe.is_intraday:
+        return "UTC"
     return timezone or _ZONES.get(calendar or "", "UTC")
 
 
-def write_page(path: Path, found: Sequence[Shown], timezone: str | None) -> None:
+def write_page(path: Path, found: Sequence[Shown]) -> None:
     """:raises InvalidData: it cannot be written there."""
-    place = zone_of(found[0].calendar if found else None, timezone)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(found, place), encoding="utf-8")
+        path.write_text(page(found), encoding="utf-8")
     except OSError as exc:
         raise InvalidData(f"{path} cannot be written: {exc.strerror}.") from exc
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,30 @@ _TEMPLATE = Path(__file__).with_name("coverage_page.html")
 _EPOCH = date(1970, 1, 1)
 _LONGEST_GAPS = 200
 _MOST_CANDLES = 800
+_MINUTE, _DATE = "%Y-%m-%d %H:%M", "%Y-%m-%d"
+_SPANS = {Timeframe.D1: "day", Timeframe.W1: "week", Timeframe.MN1: "month"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A series on the page: its coverage, and its candles by day, or coarser if there are many."""
+    """A series on the page: its coverage, and its candles by day, or coarser if there are many.
+
+    :param title: the name of the symbol.
+    :param timezone: of its days, and of the moments on the page.
+    """
 
     coverage: SeriesCoverage
-    calendar: str | None
     candles: CandleSeries
+    calendar: str | None = None
+    timezone: str = "UTC"
+    title: str = ""
 
 
-def page(series: Sequence[Shown], timezone: str) -> str:
+def page(series: Sequence[Shown]) -> str:
     """The whole page."""
     data = {
         "made": f"{checks.now():%Y-%m-%d %H:%M} UTC",
-        "timezone": timezone,
-        "series": [_described(item, timezone) for item in series],
+        "series": [_described(item) for item in series],
     }
     # Within a script element nothing may look like its end.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -54,36 +62,51 @@ def fitting(series: CandleSeries) -> CandleSeries:
     return series
 
 
-def _described(shown: Shown, timezone: str) -> dict[str, Any]:
+def _described(shown: Shown) -> dict[str, Any]:
     found = shown.coverage
     days = {_day(day): rows for day, rows in found.by_day.items()}
+    place = zone(shown.timezone)
+    written = _MINUTE if found.key.timeframe.is_intraday else _DATE
+    missing = _by_day(found.gaps, place)
+    empty = _by_day(found.known_empty, place)
     longest = sorted(found.gaps, key=lambda gap: -gap.bars)[:_LONGEST_GAPS]
     return {
         "name": str(found.key),
+        "title": shown.title,
         "calendar": shown.calendar,
+        "timezone": shown.timezone,
         "rows": found.rows,
-        "first": f"{found.first:%Y-%m-%d %H:%M}" if found.first else "-",
-        "last": f"{found.last:%Y-%m-%d %H:%M}" if found.last else "-",
+        "first": _moment(found.first, place, written),
+        "last": _moment(found.last, place, written),
         "first_day": min(days, default=0),
         "last_day": max(days, default=-1),
         "full_day": max(days.values(), default=0),
-        "percent": f"{100 * found.complete:.2f}",
+        "percent": f"{_rounded_down(100 * found.complete):.2f}",
         "missing": found.missing,
         "gap_count": len(found.gaps),
         "days": sorted(days.items()),
-        "gap_days": sorted(_by_day(found.gaps, timezone).items()),
-        "empty_days": sorted(_by_day(found.known_empty, timezone)),
+        "gap_days": sorted(missing.items()),
+        "empty_days": sorted(empty),
         "gaps": [
-            [f"{gap.start:%Y-%m-%d %H:%M}", f"{gap.end:%Y-%m-%d %H:%M}", gap.bars]
+            [_moment(gap.start, place, written), _moment(gap.end, place, written), gap.bars]
             for gap in sorted(longest, key=lambda gap: gap.start)
         ],
+        "candle": _SPANS.get(shown.candles.key.timeframe, "bar"),
         "candles": _bars(shown.candles),
     }
 
 
-def _by_day(gaps: Sequence[Gap], timezone: str) -> Counter[int]:
+def _moment(at: datetime | None, place: tzinfo, written: str) -> str:
+    return at.astimezone(place).strftime(written) if at else "-"
+
+
+def _rounded_down(percent: float) -> float:
+    """Only what lacks nothing is shown as 100."""
+    return math.floor(percent * 100) / 100
+
+
+def _by_day(gaps: Sequence[Gap], place: tzinfo) -> Counter[int]:
     """Missing candles by day; one gap over several days is spread over them evenly."""
-    place = zone(timezone)
     found: Counter[int] = Counter()
     for gap in gaps:
         first, last = (_day(at.astimezone(place).date()) for at in (gap.start, gap.end))

@@ -292,7 +292,7 @@ async def _coverage(storage: Storage, folder: Path, report: _Report) -> Path:
     if not report.quiet:
         draw(found)
     page = folder / "coverage.html"
-    write_page(page, found, _SEOUL)
+    write_page(page, found)
     return page
 
 

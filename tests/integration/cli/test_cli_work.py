@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -136,53 +134,3 @@ def test_mistakes_of_use_are_told_before_anything_opens(folder: Path) -> None:
     assert done.returncode == 2
     assert "none of 1m, 5m" in done.stderr
     assert not (folder / ".jts").exists()
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
-def test_the_page_draws_itself_in_a_browser(folder: Path, tmp_path: Path) -> None:
-    assert CHROMIUM is not None
-    path = tmp_path / "page.html"
-    path.write_text(_page())
-    common = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    common += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
-    dumped = subprocess.run(
-        [*common, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=60
-    )
-    assert 'data-ready="yes"' in dumped.stdout, dumped.stderr
-    assert 'class="heatmap"' in dumped.stdout
-    assert 'class="candles"' in dumped.stdout
-    assert 'data-start="2024-01-02 01:03"' in dumped.stdout
-    assert "CONSOLE" not in dumped.stderr, dumped.stderr
-    picture = Path("build") / "coverage.png"
-    picture.parent.mkdir(exist_ok=True)
-    subprocess.run(
-        [*common, f"--screenshot={picture.absolute()}", "--window-size=1280,900", path.as_uri()],
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
-    assert picture.stat().st_size > 5_000
-
-
-def _page() -> str:
-    import asyncio
-
-    from jts_storage import SeriesKey, Storage, Timeframe
-    from jts_storage.cli.coverage import look
-    from jts_storage.cli.coverage_page import page
-    from jts_storage.testing.factories import START, make_candles
-
-    async def made() -> str:
-        key = SeriesKey("005930", Timeframe.M1, "KRX")
-        async with Storage.in_memory() as storage:
-            async with storage.unit_of_work() as uow:
-                start = START.replace(hour=1)  # the first session of that year opens at ten
-                series: Any = make_candles(key, 300, start=start)
-                await uow.candles.save_many(key, series[:3].merge(series[7:]))
-                await uow.commit()
-            return page([await look(storage, key, with_candles=True)], "Asia/Seoul")
-
-    return asyncio.run(made())

@@ -115,7 +115,7 @@ def test_the_page_holds_everything_and_fetches_nothing() -> None:
         known_empty=(),
         by_day={date(2024, 1, 2): 30},
     )
-    text = page([Shown(coverage, "XKRX", series)], "UTC")
+    text = page([Shown(coverage=coverage, candles=series, calendar="XKRX")])
     assert text.count("</script>") == 2, "data must not end the element that holds it"
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in text
