@@ -11,9 +11,11 @@ from jts_storage import migrate
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.delivery import Delivery
 from jts_storage.domain import checks
 from jts_storage.errors import SchemaDrift, StorageError
 from jts_storage.journal import Journal
+from jts_storage.leases import Leases
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -26,7 +28,8 @@ from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
-from jts_storage.unit_of_work import StorageUnitOfWork, Stores
+from jts_storage.stores import Stores
+from jts_storage.unit_of_work import StorageUnitOfWork
 
 if TYPE_CHECKING:
     from jts_storage.embedded.mongod import LocalMongod
@@ -40,9 +43,15 @@ class StoreBackend:
     """ClickHouse, MongoDB and a SQL database, opened by settings."""
 
     def __init__(
-        self, settings: StorageSettings, *, publisher: EventPublisher | None = None
+        self,
+        settings: StorageSettings,
+        *,
+        publisher: EventPublisher | None = None,
+        recovers: bool = True,
     ) -> None:
+        """:param recovers: whether opening finishes what a crash left."""
         self.settings = settings
+        self._recovers = recovers
         self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
         self._mongod: LocalMongod | None = None
         self._opened: Stores | None = None
@@ -84,7 +93,8 @@ class StoreBackend:
                 self._mongod = await asyncio.to_thread(self._start_mongod)
             self._opened = self._connected()
             await self._prepare_schemas()
-            await self.recover()
+            if self._recovers:
+                await self.recover()
         except BaseException:
             await self.close()
             raise
@@ -94,6 +104,7 @@ class StoreBackend:
         mongod, self._mongod = self._mongod, None
         try:
             if opened is not None:
+                await opened.delivery.close()
                 await opened.database.close()
                 await opened.mongo.close()
                 await asyncio.to_thread(opened.clickhouse.close)
@@ -127,14 +138,11 @@ class StoreBackend:
 
     async def recover(self) -> int:
         stores = self.stores
-        finished = 0
-        while (entry := await stores.journal.claim()) is not None:
-            await stores.finish(entry)
-            finished += 1
-            log.warning("Finished an interrupted commit.", extra={"commit": str(entry.id)})
-        await stores.journal.purge()
-        await stores.outbox.deliver()
-        return finished
+        try:
+            return await stores.recover()
+        finally:
+            await stores.purge()
+            await stores.delivery.deliver()
 
     def unit_of_work(self) -> StorageUnitOfWork:
         return StorageUnitOfWork(self.stores)
@@ -151,6 +159,7 @@ class StoreBackend:
         clickhouse = ClickHouseManager(settings.clickhouse())
         mongo = MongoDBManager(settings.mongo(self._mongod.uri if self._mongod else None))
         database = DatabaseManager(settings.database())
+        outbox = Outbox(mongo)
         return Stores(
             clickhouse=clickhouse,
             mongo=mongo,
@@ -159,7 +168,8 @@ class StoreBackend:
             symbols=ClickHouseSymbolRepository(clickhouse),
             ingestion=SqlIngestionRepository(database),
             journal=Journal(mongo),
-            outbox=Outbox(mongo, self.publisher),
+            outbox=outbox,
+            delivery=Delivery(outbox, Leases(mongo), self.publisher),
         )
 
     async def _prepare_schemas(self) -> None:

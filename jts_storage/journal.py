@@ -7,13 +7,13 @@ entry. Whoever finishes an entry holds its lease; finishing is idempotent all th
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Container
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from bson import Binary, ObjectId
@@ -21,6 +21,8 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.domain import checks
 from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import StorageError
+from jts_storage.leases import is_alive, owner_of_this_process
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 from jts_storage.staged_work import (
     Kind,
@@ -39,14 +41,31 @@ LEASE = timedelta(seconds=60)
 ABANDONED_AFTER = timedelta(hours=1)
 """Chunks without an entry are from a commit that was never decided; older ones are purged."""
 
+_RELEASE_SECONDS = 1.0
+_MOST_NAMES = 10_000
+_EVERYTHING = "*"
+
+log = logging.getLogger(__name__)
+
+_in_hand: set[ObjectId] = set()
+"""The entries that this process is finishing, whichever storage of it does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A decided commit: its id, the version of its candles, and when it was decided."""
+    """A decided commit: its id, the version of its candles, and when it was decided.
+
+    :param chunks: how many it has.
+    """
 
     id: ObjectId
     version: int
     decided_at: datetime
+    chunks: int
+
+    @classmethod
+    def of(cls, found: Bson) -> Entry:
+        return cls(found["_id"], found["version"], found["decidedAt"], found["chunks"])
 
 
 class Journal:
@@ -72,17 +91,24 @@ class Journal:
         return number
 
     async def decide(
-        self, identity: ObjectId, version: int, chunks: int, session: AsyncClientSession
+        self,
+        identity: ObjectId,
+        version: int,
+        chunks: int,
+        names: set[str],
+        session: AsyncClientSession,
     ) -> None:
-        """Write the entry in the transaction of the commit."""
+        """Write the entry in the transaction of the commit.
+
+        :param names: of what it changes in stores that cannot tell an earlier commit from a later.
+        """
         entry: Bson = {
             "_id": identity,
             "version": version,
             "chunks": chunks,
+            "touches": list(names) if len(names) <= _MOST_NAMES else [_EVERYTHING],
             "decidedAt": checks.now(),
-            "owner": self._owner,
-            "leaseUntil": checks.now() + LEASE,
-        }
+        } | self._lease()
         await self._manager.retries.once(
             "deciding a commit", lambda: self._entries.insert_one(entry, session=session)
         )
@@ -105,17 +131,60 @@ class Journal:
             "dropping journal chunks", lambda: self._chunks.delete_many({"entry": identity})
         )
 
-    async def claim(self) -> Entry | None:
-        """Take the lease of the oldest entry that nobody alive is finishing."""
-        for candidate in await self._unfinished():
-            if candidate["leaseUntil"] > checks.now() and is_alive(candidate["owner"]):
-                continue
-            if await self._take(candidate):
-                return Entry(candidate["_id"], candidate["version"], candidate["decidedAt"])
-        return None
+    async def is_awaited(self, names: set[str]) -> bool:
+        """Whether a decided commit, which is not finished yet, is to change any of these."""
+        if not names:
+            return False
+        several = {"$in": [*names, _EVERYTHING]} if len(names) <= _MOST_NAMES else {"$ne": []}
+        found = await self._manager.retries.repeat(
+            "looking for unfinished commits",
+            lambda: self._entries.find_one({"touches": several}, {"_id": 1}),
+        )
+        return found is not None
 
-    async def load(self, entry: Entry) -> StagedWork:
-        """What is left to be stored of an entry, but for the rows of its series."""
+    @asynccontextmanager
+    async def held(self, identity: ObjectId) -> AsyncIterator[None]:
+        """Within it the entry is this process's to finish, however long that takes."""
+        _in_hand.add(identity)
+        renewing = asyncio.create_task(self._renew(identity))
+        try:
+            yield
+        except StorageError:
+            await self._release(identity)
+            raise
+        finally:
+            renewing.cancel()
+            _in_hand.discard(identity)
+            await asyncio.wait([renewing])
+
+    @asynccontextmanager
+    async def claimed(self, *, besides: Container[ObjectId] = ()) -> AsyncIterator[Entry | None]:
+        """The oldest entry that nobody alive is finishing, held; None if there is none.
+
+        :param besides: entries to pass over.
+        """
+        entry = await self._claim(besides)
+        if entry is None:
+            yield None
+            return
+        async with self.held(entry.id):
+            yield entry
+
+    async def load(self, entry: Entry) -> StagedWork | None:
+        """What is to be stored of an entry, but for the rows of its series; None if somebody else
+        has finished it meanwhile.
+        """
+        found = await self._manager.retries.repeat(
+            "reading a journal entry", lambda: self._chunks.count_documents({"entry": entry.id})
+        )
+        if found != entry.chunks:
+            if not await self.is_decided(entry.id):
+                return None
+            raise StorageError(
+                f"Commit {entry.id} cannot be finished: of its {entry.chunks} chunks in {CHUNKS}, "
+                f"{found} are there.",
+                remedy=f"Bring the others back from a backup, or remove its entry from {ENTRIES}.",
+            )
         described = [bytes(chunk["data"]) async for chunk in self._chunks_of(entry, kind="work")]
         return decode(b"".join(described))
 
@@ -139,10 +208,7 @@ class Journal:
 
     async def pending(self) -> list[Entry]:
         """Every decided commit that is not finished, oldest first."""
-        return [
-            Entry(found["_id"], found["version"], found["decidedAt"])
-            for found in await self._unfinished()
-        ]
+        return [Entry.of(found) for found in await self._unfinished()]
 
     async def purge(self) -> int:
         """Drop chunks of commits that were never decided; how many."""
@@ -159,13 +225,61 @@ class Journal:
             "reading the journal", lambda: self._entries.find().sort("_id", 1).to_list()
         )
 
+    async def _claim(self, besides: Container[ObjectId]) -> Entry | None:
+        for candidate in await self._unfinished():
+            identity = candidate["_id"]
+            if identity in besides or identity in _in_hand or not self._is_abandoned(candidate):
+                continue
+            # Before the first await, so that no other task of this process takes it too.
+            _in_hand.add(identity)
+            try:
+                if await self._take(candidate):
+                    return Entry.of(candidate)
+            except BaseException:
+                _in_hand.discard(identity)
+                raise
+            _in_hand.discard(identity)
+        return None
+
+    def _is_abandoned(self, entry: Bson) -> bool:
+        if entry["owner"] == self._owner:
+            return True  # what this process has in hand, it knows without a lease
+        return entry["leaseUntil"] <= checks.now() or not is_alive(entry["owner"])
+
     async def _take(self, seen: Bson) -> bool:
-        mine = {"owner": self._owner, "leaseUntil": checks.now() + LEASE}
         same = {"_id": seen["_id"], "owner": seen["owner"], "leaseUntil": seen["leaseUntil"]}
         taken = await self._manager.retries.once(
-            "claiming a commit", lambda: self._entries.find_one_and_update(same, {"$set": mine})
+            "claiming a commit",
+            lambda: self._entries.find_one_and_update(same, {"$set": self._lease()}),
         )
         return taken is not None
+
+    async def _renew(self, identity: ObjectId) -> None:
+        mine = {"_id": identity, "owner": self._owner}
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 3)
+            try:
+                await self._manager.retries.once(
+                    "renewing a lease",
+                    lambda: self._entries.update_one(mine, {"$set": self._lease()}),
+                )
+            except StorageError:
+                log.warning("The lease of a commit was not renewed.", exc_info=True)
+
+    async def _release(self, identity: ObjectId) -> None:
+        """Let others finish it at once; if that cannot be told in time, the lease runs out."""
+        mine = {"_id": identity, "owner": self._owner}
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await self._manager.retries.once(
+                    "releasing a commit",
+                    lambda: self._entries.update_one(mine, {"$set": {"leaseUntil": checks.now()}}),
+                )
+        except (TimeoutError, StorageError):
+            log.info("The lease of a commit that failed was not given back.", exc_info=True)
+
+    def _lease(self) -> Bson:
+        return {"owner": self._owner, "leaseUntil": checks.now() + LEASE}
 
     @property
     def _entries(self) -> Collection:
@@ -174,21 +288,3 @@ class Journal:
     @property
     def _chunks(self) -> Collection:
         return self._manager.get_collection(CHUNKS)
-
-
-def owner_of_this_process() -> str:
-    """Host, process and its start, so that a process of a reused number is not taken for it."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
-
-
-def is_alive(owner: str) -> bool:
-    """Whether that process may still be running; of other hosts nothing is known, so they may."""
-    host, pid, started = owner.rsplit("/", 2)
-    return host != socket.gethostname() or _started(int(pid)) == started
-
-
-def _started(pid: int) -> str | None:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None

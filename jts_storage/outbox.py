@@ -1,42 +1,26 @@
-"""Events of commits that are decided, until every handler has had them.
+"""Events of commits that are decided, stored until they are delivered.
 
-An event is stored with the decision and removed when it was delivered: at least once, and for one
-key in the order of the commits. One that keeps failing is parked after some attempts, so that it
-holds up the others of its key no longer; `retry` gives it another chance.
+An event is stored with the decision and removed when every handler has had it; `delivery` does
+that. One that keeps failing is parked, so that it holds up the others of its key no longer.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import Any
 
 from pydantic import TypeAdapter
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import DuplicateKeyError
 
 from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent
-from jts_storage.journal import is_alive, owner_of_this_process
-from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
-from jts_storage.ports.events import EventPublisher
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from jts_storage.mongo.manager import Bson, MongoDBManager
+from jts_storage.mongo.manager import Collection as Documents
 
 EVENTS = "uow_events"
-LEASES = "uow_leases"
-
-ATTEMPTS = 5
-LEASE = timedelta(seconds=60)
-_FIRST_PAUSE = timedelta(seconds=0.2)
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +35,25 @@ class StoredEvent:
     data: Bson
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event to be delivered.
+
+    :param event: None if its class has not been imported here.
+    :param attempts: how often its delivery has failed.
+    """
+
+    id: str
+    event: DomainEvent | None
+    attempts: int
+    not_before: datetime
+
+
 class Outbox:
     """The undelivered events of one database."""
 
-    def __init__(self, manager: MongoDBManager, publisher: EventPublisher) -> None:
+    def __init__(self, manager: MongoDBManager) -> None:
         self._manager = manager
-        self._publisher = publisher
 
     async def add(
         self, events: Sequence[DomainEvent], version: int, session: AsyncClientSession
@@ -68,17 +65,55 @@ class Outbox:
                 "storing events", lambda: self._events.insert_many(documents, session=session)
             )
 
-    async def deliver(self, keys: Iterable[str] | None = None) -> int:
-        """Deliver what waits, of some keys or of all; how many events were delivered."""
-        if keys is None:
-            waiting = {"isParked": False}
-            keys = await self._manager.retries.repeat(
-                "looking for events", lambda: self._events.distinct("key", waiting)
-            )
-        delivered = 0
-        for key in dict.fromkeys(keys or ()):
-            delivered += await self._deliver_key(key)
-        return delivered
+    async def types(self) -> list[str]:
+        """The types of the events that wait."""
+        found: list[str] = await self._manager.retries.repeat(
+            "looking for events", lambda: self._events.distinct("type", {"isParked": False})
+        )
+        return found
+
+    async def due_keys(self, types: Collection[str]) -> list[str]:
+        """The keys of which an event of these types may be delivered by now."""
+        due = {**_waiting(types), "notBefore": {"$lte": checks.now()}}
+        found: list[str] = await self._manager.retries.repeat(
+            "looking for events", lambda: self._events.distinct("key", due)
+        )
+        return found
+
+    async def next_due(self, types: Collection[str]) -> datetime | None:
+        """When the first of the events that wait may be delivered."""
+        found = await self._manager.retries.repeat(
+            "looking for events",
+            lambda: self._events.find_one(_waiting(types), sort=[("notBefore", 1)]),
+        )
+        return None if found is None else found["notBefore"]
+
+    async def waiting(
+        self, key: str, types: Collection[str], own: Collection[str]
+    ) -> list[Waiting]:
+        """The events of one key that are of these types or have these ids, as committed."""
+        wanted = {"key": key, "isParked": False}
+        ours = {"$or": [{"type": {"$in": [*types]}}, {"_id": {"$in": [*own]}}]}
+        found = await self._manager.retries.repeat(
+            "reading events", lambda: self._events.find(wanted | ours).sort(_ORDER).to_list()
+        )
+        return [Waiting(d["_id"], _from_document(d), d["attempts"], d["notBefore"]) for d in found]
+
+    async def delivered(self, event_id: str) -> None:
+        """Forget an event that every handler has had."""
+        await self._manager.retries.repeat(
+            "removing a delivered event", lambda: self._events.delete_one({"_id": event_id})
+        )
+
+    async def failed(
+        self, event_id: str, attempts: int, not_before: datetime, *, is_parked: bool
+    ) -> None:
+        """Note that so many attempts have failed, and when the next may be made."""
+        change = {"attempts": attempts, "isParked": is_parked, "notBefore": not_before}
+        await self._manager.retries.repeat(
+            "noting a failed delivery",
+            lambda: self._events.update_one({"_id": event_id}, {"$set": change}),
+        )
 
     async def list(self, *, limit: int = 1_000) -> Sequence[StoredEvent]:
         """What waits or is parked, oldest first."""
@@ -109,86 +144,13 @@ class Outbox:
         )
         return result.modified_count
 
-    async def _deliver_key(self, key: str) -> int:
-        delivered = 0
-        async with self._lease(key) as is_mine:
-            if not is_mine:
-                return 0  # whoever holds it delivers this one too, or the next who comes does
-            waiting = await self._manager.retries.repeat(
-                "reading events",
-                lambda: self._events.find({"key": key, "isParked": False}).sort(_ORDER).to_list(),
-            )
-            for document in waiting:
-                if document["notBefore"] > checks.now():
-                    break
-                if await self._deliver_one(document):
-                    delivered += 1
-                elif document["attempts"] + 1 < ATTEMPTS:
-                    break
-        return delivered
-
-    async def _deliver_one(self, document: Bson) -> bool:
-        event = _from_document(document)
-        if event is None:
-            log.warning("No class is known for a stored event.", extra={"type": document["type"]})
-            return False
-        if await self._publisher.publish(event):
-            await self._failed(document)
-            return False
-        await self._manager.retries.repeat(
-            "removing a delivered event", lambda: self._events.delete_one({"_id": event.id})
-        )
-        return True
-
-    async def _failed(self, document: Bson) -> None:
-        attempts = document["attempts"] + 1
-        change = {
-            "attempts": attempts,
-            "isParked": attempts >= ATTEMPTS,
-            "notBefore": checks.now() + _FIRST_PAUSE * 2**attempts,
-        }
-        await self._manager.retries.repeat(
-            "noting a failed delivery",
-            lambda: self._events.update_one({"_id": document["_id"]}, {"$set": change}),
-        )
-
-    @asynccontextmanager
-    async def _lease(self, key: str) -> AsyncIterator[bool]:
-        """Whether this is the one that delivers events of the key now."""
-        owner = f"{uuid4().hex}@{owner_of_this_process()}"
-        is_mine = await self._acquire(key, owner)
-        try:
-            yield is_mine
-        finally:
-            if is_mine:
-                await self._manager.retries.repeat(
-                    "returning a lease",
-                    lambda: self._leases.delete_one({"_id": key, "owner": owner}),
-                )
-
-    async def _acquire(self, key: str, owner: str) -> bool:
-        lease: Bson = {"_id": key, "owner": owner, "until": checks.now() + LEASE}
-        try:
-            await self._leases.insert_one(lease)
-        except DuplicateKeyError:
-            held = await self._leases.find_one({"_id": key})
-            if held is None:
-                return await self._acquire(key, owner)
-            if held["until"] > checks.now() and is_alive(held["owner"].partition("@")[2]):
-                return False
-            taken = await self._leases.find_one_and_replace(
-                {"_id": key, "owner": held["owner"]}, lease
-            )
-            return taken is not None
-        return True
-
     @property
-    def _events(self) -> Collection:
+    def _events(self) -> Documents:
         return self._manager.get_collection(EVENTS)
 
-    @property
-    def _leases(self) -> Collection:
-        return self._manager.get_collection(LEASES)
+
+def _waiting(types: Iterable[str]) -> Bson:
+    return {"isParked": False, "type": {"$in": [*types]}}
 
 
 _ORDER = [("version", 1), ("n", 1)]

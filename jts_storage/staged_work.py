@@ -49,6 +49,17 @@ class StagedWork:
     def touches_database(self) -> bool:
         return bool(self.aggregates or self.checkpoints or self.bars)
 
+    @property
+    def names(self) -> set[str]:
+        """Names of what it changes in the bookkeeping, where the later of two writes is not known
+        by a version of its own.
+        """
+        return {
+            *(f"aggregate {change.symbol} {change.trading_day}" for change in self.aggregates),
+            *(f"checkpoint {change.name}" for change in self.checkpoints),
+            *(f"bars {change.key}" for change in self.bars),
+        }
+
 
 _COLUMNS = pa.schema([*((name, pa.int64()) for name in NAMES[:-1]), (NAMES[-1], pa.uint64())])
 

@@ -6,74 +6,27 @@ staged. `docs/why.md` lists what each reader sees when something dies in between
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import PyMongoError
 
-from jts_storage.clickhouse.candles import ClickHouseCandleRepository
-from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.clickhouse.versions import next_version
-from jts_storage.errors import Conflict, ConnectionFailed, StorageError
-from jts_storage.journal import Entry, Journal
+from jts_storage.commit import JournalledCommit, commit_transaction, undisturbed
+from jts_storage.errors import StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,
-    MongoDBManager,
     MongoDBStrategyRepository,
 )
-from jts_storage.outbox import Outbox
-from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
 from jts_storage.staged_work import StagedWork
 from jts_storage.staging import CollectedEvents, StagedCandles, StagedIngestion, StagedSymbols
+from jts_storage.stores import Overtaking, Stores
 
-_COMMIT_ATTEMPTS = 3
 _SINGLE_INSERT_ROWS = 1_000_000
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Stores:
-    """The stores of one `Storage`, and what lies between them."""
-
-    clickhouse: ClickHouseManager
-    mongo: MongoDBManager
-    database: DatabaseManager
-    candles: ClickHouseCandleRepository
-    symbols: ClickHouseSymbolRepository
-    ingestion: SqlIngestionRepository
-    journal: Journal
-    outbox: Outbox
-
-    async def store_series(self, work: StagedWork, version: int) -> None:
-        """Give ClickHouse its part; doing it twice is doing it once."""
-        if work.candles:
-            await self.clickhouse.run(self.candles.apply, work.candles, version)
-        if work.symbols:
-            await self.clickhouse.run(self.symbols.store, work.symbols, version)
-
-    async def finish(self, entry: Entry) -> None:
-        """Bring a decided commit, whose process is gone, into every store."""
-        work = await self.journal.load(entry)
-        await self.store_series(work, entry.version)
-        async for series in self.journal.series(entry, "candles"):
-            await self.clickhouse.run(self.candles.write, series, entry.version + 1)
-        if work.touches_database:
-            async with self.database.transaction() as connection:
-                await staged.replay(self.database, connection, work, entry.decided_at)
-                bars = SqlIngestionRepository(self.database, connection=connection).bars
-                async for series in self.journal.series(entry, "bars"):
-                    await bars.save_many(series.key, series)
-        await self.journal.done(entry.id)
 
 
 class _Work:
@@ -139,16 +92,17 @@ class StorageUnitOfWork:
 
     async def commit(self) -> None:
         work = self._active
-        self._end("has been rolled back, its commit having failed")
+        self._end("is over, its commit having failed")
         # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
-        await _undisturbed(self._commit(work))
+        await undisturbed(self._commit(work))
         self._state = "has been committed"
+        await self._deliver(work)
 
     async def rollback(self) -> None:
         if self._work is not None:
             session = self._work.session
             self._end("has been rolled back")
-            await _undisturbed(session.end_session())
+            await undisturbed(session.end_session())
 
     async def __aenter__(self) -> Self:
         if self._work is not None or self._state != "has not been entered":
@@ -188,91 +142,32 @@ class StorageUnitOfWork:
         self._state = state
 
     async def _commit(self, work: _Work) -> None:
-        staged_work = work.staged
         try:
-            if _needs_journal(work, staged_work):
-                await _JournalledCommit(self._stores, work, staged_work).run()
-            elif staged_work.touches_clickhouse:
-                await self._stores.store_series(staged_work, next_version(2))
-            elif staged_work.touches_database:
-                async with self._stores.database.transaction() as connection:
-                    await staged.apply(self._stores.database, connection, staged_work)
-            elif work.touches_documents:
-                await _commit_transaction(self._stores.mongo, work.session)
+            await self._write(work, work.staged)
+        except Overtaking:
+            await self._stores.recover()
+            raise
         finally:
             await work.session.end_session()
 
+    async def _write(self, work: _Work, staged: StagedWork) -> None:
+        stores = self._stores
+        if _needs_journal(work, staged):
+            await JournalledCommit(stores, work.session, staged, work.events.collected).run()
+        elif staged.touches_clickhouse:
+            await stores.store_series(staged, next_version(2))
+        elif staged.touches_database:
+            async with stores.bookkeeping(staged):
+                pass
+        elif work.touches_documents:
+            await commit_transaction(stores.mongo, work.session)
 
-class _JournalledCommit:
-    """A commit that more than one store takes part in, or that has events."""
-
-    def __init__(self, stores: Stores, work: _Work, staged_work: StagedWork) -> None:
-        self._stores = stores
-        self._work = work
-        self._staged = staged_work
-        self._id = ObjectId()
-        self._version = next_version(2)
-
-    async def run(self) -> None:
-        async with AsyncExitStack() as undecided:
-            reached("before the journal")
-            chunks = await self._stores.journal.prepare(self._id, self._staged)
-            undecided.push_async_callback(self._stores.journal.discard, self._id)
-            reached("chunks written")
-            async with self._database_ready() as commit_database:
-                reached("database ready")
-                await self._write_entry(chunks)
-                # From here on the outcome may be unknown to us: what the entry needs must stay.
-                undecided.pop_all()
-                await self._decide()
-                reached("decided")
-                await self._finish(commit_database)
-        await self._stores.outbox.deliver(event.key for event in self._work.events.collected)
-
-    async def _write_entry(self, chunks: int) -> None:
-        session = self._work.session
-        await self._stores.journal.decide(self._id, self._version, chunks, session)
-        await self._stores.outbox.add(self._work.events.collected, self._version, session)
-        reached("entry written")
-
-    async def _decide(self) -> None:
-        """The moment of decision: before it nothing of the commit exists, after it all does."""
+    async def _deliver(self, work: _Work) -> None:
         try:
-            await _commit_transaction(self._stores.mongo, self._work.session)
-        except Conflict:
-            await self._stores.journal.discard(self._id)
-            raise
-        except ConnectionFailed:
-            if not await self._stores.journal.is_decided(self._id):
-                raise
-
-    async def _finish(self, commit_database: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await self._stores.store_series(self._staged, self._version)
-            reached("series stored")
-            await commit_database()
-            reached("database committed")
-            await self._stores.journal.done(self._id)
-            reached("journal done")
-        except StorageError as exc:
-            raise StorageError(
-                f"Commit {self._id} is decided, but not every store has it yet: {exc}",
-                remedy="Do not repeat it: `recover` will finish it, as does the next opening.",
-            ) from exc
-
-    @asynccontextmanager
-    async def _database_ready(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """The bookkeeping written and checked, waiting for its commit."""
-
-        async def nothing() -> None:
-            return None
-
-        if not self._staged.touches_database:
-            yield nothing
-            return
-        async with self._stores.database.transaction() as connection:
-            await staged.apply(self._stores.database, connection, self._staged)
-            yield connection.commit
+            await self._stores.delivery.deliver_own(work.events.collected)
+        except StorageError:
+            # The commit stands all the same; the events are stored, and delivered later.
+            log.warning("Events of a commit were not delivered yet.", exc_info=True)
 
 
 def _needs_journal(work: _Work, staged_work: StagedWork) -> bool:
@@ -292,43 +187,3 @@ def _is_single_insert(work: StagedWork) -> bool:
         return not work.candles
     change, *others = work.candles
     return not others and not change.deleted and change.upserts.rows <= _SINGLE_INSERT_ROWS
-
-
-async def _commit_transaction(mongo: MongoDBManager, session: AsyncClientSession) -> None:
-    """Commit; where the answer was lost, ask again: the server commits a transaction once."""
-    for attempt in range(1, _COMMIT_ATTEMPTS + 1):
-        try:
-            await session.commit_transaction()
-        except PyMongoError as exc:
-            unknown = exc.has_error_label("UnknownTransactionCommitResult")
-            if unknown and attempt < _COMMIT_ATTEMPTS:
-                continue
-            raise translate_commit(exc, mongo) from exc
-        return
-
-
-def translate_commit(exc: PyMongoError, mongo: MongoDBManager) -> StorageError:
-    from jts_storage.mongo.errors import translate
-
-    return translate(exc, doing="committing", hosts=mongo.hosts)
-
-
-async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for `work` to its end; a cancellation meanwhile is raised after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("A cancelled commit failed.", exc_info=task.exception())
-        raise
-
-
-def _nothing(_point: str) -> None:
-    return None
-
-
-reached: Callable[[str], None] = _nothing
-"""Called with the name of each point of a commit. Tests put something in its place that dies."""

@@ -18,6 +18,7 @@ from jts_storage.cli.output import (
     print_table,
     run,
 )
+from jts_storage.errors import StorageError
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
 
@@ -59,22 +60,37 @@ def recover(
         _show_pending(as_json)
         return
 
-    async def work(storage: Storage) -> int:
-        done = await storage.recover()
-        while follow:
-            _tell(done, as_json)
-            await asyncio.sleep(every)
-            done = await storage.recover()
-        return done
+    finished(lambda: _recover(every if follow else None, as_json), stopped=_stopped)
 
-    _tell(run(work, stopped=lambda: "Stopped looking."), as_json)
+
+async def _recover(every: float | None, as_json: bool) -> None:
+    """Once, or again and again until interrupted, a store that fails notwithstanding."""
+    from jts_storage.backend import StoreBackend
+
+    async with Storage(StoreBackend(StorageSettings.load(), recovers=False)) as storage:
+        while every is not None:
+            try:
+                done = await storage.recover()
+            except StorageError as exc:
+                typer.echo(f"Error: {exc}", err=True)
+            else:
+                if done:
+                    _tell(done, as_json)
+            await asyncio.sleep(every)
+        _tell(await storage.recover(), as_json)
+
+
+def _stopped() -> str:
+    return "Stopped looking."
 
 
 def _tell(done: int, as_json: bool) -> None:
     if as_json:
         print_json({"finished": done})
+    elif done:
+        typer.echo(f"{done} {'commit' if done == 1 else 'commits'} finished.")
     else:
-        typer.echo(f"{done} commits finished." if done else "Nothing was left unfinished.")
+        typer.echo("Nothing was left unfinished.")
 
 
 def _show_pending(as_json: bool) -> None:
@@ -143,11 +159,10 @@ def retry_events(
 
 @asynccontextmanager
 async def _outbox() -> AsyncIterator[Any]:
-    from jts_storage.memory.events import InMemoryEventPublisher
     from jts_storage.outbox import Outbox
 
     async with _mongo() as manager:
-        yield Outbox(manager, InMemoryEventPublisher())
+        yield Outbox(manager)
 
 
 @asynccontextmanager

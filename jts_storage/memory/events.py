@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Iterable
@@ -32,6 +33,9 @@ class InMemoryEventPublisher:
         handlers.remove(handler)
         return True
 
+    def hears(self, event_type: str) -> bool:
+        return bool(self._handlers.get(event_type) or self._handlers.get(ALL_EVENTS))
+
     async def publish(self, event: DomainEvent) -> int:
         failed = 0
         for event_type in (event.event_type, ALL_EVENTS):
@@ -44,21 +48,29 @@ class InMemoryEventPublisher:
         return sum([await self.publish(event) for event in events])
 
     async def _call(self, handler: EventHandler, event: DomainEvent) -> bool:
+        about = {
+            "event_type": event.event_type,
+            "event_id": event.id,
+            "handler": getattr(handler, "__qualname__", repr(handler)),
+        }
         try:
             outcome = handler(event)
             if inspect.isawaitable(outcome):
                 await outcome
+        except asyncio.CancelledError:
+            if _is_being_cancelled():
+                raise
+            log.warning("An event handler waited for what was cancelled.", extra=about)
+            return False
         except Exception:
-            log.exception(
-                "An event handler failed.",
-                extra={
-                    "event_type": event.event_type,
-                    "event_id": event.id,
-                    "handler": getattr(handler, "__qualname__", repr(handler)),
-                },
-            )
+            log.exception("An event handler failed.", extra=about)
             return False
         return True
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or bool(task.cancelling())
 
 
 def _name(event_type: str | type[DomainEvent]) -> str:

@@ -31,6 +31,14 @@ class EventPublisher(Protocol):
         """Call it no more; whether it was registered."""
         ...
 
+    def hears(self, event_type: str) -> bool:
+        """Whether anybody would get an event of that type now.
+
+        A stored event that a dead process left waits until a publisher hears its type. One that
+        hands events to a broker hears every type.
+        """
+        ...
+
     async def publish(self, event: DomainEvent) -> int:
         """Call every handler of the event and wait for it; how many of them failed.
 

@@ -17,7 +17,8 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from jts_storage import SeriesKey, Storage, SymbolBars, Timeframe, unit_of_work
+from jts_storage import SeriesKey, Storage, SymbolBars, Timeframe
+from jts_storage import commit as commit_points
 from jts_storage.domain.events import DomainEvent
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
 
@@ -103,7 +104,7 @@ def die_at(point: str, nth: int) -> None:
         if name == point and seen == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    unit_of_work.reached = reached
+    commit_points.reached = reached
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe, journal, unit_of_work
+from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage import commit as commit_points
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula
@@ -146,11 +147,11 @@ def crashing_at(point: str) -> Iterator[None]:
         if name == point:
             raise Crash
 
-    before, unit_of_work.reached = unit_of_work.reached, reached
+    before, commit_points.reached = commit_points.reached, reached
     try:
         yield
     finally:
-        unit_of_work.reached = before
+        commit_points.reached = before
 
 
 @settings(deadline=None, max_examples=40)
@@ -173,9 +174,7 @@ def mongod(
         yield mongod
 
 
-def test_on_real_stores(mongod: LocalMongod, monkeypatch: pytest.MonkeyPatch) -> None:
-    # This process does not really die, so its leases must not keep it from recovering.
-    monkeypatch.setattr(journal, "LEASE", timedelta(0))
+def test_on_real_stores(mongod: LocalMongod) -> None:
     folder = tempfile.TemporaryDirectory()
     runner = asyncio.Runner()
     storage = Storage.open(

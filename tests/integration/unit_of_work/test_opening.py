@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import SecretStr
 
-from jts_storage import Storage, StorageSettings, unit_of_work
+from jts_storage import Storage, StorageSettings
+from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import InvalidConfiguration, SchemaDrift, StorageError
@@ -67,7 +68,7 @@ async def test_health_tells_of_unfinished_commits(settings: StorageSettings) -> 
             raise Crash
 
     async with Storage.open(settings) as storage:
-        unit_of_work.reached, before = reached, unit_of_work.reached
+        commit_points.reached, before = reached, commit_points.reached
         try:
             with pytest.raises(Crash):
                 async with storage.unit_of_work() as uow:
@@ -75,7 +76,7 @@ async def test_health_tells_of_unfinished_commits(settings: StorageSettings) -> 
                     await uow.formulas.save(make_formula())
                     await uow.commit()
         finally:
-            unit_of_work.reached = before
+            commit_points.reached = before
         health = await storage.health()
         assert health == {"clickhouse": True, "mongo": True, "database": True}
         assert health.unfinished == 1

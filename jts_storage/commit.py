@@ -1,0 +1,175 @@
+"""A commit that several stores take part in, or that has events: journalled, then decided."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from bson import ObjectId
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import PyMongoError
+
+from jts_storage.clickhouse.versions import next_version
+from jts_storage.domain.events import DomainEvent
+from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.mongo import MongoDBManager
+from jts_storage.mongo.errors import translate
+from jts_storage.staged_work import StagedWork
+from jts_storage.stores import Stores
+
+_DECISION_ATTEMPTS = 3
+
+log = logging.getLogger(__name__)
+
+
+class JournalledCommit:
+    """One commit over several stores; `docs/why.md` says what is seen when it dies, and where.
+
+    :param session: in whose transaction the documents are.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        session: AsyncClientSession,
+        work: StagedWork,
+        events: Sequence[DomainEvent],
+    ) -> None:
+        self._stores = stores
+        self._session = session
+        self._work = work
+        self._events = events
+        self._id = ObjectId()
+        self._version = next_version(2)
+        self._decided = False
+
+    async def run(self) -> None:
+        """:raises StorageError: nothing is stored, unless it says that it is decided, or that this
+        is unknown.
+        """
+        try:
+            await self._run()
+        except StorageError as exc:
+            if not self._decided:
+                raise
+            raise StorageError(
+                f"Commit {self._id} is decided, but not every store has it yet: {exc}",
+                remedy="Do not repeat it: `recover` will finish it, as does the next opening.",
+            ) from exc
+
+    async def _run(self) -> None:
+        journal = self._stores.journal
+        async with AsyncExitStack() as undecided:
+            reached("before the journal")
+            # A chunk may arrive although its answer does not: they are dropped in any case.
+            undecided.push_async_callback(self._discard)
+            chunks = await journal.prepare(self._id, self._work)
+            reached("chunks written")
+            async with self._bookkeeping() as commit_bookkeeping, journal.held(self._id):
+                reached("database ready")
+                await self._write_entry(chunks)
+                # From here on the outcome may be unknown to us: what the entry needs must stay.
+                undecided.pop_all()
+                await self._decide()
+                self._decided = True
+                reached("decided")
+                await self._finish(commit_bookkeeping)
+
+    async def _write_entry(self, chunks: int) -> None:
+        names = self._work.names
+        await self._stores.journal.decide(self._id, self._version, chunks, names, self._session)
+        await self._stores.outbox.add(self._events, self._version, self._session)
+        reached("entry written")
+
+    async def _decide(self) -> None:
+        """The moment of decision: before it nothing of the commit exists, after it all does."""
+        try:
+            await commit_transaction(self._stores.mongo, self._session)
+        except StorageError as exc:
+            if await self._is_decided(exc):
+                return
+            if isinstance(exc, ConnectionFailed):
+                raise self._unknown(exc) from exc
+            await self._discard()
+            raise
+
+    async def _is_decided(self, failure: StorageError) -> bool:
+        try:
+            return await self._stores.journal.is_decided(self._id)
+        except StorageError:
+            raise self._unknown(failure) from failure
+
+    def _unknown(self, failure: StorageError) -> ConnectionFailed:
+        return ConnectionFailed(
+            f"Whether commit {self._id} was decided is unknown: {failure}",
+            remedy="It is there in whole or not at all. Once MongoDB answers, run `recover`, then "
+            "read before you repeat it.",
+        )
+
+    async def _finish(self, commit_bookkeeping: Callable[[], Awaitable[None]]) -> None:
+        await self._stores.store_series(self._work, self._version)
+        reached("series stored")
+        await commit_bookkeeping()
+        reached("database committed")
+        await self._stores.journal.done(self._id)
+        reached("journal done")
+
+    @asynccontextmanager
+    async def _bookkeeping(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """The bookkeeping written and checked, waiting for its commit."""
+        if not self._work.touches_database:
+            yield _nothing
+            return
+        async with self._stores.bookkeeping(self._work) as connection:
+            yield connection.commit
+
+    async def _discard(self) -> None:
+        """Drop the chunks of what was not decided; what cannot be dropped is purged later."""
+        try:
+            await self._stores.journal.discard(self._id)
+        except StorageError:
+            log.info("Chunks of a commit that failed stay until they are purged.", exc_info=True)
+
+
+async def commit_transaction(mongo: MongoDBManager, session: AsyncClientSession) -> None:
+    """Commit; where the answer was lost, ask again: the server commits a transaction once."""
+    for attempt in range(1, _DECISION_ATTEMPTS + 1):
+        try:
+            await session.commit_transaction()
+        except PyMongoError as exc:
+            unknown = exc.has_error_label("UnknownTransactionCommitResult")
+            if unknown and attempt < _DECISION_ATTEMPTS:
+                continue
+            raise translate(exc, doing="committing", hosts=mongo.hosts) from exc
+        return
+
+
+async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for `work` to its end; a cancellation meanwhile is raised after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                continue  # once is enough: one is raised below
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("A cancelled commit failed.", exc_info=task.exception())
+        raise
+
+
+async def _nothing() -> None:
+    return None
+
+
+def _pass(_point: str) -> None:
+    return None
+
+
+reached: Callable[[str], None] = _pass
+"""Called with the name of each point of a commit. Tests put something in its place that dies."""
