@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from jts_storage.testing.stores.mongo import MongoStore
 
 SUFFIX: Final = "_test"
-CLICKHOUSE, MONGO, POSTGRES = "clickhouse", "mongo", "postgres"
+CLICKHOUSE, MONGO, POSTGRES, BOOKS = "clickhouse", "mongo", "postgres", "books"
+_SLOWEST_FIRST: Final = (POSTGRES, MONGO, CLICKHOUSE, BOOKS)
 
 
 def default_backend() -> str:
@@ -69,13 +70,28 @@ class Stack:
         self._threads = ThreadPoolExecutor(3, "jts-tests")
         self._closing.callback(self._threads.shutdown)
         self._stores: dict[str, Store] = {}
+        self._cleaning: list[Future[None]] = []
         self._settings: dict[frozenset[str], StorageSettings] = {}
 
     def clean(self, names: Iterable[str]) -> None:
-        """Empty these of the stores, all at once; new ones are started and prepared first."""
+        """Empty these of the stores; new ones are started and prepared first."""
+        self.begin_cleaning(names)
+        self.finish_cleaning()
+
+    def begin_cleaning(self, names: Iterable[str]) -> None:
+        """As `clean`, but what is left to do may go on until `finish_cleaning`."""
         wanted = set(names)
+        self.finish_cleaning()
         self._prepare(wanted - self._stores.keys())
-        list(self._threads.map(lambda name: self._stores[name].clean(), wanted))
+        waiting = sorted(wanted - {BOOKS}, key=_SLOWEST_FIRST.index)
+        self._cleaning = [self._threads.submit(self._stores[name].clean) for name in waiting]
+        if BOOKS in wanted:
+            self._stores[BOOKS].clean()
+
+    def finish_cleaning(self) -> None:
+        cleaning, self._cleaning = self._cleaning, []
+        for each in cleaning:
+            each.result()
 
     def break_off(self) -> None:
         """End what a test left running in any store."""
@@ -84,7 +100,7 @@ class Stack:
 
     def needed(self, asked: frozenset[str]) -> frozenset[str]:
         """The stores of a storage whose test asks for the addresses in `asked`."""
-        books = POSTGRES if POSTGRES in asked or self._books_in_postgres else "books"
+        books = POSTGRES if POSTGRES in asked or self._books_in_postgres else BOOKS
         return frozenset({CLICKHOUSE, MONGO, books})
 
     def settings(self, asked: frozenset[str]) -> StorageSettings:
@@ -103,7 +119,7 @@ class Stack:
             name: self.address(name).url if name in through else self._stores[name].url
             for name in self.needed(asked)
         }
-        books = urls[POSTGRES] if POSTGRES in urls else urls["books"]
+        books = urls[POSTGRES] if POSTGRES in urls else urls[BOOKS]
         return StorageSettings(
             data_dir=self._scratch,
             clickhouse_url=SecretStr(urls[CLICKHOUSE]),
@@ -126,17 +142,19 @@ class Stack:
         return self._plan.bookkeeping() is None
 
     def _prepare(self, names: Iterable[str]) -> None:
-        # Threads only wait for servers: two that import one library at once can fail.
-        made = {name: self._make(name) for name in names}
-        for store in made.values():
-            self._closing.callback(store.close)
+        # Threads only wait for servers: two that import one library at once can fail. The slowest
+        # to start come first, so that they start while drivers are imported.
+        made: dict[str, Store] = {}
+        for name in sorted(names, key=_SLOWEST_FIRST.index):
+            made[name] = self._make(name)
+            self._closing.callback(made[name].close)
         list(self._threads.map(lambda store: store.start(), made.values()))
         for name, store in made.items():
             store.prepare()
             self._stores[name] = store
 
     def _make(self, name: str) -> Store:
-        if name == "books":
+        if name == BOOKS:
             store = self._plan.bookkeeping()
             assert store is not None
             return store
@@ -166,10 +184,12 @@ class LocalPlan:
         return ClickHouseStore(Given(url), self._database)
 
     def mongo(self) -> MongoStore:
-        from jts_storage.testing.stores.local import Mongod
+        from jts_storage.testing.stores.local import Early, Mongod
+
+        mongod = Early(Mongod(self._shared / "jts-mongo"))
         from jts_storage.testing.stores.mongo import MongoStore
 
-        return MongoStore(Mongod(self._shared / "jts-mongo"), self._database)
+        return MongoStore(mongod, self._database)
 
     def bookkeeping(self) -> Store | None:
         from jts_storage.testing.stores.base import Given
@@ -180,10 +200,12 @@ class LocalPlan:
         return SqliteStore(Given(f"sqlite:///{self._scratch / 'bookkeeping.db'}"))
 
     def postgres(self) -> Store:
-        from jts_storage.testing.stores.local import Postgres
+        from jts_storage.testing.stores.local import Early, Postgres
+
+        postgres = Early(Postgres())
         from jts_storage.testing.stores.sql import PostgresStore
 
-        return PostgresStore(Postgres(), self._database)
+        return PostgresStore(postgres, self._database)
 
 
 class EnvironmentPlan:

@@ -95,33 +95,37 @@ def jts_sync_storage(
 ) -> Iterator[SyncStorage]:
     """A clean blocking `jts_storage.sync.Storage`; for plain functions and unittest's classes."""
     from jts_storage.sync import Storage
-    from jts_storage.testing.storages import storage_over
 
-    with Storage(storage_over(_settings(request, _jts_backend))) as storage:
+    with Storage(_unopened(request, _jts_backend)) as storage:
         yield storage
 
 
 @pytest.fixture
-def jts_settings(
-    request: pytest.FixtureRequest, _jts_stack: Stack, _jts_watch: Watch
-) -> StorageSettings:
+def jts_settings(_jts_stack: Stack, _jts_settings_early: StorageSettings) -> StorageSettings:
     """Settings of clean stores, for a service that opens its own `Storage`.
 
     Stores whose address the test asks for too are reached where they can be made to fail. Memory
     has no settings: with that backend these are embedded stores.
     """
+    _jts_stack.finish_cleaning()
+    return _jts_settings_early
+
+
+@pytest.fixture
+def _jts_settings_early(
+    request: pytest.FixtureRequest, _jts_stack: Stack, _jts_watch: Watch
+) -> StorageSettings:
+    """`jts_settings` while the stores may still be emptied."""
     asked = frozenset(name for name in _ADDRESSES if f"jts_{name}" in request.fixturenames)
     for name in sorted(asked):
         request.getfixturevalue(f"jts_{name}")
-    _jts_stack.clean(_jts_stack.needed(asked) - asked)
+    _jts_stack.begin_cleaning(_jts_stack.needed(asked) - asked)
     return _jts_stack.settings(asked)
 
 
 @pytest.fixture
 def _jts_unopened(request: pytest.FixtureRequest, _jts_backend: str, _jts_watch: Watch) -> Storage:
-    from jts_storage.testing.storages import storage_over
-
-    return storage_over(_settings(request, _jts_backend))
+    return _unopened(request, _jts_backend)
 
 
 @pytest.fixture
@@ -244,8 +248,14 @@ def _jts_watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
         pytest.fail(f"{request.node.nodeid} left open: {'; '.join(left)}", pytrace=False)
 
 
-def _settings(request: pytest.FixtureRequest, backend: str) -> StorageSettings | None:
-    return None if backend == "memory" else request.getfixturevalue("jts_settings")
+def _unopened(request: pytest.FixtureRequest, backend: str) -> Storage:
+    from jts_storage.testing.storages import storage_over
+
+    if backend == "memory":
+        return storage_over(None)
+    settings: StorageSettings = request.getfixturevalue("_jts_settings_early")
+    stack: Stack = request.getfixturevalue("_jts_stack")
+    return storage_over(settings, stack.finish_cleaning)
 
 
 def _address(stack: Stack, watch: Watch, name: str) -> Iterator[Address]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jts_storage.storage import Storage
@@ -10,8 +11,17 @@ if TYPE_CHECKING:
     from jts_storage.settings import StorageSettings
 
 
-def storage_over(settings: StorageSettings | None) -> Storage:
-    """A storage over stores that have just been emptied, or in memory."""
+def nothing_to_wait_for() -> None:
+    pass
+
+
+def storage_over(
+    settings: StorageSettings | None, until_empty: Callable[[], None] = nothing_to_wait_for
+) -> Storage:
+    """A storage over empty stores, or in memory.
+
+    :param until_empty: returns when the stores are empty; called while the storage opens.
+    """
     if settings is None:
         return Storage.in_memory()
     from jts_storage.backend import StoreBackend
@@ -24,6 +34,7 @@ def storage_over(settings: StorageSettings | None) -> Storage:
         async def recover(self) -> int:
             if self.is_new:
                 self.is_new = False
+                until_empty()
                 return 0
             return await super().recover()
 

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.testing.local_postgres import LocalPostgres
+
+if TYPE_CHECKING:
+    from jts_storage.testing.stores.base import Server
+
+
+class Early:
+    """A server that begins to start at once, in a thread, while drivers are being imported."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._thread = ThreadPoolExecutor(1, "jts-tests-start")
+        self._url = self._thread.submit(server.start)
+        self._thread.shutdown(wait=False)
+
+    def start(self) -> str:
+        return self._url.result()
+
+    def stop(self) -> None:
+        self._url.exception()  # waits; whoever called start() has been told
+        self._server.stop()
 
 
 class Mongod:
     """A share in the mongod of a folder: every process with one uses the same server."""
 
     def __init__(self, folder: Path) -> None:
+        # What its start needs, here: two threads that import one library at once can fail.
+        import pymongo.errors  # noqa: F401
+
         self._folder = folder
         self._share: LocalMongod | None = None
 
