@@ -15,7 +15,6 @@ from jts_storage._version import __version__
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.sql import literal
-from jts_storage.errors import StorageError
 from jts_storage.migrate import clickhouse_lock
 from jts_storage.migrate.clickhouse_lock import LOCK_TABLE, Lock, replicated_everywhere
 from jts_storage.migrate.files import Migration, discover, root
@@ -24,7 +23,14 @@ from jts_storage.migrate.reports import Report, StepFinished, StepStarted, to_lo
 
 _VERSION_TABLE: Final = "jts_schema_version"
 _LOG_TABLE: Final = "jts_schema_log"
-_SETTINGS: Final[Mapping[str, Any]] = {"mutations_sync": 2, "async_insert": 0}
+_SETTINGS: Final[Mapping[str, Any]] = {
+    "mutations_sync": 2,
+    "async_insert": 0,
+    # What is dropped was copied and compared, however large it is.
+    "max_table_size_to_drop": 0,
+    # Of a shard's replicas the same one is written to and read from: another may lag behind.
+    "load_balancing": "in_order",
+}
 _DOING: Final = "migrating"
 _PATIENCE: Final = 60.0
 
@@ -87,7 +93,7 @@ class ClickHouseMigrations:
     async def sql(self, planned: Sequence[Step]) -> str:
         """What a person would run to take these steps."""
         from jts_storage.migrate import environment
-        from jts_storage.migrate.tables import RUN_OPTION, Run
+        from jts_storage.migrate.running import RUN_OPTION, Run
 
         if not planned:
             return ""
@@ -131,12 +137,6 @@ class ClickHouseMigrations:
     def _go(self, goal: Goal, report: Report, patience: float) -> list[Step]:
         with self._locked(patience) as (connection, alive):
             planned = steps(self.files, self._history(), goal)
-            if self._cluster and any(step.direction == "down" for step in planned):
-                raise StorageError(
-                    "Migrations of a cluster go up only: rows that are spread over its shards"
-                    " would have to fit on one host again.",
-                    remedy="Restore a backup of the earlier schema.",
-                )
             for step in planned:
                 self._take(step, connection, report, alive)
             return planned
@@ -196,7 +196,7 @@ class ClickHouseMigrations:
         self, connection: Connection, planned: Sequence[Step], report: Report, alive: Any
     ) -> dict[str, Any]:
         from jts_storage.migrate import environment
-        from jts_storage.migrate.tables import RUN_OPTION, Run
+        from jts_storage.migrate.running import RUN_OPTION, Run
 
         run = Run(
             execute=_sender(connection),

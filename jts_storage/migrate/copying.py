@@ -17,7 +17,7 @@ WRITTEN = "bitShiftLeft(toUInt64(splitByChar('_', _part)[3]), 32) + _part_offset
 by their place in the part. Merges keep it for rows of the same key. It is below any version that
 the kit gives, which are nanoseconds of today."""
 
-_SETTINGS = {
+_WRITING = {
     "async_insert": 0,
     "insert_deduplicate": 0,
     "max_partitions_per_insert_block": 0,
@@ -90,6 +90,14 @@ class Copy:
             f" HAVING {' OR '.join(f'{each} != 0' for each in sums)} LIMIT 10"
         )
 
+    def shortfall(self, source: str, target: str) -> str:
+        """How many rows that count the source has more than the target."""
+        final = " FINAL" if self.is_repeatable else ""
+        return (
+            f"SELECT (SELECT count() FROM ({self._latest_rows(source, '1', '1')}))"
+            f" - (SELECT count() FROM {target}{final})"
+        )
+
     def _latest_rows(self, source: str, where: str, chosen: str) -> str:
         rows = f"SELECT {chosen} FROM {self._from(source, where)}"
         if self.source_is_ours:
@@ -134,36 +142,41 @@ class RangeCopy:
         self._create_journal()
         finished = self._finished()
         ranges = self._ranges()
-        total, done, copied = sum(each.rows for each in ranges), 0, 0
-        for each in ranges:
-            done += each.rows
-            if (each.where, each.rows) in finished:
-                continue
+        due = [each for each in ranges if (each.where, each.rows) not in finished]
+        total = sum(each.rows for each in ranges)
+        earlier = total - sum(each.rows for each in due)
+        copied = 0
+        for each in due:
+            self._tell(earlier + copied, total, copied)
             self.alive()
             self._copy(each, compare=compare)
             copied += each.rows
-            seconds = time.monotonic() - self._started
-            self.report(Progress(f"{self.source} to {self.target}", done, total, copied, seconds))
+        self._tell(earlier + copied, total, copied)
+
+    def _tell(self, done: int, total: int, copied: int) -> None:
+        seconds = time.monotonic() - self._started
+        self.report(Progress(f"{self.source} to {self.target}", done, total, copied, seconds))
 
     def _copy(self, each: Range, *, compare: bool) -> None:
         insert = self.copy.insert(self.source, self.target, each.where)
-        self.execute(insert, settings=_SETTINGS)
+        self.execute(insert, settings=_WRITING)
         if compare:
             self._compare(each)
         self.execute(
             f"INSERT INTO {self.journal} (condition, rows)"
             f" SELECT {literal(each.where)}, {each.rows}",
-            settings=_SETTINGS,
+            settings=_WRITING,
         )
 
     def _compare(self, each: Range) -> None:
-        differing = self.execute(self.copy.comparison(self.source, self.target, each.where))
+        comparison = self.copy.comparison(self.source, self.target, each.where)
+        differing = self.execute(comparison)
         if differing:
             groups = "; ".join(" ".join(map(str, row)) for row in differing)
             raise StorageError(
                 f"The copy of {self.source} differs from it where {each.where}: {groups}.",
-                remedy="Is somebody writing to it? Stop writers and run `jts-storage migrate up`"
-                " again; the table itself is untouched.",
+                remedy="Is somebody writing to it? Stop writers and run"
+                " the same again; the table itself is untouched.",
             )
 
     def _create_journal(self) -> None:

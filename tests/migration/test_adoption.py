@@ -19,9 +19,9 @@ from jts_storage import CandleSeries, SeriesKey, Timeframe, migrate
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import StorageError
-from jts_storage.migrate import files, tables
 from jts_storage.migrate.clickhouse import ClickHouseMigrations
 from jts_storage.migrate.plan import Goal
+from jts_storage.migrate.replacing import Replacement
 from jts_storage.mongo import MongoDBFormulaRepository, MongoDBManager
 from jts_storage.testing.clickhouse_server import ClickHouseServer, ServerProcess
 
@@ -200,18 +200,39 @@ async def test_rows_written_while_names_are_exchanged_are_brought_over(
     clickhouse: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(clickhouse, 2_100)
-    retire = tables._retire
-
-    def late(name: str, old: str, copy: Any, *, keep: bool) -> None:
-        if name == "candles":
-            clickhouse.execute(
-                f"INSERT INTO {old} VALUES ('LATE', 'KRX', '1m', now64(3), 1, 2, 1, 2, 5)"
-            )
-        retire(name, old, copy, keep=keep)
-
-    monkeypatch.setattr(tables, "_retire", late)
+    write_late(clickhouse, monkeypatch, "INSERT INTO candles_new VALUES ({row}, 5)")
     await migrate.up(migrate.Databases(clickhouse))
     assert clickhouse.execute("SELECT volume FROM candles FINAL WHERE symbol = 'LATE'") == [(5,)]
+
+
+async def test_rows_written_while_going_down_are_kept_and_told_of(
+    clickhouse: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(clickhouse, 2_100)
+    databases = migrate.Databases(clickhouse)
+    await migrate.up(databases)
+    clickhouse.execute("DROP TABLE candles_legacy SYNC")
+    write_late(clickhouse, monkeypatch, "INSERT INTO candles_new VALUES ({row}, 5, 1, 0)")
+    with pytest.raises(StorageError, match="candles_legacy has rows that it lacks"):
+        await migrate.down(databases, to="1")
+    kept = clickhouse.execute("SELECT volume FROM candles_legacy WHERE symbol = 'LATE'")
+    assert kept == [(5,)]
+    await migrate.down(databases, to="1")
+    left = {name for (name,) in clickhouse.execute("SHOW TABLES LIKE 'candles%'")}
+    assert left == {"candles", "candles_legacy"}
+
+
+def write_late(manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, insert: str) -> None:
+    """Write a candle to the old table when it has just been exchanged."""
+    retire = Replacement._retire
+
+    def late(self: Replacement) -> None:
+        if self.name == "candles":
+            row = "'LATE', 'KRX', '1m', now64(3), 1, 2, 1, 2"
+            manager.execute(insert.replace("{row}", row))
+        retire(self)
+
+    monkeypatch.setattr(Replacement, "_retire", late)
 
 
 async def test_a_copy_that_differs_is_never_exchanged(
@@ -243,8 +264,9 @@ async def test_progress_tells_rows_rate_and_time_left(clickhouse: ClickHouseMana
     assert len(copied) >= 4
     assert [each.done for each in copied] == sorted(each.done for each in copied)
     assert copied[-1].done == copied[-1].total == 2_100
-    assert copied[0].rate > 0
-    assert (copied[0].seconds_left or 0) > 0
+    assert (copied[0].done, copied[0].seconds_left) == (0, None), "told before the first rows"
+    assert copied[1].rate > 0
+    assert (copied[1].seconds_left or 0) > 0
 
 
 async def test_documents_keep_every_field(mongo: MongoDBManager) -> None:
@@ -275,30 +297,3 @@ async def test_documents_keep_every_field(mongo: MongoDBManager) -> None:
     found = await MongoDBFormulaRepository(mongo).get_by_id(str(formula["_id"]))
     assert found is not None
     assert found.version == 3
-
-
-async def test_down_and_up_again_loses_nothing_the_older_schema_can_hold(
-    clickhouse: ClickHouseManager,
-) -> None:
-    fill(clickhouse, 2_100)
-    databases = migrate.Databases(clickhouse)
-    await migrate.up(databases)
-    repository = ClickHouseCandleRepository(clickhouse)
-    key = SeriesKey("S9", Timeframe.M1, exchange="KRX")
-    whole = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-    series = await repository.get_range(key, *whole)
-    await repository.delete_range(key, series[0].timestamp, series[9].timestamp)
-    expected = fingerprint(clickhouse, "(SELECT * FROM candles FINAL WHERE NOT is_deleted)")
-    symbols = clickhouse.execute("SELECT * FROM symbols FINAL ORDER BY code")
-    for revision in reversed([file.revision for file in files.discover("clickhouse")]):
-        taken = await migrate.down(databases)
-        assert [step.migration.revision for step in taken] == [revision]
-        await migrate.up(databases)
-        await migrate.down(databases, to=str(int(revision) - 1) if revision != "0001" else "base")
-    # The oldest migration made the tables; with rows in them they stay.
-    assert expected_rows(clickhouse, "candles") == expected
-    await migrate.up(databases)
-    live = "(SELECT * FROM candles FINAL WHERE NOT is_deleted)"
-    assert fingerprint(clickhouse, live) == expected
-    assert clickhouse.execute("SELECT * FROM symbols FINAL ORDER BY code") == symbols
-    assert await migrate.check(databases) == []
