@@ -8,12 +8,10 @@ import pytest
 from sqlalchemy import Connection, inspect
 
 from jts_storage import migrate
-from jts_storage.clickhouse import schema as clickhouse_schema
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.migrate.clickhouse import ClickHouseMigrations
-from jts_storage.migrate.plan import Goal, Step
+from jts_storage.migrate.plan import Goal
 from jts_storage.mongo import MongoDBManager, ensure_schema
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.tables import create_all, metadata
@@ -108,28 +106,6 @@ def reflected(connection: Connection) -> dict[str, Any]:
         )
         for table in metadata.tables
     }
-
-
-async def test_what_a_cluster_gets_is_what_its_models_say(
-    clickhouse: ClickHouseManager,
-) -> None:
-    """There is no cluster here, so the statements are compared, not what they make."""
-    clustered = ClickHouseManager(clickhouse.config, cluster="c1")
-    migrations = ClickHouseMigrations(clustered)
-    printed = statements(await migrations.sql([Step(file, "up") for file in migrations.files]))
-    made = {
-        each.split()[5]: clickhouse_schema.parse(each)
-        for each in printed
-        if each.startswith("CREATE TABLE IF NOT EXISTS")
-    }
-    for each in printed:
-        if each.split()[0] in {"CREATE", "EXCHANGE", "RENAME"}:
-            assert "ON CLUSTER c1" in each, each
-    for name, wanted in clickhouse_schema.models(tables.build("c1").metadata).items():
-        # The Distributed table is made under another name, which is then exchanged.
-        found = made.get(f"{name}_new", made.get(name))
-        assert list(clickhouse_schema.compare(name, wanted, found)) == []
-    clustered.close()
 
 
 def statements(text: str) -> list[str]:
