@@ -159,7 +159,7 @@ class StoreBackend:
         clickhouse = ClickHouseManager(settings.clickhouse())
         mongo = MongoDBManager(settings.mongo(self._mongod.uri if self._mongod else None))
         database = DatabaseManager(settings.database())
-        outbox = Outbox(mongo)
+        journal, outbox = Journal(mongo), Outbox(mongo)
         return Stores(
             clickhouse=clickhouse,
             mongo=mongo,
@@ -167,9 +167,9 @@ class StoreBackend:
             candles=ClickHouseCandleRepository(clickhouse, cache_bytes=settings.cache_bytes),
             symbols=ClickHouseSymbolRepository(clickhouse),
             ingestion=SqlIngestionRepository(database),
-            journal=Journal(mongo),
+            journal=journal,
             outbox=outbox,
-            delivery=Delivery(outbox, Leases(mongo), self.publisher),
+            delivery=Delivery(outbox, journal, Leases(mongo), self.publisher),
         )
 
     async def _prepare_schemas(self) -> None:

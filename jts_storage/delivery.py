@@ -14,6 +14,7 @@ from datetime import timedelta
 from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import StorageError
+from jts_storage.journal import Journal
 from jts_storage.leases import Leases
 from jts_storage.outbox import Outbox, Waiting
 from jts_storage.ports.events import EventPublisher
@@ -32,8 +33,11 @@ log = logging.getLogger(__name__)
 class Delivery:
     """Hands the events of an outbox to a publisher. It belongs to one event loop."""
 
-    def __init__(self, outbox: Outbox, leases: Leases, publisher: EventPublisher) -> None:
+    def __init__(
+        self, outbox: Outbox, journal: Journal, leases: Leases, publisher: EventPublisher
+    ) -> None:
         self._outbox = outbox
+        self._journal = journal
         self._leases = leases
         self._publisher = publisher
         self._timer: asyncio.TimerHandle | None = None
@@ -62,6 +66,10 @@ class Delivery:
         """Forget the leases of those who never returned them."""
         await self._leases.purge()
 
+    def deliver_soon(self) -> None:
+        """Deliver in the background."""
+        self._look_again(_SHORTEST_PAUSE)
+
     async def close(self) -> None:
         """Deliver no more in the background; what waits is stored."""
         if self._timer is not None:
@@ -82,8 +90,10 @@ class Delivery:
             if lease is None:
                 self._look_again(_SHORTEST_PAUSE)  # its holder may have looked before ours came
                 return 0
-            for waiting in await self._outbox.waiting(key, types, own):
-                if waiting.not_before > checks.now():
+            found = await self._outbox.waiting(key, types, own)
+            unfinished = await self._unfinished(found, own)
+            for waiting in found:
+                if waiting.not_before > checks.now() or waiting.version in unfinished:
                     self._look_again(waiting.not_before - checks.now())
                     break
                 await lease.renew()
@@ -95,6 +105,12 @@ class Delivery:
                 elif not await self._is_parked(waiting):
                     break
         return delivered
+
+    async def _unfinished(self, found: Iterable[Waiting], own: Collection[str]) -> set[int]:
+        """The commits whose events have to wait, and with them what comes after."""
+        if all(waiting.id in own for waiting in found):
+            return set()
+        return await self._journal.unfinished_versions()
 
     async def _published(self, event: DomainEvent) -> bool:
         try:

@@ -210,6 +210,13 @@ class Journal:
         """Every decided commit that is not finished, oldest first."""
         return [Entry.of(found) for found in await self._unfinished()]
 
+    async def unfinished_versions(self) -> set[int]:
+        """The versions of the commits that are decided, but not finished."""
+        found = await self._manager.retries.repeat(
+            "reading the journal", lambda: self._entries.distinct("version")
+        )
+        return set(found)
+
     async def purge(self) -> int:
         """Drop chunks of commits that were never decided; how many."""
         before = ObjectId.from_datetime(checks.now() - ABANDONED_AFTER)

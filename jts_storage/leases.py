@@ -110,7 +110,9 @@ def is_alive(owner: str) -> bool:
 
 
 def _started(pid: int) -> str | None:
+    """When a process started; None if there is none, or only what its parent has not buried yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else numbers[18]
     except (OSError, IndexError):
         return None

@@ -39,11 +39,13 @@ class StoredEvent:
 class Waiting:
     """An event to be delivered.
 
+    :param version: of the commit that stored it.
     :param event: None if its class has not been imported here.
     :param attempts: how often its delivery has failed.
     """
 
     id: str
+    version: int
     event: DomainEvent | None
     attempts: int
     not_before: datetime
@@ -97,7 +99,10 @@ class Outbox:
         found = await self._manager.retries.repeat(
             "reading events", lambda: self._events.find(wanted | ours).sort(_ORDER).to_list()
         )
-        return [Waiting(d["_id"], _from_document(d), d["attempts"], d["notBefore"]) for d in found]
+        return [
+            Waiting(d["_id"], d["version"], _from_document(d), d["attempts"], d["notBefore"])
+            for d in found
+        ]
 
     async def delivered(self, event_id: str) -> None:
         """Forget an event that every handler has had."""

@@ -146,6 +146,7 @@ class StorageUnitOfWork:
             await self._write(work, work.staged)
         except Overtaking:
             await self._stores.recover()
+            self._stores.delivery.deliver_soon()
             raise
         finally:
             await work.session.end_session()

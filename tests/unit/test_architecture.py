@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "leases": CORE | {"mongo"},
     "journal": CORE | {"mongo", "leases", "staged_work"},
     "outbox": CORE | {"mongo"},
-    "delivery": CORE | {"leases", "outbox"},
+    "delivery": CORE | {"journal", "leases", "outbox"},
     "stores": EVERYTHING,
     "commit": EVERYTHING,
     "unit_of_work": EVERYTHING,
