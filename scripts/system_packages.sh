@@ -21,6 +21,8 @@ if grep -qs '^ID=debian' /etc/os-release && ! command -v chromium >/dev/null; th
     wished+=(chromium fonts-dejavu-core) # without a font no text is drawn
 fi
 
+"$(dirname "$0")/old_clickhouse.sh" || echo "Without Debian's old ClickHouse some tests are not run." >&2
+
 missing=("${needed[@]}" "${wished[@]}")
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 

@@ -26,6 +26,12 @@ from clickhouse_driver.reader import (
     read_binary_uint64,
     read_binary_uint128,
 )
+from clickhouse_driver.settings.available import settings as available_settings
+from clickhouse_driver.settings.types import (
+    SettingBool,
+    SettingMaxThreads,
+    SettingUInt64,
+)
 from clickhouse_driver.streams.compressed import (
     CompressedBlockInputStream,
     CompressedBlockOutputStream,
@@ -50,9 +56,13 @@ REVISION = defines.DBMS_MIN_REVISION_WITH_OPENTELEMETRY
 """54442: the newest revision whose packets are still few."""
 
 _BUFFER = defines.BUFFER_SIZE
+_NUMBERS = (SettingBool, SettingMaxThreads, SettingUInt64)
+"""The settings that older clients send as numbers."""
 _AUTHENTICATION_FAILED = 516
 _INLINE_DATA = re.compile(r"\bVALUES\s*\S|\bSELECT\b|\bWITH\b", re.IGNORECASE)
 _SETTINGS = re.compile(r"\bSETTINGS\b.*?(?=\bVALUES\b|\bFORMAT\b|$)", re.IGNORECASE | re.DOTALL)
+_FORMAT = re.compile(r"\bFORMAT\s+\w+[\s;]*$", re.IGNORECASE)
+"""Formats are the client's business: all that goes over the wire is Native."""
 _INPUT = re.compile(r"\binput\(\s*('(?:[^'\\]|\\.)*')\s*\)", re.IGNORECASE)
 
 
@@ -77,6 +87,7 @@ class Session:
         self._context = Context()
         self._plain_in = BlockInputStream(self._in, self._context)
         self._plain_out = BlockOutputStream(self._out, self._context)
+        self._revision = 0
         self._compressed = False
         self._packed_in: Any = None
         self._packed_out: Any = None
@@ -101,12 +112,18 @@ class Session:
             return False
         read_binary_str(self._in)
         read_varint(self._in), read_varint(self._in)
-        revision = min(read_varint(self._in), REVISION)
-        _database, user, password = (read_binary_str(self._in) for _ in range(3))
+        self._revision = revision = min(read_varint(self._in), REVISION)
+        database, user, password = (read_binary_str(self._in) for _ in range(3))
         if self._credentials and self._credentials.get(user) != password:
             self._send_error(EmbeddedError(f"{user}: wrong password.", _AUTHENTICATION_FAILED))
             return False
         engine = self._transport.context
+        try:
+            if database:
+                self._transport.execute(f"USE {quoted(database)}")
+        except DriverError as failure:
+            self._send_error(failure)
+            return False
         info = engine.server_info
         self._context.server_info = ServerInfo(
             "ClickHouse", *info.version_tuple(), REVISION, info.timezone, "test", revision
@@ -128,6 +145,7 @@ class Session:
 
     def _answer(self) -> None:
         query, settings = self._read_query()
+        query = _FORMAT.sub("", query)
         while self._read_data().num_rows:
             pass  # external tables are not served
         try:
@@ -148,12 +166,19 @@ class Session:
             self._skip_client_info()
         settings = {}
         while name := read_binary_str(source):
-            read_binary_uint8(source)
-            settings[name] = read_binary_str(source)
-        read_binary_str(source)  # secret between servers
+            settings[name] = self._read_setting(name)
+        if self._revision >= defines.DBMS_MIN_REVISION_WITH_INTERSERVER_SECRET:
+            read_binary_str(source)
         read_varint(source)  # stage
         self._use_compression(bool(read_varint(source)))
         return read_binary_str(source), settings
+
+    def _read_setting(self, name: str) -> str:
+        if self._revision >= defines.DBMS_MIN_REVISION_WITH_SETTINGS_SERIALIZED_AS_STRINGS:
+            read_binary_uint8(self._in)  # flags
+        elif available_settings.get(name) in _NUMBERS:
+            return str(read_varint(self._in))
+        return str(read_binary_str(self._in))
 
     def _skip_client_info(self) -> None:
         source = self._in
@@ -166,7 +191,7 @@ class Session:
             read_varint(source)
         read_binary_str(source)  # quota key
         read_varint(source)  # patch
-        if read_binary_uint8(source):
+        if self._revision >= REVISION and read_binary_uint8(source):
             read_binary_uint128(source)
             read_binary_uint64(source)
             read_binary_str(source)
@@ -212,8 +237,7 @@ class Session:
             file.flush()
             if rows:
                 source = f"file({literal(file.name)}, 'Native', {structure[1]})"
-                bare = re.sub(r"\bFORMAT\s+\w+\s*$", "", query.strip(), flags=re.IGNORECASE)
-                filled = _INPUT.sub(lambda _: source, bare)
+                filled = _INPUT.sub(lambda _: source, query)
                 self._transport.execute(filled, settings=settings)
 
     def _pass_on(self, out: Any) -> int:

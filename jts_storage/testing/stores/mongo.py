@@ -50,11 +50,11 @@ class MongoStore:
         db = self._client[self._database]
         # A set's log is one: when its last entry is safe, those before it are. Shards have several.
         hasty = db if self._client.is_mongos else db.with_options(write_concern=WriteConcern(1))
-        *others, last = _with_documents(db) or [None]
-        for name in others:
+        names = _with_documents(db)
+        for name in names[:-1]:
             hasty[name].delete_many({})
-        if last is not None:
-            db[last].delete_many({})
+        for name in names[-1:]:
+            db[name].delete_many({})
 
     @property
     def address(self) -> Address:
