@@ -87,7 +87,7 @@ async def main() -> dict[str, Any]:
         manager.execute(f"CREATE DATABASE {THERE}")
         fill(manager)
         latest = f"(SELECT * FROM {THERE}.candles ORDER BY open DESC LIMIT 1 BY {KEYS})"
-        facts = {"filled": manager.execute(f"SELECT {ROWS} FROM {latest}")[0]}
+        facts: dict[str, Any] = {"filled": manager.execute(f"SELECT {ROWS} FROM {latest}")[0]}
         databases = migrate.Databases(manager)
         await migrate.up(databases)
         ours = "(SELECT * FROM candles FINAL WHERE NOT is_deleted)"
