@@ -85,7 +85,7 @@ class Stores:
                     log.warning("A commit cannot be finished: %s", exc)
                 else:
                     finished += 1
-                    log.warning("Finished an interrupted commit.", extra={"commit": str(entry.id)})
+                    log.warning("Finished an interrupted commit %s.", entry.id)
         if failed:
             raise _unfinished(failed)
         return finished

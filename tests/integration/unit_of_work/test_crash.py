@@ -112,13 +112,6 @@ def trial(tmp_path: Path, mongod: LocalMongod, engine_used: Callable[[str], None
     )
 
 
-def test_killed_around_the_decision(trial: Trial) -> None:
-    for point in ("entry written", "decided", "series stored"):
-        trial.die_at(point)
-    trial.check()
-
-
-@pytest.mark.slow
 def test_killed_at_every_point_of_a_commit(trial: Trial) -> None:
     for point in POINTS:
         trial.die_at(point)

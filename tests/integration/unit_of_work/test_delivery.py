@@ -1,0 +1,340 @@
+"""Events once they are stored: in order, at least once, and none for ever in the way of others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from bson import ObjectId
+
+from jts_storage import DomainEvent, InMemoryEventPublisher, delivery
+from jts_storage.delivery import ATTEMPTS, Delivery
+from jts_storage.domain import checks
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.journal import ENTRIES, Journal
+from jts_storage.leases import LEASES, Leases, owner_of_this_process
+from jts_storage.mongo import MongoDBManager
+from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.outbox import EVENTS, Outbox
+
+NEVER = timedelta(days=1)
+databases = count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted(DomainEvent):
+    """What these tests tell."""
+
+    number: int
+    about: str = "one"
+
+    @property
+    def key(self) -> str:
+        return self.about
+
+
+@dataclass
+class Post:
+    """One outbox, and any number of deliverers of it."""
+
+    manager: MongoDBManager
+    outbox: Outbox
+    deliverers: list[Delivery] = field(default_factory=list)
+
+    async def store(self, *events: DomainEvent, version: int) -> None:
+        async with (
+            self.manager.client.start_session() as session,
+            await session.start_transaction(),
+        ):
+            await self.outbox.add(events, version, session)
+
+    def deliverer(self, publisher: InMemoryEventPublisher) -> Delivery:
+        made = Delivery(self.outbox, Journal(self.manager), Leases(self.manager), publisher)
+        self.deliverers.append(made)
+        return made
+
+    async def states(self) -> list[tuple[int, int, bool]]:
+        found = await self.outbox.list()
+        return [(e.data["number"], e.attempts, e.is_parked) for e in found]
+
+
+@pytest.fixture(scope="module")
+def mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path_factory.mktemp("delivery")) as mongod:
+        engine_used("mongod")
+        yield mongod
+
+
+@pytest.fixture
+async def post(mongod: LocalMongod) -> AsyncIterator[Post]:
+    config = MongoDBConfig(uri=mongod.uri, database=f"delivery{next(databases)}")
+    async with MongoDBManager(config) as manager:
+        for name in (EVENTS, LEASES, ENTRIES):  # a transaction may not make them
+            await manager.db.create_collection(name)
+        post = Post(manager, Outbox(manager))
+        yield post
+        for deliverer in post.deliverers:
+            await deliverer.close()
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed may be tried again at once, but is not in the background."""
+    monkeypatch.setattr(delivery, "_FIRST_PAUSE", timedelta(0))
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", NEVER)
+
+
+def noting(numbers: list[int]) -> InMemoryEventPublisher:
+    publisher = InMemoryEventPublisher()
+    publisher.register_handler(Noted, lambda event: numbers.append(event.number))
+    return publisher
+
+
+def failing_for(*numbers: int, seen: list[int]) -> InMemoryEventPublisher:
+    publisher = InMemoryEventPublisher()
+
+    def handler(event: Noted) -> None:
+        seen.append(event.number)
+        if event.number in numbers:
+            raise ValueError(f"{event.number} is refused")
+
+    publisher.register_handler(Noted, handler)
+    return publisher
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    give_up = time.monotonic() + 10
+    while not await condition():
+        assert time.monotonic() < give_up
+        await asyncio.sleep(0.01)
+
+
+async def test_events_of_a_key_come_in_the_order_of_the_commits(post: Post) -> None:
+    seen: list[int] = []
+    await post.store(Noted(number=3), version=20)
+    await post.store(Noted(number=1), Noted(number=2), version=10)
+    await post.store(Noted(number=4), version=30)
+    assert await post.deliverer(noting(seen)).deliver() == 4
+    assert seen == [1, 2, 3, 4]
+    assert await post.states() == []
+
+
+async def test_a_failure_holds_up_what_follows_of_its_key_and_nothing_else(post: Post) -> None:
+    seen: list[int] = []
+    await post.store(Noted(number=1), Noted(number=2), Noted(number=3, about="two"), version=1)
+    assert await post.deliverer(failing_for(1, seen=seen)).deliver() == 1
+    assert sorted(seen) == [1, 3]
+    assert await post.states() == [(1, 1, False), (2, 0, False)]
+
+
+async def test_what_keeps_failing_is_parked_and_those_behind_it_go_on(post: Post) -> None:
+    seen: list[int] = []
+    deliverer = post.deliverer(failing_for(1, seen=seen))
+    await post.store(Noted(number=1), Noted(number=2), version=1)
+    for _ in range(ATTEMPTS + 3):
+        await deliverer.deliver()
+    assert seen == [1] * ATTEMPTS + [2]
+    assert await post.states() == [(1, ATTEMPTS, True)]
+    assert await post.outbox.counts() == (0, 1)
+
+
+async def test_a_parked_event_gets_another_chance(post: Post) -> None:
+    seen: list[int] = []
+    events = [Noted(number=number, about=str(number)) for number in range(3)]
+    await post.store(*events, version=1)
+    for _ in range(ATTEMPTS):
+        await post.deliverer(failing_for(0, 1, 2, seen=[])).deliver()
+    deliverer = post.deliverer(noting(seen))
+    assert await deliverer.deliver() == 0
+    assert await post.outbox.retry(events[1].id) == 1
+    assert await deliverer.deliver() == 1
+    assert await post.outbox.retry() == 2
+    assert await deliverer.deliver() == 2
+    assert sorted(seen) == [0, 1, 2]
+    assert seen[0] == 1
+    assert await post.outbox.retry() == 0
+
+
+async def test_a_failure_is_repeated_in_the_background(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(milliseconds=10))
+    calls: list[str] = []
+
+    def third_time_lucky(event: Noted) -> None:
+        calls.append(event.id)
+        if len(calls) < 3:
+            raise ValueError("not yet")
+
+    publisher = InMemoryEventPublisher()
+    publisher.register_handler(Noted, third_time_lucky)
+    event = Noted(number=1)
+    await post.store(event, version=1)
+    assert await post.deliverer(publisher).deliver_own([event]) == 0
+
+    async def is_empty() -> bool:
+        return await post.outbox.counts() == (0, 0)
+
+    await until(is_empty)
+    assert calls == [event.id] * 3, "the id is the same at every delivery"
+
+
+async def test_of_two_deliverers_one_has_a_key(post: Post) -> None:
+    seen: list[int] = []
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    slow = InMemoryEventPublisher()
+
+    async def wait(event: Noted) -> None:
+        entered.set()
+        await go_on.wait()
+        seen.append(event.number)
+
+    slow.register_handler(Noted, wait)
+    await post.store(Noted(number=1), Noted(number=2), Noted(number=9, about="other"), version=1)
+    first = asyncio.create_task(post.deliverer(slow).deliver_own([Noted(number=0)]))
+    await entered.wait()
+    assert await post.deliverer(noting(seen)).deliver() == 1
+    assert seen == [9]
+    go_on.set()
+    assert await first == 2
+    assert seen == [9, 1, 2]
+
+
+@pytest.mark.parametrize("why", ["dead", "late"])
+async def test_a_lease_is_taken_over_from_the_dead_and_the_late(post: Post, why: str) -> None:
+    alive = owner_of_this_process()
+    owner = f"x@{alive.rsplit('/', 1)[0]}/0" if why == "dead" else f"x@{alive}"
+    until = checks.now() + timedelta(seconds=30 if why == "dead" else -1)
+    leases = post.manager.get_collection(LEASES)
+    await leases.insert_one({"_id": "one", "owner": owner, "until": until})
+    await post.store(Noted(number=1), version=1)
+    assert await post.deliverer(noting([])).deliver() == 1
+    assert await leases.count_documents({}) == 0
+
+
+async def test_leases_that_ran_out_are_purged(post: Post) -> None:
+    leases = post.manager.get_collection(LEASES)
+    for name, seconds in (("old", -1), ("new", 30)):
+        until = checks.now() + timedelta(seconds=seconds)
+        await leases.insert_one({"_id": name, "owner": "x@y/1/2", "until": until})
+    await post.deliverer(noting([])).purge()
+    assert await leases.distinct("_id") == ["new"]
+
+
+async def test_a_handler_that_hangs_has_failed(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE", timedelta(milliseconds=50))
+    publisher = InMemoryEventPublisher()
+
+    async def hang(_: Noted) -> None:
+        await asyncio.sleep(600)
+
+    publisher.register_handler(Noted, hang)
+    await post.store(Noted(number=1), version=1)
+    assert await post.deliverer(publisher).deliver() == 0
+    assert await post.states() == [(1, 1, False)]
+
+
+async def test_a_handler_that_waits_for_what_is_cancelled_has_failed(post: Post) -> None:
+    publisher = InMemoryEventPublisher()
+
+    async def wait(_: Noted) -> None:
+        task = asyncio.create_task(asyncio.sleep(600))
+        task.cancel()
+        await task
+
+    publisher.register_handler(Noted, wait)
+    await post.store(Noted(number=1), version=1)
+    assert await post.deliverer(publisher).deliver() == 0
+    assert await post.states() == [(1, 1, False)]
+
+
+async def test_cancelling_a_delivery_costs_nothing_but_a_repetition(post: Post) -> None:
+    entered = asyncio.Event()
+    publisher = InMemoryEventPublisher()
+
+    async def wait(_: Noted) -> None:
+        entered.set()
+        await asyncio.sleep(600)
+
+    publisher.register_handler(Noted, wait)
+    await post.store(Noted(number=1), version=1)
+    task = asyncio.create_task(post.deliverer(publisher).deliver())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await post.states() == [(1, 0, False)]
+    assert await post.deliverer(noting([])).deliver() == 1
+
+
+async def test_a_publisher_that_raises_has_failed(post: Post) -> None:
+    class Broken(InMemoryEventPublisher):
+        def hears(self, event_type: str) -> bool:
+            return True
+
+        async def publish(self, event: DomainEvent) -> int:
+            raise OSError("the broker is away")
+
+    await post.store(Noted(number=1), version=1)
+    assert await post.deliverer(Broken()).deliver() == 0
+    assert await post.states() == [(1, 1, False)]
+
+
+async def test_what_nobody_hears_here_waits_for_somebody_who_does(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(0))
+    monkeypatch.setattr(delivery, "_UNHEARD_PAUSE", timedelta(milliseconds=20))
+    seen: list[int] = []
+    publisher = InMemoryEventPublisher()
+    await post.store(Noted(number=1), version=1)
+    assert await post.deliverer(publisher).deliver() == 0
+    await asyncio.sleep(0.1)
+    assert await post.states() == [(1, 0, False)]
+    publisher.register_handler(Noted, lambda event: seen.append(event.number))
+
+    async def is_empty() -> bool:
+        return await post.outbox.counts() == (0, 0)
+
+    await until(is_empty)
+    assert seen == [1]
+
+
+async def test_a_commit_that_nobody_listens_to_leaves_nothing(post: Post) -> None:
+    event = Noted(number=1)
+    await post.store(event, version=1)
+    await post.deliverer(InMemoryEventPublisher()).deliver_own([event])
+    assert await post.states() == []
+
+
+async def test_events_wait_until_every_store_has_their_commit(post: Post) -> None:
+    seen: list[int] = []
+    later = Noted(number=2)
+    await post.store(Noted(number=1), version=1)
+    await post.store(later, version=2)
+    entries = post.manager.get_collection(ENTRIES)
+    await entries.insert_one({"_id": ObjectId(), "version": 1})
+    deliverer = post.deliverer(noting(seen))
+    assert await deliverer.deliver() == 0
+    assert await deliverer.deliver_own([later]) == 0, "order goes before speed"
+    await entries.delete_many({})
+    assert await deliverer.deliver() == 2
+    assert seen == [1, 2]
+
+
+async def test_an_event_of_an_unknown_class_is_left_to_who_knows_it(post: Post) -> None:
+    seen: list[int] = []
+    await post.store(Noted(number=1), Noted(number=2), version=1)
+    await post.manager.get_collection(EVENTS).update_one(
+        {"data.number": 1}, {"$set": {"class": "elsewhere.Noted"}}
+    )
+    assert await post.deliverer(noting(seen)).deliver() == 1
+    assert seen == [2]
+    assert await post.states() == [(1, 0, False)]
