@@ -16,7 +16,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -162,22 +161,6 @@ def describe(path: Path) -> JobFile:
 
 def open_file(path: Path) -> Any:
     return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
-
-
-def own_columns(batch: Any) -> Columns | None:
-    """A record batch of a file of ours without the checks that its candles passed when they were
-    written; None if it does not look so."""
-    chunks = [batch.column(n) for n in range(batch.num_columns)]
-    if any(chunk.null_count or chunk.offset for chunk in chunks):
-        return None
-    rows = batch.num_rows
-    stamps, *prices, volume = (chunk.buffers()[1] for chunk in chunks)
-    return Columns.of(
-        np.frombuffer(stamps, np.int64, rows),
-        # Of the two words of a decimal128 the low one holds all of 18 digits.
-        (np.frombuffer(price, np.int64, 2 * rows)[::2].copy() for price in prices),
-        np.frombuffer(volume, np.uint64, rows),
-    )
 
 
 def with_timestamps(table: Any) -> Any:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import AnyArray, Columns, empty, in_order
+from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.interchange import Floats
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import Conflict, InvalidData
@@ -44,11 +42,17 @@ class Skipping:
 
 
 class Loaded(NamedTuple):
-    """A file that was read."""
+    """A file that was read: some rows of what was read with it."""
 
     path: Path
-    columns: Columns
     facts: FileFacts
+    read: Columns
+    begin: int
+    end: int
+
+    @property
+    def columns(self) -> Columns:
+        return self.read.take(slice(self.begin, self.end))
 
 
 def load_files(
@@ -93,33 +97,31 @@ def one_exchange(files: Sequence[Loaded], what: str) -> str:
 
 def _read_all(paths: list[Path], floats: Floats) -> list[Loaded | DamagedFile]:
     if len(paths) > _FEW and (found := scan(paths)) is not None:
-        return [Loaded(path, *read) for path, read in zip(paths, found, strict=True)]
+        begins = [0, *found.ends]
+        return [
+            Loaded(path, facts, found.columns, begin, end)
+            for path, facts, begin, end in zip(paths, found.facts, begins, found.ends, strict=False)
+        ]
     return [_read(path, floats) for path in paths]
 
 
 def _read(path: Path, floats: Floats) -> Loaded | DamagedFile:
     try:
-        return Loaded(path, *read_columns(path, floats))
+        columns, facts = read_columns(path, floats)
     except DamagedFile as exc:
         return exc
+    return Loaded(path, facts, columns, 0, columns.rows)
 
 
 def _joined(files: Sequence[Loaded]) -> Columns:
-    """The columns end to end, in memory of Arrow's pool: fresh pages cost more than the copy."""
-    rows = sum(file.columns.rows for file in files)
-    if not rows:
+    """The rows of the files one behind the other; where they were read so, without a copy."""
+    if not files:
         return empty()
-    return Columns(
-        *(
-            _concatenated(list(parts), rows)
-            for parts in zip(*(file.columns for file in files), strict=True)
-        )
-    )
-
-
-def _concatenated(parts: list[AnyArray], rows: int) -> AnyArray:
-    joined = np.frombuffer(pa.allocate_buffer(rows * parts[0].itemsize), parts[0].dtype)
-    return np.concatenate(parts, out=joined)
+    first, last = files[0], files[-1]
+    neighbours = pairwise(files)
+    if all(one.read is next.read and one.end == next.begin for one, next in neighbours):
+        return first.read.take(slice(first.begin, last.end))
+    return concatenate([file.columns for file in files])
 
 
 def _ascends(columns: Columns) -> bool:

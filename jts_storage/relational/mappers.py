@@ -62,7 +62,7 @@ def to_json(data: Mapping[str, Any]) -> str:
 def from_json(text: str, name: str) -> Mapping[str, Any]:
     """:raises InvalidData: somebody else wrote what is no JSON object."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = _DECODER.decode(text)
     except ValueError as exc:
         raise InvalidData(
             "holds no JSON", field="checkpoint_data", value=text, document=name
@@ -76,6 +76,9 @@ def from_json(text: str, name: str) -> Mapping[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)  # json.loads would make one a call
 
 
 def moment(value: datetime | str) -> datetime:
