@@ -137,8 +137,9 @@ def test_killed_at_random_times(trial: Trial) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_two_hundred_random_times(trial: Trial) -> None:
-    killed_at_random(trial, times=200, seed=2)
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_killed_at_two_hundred_random_times(trial: Trial, seed: int) -> None:
+    killed_at_random(trial, times=50, seed=seed)
     trial.check()
 
 
@@ -202,5 +203,6 @@ def test_every_server_killed_in_turn(trial: Trial, servers: Servers) -> None:
 
 
 @pytest.mark.slow
-def test_every_server_killed_in_turn_many_times(trial: Trial, servers: Servers) -> None:
-    servers_killed_in_turn(trial, servers, rounds=20)
+@pytest.mark.parametrize("part", range(4))
+def test_every_server_killed_in_turn_many_times(trial: Trial, servers: Servers, part: int) -> None:
+    servers_killed_in_turn(trial, servers, rounds=5)

@@ -1,0 +1,264 @@
+"""Who finishes what others left: several at once, again and again, and from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import date, timedelta
+
+import pytest
+from bson import ObjectId
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe, journal
+from jts_storage import commit as commit_points
+from jts_storage.backend import StoreBackend
+from jts_storage.cli.main import app
+from jts_storage.domain import checks
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.errors import StorageError
+from jts_storage.journal import CHUNKS, ENTRIES, Journal
+from jts_storage.leases import owner_of_this_process
+from jts_storage.ports import UnitOfWork
+from jts_storage.testing.clickhouse_server import ClickHouseServer
+from jts_storage.testing.factories import make_candles, make_formula
+
+DAY = date(2024, 1, 2)
+RECOVERER = """
+import asyncio, sys
+from jts_storage import Storage
+from jts_storage.backend import StoreBackend
+from jts_storage.cli.main import app
+from jts_storage.settings import StorageSettings
+
+async def main():
+    async with Storage(StoreBackend(StorageSettings.load(), recovers=False)) as storage:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        print(await storage.recover(), flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Crash(BaseException):
+    """What a process meets that dies."""
+
+
+@pytest.fixture(scope="module")
+def settings(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[StorageSettings]:
+    folder = tmp_path_factory.mktemp("recovery")
+    with LocalMongod.acquire(folder / "mongo") as mongod, ClickHouseServer() as clickhouse:
+        for engine in ("mongod", "SQLite", "ClickHouse endpoint over chDB"):
+            engine_used(engine)
+        yield StorageSettings(
+            data_dir=folder,
+            mongo_url=SecretStr(mongod.uri),
+            clickhouse_url=SecretStr(f"clickhouse://127.0.0.1:{clickhouse.port}/default"),
+            migrate=True,
+        )
+
+
+@pytest.fixture
+def environment(settings: StorageSettings) -> dict[str, str]:
+    assert settings.mongo_url is not None
+    assert settings.clickhouse_url is not None
+    return os.environ | {
+        "JTS_DATA_DIR": str(settings.data_dir),
+        "JTS_MONGO_URL": settings.mongo_url.get_secret_value(),
+        "JTS_CLICKHOUSE_URL": settings.clickhouse_url.get_secret_value(),
+        "JTS_MIGRATE": "1",
+    }
+
+
+@pytest.fixture
+async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
+    async with Storage(StoreBackend(settings)) as storage:
+        yield storage
+        await storage.recover()
+
+
+def die(point: str) -> None:
+    if point == "decided":
+        raise Crash
+
+
+async def leave_unfinished(storage: Storage, *names: str) -> None:
+    """Commits whose process is dead: of this host, but of a number that nobody has."""
+    before, commit_points.reached = commit_points.reached, die
+    try:
+        for name in names:
+            with pytest.raises(Crash):
+                await commit(storage, name)
+    finally:
+        commit_points.reached = before
+    mine = owner_of_this_process()
+    await storage.mongo.db[ENTRIES].update_many(
+        {"owner": mine}, {"$set": {"owner": f"{mine.rsplit('/', 1)[0]}/0"}}
+    )
+
+
+async def commit(storage: Storage, name: str) -> None:
+    key = SeriesKey(name, Timeframe.M1)
+    async with storage.unit_of_work() as uow:
+        await uow.formulas.save(make_formula(name))
+        await uow.candles.save_many(key, make_candles(key, 10))
+        await uow.ingestion.symbol_bars.save(SymbolBars(name, DAY).start_collection())
+        await uow.ingestion.bars.save_many(key, make_candles(key, 10))
+        await uow.commit()
+
+
+async def is_whole(storage: Storage, name: str) -> bool:
+    key = SeriesKey(name, Timeframe.M1)
+    bars = await storage.ingestion.symbol_bars.get(name, DAY)
+    counts = await storage.candles.count(key), await storage.ingestion.bars.count(key)
+    return bars is not None and bars.version == 1 and counts == (10, 10)
+
+
+async def test_two_processes_share_the_work(storage: Storage, environment: dict[str, str]) -> None:
+    names = [f"SHARED{n}" for n in range(30)]
+    await leave_unfinished(storage, *names)
+    assert (await storage.health()).unfinished == 30
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", RECOVERER), env=environment, stdin=-1, stdout=-1
+        )
+        for _ in range(2)
+    ]
+    async with asyncio.timeout(60):
+        for process in processes:
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"ready\n"
+        told = await asyncio.gather(*(process.communicate(b"\n") for process in processes))
+    shares = [int(output) for output, _ in told]
+    assert sum(shares) == 30
+    assert min(shares) > 0
+    assert [await is_whole(storage, name) for name in names] == [True] * 30
+    assert await storage.mongo.db[ENTRIES].count_documents({}) == 0
+    assert await storage.mongo.db[CHUNKS].count_documents({}) == 0
+
+
+async def test_two_tasks_share_the_work(storage: Storage) -> None:
+    names = [f"TASKS{n}" for n in range(10)]
+    await leave_unfinished(storage, *names)
+    shares = await asyncio.gather(storage.recover(), storage.recover())
+    assert sum(shares) == 10
+    assert min(shares) > 0
+    assert [await is_whole(storage, name) for name in names] == [True] * 10
+
+
+async def test_what_somebody_alive_is_finishing_is_left_to_him(storage: Storage) -> None:
+    await leave_unfinished(storage, "ELSEWHERE")
+    entries = storage.mongo.db[ENTRIES]
+    soon = checks.now() + timedelta(seconds=0.3)
+    elsewhere = {"owner": "another-host/1/1", "leaseUntil": soon}
+    await entries.update_many({}, {"$set": elsewhere})
+    assert await storage.recover() == 0
+    await asyncio.sleep(0.35)
+    assert await storage.recover() == 1
+    assert await is_whole(storage, "ELSEWHERE")
+
+
+async def test_a_lease_is_renewed_as_long_as_it_takes(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LEASE", timedelta(seconds=0.15))
+    await leave_unfinished(storage, "SLOW")
+    manager = storage.mongo
+    async with Journal(manager).claimed() as entry:
+        assert entry is not None
+        found = await manager.db[ENTRIES].find_one({"_id": entry.id})
+        assert found is not None
+        await asyncio.sleep(0.5)
+        renewed = await manager.db[ENTRIES].find_one({"_id": entry.id})
+        assert renewed is not None
+        assert renewed["leaseUntil"] > checks.now() > found["leaseUntil"]
+        assert await storage.recover() == 0
+    assert await storage.recover() == 1
+
+
+async def test_one_that_cannot_be_finished_holds_up_no_other(storage: Storage) -> None:
+    await leave_unfinished(storage, "BROKEN", "WELL")
+    chunks, entries = storage.mongo.db[CHUNKS], storage.mongo.db[ENTRIES]
+    broken = await entries.find_one({"touches": f"aggregate BROKEN {DAY}"})
+    assert broken is not None
+    lost = await chunks.find_one_and_delete({"entry": broken["_id"], "n": 1})
+    assert lost is not None
+    with pytest.raises(StorageError, match=rf"{broken['_id']}.*chunks"):
+        await storage.recover()
+    assert await is_whole(storage, "WELL")
+    assert (await storage.health()).unfinished == 1
+    await chunks.insert_one(lost)
+    assert await storage.recover() == 1
+    assert await is_whole(storage, "BROKEN")
+
+
+async def test_later_raw_bars_are_not_undone(storage: Storage) -> None:
+    key = SeriesKey("LATER", Timeframe.M1)
+    await leave_unfinished(storage, "LATER")
+    newer = make_candles(key, 10, seed=1)
+
+    async def save(uow: UnitOfWork) -> None:
+        await uow.ingestion.bars.save_many(key, newer)
+
+    await storage.run(save)
+    await storage.recover()
+    assert newer.start is not None
+    assert newer.end is not None
+    assert await storage.ingestion.bars.get_range(key, newer.start, newer.end) == newer
+
+
+async def test_what_was_never_decided_is_purged(storage: Storage) -> None:
+    chunks = storage.mongo.db[CHUNKS]
+    old = ObjectId.from_datetime(checks.now() - timedelta(hours=2))
+    for identity in (old, ObjectId()):
+        await chunks.insert_one({"entry": identity, "n": 1, "kind": "work", "data": b""})
+    await storage.recover()
+    left = await chunks.distinct("entry")
+    assert old not in left
+    assert len(left) == 1
+    await chunks.delete_many({})
+
+
+async def test_the_command_shows_what_is_left_then_finishes_it(
+    storage: Storage, environment: dict[str, str]
+) -> None:
+    await leave_unfinished(storage, "SHOWN")
+    shown = json.loads(await told(environment, "recover", "--dry-run", "--json"))
+    assert [set(one) for one in shown] == [{"commit", "decided_at"}]
+    assert (await storage.health()).unfinished == 1
+    assert json.loads(await told(environment, "recover", "--json")) == {"finished": 1}
+    assert await is_whole(storage, "SHOWN")
+    assert await told(environment, "recover") == "Nothing was left unfinished.\n"
+
+
+async def test_the_command_goes_on_looking(storage: Storage, environment: dict[str, str]) -> None:
+    follower = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "jts_storage.cli.main", "recover", "--follow", "--every", "0.1"),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert follower.stdout is not None
+    async with asyncio.timeout(60):
+        for name in ("FIRST", "SECOND"):
+            await leave_unfinished(storage, name)
+            assert await follower.stdout.readline() == b"1 commit finished.\n"
+            assert await is_whole(storage, name)
+        follower.send_signal(signal.SIGINT)
+        assert await follower.wait() == 130
+
+
+async def told(environment: dict[str, str], *arguments: str) -> str:
+    # In a thread, because a command runs a loop of its own.
+    result = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=environment)
+    assert result.exit_code == 0, result.output
+    return result.stdout
