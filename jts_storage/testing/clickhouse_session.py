@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from clickhouse_driver import defines
@@ -20,18 +21,7 @@ from clickhouse_driver.context import Context
 from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ErrorCodes
 from clickhouse_driver.protocol import ClientPacketTypes, ServerPacketTypes
-from clickhouse_driver.reader import (
-    read_binary_str,
-    read_binary_uint8,
-    read_binary_uint64,
-    read_binary_uint128,
-)
-from clickhouse_driver.settings.available import settings as available_settings
-from clickhouse_driver.settings.types import (
-    SettingBool,
-    SettingMaxThreads,
-    SettingUInt64,
-)
+from clickhouse_driver.reader import read_binary_str
 from clickhouse_driver.streams.compressed import (
     CompressedBlockInputStream,
     CompressedBlockOutputStream,
@@ -51,19 +41,16 @@ from jts_storage.clickhouse.errors import EmbeddedError
 from jts_storage.clickhouse.sql import first_word, insert_target, literal, quoted
 from jts_storage.embedded.chdb_transport import ChdbTransport
 from jts_storage.errors import StorageError
+from jts_storage.testing.clickhouse_query import read_query
 
 REVISION = defines.DBMS_MIN_REVISION_WITH_OPENTELEMETRY
 """54442: the newest revision whose packets are still few."""
 
 _BUFFER = defines.BUFFER_SIZE
-_NUMBERS = (SettingBool, SettingMaxThreads, SettingUInt64)
-"""The settings that older clients send as numbers."""
 _AUTHENTICATION_FAILED = 516
 _INLINE_DATA = re.compile(r"\bVALUES\s*\S|\bSELECT\b|\bWITH\b", re.IGNORECASE)
 _SETTINGS = re.compile(r"\bSETTINGS\b.*?(?=\bVALUES\b|\bFORMAT\b|$)", re.IGNORECASE | re.DOTALL)
-_FORMAT = re.compile(r"\bFORMAT\s+\w+[\s;]*$", re.IGNORECASE)
-"""Formats are the client's business: all that goes over the wire is Native."""
-_INPUT = re.compile(r"\binput\(\s*('(?:[^'\\]|\\.)*')\s*\)", re.IGNORECASE)
+_INPUT = re.compile(r"\binput\s*\(\s*('(?:[^'\\]|\\.)*')\s*\)", re.IGNORECASE)
 
 
 class Session:
@@ -135,71 +122,61 @@ class Session:
         write_varint(info.version_major, self._out)
         write_varint(info.version_minor, self._out)
         write_varint(REVISION, self._out)
-        write_binary_str(info.timezone, self._out)
-        write_binary_str("test", self._out)
-        write_varint(info.version_patch, self._out)
+        if revision >= defines.DBMS_MIN_REVISION_WITH_SERVER_TIMEZONE:
+            write_binary_str(info.timezone, self._out)
+        if revision >= defines.DBMS_MIN_REVISION_WITH_SERVER_DISPLAY_NAME:
+            write_binary_str("test", self._out)
+        if revision >= defines.DBMS_MIN_REVISION_WITH_VERSION_PATCH:
+            write_varint(info.version_patch, self._out)
         self._out.flush()
         return True
 
     # ---- queries
 
     def _answer(self) -> None:
-        query, settings = self._read_query()
-        query = _FORMAT.sub("", query)
-        while self._read_data().num_rows:
-            pass  # external tables are not served
+        query = read_query(self._in, self._revision)
+        self._use_compression(query.compressed)
+        tables: set[str] = set()
         try:
-            if first_word(query) == "INSERT" and _expects_data(query):
-                self._insert(query, settings)
+            self._take_external_tables(tables)
+            settings = query.settings_among(self._known_settings) if query.settings else {}
+            if first_word(query.text) == "INSERT" and _expects_data(query.text):
+                self._insert(query.text, settings)
             else:
-                self._select(query, settings)
+                self._select(query.text, settings)
         except (DriverError, StorageError) as failure:
             self._transport.discard_unfinished()
             self._send_error(failure)
         else:
             self._send(ServerPacketTypes.END_OF_STREAM)
+        finally:
+            for name in tables:
+                self._transport.execute(f"DROP TEMPORARY TABLE IF EXISTS {name}")
 
-    def _read_query(self) -> tuple[str, dict[str, str]]:
-        source = self._in
-        read_binary_str(source)  # query id
-        if read_binary_uint8(source):
-            self._skip_client_info()
-        settings = {}
-        while name := read_binary_str(source):
-            settings[name] = self._read_setting(name)
-        if self._revision >= defines.DBMS_MIN_REVISION_WITH_INTERSERVER_SECRET:
-            read_binary_str(source)
-        read_varint(source)  # stage
-        self._use_compression(bool(read_varint(source)))
-        return read_binary_str(source), settings
+    @cached_property
+    def _known_settings(self) -> frozenset[str]:
+        rows = self._transport.execute("SELECT name FROM system.settings")
+        return frozenset(name for (name,) in rows)
 
-    def _read_setting(self, name: str) -> str:
-        if self._revision >= defines.DBMS_MIN_REVISION_WITH_SETTINGS_SERIALIZED_AS_STRINGS:
-            read_binary_uint8(self._in)  # flags
-        elif available_settings.get(name) in _NUMBERS:
-            return str(read_varint(self._in))
-        return str(read_binary_str(self._in))
-
-    def _skip_client_info(self) -> None:
-        source = self._in
-        for _ in ("user", "query id", "address"):
-            read_binary_str(source)
-        read_binary_uint8(source)
-        for _ in ("user", "host", "client"):
-            read_binary_str(source)
-        for _ in ("major", "minor", "revision"):
-            read_varint(source)
-        read_binary_str(source)  # quota key
-        read_varint(source)  # patch
-        if self._revision >= REVISION and read_binary_uint8(source):
-            read_binary_uint128(source)
-            read_binary_uint64(source)
-            read_binary_str(source)
-            read_binary_uint8(source)
+    def _take_external_tables(self, taken: set[str]) -> None:
+        """Make the tables that came with a query; a block without columns ends them."""
+        while (named := self._read_data())[1].names:
+            name, block = quoted(named[0]), named[1]
+            columns = zip(block.names, block.types, strict=True)
+            listed = ", ".join(f"{quoted(column)} {type_name}" for column, type_name in columns)
+            taken.add(name)
+            self._transport.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({listed})")
+            if block.num_rows:
+                with self._transport.native_writer(f"INSERT INTO {name}") as out:
+                    self._write(out, block)
 
     def _select(self, query: str, settings: Mapping[str, str]) -> None:
         header_due = True
+        totals = [0, 0, 0]
         for chunk in self._transport.stream_native(query, settings):
+            self._send_progress(chunk.storage_rows_read(), chunk.storage_bytes_read())
+            for at, amount in enumerate((chunk.rows_read(), 1, chunk.bytes_read())):
+                totals[at] += amount
             memory = chunk.get_memview()
             view = memory.view()
             if header_due:
@@ -211,6 +188,7 @@ class Session:
                 return
         if header_due and (columns := self._transport.describe(query)):
             self._send_header(columns)
+        self._send_profile(*totals)
 
     def _cancelled(self) -> bool:
         if not select.select([self._sock], [], [], 0)[0]:
@@ -242,11 +220,14 @@ class Session:
 
     def _pass_on(self, out: Any) -> int:
         rows = 0
-        while (block := self._read_data()).num_rows:
+        while (block := self._read_data()[1]).num_rows:
             rows += block.num_rows
-            columns = zip(block.names, block.types, block.arrays, strict=True)
-            write_block(out, self._transport.context, {n: Typed(t, a) for n, t, a in columns})
+            self._write(out, block)
         return rows
+
+    def _write(self, out: Any, block: ColumnBlock) -> None:
+        columns = zip(block.names, block.types, block.arrays, strict=True)
+        write_block(out, self._transport.context, {n: Typed(t, a) for n, t, a in columns})
 
     # ---- blocks
 
@@ -261,13 +242,14 @@ class Session:
                 self._context,
             )
 
-    def _read_data(self) -> ColumnBlock:
+    def _read_data(self) -> tuple[str, ColumnBlock]:
+        """A block, and the name of the table that it is for, if that is an external one."""
         packet = read_varint(self._in)
         if packet != ClientPacketTypes.DATA:
             raise EOFError(f"expected data, got packet {packet}")
-        read_binary_str(self._in)  # name of an external table
+        name = read_binary_str(self._in)
         source = self._packed_in if self._compressed else self._plain_in
-        return read_block(source.fin, self._context, raw=True)
+        return name, read_block(source.fin, self._context, raw=True)
 
     @contextmanager
     def _data_packet(self) -> Iterator[Any]:
@@ -289,6 +271,21 @@ class Session:
     def _send_native(self, view: memoryview) -> None:
         with self._data_packet() as out:
             out.write(bytes(view))
+
+    def _send_progress(self, rows: int, size: int) -> None:
+        write_varint(ServerPacketTypes.PROGRESS, self._out)
+        for number in (rows, size, rows):  # the last is how many there will be: so many are known
+            write_varint(number, self._out)
+        if self._revision >= defines.DBMS_MIN_REVISION_WITH_CLIENT_WRITE_INFO:
+            write_varint(0, self._out), write_varint(0, self._out)
+
+    def _send_profile(self, rows: int, blocks: int, size: int) -> None:
+        write_varint(ServerPacketTypes.PROFILE_INFO, self._out)
+        for number in (rows, blocks, size):
+            write_varint(number, self._out)
+        write_binary_uint8(0, self._out)  # whether a limit was applied: unknown
+        write_varint(rows, self._out)
+        write_binary_uint8(0, self._out)
 
     def _send(self, packet: int) -> None:
         write_varint(packet, self._out)

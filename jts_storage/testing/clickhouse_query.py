@@ -1,0 +1,84 @@
+"""A query as clients of ClickHouse's native protocol send it, the older ones too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from clickhouse_driver import defines
+from clickhouse_driver.reader import (
+    read_binary_str,
+    read_binary_uint8,
+    read_binary_uint64,
+    read_binary_uint128,
+)
+from clickhouse_driver.settings.available import settings as available_settings
+from clickhouse_driver.settings.types import SettingBool, SettingMaxThreads, SettingUInt64
+from clickhouse_driver.varint import read_varint
+
+_NUMBERS: Final = (SettingBool, SettingMaxThreads, SettingUInt64)
+"""What older clients send as a number; everything else is a text."""
+_FORMAT: Final = re.compile(r"\bFORMAT\s+\w+[\s;]*$", re.IGNORECASE)
+_IMPORTANT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked.
+
+    :param text: without the format, which is the client's business: the wire has one of its own.
+    :param important: the settings that must not be passed over when they are unknown.
+    """
+
+    text: str
+    settings: dict[str, str]
+    important: frozenset[str]
+    compressed: bool
+
+    def settings_among(self, known: Collection[str]) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if name in known or name in self.important
+        }
+
+
+def read_query(source: Any, revision: int) -> Query:
+    """Read the packet that follows its number."""
+    read_binary_str(source)  # query id
+    if read_binary_uint8(source):
+        _skip_client_info(source, revision)
+    settings, important = {}, set()
+    as_texts = revision >= defines.DBMS_MIN_REVISION_WITH_SETTINGS_SERIALIZED_AS_STRINGS
+    while name := read_binary_str(source):
+        if as_texts and read_binary_uint8(source) & _IMPORTANT:
+            important.add(name)
+        number = not as_texts and available_settings.get(name) in _NUMBERS
+        settings[name] = str(read_varint(source) if number else read_binary_str(source))
+    if revision >= defines.DBMS_MIN_REVISION_WITH_INTERSERVER_SECRET:
+        read_binary_str(source)
+    read_varint(source)  # stage
+    compressed = bool(read_varint(source))
+    text = _FORMAT.sub("", read_binary_str(source))
+    return Query(text, settings, frozenset(important), compressed)
+
+
+def _skip_client_info(source: Any, revision: int) -> None:
+    for _ in ("user", "query id", "address"):
+        read_binary_str(source)
+    read_binary_uint8(source)
+    for _ in ("user", "host", "client"):
+        read_binary_str(source)
+    for _ in ("major", "minor", "revision"):
+        read_varint(source)
+    if revision >= defines.DBMS_MIN_REVISION_WITH_QUOTA_KEY_IN_CLIENT_INFO:
+        read_binary_str(source)
+    if revision >= defines.DBMS_MIN_REVISION_WITH_VERSION_PATCH:
+        read_varint(source)
+    if revision >= defines.DBMS_MIN_REVISION_WITH_OPENTELEMETRY and read_binary_uint8(source):
+        read_binary_uint128(source)
+        read_binary_uint64(source)
+        read_binary_str(source)
+        read_binary_uint8(source)
