@@ -9,10 +9,23 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from jts_storage.domain import checks, interchange
-from jts_storage.domain.columns import NAMES, PRICES, AnyArray, Columns, Int64Array
+from jts_storage.domain.columns import (
+    NAMES,
+    PRICES,
+    AnyArray,
+    Columns,
+    Int64Array,
+    concatenate,
+)
 from jts_storage.errors import InvalidData
 from jts_storage.usecases.moments import Clock, joined
-from jts_storage.usecases.numbers import NumberStyle, detect, is_plain, plain_numbers
+from jts_storage.usecases.numbers import (
+    NumberStyle,
+    detect,
+    is_plain,
+    plain_numbers,
+    plain_prices,
+)
 
 Floats = Literal["refuse", "exact", "round"]
 
@@ -89,9 +102,16 @@ class Reader:
         Where blocks begin depends on nothing but the two numbers.
         """
         first = skip
-        for table in _regrouped(source.tables(), rows, skip):
-            yield self._read(table, first, source)
-            first += table.num_rows
+        read: list[Block] = []
+        for piece in _pieces(source.tables(), rows, skip):
+            # Read at once: the source goes on meanwhile, and text needs not be held twice.
+            read.append(self._read(piece, first, source))
+            first += piece.num_rows
+            if first - read[0].first_row == rows:
+                yield _together(read)
+                read = []
+        if read:
+            yield _together(read)
 
     def _read(self, table: Any, first: int, source: Source) -> Block:
         try:
@@ -110,22 +130,36 @@ class Reader:
 
         columns = {name: _whole(table.column(name)) for name in table.column_names}
         stamps = self.clock.read(_moments(columns))
+        plain = self._plain_prices(columns)
+        rest = [
+            columns[name] for name in NAMES[1:] if name not in plain and _is_text(columns[name])
+        ]
+        if any(decimals for _, decimals in plain.values()) or not all(map(is_plain, rest)):
+            self._settle_style(rest, source)
+        if self.style is not None and self.style.decimal != ".":
+            plain = {}  # a point groups thousands here
         missing = np.zeros(table.num_rows, np.bool_)
-        for name in NAMES[1:]:
-            columns[name], gone = _filled(columns[name])
+        nothing = pa.array(np.zeros(table.num_rows, np.int64))
+        arrays = {"timestamp": pa.array(stamps)} | dict.fromkeys(plain, nothing)
+        for name in (name for name in NAMES[1:] if name not in plain):
+            filled, gone = _filled(columns[name])
+            arrays[name] = self._number(filled, name)
             missing |= gone
-        self._settle_style(columns, source)
-        arrays = [pa.array(stamps)]
-        arrays += [self._number(columns[name], name) for name in NAMES[1:]]
+        prices: dict[str, Any] = {name: values for name, (values, _) in plain.items()}
         parsed = interchange.from_arrow(
-            pa.table(arrays, names=list(NAMES)), "exact" if self.floats != "refuse" else "refuse"
-        )
+            pa.table(arrays), "exact" if self.floats != "refuse" else "refuse"
+        )._replace(**prices)
         rows = np.arange(first, first + table.num_rows, dtype=np.int64)
         return Block(parsed, rows, _symbols(columns.get("symbol")), missing, table)
 
-    def _settle_style(self, columns: Mapping[str, Any], source: Source) -> None:
-        text = [columns[name] for name in NAMES[1:] if _is_text(columns[name])]
-        if self.style is None and text:
+    def _plain_prices(self, columns: Mapping[str, Any]) -> dict[str, tuple[Int64Array, int]]:
+        if self.style is not None and self.style.decimal != ".":
+            return {}
+        found = {name: plain_prices(columns[name]) for name in PRICES if _is_text(columns[name])}
+        return {name: plain for name, plain in found.items() if plain is not None}
+
+    def _settle_style(self, text: list[Any], source: Source) -> None:
+        if self.style is None:
             self.style = detect(
                 text, comma_separates_fields=source.commas_separate, where=source.name
             )
@@ -143,26 +177,32 @@ class Reader:
         return column
 
 
-def _regrouped(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:
+def _pieces(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:
+    """The tables after the first `skip` rows, cut wherever `rows` are full."""
+    room = rows
+    for table in tables:
+        done = min(skip, table.num_rows)
+        skip -= done
+        while done < table.num_rows:
+            piece = table.slice(done, room)
+            done += piece.num_rows
+            room = room - piece.num_rows or rows
+            yield piece
+
+
+def _together(pieces: list[Block]) -> Block:
     import pyarrow as pa
 
-    waiting: list[Any] = []
-    held = 0
-    for table in tables:
-        if skip >= table.num_rows:
-            skip -= table.num_rows
-            continue
-        rest = table.slice(skip)
-        skip = 0
-        waiting.append(rest)
-        held += rest.num_rows
-        while held >= rows:
-            together = pa.concat_tables(waiting)
-            yield together.slice(0, rows)
-            rest = together.slice(rows)
-            waiting, held = [rest], rest.num_rows
-    if held:
-        yield pa.concat_tables(waiting)
+    if len(pieces) == 1:
+        return pieces[0]
+    symbols = [piece.symbols for piece in pieces if piece.symbols is not None]
+    return Block(
+        concatenate([piece.columns for piece in pieces]),
+        np.concatenate([piece.rows for piece in pieces]),
+        np.concatenate(symbols) if symbols else None,
+        np.concatenate([piece.missing for piece in pieces]),
+        pa.concat_tables([piece.table for piece in pieces]),
+    )
 
 
 def _whole(column: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -174,7 +174,7 @@ class _Import:
             self._options.floats,
         )
         blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
-        async for block in _ahead(blocks):
+        async for block in _ahead(blocks, self._prepare_for_all):
             await self._take(parts(block, self._checked_key(block)), block.stop_row)
         return await self._finish(started, resumed_at)
 
@@ -237,6 +237,10 @@ class _Import:
         if self._progress is not None:
             fraction = self._source.progress() if self._source else None
             self._progress(ImportProgress(self._state.rows, fraction))
+
+    async def _prepare_for_all(self) -> None:
+        if self._key.symbol != _ANY_SYMBOL:
+            await self._prepare(self._key)
 
     async def _prepare(self, key: SeriesKey) -> None:
         """What must be known of a series before its first rows are judged and stored."""
@@ -359,10 +363,16 @@ def _part_of(series: CandleSeries, first_row: int) -> Part:
     return Part(series.key, series.columns, rows, missing, block)
 
 
-async def _ahead(blocks: Iterator[Block]) -> AsyncIterator[Block]:
-    """The blocks, each read in a thread while the one before is stored."""
+async def _ahead(
+    blocks: Iterator[Block], meanwhile: Callable[[], Awaitable[None]]
+) -> AsyncIterator[Block]:
+    """The blocks, each read in a thread while the one before is stored.
+
+    :param meanwhile: what to do while the first is read.
+    """
     reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
     try:
+        await meanwhile()
         while (block := await reading) is not None:
             reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
             yield block

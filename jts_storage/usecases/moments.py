@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,6 +17,14 @@ from jts_storage.errors import InvalidData
 _OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
 # Upper ends of plausible epochs: seconds, milliseconds, microseconds, nanoseconds.
 _EPOCH_UNITS = ((10**8, None), (10**11, "s"), (10**14, "ms"), (10**17, "us"), (2**63, "ns"))
+_SPELLINGS = (
+    (r"^(\d{4})[./] ?(\d{1,2})[./] ?(\d{1,2})\.?", r"\1-\2-\3"),
+    (r"^(\d{4})-(\d)-", r"\1-0\2-"),
+    (r"^(\d{4}-\d{2})-(\d)(\D|$)", r"\1-0\2\3"),
+    (r" ?UTC$", "Z"),
+    (r" ([+-]\d{2})", r"\1"),
+    (r"(\.\d{3})0+", r"\1"),
+)
 _PER_MS = {"us": 1_000, "ns": 1_000_000}
 
 
@@ -69,16 +78,13 @@ class Clock:
             return self._from_epoch(_cast(column, pa.int64()))
         if first.isdigit():
             column = _from_compact(column)
-        column = _iso(column)
-        first = column[0].as_py() or ""
-        has_zone = bool(pc.match_substring_regex(pa.array([first]), _OFFSET)[0].as_py())
-        if has_zone and len(first) > 10:
-            if not self.timeframe.is_intraday and self.timezone is None:
-                # The date of a daily bar is the one that is written, whatever the offset.
-                local = pc.replace_substring_regex(column, _OFFSET, "")
-                return self._dated(_cast(local, pa.timestamp("ms")), has_zone=False)
-            return self._dated(_cast(column, pa.timestamp("ms", "UTC")), has_zone=True)
-        return self._dated(_cast(column, pa.timestamp("ms")), has_zone=False)
+        first = _iso(column.slice(0, 1))[0].as_py() or ""
+        has_zone = len(first) > 10 and re.search(_OFFSET, first) is not None
+        if has_zone and not self.timeframe.is_intraday and self.timezone is None:
+            # The date of a daily bar is the one that is written, whatever the offset.
+            column = pc.replace_substring_regex(_iso(column), _OFFSET, "")
+            has_zone = False
+        return self._dated(_instants(column, has_zone=has_zone), has_zone=has_zone)
 
     def _parsed_as_told(self, column: Any) -> Any:
         import pyarrow as pa
@@ -212,24 +218,23 @@ def _from_compact(column: Any) -> Any:
     )
 
 
-def _iso(column: Any) -> Any:
-    """Spellings that are ISO 8601 but for their marks."""
+def _instants(column: Any, *, has_zone: bool) -> Any:
     import pyarrow as pa
+
+    kind = pa.timestamp("ms", "UTC" if has_zone else None)
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid:
+        # Patterns cost far more than the cast, so they wait until something does not fit.
+        return _cast(_iso(column), kind)
+
+
+def _iso(column: Any) -> Any:
+    """Spellings that are ISO 8601 but for their marks, or finer than they need to be."""
     import pyarrow.compute as pc
 
-    first = column[0].as_py() or ""
-    if "/" in first or first.count(".") > 1:
-        column = pc.replace_substring_regex(
-            column, r"^(\d{4})[./] ?(\d{1,2})[./] ?(\d{1,2})\.?", r"\1-\2-\3"
-        )
-        column = pc.replace_substring_regex(column, r"^(\d{4})-(\d)-", r"\1-0\2-")
-        column = pc.replace_substring_regex(column, r"^(\d{4}-\d{2})-(\d)(\D|$)", r"\1-0\2\3")
-    if first.endswith("UTC"):
-        column = pc.replace_substring_regex(column, r" ?UTC$", "Z")
-    unusual = pc.match_substring_regex(pa.array([first]), r" [+-]\d{2}|\.\d*0{3,}")
-    if unusual[0].as_py():
-        column = pc.replace_substring_regex(column, r" ([+-]\d{2})", r"\1")
-        column = pc.replace_substring_regex(column, r"(\.\d{3})0+", r"\1")
+    for pattern, becomes in _SPELLINGS:
+        column = pc.replace_substring_regex(column, pattern, becomes)
     return column
 
 
