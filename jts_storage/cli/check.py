@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from jts_storage import migrate
+from jts_storage.cli import output as printing
 from jts_storage.cli.options import PartitionByYear, StoreOption
-from jts_storage.cli.stores import databases, finish
+from jts_storage.cli.output import AsJson
+from jts_storage.cli.stores import databases
 from jts_storage.migrate import checks
 
 
@@ -24,7 +26,7 @@ def check(
     static: Annotated[
         bool, typer.Option("--static", help="Check migrations against models on scratch engines.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
     partition_by_year: PartitionByYear = False,
 ) -> None:
@@ -40,7 +42,7 @@ def check(
         async with databases(store or [], partition_by_year=partition_by_year) as given:
             return await migrate.check(given)
 
-    found = finish(look)
+    found = printing.finished(look)
     if as_json or output is Format.JSON:
         typer.echo(checks.as_json(found))
     elif output is Format.GITHUB:

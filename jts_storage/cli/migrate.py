@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,16 +9,22 @@ from typing import Annotated
 import typer
 
 from jts_storage import migrate
+from jts_storage.cli import output
+from jts_storage.cli.migrate_lines import Lines
 from jts_storage.cli.options import PartitionByYear, StoreName, StoreOption
-from jts_storage.cli.stores import databases, finish
+from jts_storage.cli.output import AsJson
+from jts_storage.cli.stores import databases
 from jts_storage.migrate import Goal, Step
+from jts_storage.migrate.kept_tables import Kept
 
 app = typer.Typer(help="Lead databases to the schema of the models.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 AsSql = Annotated[bool, typer.Option("--sql", help="Print what a person would run, and stop.")]
 Patience = Annotated[float, typer.Option(help="Seconds to wait for another runner.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+_STOPPED = "Stopped; the same command goes on from here."
 
 
 @app.command()
@@ -33,28 +37,17 @@ def status(
         async with databases(store or [], partition_by_year=partition_by_year) as given:
             return await migrate.status(given)
 
-    found = finish(look)
+    found = output.finished(look)
     if as_json:
-        rows = [
-            {
-                "store": line.store,
-                "revision": line.revision,
-                "title": line.title,
-                "phase": line.phase,
-                "state": line.state,
-                "at": line.at.isoformat() if line.at else None,
-            }
-            for line in found
-        ]
-        typer.echo(json.dumps(rows))
+        output.print_json(found)
         return
-    typer.echo(f"{'store':<11} {'number':<7} {'phase':<6} {'state':<8} {'applied':<20} title")
-    for line in found:
-        at = f"{line.at:%Y-%m-%d %H:%M:%S}" if line.at else "-"
-        typer.echo(
-            f"{line.store:<11} {line.revision:<7} {line.phase:<6} {line.state:<8} {at:<20}"
-            f" {line.title}"
-        )
+    output.print_table(
+        ["store", "number", "phase", "state", "applied", "title"],
+        (
+            [line.store, line.revision, line.phase, line.state, line.at, line.title]
+            for line in found
+        ),
+    )
 
 
 @app.command()
@@ -85,12 +78,12 @@ def down(
     as_sql: AsSql = False,
     as_json: AsJson = False,
     patience: Patience = 60.0,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     partition_by_year: PartitionByYear = False,
 ) -> None:
     """Take back the latest migration of each store, or all after a given one."""
     if not (yes or dry_run or as_sql):
-        typer.confirm("Take migrations back?", abort=True)
+        typer.confirm("Take migrations back?", abort=True, err=True)
     _go(store, Goal("down", to), dry_run, as_sql, as_json, patience, partition_by_year)
 
 
@@ -116,7 +109,7 @@ def stamp(
         async with databases(store or [], partition_by_year=False) as given:
             await migrate.stamp(given, revision, patience=patience)
 
-    finish(work)
+    output.finished(work)
 
 
 @app.command()
@@ -133,7 +126,38 @@ def new(
     async def work() -> Path:
         return migrate.new(store.value, name, phase="post" if post else "pre", folder=folder)
 
-    typer.echo(str(finish(work)))
+    typer.echo(str(output.finished(work)))
+
+
+@app.command("drop-legacy")
+def drop_legacy(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only compare.")] = False,
+    as_json: AsJson = False,
+    patience: Patience = 60.0,
+    yes: Yes = False,
+) -> None:
+    """Drop the old ClickHouse tables that an adoption kept, such as candles_legacy.
+
+    Every candle and symbol of theirs must be in the table that took their place.
+    """
+
+    async def work() -> list[Kept]:
+        async with databases(["clickhouse"], partition_by_year=False) as given:
+            with Lines(quiet=as_json) as lines:
+                kept = await migrate.kept(given, report=lines)
+            if not as_json:
+                _print_kept(kept)
+            if kept and not dry_run:
+                if not yes:
+                    typer.confirm("Drop what is kept?", abort=True, err=True)
+                await migrate.drop_kept(given, kept, patience=patience)
+            return kept
+
+    kept = output.finished(work, stopped=lambda: _STOPPED)
+    if as_json:
+        output.print_json({"done": not dry_run, "tables": kept})
+    elif kept and not dry_run:
+        typer.echo(f"Dropped: {', '.join(each.table for each in kept)}.")
 
 
 def _go(
@@ -154,14 +178,14 @@ def _go(
                 _print_plan(plan)
             if dry_run or not plan:
                 return plan
-            report = (lambda _: None) if as_json else _print_event
-            if goal.direction == "up":
-                return await migrate.up(
-                    given, to=goal.to, phase=goal.phase, report=report, patience=patience
-                )
-            return await migrate.down(given, to=goal.to, report=report, patience=patience)
+            with Lines(quiet=as_json) as lines:
+                if goal.direction == "up":
+                    return await migrate.up(
+                        given, to=goal.to, phase=goal.phase, report=lines, patience=patience
+                    )
+                return await migrate.down(given, to=goal.to, report=lines, patience=patience)
 
-    done = finish(work)
+    done = output.finished(work, stopped=lambda: _STOPPED)
     if isinstance(done, str):
         typer.echo(done)
     elif as_json:
@@ -175,7 +199,7 @@ def _go(
             }
             for step in done
         ]
-        typer.echo(json.dumps({"done": not dry_run, "steps": steps}))
+        output.print_json({"done": not dry_run, "steps": steps})
 
 
 def _print_plan(plan: Sequence[Step]) -> None:
@@ -186,10 +210,11 @@ def _print_plan(plan: Sequence[Step]) -> None:
         typer.echo("Nothing to do.")
 
 
-def _print_event(event: migrate.Event) -> None:
-    text = migrate.describe(event)
-    if isinstance(event, migrate.Progress) and sys.stdout.isatty():
-        last = event.done >= event.total
-        typer.echo(f"\r{text:<79}", nl=last)
-    else:
-        typer.echo(text)
+def _print_kept(kept: Sequence[Kept]) -> None:
+    if not kept:
+        typer.echo("Nothing is kept.")
+        return
+    output.print_table(
+        ["table", "in its place", "rows", "keys", "keys missing there"],
+        ([each.table, each.in_its_place, each.rows, each.keys, each.missing] for each in kept),
+    )

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TypeVar
 
-import typer
-
-from jts_storage.errors import StorageError
 from jts_storage.migrate import Databases
-from jts_storage.migrate.checks import COULD_NOT_LOOK
 from jts_storage.settings import StorageSettings
-
-T = TypeVar("T")
 
 _RETRIES = 2  # somebody waits for the command
 
@@ -29,6 +23,8 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
         if not only or "clickhouse" in only:
             from jts_storage.clickhouse.manager import ClickHouseManager
 
+            # What the driver logs of failures, nobody's handler would print with its traceback.
+            logging.getLogger("clickhouse_driver").addHandler(logging.NullHandler())
             clickhouse = ClickHouseManager(settings.clickhouse())
             stack.callback(clickhouse.close)
         if not only or "mongo" in only:
@@ -49,16 +45,3 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
             config = replace(settings.database(), max_retries=_RETRIES)
             database = await stack.enter_async_context(DatabaseManager(config))
         yield Databases(clickhouse, mongo, database, partition_by_year)
-
-
-def finish(work: Callable[[], Awaitable[T]]) -> T:
-    """Run it to its end; an error of the kit becomes one line and the exit code 2."""
-
-    async def run() -> T:
-        return await work()
-
-    try:
-        return asyncio.run(run())
-    except StorageError as exc:
-        typer.echo(f"{type(exc).__name__}: {exc}", err=True)
-        raise typer.Exit(COULD_NOT_LOOK) from exc

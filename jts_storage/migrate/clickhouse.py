@@ -17,7 +17,9 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.sql import literal
 from jts_storage.migrate import clickhouse_lock
 from jts_storage.migrate.clickhouse_lock import LOCK_TABLE, Lock, replicated_everywhere
+from jts_storage.migrate.copying import Execute, on_every_host
 from jts_storage.migrate.files import Migration, discover, root
+from jts_storage.migrate.kept_tables import Kept, KeptTables
 from jts_storage.migrate.plan import BASE, Direction, Entry, Goal, History, Step, resolve, steps
 from jts_storage.migrate.reports import Report, StepFinished, StepStarted, to_log
 
@@ -110,7 +112,27 @@ class ClickHouseMigrations:
             text = environment.script(self._folder, before, planned[-1].target, direction, options)
         return "\n".join([*(f"{each};" for each in self._own_tables()), "", text])
 
+    async def kept(self, report: Report = to_log) -> list[Kept]:
+        """The tables that migrations replaced and kept, compared with those in their place."""
+        return await self._manager.run(
+            lambda: self._kept_tables(self._manager.execute).compared(report)
+        )
+
+    async def drop_kept(self, kept: Sequence[Kept], *, patience: float = _PATIENCE) -> None:
+        """:raises StorageError: one of them has what is nowhere else; then none is dropped."""
+        await self._manager.run(self._drop_kept, kept, patience)
+
     # ---- blocking
+
+    def _drop_kept(self, kept: Sequence[Kept], patience: float) -> None:
+        with self._locked(patience) as (connection, _):
+            self._kept_tables(_sender(connection)).drop(kept)
+
+    def _kept_tables(self, execute: Execute) -> KeptTables:
+        cluster = self._cluster
+        return KeptTables(
+            execute, self._on_cluster, lambda name: on_every_host(name, cluster), self._chunk_rows
+        )
 
     def _history(self) -> History:
         known = self._manager.execute(

@@ -28,7 +28,12 @@ _WRITING = {
 class Execute(Protocol):
     """Sends a statement and gives its rows."""
 
-    def __call__(self, sql: str, *, settings: Mapping[str, Any] | None = None) -> Any: ...
+    def __call__(self, sql: str, /, *, settings: Mapping[str, Any] | None = None) -> Any: ...
+
+
+def on_every_host(name: str, cluster: str | None) -> str:
+    """A table of which each host has its own: what JTS filled was replicated by nobody."""
+    return f"clusterAllReplicas({cluster}, currentDatabase(), {name})" if cluster else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,19 +198,25 @@ class RangeCopy:
 
     def _ranges(self) -> list[Range]:
         if not self.copy.by_range:
-            return [Range("1", int(self.execute(f"SELECT count() FROM {self.source}")[0][0]))]
-        series = self.execute(
-            "SELECT toString(symbol) AS s, toString(timeframe) AS t, count(),"
-            " toUnixTimestamp64Milli(min(timestamp)), toUnixTimestamp64Milli(max(timestamp))"
-            f" FROM {self.source} GROUP BY s, t ORDER BY s, t"
-        )
-        return [
-            cut if cut.rows >= 0 else Range(cut.where, self._count(cut.where))
-            for cut in cut_ranges(series, self.chunk_rows)
-        ]
+            return [Range("1", _count(self.execute, self.source, "1"))]
+        return ranges_of(self.execute, self.source, self.chunk_rows)
 
-    def _count(self, where: str) -> int:
-        return int(self.execute(f"SELECT count() FROM {self.source} WHERE {where}")[0][0])
+
+def ranges_of(execute: Execute, source: str, chunk_rows: int) -> list[Range]:
+    """A table of candles in ranges of about `chunk_rows`."""
+    series = execute(
+        "SELECT toString(symbol) AS s, toString(timeframe) AS t, count(),"
+        " toUnixTimestamp64Milli(min(timestamp)), toUnixTimestamp64Milli(max(timestamp))"
+        f" FROM {source} GROUP BY s, t ORDER BY s, t"
+    )
+    return [
+        cut if cut.rows >= 0 else Range(cut.where, _count(execute, source, cut.where))
+        for cut in cut_ranges(series, chunk_rows)
+    ]
+
+
+def _count(execute: Execute, source: str, where: str) -> int:
+    return int(execute(f"SELECT count() FROM {source} WHERE {where}")[0][0])
 
 
 def cut_ranges(series: Sequence[Sequence[Any]], chunk_rows: int) -> Iterator[Range]:

@@ -7,9 +7,9 @@ from typing import Final
 
 from jts_storage.clickhouse.sql import literal
 from jts_storage.errors import StorageError
-from jts_storage.migrate.copying import Copy, RangeCopy
+from jts_storage.migrate.copying import Copy, RangeCopy, on_every_host
 from jts_storage.migrate.definition import LOCAL, Definition
-from jts_storage.migrate.running import count, execute, exists, on_every_host, run
+from jts_storage.migrate.running import count, execute, exists, run
 
 KEPT: Final = "_legacy"
 """What the name of a replaced table ends with while it is kept."""
@@ -72,7 +72,7 @@ class Replacement:
         return self._spread if self._leaves_shards else self._new
 
     def _old_rows(self, table: str) -> str:
-        return table if self._leaves_shards else on_every_host(table)
+        return table if self._leaves_shards else on_every_host(table, run().cluster)
 
     # ---- steps
 

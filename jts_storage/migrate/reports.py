@@ -57,8 +57,18 @@ def describe(event: Event) -> str:
         return f"{event.step} ..."
     if isinstance(event, StepFinished):
         return f"{event.step} done in {event.seconds:.2f} s"
-    left = "" if event.seconds_left is None else f", {event.seconds_left:,.0f} s left"
+    left = "" if event.seconds_left is None else f", {_duration(event.seconds_left)} left"
     return f"{event.what}: {event.done:,} of {event.total:,} rows, {event.rate:,.0f}/s{left}"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, whole = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {whole} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def to_log(event: Event) -> None:

@@ -18,6 +18,7 @@ from jts_storage.migrate.reports import Report, to_log
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
+    from jts_storage.migrate.kept_tables import Kept
     from jts_storage.mongo.manager import MongoDBManager
     from jts_storage.relational.manager import DatabaseManager
 
@@ -162,6 +163,30 @@ async def stamp(databases: Databases, name: str, *, patience: float = PATIENCE) 
     """
     for each in opened(databases):
         await each.stamp(name, patience=patience)
+
+
+async def kept(databases: Databases, *, report: Report = to_log) -> list[Kept]:
+    """The old ClickHouse tables that migrations keep, compared with those in their place."""
+    if databases.clickhouse is None:
+        return []
+    from jts_storage.migrate.clickhouse import ClickHouseMigrations
+
+    return await ClickHouseMigrations(databases.clickhouse).kept(report)
+
+
+async def drop_kept(
+    databases: Databases, tables: Sequence[Kept], *, patience: float = PATIENCE
+) -> None:
+    """Drop tables that `kept` found.
+
+    :raises StorageError: one of them has candles or symbols that are nowhere else; then none is
+        dropped.
+    """
+    if databases.clickhouse is None or not tables:
+        return
+    from jts_storage.migrate.clickhouse import ClickHouseMigrations
+
+    await ClickHouseMigrations(databases.clickhouse).drop_kept(tables, patience=patience)
 
 
 async def status(databases: Databases) -> list[Line]:

@@ -64,9 +64,3 @@ def exists(name: str) -> bool:
 
 def count(source: str) -> int:
     return int(execute(f"SELECT count() FROM {source}")[0][0])
-
-
-def on_every_host(name: str) -> str:
-    """A table of which each host has its own: what JTS filled was replicated by nobody."""
-    cluster = run().cluster
-    return f"clusterAllReplicas({cluster}, currentDatabase(), {name})" if cluster else name

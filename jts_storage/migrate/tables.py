@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jts_storage.migrate.copying import Copy
+from jts_storage.migrate.copying import Copy, on_every_host
 from jts_storage.migrate.definition import Definition
 from jts_storage.migrate.replacing import Replacement
-from jts_storage.migrate.running import count, execute, exists, on_every_host, run
+from jts_storage.migrate.running import count, execute, exists, run
 
 __all__ = ["Definition", "drop_if_empty", "execute", "exists", "replace", "run"]
 
@@ -14,7 +14,7 @@ def drop_if_empty(name: str) -> None:
     """Drop a table that holds nothing. One with rows stays: no older schema could hold them."""
     if run().execute is None:
         execute(f"-- if {name} is empty: DROP TABLE {name}{{on_cluster}} SYNC")
-    elif exists(name) and not count(on_every_host(name)):
+    elif exists(name) and not count(on_every_host(name, run().cluster)):
         execute(f"DROP TABLE {name}{{on_cluster}} SYNC")
 
 

@@ -124,6 +124,24 @@ def test_events_are_told_in_a_line(four: tuple[files.Migration, ...]) -> None:
     assert reports.describe(reports.StepFinished(step, 1.5)) == "mongo up 0001 a done in 1.50 s"
     half = reports.Progress("x to y", 50_000_000, 100_000_000, 25_000_000, 50.0)
     assert reports.describe(half) == (
-        "x to y: 50,000,000 of 100,000,000 rows, 500,000/s, 100 s left"
+        "x to y: 50,000,000 of 100,000,000 rows, 500,000/s, 1 min 40 s left"
     )
     assert reports.Progress("x to y", 0, 10, 0, 0.0).seconds_left is None
+
+
+@pytest.mark.parametrize(
+    ("copied", "seconds", "text"),
+    [
+        (0, 0.0, "10,000,000 of 100,000,000 rows, 0/s"),
+        (10_000_000, 20.0, "20,000,000 of 100,000,000 rows, 500,000/s, 2 min 40 s left"),
+        (1_000_000, 120.0, "11,000,000 of 100,000,000 rows, 8,333/s, 2 h 58 min left"),
+        (80_000_000, 100.0, "90,000,000 of 100,000,000 rows, 800,000/s, 12 s left"),
+        (90_000_000, 100.0, "100,000,000 of 100,000,000 rows, 900,000/s, 0 s left"),
+    ],
+)
+def test_a_hundred_million_rows_show_rows_rate_and_time_left(
+    copied: int, seconds: float, text: str
+) -> None:
+    """An earlier run had copied ten million: they count as done, but not for the rate."""
+    told = reports.Progress("a to b", 10_000_000 + copied, 100_000_000, copied, seconds)
+    assert reports.describe(told) == f"a to b: {text}"
