@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
@@ -22,7 +23,7 @@ _TCP_SCHEMES = frozenset({"clickhouse", "clickhouses", "clickhouse+jts", "clickh
 _SETTING_PREFIX = "setting."
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
-_COMPRESSIONS = ("lz4", None)
+_COMPRESSIONS = ("auto", "lz4", None)
 _NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -37,6 +38,8 @@ class ClickHouseConfig:
     :param retry_base_delay: first pause between attempts; each further one doubles it.
     :param retry_max_delay: no pause is longer.
     :param retry_timeout: no new attempt begins later than this after the first.
+    :param compression: of blocks on their way: ``"lz4"``, None, or ``"auto"``: LZ4 unless every
+        host is this machine, where it takes longer than the bytes it saves.
     :param pool_size: connections kept open; ``max_overflow`` more may open under load.
     :param pool_timeout: seconds a caller waits for a free connection before `PoolTimeout`.
     :param pool_recycle: seconds after which an idle connection is replaced.
@@ -64,7 +67,7 @@ class ClickHouseConfig:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
-    compression: str | None = "lz4"
+    compression: str | None = "auto"
     pool_size: int = 8
     max_overflow: int = 0
     pool_timeout: float = 30
@@ -101,6 +104,14 @@ class ClickHouseConfig:
             return (self.embedded_path,)
         first = f"[{self.host}]" if ":" in self.host else self.host
         return (f"{first}:{self.port}", *(_with_port(h, self.port) for h in self.alt_hosts))
+
+    @property
+    def wire_compression(self) -> str | None:
+        """What ``"auto"`` comes to."""
+        if self.compression != "auto":
+            return self.compression
+        names = (self.host, *(_split_port(host)[0] for host in self.alt_hosts))
+        return None if all(map(_is_this_machine, names)) else "lz4"
 
     @property
     def url(self) -> URL:
@@ -245,7 +256,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda v: isinstance(v, tuple | list) and all(map(_is_alt_host, v)),
         'a tuple of "name" or "name:port"',
     ),
-    ("compression", lambda v: v in _COMPRESSIONS, '"lz4" or None'),
+    ("compression", lambda v: v in _COMPRESSIONS, '"auto", "lz4" or None'),
     ("settings", lambda v: isinstance(v, Mapping) and all(map(_is_text, v)), "a mapping by name"),
     ("max_retries", _is_count(0, 100), "a number from 0 to 100"),
     ("pool_size", _is_count(1, 1000), "a number from 1 to 1000"),
@@ -278,6 +289,13 @@ def _split_port(host: str) -> tuple[str, str | None]:
         return name[1:], rest[1:] if rest.startswith(":") else None
     name, colon, port = host.rpartition(":")
     return (name, port) if colon else (host, None)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _with_port(host: str, port: int) -> str:

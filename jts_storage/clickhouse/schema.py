@@ -7,16 +7,21 @@ the same kind of text: the CREATE of the models, and the one that the server kee
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Final
 
 from clickhouse_sqlalchemy.drivers.base import ClickHouseDialect
 from sqlalchemy import MetaData
 from sqlalchemy.schema import CreateTable
 
+from jts_storage.clickhouse.create_texts import (
+    COLUMN_PARTS,
+    ColumnText,
+    TableText,
+    items,
+    parse,
+)
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.sql import bare
 from jts_storage.clickhouse.tables import build
 from jts_storage.ports.schema import NOTHING, Difference
 
@@ -28,31 +33,6 @@ _SELECT_TABLES = (
 )
 _REPLICATED = re.compile(r"(Replicated\w+\()'[^']*', '[^']*'(?:, )?")
 _DISTRIBUTED = re.compile(r"Distributed\('?([^',]+)'?, [^,]+, '?([^',]+)'?")
-_OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'`\""
-_CLAUSES: Final = (
-    "ENGINE =",
-    "PARTITION BY",
-    "PRIMARY KEY",
-    "ORDER BY",
-    "SAMPLE BY",
-    "TTL",
-    "SETTINGS",
-    "COMMENT",
-)
-_COLUMN_PARTS: Final = (
-    "DEFAULT",
-    "MATERIALIZED",
-    "EPHEMERAL",
-    "ALIAS",
-    "CODEC",
-    "TTL",
-    "STATISTICS",
-    "SETTINGS",
-)
-_EXTRAS: Final = ("INDEX", "CONSTRAINT", "PROJECTION")
-_SYNONYMS: Final = {
-    "Decimal64(4)": "Decimal(18, 4)",
-}
 _REBUILD: Final = (
     "jts-storage migrate down --store clickhouse --to 0001"
     " && jts-storage migrate up --store clickhouse"
@@ -60,32 +40,6 @@ _REBUILD: Final = (
 _REMAKE: Final = (
     "jts-storage migrate stamp base --store clickhouse && jts-storage migrate up --store clickhouse"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnText:
-    """A column of a CREATE TABLE.
-
-    :param parts: what follows the type, by its first word.
-    :param definition: all of it, as ALTER TABLE takes it.
-    """
-
-    type: str
-    parts: Mapping[str, str]
-    definition: str
-
-
-@dataclass(frozen=True, slots=True)
-class TableText:
-    """What a CREATE TABLE says.
-
-    :param extras: indexes, constraints and projections, by kind and name.
-    :param clauses: what follows the columns, by its first words.
-    """
-
-    columns: Mapping[str, ColumnText]
-    extras: Mapping[str, str] = field(default_factory=dict)
-    clauses: Mapping[str, str] = field(default_factory=dict)
 
 
 def differences(manager: ClickHouseManager, *, partition_by_year: bool = False) -> list[Difference]:
@@ -116,36 +70,21 @@ def compare(name: str, wanted: TableText, found: TableText | None) -> Iterator[D
         yield Difference(STORE, name, "table", "there", NOTHING, _REMAKE)
         return
     yield from _compare_columns(name, wanted, found)
+    yield from _compare_order(name, wanted, found)
     yield from _compare_extras(name, wanted, found)
     yield from _compare_clauses(name, wanted, found)
-
-
-def parse(create: str) -> TableText:
-    """Read a CREATE TABLE, as the compiler writes it or as the server does."""
-    text = " ".join(create.split())
-    opening = text.index("(")
-    closing = _closing(text, opening)
-    columns: dict[str, ColumnText] = {}
-    extras: dict[str, str] = {}
-    for item in _items(text[opening + 1 : closing]):
-        first, _, rest = item.partition(" ")
-        if first in _EXTRAS:
-            extra, _, definition = rest.partition(" ")
-            extras[f"{first.lower()} {bare(extra)}"] = definition
-        else:
-            columns[bare(first)] = _column(rest)
-    return TableText(columns, extras, _split(text[closing + 1 :], _CLAUSES))
 
 
 # ---- comparing
 
 
 def _compare_columns(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
-    for column, expected in wanted.columns.items():
+    for place, (column, expected) in enumerate(wanted.columns.items()):
         where = f"{name}.{column}"
         actual = found.columns.get(column)
         if actual is None:
             mend = f"ALTER TABLE {name} ADD COLUMN {column} {expected.definition}"
+            mend += _place(list(wanted.columns), place)
             yield Difference(STORE, where, "column", expected.definition, NOTHING, mend)
             continue
         if apart := list(_column_parts(name, column, expected, actual)):
@@ -156,6 +95,27 @@ def _compare_columns(name: str, wanted: TableText, found: TableText) -> Iterator
             yield Difference(STORE, f"{name}.{column}", "column", NOTHING, surplus.definition, mend)
 
 
+def _compare_order(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
+    """Statements of the kit name their columns; those of others, by hand, often do not."""
+    should = [column for column in wanted.columns if column in found.columns]
+    has = [column for column in found.columns if column in wanted.columns]
+    if should == has:
+        return
+    moves, order = [], list(has)
+    for place, column in enumerate(should):
+        if order[place] != column:
+            order.remove(column)
+            order.insert(place, column)
+            definition = wanted.columns[column].definition
+            moves.append(f"MODIFY COLUMN {column} {definition}{_place(should, place)}")
+    mend = f"ALTER TABLE {name} {', '.join(moves)}"
+    yield Difference(STORE, name, "column order", ", ".join(should), ", ".join(has), mend)
+
+
+def _place(columns: list[str], place: int) -> str:
+    return f" AFTER {columns[place - 1]}" if place else " FIRST"
+
+
 def _column_parts(
     name: str, column: str, expected: ColumnText, actual: ColumnText
 ) -> Iterator[Difference]:
@@ -163,7 +123,7 @@ def _column_parts(
     where, mend = f"{name}.{column}", f"{alter} {expected.definition}"
     if expected.type != actual.type:
         yield Difference(STORE, where, "type", expected.type, actual.type, mend)
-    for part in _COLUMN_PARTS:
+    for part in COLUMN_PARTS:
         should, has = expected.parts.get(part, NOTHING), actual.parts.get(part, NOTHING)
         if should != has:
             mending = f"{alter} REMOVE {part}" if should == NOTHING else mend
@@ -235,70 +195,5 @@ def _canonical(clause: str, text: str) -> str:
 
 
 def _settings(text: str) -> dict[str, str]:
-    pairs = (item.partition("=") for item in _items(text))
+    pairs = (item.partition("=") for item in items(text))
     return {name.strip(): value.strip() for name, _, value in pairs if name}
-
-
-# ---- reading
-
-
-def _column(rest: str) -> ColumnText:
-    rest = rest.removesuffix(" NOT NULL")
-    parts = _split(rest, (*_COLUMN_PARTS, "COMMENT"))
-    kind = rest
-    for part, text in reversed(parts.items()):
-        kind = kind.removesuffix(text).rstrip().removesuffix(part).rstrip()
-    kind = _SYNONYMS.get(kind, kind)
-    return ColumnText(kind, parts, rest)
-
-
-def _split(text: str, heads: tuple[str, ...]) -> dict[str, str]:
-    """What follows each of the heads, up to the next; in brackets and quotes there is none."""
-    found = [
-        (index, head)
-        for index, _, depth in _scan(text)
-        if depth == 0 and (index == 0 or text[index - 1] == " ")
-        for head in heads
-        if text.startswith(head, index) and text[index + len(head) :][:1] in {" ", "(", ""}
-    ]
-    ends = [*(at for at, _ in found[1:]), len(text)]
-    return {
-        head: text[at + len(head) : end].strip()
-        for (at, head), end in zip(found, ends, strict=False)
-    }
-
-
-def _items(text: str) -> Iterator[str]:
-    """What stands between the commas that are in no brackets and no quotes."""
-    begin = 0
-    for index, char, depth in _scan(text):
-        if char == "," and depth == 0:
-            yield text[begin:index].strip()
-            begin = index + 1
-    if last := text[begin:].strip():
-        yield last
-
-
-def _closing(text: str, opening: int) -> int:
-    """Where the bracket that opens there is closed."""
-    for index, char, depth in _scan(text, opening):
-        if char in _CLOSING and depth == 0:
-            return index
-    raise ValueError(f"a bracket is not closed: {text[:80]!r}")
-
-
-def _scan(text: str, start: int = 0) -> Iterator[tuple[int, str, int]]:
-    """Each character that is in no quotes, and how many brackets are open at it."""
-    depth, quote, index = 0, "", start
-    while index < len(text):
-        char = text[index]
-        if quote:
-            index += 1 if char == "\\" else 0
-            quote = "" if char == quote else quote
-        elif char in _QUOTES:
-            quote = char
-        else:
-            depth -= char in _CLOSING
-            yield index, char, depth
-            depth += char in _OPENING
-        index += 1

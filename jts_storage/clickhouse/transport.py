@@ -294,7 +294,7 @@ def _connection_options(config: ClickHouseConfig) -> dict[str, Any]:
         "connect_timeout": config.connect_timeout,
         "send_receive_timeout": config.send_receive_timeout,
         "sync_request_timeout": min(config.connect_timeout, config.send_receive_timeout),
-        "compression": config.compression or False,
+        "compression": config.wire_compression or False,
         "secure": config.secure,
         "verify": config.verify,
         "ca_certs": config.ca_file,

@@ -168,3 +168,20 @@ def test_it_cannot_be_changed_behind_its_back() -> None:
     with pytest.raises(TypeError):
         config.settings["max_threads"] = 3  # type: ignore[index]
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "compression"),
+    [
+        ({"host": "localhost"}, None),
+        ({"host": "127.0.0.7", "alt_hosts": ("[::1]:9001", "localhost:9002")}, None),
+        ({"host": "127.0.0.1", "alt_hosts": ("ch-2:9000",)}, "lz4"),
+        ({"host": "10.0.0.7"}, "lz4"),
+        ({"host": "localhost", "compression": "lz4"}, "lz4"),
+        ({"host": "ch-1", "compression": None}, None),
+    ],
+)
+def test_blocks_are_compressed_where_they_leave_the_machine(
+    values: dict[str, Any], compression: str | None
+) -> None:
+    assert ClickHouseConfig(**values).wire_compression == compression
