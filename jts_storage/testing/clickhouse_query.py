@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +20,6 @@ from clickhouse_driver.varint import read_varint
 _NUMBERS: Final = (SettingBool, SettingMaxThreads, SettingUInt64)
 """What older clients send as a number; everything else is a text."""
 _FORMAT: Final = re.compile(r"\bFORMAT\s+\w+[\s;]*$", re.IGNORECASE)
-_IMPORTANT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +27,13 @@ class Query:
     """What is asked.
 
     :param text: without the format, which is the client's business: the wire has one of its own.
-    :param important: the settings that must not be passed over when they are unknown.
+    :param settings: all of them, though a server passes over unknown ones that the client does not
+        call important: here a mistake shall show.
     """
 
     text: str
     settings: dict[str, str]
-    important: frozenset[str]
     compressed: bool
-
-    def settings_among(self, known: Collection[str]) -> dict[str, str]:
-        return {
-            name: value
-            for name, value in self.settings.items()
-            if name in known or name in self.important
-        }
 
 
 def read_query(source: Any, revision: int) -> Query:
@@ -50,11 +41,11 @@ def read_query(source: Any, revision: int) -> Query:
     read_binary_str(source)  # query id
     if read_binary_uint8(source):
         _skip_client_info(source, revision)
-    settings, important = {}, set()
+    settings = {}
     as_texts = revision >= defines.DBMS_MIN_REVISION_WITH_SETTINGS_SERIALIZED_AS_STRINGS
     while name := read_binary_str(source):
-        if as_texts and read_binary_uint8(source) & _IMPORTANT:
-            important.add(name)
+        if as_texts:
+            read_binary_uint8(source)  # flags
         number = not as_texts and available_settings.get(name) in _NUMBERS
         settings[name] = str(read_varint(source) if number else read_binary_str(source))
     if revision >= defines.DBMS_MIN_REVISION_WITH_INTERSERVER_SECRET:
@@ -62,7 +53,7 @@ def read_query(source: Any, revision: int) -> Query:
     read_varint(source)  # stage
     compressed = bool(read_varint(source))
     text = _FORMAT.sub("", read_binary_str(source))
-    return Query(text, settings, frozenset(important), compressed)
+    return Query(text, settings, compressed)
 
 
 def _skip_client_info(source: Any, revision: int) -> None:

@@ -8,7 +8,6 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 from clickhouse_driver import defines
@@ -139,11 +138,10 @@ class Session:
         tables: set[str] = set()
         try:
             self._take_external_tables(tables)
-            settings = query.settings_among(self._known_settings) if query.settings else {}
             if first_word(query.text) == "INSERT" and _expects_data(query.text):
-                self._insert(query.text, settings)
+                self._insert(query.text, query.settings)
             else:
-                self._select(query.text, settings)
+                self._select(query.text, query.settings)
         except (DriverError, StorageError) as failure:
             self._transport.discard_unfinished()
             self._send_error(failure)
@@ -152,11 +150,6 @@ class Session:
         finally:
             for name in tables:
                 self._transport.execute(f"DROP TEMPORARY TABLE IF EXISTS {name}")
-
-    @cached_property
-    def _known_settings(self) -> frozenset[str]:
-        rows = self._transport.execute("SELECT name FROM system.settings")
-        return frozenset(name for (name,) in rows)
 
     def _take_external_tables(self, taken: set[str]) -> None:
         """Make the tables that came with a query; a block without columns ends them."""
@@ -283,9 +276,9 @@ class Session:
         write_varint(ServerPacketTypes.PROFILE_INFO, self._out)
         for number in (rows, blocks, size):
             write_varint(number, self._out)
-        write_binary_uint8(0, self._out)  # whether a limit was applied: unknown
-        write_varint(rows, self._out)
-        write_binary_uint8(0, self._out)
+        write_binary_uint8(0, self._out)  # no limit was applied, as far as is known,
+        write_varint(rows, self._out)  # so that there were as many rows before it,
+        write_binary_uint8(1, self._out)  # and old clients need not find out: they would crash
 
     def _send(self, packet: int) -> None:
         write_varint(packet, self._out)
