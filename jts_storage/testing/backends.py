@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from jts_storage.testing.stores.mongo import MongoStore
 
 SUFFIX: Final = "_test"
-CLICKHOUSE, MONGO, POSTGRES, BOOKS = "clickhouse", "mongo", "postgres", "books"
-_SLOWEST_FIRST: Final = (POSTGRES, MONGO, CLICKHOUSE, BOOKS)
+CLICKHOUSE, MONGO, POSTGRES, REDIS = "clickhouse", "mongo", "postgres", "redis"
+BOOKS: Final = "books"
+_SLOWEST_FIRST: Final = (POSTGRES, MONGO, CLICKHOUSE, REDIS, BOOKS)
 
 
 def default_backend() -> str:
@@ -57,6 +58,8 @@ class Plan(Protocol):
         ...
 
     def postgres(self) -> Store: ...
+
+    def redis(self) -> Store: ...
 
 
 class Stack:
@@ -162,6 +165,7 @@ class Stack:
             CLICKHOUSE: self._plan.clickhouse,
             MONGO: self._plan.mongo,
             POSTGRES: self._plan.postgres,
+            REDIS: self._plan.redis,
         }
         return makers[name]()
 
@@ -206,6 +210,12 @@ class LocalPlan:
         from jts_storage.testing.stores.sql import PostgresStore
 
         return PostgresStore(postgres, self._database)
+
+    def redis(self) -> Store:
+        from jts_storage.testing.stores.local import Redis
+        from jts_storage.testing.stores.redis import RedisStore
+
+        return RedisStore(Redis())
 
 
 class EnvironmentPlan:
@@ -259,6 +269,9 @@ class EnvironmentPlan:
             return self._local.postgres()
         plain = url.get_secret_value()
         return PostgresStore(Given(plain), self._own(database_of(plain)))
+
+    def redis(self) -> Store:
+        return self._local.redis()
 
 
 def database_of(url: str) -> str:

@@ -15,6 +15,7 @@ from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 from jts_storage.testing.stores.base import Store
 from jts_storage.testing.stores.clickhouse import ClickHouseStore
 from jts_storage.testing.stores.mongo import MongoStore
+from jts_storage.testing.stores.redis import RedisStore
 from jts_storage.testing.stores.sql import PostgresStore
 
 CLICKHOUSE_IMAGE: Final = "clickhouse/clickhouse-server:26.9.6.6"
@@ -276,3 +277,6 @@ class ContainerPlan:
 
     def postgres(self) -> Store:
         return PostgresStore(PostgresContainer(self._make), self._database)
+
+    def redis(self) -> Store:
+        return RedisStore(RedisContainer(self._make))

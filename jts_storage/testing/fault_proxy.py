@@ -15,6 +15,7 @@ from jts_storage.testing.faults import Fault, Faults, FaultyLine
 
 _CHUNK = 64 * 1024
 _PATIENCE = 10.0
+_LAST_WORDS = 0.05
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -166,6 +167,7 @@ class _Link:
         self._client = (reader, writer)
         self._writers = [writer]
         self._broken = False
+        self._answered = 0
 
     async def run(self) -> None:
         try:
@@ -177,12 +179,21 @@ class _Link:
         if self._broken:
             self.reset()
         client_reader, client_writer = self._client
-        await asyncio.gather(
-            self._pump(client_reader, writer, answers=False),
-            self._pump(reader, client_writer, answers=True),
-        )
-        for each in self._writers:
-            each.close()
+        answers = asyncio.create_task(self._pump(reader, client_writer, answers=True))
+        try:
+            await self._pump(client_reader, writer, answers=False)
+            await self._end(answers)
+        finally:
+            answers.cancel()
+            for each in self._writers:
+                each.close()
+
+    async def _end(self, answers: asyncio.Task[None]) -> None:
+        """The client says no more: most are gone then, few still read what is on its way."""
+        before = -1
+        while self._answered > before and not answers.done():
+            before = self._answered
+            await asyncio.wait([answers], timeout=_LAST_WORDS + self._faults.current.delay)
 
     def reset(self) -> None:
         """Drop both sides the hard way: the peers see a reset, not an orderly end."""
@@ -203,6 +214,7 @@ class _Link:
                     return
                 admitted = self._line.admit(len(chunk)) if answers else len(chunk)
                 sink.write(chunk[:admitted])
+                self._answered += answers
                 await sink.drain()
                 if admitted < len(chunk):
                     self.reset()

@@ -159,6 +159,12 @@ def jts_postgres(_jts_stack: Stack, _jts_watch: Watch) -> Iterator[Address]:
     yield from _address(_jts_stack, _jts_watch, "postgres")
 
 
+@pytest.fixture
+def jts_redis(_jts_stack: Stack, _jts_watch: Watch) -> Iterator[Address]:
+    """Where an empty Redis listens, for services that use one; the kit itself does not."""
+    yield from _address(_jts_stack, _jts_watch, "redis")
+
+
 # ---- entities
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.testing.local_postgres import LocalPostgres
+from jts_storage.testing.local_redis import LocalRedis
 
 if TYPE_CHECKING:
     from jts_storage.testing.stores.base import Server
@@ -47,6 +48,21 @@ class Mongod:
     def stop(self) -> None:
         if self._share is not None:
             self._share.release()
+
+
+class Redis:
+    """A Redis of this process alone."""
+
+    def __init__(self) -> None:
+        self._server: LocalRedis | None = None
+
+    def start(self) -> str:
+        self._server = LocalRedis.start()
+        return self._server.url
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
 
 
 class Postgres:

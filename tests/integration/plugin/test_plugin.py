@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from clickhouse_driver import Client
+
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.testing.clickhouse_server import ClickHouseServer
+from jts_storage.testing.local_postgres import LocalPostgres
 
 _spec = spec_from_file_location("projects", Path(__file__).with_name("projects.py"))
 assert _spec is not None
@@ -153,7 +158,6 @@ def project(tmp_path: Path, engine_used: Callable[[str], None]) -> Callable[...,
     return make
 
 
-@pytest.mark.skipif(find_spec("anyio") is None, reason="anyio is not installed here")
 def test_anyio_runs_them_too(project: Callable[..., Path]) -> None:
     folder = project(test_anyio=ANYIO)
     outcome = projects.run_pytest(folder, "--jts-backend=embedded")
@@ -206,6 +210,41 @@ def test_a_precious_database_is_refused(project: Callable[..., Path], tmp_path: 
     assert outcome.counts == {"error": 1}, outcome.text
     assert "'books' (JTS_DATABASE_URL)" in outcome.text
     assert not books.exists()
+
+
+@pytest.mark.slow
+def test_the_environment_may_name_three_servers(
+    project: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = project(test_auto=AUTO, test_again=AUTO)
+    options = ("--jts-backend=env", "-o", "asyncio_mode=auto")
+    served = tmp_path / "clickhouse"
+    clickhouse = ClickHouseServer(str(served), database="default")
+    with clickhouse, LocalMongod.acquire(tmp_path / "mongo") as mongod, LocalPostgres.start() as pg:
+        urls = {
+            "JTS_CLICKHOUSE_URL": f"clickhouse://{clickhouse.host}:{clickhouse.port}/prices_test",
+            "JTS_MONGO_URL": mongod.uri,
+            "JTS_MONGO_DATABASE": "prices_test",
+            "JTS_DATABASE_URL": pg.dsn_of("prices_test"),
+        }
+        outcome = projects.run_pytest(folder, *options, environment=urls)
+        assert outcome.counts == {"passed": 2}, outcome.text
+        assert served_candles(clickhouse, "prices_test") == 10
+        precious = {name: url.replace("prices_test", "prices") for name, url in urls.items()}
+        outcome = projects.run_pytest(folder, *options, environment=precious)
+        assert outcome.counts == {"error": 2}, outcome.text
+        for name in ("JTS_CLICKHOUSE_URL", "JTS_MONGO_DATABASE", "JTS_DATABASE_URL"):
+            assert f"'prices' ({name})" in outcome.text
+        told_twice = ("--jts-erase-any-database", "-o", "jts_erase_any_database=true")
+        outcome = projects.run_pytest(folder, *options, *told_twice, environment=precious)
+        assert outcome.counts == {"passed": 2}, outcome.text
+        assert served_candles(clickhouse, "prices") == 10
+
+
+def served_candles(server: ClickHouseServer, database: str) -> int:
+    with Client(server.host, server.port, database) as client:
+        ((count,),) = client.execute("SELECT count() FROM candles")
+    return int(count)
 
 
 def test_an_unknown_backend_is_a_mistake_in_the_configuration(

@@ -84,6 +84,30 @@ def test_counts_connections(proxy: FaultProxy) -> None:
     assert proxy.connections.total == 2
 
 
+def test_a_client_that_is_gone_is_forgotten_though_the_server_holds_on() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, FaultProxy("127.0.0.1", server.getsockname()[1]) as proxy:
+        with connect(proxy):
+            held, _ = server.accept()
+        with held:
+            wait_until_open(proxy, 0)
+            assert held.recv(1) == b""
+
+
+def test_a_client_that_only_listens_gets_all_of_the_answer(proxy: FaultProxy) -> None:
+    payload = bytes(range(256)) * 8192
+    with connect(proxy) as sock:
+
+        def send() -> None:
+            sock.sendall(payload)
+            sock.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        assert receive(sock, len(payload)) == payload
+        sender.join(5)
+
+
 def test_refuse_resets_what_is_open_and_refuses_what_is_new(proxy: FaultProxy) -> None:
     with connect(proxy) as sock:
         ask(sock)

@@ -1,0 +1,82 @@
+"""A Redis of the tests; the kit keeps nothing there, services do."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from jts_storage.errors import InvalidConfiguration
+from jts_storage.testing.address import Address
+from jts_storage.testing.stores.base import Server, faults_of, proxied
+
+if TYPE_CHECKING:
+    import redis
+
+
+class RedisStore:
+    """All databases of a Redis server that is the tests' alone."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._closing = ExitStack()
+        self._url = ""
+        self._client: redis.Redis | None = None
+        self._address: Address | None = None
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def database(self) -> str:
+        return urlsplit(self._url).path.strip("/")
+
+    def start(self) -> None:
+        self._closing.callback(self._server.stop)
+        self._url = self._server.start()
+
+    def prepare(self) -> None:
+        try:
+            import redis
+        except ImportError as exc:
+            raise InvalidConfiguration(
+                "the fixture jts_redis needs the client of Redis, which is not installed",
+                remedy='Install it with: pip install "jts-storage[redis]"',
+            ) from exc
+        self._client = redis.Redis.from_url(self._url)
+        self._closing.callback(self._client.close)
+
+    def clean(self) -> None:
+        assert self._client is not None, "prepare() comes first"
+        self._client.flushall()
+
+    @property
+    def address(self) -> Address:
+        if self._address is None:
+            self._address = self._proxied()
+        return self._address
+
+    def break_off(self) -> None:
+        """Nothing: Redis keeps no locks for a client that is gone."""
+
+    def close(self) -> None:
+        self._closing.close()
+
+    def _proxied(self) -> Address:
+        parts = urlsplit(self._url)
+        host, port = parts.hostname or "localhost", parts.port or 6379
+        proxy = proxied(host, port, self._closing, secure=parts.scheme == "rediss")
+        if proxy is not None:
+            host, port = proxy.host, proxy.port
+        credentials, at, _ = parts.netloc.rpartition("@")
+        faults: dict[str, Any] = faults_of(proxy)
+        return Address(
+            url=parts._replace(netloc=f"{credentials}{at}{host}:{port}").geturl(),
+            host=host,
+            port=port,
+            database=self.database,
+            user=parts.username or "",
+            password=parts.password or "",
+            **faults,
+        )
