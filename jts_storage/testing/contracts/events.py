@@ -50,6 +50,16 @@ class EventPublisherContract:
         await publisher.publish(PriceMoved())
         assert seen == ["all", "moved", "all"]
 
+    async def test_hears_the_types_that_handlers_are_registered_for(
+        self, publisher: EventPublisher
+    ) -> None:
+        def handler(event: DomainEvent) -> None: ...
+
+        for event_type in (PriceMoved, ALL_EVENTS):
+            publisher.register_handler(event_type, handler)
+            assert publisher.hears(PriceMoved.event_type)
+            publisher.unregister_handler(event_type, handler)
+
     async def test_order_is_kept(self, publisher: EventPublisher) -> None:
         seen: list[int] = []
         publisher.register_handler(PriceMoved, lambda event: seen.append(event.number))
