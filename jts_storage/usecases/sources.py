@@ -14,7 +14,7 @@ from jts_storage.usecases import headers, text_files
 from jts_storage.usecases.blocks import Source
 from jts_storage.usecases.text_files import TextFormat
 
-_READ_BYTES = 4 << 20
+_READ_BYTES = 2 << 20
 _BATCH_ROWS = 131_072
 _DECIMALS = 10
 

@@ -93,7 +93,7 @@ def test_blocks_are_the_same_however_the_source_is_cut(
     table = pa.table(
         {
             "timestamp": [str(1_704_153_600 + 60 * n) for n in range(20)],
-            **{name: numbers for name in ("open", "high", "low", "volume")},
+            **dict.fromkeys(("open", "high", "low", "volume"), numbers),
             "close": prices,
             "symbol": ["A"] * 20,
         }
