@@ -24,6 +24,8 @@ from jts_storage.cli.output import NOT_WELL, AsJson, meter, out, print_json, pri
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, member
 from jts_storage.errors import InvalidData
+from jts_storage.lake import ParquetStorageEngine
+from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
 from jts_storage.usecases.blocks import Floats
 from jts_storage.usecases.export_candles import ExportCandles, ExportResult
@@ -237,15 +239,22 @@ def reconcile(
     timeframe: OfTimeframe = "1m",
     exchange: OfExchange = None,
     timezone: Zone = None,
+    lake: Annotated[
+        Path | None, typer.Option(help="Folder of Parquet files; otherwise as the settings say.")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what is safe to.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare bookkeeping and candles; exits with 1 where they differ and nothing mended it."""
+    """Compare bookkeeping, candles and Parquet files; exits with 1 where they still differ."""
+    files = _lake(lake)
 
     async def work(storage: Storage) -> list[Disagreement]:
-        use_case = Reconcile(storage)
+        use_case = Reconcile(storage, files)
         found: list[Disagreement] = []
-        for key in await arguments.chosen(storage, symbol, timeframe, exchange):
+        keys = await arguments.chosen(storage, symbol, timeframe, exchange)
+        if not keys and symbol and timeframe:  # candles may be what is missing
+            keys = [SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange or "")]
+        for key in keys:
             found += await use_case.run(key, timezone=timezone or "UTC", repair=repair)
         return found
 
@@ -264,6 +273,13 @@ def reconcile(
         out().print("The stores agree.")
     if any(d.repair is None or not repair for d in found):
         raise typer.Exit(NOT_WELL)
+
+
+def _lake(folder: Path | None) -> ParquetStorageEngine | None:
+    if folder is not None and not folder.is_dir():
+        raise typer.BadParameter(f"There is no folder {folder}.")
+    root = folder or StorageSettings.load().lake_root
+    return ParquetStorageEngine(root) if root.is_dir() else None
 
 
 @quarantine.command("list")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Protocol
@@ -14,16 +15,32 @@ from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.resampling import utc_offsets, zone
+from jts_storage.domain.series import CandleSeries
 from jts_storage.usecases.stores import Stores
 
 _PAGE = 1_000
+_DAYS_AT_ONCE = 60
 
 
 class RawFiles(Protocol):
-    """What is asked of a store of raw files: how many rows it holds of a series a day."""
+    """What is asked of a store of raw files: `jts_storage.lake.ParquetStorageEngine` fits."""
 
-    async def rows_by_day(self, key: SeriesKey, *, timezone: str) -> Mapping[date, int]: ...
+    def list_partitions(self, *, frame: Timeframe, symbol: str) -> Sequence[FileDay]:
+        """The days of which it has files, in order."""
+        ...
+
+    def load_symbol_data(
+        self, symbol: str, frame: Timeframe, *, start_date: date, end_date: date, exchange: str
+    ) -> CandleSeries:
+        """The candles of these days; blocking."""
+        ...
+
+
+class FileDay(Protocol):
+    @property
+    def trading_day(self) -> date: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +75,14 @@ class Reconcile:
     ) -> list[Disagreement]:
         """The days about which the stores disagree, by day.
 
-        :param repair: mend what loses nothing: candles are copied from raw bars where there are
-            none, and counts of the bookkeeping follow the candles of days not yet complete.
+        :param repair: mend what loses nothing: candles are copied from raw bars or files where
+            there are none, and counts of the bookkeeping follow the candles of days not yet
+            complete.
         """
         aggregates = await self._aggregates(key.symbol)
         candles = await self._stores.candles.coverage_by_day(key, timezone=timezone)
         bars = await self._raw_by_day(key, timezone)
-        files = await self._files.rows_by_day(key, timezone=timezone) if self._files else {}
+        files = await self._files_by_day(key, timezone)
         found = []
         for day in sorted({*aggregates, *candles, *bars, *files}):
             state = aggregates.get(day)
@@ -99,18 +117,44 @@ class Reconcile:
         found: Counter[date] = Counter()
         ends = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
         async for block in self._stores.ingestion.bars.stream(key, *ends):
-            stamps = block.columns.timestamp
-            local = (stamps + utc_offsets(stamps, zone(timezone))) // DAY_MS
-            days, counts = np.unique(local, return_counts=True)
-            found.update(dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True)))
+            found.update(_rows_by_day(block, timezone))
         return found
+
+    async def _files_by_day(self, key: SeriesKey, timezone: str) -> Counter[date]:
+        found: Counter[date] = Counter()
+        if self._files is None:
+            return found
+        listed = await asyncio.to_thread(
+            self._files.list_partitions, frame=key.timeframe, symbol=key.symbol
+        )
+        days = [partition.trading_day for partition in listed]
+        for first in range(0, len(days), _DAYS_AT_ONCE):
+            part = days[first : first + _DAYS_AT_ONCE]
+            found.update(_rows_by_day(await self._load(key, part[0], part[-1]), timezone))
+        return found
+
+    async def _load(self, key: SeriesKey, first: date, last: date) -> CandleSeries:
+        assert self._files is not None
+        return await asyncio.to_thread(
+            self._files.load_symbol_data,
+            key.symbol,
+            key.timeframe,
+            start_date=first,
+            end_date=last,
+            exchange=key.exchange,
+        )
 
     async def _mend(self, seen: Disagreement, state: SymbolBars | None, timezone: str) -> None:
         start, end = _ends(seen.day, timezone)
         async with self._stores.unit_of_work() as uow:
             rows = seen.candles or 0
-            if not rows and seen.raw:
-                bars = await uow.ingestion.bars.get_range(seen.key, start, end)
+            if not rows and (seen.raw or seen.files):
+                if (seen.raw or 0) >= (seen.files or 0):
+                    bars = await uow.ingestion.bars.get_range(seen.key, start, end)
+                else:
+                    # A session may begin on the evening before its day.
+                    around = seen.day - timedelta(days=1), seen.day + timedelta(days=1)
+                    bars = (await self._load(seen.key, *around)).slice(start, end)
                 await uow.candles.save_many(seen.key, bars)
                 rows = len(bars)
             if state is not None and not state.is_complete and state.bar_count != rows:
@@ -118,6 +162,15 @@ class Reconcile:
                     replace(state, bar_count=rows, collection_started=True)
                 )
             await uow.commit()
+
+
+def _rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:
+    stamps = series.columns.timestamp
+    if not len(stamps):
+        return {}
+    local = (stamps + utc_offsets(stamps, zone(timezone))) // DAY_MS
+    days, counts = np.unique(local, return_counts=True)
+    return dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True))
 
 
 def _differs(seen: Disagreement) -> bool:
@@ -129,8 +182,10 @@ def _differs(seen: Disagreement) -> bool:
 
 def _repair_of(seen: Disagreement, state: SymbolBars | None) -> str | None:
     candles = seen.candles or 0
-    if not candles and seen.raw:
-        return f"copy {seen.raw} raw bars to the candles"
+    if not candles and (seen.raw or seen.files):
+        if (seen.raw or 0) >= (seen.files or 0):
+            return f"copy {seen.raw} raw bars to the candles"
+        return f"copy {seen.files} rows of files to the candles"
     if state is not None and not state.is_complete and state.bar_count != candles:
         return f"count {candles} bars"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from jts_storage import SeriesKey, Storage, SymbolBars, Timeframe
 from jts_storage.domain.gaps import Gap
+from jts_storage.lake import ParquetStorageEngine
 from jts_storage.testing.factories import START, make_candles
 from jts_storage.usecases.coverage import Coverage, calendar_of, merged
 from jts_storage.usecases.quality import QualityPolicy
@@ -148,14 +150,33 @@ async def test_counts_follow_the_candles_until_a_day_is_complete(storage: Storag
     assert seen.repair is None
 
 
-async def test_raw_files_are_compared_too(storage: Storage) -> None:
-    class Files:
-        async def rows_by_day(self, key: SeriesKey, *, timezone: str) -> dict[date, int]:
-            return {DAY: 11}
-
+async def test_files_of_a_lake_are_compared_too(storage: Storage, tmp_path: Path) -> None:
+    lake = ParquetStorageEngine(tmp_path)
+    lake.write(
+        make_candles(KEY, 11), frame=KEY.timeframe, symbol=KEY.symbol, trading_day=DAY, job_id="a"
+    )
     await save(storage, (0, 9))
-    (seen,) = await Reconcile(storage, Files()).run(KEY)
+    (seen,) = await Reconcile(storage, lake).run(KEY, repair=True)
     assert (seen.files, seen.candles, seen.repair) == (11, 10, None)
+    await save(storage, (10, 10))
+    assert await Reconcile(storage, lake).run(KEY) == []
+    elsewhere = SeriesKey(KEY.symbol, KEY.timeframe, "NXT")
+    assert await Reconcile(storage, lake).run(elsewhere) == [], "files of another exchange"
+
+
+async def test_days_that_only_files_have_are_copied(storage: Storage, tmp_path: Path) -> None:
+    """Of a session that begins before midnight, each candle comes to its own day."""
+    lake = ParquetStorageEngine(tmp_path)
+    evening = make_candles(KEY, 120, start=datetime(2024, 1, 1, 23, tzinfo=UTC))
+    lake.write(evening, frame=KEY.timeframe, symbol=KEY.symbol, trading_day=DAY, job_id="a")
+    found = await Reconcile(storage, lake).run(KEY, repair=True)
+    assert [(d.day, d.files, d.repair) for d in found] == [
+        (date(2024, 1, 1), 60, "copy 60 rows of files to the candles"),
+        (DAY, 60, "copy 60 rows of files to the candles"),
+    ]
+    ends = datetime(2023, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
+    assert await storage.candles.get_range(KEY, *ends) == evening
+    assert await Reconcile(storage, lake).run(KEY) == []
 
 
 async def test_stored_candles_are_validated(storage: Storage) -> None:
