@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jts_storage.clickhouse import schema, tables
+from jts_storage.clickhouse.create_texts import parse
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.migrate.clickhouse import ClickHouseMigrations
 from jts_storage.migrate.plan import Direction, Step
@@ -47,7 +48,7 @@ async def test_whatever_changes_a_table_does_so_on_every_host(
 
 async def test_what_a_cluster_gets_is_what_its_models_say(clickhouse: ClickHouseManager) -> None:
     made = {
-        each.split()[5]: schema.parse(each)
+        each.split()[5]: parse(each)
         for step in await printed(clickhouse, "up")
         for each in step
         if each.startswith("CREATE TABLE IF NOT EXISTS")

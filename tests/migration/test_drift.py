@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, Table, text
 
-from jts_storage import migrate
+from jts_storage import SeriesKey, Timeframe, migrate
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.migrate import checks, files
 from jts_storage.mongo import MongoDBManager, collection_schemas
+from jts_storage.relational import SqlIngestionRepository, metadata
 from jts_storage.relational.manager import DatabaseManager
+from jts_storage.testing.factories import make_candles
 from jts_storage.testing.local_postgres import LocalPostgres
 
 CANDLES = (
@@ -76,6 +78,20 @@ CLICKHOUSE = [
         "ADD COLUMN volume UInt64 CODEC(T64, LZ4) AFTER close",
     ),
     altered("candles", ".note", "column", "ADD COLUMN note String", "DROP COLUMN note"),
+    altered(
+        "candles",
+        "",
+        "column order",
+        "MODIFY COLUMN volume UInt64 FIRST",
+        "MODIFY COLUMN volume UInt64 AFTER close",
+    ),
+    altered(
+        "symbols",
+        "",
+        "column order",
+        "MODIFY COLUMN sector String AFTER updated_at",
+        "MODIFY COLUMN sector String AFTER market",
+    ),
     altered(
         "candles",
         ".open",
@@ -256,6 +272,24 @@ async def test_clickhouse(live_clickhouse: ClickHouseManager, drift: Drift) -> N
             live_clickhouse.execute(statement, settings=settings)
     assert_seen(found, drift)
     assert checks.exit_code(await migrate.check(databases)) == 0
+
+
+def mends(drift: Drift) -> bool:
+    """Whether the command that the check names can be tried: it alters the table in place."""
+    return not drift.alter[0].startswith("RENAME") and "REMOVE" not in drift.alter[0]
+
+
+@pytest.mark.parametrize("drift", [each for each in CLICKHOUSE if mends(each)], ids=str)
+async def test_what_the_check_advises_mends_clickhouse(
+    live_clickhouse: ClickHouseManager, drift: Drift
+) -> None:
+    settings = {"mutations_sync": 2, "alter_sync": 2}
+    databases = migrate.Databases(live_clickhouse)
+    live_clickhouse.execute(drift.alter[0], settings=settings)
+    (found,) = await migrate.check(databases)
+    for statement in found.remedy.split("; "):
+        live_clickhouse.execute(statement, settings=settings)
+    assert await migrate.check(databases) == []
 
 
 def assert_seen(found: list[migrate.Difference], drift: Drift) -> None:
@@ -527,6 +561,39 @@ async def _run(manager: DatabaseManager, statements: tuple[str, ...]) -> None:
     async with manager.transaction() as connection:
         for statement in statements:
             await connection.execute(text(statement))
+
+
+async def test_the_order_of_sql_columns_does_not_matter(
+    database: DatabaseManager,
+) -> None:
+    """PostgreSQL adds columns at the end only, and every statement of the kit names its columns."""
+    databases = migrate.Databases(database=database)
+    await migrate.up(databases)
+    checkpoints, bars = metadata.tables["checkpoints"], metadata.tables["ohlcv_bars"]
+    await _run(database, ("DROP TABLE checkpoints", "DROP TABLE ohlcv_bars"))
+    async with database.transaction() as connection:
+        for table in (checkpoints, bars):
+            turned = Table(
+                table.name,
+                MetaData(),
+                *(
+                    Column(c.name, c.type, nullable=c.nullable, server_default=c.server_default)
+                    for c in reversed(table.columns)
+                ),
+                PrimaryKeyConstraint(*table.primary_key.columns.keys()),
+            )
+            await connection.run_sync(turned.create)
+    assert await migrate.check(databases) == []
+    key = SeriesKey("A", Timeframe.M1, exchange="KRX")
+    candles = make_candles(key, 500)
+    ingestion = SqlIngestionRepository(database)
+    await ingestion.bars.save_many(key, candles)
+    await ingestion.checkpoints.save("A", {"page": 3})
+    whole = await ingestion.bars.get_range(key, candles[0].timestamp, candles[-1].timestamp)
+    assert whole == candles
+    found = await ingestion.checkpoints.get("A")
+    assert found is not None
+    assert found.data == {"page": 3}
 
 
 # ---- migrations themselves
