@@ -55,7 +55,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kills", [8, pytest.param(50, marks=pytest.mark.slow)], ids=["a few kills", "many kills"]
+    "kills", [4, pytest.param(50, marks=pytest.mark.slow)], ids=["a few kills", "many kills"]
 )
 def test_a_killed_import_ends_as_an_undisturbed_one(
     folder: Path,

@@ -222,6 +222,39 @@ async def test_a_broken_rule_is_met_by_its_action(
         assert list(row.came_as.values()) == BROKEN[rule].strip().split(",")
 
 
+async def test_duplicates_are_found_across_blocks_where_rows_ascend(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "prices.csv"
+    minutes = [0, 1, 1, 1, 2, 3, 3]
+    path.write_text(
+        HEADER
+        + "".join(f"{1704153600 + 60 * m},9,9,9,9,{row}\n" for row, m in enumerate(minutes, 1))
+    )
+    for block_rows in (1, 2, 3, 7):
+        policy = QualityPolicy(actions={Rule.DUPLICATE: Action.REJECT})
+        result = await run(storage, path, block_rows=block_rows, policy=policy)
+        assert (result.broken, result.rejected) == ({"duplicate": 3}, 3), block_rows
+        assert [candle.volume for candle in await stored(storage)] == [1, 2, 5, 6]
+
+
+async def test_a_moment_told_before_the_last_one_is_out_of_order_in_any_block(
+    storage: Storage, tmp_path: Path
+) -> None:
+    """Nobody remembers every moment of a large file; the later row wins all the same."""
+    path = tmp_path / "prices.csv"
+    minutes = [0, 1, 2, 3, 1, 4]
+    path.write_text(
+        HEADER
+        + "".join(f"{1704153600 + 60 * m},9,9,9,9,{row}\n" for row, m in enumerate(minutes, 1))
+    )
+    for block_rows in (2, 6):
+        result = await run(storage, path, block_rows=block_rows)
+        assert result.broken["order"] == 1
+        assert [candle.volume for candle in await stored(storage)] == [1, 5, 3, 4, 6]
+        assert result.duplicates + result.replaced >= 1
+
+
 async def test_quarantined_rows_are_released_or_thrown_away(
     storage: Storage, tmp_path: Path
 ) -> None:
