@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from jts_storage import migrate
+from jts_storage.cli.main import app
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.migrate import files
+from jts_storage.relational.manager import DatabaseManager
 
 SHELL = Path(__file__).parents[1] / "integration" / "cli" / "shell.py"
 COMMAND = [sys.executable, "-W", "error", "-m", "jts_storage.cli.main"]
@@ -64,6 +68,22 @@ def run(
     return done
 
 
+async def test_each_exit_code_once(environment: dict[str, str], tmp_path: Path) -> None:
+    """The short form of what follows."""
+    differs = run(environment, "check", "--format", "github", "--store", "clickhouse", code=1)
+    assert differs.stdout.startswith("::error title=clickhouse ")
+    silent = environment | SILENT["mongo"]
+    blind = run(silent, "check", "--store", "mongo", code=2)
+    assert blind.stderr.splitlines()[-1].startswith("Error: ")
+    assert "secret" not in blind.stderr
+    (tmp_path / "data").mkdir(exist_ok=True)
+    async with DatabaseManager(tmp_path / "data" / "bookkeeping.db") as database:
+        await migrate.up(migrate.Databases(database=database))
+    agrees = run(environment, "check", "--json", "--store", "relational")
+    assert json.loads(agrees.stdout) == {"agrees": True, "differences": []}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("store", files.STORES)
 def test_exit_codes(environment: dict[str, str], store: str) -> None:
     """1 differs, 0 agrees, 2 could not look; in every way of printing."""
@@ -184,21 +204,21 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
     assert shell("migrate", "drop-legacy", "--yes") == "Nothing is kept.\n"
 
 
-def test_a_traceback_is_shown_to_those_who_ask(environment: dict[str, str]) -> None:
-    shell = Shell(environment | SILENT["relational"])
+def test_a_traceback_is_shown_to_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JTS_DATABASE_URL", SILENT["relational"]["JTS_DATABASE_URL"])
     for command in (["check"], ["migrate", "status"], ["migrate", "up"]):
-        for debug in ([], ["--debug"]):
-            told = shell(*debug, *command, "--store", "relational", code=2, told="err")
-            assert ("Traceback" in told) == bool(debug)
-            assert told.splitlines()[-1].startswith("Error: ")
-    shell.close()
+        for debug in (["--debug"], []):
+            told = CliRunner().invoke(app, [*debug, *command, "--store", "relational"])
+            assert told.exit_code == 2
+            assert ("Traceback" in told.stderr) == bool(debug)
+            assert told.stderr.splitlines()[-1].startswith("Error: ")
 
 
 def test_progress_is_shown_on_a_terminal(environment: dict[str, str]) -> None:
-    subprocess.run([sys.executable, "-c", FILL], env=environment, check=True, timeout=60)
     ours, theirs = pty.openpty()
+    command = f"{FILL}\nfrom jts_storage.cli.main import main\nmain()"
     process = subprocess.Popen(
-        [*COMMAND, "migrate", "up", "--store", "clickhouse"],
+        [sys.executable, "-c", command, "migrate", "up", "--store", "clickhouse"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=theirs,

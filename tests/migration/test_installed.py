@@ -10,6 +10,8 @@ import uuid
 import zipfile
 from pathlib import Path
 
+import pytest
+
 import jts_storage
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.migrate import files
@@ -17,6 +19,7 @@ from jts_storage.migrate import files
 ROOT = Path(jts_storage.__file__).parents[1]
 
 
+@pytest.mark.slow  # that the wheel carries them, the tests of packaging see
 def test_a_wheel_leads_all_stores_to_its_models(tmp_path: Path, mongod: LocalMongod) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
