@@ -78,7 +78,10 @@ class Journal:
     async def prepare(self, identity: ObjectId, work: StagedWork) -> int:
         """Write the chunks of a commit that is not decided yet, one by one; how many they are."""
         number = 0
-        for number, chunk in enumerate(encode(work), start=1):
+        chunks = encode(work)
+        # Compressing takes long enough for a loop to notice.
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            number += 1
             document: Bson = {
                 "entry": identity,
                 "n": number,
