@@ -33,8 +33,8 @@ def service(tmp_path: Path, engine_used: Callable[[str], None]) -> Path:
     return folder
 
 
-def test_its_tests_pass_on_embedded_stores(service: Path) -> None:
-    outcome = projects.run_pytest(service, "--jts-backend=embedded")
+def test_its_tests_pass_on_embedded_stores_in_random_order(service: Path) -> None:
+    outcome = projects.run_pytest(service, "--jts-backend=embedded", "--randomly-seed=0")
     assert outcome.counts == {"passed": TESTS}, outcome.text
 
 
@@ -65,9 +65,21 @@ def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("build", "--quiet", "--wheel", "--out-dir", folder / "dist", ROOT)
     (wheel,) = (folder / "dist").glob("*.whl")
     run("venv", "--quiet", "--python", sys.executable, folder / "venv")
-    wanted = [f"{wheel}[embedded,postgres,test]", "pytest-xdist", "pytest-randomly"]
+    wanted = [f"{wheel}[test]", "pytest-xdist", "pytest-randomly"]
     run("pip", "install", "--quiet", "--python", python, "-c", "constraints.txt", *wanted)
     return python
+
+
+@pytest.mark.slow
+def test_embedded_is_the_default(service: Path, fresh_python: Path) -> None:
+    options = ("-o", "addopts=", "-v", "-k", "test_embedded_is_what_one_gets")
+    (service / "tests" / "test_default.py").write_text(
+        "def test_embedded_is_what_one_gets(jts_settings, _jts_backend):\n"
+        "    assert _jts_backend == 'embedded'\n"
+        "    assert jts_settings.clickhouse().embedded_path\n"
+    )
+    outcome = projects.run_pytest(service, *options, python=fresh_python, plugin=False)
+    assert outcome.count("passed") == 1, outcome.text
 
 
 @pytest.mark.slow
