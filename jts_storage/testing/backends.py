@@ -74,6 +74,7 @@ class Stack:
         self._closing.callback(self._threads.shutdown)
         self._stores: dict[str, Store] = {}
         self._cleaning: list[Future[None]] = []
+        self._addresses: dict[str, Address] = {}
         self._settings: dict[frozenset[str], StorageSettings] = {}
 
     def clean(self, names: Iterable[str]) -> None:
@@ -134,7 +135,15 @@ class Stack:
 
     def address(self, name: str) -> Address:
         """Where a store is for clients that shall meet faults; it must have been emptied before."""
-        return self._stores[name].address
+        if name not in self._addresses:
+            self._addresses[name] = self._stores[name].address
+        return self._addresses[name]
+
+    def clear_faults(self) -> None:
+        """Let every store be well again."""
+        for address in self._addresses.values():
+            if address.can_fail and address.faults.hold:
+                address.faults.clear()
 
     def close(self) -> None:
         """Close the stores and stop what was started for them."""

@@ -185,6 +185,7 @@ class _Link:
             await self._end(answers)
         finally:
             answers.cancel()
+            await asyncio.wait([answers])
             for each in self._writers:
                 each.close()
 

@@ -37,6 +37,12 @@ class Faults:
         """What holds now."""
         return self._current
 
+    @property
+    def hold(self) -> bool:
+        """Whether any does."""
+        now = self._current
+        return now.refuses or now.hangs or bool(now.delay) or now.cut_after is not None
+
     def refuse(self) -> None:
         """As if the server were gone: open connections are reset, new ones refused."""
         self._set(Fault(refuses=True))

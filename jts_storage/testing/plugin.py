@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jts_storage.testing.backends import Stack
     from jts_storage.testing.watch import Watch
 
+_STACK = pytest.StashKey["Stack"]()
 _BACKENDS = ("memory", "embedded", "servers", "containers", "env")
 _ADDRESSES = ("clickhouse", "mongo", "postgres")
 
@@ -63,6 +64,14 @@ def pytest_configure(config: pytest.Config) -> None:
         from jts_storage.testing import anyio_fixtures
 
         plugins.register(anyio_fixtures, "jts_storage_anyio")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Faults end before what the test opened is closed: a client that cannot say goodbye waits."""
+    stack = item.config.stash.get(_STACK, None)
+    if stack is not None:
+        stack.clear_faults()
 
 
 # ---- storages
@@ -235,6 +244,7 @@ def _jts_stack(
     stack = open_stack(
         _jts_backend, worker, base.parent if worker else base, told_twice=bool(told_twice)
     )
+    pytestconfig.stash[_STACK] = stack
     yield stack
     stack.close()
 
@@ -269,8 +279,6 @@ def _address(stack: Stack, watch: Watch, name: str) -> Iterator[Address]:
     address = stack.address(name)
     before = address.open_connections
     yield address
-    if address.can_fail:
-        address.faults.clear()
     watch.check_address(f"jts_{name}", address, before)
 
 
