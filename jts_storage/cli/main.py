@@ -52,7 +52,11 @@ def common(
 
 
 def main() -> None:
-    app()
+    try:
+        app()
+    except Exception as exc:
+        output.tell_unexpected(exc)
+        raise SystemExit(output.FAILED) from exc
 
 
 if __name__ == "__main__":

@@ -103,6 +103,17 @@ def finished(
         raise typer.Exit(INTERRUPTED) from exc
 
 
+def tell_unexpected(error: Exception) -> None:
+    """What is no error of the kit is a mistake in it, and is told as one."""
+    if _Debug.wanted:
+        traceback.print_exception(error)
+    typer.echo(
+        f"Error: {type(error).__name__}: {error} This was not expected: please report it, with "
+        "what `jts-storage --debug` says.",
+        err=True,
+    )
+
+
 def print_json(value: Any) -> None:
     typer.echo(json.dumps(plain(value), ensure_ascii=False))
 

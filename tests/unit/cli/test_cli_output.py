@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from jts_storage import Market, SeriesKey, Symbol, Timeframe
-from jts_storage.cli import arguments, output
+from jts_storage.cli import arguments, main, output
 from jts_storage.cli.coverage_page import Shown, fitting, page
 from jts_storage.domain.gaps import Gap
 from jts_storage.errors import InvalidData, NotFound
@@ -60,6 +60,26 @@ def test_an_error_is_one_sentence_unless_asked(
     assert printed.err.splitlines()[-1] == "Error: There is no cake. Bake one."
     assert ("Traceback" in printed.err) == debug
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_a_mistake_in_the_kit_is_told_without_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, debug: bool
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("division by zero.")
+
+    monkeypatch.setattr(main, "app", fail)
+    output.debug(debug)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+    finally:
+        output.debug(False)
+    assert ended.value.code == output.FAILED
+    printed = capsys.readouterr().err
+    assert "Error: ZeroDivisionError: division by zero. This was not expected" in printed
+    assert ("Traceback" in printed) == debug
 
 
 def test_an_interrupt_says_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:

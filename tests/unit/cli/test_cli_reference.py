@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,35 @@ def test_every_command_and_option_says_what_it_does() -> None:
             if item.name != "help" and not getattr(item, "help", None)
         ]
     assert silent == []
+
+
+def test_every_command_that_prints_can_print_json() -> None:
+    without = {
+        name.removeprefix("jts-storage ")
+        for name, command in _commands(typer.main.get_command(app))
+        if "as_json" not in {item.name for item in command.params}
+    }
+    assert {name for name in without if not name.startswith("migrate")} <= {"check"}
+
+
+def test_the_shell_completes_commands() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from jts_storage.cli.main import app; app(prog_name='jts-storage')",
+        ],
+        env={
+            **os.environ,
+            "_JTS_STORAGE_COMPLETE": "complete_bash",
+            "COMP_WORDS": "jts-storage co",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["coverage"]
 
 
 def test_every_command_is_in_a_page_that_people_read() -> None:
