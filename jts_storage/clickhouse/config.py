@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
@@ -308,7 +309,7 @@ def _parse(name: str, text: str, source: str) -> Any:
         return dict(parse_qsl(text, keep_blank_values=True))
     if name == "alt_hosts":
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    hint = get_type_hints(ClickHouseConfig)[name]
+    hint = _hints()[name]
     if type(None) in get_args(hint):
         return None if text.strip().lower() in {"", "none"} else text
     try:
@@ -316,6 +317,11 @@ def _parse(name: str, text: str, source: str) -> Any:
     except ValueError:
         shown = "***" if name == "password" else repr(text)
         raise InvalidConfiguration(f"{source} is {shown}, which is no {hint.__name__}") from None
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(ClickHouseConfig)
 
 
 def _parse_flag(text: str) -> bool:

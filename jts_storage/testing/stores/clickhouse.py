@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from dataclasses import replace
 
-from jts_storage.clickhouse import tables
+from jts_storage import migrate
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.testing.address import Address
@@ -56,7 +57,7 @@ class ClickHouseStore:
         # It stays connected: the embedded engine lives as long as one connection does.
         self._manager = ClickHouseManager(self._config, pool_size=2, idle_check=3600).connect()
         self._closing.callback(self._manager.close)
-        tables.build(self._config.cluster).metadata.create_all(self._manager.engine)
+        asyncio.run(migrate.up(migrate.Databases(clickhouse=self._manager)))
 
     def clean(self) -> None:
         assert self._manager is not None, "prepare() comes first"

@@ -12,7 +12,8 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from jts_storage.mongo import MongoDBConfig, MongoDBManager, ensure_schema
+from jts_storage import migrate
+from jts_storage.mongo import MongoDBConfig, MongoDBManager
 from jts_storage.testing.address import Address
 from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Server, faults_of, proxied
 
@@ -41,7 +42,7 @@ class MongoStore:
         self._url = self._server.start()
 
     def prepare(self) -> None:
-        asyncio.run(self._create_schema())
+        asyncio.run(self._migrate())
         self._client = MongoClient(self._url, w="majority")
         self._closing.callback(self._client.close)
 
@@ -72,10 +73,10 @@ class MongoStore:
     def close(self) -> None:
         self._closing.close()
 
-    async def _create_schema(self) -> None:
+    async def _migrate(self) -> None:
         config = MongoDBConfig(uri=self._url, database=self._database)
         async with MongoDBManager(config) as mongo:
-            await ensure_schema(mongo.db)
+            await migrate.up(migrate.Databases(mongo=mongo))
 
     def _proxied(self) -> Address:
         parts = parse_uri(self._url)

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
-from jts_storage.relational import DatabaseConfig, DatabaseManager, create_all
+from jts_storage import migrate
+from jts_storage.relational import DatabaseConfig, DatabaseManager
 from jts_storage.sync.portal import Portal
 from jts_storage.testing.address import Address
 from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Server, faults_of, proxied
@@ -61,7 +62,7 @@ class SqliteStore:
         self._url = self._server.start()
 
     def prepare(self) -> None:
-        asyncio.run(create_tables(DatabaseConfig(self.url)))
+        asyncio.run(_migrate(DatabaseConfig(self.url)))
         self._connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False
         )
@@ -120,7 +121,7 @@ class PostgresStore:
         self._database = database = self._database or parts.path.strip("/")
         self._url = parts._replace(path=f"/{database}").geturl()
         self._portal.call(_create_postgres_database(base, database))
-        self._portal.call(create_tables(DatabaseConfig(self._url)))
+        self._portal.call(_migrate(DatabaseConfig(self._url)))
         self._connection = self._portal.call(_connected(self._url))
         self._closing.callback(lambda: self._portal.call(self._db.close(timeout=5)))
 
@@ -185,9 +186,9 @@ async def _create_postgres_database(base: str, database: str) -> None:
         await connection.close()
 
 
-async def create_tables(config: DatabaseConfig) -> None:
+async def _migrate(config: DatabaseConfig) -> None:
     async with DatabaseManager(config) as manager:
-        await create_all(manager.engine)
+        await migrate.up(migrate.Databases(database=manager))
 
 
 async def _connected(url: str) -> asyncpg.Connection[Any]:

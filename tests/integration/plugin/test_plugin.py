@@ -40,6 +40,7 @@ async def use(storage, make_candles, make_formula):
 LOOPS = """
 import pytest
 import pytest_asyncio
+from jts_storage import migrate
 from shared import KEY, use
 
 @pytest_asyncio.fixture
@@ -65,6 +66,11 @@ async def test_on_the_session_s_loop(jts_storage, make_candles, make_formula, ag
 class TestInAClass:
     async def test_too(self, jts_storage, make_candles, make_formula):
         await use(jts_storage, make_candles, make_formula)
+
+@pytest.mark.asyncio
+async def test_the_stores_are_migrated(jts_storage):
+    stores = (jts_storage.clickhouse, jts_storage.mongo, jts_storage.database)
+    assert await migrate.check(migrate.Databases(*stores)) == []
 
 def test_blocking(jts_sync_storage):
     assert jts_sync_storage.candles.count(KEY) == 0
@@ -184,7 +190,7 @@ def test_storages_are_open_on_the_loop_of_their_test_and_workers_share_nothing(
 ) -> None:
     folder = project(**{f"test_loops_{n}": LOOPS for n in range(2)})
     outcome = projects.run_pytest(folder, "--jts-backend=embedded", "-n", "2")
-    assert outcome.counts == {"passed": 12}, outcome.text
+    assert outcome.counts == {"passed": 14}, outcome.text
 
 
 def test_the_environment_names_the_stores_and_auto_mode_needs_no_marks(
