@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -120,6 +121,17 @@ class Stores:
         for faults in (self.mongo.faults, self.clickhouse.faults, self.sql.faults):
             faults.clear()
 
+    def await_caller(self) -> None:
+        """Its driver looks for a server that was gone only now and then."""
+        for _ in range(100):
+            try:
+                self.caller.formulas.list(limit=1)
+            except ConnectionFailed:
+                time.sleep(0.1)
+            else:
+                return
+        raise AssertionError("the caller did not find MongoDB again")
+
 
 def named(number: int) -> tuple[str, SeriesKey]:
     return f"WHY{number}", SeriesKey(f"WHY{number}", Timeframe.M1)
@@ -198,6 +210,7 @@ def shared(
 def stores(shared: Stores) -> Iterator[Stores]:
     yield shared
     shared.heal()
+    shared.await_caller()
     shared.reader.recover()
     assert shared.reader.health().unfinished == 0
 
