@@ -406,8 +406,8 @@ async def test_the_caller_is_cancelled(
             task = asyncio.create_task(commit_everywhere(storage, number))
             with at(point, task.cancel), pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(stores.seen, number) == STORED, point
-        # Nobody was left to deliver them; whoever recovers does.
+            # Nobody was left to deliver the event; the storage does when it next looks.
+            assert await asyncio.to_thread(stores.seen, number) >= STORED, point
         await storage.recover()
         assert await asyncio.to_thread(stores.seen, number) == ALL
 
