@@ -13,7 +13,14 @@ from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import series_from_columns, series_to_columns, settled
 from jts_storage.clickhouse.parquet import import_files
-from jts_storage.clickhouse.statements import LATEST, ORIGINAL, Source, parameters
+from jts_storage.clickhouse.statements import (
+    LATEST,
+    ORIGINAL,
+    STORED,
+    STREAM_SETTINGS,
+    Source,
+    parameters,
+)
 from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -213,13 +220,13 @@ class ClickHouseCandleRepository:
     def _read_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
         query = statements.select_range(self._source())
         return series_from_columns(
-            key, self._manager.read_columns(query, parameters(key, first, last))
+            key, self._manager.read_columns(query, parameters(key, first, last), stored=STORED)
         )
 
     def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
         query = statements.select_range(self._source(), limit=rows)
         columns = self._manager.read_columns(
-            query, parameters(key, first, last), settings=statements.STREAM_SETTINGS
+            query, parameters(key, first, last), stored=STORED, settings=STREAM_SETTINGS
         )
         return series_from_columns(key, columns)
 
@@ -236,7 +243,8 @@ class ClickHouseCandleRepository:
         asked = 2 * count + 2
         while True:
             query = statements.select_end(self._source(), asked, newest=newest)
-            columns = self._manager.read_columns(query, parameters(key, _FIRST_MS, _LAST_MS))
+            bound = parameters(key, _FIRST_MS, _LAST_MS)
+            columns = self._manager.read_columns(query, bound, stored=STORED)
             is_cut = len(columns.get("ms", ())) == asked
             series = settled(key, columns, is_cut=is_cut)
             if len(series) >= count or not is_cut:
@@ -268,7 +276,8 @@ class ClickHouseCandleRepository:
     ) -> dict[str, Any]:
         def read() -> dict[str, Any]:
             query = build(self._source())
-            return self._manager.read_columns(query, parameters(key, first, last) | more)
+            bound = parameters(key, first, last) | more
+            return self._manager.read_columns(query, bound, stored=STORED)
 
         return await self._manager.run(read)
 

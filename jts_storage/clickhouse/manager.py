@@ -204,16 +204,22 @@ class ClickHouseManager:
         query: str,
         params: Mapping[str, Any] | None = None,
         *,
+        stored: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Columns:
         """The whole result, one array a column, in the order of the query.
 
-        Integers, floats and flags are NumPy's own; everything else is an array of objects. Read
-        prices with ``reinterpret(open, 'Int64')``. A result without rows has empty columns.
+        Integers, floats and flags are NumPy's own; everything else is an array of objects. A result
+        without rows has empty columns.
+
+        :param stored: columns to be given as the integers they are stored as, which is quickest,
+            and the type each must have, such as ``{"open": "Decimal(18, 4)"}``.
+        :raises SchemaDrift: such a column has another type, so that its integers mean something
+            else.
         """
         given = dict(params) if params is not None else None
         return self._with_transport(
-            lambda transport: transport.read_columns(query, given, settings),
+            lambda transport: transport.read_columns(query, given, settings, stored),
             doing=_summary(query),
             idempotent=True,
         )

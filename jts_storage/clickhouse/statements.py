@@ -25,10 +25,12 @@ _RANGE = (
     " AND fromUnixTimestamp64Milli(toInt64(%(last)s), 'UTC')"
 )
 _MS = "toUnixTimestamp64Milli(timestamp)"
-_SCALED = ", ".join(f"reinterpret({name}, 'Int64') AS {name}_" for name in PRICES)
-_COLUMNS = f"{_MS} AS ms, {_SCALED}, volume"
+_COLUMNS = f"timestamp AS ms, {', '.join(f'{name} AS {name}_' for name in PRICES)}, volume"
 _CARRIED = "symbol, exchange, timeframe, timestamp, open, high, low, close, volume"
 
+
+STORED = {"ms": "DateTime64(3)", **{f"{name}_": "Decimal(18, 4)" for name in PRICES}}
+"""The columns of a result that are read as the integers they are, and what these must mean."""
 
 _INSERTED = "toUInt64OrZero(splitByChar('_', toString(_part))[2]) * 1099511627776 + _part_offset"
 """Where a row of a plain MergeTree stands among all: higher means inserted later."""
@@ -111,12 +113,11 @@ def select_days(source: Source) -> str:
 
 def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
     """Coarser candles, and what tells whether a volume may have overflowed."""
-    scaled = {name: f"reinterpret({name}, 'Int64')" for name in PRICES}
     return (
         f"SELECT {_bucket(key.timeframe, target)} AS bucket,"
-        f" argMin({scaled['open']}, timestamp), max({scaled['high']}), min({scaled['low']}),"
-        f" argMax({scaled['close']}, timestamp), sum(volume),"
-        f" max(volume) AS largest, count() AS rows"
+        " argMin(open, timestamp) AS open_, max(high) AS high_, min(low) AS low_,"
+        " argMax(close, timestamp) AS close_, sum(volume),"
+        " max(volume) AS largest, count() AS rows"
         f" FROM {source.rows} GROUP BY bucket ORDER BY bucket"
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from clickhouse_driver.block import ColumnOrientedBlock
@@ -59,9 +59,16 @@ class Transport(Protocol):
         """As clickhouse-driver's ``Client.execute_iter``."""
 
     def read_columns(
-        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+        self,
+        query: str,
+        params: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        stored: Mapping[str, str] | None = None,
     ) -> Columns:
-        """The whole result as one array a column; the arrays own their memory."""
+        """The whole result as one array a column; the arrays own their memory.
+
+        :param stored: see `ClickHouseManager.read_columns`.
+        """
 
     def stream_columns(
         self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
@@ -91,6 +98,7 @@ class Transport(Protocol):
 
 class _Connection(DriverConnection):  # type: ignore[misc]
     columnar = False
+    raw = False
     send_receive_timeout: float
 
     def force_connect(self) -> None:
@@ -117,7 +125,7 @@ class _Connection(DriverConnection):  # type: ignore[misc]
         if not (self.columnar and may_be_use_numpy):
             return super().receive_data(may_be_compressed, may_be_use_numpy)
         self.fin.read(self.fin.read_one())  # the name of a temporary table, always empty here
-        return read_block(self.block_in.fin, self.context)
+        return read_block(self.block_in.fin, self.context, raw=self.raw)
 
     def send_columns(self, columns: Mapping[str, Typed]) -> None:
         write_varint(ClientPacketTypes.DATA, self.fout)
@@ -165,9 +173,15 @@ class TcpTransport(Client):  # type: ignore[misc]
         return super().execute_iter(query, params, **options)
 
     def read_columns(
-        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+        self,
+        query: str,
+        params: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        stored: Mapping[str, str] | None = None,
     ) -> Columns:
-        return joined(list(self._blocks(query, params, settings)))
+        blocks = list(self._blocks(query, params, settings, raw=stored is not None))
+        check_stored(blocks, stored)
+        return joined(blocks)
 
     def stream_columns(
         self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
@@ -177,10 +191,11 @@ class TcpTransport(Client):  # type: ignore[misc]
                 yield joined([block])
 
     def _blocks(
-        self, query: str, params: Any, settings: Mapping[str, Any] | None
+        self, query: str, params: Any, settings: Mapping[str, Any] | None, *, raw: bool = False
     ) -> Iterator[ColumnBlock]:
         settings = {**READ_SETTINGS, **(settings or {})}
         self.connection.columnar = True
+        self.connection.raw = raw
         try:
             with self.disconnect_on_error(query, settings):
                 if params is not None:
@@ -264,6 +279,20 @@ def as_table_types(
             )
         fitted[name] = Typed(wanted, column.values)
     return fitted
+
+
+def check_stored(blocks: Sequence[ColumnBlock], stored: Mapping[str, str] | None) -> None:
+    """
+    :raises SchemaDrift: a column is not of the type that its integers are taken for.
+    """
+    for name, actual in blocks[0].columns_with_types if blocks and stored else ():
+        wanted = (stored or {}).get(name, actual)
+        if not _same_values(actual, wanted):
+            raise SchemaDrift(
+                f"Column {name} of the result is {actual} where {wanted} is expected: its values "
+                "would be read as others.",
+                remedy="`jts-storage check` tells what differs and which command mends it.",
+            )
 
 
 def _same_values(given: str, wanted: str) -> bool:

@@ -43,6 +43,7 @@ from jts_storage.clickhouse.transport import (
     INSERT_BLOCK_ROWS,
     READ_SETTINGS,
     as_table_types,
+    check_stored,
 )
 from jts_storage.embedded import engine
 
@@ -169,7 +170,11 @@ class ChdbTransport:
     # ---- columns
 
     def read_columns(
-        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+        self,
+        query: str,
+        params: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        stored: Mapping[str, str] | None = None,
     ) -> Columns:
         self.apply({**READ_SETTINGS, **(settings or {})})
         query = self._substituted(query, params)
@@ -178,9 +183,10 @@ class ChdbTransport:
         for chunk in self._chunks(query):
             memory = chunk.get_memview()
             held.append(memory)  # the arrays point into it until they are joined
-            blocks += self._column_blocks(memory)
+            blocks += self._column_blocks(memory, raw=stored is not None)
         if not blocks:
-            return self._no_rows(query)
+            return self._no_rows(query, raw=stored is not None)
+        check_stored(blocks, stored)
         columns = joined(blocks)
         held.clear()
         return columns
@@ -314,11 +320,11 @@ class ChdbTransport:
         while reader.position < len(data):
             yield stream.read(use_numpy=False)
 
-    def _column_blocks(self, memory: Any) -> list[ColumnBlock]:
+    def _column_blocks(self, memory: Any, *, raw: bool = False) -> list[ColumnBlock]:
         reader = MemoryReader(memory.view())
         blocks = []
         while not reader.exhausted:
-            blocks.append(read_block(reader, self._context))
+            blocks.append(read_block(reader, self._context, raw=raw))
         return blocks
 
     def _substituted(self, query: str, params: Any) -> str:
@@ -341,9 +347,9 @@ class ChdbTransport:
         rows = [row for block in self._decoded(described) for row in block.get_rows()]
         return [(row[0], row[1]) for row in rows if row[2] not in {"MATERIALIZED", "ALIAS"}]
 
-    def _no_rows(self, query: str) -> Columns:
+    def _no_rows(self, query: str, *, raw: bool) -> Columns:
         return {
-            name: np.empty(0, fixed_dtype(type_name) or object)
+            name: np.empty(0, fixed_dtype(type_name, raw=raw) or object)
             for name, type_name in self.describe(query)
         }
 
