@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from clickhouse_floor import COLUMNS, TABLE, BareChdb, BareDriver, of
+from clickhouse_floor import TABLE, BareChdb, BareDriver, of
 from harness import compare, report
 
 from jts_storage.clickhouse import tables
@@ -98,7 +98,7 @@ class Bench:
             self.run(self.candles.save_many(key("two"), make_candles(key("two"), MILLION)))
 
     def range(self) -> None:
-        query = f"SELECT {COLUMNS} FROM candles WHERE {of('one')} ORDER BY timestamp"
+        query = f"SELECT {self.bare.columns} FROM candles WHERE {of('one')} ORDER BY timestamp"
         self.compare(
             "get_range 1,000,000",
             lambda: self.run(self.candles.get_range(key("one"), *ALWAYS)),
@@ -107,7 +107,7 @@ class Bench:
 
     def day(self) -> None:
         where = f"{of('ten')} AND {between(DAY, DAY_END)}"
-        query = f"SELECT {COLUMNS} FROM candles WHERE {where} ORDER BY timestamp"
+        query = f"SELECT {self.bare.columns} FROM candles WHERE {where} ORDER BY timestamp"
         self.compare(
             "one day of 10,000,000",
             lambda: self.run(self.candles.get_range(key("ten"), DAY, DAY_END)),
@@ -120,7 +120,7 @@ class Bench:
             for count in (1, 100):
                 final = "" if symbol == "ten" else "FINAL"  # or the bare answer is wrong
                 query = (
-                    f"SELECT {COLUMNS} FROM candles {final} WHERE {of(symbol)}"
+                    f"SELECT {self.bare.columns} FROM candles {final} WHERE {of(symbol)}"
                     f" ORDER BY timestamp DESC LIMIT {count}"
                 )
                 self.compare(

@@ -29,11 +29,6 @@ CREATE TABLE {name} (
     volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(DoubleDelta, LZ4)
 ) ENGINE = ReplacingMergeTree(version) ORDER BY (symbol, exchange, timeframe, timestamp)
 """
-COLUMNS = (
-    "toUnixTimestamp64Milli(timestamp), "
-    + ", ".join(f"reinterpret({name}, 'Int64')" for name in PRICES)
-    + ", volume"
-)
 SETTINGS = {"max_threads": 1, "max_block_size": 262_144, "preferred_block_size_bytes": 0}
 _SETTINGS = " SETTINGS " + ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
 _VALUES = (
@@ -54,6 +49,8 @@ def of(symbol: str) -> str:
 
 class BareChdb:
     """Statements on a connection of chDB, texts put together by hand."""
+
+    columns = ", ".join(("timestamp", *PRICES, "volume"))
 
     def __init__(self, connection: Any, table: str) -> None:
         self._connection = connection
@@ -76,7 +73,13 @@ class BareChdb:
 
 
 class BareDriver:
-    """clickhouse-driver with NumPy, over TCP."""
+    """clickhouse-driver with NumPy, over TCP; of Decimals it would make objects."""
+
+    columns = (
+        "toUnixTimestamp64Milli(timestamp), "
+        + ", ".join(f"reinterpret({name}, 'Int64')" for name in PRICES)
+        + ", volume"
+    )
 
     def __init__(self, port: int, table: str) -> None:
         self.client = Client("127.0.0.1", port, settings={"use_numpy": True})
