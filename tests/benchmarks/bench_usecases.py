@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
-from clickhouse_floor import COLUMNS, TABLE, BareChdb, of
+from clickhouse_floor import TABLE, BareChdb, of
 from harness import compare
 
 from jts_storage import Market, SeriesKey, Storage, StorageSettings, Symbol, Timeframe
@@ -74,7 +74,8 @@ def _compare(folder: Path, runner: asyncio.Runner) -> None:
         compare("import_parquet_1m", ours(parquet), bare(lambda: pq.read_table(parquet)), RUNS)
         compare("import_csv_1m", ours(csv), bare(lambda: arrow_csv.read_csv(csv)), RUNS)
         runner.run(_import(storage, parquet, KEY.exchange))
-        query = f"SELECT {COLUMNS} FROM candles FINAL WHERE {of(KEY.symbol)} ORDER BY timestamp"
+        source = f"candles FINAL WHERE {of(KEY.symbol)}"
+        query = f"SELECT {BareChdb.columns} FROM {source} ORDER BY timestamp"
         compare(
             "export_parquet_1m",
             lambda: runner.run(_export(storage, folder / "out.parquet")),
