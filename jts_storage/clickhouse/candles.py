@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date, datetime, timedelta
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.mappers import series_from_columns, series_to_columns, settled
+from jts_storage.clickhouse.mappers import (
+    series_from_columns,
+    series_from_rows,
+    series_to_columns,
+    settled,
+)
 from jts_storage.clickhouse.parquet import import_files
 from jts_storage.clickhouse.statements import (
     LATEST,
@@ -35,6 +42,9 @@ from jts_storage.staging import SeriesChanges, compare, pieces
 WRITE_ROWS = 1_000_000
 """Rows a single insert: below the server's block size, so that each is one part, all or nothing."""
 
+_MERGE_SECONDS = 60.0
+"""How long doubles that were met are taken to be there: the engine merges when it likes."""
+
 _EPOCH_DAY = date(1970, 1, 1)
 _FIRST_MS, _LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
@@ -50,6 +60,7 @@ class ClickHouseCandleRepository:
         self._manager = manager
         self._cache = RangeCache(manager, cache_bytes) if cache_bytes else None
         self._known_source: Source | None = None
+        self._doubled_at: dict[SeriesKey, float] = {}
 
     async def save_many(
         self, key: SeriesKey, candles: CandleData, *, detail: bool = False
@@ -218,6 +229,19 @@ class ClickHouseCandleRepository:
         return self._read_range(key, first, last)
 
     def _read_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
+        """FINAL merges row by row what may hold doubles. Rows as they lie come a fifth quicker, and
+        show whether they do; where they do, the next reads spare the attempt.
+        """
+        attempted = self._doubled_at.get(key, -inf)
+        if self._source().has_versions and monotonic() - attempted >= _MERGE_SECONDS:
+            rows = self._manager.read_columns(
+                statements.select_rows(self._source()), parameters(key, first, last), stored=STORED
+            )
+            series = series_from_rows(key, rows)
+            if series is not None:
+                self._doubled_at.pop(key, None)
+                return series
+            self._doubled_at[key] = monotonic()
         query = statements.select_range(self._source())
         return series_from_columns(
             key, self._manager.read_columns(query, parameters(key, first, last), stored=STORED)

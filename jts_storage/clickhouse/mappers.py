@@ -47,6 +47,18 @@ def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleS
     )
 
 
+def series_from_rows(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries | None:
+    """The candles among rows by time; None if there are several of a timestamp."""
+    if not columns:
+        return CandleSeries.empty(key)
+    stamps, is_deleted = columns["ms"], columns["deleted"].view(np.bool_)
+    if not (stamps[1:] > stamps[:-1]).all():
+        return None
+    if is_deleted.any():
+        columns = {name: column[~is_deleted] for name, column in columns.items()}
+    return series_from_columns(key, columns)
+
+
 def settled(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: bool) -> CandleSeries:
     """The candles among rows from one end of a series, of which there may be several a timestamp.
 
