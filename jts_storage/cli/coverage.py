@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -217,7 +216,7 @@ def _about_one(
         for item in ranges:
             typer.echo(f"{item.start.isoformat()} {item.end.isoformat()} {item.bars}")
         if not ranges:
-            print("Nothing is missing.", file=sys.stderr)
+            typer.echo("Nothing is missing.", err=True)
 
 
 def _ends(given: tuple[str, str], timezone: str | None) -> tuple[datetime, datetime]:
