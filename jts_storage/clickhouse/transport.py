@@ -44,6 +44,16 @@ READ_SETTINGS: Mapping[str, Any] = {
 INSERT_BLOCK_ROWS = 1_048_576
 
 
+def is_readable(file: Any, seconds: float = 0.0) -> bool:
+    """Whether a socket or pipe has something to read, its end included.
+
+    ``select.select`` knows no descriptor above 1,023, and services have more than that open.
+    """
+    watch = select.poll()
+    watch.register(file, select.POLLIN)
+    return bool(watch.poll(seconds * 1_000))
+
+
 class Transport(Protocol):
     """One connection to ClickHouse; for one thread at a time."""
 
@@ -239,8 +249,7 @@ class TcpTransport(Client):  # type: ignore[misc]
         if not connection.connected or connection.is_query_executing:
             return not connection.connected
         # A quiet connection has nothing to read; what there is, is its end.
-        readable = select.select([connection.socket], [], [], 0)[0]
-        if readable and not connection.secure_socket:
+        if is_readable(connection.socket) and not connection.secure_socket:
             return True
         return time.monotonic() - self._used_at > self._idle_check and not self._answers()
 

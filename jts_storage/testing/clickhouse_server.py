@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import select
 import signal
 import socket
 import ssl
@@ -26,6 +25,7 @@ from types import TracebackType
 from typing import Self
 
 from jts_storage.clickhouse.config import MEMORY, ClickHouseConfig
+from jts_storage.clickhouse.transport import is_readable
 from jts_storage.embedded.chdb_transport import ChdbTransport
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.testing.clickhouse_session import Session
@@ -255,7 +255,7 @@ class ServerProcess:
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
-        ready = select.select([self._process.stdout], [], [], _PATIENCE)[0]
+        ready = is_readable(self._process.stdout, _PATIENCE)
         said = self._process.stdout.readline() if ready else ""
         if not said.startswith("listening "):
             self.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import select
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -38,6 +37,7 @@ from jts_storage.clickhouse.blocks import (
 )
 from jts_storage.clickhouse.errors import EmbeddedError
 from jts_storage.clickhouse.sql import first_word, insert_target, literal, quoted
+from jts_storage.clickhouse.transport import is_readable
 from jts_storage.embedded.chdb_transport import ChdbTransport
 from jts_storage.errors import StorageError
 from jts_storage.testing.clickhouse_query import read_query
@@ -184,7 +184,7 @@ class Session:
         self._send_profile(*totals)
 
     def _cancelled(self) -> bool:
-        if not select.select([self._sock], [], [], 0)[0]:
+        if not is_readable(self._sock):
             return False
         return bool(read_varint(self._in) == ClientPacketTypes.CANCEL)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +66,25 @@ def test_many_statements_make_one_connection(server: ClickHouseServer) -> None:
             for number in range(20):
                 assert connection.scalar(sa.text("SELECT :n"), {"n": number}) == number
         manager.read_columns("SELECT 1 AS a")
+        assert server.accepted == 1
+
+
+@pytest.fixture
+def many_open_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+    yield
+    for descriptor in held:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_open_files")
+def test_a_process_with_many_open_files_is_served() -> None:
+    with ClickHouseServer() as server, _manager(server) as manager:
+        assert manager.execute("SELECT 1") == [(1,)]
+        assert manager.execute("SELECT 2") == [(2,)]
         assert server.accepted == 1
 
 
