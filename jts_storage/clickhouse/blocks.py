@@ -8,7 +8,7 @@ that are plain machine words go straight between the wire and NumPy here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from clickhouse_driver.reader import read_binary_str, read_binary_uint8
 from clickhouse_driver.varint import read_varint, write_varint
 from clickhouse_driver.writer import write_binary_str, write_binary_uint8
 
+from jts_storage.clickhouse.memory import new_arrays
 from jts_storage.errors import InvalidData
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,6 +37,8 @@ _NUMBERS = {
 }
 _SCALED = re.compile(r"Decimal64\(\d+\)|Decimal\((1[0-8]),\s*\d+\)|DateTime64\(.*\)")
 _WORTH_A_VIEW = 1024
+_ROOM_FOR_MANY = 1 << 20  # rows, once there is more than one block; what stays untouched is free
+_SPARE_SHIFT = 3  # an eighth of a column may stay unused at its end
 _WORDS = "LowCardinality(String)"
 _KEYS = (np.dtype("<u1"), np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8"))
 _OWN_DICTIONARY = 0x600  # the keys' dictionary comes with the block
@@ -205,14 +208,36 @@ def object_array(items: Sequence[Any]) -> Array:
     return array
 
 
-def joined(blocks: Sequence[ColumnBlock]) -> Columns:
-    """The blocks' columns, each in one piece of memory of its own."""
-    if not blocks:
-        return {}
-    filled = [block for block in blocks if block.num_rows] or blocks[:1]
-    pieces = zip(*(block.arrays for block in filled), strict=True)
-    arrays = (p[0].copy() if len(p) == 1 else np.concatenate(p) for p in pieces)
-    return dict(zip(filled[0].names, arrays, strict=True))
+def joined(blocks: Iterable[ColumnBlock]) -> Columns:
+    """The blocks' columns, each in one piece of memory of its own.
+
+    A block is copied before the next is asked for: its memory may then go, and is best filled anew
+    while it is in the processor's cache.
+    """
+    names: tuple[str, ...] = ()
+    arrays: list[Array] = []
+    rows = room = 0
+    for block in blocks:
+        end = rows + block.num_rows
+        if not names:
+            names, room = block.names, end
+            arrays = new_arrays([piece.dtype for piece in block.arrays], room)
+        elif end > room:
+            room = max(end, 2 * room, _ROOM_FOR_MANY)
+            arrays = _moved(arrays, rows, room)
+        for array, piece in zip(arrays, block.arrays, strict=end > rows):
+            array[rows:end] = piece
+        rows = end
+    if room - rows > rows >> _SPARE_SHIFT:
+        arrays = _moved(arrays, rows, rows)
+    return {name: array[:rows] for name, array in zip(names, arrays, strict=True)}
+
+
+def _moved(arrays: Sequence[Array], rows: int, room: int) -> list[Array]:
+    moved = new_arrays([array.dtype for array in arrays], room)
+    for target, array in zip(moved, arrays, strict=True):
+        target[:rows] = array[:rows]
+    return moved
 
 
 def declared(columns: Mapping[str, Column]) -> dict[str, Typed]:

@@ -14,6 +14,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -23,12 +26,31 @@ from jts_storage.errors import StorageError
 
 DEFAULT_BYTES = 128 << 20
 
-_Place = tuple[SeriesKey, int, int]
 _State = tuple[str, str, int]
 
+_PROVABLE = ("MergeTree", "ReplacingMergeTree")
 _BYTES_A_ROW = 48
 _WORTH_ASKING = 20_000
 """Below so many rows, reading costs no more than asking whether anything changed."""
+
+
+class _Place(NamedTuple):
+    """A range of a series, in milliseconds, both ends included."""
+
+    key: SeriesKey
+    first: int
+    last: int
+
+    @property
+    def may_be_large(self) -> bool:
+        step = self.key.timeframe.step_ms
+        return step is not None and (self.last - self.first) // step >= _WORTH_ASKING
+
+    def covers(self, other: _Place) -> bool:
+        return self.key == other.key and self.first <= other.first and other.last <= self.last
+
+    def overlaps(self, other: _Place) -> bool:
+        return self.key == other.key and self.first <= other.last and other.first <= self.last
 
 
 class RangeCache:
@@ -38,7 +60,8 @@ class RangeCache:
         self._manager = manager
         is_one_server = manager.config.cluster is None and len(manager.config.hosts) < 2
         self._capacity = capacity if is_one_server else 0
-        self._held: OrderedDict[_Place, tuple[_State, CandleSeries]] = OrderedDict()
+        self._held: OrderedDict[_Place, CandleSeries] = OrderedDict()
+        self._held_of: _State | None = None
         self._size = 0
         self._lock = threading.Lock()
 
@@ -46,49 +69,65 @@ class RangeCache:
         self, key: SeriesKey, first: int, last: int, read: Callable[[], CandleSeries]
     ) -> CandleSeries:
         """What `read` gives, or gave when the table was as it is now."""
-        if not self._capacity or not _may_be_large(key, first, last):
+        wanted = _Place(key, first, last)
+        if not self._capacity or not (wanted.may_be_large or self._has(wanted)):
             return read()
-        place = (key, first, last)
         now = self._state()
-        held = self._look_up(place, now)
+        held = self._look_up(wanted, now)
         if held is not None:
             return held
         series = read()
         if now is not None and len(series) >= _WORTH_ASKING and self._state() == now:
-            self._hold(place, now, series)
+            self._hold(wanted, now, series)
         return series
 
-    def _look_up(self, place: _Place, now: _State | None) -> CandleSeries | None:
+    def _look_up(self, wanted: _Place, now: _State | None) -> CandleSeries | None:
         with self._lock:
-            state, series = self._held.get(place, (None, None))
-            if state is None or state != now:
+            if now != self._held_of:
+                self._held.clear()
+                self._held_of, self._size = now, 0
+            found = self._covering(wanted)
+            if found is not None:
+                self._held.move_to_end(found)
+                return _cut(self._held[found], wanted)
+            # What overlaps would be held twice; gone now, its memory serves the read.
+            for place in [place for place in self._held if place.overlaps(wanted)]:
                 self._forget(place)
-                return None
-            self._held.move_to_end(place)
-            return series
+            return None
+
+    def _has(self, wanted: _Place) -> bool:
+        with self._lock:
+            return self._covering(wanted) is not None
+
+    def _covering(self, wanted: _Place) -> _Place | None:
+        return next((place for place in self._held if place.covers(wanted)), None)
 
     def _state(self) -> _State | None:
         """What is as long as the table is the same; None where that cannot be known."""
         try:
-            table, digest, parts = self._manager.execute(statements.SELECT_STATE)[0]
+            engine, table, digest, parts = self._manager.execute(statements.SELECT_STATE)[0]
         except StorageError:
             return None
-        return (table, digest, parts) if table is not None and parts else None
+        return (table, digest, parts) if engine in _PROVABLE and table else None
 
     def _hold(self, place: _Place, state: _State, series: CandleSeries) -> None:
         with self._lock:
+            if state != self._held_of:
+                return
             self._forget(place)
-            self._held[place] = (state, series)
+            self._held[place] = series
             self._size += len(series) * _BYTES_A_ROW
             while self._size > self._capacity and self._held:
                 self._forget(next(iter(self._held)))
 
     def _forget(self, place: _Place) -> None:
-        held = self._held.pop(place, None)
-        if held is not None:
-            self._size -= len(held[1]) * _BYTES_A_ROW
+        series = self._held.pop(place, None)
+        if series is not None:
+            self._size -= len(series) * _BYTES_A_ROW
 
 
-def _may_be_large(key: SeriesKey, first: int, last: int) -> bool:
-    step = key.timeframe.step_ms
-    return step is not None and (last - first) // step >= _WORTH_ASKING
+def _cut(series: CandleSeries, wanted: _Place) -> CandleSeries:
+    stamps = series.columns.timestamp
+    start = int(np.searchsorted(stamps, wanted.first))
+    stop = int(np.searchsorted(stamps, wanted.last, side="right"))
+    return series if stop - start == len(series) else series[start:stop]

@@ -174,9 +174,7 @@ SELECT_ENGINE = (
 )
 
 SELECT_STATE = (
-    "SELECT (SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase()"
-    " AND name = 'candles' AND engine IN ('MergeTree', 'ReplacingMergeTree')"
-    " AND uuid != toUUID('00000000-0000-0000-0000-000000000000')),"
+    "SELECT any(engine), any(extract(path, '/store/[0-9a-f]{3}/([0-9a-f-]{36})/')),"
     " toString(groupBitXor(cityHash64(name, hash_of_all_files))), count()"
     " FROM system.parts WHERE database = currentDatabase() AND table = 'candles' AND active"
 )

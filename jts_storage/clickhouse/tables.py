@@ -108,13 +108,13 @@ def _candle_columns() -> list[Column[Any]]:
         Column("symbol", types.LowCardinality(types.String), nullable=False),
         Column("exchange", types.LowCardinality(types.String), nullable=False),
         Column("timeframe", types.LowCardinality(types.String), nullable=False),
-        Column("timestamp", types.DateTime64(3, "UTC"), clickhouse_codec="DoubleDelta"),
+        Column("timestamp", types.DateTime64(3, "UTC"), clickhouse_codec=("Delta(8)", "LZ4")),
         *(
             Column(name, price, clickhouse_codec=("T64", "LZ4"))
             for name in ("open", "high", "low", "close")
         ),
         Column("volume", types.UInt64, clickhouse_codec=("T64", "LZ4")),
-        Column("version", types.UInt64, clickhouse_codec=("DoubleDelta", "LZ4")),
+        Column("version", types.UInt64, clickhouse_codec=("T64", "LZ4")),
         Column("is_deleted", types.UInt8, server_default=text("0")),
     ]
 

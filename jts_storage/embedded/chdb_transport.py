@@ -43,7 +43,7 @@ from jts_storage.clickhouse.transport import (
     INSERT_BLOCK_ROWS,
     READ_SETTINGS,
     as_table_types,
-    check_stored,
+    checked,
 )
 from jts_storage.embedded import engine
 
@@ -178,27 +178,25 @@ class ChdbTransport:
     ) -> Columns:
         self.apply({**READ_SETTINGS, **(settings or {})})
         query = self._substituted(query, params)
-        held = []
-        blocks: list[ColumnBlock] = []
-        for chunk in self._chunks(query):
-            memory = chunk.get_memview()
-            held.append(memory)  # the arrays point into it until they are joined
-            blocks += self._column_blocks(memory, raw=stored is not None)
-        if not blocks:
-            return self._no_rows(query, raw=stored is not None)
-        check_stored(blocks, stored)
-        columns = joined(blocks)
-        held.clear()
-        return columns
+        raw = stored is not None
+        columns = joined(checked(self._blocks(query, raw=raw), stored))
+        return columns or self._no_rows(query, raw=raw)
 
     def stream_columns(
         self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
     ) -> Generator[Columns, None, None]:
         self.apply({**READ_SETTINGS, **(settings or {})})
-        for chunk in self._chunks(self._substituted(query, params)):
+        for block in self._blocks(self._substituted(query, params)):
+            yield joined([block])
+
+    def _blocks(self, query: str, *, raw: bool = False) -> Iterator[ColumnBlock]:
+        """The arrays of a block point into memory that goes when the next is asked for."""
+        for chunk in self._chunks(query):
             memory = chunk.get_memview()
-            yield from [joined([block]) for block in self._column_blocks(memory)]
-            del memory
+            reader = MemoryReader(memory.view())
+            while not reader.exhausted:
+                yield read_block(reader, self._context, raw=raw)
+            del reader, memory
 
     def insert_columns(
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
@@ -319,13 +317,6 @@ class ChdbTransport:
         stream = BlockInputStream(reader, self._context)
         while reader.position < len(data):
             yield stream.read(use_numpy=False)
-
-    def _column_blocks(self, memory: Any, *, raw: bool = False) -> list[ColumnBlock]:
-        reader = MemoryReader(memory.view())
-        blocks = []
-        while not reader.exhausted:
-            blocks.append(read_block(reader, self._context, raw=raw))
-        return blocks
 
     def _substituted(self, query: str, params: Any) -> str:
         if params is None:

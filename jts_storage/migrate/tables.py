@@ -1,13 +1,22 @@
-"""What ClickHouse migrations are written with: tables made, replaced, and dropped with care."""
+"""What ClickHouse migrations are written with: tables altered, replaced, and dropped with care."""
 
 from __future__ import annotations
 
 from jts_storage.migrate.copying import Copy, on_every_host
-from jts_storage.migrate.definition import Definition
+from jts_storage.migrate.definition import LOCAL, Definition
 from jts_storage.migrate.replacing import Replacement
 from jts_storage.migrate.running import count, execute, exists, run
 
-__all__ = ["Definition", "drop_if_empty", "execute", "exists", "replace", "run"]
+__all__ = ["Definition", "alter", "drop_if_empty", "execute", "exists", "replace", "run"]
+
+
+def alter(name: str, change: str) -> None:
+    """Alter a table; on a cluster first those that hold its rows, then the one that spreads them.
+
+    :param change: what follows ``ALTER TABLE <name>``. It may be sent twice.
+    """
+    for table in (f"{name}{LOCAL}", name) if run().cluster else (name,):
+        execute(f"ALTER TABLE {table}{{on_cluster}} {change}")
 
 
 def drop_if_empty(name: str) -> None:

@@ -102,7 +102,7 @@ class Bench:
         self.compare(
             "get_range 1,000,000",
             lambda: self.run(self.candles.get_range(key("one"), *ALWAYS)),
-            lambda: self.bare.read(query),
+            lambda: self.bare.read(query, MILLION),
         )
 
     def day(self) -> None:

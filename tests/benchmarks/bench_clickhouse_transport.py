@@ -27,7 +27,7 @@ _PRICES = ("open", "high", "low", "close")
 _TABLE = """
 CREATE TABLE IF NOT EXISTS bench (
     symbol LowCardinality(String), exchange LowCardinality(String),
-    timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(DoubleDelta),
+    timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(Delta(8), LZ4),
     open Decimal(18, 4) CODEC(T64), high Decimal(18, 4) CODEC(T64),
     low Decimal(18, 4) CODEC(T64), close Decimal(18, 4) CODEC(T64),
     volume UInt64 CODEC(T64), version UInt64 CODEC(T64)

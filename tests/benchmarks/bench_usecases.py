@@ -79,7 +79,7 @@ def _compare(folder: Path, runner: asyncio.Runner) -> None:
         compare(
             "export_parquet_1m",
             lambda: runner.run(_export(storage, folder / "out.parquet")),
-            lambda: _bare_export(bare_table.read(query), folder / "bare.parquet"),
+            lambda: _bare_export(bare_table.read(query, ROWS), folder / "bare.parquet"),
             RUNS,
         )
     finally:

@@ -6,7 +6,7 @@ faster has raised the bar for the repositories.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,13 @@ PRICES = ("open", "high", "low", "close")
 TABLE = """
 CREATE TABLE {name} (
     symbol LowCardinality(String), exchange LowCardinality(String),
-    timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(DoubleDelta),
+    timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(Delta(8), LZ4),
     open Decimal(18, 4) CODEC(T64, LZ4), high Decimal(18, 4) CODEC(T64, LZ4),
     low Decimal(18, 4) CODEC(T64, LZ4), close Decimal(18, 4) CODEC(T64, LZ4),
-    volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(DoubleDelta, LZ4)
+    volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(T64, LZ4)
 ) ENGINE = ReplacingMergeTree(version) ORDER BY (symbol, exchange, timeframe, timestamp)
 """
-SETTINGS = {"max_threads": 1, "max_block_size": 262_144, "preferred_block_size_bytes": 0}
+SETTINGS = {"max_threads": 1, "max_block_size": 65_536, "preferred_block_size_bytes": 0}
 _SETTINGS = " SETTINGS " + ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
 _VALUES = (
     "fromUnixTimestamp64Milli(timestamp, 'UTC'), "
@@ -65,11 +65,24 @@ class BareChdb:
             " FROM Python(frame)"
         )
 
-    def read(self, query: str) -> list[Array]:
-        memory = self._connection.query(query + _SETTINGS, "Native").get_memview()
-        if memory is None:
-            return []
-        return _words(memory.view())
+    def read(self, query: str, rows: int = 0) -> list[Array]:
+        """:param rows: how many it will be: then each block is copied while it is in the cache."""
+        if not rows:
+            memory = self._connection.query(query + _SETTINGS, "Native").get_memview()
+            blocks = [] if memory is None else list(_blocks(memory.view()))
+            return [np.concatenate(column) for column in zip(*blocks, strict=True)]
+        columns: list[Array] = []
+        start = 0
+        stream = self._connection.send_query(query + _SETTINGS, "Native")
+        while (chunk := stream.fetch()) is not None:
+            memory = chunk.get_memview()
+            for block in _blocks(memory.view()):
+                columns = columns or [np.empty(rows, piece.dtype) for piece in block]
+                end = start + len(block[0])
+                for column, piece in zip(columns, block, strict=True):
+                    column[start:end] = piece
+                start = end
+        return columns
 
 
 class BareDriver:
@@ -100,14 +113,14 @@ class BareDriver:
             columnar=True,
         )
 
-    def read(self, query: str) -> list[Array]:
+    def read(self, query: str, rows: int = 0) -> list[Array]:
         found: list[Array] = self.client.execute(query, columnar=True, settings=dict(SETTINGS))
         return found
 
 
-def _words(view: memoryview) -> list[Array]:
-    """Skip the headers, take the eight-byte words, copy them together."""
-    reader, blocks = MemoryReader(view), []
+def _blocks(view: memoryview) -> Iterator[list[Array]]:
+    """Skip the headers, take the words as they lie there."""
+    reader = MemoryReader(view)
     while not reader.exhausted:
         columns, rows = read_varint(reader), read_varint(reader)
         block = []
@@ -115,8 +128,7 @@ def _words(view: memoryview) -> list[Array]:
             read_binary_str(reader)
             width = _WIDTHS.get(read_binary_str(reader), 8)
             block.append(np.frombuffer(reader.read(width * rows), f"<i{width}"))
-        blocks.append(block)
-    return [np.concatenate(column) for column in zip(*blocks, strict=True)]
+        yield block
 
 
 _WIDTHS: Mapping[str, int] = {"UInt8": 1}

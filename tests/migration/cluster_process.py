@@ -92,6 +92,9 @@ async def main() -> dict[str, Any]:
         await migrate.up(databases)
         ours = "(SELECT * FROM candles FINAL WHERE NOT is_deleted)"
         facts["up"] = seen(manager, ours)
+        facts["columns that differ"] = [
+            str(each) for each in await migrate.check(databases) if "." in each.where
+        ]
         facts["kept"] = manager.execute(f"SELECT count() FROM {THERE}.candles_legacy")[0][0]
         manager.execute(
             "INSERT INTO candles SELECT * REPLACE (1 AS is_deleted, version + 1e18 AS version)"

@@ -145,39 +145,40 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
 
     def states() -> list[str]:
         listed = json.loads(shell("migrate", "status", "--json", *only))
-        assert [line["revision"] for line in listed] == ["0001", "0002", "0003"]
+        assert [line["revision"] for line in listed] == ["0001", "0002", "0003", "0004"]
         return [line["state"] for line in listed]
 
-    assert states() == ["pending"] * 3
+    assert states() == ["pending"] * 4
     plan = [
         "plan: clickhouse up 0001 jts schema",
         "plan: clickhouse up 0002 candles are upserts",
         "plan: clickhouse up 0003 symbols to the millisecond",
+        "plan: clickhouse up 0004 codecs that read quicker",
     ]
     assert shell("migrate", "up", "--dry-run", *only).splitlines() == plan
     dry = json.loads(shell("migrate", "up", "--dry-run", "--json", *only))
-    assert (dry["done"], len(dry["steps"])) == (False, 3)
+    assert (dry["done"], len(dry["steps"])) == (False, 4)
     for script in (shell("migrate", "sql", *only), shell("migrate", "up", "--sql", *only)):
         assert script.count("EXCHANGE TABLES") == 2
-    assert states() == ["pending"] * 3, "nothing was done yet"
+    assert states() == ["pending"] * 4, "nothing was done yet"
 
     done = shell("migrate", "up", *only)
-    assert done.splitlines()[:3] == plan
-    assert len(re.findall(r"^clickhouse up \d{4} .* done in \d+\.\d\d s$", done, re.M)) == 3
+    assert done.splitlines()[:4] == plan
+    assert len(re.findall(r"^clickhouse up \d{4} .* done in \d+\.\d\d s$", done, re.M)) == 4
     assert "rows" not in done, "progress is for terminals"
-    assert states() == ["applied"] * 3
+    assert states() == ["applied"] * 4
     assert re.search(r"0002 +pre +applied +\d{4}-\d\d-\d\d", shell("migrate", "status", *only))
 
     assert "EXCHANGE TABLES candles" in shell("migrate", "down", "--to", "1", "--sql", *only)
     shell("migrate", "down", *only, code=1)  # it asks, and nobody answers
     down = json.loads(shell("migrate", "down", "--yes", "--json", *only))
-    assert [step["revision"] for step in down["steps"]] == ["0003"]
-    assert states() == ["applied", "applied", "pending"]
+    assert [step["revision"] for step in down["steps"]] == ["0004"]
+    assert states() == ["applied", "applied", "applied", "pending"]
     shell("check", *only, code=1)
-    shell("migrate", "up", "--to", "3", *only)
+    shell("migrate", "up", "--to", "4", *only)
 
     shell("migrate", "stamp", "1", *only)
-    assert states() == ["applied", "pending", "pending"]
+    assert states() == ["applied", "pending", "pending", "pending"]
     shell("migrate", "stamp", "head", *only)
     shell("check", *only)
     folder = tmp_path / "migrations"

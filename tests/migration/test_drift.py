@@ -24,10 +24,10 @@ from jts_storage.testing.local_postgres import LocalPostgres
 
 CANDLES = (
     "CREATE TABLE candles (symbol LowCardinality(String), exchange LowCardinality(String),"
-    " timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(DoubleDelta),"
+    " timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(Delta(8), LZ4),"
     " open Decimal(18, 4) CODEC(T64, LZ4), high Decimal(18, 4) CODEC(T64, LZ4),"
     " low Decimal(18, 4) CODEC(T64, LZ4), close Decimal(18, 4) CODEC(T64, LZ4),"
-    " volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(DoubleDelta, LZ4),"
+    " volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(T64, LZ4),"
     " is_deleted UInt8 DEFAULT 0) "
 )
 SYMBOLS = (
@@ -127,8 +127,8 @@ CLICKHOUSE = [
         "candles",
         ".timestamp",
         "codec",
-        "MODIFY COLUMN timestamp CODEC(Delta, LZ4)",
         "MODIFY COLUMN timestamp CODEC(DoubleDelta)",
+        "MODIFY COLUMN timestamp CODEC(Delta(8), LZ4)",
     ),
     altered(
         "candles",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jts_storage.clickhouse import tables
@@ -15,6 +16,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
+from jts_storage.errors import InvalidData
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
 
@@ -141,14 +143,14 @@ async def test_a_change_during_the_read_is_not_held(
     cache = cached._cache
     assert cache is not None
     first, last = checks.range_ms(*ALWAYS)
-    place = SeriesKey("elsewhere", Timeframe.M1)
+    elsewhere = SeriesKey("elsewhere", Timeframe.M1)
 
     def read() -> Any:
         _write_row(manager)
         return SERIES
 
-    assert cache.get(place, first, last, read) is SERIES
-    assert cache.get(place, first, last, lambda: OTHER) is OTHER
+    assert cache.get(elsewhere, first, last, read) is SERIES
+    assert cache.get(elsewhere, first, last, lambda: OTHER) is OTHER
 
 
 async def test_no_more_is_held_than_was_allowed(manager: ClickHouseManager) -> None:
@@ -162,10 +164,50 @@ async def test_no_more_is_held_than_was_allowed(manager: ClickHouseManager) -> N
     assert candles._cache is not None and candles._cache._size <= 2 * MEGABYTE
 
 
-async def test_short_ranges_are_not_asked_about(cached: ClickHouseCandleRepository) -> None:
+async def test_short_ranges_are_not_held(manager: ClickHouseManager) -> None:
+    candles = ClickHouseCandleRepository(manager)
+    await candles.save_many(KEY, SERIES)
     day = (START, START + timedelta(days=1))
-    first = await cached.get_range(KEY, *day)
-    assert await cached.get_range(KEY, *day) is not first
+    assert await candles.get_range(KEY, *day) == await candles.get_range(KEY, *day)
+    assert candles._cache is not None and not candles._cache._held
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(0, 0), (1, 29_999), (0, 20_000), (29_999, 40_000), (-5, 3), (12_000, 11_999), (7, 7)],
+)
+async def test_a_part_of_what_is_held_is_cut_from_it(
+    start: int, end: int, cached: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    ends = (START + timedelta(minutes=start), START + timedelta(minutes=end))
+    if start > end:
+        with pytest.raises(InvalidData):
+            await cached.get_range(KEY, *ends)
+        return
+    whole = await cached.get_range(KEY, *ALWAYS)
+    found = await cached.get_range(KEY, *ends)
+    assert found == await ClickHouseCandleRepository(manager, cache_bytes=0).get_range(KEY, *ends)
+    assert not len(found) or np.shares_memory(found.columns.close, whole.columns.close)
+    _write_row(manager)
+    late = await cached.get_range(KEY, *ends)
+    assert not np.shares_memory(late.columns.close, whole.columns.close)
+
+
+async def test_of_overlapping_ranges_the_last_is_held(manager: ClickHouseManager) -> None:
+    candles = ClickHouseCandleRepository(manager)
+    await candles.save_many(KEY, make_candles(KEY, 50_000))
+
+    def range_of(start: int, end: int) -> tuple[datetime, datetime]:
+        return START + timedelta(minutes=start), START + timedelta(minutes=end)
+
+    early = await candles.get_range(KEY, *range_of(0, 22_000))
+    late = await candles.get_range(KEY, *range_of(25_000, 48_000))
+    assert await candles.get_range(KEY, *range_of(0, 22_000)) is early
+    wider = await candles.get_range(KEY, *range_of(1, 24_000))
+    assert await candles.get_range(KEY, *range_of(1, 24_000)) is wider
+    assert await candles.get_range(KEY, *range_of(25_000, 48_000)) is late
+    assert await candles.get_range(KEY, *range_of(0, 22_000)) is not early
+    assert candles._cache is not None and candles._cache._size == 48 * (22_001 + 23_001)
 
 
 @pytest.mark.parametrize("what", ["a view", "several hosts", "a cluster"])

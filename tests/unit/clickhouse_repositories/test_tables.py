@@ -14,10 +14,10 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 
 _CANDLES = (
     "symbol LowCardinality(String), exchange LowCardinality(String),"
-    " timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(DoubleDelta),"
+    " timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(Delta(8), LZ4),"
     " open Decimal(18, 4) CODEC(T64, LZ4), high Decimal(18, 4) CODEC(T64, LZ4),"
     " low Decimal(18, 4) CODEC(T64, LZ4), close Decimal(18, 4) CODEC(T64, LZ4),"
-    " volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(DoubleDelta, LZ4),"
+    " volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(T64, LZ4),"
     " is_deleted UInt8 DEFAULT 0"
 )
 _SYMBOLS = (
