@@ -17,6 +17,8 @@ from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 LEASES = "uow_leases"
 DURATION = timedelta(seconds=60)
 
+_PROCESSES = Path("/proc")  # of Linux; elsewhere a number may have been given to another process
+
 
 class Leases:
     """The leases of one database."""
@@ -111,8 +113,20 @@ def is_alive(owner: str) -> bool:
 
 def _started(pid: int) -> str | None:
     """When a process started; None if there is none, or only what its parent has not buried yet."""
+    if not _PROCESSES.is_dir():
+        return "unknown" if _exists(pid) else None
     try:
-        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *numbers = (_PROCESSES / f"{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else numbers[18]
     except (OSError, IndexError):
         return None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

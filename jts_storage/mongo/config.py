@@ -149,8 +149,19 @@ class MongoDBConfig:
     def from_env(
         cls, environ: Mapping[str, str] | None = None, prefix: str = "JTS_MONGO_"
     ) -> MongoDBConfig:
-        """Read ``<prefix><FIELD>`` variables, such as ``JTS_MONGO_URI``; an empty one is unset."""
-        environ = os.environ if environ is None else environ
+        """Read ``<prefix><FIELD>`` variables, such as ``JTS_MONGO_TLS``; an empty one is unset.
+
+        The address is in ``<prefix>URI``, or in ``<prefix>URL`` as `StorageSettings` has it.
+
+        :raises InvalidConfiguration: a value cannot be read, or the two addresses differ.
+        """
+        environ = dict(os.environ if environ is None else environ)
+        url, uri = environ.get(f"{prefix}URL"), environ.get(f"{prefix}URI")
+        if url and uri and url != uri:
+            raise InvalidConfiguration(
+                f"{prefix}URI and {prefix}URL name different addresses", remedy="Unset one of them."
+            )
+        environ[f"{prefix}URI"] = uri or url or ""
         hints = get_type_hints(cls)
         return cls(
             **{

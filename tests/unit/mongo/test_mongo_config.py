@@ -124,6 +124,19 @@ def test_from_env_reads_every_field() -> None:
     assert MongoDBConfig.from_env({"X_DATABASE": "y"}, prefix="X_").database == "y"
 
 
+@pytest.mark.parametrize("names", [("URI",), ("URL",), ("URI", "URL")])
+def test_from_env_takes_the_address_by_either_name(names: tuple[str, ...]) -> None:
+    config = MongoDBConfig.from_env({f"JTS_MONGO_{name}": "mongodb://h:7" for name in names})
+    assert config == MongoDBConfig(uri="mongodb://h:7")
+
+
+def test_from_env_refuses_two_addresses_and_shows_neither() -> None:
+    environ = {"JTS_MONGO_URI": f"mongodb://u:{SECRET}@a", "JTS_MONGO_URL": "mongodb://b"}
+    with pytest.raises(InvalidConfiguration, match="JTS_MONGO_URI and JTS_MONGO_URL") as caught:
+        MongoDBConfig.from_env(environ)
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["MAX_POOL_SIZE", "SOCKET_TIMEOUT", "TLS"])
 def test_from_env_names_the_variable(name: str) -> None:
     with pytest.raises(InvalidConfiguration, match=f"JTS_MONGO_{name}"):
