@@ -29,6 +29,10 @@ class StorageError(Exception):
     :param code: the server's own error code, when a server reported one.
     """
 
+    transient = False
+    """The unit of work that it ended stored nothing and may well succeed when it is repeated, which
+    `Storage.run` does."""
+
     def __init__(
         self, message: str, *, remedy: str | None = None, code: int | str | None = None
     ) -> None:
@@ -71,6 +75,8 @@ class NotFound(StorageError):
 
 class Conflict(StorageError):
     """Somebody else changed the same thing first; read it again and repeat."""
+
+    transient = True
 
 
 class PoolTimeout(StorageError):

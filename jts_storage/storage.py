@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, TypeVar
 
-from jts_storage.errors import Conflict, StorageError
+from jts_storage.errors import StorageError
 from jts_storage.ports.backtests import BacktestReader
 from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher
@@ -159,20 +159,20 @@ class Storage:
     async def run(self, work: Callable[[UnitOfWork], Awaitable[T]], *, attempts: int = 5) -> T:
         """What `work` returns, called in a unit of work that is then committed.
 
-        It is called again, in a new one, when somebody else changed the same thing first: it
-        should therefore do nothing but use the unit of work.
+        It is called again, in a new one, when somebody else changed the same thing first or the
+        servers changed roles: it should therefore do nothing but use the unit of work.
 
         :raises Conflict: after so many attempts.
         """
         from tenacity import (
             AsyncRetrying,
-            retry_if_exception_type,
+            retry_if_exception,
             stop_after_attempt,
             wait_random_exponential,
         )
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Conflict),
+            retry=retry_if_exception(_is_transient),
             stop=stop_after_attempt(attempts),
             wait=wait_random_exponential(multiplier=0.005, max=_LONGEST_PAUSE),
             reraise=True,
@@ -237,3 +237,7 @@ class Storage:
             outcome = await work(uow)
             await uow.commit()
         return outcome
+
+
+def _is_transient(exc: BaseException) -> bool:
+    return isinstance(exc, StorageError) and exc.transient

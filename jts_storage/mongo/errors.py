@@ -38,6 +38,11 @@ _unknown = Meaning()
 _changing = Meaning(ConnectionFailed, "The servers are changing roles; try again.", later=True)
 _credentials = Meaning(ConnectionFailed, "Check user, password and authSource.")
 _overtaken = Meaning(Conflict, "Somebody else was faster; read again and repeat.")
+_ended = Meaning(
+    Conflict,
+    "The server ended the transaction, as it does after transactionLifetimeLimitSeconds, a minute; "
+    "read again and repeat, and keep what takes long out of the unit of work.",
+)
 _schema = Meaning(SchemaDrift, "Apply the migrations, or name the right database.")
 _too_large = Meaning(InvalidData, "A MongoDB document holds at most 16 MiB.")
 _too_slow = Meaning(StorageError, "Ask for less at once, or raise the time limit.")
@@ -73,7 +78,7 @@ MEANINGS: Final[Mapping[int, Meaning]] = {
     24: _overtaken,  # LockTimeout
     112: _overtaken,  # WriteConflict
     246: _overtaken,  # SnapshotUnavailable
-    251: _overtaken,  # NoSuchTransaction
+    251: _ended,  # NoSuchTransaction
     11000: Meaning(Conflict, "Something of that key is stored already."),
     26: _schema,  # NamespaceNotFound
     27: _schema,  # IndexNotFound
@@ -100,6 +105,12 @@ def translate(exc: Exception, *, doing: str, hosts: Sequence[str] = ()) -> Stora
     :param doing: what was tried, such as ``"reading formulas"``.
     :param hosts: the hosts of the configuration, for the message.
     """
+    error = _translated(exc, doing, hosts)
+    error.transient = error.transient or _ends_a_transaction(exc)
+    return error
+
+
+def _translated(exc: Exception, doing: str, hosts: Sequence[str]) -> StorageError:
     if isinstance(exc, driver.WaitQueueTimeoutError):
         return PoolTimeout(
             f"No free MongoDB connection for {doing}: the pool stayed busy.",
@@ -145,6 +156,13 @@ def is_repeatable(exc: Exception) -> bool:
     if isinstance(exc, driver.ConnectionFailure | driver.CursorNotFound):
         return True
     return isinstance(exc, driver.OperationFailure) and _meaning(exc).later
+
+
+def _ends_a_transaction(exc: Exception) -> bool:
+    """Whether another transaction may do what this one could not."""
+    if isinstance(exc, driver.ServerSelectionTimeoutError | driver.WaitQueueTimeoutError):
+        return False  # as for `is_repeatable`
+    return isinstance(exc, driver.PyMongoError) and exc.has_error_label("TransientTransactionError")
 
 
 def duplicate_of_id(exc: driver.DuplicateKeyError) -> bool:

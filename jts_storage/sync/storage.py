@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from jts_storage import storage as asynchronous
-from jts_storage.errors import Conflict
+from jts_storage.errors import StorageError
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.sync.portal import Portal
@@ -118,8 +118,8 @@ class Storage:
     def run(self, work: Callable[[UnitOfWork], T], *, attempts: int = 5) -> T:
         """What `work` returns, called in a unit of work that is then committed.
 
-        It is called again, in a new one, when somebody else changed the same thing first: it
-        should therefore do nothing but use the unit of work.
+        It is called again, in a new one, when somebody else changed the same thing first or the
+        servers changed roles: it should therefore do nothing but use the unit of work.
 
         :raises Conflict: after so many attempts.
         """
@@ -129,8 +129,8 @@ class Storage:
                     outcome = work(uow)
                     uow.commit()
                     return outcome
-            except Conflict:
-                if attempt == attempts:
+            except StorageError as exc:
+                if attempt == attempts or not exc.transient:
                     raise
                 time.sleep(random.uniform(0, min(0.005 * 2**attempt, 1.0)))
         raise AssertionError("unreachable")

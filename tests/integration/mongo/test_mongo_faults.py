@@ -253,6 +253,7 @@ async def test_repetitions_end(failing: tuple[MongoDBManager, Fail]) -> None:
     with pytest.raises(ConnectionFailed, match="MongoDB connection failed") as caught:
         await MongoDBFormulaRepository(manager).list()
     assert caught.value.code == 262
+    assert not caught.value.transient, "what came before it in a unit of work is not known"
     assert isinstance(caught.value.__cause__, OperationFailure)
 
 
@@ -275,6 +276,15 @@ async def test_nothing_is_repeated_within_a_transaction(
         with pytest.raises(ConnectionFailed):
             await repository.list()
         await session.abort_transaction()
+
+
+async def test_a_server_out_of_reach_is_not_waited_for_again() -> None:
+    nowhere = MongoDBManager(uri="mongodb://127.0.0.1:1", server_selection_timeout=0.1)
+    async with nowhere as manager, manager.client.start_session() as session:
+        await session.start_transaction()
+        with pytest.raises(ConnectionFailed) as caught:
+            await MongoDBFormulaRepository(manager, session).list()
+    assert not caught.value.transient
 
 
 async def test_what_the_server_means_for_good_is_not_repeated(
