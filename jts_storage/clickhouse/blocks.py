@@ -184,12 +184,12 @@ def _read_array(
         return words if raw else words.to_array()
     if dtype is not None and not sparse:
         return np.frombuffer(reader.read(n_rows * dtype.itemsize), dtype, n_rows)
+    # What is scaled is read as the integers it is, not as the Decimals the driver would make.
+    plain = type_name if dtype is None or type_name in _NUMBERS else "Int64"
     items = read_column(
-        context, type_name, n_rows, reader, use_numpy=False, has_custom_serialization=sparse
+        context, plain, n_rows, reader, use_numpy=False, has_custom_serialization=sparse
     )
-    if dtype is not None and type_name in _NUMBERS:
-        return np.asarray(items, dtype)
-    return object_array(items)
+    return object_array(items) if dtype is None else np.asarray(items, dtype)
 
 
 def _read_words(reader: Reader) -> Words:
@@ -219,14 +219,16 @@ def joined(blocks: Iterable[ColumnBlock]) -> Columns:
     rows = room = 0
     for block in blocks:
         end = rows + block.num_rows
+        pieces = [p.to_array() if isinstance(p, Words) else p for p in block.arrays]
         if not names:
             names, room = block.names, end
-            arrays = new_arrays([piece.dtype for piece in block.arrays], room)
+            arrays = new_arrays([piece.dtype for piece in pieces], room)
         elif end > room:
             room = max(end, 2 * room, _ROOM_FOR_MANY)
             arrays = _moved(arrays, rows, room)
-        for array, piece in zip(arrays, block.arrays, strict=end > rows):
-            array[rows:end] = piece
+        if end > rows:  # the last block of a connection has neither rows nor columns
+            for array, piece in zip(arrays, pieces, strict=True):
+                array[rows:end] = piece
         rows = end
     if room - rows > rows >> _SPARE_SHIFT:
         arrays = _moved(arrays, rows, rows)

@@ -19,8 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jts_storage.clickhouse import statements
+from jts_storage.clickhouse.forks import tell_children
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import AnyArray
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 
@@ -29,7 +31,6 @@ DEFAULT_BYTES = 128 << 20
 _State = tuple[str, str, int]
 
 _PROVABLE = ("MergeTree", "ReplacingMergeTree")
-_BYTES_A_ROW = 48
 _WORTH_ASKING = 20_000
 """Below so many rows, reading costs no more than asking whether anything changed."""
 
@@ -63,6 +64,10 @@ class RangeCache:
         self._held: OrderedDict[_Place, CandleSeries] = OrderedDict()
         self._held_of: _State | None = None
         self._size = 0
+        self.begin_in_child()
+        tell_children(self)
+
+    def begin_in_child(self) -> None:
         self._lock = threading.Lock()
 
     def get(
@@ -112,22 +117,42 @@ class RangeCache:
 
     def _hold(self, place: _Place, state: _State, series: CandleSeries) -> None:
         with self._lock:
-            if state != self._held_of:
+            if state != self._held_of or _size(series) > self._capacity:
                 return
             self._forget(place)
             self._held[place] = series
-            self._size += len(series) * _BYTES_A_ROW
+            self._size += _size(series)
             while self._size > self._capacity and self._held:
                 self._forget(next(iter(self._held)))
 
     def _forget(self, place: _Place) -> None:
         series = self._held.pop(place, None)
         if series is not None:
-            self._size -= len(series) * _BYTES_A_ROW
+            self._size -= _size(series)
 
 
 def _cut(series: CandleSeries, wanted: _Place) -> CandleSeries:
     stamps = series.columns.timestamp
     start = int(np.searchsorted(stamps, wanted.first))
     stop = int(np.searchsorted(stamps, wanted.last, side="right"))
-    return series if stop - start == len(series) else series[start:stop]
+    if stop - start == len(series):
+        return series
+    part = series[start:stop]
+    # A small part must not keep all of the range in memory when the range itself is forgotten.
+    return part if 2 * len(part) > len(series) else _copied(part)
+
+
+def _copied(series: CandleSeries) -> CandleSeries:
+    return CandleSeries.trusted(series.key, series.columns.each(np.copy))
+
+
+def _size(series: CandleSeries) -> int:
+    """The bytes of the memory that a series lies in, of which it may be a part."""
+    owners = {id(owner): owner.nbytes for owner in map(_owner, series.columns)}
+    return sum(owners.values())
+
+
+def _owner(array: AnyArray) -> AnyArray:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array

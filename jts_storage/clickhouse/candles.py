@@ -59,7 +59,7 @@ class ClickHouseCandleRepository:
     def __init__(self, manager: ClickHouseManager, *, cache_bytes: int = DEFAULT_BYTES) -> None:
         self._manager = manager
         self._cache = RangeCache(manager, cache_bytes) if cache_bytes else None
-        self._known_source: Source | None = None
+        self._is_ours = False
         self._doubled_at: dict[SeriesKey, float] = {}
 
     async def save_many(
@@ -306,15 +306,16 @@ class ClickHouseCandleRepository:
         return await self._manager.run(read)
 
     def _source(self) -> Source:
-        if self._known_source is None:
-            found = self._manager.execute(statements.SELECT_ENGINE)
-            if not found:
-                raise SchemaDrift(
-                    "Table candles does not exist.", remedy="Run `jts-storage migrate up`."
-                )
-            versioned = "Replacing" in found[0][0] or found[0][0] == "Distributed"
-            self._known_source = LATEST if versioned else ORIGINAL
-        return self._known_source
+        if self._is_ours:
+            return LATEST
+        found = self._manager.execute(statements.SELECT_ENGINE)
+        if not found:
+            raise SchemaDrift(
+                "Table candles does not exist.", remedy="Run `jts-storage migrate up`."
+            )
+        # The original table is asked for each time: a migration may replace it at any moment.
+        self._is_ours = "Replacing" in found[0][0] or found[0][0] == "Distributed"
+        return LATEST if self._is_ours else ORIGINAL
 
     def _source_to_write(self) -> None:
         if not self._source().has_versions:

@@ -22,6 +22,7 @@ from jts_storage.clickhouse.blocks import Column, Columns, declared
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
+from jts_storage.clickhouse.forks import tell_children
 from jts_storage.clickhouse.health import HealthProbe
 from jts_storage.clickhouse.sql import only_reads
 from jts_storage.clickhouse.transport import Transport
@@ -46,16 +47,12 @@ class PoolStatus:
     open: int
     in_use: int
 
-    @property
-    def idle(self) -> int:
-        return self.open - self.in_use
-
 
 class ClickHouseManager:
     """Connections to one ClickHouse, opened when they are first needed.
 
     Made from a `ClickHouseConfig`, from its fields as keywords, or from both: then the keywords
-    refine it. Safe to share among threads.
+    refine it. Safe to share among threads; a forked child gets connections and threads of its own.
 
     Every statement runs on a pooled connection. Failures to connect are retried with growing
     pauses; so are statements that change nothing, and others when the caller calls them
@@ -79,10 +76,19 @@ class ClickHouseManager:
             pool_use_lifo=True,
         )
         self._attempts = _attempts(self.config)
+        self._closed = False
+        self._begin()
+        tell_children(self)
+
+    def _begin(self) -> None:
         self._probe = HealthProbe(self.config)
         self._threads: ThreadPoolExecutor | None = None
         self._threads_lock = threading.Lock()
-        self._closed = False
+
+    def begin_in_child(self) -> None:
+        """After a fork the sockets are the parent's, and none of its threads is here."""
+        self._engine.dispose(close=False)
+        self._begin()
 
     def __repr__(self) -> str:
         return f"ClickHouseManager({self.config.redacted})"
@@ -311,7 +317,7 @@ class ClickHouseManager:
             with self._translated(doing):
                 return work(_transport_of(pooled))
         finally:
-            pooled.close()
+            self._give_back(pooled)
 
     @contextmanager
     def _borrowed(self, doing: str) -> Iterator[Transport]:
@@ -319,7 +325,12 @@ class ClickHouseManager:
         try:
             yield _transport_of(pooled)
         finally:
-            pooled.close()
+            self._give_back(pooled)
+
+    def _give_back(self, pooled: PoolProxiedConnection) -> None:
+        if self._closed:
+            pooled.detach()  # the pool that it came from is no more, so closing it closes it
+        pooled.close()
 
     def _checked_out(self, doing: str) -> PoolProxiedConnection:
         if self._closed:

@@ -20,6 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _SMALLEST, _LARGEST = 4 << 20, 64 << 20
 _ALIGNED = 64
+_WASTE_SHIFT = 2  # memory that is used again is larger by a quarter at most
 _idle: deque[mmap.mmap] = deque(maxlen=2)  # its methods are atomic: finalizers run anywhere
 
 
@@ -28,7 +29,10 @@ def new_arrays(dtypes: Sequence[np.dtype[Any]], rows: int) -> list[Array]:
     sizes = [-(-rows * dtype.itemsize // _ALIGNED) * _ALIGNED for dtype in dtypes]
     if not _SMALLEST <= sum(sizes) <= _LARGEST or any(dtype.hasobject for dtype in dtypes):
         return [np.empty(rows, dtype) for dtype in dtypes]
-    memory = _taken(sum(sizes))
+    try:
+        memory = _taken(sum(sizes))
+    except OSError as refused:
+        raise MemoryError(f"No memory for a result of {rows:,} rows: {refused}") from refused
     whole = np.frombuffer(memory, np.uint8)  # the base of all the arrays, gone with the last
     weakref.finalize(whole, _idle.append, memory).atexit = False
     starts = accumulate(sizes, initial=0)
@@ -44,7 +48,7 @@ def _taken(size: int) -> mmap.mmap:
             memory = _idle.popleft()
         except IndexError:
             break
-        if size <= len(memory) <= 2 * size:
+        if size <= len(memory) <= size + (size >> _WASTE_SHIFT):
             return memory
         _idle.append(memory)
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -29,7 +29,12 @@ _COLUMNS = f"timestamp AS ms, {', '.join(f'{name} AS {name}_' for name in PRICES
 _CARRIED = "symbol, exchange, timeframe, timestamp, open, high, low, close, volume"
 
 
-STORED = {"ms": "DateTime64(3)", **{f"{name}_": "Decimal(18, 4)" for name in PRICES}}
+STORED = {
+    "ms": "DateTime64(3)",
+    **{f"{name}_": "Decimal(18, 4)" for name in PRICES},
+    "volume": "UInt64",
+    "largest": "UInt64",
+}
 """The columns of a result that are read as the integers they are, and what these must mean."""
 
 _INSERTED = "toUInt64OrZero(splitByChar('_', toString(_part))[2]) * 1099511627776 + _part_offset"
@@ -124,7 +129,7 @@ def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
     return (
         f"SELECT {_bucket(key.timeframe, target)} AS bucket,"
         " argMin(open, timestamp) AS open_, max(high) AS high_, min(low) AS low_,"
-        " argMax(close, timestamp) AS close_, sum(volume),"
+        " argMax(close, timestamp) AS close_, sum(volume) AS volume_,"
         " max(volume) AS largest, count() AS rows"
         f" FROM {source.rows} GROUP BY bucket ORDER BY bucket"
     )

@@ -20,7 +20,7 @@ from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
 from clickhouse_driver.client import Client
 from clickhouse_driver.connection import ServerInfo
 from clickhouse_driver.context import Context
-from clickhouse_driver.errors import ErrorCodes
+from clickhouse_driver.errors import ErrorCodes, PartiallyConsumedQueryError
 from clickhouse_driver.streams.native import BlockInputStream, BlockOutputStream
 from clickhouse_driver.util.escape import escape_params
 
@@ -296,6 +296,8 @@ class ChdbTransport:
             try:
                 while (chunk := stream.fetch()) is not None:
                     yield chunk
+                if self._stream is not stream:
+                    raise PartiallyConsumedQueryError
             finally:
                 if self._stream is stream:
                     self.discard_unfinished()

@@ -229,3 +229,24 @@ def test_sqlalchemy_tables_and_reflection(manager: ClickHouseManager) -> None:
         metadata.drop_all(manager.engine)
     with pytest.raises(StorageError):
         manager.execute(sa.select(table))
+
+
+def test_a_stream_that_another_statement_ended_does_not_look_complete(
+    manager: ClickHouseManager,
+) -> None:
+    with pytest.raises(StorageError), manager.transport() as transport:
+        stream = transport.stream_columns("SELECT number FROM numbers(1000000)")
+        next(stream)
+        transport.execute("SELECT 1")
+        list(stream)
+    assert manager.execute("SELECT 1") == [(1,)]
+
+
+def test_texts_come_beside_integers_as_they_are_stored(manager: ClickHouseManager) -> None:
+    columns = manager.read_columns(
+        "SELECT toLowCardinality(toString(number % 3)) AS word,"
+        " toDecimal64(number, 4) AS price FROM numbers(5)",
+        stored={"price": "Decimal(18, 4)"},
+    )
+    assert columns["word"].tolist() == ["0", "1", "2", "0", "1"]
+    assert columns["price"].tolist() == [0, 10_000, 20_000, 30_000, 40_000]

@@ -166,3 +166,14 @@ def test_kill_9_in_the_middle_of_a_write_loses_nothing_acknowledged(
         found = dict(manager.execute("SELECT batch, count() FROM t GROUP BY batch"))
     assert set(found.values()) == {rows}
     assert set(acknowledged) <= set(found) <= {*acknowledged, len(acknowledged)}
+
+
+def test_a_stream_that_outlives_its_manager_lets_go_of_the_path(tmp_path: Path) -> None:
+    manager = _embedded(tmp_path / "store").connect()
+    stream = manager.stream_columns("SELECT number FROM numbers(200000)", block_rows=65_536)
+    next(stream)
+    manager.close()
+    assert sum(len(block["number"]) for block in stream) == 200_000 - 65_536
+    # Another engine's path can be opened only when none is open any more.
+    with _embedded(tmp_path / "another") as other:
+        assert other.execute("SELECT 1") == [(1,)]

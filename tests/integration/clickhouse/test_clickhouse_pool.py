@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -224,3 +226,29 @@ def test_a_closed_manager_says_so(server: ClickHouseServer) -> None:
     assert not manager.health_check()
     with pytest.raises(StorageError, match="closed"):
         manager.execute("SELECT 1")
+
+
+_FORKING = """
+import asyncio, os, sys
+from jts_storage.clickhouse.manager import ClickHouseManager
+
+manager = ClickHouseManager(host=sys.argv[1], port=int(sys.argv[2]), max_retries=0).connect()
+asyncio.run(manager.run(manager.execute, "SELECT 1"))
+child = os.fork()
+name = "child" if child == 0 else "parent"
+for turn in range(40):
+    query = f"SELECT number, '{name}' FROM numbers({turn * 100 + 1})"
+    rows = asyncio.run(manager.run(manager.execute, query))
+    assert len(rows) == turn * 100 + 1 and {row[1] for row in rows} == {name}, (name, rows[:3])
+if child == 0:
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_child_has_connections_and_threads_of_its_own(server: ClickHouseServer) -> None:
+    """With those of its parent each would get the other's rows, and wait for dead threads."""
+    arguments = [sys.executable, "-W", "ignore", "-c", _FORKING, server.host, str(server.port)]
+    ran = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr

@@ -164,6 +164,29 @@ async def test_no_more_is_held_than_was_allowed(manager: ClickHouseManager) -> N
     assert candles._cache is not None and candles._cache._size <= 2 * MEGABYTE
 
 
+async def test_what_is_larger_than_was_allowed_drives_nothing_out(
+    manager: ClickHouseManager,
+) -> None:
+    candles = ClickHouseCandleRepository(manager, cache_bytes=2 * MEGABYTE)
+    large = SeriesKey("large", Timeframe.M1)
+    await candles.save_many(KEY, SERIES)
+    await candles.save_many(large, make_candles(large, 60_000))
+    held = await candles.get_range(KEY, *ALWAYS)
+    assert len(await candles.get_range(large, *ALWAYS)) == 60_000
+    assert await candles.get_range(KEY, *ALWAYS) is held
+
+
+async def test_all_of_the_memory_that_is_held_is_counted(manager: ClickHouseManager) -> None:
+    candles = ClickHouseCandleRepository(manager)
+    await candles.save_many(KEY, make_candles(KEY, 200_000))
+    held = await candles.get_range(KEY, *ALWAYS)
+    whole = held.columns.close.base
+    assert isinstance(whole, np.ndarray) and whole.base is not None, "in memory used again"
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    assert candles._cache is not None and candles._cache._size == whole.nbytes >= 200_000 * 49
+
+
 async def test_short_ranges_are_not_held(manager: ClickHouseManager) -> None:
     candles = ClickHouseCandleRepository(manager)
     await candles.save_many(KEY, SERIES)
@@ -187,7 +210,9 @@ async def test_a_part_of_what_is_held_is_cut_from_it(
     whole = await cached.get_range(KEY, *ALWAYS)
     found = await cached.get_range(KEY, *ends)
     assert found == await ClickHouseCandleRepository(manager, cache_bytes=0).get_range(KEY, *ends)
-    assert not len(found) or np.shares_memory(found.columns.close, whole.columns.close)
+    # A small part must not keep the whole in memory.
+    shares = np.shares_memory(found.columns.close, whole.columns.close)
+    assert shares == (2 * len(found) > len(whole))
     _write_row(manager)
     late = await cached.get_range(KEY, *ends)
     assert not np.shares_memory(late.columns.close, whole.columns.close)
@@ -207,7 +232,9 @@ async def test_of_overlapping_ranges_the_last_is_held(manager: ClickHouseManager
     assert await candles.get_range(KEY, *range_of(1, 24_000)) is wider
     assert await candles.get_range(KEY, *range_of(25_000, 48_000)) is late
     assert await candles.get_range(KEY, *range_of(0, 22_000)) is not early
-    assert candles._cache is not None and candles._cache._size == 48 * (22_001 + 23_001)
+    assert candles._cache is not None
+    assert 48 * (22_001 + 23_001) <= candles._cache._size < 56 * (22_001 + 23_001)
+    assert len(candles._cache._held) == 2
 
 
 @pytest.mark.parametrize("what", ["a view", "several hosts", "a cluster"])

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
@@ -167,3 +168,18 @@ async def test_the_zone_of_the_server_moves_nothing(
         weekly = await candles.resample(daily, Timeframe.W1, *ALWAYS)
         assert weekly == series.resample(Timeframe.W1)
         assert list(await candles.coverage_by_day(daily)) == [c.timestamp.date() for c in series]
+
+
+async def test_who_runs_while_the_table_is_replaced_sees_the_new_one(
+    filled: ClickHouseManager,
+) -> None:
+    running = ClickHouseCandleRepository(filled)
+    assert await running.get_range(KEY, *ALWAYS) == STORED
+    filled.execute("RENAME TABLE candles TO other")
+    tables.build().metadata.tables["candles"].create(filled.engine)
+    elsewhere = ClickHouseCandleRepository(filled)
+    await elsewhere.save_many(KEY, STORED)
+    await elsewhere.delete_range(KEY, STORED[0].timestamp, STORED[9].timestamp)
+    assert await running.get_range(KEY, *ALWAYS) == STORED[10:]
+    assert await running.count(KEY) == len(STORED) - 10
+    assert (await running.save_many(KEY, STORED[:5])).written == 5

@@ -1,4 +1,4 @@
-"""Prices of another scale are refused, not read as other prices."""
+"""Columns of other types are refused, not read as other prices or volumes."""
 
 from __future__ import annotations
 
@@ -43,8 +43,17 @@ async def streamed(candles: ClickHouseCandleRepository) -> int:
     ],
     ids=["range", "latest", "resample", "stream"],
 )
-@pytest.mark.parametrize(("column", "type_name"), [("close", "Decimal(18, 6)"), ("open", "Int64")])
-async def test_prices_of_another_type_are_refused(
+@pytest.mark.parametrize(
+    ("column", "type_name"),
+    [
+        ("close", "Decimal(18, 6)"),
+        ("open", "Int64"),
+        ("volume", "UInt32"),
+        ("volume", "Float64 CODEC(LZ4)"),
+        ("volume", "Nullable(UInt64)"),
+    ],
+)
+async def test_columns_of_another_type_are_refused(
     manager: ClickHouseManager, read: Read, column: str, type_name: str
 ) -> None:
     candles = ClickHouseCandleRepository(manager, cache_bytes=0)

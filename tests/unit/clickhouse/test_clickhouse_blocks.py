@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from clickhouse_driver import defines
+from clickhouse_driver.block import BlockInfo
 from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
 from clickhouse_driver.client import Client
 from clickhouse_driver.connection import ServerInfo
 from clickhouse_driver.context import Context
+from clickhouse_driver.varint import write_varint
+from clickhouse_driver.writer import write_binary_str
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,3 +174,21 @@ def test_the_tables_spelling_of_the_same_type_is_taken(given: str, actual: str) 
 def test_another_type_in_the_table_is_a_drift_of_the_schema(given: str, actual: str) -> None:
     with pytest.raises(SchemaDrift, match="Column a of t"):
         as_table_types("t", {"a": Typed(given, "")}, {"a": actual})
+
+
+def test_a_sparse_column_keeps_its_scale() -> None:
+    """Servers send columns so that are mostly zeros: here 6 rows of which the third is 1.5."""
+    out = CompressedBufferedWriter(sink := _Sink(), 4096)
+    BlockInfo().write(out)
+    for number in (1, 6):
+        write_varint(number, out)
+    for text in ("price", "Decimal(18, 4)"):
+        write_binary_str(text, out)
+    out.write(bytes([1, 1]))  # it has its own way of writing, and that is the sparse one
+    write_varint(2, out)  # zeros before the value
+    write_varint(3 | 1 << 62, out)  # and after it, to the end
+    out.write(np.array([15_000], "<i8").tobytes())
+    out.flush()
+    context = _context(defines.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION)
+    block = read_block(MemoryReader(memoryview(sink.data)), context, raw=True)
+    assert joined([block])["price"].tolist() == [0, 0, 15_000, 0, 0, 0]

@@ -27,6 +27,15 @@ def address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+def test_where_there_is_no_memory_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(memory.mmap, "mmap", refuse)
+    with pytest.raises(MemoryError, match="300,001 rows"):
+        new_arrays([LONG, LONG], ROWS)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 1_000, ROWS, 2_000_000])
 @pytest.mark.parametrize("dtypes", [[LONG], [BYTE, LONG, BYTE, LONG], [TEXT, LONG], []])
 def test_arrays_are_as_asked_for(rows: int, dtypes: list[np.dtype[Any]]) -> None:
