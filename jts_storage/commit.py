@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain.events import DomainEvent
-from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.errors import ConnectionFailed, StorageError, outcome_unknown
 from jts_storage.mongo import MongoDBManager
 from jts_storage.mongo.errors import translate
 from jts_storage.staged_work import StagedWork
@@ -43,7 +43,7 @@ class JournalledCommit:
         self._work = work
         self._events = events
         self._id = ObjectId()
-        self._version = next_version(2)
+        self._version = 0
         self._decided = False
 
     async def run(self) -> None:
@@ -70,6 +70,9 @@ class JournalledCommit:
             reached("chunks written")
             async with self._bookkeeping() as commit_bookkeeping, journal.held(self._id):
                 reached("database ready")
+                # Not before the rows of the bookkeeping are locked: who comes later is later in
+                # every store.
+                self._version = next_version(2)
                 await self._write_entry(chunks)
                 # From here on the outcome may be unknown to us: what the entry needs must stay.
                 undecided.pop_all()
@@ -132,6 +135,17 @@ class JournalledCommit:
             await self._stores.journal.discard(self._id)
         except StorageError:
             log.info("Chunks of a commit that failed stay until they are purged.", exc_info=True)
+
+
+async def commit_documents(mongo: MongoDBManager, session: AsyncClientSession) -> None:
+    """Commit what touches MongoDB alone.
+
+    :raises ConnectionFailed: whether it is stored is unknown, as it says.
+    """
+    try:
+        await commit_transaction(mongo, session)
+    except ConnectionFailed as exc:
+        raise outcome_unknown(exc) from exc
 
 
 async def commit_transaction(mongo: MongoDBManager, session: AsyncClientSession) -> None:

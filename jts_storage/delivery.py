@@ -44,11 +44,14 @@ class Delivery:
         self._looking: asyncio.Task[None] | None = None
 
     async def deliver_own(self, events: Sequence[DomainEvent]) -> int:
-        """Deliver what a commit has just stored, and what waits before it; how many events."""
+        """Deliver what a commit has just stored and somebody here listens to, and what waits before
+        it; how many events.
+        """
         delivered = 0
-        own = {event.id for event in events}
         types = self._heard({event.event_type for event in events})
-        for key in dict.fromkeys(event.key for event in events):
+        heard = [event for event in events if event.event_type in types]
+        own = {event.id for event in heard}
+        for key in dict.fromkeys(event.key for event in heard):
             delivered += await self._deliver_key(key, types, own)
         return delivered
 
@@ -90,16 +93,16 @@ class Delivery:
             if lease is None:
                 self._look_again(_SHORTEST_PAUSE)  # its holder may have looked before ours came
                 return 0
-            found = await self._outbox.waiting(key, types, own)
+            found = await self._outbox.waiting(key, types)
             unfinished = await self._unfinished(found, own)
             for waiting in found:
                 if waiting.not_before > checks.now() or waiting.version in unfinished:
                     self._look_again(waiting.not_before - checks.now())
                     break
                 await lease.renew()
-                if waiting.event is None:
+                if waiting.event is None and not waiting.is_refused:
                     log.warning("No class is known for a stored event.", extra={"key": key})
-                elif await self._published(waiting.event):
+                elif waiting.event is not None and await self._published(waiting.event):
                     await self._outbox.delivered(waiting.id)
                     delivered += 1
                 elif not await self._is_parked(waiting):

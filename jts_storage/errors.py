@@ -69,6 +69,16 @@ class ConnectionFailed(StorageError):
         self.hosts = tuple(hosts)
 
 
+def outcome_unknown(failure: ConnectionFailed) -> ConnectionFailed:
+    """The error for a commit whose answer was lost; raise it ``from failure``."""
+    return ConnectionFailed(
+        f"Whether the commit took effect is unknown: {failure}",
+        hosts=failure.hosts,
+        remedy="It is there in whole or not at all: read before you repeat it.",
+        code=failure.code,
+    )
+
+
 class NotFound(StorageError):
     """Something that must exist does not."""
 

@@ -6,13 +6,14 @@ that. One that keeps failing is parked, so that it holds up the others of its ke
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.domain import checks
@@ -21,6 +22,8 @@ from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as Documents
 
 EVENTS = "uow_events"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,15 @@ class Waiting:
     """An event to be delivered.
 
     :param version: of the commit that stored it.
-    :param event: None if its class has not been imported here.
+    :param event: None if its class has not been imported here, or refuses what is stored.
+    :param is_refused: by its class, as a later release of it may.
     :param attempts: how often its delivery has failed.
     """
 
     id: str
     version: int
     event: DomainEvent | None
+    is_refused: bool
     attempts: int
     not_before: datetime
 
@@ -90,19 +95,13 @@ class Outbox:
         )
         return None if found is None else found["notBefore"]
 
-    async def waiting(
-        self, key: str, types: Collection[str], own: Collection[str]
-    ) -> list[Waiting]:
-        """The events of one key that are of these types or have these ids, as committed."""
-        wanted = {"key": key, "isParked": False}
-        ours = {"$or": [{"type": {"$in": [*types]}}, {"_id": {"$in": [*own]}}]}
+    async def waiting(self, key: str, types: Collection[str]) -> list[Waiting]:
+        """The events of one key that are of these types, as committed."""
+        wanted = {"key": key, **_waiting(types)}
         found = await self._manager.retries.repeat(
-            "reading events", lambda: self._events.find(wanted | ours).sort(_ORDER).to_list()
+            "reading events", lambda: self._events.find(wanted).sort(_ORDER).to_list()
         )
-        return [
-            Waiting(d["_id"], d["version"], _from_document(d), d["attempts"], d["notBefore"])
-            for d in found
-        ]
+        return [_waiting_event(document) for document in found]
 
     async def delivered(self, event_id: str) -> None:
         """Forget an event that every handler has had."""
@@ -175,6 +174,23 @@ def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
         "isParked": False,
         "notBefore": checks.now(),
     }
+
+
+def _waiting_event(document: Bson) -> Waiting:
+    event, is_refused = None, False
+    try:
+        event = _from_document(document)
+    except ValidationError:
+        is_refused = True
+        log.warning("A stored event is refused by its class.", exc_info=True)
+    return Waiting(
+        document["_id"],
+        document["version"],
+        event,
+        is_refused,
+        document["attempts"],
+        document["notBefore"],
+    )
 
 
 def _from_document(document: Bson) -> DomainEvent | None:

@@ -6,6 +6,7 @@ staged. `docs/why.md` lists what each reader sees when something dies in between
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from types import TracebackType
 from typing import Self
@@ -13,7 +14,7 @@ from typing import Self
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.clickhouse.versions import next_version
-from jts_storage.commit import JournalledCommit, commit_transaction, undisturbed
+from jts_storage.commit import JournalledCommit, commit_documents, undisturbed
 from jts_storage.errors import StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -23,8 +24,6 @@ from jts_storage.mongo import (
 from jts_storage.staged_work import StagedWork
 from jts_storage.staging import CollectedEvents, StagedCandles, StagedIngestion, StagedSymbols
 from jts_storage.stores import Overtaking, Stores
-
-_SINGLE_INSERT_ROWS = 1_000_000
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +92,14 @@ class StorageUnitOfWork:
     async def commit(self) -> None:
         work = self._active
         self._end("is over, its commit having failed")
-        # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
-        await undisturbed(self._commit(work))
-        self._state = "has been committed"
-        await self._deliver(work)
+        try:
+            # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
+            await undisturbed(self._commit(work))
+            self._state = "has been committed"
+            await self._deliver(work)
+        except asyncio.CancelledError:
+            self._stores.delivery.deliver_soon()  # what the commit has stored all the same
+            raise
 
     async def rollback(self) -> None:
         if self._work is not None:
@@ -153,7 +156,7 @@ class StorageUnitOfWork:
 
     async def _write(self, work: _Work, staged: StagedWork) -> None:
         stores = self._stores
-        if _needs_journal(work, staged):
+        if await self._needs_journal(work, staged):
             await JournalledCommit(stores, work.session, staged, work.events.collected).run()
         elif staged.touches_clickhouse:
             await stores.store_series(staged, next_version(2))
@@ -161,7 +164,23 @@ class StorageUnitOfWork:
             async with stores.bookkeeping(staged):
                 pass
         elif work.touches_documents:
-            await commit_transaction(stores.mongo, work.session)
+            await commit_documents(stores.mongo, work.session)
+
+    async def _needs_journal(self, work: _Work, staged: StagedWork) -> bool:
+        touched = (staged.touches_clickhouse, staged.touches_database, work.touches_documents)
+        if sum(touched) > 1 or work.events.collected:
+            return True
+        return staged.touches_clickhouse and not await self._is_single_insert(staged)
+
+    async def _is_single_insert(self, staged: StagedWork) -> bool:
+        """Whether ClickHouse takes it as one part, which is there in whole or not at all."""
+        if staged.symbols:
+            return not staged.candles
+        change, *others = staged.candles
+        if others or change.deleted:
+            return False
+        stores = self._stores
+        return await stores.clickhouse.run(stores.candles.is_one_part, change.upserts)
 
     async def _deliver(self, work: _Work) -> None:
         try:
@@ -169,22 +188,4 @@ class StorageUnitOfWork:
         except StorageError:
             # The commit stands all the same; the events are stored, and delivered later.
             log.warning("Events of a commit were not delivered yet.", exc_info=True)
-
-
-def _needs_journal(work: _Work, staged_work: StagedWork) -> bool:
-    touched = (
-        staged_work.touches_clickhouse,
-        staged_work.touches_database,
-        work.touches_documents,
-    )
-    if sum(touched) > 1 or work.events.collected:
-        return True
-    return staged_work.touches_clickhouse and not _is_single_insert(staged_work)
-
-
-def _is_single_insert(work: StagedWork) -> bool:
-    """Whether ClickHouse takes it as one part, which is there in whole or not at all."""
-    if work.symbols:
-        return not work.candles
-    change, *others = work.candles
-    return not others and not change.deleted and change.upserts.rows <= _SINGLE_INSERT_ROWS
+            self._stores.delivery.deliver_soon()

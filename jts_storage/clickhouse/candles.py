@@ -31,6 +31,7 @@ from jts_storage.clickhouse.statements import (
 from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Columns
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.resampling import check_coarser, zone
 from jts_storage.domain.results import Coverage, SaveResult
@@ -45,6 +46,7 @@ WRITE_ROWS = 1_000_000
 _MERGE_SECONDS = 60.0
 """How long doubles that were met are taken to be there: the engine merges when it likes."""
 
+_BY_YEAR = "toYear(timestamp)"
 _EPOCH_DAY = date(1970, 1, 1)
 _FIRST_MS, _LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
@@ -60,6 +62,7 @@ class ClickHouseCandleRepository:
         self._manager = manager
         self._cache = RangeCache(manager, cache_bytes) if cache_bytes else None
         self._is_ours = False
+        self._partition_key = ""
         self._doubled_at: dict[SeriesKey, float] = {}
 
     async def save_many(
@@ -196,6 +199,14 @@ class ClickHouseCandleRepository:
                 idempotent=True,
             )
 
+    def is_one_part(self, columns: Columns) -> bool:
+        """Whether an insert of these rows makes one part, which is there in whole or not at all."""
+        self._source_to_write()
+        if len(columns.timestamp) > WRITE_ROWS or self._partition_key not in ("", _BY_YEAR):
+            return False
+        years = {checks.from_ms(int(columns.timestamp[end])).year for end in (0, -1)}
+        return not self._partition_key or len(years) == 1
+
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
         """Delete what is older than `version`; how many rows this version has deleted."""
         self._source_to_write()
@@ -314,7 +325,11 @@ class ClickHouseCandleRepository:
                 "Table candles does not exist.", remedy="Run `jts-storage migrate up`."
             )
         # The original table is asked for each time: a migration may replace it at any moment.
-        self._is_ours = "Replacing" in found[0][0] or found[0][0] == "Distributed"
+        engine, partition_key = found[0]
+        is_distributed = engine == "Distributed"
+        # What lies behind is not asked, so it may be split by year too.
+        self._partition_key = _BY_YEAR if is_distributed else partition_key
+        self._is_ours = "Replacing" in engine or is_distributed
         return LATEST if self._is_ours else ORIGINAL
 
     def _source_to_write(self) -> None:

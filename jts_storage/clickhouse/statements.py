@@ -175,7 +175,8 @@ COUNT_DELETED = (
 )
 
 SELECT_ENGINE = (
-    "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = 'candles'"
+    "SELECT engine, partition_key FROM system.tables"
+    " WHERE database = currentDatabase() AND name = 'candles'"
 )
 
 SELECT_STATE = (

@@ -28,7 +28,7 @@ def compact(
     """
     if len(sources) < 2:
         return False
-    read = sorted((read_series(path, floats) for path in sources), key=lambda r: _age(r[1]))
+    read = sorted((read_series(path, floats) for path in sources), key=lambda r: r[1].age)
     series = _merged([series for series, _ in read], partition)
     facts = replace(
         FileFacts.about(series, partition, target.stem, _jobs([facts for _, facts in read])),
@@ -54,10 +54,6 @@ def _merged(parts: list[CandleSeries], partition: Partition) -> CandleSeries:
         )
     columns, _ = in_order(concatenate([part.columns for part in parts]))
     return CandleSeries.trusted(keys.pop(), columns)
-
-
-def _age(facts: FileFacts) -> tuple[int, str]:
-    return facts.written_ns, facts.job_id
 
 
 def _jobs(facts: Sequence[FileFacts]) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except InvalidData as exc:
         raise DamagedFile(path, str(exc).rstrip(".")) from exc
+    except UnicodeError as exc:
+        raise DamagedFile(path, f"a name in it cannot be read ({exc})") from exc
     except (OSError, pa.ArrowException) as exc:
         # The system's errors carry a number, those of a Parquet reader do not.
         if getattr(exc, "errno", None) is not None:

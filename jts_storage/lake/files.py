@@ -11,6 +11,7 @@ import os
 import secrets
 import sys
 import time
+import zlib
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -28,8 +29,8 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.lake.errors import DamagedFile, reading, writing
 from jts_storage.lake.layout import SUFFIX, TEMPORARY, Partition
 
-_METADATA = b"jts_storage"
-_VERSION = 1
+_METADATA, _CHECKSUM = b"jts_storage", b"jts_storage_crc32"
+_VERSION = 2
 _ROW_GROUP = 65_536
 _ZSTD_LEVEL = 1
 # Columns without nulls are plain columns to ClickHouse, not Nullable ones.
@@ -83,6 +84,11 @@ class FileFacts:
         )
 
     @property
+    def age(self) -> tuple[int, str]:
+        """Orders the files of a partition, also those that do not say when they were written."""
+        return self.written_ns, self.job_id
+
+    @property
     def key(self) -> SeriesKey:
         return SeriesKey(self.symbol, Timeframe(self.frame), self.exchange)
 
@@ -128,6 +134,8 @@ def read_columns(path: Path, floats: Floats = "refuse") -> tuple[Columns, FileFa
         with open_file(path) as file:
             table = file.read(use_threads=False)
             facts = facts_of(file.metadata, path)
+        if facts.fingerprint is not None and not table.schema.equals(SCHEMA):
+            raise DamagedFile(path, "its columns are not those that were written")
         if facts.rows is not None and facts.rows != table.num_rows:
             raise DamagedFile(path, f"it holds {table.num_rows} rows instead of {facts.rows}")
         return checked(interchange.from_arrow(with_timestamps(table), floats)), facts
@@ -184,8 +192,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str) -> None:
-    text = json.dumps({"version": _VERSION, **asdict(facts)}, ensure_ascii=False)
-    schema = SCHEMA.with_metadata({_METADATA: text.encode()})
+    text = json.dumps({"version": _VERSION, **asdict(facts)}, ensure_ascii=False).encode()
+    schema = SCHEMA.with_metadata({_METADATA: text, _CHECKSUM: _checksum(text)})
     table = pa.Table.from_arrays(series.to_arrow().columns, schema=schema)
     with path.open("wb") as file:
         pq.write_table(
@@ -204,12 +212,26 @@ def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str)
         os.fsync(file.fileno())
 
 
+def _checksum(text: bytes) -> bytes:
+    """Nothing else in a footer has one."""
+    return b"%08x" % zlib.crc32(text)
+
+
 def _make_folder(folder: Path) -> None:
     missing = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         for made in missing:
             sync_folder(made.parent)
+
+
+def _footer(path: Path) -> bytes:
+    """The last bytes of a Parquet file: a description, its length in four bytes, and a mark."""
+    with path.open("rb") as file:
+        end = file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(end - length, 0))
+        return file.read(length)
 
 
 def facts_of(metadata: Any, path: Path) -> FileFacts:
@@ -222,12 +244,17 @@ def facts_of(metadata: Any, path: Path) -> FileFacts:
         "trading_day": day.removeprefix("date="),
         "job_id": path.name.removesuffix(SUFFIX),
     }
-    text = (metadata.metadata or {}).get(_METADATA)
+    said = metadata.metadata or {}
+    text = said.get(_METADATA)
     if text is None:
+        if _METADATA in _footer(path):  # a footer of ours, and out of order
+            raise DamagedFile(path, "what it says about itself is gone")
         return FileFacts(**placed)
     try:
         given = json.loads(text.decode())
-        del given["version"]
+        # Files of the first version have none.
+        if given.pop("version") > 1 and said.get(_CHECKSUM) != _checksum(text):
+            raise ValueError("its checksum differs")
         return FileFacts(**{**given, **placed, "sources": tuple(given["sources"])})
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise DamagedFile(path, f"what it says about itself cannot be read ({exc})") from exc

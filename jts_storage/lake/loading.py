@@ -78,7 +78,7 @@ def merged(key: SeriesKey, files: Sequence[Loaded]) -> CandleSeries:
     """The candles of all files; of equal timestamps that of the file written last counts."""
     columns = _joined(files)
     if not _ascends(columns):
-        by_time = sorted(files, key=lambda file: (file.facts.written_ns, file.path.name))
+        by_time = sorted(files, key=lambda file: file.facts.age)
         columns = in_order(_joined(by_time))[0]
     return CandleSeries.trusted(key, columns)
 

@@ -40,7 +40,7 @@ def scan(paths: Sequence[Path]) -> Scan | None:
     try:
         found = ds.dataset([str(path) for path in paths], schema=SCHEMA, format=reader)
         return _laid_out(found.scanner(fragment_readahead=_READAHEAD), paths, found.files)
-    except (OSError, pa.ArrowException, InvalidData):
+    except (OSError, pa.ArrowException, InvalidData, UnicodeError):
         return None
 
 

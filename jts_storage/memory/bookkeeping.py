@@ -159,7 +159,7 @@ class InMemoryIngestionRepository:
         for checkpoint in staged.checkpoints.changes:
             row = self._session.get(CHECKPOINTS, checkpoint.name)
             stored = None if row is None else row["data"]
-            if checkpoint.is_dependent and stored != checkpoint.depends_on:
+            if checkpoint.is_dependent and not checkpoint.still_holds(stored):
                 raise Conflict(
                     f"checkpoint {checkpoint.name!r} was changed by somebody else before this "
                     "commit.",

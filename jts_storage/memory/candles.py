@@ -13,7 +13,7 @@ from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
-from jts_storage.errors import NotFound
+from jts_storage.errors import InvalidData, NotFound
 from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.ports.candles import CandleData, Lake
 from jts_storage.staging import SeriesChanges, compare, pieces, rows_by_day
@@ -98,6 +98,7 @@ class InMemoryCandleRepository:
         return [key for key in keys if after is None or key.sort_key > after.sort_key][:limit]
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         files = lake.job_files(job_id)
@@ -107,7 +108,12 @@ class InMemoryCandleRepository:
             )
         rows = 0
         for file in files:
-            table = pq.read_table(file.path)
+            try:
+                table = pq.ParquetFile(file.path, page_checksum_verification=True).read()
+            except (OSError, pa.ArrowException) as exc:
+                raise InvalidData(
+                    f"cannot be read as Parquet: {exc}", field=str(file.path)
+                ) from exc
             await self.save_many(file.key, table)
             rows += table.num_rows
         return rows

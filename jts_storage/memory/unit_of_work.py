@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,8 @@ from jts_storage.memory.documents import (
 from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
 from jts_storage.ports.events import EventPublisher
 from jts_storage.staging import CollectedEvents, StagedCandles, StagedIngestion, StagedSymbols
+
+log = logging.getLogger(__name__)
 
 
 class _Work:
@@ -88,7 +91,12 @@ class InMemoryUnitOfWork:
         self._end("has been rolled back after a conflict")
         work.commit(self._database)
         self._state = "has been committed"
-        await self._publisher.publish_many(work.events.collected)
+        for event in work.events.collected:
+            try:
+                await self._publisher.publish(event)
+            except Exception:
+                # The commit stands all the same.
+                log.exception("An event was not published.", extra={"event_id": event.id})
 
     async def rollback(self) -> None:
         if self._work is not None:

@@ -147,6 +147,8 @@ def _parsed(url: object) -> URL:
         shown = type(url).__name__ if url else repr(url)
         raise InvalidConfiguration(f"url must be a text that says where the database is: {shown}")
     if "://" not in url:
+        if "?" in url:
+            raise InvalidConfiguration(f"the path of a SQLite file must not hold a '?': {url!r}")
         return URL.create(SQLITE_DRIVER, database=url)
     try:
         parsed = make_url(url)

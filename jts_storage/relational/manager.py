@@ -21,7 +21,12 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.errors import (
+    ConnectionFailed,
+    InvalidConfiguration,
+    StorageError,
+    outcome_unknown,
+)
 from jts_storage.relational import sqlite
 from jts_storage.relational.config import DatabaseConfig
 from jts_storage.relational.errors import is_driver_error, is_later, spares_connection, translate
@@ -143,9 +148,10 @@ class DatabaseManager:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """A pooled connection for reading; what is not committed is rolled back."""
+        pool = self.pool
         link = await self._ready()
         link.connection.info[sqlite.READS_ONLY] = True
-        async with self._returned(link, "a transaction"):
+        async with self._returned(pool, link, "a transaction"):
             yield link.connection
             if link.connection.in_transaction():
                 await link.connection.rollback()
@@ -157,15 +163,16 @@ class DatabaseManager:
         Repositories made with ``connection=`` take part in it. On SQLite it holds the file for
         writing from the start; a second one waits for `lock_timeout`, then gets `Conflict`.
         """
+        pool = self.pool
         link = await self._ready(start=True)
-        async with self._returned(link, "a transaction"):
+        async with self._returned(pool, link, "a transaction"):
             try:
                 yield link.connection
             except Exception:
                 if link.is_open:
                     await link.connection.rollback()
                 raise
-            await link.connection.commit()
+            await self._commit(link)
 
     async def run(
         self, work: Callable[[Link], Awaitable[T]], *, doing: str, repeat: bool = False
@@ -194,13 +201,28 @@ class DatabaseManager:
         return await self._attempts()(self._anew, work, doing)
 
     async def _anew(self, work: Callable[[Link], Awaitable[T]], doing: str) -> T:
-        link = await self.pool.acquire()
-        async with self._returned(link, doing):
+        pool = self.pool
+        link = await pool.acquire()
+        async with self._returned(pool, link, doing):
             return await work(link)
 
+    async def _commit(self, link: Link) -> None:
+        try:
+            await link.connection.commit()
+        except Exception as exc:
+            if is_driver_error(exc):
+                error = translate(exc, doing="committing", hosts=self.config.hosts)
+                if isinstance(error, ConnectionFailed):
+                    raise outcome_unknown(error) from exc
+            raise
+
     @asynccontextmanager
-    async def _returned(self, link: Link, doing: str) -> AsyncIterator[None]:
-        pool = self.pool
+    async def _returned(
+        self, pool: ConnectionPool[Link], link: Link, doing: str
+    ) -> AsyncIterator[None]:
+        """
+        :param pool: it came from; the manager may have been closed since.
+        """
         try:
             yield
         except BaseException as exc:

@@ -83,8 +83,10 @@ class SqlSymbolBarsRepository(_Repository):
         rows = await self._run(work, "listing aggregates", repeat=True)
         return [mappers.symbol_bars(row) for row in rows]
 
-    async def save(self, bars: SymbolBars) -> SymbolBars:
-        return await self._run(lambda link: _save_aggregate(link, bars), "saving an aggregate")
+    async def save(self, bars: SymbolBars, *, moment: datetime | None = None) -> SymbolBars:
+        """:param moment: of the change, if it is not now."""
+        now = moment or checks.now()
+        return await self._run(lambda link: _save_aggregate(link, bars, now), "saving an aggregate")
 
     async def delete(self, symbol: str, trading_day: date) -> bool:
         name, day = _symbol_and_day(symbol, trading_day)
@@ -230,8 +232,7 @@ class SqlIngestionRepository:
         return self._checkpoints
 
 
-async def _save_aggregate(link: Link, bars: SymbolBars) -> SymbolBars:
-    now = checks.now()
+async def _save_aggregate(link: Link, bars: SymbolBars, now: datetime) -> SymbolBars:
     day = bars.trading_day.isoformat()
     state = {
         "name": bars.symbol,

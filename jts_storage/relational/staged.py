@@ -69,12 +69,20 @@ async def replay(
 
 
 async def _apply_aggregate(bars: SqlSymbolBarsRepository, change: AggregateChange) -> None:
-    if change.becomes is not None:
-        saved = replace(change.becomes, version=change.base)
-        # A unit of work may have saved it several times; each counts the version up.
-        while saved.version < change.becomes.version:
-            saved = await bars.save(saved)
+    becomes, version = change.becomes, change.base
+    if becomes is None or becomes.version <= version:  # deleted, and perhaps made anew
+        await _delete_aggregate(bars, change)
+        version = 0
+    if becomes is None:
         return
+    saved = replace(becomes, version=version)
+    # A unit of work may have saved it several times; each counts the version up.
+    while saved.version < becomes.version:
+        moment = becomes.created_at if saved.version == 0 else becomes.updated_at
+        saved = await bars.save(saved, moment=moment)
+
+
+async def _delete_aggregate(bars: SqlSymbolBarsRepository, change: AggregateChange) -> None:
     stored = await bars.get(change.symbol, change.trading_day)
     if stored is None or stored.version != change.base:
         raise Conflict(
@@ -93,23 +101,21 @@ async def _locked(bars: SqlSymbolBarsRepository, stored: SymbolBars) -> None:
 
 async def _apply_checkpoint(checkpoints: SqlCheckpointRepository, change: CheckpointChange) -> None:
     becomes = change.becomes
-    if change.is_dependent and becomes is not None:
-        await checkpoints.update(change.name, lambda old: _if_unchanged(change, old, becomes))
+    if change.is_dependent:
+        await checkpoints.update(change.name, lambda old: _if_unchanged(change, old))
     elif becomes is not None:
         await checkpoints.save(change.name, becomes)
-    else:
+    if becomes is None:
         await checkpoints.delete(change.name)
 
 
-def _if_unchanged(
-    change: CheckpointChange, old: Mapping[str, Any] | None, becomes: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    if old != change.depends_on:
+def _if_unchanged(change: CheckpointChange, old: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if not change.still_holds(old):
         raise Conflict(
             f"checkpoint {change.name!r} was changed by somebody else before this commit.",
             remedy="Update it again.",
         )
-    return becomes
+    return change.becomes or {}  # an empty one is about to be deleted
 
 
 async def _apply_bars(ingestion: SqlIngestionRepository, work: StagedBookkeeping) -> None:

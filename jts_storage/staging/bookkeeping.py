@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -39,6 +40,10 @@ class CheckpointChange:
     becomes: Mapping[str, Any] | None
     is_dependent: bool = False
     depends_on: Mapping[str, Any] | None = None
+
+    def still_holds(self, stored: Mapping[str, Any] | None) -> bool:
+        """Whether what it was computed from is what is stored; to Python 1 would equal true."""
+        return _as_text(stored) == _as_text(self.depends_on)
 
 
 class StagedSymbolBars:
@@ -90,7 +95,10 @@ class StagedSymbolBars:
         if before is None:
             return False
         base = self._base(symbol, trading_day, before.version)
-        self._change(AggregateChange(symbol, trading_day, base, None))
+        if base:
+            self._change(AggregateChange(symbol, trading_day, base, None))
+        else:
+            del self._changes[symbol, trading_day]  # it was never stored
         return True
 
     def _base(self, symbol: str, trading_day: date, found: int) -> int:
@@ -148,7 +156,7 @@ class StagedCheckpoints:
     ) -> Checkpoint:
         before = await self.get(name)
         base = before.data if before else None
-        becomes = change(base and checks.json_value(base, "data"))
+        becomes = change(None if base is None else checks.json_value(base, "data"))
         if name not in self._becomes:
             self._bases[name] = base
         return await self.save(name, becomes)
@@ -172,3 +180,7 @@ class StagedIngestion:
     @property
     def has_changes(self) -> bool:
         return bool(self.symbol_bars.changes or self.bars.changes or self.checkpoints.changes)
+
+
+def _as_text(data: Mapping[str, Any] | None) -> str:
+    return json.dumps(data, sort_keys=True)

@@ -204,6 +204,69 @@ class UnitOfWorkContract:
                 await second.ingestion.symbol_bars.save(bars)
                 await second.commit()
 
+    async def test_an_aggregate_deleted_and_made_anew_is_the_new_one(
+        self, storage: Storage
+    ) -> None:
+        """Also where the old one had more versions than the new, and where there was none."""
+        for saves in (0, 1, 3):
+            old = SymbolBars(f"S{saves}", DAY)
+            for _ in range(saves):
+                async with storage.unit_of_work() as uow:
+                    old = await uow.ingestion.symbol_bars.save(replace(old, bar_count=7))
+                    await uow.commit()
+            async with storage.unit_of_work() as uow:
+                await uow.ingestion.symbol_bars.delete(old.symbol, DAY)
+                new = await uow.ingestion.symbol_bars.save(SymbolBars(old.symbol, DAY))
+                await uow.commit()
+            assert await storage.ingestion.symbol_bars.get(old.symbol, DAY) == new
+            assert new.bar_count == 0
+
+    async def test_an_aggregate_made_and_deleted_again_changes_nothing(
+        self, storage: Storage
+    ) -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.ingestion.symbol_bars.save(SymbolBars("005930", DAY))
+            assert await uow.ingestion.symbol_bars.delete("005930", DAY)
+            assert await uow.ingestion.symbol_bars.get("005930", DAY) is None
+            await uow.commit()
+        assert await storage.ingestion.symbol_bars.get("005930", DAY) is None
+
+    async def test_an_update_sees_what_a_checkpoint_was_and_may_change_its_copy(
+        self, storage: Storage
+    ) -> None:
+        def count_up(old: Any) -> Any:
+            old["n"] = old.get("n", 0) + 1
+            return old
+
+        async with storage.unit_of_work() as uow:
+            await uow.ingestion.checkpoints.save("counter", {})
+            await uow.commit()
+        for _ in range(2):
+            async with storage.unit_of_work() as uow:
+                await uow.ingestion.checkpoints.update("counter", count_up)
+                await uow.commit()
+        found = await storage.ingestion.checkpoints.get("counter")
+        assert found is not None and found.data == {"n": 2}
+
+    @pytest.mark.parametrize("is_deleted", [False, True])
+    async def test_a_checkpoint_changed_meanwhile_conflicts_even_from_one_to_true(
+        self, storage: Storage, is_deleted: bool
+    ) -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.ingestion.checkpoints.save("flag", {"n": 1})
+            await uow.commit()
+        async with storage.unit_of_work() as uow:
+            await uow.ingestion.checkpoints.update("flag", lambda old: {"n": 2})
+            if is_deleted:
+                await uow.ingestion.checkpoints.delete("flag")
+            async with storage.unit_of_work() as other:
+                await other.ingestion.checkpoints.save("flag", {"n": True})
+                await other.commit()
+            with pytest.raises(Conflict):
+                await uow.commit()
+        found = await storage.ingestion.checkpoints.get("flag")
+        assert found is not None and found.data["n"] is True
+
     async def test_run_repeats_on_a_conflict(self, storage: Storage) -> None:
         async with storage.unit_of_work() as uow:
             formula = await uow.formulas.save(make_formula())

@@ -11,7 +11,7 @@ from jts_storage import SeriesKey, Storage, Timeframe
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.errors import NotFound
+from jts_storage.errors import InvalidData, NotFound
 from jts_storage.lake import ParquetStorageEngine
 from jts_storage.ports import CandleStore
 from jts_storage.sync import Storage as BlockingStorage
@@ -62,3 +62,31 @@ async def test_into_memory(tmp_path: Path) -> None:
 def test_from_blocking_code(tmp_path: Path) -> None:
     with BlockingStorage.in_memory() as storage:
         assert storage.candles.import_lake(filled(tmp_path), "job") == 300
+
+
+@pytest.mark.parametrize("where", ["memory", "embedded", "through Arrow"])
+async def test_a_flipped_bit_is_refused(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = ParquetStorageEngine(tmp_path / "lake", compression="none")
+    candles = make_candles(A, 500)
+    day = START.date()
+    path = lake.write(candles, frame="1m", symbol="A", trading_day=day, job_id="job")
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 3] ^= 1
+    path.write_bytes(whole)
+    async with Storage.in_memory() as storage:
+        target: CandleStore = storage.candles
+        manager = None
+        if where != "memory":
+            if where == "through Arrow":
+                monkeypatch.setattr("jts_storage.clickhouse.parquet._is_ours", lambda *_: False)
+            manager = ClickHouseManager(embedded_path=":memory:", database="flipped_test")
+            tables.build().metadata.create_all(manager.engine)
+            target = ClickHouseCandleRepository(manager)
+        with pytest.raises(InvalidData, match=path.name):
+            await target.import_lake(lake, "job")
+        assert await target.count(candles.key) == 0
+        if manager is not None:
+            manager.execute("DROP DATABASE flipped_test")
+            manager.close()

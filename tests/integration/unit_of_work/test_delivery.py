@@ -307,11 +307,31 @@ async def test_what_nobody_hears_here_waits_for_somebody_who_does(
     assert seen == [1]
 
 
-async def test_a_commit_that_nobody_listens_to_leaves_nothing(post: Post) -> None:
+async def test_an_event_that_nobody_here_listens_to_waits_for_who_does(post: Post) -> None:
     event = Noted(number=1)
+    seen: list[int] = []
     await post.store(event, version=1)
     await post.deliverer(InMemoryEventPublisher()).deliver_own([event])
-    assert await post.states() == []
+    assert await post.states() == [(1, 0, False)]
+    assert await post.deliverer(noting(seen)).deliver() == 1
+    assert seen == [1]
+
+
+async def test_an_event_that_its_class_refuses_is_parked_and_holds_up_nobody(post: Post) -> None:
+    seen: list[int] = []
+    await post.store(Noted(number=1), Noted(number=2), version=1)
+    await post.manager.get_collection(EVENTS).update_one(
+        {"data.number": 1}, {"$set": {"data.number": "no number"}}
+    )
+    deliverer = post.deliverer(noting(seen))
+    for _ in range(ATTEMPTS):
+        await post.manager.get_collection(EVENTS).update_many(
+            {}, {"$set": {"notBefore": checks.now()}}
+        )
+        await deliverer.deliver()
+    assert seen == [2]
+    [refused] = await post.outbox.list()
+    assert (refused.attempts, refused.is_parked) == (ATTEMPTS, True)
 
 
 async def test_events_wait_until_every_store_has_their_commit(post: Post) -> None:

@@ -31,7 +31,7 @@ def test_where_there_is_no_memory_that_is_said(monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(memory.mmap, "mmap", refuse)
+    monkeypatch.setattr("mmap.mmap", refuse)
     with pytest.raises(MemoryError, match="300,001 rows"):
         new_arrays([LONG, LONG], ROWS)
 

@@ -272,6 +272,35 @@ def test_a_job_written_after_a_crashed_compaction_counts(engine: ParquetStorageE
     assert engine.load_symbol_data("AAPL", "1m") == before.merge(new)
 
 
+def test_no_flipped_bit_makes_other_candles(engine: ParquetStorageEngine) -> None:
+    """Neither in a page nor in the footer, with its scale of prices and the exchange."""
+    candles = make_candles(SeriesKey("AAPL", Timeframe.M1, "NASDAQ"), 50)
+    path = write(engine, candles)
+    whole = path.read_bytes()
+    outcomes = set()
+    for at in range(0, len(whole), 5):
+        flipped = bytes([whole[at] ^ 1 << at % 8])
+        path.write_bytes(whole[:at] + flipped + whole[at + 1 :])
+        try:
+            loaded = engine.load_symbol_data("AAPL", "1m")
+        except DamagedFile:
+            outcomes.add("refused")
+        else:
+            outcomes.add("harmless")
+            assert loaded == candles, f"byte {at}"
+    assert outcomes == {"refused", "harmless"}
+
+
+def test_compaction_keeps_which_of_equal_candles_counts(engine: ParquetStorageEngine) -> None:
+    """Also of foreign files, which do not say when they were written."""
+    for job, seed in (("job", 1), ("job-2", 2)):
+        path = write(engine, day_of_candles(count=20, seed=seed), job)
+        pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    before = engine.load_symbol_data("AAPL", "1m")
+    engine.compact("1m", "AAPL", DAY)
+    assert engine.load_symbol_data("AAPL", "1m") == before
+
+
 @pytest.mark.parametrize("how", ["truncated", "flipped", "empty", "text", "other rows"])
 def test_a_damaged_file_is_named_or_reported(engine: ParquetStorageEngine, how: str) -> None:
     good = day_of_candles(1)
