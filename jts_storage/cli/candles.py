@@ -23,7 +23,7 @@ from jts_storage.cli.arguments import (
 from jts_storage.cli.output import NOT_WELL, AsJson, meter, out, print_json, print_table, run
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, member
-from jts_storage.errors import InvalidData
+from jts_storage.errors import InvalidData, NotFound
 from jts_storage.lake import ParquetStorageEngine
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
@@ -170,6 +170,11 @@ def export(
     coarser = arguments.timeframe_of(resample) if resample else None
 
     async def work(storage: Storage) -> ExportResult:
+        if (await storage.candles.get_coverage(key)).first is None:
+            raise NotFound(
+                f"No candles of {key} are stored, so {path} was not written.",
+                remedy="`jts-storage coverage` lists what is; --exchange is part of a series.",
+            )
         return await ExportCandles(storage).run(
             key,
             path,
@@ -285,7 +290,7 @@ def _lake(folder: Path | None) -> ParquetStorageEngine | None:
 @quarantine.command("list")
 def quarantine_list(
     symbol: Code = None,
-    limit: Annotated[int, typer.Option(help="At most so many rows.")] = 100,
+    limit: Annotated[int, typer.Option(help="At most so many rows.", min=1)] = 100,
     as_json: AsJson = False,
 ) -> None:
     """Show the rows that were set aside, with reason and source."""
@@ -332,7 +337,7 @@ def quarantine_discard(
 ) -> None:
     """Throw rows away."""
     if not yes:
-        typer.confirm("Throw quarantined rows away?", abort=True)
+        typer.confirm("Throw quarantined rows away?", abort=True, err=True)
 
     async def work(storage: Storage) -> tuple[int, int]:
         return await _each(storage, symbol, "discard")

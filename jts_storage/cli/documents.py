@@ -21,7 +21,7 @@ formulas = typer.Typer(help="Formulas.", no_args_is_help=True)
 strategies = typer.Typer(help="Strategies.", no_args_is_help=True)
 backtests = typer.Typer(help="Backtest results.", no_args_is_help=True)
 
-Limit = Annotated[int, typer.Option(help="At most so many.")]
+Limit = Annotated[int, typer.Option(help="At most so many.", min=1, max=1_000_000)]
 After = Annotated[str | None, typer.Option(help="The last one of the page before.")]
 Words = Annotated[str, typer.Argument(help="What to search for.")]
 Id = Annotated[str, typer.Argument(help="Its id.")]

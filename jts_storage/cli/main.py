@@ -20,6 +20,7 @@ from jts_storage.cli import (
     operations,
     output,
 )
+from jts_storage.errors import StorageError
 
 app = typer.Typer(
     help="Look after the stores of jts_storage. Where they are, JTS_* in the environment says.",
@@ -54,6 +55,9 @@ def common(
 def main() -> None:
     try:
         app()
+    except StorageError as exc:
+        output.tell(exc)
+        raise SystemExit(output.FAILED) from exc
     except Exception as exc:
         output.tell_unexpected(exc)
         raise SystemExit(output.FAILED) from exc

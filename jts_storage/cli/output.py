@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 import traceback
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.progress import (
     BarColumn,
     Progress,
@@ -31,6 +32,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from jts_storage.errors import StorageError
 from jts_storage.settings import StorageSettings
@@ -44,6 +46,7 @@ INTERRUPTED = 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+_PIPE_WIDTH = 1_000  # nobody wraps what another program reads
 _PATIENCE = 1.0
 """How many seconds something may take before its progress is shown."""
 
@@ -59,7 +62,9 @@ def debug(wanted: bool) -> None:
 
 def out() -> Console:
     # Made anew, because tests and pipes change what standard output is.
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(soft_wrap=True, highlight=False, width=_PIPE_WIDTH)
 
 
 def run(
@@ -91,16 +96,22 @@ def finished(
     async def awaited() -> T:
         return await work()
 
+    # What the driver logs of failures, nobody's handler would print with its traceback.
+    logging.getLogger("clickhouse_driver").addHandler(logging.NullHandler())
     try:
         return asyncio.run(awaited())
     except StorageError as exc:
-        if _Debug.wanted:
-            traceback.print_exc()
-        typer.echo(f"Error: {exc}", err=True)
+        tell(exc)
         raise typer.Exit(FAILED) from exc
     except KeyboardInterrupt as exc:
         typer.echo(stopped(), err=True)
         raise typer.Exit(INTERRUPTED) from exc
+
+
+def tell(error: StorageError) -> None:
+    if _Debug.wanted:
+        traceback.print_exception(error)
+    typer.echo(f"Error: {error}", err=True)
 
 
 def tell_unexpected(error: Exception) -> None:
@@ -141,9 +152,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
     for index, name in enumerate(columns):
         numbers = all(isinstance(row[index], int | float | Decimal | None) for row in listed)
-        table.add_column(name, justify="right" if numbers and listed else "left")
+        justify: JustifyMethod = "right" if numbers and listed else "left"
+        table.add_column(name, justify=justify, overflow="fold")  # an id is of use only in whole
     for row in listed:
-        table.add_row(*(_cell(value) for value in row))
+        # Text is data: what is in brackets or between colons is no markup of ours.
+        table.add_row(*(Text(_cell(value)) for value in row))
     out().print(table)
 
 
@@ -160,8 +173,7 @@ def _cell(value: object) -> str:
         return f"{value:%Y-%m-%d %H:%M}"
     if isinstance(value, Enum):
         return str(value.value)
-    # What is in brackets is no markup of ours.
-    return str(value).replace("[", r"\[")
+    return str(value)
 
 
 class Meter:
@@ -198,7 +210,7 @@ def meter(title: str, *, quiet: bool = False) -> Iterator[Meter]:
         return
     progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),

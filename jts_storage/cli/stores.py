@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -23,8 +22,6 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
         if not only or "clickhouse" in only:
             from jts_storage.clickhouse.manager import ClickHouseManager
 
-            # What the driver logs of failures, nobody's handler would print with its traceback.
-            logging.getLogger("clickhouse_driver").addHandler(logging.NullHandler())
             clickhouse = ClickHouseManager(settings.clickhouse())
             stack.callback(clickhouse.close)
         if not only or "mongo" in only:

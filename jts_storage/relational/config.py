@@ -147,8 +147,13 @@ def _parsed(url: object) -> URL:
         shown = type(url).__name__ if url else repr(url)
         raise InvalidConfiguration(f"url must be a text that says where the database is: {shown}")
     if "://" not in url:
+        # Not repeated in the message: it may be a server's, with a password.
+        if "@" in url:
+            raise InvalidConfiguration(
+                "url has no scheme", remedy="Write postgresql://user:password@host:port/name."
+            )
         if "?" in url:
-            raise InvalidConfiguration(f"the path of a SQLite file must not hold a '?': {url!r}")
+            raise InvalidConfiguration("the path of a SQLite file must not hold a '?'")
         return URL.create(SQLITE_DRIVER, database=url)
     try:
         parsed = make_url(url)

@@ -21,6 +21,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.usecases.moments import Clock, joined
 from jts_storage.usecases.numbers import (
     NumberStyle,
+    check_points,
     detect,
     is_plain,
     plain_numbers,
@@ -134,8 +135,14 @@ class Reader:
         rest = [
             columns[name] for name in NAMES[1:] if name not in plain and _is_text(columns[name])
         ]
-        if any(decimals for _, decimals in plain.values()) or not all(map(is_plain, rest)):
+        has_decimals = any(decimals for _, decimals in plain.values())
+        if self.style is None and has_decimals and all(map(is_plain, rest)):
+            self.style = NumberStyle()
+        elif has_decimals or not all(map(is_plain, rest)):
             self._settle_style(rest, source)
+        volume = columns["volume"]
+        if self.style is None and not source.commas_separate and _is_text(volume):
+            check_points(volume, source.name)
         if self.style is not None and self.style.decimal != ".":
             plain = {}  # a point groups thousands here
         missing = np.zeros(table.num_rows, np.bool_)
@@ -297,6 +304,9 @@ def _symbols(column: Any | None) -> AnyArray | None:
     if column is None:
         return None
     text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    nameless = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(text, ""), True)))
+    if len(nameless):
+        raise InvalidData("names no symbol", field="symbol", value="", row=int(nameless[0]))
     return np.asarray(text.to_numpy(zero_copy_only=False))
 
 

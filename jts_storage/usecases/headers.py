@@ -47,7 +47,14 @@ def guess(
         target = _TARGET_OF.get(plain(header)) or _TARGET_OF.get(
             header.strip("\ufeff <>").casefold()
         )
-        if target is None or header in taken:
+        if target is None:
+            continue
+        if headers.count(header) > 1 and target not in (overrides or {}):
+            raise InvalidData(
+                f"{where}: there are {headers.count(header)} columns {header!r}.",
+                remedy="Give each a name of its own.",
+            )
+        if header in taken:
             continue
         if target in found:
             if target in (overrides or {}):

@@ -168,13 +168,16 @@ class _Import:
         if self._key.symbol != _ANY_SYMBOL:
             await self._must_know(self._key.symbol)
         resumed_at = await self._pick_up(source)
+        # What the rows before have shown is not shown again by those after.
+        decimal = self._options.decimal or self._state.decimal
         reader = Reader(
             Clock(self._key.timeframe, self._options.timezone, self._options.time_format),
-            NumberStyle(self._options.decimal) if self._options.decimal else None,
+            NumberStyle(decimal) if decimal else None,
             self._options.floats,
         )
         blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
         async for block in _ahead(blocks, self._prepare_for_all):
+            self._state.decimal = reader.style.decimal if reader.style else None
             await self._take(parts(block, self._checked_key(block)), block.stop_row)
         return await self._finish(started, resumed_at)
 
@@ -294,7 +297,9 @@ class _Import:
         notes = [
             note
             for item in judged
-            for note in quarantine.notes(item.key, self._name, item.quarantined)
+            for note in quarantine.notes(
+                item.key, self._name, item.quarantined, origin=self._origin
+            )
         ]
         if self._checkpoint is None and not notes:
             return
@@ -304,6 +309,12 @@ class _Import:
             if self._checkpoint is not None:
                 await uow.ingestion.checkpoints.save(self._checkpoint, self._state.to_json())
             await uow.commit()
+
+    @property
+    def _origin(self) -> str:
+        """The source among all, though folders may hold files of one name."""
+        identity = (self._source.identity if self._source else None) or {}
+        return str(identity.get("path", self._name))
 
     def _overlaps(self, item: Judged) -> bool:
         """Whether rows may be stored between the first and last; and widen what is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -43,6 +44,8 @@ class Clock:
     def __post_init__(self) -> None:
         if self.timezone is not None:
             zone(self.timezone)
+        if self.format is not None and "%" not in self.format:
+            raise InvalidData("must have fields such as %Y", field="time_format", value=self.format)
 
     def read(self, column: Any) -> Int64Array:
         """Milliseconds UTC of an Arrow column of text, integers or timestamps.
@@ -93,7 +96,26 @@ class Clock:
         assert self.format is not None
         parsed = pc.strptime(column, format=self.format, unit="ms", error_is_null=True)
         _refuse_first(parsed.is_null(), column, f"does not match {self.format!r}")
+        self._refuse_impossible(parsed, column)
         return parsed.cast(pa.timestamp("ms", "UTC")) if "%z" in self.format else parsed
+
+    def _refuse_impossible(self, parsed: Any, column: Any) -> None:
+        """Arrow takes 30 February for 1 March; only what is early in a month can be such a day."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        assert self.format is not None
+        rows = np.flatnonzero(np.asarray(pc.less_equal(pc.day(parsed), 3)))
+        written = column.take(pa.array(rows))
+        again = pc.strftime(parsed.take(pa.array(rows)), self.format)
+        for index in np.flatnonzero(np.asarray(pc.not_equal(written, again))).tolist():
+            text = written[index].as_py()
+            try:
+                time.strptime(text, self.format)
+            except ValueError:
+                raise InvalidData(
+                    "is no day of any calendar", field="timestamp", value=text, row=int(rows[index])
+                ) from None
 
     def _from_epoch(self, column: Any) -> Int64Array:
         import pyarrow as pa

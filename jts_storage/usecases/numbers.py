@@ -13,7 +13,11 @@ from jts_storage.domain.columns import Int64Array
 from jts_storage.errors import InvalidData
 
 _POINT, _SLASH, _NINE = b"./9"
-_GROUPS = {".": r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$", ",": r"^[+-]?\d{1,3}([. ]\d{3})+(,\d*)?$"}
+_GROUPS = {
+    ".": r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$",
+    ",": r"^[+-]?[1-9]\d{0,2}([. ]\d{3})+(,\d*)?$",
+}
+_POINTS_MAY_GROUP = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,8 @@ class NumberStyle:
             raise InvalidData("must be '.' or ','", field="decimal", value=self.decimal)
 
 
-def detect(columns: list[Any], *, comma_separates_fields: bool, where: str) -> NumberStyle:
-    """The style of the text in `columns`, from the first block of a source.
+def detect(columns: list[Any], *, comma_separates_fields: bool, where: str) -> NumberStyle | None:
+    """The style of the text in `columns`; None if nothing in them shows it.
 
     :raises InvalidData: ``78,500`` could be either, and nothing else tells.
     """
@@ -38,7 +42,8 @@ def detect(columns: list[Any], *, comma_separates_fields: bool, where: str) -> N
     with_comma = [column.filter(pc.match_substring(column, ",")) for column in columns]
     with_comma = [column for column in with_comma if len(column)]
     if not with_comma:
-        return NumberStyle()
+        has_point = any(_any_matches(column, r"\d\.\d") for column in columns)
+        return NumberStyle() if has_point else None
     if any(_any_matches(column, r",.*,|,.*\.") for column in with_comma):
         return NumberStyle()
     if any(_any_matches(column, r"\..*,") for column in with_comma):
@@ -51,6 +56,18 @@ def detect(columns: list[Any], *, comma_separates_fields: bool, where: str) -> N
         f"{where}: {with_comma[0][0].as_py()!r} could have a decimal comma or a thousands comma.",
         remedy="Say decimal=',' or decimal='.'.",
     )
+
+
+def check_points(column: Any, where: str) -> None:
+    """:raises InvalidData: ``12.000`` could be twelve or twelve thousand."""
+    import pyarrow.compute as pc
+
+    doubtful = column.filter(pc.match_substring_regex(column, _POINTS_MAY_GROUP))
+    if len(doubtful):
+        raise InvalidData(
+            f"{where}: {doubtful[0].as_py()!r} could have a decimal point or a thousands point.",
+            remedy="Say decimal=',' or decimal='.'.",
+        )
 
 
 def plain_numbers(column: Any, style: NumberStyle) -> Any:

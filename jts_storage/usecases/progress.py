@@ -27,12 +27,14 @@ class ImportState:
     :param task: source and options; a state of another task is of no use.
     :param now_ms: when it began, so that a later run judges as it did.
     :param before: the last row of each series, by symbol.
+    :param decimal: the decimal mark that was found in the rows so far.
     :param newest: of an incremental import, up to when each series was stored at its beginning.
     """
 
     task: dict[str, Any]
     now_ms: int
     rows: int = 0
+    decimal: str | None = None
     tally: Tally = field(default_factory=Tally)
     before: dict[str, Before] = field(default_factory=dict)
     newest: dict[str, int | None] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class ImportState:
             "task": self.task,
             "now_ms": self.now_ms,
             "rows": self.rows,
+            "decimal": self.decimal,
             "tally": self.tally.to_json(),
             "before": {name: [b.timestamp, b.close] for name, b in self.before.items()},
             "newest": self.newest,
@@ -69,6 +72,7 @@ class ImportState:
             task=dict(data["task"]),
             now_ms=data["now_ms"],
             rows=data["rows"],
+            decimal=data.get("decimal"),
             tally=_tally(data["tally"]),
             before={name: Before(*values) for name, values in data["before"].items()},
             newest=dict(data["newest"]),

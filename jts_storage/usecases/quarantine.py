@@ -65,12 +65,16 @@ class Note:
     data: dict[str, Any]
 
 
-def notes(key: SeriesKey, source: str, rows: Sequence[Row]) -> list[Note]:
-    """The checkpoints that keep these rows; the same rows of a source give the same names."""
+def notes(key: SeriesKey, source: str, rows: Sequence[Row], *, origin: str) -> list[Note]:
+    """The checkpoints that keep these rows; the same rows of a source give the same names.
+
+    :param source: as people know it.
+    :param origin: tells it from every other source.
+    """
     made = []
     for start in range(0, len(rows), ROWS_A_NOTE):
         part = rows[start : start + ROWS_A_NOTE]
-        digest = hashlib.sha256(f"{key}\x1f{source}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{key}\x1f{origin}".encode()).hexdigest()[:16]
         named = f"{PREFIX}{digest}:{part[0]['row']:012d}"
         names = [key.symbol, key.timeframe.value, key.exchange]
         made.append(Note(named, {"key": names, "source": source, "rows": list(part)}))

@@ -79,7 +79,9 @@ class Reconcile:
             there are none, and counts of the bookkeeping follow the candles of days not yet
             complete.
         """
-        aggregates = await self._aggregates(key.symbol)
+        # They count the bars that were collected, which are those of one minute.
+        is_collected = key.timeframe is Timeframe.M1
+        aggregates = await self._aggregates(key.symbol) if is_collected else {}
         candles = await self._stores.candles.coverage_by_day(key, timezone=timezone)
         bars = await self._raw_by_day(key, timezone)
         files = await self._files_by_day(key, timezone)

@@ -129,6 +129,12 @@ class CsvFile(_File):
 
         wanted = list(self.targets.values())
         with self._explained(), _input(self.path) as (raw, stream):
+            open_quote = text_files.first_open_quote(self.path, self.form)
+            if open_quote is not None:
+                raise InvalidData(
+                    f"{self.name}, line {open_quote}: a quote is opened and not closed.",
+                    remedy="Close it, or write it twice where it is part of a text.",
+                )
             reader = arrow_csv.open_csv(
                 stream,
                 read_options=arrow_csv.ReadOptions(
@@ -171,8 +177,13 @@ class CsvFile(_File):
 
         try:
             yield
+        except EOFError as exc:
+            raise _cut_off(self.name) from exc
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as exc:
-            misshapen = text_files.first_misshapen(self.path, self.form)
+            try:
+                misshapen = text_files.first_misshapen(self.path, self.form)
+            except EOFError:
+                raise _cut_off(self.name) from exc
             if misshapen is not None:
                 line, fields = misshapen
                 expected = len(self.form.headers)
@@ -241,8 +252,11 @@ class JsonLinesFile(_File):
         try:
             yield
         except (pa.ArrowInvalid, OSError) as exc:
-            for number, line in text_files.lines(self.path):
-                self._check(number, self._parsed(number, line))
+            try:
+                for number, line in text_files.lines(self.path):
+                    self._check(number, self._parsed(number, line))
+            except EOFError:
+                raise _cut_off(self.name) from exc
             raise InvalidData(f"{self.name} cannot be read: {exc}") from exc
 
     def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
@@ -329,6 +343,10 @@ class ArrowFile(_File):
 
         with pa.memory_map(str(self.path)) as file:
             return list(next(self._batches(file)).schema.names)
+
+
+def _cut_off(name: str) -> InvalidData:
+    return InvalidData(f"{name} ends in the middle of what is compressed.", remedy="Copy it again.")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import IO, Any
 from jts_storage.errors import InvalidData, NotFound
 
 _SAMPLE = 65_536
+_SEARCHED_AT_ONCE = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
@@ -117,6 +118,48 @@ def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
         if len(fields) != expected:
             return line, len(fields)
     return None
+
+
+def first_open_quote(path: Path, form: TextFormat) -> int | None:
+    """The line on which a quote is opened that would swallow whole rows, or all that follows.
+
+    A text may have line breaks; what it has not is a line with as many delimiters as a row.
+    """
+    if form.encoding.startswith("utf-16") or not _has_quotes(path):
+        return None
+    delimiter = form.delimiter.encode()
+    opened_on: int | None = None
+    for number, line in lines(path):
+        if line.count(b'"') % 2:
+            is_begun = opened_on is None and _leaves_open(line, delimiter)
+            opened_on = number if is_begun else None
+        elif opened_on is not None and line.count(delimiter) >= len(form.headers) - 1:
+            return opened_on
+    return opened_on
+
+
+def _leaves_open(line: bytes, delimiter: bytes) -> bool:
+    """Whether the line ends within quotes; inside of a field a quote is a letter as any other."""
+    at = 0
+    while True:
+        if line[at : at + 1] == b'"':
+            at = line.find(b'"', at + 1)
+            while at >= 0 and line[at + 1 : at + 2] == b'"':
+                at = line.find(b'"', at + 2)
+            if at < 0:
+                return True
+        at = line.find(delimiter, at)
+        if at < 0:
+            return False
+        at += 1
+
+
+def _has_quotes(path: Path) -> bool:
+    with opened(path) as file:
+        while piece := file.read(_SEARCHED_AT_ONCE):
+            if b'"' in piece:
+                return True
+    return False
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.errors import Conflict, ConnectionFailed, PoolTimeout, SchemaDrift, StorageError
@@ -175,6 +179,53 @@ async def test_a_foreign_value_is_named(manager: DatabaseManager) -> None:
         await connection.execute(checkpoints.insert().values(symbol="x", checkpoint_data="[1"))
     with pytest.raises(StorageError, match="document x"):
         await CheckpointRepository(manager).get("x")
+
+
+async def test_a_cancelled_beginning_lets_go_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite keeps the lock of a connection that was closed as long as a cursor of it lives."""
+    execute: Any = aiosqlite.Connection._execute
+
+    async def cancelled(self: Any, function: Any, *arguments: Any, **options: Any) -> Any:
+        if "SELECT 1" in arguments:  # the transaction has begun, and its answer is awaited
+            asyncio.get_running_loop().call_soon(beginning.cancel)
+        return await execute(self, function, *arguments, **options)
+
+    async def begin() -> None:
+        async with manager.transaction():
+            pass
+
+    async with DatabaseManager(
+        DatabaseConfig(str(tmp_path / "jts.db"), lock_timeout=0.5)
+    ) as manager:
+        await manager.create_connection_pool()
+        monkeypatch.setattr(aiosqlite.Connection, "_execute", cancelled)
+        gc.disable()
+        try:
+            beginning = asyncio.create_task(begin())
+            with pytest.raises(asyncio.CancelledError):
+                await beginning
+            monkeypatch.undo()
+            await begin()
+        finally:
+            gc.enable()
+
+
+async def test_a_commit_without_an_answer_says_that_its_outcome_is_unknown(
+    make_manager: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = make_manager(max_retries=0)
+    commit = AsyncConnection.commit
+
+    async def unheard(self: AsyncConnection) -> None:
+        await commit(self)
+        raise OperationalError("COMMIT", {}, ConnectionResetError("lost"))
+
+    monkeypatch.setattr(AsyncConnection, "commit", unheard)
+    with pytest.raises(ConnectionFailed, match="is unknown"):
+        async with manager.transaction() as connection:
+            await connection.execute(select(checkpoints.c.symbol))
 
 
 async def test_closing_waits_for_what_runs_but_not_for_ever(make_manager: Make) -> None:

@@ -140,3 +140,13 @@ def test_the_page_holds_everything_and_fetches_nothing() -> None:
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in text
     assert len(fitting(make_candles(key, 3_000))) <= 800
+
+
+@pytest.mark.parametrize("text", [r"\[/red]boo", r"\[red]boo", "a:100:b", "[bold]x", "x" * 300])
+def test_text_in_tables_is_no_markup_and_is_whole(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    output.print_table(["name", "id"], [(text, "0123456789abcdef01234567")])
+    shown = capsys.readouterr().out
+    assert text in shown
+    assert "0123456789abcdef01234567" in shown

@@ -15,6 +15,7 @@ import pytest
 from jts_storage import Candle, Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.moments import Clock
 from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.sources import Layout
 
@@ -239,6 +240,25 @@ MALFORMED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
         "line 4, column 'v'",
         {},
     ),
+    "an open quote": (
+        "p.csv",
+        't,o,h,l,c,v,n\n1704153600,1,1,1,1,1,5 inch\n1704153660,1,1,1,1,1,"5 inch\n'
+        "1704153720,1,1,1,1,1,x\n1704153780,1,1,1,1,1,x\n",
+        "line 3: a quote",
+        {},
+    ),
+    "an open quote to the end": (
+        "p.csv",
+        't,o,h,l,c,v,n\n1704153600,1,1,1,1,1,"x\n',
+        "line 2: a quote",
+        {},
+    ),
+    "no day of any calendar": (
+        "p.csv",
+        "t,o,h,l,c,v\n29/02/2024 09:00,1,1,1,1,1\n30/02/2024 09:00,1,1,1,1,1\n",
+        "line 3, column 't'",
+        {"time_format": "%d/%m/%Y %H:%M", "timezone": "UTC"},
+    ),
     "Korean headers": (
         "p.csv",
         "일시,시가,고가,저가,종가,거래량\n1704153600,1,1,1,일,1\n",
@@ -332,3 +352,66 @@ async def test_the_date_of_an_epoch_is_not_guessed(storage: Storage, tmp_path: P
     path.write_text("date,o,h,l,c,v\n1704121200,1,1,1,1,1\n")
     with pytest.raises(InvalidData, match="depends on a time zone"):
         await imported(storage, path, Timeframe.D1)
+
+
+async def test_a_mark_is_not_settled_by_rows_that_have_none(
+    storage: Storage, tmp_path: Path
+) -> None:
+    """Integers, and an empty field, before the first comma: it may be a decimal one still."""
+    path = tmp_path / "p.csv"
+    rows = "".join(f"{1704153600 + 60 * n};1;1;1;1;-\n" for n in range(10))
+    path.write_text("t;o;h;l;c;v\n" + rows + "1704154200;78,125;78,125;78,125;78,125;1\n")
+    with pytest.raises(InvalidData, match="thousands comma"):
+        await imported(storage, path, block_rows=5)
+    path.write_text("t;o;h;l;c;v\n" + rows + "1704154200;78,12;78,12;78,12;78,12;1\n")
+    assert (await imported(storage, path, block_rows=5))[-1].close == Decimal("78.12")
+
+
+async def test_a_group_of_thousands_does_not_begin_with_nothing(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text('t,o,h,l,c,v\n1704153600,"0,500","0,500","0,500","0,500",1\n')
+    assert (await imported(storage, path))[0].close == Decimal("0.5")
+
+
+async def test_a_quote_within_a_field_and_a_line_break_within_quotes_are_text(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(
+        't,n,o,h,l,c,v\n1704153600,5" disk,1,1,1,1,1\n1704153660,"a\n""b"", c",1,1,1,1,1\n'
+        "1704153720,x,1,1,1,1,1\n"
+    )
+    assert len(await imported(storage, path)) == 3
+
+
+async def test_a_file_that_was_cut_off_is_told(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "p.csv.gz"
+    rows = "".join(
+        f"{1704153600 + 60 * n},{n + 1},{n + 1},{n + 1},{n + 1},1\n" for n in range(9999)
+    )
+    path.write_bytes(gzip.compress(f"t,o,h,l,c,v\n{rows}".encode())[:-20_000])
+    with pytest.raises(InvalidData, match="compressed"):
+        await imported(storage, path)
+
+
+def test_an_empty_format_of_times_is_refused() -> None:
+    with pytest.raises(InvalidData, match="time_format"):
+        Clock(Timeframe.M1, None, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("t,o,h,l,c,c,v\n1,1,1,1,1,1,1\n", "2 columns 'c'"),
+        ("t;o;h;l;c;v\n1704153600;1;1;1;1;12.000\n", "'12.000' could have"),
+    ],
+)
+async def test_what_could_be_meant_in_two_ways_is_refused(
+    storage: Storage, tmp_path: Path, text: str, told: str
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(text)
+    with pytest.raises(InvalidData, match=told):
+        await imported(storage, path)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -353,3 +354,57 @@ async def test_nonsense_is_refused(storage: Storage) -> None:
         ImportOptions(block_rows=0)
     with pytest.raises(InvalidData, match="time zone"):
         await run(storage, make_candles(KEY, 1).to_arrow(), timezone="Nowhere/Land")
+
+
+async def test_what_resumes_reads_numbers_as_it_began_to(storage: Storage, tmp_path: Path) -> None:
+    """The rows that are left could be read either way; those before have told which."""
+    path = tmp_path / "prices.csv"
+    first = 1_704_153_600
+    texts = ['"1,25"'] * 100 + ['"1,250"'] * 200
+    path.write_text(
+        HEADER
+        + "".join(
+            f"{first + 60 * row},{','.join([text] * 4)},1\n" for row, text in enumerate(texts)
+        )
+    )
+
+    def die(progress: ImportProgress) -> None:
+        if progress.rows == 200:
+            raise Killed
+
+    options = ImportOptions(block_rows=100)
+    use_case = ImportCandles(storage)
+    with pytest.raises(Killed):
+        await use_case.run(path, Timeframe.M1, symbol="005930", options=options, progress=die)
+    resumed = await use_case.run(path, Timeframe.M1, symbol="005930", options=options)
+    assert resumed.resumed_at is not None
+    assert {candle.close for candle in await stored(storage)} == {Decimal("1.25")}
+
+
+async def test_quarantined_rows_of_files_of_one_name_are_all_kept(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, moment in (("one", 1_704_153_600), ("two", 1_704_153_660)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "prices.csv").write_text(f"{HEADER}{moment},1,2,3,1,1\n")
+        monkeypatch.chdir(folder)
+        policy = QualityPolicy(actions={Rule.OHLC: Action.QUARANTINE})
+        await run(storage, Path("prices.csv"), policy=policy)
+    assert len(await Quarantine(storage).review()) == 2
+
+
+@pytest.mark.parametrize("nameless", [None, "", "  "])
+async def test_a_row_without_a_symbol_is_refused(storage: Storage, nameless: str | None) -> None:
+    table = pa.table(
+        {
+            "timestamp": pa.array([0, 60_000], pa.timestamp("ms", "UTC")),
+            **dict.fromkeys(("open", "high", "low", "close"), pa.array(["1", "1"])),
+            "volume": [1, 1],
+            "symbol": ["005930", nameless],
+        }
+    )
+    options = ImportOptions(create=Market.KOSPI)
+    with pytest.raises(InvalidData, match="names no symbol"):
+        await ImportCandles(storage).run(table, Timeframe.M1, options=options)
+    assert [symbol.code for symbol in await storage.symbols.list()] == ["005930"]
