@@ -140,6 +140,7 @@ class ClickHouseCandleRepository:
         # Each block is a statement of its own: nothing is held open between them, and a broken
         # connection costs a repetition, not the stream.
         first, last = checks.range_ms(start, end)
+        checks.whole(block_rows, "block_rows", least=1)
         while first <= last:
             block = await self._manager.run(self._get_block, key, first, last, block_rows)
             if len(block):

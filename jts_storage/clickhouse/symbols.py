@@ -12,6 +12,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import symbol_from_row, symbol_to_row
 from jts_storage.clickhouse.statements import write_settings
 from jts_storage.clickhouse.versions import next_version
+from jts_storage.domain import checks
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.staging import stamp
@@ -81,6 +82,7 @@ class ClickHouseSymbolRepository:
     async def _select(
         self, conditions: Sequence[Any], limit: int, after: str | None
     ) -> Sequence[Symbol]:
+        checks.whole(limit, "limit", below=2**31)
         columns = self._symbols
         statement = tables.LatestSelect(
             columns.code,

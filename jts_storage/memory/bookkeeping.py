@@ -61,6 +61,7 @@ class InMemorySymbolRepository:
     def _page(
         self, belongs: Callable[[Symbol], bool], limit: int, after: str | None
     ) -> Sequence[Symbol]:
+        checks.whole(limit, "limit", below=2**31)
         symbols = map(mappers.symbol_from_row, self._session.scan(SYMBOLS))
         found = [s for s in symbols if belongs(s) and (after is None or s.code > after)]
         return sorted(found, key=lambda symbol: symbol.code)[:limit]
@@ -77,6 +78,7 @@ class InMemorySymbolBarsRepository:
     async def list(
         self, symbol: str, *, limit: int = 1_000, after: date | None = None
     ) -> Sequence[SymbolBars]:
+        checks.whole(limit, "limit", least=1)
         rows = [
             row
             for row in self._session.scan(SYMBOL_BARS)
@@ -119,6 +121,7 @@ class InMemoryCheckpointRepository:
         return None if row is None else mappers.checkpoint_from_row(row)
 
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
+        checks.whole(limit, "limit", least=1)
         rows: list[Row] = sorted(self._session.scan(CHECKPOINTS), key=lambda row: row["name"])
         page = [row for row in rows if after is None or row["name"] > after][:limit]
         return [mappers.checkpoint_from_row(row) for row in page]

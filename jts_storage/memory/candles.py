@@ -87,6 +87,7 @@ class InMemoryCandleRepository:
     async def stream(
         self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
     ) -> AsyncIterator[CandleSeries]:
+        checks.whole(block_rows, "block_rows", least=1)
         for piece in pieces(self._all(key).slice(start, end), block_rows):
             yield piece
 

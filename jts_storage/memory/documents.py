@@ -73,7 +73,7 @@ class _Versioned:
             for row in self._session.scan(self.table)
             if belongs(row) and (after is None or row["id"] > after.lower())
         ]
-        return [from_row(row) for row in sorted(rows, key=lambda row: row["id"])[:limit]]
+        return [from_row(row) for row in sorted(rows, key=lambda row: row["id"])[: _count(limit)]]
 
 
 class InMemoryFormulaRepository(_Versioned):
@@ -115,7 +115,9 @@ class InMemoryFormulaRepository(_Versioned):
             rank = formula.rank(query)
             if rank is not None:
                 found.append((rank, row["id"], formula))
-        return [formula for *_, formula in sorted(found, key=lambda item: item[:2])[:limit]]
+        return [
+            formula for *_, formula in sorted(found, key=lambda item: item[:2])[: _count(limit)]
+        ]
 
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Formula]:
         return self._formulas(lambda row: True, limit, after)
@@ -201,7 +203,7 @@ class InMemoryBacktestResultRepository:
         if after is not None:
             last = self._session.get(BACKTESTS, after.lower())
             rows = [row for row in rows if last is not None and _age(row) < _age(last)]
-        return _results(rows[:limit])
+        return _results(rows[: _count(limit)])
 
     async def latest(self, strategy_id: str) -> BacktestResult | None:
         rows = self._newest_first(strategy_id)
@@ -222,11 +224,13 @@ class InMemoryBacktestResultRepository:
         ]
         sign = -1 if metric.higher_is_better else 1
         ranked = sorted(defined, key=lambda row: sign * figure(row))
-        return _results(ranked[:limit])
+        return _results(ranked[: _count(limit)])
 
     async def list(self, *, limit: int = 100, after: str | None = None) -> Sequence[BacktestResult]:
         rows = sorted(self._session.scan(BACKTESTS), key=lambda row: row["id"])
-        return _results([row for row in rows if after is None or row["id"] > after.lower()][:limit])
+        return _results(
+            [row for row in rows if after is None or row["id"] > after.lower()][: _count(limit)]
+        )
 
     async def trades(self, result_id: str) -> AsyncIterator[Trade]:
         row = self._session.get(BACKTESTS, result_id.lower())
@@ -251,3 +255,7 @@ def _age(row: Row) -> tuple[datetime, Any]:
 
 def _results(rows: Iterable[Row]) -> list[BacktestResult]:
     return [mappers.backtest_from_row(row) for row in rows]
+
+
+def _count(limit: object) -> int:
+    return checks.whole(limit, "limit", below=2**31)

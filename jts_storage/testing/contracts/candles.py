@@ -299,6 +299,13 @@ class CandleRepositoryContract:
         joined = CandleSeries(KEY, [c for block in blocks for c in block])
         assert joined == series[1:998]
 
+    async def test_a_stream_of_no_rows_a_block_is_refused(
+        self, candle_repository: CandleRepository
+    ) -> None:
+        with pytest.raises(InvalidData, match="block_rows"):
+            async for _ in candle_repository.stream(KEY, *FOREVER, block_rows=0):
+                pass
+
     async def test_leaving_a_stream_early_is_harmless(
         self, candle_repository: CandleRepository
     ) -> None:

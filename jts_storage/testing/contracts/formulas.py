@@ -11,7 +11,7 @@ import pytest
 from jts_storage.domain.enums import FormulaCategory, ParameterType
 from jts_storage.domain.formula import Formula, FormulaParameter
 from jts_storage.domain.ids import new_document_id
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.formulas import FormulaRepository
 from jts_storage.ports.strategies import StrategyRepository
 from jts_storage.testing.factories import make_formula, make_strategy
@@ -30,6 +30,16 @@ def by_id(formulas: list[Formula]) -> list[Formula]:
 @pytest.mark.asyncio
 class FormulaRepositoryContract:
     """Give it fixtures `formula_repository` and `strategy_repository` over one empty store."""
+
+    async def test_a_limit_below_nothing_is_refused(
+        self, formula_repository: FormulaRepository
+    ) -> None:
+        for refused in (
+            formula_repository.list(limit=-1),
+            formula_repository.search("cross", limit=-1),
+        ):
+            with pytest.raises(InvalidData, match="limit"):
+                await refused
 
     async def test_a_new_formula_gets_id_version_and_times(
         self, formula_repository: FormulaRepository

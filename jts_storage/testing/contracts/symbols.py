@@ -8,6 +8,7 @@ import pytest
 
 from jts_storage.domain.enums import Market
 from jts_storage.domain.symbol import Symbol
+from jts_storage.errors import InvalidData
 from jts_storage.ports.symbols import SymbolRepository
 from jts_storage.testing.factories import make_symbol
 
@@ -63,6 +64,12 @@ class SymbolRepositoryContract:
         assert codes(await symbol_repository.get_by_market(Market.ETF)) == []
         assert codes(await symbol_repository.get_all_active()) == ["2", "3"]
         assert codes(await symbol_repository.list()) == ["1", "2", "3"]
+
+    async def test_a_limit_below_nothing_is_refused(
+        self, symbol_repository: SymbolRepository
+    ) -> None:
+        with pytest.raises(InvalidData, match="limit"):
+            await symbol_repository.list(limit=-1)
 
     async def test_lists_come_in_pages(self, symbol_repository: SymbolRepository) -> None:
         await symbol_repository.save_many([make_symbol(code) for code in "DACBE"])
