@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from jts_storage.errors import InvalidData, NotFound
 
 _SAMPLE = 65_536
 _SEARCHED_AT_ONCE = 1 << 20
+_QUOTE, _NEWLINE = b'"\n'
 _DELIMITERS = (",", ";", "\t", "|")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
@@ -125,17 +128,48 @@ def first_open_quote(path: Path, form: TextFormat) -> int | None:
 
     A text may have line breaks; what it has not is a line with as many delimiters as a row.
     """
-    if form.encoding.startswith("utf-16") or not _has_quotes(path):
+    if form.encoding.startswith("utf-16"):
         return None
     delimiter = form.delimiter.encode()
     opened_on: int | None = None
-    for number, line in lines(path):
-        if line.count(b'"') % 2:
-            is_begun = opened_on is None and _leaves_open(line, delimiter)
-            opened_on = number if is_begun else None
-        elif opened_on is not None and line.count(delimiter) >= len(form.headers) - 1:
-            return opened_on
+    before = 0
+    for piece in _whole_lines(path):
+        if opened_on is None and not _has_odd_line(piece):
+            before += piece.count(b"\n")
+            continue
+        for number, line in enumerate(piece.splitlines(), start=before + 1):
+            if line.count(b'"') % 2:
+                is_begun = opened_on is None and _leaves_open(line, delimiter)
+                opened_on = number if is_begun else None
+            elif opened_on is not None and line.count(delimiter) >= len(form.headers) - 1:
+                return opened_on
+        before += piece.count(b"\n")
     return opened_on
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """The file in large pieces that end with a line."""
+    rest = b""
+    with opened(path) as file:
+        while piece := file.read(_SEARCHED_AT_ONCE):
+            whole, newline, begun = piece.rpartition(b"\n")
+            if newline:
+                yield rest + whole + newline
+                rest = begun
+            else:
+                rest += begun
+    if rest:
+        yield rest
+
+
+def _has_odd_line(piece: bytes) -> bool:
+    """Whether some line has an odd number of quotes, which most files tell at once."""
+    if b'"' not in piece:
+        return False
+    letters = np.frombuffer(piece, np.uint8)
+    quotes = np.flatnonzero(letters == _QUOTE)
+    ends = np.append(np.flatnonzero(letters == _NEWLINE), len(piece))
+    return bool((np.diff(np.searchsorted(quotes, ends), prepend=0) & 1).any())
 
 
 def _leaves_open(line: bytes, delimiter: bytes) -> bool:
@@ -152,14 +186,6 @@ def _leaves_open(line: bytes, delimiter: bytes) -> bool:
         if at < 0:
             return False
         at += 1
-
-
-def _has_quotes(path: Path) -> bool:
-    with opened(path) as file:
-        while piece := file.read(_SEARCHED_AT_ONCE):
-            if b'"' in piece:
-                return True
-    return False
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -14,6 +14,7 @@ import pytest
 
 from jts_storage import Candle, Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage.errors import InvalidData, NotFound
+from jts_storage.usecases import text_files
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.moments import Clock
 from jts_storage.usecases.quality import QualityPolicy
@@ -415,3 +416,17 @@ async def test_what_could_be_meant_in_two_ways_is_refused(
     path.write_text(text)
     with pytest.raises(InvalidData, match=told):
         await imported(storage, path)
+
+
+@pytest.mark.parametrize("line", [3, 5_000, 90_001])
+def test_an_open_quote_is_found_wherever_it_is(tmp_path: Path, line: int) -> None:
+    path = tmp_path / "p.csv"
+    lines = ["t,o,n", *(f'{n},1,"quoted, too"' for n in range(90_000))]
+    lines[line - 1] = '1,1,"5 inch'
+    path.write_text("\n".join(lines) + "\n")
+    assert path.stat().st_size > 1 << 20, "more than one piece"
+    form = text_files.sniff(path)
+    assert text_files.first_open_quote(path, form) == line
+    lines[line - 1] = "1,1,whole"
+    path.write_text("\n".join(lines))
+    assert text_files.first_open_quote(path, form) is None
