@@ -18,6 +18,7 @@ from jts_storage.journal import Journal
 from jts_storage.leases import Leases
 from jts_storage.outbox import Outbox, Waiting
 from jts_storage.ports.events import EventPublisher
+from jts_storage.tasks import stopped
 
 ATTEMPTS = 5
 PATIENCE = timedelta(seconds=30)
@@ -78,8 +79,7 @@ class Delivery:
         if self._timer is not None:
             self._timer.cancel()
         if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+            await stopped(self._looking)
         self._timer = self._looking = None
 
     def _heard(self, types: Iterable[str]) -> list[str]:

@@ -33,6 +33,7 @@ from jts_storage.staged_work import (
     key_from_plain,
     key_to_plain,
 )
+from jts_storage.tasks import stopped
 
 ENTRIES = "uow_journal"
 CHUNKS = "uow_journal_chunks"
@@ -156,9 +157,8 @@ class Journal:
             await self._release(identity)
             raise
         finally:
-            renewing.cancel()
             _in_hand.discard(identity)
-            await asyncio.wait([renewing])
+            await stopped(renewing)
 
     @asynccontextmanager
     async def claimed(self, *, besides: Container[ObjectId] = ()) -> AsyncIterator[Entry | None]:

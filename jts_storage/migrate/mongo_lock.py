@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from jts_storage.errors import Conflict
 from jts_storage.migrate.owners import Owner
 from jts_storage.mongo.manager import Collection
+from jts_storage.tasks import stopped
 
 LOCK_COLLECTION: Final = "jts_schema_lock"
 LEASE_SECONDS: Final = 60.0
@@ -32,9 +33,9 @@ async def held(collection: Collection, patience: float) -> AsyncIterator[Callabl
         try:
             yield lambda: _check(keeper)
         finally:
-            keeper.cancel()
+            await stopped(keeper)
             with suppress(asyncio.CancelledError, Conflict):
-                await keeper
+                keeper.result()
             await collection.delete_one({"_id": _ID, "owner": str(owner)})
 
 

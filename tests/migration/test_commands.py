@@ -74,7 +74,7 @@ async def test_each_exit_code_once(environment: dict[str, str], tmp_path: Path) 
     assert differs.stdout.startswith("::error title=clickhouse ")
     silent = environment | SILENT["mongo"]
     blind = run(silent, "check", "--store", "mongo", code=2)
-    assert blind.stderr.splitlines()[-1].startswith("Error: ")
+    assert _says_error(blind.stderr)
     assert "secret" not in blind.stderr
     (tmp_path / "data").mkdir(exist_ok=True)
     async with DatabaseManager(tmp_path / "data" / "bookkeeping.db") as database:
@@ -99,7 +99,7 @@ def test_exit_codes(environment: dict[str, str], store: str) -> None:
 
     blind = run(environment | SILENT[store], "check", "--json", *only, code=2)
     assert blind.stdout == ""
-    assert blind.stderr.splitlines()[-1].startswith("Error: ")
+    assert _says_error(blind.stderr)
     assert "127.0.0.1:9" in blind.stderr
     assert "secret" not in blind.stderr
     assert "Traceback" not in blind.stderr
@@ -212,7 +212,7 @@ def test_a_traceback_is_shown_to_those_who_ask(monkeypatch: pytest.MonkeyPatch) 
             told = CliRunner().invoke(app, [*debug, *command, "--store", "relational"])
             assert told.exit_code == 2
             assert ("Traceback" in told.stderr) == bool(debug)
-            assert told.stderr.splitlines()[-1].startswith("Error: ")
+            assert _says_error(told.stderr)
 
 
 def test_progress_is_shown_on_a_terminal(environment: dict[str, str]) -> None:
@@ -237,3 +237,8 @@ def test_progress_is_shown_on_a_terminal(environment: dict[str, str]) -> None:
     )
     assert shown.endswith("\r\x1b[2K"), "the line is gone when the steps are"
     assert "candles_new" not in out
+
+
+def _says_error(text: str) -> bool:
+    """Not always on the last line: Python may tell of a socket that the driver left open."""
+    return any(line.startswith("Error: ") for line in text.splitlines())

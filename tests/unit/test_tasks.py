@@ -1,0 +1,42 @@
+"""Tasks that do not heed the first cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jts_storage.tasks import stopped
+
+
+@pytest.mark.parametrize("deaf", [0, 1, 3])
+async def test_a_task_is_cancelled_until_it_has_ended(deaf: int) -> None:
+    swallowed = 0
+
+    async def work() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if swallowed == deaf:
+                    raise
+                swallowed += 1
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await stopped(task)
+    assert task.cancelled()
+    assert swallowed == deaf
+
+
+async def test_a_task_that_failed_or_ended_is_left_as_it_is() -> None:
+    async def fail() -> None:
+        raise ValueError("of its own")
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    await stopped(task)
+    with pytest.raises(ValueError, match="of its own"):
+        task.result()
