@@ -163,6 +163,7 @@ def holder(path: str) -> str | None:
     try:
         with status.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing alone leaves it to a child forked just now
     except FileNotFoundError:
         return None
     except BlockingIOError:

@@ -7,6 +7,9 @@ Three locks tell all, and the kernel drops each with the process that held it, k
 - `turn.lock`: held by whoever joins, leaves, starts or stops, so that these never overlap.
 
 `server.json` is believed only while `server.lock` is held, so a stale one does no harm.
+
+A lock is dropped by unlocking, never by closing alone: a process that another thread forks at that
+moment has every open file until its `exec`, and would hold the lock as long.
 """
 
 from __future__ import annotations
@@ -94,7 +97,7 @@ class ServerFolder:
                 time.sleep(_POLL_SECONDS)
             yield
         finally:
-            os.close(fd)
+            _unlock(fd)
 
     def join(self) -> None:
         """Become a user; within a turn."""
@@ -106,14 +109,16 @@ class ServerFolder:
         users, self._users = self._users, None
         if users is None:
             return
-        try:
-            if os.getpid() == self._owner:  # a fork holds the very same lock, but is no user
-                with self.turn(timeout):
-                    fcntl.flock(users, fcntl.LOCK_UN)
-                    if _lock(users, fcntl.LOCK_EX):
-                        self.stop(timeout)
-        finally:
+        if os.getpid() != self._owner:  # a fork holds the very same lock, but is no user
             os.close(users)
+            return
+        try:
+            with self.turn(timeout):
+                fcntl.flock(users, fcntl.LOCK_UN)
+                if _lock(users, fcntl.LOCK_EX):
+                    self.stop(timeout)
+        finally:
+            _unlock(users)
 
     def running(self) -> RunningServer | None:
         """The server of this folder, whoever started it."""
@@ -212,7 +217,7 @@ class ServerFolder:
         try:
             return not _lock(fd, fcntl.LOCK_EX)
         finally:
-            os.close(fd)
+            _unlock(fd)
 
     def _open(self, name: str) -> int:
         return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -243,6 +248,11 @@ def _lock(fd: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _unlock(fd: int) -> None:
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -230,6 +231,28 @@ def test_two_folders_at_once_do_not_see_each_other(tmp_path: Path) -> None:
     with a, b, client(a) as mongo_a, client(b) as mongo_b:
         mongo_a.test.numbers.insert_one({"_id": 1})
         assert mongo_b.test.numbers.find_one() is None
+
+
+def test_a_process_that_another_thread_forks_holds_no_lock_of_the_folder(tmp_path: Path) -> None:
+    folder = ServerFolder(tmp_path)
+    ended = {"keeper": 1, "pid": 1, "port": 1, "started": "long ago"}
+    (tmp_path / "server.json").write_text(json.dumps(ended))
+    done = threading.Event()
+
+    def fork_often() -> None:
+        while not done.is_set():
+            subprocess.run(["true"], check=True)
+
+    with ThreadPoolExecutor() as pool:
+        forks = [pool.submit(fork_often) for _ in range(3)]
+        try:
+            for _ in range(5000):
+                assert folder.running() is None
+                with folder.turn(timeout=0.0):
+                    pass
+        finally:
+            done.set()
+    assert [fork.result() for fork in forks] == [None] * 3
 
 
 def test_processes_that_come_at_once_share_one_server(
