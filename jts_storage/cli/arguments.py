@@ -11,6 +11,7 @@ import typer
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.resampling import zone
+from jts_storage.errors import NotFound
 from jts_storage.storage import Storage
 from jts_storage.usecases.coverage import Coverage, calendar_of
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
@@ -86,12 +87,26 @@ def number(text: str) -> Decimal:
 async def chosen(
     storage: Storage, symbol: str | None, timeframe: str | None, exchange: str | None
 ) -> list[SeriesKey]:
-    """The stored series that all of the given options fit."""
+    """The stored series that all of the given options fit.
+
+    :raises NotFound: none is of the symbol or exchange given.
+    """
     wanted = timeframe_of(timeframe) if timeframe else None
-    return [
+    found = [
         key
         for key in await Coverage(storage).keys()
         if symbol in (None, key.symbol)
         and wanted in (None, key.timeframe)
         and exchange in (None, key.exchange)
     ]
+    if not found and (symbol is not None or exchange is not None):
+        raise nothing_stored(" ".join(filter(None, (exchange, symbol, timeframe))))
+    return found
+
+
+def nothing_stored(series: object) -> NotFound:
+    """For who asks about candles that are not there, perhaps because the name is another."""
+    return NotFound(
+        f"No candles of {series} are stored.",
+        remedy="`jts-storage coverage` lists what is; --exchange is part of a series.",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -24,17 +24,19 @@ from jts_storage.cli.output import NOT_WELL, AsJson, meter, out, print_json, pri
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, member
 from jts_storage.errors import InvalidData, NotFound
-from jts_storage.lake import ParquetStorageEngine
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
 from jts_storage.usecases.blocks import Floats
 from jts_storage.usecases.export_candles import ExportCandles, ExportResult
+from jts_storage.usecases.file_source import Layout
 from jts_storage.usecases.import_candles import BLOCK_ROWS, ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.reconcile import Disagreement, Reconcile
 from jts_storage.usecases.results import COUNTS, ImportResult
-from jts_storage.usecases.sources import Layout
 from jts_storage.usecases.validate import ValidateCandles, ValidationResult
+
+if TYPE_CHECKING:
+    from jts_storage.lake import ParquetStorageEngine
 
 Timeframe = Annotated[str, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")]
 Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
@@ -171,10 +173,7 @@ def export(
 
     async def work(storage: Storage) -> ExportResult:
         if (await storage.candles.get_coverage(key)).first is None:
-            raise NotFound(
-                f"No candles of {key} are stored, so {path} was not written.",
-                remedy="`jts-storage coverage` lists what is; --exchange is part of a series.",
-            )
+            raise arguments.nothing_stored(key)
         return await ExportCandles(storage).run(
             key,
             path,
@@ -256,9 +255,17 @@ def reconcile(
     async def work(storage: Storage) -> list[Disagreement]:
         use_case = Reconcile(storage, files)
         found: list[Disagreement] = []
-        keys = await arguments.chosen(storage, symbol, timeframe, exchange)
-        if not keys and symbol and timeframe:  # candles may be what is missing
-            keys = [SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange or "")]
+        try:
+            keys = await arguments.chosen(storage, symbol, timeframe, exchange)
+        except NotFound:
+            if symbol is None or timeframe is None:
+                raise
+            # Candles may be what is missing; if nothing else is there either, the name is wrong.
+            key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange or "")
+            found = await use_case.run(key, timezone=timezone or "UTC", repair=repair)
+            if not found:
+                raise
+            return found
         for key in keys:
             found += await use_case.run(key, timezone=timezone or "UTC", repair=repair)
         return found
@@ -281,6 +288,8 @@ def reconcile(
 
 
 def _lake(folder: Path | None) -> ParquetStorageEngine | None:
+    from jts_storage.lake import ParquetStorageEngine
+
     if folder is not None and not folder.is_dir():
         raise typer.BadParameter(f"There is no folder {folder}.")
     root = folder or StorageSettings.load().lake_root

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Calendar, Code, OfExchange, OfTimeframe, Zone
-from jts_storage.cli.coverage_page import Shown, fitting, page
+from jts_storage.cli.coverage_page import Shown, fitting, page, rounded_down
 from jts_storage.cli.output import AsJson, meter, out, print_json, run
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
@@ -131,7 +131,7 @@ def draw(found: Sequence[Shown]) -> None:
         seen = item.coverage
         line = Text(f"{seen.key!s:<{width}} ")
         line.append_text(_bar(seen))
-        line.append(f" {seen.rows:>11,} rows, {100 * seen.complete:6.2f} %")
+        line.append(f" {seen.rows:>11,} rows, {rounded_down(100 * seen.complete):6.2f} %")
         if seen.gaps:
             line.append(f", {seen.missing:,} missing in {len(seen.gaps):,} gaps", style="red")
         out().print(line)

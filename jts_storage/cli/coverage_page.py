@@ -81,7 +81,7 @@ def _described(shown: Shown) -> dict[str, Any]:
         "first_day": min(days, default=0),
         "last_day": max(days, default=-1),
         "full_day": max(days.values(), default=0),
-        "percent": f"{_rounded_down(100 * found.complete):.2f}",
+        "percent": f"{rounded_down(100 * found.complete):.2f}",
         "missing": found.missing,
         "gap_count": len(found.gaps),
         "days": sorted(days.items()),
@@ -100,7 +100,7 @@ def _moment(at: datetime | None, place: tzinfo, written: str) -> str:
     return at.astimezone(place).strftime(written) if at else "-"
 
 
-def _rounded_down(percent: float) -> float:
+def rounded_down(percent: float) -> float:
     """Only what lacks nothing is shown as 100."""
     return math.floor(percent * 100) / 100
 

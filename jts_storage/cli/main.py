@@ -58,6 +58,9 @@ def main() -> None:
     except StorageError as exc:
         output.tell(exc)
         raise SystemExit(output.FAILED) from exc
+    except OSError as exc:
+        output.tell_of_system(exc)
+        raise SystemExit(output.FAILED) from exc
     except Exception as exc:
         output.tell_unexpected(exc)
         raise SystemExit(output.FAILED) from exc

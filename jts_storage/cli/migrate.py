@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,9 @@ from jts_storage.cli.options import PartitionByYear, StoreName, StoreOption
 from jts_storage.cli.output import AsJson
 from jts_storage.cli.stores import databases
 from jts_storage.migrate import Goal, Step
-from jts_storage.migrate.kept_tables import Kept
+
+if TYPE_CHECKING:
+    from jts_storage.migrate.kept_tables import Kept
 
 app = typer.Typer(help="Lead databases to the schema of the models.", no_args_is_help=True)
 
@@ -91,25 +93,32 @@ def down(
 def sql(
     store: StoreOption = None,
     to: Annotated[str | None, typer.Option(help="The last migration to print.")] = None,
+    as_json: AsJson = False,
     partition_by_year: PartitionByYear = False,
 ) -> None:
     """Print what a person would run to apply what is pending."""
-    _go(store, Goal("up", to), False, True, False, 60.0, partition_by_year)
+    _go(store, Goal("up", to), False, True, as_json, 60.0, partition_by_year)
 
 
 @app.command()
 def stamp(
     revision: Annotated[str, typer.Argument(help="A number, head, or base.")],
     store: StoreOption = None,
+    as_json: AsJson = False,
     patience: Patience = 60.0,
 ) -> None:
     """Say that databases stand at a migration, and do nothing else."""
 
-    async def work() -> None:
+    async def work() -> list[str]:
         async with databases(store or [], partition_by_year=False) as given:
             await migrate.stamp(given, revision, patience=patience)
+            return [each.store for each in migrate.opened(given)]
 
-    output.finished(work)
+    stamped = output.finished(work)
+    if as_json:
+        output.print_json({"revision": revision, "stores": stamped})
+    else:
+        typer.echo(f"Stamped as {revision}: {', '.join(stamped)}.")
 
 
 @app.command()
@@ -120,13 +129,18 @@ def new(
         bool, typer.Option("--post", help="It must wait for new code to be deployed.")
     ] = False,
     folder: Annotated[Path | None, typer.Option(help="Where migrations are.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the file of a new migration, with the next number."""
 
     async def work() -> Path:
         return migrate.new(store.value, name, phase="post" if post else "pre", folder=folder)
 
-    typer.echo(str(output.finished(work)))
+    path = output.finished(work)
+    if as_json:
+        output.print_json({"path": path})
+    else:
+        typer.echo(str(path))
 
 
 @app.command("drop-legacy")
@@ -187,7 +201,10 @@ def _go(
 
     done = output.finished(work, stopped=lambda: _STOPPED)
     if isinstance(done, str):
-        typer.echo(done)
+        if as_json:
+            output.print_json({"sql": done})
+        else:
+            typer.echo(done)
     elif as_json:
         steps = [
             {

@@ -114,6 +114,14 @@ def tell(error: StorageError) -> None:
     typer.echo(f"Error: {error}", err=True)
 
 
+def tell_of_system(error: OSError) -> None:
+    """A folder where a file should be, no space, no rights: the user's to mend."""
+    if _Debug.wanted:
+        traceback.print_exception(error)
+    where = f"{error.filename}: " if error.filename else ""
+    typer.echo(f"Error: {where}{error.strerror or error}.", err=True)
+
+
 def tell_unexpected(error: Exception) -> None:
     """What is no error of the kit is a mistake in it, and is told as one."""
     if _Debug.wanted:

@@ -219,9 +219,15 @@ def new(store: Store, name: str, *, phase: Phase = "pre", folder: Path | None = 
     """A new migration file from the template, with the next number.
 
     :param folder: the one that holds the stores' folders; the kit's own in a checkout.
-    :raises InvalidConfiguration: the name cannot be one of a file.
+    :raises InvalidConfiguration: the name cannot be one of a file, or the folder holds none.
     """
     where = (folder or root()) / store
+    template = where / "script.py.mako"
+    if not (template.is_file() and (where / "versions").is_dir()):
+        raise InvalidConfiguration(
+            f"there are no migrations in {where}",
+            remedy="Name the folder that holds clickhouse/, mongo/ and relational/, or none.",
+        )
     files = discover(store, folder)
     slug = "_".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
     if not slug or not slug.isascii():
@@ -230,8 +236,7 @@ def new(store: Store, name: str, *, phase: Phase = "pre", folder: Path | None = 
         )
     revision = f"{len(files) + 1:04}"
     after = files[-1].revision if files else None
-    template = (where / "script.py.mako").read_text()
-    text = template.replace("${message}", name.strip().capitalize())
+    text = template.read_text().replace("${message}", name.strip().capitalize())
     text = text.replace("${repr(up_revision)}", f'"{revision}"')
     text = text.replace("${repr(down_revision)}", f'"{after}"' if after else "None")
     prefix = "post_" if phase == "post" else ""

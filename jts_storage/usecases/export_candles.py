@@ -15,6 +15,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import StorageError
 from jts_storage.usecases.stores import Stores
 from jts_storage.usecases.writers import open_writer
 
@@ -61,6 +62,7 @@ class ExportCandles:
         :param timeframe: resample to it; days are sessions of `calendar`, or of `timezone`.
         :param progress: called with the rows written so far.
         :raises InvalidData: the name tells no format, or the timeframe is not a coarser one.
+        :raises StorageError: the file cannot be written; what was there stays.
         """
         began = perf_counter()
         target = Path(path)
@@ -86,6 +88,11 @@ class ExportCandles:
                     if progress is not None:
                         progress(rows)
             half.replace(target)
+        except OSError as exc:
+            raise StorageError(
+                f"{target} cannot be written: {exc.strerror or exc}. What was there stays.",
+                remedy="Make room, or choose another path.",
+            ) from exc
         finally:
             half.unlink(missing_ok=True)
         return ExportResult(

@@ -20,6 +20,7 @@ _KNOWN = {
     "volume": "volume vol v qty quantity tradevolume 거래량 체결량 누적거래량",
     "symbol": "symbol ticker code stockcode 종목코드 단축코드 종목",
 }
+_SHOWN = 300
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
 _PRICES_AND_VOLUME = NAMES[1:]
 TARGETS = tuple(_KNOWN)
@@ -89,8 +90,10 @@ def _complete(found: dict[str, str], headers: Sequence[str], where: str) -> dict
     if "timestamp" not in found and "date" not in found:
         missing.insert(0, "timestamp")
     if missing:
+        among = ", ".join(map(str, headers))
+        among = among if len(among) <= _SHOWN else f"{among[:_SHOWN]} ..."
         raise InvalidData(
-            f"{where}: no column for {', '.join(missing)} among {', '.join(map(str, headers))}.",
+            f"{where}: no column for {', '.join(missing)} among {among}.",
             remedy=f"Name it: {missing[0]}=HEADER.",
         )
     return found

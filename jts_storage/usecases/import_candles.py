@@ -20,13 +20,13 @@ from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.usecases import quarantine, sources
 from jts_storage.usecases.blocks import Block, Floats, Reader, Source
+from jts_storage.usecases.file_source import Layout
 from jts_storage.usecases.gate import Judged, Part, parts, passed
 from jts_storage.usecases.moments import Clock
 from jts_storage.usecases.numbers import NumberStyle
 from jts_storage.usecases.progress import ImportState, name_of
 from jts_storage.usecases.quality import Before, QualityPolicy
 from jts_storage.usecases.results import ImportResult, Tally
-from jts_storage.usecases.sources import Layout
 from jts_storage.usecases.stores import Stores
 
 BLOCK_ROWS = 262_144

@@ -61,8 +61,9 @@ def sniff(
 ) -> TextFormat:
     """How the file is written, judged by its beginning.
 
-    :raises InvalidData: it is empty or cannot be read.
+    :raises InvalidData: it is empty or cannot be read, or what is said of it cannot be.
     """
+    _check(encoding, delimiter)
     try:
         with opened(path) as file:
             sample = file.read(_SAMPLE)
@@ -74,10 +75,28 @@ def sniff(
     if line is None:
         raise InvalidData(f"{path} is empty.")
     delimiter = delimiter or max(_DELIMITERS, key=line.count)
-    headers = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    try:
+        headers = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error as exc:
+        raise InvalidData(f"{path}: its first line cannot be read: {exc}.") from exc
     if not header:
         headers = [str(number + 1) for number in range(len(headers))]
     return TextFormat(encoding, delimiter, headers, header)
+
+
+def _check(encoding: str | None, delimiter: str | None) -> None:
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise InvalidData(
+            "must be one character, and neither a quote nor a line break",
+            field="delimiter",
+            value=delimiter,
+        )
+    if encoding is None:
+        return
+    try:
+        "".encode(encoding)
+    except LookupError as exc:
+        raise InvalidData(str(exc), field="encoding", value=encoding) from exc
 
 
 def _encoding(sample: bytes) -> str:
@@ -99,12 +118,15 @@ def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
         reader = csv.reader(text, delimiter=form.delimiter)
         is_first = form.has_header
         begins = 1
-        for fields in reader:
-            if fields:
-                if not is_first:
-                    yield begins, fields
-                is_first = False
-            begins = reader.line_num + 1
+        try:
+            for fields in reader:
+                if fields:
+                    if not is_first:
+                        yield begins, fields
+                    is_first = False
+                begins = reader.line_num + 1
+        except csv.Error as exc:
+            raise InvalidData(f"{path}, line {begins}: cannot be read: {exc}.") from exc
 
 
 def line_of_row(path: Path, form: TextFormat, row: int) -> int | None:

@@ -160,6 +160,8 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
     assert (dry["done"], len(dry["steps"])) == (False, 4)
     for script in (shell("migrate", "sql", *only), shell("migrate", "up", "--sql", *only)):
         assert script.count("EXCHANGE TABLES") == 2
+    as_json = json.loads(shell("migrate", "sql", "--json", *only))
+    assert as_json["sql"].count("EXCHANGE TABLES") == 2
     assert states() == ["pending"] * 4, "nothing was done yet"
 
     done = shell("migrate", "up", *only)
@@ -179,7 +181,8 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
 
     shell("migrate", "stamp", "1", *only)
     assert states() == ["applied", "pending", "pending", "pending"]
-    shell("migrate", "stamp", "head", *only)
+    stamped = json.loads(shell("migrate", "stamp", "head", "--json", *only))
+    assert stamped == {"revision": "head", "stores": ["clickhouse"]}
     shell("check", *only)
     folder = tmp_path / "migrations"
     (folder / "clickhouse" / "versions").mkdir(parents=True)

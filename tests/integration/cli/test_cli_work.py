@@ -121,6 +121,9 @@ def test_a_file_goes_through_all_commands(
     assert "Nothing is left unfinished." in run("recover", "--dry-run").out
     assert "No event waits." in run("events", "list").out
     assert "agree" in run("reconcile").out
+    for command in ("validate", "coverage", "reconcile"):
+        unknown = run(command, "--symbol", "005931", code=2)
+        assert unknown.err.startswith("Error: No candles of 005931"), command
 
 
 def test_mistakes_of_use_are_told_before_anything_opens(folder: Path) -> None:

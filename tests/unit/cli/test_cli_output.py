@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from jts_storage import Market, SeriesKey, Symbol, Timeframe
+from jts_storage import Market, SeriesKey, Symbol, Timeframe, cli
 from jts_storage.cli import arguments, main, output
 from jts_storage.cli.coverage_page import Shown, fitting, page
 from jts_storage.domain.gaps import Gap
@@ -80,6 +80,32 @@ def test_a_mistake_in_the_kit_is_told_without_its_traceback(
     printed = capsys.readouterr().err
     assert "Error: ZeroDivisionError: division by zero. This was not expected" in printed
     assert ("Traceback" in printed) == debug
+
+
+def test_what_the_system_refuses_is_no_mistake_in_the_kit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        Path("/dev/null/files").mkdir()
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == output.FAILED
+    assert capsys.readouterr().err == "Error: /dev/null/files: Not a directory.\n"
+
+
+def test_an_interrupt_before_anything_began_is_quiet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.command()
+    assert ended.value.code == output.INTERRUPTED
+    assert capsys.readouterr().err == "Stopped before it began.\n"
 
 
 def test_an_interrupt_says_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:

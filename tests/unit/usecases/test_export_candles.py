@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -15,11 +16,12 @@ from hypothesis import strategies as st
 from jts_storage import CandleSeries, Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage.domain import checks
 from jts_storage.domain.columns import Columns
-from jts_storage.errors import InvalidData
+from jts_storage.errors import InvalidData, StorageError
 from jts_storage.testing.factories import START, make_candles
 from jts_storage.usecases.export_candles import ExportCandles, resampled
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quality import QualityPolicy
+from jts_storage.usecases.writers import Writer
 
 FORMATS = ["csv", "csv.gz", "csv.zst", "jsonl", "jsonl.gz", "parquet", "feather", "arrow"]
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
@@ -99,7 +101,10 @@ async def test_nothing_is_exported_as_nothing(
     path = tmp_path / f"a.{ending}"
     result = await ExportCandles(storage).run(SeriesKey("none", Timeframe.M1), path)
     assert result.rows == 0
-    assert path.exists()
+    imported = await ImportCandles(storage).run(
+        path, KEY.timeframe, symbol=KEY.symbol, exchange=KEY.exchange, options=TRUSTING
+    )
+    assert imported.read == 0
 
 
 @pytest.mark.parametrize("block_rows", [1, 7, 100, 5_000])
@@ -133,6 +138,23 @@ async def test_a_failed_export_leaves_what_was_there(storage: Storage, tmp_path:
         await ExportCandles(storage).run(KEY, path, progress=fail)
     assert path.read_text() == "before"
     assert not (tmp_path / f".a.csv.{os.getpid()}.part").exists()
+
+
+async def test_what_the_system_refuses_is_told(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a.csv"
+    folder.mkdir()
+    with pytest.raises(StorageError, match=r"a\.csv cannot be written: Is a directory"):
+        await ExportCandles(storage).run(KEY, folder)
+
+    async def full(writer: Writer, series: CandleSeries) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Writer, "write", full)
+    with pytest.raises(StorageError, match=r"b\.csv cannot be written: No space left on device"):
+        await ExportCandles(storage).run(KEY, tmp_path / "b.csv")
+    assert not (tmp_path / f".b.csv.{os.getpid()}.part").exists()
 
 
 async def test_impossible_exports_are_refused(storage: Storage, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import pytest
 from jts_storage import Candle, Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.usecases import text_files
+from jts_storage.usecases.file_source import Layout
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.moments import Clock
-from jts_storage.usecases.quality import QualityPolicy
-from jts_storage.usecases.sources import Layout
+from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 
 CODE = "005930"
 NINE = datetime(2024, 1, 2, tzinfo=UTC)  # in Seoul
@@ -328,6 +328,59 @@ async def test_files_that_are_none_are_refused(storage: Storage, tmp_path: Path)
     (tmp_path / "prices.doc").write_text("x")
     with pytest.raises(InvalidData, match="tells no format"):
         await imported(storage, tmp_path / "prices.doc")
+
+
+@pytest.mark.parametrize("name", ["prices.parquet.gz", "prices.feather.zst"])
+async def test_columns_are_not_compressed_once_more(
+    storage: Storage, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"whatever")
+    with pytest.raises(InvalidData, match="tells no format"):
+        await imported(storage, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (Layout(delimiter=r"\t"), "'delimiter': must be one character"),
+        (Layout(delimiter=""), "'delimiter': must be one character"),
+        (Layout(delimiter="\n"), "'delimiter': must be one character"),
+        (Layout(encoding="klingon"), "unknown encoding"),
+        (Layout(encoding="hex"), "not a text encoding"),
+    ],
+)
+async def test_a_layout_that_cannot_be_is_refused(
+    storage: Storage, tmp_path: Path, layout: Layout, message: str
+) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text("t,o,h,l,c,v\n1704153600,78500.5,79000,78000,78600,1234\n")
+    with pytest.raises(InvalidData, match=message):
+        await imported(storage, path, layout=layout)
+
+
+@pytest.mark.parametrize(("line", "message"), [(1, "no column for timestamp"), (2, "line 2: can")])
+async def test_an_endless_field_is_refused_in_one_sentence(
+    storage: Storage, tmp_path: Path, line: int, message: str
+) -> None:
+    text = ["t,o,h,l,c,v", "1704153600,78500.5,79000,78000,78600,1234"]
+    text[line - 1] = f"{'9' * 200_000},{text[line - 1]}"
+    path = tmp_path / "prices.csv"
+    path.write_text("\n".join(text))
+    with pytest.raises(InvalidData, match=message) as refused:
+        await imported(storage, path)
+    assert len(str(refused.value)) < 1_000
+
+
+async def test_kinds_of_json_columns_are_told_by_the_first_that_is_not_null(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "prices.jsonl"
+    path.write_text(
+        '{"t":1704153540,"o":null,"h":null,"l":null,"c":null,"v":null}\n'
+        '{"t":1704153600,"o":78500.5,"h":79000,"l":78000,"c":78600,"v":1234}\n'
+    )
+    policy = QualityPolicy(actions={Rule.MISSING: Action.REJECT}, now=FAR)
+    assert await imported(storage, path, policy=policy) == [FIRST]
 
 
 @pytest.mark.parametrize(
