@@ -218,8 +218,9 @@ def joined(date: Any, time: Any) -> Any:
 
     date, time = (pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, time))
     digits = pc.match_substring_regex(time, r"^\d{3,6}$")
-    short = pc.less_equal(pc.utf8_length(time), 4)
-    padded = pc.if_else(short, pc.utf8_lpad(time, 4, "0"), pc.utf8_lpad(time, 6, "0"))
+    # One column is written in one way: 500 is five o'clock, but beside 90000 five past midnight.
+    longest = pc.max(pc.utf8_length(time.filter(digits))).as_py() or 0
+    padded = pc.utf8_lpad(time, 4 if longest <= 4 else 6, "0")
     spread = pc.replace_substring_regex(padded, r"^(\d{2})(\d{2})(\d{2})?$", r"\1:\2:\3")
     time = pc.if_else(digits, pc.replace_substring_regex(spread, ":$", ""), time)
     compact = pc.match_substring_regex(date, r"^\d{8}$")

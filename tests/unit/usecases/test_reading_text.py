@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jts_storage.domain.enums import Timeframe
 from jts_storage.usecases.blocks import Block, Reader
-from jts_storage.usecases.moments import Clock
+from jts_storage.usecases.moments import Clock, joined
 from jts_storage.usecases.numbers import plain_prices
 
 whole = st.integers(0, 10**10).map(str)
@@ -148,3 +148,22 @@ def test_decimal_commas_may_begin_late() -> None:
 def test_moments_of_one_column_may_differ_in_their_spelling(moments: list[str]) -> None:
     found = Clock(Timeframe.M1).read(pa.array(moments))
     assert found.tolist() == [1_704_153_600_000, 1_704_153_600_500]
+
+
+@pytest.mark.parametrize(
+    ("times", "read"),
+    [
+        (["500", "1000"], ["05:00", "10:00"]),
+        (["900", "90000"], ["00:09:00", "09:00:00"]),
+        (["500", "10000", "235959"], ["00:05:00", "01:00:00", "23:59:59"]),
+        (["09:00", "0900"], ["09:00", "09:00"]),
+        ([None, "0900"], [None, "2024-01-02 09:00"]),
+    ],
+)
+def test_times_without_marks_are_all_of_one_width(
+    times: list[str | None], read: list[str | None]
+) -> None:
+    dates = pa.array(["20240102"] * len(times))
+    found = joined(dates, pa.array(times, pa.string())).to_pylist()
+    expected = [t if t is None or " " in t else f"2024-01-02 {t}" for t in read]
+    assert found == expected
