@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, Protocol
 
 from jts_storage.domain.candle import SeriesKey
@@ -80,12 +81,11 @@ class Autocommit:
 class Transaction:
     """A session whose writes take effect together, if nobody changed the same rows meanwhile.
 
-    A row that was read once reads the same again until the end.
+    It reads all rows as they were at its first look.
     """
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
-        self._first_seen: dict[Place, Row | None] = {}
         self._written: dict[Place, Row | None] = {}
 
     @property
@@ -99,7 +99,7 @@ class Transaction:
         place = (table, key)
         if place in self._written:
             return self._written[place]
-        return self._first_seen.setdefault(place, self._database.rows.get(place))
+        return self._seen.get(place)
 
     def put(self, table: str, key: Hashable, row: Row) -> None:
         self.get(table, key)
@@ -112,16 +112,18 @@ class Transaction:
         return existed
 
     def scan(self, table: str) -> Iterator[Row]:
-        with self._database.lock:
-            rows: dict[Place, Row | None] = dict(self._database.rows)
-        rows.update(self._first_seen)
-        rows.update(self._written)
+        rows = self._seen | self._written
         return (row for (name, _), row in rows.items() if name == table and row is not None)
+
+    @cached_property
+    def _seen(self) -> dict[Place, Row | None]:
+        with self._database.lock:
+            return dict(self._database.rows)
 
     def check(self) -> None:
         """:raises Conflict: somebody changed a row that this transaction writes."""
         for table, key in self._written:
-            if self._database.rows.get((table, key)) is not self._first_seen[table, key]:
+            if self._database.rows.get((table, key)) is not self._seen.get((table, key)):
                 raise Conflict(
                     f"{table} {key} was changed by somebody else before this commit.",
                     remedy="Read it again and repeat.",

@@ -110,6 +110,24 @@ class UnitOfWorkContract:
             assert list(await uow.candles.list_keys()) == [KEY]
             assert len(await uow.ingestion.symbol_bars.list("005930")) == 1
 
+    async def test_documents_are_read_as_they_were_at_the_first_look(
+        self, storage: Storage
+    ) -> None:
+        async with storage.unit_of_work() as uow:
+            first, second = await uow.formulas.save_many(map(make_formula, ("first", "second")))
+            await uow.commit()
+        assert first.id is not None
+        assert second.id is not None
+        async with storage.unit_of_work() as uow:
+            assert await uow.formulas.get_by_id(first.id) == first
+            async with storage.unit_of_work() as other:
+                await other.formulas.save(replace(first, name="changed meanwhile"))
+                await other.formulas.delete(second.id)
+                await other.formulas.save(make_formula("third"))
+                await other.commit()
+            assert await uow.formulas.get_by_id(second.id) == second
+            assert {f.name for f in await uow.formulas.list()} == {"first", "second"}
+
     async def test_staged_candles_lie_over_the_stored(self, storage: Storage) -> None:
         old, new = make_candles(KEY, 100), make_candles(KEY, 100, seed=1)
         async with storage.unit_of_work() as uow:
