@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import pytest
@@ -20,7 +21,9 @@ from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timefra
 from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
 from jts_storage.cli.main import app
+from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
+from jts_storage.domain.events import DomainEvent
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import StorageError
 from jts_storage.journal import CHUNKS, ENTRIES, Journal
@@ -45,6 +48,15 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed(DomainEvent):
+    """What a commit tells that is cancelled while it goes on."""
+
+    @property
+    def key(self) -> str:
+        return "renamed"
 
 
 class Crash(BaseException):
@@ -124,7 +136,14 @@ async def is_whole(storage: Storage, name: str) -> bool:
 
 
 async def test_two_processes_share_the_work(storage: Storage, environment: dict[str, str]) -> None:
-    names = [f"SHARED{n}" for n in range(12)]
+    for attempt in range(5):  # a machine may give one of them no time until the other is done
+        if min(await shares_of_two(storage, environment, f"SHARED{attempt}")) > 0:
+            return
+    pytest.fail("One process always did all of the work.")
+
+
+async def shares_of_two(storage: Storage, environment: dict[str, str], name: str) -> list[int]:
+    names = [f"{name}_{n}" for n in range(12)]
     await leave_unfinished(storage, *names)
     assert (await storage.health()).unfinished == 12
     processes = [
@@ -140,10 +159,10 @@ async def test_two_processes_share_the_work(storage: Storage, environment: dict[
         told = await asyncio.gather(*(process.communicate(b"\n") for process in processes))
     shares = [int(output) for output, _ in told]
     assert sum(shares) == 12
-    assert min(shares) > 0
     assert [await is_whole(storage, name) for name in names] == [True] * 12
     assert await storage.mongo.db[ENTRIES].count_documents({}) == 0
     assert await storage.mongo.db[CHUNKS].count_documents({}) == 0
+    return shares
 
 
 async def test_two_tasks_share_the_work(storage: Storage) -> None:
@@ -199,6 +218,45 @@ async def test_one_that_cannot_be_finished_holds_up_no_other(storage: Storage) -
     await chunks.insert_one(lost)
     assert await storage.recover() == 1
     assert await is_whole(storage, "BROKEN")
+
+
+async def test_a_cancelled_commit_ends_and_its_events_are_delivered(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    storage.events.register_handler(Renamed, lambda event: heard.put(event.key))
+
+    async def rename() -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.formulas.save(make_formula("renamed"))
+            await uow.ingestion.symbol_bars.save(SymbolBars("RENAMED", DAY).start_collection())
+            uow.events.add(Renamed())
+            await uow.commit()
+
+    task = asyncio.create_task(rename())
+    monkeypatch.setattr(
+        commit_points, "reached", lambda point: task.cancel() if point == "decided" else None
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await storage.ingestion.symbol_bars.get("RENAMED", DAY) is not None
+    assert await asyncio.wait_for(heard.get(), 10) == "renamed"
+
+
+async def test_who_locks_the_bookkeeping_later_is_later_in_every_store(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def noted(count: int) -> int:
+        seen.append("version taken")
+        return next_version(count)
+
+    monkeypatch.setattr(commit_points, "reached", seen.append)
+    monkeypatch.setattr(commit_points, "next_version", noted)
+    await commit(storage, "ORDERED")
+    assert seen.index("version taken") > seen.index("database ready")
+    assert seen.count("version taken") == 1
 
 
 async def test_later_raw_bars_are_not_undone(storage: Storage) -> None:
