@@ -31,7 +31,10 @@ class SeriesKey:
             raise InvalidData("must be a string", field="exchange", value=self.exchange)
 
     def __str__(self) -> str:
-        place = f"{self.exchange}:" if self.exchange else ""
+        """As ``KRX:005930/1m``; no two keys read the same, whatever their names hold."""
+        place = ""
+        if self.exchange or ":" in self.symbol:
+            place = self.exchange.replace("\\", r"\\").replace(":", r"\:") + ":"
         return f"{place}{self.symbol}/{self.timeframe.value}"
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -104,8 +105,8 @@ def _encoding(sample: bytes) -> str:
         if sample.startswith(mark):
             return name
     try:
-        # The sample may end within a character.
-        sample[:-4].decode() if len(sample) == _SAMPLE else sample.decode()
+        # A sample that is not the whole file may end within a character.
+        codecs.getincrementaldecoder("utf-8")().decode(sample, final=len(sample) < _SAMPLE)
     except UnicodeDecodeError:
         return "cp949"  # what Korean brokers' programs still write
     return "utf-8"

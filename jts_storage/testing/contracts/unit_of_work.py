@@ -153,6 +153,19 @@ class UnitOfWorkContract:
             await uow.commit()
         assert await storage.candles.get_range(KEY, *FOREVER) == expected
 
+    async def test_series_whose_names_run_together_are_two(self, storage: Storage) -> None:
+        keys = [SeriesKey("KRX:005930", Timeframe.M1), SeriesKey("005930", Timeframe.M1, "KRX")]
+        async with storage.unit_of_work() as uow:
+            for key in keys:
+                await uow.candles.save_many(key, make_candles(key, 3))
+            await uow.commit()
+        assert [await storage.candles.count(key) for key in keys] == [3, 3]
+        async with storage.unit_of_work() as uow:
+            for key in keys:
+                await uow.candles.delete_range(key, minute(0), minute(3))
+            await uow.commit()
+        assert [await storage.candles.count(key) for key in keys] == [0, 0]
+
     async def test_deleted_then_saved_is_stored_and_saved_then_deleted_is_not(
         self, storage: Storage
     ) -> None:

@@ -7,6 +7,8 @@ from decimal import ROUND_UP, Decimal, localcontext
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -149,6 +151,17 @@ def test_a_key_is_symbol_timeframe_and_exchange() -> None:
     assert str(SeriesKey("A", Timeframe.MN1)) == "A/1M"
     assert key != SeriesKey("005930", Timeframe.M1)
     assert hash(key) == hash(SeriesKey("005930", Timeframe.M1, "KRX"))
+
+
+names = st.text(":\\/a", min_size=1, max_size=4)
+keys = st.builds(SeriesKey, names, st.just(Timeframe.M1), st.just("") | names)
+
+
+@given(keys, keys)
+@example(SeriesKey("KRX:A", Timeframe.M1), SeriesKey("A", Timeframe.M1, "KRX"))
+@example(SeriesKey("b:c", Timeframe.M1, "a"), SeriesKey("c", Timeframe.M1, "a:b"))
+def test_no_two_keys_read_the_same(one: SeriesKey, other: SeriesKey) -> None:
+    assert (str(one) == str(other)) == (one == other)
 
 
 def test_keys_are_listed_by_symbol_then_exchange_then_timeframe() -> None:

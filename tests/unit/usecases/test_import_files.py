@@ -157,6 +157,13 @@ async def test_old_encodings_of_korean_are_read(
     assert await imported(storage, path) == [FIRST]
 
 
+@pytest.mark.parametrize("shift", range(4))
+def test_a_letter_at_the_end_of_the_sample_is_no_other_encoding(tmp_path: Path, shift: int) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text(f"일시,시가,고가,저가,종가,거래량\n{'-' * shift}" + "가" * 30_000)
+    assert text_files.sniff(path).encoding == "utf-8"
+
+
 @pytest.mark.parametrize("ending", ["gz", "zst"])
 async def test_compressed_files_are_read(storage: Storage, tmp_path: Path, ending: str) -> None:
     text = b"t,o,h,l,c,v\n1704153600,78500.5,79000,78000,78600,1234\n"
