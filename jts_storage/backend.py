@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +30,12 @@ from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
-from jts_storage.stores import Stores
+from jts_storage.stores import Stores, Unfinished
+from jts_storage.tasks import acquired
 from jts_storage.unit_of_work import StorageUnitOfWork
 
 if TYPE_CHECKING:
     from jts_storage.embedded.mongod import LocalMongod
-
-_JOURNAL_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +88,16 @@ class StoreBackend:
         return self.stores.ingestion
 
     async def open(self) -> None:
+        from jts_storage.embedded.mongod import LocalMongod
+
         settings = self.settings
         try:
             if settings.mongo_url is None:
-                self._mongod = await asyncio.to_thread(self._start_mongod)
+                self._mongod = await acquired(self._start_mongod, LocalMongod.release)
             self._opened = self._connected()
             await self._prepare_schemas()
             if self._recovers:
-                await self.recover()
+                await self._recover_what_can_be()
         except BaseException:
             await self.close()
             raise
@@ -102,18 +105,18 @@ class StoreBackend:
     async def close(self) -> None:
         opened, self._opened = self._opened, None
         mongod, self._mongod = self._mongod, None
-        try:
-            if opened is not None:
-                await opened.delivery.close()
-                await opened.database.close()
-                await opened.mongo.close()
-                await asyncio.to_thread(opened.clickhouse.close)
-        finally:
+        async with AsyncExitStack() as stack:  # each is closed, whatever becomes of the others
             if mongod is not None:
-                await asyncio.to_thread(mongod.release)
+                stack.push_async_callback(asyncio.to_thread, mongod.release)
+            if opened is not None:
+                stack.push_async_callback(asyncio.to_thread, opened.clickhouse.close)
+                stack.push_async_callback(opened.mongo.close)
+                stack.push_async_callback(opened.database.close)
+                stack.push_async_callback(opened.delivery.close)
 
     async def health(self) -> Health:
         stores = self.stores
+        began = time.monotonic()
         clickhouse, mongo, database = await asyncio.gather(
             asyncio.to_thread(stores.clickhouse.health_check),
             stores.mongo.health_check(),
@@ -121,12 +124,12 @@ class StoreBackend:
         )
         health = Health(clickhouse=clickhouse, mongo=mongo, database=database)
         if mongo:
-            await self._add_journal(health)
+            await self._add_journal(health, began + self.settings.health_timeout)
         return health
 
-    async def _add_journal(self, health: Health) -> None:
+    async def _add_journal(self, health: Health, deadline: float) -> None:
         try:
-            async with asyncio.timeout(_JOURNAL_SECONDS):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 pending = await self.stores.journal.pending()
                 health.waiting_events, health.parked_events = await self.stores.outbox.counts()
         except (TimeoutError, StorageError):
@@ -143,6 +146,13 @@ class StoreBackend:
         finally:
             await stores.purge()
             await stores.delivery.deliver()
+
+    async def _recover_what_can_be(self) -> None:
+        try:
+            await self.recover()
+        except Unfinished as exc:
+            # `health` tells of it, too; a service that does not open would mend nothing.
+            log.error("Opened although a commit of before is unfinished: %s", exc)
 
     def unit_of_work(self) -> StorageUnitOfWork:
         return StorageUnitOfWork(self.stores)

@@ -21,6 +21,7 @@ from jts_storage.staged_work import StagedWork
 from jts_storage.stores import Stores
 
 _DECISION_ATTEMPTS = 3
+_UNKNOWN = "UnknownTransactionCommitResult"
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class JournalledCommit:
         except StorageError as exc:
             if await self._is_decided(exc):
                 return
-            if isinstance(exc, ConnectionFailed):
+            if _may_be_stored(exc):
                 raise self._unknown(exc) from exc
             await self._discard()
             raise
@@ -144,8 +145,18 @@ async def commit_documents(mongo: MongoDBManager, session: AsyncClientSession) -
     """
     try:
         await commit_transaction(mongo, session)
-    except ConnectionFailed as exc:
-        raise outcome_unknown(exc) from exc
+    except StorageError as exc:
+        if _may_be_stored(exc):
+            raise outcome_unknown(exc) from exc
+        raise
+
+
+def _may_be_stored(failure: StorageError) -> bool:
+    """Whether a commit that failed so may be stored all the same, now or in a moment."""
+    cause = failure.__cause__
+    if isinstance(cause, PyMongoError) and cause.has_error_label(_UNKNOWN):
+        return True
+    return isinstance(failure, ConnectionFailed)
 
 
 async def commit_transaction(mongo: MongoDBManager, session: AsyncClientSession) -> None:
@@ -154,8 +165,7 @@ async def commit_transaction(mongo: MongoDBManager, session: AsyncClientSession)
         try:
             await session.commit_transaction()
         except PyMongoError as exc:
-            unknown = exc.has_error_label("UnknownTransactionCommitResult")
-            if unknown and attempt < _DECISION_ATTEMPTS:
+            if exc.has_error_label(_UNKNOWN) and attempt < _DECISION_ATTEMPTS:
                 continue
             raise translate(exc, doing="committing", hosts=mongo.hosts) from exc
         return

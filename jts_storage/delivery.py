@@ -24,6 +24,7 @@ ATTEMPTS = 5
 PATIENCE = timedelta(seconds=30)
 """How long the handlers of one event may take together; it counts as a failure then."""
 
+_EVENTS_AT_ONCE = 100
 _FIRST_PAUSE = timedelta(seconds=0.2)
 _SHORTEST_PAUSE = timedelta(seconds=0.5)
 _UNHEARD_PAUSE = timedelta(seconds=5)
@@ -43,6 +44,7 @@ class Delivery:
         self._publisher = publisher
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def deliver_own(self, events: Sequence[DomainEvent]) -> int:
         """Deliver what a commit has just stored and somebody here listens to, and what waits before
@@ -62,7 +64,10 @@ class Delivery:
         heard = self._heard(waiting)
         delivered = 0
         for key in await self._outbox.due_keys(heard) if heard else ():
-            delivered += await self._deliver_key(key, heard)
+            done = _EVENTS_AT_ONCE
+            while done == _EVENTS_AT_ONCE:
+                done = await self._deliver_key(key, heard)
+                delivered += done
         await self._plan(waiting, heard)
         return delivered
 
@@ -76,6 +81,7 @@ class Delivery:
 
     async def close(self) -> None:
         """Deliver no more in the background; what waits is stored."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._looking is not None:
@@ -88,18 +94,22 @@ class Delivery:
     async def _deliver_key(
         self, key: str, types: Collection[str], own: Collection[str] = frozenset()
     ) -> int:
+        """Deliver what comes first of one key; what is too much for once, in the background."""
         delivered = 0
         async with self._leases.taken(key) as lease:
             if lease is None:
                 self._look_again(_SHORTEST_PAUSE)  # its holder may have looked before ours came
                 return 0
-            found = await self._outbox.waiting(key, types)
+            found = await self._outbox.waiting(key, types, limit=_EVENTS_AT_ONCE)
+            if len(found) == _EVENTS_AT_ONCE:
+                self._look_again(_SHORTEST_PAUSE)
             unfinished = await self._unfinished(found, own)
             for waiting in found:
                 if waiting.not_before > checks.now() or waiting.version in unfinished:
                     self._look_again(waiting.not_before - checks.now())
                     break
-                await lease.renew()
+                if not await lease.renewed():
+                    break  # somebody else has taken the key over, and what waits of it
                 if waiting.event is None and not waiting.is_refused:
                     log.warning("No class is known for a stored event.", extra={"key": key})
                 elif waiting.event is not None and await self._published(waiting.event):
@@ -145,6 +155,8 @@ class Delivery:
 
     def _look_again(self, pause: timedelta) -> None:
         """Deliver after `pause`, or earlier if that is planned already."""
+        if self._is_closed:
+            return
         loop = asyncio.get_running_loop()
         at = loop.time() + max(pause, _SHORTEST_PAUSE).total_seconds()
         if self._timer is not None and not self._timer.cancelled():

@@ -69,11 +69,11 @@ class ConnectionFailed(StorageError):
         self.hosts = tuple(hosts)
 
 
-def outcome_unknown(failure: ConnectionFailed) -> ConnectionFailed:
+def outcome_unknown(failure: StorageError) -> ConnectionFailed:
     """The error for a commit whose answer was lost; raise it ``from failure``."""
     return ConnectionFailed(
         f"Whether the commit took effect is unknown: {failure}",
-        hosts=failure.hosts,
+        hosts=failure.hosts if isinstance(failure, ConnectionFailed) else (),
         remedy="It is there in whole or not at all: read before you repeat it.",
         code=failure.code,
     )

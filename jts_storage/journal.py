@@ -18,12 +18,13 @@ from typing import Literal
 
 from bson import Binary, ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.read_concern import ReadConcern
 
 from jts_storage.domain import checks
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
-from jts_storage.leases import is_alive, owner_of_this_process
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
+from jts_storage.processes import may_be_alive, this_process
 from jts_storage.staged_work import (
     Kind,
     StagedWork,
@@ -74,7 +75,7 @@ class Journal:
 
     def __init__(self, manager: MongoDBManager) -> None:
         self._manager = manager
-        self._owner = owner_of_this_process()
+        self._owner = this_process()
 
     async def prepare(self, identity: ObjectId, work: StagedWork) -> int:
         """Write the chunks of a commit that is not decided yet, one by one; how many they are."""
@@ -118,8 +119,10 @@ class Journal:
         )
 
     async def is_decided(self, identity: ObjectId) -> bool:
+        """Whether its entry is there, and with a majority, so that it stays."""
+        entries = self._entries.with_options(read_concern=ReadConcern("majority"))
         found = await self._manager.retries.repeat(
-            "looking for a decision", lambda: self._entries.find_one({"_id": identity}, {"_id": 1})
+            "looking for a decision", lambda: entries.find_one({"_id": identity}, {"_id": 1})
         )
         return found is not None
 
@@ -254,7 +257,7 @@ class Journal:
     def _is_abandoned(self, entry: Bson) -> bool:
         if entry["owner"] == self._owner:
             return True  # what this process has in hand, it knows without a lease
-        return entry["leaseUntil"] <= checks.now() or not is_alive(entry["owner"])
+        return entry["leaseUntil"] <= checks.now() or not may_be_alive(entry["owner"])
 
     async def _take(self, seen: Bson) -> bool:
         same = {"_id": seen["_id"], "owner": seen["owner"], "leaseUntil": seen["leaseUntil"]}

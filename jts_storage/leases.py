@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from uuid import uuid4
 
 from jts_storage.domain import checks
 from jts_storage.errors import Conflict
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
+from jts_storage.processes import may_be_alive, this_process
 
 LEASES = "uow_leases"
 DURATION = timedelta(seconds=60)
-
-_PROCESSES = Path("/proc")  # of Linux; elsewhere a number may have been given to another process
 
 
 class Leases:
@@ -29,7 +25,7 @@ class Leases:
     @asynccontextmanager
     async def taken(self, name: str) -> AsyncIterator[Lease | None]:
         """The lease on `name` as long as the block runs; None if somebody holds it."""
-        owner = f"{uuid4().hex}@{owner_of_this_process()}"
+        owner = f"{uuid4().hex}@{this_process()}"
         if not await self._take(name, owner):
             yield None
             return
@@ -65,7 +61,7 @@ class Leases:
         )
         # One that was returned just now is left for the next time.
         if held is None or (
-            held["until"] > checks.now() and is_alive(held["owner"].partition("@")[2])
+            held["until"] > checks.now() and may_be_alive(held["owner"].partition("@")[2])
         ):
             return False
         taken = await self._manager.retries.once(
@@ -87,46 +83,15 @@ class Lease:
         self._mine = {"_id": name, "owner": owner}
         self._until = checks.now() + DURATION
 
-    async def renew(self) -> None:
-        """Have at least half of its duration left."""
+    async def renewed(self) -> bool:
+        """Have at least half of its duration left; False if somebody has taken it over."""
         until = checks.now() + DURATION
         if until - self._until < DURATION / 2:
-            return
+            return True
         leases = self._manager.get_collection(LEASES)
-        await self._manager.retries.repeat(
+        result = await self._manager.retries.repeat(
             "renewing a lease",
             lambda: leases.update_one(self._mine, {"$set": {"until": until}}),
         )
         self._until = until
-
-
-def owner_of_this_process() -> str:
-    """Host, process and its start, so that a process of a reused number is not taken for it."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
-
-
-def is_alive(owner: str) -> bool:
-    """Whether that process may still be running; of other hosts nothing is known, so they may."""
-    host, pid, started = owner.rsplit("/", 2)
-    return host != socket.gethostname() or _started(int(pid)) == started
-
-
-def _started(pid: int) -> str | None:
-    """When a process started; None if there is none, or only what its parent has not buried yet."""
-    if not _PROCESSES.is_dir():
-        return "unknown" if _exists(pid) else None
-    try:
-        state, *numbers = (_PROCESSES / f"{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else numbers[18]
-    except (OSError, IndexError):
-        return None
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        return bool(result.matched_count)

@@ -95,11 +95,12 @@ class Outbox:
         )
         return None if found is None else found["notBefore"]
 
-    async def waiting(self, key: str, types: Collection[str]) -> list[Waiting]:
-        """The events of one key that are of these types, as committed."""
+    async def waiting(self, key: str, types: Collection[str], *, limit: int) -> list[Waiting]:
+        """The first events of one key that are of these types, as committed."""
         wanted = {"key": key, **_waiting(types)}
         found = await self._manager.retries.repeat(
-            "reading events", lambda: self._events.find(wanted).sort(_ORDER).to_list()
+            "reading events",
+            lambda: self._events.find(wanted).sort(_ORDER).limit(limit).to_list(),
         )
         return [_waiting_event(document) for document in found]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -50,6 +51,9 @@ class StorageSettings(BaseSettings):
     cache_bytes: int = Field(default=128 * 2**20, ge=0)
     """How much of what was read of candles is kept, as long as the table proves unchanged."""
 
+    health_timeout: float = Field(default=0.45, gt=0)
+    """Seconds after which a store that has not answered `health` does not answer."""
+
     check: Literal["error", "warn", "off"] = "off"
     """What a difference between live schemas and models does at opening."""
 
@@ -79,9 +83,11 @@ class StorageSettings(BaseSettings):
         from jts_storage.clickhouse.config import ClickHouseConfig
 
         if self.clickhouse_url is not None:
-            return ClickHouseConfig.from_url(self.clickhouse_url.get_secret_value())
-        path = self.data_dir.absolute() / "clickhouse"
-        return ClickHouseConfig(embedded_path=str(path), fsync=self.fsync)
+            config = ClickHouseConfig.from_url(self.clickhouse_url.get_secret_value())
+        else:
+            path = self.data_dir.absolute() / "clickhouse"
+            config = ClickHouseConfig(embedded_path=str(path), fsync=self.fsync)
+        return replace(config, **self._bounds)
 
     def mongo(self, local_uri: str | None = None) -> MongoDBConfig:
         """:param local_uri: where the embedded mongod listens, if there is one."""
@@ -90,11 +96,18 @@ class StorageSettings(BaseSettings):
         url = self.mongo_url.get_secret_value() if self.mongo_url else local_uri
         if url is None:
             raise InvalidConfiguration("JTS_MONGO_URL is not set and no mongod is embedded")
-        return MongoDBConfig(uri=url, database=self.mongo_database)
+        return MongoDBConfig(uri=url, database=self.mongo_database, **self._bounds)
 
     def database(self) -> DatabaseConfig:
         from jts_storage.relational.config import DatabaseConfig
 
+        url = f"sqlite:///{self.data_dir.absolute() / 'bookkeeping.db'}"
         if self.database_url is not None:
-            return DatabaseConfig(url=self.database_url.get_secret_value())
-        return DatabaseConfig(url=f"sqlite:///{self.data_dir.absolute() / 'bookkeeping.db'}")
+            url = self.database_url.get_secret_value()
+        return DatabaseConfig(url=url, **self._bounds)
+
+    @property
+    def _bounds(self) -> dict[str, Any]:
+        """Those of a store's own URL stay, unless they are set here."""
+        is_set = "health_timeout" in self.model_fields_set
+        return {"health_timeout": self.health_timeout} if is_set else {}

@@ -30,6 +30,10 @@ class Overtaking(Conflict):
     """A decided commit, not finished yet, comes first."""
 
 
+class Unfinished(StorageError):
+    """A decided commit cannot be finished yet."""
+
+
 @dataclass(slots=True)
 class Stores:
     """The stores of one `Storage`, and what lies between them."""
@@ -70,22 +74,26 @@ class Stores:
     async def recover(self) -> int:
         """Finish the decided commits that nobody alive is finishing; how many there were.
 
-        :raises StorageError: some could not be finished; all the others are.
+        :raises Unfinished: some could not be finished; all the others are.
         """
         finished = 0
         failed: dict[ObjectId, StorageError] = {}
         while True:
-            async with self.journal.claimed(besides=failed) as entry:
-                if entry is None:
-                    break
-                try:
+            entry = None
+            try:
+                # A failure has to leave this block, which then lets go of the entry.
+                async with self.journal.claimed(besides=failed) as entry:
+                    if entry is None:
+                        break
                     await self._finish(entry)
-                except StorageError as exc:
-                    failed[entry.id] = exc
-                    log.warning("A commit cannot be finished: %s", exc)
-                else:
-                    finished += 1
-                    log.warning("Finished an interrupted commit %s.", entry.id)
+            except StorageError as exc:
+                if entry is None:
+                    raise
+                failed[entry.id] = exc
+                log.warning("A commit cannot be finished: %s", exc)
+            else:
+                finished += 1
+                log.warning("Finished an interrupted commit %s.", entry.id)
         if failed:
             raise _unfinished(failed)
         return finished
@@ -122,10 +130,10 @@ class Stores:
                 return
 
 
-def _unfinished(failed: dict[ObjectId, StorageError]) -> StorageError:
+def _unfinished(failed: dict[ObjectId, StorageError]) -> Unfinished:
     (identity, first), *others = failed.items()
     more = f" (and {len(others)} others)" if others else ""
-    error = StorageError(
+    error = Unfinished(
         f"Commit {identity}{more} is decided and cannot be finished yet: {first}",
         remedy="Mend what is named, then run `jts-storage recover`.",
     )

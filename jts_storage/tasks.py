@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-_HEED_SECONDS = 0.1
+T = TypeVar("T")
+
+_HEED_SECONDS = 0.25
+_LONGEST_HEED_SECONDS = 4.0
 
 
 async def stopped(task: asyncio.Task[Any]) -> None:
     """Cancel a task until it has ended.
 
     Once may not be enough: on Python 3.11 `asyncio.wait_for`, with which the driver of MongoDB
-    waits for answers, swallows a cancellation that comes together with its result.
+    waits for answers, swallows a cancellation that comes together with its result. The pauses
+    grow, so that a task which heeded it can also tidy up.
     """
+    pause = _HEED_SECONDS
     while not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=_HEED_SECONDS)
+        await asyncio.wait([task], timeout=pause)
+        pause = min(2 * pause, _LONGEST_HEED_SECONDS)
+
+
+async def acquired(acquire: Callable[[], T], release: Callable[[T], object]) -> T:
+    """What `acquire` gives in a thread; given back at once if who waits for it is cancelled."""
+    waiting = asyncio.ensure_future(asyncio.to_thread(acquire))
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        while not waiting.done():
+            try:
+                await asyncio.wait([waiting])
+            except asyncio.CancelledError:
+                continue  # a thread cannot be cancelled
+        if waiting.exception() is None:
+            await asyncio.to_thread(release, waiting.result())
+        raise

@@ -98,6 +98,7 @@ class StorageUnitOfWork:
             self._state = "has been committed"
             await self._deliver(work)
         except asyncio.CancelledError:
+            self._state = "was cancelled during its commit, which may be stored all the same"
             self._stores.delivery.deliver_soon()  # what the commit has stored all the same
             raise
 
@@ -148,7 +149,10 @@ class StorageUnitOfWork:
         try:
             await self._write(work, work.staged)
         except Overtaking:
-            await self._stores.recover()
+            try:
+                await self._stores.recover()
+            except StorageError:
+                log.warning("What comes first could not be finished.", exc_info=True)
             self._stores.delivery.deliver_soon()
             raise
         finally:

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import os
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from jts_storage.processes import exists, place
+
 _alive_here: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process on a host, and which of its runs."""
+    """A process somewhere, and which of its runs."""
 
-    host: str
+    place: str
     pid: int
     run: str
 
     def __str__(self) -> str:
-        return f"{self.host}/{self.pid}/{self.run}"
+        return f"{self.place}/{self.pid}/{self.run}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        host, pid, run = text.rsplit("/", 2)
-        return cls(host, int(pid), run)
+        place, pid, run = text.rsplit("/", 2)
+        return cls(place, int(pid), run)
 
     @classmethod
     @contextmanager
     def here(cls) -> Iterator[Self]:
         """An owner that counts as alive until the block ends."""
-        owner = cls(socket.gethostname(), os.getpid(), uuid.uuid4().hex[:12])
+        owner = cls(place(), os.getpid(), uuid.uuid4().hex[:12])
         _alive_here.add(owner.run)
         try:
             yield owner
@@ -42,15 +43,9 @@ class Owner:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it surely lives no more; of other hosts nothing is known."""
-        if self.host != socket.gethostname():
+        """Whether it surely lives no more; of other places nothing is known."""
+        if self.place != place():
             return False
         if self.pid == os.getpid():
             return self.run not in _alive_here
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return False
+        return not exists(self.pid)

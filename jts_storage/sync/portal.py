@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from jts_storage.errors import StorageError
+from jts_storage.tasks import stopped
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ class Portal:
         self._loop = self._thread = None
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns or raises. An interrupt cancels it."""
+        """What the coroutine returns or raises. An interrupt cancels it, and waits for its end."""
         if self._loop is None or threading.current_thread() is self._thread:
             work.close()
             raise StorageError(
@@ -58,11 +60,28 @@ class Portal:
                 if self._loop is None
                 else "In handlers of events, use the asynchronous storage.",
             )
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        loop, outcome = self._loop, Future[T]()
+        tasks: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            tasks.append(loop.create_task(work))
+            tasks[0].add_done_callback(lambda task: _hand_over(task, outcome))
+
+        def cancel() -> None:
+            if tasks:
+                tasks[0].cancel()
+            else:  # interrupted before it was handed over
+                work.close()
+                outcome.cancel()
+                outcome.set_running_or_notify_cancel()
+
         try:
-            return future.result()
+            loop.call_soon_threadsafe(begin)
+            return outcome.result()
         except BaseException:
-            future.cancel()
+            if not outcome.done():  # interrupted; what it is in the middle of comes to its end
+                loop.call_soon_threadsafe(cancel)
+                wait([outcome], _STOP_SECONDS)
             raise
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
@@ -85,6 +104,14 @@ async def _next(items: AsyncIterator[T]) -> T:
 
 async def _cancel_others() -> None:
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.gather(*map(stopped, others))
+
+
+def _hand_over(task: asyncio.Task[T], outcome: Future[T]) -> None:
+    if task.cancelled():
+        outcome.cancel()
+        outcome.set_running_or_notify_cancel()
+    elif (error := task.exception()) is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(task.result())

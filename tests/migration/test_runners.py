@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from jts_storage.errors import Conflict, InvalidConfiguration, SchemaDrift
 from jts_storage.migrate import clickhouse_lock, files, mongo_lock
 from jts_storage.migrate.clickhouse_lock import LOCK_TABLE, Lock
 from jts_storage.mongo import MongoDBManager
+from jts_storage.processes import place
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.local_postgres import LocalPostgres
@@ -141,7 +141,7 @@ def test_a_held_clickhouse_lock_is_refused_to_others_and_free_afterwards(
 def test_a_clickhouse_lock_ends_with_its_owner(
     locked: ClickHouseManager, owner: str, silence: int, is_free: bool
 ) -> None:
-    who = owner.format(host=socket.gethostname(), own=os.getpid(), parent=os.getppid())
+    who = owner.format(host=place(), own=os.getpid(), parent=os.getppid())
     locked.execute(
         f"INSERT INTO {LOCK_TABLE} (number, event, owner, at)"
         f" VALUES (1, 'take', '{who}', now64(3) - {silence})"
@@ -174,7 +174,7 @@ async def test_a_held_mongo_lock_is_refused_to_others_and_ends_with_its_owner(
         with pytest.raises(Conflict, match="Another runner"):
             async with mongo_lock.held(collection, 0.2):
                 pass
-    stale = f"{socket.gethostname()}/999999999/abc"
+    stale = f"{place()}/999999999/abc"
     await collection.update_one(
         {"_id": "migrations"},
         [{"$set": {"owner": stale, "until": {"$add": ["$$NOW", 60_000]}}}],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
-from jts_storage.tasks import stopped
+from jts_storage.tasks import acquired, stopped
 
 
 @pytest.mark.parametrize("deaf", [0, 1, 3])
@@ -29,6 +30,28 @@ async def test_a_task_is_cancelled_until_it_has_ended(deaf: int) -> None:
         await stopped(task)
     assert task.cancelled()
     assert swallowed == deaf
+
+
+async def test_what_a_thread_acquires_is_given_back_if_nobody_waits_for_it_any_more() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    released: list[str] = []
+
+    def acquire() -> str:
+        begun.set()
+        assert go_on.wait(10)
+        return "a share"
+
+    task = asyncio.create_task(acquired(acquire, released.append))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0.01)
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert released == ["a share"]
+    assert await acquired(lambda: "another", released.append) == "another"
+    assert released == ["a share"]
 
 
 async def test_a_task_that_failed_or_ended_is_left_as_it_is() -> None:

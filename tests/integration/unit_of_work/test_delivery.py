@@ -17,10 +17,11 @@ from jts_storage.delivery import ATTEMPTS, Delivery
 from jts_storage.domain import checks
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.journal import ENTRIES, Journal
-from jts_storage.leases import LEASES, Leases, owner_of_this_process
+from jts_storage.leases import LEASES, Leases
 from jts_storage.mongo import MongoDBManager
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.outbox import EVENTS, Outbox
+from jts_storage.processes import this_process
 
 NEVER = timedelta(days=1)
 databases = count()
@@ -209,7 +210,7 @@ async def test_of_two_deliverers_one_has_a_key(post: Post) -> None:
 
 @pytest.mark.parametrize("why", ["dead", "late"])
 async def test_a_lease_is_taken_over_from_the_dead_and_the_late(post: Post, why: str) -> None:
-    alive = owner_of_this_process()
+    alive = this_process()
     owner = f"x@{alive.rsplit('/', 1)[0]}/0" if why == "dead" else f"x@{alive}"
     until = checks.now() + timedelta(seconds=30 if why == "dead" else -1)
     leases = post.manager.get_collection(LEASES)
@@ -217,6 +218,40 @@ async def test_a_lease_is_taken_over_from_the_dead_and_the_late(post: Post, why:
     await post.store(Noted(number=1), version=1)
     assert await post.deliverer(noting([])).deliver() == 1
     assert await leases.count_documents({}) == 0
+
+
+async def test_a_lease_that_was_taken_over_is_no_longer_renewed(post: Post) -> None:
+    leases = Leases(post.manager)
+    async with leases.taken("one") as lease:
+        assert lease is not None
+        lease._until -= timedelta(minutes=1)
+        assert await lease.renewed()
+        await post.manager.get_collection(LEASES).delete_many({})
+        assert await lease.renewed(), "not looked at again so soon"
+        lease._until -= timedelta(minutes=1)
+        assert not await lease.renewed()
+
+
+async def test_a_backlog_is_delivered_part_by_part(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_EVENTS_AT_ONCE", 2)
+    seen: list[int] = []
+    for number in range(5):
+        await post.store(Noted(number=number), version=number)
+    deliverer = post.deliverer(noting(seen))
+    own = Noted(number=5)
+    await post.store(own, version=5)
+    assert await deliverer.deliver_own([own]) == 2, "a commit does not wait for all of it"
+    await deliverer.deliver()
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_closed_deliverer_plans_nothing(post: Post) -> None:
+    deliverer = post.deliverer(noting([]))
+    await deliverer.close()
+    deliverer.deliver_soon()
+    assert deliverer._timer is None
 
 
 async def test_leases_that_ran_out_are_purged(post: Post) -> None:

@@ -59,6 +59,26 @@ async def test_a_drift_is_refused_or_told(
             await backend.stores.mongo.db["formulas"].drop_index("somebodys")
 
 
+async def test_each_store_is_closed_whatever_becomes_of_the_others(
+    settings: StorageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise RuntimeError("one of them")
+
+    backend = StoreBackend(settings)
+    storage = Storage(backend)
+    await storage.open_stores()
+    stores = backend.stores
+    monkeypatch.setattr(stores.database, "close", fail)
+    with pytest.raises(RuntimeError, match="one of them"):
+        await storage.close()
+    monkeypatch.undo()
+    assert not stores.clickhouse.is_connected
+    await stores.database.close()
+    async with Storage.open(settings) as again:
+        assert await again.candles.list_keys() is not None
+
+
 async def test_health_tells_of_unfinished_commits(settings: StorageSettings) -> None:
     class Crash(BaseException):
         pass

@@ -27,8 +27,8 @@ from jts_storage.domain.events import DomainEvent
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import StorageError
 from jts_storage.journal import CHUNKS, ENTRIES, Journal
-from jts_storage.leases import owner_of_this_process
 from jts_storage.ports import UnitOfWork
+from jts_storage.processes import this_process
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula
 
@@ -112,7 +112,7 @@ async def leave_unfinished(storage: Storage, *names: str) -> None:
                 await commit(storage, name)
     finally:
         commit_points.reached = before
-    mine = owner_of_this_process()
+    mine = this_process()
     await storage.mongo.db[ENTRIES].update_many(
         {"owner": mine}, {"$set": {"owner": f"{mine.rsplit('/', 1)[0]}/0"}}
     )
@@ -257,6 +257,25 @@ async def test_who_locks_the_bookkeeping_later_is_later_in_every_store(
     await commit(storage, "ORDERED")
     assert seen.index("version taken") > seen.index("database ready")
     assert seen.count("version taken") == 1
+
+
+async def test_what_could_not_be_finished_is_let_go_of_and_keeps_nobody_from_opening(
+    storage: Storage, settings: StorageSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    await leave_unfinished(storage, "STUCK")
+    chunks, entries = storage.mongo.db[CHUNKS], storage.mongo.db[ENTRIES]
+    lost = await chunks.find().to_list()
+    await chunks.delete_many({})
+    with pytest.raises(StorageError, match="chunks"):
+        await storage.recover()
+    entry = await entries.find_one()
+    assert entry is not None
+    assert entry["leaseUntil"] <= checks.now(), "others may finish it at once"
+    async with Storage(StoreBackend(settings)) as opened:
+        assert "Opened although" in caplog.text
+        await chunks.insert_many(lost)
+        assert await opened.recover() == 1
+    assert await is_whole(storage, "STUCK")
 
 
 async def test_later_raw_bars_are_not_undone(storage: Storage) -> None:

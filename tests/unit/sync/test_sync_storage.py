@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -167,6 +169,27 @@ def test_leaving_a_loop_early_closes_its_source() -> None:
     items.close()  # type: ignore[attr-defined]
     assert closed.is_set()
     portal.stop()
+
+
+def test_an_interrupt_waits_for_what_it_interrupts() -> None:
+    ended: list[str] = []
+
+    async def tidy() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.2)
+            ended.append("tidied")
+
+    portal = Portal()
+    portal.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            portal.call(tidy())
+        assert ended == ["tidied"]
+    finally:
+        portal.stop()
 
 
 def test_stopping_cancels_what_still_runs() -> None:
