@@ -12,7 +12,6 @@ from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
-from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import ConnectionFailed, StorageError, outcome_unknown
 from jts_storage.mongo import MongoDBManager
@@ -73,7 +72,7 @@ class JournalledCommit:
                 reached("database ready")
                 # Not before the rows of the bookkeeping are locked: who comes later is later in
                 # every store.
-                self._version = next_version(2)
+                self._version = await self._stores.next_version(self._work)
                 await self._write_entry(chunks)
                 # From here on the outcome may be unknown to us: what the entry needs must stay.
                 undecided.pop_all()

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.clickhouse.versions import next_version
 from jts_storage.delivery import Delivery
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.journal import Entry, Journal
@@ -54,6 +55,12 @@ class Stores:
             await self.clickhouse.run(self.candles.apply, work.candles, version)
         if work.symbols:
             await self.clickhouse.run(self.symbols.store, work.symbols, version)
+
+    async def next_version(self, work: StagedWork) -> int:
+        """The first of two versions, later than those of what `work` is to replace."""
+        if work.candles:
+            await self.clickhouse.run(self.candles.see_versions, work.candles)
+        return next_version(2)
 
     @asynccontextmanager
     async def bookkeeping(self, work: StagedWork) -> AsyncIterator[AsyncConnection]:

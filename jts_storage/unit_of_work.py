@@ -13,7 +13,6 @@ from typing import Self
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from jts_storage.clickhouse.versions import next_version
 from jts_storage.commit import JournalledCommit, commit_documents, undisturbed
 from jts_storage.errors import StorageError
 from jts_storage.mongo import (
@@ -163,7 +162,7 @@ class StorageUnitOfWork:
         if await self._needs_journal(work, staged):
             await JournalledCommit(stores, work.session, staged, work.events.collected).run()
         elif staged.touches_clickhouse:
-            await stores.store_series(staged, next_version(2))
+            await stores.store_series(staged, await stores.next_version(staged))
         elif staged.touches_database:
             async with stores.bookkeeping(staged):
                 pass
@@ -180,11 +179,8 @@ class StorageUnitOfWork:
         """Whether ClickHouse takes it as one part, which is there in whole or not at all."""
         if staged.symbols:
             return not staged.candles
-        change, *others = staged.candles
-        if others or change.deleted:
-            return False
         stores = self._stores
-        return await stores.clickhouse.run(stores.candles.is_one_part, change.upserts)
+        return await stores.clickhouse.run(stores.candles.is_one_part, staged.candles)
 
     async def _deliver(self, work: _Work) -> None:
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
+from hashlib import sha256
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -28,10 +29,9 @@ from jts_storage.clickhouse.statements import (
     Source,
     parameters,
 )
-from jts_storage.clickhouse.versions import next_version
+from jts_storage.clickhouse.versions import next_version, see_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.resampling import check_coarser, zone
 from jts_storage.domain.results import Coverage, SaveResult
@@ -42,6 +42,12 @@ from jts_storage.staging import SeriesChanges, compare, pieces
 
 WRITE_ROWS = 1_000_000
 """Rows a single insert: below the server's block size, so that each is one part, all or nothing."""
+
+WRITE_ROWS_TOGETHER = 100_000
+_SHORT_ROWS = 10_000
+"""A series of so many rows is written with others in one insert, and its names row by row."""
+
+_KEYS_AT_ONCE = 1_000
 
 _MERGE_SECONDS = 60.0
 """How long doubles that were met are taken to be there: the engine merges when it likes."""
@@ -72,7 +78,7 @@ class ClickHouseCandleRepository:
 
     async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
         first, last = checks.range_ms(start, end)
-        return await self._manager.run(self.erase, key, first, last, next_version())
+        return await self._manager.run(self._delete_range, key, first, last)
 
     async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
         first, last = checks.range_ms(start, end)
@@ -182,31 +188,54 @@ class ClickHouseCandleRepository:
         """Store the net effect of a unit of work. Doing it again with the same version, whole or
         in part and whatever was written since, changes nothing more.
         """
+        upserts = []
         for change in changes:
             for first, last in change.deleted:
                 self.erase(change.key, first, last, version)
-            self.write(CandleSeries.trusted(change.key, change.upserts), version + 1)
+            upserts.append(CandleSeries.trusted(change.key, change.upserts))
+        self._write_all(upserts, version + 1)
 
     def write(self, series: CandleSeries, version: int) -> None:
         """Store a series, or a part of one; parts under one version may follow each other."""
+        self._write_all([series], version)
+
+    def _write_all(self, many: Iterable[CandleSeries], version: int) -> None:
         self._source_to_write()
-        for block in pieces(series, WRITE_ROWS):
-            first, last = (int(block.columns.timestamp[end]) for end in (0, -1))
-            token = f"{series.key}:{version}:{first}:{last}:{len(block)}"
+        for together in inserts_of(many):
             self._manager.insert_columns(
                 "candles",
-                series_to_columns(block, version),
-                settings=statements.write_settings(token),
+                series_to_columns(together, version),
+                settings=statements.write_settings(_token(together, version)),
                 idempotent=True,
             )
 
-    def is_one_part(self, columns: Columns) -> bool:
-        """Whether an insert of these rows makes one part, which is there in whole or not at all."""
+    def is_one_part(self, changes: Sequence[SeriesChanges]) -> bool:
+        """Whether these make one part, which is there in whole or not at all."""
         self._source_to_write()
-        if len(columns.timestamp) > WRITE_ROWS or self._partition_key not in ("", _BY_YEAR):
+        if any(change.deleted for change in changes) or self._partition_key not in ("", _BY_YEAR):
             return False
-        years = {checks.from_ms(int(columns.timestamp[end])).year for end in (0, -1)}
-        return not self._partition_key or len(years) == 1
+        many = [CandleSeries.trusted(change.key, change.upserts) for change in changes]
+        if len(list(inserts_of(many))) > 1:
+            return False
+        ends = [end for series in many for end in (series.start, series.end) if end is not None]
+        return not self._partition_key or len({end.year for end in ends}) == 1
+
+    def see_versions(self, changes: Iterable[SeriesChanges]) -> None:
+        """Have versions from now on be later than those of what these replace, whatever clock the
+        writer of that had.
+        """
+        spans = [(change.key, *span) for change in changes if (span := change.span) is not None]
+        for start in range(0, len(spans), _KEYS_AT_ONCE):
+            keys, firsts, lasts = zip(*spans[start : start + _KEYS_AT_ONCE], strict=True)
+            self._see_versions(keys, min(firsts), max(lasts))
+
+    def _see_versions(
+        self, keys: Iterable[SeriesKey], first: int = _FIRST_MS, last: int = _LAST_MS
+    ) -> None:
+        names = tuple((key.symbol, key.exchange, key.timeframe.value) for key in keys)
+        bound = {"keys": names, "first": first, "last": last}
+        self._source_to_write()
+        see_version(int(self._manager.execute(statements.LATEST_VERSION, bound)[0][0]))
 
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
         """Delete what is older than `version`; how many rows this version has deleted."""
@@ -228,11 +257,18 @@ class ClickHouseCandleRepository:
             stored = self._get_range(key, int(stamps[0]), int(stamps[-1]))
             for name, rows in compare(stored, block).items():
                 counts[name] += rows
-        self.write(series, next_version())
+        if len(series):
+            stamps = series.columns.timestamp
+            self._see_versions([key], int(stamps[0]), int(stamps[-1]))
+            self.write(series, next_version())
         return SaveResult(len(series), duplicates, **counts)
 
+    def _delete_range(self, key: SeriesKey, first: int, last: int) -> int:
+        self._see_versions([key], first, last)
+        return self.erase(key, first, last, next_version())
+
     def _import(self, key: SeriesKey, paths: Sequence[Path]) -> int:
-        self._source_to_write()
+        self._see_versions([key])
         return import_files(self._manager, key, paths, self.write)
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
@@ -340,6 +376,33 @@ class ClickHouseCandleRepository:
                 "it knows no versions.",
                 remedy="Run `jts-storage migrate up`; no row is lost.",
             )
+
+
+def inserts_of(many: Iterable[CandleSeries]) -> Iterator[list[CandleSeries]]:
+    """What each insert is to hold: a long series in pieces, and many short ones together."""
+    together: list[CandleSeries] = []
+    rows = 0
+    for series in many:
+        if len(series) > _SHORT_ROWS:
+            yield from ([piece] for piece in pieces(series, WRITE_ROWS))
+        elif len(series):
+            together.append(series)
+            rows += len(series)
+            if rows > WRITE_ROWS_TOGETHER:
+                yield together
+                together, rows = [], 0
+    if together:
+        yield together
+
+
+def _token(together: Sequence[CandleSeries], version: int) -> str:
+    """The same for the same rows under the same version, and for no others."""
+    parts = [
+        f"{series.key}:{version}:{int(stamps[0])}:{int(stamps[-1])}:{len(series)}"
+        for series in together
+        for stamps in [series.columns.timestamp]
+    ]
+    return parts[0] if len(parts) == 1 else sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _may_overflow(columns: dict[str, Any]) -> bool:

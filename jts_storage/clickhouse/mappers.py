@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jts_storage.clickhouse.blocks import Array, Typed
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns, empty
+from jts_storage.domain.columns import Columns, concatenate, empty
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
@@ -18,13 +18,17 @@ _PRICE = "Decimal(18, 4)"
 _KEY = "LowCardinality(String)"
 
 
-def series_to_columns(series: CandleSeries, version: int) -> dict[str, Typed]:
+def series_to_columns(together: Sequence[CandleSeries], version: int) -> dict[str, Typed]:
     """The columns of an insert. Integers of a Decimal are its scaled value, of a time its ticks."""
-    key, columns = series.key, series.columns
+    first, *others = together
+    columns = concatenate([s.columns for s in together]) if others else first.columns
+    names = [(s.key.symbol, s.key.exchange, s.key.timeframe.value) for s in together]
+    symbol, exchange, timeframe = zip(*names, strict=True)
+    rows = [len(series) for series in together]
     return {
-        "symbol": Typed(_KEY, key.symbol),
-        "exchange": Typed(_KEY, key.exchange),
-        "timeframe": Typed(_KEY, key.timeframe.value),
+        "symbol": _name_of_each(symbol, rows),
+        "exchange": _name_of_each(exchange, rows),
+        "timeframe": _name_of_each(timeframe, rows),
         "timestamp": Typed("DateTime64(3, 'UTC')", columns.timestamp),
         "open": Typed(_PRICE, columns.open),
         "high": Typed(_PRICE, columns.high),
@@ -33,6 +37,12 @@ def series_to_columns(series: CandleSeries, version: int) -> dict[str, Typed]:
         "volume": Typed("UInt64", columns.volume),
         "version": Typed("UInt64", version),
     }
+
+
+def _name_of_each(names: Sequence[str], rows: Sequence[int]) -> Typed:
+    if len(set(names)) == 1:
+        return Typed(_KEY, names[0])
+    return Typed(_KEY, np.repeat(np.array(names, object), rows))
 
 
 def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries:

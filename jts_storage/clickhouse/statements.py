@@ -150,6 +150,10 @@ def _bucket(source: Timeframe, target: Timeframe) -> str:
     return f"({day}) * 86400000"
 
 
+LATEST_VERSION = (
+    f"SELECT max(version) FROM candles WHERE (symbol, exchange, timeframe) IN %(keys)s AND {_RANGE}"
+)
+
 SELECT_KEYS = (
     "SELECT DISTINCT toString(symbol) AS s, toString(exchange) AS e, toString(timeframe) AS t"
     " FROM candles WHERE (symbol, exchange, timeframe) > (%(symbol)s, %(exchange)s, %(timeframe)s)"

@@ -23,13 +23,25 @@ class _Clock:
             self._latest = first + count - 1
             return first
 
+    def see(self, version: int) -> None:
+        with self._lock:
+            self._latest = max(self._latest, version)
+
 
 _clock = _Clock()
 
 
 def next_version(count: int = 1) -> int:
-    """The first of `count` versions that are later than any this process has given before.
+    """The first of `count` versions that are later than any this process has given or seen.
 
-    Versions are nanoseconds since 1970: between processes, the later clock wins.
+    Versions are nanoseconds since 1970: of two processes that write the same at once, the one
+    whose clock is later wins.
     """
     return _clock.next(count)
+
+
+def see_version(version: int) -> None:
+    """Have all versions from now on be later than one that is stored, though its writer's clock
+    may be ahead of ours, or ours was set back.
+    """
+    _clock.see(version)

@@ -46,22 +46,35 @@ _BSON_TYPES: Final[dict[Any, str]] = {
 }
 
 
+_UNITS_OF_WORK = {
+    "uow_journal": [],
+    "uow_journal_chunks": [
+        IndexModel([("entry", 1), ("kind", 1), ("n", 1)], name="uow_journal_chunks_entry")
+    ],
+    "uow_events": [IndexModel([("key", 1), ("version", 1), ("n", 1)], name="uow_events_key")],
+    "uow_leases": [],
+}
+"""What commits over several stores keep, of which nobody else knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionSchema:
     """A collection as it should be."""
 
     name: str
-    validator: dict[str, Any]
+    validator: dict[str, Any] | None
     indexes: tuple[IndexModel, ...]
 
 
 def collection_schemas() -> tuple[CollectionSchema, ...]:
-    """The collections of the kit, each with its ``$jsonSchema`` validator and its indexes."""
+    """The collections of the kit, each with its indexes; those of documents with a validator."""
     by_name = indexes()
-    return tuple(
+    documents = [
         CollectionSchema(name, {"$jsonSchema": json_schema(model)}, tuple(by_name[name]))
         for name, model in MODELS.items()
-    )
+    ]
+    plain = [CollectionSchema(name, None, tuple(made)) for name, made in _UNITS_OF_WORK.items()]
+    return (*documents, *plain)
 
 
 async def differences(db: Database) -> list[Difference]:
@@ -87,7 +100,7 @@ async def _compare(
 
 
 def _compare_options(schema: CollectionSchema, options: dict[str, Any]) -> Iterator[Difference]:
-    wanted = {"validator": schema.validator, **RULES}
+    wanted = _rules(schema)
     rules = {"collMod": schema.name, **wanted}
     mend = f"db.runCommand({shown(rules)})"
     for option in sorted(wanted.keys() | options.keys()):
@@ -175,12 +188,18 @@ async def ensure_schema(db: Database) -> None:
     stored before and break a validator can still be read and updated.
     """
     for schema in collection_schemas():
-        rules: dict[str, Any] = {"validator": schema.validator, **RULES}
+        rules = _rules(schema)
         try:
             await db.create_collection(schema.name, **rules)
         except CollectionInvalid:
-            await db.command("collMod", schema.name, **rules)
-        await db.get_collection(schema.name).create_indexes(list(schema.indexes))
+            if rules:
+                await db.command("collMod", schema.name, **rules)
+        if schema.indexes:
+            await db.get_collection(schema.name).create_indexes(list(schema.indexes))
+
+
+def _rules(schema: CollectionSchema) -> dict[str, Any]:
+    return {} if schema.validator is None else {"validator": schema.validator, **RULES}
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -345,7 +345,9 @@ def ruled(collection: str, what: str, **rules: Any) -> Drift:
 
 
 def validator(collection: str, **parts: Any) -> dict[str, Any]:
-    return {"$jsonSchema": {**SCHEMAS[collection].validator["$jsonSchema"], **parts}}
+    rules = SCHEMAS[collection].validator
+    assert rules is not None
+    return {"$jsonSchema": {**rules["$jsonSchema"], **parts}}
 
 
 MONGO = [

@@ -60,7 +60,7 @@ async def test_two_runners_never_apply_a_step_twice(
         logged = manager.execute("SELECT revision FROM jts_schema_log ORDER BY id")
         assert logged == [("0001",), ("0002",), ("0003",), ("0004",)]
     async with MongoDBManager(uri=mongod.uri, database="jts_raced") as mongo:
-        assert await mongo.get_collection("jts_schema_log").count_documents({}) == 3
+        assert await mongo.get_collection("jts_schema_log").count_documents({}) == 4
     async with (
         DatabaseManager(wanted["database"]) as database,
         database.connection() as connection,
@@ -350,7 +350,7 @@ async def test_what_is_printed_for_mongosh_are_the_commands_that_would_run(
         await mongo.db.create_collection(name)
     for command in commands:
         await mongo.db.command(json.loads(command))
-    assert len(commands) == 8
+    assert len(commands) == 10
     await migrate.stamp(databases, "head")
     assert await migrate.check(databases) == []
     assert "dropIndex" in await migrate.sql(databases, migrate.Goal("down", "base"))

@@ -12,9 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from jts_storage.clickhouse.candles import WRITE_ROWS, ClickHouseCandleRepository
+from jts_storage.clickhouse.candles import WRITE_ROWS, ClickHouseCandleRepository, inserts_of
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
@@ -52,7 +53,7 @@ async def test_a_write_whose_answer_was_lost_is_repeated_and_recognised(
     server.faults.cut(after_bytes=_answer_before_data(patient))
     healer = threading.Thread(target=_clear_once_it_broke, args=(server,))
     healer.start()
-    await candles.save_many(KEY, series)
+    await patient.run(candles.write, series, next_version())
     healer.join()
     assert server.accepted >= 1
     assert await candles.get_range(KEY, *ALWAYS) == series
@@ -101,6 +102,57 @@ async def test_the_same_insert_twice_leaves_one_part(
     assert parts(manager) == [500]
     candles.write(OLD, next_version())
     assert parts(manager) == [500, 500]
+
+
+AHEAD = 10**12
+"""How far, in nanoseconds, the clock of another writer is ahead."""
+
+
+async def test_what_a_clock_ahead_of_ours_wrote_can_be_corrected_and_deleted(
+    candles: ClickHouseCandleRepository, tmp_path: Path
+) -> None:
+    await candles.save_many(KEY, OLD)
+    candles.write(OLD, next_version() + AHEAD)
+    await candles.save_many(KEY, NEW)
+    assert await candles.get_range(KEY, *ALWAYS) == NEW
+    candles.write(OLD, next_version() + AHEAD)
+    assert await candles.delete_range(KEY, *ALWAYS) == 500
+    assert await candles.count(KEY) == 0
+    candles.write(OLD, next_version() + AHEAD)
+    pq.write_table(NEW.to_arrow(), tmp_path / "new.parquet")
+    await candles.import_parquet(KEY, [tmp_path / "new.parquet"])
+    assert await candles.get_range(KEY, *ALWAYS) == NEW
+    candles.write(OLD, next_version() + AHEAD)
+    change = SeriesChanges(KEY)
+    change.save(NEW[:100].columns)
+    change.delete(checks.to_ms(NEW[200].timestamp), checks.to_ms(ALWAYS[1]))
+    candles.see_versions([change])
+    candles.apply([change], next_version(2))
+    assert await candles.get_range(KEY, *ALWAYS) == NEW[:100].merge(OLD[100:200])
+
+
+async def test_many_short_series_are_one_insert(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    manager.execute("SYSTEM STOP MERGES candles")
+    keys = [SeriesKey(f"S{n}", Timeframe.D1, f"X{n % 2}") for n in range(300)]
+    series = [make_candles(key, 1 + n % 3, seed=n) for n, key in enumerate(keys)]
+    changes = [SeriesChanges(each.key) for each in series]
+    for change, each in zip(changes, series, strict=True):
+        change.save(each.columns)
+    assert candles.is_one_part(changes)
+    version = next_version(2)
+    for _ in range(2):
+        candles.apply(changes, version)
+    assert parts(manager) == [sum(map(len, series))]
+    assert await candles.get_ranges(keys, *ALWAYS) == dict(zip(keys, series, strict=True))
+
+
+async def test_long_series_are_inserts_of_their_own() -> None:
+    lengths = [5, WRITE_ROWS + 1, 0, 99_000, 5_000, 2_000]
+    series = [make_candles(SeriesKey(f"S{n}", Timeframe.M1), n) for n in lengths]
+    inserts = [[len(each) for each in together] for together in inserts_of(series)]
+    assert inserts == [[WRITE_ROWS], [1], [99_000], [5, 5_000, 2_000]]
 
 
 async def test_rows_deleted_and_written_anew_are_there(

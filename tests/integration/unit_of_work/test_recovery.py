@@ -17,7 +17,7 @@ from bson import ObjectId
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe, journal
+from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe, journal, stores
 from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
 from jts_storage.cli.main import app
@@ -253,7 +253,7 @@ async def test_who_locks_the_bookkeeping_later_is_later_in_every_store(
         return next_version(count)
 
     monkeypatch.setattr(commit_points, "reached", seen.append)
-    monkeypatch.setattr(commit_points, "next_version", noted)
+    monkeypatch.setattr(stores, "next_version", noted)
     await commit(storage, "ORDERED")
     assert seen.index("version taken") > seen.index("database ready")
     assert seen.count("version taken") == 1

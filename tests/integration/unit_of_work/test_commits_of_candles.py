@@ -1,7 +1,8 @@
-"""A commit of candles is whole to every reader, also where the table is split by year."""
+"""Commits of candles: whole to every reader, the later wins, the first ones too."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,11 @@ from pydantic import SecretStr
 from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage import commit as commit_points
 from jts_storage.clickhouse import tables
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.versions import next_version
+from jts_storage.domain.events import CandlesImported
 from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.testing.factories import make_candles
+from jts_storage.testing.factories import make_candles, make_formula
 
 KEY = SeriesKey("005930", Timeframe.D1, "KRX")
 
@@ -28,6 +32,34 @@ async def storage(tmp_path: Path, engine_used: Callable[[str], None]) -> AsyncIt
             StorageSettings(data_dir=tmp_path, mongo_url=uri, migrate=True)
         ) as storage:
             yield storage
+
+
+async def test_the_first_commits_of_a_database_do_not_get_into_each_others_way(
+    storage: Storage,
+) -> None:
+    async def commit(number: int) -> None:
+        key = SeriesKey(f"FIRST{number}", Timeframe.M1)
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(key, make_candles(key, 1))
+            await uow.formulas.save(make_formula(key.symbol))
+            uow.events.add(CandlesImported(series=key, rows=1))
+            await uow.commit()
+
+    await asyncio.gather(*map(commit, range(8)))
+    assert len(await storage.candles.list_keys()) == len(await storage.formulas.list()) == 8
+
+
+async def test_a_commit_outdoes_what_a_clock_ahead_of_ours_wrote(storage: Storage) -> None:
+    other = ClickHouseCandleRepository(storage.clickhouse)
+    old, new = make_candles(KEY, 10, seed=1), make_candles(KEY, 10, seed=2)
+    for is_journalled in (False, True):
+        other.write(old, next_version() + 10**12)
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(KEY, new)
+            if is_journalled:
+                await uow.formulas.save(make_formula())
+            await uow.commit()
+        assert await storage.candles.get_latest(KEY, 10) == new
 
 
 @pytest.mark.parametrize("by_year", [False, True])
