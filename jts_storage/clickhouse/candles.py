@@ -230,12 +230,13 @@ class ClickHouseCandleRepository:
             self._see_versions(keys, min(firsts), max(lasts))
 
     def _see_versions(
-        self, keys: Iterable[SeriesKey], first: int = _FIRST_MS, last: int = _LAST_MS
+        self, keys: Sequence[SeriesKey], first: int = _FIRST_MS, last: int = _LAST_MS
     ) -> None:
-        names = tuple((key.symbol, key.exchange, key.timeframe.value) for key in keys)
-        bound = {"keys": names, "first": first, "last": last}
         self._source_to_write()
-        see_version(int(self._manager.execute(statements.LATEST_VERSION, bound)[0][0]))
+        names = tuple((key.symbol, key.exchange, key.timeframe.value) for key in keys)
+        bound = parameters(keys[0], first, last) | {"keys": names, "now": next_version()}
+        query = statements.select_latest_version(several=len(keys) > 1)
+        see_version(int(self._manager.execute(query, bound)[0][0]))
 
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
         """Delete what is older than `version`; how many rows this version has deleted."""

@@ -150,9 +150,11 @@ def _bucket(source: Timeframe, target: Timeframe) -> str:
     return f"({day}) * 86400000"
 
 
-LATEST_VERSION = (
-    f"SELECT max(version) FROM candles WHERE (symbol, exchange, timeframe) IN %(keys)s AND {_RANGE}"
-)
+def select_latest_version(*, several: bool) -> str:
+    """The latest version of what is stored that is later than one given; 0 if there is none."""
+    keys = "(symbol, exchange, timeframe) IN %(keys)s" if several else _KEY
+    return f"SELECT max(version) FROM candles WHERE {keys} AND {_RANGE} AND version > %(now)s"
+
 
 SELECT_KEYS = (
     "SELECT DISTINCT toString(symbol) AS s, toString(exchange) AS e, toString(timeframe) AS t"
