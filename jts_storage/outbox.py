@@ -13,13 +13,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as Documents
+from jts_storage.staging import adapter, event_data
 
 EVENTS = "uow_events"
 
@@ -170,7 +171,7 @@ def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
         "key": event.key,
         "version": version,
         "n": number,
-        "data": TypeAdapter(kind).dump_python(event, mode="json"),
+        "data": event_data(event),
         "attempts": 0,
         "isParked": False,
         "notBefore": checks.now(),
@@ -198,7 +199,7 @@ def _from_document(document: Bson) -> DomainEvent | None:
     """The event, if its class has been imported; a name in a database imports nothing."""
     for kind in _kinds(DomainEvent):
         if f"{kind.__module__}.{kind.__qualname__}" == document["class"]:
-            event: Any = TypeAdapter(kind).validate_python(document["data"])
+            event: Any = adapter(kind).validate_python(document["data"])
             return event if isinstance(event, DomainEvent) else None
     return None
 

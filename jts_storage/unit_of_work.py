@@ -21,7 +21,13 @@ from jts_storage.mongo import (
     MongoDBStrategyRepository,
 )
 from jts_storage.staged_work import StagedWork
-from jts_storage.staging import CollectedEvents, StagedCandles, StagedIngestion, StagedSymbols
+from jts_storage.staging import (
+    CollectedEvents,
+    Lifetime,
+    StagedCandles,
+    StagedIngestion,
+    StagedSymbols,
+)
 from jts_storage.stores import Overtaking, Stores
 
 log = logging.getLogger(__name__)
@@ -31,15 +37,16 @@ class _Work:
     """What lives between entering a unit of work and its end."""
 
     def __init__(self, stores: Stores, session: AsyncClientSession) -> None:
+        lifetime = self.lifetime = Lifetime()
         self.session = session
         self.touches_documents = False
-        self.candles = StagedCandles(stores.candles)
-        self.symbols = StagedSymbols(stores.symbols)
-        self.ingestion = StagedIngestion(stores.ingestion)
+        self.candles = StagedCandles(stores.candles, lifetime)
+        self.symbols = StagedSymbols(stores.symbols, lifetime)
+        self.ingestion = StagedIngestion(stores.ingestion, lifetime)
         self.formulas = MongoDBFormulaRepository(stores.mongo, session)
         self.strategies = MongoDBStrategyRepository(stores.mongo, session)
         self.backtests = MongoDBBacktestResultRepository(stores.mongo, session)
-        self.events = CollectedEvents()
+        self.events = CollectedEvents(lifetime)
 
     @property
     def staged(self) -> StagedWork:
@@ -141,6 +148,8 @@ class StorageUnitOfWork:
         return work
 
     def _end(self, state: str) -> None:
+        if self._work is not None:
+            self._work.lifetime.end("is over")
         self._work = None
         self._state = state
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.errors import Conflict
+from jts_storage.staging.lifetime import Lifetime
 
 Row = Mapping[str, Any]
 Place = tuple[str, Hashable]
@@ -84,18 +85,16 @@ class Transaction:
     It reads all rows as they were at its first look.
     """
 
-    def __init__(self, database: MemoryDatabase) -> None:
+    def __init__(self, database: MemoryDatabase, lifetime: Lifetime) -> None:
         self._database = database
+        self._lifetime = lifetime
         self._written: dict[Place, Row | None] = {}
-
-    @property
-    def has_writes(self) -> bool:
-        return bool(self._written)
 
     def exclusive(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def get(self, table: str, key: Hashable) -> Row | None:
+        self._lifetime.check()
         place = (table, key)
         if place in self._written:
             return self._written[place]
@@ -112,6 +111,7 @@ class Transaction:
         return existed
 
     def scan(self, table: str) -> Iterator[Row]:
+        self._lifetime.check()
         rows = self._seen | self._written
         return (row for (name, _), row in rows.items() if name == table and row is not None)
 

@@ -16,7 +16,13 @@ from jts_storage.memory.documents import (
 )
 from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
 from jts_storage.ports.events import EventPublisher
-from jts_storage.staging import CollectedEvents, StagedCandles, StagedIngestion, StagedSymbols
+from jts_storage.staging import (
+    CollectedEvents,
+    Lifetime,
+    StagedCandles,
+    StagedIngestion,
+    StagedSymbols,
+)
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +31,18 @@ class _Work:
     """What lives between entering a unit of work and its end."""
 
     def __init__(self, database: MemoryDatabase) -> None:
+        lifetime = self.lifetime = Lifetime()
         stored = Autocommit(database)
-        self.transaction = Transaction(database)
-        self.candles = StagedCandles(InMemoryCandleRepository(database))
-        self.symbols = StagedSymbols(InMemorySymbolRepository(stored))
+        self.transaction = Transaction(database, lifetime)
+        self.candles = StagedCandles(InMemoryCandleRepository(database), lifetime)
+        self.symbols = StagedSymbols(InMemorySymbolRepository(stored), lifetime)
         self.formulas = InMemoryFormulaRepository(self.transaction)
         self.strategies = InMemoryStrategyRepository(self.transaction)
         self.backtests = InMemoryBacktestResultRepository(self.transaction)
         bars = InMemoryCandleRepository(database, database.bars)
         self.stored_ingestion = InMemoryIngestionRepository(stored, bars)
-        self.ingestion = StagedIngestion(self.stored_ingestion)
-        self.events = CollectedEvents()
+        self.ingestion = StagedIngestion(self.stored_ingestion, lifetime)
+        self.events = CollectedEvents(lifetime)
 
     def commit(self, database: MemoryDatabase) -> None:
         with database.lock:
@@ -129,5 +136,7 @@ class InMemoryUnitOfWork:
         return self._work
 
     def _end(self, state: str) -> None:
+        if self._work is not None:
+            self._work.lifetime.end("is over")
         self._work = None
         self._state = state

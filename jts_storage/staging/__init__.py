@@ -19,20 +19,24 @@ from jts_storage.staging.candles import (
     pieces,
     rows_by_day,
 )
-from jts_storage.staging.events import CollectedEvents
+from jts_storage.staging.events import CollectedEvents, adapter, event_data
+from jts_storage.staging.lifetime import Lifetime
 from jts_storage.staging.symbols import StagedSymbols, stamp
 
 __all__ = [
     "AggregateChange",
     "CheckpointChange",
     "CollectedEvents",
+    "Lifetime",
     "SeriesChanges",
     "StagedCandles",
     "StagedCheckpoints",
     "StagedIngestion",
     "StagedSymbolBars",
     "StagedSymbols",
+    "adapter",
     "compare",
+    "event_data",
     "pieces",
     "rows_by_day",
     "stamp",

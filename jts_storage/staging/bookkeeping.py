@@ -13,6 +13,7 @@ from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.errors import Conflict
 from jts_storage.ports.ingestion import CheckpointReader, IngestionReader, SymbolBarsReader
 from jts_storage.staging.candles import StagedCandles
+from jts_storage.staging.lifetime import Lifetime
 from jts_storage.staging.pages import merged_page
 
 _Aggregate = tuple[str, date]
@@ -49,8 +50,9 @@ class CheckpointChange:
 class StagedSymbolBars:
     """A `SymbolBarsRepository` whose writes stay here until they are handed over."""
 
-    def __init__(self, stored: SymbolBarsReader) -> None:
+    def __init__(self, stored: SymbolBarsReader, lifetime: Lifetime | None = None) -> None:
         self._stored = stored
+        self._lifetime = lifetime or Lifetime()
         self._changes: dict[_Aggregate, AggregateChange] = {}
 
     @property
@@ -75,6 +77,7 @@ class StagedSymbolBars:
         )
 
     async def save(self, bars: SymbolBars) -> SymbolBars:
+        self._lifetime.check()
         before = await self.get(bars.symbol, bars.trading_day)
         found = before.version if before else 0
         if found != bars.version:
@@ -91,6 +94,7 @@ class StagedSymbolBars:
         return saved
 
     async def delete(self, symbol: str, trading_day: date) -> bool:
+        self._lifetime.check()
         before = await self.get(symbol, trading_day)
         if before is None:
             return False
@@ -112,8 +116,9 @@ class StagedSymbolBars:
 class StagedCheckpoints:
     """A `CheckpointRepository` whose writes stay here."""
 
-    def __init__(self, stored: CheckpointReader) -> None:
+    def __init__(self, stored: CheckpointReader, lifetime: Lifetime | None = None) -> None:
         self._stored = stored
+        self._lifetime = lifetime or Lifetime()
         self._becomes: dict[str, Checkpoint | None] = {}
         self._bases: dict[str, Mapping[str, Any] | None] = {}
 
@@ -147,6 +152,7 @@ class StagedCheckpoints:
         )
 
     async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
+        self._lifetime.check()
         checkpoint = Checkpoint(name, data, checks.now())
         self._becomes[name] = checkpoint
         return replace(checkpoint)
@@ -154,6 +160,7 @@ class StagedCheckpoints:
     async def update(
         self, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
     ) -> Checkpoint:
+        self._lifetime.check()
         before = await self.get(name)
         base = before.data if before else None
         becomes = change(None if base is None else checks.json_value(base, "data"))
@@ -162,6 +169,7 @@ class StagedCheckpoints:
         return await self.save(name, becomes)
 
     async def delete(self, name: str) -> bool:
+        self._lifetime.check()
         existed = await self.get(name) is not None
         if existed:
             self._becomes[name] = None
@@ -171,15 +179,11 @@ class StagedCheckpoints:
 class StagedIngestion:
     """The bookkeeping of a unit of work."""
 
-    def __init__(self, stored: IngestionReader) -> None:
-        self.symbol_bars = StagedSymbolBars(stored.symbol_bars)
+    def __init__(self, stored: IngestionReader, lifetime: Lifetime | None = None) -> None:
+        self.symbol_bars = StagedSymbolBars(stored.symbol_bars, lifetime)
         # Raw bars are read and staged as candles are; what candles can do beyond is not asked.
-        self.bars = StagedCandles(stored.bars)  # type: ignore[arg-type]
-        self.checkpoints = StagedCheckpoints(stored.checkpoints)
-
-    @property
-    def has_changes(self) -> bool:
-        return bool(self.symbol_bars.changes or self.bars.changes or self.checkpoints.changes)
+        self.bars = StagedCandles(stored.bars, lifetime)  # type: ignore[arg-type]
+        self.checkpoints = StagedCheckpoints(stored.checkpoints, lifetime)
 
 
 def _as_text(data: Mapping[str, Any] | None) -> str:

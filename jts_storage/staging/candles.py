@@ -17,6 +17,7 @@ from jts_storage.domain.resampling import check_coarser, utc_offsets, zone
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.ports.candles import CandleData, CandleReader
+from jts_storage.staging.lifetime import Lifetime
 from jts_storage.staging.pages import merged_page
 
 _FIRST, _LAST = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
@@ -53,9 +54,6 @@ class SeriesChanges:
         ends = [*self.deleted, *([(int(stamps[0]), int(stamps[-1]))] if len(stamps) else [])]
         return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
 
-    def hides(self, timestamp: int) -> bool:
-        return any(first <= timestamp <= last for first, last in self.deleted)
-
     def over(self, stored: CandleSeries, first: int, last: int) -> CandleSeries:
         """`stored`, which is all that is stored from `first` to `last`, as it is to become."""
         kept = stored.columns
@@ -70,17 +68,14 @@ class SeriesChanges:
 class StagedCandles:
     """A `CandleRepository` whose writes stay here until they are handed over."""
 
-    def __init__(self, stored: CandleReader) -> None:
+    def __init__(self, stored: CandleReader, lifetime: Lifetime | None = None) -> None:
         self._stored = stored
+        self._lifetime = lifetime or Lifetime()
         self._changes: dict[SeriesKey, SeriesChanges] = {}
 
     @property
     def changes(self) -> list[SeriesChanges]:
         return [change for change in self._changes.values() if change.span is not None]
-
-    @property
-    def staged_rows(self) -> int:
-        return sum(change.upserts.rows for change in self._changes.values())
 
     async def save_many(
         self, key: SeriesKey, candles: CandleData, *, detail: bool = False
@@ -211,6 +206,7 @@ class StagedCandles:
         )
 
     def _touch(self, key: SeriesKey) -> SeriesChanges:
+        self._lifetime.check()
         return self._changes.setdefault(key, SeriesChanges(key))
 
 

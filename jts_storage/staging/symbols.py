@@ -8,14 +8,16 @@ from jts_storage.domain import checks
 from jts_storage.domain.enums import Market
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.symbols import SymbolReader
+from jts_storage.staging.lifetime import Lifetime
 from jts_storage.staging.pages import merged_page
 
 
 class StagedSymbols:
     """A `SymbolRepository` whose writes stay here until they are handed over."""
 
-    def __init__(self, stored: SymbolReader) -> None:
+    def __init__(self, stored: SymbolReader, lifetime: Lifetime | None = None) -> None:
         self._stored = stored
+        self._lifetime = lifetime or Lifetime()
         self._symbols: dict[str, Symbol] = {}
 
     @property
@@ -26,6 +28,7 @@ class StagedSymbols:
         return (await self.save_many([symbol]))[0]
 
     async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
+        self._lifetime.check()
         stamped = [stamp(symbol) for symbol in symbols]
         self._symbols.update({symbol.code: symbol for symbol in stamped})
         return stamped

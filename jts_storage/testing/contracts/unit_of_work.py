@@ -66,6 +66,11 @@ async def stored_everywhere(reader: UnitOfWork | Storage, ids: Mapping[str, str]
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Untold(DomainEvent):
+    what: object
+
+
 @pytest.mark.asyncio
 class UnitOfWorkContract:
     """Give it a fixture `storage`: an open `Storage` of which nothing is stored."""
@@ -194,11 +199,27 @@ class UnitOfWorkContract:
         with pytest.raises(StorageError):
             await committed.__aenter__()
 
-    async def test_a_repository_kept_beyond_the_end_changes_nothing(self, storage: Storage) -> None:
+    async def test_a_repository_kept_beyond_the_end_takes_nothing(self, storage: Storage) -> None:
         async with storage.unit_of_work() as uow:
-            candles = uow.candles
+            candles, symbols, events = uow.candles, uow.symbols, uow.events
+            formulas, ingestion = uow.formulas, uow.ingestion
             await uow.commit()
-        await candles.save_many(KEY, make_candles(KEY, 5))
+        with pytest.raises(StorageError):
+            await candles.save_many(KEY, make_candles(KEY, 5))
+        with pytest.raises(StorageError):
+            await candles.delete_range(KEY, minute(0), minute(1))
+        with pytest.raises(StorageError):
+            await symbols.save(make_symbol())
+        with pytest.raises(StorageError):
+            await formulas.save(make_formula())
+        with pytest.raises(StorageError):
+            await ingestion.symbol_bars.save(SymbolBars("005930", DAY))
+        with pytest.raises(StorageError):
+            await ingestion.checkpoints.save("late", {})
+        with pytest.raises(StorageError):
+            await ingestion.bars.save_many(KEY, make_candles(KEY, 5))
+        with pytest.raises(StorageError):
+            events.add(DomainEvent())
         assert await storage.candles.count(KEY) == 0
 
     async def test_of_two_that_change_one_document_the_second_conflicts(
@@ -345,6 +366,13 @@ class UnitOfWorkContract:
             assert seen == []
             await uow.commit()
         assert seen == [(1, True), (2, True)]
+
+    async def test_an_event_that_cannot_be_stored_is_refused_at_once(
+        self, storage: Storage
+    ) -> None:
+        async with storage.unit_of_work() as uow:
+            with pytest.raises(InvalidData, match="cannot be stored"):
+                uow.events.add(Untold(what=object()))
 
     async def test_only_events_are_taken(self, storage: Storage) -> None:
         async with storage.unit_of_work() as uow:
