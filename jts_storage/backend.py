@@ -37,6 +37,9 @@ from jts_storage.unit_of_work import StorageUnitOfWork
 if TYPE_CHECKING:
     from jts_storage.embedded.mongod import LocalMongod
 
+_CLOSE_SECONDS = 30.0
+"""How long commits that have begun may take when the stores are to be closed."""
+
 log = logging.getLogger(__name__)
 
 
@@ -103,6 +106,8 @@ class StoreBackend:
             raise
 
     async def close(self) -> None:
+        if self._opened is not None and (under_way := self._opened.commits):
+            await asyncio.wait(under_way, timeout=_CLOSE_SECONDS)
         opened, self._opened = self._opened, None
         mongod, self._mongod = self._mongod, None
         async with AsyncExitStack() as stack:  # each is closed, whatever becomes of the others

@@ -27,7 +27,7 @@ PATIENCE = timedelta(seconds=30)
 _EVENTS_AT_ONCE = 100
 _FIRST_PAUSE = timedelta(seconds=0.2)
 _SHORTEST_PAUSE = timedelta(seconds=0.5)
-_UNHEARD_PAUSE = timedelta(seconds=5)
+_PAUSE_BETWEEN_LOOKS = timedelta(seconds=5)
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +150,8 @@ class Delivery:
         due = await self._outbox.next_due(heard) if heard else None
         if due is not None:
             self._look_again(due - checks.now())
-        elif len(heard) < len(waiting):
-            self._look_again(_UNHEARD_PAUSE)
+        else:
+            self._look_again(_PAUSE_BETWEEN_LOOKS)  # for what other processes commit
 
     def _look_again(self, pause: timedelta) -> None:
         """Deliver after `pause`, or earlier if that is planned already."""
@@ -176,4 +176,4 @@ class Delivery:
             await self.deliver()
         except StorageError:
             log.warning("Events cannot be delivered now.", exc_info=True)
-            self._look_again(_UNHEARD_PAUSE)
+            self._look_again(_PAUSE_BETWEEN_LOOKS)

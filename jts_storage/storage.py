@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, TypeVar
 
+from jts_storage.domain import checks
 from jts_storage.errors import StorageError
 from jts_storage.ports.backtests import BacktestReader
 from jts_storage.ports.candles import CandleStore
@@ -16,9 +18,6 @@ from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.strategies import StrategyReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
-
-if TYPE_CHECKING:
-    pass
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -72,6 +71,7 @@ class Storage:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._is_open = False
+        self._turn = asyncio.Lock()
 
     @classmethod
     def open(
@@ -171,6 +171,7 @@ class Storage:
             wait_random_exponential,
         )
 
+        checks.whole(attempts, "attempts", least=1)
         retrying = AsyncRetrying(
             retry=retry_if_exception(_is_transient),
             stop=stop_after_attempt(attempts),
@@ -192,15 +193,20 @@ class Storage:
 
     async def open_stores(self) -> None:
         """Open the stores; what entering the context manager does."""
-        if not self._is_open:
-            await self._backend.open()
-            self._is_open = True
+        async with self._turn:
+            if not self._is_open:
+                await self._backend.open()
+                self._is_open = True
 
     async def close(self) -> None:
-        """Close the stores. Harmless when they are closed already."""
-        if self._is_open:
-            self._is_open = False
-            await self._backend.close()
+        """Close the stores, once the commits that have begun are done.
+
+        Harmless when they are closed already.
+        """
+        async with self._turn:
+            if self._is_open:
+                self._is_open = False
+                await self._backend.close()
 
     async def __aenter__(self) -> Self:
         await self.open_stores()

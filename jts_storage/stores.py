@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from bson import ObjectId
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -48,6 +50,8 @@ class Stores:
     journal: Journal
     outbox: Outbox
     delivery: Delivery
+    commits: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Those under way."""
 
     async def store_series(self, work: StagedWork, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import PyMongoError
 
 from jts_storage.commit import JournalledCommit, commit_documents, undisturbed
 from jts_storage.errors import StorageError
@@ -20,6 +22,7 @@ from jts_storage.mongo import (
     MongoDBFormulaRepository,
     MongoDBStrategyRepository,
 )
+from jts_storage.mongo.errors import translate
 from jts_storage.staged_work import StagedWork
 from jts_storage.staging import (
     CollectedEvents,
@@ -112,15 +115,14 @@ class StorageUnitOfWork:
         if self._work is not None:
             session = self._work.session
             self._end("has been rolled back")
-            await undisturbed(session.end_session())
+            await undisturbed(_ended(session))
 
     async def __aenter__(self) -> Self:
         if self._work is not None or self._state != "has not been entered":
             raise StorageError(
                 "A unit of work can be entered only once.", remedy="Ask the storage for a new one."
             )
-        session = self._stores.mongo.client.start_session()
-        await session.start_transaction()
+        session = await self._begun()
         self._work = _Work(self._stores, session)
         return self
 
@@ -132,6 +134,15 @@ class StorageUnitOfWork:
         /,
     ) -> None:
         await self.rollback()
+
+    async def _begun(self) -> AsyncClientSession:
+        mongo = self._stores.mongo
+        try:
+            session = mongo.client.start_session()
+            await session.start_transaction()
+        except PyMongoError as exc:
+            raise translate(exc, doing="beginning", hosts=mongo.hosts) from exc
+        return session
 
     @property
     def _active(self) -> _Work:
@@ -154,6 +165,9 @@ class StorageUnitOfWork:
         self._state = state
 
     async def _commit(self, work: _Work) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._stores.commits.add(task)
         try:
             await self._write(work, work.staged)
         except Overtaking:
@@ -164,7 +178,8 @@ class StorageUnitOfWork:
             self._stores.delivery.deliver_soon()
             raise
         finally:
-            await work.session.end_session()
+            self._stores.commits.discard(task)
+            await _ended(work.session)
 
     async def _write(self, work: _Work, staged: StagedWork) -> None:
         stores = self._stores
@@ -198,3 +213,9 @@ class StorageUnitOfWork:
             # The commit stands all the same; the events are stored, and delivered later.
             log.warning("Events of a commit were not delivered yet.", exc_info=True)
             self._stores.delivery.deliver_soon()
+
+
+async def _ended(session: AsyncClientSession) -> None:
+    # With a client that was closed, or a server that is gone, its transaction ends by itself.
+    with suppress(PyMongoError):
+        await session.end_session()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -18,6 +19,9 @@ settings.register_profile(
 )
 settings.register_profile("nightly", settings.get_profile("default"), max_examples=2_000)
 settings.load_profile("default")
+
+# A machine that runs two workers and their servers may keep a healthy store from answering in time.
+os.environ.setdefault("JTS_HEALTH_TIMEOUT", "5")
 
 _ENGINES = pytest.StashKey[set[str]]()
 _THREADS_BEFORE = pytest.StashKey[set[threading.Thread]]()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from jts_storage.errors import Conflict
 from jts_storage.migrate.owners import Owner
@@ -34,7 +34,7 @@ async def held(collection: Collection, patience: float) -> AsyncIterator[Callabl
             yield lambda: _check(keeper)
         finally:
             await stopped(keeper)
-            with suppress(asyncio.CancelledError, Conflict):
+            with suppress(asyncio.CancelledError, Conflict, PyMongoError):
                 keeper.result()
             await collection.delete_one({"_id": _ID, "owner": str(owner)})
 
@@ -71,9 +71,17 @@ async def _try(collection: Collection, owner: Owner) -> bool:
 
 
 async def _keep(collection: Collection, owner: Owner) -> None:
+    until = time.monotonic() + LEASE_SECONDS
     while True:
         await asyncio.sleep(LEASE_SECONDS / 6)
-        renewed = await collection.update_one({"_id": _ID, "owner": str(owner)}, _lease(owner))
+        begun = time.monotonic()
+        try:
+            renewed = await collection.update_one({"_id": _ID, "owner": str(owner)}, _lease(owner))
+        except PyMongoError:
+            if time.monotonic() > until:
+                raise
+            continue  # the lease still holds
+        until = begun + LEASE_SECONDS
         if not renewed.matched_count:
             raise Conflict(
                 "Another runner took over this MongoDB database, since this one was silent.",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
 from jts_storage.errors import StorageError
@@ -22,6 +23,7 @@ class Portal:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._owner = os.getpid()
 
     def start(self) -> None:
         loop = asyncio.new_event_loop()
@@ -32,6 +34,7 @@ class Portal:
             loop.call_soon(started.set)
             loop.run_forever()
 
+        self._owner = os.getpid()
         self._thread = threading.Thread(target=serve, name="jts-storage", daemon=True)
         self._thread.start()
         started.wait()
@@ -49,7 +52,17 @@ class Portal:
         self._loop = self._thread = None
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns or raises. An interrupt cancels it, and waits for its end."""
+        """What the coroutine returns or raises. An interrupt cancels it, and waits for its end.
+
+        :raises StorageError: the storage is not open, or was closed meanwhile.
+        """
+        if self._owner != os.getpid() and self._loop is not None:
+            work.close()
+            raise StorageError(
+                f"This storage was opened in process {self._owner}, of which this one is a fork "
+                "without the thread that does its work.",
+                remedy="Open the storage after the fork.",
+            )
         if self._loop is None or threading.current_thread() is self._thread:
             work.close()
             raise StorageError(
@@ -78,6 +91,10 @@ class Portal:
         try:
             loop.call_soon_threadsafe(begin)
             return outcome.result()
+        except CancelledError:
+            raise StorageError(
+                "This storage was closed meanwhile.", remedy="Close it when nobody uses it."
+            ) from None
         except BaseException:
             if not outcome.done():  # interrupted; what it is in the middle of comes to its end
                 loop.call_soon_threadsafe(cancel)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from jts_storage import storage as asynchronous
+from jts_storage.domain import checks
 from jts_storage.errors import StorageError
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
@@ -43,6 +45,7 @@ class Storage:
         self._storage = storage
         self._portal = Portal()
         self._is_open = False
+        self._turn = threading.Lock()
 
     @classmethod
     def open(
@@ -123,6 +126,7 @@ class Storage:
 
         :raises Conflict: after so many attempts.
         """
+        checks.whole(attempts, "attempts", least=1)
         for attempt in range(1, attempts + 1):
             try:
                 with self.unit_of_work() as uow:
@@ -148,24 +152,29 @@ class Storage:
 
     def open_stores(self) -> None:
         """Open the stores; what entering the context manager does."""
-        if self._is_open:
-            return
-        self._portal.start()
-        try:
-            self._portal.call(self._storage.open_stores())
-        except BaseException:
-            self._portal.stop()
-            raise
-        self._is_open = True
+        with self._turn:
+            if self._is_open:
+                return
+            self._portal.start()
+            try:
+                self._portal.call(self._storage.open_stores())
+            except BaseException:
+                self._portal.stop()
+                raise
+            self._is_open = True
 
     def close(self) -> None:
-        """Close the stores. Harmless when they are closed already."""
-        if self._is_open:
-            self._is_open = False
-            try:
-                self._portal.call(self._storage.close())
-            finally:
-                self._portal.stop()
+        """Close the stores, once the commits that have begun are done.
+
+        Harmless when they are closed already.
+        """
+        with self._turn:
+            if self._is_open:
+                self._is_open = False
+                try:
+                    self._portal.call(self._storage.close())
+                finally:
+                    self._portal.stop()
 
     def __enter__(self) -> Self:
         self.open_stores()

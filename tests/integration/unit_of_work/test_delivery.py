@@ -247,6 +247,21 @@ async def test_a_backlog_is_delivered_part_by_part(
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
+async def test_who_listens_hears_what_other_processes_commit_later(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(0))
+    monkeypatch.setattr(delivery, "_PAUSE_BETWEEN_LOOKS", timedelta(milliseconds=20))
+    seen: list[int] = []
+    assert await post.deliverer(noting(seen)).deliver() == 0
+    await post.store(Noted(number=1), version=1)
+
+    async def heard() -> bool:
+        return seen == [1]
+
+    await until(heard)
+
+
 async def test_a_closed_deliverer_plans_nothing(post: Post) -> None:
     deliverer = post.deliverer(noting([]))
     await deliverer.close()
@@ -326,7 +341,7 @@ async def test_what_nobody_hears_here_waits_for_somebody_who_does(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(0))
-    monkeypatch.setattr(delivery, "_UNHEARD_PAUSE", timedelta(milliseconds=20))
+    monkeypatch.setattr(delivery, "_PAUSE_BETWEEN_LOOKS", timedelta(milliseconds=20))
     seen: list[int] = []
     publisher = InMemoryEventPublisher()
     await post.store(Noted(number=1), version=1)

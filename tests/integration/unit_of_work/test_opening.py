@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from jts_storage import Storage, StorageSettings
+from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
 from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.embedded.server_folder import ServerFolder
 from jts_storage.errors import InvalidConfiguration, SchemaDrift, StorageError
 from jts_storage.testing.factories import SAMPLE_KEY, make_candles, make_formula
 
@@ -77,6 +80,50 @@ async def test_each_store_is_closed_whatever_becomes_of_the_others(
     await stores.database.close()
     async with Storage.open(settings) as again:
         assert await again.candles.list_keys() is not None
+
+
+async def test_tasks_that_open_at_once_open_once(settings: StorageSettings) -> None:
+    storage = Storage.open(settings)
+    await asyncio.gather(*(storage.open_stores() for _ in range(3)))
+    await storage.close()
+    async with Storage.open(settings):
+        """Nothing of before has the embedded engine open."""
+
+
+async def test_an_opening_that_is_cancelled_leaves_no_server(tmp_path: Path) -> None:
+    storage = Storage.open(StorageSettings(data_dir=tmp_path))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await storage.open_stores()
+    folder = ServerFolder(tmp_path / "mongo")
+    assert await asyncio.to_thread(folder.running) is None
+
+
+async def test_closing_waits_for_the_commits_that_have_begun(settings: StorageSettings) -> None:
+    storage = Storage.open(settings)
+    await storage.open_stores()
+    keys = [SeriesKey(f"CLOSING{n}", Timeframe.M1) for n in range(10)]
+
+    async def commit(key: SeriesKey) -> bool:
+        try:
+            async with storage.unit_of_work() as uow:
+                await uow.candles.save_many(key, make_candles(key, 5))
+                await uow.formulas.save(make_formula(key.symbol))
+                await uow.commit()
+        except StorageError:
+            return False
+        return True
+
+    tasks = [asyncio.create_task(commit(key)) for key in keys]
+    await asyncio.sleep(0.05)
+    await storage.close()
+    committed = await asyncio.gather(*tasks)
+    async with Storage.open(settings) as storage:
+        assert (await storage.health()).unfinished == 0
+        names = {formula.name for formula in await storage.formulas.list()}
+        for key, is_committed in zip(keys, committed, strict=True):
+            assert await storage.candles.count(key) == 5 * is_committed
+            assert (key.symbol in names) == is_committed
 
 
 async def test_health_tells_of_unfinished_commits(settings: StorageSettings) -> None:

@@ -357,8 +357,20 @@ def test_mongodb_goes_after_the_decision(stores: Stores) -> None:
     assert stores.seen(number) == ALL
 
 
-@row("ClickHouse, before or after the decision")
-@pytest.mark.parametrize("point", ["before the journal", "decided"])
+@row("ClickHouse, before the version is taken")
+def test_clickhouse_goes_before_the_version_is_taken(stores: Stores) -> None:
+    number = next(stores.numbers)
+    refuse = stores.clickhouse.faults.refuse
+    with at("before the journal", refuse), pytest.raises(ConnectionFailed):
+        stores.commit(number)
+    stores.heal()
+    assert stores.seen(number) == NOTHING
+    stores.reader.recover()
+    assert stores.seen(number) == NOTHING
+
+
+@row("ClickHouse, after that")
+@pytest.mark.parametrize("point", ["entry written", "decided"])
 def test_clickhouse_goes(stores: Stores, point: str) -> None:
     number = next(stores.numbers)
     with at(point, stores.clickhouse.faults.refuse):

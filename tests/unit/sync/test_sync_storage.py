@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 from jts_storage import storage as asynchronous
 from jts_storage.domain.events import IngestionCompleted
-from jts_storage.errors import Conflict, StorageError
+from jts_storage.errors import Conflict, InvalidData, StorageError
 from jts_storage.sync import Storage, UnitOfWork
 from jts_storage.sync.portal import Portal
 from jts_storage.testing.factories import SAMPLE_KEY, make_candles, make_formula
@@ -190,6 +191,52 @@ def test_an_interrupt_waits_for_what_it_interrupts() -> None:
         assert ended == ["tidied"]
     finally:
         portal.stop()
+
+
+def test_a_forked_child_is_told_instead_of_waiting_for_ever() -> None:
+    with Storage.in_memory() as storage:
+        told, child = multiprocessing.Pipe(duplex=False)
+
+        def ask() -> None:
+            try:
+                storage.formulas.list()
+            except StorageError as exc:
+                child.send(str(exc))
+
+        process = multiprocessing.get_context("fork").Process(target=ask)
+        process.start()
+        assert told.poll(20)
+        assert "fork" in told.recv()
+        process.join(20)
+        assert process.exitcode == 0
+        assert storage.formulas.list() == []
+
+
+def test_threads_that_open_at_once_open_once() -> None:
+    storage = Storage.in_memory()
+    before = threading.active_count()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: storage.open_stores(), range(8)))
+        assert sum(thread.name == "jts-storage" for thread in threading.enumerate()) == 1
+    storage.close()
+    assert threading.active_count() == before
+
+
+def test_what_runs_when_the_storage_is_closed_is_told_so() -> None:
+    portal = Portal()
+    portal.start()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(portal.call, asyncio.sleep(600))
+        portal.call(asyncio.sleep(0.01))
+        portal.stop()
+        with pytest.raises(StorageError, match="closed meanwhile"):
+            waiting.result(20)
+
+
+@pytest.mark.parametrize("attempts", [0, -1, "3"])
+def test_a_number_of_attempts_that_is_none_is_refused(attempts: int) -> None:
+    with Storage.in_memory() as storage, pytest.raises(InvalidData, match="attempts"):
+        storage.run(lambda uow: None, attempts=attempts)
 
 
 def test_stopping_cancels_what_still_runs() -> None:
