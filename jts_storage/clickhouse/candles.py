@@ -33,7 +33,7 @@ from jts_storage.clickhouse.versions import next_version, see_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe, member
-from jts_storage.domain.resampling import check_coarser, zone
+from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import NotFound, SchemaDrift
@@ -87,7 +87,7 @@ class ClickHouseCandleRepository:
     async def get_ranges(
         self, keys: Iterable[SeriesKey], start: datetime, end: datetime
     ) -> dict[SeriesKey, CandleSeries]:
-        unique = list(dict.fromkeys(keys))
+        unique = list(dict.fromkeys(checks.several(keys, SeriesKey, "keys")))
         found = await asyncio.gather(*(self.get_range(key, start, end) for key in unique))
         return dict(zip(unique, found, strict=True))
 
@@ -99,8 +99,7 @@ class ClickHouseCandleRepository:
         return await self._manager.run(self._get_coverage, key)
 
     async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
-        zone(timezone)
-        columns = await self._read(statements.select_days, key, timezone=timezone)
+        columns = await self._read(statements.select_days, key, timezone=zone_name(timezone))
         if not columns:
             return {}
         days = (_EPOCH_DAY + timedelta(days=day) for day in columns["day"].tolist())
@@ -127,13 +126,12 @@ class ClickHouseCandleRepository:
     ) -> CandleSeries:
         target = member(Timeframe, timeframe, "timeframe")
         check_coarser(key.timeframe, target)
-        zone(timezone)
         ends = checks.range_ms(start, end)
         columns = await self._read(
             lambda source: statements.select_resampled(source, key, target),
             key,
             *ends,
-            timezone=timezone,
+            timezone=zone_name(timezone),
         )
         if columns and _may_overflow(columns):
             series = await self.get_range(key, start, end)
@@ -158,6 +156,7 @@ class ClickHouseCandleRepository:
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None
     ) -> Sequence[SeriesKey]:
+        checks.whole(limit, "limit", below=2**31)
         return await self._manager.run(self._list_keys, limit, after)
 
     async def import_parquet(self, key: SeriesKey, paths: Sequence[Path]) -> int:
@@ -273,6 +272,7 @@ class ClickHouseCandleRepository:
         return import_files(self._manager, key, paths, self.write)
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
+        checks.instance(key, SeriesKey, "key")
         if self._cache is not None:
             return self._cache.get(key, first, last, lambda: self._read_range(key, first, last))
         return self._read_range(key, first, last)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP, PRICE_LIMIT, to_ms
 from jts_storage.domain.columns import NAMES, PRICES
@@ -77,6 +78,7 @@ ORIGINAL = Source(
 
 
 def parameters(key: SeriesKey, first: int, last: int) -> Parameters:
+    checks.instance(key, SeriesKey, "key")
     return {
         "symbol": key.symbol,
         "exchange": key.exchange,

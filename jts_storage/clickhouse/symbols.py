@@ -31,7 +31,7 @@ class ClickHouseSymbolRepository:
         return (await self.save_many([symbol]))[0]
 
     async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
-        stamped = [stamp(symbol) for symbol in symbols]
+        stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
         await self._manager.run(self.store, stamped)
         return stamped
 
@@ -49,7 +49,7 @@ class ClickHouseSymbolRepository:
         )
 
     async def get_by_code(self, code: str) -> Symbol | None:
-        if not _may_be_stored(code):
+        if not _may_be_stored(checks.instance(code, str, "code")):
             return None
         found = await self._select([self._symbols.code == code], 1, None)
         return found[0] if found else None

@@ -209,6 +209,12 @@ def names(values: object, field: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name(item, field) for item in values))
 
 
+def instance(value: object, kind: type[T], field: str) -> T:
+    if not isinstance(value, kind):
+        raise InvalidData(f"must be a {kind.__name__}", field=field, value=value)
+    return value
+
+
 def several(values: object, kind: type[T], field: str) -> tuple[T, ...]:
     """Several objects of one kind, in the order given."""
     if not isinstance(values, Iterable):

@@ -22,15 +22,29 @@ _MONDAY_MS = 4 * DAY_MS  # 1970-01-05, the first Monday of the epoch
 
 
 def zone(timezone: tzinfo | str) -> tzinfo:
-    """:raises InvalidData: there is no zone of that name."""
-    if not isinstance(timezone, str):
+    """:raises InvalidData: it is no zone, or there is none of that name."""
+    if isinstance(timezone, tzinfo):
         return timezone
+    if not isinstance(timezone, str):
+        raise InvalidData("must be a time zone or its name", field="timezone", value=timezone)
     if timezone == "UTC":
         return UTC
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
         raise InvalidData("is no time zone", field="timezone", value=timezone) from exc
+
+
+def zone_name(timezone: tzinfo | str) -> str:
+    """The name under which every store knows the zone.
+
+    :raises InvalidData: it is no zone, or has no name.
+    """
+    found = zone(timezone)
+    name = "UTC" if found is UTC else getattr(found, "key", None)
+    if name is None:
+        raise InvalidData("must be a zone with a name", field="timezone", value=str(timezone))
+    return str(name)
 
 
 def check_coarser(source: Timeframe, target: Timeframe) -> None:

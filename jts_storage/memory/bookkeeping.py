@@ -26,17 +26,21 @@ class InMemorySymbolRepository:
         return (await self.save_many([symbol]))[0]
 
     async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
-        stamped = [stamp(symbol) for symbol in symbols]
+        stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
         self.store(stamped)
         return stamped
 
     def store(self, stamped: Iterable[Symbol]) -> None:
-        """Store symbols as they are, with the time they carry."""
+        """Store symbols with the time they carry; of two writes the one saved later stays."""
         for symbol in stamped:
-            self._session.put(SYMBOLS, symbol.code, mappers.symbol_to_row(symbol))
+            row = mappers.symbol_to_row(symbol)
+            with self._session.exclusive():
+                stored = self._session.get(SYMBOLS, symbol.code)
+                if stored is None or stored["updated_at"] <= row["updated_at"]:
+                    self._session.put(SYMBOLS, symbol.code, row)
 
     async def get_by_code(self, code: str) -> Symbol | None:
-        row = self._session.get(SYMBOLS, code)
+        row = self._session.get(SYMBOLS, checks.instance(code, str, "code"))
         return None if row is None else mappers.symbol_from_row(row)
 
     async def get_by_market(

@@ -54,7 +54,9 @@ class InMemoryCandleRepository:
     async def get_ranges(
         self, keys: Iterable[SeriesKey], start: datetime, end: datetime
     ) -> dict[SeriesKey, CandleSeries]:
-        return {key: self._all(key).slice(start, end) for key in keys}
+        return {
+            key: self._all(key).slice(start, end) for key in checks.several(keys, SeriesKey, "keys")
+        }
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         return self._all(key).tail(checks.whole(count, "count", least=1))
@@ -94,6 +96,7 @@ class InMemoryCandleRepository:
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None
     ) -> Sequence[SeriesKey]:
+        checks.whole(limit, "limit", below=2**31)
         with self._database.lock:
             keys = sorted(self._columns, key=lambda key: key.sort_key)
         return [key for key in keys if after is None or key.sort_key > after.sort_key][:limit]
@@ -127,6 +130,7 @@ class InMemoryCandleRepository:
             self._store(change.key, becomes.columns)
 
     def _all(self, key: SeriesKey) -> CandleSeries:
+        checks.instance(key, SeriesKey, "key")
         columns = self._columns.get(key)
         return CandleSeries.trusted(key, empty() if columns is None else columns)
 

@@ -13,7 +13,7 @@ from jts_storage.domain.enums import FormulaCategory, Metric, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.ids import new_document_id
 from jts_storage.domain.strategy import Strategy
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, InvalidData
 from jts_storage.memory import mappers
 from jts_storage.memory.tables import BACKTESTS, FORMULAS, STRATEGIES, Row, Session
 
@@ -25,6 +25,7 @@ class _Versioned:
     """Saving documents under optimistic locks, which formulas and strategies share."""
 
     table: str
+    kind: type[Any]
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -36,7 +37,20 @@ class _Versioned:
             self._session.put(self.table, saved.id, to_row(saved))
         return saved
 
+    def _save_many(
+        self, entities: Iterable[Document], to_row: Callable[[Document], Row]
+    ) -> Sequence[Document]:
+        """All of them or, if one is refused, none."""
+        given = checks.several(entities, self.kind, self.table)
+        with self._session.exclusive():
+            saved = [self._next(entity) for entity in given]
+            for each in saved:
+                assert each.id is not None
+                self._session.put(self.table, each.id, to_row(each))
+        return saved
+
     def _next(self, entity: Document) -> Document:
+        checks.instance(entity, self.kind, self.kind.__name__.lower())
         moment = checks.now()
         if entity.id is None:
             return replace(
@@ -59,7 +73,7 @@ class _Versioned:
         )
 
     def _get(self, identity: str) -> Row | None:
-        return self._session.get(self.table, identity.lower())
+        return self._session.get(self.table, _known_as(identity))
 
     def _page(
         self,
@@ -69,21 +83,20 @@ class _Versioned:
         after: str | None,
     ) -> list[E]:
         rows = [
-            row
-            for row in self._session.scan(self.table)
-            if belongs(row) and (after is None or row["id"] > after.lower())
+            row for row in self._session.scan(self.table) if belongs(row) and _is_behind(row, after)
         ]
         return [from_row(row) for row in sorted(rows, key=lambda row: row["id"])[: _count(limit)]]
 
 
 class InMemoryFormulaRepository(_Versioned):
     table = FORMULAS
+    kind = Formula
 
     async def save(self, formula: Formula) -> Formula:
         return self._save(formula, mappers.formula_to_row)
 
     async def save_many(self, formulas: Iterable[Formula]) -> Sequence[Formula]:
-        return [await self.save(formula) for formula in formulas]
+        return self._save_many(formulas, mappers.formula_to_row)
 
     async def get_by_id(self, formula_id: str) -> Formula | None:
         row = self._get(formula_id)
@@ -103,12 +116,13 @@ class InMemoryFormulaRepository(_Versioned):
     async def get_by_tags(
         self, tags: Iterable[str], *, limit: int = 1_000, after: str | None = None
     ) -> Sequence[Formula]:
-        wanted = set(tags)
+        wanted = {checks.text(tag, "tags") for tag in _strings(tags)}
         return self._formulas(
             lambda row: bool(wanted) and wanted.issubset(row["tags"]), limit, after
         )
 
     async def search(self, query: str, *, limit: int = 100) -> Sequence[Formula]:
+        checks.text(query, "query")
         found: list[tuple[int, str, Formula]] = []
         for row in self._session.scan(self.table):
             formula = mappers.formula_from_row(row)
@@ -131,7 +145,7 @@ class InMemoryFormulaRepository(_Versioned):
                     f"formula {formula_id} cannot be deleted: used by {names}.",
                     remedy="Change those strategies first, or pass force=True.",
                 )
-            return self._session.delete(self.table, formula_id.lower())
+            return self._session.delete(self.table, _known_as(formula_id))
 
     def _formulas(
         self, belongs: Callable[[Row], bool], limit: int, after: str | None
@@ -141,12 +155,13 @@ class InMemoryFormulaRepository(_Versioned):
 
 class InMemoryStrategyRepository(_Versioned):
     table = STRATEGIES
+    kind = Strategy
 
     async def save(self, strategy: Strategy) -> Strategy:
         return self._save(strategy, mappers.strategy_to_row)
 
     async def save_many(self, strategies: Iterable[Strategy]) -> Sequence[Strategy]:
-        return [await self.save(strategy) for strategy in strategies]
+        return self._save_many(strategies, mappers.strategy_to_row)
 
     async def get_by_id(self, strategy_id: str) -> Strategy | None:
         row = self._get(strategy_id)
@@ -155,11 +170,11 @@ class InMemoryStrategyRepository(_Versioned):
     async def get_by_formula(
         self, formula_id: str, *, limit: int = 1_000, after: str | None = None
     ) -> Sequence[Strategy]:
-        wanted = formula_id.lower()
+        wanted = _known_as(formula_id)
 
         def uses(row: Row) -> bool:
             stop = row["stop_loss_rule"]
-            return wanted in (
+            return bool(wanted) and wanted in (
                 row["entry_formula_id"],
                 row["exit_formula_id"],
                 stop and stop["formula_id"],
@@ -171,7 +186,7 @@ class InMemoryStrategyRepository(_Versioned):
         return self._page(mappers.strategy_from_row, lambda row: True, limit, after)
 
     async def delete(self, strategy_id: str) -> bool:
-        return self._session.delete(self.table, strategy_id.lower())
+        return self._session.delete(self.table, _known_as(strategy_id))
 
 
 class InMemoryBacktestResultRepository:
@@ -179,6 +194,7 @@ class InMemoryBacktestResultRepository:
         self._session = session
 
     async def save(self, result: BacktestResult) -> BacktestResult:
+        checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
         row = mappers.backtest_to_row(saved)
         with self._session.exclusive():
@@ -193,7 +209,7 @@ class InMemoryBacktestResultRepository:
         return saved
 
     async def get_by_id(self, result_id: str) -> BacktestResult | None:
-        row = self._session.get(BACKTESTS, result_id.lower())
+        row = self._session.get(BACKTESTS, _known_as(result_id))
         return None if row is None else mappers.backtest_from_row(row)
 
     async def get_by_strategy(
@@ -201,7 +217,7 @@ class InMemoryBacktestResultRepository:
     ) -> Sequence[BacktestResult]:
         rows = self._newest_first(strategy_id)
         if after is not None:
-            last = self._session.get(BACKTESTS, after.lower())
+            last = self._session.get(BACKTESTS, _known_as(after))
             rows = [row for row in rows if last is not None and _age(row) < _age(last)]
         return _results(rows[: _count(limit)])
 
@@ -228,25 +244,41 @@ class InMemoryBacktestResultRepository:
 
     async def list(self, *, limit: int = 100, after: str | None = None) -> Sequence[BacktestResult]:
         rows = sorted(self._session.scan(BACKTESTS), key=lambda row: row["id"])
-        return _results(
-            [row for row in rows if after is None or row["id"] > after.lower()][: _count(limit)]
-        )
+        return _results([row for row in rows if _is_behind(row, after)][: _count(limit)])
 
     async def trades(self, result_id: str) -> AsyncIterator[Trade]:
-        row = self._session.get(BACKTESTS, result_id.lower())
+        row = self._session.get(BACKTESTS, _known_as(result_id))
         for trade in row["trades"] if row else ():
             yield mappers.trade_from_row(trade)
 
     async def delete(self, result_id: str) -> bool:
-        return self._session.delete(BACKTESTS, result_id.lower())
+        return self._session.delete(BACKTESTS, _known_as(result_id))
 
     def _newest_first(self, strategy_id: str | None) -> Sequence[Row]:
         rows = [
             row
             for row in self._session.scan(BACKTESTS)
-            if strategy_id is None or row["strategy_id"] == strategy_id.lower()
+            if strategy_id is None or row["strategy_id"] == _known_as(strategy_id)
         ]
         return sorted(rows, key=_age, reverse=True)
+
+
+def _known_as(identity: object) -> str:
+    """The id as it is stored; nothing is stored under what is no id."""
+    is_id = isinstance(identity, str) and checks.is_document_id(identity)
+    return str(identity).lower() if is_id else ""
+
+
+def _is_behind(row: Row, after: object) -> bool:
+    """Whether the row is on a page after the one that ended with that id."""
+    known = _known_as(after)
+    return after is None or (bool(known) and row["id"] > known)
+
+
+def _strings(values: object) -> Iterable[object]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidData("must be several strings", field="tags", value=values)
+    return values
 
 
 def _age(row: Row) -> tuple[datetime, Any]:

@@ -14,6 +14,7 @@ from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
+from jts_storage.domain import checks
 from jts_storage.domain.backtest import BacktestResult, Trade
 from jts_storage.domain.enums import Metric, member
 from jts_storage.domain.ids import new_document_id
@@ -111,6 +112,7 @@ class MongoDBBacktestResultRepository:
             number, missing = number + 1, missing - len(chunk["trades"])
 
     async def save(self, result: BacktestResult) -> BacktestResult:
+        checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
         # A duplicate key would end the transaction, so within one it is asked before.
         if result.id and self._results.session is not None and await self._is_stored(saved):

@@ -36,7 +36,7 @@ class MongoDBFormulaRepository:
 
     def __init__(self, manager: MongoDBManager, session: AsyncClientSession | None = None) -> None:
         self._store = VersionedStore[Formula](
-            manager, FORMULAS, session, formula_to_document, formula_from_document
+            manager, FORMULAS, session, Formula, formula_to_document, formula_from_document
         )
         self._strategies = CollectionAccess(manager, STRATEGIES, session)
         self._search = FormulaSearch(self._store)
@@ -102,7 +102,7 @@ class MongoDBStrategyRepository:
 
     def __init__(self, manager: MongoDBManager, session: AsyncClientSession | None = None) -> None:
         self._store = VersionedStore[Strategy](
-            manager, STRATEGIES, session, strategy_to_document, strategy_from_document
+            manager, STRATEGIES, session, Strategy, strategy_to_document, strategy_from_document
         )
 
     async def get_by_id(self, strategy_id: str) -> Strategy | None:

@@ -147,10 +147,12 @@ class VersionedStore(CollectionAccess, Generic[Versioned]):
         manager: MongoDBManager,
         name: str,
         session: AsyncClientSession | None,
+        kind: type[Versioned],
         to_document: Callable[[Versioned], Bson],
         from_document: Callable[[Mapping[str, Any]], Versioned],
     ) -> None:
         super().__init__(manager, name, session)
+        self._kind: type[Versioned] = kind
         self._to_document: Callable[[Versioned], Bson] = to_document
         self.from_document: Callable[[Mapping[str, Any]], Versioned] = from_document
 
@@ -176,7 +178,8 @@ class VersionedStore(CollectionAccess, Generic[Versioned]):
 
     async def save_many(self, entities: Iterable[Versioned]) -> list[Versioned]:
         moment = checks.now()
-        writes = [self._write(entity, moment) for entity in entities]
+        given = checks.several(entities, self._kind, self.name)
+        writes = [self._write(entity, moment) for entity in given]
         if not writes:
             return []
         updates = [write for write in writes if write.expected is not None]
@@ -195,6 +198,7 @@ class VersionedStore(CollectionAccess, Generic[Versioned]):
         ]
 
     def _write(self, entity: Versioned, moment: datetime) -> _Write[Versioned]:
+        checks.instance(entity, self._kind, self._kind.__name__.lower())
         if entity.id is None:
             saved = replace(
                 entity, id=new_document_id(), version=1, created_at=moment, updated_at=moment

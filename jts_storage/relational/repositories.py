@@ -282,4 +282,5 @@ def _symbol_and_day(symbol: str, trading_day: date) -> tuple[str, str]:
 
 
 def _series(key: SeriesKey) -> dict[str, Any]:
+    checks.instance(key, SeriesKey, "key")
     return {"name": key.symbol, "exchange": key.exchange, "timeframe": key.timeframe.value}

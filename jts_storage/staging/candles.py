@@ -190,6 +190,7 @@ class StagedCandles:
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None
     ) -> Sequence[SeriesKey]:
+        checks.whole(limit, "limit", below=2**31)
         staged = [key for key in self._changes if await self.count(key)]
 
         async def page(limit: int, after: SeriesKey | None) -> Sequence[SeriesKey]:

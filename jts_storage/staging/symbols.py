@@ -29,11 +29,12 @@ class StagedSymbols:
 
     async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
         self._lifetime.check()
-        stamped = [stamp(symbol) for symbol in symbols]
+        stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
         self._symbols.update({symbol.code: symbol for symbol in stamped})
         return stamped
 
     async def get_by_code(self, code: str) -> Symbol | None:
+        checks.instance(code, str, "code")
         return self._symbols.get(code) or await self._stored.get_by_code(code)
 
     async def get_by_market(
@@ -81,6 +82,7 @@ class StagedSymbols:
 
 def stamp(symbol: Symbol) -> Symbol:
     """The symbol as of now: `updated_at` decides which of two writes is the later."""
+    checks.instance(symbol, Symbol, "symbol")
     return Symbol(
         symbol.code, symbol.name, symbol.market, symbol.sector, symbol.is_active, checks.now()
     )

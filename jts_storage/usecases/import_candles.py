@@ -116,7 +116,7 @@ class ImportCandles:
         options: ImportOptions | None = None,
         progress: Callable[[ImportProgress], None] | None = None,
     ) -> ImportResult:
-        """Import `data`.
+        """Import `data`. Series bring their own key, which must agree with what is said here.
 
         :param symbol: whose candles they are; None takes it from the source's own column.
         :raises NotFound: there is no such file, or a symbol is not known and not to be created.
@@ -126,6 +126,8 @@ class ImportCandles:
         options = options or ImportOptions()
         key = SeriesKey(symbol or _ANY_SYMBOL, timeframe, exchange)
         work = _Import(self._stores, key, options, progress)
+        if isinstance(data, CandleSeries):
+            return await work.series(_only(data))
         if hasattr(data, "__aiter__"):
             return await work.series(data)
         return await work.source(_source(data, options, symbol))
@@ -136,9 +138,11 @@ def _source(data: Data, options: ImportOptions, symbol: str | None) -> Source:
         return sources.file_source(Path(data), options.layout)
     if sources.is_frame(data):
         return sources.frame_source(data, options.layout, symbol=symbol)
-    if isinstance(data, CandleSeries):
-        return sources.frame_source(data.to_arrow())
     raise sources.must_be_source(data)
+
+
+async def _only(series: CandleSeries) -> AsyncIterator[CandleSeries]:
+    yield series
 
 
 class _Import:
@@ -185,13 +189,21 @@ class _Import:
         started = perf_counter()
         row = 0
         async for series in stream:
-            if self._key.symbol not in (_ANY_SYMBOL, series.key.symbol):
-                raise InvalidData(f"must be {self._key}", field="key", value=str(series.key))
+            self._check_key(series.key)
             for start in range(0, len(series), self._options.block_rows):
                 piece = series[start : start + self._options.block_rows]
                 await self._take([_part_of(piece, row)], row + len(piece))
                 row += len(piece)
         return await self._finish(started, None)
+
+    def _check_key(self, key: SeriesKey) -> None:
+        wanted = replace(
+            self._key,
+            symbol=key.symbol if self._key.symbol == _ANY_SYMBOL else self._key.symbol,
+            exchange=self._key.exchange or key.exchange,
+        )
+        if key != wanted:
+            raise InvalidData(f"must be {wanted}", field="key", value=str(key))
 
     # ---- where it stands
 
@@ -236,7 +248,7 @@ class _Import:
             await self._prepare(part.key)
         judged = await asyncio.to_thread(self._judge, found)
         await self._store(judged, stop)
-        self._state.settle({item.key.symbol: item.after for item in judged})
+        self._state.settle({str(item.key): item.after for item in judged})
         if self._progress is not None:
             fraction = self._source.progress() if self._source else None
             self._progress(ImportProgress(self._state.rows, fraction))
@@ -255,8 +267,8 @@ class _Import:
         if coverage.first is not None and coverage.last is not None:
             extent = checks.to_ms(coverage.first), checks.to_ms(coverage.last)
         self._extents[key] = extent
-        if self._options.mode == "incremental" and key.symbol not in self._state.newest:
-            self._state.newest[key.symbol] = extent[1] if extent else None
+        if self._options.mode == "incremental" and str(key) not in self._state.newest:
+            self._state.newest[str(key)] = extent[1] if extent else None
 
     def _judge(self, found: list[Part]) -> list[Judged]:
         state, policy = self._state, self._options.policy
@@ -265,8 +277,8 @@ class _Import:
             passed(
                 part,
                 policy,
-                state.before.get(part.key.symbol, Before()),
-                state.newest.get(part.key.symbol),
+                state.before.get(str(part.key), Before()),
+                state.newest.get(str(part.key)),
             )
             for part in found
         ]

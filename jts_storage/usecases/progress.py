@@ -26,7 +26,7 @@ class ImportState:
 
     :param task: source and options; a state of another task is of no use.
     :param now_ms: when it began, so that a later run judges as it did.
-    :param before: the last row of each series, by symbol.
+    :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
     :param newest: of an incremental import, up to when each series was stored at its beginning.
     """

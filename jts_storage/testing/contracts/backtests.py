@@ -11,7 +11,7 @@ import pytest
 
 from jts_storage.domain.backtest import BacktestMetrics, BacktestResult
 from jts_storage.domain.enums import Metric, TradeSide
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.backtests import BacktestRepository
 from jts_storage.testing.factories import START, make_backtest, make_trade
 
@@ -25,6 +25,14 @@ def run(day: int, strategy_id: str = ONE, **fields: Any) -> BacktestResult:
 @pytest.mark.asyncio
 class BacktestRepositoryContract:
     """Give it a fixture `backtest_repository`: a `BacktestRepository` of an empty store."""
+
+    async def test_what_is_no_result_is_refused(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        repository: Any = backtest_repository
+        with pytest.raises(InvalidData):
+            await repository.save("x")
+        assert await repository.get_by_id(None) is None
 
     async def test_what_was_saved_is_read_exactly(
         self, backtest_repository: BacktestRepository

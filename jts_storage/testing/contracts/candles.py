@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count as counter
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -343,6 +344,26 @@ class CandleRepositoryContract:
             await candle_repository.get_range(KEY, start, end)
         with pytest.raises(InvalidData):
             await candle_repository.delete_range(KEY, start, end)
+
+    async def test_what_is_no_key_no_zone_and_no_limit_is_refused(
+        self, candle_repository: CandleRepository
+    ) -> None:
+        repository: Any = candle_repository
+        for refused in (
+            repository.get_range("A", *FOREVER),
+            repository.get_ranges(KEY, *FOREVER),
+            repository.get_latest("A"),
+            repository.count("A"),
+            repository.save_many("A", make_candles(KEY, 1)),
+            repository.list_keys(limit=-1),
+            repository.coverage_by_day(KEY, timezone=None),
+        ):
+            with pytest.raises(InvalidData):
+                await refused
+        await repository.save_many(KEY, make_candles(KEY, 1))
+        seoul = ZoneInfo("Asia/Seoul")
+        by_name = await repository.coverage_by_day(KEY, timezone="Asia/Seoul")
+        assert await repository.coverage_by_day(KEY, timezone=seoul) == by_name
 
     async def test_a_batch_with_one_bad_row_is_refused_as_a_whole(
         self, candle_repository: CandleRepository

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,32 @@ class FormulaRepositoryContract:
         ):
             with pytest.raises(InvalidData, match="limit"):
                 await refused
+
+    async def test_what_is_no_formula_and_no_id_is_told_apart(
+        self, formula_repository: FormulaRepository
+    ) -> None:
+        repository: Any = formula_repository
+        for refused in (
+            repository.save("x"),
+            repository.save_many(make_formula()),
+            repository.get_by_tags("trend"),
+            repository.search(None),
+        ):
+            with pytest.raises(InvalidData):
+                await refused
+        await repository.save(make_formula())
+        assert [await repository.get_by_id(no) for no in (None, 5, "", "x")] == [None] * 4
+        assert list(await repository.list(after="")) == []
+        assert not await repository.delete(None)
+
+    async def test_of_several_all_are_saved_or_none(
+        self, formula_repository: FormulaRepository
+    ) -> None:
+        saved = await formula_repository.save(make_formula())
+        await formula_repository.save(saved)
+        with pytest.raises(Conflict):
+            await formula_repository.save_many([make_formula("new"), saved])
+        assert "new" not in [formula.name for formula in await formula_repository.list()]
 
     async def test_a_new_formula_gets_id_version_and_times(
         self, formula_repository: FormulaRepository

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.strategies import StrategyRepository
-from jts_storage.testing.factories import make_strategy
+from jts_storage.testing.factories import make_formula, make_strategy
 
 FORMULA = "d" * 24
 
@@ -22,6 +23,15 @@ def names(strategies: object) -> list[str]:
 @pytest.mark.asyncio
 class StrategyRepositoryContract:
     """Give it a fixture `strategy_repository`: a `StrategyRepository` of an empty store."""
+
+    async def test_what_is_no_strategy_is_refused(
+        self, strategy_repository: StrategyRepository
+    ) -> None:
+        repository: Any = strategy_repository
+        for refused in (repository.save(make_formula()), repository.save_many([make_formula()])):
+            with pytest.raises(InvalidData):
+                await refused
+        assert await repository.get_by_id(None) is None
 
     @pytest.mark.parametrize(
         "strategy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,19 @@ class SymbolRepositoryContract:
     ) -> None:
         with pytest.raises(InvalidData, match="limit"):
             await symbol_repository.list(limit=-1)
+
+    async def test_what_is_no_symbol_and_no_code_is_refused(
+        self, symbol_repository: SymbolRepository
+    ) -> None:
+        repository: Any = symbol_repository
+        for refused in (
+            repository.save("005930"),
+            repository.save_many(make_symbol("1")),
+            repository.get_by_code(5930),
+            repository.get_by_code(None),
+        ):
+            with pytest.raises(InvalidData):
+                await refused
 
     async def test_lists_come_in_pages(self, symbol_repository: SymbolRepository) -> None:
         await symbol_repository.save_many([make_symbol(code) for code in "DACBE"])

@@ -347,6 +347,36 @@ async def test_a_stream_of_series(storage: Storage) -> None:
         await run(storage, wrong())
 
 
+async def test_series_bring_their_own_key(storage: Storage) -> None:
+    other = SeriesKey(KEY.symbol, KEY.timeframe, "NXT")
+    await ImportCandles(storage).run(make_candles(other, 5), other.timeframe)
+    assert await storage.candles.count(other) == 5
+    wrong: Any
+    for wrong in (
+        {"timeframe": Timeframe.M5},
+        {"timeframe": Timeframe.M1, "exchange": "KRX"},
+        {"timeframe": Timeframe.M1, "symbol": "X"},
+    ):
+        with pytest.raises(InvalidData, match="NXT:"):
+            await ImportCandles(storage).run(make_candles(other, 5), **wrong)
+
+
+async def test_one_symbol_on_two_exchanges_is_two_series(storage: Storage) -> None:
+    first, second = (SeriesKey(KEY.symbol, KEY.timeframe, place) for place in ("KRX", "NXT"))
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(first, make_candles(first, 50))
+        await uow.commit()
+
+    async def stream() -> AsyncIterator[CandleSeries]:
+        yield make_candles(first, 60)
+        yield make_candles(second, 40)
+
+    options = ImportOptions(mode="incremental")
+    result = await ImportCandles(storage).run(stream(), KEY.timeframe, options=options)
+    assert (result.inserted, result.skipped) == (50, 50)
+    assert await storage.candles.count(second) == 40
+
+
 async def test_nonsense_is_refused(storage: Storage) -> None:
     with pytest.raises(InvalidData, match="must be a path"):
         await run(storage, 5)
