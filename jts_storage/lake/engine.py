@@ -284,7 +284,11 @@ class ParquetStorageEngine:
     def job_files(self, job_id: str) -> list[JobFile]:
         """The files of a job with key and time range, from their footers."""
         job = safe_name(job_id, "job_id")
-        return [files.describe(path) for _, path in self._job_paths(job)]
+        while True:
+            try:
+                return [files.describe(path) for _, path in self._job_paths(job)]
+            except FileNotFoundError:
+                continue  # a compaction took one away; each time there are fewer
 
     def delete_job(self, job_id: str) -> int:
         """Remove all files of a job; how many there were.

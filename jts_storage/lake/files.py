@@ -23,9 +23,10 @@ import pyarrow.parquet as pq
 from jts_storage.domain import checks, interchange
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import NAMES, PRICES, Columns, checked, in_order
-from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.interchange import Floats
 from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
 from jts_storage.lake.errors import DamagedFile, reading, writing
 from jts_storage.lake.layout import SUFFIX, TEMPORARY, Partition
 
@@ -90,7 +91,7 @@ class FileFacts:
 
     @property
     def key(self) -> SeriesKey:
-        return SeriesKey(self.symbol, Timeframe(self.frame), self.exchange)
+        return SeriesKey(self.symbol, member(Timeframe, self.frame, "frame"), self.exchange)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,8 @@ def read_columns(path: Path, floats: Floats = "refuse") -> tuple[Columns, FileFa
 def read_series(path: Path, floats: Floats = "refuse") -> tuple[CandleSeries, FileFacts]:
     """The candles, compared with the fingerprint they were written with."""
     columns, facts = read_columns(path, floats)
-    series = CandleSeries.trusted(facts.key, in_order(columns)[0])
+    with reading(path):
+        series = CandleSeries.trusted(facts.key, in_order(columns)[0])
     if facts.fingerprint is not None and series.fingerprint() != facts.fingerprint:
         raise DamagedFile(path, "its candles differ from those that were written")
     return series, facts
@@ -154,17 +156,16 @@ def describe(path: Path) -> JobFile:
     """What the footer says, without reading the columns."""
     with reading(path), open_file(path) as file:
         facts = facts_of(file.metadata, path)
-        rows = file.metadata.num_rows
-    return JobFile(
-        path,
-        facts.key,
-        date.fromisoformat(facts.trading_day),
-        facts.job_id,
-        rows,
-        None if facts.start_ms is None else checks.from_ms(facts.start_ms),
-        None if facts.end_ms is None else checks.from_ms(facts.end_ms),
-        facts.fingerprint,
-    )
+        return JobFile(
+            path,
+            facts.key,
+            date.fromisoformat(facts.trading_day),
+            facts.job_id,
+            file.metadata.num_rows,
+            None if facts.start_ms is None else checks.from_ms(facts.start_ms),
+            None if facts.end_ms is None else checks.from_ms(facts.end_ms),
+            facts.fingerprint,
+        )
 
 
 def open_file(path: Path) -> Any:
@@ -176,7 +177,10 @@ def with_timestamps(table: Any) -> Any:
     if "timestamp" in table.schema.names or "ts_ns" not in table.schema.names:
         return table
     place = table.schema.names.index("ts_ns")
-    stamps = table.column(place).cast(pa.int64()).cast(pa.timestamp("ns", "UTC"))
+    try:
+        stamps = table.column(place).cast(pa.int64()).cast(pa.timestamp("ns", "UTC"))
+    except pa.ArrowInvalid as exc:
+        raise InvalidData(f"must be nanoseconds since 1970: {exc}", field="ts_ns") from exc
     return table.set_column(place, "timestamp", stamps)
 
 

@@ -21,6 +21,7 @@ TEMPORARY = ".tmp"
 LOCKS = ".locks"
 
 _LONGEST_BYTES = 200
+_FRAMES = frozenset(timeframe.value for timeframe in Timeframe)
 _UNSAFE = frozenset('/\\:*?"<>|%{}[]`\n\r\t')
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", "__hive_default_partition__"]
@@ -83,6 +84,8 @@ def partitions(
 ) -> Iterator[Partition]:
     """The partitions there are, in order; folders of other names are not ours."""
     for frame_name in _values(root, "frame", frame):
+        if frame_name not in _FRAMES:
+            continue
         frame_folder = root / f"frame={frame_name}"
         for symbol_name in _values(frame_folder, "symbol", symbol):
             for day in _values(frame_folder / f"symbol={symbol_name}", "date", None):

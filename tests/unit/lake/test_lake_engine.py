@@ -21,7 +21,7 @@ from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import Conflict, InvalidConfiguration, InvalidData
-from jts_storage.lake import Damage, DamagedFile, ParquetStorageEngine
+from jts_storage.lake import Damage, DamagedFile, JobFile, ParquetStorageEngine, files
 from jts_storage.testing.factories import make_candles
 
 DAY = date(2024, 1, 2)
@@ -364,6 +364,36 @@ def test_files_of_others_are_read(engine: ParquetStorageEngine) -> None:
     with pytest.raises(DamagedFile, match=r"floats\.parquet.*floats"):
         engine.load_symbol_data("AAPL", "1m")
     assert len(engine.load_symbol_data("AAPL", "1m", on_damaged="skip")) == 120
+
+
+def test_a_folder_of_a_timeframe_that_is_none_is_not_ours(engine: ParquetStorageEngine) -> None:
+    path = write(engine, day_of_candles())
+    foreign = engine.root / "frame=10m/symbol=AAPL/date=2024-01-02"
+    foreign.mkdir(parents=True)
+    shutil.copy(path, foreign)
+    assert engine.verify().damaged == ()
+    assert [file.path for file in engine.job_files("job")] == [path]
+
+
+def test_files_that_a_compaction_takes_away_are_not_described(
+    engine: ParquetStorageEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write(engine, day_of_candles(n), day=DAY + timedelta(days=n)) for n in range(2)]
+    describe = files.describe
+
+    def overtaken(path: Path) -> JobFile:
+        paths[1].unlink(missing_ok=True)
+        return describe(path)
+
+    monkeypatch.setattr(files, "describe", overtaken)
+    assert [file.path for file in engine.job_files("job")] == paths[:1]
+
+
+def test_nanoseconds_that_are_none_are_refused(engine: ParquetStorageEngine) -> None:
+    table = day_of_candles().to_arrow()
+    broken = table.set_column(0, "ts_ns", pa.array(["yesterday"] * len(table)))
+    with pytest.raises(InvalidData, match="ts_ns"):
+        write(engine, broken)
 
 
 def test_jobs_are_listed_described_and_deleted(engine: ParquetStorageEngine) -> None:
