@@ -42,7 +42,21 @@ class StorageError(Exception):
 
     def __str__(self) -> str:
         message = str(self.args[0])
-        return f"{message} {self.remedy}" if self.remedy else message
+        if not self.remedy:
+            return message
+        end = "" if message.endswith((".", "!", "?", "\n")) else "."
+        return f"{message}{end} {self.remedy}"
+
+
+def came_through(exc: BaseException, *packages: str) -> bool:
+    """Whether an error left a function of one of these packages, by where it was raised."""
+    frame = exc.__traceback__
+    while frame is not None:
+        module = str(frame.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] in packages:
+            return True
+        frame = frame.tb_next
+    return False
 
 
 class InvalidConfiguration(StorageError, ValueError):
@@ -87,6 +101,12 @@ class Conflict(StorageError):
     """Somebody else changed the same thing first; read it again and repeat."""
 
     transient = True
+
+
+class InUse(Conflict):
+    """It cannot be deleted, since something that is stored refers to it."""
+
+    transient = False
 
 
 class PoolTimeout(StorageError):

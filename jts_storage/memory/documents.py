@@ -13,7 +13,7 @@ from jts_storage.domain.enums import FormulaCategory, Metric, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.ids import new_document_id
 from jts_storage.domain.strategy import Strategy
-from jts_storage.errors import Conflict, InvalidData
+from jts_storage.errors import Conflict, InUse, InvalidData
 from jts_storage.memory import mappers
 from jts_storage.memory.tables import BACKTESTS, FORMULAS, STRATEGIES, Row, Session
 
@@ -141,7 +141,7 @@ class InMemoryFormulaRepository(_Versioned):
             users = await InMemoryStrategyRepository(self._session).get_by_formula(formula_id)
             if users and not force:
                 names = ", ".join(repr(strategy.name) for strategy in users[:10])
-                raise Conflict(
+                raise InUse(
                     f"formula {formula_id} cannot be deleted: used by {names}.",
                     remedy="Change those strategies first, or pass force=True.",
                 )

@@ -12,7 +12,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.enums import FormulaCategory, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import Strategy
-from jts_storage.errors import Conflict
+from jts_storage.errors import InUse
 from jts_storage.mongo import queries
 from jts_storage.mongo.documents import FORMULAS, STRATEGIES
 from jts_storage.mongo.manager import MongoDBManager
@@ -88,7 +88,7 @@ class MongoDBFormulaRepository:
         if users:
             names = ", ".join(repr(str(user.get("name"))[:80]) for user in users[:_NAMES_SHOWN])
             more = " and others" if len(users) > _NAMES_SHOWN else ""
-            raise Conflict(
+            raise InUse(
                 f"formula {formula_id} cannot be deleted: used by {names}{more}.",
                 remedy="Change those strategies first, or pass force=True.",
             )

@@ -14,7 +14,10 @@ from jts_storage.errors import (
     InvalidData,
     SchemaDrift,
     StorageError,
+    came_through,
 )
+
+_DRIVERS = ("asyncpg", "aiosqlite", "sqlalchemy", "sqlite3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,11 @@ def is_driver_error(exc: BaseException) -> bool:
     if isinstance(exc, sa.SQLAlchemyError | sqlite3.Error | OSError | EOFError):
         return True
     return type(exc).__module__.partition(".")[0] == "asyncpg" or _is_closed_sqlite(exc)
+
+
+def is_callers(exc: BaseException) -> bool:
+    """Whether an error of the system was raised by whoever uses a connection, not by the driver."""
+    return isinstance(exc, OSError | EOFError) and not came_through(exc, *_DRIVERS)
 
 
 def spares_connection(exc: BaseException, error: StorageError) -> bool:

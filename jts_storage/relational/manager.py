@@ -29,7 +29,13 @@ from jts_storage.errors import (
 )
 from jts_storage.relational import sqlite
 from jts_storage.relational.config import DatabaseConfig
-from jts_storage.relational.errors import is_driver_error, is_later, spares_connection, translate
+from jts_storage.relational.errors import (
+    is_callers,
+    is_driver_error,
+    is_later,
+    spares_connection,
+    translate,
+)
 from jts_storage.relational.link import Link
 from jts_storage.relational.pool import ConnectionPool
 
@@ -151,7 +157,7 @@ class DatabaseManager:
         pool = self.pool
         link = await self._ready()
         link.connection.info[sqlite.READS_ONLY] = True
-        async with self._returned(pool, link, "a transaction"):
+        async with self._returned(pool, link, "a transaction", lent=True):
             yield link.connection
             if link.connection.in_transaction():
                 await link.connection.rollback()
@@ -165,7 +171,7 @@ class DatabaseManager:
         """
         pool = self.pool
         link = await self._ready(start=True)
-        async with self._returned(pool, link, "a transaction"):
+        async with self._returned(pool, link, "a transaction", lent=True):
             try:
                 yield link.connection
             except Exception:
@@ -218,16 +224,17 @@ class DatabaseManager:
 
     @asynccontextmanager
     async def _returned(
-        self, pool: ConnectionPool[Link], link: Link, doing: str
+        self, pool: ConnectionPool[Link], link: Link, doing: str, *, lent: bool = False
     ) -> AsyncIterator[None]:
         """
         :param pool: it came from; the manager may have been closed since.
+        :param lent: to a caller, whose own errors stay what they are.
         """
         try:
             yield
         except BaseException as exc:
             error = self._settle(pool, link, exc, doing)
-            if error is None:
+            if error is None or (lent and is_callers(exc)):
                 raise
             raise error from exc
         pool.release(link)

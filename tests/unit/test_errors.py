@@ -52,7 +52,7 @@ def test_without_a_remedy_the_message_stands_alone() -> None:
 def test_a_configuration_error_says_so_once() -> None:
     assert str(InvalidConfiguration("no host")) == "Invalid configuration: no host"
     again = InvalidConfiguration(str(InvalidConfiguration("no host")), remedy="Set one.")
-    assert str(again) == "Invalid configuration: no host Set one."
+    assert str(again) == "Invalid configuration: no host. Set one."
 
 
 def test_a_failed_connection_keeps_the_hosts() -> None:

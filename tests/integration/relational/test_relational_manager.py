@@ -299,6 +299,21 @@ async def test_a_memory_database_has_one_connection() -> None:
         assert manager.pool.max_connections == 1
 
 
+@pytest.mark.parametrize("error", [TimeoutError("its own"), FileNotFoundError("its own")])
+async def test_an_error_of_the_caller_stays_what_it_is(make_manager: Make, error: OSError) -> None:
+    manager = make_manager(pool_size=1)
+    with pytest.raises(type(error), match="its own"):
+        async with manager.transaction():
+            raise error
+    with pytest.raises(type(error), match="its own"):
+        async with manager.connection():
+            raise error
+    with pytest.raises(TimeoutError):
+        async with manager.connection(), asyncio.timeout(0.01):
+            await asyncio.sleep(5)
+    assert await CheckpointRepository(manager).get("x") is None
+
+
 async def test_health_is_told_although_the_pool_is_busy(make_manager: Make) -> None:
     manager = make_manager(pool_size=1)
     assert await manager.health_check()
