@@ -49,6 +49,14 @@ def from_mapping(columns: Mapping[str, Any]) -> Columns:
 def _scaled_prices(values: Any, field: str) -> AnyArray:
     array = _array(values, field)
     if array.dtype != object:
+        if array.size and not isinstance(values, np.ndarray):
+            # 78200 in a list is a price to whoever wrote it, and 7.82 to who reads it as scaled.
+            raise InvalidData(
+                "must be Decimals, or a NumPy array of prices times 10**4",
+                field=field,
+                value=values[0] if isinstance(values, list | tuple) else type(values).__name__,
+                remedy="Whole prices are taken from a frame, or as Decimal(78200).",
+            )
         return _integers(array, field)
     return np.fromiter(
         (_scaled_decimal(value, field, row) for row, value in enumerate(array)),

@@ -67,7 +67,8 @@ class CandleSeries(Sequence[Candle]):
     def from_columns(cls, key: SeriesKey, columns: Mapping[str, Any]) -> Self:
         """From the series' own columns: int64 milliseconds, int64 prices times 10**4, volume.
 
-        A price column of Decimals is taken too: each is the price itself. Arrays are copied.
+        A price column of Decimals is taken too: each is the price itself. Whole numbers in a list
+        are refused, since they could be either. Arrays are copied.
         """
         return cls._built(key, arrays.from_mapping(columns))
 

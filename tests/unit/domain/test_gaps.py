@@ -38,7 +38,7 @@ STEP = {
 
 def series_at(timeframe: Timeframe, moments: list[datetime]) -> CandleSeries:
     stamps = [(moment - EPOCH) // timedelta(milliseconds=1) for moment in moments]
-    ones = [1] * len(stamps)
+    ones = np.ones(len(stamps), np.int64)
     columns = {"timestamp": stamps, "volume": ones} | dict.fromkeys(PRICES, ones)
     return CandleSeries.from_columns(SeriesKey("A", timeframe), columns)
 

@@ -121,7 +121,7 @@ def test_a_series_survives_strings(series: CandleSeries) -> None:
 @given(series_strategy(largest=2**51 - 1))
 @example(
     CandleSeries.from_columns(
-        KEY, {"timestamp": [MS], "volume": [1]} | {n: [2**51 - 1] for n in PRICES}
+        KEY, {"timestamp": [MS], "volume": [1]} | {n: np.array([2**51 - 1]) for n in PRICES}
     )
 )
 def test_a_series_survives_floats_that_are_exact(series: CandleSeries) -> None:

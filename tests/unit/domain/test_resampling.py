@@ -260,7 +260,7 @@ def test_nothing_makes_up_nothing() -> None:
 
 def with_volumes(*volumes: int) -> CandleSeries:
     columns = {"timestamp": [60_000 * row for row in range(len(volumes))], "volume": volumes}
-    prices = dict.fromkeys(PRICES, [1] * len(volumes))
+    prices = dict.fromkeys(PRICES, np.ones(len(volumes), np.int64))
     return CandleSeries.from_columns(SeriesKey("A", Timeframe.M1), columns | prices)
 
 

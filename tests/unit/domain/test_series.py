@@ -35,7 +35,7 @@ def series(rows: int, key: SeriesKey = KEY) -> CandleSeries:
 def columns(rows: int = 2, **changed: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
         "timestamp": [60_000 * row for row in range(rows)],
-        **{name: [100_000] * rows for name in PRICES},
+        **{name: np.full(rows, 100_000) for name in PRICES},
         "volume": [1] * rows,
     }
     return values | changed
@@ -99,7 +99,9 @@ def test_empty_columns_make_an_empty_series() -> None:
         ("timestamp", 5, None),
         ("open", [10.0, 10.0], 0),
         ("open", np.array([1, 2**63], np.uint64), 1),
-        ("open", [100_000, 110_001], 1),
+        ("open", np.array([100_000, 110_001]), 1),
+        ("open", [78_200, 78_200], None),
+        ("open", range(2), None),
         ("open", [Decimal(10), 10], 1),
         ("open", [Decimal(10), 10.0], 1),
         ("open", [Decimal(10), None], 1),
