@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator, Container, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +26,8 @@ from jts_storage.errors import StorageError
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 from jts_storage.processes import may_be_alive, this_process
 from jts_storage.staged_work import (
+    CHUNK_BYTES,
+    Chunk,
     Kind,
     StagedWork,
     decode,
@@ -44,6 +46,7 @@ ABANDONED_AFTER = timedelta(hours=1)
 """Chunks without an entry are from a commit that was never decided; older ones are purged."""
 
 _RELEASE_SECONDS = 1.0
+_CHUNKS_AT_ONCE = 1_000
 _MOST_NAMES = 10_000
 _EVERYTHING = "*"
 
@@ -78,20 +81,23 @@ class Journal:
         self._owner = this_process()
 
     async def prepare(self, identity: ObjectId, work: StagedWork) -> int:
-        """Write the chunks of a commit that is not decided yet, one by one; how many they are."""
+        """Write the chunks of a commit that is not decided yet; how many they are."""
         number = 0
         chunks = encode(work)
         # Compressing takes long enough for a loop to notice.
-        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-            number += 1
-            document: Bson = {
-                "entry": identity,
-                "n": number,
-                "kind": chunk.kind,
-                "key": chunk.key and key_to_plain(chunk.key),
-                "data": Binary(chunk.data),
-            }
-            write = partial(self._chunks.insert_one, document)
+        while together := await asyncio.to_thread(_next_of, chunks):
+            documents = [
+                {
+                    "entry": identity,
+                    "n": number + n,
+                    "kind": chunk.kind,
+                    "key": chunk.key and key_to_plain(chunk.key),
+                    "data": Binary(chunk.data),
+                }
+                for n, chunk in enumerate(together, start=1)
+            ]
+            number += len(together)
+            write = partial(self._chunks.insert_many, documents)
             await self._manager.retries.once("preparing a commit", write)
         return number
 
@@ -301,3 +307,15 @@ class Journal:
     @property
     def _chunks(self) -> Collection:
         return self._manager.get_collection(CHUNKS)
+
+
+def _next_of(chunks: Iterator[Chunk]) -> list[Chunk]:
+    """What is written at once: one large chunk, or many small ones."""
+    together: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        together.append(chunk)
+        size += len(chunk.data)
+        if size >= CHUNK_BYTES or len(together) == _CHUNKS_AT_ONCE:
+            break
+    return together

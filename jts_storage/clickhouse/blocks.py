@@ -18,7 +18,7 @@ from clickhouse_driver.block import BlockInfo
 from clickhouse_driver.bufferedreader import CompressedBufferedReader
 from clickhouse_driver.columns.service import read_column, write_column
 from clickhouse_driver.context import Context
-from clickhouse_driver.reader import read_binary_str, read_binary_uint8
+from clickhouse_driver.reader import read_binary_uint8
 from clickhouse_driver.varint import read_varint, write_varint
 from clickhouse_driver.writer import write_binary_str, write_binary_uint8
 
@@ -164,13 +164,18 @@ def read_block(reader: Reader, context: Context, *, raw: bool = False) -> Column
     n_columns, n_rows = read_varint(reader), read_varint(reader)
     names, types, arrays = [], [], []
     for _ in range(n_columns):
-        names.append(read_binary_str(reader))
-        types.append(read_binary_str(reader))
+        names.append(_read_name(reader))
+        types.append(_read_name(reader))
         sparse = revision >= defines.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION and bool(
             read_binary_uint8(reader)
         )
         arrays.append(_read_array(reader, context, types[-1], n_rows, sparse=sparse, raw=raw))
     return ColumnBlock(tuple(names), tuple(types), tuple(arrays), n_rows)
+
+
+def _read_name(reader: Reader) -> str:
+    """A column without a name is called as its expression, which may be long."""
+    return bytes(reader.read(read_varint(reader))).decode()
 
 
 def _read_array(

@@ -17,6 +17,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import (
     series_from_columns,
     series_from_rows,
+    series_of_several,
     series_to_columns,
     settled,
 )
@@ -48,6 +49,11 @@ _SHORT_ROWS = 10_000
 """A series of so many rows is written with others in one insert, and its names row by row."""
 
 _KEYS_AT_ONCE = 1_000
+
+_FEW_KEYS = 8
+"""So many are read one by one, side by side, and may be held; more are read together."""
+
+_KEYS_A_READ = 250
 
 _MERGE_SECONDS = 60.0
 """How long doubles that were met are taken to be there: the engine merges when it likes."""
@@ -88,8 +94,15 @@ class ClickHouseCandleRepository:
         self, keys: Iterable[SeriesKey], start: datetime, end: datetime
     ) -> dict[SeriesKey, CandleSeries]:
         unique = list(dict.fromkeys(checks.several(keys, SeriesKey, "keys")))
-        found = await asyncio.gather(*(self.get_range(key, start, end) for key in unique))
-        return dict(zip(unique, found, strict=True))
+        ends = checks.range_ms(start, end)
+        if len(unique) <= _FEW_KEYS:
+            found = await asyncio.gather(*(self.get_range(key, start, end) for key in unique))
+            return dict(zip(unique, found, strict=True))
+        found_of_all: dict[SeriesKey, CandleSeries] = {}
+        for start_at in range(0, len(unique), _KEYS_A_READ):
+            part = unique[start_at : start_at + _KEYS_A_READ]
+            found_of_all |= await self._manager.run(self._get_several, part, *ends)
+        return found_of_all
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         checks.whole(count, "count", least=1)
@@ -295,6 +308,20 @@ class ClickHouseCandleRepository:
         return series_from_columns(
             key, self._manager.read_columns(query, parameters(key, first, last), stored=STORED)
         )
+
+    def _get_several(
+        self, keys: Sequence[SeriesKey], first: int, last: int
+    ) -> dict[SeriesKey, CandleSeries]:
+        names = [(key.symbol, key.exchange, key.timeframe.value) for key in keys]
+        hashes = self._manager.execute(statements.SELECT_HASHES, {"keys": names})[0][0]
+        if not self._source().has_versions or len(set(hashes)) < len(keys):
+            return {key: self._get_range(key, first, last) for key in keys}
+        columns = self._manager.read_columns(
+            statements.SELECT_SEVERAL,
+            {"keys": tuple(names), "first": first, "last": last},
+            stored=STORED,
+        )
+        return series_of_several(dict(zip(hashes, keys, strict=True)), columns)
 
     def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
         query = statements.select_range(self._source(), limit=rows)

@@ -93,6 +93,16 @@ def select_range(source: Source, limit: int | None = None) -> str:
     return f"SELECT {_COLUMNS} FROM {source.rows} ORDER BY timestamp{tail}"
 
 
+SELECT_SEVERAL = (
+    f"SELECT {_COLUMNS}, cityHash64(symbol, exchange, timeframe) AS hash FROM candles FINAL"
+    f" WHERE (symbol, exchange, timeframe) IN %(keys)s AND {_RANGE} AND NOT is_deleted"
+    " ORDER BY symbol, exchange, timeframe, timestamp"
+)
+"""The candles of several keys, one key after the other; where the next begins, the hash changes."""
+
+SELECT_HASHES = "SELECT arrayMap(key -> cityHash64(key.1, key.2, key.3), %(keys)s) AS hashes"
+
+
 def select_rows(source: Source) -> str:
     """The rows of a range as they lie there: right if none has a double, and quicker than FINAL."""
     return (

@@ -20,6 +20,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.ports.candles import CandleRepository
 from jts_storage.testing.factories import START, make_candles
 
+FRAMES = (Timeframe.M1, Timeframe.D1)
 KEY = SeriesKey("005930", Timeframe.M1, exchange="KRX")
 FOREVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC))
 fresh = counter()
@@ -197,6 +198,24 @@ class CandleRepositoryContract:
         assert list(found) == keys
         assert [len(found[key]) for key in keys] == [2, 0, 0]
         assert await candle_repository.get_ranges([], minute(1), minute(9)) == {}
+
+    async def test_get_ranges_answers_many_keys_too(
+        self, candle_repository: CandleRepository
+    ) -> None:
+        keys = [
+            SeriesKey(f"{n % 7}'\\", frame, f"X{n // 7}") for n in range(21) for frame in FRAMES
+        ]
+        kept = {key: make_candles(key, 3 + n % 5, seed=n) for n, key in enumerate(keys[::2])}
+        for key, series in kept.items():
+            await candle_repository.save_many(key, make_candles(key, 3, seed=99))
+            await candle_repository.save_many(key, series)
+        await candle_repository.delete_range(keys[0], *FOREVER)
+        kept.pop(keys[0])
+        found = await candle_repository.get_ranges(keys, *FOREVER)
+        assert list(found) == keys
+        assert found == {key: kept.get(key, CandleSeries.empty(key)) for key in keys}
+        cut = await candle_repository.get_ranges(keys, START, START)
+        assert cut[keys[2]] == kept[keys[2]].slice(START, START)
 
     async def test_latest_is_ascending_and_at_most_what_there_is(
         self, candle_repository: CandleRepository

@@ -40,6 +40,14 @@ def test_what_is_written_is_there_after_reopening(tmp_path: Path) -> None:
         assert manager.execute("SELECT sum(n) FROM t") == [(10,)]
 
 
+def test_a_column_may_be_called_as_a_long_expression() -> None:
+    text = "x" * 100_000
+    with _embedded(":memory:") as manager:
+        columns = manager.read_columns(f"SELECT length('{text}')")
+        assert [column.tolist() for column in columns.values()] == [[100_000]]
+        assert len(next(iter(columns))) > 100_000
+
+
 def test_other_spellings_of_a_path_are_the_same_path(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "store")
     spellings = [f"{tmp_path}/store/", f"{tmp_path}/x/../store", f"{tmp_path}/link"]
