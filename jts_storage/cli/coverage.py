@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,19 @@ from rich.text import Text
 
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Calendar, Code, OfExchange, OfTimeframe, Zone
-from jts_storage.cli.coverage_page import Shown, fitting, page, rounded_down
+from jts_storage.cli.coverage_page import (
+    Shown,
+    day_number,
+    fitting,
+    missing_by_day,
+    page,
+    rounded_down,
+)
 from jts_storage.cli.output import AsJson, meter, out, print_json, run
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
@@ -130,7 +138,7 @@ def draw(found: Sequence[Shown]) -> None:
     for item in found:
         seen = item.coverage
         line = Text(f"{seen.key!s:<{width}} ")
-        line.append_text(_bar(seen))
+        line.append_text(_bar(seen, zone(item.timezone)))
         line.append(f" {seen.rows:>11,} rows, {rounded_down(100 * seen.complete):6.2f} %")
         if seen.gaps:
             line.append(f", {seen.missing:,} missing in {len(seen.gaps):,} gaps", style="red")
@@ -140,7 +148,7 @@ def draw(found: Sequence[Shown]) -> None:
             out().print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
 
 
-def _bar(seen: SeriesCoverage) -> Text:
+def _bar(seen: SeriesCoverage, place: tzinfo) -> Text:
     line = Text()
     if not seen.by_day:
         return line
@@ -148,7 +156,7 @@ def _bar(seen: SeriesCoverage) -> Text:
     days = (last - first).days + 1
     buckets = min(_WIDTH, days)
     full = max(seen.by_day.values())
-    lacking = _days_with_gaps(seen)
+    lacking = missing_by_day(seen.gaps, place)
     for number in range(buckets):
         stretch = [
             first + timedelta(days=day)
@@ -156,17 +164,9 @@ def _bar(seen: SeriesCoverage) -> Text:
         ]
         share = max(seen.by_day.get(day, 0) for day in stretch) / full
         shade = _SHADES[round(share * (len(_SHADES) - 1))]
-        has_gap = any(day in lacking for day in stretch)
+        has_gap = any(day_number(day) in lacking for day in stretch)
         line.append(shade, style="red" if has_gap else "green" if share else "dim")
     return line
-
-
-def _days_with_gaps(seen: SeriesCoverage) -> set[date]:
-    return {
-        gap.start.date() + timedelta(days=day)
-        for gap in seen.gaps
-        for day in range((gap.end.date() - gap.start.date()).days + 1)
-    }
 
 
 def _summary(seen: SeriesCoverage) -> dict[str, object]:

@@ -64,11 +64,11 @@ def fitting(series: CandleSeries) -> CandleSeries:
 
 def _described(shown: Shown) -> dict[str, Any]:
     found = shown.coverage
-    days = {_day(day): rows for day, rows in found.by_day.items()}
+    days = {day_number(day): rows for day, rows in found.by_day.items()}
     place = zone(shown.timezone)
     written = _MINUTE if found.key.timeframe.is_intraday else _DATE
-    missing = _by_day(found.gaps, place)
-    empty = _by_day(found.known_empty, place)
+    missing = missing_by_day(found.gaps, place)
+    empty = missing_by_day(found.known_empty, place)
     longest = sorted(found.gaps, key=lambda gap: -gap.bars)[:_LONGEST_GAPS]
     return {
         "name": str(found.key),
@@ -105,11 +105,11 @@ def rounded_down(percent: float) -> float:
     return math.floor(percent * 100) / 100
 
 
-def _by_day(gaps: Sequence[Gap], place: tzinfo) -> Counter[int]:
-    """Missing candles by day; one gap over several days is spread over them evenly."""
+def missing_by_day(gaps: Sequence[Gap], place: tzinfo) -> Counter[int]:
+    """Missing candles by local day, counted from 1970; a gap of several is spread over them."""
     found: Counter[int] = Counter()
     for gap in gaps:
-        first, last = (_day(at.astimezone(place).date()) for at in (gap.start, gap.end))
+        first, last = (day_number(at.astimezone(place).date()) for at in (gap.start, gap.end))
         share, rest = divmod(gap.bars, last - first + 1)
         for day in range(first, last + 1):
             missing = share + (day - first < rest)
@@ -126,5 +126,5 @@ def _bars(series: CandleSeries) -> list[list[float]]:
     return [list(bar) for bar in zip(days, *prices, columns.volume.tolist(), strict=True)]
 
 
-def _day(day: date) -> int:
+def day_number(day: date) -> int:
     return (day - _EPOCH).days

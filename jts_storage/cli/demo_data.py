@@ -150,7 +150,6 @@ def _korean_csv(columns: Columns, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    moments = pa.array(columns["timestamp"] + _SEOUL_MS).cast(pa.timestamp("s", None), safe=False)
     moments = pa.array((columns["timestamp"] + _SEOUL_MS) // 1_000).cast(pa.timestamp("s"))
     fields = [pc.strftime(moments, "%Y%m%d"), pc.strftime(moments, "%H%M")]
     for name in NAMES[1:]:

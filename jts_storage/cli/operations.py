@@ -176,6 +176,5 @@ async def _mongo() -> AsyncIterator[Any]:
     """MongoDB alone: opening everything would recover at once."""
     from jts_storage.cli.stores import databases
 
-    StorageSettings.load()
     async with databases(["mongo"], partition_by_year=False) as given:
         yield given.mongo

@@ -188,7 +188,7 @@ class LocalMongod:
 
     def _becomes_writable(self, server: RunningServer, deadline: float) -> bool:
         """False when it died, or `deadline` passed."""
-        from pymongo.errors import AutoReconnect
+        from pymongo.errors import AutoReconnect, OperationFailure
 
         with _direct_client(server.port) as client:
             while time.monotonic() < deadline and self._folder.running() == server:
@@ -200,6 +200,8 @@ class LocalMongod:
                         _configure(client, f"{_HOST}:{server.port}")
                 except AutoReconnect:
                     pass
+                except OperationFailure as exc:
+                    raise self._failure(f"cannot be made a replica set ({exc})") from exc
                 time.sleep(0.01)
         return False
 

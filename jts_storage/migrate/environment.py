@@ -21,7 +21,6 @@ from jts_storage.errors import Conflict
 from jts_storage.migrate.plan import Direction
 
 VERSION_TABLE = "jts_schema_version"
-LOG_TABLE = "jts_schema_log"
 CLUSTER_OPTION = "jts_cluster"
 
 _turn = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from jts_storage import storage as asynchronous
 from jts_storage.domain import checks
-from jts_storage.errors import StorageError
+from jts_storage.errors import InvalidData, StorageError
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.sync.portal import Portal
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from jts_storage.settings import StorageSettings
 
 T = TypeVar("T")
+
+_USE_ASYNC = "With a coroutine function, use the asynchronous Storage."
 
 
 class Storage:
@@ -127,6 +130,10 @@ class Storage:
         :raises Conflict: after so many attempts.
         """
         checks.whole(attempts, "attempts", least=1)
+        if inspect.iscoroutinefunction(work):
+            raise InvalidData(
+                "must be a plain function", field="work", value=work, remedy=_USE_ASYNC
+            )
         for attempt in range(1, attempts + 1):
             try:
                 with self.unit_of_work() as uow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -77,7 +77,7 @@ class ExportCandles:
             check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
             blocks = resampled(blocks, timeframe, calendar, timezone)
         rows, first, last = 0, None, None
-        half = target.with_name(f".{target.name}.{os.getpid()}.part")
+        half = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         writer = open_writer(half, target)
         try:
             with writer:

@@ -23,7 +23,6 @@ _KNOWN = {
 _SHOWN = 300
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
 _PRICES_AND_VOLUME = NAMES[1:]
-TARGETS = tuple(_KNOWN)
 
 
 def plain(header: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -180,9 +180,10 @@ class _Import:
             self._options.floats,
         )
         blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
-        async for block in _ahead(blocks, self._prepare_for_all):
-            self._state.decimal = reader.style.decimal if reader.style else None
-            await self._take(parts(block, self._checked_key(block)), block.stop_row)
+        async with aclosing(_ahead(blocks, self._prepare_for_all)) as ahead:
+            async for block in ahead:
+                self._state.decimal = reader.style.decimal if reader.style else None
+                await self._take(parts(block, self._checked_key(block)), block.stop_row)
         return await self._finish(started, resumed_at)
 
     async def series(self, stream: AsyncIterator[CandleSeries]) -> ImportResult:
@@ -388,7 +389,7 @@ def _part_of(series: CandleSeries, first_row: int) -> Part:
 
 async def _ahead(
     blocks: Iterator[Block], meanwhile: Callable[[], Awaitable[None]]
-) -> AsyncIterator[Block]:
+) -> AsyncGenerator[Block, None]:
     """The blocks, each read in a thread while the one before is stored.
 
     :param meanwhile: what to do while the first is read.

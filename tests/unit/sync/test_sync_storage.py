@@ -239,6 +239,14 @@ def test_a_number_of_attempts_that_is_none_is_refused(attempts: int) -> None:
         storage.run(lambda uow: None, attempts=attempts)
 
 
+def test_a_coroutine_function_is_refused_instead_of_never_called() -> None:
+    async def work(uow: UnitOfWork) -> None:
+        raise AssertionError(uow)
+
+    with Storage.in_memory() as storage, pytest.raises(InvalidData, match="plain function"):
+        storage.run(work)  # type: ignore[unused-coroutine]
+
+
 def test_stopping_cancels_what_still_runs() -> None:
     cancelled = threading.Event()
 
