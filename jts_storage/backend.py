@@ -106,8 +106,8 @@ class StoreBackend:
             raise
 
     async def close(self) -> None:
-        if self._opened is not None and (under_way := self._opened.commits):
-            await asyncio.wait(under_way, timeout=_CLOSE_SECONDS)
+        if self._opened is not None:
+            await self._opened.commits.ended(_CLOSE_SECONDS)
         opened, self._opened = self._opened, None
         mongod, self._mongod = self._mongod, None
         async with AsyncExitStack() as stack:  # each is closed, whatever becomes of the others

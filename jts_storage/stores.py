@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from bson import ObjectId
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,6 +36,40 @@ class Unfinished(StorageError):
     """A decided commit cannot be finished yet."""
 
 
+class Commits:
+    """The commits under way, with the delivery of their events."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._none_left = asyncio.Event()
+        self._is_over = False
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """:raises StorageError: the stores are being closed."""
+        if self._is_over:
+            raise StorageError(
+                "This storage was closed before the commit; nothing of it is stored.",
+                remedy="Open it again and repeat.",
+            )
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._none_left.set()
+
+    async def ended(self, seconds: float) -> None:
+        """Let none begin from now on, and wait for the others for so long."""
+        self._is_over = True
+        if self._under_way:
+            self._none_left.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._none_left.wait()
+
+
 @dataclass(slots=True)
 class Stores:
     """The stores of one `Storage`, and what lies between them."""
@@ -50,8 +83,7 @@ class Stores:
     journal: Journal
     outbox: Outbox
     delivery: Delivery
-    commits: set[asyncio.Task[Any]] = field(default_factory=set)
-    """Those under way."""
+    commits: Commits = field(default_factory=Commits)
 
     async def store_series(self, work: StagedWork, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""

@@ -100,12 +100,13 @@ class StorageUnitOfWork:
 
     async def commit(self) -> None:
         work = self._active
-        self._end("is over, its commit having failed")
         try:
-            # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
-            await undisturbed(self._commit(work))
-            self._state = "has been committed"
-            await self._deliver(work)
+            with self._stores.commits.one():
+                self._end("is over, its commit having failed")
+                # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
+                await undisturbed(self._commit(work))
+                self._state = "has been committed"
+                await self._deliver(work)
         except asyncio.CancelledError:
             self._state = "was cancelled during its commit, which may be stored all the same"
             self._stores.delivery.deliver_soon()  # what the commit has stored all the same
@@ -165,9 +166,6 @@ class StorageUnitOfWork:
         self._state = state
 
     async def _commit(self, work: _Work) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._stores.commits.add(task)
         try:
             await self._write(work, work.staged)
         except Overtaking:
@@ -178,7 +176,6 @@ class StorageUnitOfWork:
             self._stores.delivery.deliver_soon()
             raise
         finally:
-            self._stores.commits.discard(task)
             await _ended(work.session)
 
     async def _write(self, work: _Work, staged: StagedWork) -> None:

@@ -23,7 +23,7 @@ import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 
-from jts_storage import SeriesKey, StorageSettings, SymbolBars, Timeframe, journal
+from jts_storage import SeriesKey, StorageSettings, SymbolBars, Timeframe, delivery, journal
 from jts_storage import Storage as AsyncStorage
 from jts_storage import commit as commit_points
 from jts_storage.domain.events import IngestionCompleted
@@ -172,6 +172,9 @@ def shared(
         for name in ("mongo_url", "clickhouse_url", "database_url")
     }
     with ExitStack() as stack:
+        # Only who is asked to delivers what others left, so that it can be seen to wait.
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(delivery, "_PAUSE_BETWEEN_LOOKS", timedelta(days=1))
         mongo = stack.enter_context(FaultProxy("127.0.0.1", mongod.port))
         sql = stack.enter_context(FaultProxy("127.0.0.1", postgres.port))
         reader = stack.enter_context(
