@@ -42,7 +42,10 @@ class BacktestConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestMetrics:
-    """Statistics of a run: floats, None where one is not defined."""
+    """Statistics of a run: floats, None where one is not defined.
+
+    A drawdown is how much was lost, as a positive number: of two, the lower is the better.
+    """
 
     total_return_pct: float | None = None
     sharpe_ratio: float | None = None
