@@ -30,6 +30,7 @@ class Rule(Enum):
     OFF_SESSION = "off_session"
     DUPLICATE = "duplicate"
     ORDER = "order"
+    OVERLAP = "overlap"
     JUMP = "jump"
     TICK = "tick"
     ZERO_VOLUME = "zero_volume"
@@ -51,6 +52,7 @@ _DEFAULTS = {
     Rule.OFF_SESSION: Action.QUARANTINE,
     Rule.DUPLICATE: Action.FLAG,
     Rule.ORDER: Action.FLAG,
+    Rule.OVERLAP: Action.FLAG,
     Rule.JUMP: Action.FLAG,
     Rule.TICK: Action.FLAG,
     Rule.ZERO_VOLUME: Action.FLAG,
@@ -138,6 +140,7 @@ def judge(
         Rule.OFF_SESSION: look.off_session,
         Rule.DUPLICATE: look.repeated,
         Rule.ORDER: look.backwards,
+        Rule.OVERLAP: look.overlapping,
         Rule.JUMP: look.jumps,
         Rule.TICK: look.off_tick,
         Rule.ZERO_VOLUME: lambda: columns.volume == 0,
@@ -207,6 +210,15 @@ class _Look:
         later[order[1:]] = stamps[order[1:]] == stamps[order[:-1]]
         known = -(2**62) if self.before.timestamp is None else self.before.timestamp
         return np.asarray(later | (stamps == known))
+
+    def overlapping(self) -> Mask:
+        """Bars that begin before the one before has ended, as minutes do that are told as hours."""
+        stamps, step = self.columns.timestamp, self.timeframe.step_ms
+        if step is None or not len(stamps):
+            return np.zeros(len(stamps), np.bool_)
+        first = stamps[0] - step if self.before.timestamp is None else self.before.timestamp
+        since = np.diff(stamps, prepend=first)
+        return np.asarray((since > 0) & (since < step))
 
     def backwards(self) -> Mask:
         stamps = self.columns.timestamp

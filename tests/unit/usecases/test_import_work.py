@@ -177,6 +177,7 @@ BROKEN = {
     Rule.OHLC: "1704157260,1000,900,999,1000,5\n",
     Rule.DUPLICATE: "1704157200,1000,1001,999,1000,6\n",
     Rule.ORDER: "1704157140,1000,1001,999,1000,5\n",
+    Rule.OVERLAP: "1704157230,1000,1001,999,1000,5\n",
     Rule.JUMP: "1704157260,1400,1401,1399,1400,5\n",
     Rule.TICK: "1704157260,1000.5,1001,999,1000,5\n",
     Rule.ZERO_VOLUME: "1704157260,1000,1001,999,1000,0\n",
@@ -320,6 +321,14 @@ async def test_noise_of_short_floats_is_rounded_only_if_asked(storage: Storage) 
         await run(storage, frame, floats="exact")
     await run(storage, frame, floats="round")
     assert (await stored(storage))[0].close == Decimal("185.64")
+
+
+async def test_minutes_that_are_told_as_longer_bars_are_noticed(storage: Storage) -> None:
+    minutes = make_candles(KEY, 30).to_arrow()
+    result = await ImportCandles(storage).run(
+        minutes, Timeframe.M5, symbol="005930", options=ImportOptions(block_rows=10)
+    )
+    assert result.broken["overlap"] == 29, "also from one block to the next"
 
 
 async def test_a_row_without_prices_is_left_out(storage: Storage) -> None:
