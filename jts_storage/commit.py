@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -168,22 +166,6 @@ async def commit_transaction(mongo: MongoDBManager, session: AsyncClientSession)
                 continue
             raise translate(exc, doing="committing", hosts=mongo.hosts) from exc
         return
-
-
-async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for `work` to its end; a cancellation meanwhile is raised after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue  # once is enough: one is raised below
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("A cancelled commit failed.", exc_info=task.exception())
-        raise
 
 
 async def _nothing() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _HEED_SECONDS = 0.25
 _LONGEST_HEED_SECONDS = 4.0
@@ -24,6 +27,22 @@ async def stopped(task: asyncio.Task[Any]) -> None:
         task.cancel()
         await asyncio.wait([task], timeout=pause)
         pause = min(2 * pause, _LONGEST_HEED_SECONDS)
+
+
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for `work` to its end; a cancellation meanwhile is raised after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                continue  # once is enough: one is raised below
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("What was cancelled has failed.", exc_info=task.exception())
+        raise
 
 
 async def acquired(acquire: Callable[[], T], release: Callable[[T], object]) -> T:

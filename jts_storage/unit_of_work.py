@@ -15,7 +15,7 @@ from typing import Self
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
-from jts_storage.commit import JournalledCommit, commit_documents, undisturbed
+from jts_storage.commit import JournalledCommit, commit_documents
 from jts_storage.errors import StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -32,6 +32,7 @@ from jts_storage.staging import (
     StagedSymbols,
 )
 from jts_storage.stores import Overtaking, Stores
+from jts_storage.tasks import undisturbed
 
 log = logging.getLogger(__name__)
 
