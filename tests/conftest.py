@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -19,6 +20,10 @@ settings.register_profile(
 )
 settings.register_profile("nightly", settings.get_profile("default"), max_examples=2_000)
 settings.load_profile("default")
+
+# Whoever runs this in the background may have it ignored, and with it every process started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that runs two workers and their servers may keep a healthy store from answering in time.
 os.environ.setdefault("JTS_HEALTH_TIMEOUT", "5")
