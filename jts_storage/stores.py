@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from bson import ObjectId
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -90,7 +91,7 @@ class Stores:
         if work.candles:
             await self.clickhouse.run(self.candles.apply, work.candles, version)
         if work.symbols:
-            await self.clickhouse.run(self.symbols.store, work.symbols, version)
+            await self.clickhouse.run(self.symbols.store, work.symbols)
 
     async def next_version(self, work: StagedWork) -> int:
         """The first of two versions, later than those of what `work` is to replace."""
@@ -153,7 +154,8 @@ class Stores:
             return
         await self.store_series(work, entry.version)
         async for series in self.journal.series(entry, "candles"):
-            await self.clickhouse.run(self.candles.write, series, entry.version + 1)
+            write = partial(self.candles.write, series, entry.version + 1, again=True)
+            await self.clickhouse.run(write)
         if work.touches_database:
             await self._replay(entry, work)
         await self.journal.done(entry.id)

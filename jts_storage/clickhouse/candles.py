@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
-from hashlib import sha256
+from functools import partial
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -30,6 +30,7 @@ from jts_storage.clickhouse.statements import (
     Source,
     parameters,
 )
+from jts_storage.clickhouse.transport import Transport
 from jts_storage.clickhouse.versions import next_version, see_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -207,18 +208,25 @@ class ClickHouseCandleRepository:
             upserts.append(CandleSeries.trusted(change.key, change.upserts))
         self._write_all(upserts, version + 1)
 
-    def write(self, series: CandleSeries, version: int) -> None:
-        """Store a series, or a part of one; parts under one version may follow each other."""
-        self._write_all([series], version)
+    def write(self, series: CandleSeries, version: int, *, again: bool = False) -> None:
+        """Store a series, or a part of one; parts under one version may follow each other.
 
-    def _write_all(self, many: Iterable[CandleSeries], version: int) -> None:
+        :param again: it may be there already, under this version.
+        """
+        self._write_all([series], version, again=again)
+
+    def _write_all(
+        self, many: Iterable[CandleSeries], version: int, *, again: bool = False
+    ) -> None:
         self._source_to_write()
         for together in inserts_of(many):
             self._manager.insert_columns(
                 "candles",
                 series_to_columns(together, version),
-                settings=statements.write_settings(_token(together, version)),
+                settings=statements.write_settings,
                 idempotent=True,
+                is_there=partial(_is_written, together, version),
+                may_be_there=again,
             )
 
     def is_one_part(self, changes: Sequence[SeriesChanges]) -> bool:
@@ -254,9 +262,8 @@ class ClickHouseCandleRepository:
         """Delete what is older than `version`; how many rows this version has deleted."""
         self._source_to_write()
         bound = parameters(key, first, last) | {"version": version}
-        token = f"{key}:{version}:delete:{first}:{last}"
         self._manager.execute(
-            statements.DELETE, bound, settings=statements.write_settings(token), idempotent=True
+            statements.DELETE, bound, settings=statements.write_settings, idempotent=True
         )
         return int(self._manager.execute(statements.COUNT_DELETED, bound)[0][0])
 
@@ -423,14 +430,17 @@ def inserts_of(many: Iterable[CandleSeries]) -> Iterator[list[CandleSeries]]:
         yield together
 
 
-def _token(together: Sequence[CandleSeries], version: int) -> str:
-    """The same for the same rows under the same version, and for no others."""
-    parts = [
-        f"{series.key}:{version}:{int(stamps[0])}:{int(stamps[-1])}:{len(series)}"
-        for series in together
-        for stamps in [series.columns.timestamp]
-    ]
-    return parts[0] if len(parts) == 1 else sha256("\n".join(parts).encode()).hexdigest()
+def _is_written(together: Sequence[CandleSeries], version: int, transport: Transport) -> bool:
+    """Whether all rows of an insert are there, so that it need not be repeated."""
+    ends = [series.columns.timestamp[[0, -1]] for series in together]
+    bound = {
+        "keys": tuple((s.key.symbol, s.key.exchange, s.key.timeframe.value) for s in together),
+        "first": min(int(first) for first, _ in ends),
+        "last": max(int(last) for _, last in ends),
+        "version": version,
+    }
+    written = transport.execute(statements.COUNT_WRITTEN, bound)[0][0]
+    return bool(written == sum(map(len, together)))
 
 
 def _may_overflow(columns: dict[str, Any]) -> bool:

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 import tenacity
 from sqlalchemy import Engine, Executable, PoolProxiedConnection, QueuePool, create_engine
 
 from jts_storage.clickhouse import errors
-from jts_storage.clickhouse.blocks import Column, Columns, declared
+from jts_storage.clickhouse.blocks import Column, Columns, declared, number_of_rows
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
@@ -31,6 +31,9 @@ from jts_storage.errors import InvalidConfiguration, StorageError
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+Settings: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+"""Of one statement; a function is called for each attempt."""
 _BORROWED = "work on a borrowed connection"
 
 
@@ -156,7 +159,7 @@ class ClickHouseManager:
         query: str | Executable,
         params: Mapping[str, Any] | None = None,
         *,
-        settings: Mapping[str, Any] | None = None,
+        settings: Settings = None,
         idempotent: bool | None = None,
     ) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows.
@@ -168,11 +171,11 @@ class ClickHouseManager:
         if not isinstance(query, str):
             repeat = bool(getattr(query, "is_select", False)) if idempotent is None else idempotent
             doing = type(query).__name__.lower()
-            work = partial(self._execute_core, query, params, settings, doing)
+            work = partial(self._execute_core, query, params, _now(settings), doing)
             return self._retrying(work) if repeat else work()
         given = dict(params) if params is not None else None
         rows = self._with_transport(
-            lambda transport: transport.execute(query, given, settings=settings),
+            lambda transport: transport.execute(query, given, settings=_now(settings)),
             doing=_summary(query),
             idempotent=only_reads(query) if idempotent is None else idempotent,
         )
@@ -183,7 +186,7 @@ class ClickHouseManager:
         query: str,
         rows: Iterable[Mapping[str, Any] | Sequence[Any]],
         *,
-        settings: Mapping[str, Any] | None = None,
+        settings: Settings = None,
         idempotent: bool = False,
     ) -> int:
         """Insert rows by ``INSERT INTO t (a, b) VALUES``; returns how many there were."""
@@ -195,7 +198,7 @@ class ClickHouseManager:
                 lambda transport: transport.execute(
                     query,
                     [row.copy() if isinstance(row, dict) else row for row in listed],
-                    settings=settings,
+                    settings=_now(settings),
                 ),
                 doing=_summary(query),
                 idempotent=idempotent,
@@ -258,8 +261,10 @@ class ClickHouseManager:
         table: str,
         columns: Mapping[str, Column],
         *,
-        settings: Mapping[str, Any] | None = None,
+        settings: Settings = None,
         idempotent: bool = False,
+        is_there: Callable[[Transport], bool] | None = None,
+        may_be_there: bool = False,
     ) -> int:
         """Write whole columns in one insert; returns the number of rows.
 
@@ -268,11 +273,22 @@ class ClickHouseManager:
         table, so ``Typed("Decimal(18, 4)", int64_array)`` carries scaled prices untouched.
 
         :param table: as SQL names it; quote what needs it.
+        :param is_there: asked before a repetition: whether the rows have arrived all the same.
+        :param may_be_there: ask before the first attempt, too.
         :raises SchemaDrift: when the table has another type for a column, or lacks it.
         """
         typed = declared(columns)
+        ask = may_be_there
+
+        def insert(transport: Transport) -> int:
+            nonlocal ask
+            if ask and is_there is not None and is_there(transport):
+                return number_of_rows(typed)
+            ask = True
+            return transport.insert_columns(table, typed, _now(settings))
+
         return self._with_transport(
-            lambda transport: transport.insert_columns(table, typed, settings),
+            insert,
             doing=f"writing to {table}",
             idempotent=idempotent,
         )
@@ -353,6 +369,10 @@ class ClickHouseManager:
 
     def _retrying(self, work: Callable[[], _T]) -> _T:
         return self._attempts(work)
+
+
+def _now(settings: Settings) -> Mapping[str, Any] | None:
+    return settings() if callable(settings) else settings
 
 
 def _attempts(config: ClickHouseConfig) -> tenacity.Retrying:

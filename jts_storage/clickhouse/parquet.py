@@ -8,6 +8,7 @@ whole columns pass through Arrow. Both refuse the same rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _import_directly(
     manager.execute(
         statements.IMPORT_FILES,
         bound | {"names": names, "version": version},
-        settings=statements.write_settings(f"{key}:{version}:files", _SETTINGS),
+        settings=partial(statements.write_settings, _SETTINGS),
         idempotent=True,
     )
     return int(rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -236,12 +237,23 @@ STREAM_SETTINGS = {"max_block_size": 16_384}
 """FINAL reads a block of every part before it gives a row: small ones cost the least there."""
 
 
-def write_settings(token: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What makes an insert durable when it is acknowledged, and the same when it is repeated."""
+COUNT_WRITTEN = (
+    f"SELECT count() FROM candles WHERE (symbol, exchange, timeframe) IN %(keys)s AND {_RANGE}"
+    " AND version = %(version)s"
+)
+
+
+def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What makes an insert durable when it is acknowledged; called anew for each attempt.
+
+    The engine notes a token before it has the rows. One that was noted in the moment in which the
+    server died would have the repetition dropped, so none is used twice: a repetition is
+    recognised by its rows, which carry a version.
+    """
     return {
         "async_insert": 0,
         "insert_deduplicate": 1,
-        "insert_deduplication_token": token,
+        "insert_deduplication_token": uuid4().hex,
         "max_partitions_per_insert_block": 0,
         "distributed_foreground_insert": 1,
         **(extra or {}),

@@ -11,7 +11,6 @@ from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import symbol_from_row, symbol_to_row
 from jts_storage.clickhouse.statements import write_settings
-from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
@@ -35,16 +34,13 @@ class ClickHouseSymbolRepository:
         await self._manager.run(self.store, stamped)
         return stamped
 
-    def store(self, stamped: Sequence[Symbol], version: int | None = None) -> None:
-        """Store symbols with the time they carry; of equal codes the last counts.
-
-        :param version: what names this write, so that its repetition is recognised.
-        """
+    def store(self, stamped: Sequence[Symbol]) -> None:
+        """Store symbols with the time they carry; of equal codes the last counts."""
         latest = {symbol.code: symbol for symbol in stamped}
         self._manager.execute_many(
             _INSERT,
             [symbol_to_row(symbol) for symbol in latest.values()],
-            settings=write_settings(f"symbols:{version or next_version()}"),
+            settings=write_settings,
             idempotent=True,
         )
 

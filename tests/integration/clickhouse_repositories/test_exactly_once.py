@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import threading
@@ -98,9 +99,9 @@ async def test_the_same_insert_twice_leaves_one_part(
     manager.execute("SYSTEM STOP MERGES candles")
     version = next_version()
     for _ in range(3):
-        candles.write(OLD, version)
+        candles.write(OLD, version, again=True)
     assert parts(manager) == [500]
-    candles.write(OLD, next_version())
+    candles.write(OLD, next_version(), again=True)
     assert parts(manager) == [500, 500]
 
 
@@ -141,9 +142,7 @@ async def test_many_short_series_are_one_insert(
     for change, each in zip(changes, series, strict=True):
         change.save(each.columns)
     assert candles.is_one_part(changes)
-    version = next_version(2)
-    for _ in range(2):
-        candles.apply(changes, version)
+    candles.apply(changes, next_version(2))
     assert parts(manager) == [sum(map(len, series))]
     assert await candles.get_ranges(keys, *ALWAYS) == dict(zip(keys, series, strict=True))
 
@@ -299,6 +298,39 @@ async def test_a_hundred_years_of_daily_bars_are_one_insert(
     await candles.save_many(key, series)
     assert parts(manager) == [40_000]
     assert await candles.get_range(key, *ALWAYS) == series
+
+
+_STORER = """
+import sys
+from jts_storage.clickhouse import tables
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.staging import stamp
+from jts_storage.testing.factories import SAMPLE_KEY, make_candles, make_symbol
+
+with ClickHouseManager(embedded_path=sys.argv[1]) as manager:
+    tables.build().metadata.create_all(manager.engine)
+    ClickHouseCandleRepository(manager).write(make_candles(SAMPLE_KEY, 500), 5, again=True)
+    ClickHouseSymbolRepository(manager).store([stamp(make_symbol())])
+    for table in ("candles", "symbols"):
+        print(*manager.execute(f"SELECT count() FROM {table}")[0])
+"""
+
+
+def test_a_token_that_a_crash_left_noted_without_its_rows_loses_nothing(tmp_path: Path) -> None:
+    def stored() -> list[str]:
+        command = [sys.executable, "-c", _STORER, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout.split()
+
+    assert stored() == ["500", "1"]
+    # As opening does with the parts of inserts that were cut off.
+    unfinished = [path for path in (tmp_path / "store").rglob("all_*") if path.is_dir()]
+    assert len(unfinished) == 2
+    for part in unfinished:
+        shutil.rmtree(part)
+    assert stored() == ["500", "1"]
 
 
 _WRITER = """
