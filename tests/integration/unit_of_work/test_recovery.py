@@ -189,14 +189,14 @@ async def test_what_somebody_alive_is_finishing_is_left_to_him(storage: Storage)
 async def test_a_lease_is_renewed_as_long_as_it_takes(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "LEASE", timedelta(seconds=0.15))
+    monkeypatch.setattr(journal, "LEASE", timedelta(seconds=1.5))
     await leave_unfinished(storage, "SLOW")
     manager = storage.mongo
     async with Journal(manager).claimed() as entry:
         assert entry is not None
         found = await manager.db[ENTRIES].find_one({"_id": entry.id})
         assert found is not None
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.0)
         renewed = await manager.db[ENTRIES].find_one({"_id": entry.id})
         assert renewed is not None
         assert renewed["leaseUntil"] > checks.now() > found["leaseUntil"]
