@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,28 +120,30 @@ class StoreBackend:
 
     async def health(self) -> Health:
         stores = self.stores
-        began = time.monotonic()
-        clickhouse, mongo, database = await asyncio.gather(
+        health = Health(clickhouse=False, mongo=False, database=False)
+        # Side by side, so that one that hangs leaves the others their time.
+        health["clickhouse"], health["database"], health["mongo"] = await asyncio.gather(
             asyncio.to_thread(stores.clickhouse.health_check),
-            stores.mongo.health_check(),
             stores.database.health_check(),
+            self._mongo_health(health),
         )
-        health = Health(clickhouse=clickhouse, mongo=mongo, database=database)
-        if mongo:
-            await self._add_journal(health, began + self.settings.health_timeout)
         return health
 
-    async def _add_journal(self, health: Health, deadline: float) -> None:
+    async def _mongo_health(self, health: Health) -> bool:
+        """Whether MongoDB answers, also for the journal and the events it keeps."""
+        stores = self.stores
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                pending = await self.stores.journal.pending()
-                health.waiting_events, health.parked_events = await self.stores.outbox.counts()
+            async with asyncio.timeout(self.settings.health_timeout):
+                if not await stores.mongo.health_check():
+                    return False
+                pending = await stores.journal.pending()
+                health.waiting_events, health.parked_events = await stores.outbox.counts()
         except (TimeoutError, StorageError):
-            health["mongo"] = False
-            return
+            return False
         health.unfinished = len(pending)
         if pending:
             health.oldest = checks.now() - pending[0].decided_at
+        return True
 
     async def recover(self) -> int:
         stores = self.stores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -31,15 +32,11 @@ async def stopped(task: asyncio.Task[Any]) -> None:
 
 async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
     """Wait for `work` to its end; a cancellation meanwhile is raised after it."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue  # once is enough: one is raised below
+        await _ended(task)
         if not task.cancelled() and task.exception() is not None:
             log.warning("What was cancelled has failed.", exc_info=task.exception())
         raise
@@ -47,15 +44,18 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
 
 async def acquired(acquire: Callable[[], T], release: Callable[[T], object]) -> T:
     """What `acquire` gives in a thread; given back at once if who waits for it is cancelled."""
-    waiting = asyncio.ensure_future(asyncio.to_thread(acquire))
+    waiting = asyncio.create_task(asyncio.to_thread(acquire))
     try:
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
-        while not waiting.done():
-            try:
-                await asyncio.wait([waiting])
-            except asyncio.CancelledError:
-                continue  # a thread cannot be cancelled
+        await _ended(waiting)
         if waiting.exception() is None:
             await asyncio.to_thread(release, waiting.result())
         raise
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Wait for its end, however often who waits is cancelled: once is enough to be told of it."""
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
