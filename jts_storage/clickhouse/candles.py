@@ -253,8 +253,8 @@ class ClickHouseCandleRepository:
         self, keys: Sequence[SeriesKey], first: int = _FIRST_MS, last: int = _LAST_MS
     ) -> None:
         self._source_to_write()
-        names = tuple((key.symbol, key.exchange, key.timeframe.value) for key in keys)
-        bound = parameters(keys[0], first, last) | {"keys": names, "now": next_version()}
+        bound = parameters(keys[0], first, last)
+        bound |= {"keys": statements.names_of(keys), "now": next_version()}
         query = statements.select_latest_version(several=len(keys) > 1)
         see_version(int(self._manager.execute(query, bound)[0][0]))
 
@@ -319,13 +319,13 @@ class ClickHouseCandleRepository:
     def _get_several(
         self, keys: Sequence[SeriesKey], first: int, last: int
     ) -> dict[SeriesKey, CandleSeries]:
-        names = [(key.symbol, key.exchange, key.timeframe.value) for key in keys]
-        hashes = self._manager.execute(statements.SELECT_HASHES, {"keys": names})[0][0]
+        names = statements.names_of(keys)
+        hashes = self._manager.execute(statements.SELECT_HASHES, {"keys": list(names)})[0][0]
         if not self._source().has_versions or len(set(hashes)) < len(keys):
             return {key: self._get_range(key, first, last) for key in keys}
         columns = self._manager.read_columns(
             statements.SELECT_SEVERAL,
-            {"keys": tuple(names), "first": first, "last": last},
+            {"keys": names, "first": first, "last": last},
             stored=STORED,
         )
         return series_of_several(dict(zip(hashes, keys, strict=True)), columns)
@@ -434,7 +434,7 @@ def _is_written(together: Sequence[CandleSeries], version: int, transport: Trans
     """Whether all rows of an insert are there, so that it need not be repeated."""
     ends = [series.columns.timestamp[[0, -1]] for series in together]
     bound = {
-        "keys": tuple((s.key.symbol, s.key.exchange, s.key.timeframe.value) for s in together),
+        "keys": statements.names_of(series.key for series in together),
         "first": min(int(first) for first, _ in ends),
         "last": max(int(last) for _, last in ends),
         "version": version,

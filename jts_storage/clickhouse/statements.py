@@ -8,7 +8,7 @@ refuses FINAL, where of two rows the one inserted later counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -76,6 +76,11 @@ ORIGINAL = Source(
     is_deleted="0",
     has_versions=False,
 )
+
+
+def names_of(keys: Iterable[SeriesKey]) -> tuple[tuple[str, str, str], ...]:
+    """Keys as statements on several bind them."""
+    return tuple((key.symbol, key.exchange, key.timeframe.value) for key in keys)
 
 
 def parameters(key: SeriesKey, first: int, last: int) -> Parameters:

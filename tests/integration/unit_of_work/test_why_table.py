@@ -386,15 +386,6 @@ def test_clickhouse_goes(stores: Stores, point: str) -> None:
     assert stores.seen(number) == ALL
 
 
-def test_a_store_that_hangs_takes_no_other_with_it(stores: Stores) -> None:
-    stores.clickhouse.faults.hang()
-    try:
-        health = stores.reader.health()
-    finally:
-        stores.heal()
-    assert health == {"clickhouse": False, "database": True, "mongo": True}
-
-
 @row("the SQL database, before the bookkeeping is written")
 def test_the_database_goes_before_the_bookkeeping(stores: Stores) -> None:
     number = next(stores.numbers)
