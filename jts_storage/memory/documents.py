@@ -43,11 +43,16 @@ class _Versioned:
         """All of them or, if one is refused, none."""
         given = checks.several(entities, self.kind, self.table)
         with self._session.exclusive():
-            saved = [self._next(entity) for entity in given]
-            for each in saved:
+            saved: dict[str, Document] = {}
+            for entity in given:
+                if entity.id in saved:
+                    raise self._changed(entity, saved[entity.id].version)
+                each = self._next(entity)
                 assert each.id is not None
-                self._session.put(self.table, each.id, to_row(each))
-        return saved
+                saved[each.id] = each
+            for identity, each in saved.items():
+                self._session.put(self.table, identity, to_row(each))
+        return list(saved.values())
 
     def _next(self, entity: Document) -> Document:
         checks.instance(entity, self.kind, self.kind.__name__.lower())
@@ -63,13 +68,16 @@ class _Versioned:
                 remedy="It may have been deleted; save it without an id to store it anew.",
             )
         if stored["version"] != entity.version:
-            raise Conflict(
-                f"{self.table} {entity.id} ({entity.name!r}) was changed by somebody else: "
-                f"version {stored['version']} is stored, {entity.version} was read.",
-                remedy="Read it again and repeat.",
-            )
+            raise self._changed(entity, stored["version"])
         return replace(
             entity, version=entity.version + 1, created_at=stored["created_at"], updated_at=moment
+        )
+
+    def _changed(self, entity: Formula | Strategy, version: int) -> Conflict:
+        return Conflict(
+            f"{self.table} {entity.id} ({entity.name!r}) was changed by somebody else: "
+            f"version {version} is stored, {entity.version} was read.",
+            remedy="Read it again and repeat.",
         )
 
     def _get(self, identity: str) -> Row | None:

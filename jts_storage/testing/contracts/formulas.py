@@ -66,6 +66,10 @@ class FormulaRepositoryContract:
         await formula_repository.save(saved)
         with pytest.raises(Conflict):
             await formula_repository.save_many([make_formula("new"), saved])
+        fresh = await formula_repository.get_by_id(saved.id or "")
+        assert fresh is not None
+        with pytest.raises(Conflict):
+            await formula_repository.save_many([make_formula("new"), fresh, fresh])
         assert "new" not in [formula.name for formula in await formula_repository.list()]
 
     async def test_a_new_formula_gets_id_version_and_times(
