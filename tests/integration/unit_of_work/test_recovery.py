@@ -325,13 +325,18 @@ async def test_the_command_goes_on_looking(storage: Storage, environment: dict[s
         stderr=subprocess.DEVNULL,
     )
     assert follower.stdout is not None
-    async with asyncio.timeout(60):
-        for name in ("FIRST", "SECOND"):
-            await leave_unfinished(storage, name)
-            assert await follower.stdout.readline() == b"1 commit finished.\n"
-            assert await is_whole(storage, name)
-        follower.send_signal(signal.SIGINT)
-        assert await follower.wait() == 130
+    try:
+        async with asyncio.timeout(60):
+            for name in ("FIRST", "SECOND"):
+                await leave_unfinished(storage, name)
+                assert await follower.stdout.readline() == b"1 commit finished.\n"
+                assert await is_whole(storage, name)
+            follower.send_signal(signal.SIGINT)
+            assert await follower.wait() == 130
+    finally:
+        if follower.returncode is None:
+            follower.kill()
+            await follower.wait()
 
 
 async def told(environment: dict[str, str], *arguments: str) -> str:
