@@ -12,8 +12,8 @@ from jts_storage import migrate
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.clock import CommitClock
 from jts_storage.delivery import Delivery
-from jts_storage.domain import checks
 from jts_storage.errors import SchemaDrift, StorageError
 from jts_storage.journal import Journal
 from jts_storage.leases import Leases
@@ -29,8 +29,8 @@ from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
-from jts_storage.stores import Stores, Unfinished
-from jts_storage.tasks import acquired
+from jts_storage.stores import Stores
+from jts_storage.tasks import acquired, stopped
 from jts_storage.unit_of_work import StorageUnitOfWork
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _CLOSE_SECONDS = 30.0
 """How long commits that have begun may take when the stores are to be closed."""
+
+_RECOVERY_SECONDS = 2.0
+"""How long opening waits for the commits that a crash left; the rest goes on behind it."""
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class StoreBackend:
         self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
         self._mongod: LocalMongod | None = None
         self._opened: Stores | None = None
+        self._recovering: asyncio.Task[None] | None = None
 
     @property
     def stores(self) -> Stores:
@@ -99,7 +103,7 @@ class StoreBackend:
             self._opened = self._connected()
             await self._prepare_schemas()
             if self._recovers:
-                await self._recover_what_can_be()
+                await self._begin_recovery()
         except BaseException:
             await self.close()
             raise
@@ -109,6 +113,9 @@ class StoreBackend:
             await self._opened.commits.ended(_CLOSE_SECONDS)
         opened, self._opened = self._opened, None
         mongod, self._mongod = self._mongod, None
+        recovering, self._recovering = self._recovering, None
+        if recovering is not None:
+            await stopped(recovering)
         async with AsyncExitStack() as stack:  # each is closed, whatever becomes of the others
             if mongod is not None:
                 stack.push_async_callback(asyncio.to_thread, mongod.release)
@@ -142,7 +149,7 @@ class StoreBackend:
             return False
         health.unfinished = len(pending)
         if pending:
-            health.oldest = checks.now() - pending[0].decided_at
+            health.oldest = max(entry.age for entry in pending)
         return True
 
     async def recover(self) -> int:
@@ -153,12 +160,32 @@ class StoreBackend:
             await stores.purge()
             await stores.delivery.deliver()
 
+    async def _begin_recovery(self) -> None:
+        """Finish what a crash left; what takes longer than a moment, in the background.
+
+        Events are delivered in the background, too: their handlers take whatever time they like,
+        and may use the storage, which is open by then.
+        """
+        await self.stores.clock.start()
+        self._recovering = asyncio.create_task(self._recover_what_can_be())
+        await asyncio.wait([self._recovering], timeout=_RECOVERY_SECONDS)
+        if self._recovering.done():
+            self._recovering.result()
+        else:
+            log.warning("Opened while commits of before are being finished in the background.")
+        self.stores.delivery.deliver_now()
+
     async def _recover_what_can_be(self) -> None:
+        stores = self.stores
         try:
-            await self.recover()
-        except Unfinished as exc:
+            await stores.recover()
+        except StorageError as exc:
             # `health` tells of it, too; a service that does not open would mend nothing.
             log.error("Opened although a commit of before is unfinished: %s", exc)
+        try:
+            await stores.purge()
+        except StorageError:
+            log.warning("What commits left was not purged.", exc_info=True)
 
     def unit_of_work(self) -> StorageUnitOfWork:
         return StorageUnitOfWork(self.stores)
@@ -176,6 +203,7 @@ class StoreBackend:
         mongo = MongoDBManager(settings.mongo(self._mongod.uri if self._mongod else None))
         database = DatabaseManager(settings.database())
         journal, outbox = Journal(mongo), Outbox(mongo)
+        clock = CommitClock(mongo, lambda: self.stores.latest_version())
         return Stores(
             clickhouse=clickhouse,
             mongo=mongo,
@@ -183,9 +211,10 @@ class StoreBackend:
             candles=ClickHouseCandleRepository(clickhouse, cache_bytes=settings.cache_bytes),
             symbols=ClickHouseSymbolRepository(clickhouse),
             ingestion=SqlIngestionRepository(database),
+            clock=clock,
             journal=journal,
             outbox=outbox,
-            delivery=Delivery(outbox, journal, Leases(mongo), self.publisher),
+            delivery=Delivery(outbox, journal, clock, Leases(mongo), self.publisher),
         )
 
     async def _prepare_schemas(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
+from jts_storage.clock import Place
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import ConnectionFailed, StorageError, outcome_unknown
 from jts_storage.mongo import MongoDBManager
@@ -41,7 +42,6 @@ class JournalledCommit:
         self._work = work
         self._events = events
         self._id = ObjectId()
-        self._version = 0
         self._decided = False
 
     async def run(self) -> None:
@@ -59,30 +59,38 @@ class JournalledCommit:
             ) from exc
 
     async def _run(self) -> None:
-        journal = self._stores.journal
+        stores = self._stores
+        reached("before the journal")
+        await stores.finish_first(self._work)
+        above = await stores.highest_version(self._work)
         async with AsyncExitStack() as undecided:
-            reached("before the journal")
             # A chunk may arrive although its answer does not: they are dropped in any case.
             undecided.push_async_callback(self._discard)
-            chunks = await journal.prepare(self._id, self._work)
+            chunks = await stores.journal.prepare(self._id, self._work)
             reached("chunks written")
-            async with self._bookkeeping() as commit_bookkeeping, journal.held(self._id):
-                reached("database ready")
-                # Not before the rows of the bookkeeping are locked: who comes later is later in
-                # every store.
-                self._version = await self._stores.next_version(self._work)
-                await self._write_entry(chunks)
-                # From here on the outcome may be unknown to us: what the entry needs must stay.
-                undecided.pop_all()
-                await self._decide()
-                self._decided = True
-                reached("decided")
-                await self._finish(commit_bookkeeping)
+            async with stores.journal.held(self._id), AsyncExitStack() as listed:
+                async with self._bookkeeping():
+                    reached("database ready")
+                    # Not before the rows of the bookkeeping are locked: who comes later is later
+                    # in every store.
+                    place = await listed.enter_async_context(self._place(above))
+                    await self._write_entry(place.version, chunks)
+                    # From here on the outcome may be unknown to us: what the entry needs must stay.
+                    undecided.pop_all()
+                    await self._decide()
+                    self._decided = True
+                    reached("decided")
+                reached("database committed")
+                await self._finish(place.version)
 
-    async def _write_entry(self, chunks: int) -> None:
-        names = self._work.names
-        await self._stores.journal.decide(self._id, self._version, chunks, names, self._session)
-        await self._stores.outbox.add(self._events, self._version, self._session)
+    def _place(self, above: int) -> AbstractAsyncContextManager[Place]:
+        keys = {event.key for event in self._events}
+        return self._stores.clock.place(above=above, event_keys=keys, identity=self._id)
+
+    async def _write_entry(self, version: int, chunks: int) -> None:
+        names = self._work.bookkeeping_names | self._work.series_names
+        await self._stores.journal.decide(self._id, version, chunks, names, self._session)
+        await self._stores.outbox.add(self._events, version, self._session)
         reached("entry written")
 
     async def _decide(self) -> None:
@@ -110,22 +118,25 @@ class JournalledCommit:
             "read before you repeat it.",
         )
 
-    async def _finish(self, commit_bookkeeping: Callable[[], Awaitable[None]]) -> None:
-        await self._stores.store_series(self._work, self._version)
+    async def _finish(self, version: int) -> None:
+        await self._stores.wait_for_earlier(self._work, version)
+        await self._stores.store_series(self._work, version)
         reached("series stored")
-        await commit_bookkeeping()
-        reached("database committed")
         await self._stores.journal.done(self._id)
         reached("journal done")
 
     @asynccontextmanager
-    async def _bookkeeping(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """The bookkeeping written and checked, waiting for its commit."""
+    async def _bookkeeping(self) -> AsyncIterator[None]:
+        """The bookkeeping written and checked; committed at the end of the block.
+
+        It is committed before ClickHouse is asked for anything, since SQLite's file is locked until
+        then.
+        """
         if not self._work.touches_database:
-            yield _nothing
+            yield
             return
-        async with self._stores.bookkeeping(self._work) as connection:
-            yield connection.commit
+        async with self._stores.bookkeeping(self._work, str(self._id)):
+            yield
 
     async def _discard(self) -> None:
         """Drop the chunks of what was not decided; what cannot be dropped is purged later."""
@@ -166,10 +177,6 @@ async def commit_transaction(mongo: MongoDBManager, session: AsyncClientSession)
                 continue
             raise translate(exc, doing="committing", hosts=mongo.hosts) from exc
         return
-
-
-async def _nothing() -> None:
-    return None
 
 
 def _pass(_point: str) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import timedelta
+from math import inf
 
-from jts_storage.domain import checks
+from jts_storage.clock import CommitClock, UnderWay
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import StorageError
 from jts_storage.journal import Journal
@@ -25,6 +26,7 @@ PATIENCE = timedelta(seconds=30)
 """How long the handlers of one event may take together; it counts as a failure then."""
 
 _EVENTS_AT_ONCE = 100
+_NO_TIME = timedelta()
 _FIRST_PAUSE = timedelta(seconds=0.2)
 _SHORTEST_PAUSE = timedelta(seconds=0.5)
 _PAUSE_BETWEEN_LOOKS = timedelta(seconds=5)
@@ -36,10 +38,16 @@ class Delivery:
     """Hands the events of an outbox to a publisher. It belongs to one event loop."""
 
     def __init__(
-        self, outbox: Outbox, journal: Journal, leases: Leases, publisher: EventPublisher
+        self,
+        outbox: Outbox,
+        journal: Journal,
+        clock: CommitClock,
+        leases: Leases,
+        publisher: EventPublisher,
     ) -> None:
         self._outbox = outbox
         self._journal = journal
+        self._clock = clock
         self._leases = leases
         self._publisher = publisher
         self._timer: asyncio.TimerHandle | None = None
@@ -54,8 +62,9 @@ class Delivery:
         types = self._heard({event.event_type for event in events})
         heard = [event for event in events if event.event_type in types]
         own = {event.id for event in heard}
+        under_way = await self._clock.under_way() if heard else []
         for key in dict.fromkeys(event.key for event in heard):
-            delivered += await self._deliver_key(key, types, own)
+            delivered += await self._deliver_key(key, types, under_way, own)
         return delivered
 
     async def deliver(self) -> int:
@@ -63,10 +72,10 @@ class Delivery:
         waiting = await self._outbox.types()
         heard = self._heard(waiting)
         delivered = 0
-        for key in await self._outbox.due_keys(heard) if heard else ():
+        async for key in self._outbox.due_keys(heard) if heard else _none():
             done = _EVENTS_AT_ONCE
             while done == _EVENTS_AT_ONCE:
-                done = await self._deliver_key(key, heard)
+                done = await self._deliver_key(key, heard, await self._clock.under_way())
                 delivered += done
         await self._plan(waiting, heard)
         return delivered
@@ -78,6 +87,11 @@ class Delivery:
     def deliver_soon(self) -> None:
         """Deliver in the background."""
         self._look_again(_SHORTEST_PAUSE)
+
+    def deliver_now(self) -> None:
+        """Deliver in the background, beginning as soon as the caller waits for something."""
+        if not self._is_closed:
+            asyncio.get_running_loop().call_soon(self._look)
 
     async def close(self) -> None:
         """Deliver no more in the background; what waits is stored."""
@@ -92,10 +106,24 @@ class Delivery:
         return [event_type for event_type in types if self._publisher.hears(event_type)]
 
     async def _deliver_key(
-        self, key: str, types: Collection[str], own: Collection[str] = frozenset()
+        self,
+        key: str,
+        types: Collection[str],
+        under_way: Sequence[UnderWay],
+        own: Collection[str] = frozenset(),
     ) -> int:
-        """Deliver what comes first of one key; what is too much for once, in the background."""
+        """Deliver what comes first of one key; what is too much for once, in the background.
+
+        :param under_way: the commits that were not done before the events are read: what they
+            decide meanwhile may come before what is there.
+        """
         delivered = 0
+        before_them = [
+            commit.version
+            for commit in under_way
+            if commit.may_have_events_of(key) and commit.may_be_alive
+        ]
+        held_up = min(before_them, default=inf)
         async with self._leases.taken(key) as lease:
             if lease is None:
                 self._look_again(_SHORTEST_PAUSE)  # its holder may have looked before ours came
@@ -105,8 +133,12 @@ class Delivery:
                 self._look_again(_SHORTEST_PAUSE)
             unfinished = await self._unfinished(found, own)
             for waiting in found:
-                if waiting.not_before > checks.now() or waiting.version in unfinished:
-                    self._look_again(waiting.not_before - checks.now())
+                if (
+                    waiting.due_in > _NO_TIME
+                    or waiting.version in unfinished
+                    or waiting.version > held_up
+                ):
+                    self._look_again(waiting.due_in)
                     break
                 if not await lease.renewed():
                     break  # somebody else has taken the key over, and what waits of it
@@ -140,7 +172,7 @@ class Delivery:
         attempts = waiting.attempts + 1
         is_parked = attempts >= ATTEMPTS
         pause = _FIRST_PAUSE * 2**attempts
-        await self._outbox.failed(waiting.id, attempts, checks.now() + pause, is_parked=is_parked)
+        await self._outbox.failed(waiting.id, attempts, pause, is_parked=is_parked)
         if not is_parked:
             self._look_again(pause)
         return is_parked
@@ -149,7 +181,7 @@ class Delivery:
         """See that what waits is looked at again: handlers may be registered later, too."""
         due = await self._outbox.next_due(heard) if heard else None
         if due is not None:
-            self._look_again(due - checks.now())
+            self._look_again(due)
         else:
             self._look_again(_PAUSE_BETWEEN_LOOKS)  # for what other processes commit
 
@@ -177,3 +209,8 @@ class Delivery:
         except StorageError:
             log.warning("Events cannot be delivered now.", exc_info=True)
             self._look_again(_PAUSE_BETWEEN_LOOKS)
+
+
+async def _none() -> AsyncIterator[str]:
+    for key in ():
+        yield key

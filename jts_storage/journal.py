@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,9 +20,9 @@ from bson import Binary, ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
-from jts_storage.domain import checks
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
+from jts_storage.leases import from_now
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 from jts_storage.processes import may_be_alive, this_process
 from jts_storage.staged_work import (
@@ -43,7 +43,9 @@ CHUNKS = "uow_journal_chunks"
 
 LEASE = timedelta(seconds=60)
 ABANDONED_AFTER = timedelta(hours=1)
-"""Chunks without an entry are from a commit that was never decided; older ones are purged."""
+"""Chunks without an entry are of a commit that is not decided. Once they were seen so for this
+long, by the server's clock, it never will be: no transaction of MongoDB lives longer.
+"""
 
 _RELEASE_SECONDS = 1.0
 _CHUNKS_AT_ONCE = 1_000
@@ -58,19 +60,20 @@ _in_hand: set[ObjectId] = set()
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A decided commit: its id, the version of its candles, and when it was decided.
+    """A decided commit: its id, its version, when it was decided and how long ago that is.
 
     :param chunks: how many it has.
+    :param owner: the process that is to finish it, as long as its lease lasts.
     """
 
     id: ObjectId
     version: int
     decided_at: datetime
+    age: timedelta
     chunks: int
-
-    @classmethod
-    def of(cls, found: Bson) -> Entry:
-        return cls(found["_id"], found["version"], found["decidedAt"], found["chunks"])
+    owner: str
+    lease_until: datetime
+    has_run_out: bool
 
 
 class Journal:
@@ -111,17 +114,24 @@ class Journal:
     ) -> None:
         """Write the entry in the transaction of the commit.
 
-        :param names: of what it changes in stores that cannot tell an earlier commit from a later.
+        :param names: of what it changes, for those who have to come after it.
         """
-        entry: Bson = {
-            "_id": identity,
-            "version": version,
-            "chunks": chunks,
-            "touches": list(names) if len(names) <= _MOST_NAMES else [_EVERYTHING],
-            "decidedAt": checks.now(),
-        } | self._lease()
+        entry = [
+            {
+                "$set": {
+                    "version": version,
+                    "chunks": chunks,
+                    "touches": {"$literal": _listed(names)},
+                    "decidedAt": "$$NOW",
+                    **self._lease(),
+                }
+            }
+        ]
         await self._manager.retries.once(
-            "deciding a commit", lambda: self._entries.insert_one(entry, session=session)
+            "deciding a commit",
+            lambda: self._entries.update_one(
+                {"_id": identity}, entry, upsert=True, session=session
+            ),
         )
 
     async def is_decided(self, identity: ObjectId) -> bool:
@@ -144,16 +154,21 @@ class Journal:
             "dropping journal chunks", lambda: self._chunks.delete_many({"entry": identity})
         )
 
-    async def is_awaited(self, names: set[str]) -> bool:
-        """Whether a decided commit, which is not finished yet, is to change any of these."""
+    async def unfinished(self, names: set[str], *, before: int | None = None) -> list[ObjectId]:
+        """The decided commits that are to change any of these and are not finished yet.
+
+        :param before: only those of a lower version than this.
+        """
         if not names:
-            return False
-        several = {"$in": [*names, _EVERYTHING]} if len(names) <= _MOST_NAMES else {"$ne": []}
+            return []
+        wanted: Bson = {"touches": _any_of(names)}
+        if before is not None:
+            wanted["version"] = {"$lt": before}
         found = await self._manager.retries.repeat(
             "looking for unfinished commits",
-            lambda: self._entries.find_one({"touches": several}, {"_id": 1}),
+            lambda: self._entries.find(wanted, {"_id": 1}).sort("version", 1).to_list(),
         )
-        return found is not None
+        return [entry["_id"] for entry in found]
 
     @asynccontextmanager
     async def held(self, identity: ObjectId) -> AsyncIterator[None]:
@@ -170,17 +185,24 @@ class Journal:
             await stopped(renewing)
 
     @asynccontextmanager
-    async def claimed(self, *, besides: Container[ObjectId] = ()) -> AsyncIterator[Entry | None]:
-        """The oldest entry that nobody alive is finishing, held; None if there is none.
-
-        :param besides: entries to pass over.
-        """
-        entry = await self._claim(besides)
-        if entry is None:
-            yield None
+    async def claimed(self, entry: Entry) -> AsyncIterator[bool]:
+        """Hold an entry that nobody alive is finishing; False where that is not so."""
+        if entry.id in _in_hand or not self._is_abandoned(entry):
+            yield False
+            return
+        # Before the first await, so that no other task of this process takes it too.
+        _in_hand.add(entry.id)
+        try:
+            taken = await self._take(entry)
+        except BaseException:
+            _in_hand.discard(entry.id)
+            raise
+        if not taken:
+            _in_hand.discard(entry.id)
+            yield False
             return
         async with self.held(entry.id):
-            yield entry
+            yield True
 
     async def load(self, entry: Entry) -> StagedWork | None:
         """What is to be stored of an entry, but for the rows of its series; None if somebody else
@@ -219,57 +241,81 @@ class Journal:
             after = chunk["n"]
 
     async def pending(self) -> list[Entry]:
-        """Every decided commit that is not finished, oldest first."""
-        return [Entry.of(found) for found in await self._unfinished()]
+        """The decided commits that are not finished yet, in the order of their versions."""
+        described: list[Bson] = [
+            {"$sort": {"version": 1}},
+            {
+                "$project": {
+                    "version": 1,
+                    "decidedAt": 1,
+                    "chunks": 1,
+                    "owner": 1,
+                    "leaseUntil": 1,
+                    "age": {"$subtract": ["$$NOW", "$decidedAt"]},
+                    "hasRunOut": {"$lte": ["$leaseUntil", "$$NOW"]},
+                }
+            },
+        ]
+
+        async def read() -> list[Bson]:
+            return await (await self._entries.aggregate(described)).to_list()
+
+        found = await self._manager.retries.repeat("reading the journal", read)
+        return [
+            Entry(
+                id=one["_id"],
+                version=one["version"],
+                decided_at=one["decidedAt"],
+                age=timedelta(milliseconds=one["age"]),
+                chunks=one["chunks"],
+                owner=one["owner"],
+                lease_until=one["leaseUntil"],
+                has_run_out=one["hasRunOut"],
+            )
+            for one in found
+        ]
 
     async def unfinished_versions(self) -> set[int]:
         """The versions of the commits that are decided, but not finished."""
-        found = await self._manager.retries.repeat(
-            "reading the journal", lambda: self._entries.distinct("version")
-        )
-        return set(found)
+        return {entry.version for entry in await self.pending()}
+
+    async def latest_version(self) -> int:
+        """The highest version of a decided commit that is not finished; 0 if there is none."""
+        return max(await self.unfinished_versions(), default=0)
 
     async def purge(self) -> int:
-        """Drop chunks of commits that were never decided; how many."""
-        before = ObjectId.from_datetime(checks.now() - ABANDONED_AFTER)
+        """Drop chunks of commits that were never decided; how many.
+
+        What is found without an entry is marked with the server's time, and dropped when it is
+        found so again much later.
+        """
         decided = [entry.id for entry in await self.pending()]
+        undecided: Bson = {"entry": {"$nin": decided}}
+        is_old = {"$lte": ["$seenAt", {"$subtract": ["$$NOW", _milliseconds(ABANDONED_AFTER)]}]}
         result = await self._manager.retries.repeat(
             "purging the journal",
-            lambda: self._chunks.delete_many({"entry": {"$lt": before, "$nin": decided}}),
+            lambda: self._chunks.delete_many(
+                {**undecided, "seenAt": {"$exists": True}, "$expr": is_old}
+            ),
+        )
+        await self._manager.retries.repeat(
+            "marking journal chunks",
+            lambda: self._chunks.update_many(
+                {**undecided, "seenAt": {"$exists": False}}, {"$currentDate": {"seenAt": True}}
+            ),
         )
         return result.deleted_count
 
-    async def _unfinished(self) -> list[Bson]:
-        return await self._manager.retries.repeat(
-            "reading the journal", lambda: self._entries.find().sort("_id", 1).to_list()
-        )
-
-    async def _claim(self, besides: Container[ObjectId]) -> Entry | None:
-        for candidate in await self._unfinished():
-            identity = candidate["_id"]
-            if identity in besides or identity in _in_hand or not self._is_abandoned(candidate):
-                continue
-            # Before the first await, so that no other task of this process takes it too.
-            _in_hand.add(identity)
-            try:
-                if await self._take(candidate):
-                    return Entry.of(candidate)
-            except BaseException:
-                _in_hand.discard(identity)
-                raise
-            _in_hand.discard(identity)
-        return None
-
-    def _is_abandoned(self, entry: Bson) -> bool:
-        if entry["owner"] == self._owner:
+    def _is_abandoned(self, entry: Entry) -> bool:
+        if entry.owner == self._owner:
             return True  # what this process has in hand, it knows without a lease
-        return entry["leaseUntil"] <= checks.now() or not may_be_alive(entry["owner"])
+        return entry.has_run_out or not may_be_alive(entry.owner)
 
-    async def _take(self, seen: Bson) -> bool:
-        same = {"_id": seen["_id"], "owner": seen["owner"], "leaseUntil": seen["leaseUntil"]}
+    async def _take(self, seen: Entry) -> bool:
+        same = {"_id": seen.id, "owner": seen.owner, "leaseUntil": seen.lease_until}
         taken = await self._manager.retries.once(
             "claiming a commit",
-            lambda: self._entries.find_one_and_update(same, {"$set": self._lease()}),
+            lambda: self._entries.find_one_and_update(same, [{"$set": self._lease()}]),
         )
         return taken is not None
 
@@ -280,7 +326,7 @@ class Journal:
             try:
                 await self._manager.retries.once(
                     "renewing a lease",
-                    lambda: self._entries.update_one(mine, {"$set": self._lease()}),
+                    lambda: self._entries.update_one(mine, [{"$set": self._lease()}]),
                 )
             except StorageError:
                 log.warning("The lease of a commit was not renewed.", exc_info=True)
@@ -292,13 +338,13 @@ class Journal:
             async with asyncio.timeout(_RELEASE_SECONDS):
                 await self._manager.retries.once(
                     "releasing a commit",
-                    lambda: self._entries.update_one(mine, {"$set": {"leaseUntil": checks.now()}}),
+                    lambda: self._entries.update_one(mine, {"$currentDate": {"leaseUntil": True}}),
                 )
         except (TimeoutError, StorageError):
             log.info("The lease of a commit that failed was not given back.", exc_info=True)
 
     def _lease(self) -> Bson:
-        return {"owner": self._owner, "leaseUntil": checks.now() + LEASE}
+        return {"owner": {"$literal": self._owner}, "leaseUntil": from_now(LEASE)}
 
     @property
     def _entries(self) -> Collection:
@@ -307,6 +353,18 @@ class Journal:
     @property
     def _chunks(self) -> Collection:
         return self._manager.get_collection(CHUNKS)
+
+
+def _listed(names: set[str]) -> list[str]:
+    return sorted(names) if len(names) <= _MOST_NAMES else [_EVERYTHING]
+
+
+def _any_of(names: set[str]) -> Bson:
+    return {"$in": [*names, _EVERYTHING]} if len(names) <= _MOST_NAMES else {"$ne": []}
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)
 
 
 def _next_of(chunks: Iterator[Chunk]) -> list[Chunk]:

@@ -1,19 +1,24 @@
-"""Leases on names: while somebody holds one, nobody else gets it, unless the holder has died."""
+"""Leases on names: while one process holds one, no other gets it, unless the holder has died.
+
+They end by the server's clock: no host's clock says when.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from time import monotonic
 from uuid import uuid4
 
-from jts_storage.domain import checks
-from jts_storage.errors import Conflict
+from pymongo import ReturnDocument
+
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 from jts_storage.processes import may_be_alive, this_process
 
 LEASES = "uow_leases"
 DURATION = timedelta(seconds=60)
+HAS_RUN_OUT: Bson = {"$lte": ["$until", "$$NOW"]}
 
 
 class Leases:
@@ -40,35 +45,46 @@ class Leases:
     async def purge(self) -> int:
         """Forget the leases that have run out; how many."""
         result = await self._manager.retries.repeat(
-            "purging leases", lambda: self._leases.delete_many({"until": {"$lt": checks.now()}})
+            "purging leases", lambda: self._leases.delete_many({"$expr": HAS_RUN_OUT})
         )
         return result.deleted_count
 
     async def _take(self, name: str, owner: str) -> bool:
-        lease: Bson = {"_id": name, "owner": owner, "until": checks.now() + DURATION}
-        try:
-            await self._manager.retries.once(
-                "taking a lease", lambda: self._leases.insert_one(lease)
-            )
-        except Conflict:
-            return await self._take_over(lease)
-        return True
-
-    async def _take_over(self, lease: Bson) -> bool:
-        name = {"_id": lease["_id"]}
-        held = await self._manager.retries.repeat(
-            "reading a lease", lambda: self._leases.find_one(name)
-        )
-        # One that was returned just now is left for the next time.
-        if held is None or (
-            held["until"] > checks.now() and may_be_alive(held["owner"].partition("@")[2])
-        ):
+        held = await self._claim(name, owner)
+        if held == owner:
+            return True
+        if may_be_alive(held.partition("@")[2]):
             return False
-        taken = await self._manager.retries.once(
-            "taking over a lease",
-            lambda: self._leases.find_one_and_replace(name | {"owner": held["owner"]}, lease),
+        return await self._claim(name, owner, instead_of=held) == owner
+
+    async def _claim(self, name: str, owner: str, *, instead_of: str | None = None) -> str:
+        """Take the lease where it is free, has run out or is held by `instead_of`.
+
+        Returns who holds it now.
+        """
+        is_free = {
+            "$or": [
+                {"$eq": [{"$type": "$owner"}, "missing"]},
+                HAS_RUN_OUT,
+                {"$eq": ["$owner", {"$literal": instead_of}]},
+            ]
+        }
+        change = [
+            {
+                "$set": {
+                    "owner": {"$cond": [is_free, {"$literal": owner}, "$owner"]},
+                    "until": {"$cond": [is_free, from_now(DURATION), "$until"]},
+                }
+            }
+        ]
+        found = await self._manager.retries.repeat(
+            "taking a lease",
+            lambda: self._leases.find_one_and_update(
+                {"_id": name}, change, upsert=True, return_document=ReturnDocument.AFTER
+            ),
         )
-        return taken is not None
+        assert found is not None
+        return str(found["owner"])
 
     @property
     def _leases(self) -> Collection:
@@ -81,17 +97,22 @@ class Lease:
     def __init__(self, manager: MongoDBManager, name: str, owner: str) -> None:
         self._manager = manager
         self._mine = {"_id": name, "owner": owner}
-        self._until = checks.now() + DURATION
+        self._renewed_at = monotonic()
 
     async def renewed(self) -> bool:
-        """Have at least half of its duration left; False if somebody has taken it over."""
-        until = checks.now() + DURATION
-        if until - self._until < DURATION / 2:
+        """Renew the lease when less than half of it is left; False if another holds it now."""
+        now = monotonic()
+        if now - self._renewed_at < DURATION.total_seconds() / 2:
             return True
         leases = self._manager.get_collection(LEASES)
         result = await self._manager.retries.repeat(
             "renewing a lease",
-            lambda: leases.update_one(self._mine, {"$set": {"until": until}}),
+            lambda: leases.update_one(self._mine, [{"$set": {"until": from_now(DURATION)}}]),
         )
-        self._until = until
+        self._renewed_at = now
         return bool(result.matched_count)
+
+
+def from_now(duration: timedelta) -> Bson:
+    """That much later than now, by the server's clock."""
+    return {"$add": ["$$NOW", duration // timedelta(milliseconds=1)]}

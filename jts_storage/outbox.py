@@ -7,17 +7,17 @@ that. One that keeps failing is parked, so that it holds up the others of its ke
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent
+from jts_storage.leases import from_now
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as Documents
 from jts_storage.staging import adapter, event_data
@@ -47,6 +47,7 @@ class Waiting:
     :param event: None if its class has not been imported here, or refuses what is stored.
     :param is_refused: by its class, as a later release of it may.
     :param attempts: how often its delivery has failed.
+    :param due_in: after which it may be delivered; not above zero if it may be now.
     """
 
     id: str
@@ -54,7 +55,7 @@ class Waiting:
     event: DomainEvent | None
     is_refused: bool
     attempts: int
-    not_before: datetime
+    due_in: timedelta
 
 
 class Outbox:
@@ -80,29 +81,59 @@ class Outbox:
         )
         return found
 
-    async def due_keys(self, types: Collection[str]) -> list[str]:
-        """The keys of which an event of these types may be delivered by now."""
-        due = {**_waiting(types), "notBefore": {"$lte": checks.now()}}
-        found: list[str] = await self._manager.retries.repeat(
-            "looking for events", lambda: self._events.distinct("key", due)
-        )
-        return found
+    async def due_keys(self, types: Collection[str]) -> AsyncIterator[str]:
+        """The keys of which an event of these types may be delivered by now, each once.
 
-    async def next_due(self, types: Collection[str]) -> datetime | None:
-        """When the first of the events that wait may be delivered."""
+        They come in pages: a backlog may have more of them than one answer of the server holds.
+        """
+        due: Bson = {**_waiting(types), "$expr": {"$lte": ["$notBefore", "$$NOW"]}}
+        last: Bson = {}
+        while True:
+            page = await self._manager.retries.repeat(
+                "looking for events",
+                partial(self._first_keys, due | last),
+            )
+            for key in dict.fromkeys(page):
+                yield key
+            if len(page) < _KEYS_A_PAGE:
+                return
+            last = {"key": {"$gt": page[-1]}}
+
+    async def _first_keys(self, due: Bson) -> list[str]:
+        found = self._events.find(due, {"_id": 0, "key": 1}).sort("key", 1).limit(_KEYS_A_PAGE)
+        return [event["key"] async for event in found]
+
+    async def next_due(self, types: Collection[str]) -> timedelta | None:
+        """How long until the first of the events that wait may be delivered."""
         found = await self._manager.retries.repeat(
             "looking for events",
-            lambda: self._events.find_one(_waiting(types), sort=[("notBefore", 1)]),
+            lambda: self._events.find_one(
+                _waiting(types), {"dueIn": _DUE_IN}, sort=[("notBefore", 1)]
+            ),
         )
-        return None if found is None else found["notBefore"]
+        return None if found is None else timedelta(milliseconds=found["dueIn"])
+
+    async def latest_version(self) -> int:
+        """The highest version of a stored event; 0 if there is none."""
+        found = await self._manager.retries.repeat(
+            "looking for events",
+            lambda: self._events.find_one({}, {"version": 1}, sort=[("version", -1)]),
+        )
+        return int(found["version"]) if found else 0
 
     async def waiting(self, key: str, types: Collection[str], *, limit: int) -> list[Waiting]:
         """The first events of one key that are of these types, as committed."""
-        wanted = {"key": key, **_waiting(types)}
-        found = await self._manager.retries.repeat(
-            "reading events",
-            lambda: self._events.find(wanted).sort(_ORDER).limit(limit).to_list(),
-        )
+        described: list[Bson] = [
+            {"$match": {"key": key, **_waiting(types)}},
+            {"$sort": dict(_ORDER)},
+            {"$limit": limit},
+            {"$set": {"dueIn": _DUE_IN}},
+        ]
+
+        async def read() -> list[Bson]:
+            return await (await self._events.aggregate(described)).to_list()
+
+        found = await self._manager.retries.repeat("reading events", read)
         return [_waiting_event(document) for document in found]
 
     async def delivered(self, event_id: str) -> None:
@@ -112,13 +143,13 @@ class Outbox:
         )
 
     async def failed(
-        self, event_id: str, attempts: int, not_before: datetime, *, is_parked: bool
+        self, event_id: str, attempts: int, pause: timedelta, *, is_parked: bool
     ) -> None:
-        """Note that so many attempts have failed, and when the next may be made."""
-        change = {"attempts": attempts, "isParked": is_parked, "notBefore": not_before}
+        """Note that so many attempts have failed, and after which pause the next may be made."""
+        change = {"attempts": attempts, "isParked": is_parked, "notBefore": from_now(pause)}
         await self._manager.retries.repeat(
             "noting a failed delivery",
-            lambda: self._events.update_one({"_id": event_id}, {"$set": change}),
+            lambda: self._events.update_one({"_id": event_id}, [{"$set": change}]),
         )
 
     async def list(self, *, limit: int = 1_000) -> Sequence[StoredEvent]:
@@ -144,7 +175,7 @@ class Outbox:
     async def retry(self, event_id: str | None = None) -> int:
         """Give one parked event, or all, another chance; how many."""
         where: Bson = {"isParked": True} | ({"_id": event_id} if event_id else {})
-        fresh = {"$set": {"isParked": False, "attempts": 0, "notBefore": checks.now()}}
+        fresh = {"$set": {"isParked": False, "attempts": 0, "notBefore": _AT_ONCE}}
         result = await self._manager.retries.repeat(
             "retrying events", lambda: self._events.update_many(where, fresh)
         )
@@ -160,6 +191,9 @@ def _waiting(types: Iterable[str]) -> Bson:
 
 
 _ORDER = [("version", 1), ("n", 1)]
+_KEYS_A_PAGE = 1_000
+_AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
+_DUE_IN: Bson = {"$subtract": ["$notBefore", "$$NOW"]}
 
 
 def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
@@ -174,7 +208,7 @@ def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
         "data": event_data(event),
         "attempts": 0,
         "isParked": False,
-        "notBefore": checks.now(),
+        "notBefore": _AT_ONCE,
     }
 
 
@@ -191,7 +225,7 @@ def _waiting_event(document: Bson) -> Waiting:
         event,
         is_refused,
         document["attempts"],
-        document["notBefore"],
+        timedelta(milliseconds=document["dueIn"]),
     )
 
 

@@ -50,15 +50,23 @@ class StagedWork:
         return bool(self.aggregates or self.checkpoints or self.bars)
 
     @property
-    def names(self) -> set[str]:
-        """Names of what it changes in the bookkeeping, where the later of two writes is not known
-        by a version of its own.
-        """
+    def bookkeeping_names(self) -> set[str]:
+        """Names of what it changes in the bookkeeping."""
         return {
             *(f"aggregate {change.symbol} {change.trading_day}" for change in self.aggregates),
             *(f"checkpoint {change.name}" for change in self.checkpoints),
             *(f"bars {change.key}" for change in self.bars),
         }
+
+    @property
+    def series_names(self) -> set[str]:
+        """Names of the series of candles that it changes."""
+        return {_series_name(change.key) for change in self.candles}
+
+    @property
+    def shortened_series(self) -> set[str]:
+        """Names of the series of which it deletes candles."""
+        return {_series_name(change.key) for change in self.candles if change.deleted}
 
 
 _COLUMNS = pa.schema([*((name, pa.int64()) for name in NAMES[:-1]), (NAMES[-1], pa.uint64())])
@@ -86,7 +94,8 @@ def encode(work: StagedWork) -> Iterator[Chunk]:
             "symbols": [_symbol(symbol) for symbol in work.symbols],
             "aggregates": [_aggregate(change) for change in work.aggregates],
             "checkpoints": [
-                {"name": change.name, "becomes": change.becomes} for change in work.checkpoints
+                {"name": change.name, "becomes": change.becomes, "base": change.base}
+                for change in work.checkpoints
             ],
         },
         ensure_ascii=False,
@@ -108,7 +117,8 @@ def decode(described: bytes) -> StagedWork:
         symbols=[_read_symbol(item) for item in found["symbols"]],
         aggregates=[_read_aggregate(item) for item in found["aggregates"]],
         checkpoints=[
-            CheckpointChange(item["name"], item["becomes"]) for item in found["checkpoints"]
+            CheckpointChange(item["name"], item["becomes"], item.get("base"), "base" in item)
+            for item in found["checkpoints"]
         ],
     )
 
@@ -118,6 +128,10 @@ def decode_rows(key: SeriesKey, data: bytes) -> CandleSeries:
         batch = stream.read_next_batch()
     columns: Sequence[Any] = [column.to_numpy() for column in batch.columns]
     return CandleSeries.trusted(key, Columns(*columns))
+
+
+def _series_name(key: SeriesKey) -> str:
+    return f"candles {key}"
 
 
 def key_to_plain(key: SeriesKey) -> list[str]:
@@ -177,6 +191,7 @@ def _aggregate(change: AggregateChange) -> Plain:
         "symbol": change.symbol,
         "trading_day": change.trading_day.isoformat(),
         "base": change.base,
+        "created_at": change.created_at and checks.to_ms(change.created_at),
         "becomes": bars
         and {
             "version": bars.version,
@@ -201,4 +216,7 @@ def _read_aggregate(item: Plain) -> AggregateChange:
         created_at=state["created_at"] and checks.from_ms(state["created_at"]),
         updated_at=state["updated_at"] and checks.from_ms(state["updated_at"]),
     )
-    return AggregateChange(item["symbol"], day, item["base"], becomes)
+    created_at = item.get("created_at")
+    return AggregateChange(
+        item["symbol"], day, item["base"], becomes, created_at and checks.from_ms(created_at)
+    )

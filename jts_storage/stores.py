@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 
 from bson import ObjectId
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
-from jts_storage.clickhouse.versions import next_version
+from jts_storage.clock import CommitClock
 from jts_storage.delivery import Delivery
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.journal import Entry, Journal
@@ -25,6 +26,11 @@ from jts_storage.relational import DatabaseManager, SqlIngestionRepository, stag
 from jts_storage.staged_work import StagedWork
 
 _REPLAY_ATTEMPTS = 3
+_RECOVERIES_AT_ONCE = 4
+_PATIENCE_SECONDS = 30.0
+"""How long a deletion waits for a decided commit that another process is finishing."""
+
+_POLL_SECONDS = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +79,7 @@ class Commits:
 
 @dataclass(slots=True)
 class Stores:
-    """The stores of one `Storage`, and what lies between them."""
+    """The open connections and repositories of one `Storage`, with the journal and the outbox."""
 
     clickhouse: ClickHouseManager
     mongo: MongoDBManager
@@ -81,93 +87,184 @@ class Stores:
     candles: ClickHouseCandleRepository
     symbols: ClickHouseSymbolRepository
     ingestion: SqlIngestionRepository
+    clock: CommitClock
     journal: Journal
     outbox: Outbox
     delivery: Delivery
     commits: Commits = field(default_factory=Commits)
+
+    # ---- what a commit does
+
+    async def store_alone(self, work: StagedWork) -> None:
+        """Write what is one insert into ClickHouse and nothing else."""
+        while True:
+            above = await self.highest_version(work)
+            async with self.clock.place(above=above) as place:
+                await self.store_series(work, place.version)
+            if place.was_kept:
+                return
+            # Deletions that came later have not waited for these rows: write them after those.
+            log.warning("A write took longer than its lease; it is repeated as a later one.")
+
+    async def highest_version(self, work: StagedWork) -> int:
+        """Return what the version of `work` must be above, having seen that ClickHouse answers.
+
+        Nobody but the kit writes candles; other programs write symbols, by a clock of their own.
+        """
+        if not work.touches_clickhouse:
+            return 0
+        return await self.clickhouse.run(self._highest_version, work)
+
+    def _highest_version(self, work: StagedWork) -> int:
+        if work.candles:
+            self.candles.check_writable()
+        return self.symbols.latest_version() if work.symbols else 0
 
     async def store_series(self, work: StagedWork, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""
         if work.candles:
             await self.clickhouse.run(self.candles.apply, work.candles, version)
         if work.symbols:
-            await self.clickhouse.run(self.symbols.store, work.symbols)
+            await self.clickhouse.run(self.symbols.store, work.symbols, version + 1)
 
-    async def next_version(self, work: StagedWork) -> int:
-        """The first of two versions, later than those of what `work` is to replace."""
-        if work.candles:
-            await self.clickhouse.run(self.candles.see_versions, work.candles)
-        return next_version(2)
+    async def finish_first(self, work: StagedWork) -> None:
+        """Finish what is decided and is to write candles that `work` deletes.
+
+        :raises Overtaking: it cannot be finished now.
+        """
+        earlier = await self.journal.unfinished(work.shortened_series)
+        if not earlier:
+            return
+        try:
+            await self.recover(only=earlier)
+        except Unfinished as exc:
+            raise Overtaking(
+                f"What is to be deleted is not there yet: {exc}", remedy="Repeat once it is."
+            ) from exc
+
+    async def wait_for_earlier(self, work: StagedWork, version: int) -> None:
+        """Wait until what came before a deletion is there to be deleted.
+
+        :raises Unfinished: an earlier commit is decided and cannot be finished.
+        """
+        if not work.shortened_series:
+            return
+        await self.clock.wait_for_earlier(version)
+        started = monotonic()
+        while earlier := await self.journal.unfinished(work.shortened_series, before=version):
+            await self.recover(only=earlier)
+            if monotonic() - started > _PATIENCE_SECONDS:
+                raise Unfinished(
+                    f"Commit {earlier[0]} comes first, is decided and is not finished yet.",
+                    remedy="Wait, or see with `jts-storage recover` what holds it up.",
+                )
+            await asyncio.sleep(_POLL_SECONDS)
 
     @asynccontextmanager
-    async def bookkeeping(self, work: StagedWork) -> AsyncIterator[AsyncConnection]:
+    async def bookkeeping(
+        self, work: StagedWork, commit: str | None = None
+    ) -> AsyncIterator[AsyncConnection]:
         """A SQL transaction with the bookkeeping of `work` in it, committed at the end.
 
+        :param commit: its id, if recovery could have to apply it.
         :raises Conflict: something that it depends on was changed meanwhile.
         """
         async with self.database.transaction() as connection:
-            await staged.apply(self.database, connection, work)
+            await staged.apply(self.database, connection, work, commit)
             # Looked at while the rows are locked: who held them before has decided, or never will.
-            if await self.journal.is_awaited(work.names):
+            awaited = await self.journal.unfinished(work.bookkeeping_names)
+            applied = SqlIngestionRepository(self.database, connection=connection)
+            if await applied.lacks(map(str, awaited)):
                 raise Overtaking(
                     "A commit that is decided, but not finished yet, changes the same bookkeeping.",
                     remedy="Read again and repeat.",
                 )
             yield connection
 
-    async def recover(self) -> int:
+    # ---- recovery
+
+    async def recover(self, *, only: Collection[ObjectId] | None = None) -> int:
         """Finish the decided commits that nobody alive is finishing; how many there were.
 
+        :param only: leave all others alone.
         :raises Unfinished: some could not be finished; all the others are.
         """
+        seen: set[ObjectId] = set()
         finished = 0
         failed: dict[ObjectId, StorageError] = {}
+
+        async def one(entry: Entry) -> None:
+            nonlocal finished
+            async with places:
+                try:
+                    finished += await self._recover_one(entry)
+                except StorageError as exc:
+                    failed[entry.id] = exc
+                    log.warning("A commit cannot be finished: %s", exc)
+
+        places = asyncio.Semaphore(_RECOVERIES_AT_ONCE)
         while True:
-            entry = None
-            try:
-                # A failure has to leave this block, which then lets go of the entry.
-                async with self.journal.claimed(besides=failed) as entry:
-                    if entry is None:
-                        break
-                    await self._finish(entry)
-            except StorageError as exc:
-                if entry is None:
-                    raise
-                failed[entry.id] = exc
-                log.warning("A commit cannot be finished: %s", exc)
-            else:
-                finished += 1
-                log.warning("Finished an interrupted commit %s.", entry.id)
+            entries = [
+                entry
+                for entry in await self.journal.pending()
+                if entry.id not in seen and (only is None or entry.id in only)
+            ]
+            if not entries:
+                break
+            seen.update(entry.id for entry in entries)
+            await asyncio.gather(*map(one, entries))
         if failed:
             raise _unfinished(failed)
         return finished
 
     async def purge(self) -> None:
         """Forget what commits and deliveries left that came to nothing."""
+        await self.clock.purge()
         await self.journal.purge()
         await self.delivery.purge()
+        await self.ingestion.forget_applied()
+
+    async def latest_version(self) -> int:
+        """The highest version that any store holds, for a clock that is to begin above it."""
+        return max(
+            await self.clickhouse.run(self.candles.latest_version),
+            await self.clickhouse.run(self.symbols.latest_version),
+            await self.journal.latest_version(),
+            await self.outbox.latest_version(),
+        )
+
+    async def _recover_one(self, entry: Entry) -> bool:
+        # A failure has to leave the block, which then lets go of the entry.
+        async with self.journal.claimed(entry) as is_ours:
+            if not is_ours:
+                return False
+            await self._finish(entry)
+        log.warning("Finished an interrupted commit %s.", entry.id)
+        return True
 
     async def _finish(self, entry: Entry) -> None:
         """Bring a decided commit, whose process is gone, into every store."""
         work = await self.journal.load(entry)
         if work is None:
             return
+        if work.touches_database:
+            await self._replay(entry, work)
+        await self.wait_for_earlier(work, entry.version)
         await self.store_series(work, entry.version)
         async for series in self.journal.series(entry, "candles"):
             write = partial(self.candles.write, series, entry.version + 1, again=True)
             await self.clickhouse.run(write)
-        if work.touches_database:
-            await self._replay(entry, work)
+        await self.clock.forget([entry.id])
         await self.journal.done(entry.id)
 
     async def _replay(self, entry: Entry, work: StagedWork) -> None:
         for attempt in range(1, _REPLAY_ATTEMPTS + 1):
             try:
                 async with self.database.transaction() as connection:
-                    await staged.replay(self.database, connection, work, entry.decided_at)
-                    bars = SqlIngestionRepository(self.database, connection=connection).bars
-                    async for series in self.journal.series(entry, "bars"):
-                        await bars.save_many(series.key, series)
+                    if await staged.replay(self.database, connection, work, str(entry.id)):
+                        bars = SqlIngestionRepository(self.database, connection=connection).bars
+                        async for series in self.journal.series(entry, "bars"):
+                            await bars.save_many(series.key, series)
             except Conflict:
                 if attempt == _REPLAY_ATTEMPTS:
                     raise

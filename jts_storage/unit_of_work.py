@@ -103,7 +103,7 @@ class StorageUnitOfWork:
         work = self._active
         try:
             with self._stores.commits.one():
-                self._end("is over, its commit having failed")
+                self._end("is being committed")
                 # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
                 await undisturbed(self._commit(work))
                 self._state = "has been committed"
@@ -111,6 +111,9 @@ class StorageUnitOfWork:
         except asyncio.CancelledError:
             self._state = "was cancelled during its commit, which may be stored all the same"
             self._stores.delivery.deliver_soon()  # what the commit has stored all the same
+            raise
+        except BaseException:
+            self._state = "is over, its commit having failed"
             raise
 
     async def rollback(self) -> None:
@@ -184,7 +187,7 @@ class StorageUnitOfWork:
         if await self._needs_journal(work, staged):
             await JournalledCommit(stores, work.session, staged, work.events.collected).run()
         elif staged.touches_clickhouse:
-            await stores.store_series(staged, await stores.next_version(staged))
+            await stores.store_alone(staged)
         elif staged.touches_database:
             async with stores.bookkeeping(staged):
                 pass

@@ -15,7 +15,7 @@ from jts_storage.errors import Conflict
 from jts_storage.memory import mappers
 from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, SYMBOLS, Row, Session
 from jts_storage.ports.ingestion import OHLCVRepository
-from jts_storage.staging import StagedIngestion, stamp
+from jts_storage.staging import StagedIngestion, same_aggregate, stamp
 
 
 class InMemorySymbolRepository:
@@ -97,7 +97,9 @@ class InMemorySymbolBarsRepository:
         with self._session.exclusive():
             stored = self._session.get(SYMBOL_BARS, key)
             found = 0 if stored is None else stored["version"]
-            if found != bars.version:
+            if found != bars.version or not (
+                stored is None or same_aggregate(mappers.symbol_bars_from_row(stored), bars)
+            ):
                 raise Conflict(
                     f"the bars of {bars.symbol} on {bars.trading_day} were changed by somebody "
                     f"else: version {found} is stored, {bars.version} was read.",
@@ -157,21 +159,13 @@ class InMemoryIngestionRepository:
         """:raises Conflict: what a unit of work is about to change is not as it saw it."""
         for aggregate in staged.symbol_bars.changes:
             row = self._session.get(SYMBOL_BARS, (aggregate.symbol, aggregate.trading_day))
-            if (0 if row is None else row["version"]) != aggregate.base:
-                raise Conflict(
-                    f"the bars of {aggregate.symbol} on {aggregate.trading_day} were changed by "
-                    "somebody else before this commit.",
-                    remedy="Read them again and repeat.",
-                )
+            stored = None if row is None else mappers.symbol_bars_from_row(row)
+            if not aggregate.still_holds(stored):
+                raise aggregate.conflict()
         for checkpoint in staged.checkpoints.changes:
             row = self._session.get(CHECKPOINTS, checkpoint.name)
-            stored = None if row is None else row["data"]
-            if checkpoint.is_dependent and not checkpoint.still_holds(stored):
-                raise Conflict(
-                    f"checkpoint {checkpoint.name!r} was changed by somebody else before this "
-                    "commit.",
-                    remedy="Update it again.",
-                )
+            if not checkpoint.still_holds(None if row is None else row["data"]):
+                raise checkpoint.conflict()
 
     def apply(self, staged: StagedIngestion) -> None:
         for aggregate in staged.symbol_bars.changes:

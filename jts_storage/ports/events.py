@@ -56,5 +56,10 @@ class EventCollector(Protocol):
     """Where a unit of work takes events."""
 
     def add(self, event: DomainEvent) -> None:
-        """Publish `event` once the unit of work has committed, and only then."""
+        """Publish `event` once the unit of work has committed, and only then.
+
+        Adding the same event again changes nothing.
+
+        :raises InvalidData: it cannot be stored, or has the id of another event that was added.
+        """
         ...

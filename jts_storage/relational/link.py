@@ -58,6 +58,10 @@ class Link(ABC):
     def moment(self, value: datetime) -> Any:
         """A time as this database takes it."""
 
+    def moment_by_default(self, value: datetime) -> Any:
+        """The same time as the database's own default may have written it."""
+        return self.moment(value)
+
     @abstractmethod
     async def break_off(self) -> None:
         """End the connection now, whatever it is doing."""

@@ -91,9 +91,9 @@ def moment(value: datetime | str) -> datetime:
     return value.replace(microsecond=value.microsecond - finer) if finer else value
 
 
-def moment_text(value: datetime) -> str:
-    """The form of SQLite's CURRENT_TIMESTAMP, with milliseconds."""
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
+def moment_text(value: datetime, timespec: str = "milliseconds") -> str:
+    """The form of SQLite's CURRENT_TIMESTAMP, with milliseconds unless asked without."""
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", timespec)
 
 
 def matrix(columns: Columns) -> Int64Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, TypeVar
@@ -209,6 +209,28 @@ class SqlOHLCVRepository(_Repository):
         return CandleSeries.trusted(key, columns)
 
 
+class _AppliedCommits(_Repository):
+    """The table applied_commits."""
+
+    async def note(self, commit: str) -> bool:
+        async def work(link: Link) -> bool:
+            return bool(await link.fetch(statements.APPLIED_INSERT, commit=commit))
+
+        return await self._run(work, "noting a commit")
+
+    async def has(self, commit: str) -> bool:
+        async def work(link: Link) -> bool:
+            return bool(await link.fetch(statements.APPLIED_GET, commit=commit))
+
+        return await self._run(work, "looking for a commit", repeat=True)
+
+    async def purge(self) -> None:
+        async def work(link: Link) -> None:
+            await link.change(statements.APPLIED_PURGE)
+
+        await self._run(work, "forgetting old commits", repeat=True)
+
+
 class SqlIngestionRepository:
     """`IngestionRepository`: the three repositories over the same database or connection."""
 
@@ -218,6 +240,19 @@ class SqlIngestionRepository:
         self._symbol_bars = SqlSymbolBarsRepository(manager, connection=connection)
         self._bars = SqlOHLCVRepository(manager, connection=connection)
         self._checkpoints = SqlCheckpointRepository(manager, connection=connection)
+        self._applied = _AppliedCommits(manager, connection=connection)
+
+    async def is_first_time(self, commit: str) -> bool:
+        """Note that the bookkeeping of a commit is applied; False if it was before."""
+        return await self._applied.note(commit)
+
+    async def lacks(self, commits: Iterable[str]) -> list[str]:
+        """Which of these commits have not been applied here."""
+        return [commit for commit in commits if not await self._applied.has(commit)]
+
+    async def forget_applied(self) -> None:
+        """Forget the commits that were applied long ago."""
+        await self._applied.purge()
 
     @property
     def symbol_bars(self) -> SqlSymbolBarsRepository:
@@ -244,13 +279,23 @@ async def _save_aggregate(link: Link, bars: SymbolBars, now: datetime) -> Symbol
     }
     if bars.version == 0:
         rows = await link.fetch(statements.SYMBOL_BARS_INSERT, **state)
-    else:
+    elif bars.created_at is None:
         rows = await link.fetch(statements.SYMBOL_BARS_UPDATE, found=bars.version, **state)
+    else:
+        rows = await link.fetch(
+            statements.SYMBOL_BARS_UPDATE_SAME,
+            found=bars.version,
+            created=link.moment(bars.created_at),
+            created_by_default=link.moment_by_default(bars.created_at),
+            **state,
+        )
     if rows:
         version, created = rows[0]
         return replace(bars, version=version, created_at=mappers.moment(created), updated_at=now)
     found = await link.fetch(statements.SYMBOL_BARS_VERSION, name=bars.symbol, day=day)
-    stored = f"version {found[0][0]}" if found else "nothing"
+    stored = f"version {found[0][0]} of another" if found else "nothing"
+    if found and found[0][0] != bars.version:
+        stored = f"version {found[0][0]}"
     raise Conflict(
         f"Cannot save version {bars.version} of the aggregate {bars.symbol} on {day}: the database "
         f"holds {stored}.",

@@ -91,6 +91,9 @@ class SqliteLink(Link):
     def moment(self, value: datetime) -> str:
         return mappers.moment_text(value)
 
+    def moment_by_default(self, value: datetime) -> str:
+        return mappers.moment_text(value, timespec="seconds")
+
     async def break_off(self) -> None:
         with suppress(ValueError):
             await self.driver.interrupt()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage.domain import checks
-from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.series import CandleSeries
-from jts_storage.errors import Conflict
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.repositories import (
     SqlCheckpointRepository,
@@ -34,48 +31,71 @@ class StagedBookkeeping(Protocol):
 
 
 async def apply(
-    manager: DatabaseManager, connection: AsyncConnection, work: StagedBookkeeping
-) -> None:
-    """:raises Conflict: something that the unit of work depends on was changed meanwhile."""
-    ingestion = SqlIngestionRepository(manager, connection=connection)
-    for aggregate in work.aggregates:
-        await _apply_aggregate(ingestion.symbol_bars, aggregate)
-    for checkpoint in work.checkpoints:
-        await _apply_checkpoint(ingestion.checkpoints, checkpoint)
-    await _apply_bars(ingestion, work)
-
-
-async def replay(
     manager: DatabaseManager,
     connection: AsyncConnection,
     work: StagedBookkeeping,
-    decided_at: datetime,
+    commit: str | None = None,
 ) -> None:
-    """Apply a decided commit as far as nobody has written something later since."""
+    """Write what was staged.
+
+    Rows are locked in one order whatever order they were staged in, so that two commits never wait
+    for each other.
+
+    :param commit: the id under which recovery could apply it, too.
+    :raises Conflict: something that the unit of work depends on was changed meanwhile.
+    """
     ingestion = SqlIngestionRepository(manager, connection=connection)
-    for aggregate in work.aggregates:
-        stored = await ingestion.symbol_bars.get(aggregate.symbol, aggregate.trading_day)
-        if (stored.version if stored else 0) == aggregate.base:
-            await _apply_aggregate(ingestion.symbol_bars, aggregate)
-        elif aggregate.becomes is None or not stored or stored.version < aggregate.becomes.version:
-            _superseded(f"aggregate {aggregate.symbol} on {aggregate.trading_day}")
-    for change in work.checkpoints:
-        checkpoint = await ingestion.checkpoints.get(change.name)
-        if checkpoint and checkpoint.updated_at and checkpoint.updated_at > decided_at:
-            _superseded(f"checkpoint {change.name}")
-            continue
-        await _apply_checkpoint(ingestion.checkpoints, replace(change, is_dependent=False))
+    for aggregate in _by_name(work.aggregates):
+        await _apply_aggregate(ingestion.symbol_bars, aggregate)
+    for checkpoint in _by_checkpoint(work.checkpoints):
+        await _apply_checkpoint(ingestion.checkpoints, checkpoint)
     await _apply_bars(ingestion, work)
+    if commit is not None:
+        await ingestion.is_first_time(commit)
+
+
+async def replay(
+    manager: DatabaseManager, connection: AsyncConnection, work: StagedBookkeeping, commit: str
+) -> bool:
+    """Write what a decided commit staged, unless it is written; whether it was not.
+
+    What was changed meanwhile by somebody who does not look into the journal is left alone.
+    """
+    ingestion = SqlIngestionRepository(manager, connection=connection)
+    if not await ingestion.is_first_time(commit):
+        return False
+    for aggregate in _by_name(work.aggregates):
+        stored = await ingestion.symbol_bars.get(aggregate.symbol, aggregate.trading_day)
+        if aggregate.still_holds(stored):
+            await _apply_aggregate(ingestion.symbol_bars, aggregate)
+        else:
+            _superseded(f"aggregate {aggregate.symbol} on {aggregate.trading_day}")
+    for change in _by_checkpoint(work.checkpoints):
+        checkpoint = await ingestion.checkpoints.get(change.name)
+        if change.still_holds(checkpoint.data if checkpoint else None):
+            await _apply_checkpoint(ingestion.checkpoints, change)
+        else:
+            _superseded(f"checkpoint {change.name}")
+    await _apply_bars(ingestion, work)
+    return True
+
+
+def _by_name(changes: Iterable[AggregateChange]) -> list[AggregateChange]:
+    return sorted(changes, key=lambda change: (change.symbol, change.trading_day))
+
+
+def _by_checkpoint(changes: Iterable[CheckpointChange]) -> list[CheckpointChange]:
+    return sorted(changes, key=lambda change: change.name)
 
 
 async def _apply_aggregate(bars: SqlSymbolBarsRepository, change: AggregateChange) -> None:
-    becomes, version = change.becomes, change.base
+    becomes, version, created_at = change.becomes, change.base, change.created_at
     if becomes is None or becomes.version <= version:  # deleted, and perhaps made anew
         await _delete_aggregate(bars, change)
-        version = 0
+        version, created_at = 0, None
     if becomes is None:
         return
-    saved = replace(becomes, version=version)
+    saved = replace(becomes, version=version, created_at=created_at)
     # A unit of work may have saved it several times; each counts the version up.
     while saved.version < becomes.version:
         moment = becomes.created_at if saved.version == 0 else becomes.updated_at
@@ -84,42 +104,27 @@ async def _apply_aggregate(bars: SqlSymbolBarsRepository, change: AggregateChang
 
 async def _delete_aggregate(bars: SqlSymbolBarsRepository, change: AggregateChange) -> None:
     stored = await bars.get(change.symbol, change.trading_day)
-    if stored is None or stored.version != change.base:
-        raise Conflict(
-            f"the bars of {change.symbol} on {change.trading_day} were changed by somebody else "
-            "before this commit.",
-            remedy="Read them again and repeat.",
-        )
-    await _locked(bars, stored)
+    if stored is None or not change.still_holds(stored):
+        raise change.conflict()
+    await bars.save(stored)  # holds the row until the end, if nobody was faster
     await bars.delete(change.symbol, change.trading_day)
 
 
-async def _locked(bars: SqlSymbolBarsRepository, stored: SymbolBars) -> None:
-    """Hold the row until the end, having made sure that nobody was faster."""
-    await bars.save(stored)
-
-
 async def _apply_checkpoint(checkpoints: SqlCheckpointRepository, change: CheckpointChange) -> None:
-    becomes = change.becomes
-    if change.is_dependent:
-        await checkpoints.update(change.name, lambda old: _if_unchanged(change, old))
-    elif becomes is not None:
-        await checkpoints.save(change.name, becomes)
-    if becomes is None:
+    def becomes(stored: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if not change.still_holds(stored):
+            raise change.conflict()
+        return change.becomes or {}  # an empty one is about to be deleted
+
+    if change.becomes is None and change.base is None and change.knows_base:
+        return  # made and deleted within the unit of work
+    await checkpoints.update(change.name, becomes)
+    if change.becomes is None:
         await checkpoints.delete(change.name)
 
 
-def _if_unchanged(change: CheckpointChange, old: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if not change.still_holds(old):
-        raise Conflict(
-            f"checkpoint {change.name!r} was changed by somebody else before this commit.",
-            remedy="Update it again.",
-        )
-    return change.becomes or {}  # an empty one is about to be deleted
-
-
 async def _apply_bars(ingestion: SqlIngestionRepository, work: StagedBookkeeping) -> None:
-    for change in work.bars:
+    for change in sorted(work.bars, key=lambda change: change.key.sort_key):
         for first, last in change.deleted:
             ends = checks.from_ms(first), checks.from_ms(last)
             await ingestion.bars.delete_range(change.key, *ends)

@@ -19,12 +19,18 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import asyncpg
 
-from jts_storage.relational.tables import checkpoints, ohlcv_bars, symbol_bars_aggregates
+from jts_storage.relational.tables import (
+    applied_commits,
+    checkpoints,
+    ohlcv_bars,
+    symbol_bars_aggregates,
+)
 
 Insert = Callable[[Table], Any]
 
@@ -119,6 +125,15 @@ SYMBOL_BARS_UPDATE = _plain(
     .values(version=_bars.c.version + literal_column("1"), **_bars_state)
     .returning(_bars.c.version, _bars.c.created_at)
 )
+_same = _bars.c.created_at.in_([bindparam("created"), bindparam("created_by_default")])
+SYMBOL_BARS_UPDATE_SAME = _plain(
+    update(_bars)
+    .where(_its_day, _bars.c.version == bindparam("found"), _same)
+    .values(version=_bars.c.version + literal_column("1"), **_bars_state)
+    .returning(_bars.c.version, _bars.c.created_at)
+)
+"""As `SYMBOL_BARS_UPDATE`, unless the aggregate was deleted and another was made since."""
+
 SYMBOL_BARS_DELETE = _plain(delete(_bars).where(_its_day).returning(_bars.c.version))
 
 _marks = checkpoints
@@ -155,6 +170,27 @@ CHECKPOINT_SAVE = _statement(
     )
 )
 CHECKPOINT_DELETE = _plain(delete(_marks).where(_its_name).returning(_marks.c.symbol))
+
+_applied = applied_commits
+APPLIED_INSERT = _statement(
+    lambda insert: (
+        insert(_applied)
+        .values(id=bindparam("commit"))
+        .on_conflict_do_nothing()
+        .returning(_applied.c.id)
+    )
+)
+APPLIED_GET = _plain(select(_applied.c.id).where(_applied.c.id == bindparam("commit")))
+APPLIED_PURGE = Statement(
+    _compiled(
+        delete(_applied).where(_applied.c.applied_at < func.datetime("now", "-7 days")), _SQLITE
+    ),
+    _compiled(
+        delete(_applied).where(_applied.c.applied_at < func.now() - text("interval '7 days'")),
+        _POSTGRES,
+    ),
+)
+"""A recoverer that was paused for longer than a week is not expected back."""
 
 _ohlcv = ohlcv_bars
 _its_series = and_(

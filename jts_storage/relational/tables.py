@@ -73,6 +73,14 @@ checkpoints = Table(
     Column("updated_at", _moment, nullable=False, server_default=_now),
 )
 
+applied_commits = Table(
+    "applied_commits",
+    metadata,
+    Column("id", _name, nullable=False, primary_key=True),
+    Column("applied_at", _moment, nullable=False, server_default=_now),
+)
+"""The commits over several stores whose bookkeeping is here: each is applied once."""
+
 
 async def create_all(engine: AsyncEngine) -> None:
     """Create the tables that are missing; for tests and first steps, migrations do it elsewhere."""

@@ -11,6 +11,7 @@ from jts_storage.staging.bookkeeping import (
     StagedCheckpoints,
     StagedIngestion,
     StagedSymbolBars,
+    same_aggregate,
 )
 from jts_storage.staging.candles import (
     SeriesChanges,
@@ -39,5 +40,6 @@ __all__ = [
     "event_data",
     "pieces",
     "rows_by_day",
+    "same_aggregate",
     "stamp",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from jts_storage.domain import checks
@@ -21,30 +22,51 @@ _Aggregate = tuple[str, date]
 
 @dataclass(frozen=True, slots=True)
 class AggregateChange:
-    """What an aggregate is to become, if its stored version still is `base` (0: none stored)."""
+    """What an aggregate is to become, if its stored version still is `base` (0: none stored).
+
+    :param created_at: of the stored one; another of the same version is another aggregate.
+    """
 
     symbol: str
     trading_day: date
     base: int
     becomes: SymbolBars | None
+    created_at: datetime | None = None
+
+    def still_holds(self, stored: SymbolBars | None) -> bool:
+        if stored is None:
+            return self.base == 0
+        return stored.version == self.base and self.created_at in (None, stored.created_at)
+
+    def conflict(self) -> Conflict:
+        return Conflict(
+            f"the bars of {self.symbol} on {self.trading_day} were changed by somebody else before "
+            "this commit.",
+            remedy="Read them again and repeat.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointChange:
-    """What a checkpoint is to become.
+    """What a checkpoint is to become, if its stored data still is `base` (None: none stored).
 
-    :param depends_on: the data it was computed from, which must still be stored; None if it was
-        written without a look at what was there.
+    :param knows_base: False in journal entries of releases that did not note it.
     """
 
     name: str
     becomes: Mapping[str, Any] | None
-    is_dependent: bool = False
-    depends_on: Mapping[str, Any] | None = None
+    base: Mapping[str, Any] | None
+    knows_base: bool = True
 
     def still_holds(self, stored: Mapping[str, Any] | None) -> bool:
-        """Whether what it was computed from is what is stored; to Python 1 would equal true."""
-        return _as_text(stored) == _as_text(self.depends_on)
+        """Whether what was read is what is stored; to Python 1 would equal true."""
+        return not self.knows_base or _as_text(stored) == _as_text(self.base)
+
+    def conflict(self) -> Conflict:
+        return Conflict(
+            f"checkpoint {self.name!r} was changed by somebody else before this commit.",
+            remedy="Read it again and repeat.",
+        )
 
 
 class StagedSymbolBars:
@@ -54,6 +76,7 @@ class StagedSymbolBars:
         self._stored = stored
         self._lifetime = lifetime or Lifetime()
         self._changes: dict[_Aggregate, AggregateChange] = {}
+        self._lock = asyncio.Lock()
 
     @property
     def changes(self) -> list[AggregateChange]:
@@ -78,65 +101,76 @@ class StagedSymbolBars:
 
     async def save(self, bars: SymbolBars) -> SymbolBars:
         self._lifetime.check()
+        async with self._lock:
+            return await self._save(bars)
+
+    async def _save(self, bars: SymbolBars) -> SymbolBars:
         before = await self.get(bars.symbol, bars.trading_day)
+        self._lifetime.check()
         found = before.version if before else 0
-        if found != bars.version:
+        if found != bars.version or (before and not same_aggregate(before, bars)):
             raise Conflict(
                 f"the bars of {bars.symbol} on {bars.trading_day} were changed by somebody else: "
                 f"version {found} is stored, {bars.version} was read.",
                 remedy="Read them again and repeat.",
             )
-        base = self._base(bars.symbol, bars.trading_day, found)
         moment = checks.now()
         created = moment if before is None else before.created_at
         saved = replace(bars, version=found + 1, created_at=created, updated_at=moment)
-        self._change(AggregateChange(bars.symbol, bars.trading_day, base, saved))
+        self._change(bars.symbol, bars.trading_day, before, saved)
         return saved
 
     async def delete(self, symbol: str, trading_day: date) -> bool:
         self._lifetime.check()
-        before = await self.get(symbol, trading_day)
-        if before is None:
-            return False
-        base = self._base(symbol, trading_day, before.version)
-        if base:
-            self._change(AggregateChange(symbol, trading_day, base, None))
-        else:
-            del self._changes[symbol, trading_day]  # it was never stored
-        return True
+        async with self._lock:
+            before = await self.get(symbol, trading_day)
+            self._lifetime.check()
+            if before is None:
+                return False
+            self._change(symbol, trading_day, before, None)
+            if not self._changes[symbol, trading_day].base:
+                del self._changes[symbol, trading_day]  # it was never stored
+            return True
 
-    def _base(self, symbol: str, trading_day: date, found: int) -> int:
-        change = self._changes.get((symbol, trading_day))
-        return change.base if change else found
-
-    def _change(self, change: AggregateChange) -> None:
-        self._changes[change.symbol, change.trading_day] = change
+    def _change(
+        self, symbol: str, trading_day: date, before: SymbolBars | None, becomes: SymbolBars | None
+    ) -> None:
+        first = self._changes.get((symbol, trading_day)) or AggregateChange(
+            symbol,
+            trading_day,
+            base=before.version if before else 0,
+            becomes=None,
+            created_at=before.created_at if before else None,
+        )
+        self._changes[symbol, trading_day] = replace(first, becomes=becomes)
 
 
 class StagedCheckpoints:
-    """A `CheckpointRepository` whose writes stay here."""
+    """A `CheckpointRepository` whose writes stay here.
+
+    What a checkpoint was when it was first read or written here is what it must still be when the
+    unit of work commits.
+    """
 
     def __init__(self, stored: CheckpointReader, lifetime: Lifetime | None = None) -> None:
         self._stored = stored
         self._lifetime = lifetime or Lifetime()
         self._becomes: dict[str, Checkpoint | None] = {}
         self._bases: dict[str, Mapping[str, Any] | None] = {}
+        self._lock = asyncio.Lock()
 
     @property
     def changes(self) -> list[CheckpointChange]:
         return [
-            CheckpointChange(
-                name,
-                becomes.data if becomes else None,
-                is_dependent=name in self._bases,
-                depends_on=self._bases.get(name),
-            )
+            CheckpointChange(name, becomes.data if becomes else None, self._bases[name])
             for name, becomes in self._becomes.items()
         ]
 
     async def get(self, name: str) -> Checkpoint | None:
         if name not in self._becomes:
-            return await self._stored.get(name)
+            stored = await self._stored.get(name)
+            self._bases.setdefault(name, stored.data if stored else None)
+            return stored
         staged = self._becomes[name]
         # The caller gets a copy: what is staged is not in its hands.
         return staged and replace(staged)
@@ -154,26 +188,36 @@ class StagedCheckpoints:
     async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
         self._lifetime.check()
         checkpoint = Checkpoint(name, data, checks.now())
-        self._becomes[name] = checkpoint
-        return replace(checkpoint)
+        async with self._lock:
+            await self._remember(name)
+            return self._stage(checkpoint)
 
     async def update(
         self, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
     ) -> Checkpoint:
         self._lifetime.check()
-        before = await self.get(name)
-        base = before.data if before else None
-        becomes = change(None if base is None else checks.json_value(base, "data"))
-        if name not in self._becomes:
-            self._bases[name] = base
-        return await self.save(name, becomes)
+        async with self._lock:
+            before = await self.get(name)
+            becomes = change(None if before is None else checks.json_value(before.data, "data"))
+            return self._stage(Checkpoint(name, becomes, checks.now()))
 
     async def delete(self, name: str) -> bool:
         self._lifetime.check()
-        existed = await self.get(name) is not None
-        if existed:
-            self._becomes[name] = None
-        return existed
+        async with self._lock:
+            existed = await self.get(name) is not None
+            self._lifetime.check()
+            if existed:
+                self._becomes[name] = None
+            return existed
+
+    async def _remember(self, name: str) -> None:
+        if name not in self._bases:
+            await self.get(name)
+
+    def _stage(self, checkpoint: Checkpoint) -> Checkpoint:
+        self._lifetime.check()
+        self._becomes[checkpoint.name] = checkpoint
+        return replace(checkpoint)
 
 
 class StagedIngestion:
@@ -184,6 +228,11 @@ class StagedIngestion:
         # Raw bars are read and staged as candles are; what candles can do beyond is not asked.
         self.bars = StagedCandles(stored.bars, lifetime)  # type: ignore[arg-type]
         self.checkpoints = StagedCheckpoints(stored.checkpoints, lifetime)
+
+
+def same_aggregate(stored: SymbolBars, read: SymbolBars) -> bool:
+    """False if what was read was deleted since, and another made under its name and version."""
+    return read.created_at is None or read.created_at == stored.created_at
 
 
 def _as_text(data: Mapping[str, Any] | None) -> str:

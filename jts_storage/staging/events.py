@@ -18,15 +18,22 @@ class CollectedEvents:
     """The events of a unit of work, in the order in which they were added."""
 
     def __init__(self, lifetime: Lifetime | None = None) -> None:
-        self.collected: list[DomainEvent] = []
+        self._by_id: dict[str, DomainEvent] = {}
         self._lifetime = lifetime or Lifetime()
+
+    @property
+    def collected(self) -> list[DomainEvent]:
+        return list(self._by_id.values())
 
     def add(self, event: DomainEvent) -> None:
         if not isinstance(event, DomainEvent):
             raise InvalidData("must be a DomainEvent", field="event", value=event)
         self._lifetime.check()
         event_data(event)
-        self.collected.append(event)
+        if self._by_id.setdefault(event.id, event) != event:
+            raise InvalidData(
+                "has the id of another event of this unit of work", field="event", value=event.id
+            )
 
 
 def event_data(event: DomainEvent) -> dict[str, Any]:
