@@ -91,7 +91,7 @@ class Stores:
         if work.candles:
             await self.clickhouse.run(self.candles.apply, work.candles, version)
         if work.symbols:
-            await self.clickhouse.run(self.symbols.store, work.symbols)
+            await self.clickhouse.run(self.symbols.store, work.symbols, version + 1)
 
     async def next_version(self, work: StagedWork) -> int:
         """The first of two versions, later than those of what `work` is to replace."""
