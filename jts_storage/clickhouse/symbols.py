@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, or_
+from sqlalchemy import func, or_, select
 
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import symbol_from_row, symbol_to_row
 from jts_storage.clickhouse.statements import write_settings
+from jts_storage.clickhouse.versions import Versions
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
+from jts_storage.errors import SchemaDrift
 from jts_storage.staging import stamp
 
-_INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at) VALUES"
+_INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at, version) VALUES"
+
+_SELECT_COLUMNS = (
+    "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'symbols'"
+)
+
+_given = Versions()
 
 
 class ClickHouseSymbolRepository:
@@ -24,6 +32,7 @@ class ClickHouseSymbolRepository:
 
     def __init__(self, manager: ClickHouseManager) -> None:
         self._manager = manager
+        self._has_versions = False
         self._symbols = tables.build(manager.config.cluster).symbols.c
 
     async def save(self, symbol: Symbol) -> Symbol:
@@ -31,18 +40,61 @@ class ClickHouseSymbolRepository:
 
     async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
         stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
-        await self._manager.run(self.store, stamped)
+        if stamped:
+            await self._manager.run(self._save_many, stamped)
         return stamped
 
-    def store(self, stamped: Sequence[Symbol]) -> None:
-        """Store symbols with the time they carry; of equal codes the last counts."""
-        latest = {symbol.code: symbol for symbol in stamped}
+    # ---- the unit of work writes through these
+
+    def store(self, symbols: Sequence[Symbol], version: int) -> None:
+        """Store symbols, replacing those of an earlier version; of equal codes the last counts.
+
+        :raises SchemaDrift: the table has no versions yet.
+        """
+        self._check_schema()
+        latest = {symbol.code: symbol for symbol in symbols}
         self._manager.execute_many(
             _INSERT,
-            [symbol_to_row(symbol) for symbol in latest.values()],
+            [symbol_to_row(symbol) | {"version": version} for symbol in latest.values()],
             settings=write_settings,
             idempotent=True,
         )
+
+    def latest_version(self) -> int:
+        """Return the highest version that is stored, whoever wrote it; 0 if nothing is.
+
+        :raises SchemaDrift: the table has no versions yet.
+        """
+        self._check_schema()
+        [(latest,)] = self._manager.execute(select(func.max(self._symbols.version)))
+        return int(latest or 0)
+
+    # ---- blocking
+
+    def _save_many(self, stamped: Sequence[Symbol]) -> None:
+        """Store symbols under a version that the server's clock gives, above all that is stored."""
+        self._check_schema()
+        now = func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9)))
+        least = select(func.greatest(now, func.max(self._symbols.version) + 1))
+        self.store(stamped, _given.next(int(self._manager.execute(least)[0][0])))
+
+    def _check_schema(self) -> None:
+        if self._has_versions:
+            return
+        columns = [name for (name,) in self._manager.execute(_SELECT_COLUMNS)]
+        if not columns:
+            raise SchemaDrift(
+                "Table symbols does not exist.", remedy="Run `jts-storage migrate up`."
+            )
+        if "version" not in columns:
+            raise SchemaDrift(
+                "Table symbols has an earlier schema, which can be read but not written: "
+                "it knows no versions.",
+                remedy="Run `jts-storage migrate up`; no row is lost.",
+            )
+        self._has_versions = True
+
+    # ---- reading
 
     async def get_by_code(self, code: str) -> Symbol | None:
         if not _may_be_stored(checks.instance(code, str, "code")):

@@ -85,7 +85,7 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
         "symbols",
         cluster,
         LatestRows(
-            version="updated_at",
+            version="version",
             replicated=cluster is not None,
             order_by=("code",),
             **_window(cluster),
@@ -127,6 +127,8 @@ def _symbol_columns() -> list[Column[Any]]:
         Column("sector", types.String),
         Column("is_active", types.UInt8),
         Column("updated_at", types.DateTime64(3, "UTC")),
+        # Other programs name no version: theirs is the moment of their write.
+        Column("version", types.UInt64, server_default=text("toUnixTimestamp64Nano(now64(9))")),
     ]
 
 

@@ -8,6 +8,25 @@ import time
 from jts_storage.clickhouse.forks import tell_children
 
 
+class Versions:
+    """Give versions that grow within this process, whatever the moments they are made of."""
+
+    def __init__(self) -> None:
+        self._latest = 0
+        self.begin_in_child()
+        tell_children(self)
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
+
+    def next(self, least: int, count: int = 1) -> int:
+        """Return the first of `count` versions, none below `least` and none given before."""
+        with self._lock:
+            first = max(least, self._latest + 1)
+            self._latest = first + count - 1
+            return first
+
+
 class _Clock:
     def __init__(self) -> None:
         self._latest = 0

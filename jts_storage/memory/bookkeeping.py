@@ -30,14 +30,10 @@ class InMemorySymbolRepository:
         self.store(stamped)
         return stamped
 
-    def store(self, stamped: Iterable[Symbol]) -> None:
-        """Store symbols with the time they carry; of two writes the one saved later stays."""
-        for symbol in stamped:
-            row = mappers.symbol_to_row(symbol)
-            with self._session.exclusive():
-                stored = self._session.get(SYMBOLS, symbol.code)
-                if stored is None or stored["updated_at"] <= row["updated_at"]:
-                    self._session.put(SYMBOLS, symbol.code, row)
+    def store(self, symbols: Iterable[Symbol]) -> None:
+        """Store symbols with the time they carry; of two writes the one stored later stays."""
+        for symbol in symbols:
+            self._session.put(SYMBOLS, symbol.code, mappers.symbol_to_row(symbol))
 
     async def get_by_code(self, code: str) -> Symbol | None:
         row = self._session.get(SYMBOLS, checks.instance(code, str, "code"))

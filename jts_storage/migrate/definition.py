@@ -14,7 +14,8 @@ LOCAL: Final = "_local"
 class Definition:
     """A table as a migration makes it: frozen here, whatever the models say later.
 
-    :param marker: a column and its type by which this table is told from the one before it.
+    :param marker: a column and its type by which this table is told from the one before it; None
+        if it is told by having no such column.
     :param sharded_by: the column by which a cluster spreads the rows; None gives each host a
         table of its own, as JTS had them.
     """
@@ -22,7 +23,7 @@ class Definition:
     columns: str
     engine: str
     order_by: str
-    marker: tuple[str, str]
+    marker: tuple[str, str | None]
     arguments: str = ""
     partition_by: str | None = None
     sharded_by: str | None = None
@@ -34,15 +35,20 @@ class Definition:
         if cluster is None or self.sharded_by is None:
             return [self._create(f"{name}{on}", f"{self.engine}({self.arguments})", self.settings)]
         local = f"{final_name}{LOCAL}"
-        path = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
-        arguments = ", ".join(filter(None, (path, self.arguments)))
+        return [
+            self.replicated(local, cluster, path="/clickhouse/tables/{shard}/{database}/{table}"),
+            self.distributed(name, over=local, by=self.sharded_by, cluster=cluster),
+        ]
+
+    def replicated(self, name: str, cluster: str, *, path: str) -> str:
+        """What creates the table `name` on each host, its replicas meeting at `path`."""
+        place = f"'{path}', '{{replica}}'"
+        arguments = ", ".join(filter(None, (place, self.arguments)))
         settings = {
             name.replace("non_replicated", "replicated"): v for name, v in self.settings.items()
         }
-        return [
-            self._create(f"{local}{on}", f"Replicated{self.engine}({arguments})", settings),
-            self.distributed(name, over=local, by=self.sharded_by, cluster=cluster),
-        ]
+        engine = f"Replicated{self.engine}({arguments})"
+        return self._create(f"{name} ON CLUSTER {cluster}", engine, settings)
 
     def distributed(self, name: str, *, over: str, by: str, cluster: str) -> str:
         """What creates, as `name`, one table for the tables `over` of all hosts."""

@@ -14,6 +14,9 @@ from jts_storage.migrate.running import count, execute, exists, run
 KEPT: Final = "_legacy"
 """What the name of a replaced table ends with while it is kept."""
 
+_UNIQUE_PATH: Final = "/clickhouse/tables/{uuid}/{shard}"
+"""Where replicas of a table meet that takes over the name of one that is still there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
@@ -26,9 +29,11 @@ class Replacement:
 
     def run(self) -> None:
         """Fill, compare, exchange, put away; what an interrupted run has done is left out."""
-        if not self._is_there_already():
+        if not self._is_there_already(self._holder):
             self._fill()
             self._exchange()
+        if self._is_beneath:
+            self._spread_new_columns()
         if exists(self._new):
             self._retire()
         self._clear()
@@ -36,22 +41,29 @@ class Replacement:
     def print(self) -> None:
         """The same for a person to run."""
         self._create()
-        execute(self.copy.insert(self._old_rows(self.name), self._filled))
-        execute(self.copy.comparison(self._old_rows(self.name), self._filled))
+        execute(self.copy.insert(self._rows_to_copy, self._filled))
+        execute(self.copy.comparison(self._rows_to_copy, self._filled))
         execute("-- go on only if that found nothing")
         self._exchange()
+        if self._is_beneath:
+            self._spread_new_columns()
         if self.keep:
             execute(f"RENAME TABLE {self._new} TO {self.name}{KEPT}{{on_cluster}}")
         else:
             execute(f"DROP TABLE {self._new}{{on_cluster}} SYNC")
-        if self._leaves_shards:
-            self._drop(self._spread, f"{self.name}{LOCAL}")
+        self._drop_spread()
 
     # ---- names
 
     @property
+    def _holder(self) -> str:
+        """The table that is replaced by another."""
+        return f"{self.name}{LOCAL}" if self._is_beneath else self.name
+
+    @property
     def _new(self) -> str:
-        return f"{self.name}_new"
+        """The other one, and the one that was replaced once their names are exchanged."""
+        return f"{self._holder}_new"
 
     @property
     def _spread(self) -> str:
@@ -67,20 +79,37 @@ class Replacement:
         return run().cluster is not None and self.definition.sharded_by is None
 
     @property
+    def _is_beneath(self) -> bool:
+        """Whether the tables that hold a cluster's rows are replaced beneath the distributed one,
+        which is there before and after.
+        """
+        is_sharded = run().cluster is not None and self.definition.sharded_by is not None
+        return is_sharded and self.copy.source_is_ours
+
+    @property
     def _filled(self) -> str:
         """Through what the new table gets its rows."""
-        return self._spread if self._leaves_shards else self._new
+        return self._spread if self._leaves_shards or self._is_beneath else self._new
+
+    @property
+    def _rows_to_copy(self) -> str:
+        return self.name if self._is_beneath else self._old_rows(self.name)
+
+    @property
+    def _replaced_rows(self) -> str:
+        """The rows that were replaced, once the names are exchanged."""
+        return self._spread if self._is_beneath else self._old_rows(self._new)
 
     def _old_rows(self, table: str) -> str:
         return table if self._leaves_shards else on_every_host(table, run().cluster)
 
     # ---- steps
 
-    def _is_there_already(self) -> bool:
+    def _is_there_already(self, table: str) -> bool:
         column, kind = self.definition.marker
         found = execute(
             "SELECT type FROM system.columns WHERE database = currentDatabase()"
-            f" AND table = {literal(self.name)} AND name = {literal(column)}"
+            f" AND table = {literal(table)} AND name = {literal(column)}"
         )
         if not exists(self.name):
             raise StorageError(
@@ -88,7 +117,7 @@ class Replacement:
                 remedy="Run `jts-storage migrate stamp base --store clickhouse`, then"
                 " `migrate up`: what is there is kept.",
             )
-        return [tuple(row) for row in found] == [(kind,)]
+        return [tuple(row) for row in found] == ([] if kind is None else [(kind,)])
 
     def _fill(self) -> None:
         if not self.copy.is_repeatable:
@@ -97,14 +126,17 @@ class Replacement:
             # The journal tells of ranges in a table that is gone.
             self._drop(self._journal)
         self._create()
-        if count(self._old_rows(self.name)):
-            self._copy_ranges(self.name, self._filled, compare=True)
+        if count(self._rows_to_copy):
+            self._copy_ranges(self._rows_to_copy, self._filled, compare=True)
 
     def _create(self) -> None:
         cluster = run().cluster
-        for statement in self.definition.statements(self._new, self.name, cluster):
-            execute(statement)
-        if cluster is not None and self._leaves_shards:
+        if cluster is not None and self._is_beneath:
+            execute(self.definition.replicated(self._new, cluster, path=_UNIQUE_PATH))
+        else:
+            for statement in self.definition.statements(self._new, self.name, cluster):
+                execute(statement)
+        if cluster is not None and self._filled == self._spread:
             # Each shard keeps its part: one host might not hold them all.
             by = self.copy.key[0]
             execute(
@@ -112,7 +144,19 @@ class Replacement:
             )
 
     def _exchange(self) -> None:
-        execute(f"EXCHANGE TABLES {self.name} AND {self._new}{{on_cluster}}")
+        execute(f"EXCHANGE TABLES {self._holder} AND {self._new}{{on_cluster}}")
+
+    def _spread_new_columns(self) -> None:
+        """Give the distributed table the columns of those beneath it."""
+        cluster, by, distributed = run().cluster, self.definition.sharded_by, f"{self.name}_new"
+        assert cluster is not None
+        assert by is not None
+        if run().execute is None or not self._is_there_already(self.name):
+            execute(
+                self.definition.distributed(distributed, over=self._holder, by=by, cluster=cluster)
+            )
+            execute(f"EXCHANGE TABLES {self.name} AND {distributed}{{on_cluster}}")
+        self._drop(distributed)
 
     def _retire(self) -> None:
         """Put the old table away, with care for what was written until the names were exchanged."""
@@ -123,11 +167,11 @@ class Replacement:
                 " lacks.",
                 remedy=f"Insert them by hand, drop {kept}, and run the same again.",
             )
-        if not self.keep or not count(self._old_rows(self._new)):
+        if not self.keep or not count(self._replaced_rows):
             self._drop(self._new)
             return
         if self.copy.is_repeatable:
-            self._copy_ranges(self._new, self.name, compare=False)
+            self._copy_ranges(self._replaced_rows, self.name, compare=False)
         self._put_by()
 
     def _shortfall(self) -> int:
@@ -135,7 +179,7 @@ class Replacement:
         if self._leaves_shards:
             # One replica of each shard got the rows, or all of them did.
             target = f"cluster({run().cluster}, currentDatabase(), {self.name})"
-        return int(execute(self.copy.shortfall(self._old_rows(self._new), target))[0][0])
+        return int(execute(self.copy.shortfall(self._replaced_rows, target))[0][0])
 
     def _put_by(self) -> str:
         kept = self._free_name()
@@ -144,15 +188,14 @@ class Replacement:
 
     def _clear(self) -> None:
         self._drop(self._journal)
-        if self._leaves_shards:
-            self._drop(self._spread, f"{self.name}{LOCAL}")
+        self._drop_spread()
 
     def _copy_ranges(self, source: str, target: str, *, compare: bool) -> None:
         current = run()
         assert current.execute is not None
         RangeCopy(
             copy=self.copy,
-            source=self._old_rows(source),
+            source=source,
             target=target,
             journal=self._journal,
             execute=current.execute,
@@ -160,6 +203,12 @@ class Replacement:
             alive=current.alive,
             chunk_rows=current.chunk_rows,
         ).run(compare=compare)
+
+    def _drop_spread(self) -> None:
+        if self._filled == self._spread:
+            self._drop(self._spread)
+        if self._leaves_shards:
+            self._drop(f"{self.name}{LOCAL}")
 
     def _free_name(self) -> str:
         number = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from jts_storage.domain import checks
-from jts_storage.domain.enums import Market
+from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.staging.lifetime import Lifetime
@@ -40,10 +40,12 @@ class StagedSymbols:
     async def get_by_market(
         self, market: Market, *, limit: int = 1_000, after: str | None = None
     ) -> Sequence[Symbol]:
-        async def page(limit: int, after: str | None) -> Sequence[Symbol]:
-            return await self._stored.get_by_market(market, limit=limit, after=after)
+        wanted = member(Market, market, "market")
 
-        return await self._page(page, lambda symbol: symbol.market is market, limit, after)
+        async def page(limit: int, after: str | None) -> Sequence[Symbol]:
+            return await self._stored.get_by_market(wanted, limit=limit, after=after)
+
+        return await self._page(page, lambda symbol: symbol.market is wanted, limit, after)
 
     async def get_all_active(
         self, *, limit: int = 10_000, after: str | None = None
@@ -81,7 +83,7 @@ class StagedSymbols:
 
 
 def stamp(symbol: Symbol) -> Symbol:
-    """The symbol as of now: `updated_at` decides which of two writes is the later."""
+    """Return the symbol with `updated_at` set to now, which only informs: it orders no writes."""
     checks.instance(symbol, Symbol, "symbol")
     return Symbol(
         symbol.code, symbol.name, symbol.market, symbol.sector, symbol.is_active, checks.now()
