@@ -166,7 +166,10 @@ class StoreBackend:
         Events are delivered in the background, too: their handlers take whatever time they like,
         and may use the storage, which is open by then.
         """
-        await self.stores.clock.start()
+        try:
+            await self.stores.clock.start()
+        except StorageError:
+            log.warning("The first commit will make the commit clock.", exc_info=True)
         self._recovering = asyncio.create_task(self._recover_what_can_be())
         await asyncio.wait([self._recovering], timeout=_RECOVERY_SECONDS)
         if self._recovering.done():

@@ -134,6 +134,20 @@ class CommitClock:
             else:
                 await self.purge()
 
+    async def forget(self, commits: Collection[ObjectId]) -> None:
+        """List these commits no more: others have finished them, or nobody ever will."""
+        gone = {"$pull": {"running": {"id": {"$in": list(commits)}}}}
+        await self._manager.retries.repeat(
+            "ending commits of others", lambda: self._clock.update_one({"_id": _ID}, gone)
+        )
+
+    async def purge(self) -> None:
+        """Forget the commits of processes that are known to be dead."""
+        dead = [one.id for one in await self.under_way() if not one.may_be_alive]
+        if dead:
+            await asyncio.sleep(LANDING.total_seconds())
+            await self.forget(dead)
+
     async def _enter(self, identity: ObjectId, above: int, event_keys: Collection[str]) -> Place:
         keys = sorted(set(event_keys)) if len(event_keys) <= _MOST_KEYS else None
         change = _next_place(identity, above, self._owner, keys)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from math import inf
 
@@ -72,7 +72,7 @@ class Delivery:
         waiting = await self._outbox.types()
         heard = self._heard(waiting)
         delivered = 0
-        async for key in self._outbox.due_keys(heard) if heard else _none():
+        async for key in self._outbox.due_keys(heard):
             done = _EVENTS_AT_ONCE
             while done == _EVENTS_AT_ONCE:
                 done = await self._deliver_key(key, heard, await self._clock.under_way())
@@ -209,8 +209,3 @@ class Delivery:
         except StorageError:
             log.warning("Events cannot be delivered now.", exc_info=True)
             self._look_again(_PAUSE_BETWEEN_LOOKS)
-
-
-async def _none() -> AsyncIterator[str]:
-    for key in ():
-        yield key

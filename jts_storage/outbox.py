@@ -88,7 +88,7 @@ class Outbox:
         """
         due: Bson = {**_waiting(types), "$expr": {"$lte": ["$notBefore", "$$NOW"]}}
         last: Bson = {}
-        while True:
+        while types:
             page = await self._manager.retries.repeat(
                 "looking for events",
                 partial(self._first_keys, due | last),

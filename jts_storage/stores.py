@@ -18,7 +18,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.clock import CommitClock
 from jts_storage.delivery import Delivery
-from jts_storage.errors import Conflict, StorageError
+from jts_storage.errors import Conflict, SchemaDrift, StorageError
 from jts_storage.journal import Entry, Journal
 from jts_storage.mongo import MongoDBManager
 from jts_storage.outbox import Outbox
@@ -226,12 +226,11 @@ class Stores:
 
     async def latest_version(self) -> int:
         """The highest version that any store holds, for a clock that is to begin above it."""
-        return max(
-            await self.clickhouse.run(self.candles.latest_version),
-            await self.clickhouse.run(self.symbols.latest_version),
-            await self.journal.latest_version(),
-            await self.outbox.latest_version(),
-        )
+        found = [await self.journal.latest_version(), await self.outbox.latest_version()]
+        for latest_version in (self.candles.latest_version, self.symbols.latest_version):
+            with suppress(SchemaDrift):  # a table that is not there yet, or knows no versions
+                found.append(await self.clickhouse.run(latest_version))
+        return max(found)
 
     async def _recover_one(self, entry: Entry) -> bool:
         # A failure has to leave the block, which then lets go of the entry.

@@ -218,7 +218,7 @@ class ClickHouseCandleRepository:
     def _write_all(
         self, many: Iterable[CandleSeries], version: int, *, again: bool = False
     ) -> None:
-        self._source_to_write()
+        self.check_writable()
         for together in inserts_of(many):
             self._manager.insert_columns(
                 "candles",
@@ -229,9 +229,23 @@ class ClickHouseCandleRepository:
                 may_be_there=again,
             )
 
+    def check_writable(self) -> None:
+        """:raises SchemaDrift: the table has the original schema, or does not exist."""
+        if not self._source().has_versions:
+            raise SchemaDrift(
+                "Table candles has the original schema, which can be read but not written: "
+                "it knows no versions.",
+                remedy="Run `jts-storage migrate up`; no row is lost.",
+            )
+
+    def latest_version(self) -> int:
+        """Return the highest version that is stored; 0 if there is none."""
+        self.check_writable()
+        return int(self._manager.execute(statements.SELECT_HIGHEST_VERSION)[0][0])
+
     def is_one_part(self, changes: Sequence[SeriesChanges]) -> bool:
         """Whether these make one part, which is there in whole or not at all."""
-        self._source_to_write()
+        self.check_writable()
         if any(change.deleted for change in changes) or self._partition_key not in ("", _BY_YEAR):
             return False
         many = [CandleSeries.trusted(change.key, change.upserts) for change in changes]
@@ -252,7 +266,7 @@ class ClickHouseCandleRepository:
     def _see_versions(
         self, keys: Sequence[SeriesKey], first: int = _FIRST_MS, last: int = _LAST_MS
     ) -> None:
-        self._source_to_write()
+        self.check_writable()
         bound = parameters(keys[0], first, last)
         bound |= {"keys": statements.names_of(keys), "now": next_version()}
         query = statements.select_latest_version(several=len(keys) > 1)
@@ -260,7 +274,7 @@ class ClickHouseCandleRepository:
 
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
         """Delete what is older than `version`; how many rows this version has deleted."""
-        self._source_to_write()
+        self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
         self._manager.execute(
             statements.DELETE, bound, settings=statements.write_settings, idempotent=True
@@ -403,14 +417,6 @@ class ClickHouseCandleRepository:
         self._partition_key = _BY_YEAR if is_distributed else partition_key
         self._is_ours = "Replacing" in engine or is_distributed
         return LATEST if self._is_ours else ORIGINAL
-
-    def _source_to_write(self) -> None:
-        if not self._source().has_versions:
-            raise SchemaDrift(
-                "Table candles has the original schema, which can be read but not written: "
-                "it knows no versions.",
-                remedy="Run `jts-storage migrate up`; no row is lost.",
-            )
 
 
 def inserts_of(many: Iterable[CandleSeries]) -> Iterator[list[CandleSeries]]:

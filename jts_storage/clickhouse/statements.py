@@ -174,6 +174,8 @@ def select_latest_version(*, several: bool) -> str:
     return f"SELECT max(version) FROM candles WHERE {keys} AND {_RANGE} AND version > %(now)s"
 
 
+SELECT_HIGHEST_VERSION = "SELECT max(version) FROM candles"
+
 SELECT_KEYS = (
     "SELECT DISTINCT toString(symbol) AS s, toString(exchange) AS e, toString(timeframe) AS t"
     " FROM candles WHERE (symbol, exchange, timeframe) > (%(symbol)s, %(exchange)s, %(timeframe)s)"
