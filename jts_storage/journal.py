@@ -277,7 +277,10 @@ class Journal:
 
     async def unfinished_versions(self) -> set[int]:
         """The versions of the commits that are decided, but not finished."""
-        return {entry.version for entry in await self.pending()}
+        found = await self._manager.retries.repeat(
+            "reading the journal", lambda: self._entries.distinct("version")
+        )
+        return set(found)
 
     async def latest_version(self) -> int:
         """The highest version of a decided commit that is not finished; 0 if there is none."""

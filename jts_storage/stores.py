@@ -116,6 +116,7 @@ class Stores:
         return await self.clickhouse.run(self._highest_version, work)
 
     def _highest_version(self, work: StagedWork) -> int:
+        self.clickhouse.connect()
         if work.candles:
             self.candles.check_writable()
         return self.symbols.latest_version() if work.symbols else 0
@@ -190,14 +191,14 @@ class Stores:
         :raises Unfinished: some could not be finished; all the others are.
         """
         seen: set[ObjectId] = set()
-        finished = 0
+        finished: list[ObjectId] = []
         failed: dict[ObjectId, StorageError] = {}
 
         async def one(entry: Entry) -> None:
-            nonlocal finished
             async with places:
                 try:
-                    finished += await self._recover_one(entry)
+                    if await self._recover_one(entry):
+                        finished.append(entry.id)
                 except StorageError as exc:
                     failed[entry.id] = exc
                     log.warning("A commit cannot be finished: %s", exc)
@@ -215,7 +216,7 @@ class Stores:
             await asyncio.gather(*map(one, entries))
         if failed:
             raise _unfinished(failed)
-        return finished
+        return len(finished)
 
     async def purge(self) -> None:
         """Forget what commits and deliveries left that came to nothing."""

@@ -13,6 +13,7 @@ import pytest
 from bson import ObjectId
 
 from jts_storage import DomainEvent, InMemoryEventPublisher, delivery
+from jts_storage.clock import CommitClock
 from jts_storage.delivery import ATTEMPTS, Delivery
 from jts_storage.domain import checks
 from jts_storage.embedded.mongod import LocalMongod
@@ -47,6 +48,10 @@ class Post:
     outbox: Outbox
     deliverers: list[Delivery] = field(default_factory=list)
 
+    @property
+    def clock(self) -> CommitClock:
+        return CommitClock(self.manager, nothing_stored)
+
     async def store(self, *events: DomainEvent, version: int) -> None:
         async with (
             self.manager.client.start_session() as session,
@@ -55,13 +60,19 @@ class Post:
             await self.outbox.add(events, version, session)
 
     def deliverer(self, publisher: InMemoryEventPublisher) -> Delivery:
-        made = Delivery(self.outbox, Journal(self.manager), Leases(self.manager), publisher)
+        made = Delivery(
+            self.outbox, Journal(self.manager), self.clock, Leases(self.manager), publisher
+        )
         self.deliverers.append(made)
         return made
 
     async def states(self) -> list[tuple[int, int, bool]]:
         found = await self.outbox.list()
         return [(e.data["number"], e.attempts, e.is_parked) for e in found]
+
+
+async def nothing_stored() -> int:
+    return 0
 
 
 @pytest.fixture(scope="module")
@@ -224,11 +235,11 @@ async def test_a_lease_that_was_taken_over_is_no_longer_renewed(post: Post) -> N
     leases = Leases(post.manager)
     async with leases.taken("one") as lease:
         assert lease is not None
-        lease._until -= timedelta(minutes=1)
+        lease._renewed_at -= 60
         assert await lease.renewed()
         await post.manager.get_collection(LEASES).delete_many({})
         assert await lease.renewed(), "not looked at again so soon"
-        lease._until -= timedelta(minutes=1)
+        lease._renewed_at -= 60
         assert not await lease.renewed()
 
 

@@ -9,19 +9,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from bson import ObjectId
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe, journal, stores
+from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe, journal
 from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
 from jts_storage.cli.main import app
-from jts_storage.clickhouse.versions import next_version
+from jts_storage.clock import CommitClock, Place
 from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent
 from jts_storage.embedded.mongod import LocalMongod
@@ -192,8 +194,10 @@ async def test_a_lease_is_renewed_as_long_as_it_takes(
     monkeypatch.setattr(journal, "LEASE", timedelta(seconds=1.5))
     await leave_unfinished(storage, "SLOW")
     manager = storage.mongo
-    async with Journal(manager).claimed() as entry:
-        assert entry is not None
+    own = Journal(manager)
+    [entry] = await own.pending()
+    async with own.claimed(entry) as is_ours:
+        assert is_ours
         found = await manager.db[ENTRIES].find_one({"_id": entry.id})
         assert found is not None
         await asyncio.sleep(2.0)
@@ -247,13 +251,14 @@ async def test_who_locks_the_bookkeeping_later_is_later_in_every_store(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
+    place = CommitClock.place
 
-    def noted(count: int) -> int:
+    def noted(self: CommitClock, **how: Any) -> AbstractAsyncContextManager[Place]:
         seen.append("version taken")
-        return next_version(count)
+        return place(self, **how)
 
     monkeypatch.setattr(commit_points, "reached", seen.append)
-    monkeypatch.setattr(stores, "next_version", noted)
+    monkeypatch.setattr(CommitClock, "place", noted)
     await commit(storage, "ORDERED")
     assert seen.index("version taken") > seen.index("database ready")
     assert seen.count("version taken") == 1
@@ -293,16 +298,18 @@ async def test_later_raw_bars_are_not_undone(storage: Storage) -> None:
     assert await storage.ingestion.bars.get_range(key, newer.start, newer.end) == newer
 
 
-async def test_what_was_never_decided_is_purged(storage: Storage) -> None:
+async def test_what_was_never_decided_is_purged_by_the_servers_clock(storage: Storage) -> None:
     chunks = storage.mongo.db[CHUNKS]
-    old = ObjectId.from_datetime(checks.now() - timedelta(hours=2))
-    for identity in (old, ObjectId()):
-        await chunks.insert_one({"entry": identity, "n": 1, "kind": "work", "data": b""})
+    # The id was made by a host whose clock is years behind: that says nothing.
+    identity = ObjectId.from_datetime(datetime(2020, 1, 1, tzinfo=UTC))
+    await chunks.insert_one({"entry": identity, "n": 1, "kind": "work", "data": b""})
     await storage.recover()
-    left = await chunks.distinct("entry")
-    assert old not in left
-    assert len(left) == 1
-    await chunks.delete_many({})
+    await storage.recover()
+    assert await chunks.count_documents({"entry": identity}) == 1
+    old = checks.now() - timedelta(hours=2)
+    await chunks.update_one({"entry": identity}, {"$set": {"seenAt": old}})
+    await storage.recover()
+    assert await chunks.count_documents({"entry": identity}) == 0
 
 
 async def test_the_command_shows_what_is_left_then_finishes_it(
