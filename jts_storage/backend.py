@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _CLOSE_SECONDS = 30.0
 """How long commits that have begun may take when the stores are to be closed."""
 
-_RECOVERY_SECONDS = 2.0
+_RECOVERY_SECONDS = 5.0
 """How long opening waits for the commits that a crash left; the rest goes on behind it."""
 
 log = logging.getLogger(__name__)

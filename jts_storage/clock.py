@@ -97,7 +97,20 @@ class CommitClock:
     async def start(self) -> None:
         """Make the clock if there is none yet, ahead of every version that is stored."""
         if await self._find({"_id": 1}) is None:
-            await self._make()
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Set the clock ahead of every version that is stored, whoever wrote it.
+
+        Earlier releases took versions from their hosts' clocks.
+        """
+        stored = await self._stored()
+        value = {"$max": [Int64(stored + 1), "$value", _now()]}
+        change = [{"$set": {"value": value, "running": {"$ifNull": ["$running", []]}}}]
+        await self._manager.retries.repeat(
+            "setting the commit clock",
+            lambda: self._clock.update_one({"_id": _ID}, change, upsert=True),
+        )
 
     @asynccontextmanager
     async def place(
@@ -153,7 +166,7 @@ class CommitClock:
         change = _next_place(identity, above, self._owner, keys)
         found = await self._tick(change)
         if found is None:
-            await self._make()
+            await self.catch_up()
             found = await self._tick(change)
         if found is None:
             raise StorageError(
@@ -173,15 +186,6 @@ class CommitClock:
             ),
         )
         return found
-
-    async def _make(self) -> None:
-        stored = await self._stored()
-        value = {"$max": [Int64(stored + 1), "$value", _now()]}
-        change = [{"$set": {"value": value, "running": {"$ifNull": ["$running", []]}}}]
-        await self._manager.retries.repeat(
-            "making the commit clock",
-            lambda: self._clock.update_one({"_id": _ID}, change, upsert=True),
-        )
 
     async def _leave(self, place: Place) -> bool:
         gone = {"$pull": {"running": {"id": place.id}}}

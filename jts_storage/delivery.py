@@ -90,8 +90,7 @@ class Delivery:
 
     def deliver_now(self) -> None:
         """Deliver in the background, beginning as soon as the caller waits for something."""
-        if not self._is_closed:
-            asyncio.get_running_loop().call_soon(self._look)
+        asyncio.get_running_loop().call_soon(self._look)
 
     async def close(self) -> None:
         """Deliver no more in the background; what waits is stored."""
@@ -198,6 +197,8 @@ class Delivery:
         self._timer = loop.call_at(at, self._look)
 
     def _look(self) -> None:
+        if self._is_closed:
+            return
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._deliver_later())
         else:

@@ -219,7 +219,8 @@ class Stores:
         return len(finished)
 
     async def purge(self) -> None:
-        """Forget what commits and deliveries left that came to nothing."""
+        """Forget what commits and deliveries left that came to nothing, and look at the clock."""
+        await self.clock.catch_up()
         await self.clock.purge()
         await self.journal.purge()
         await self.delivery.purge()
