@@ -32,7 +32,8 @@ CANDLES = (
 )
 SYMBOLS = (
     "CREATE TABLE symbols (code String, name String, market LowCardinality(String),"
-    " sector String, is_active UInt8, updated_at DateTime64(3, '{zone}')) "
+    " sector String, is_active UInt8, updated_at DateTime64(3, '{zone}'),"
+    " version UInt64 DEFAULT toUnixTimestamp64Nano(now64(9))) "
 )
 ORDER = " ORDER BY (symbol, exchange, timeframe, timestamp)"
 WINDOW = " SETTINGS non_replicated_deduplication_window = 1000"
@@ -231,13 +232,13 @@ CLICKHOUSE = [
     remade(
         "symbols",
         "order by",
-        f"{SYMBOLS.format(zone='UTC')} ENGINE = ReplacingMergeTree(updated_at)"
+        f"{SYMBOLS.format(zone='UTC')}{REPLACING}"
         f" ORDER BY (code, market){WINDOW}",
     ),
     remade(
         "symbols",
         "type",
-        f"{SYMBOLS.format(zone='Asia/Seoul')} ENGINE = ReplacingMergeTree(updated_at)"
+        f"{SYMBOLS.format(zone='Asia/Seoul')}{REPLACING}"
         f" ORDER BY code{WINDOW}",
         ".updated_at",
     ),
@@ -245,6 +246,19 @@ CLICKHOUSE = [
         "symbols",
         "engine",
         f"{SYMBOLS.format(zone='UTC')} ENGINE = MergeTree ORDER BY code{WINDOW}",
+    ),
+    remade(
+        "symbols",
+        "engine",
+        f"{SYMBOLS.format(zone='UTC')} ENGINE = ReplacingMergeTree(updated_at)"
+        f" ORDER BY code{WINDOW}",
+    ),
+    altered(
+        "symbols",
+        ".version",
+        "default",
+        "MODIFY COLUMN version REMOVE DEFAULT",
+        "MODIFY COLUMN version DEFAULT toUnixTimestamp64Nano(now64(9))",
     ),
     gone("candles"),
     gone("symbols"),
