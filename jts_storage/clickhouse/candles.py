@@ -31,7 +31,7 @@ from jts_storage.clickhouse.statements import (
     parameters,
 )
 from jts_storage.clickhouse.transport import Transport
-from jts_storage.clickhouse.versions import next_version, see_version
+from jts_storage.clickhouse.versions import Versions, next_version, see_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe, member
@@ -61,6 +61,7 @@ _MERGE_SECONDS = 60.0
 
 _BY_YEAR = "toYear(timestamp)"
 _EPOCH_DAY = date(1970, 1, 1)
+_given = Versions()
 _FIRST_MS, _LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
 
@@ -247,16 +248,11 @@ class ClickHouseCandleRepository:
         spans = [(change.key, *span) for change in changes if (span := change.span) is not None]
         for start in range(0, len(spans), _KEYS_AT_ONCE):
             keys, firsts, lasts = zip(*spans[start : start + _KEYS_AT_ONCE], strict=True)
-            self._see_versions(keys, min(firsts), max(lasts))
-
-    def _see_versions(
-        self, keys: Sequence[SeriesKey], first: int = _FIRST_MS, last: int = _LAST_MS
-    ) -> None:
-        self._source_to_write()
-        bound = parameters(keys[0], first, last)
-        bound |= {"keys": statements.names_of(keys), "now": next_version()}
-        query = statements.select_latest_version(several=len(keys) > 1)
-        see_version(int(self._manager.execute(query, bound)[0][0]))
+            self._source_to_write()
+            bound = parameters(keys[0], min(firsts), max(lasts))
+            bound |= {"keys": statements.names_of(keys), "now": next_version()}
+            query = statements.select_latest_version(several=len(keys) > 1)
+            see_version(int(self._manager.execute(query, bound)[0][0]))
 
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
         """Delete what is older than `version`; how many rows this version has deleted."""
@@ -279,17 +275,29 @@ class ClickHouseCandleRepository:
                 counts[name] += rows
         if len(series):
             stamps = series.columns.timestamp
-            self._see_versions([key], int(stamps[0]), int(stamps[-1]))
-            self.write(series, next_version())
+            self.write(series, self._next_version(key, int(stamps[0]), int(stamps[-1])))
         return SaveResult(len(series), duplicates, **counts)
 
     def _delete_range(self, key: SeriesKey, first: int, last: int) -> int:
-        self._see_versions([key], first, last)
-        return self.erase(key, first, last, next_version())
+        return self.erase(key, first, last, self._next_version(key, first, last))
 
     def _import(self, key: SeriesKey, paths: Sequence[Path]) -> int:
-        self._see_versions([key])
-        return import_files(self._manager, key, paths, self.write)
+        self._source_to_write()
+
+        def versions(count: int) -> int:
+            return self._next_version(key, _FIRST_MS, _LAST_MS, count)
+
+        return import_files(self._manager, key, paths, self.write, versions)
+
+    def _next_version(self, key: SeriesKey, first: int, last: int, count: int = 1) -> int:
+        """Return the first of `count` versions for a write that no unit of work has versions for.
+
+        The server's clock gives them, above what is stored in the range; this host's is not asked.
+        """
+        self._source_to_write()
+        bound = parameters(key, first, last)
+        [(least,)] = self._manager.execute(statements.SELECT_NEXT_VERSION, bound)
+        return _given.next(int(least), of=key, count=count)
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
         checks.instance(key, SeriesKey, "key")

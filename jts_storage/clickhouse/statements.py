@@ -174,6 +174,17 @@ def select_latest_version(*, several: bool) -> str:
     return f"SELECT max(version) FROM candles WHERE {keys} AND {_RANGE} AND version > %(now)s"
 
 
+SELECT_NEXT_VERSION = (
+    "WITH (SELECT toUInt64(toUnixTimestamp64Nano(now64(9)))) AS moment"
+    " SELECT greatest(moment, max(version) + 1)"
+    f" FROM candles WHERE {_KEY} AND {_RANGE} AND version >= moment"
+)
+"""A version by the server's clock, above all that is stored in a range.
+
+The subquery is answered once, so that every shard compares with the same moment. Rows before it,
+nearly all there are, are left out early.
+"""
+
 SELECT_KEYS = (
     "SELECT DISTINCT toString(symbol) AS s, toString(exchange) AS e, toString(timeframe) AS t"
     " FROM candles WHERE (symbol, exchange, timeframe) > (%(symbol)s, %(exchange)s, %(timeframe)s)"

@@ -1,29 +1,36 @@
-"""Numbers by which the later of two writes is known."""
+"""Write versions: of two rows of one key the one with the higher version counts."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Hashable
 
 from jts_storage.clickhouse.forks import tell_children
 
 
 class Versions:
-    """Give versions that grow within this process, whatever the moments they are made of."""
+    """Give versions that grow strictly within this process, for each of what is written.
+
+    They are made of the time of a server, which two writes at once may share.
+    """
 
     def __init__(self) -> None:
-        self._latest = 0
+        self._latest: dict[Hashable, int] = {}
         self.begin_in_child()
         tell_children(self)
 
     def begin_in_child(self) -> None:
         self._lock = threading.Lock()
 
-    def next(self, least: int, count: int = 1) -> int:
-        """Return the first of `count` versions, none below `least` and none given before."""
+    def next(self, least: int, *, of: Hashable = None, count: int = 1) -> int:
+        """Return the first of `count` versions, from `least` on and above all given before.
+
+        :param of: what is written under it. What is ahead in one series must not take others along.
+        """
         with self._lock:
-            first = max(least, self._latest + 1)
-            self._latest = first + count - 1
+            first = max(least, self._latest.get(of, 0) + 1)
+            self._latest[of] = first + count - 1
             return first
 
 
