@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from functools import partial
 from math import inf
@@ -61,7 +62,7 @@ _MERGE_SECONDS = 60.0
 
 _BY_YEAR = "toYear(timestamp)"
 _EPOCH_DAY = date(1970, 1, 1)
-_given = Versions()
+_versions = Versions()
 _FIRST_MS, _LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
 
@@ -275,29 +276,33 @@ class ClickHouseCandleRepository:
                 counts[name] += rows
         if len(series):
             stamps = series.columns.timestamp
-            self.write(series, self._next_version(key, int(stamps[0]), int(stamps[-1])))
+            with self._versions(key, int(stamps[0]), int(stamps[-1])) as versions:
+                self.write(series, versions(1))
         return SaveResult(len(series), duplicates, **counts)
 
     def _delete_range(self, key: SeriesKey, first: int, last: int) -> int:
-        return self.erase(key, first, last, self._next_version(key, first, last))
+        with self._versions(key, first, last) as versions:
+            return self.erase(key, first, last, versions(1))
 
     def _import(self, key: SeriesKey, paths: Sequence[Path]) -> int:
-        self._source_to_write()
+        with self._versions(key) as versions:
+            return import_files(self._manager, key, paths, self.write, versions)
 
-        def versions(count: int) -> int:
-            return self._next_version(key, _FIRST_MS, _LAST_MS, count)
+    def _versions(
+        self, key: SeriesKey, first: int = _FIRST_MS, last: int = _LAST_MS
+    ) -> AbstractContextManager[Callable[[int], int]]:
+        """Give versions to a write that has none from a unit of work.
 
-        return import_files(self._manager, key, paths, self.write, versions)
-
-    def _next_version(self, key: SeriesKey, first: int, last: int, count: int = 1) -> int:
-        """Return the first of `count` versions for a write that no unit of work has versions for.
-
-        The server's clock gives them, above what is stored in the range; this host's is not asked.
+        They come from the server's clock, above what is stored in the range; this host's clock is
+        not asked.
         """
         self._source_to_write()
         bound = parameters(key, first, last)
-        [(least,)] = self._manager.execute(statements.SELECT_NEXT_VERSION, bound)
-        return _given.next(int(least), of=key, count=count)
+
+        def least() -> int:
+            return int(self._manager.execute(statements.SELECT_NEXT_VERSION, bound)[0][0])
+
+        return _versions.of(key, least)
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
         checks.instance(key, SeriesKey, "key")

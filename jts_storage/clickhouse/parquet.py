@@ -81,9 +81,7 @@ def _import_directly(
     return int(rows)
 
 
-def _import_columns(
-    key: SeriesKey, paths: Sequence[Path], write: Write, versions: Versions
-) -> int:
+def _import_columns(key: SeriesKey, paths: Sequence[Path], write: Write, versions: Versions) -> int:
     imported = 0
     waiting: list[CandleSeries] = []
     for table in map(_read, paths):

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 from jts_storage.clickhouse.forks import tell_children
 
 
 class Versions:
-    """Give versions that grow strictly within this process, for each of what is written.
+    """Give each write of this process a version of its own.
 
-    They are made of the time of a server, which two writes at once may share.
+    The server says which version a write must have at least: above what is stored, and not before
+    the moment. Two writes at once may be told the same, so those under way are known here.
     """
 
     def __init__(self) -> None:
-        self._latest: dict[Hashable, int] = {}
         self.begin_in_child()
         tell_children(self)
 
     def begin_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._writers: Counter[Hashable] = Counter()
+        self._latest: dict[Hashable, int] = {}
 
-    def next(self, least: int, *, of: Hashable = None, count: int = 1) -> int:
-        """Return the first of `count` versions, from `least` on and above all given before.
+    @contextmanager
+    def of(self, what: Hashable, least: Callable[[], int]) -> Iterator[Callable[[int], int]]:
+        """Have a function, for the time of a write, that gives the first of so many versions.
 
-        :param of: what is written under it. What is ahead in one series must not take others along.
+        :param what: what is written; writes of other things are not looked at.
+        :param least: asks the server.
         """
         with self._lock:
-            first = max(least, self._latest.get(of, 0) + 1)
-            self._latest[of] = first + count - 1
+            self._writers[what] += 1
+        try:
+            yield lambda count: self._first(what, least(), count)
+        finally:
+            with self._lock:
+                self._writers[what] -= 1
+                if self._writers[what] <= 0:
+                    # The server sees what was written, so that nothing needs to be remembered.
+                    del self._writers[what]
+                    self._latest.pop(what, None)
+
+    def _first(self, what: Hashable, least: int, count: int) -> int:
+        with self._lock:
+            first = max(least, self._latest.get(what, 0) + 1)
+            self._latest[what] = first + count - 1
             return first
 
 

@@ -232,14 +232,12 @@ CLICKHOUSE = [
     remade(
         "symbols",
         "order by",
-        f"{SYMBOLS.format(zone='UTC')}{REPLACING}"
-        f" ORDER BY (code, market){WINDOW}",
+        f"{SYMBOLS.format(zone='UTC')}{REPLACING} ORDER BY (code, market){WINDOW}",
     ),
     remade(
         "symbols",
         "type",
-        f"{SYMBOLS.format(zone='Asia/Seoul')}{REPLACING}"
-        f" ORDER BY code{WINDOW}",
+        f"{SYMBOLS.format(zone='Asia/Seoul')}{REPLACING} ORDER BY code{WINDOW}",
         ".updated_at",
     ),
     remade(

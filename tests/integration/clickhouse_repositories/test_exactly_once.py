@@ -265,6 +265,7 @@ async def test_applying_again_changes_nothing_more(
     changes = SeriesChanges(KEY)
     changes.delete(*checks.range_ms(START, START + timedelta(minutes=249)))
     changes.save(NEW[100:150].columns)
+    candles.see_versions([changes])
     version = next_version(2)
     wanted = OLD[250:].merge(NEW[100:150])
     for _ in range(2):
@@ -312,7 +313,7 @@ from jts_storage.testing.factories import SAMPLE_KEY, make_candles, make_symbol
 with ClickHouseManager(embedded_path=sys.argv[1]) as manager:
     tables.build().metadata.create_all(manager.engine)
     ClickHouseCandleRepository(manager).write(make_candles(SAMPLE_KEY, 500), 5, again=True)
-    ClickHouseSymbolRepository(manager).store([stamp(make_symbol())])
+    ClickHouseSymbolRepository(manager).store([stamp(make_symbol())], 5)
     for table in ("candles", "symbols"):
         print(*manager.execute(f"SELECT count() FROM {table}")[0])
 """
