@@ -211,7 +211,9 @@ class StoreBackend:
             clickhouse=clickhouse,
             mongo=mongo,
             database=database,
-            candles=ClickHouseCandleRepository(clickhouse, cache_bytes=settings.cache_bytes),
+            candles=ClickHouseCandleRepository(
+                clickhouse, cache_bytes=settings.cache_bytes, clock=clock
+            ),
             symbols=ClickHouseSymbolRepository(clickhouse),
             ingestion=SqlIngestionRepository(database),
             clock=clock,

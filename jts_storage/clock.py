@@ -114,13 +114,19 @@ class CommitClock:
 
     @asynccontextmanager
     async def place(
-        self, *, above: int = 0, event_keys: Collection[str] = (), identity: ObjectId | None = None
+        self,
+        *,
+        above: int = 0,
+        versions: int = _VERSIONS,
+        event_keys: Collection[str] = (),
+        identity: ObjectId | None = None,
     ) -> AsyncIterator[Place]:
         """Take the next place in the order of commits and be listed until the block ends.
 
         :param above: a version that the new one must be higher than.
+        :param versions: how many the place has, from its `version` on.
         """
-        place = await self._enter(identity or ObjectId(), above, event_keys)
+        place = await self._enter(identity or ObjectId(), above, versions, event_keys)
         try:
             yield place
         except BaseException:
@@ -161,9 +167,11 @@ class CommitClock:
             await asyncio.sleep(LANDING.total_seconds())
             await self.forget(dead)
 
-    async def _enter(self, identity: ObjectId, above: int, event_keys: Collection[str]) -> Place:
+    async def _enter(
+        self, identity: ObjectId, above: int, versions: int, event_keys: Collection[str]
+    ) -> Place:
         keys = sorted(set(event_keys)) if len(event_keys) <= _MOST_KEYS else None
-        change = _next_place(identity, above, self._owner, keys)
+        change = _next_place(identity, above, versions, self._owner, keys)
         found = await self._tick(change)
         if found is None:
             await self.catch_up()
@@ -172,7 +180,7 @@ class CommitClock:
             raise StorageError(
                 f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
             )
-        return Place(identity, int(found["value"]) - _VERSIONS + 1)
+        return Place(identity, int(found["value"]) - versions + 1)
 
     async def _tick(self, change: Sequence[Bson]) -> Bson | None:
         # Not repeated: a place that was taken without our knowledge would hold others up.
@@ -231,12 +239,12 @@ def _now() -> Bson:
 
 
 def _next_place(
-    identity: ObjectId, above: int, owner: str, event_keys: Sequence[str] | None
+    identity: ObjectId, above: int, versions: int, owner: str, event_keys: Sequence[str] | None
 ) -> list[Bson]:
-    value = {"$max": [{"$add": ["$value", _VERSIONS]}, Int64(above + _VERSIONS), _now()]}
+    value = {"$max": [{"$add": ["$value", versions]}, Int64(above + versions), _now()]}
     place = {
         "id": identity,
-        "version": {"$subtract": ["$value", _VERSIONS - 1]},
+        "version": {"$subtract": ["$value", versions - 1]},
         "owner": {"$literal": owner},
         "until": from_now(LEASE),
         "eventKeys": {"$literal": event_keys},

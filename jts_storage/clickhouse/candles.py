@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from functools import partial
 from math import inf
@@ -31,7 +32,7 @@ from jts_storage.clickhouse.statements import (
     parameters,
 )
 from jts_storage.clickhouse.transport import Transport
-from jts_storage.clickhouse.versions import next_version, see_version
+from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe, member
@@ -49,8 +50,6 @@ WRITE_ROWS_TOGETHER = 100_000
 _SHORT_ROWS = 10_000
 """A series of so many rows is written with others in one insert, and its names row by row."""
 
-_KEYS_AT_ONCE = 1_000
-
 _FEW_KEYS = 8
 """So many are read one by one, side by side, and may be held; more are read together."""
 
@@ -59,8 +58,12 @@ _KEYS_A_READ = 250
 _MERGE_SECONDS = 60.0
 """How long doubles that were met are taken to be there: the engine merges when it likes."""
 
+_IMPORT_VERSIONS = 1_000_000
+"""More than an import has parts; a version is a nanosecond."""
+
 _BY_YEAR = "toYear(timestamp)"
 _EPOCH_DAY = date(1970, 1, 1)
+_versions = Versions()
 _FIRST_MS, _LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
 
@@ -69,10 +72,18 @@ class ClickHouseCandleRepository:
 
     :param cache_bytes: how much of what was read to hold, to be given again as long as the table
         is provably unchanged; 0 holds nothing.
+    :param clock: gives versions to imports; without one ClickHouse's own clock does.
     """
 
-    def __init__(self, manager: ClickHouseManager, *, cache_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(
+        self,
+        manager: ClickHouseManager,
+        *,
+        cache_bytes: int = DEFAULT_BYTES,
+        clock: WriteClock | None = None,
+    ) -> None:
         self._manager = manager
+        self._clock = clock
         self._cache = RangeCache(manager, cache_bytes) if cache_bytes else None
         self._is_ours = False
         self._partition_key = ""
@@ -182,7 +193,13 @@ class ClickHouseCandleRepository:
         :raises InvalidData: a file cannot be read, or holds a row that no store may hold; of this
             file and those after it nothing is written.
         """
-        return await self._manager.run(self._import, key, paths)
+        if self._clock is None:
+            return await self._manager.run(self._import, key, paths)
+        await self._manager.run(self.check_writable)
+        async with self._clock.place(versions=_IMPORT_VERSIONS) as place:
+            return await self._manager.run(
+                import_files, self._manager, key, paths, self.write, counted_from(place.version)
+            )
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         files = await self._manager.run(lake.job_files, job_id)
@@ -254,24 +271,6 @@ class ClickHouseCandleRepository:
         ends = [end for series in many for end in (series.start, series.end) if end is not None]
         return not self._partition_key or len({end.year for end in ends}) == 1
 
-    def see_versions(self, changes: Iterable[SeriesChanges]) -> None:
-        """Have versions from now on be later than those of what these replace, whatever clock the
-        writer of that had.
-        """
-        spans = [(change.key, *span) for change in changes if (span := change.span) is not None]
-        for start in range(0, len(spans), _KEYS_AT_ONCE):
-            keys, firsts, lasts = zip(*spans[start : start + _KEYS_AT_ONCE], strict=True)
-            self._see_versions(keys, min(firsts), max(lasts))
-
-    def _see_versions(
-        self, keys: Sequence[SeriesKey], first: int = _FIRST_MS, last: int = _LAST_MS
-    ) -> None:
-        self.check_writable()
-        bound = parameters(keys[0], first, last)
-        bound |= {"keys": statements.names_of(keys), "now": next_version()}
-        query = statements.select_latest_version(several=len(keys) > 1)
-        see_version(int(self._manager.execute(query, bound)[0][0]))
-
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
         """Delete what is older than `version`; how many rows this version has deleted."""
         self.check_writable()
@@ -293,17 +292,33 @@ class ClickHouseCandleRepository:
                 counts[name] += rows
         if len(series):
             stamps = series.columns.timestamp
-            self._see_versions([key], int(stamps[0]), int(stamps[-1]))
-            self.write(series, next_version())
+            with self._versions(key, int(stamps[0]), int(stamps[-1])) as versions:
+                self.write(series, versions(1))
         return SaveResult(len(series), duplicates, **counts)
 
     def _delete_range(self, key: SeriesKey, first: int, last: int) -> int:
-        self._see_versions([key], first, last)
-        return self.erase(key, first, last, next_version())
+        with self._versions(key, first, last) as versions:
+            return self.erase(key, first, last, versions(1))
 
     def _import(self, key: SeriesKey, paths: Sequence[Path]) -> int:
-        self._see_versions([key])
-        return import_files(self._manager, key, paths, self.write)
+        with self._versions(key) as versions:
+            return import_files(self._manager, key, paths, self.write, versions)
+
+    def _versions(
+        self, key: SeriesKey, first: int = _FIRST_MS, last: int = _LAST_MS
+    ) -> AbstractContextManager[Callable[[int], int]]:
+        """Give versions to a write that has none from a unit of work.
+
+        They come from the server's clock, above what is stored in the range; this host's clock is
+        not asked.
+        """
+        self.check_writable()
+        bound = parameters(key, first, last)
+
+        def least() -> int:
+            return int(self._manager.execute(statements.SELECT_NEXT_VERSION, bound)[0][0])
+
+        return _versions.of(key, least)
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
         checks.instance(key, SeriesKey, "key")

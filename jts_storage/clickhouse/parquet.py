@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import NAMES, PRICES, concatenate, in_order
 from jts_storage.domain.series import CandleSeries
@@ -33,10 +32,16 @@ _SETTINGS = {
 }
 
 Write = Callable[[CandleSeries, int], None]
+Versions = Callable[[int], int]
+"""Gives the first of so many versions that are later than all that is stored."""
 
 
 def import_files(
-    manager: ClickHouseManager, key: SeriesKey, paths: Sequence[Path], write: Write
+    manager: ClickHouseManager,
+    key: SeriesKey,
+    paths: Sequence[Path],
+    write: Write,
+    versions: Versions,
 ) -> int:
     """Store the candles of the files under `key`; how many rows the files have.
 
@@ -48,42 +53,45 @@ def import_files(
     if manager.config.is_embedded and all(map(_is_ours, schemas, paths)):
         for path in paths:
             _check_pages(path)
-        return sum(_import_directly(manager, key, part, write) for part in _parts(paths))
-    return _import_columns(key, paths, write)
+        return sum(_import_directly(manager, key, part, write, versions) for part in _parts(paths))
+    return _import_columns(key, paths, write, versions)
 
 
 def _import_directly(
-    manager: ClickHouseManager, key: SeriesKey, paths: Sequence[Path], write: Write
+    manager: ClickHouseManager,
+    key: SeriesKey,
+    paths: Sequence[Path],
+    write: Write,
+    versions: Versions,
 ) -> int:
     names = [str(path.resolve()) for path in paths]
     # A pattern that does not begin with a slash would be looked for among the engine's own files.
     alternatives = ",".join(name.removeprefix("/") for name in names)
     pattern = f"/{{{alternatives}}}" if len(names) > 1 else names[0]
-    version = next_version(len(names) + 1)
     bound: dict[str, Any] = statements.parameters(key, 0, 0) | {"pattern": pattern}
     rows, impossible = manager.execute(statements.CHECK_FILES, bound, settings=_SETTINGS)[0]
     if impossible:
-        return _import_columns(key, paths, write)  # which names the row and the field
+        return _import_columns(key, paths, write, versions)  # which names the row and the field
     manager.execute(
         statements.IMPORT_FILES,
-        bound | {"names": names, "version": version},
+        bound | {"names": names, "version": versions(len(names) + 1)},
         settings=partial(statements.write_settings, _SETTINGS),
         idempotent=True,
     )
     return int(rows)
 
 
-def _import_columns(key: SeriesKey, paths: Sequence[Path], write: Write) -> int:
+def _import_columns(key: SeriesKey, paths: Sequence[Path], write: Write, versions: Versions) -> int:
     imported = 0
     waiting: list[CandleSeries] = []
     for table in map(_read, paths):
         imported += table.num_rows
         waiting.append(CandleSeries.from_arrow(key, table))
         if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
-            write(_together(key, waiting), next_version())
+            write(_together(key, waiting), versions(1))
             waiting = []
     if waiting:
-        write(_together(key, waiting), next_version())
+        write(_together(key, waiting), versions(1))
     return imported
 
 

@@ -168,13 +168,18 @@ def _bucket(source: Timeframe, target: Timeframe) -> str:
     return f"({day}) * 86400000"
 
 
-def select_latest_version(*, several: bool) -> str:
-    """The latest version of what is stored that is later than one given; 0 if there is none."""
-    keys = "(symbol, exchange, timeframe) IN %(keys)s" if several else _KEY
-    return f"SELECT max(version) FROM candles WHERE {keys} AND {_RANGE} AND version > %(now)s"
-
-
 SELECT_HIGHEST_VERSION = "SELECT max(version) FROM candles"
+
+SELECT_NEXT_VERSION = (
+    "WITH (SELECT toUInt64(toUnixTimestamp64Nano(now64(9)))) AS moment"
+    " SELECT greatest(moment, max(version) + 1)"
+    f" FROM candles WHERE {_KEY} AND {_RANGE} AND version >= moment"
+)
+"""A version by the server's clock, above all that is stored in a range.
+
+The subquery is answered once, so that every shard compares with the same moment. Rows before it,
+nearly all there are, are left out early.
+"""
 
 SELECT_KEYS = (
     "SELECT DISTINCT toString(symbol) AS s, toString(exchange) AS e, toString(timeframe) AS t"

@@ -24,7 +24,7 @@ _SELECT_COLUMNS = (
     "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'symbols'"
 )
 
-_given = Versions()
+_versions = Versions()
 
 
 class ClickHouseSymbolRepository:
@@ -75,8 +75,9 @@ class ClickHouseSymbolRepository:
         """Store symbols under a version that the server's clock gives, above all that is stored."""
         self._check_schema()
         now = func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9)))
-        least = select(func.greatest(now, func.max(self._symbols.version) + 1))
-        self.store(stamped, _given.next(int(self._manager.execute(least)[0][0])))
+        query = select(func.greatest(now, func.max(self._symbols.version) + 1))
+        with _versions.of("symbols", lambda: int(self._manager.execute(query)[0][0])) as versions:
+            self.store(stamped, versions(1))
 
     def _check_schema(self) -> None:
         if self._has_versions:

@@ -1,66 +1,75 @@
-"""Numbers by which the later of two writes is known."""
+"""Write versions: of two rows of one key the one with the higher version counts."""
 
 from __future__ import annotations
 
 import threading
-import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Protocol
 
 from jts_storage.clickhouse.forks import tell_children
 
 
 class Versions:
-    """Give versions that grow within this process, whatever the moments they are made of."""
+    """Give each write of this process a version of its own.
+
+    The server says which version a write must have at least: above what is stored, and not before
+    the moment. Two writes at once may be told the same, so those under way are known here.
+    """
 
     def __init__(self) -> None:
-        self._latest = 0
         self.begin_in_child()
         tell_children(self)
 
     def begin_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._writers: Counter[Hashable] = Counter()
+        self._latest: dict[Hashable, int] = {}
 
-    def next(self, least: int, count: int = 1) -> int:
-        """Return the first of `count` versions, none below `least` and none given before."""
+    @contextmanager
+    def of(self, what: Hashable, least: Callable[[], int]) -> Iterator[Callable[[int], int]]:
+        """Have a function, for the time of a write, that gives the first of so many versions.
+
+        :param what: what is written; writes of other things are not looked at.
+        :param least: asks the server.
+        """
         with self._lock:
-            first = max(least, self._latest + 1)
-            self._latest = first + count - 1
+            self._writers[what] += 1
+        try:
+            yield lambda count: self._first(what, least(), count)
+        finally:
+            with self._lock:
+                self._writers[what] -= 1
+                if self._writers[what] <= 0:
+                    # The server sees what was written, so that nothing needs to be remembered.
+                    del self._writers[what]
+                    self._latest.pop(what, None)
+
+    def _first(self, what: Hashable, least: int, count: int) -> int:
+        with self._lock:
+            first = max(least, self._latest.get(what, 0) + 1)
+            self._latest[what] = first + count - 1
             return first
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self._latest = 0
-        self.begin_in_child()
-        tell_children(self)
-
-    def begin_in_child(self) -> None:
-        self._lock = threading.Lock()
-
-    def next(self, count: int) -> int:
-        with self._lock:
-            first = max(time.time_ns(), self._latest + 1)
-            self._latest = first + count - 1
-            return first
-
-    def see(self, version: int) -> None:
-        with self._lock:
-            self._latest = max(self._latest, version)
+class HasVersion(Protocol):
+    version: int
 
 
-_clock = _Clock()
+class WriteClock(Protocol):
+    """What gives a write its place in the order of all."""
+
+    def place(self, *, versions: int) -> AbstractAsyncContextManager[HasVersion]: ...
 
 
-def next_version(count: int = 1) -> int:
-    """The first of `count` versions that are later than any this process has given or seen.
+def counted_from(version: int) -> Callable[[int], int]:
+    """A function that gives the first of so many versions, from this one on."""
+    latest = version - 1
 
-    Versions are nanoseconds since 1970: of two processes that write the same at once, the one
-    whose clock is later wins.
-    """
-    return _clock.next(count)
+    def first(count: int) -> int:
+        nonlocal latest
+        given, latest = latest + 1, latest + count
+        return given
 
-
-def see_version(version: int) -> None:
-    """Have all versions from now on be later than one that is stored, though its writer's clock
-    may be ahead of ours, or ours was set back.
-    """
-    _clock.see(version)
+    return first

@@ -26,6 +26,7 @@ class Replacement:
     definition: Definition
     copy: Copy
     keep: bool
+    first_number: int = 1
 
     def run(self) -> None:
         """Fill, compare, exchange, put away; what an interrupted run has done is left out."""
@@ -48,7 +49,7 @@ class Replacement:
         if self._is_beneath:
             self._spread_new_columns()
         if self.keep:
-            execute(f"RENAME TABLE {self._new} TO {self.name}{KEPT}{{on_cluster}}")
+            execute(f"RENAME TABLE {self._new} TO {self._kept(self.first_number)}{{on_cluster}}")
         else:
             execute(f"DROP TABLE {self._new}{{on_cluster}} SYNC")
         self._drop_spread()
@@ -211,10 +212,13 @@ class Replacement:
             self._drop(f"{self.name}{LOCAL}")
 
     def _free_name(self) -> str:
-        number = 1
-        while exists(kept := f"{self.name}{KEPT}" + (f"_{number}" if number > 1 else "")):
+        number = self.first_number
+        while exists(self._kept(number)):
             number += 1
-        return kept
+        return self._kept(number)
+
+    def _kept(self, number: int) -> str:
+        return f"{self.name}{KEPT}" + (f"_{number}" if number > 1 else "")
 
     def _drop(self, *names: str) -> None:
         for name in names:

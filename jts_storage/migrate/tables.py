@@ -27,15 +27,20 @@ def drop_if_empty(name: str) -> None:
         execute(f"DROP TABLE {name}{{on_cluster}} SYNC")
 
 
-def replace(name: str, definition: Definition, copy: Copy, *, keep: bool = True) -> None:
+def replace(
+    name: str, definition: Definition, copy: Copy, *, keep: bool = True, first_number: int = 1
+) -> None:
     """Put a table of another definition in the place of `name`, with all its rows.
 
     The new table is filled beside the old one and compared with it; then their names are
-    exchanged. Whatever interrupts it, `name` is readable, and doing it again goes on.
+    exchanged. Whatever interrupts it, `name` is readable, and doing it again goes on. On a cluster
+    what is distributed before and after stays so: the tables beneath it are replaced.
 
     :param keep: keep the old table, if it holds rows, as ``<name>_legacy``.
+    :param first_number: how many old tables are kept with this one; from the second on, names end
+        with a number.
     """
-    replacement = Replacement(name, definition, copy, keep)
+    replacement = Replacement(name, definition, copy, keep, first_number)
     if run().execute is None:
         replacement.print()
     else:

@@ -72,7 +72,7 @@ def fill(manager: ClickHouseManager) -> None:
 def seen(manager: ClickHouseManager, source: str) -> dict[str, Any]:
     return {
         "candles": manager.execute(f"SELECT {ROWS} FROM {source}")[0],
-        "symbols": sorted(code for (code,) in manager.execute("SELECT code FROM symbols")),
+        "symbols": sorted(code for (code,) in manager.execute("SELECT code FROM symbols FINAL")),
         "tables": {
             host: [name for (name,) in manager.execute(f"SHOW TABLES FROM {host}")]
             for host in (HERE, THERE)

@@ -44,7 +44,7 @@ async def test_whatever_changes_a_table_does_so_on_every_host(
     verbs = {"CREATE", "EXCHANGE", "RENAME", "DROP"}
     changes = [each for step in steps for each in step if each.split()[0] in verbs]
     assert {each.split()[0] for each in changes} == verbs - (
-        {"DROP"} if direction == "up" else {"RENAME"}
+        set() if direction == "up" else {"RENAME"}
     )
     assert [each for each in changes if "ON CLUSTER c1" not in each] == []
 
@@ -85,7 +85,7 @@ async def test_up_collects_the_rows_of_every_host(clickhouse: ClickHouseManager)
 async def test_down_gives_each_shard_its_rows_and_removes_what_held_them(
     clickhouse: ClickHouseManager,
 ) -> None:
-    _, symbols, candles, tables_made = await printed(clickhouse, "down")
+    _, _, symbols, candles, tables_made = await printed(clickhouse, "down")
     for step, name, key in ((candles, "candles", "symbol"), (symbols, "symbols", "code")):
         own = [each for each in step if "jts_schema" not in each]
         on = "ON CLUSTER c1"
@@ -107,6 +107,37 @@ async def test_down_gives_each_shard_its_rows_and_removes_what_held_them(
     assert [each for each in tables_made if each.startswith("-- if")] == [
         f"-- if {name} is empty: DROP TABLE {name} ON CLUSTER c1 SYNC"
         for name in ("symbols", "candles")
+    ]
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_what_is_distributed_gets_new_tables_beneath_it(
+    clickhouse: ClickHouseManager, direction: Direction
+) -> None:
+    """The rows of each shard are copied and exchanged; only then the columns above follow."""
+    steps = await printed(clickhouse, direction)
+    step = steps[4] if direction == "up" else steps[0]
+    own = [each for each in step if "jts_schema" not in each]
+    on, local = "ON CLUSTER c1", "symbols_local_new"
+    assert own[0].startswith(f"CREATE TABLE IF NOT EXISTS {local} {on} (code String")
+    assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}'" in own[0]
+    assert own[1].startswith(f"CREATE TABLE IF NOT EXISTS symbols_spread {on}")
+    assert f"Distributed(c1, currentDatabase(), {local}, cityHash64(code))" in own[1]
+    assert own[2].startswith("INSERT INTO symbols_spread (")
+    assert own[2].endswith("FROM symbols FINAL WHERE (1) AND 1"), "a distributed table, asked once"
+    assert own[3].startswith("SELECT")
+    above = own[6]
+    assert above.startswith(f"CREATE TABLE IF NOT EXISTS symbols_new {on} (code String")
+    assert ("version UInt64" in above) == (direction == "up")
+    assert own[4:6] + own[7:] == [
+        "-- go on only if that found nothing",
+        f"EXCHANGE TABLES symbols_local AND {local} {on}",
+        f"EXCHANGE TABLES symbols AND symbols_new {on}",
+        f"DROP TABLE IF EXISTS symbols_new {on} SYNC",
+        f"RENAME TABLE {local} TO symbols_legacy_2 {on}"
+        if direction == "up"
+        else f"DROP TABLE {local} {on} SYNC",
+        f"DROP TABLE IF EXISTS symbols_spread {on} SYNC",
     ]
 
 

@@ -32,7 +32,8 @@ CANDLES = (
 )
 SYMBOLS = (
     "CREATE TABLE symbols (code String, name String, market LowCardinality(String),"
-    " sector String, is_active UInt8, updated_at DateTime64(3, '{zone}')) "
+    " sector String, is_active UInt8, updated_at DateTime64(3, '{zone}'),"
+    " version UInt64 DEFAULT toUnixTimestamp64Nano(now64(9))) "
 )
 ORDER = " ORDER BY (symbol, exchange, timeframe, timestamp)"
 WINDOW = " SETTINGS non_replicated_deduplication_window = 1000"
@@ -231,20 +232,31 @@ CLICKHOUSE = [
     remade(
         "symbols",
         "order by",
-        f"{SYMBOLS.format(zone='UTC')} ENGINE = ReplacingMergeTree(updated_at)"
-        f" ORDER BY (code, market){WINDOW}",
+        f"{SYMBOLS.format(zone='UTC')}{REPLACING} ORDER BY (code, market){WINDOW}",
     ),
     remade(
         "symbols",
         "type",
-        f"{SYMBOLS.format(zone='Asia/Seoul')} ENGINE = ReplacingMergeTree(updated_at)"
-        f" ORDER BY code{WINDOW}",
+        f"{SYMBOLS.format(zone='Asia/Seoul')}{REPLACING} ORDER BY code{WINDOW}",
         ".updated_at",
     ),
     remade(
         "symbols",
         "engine",
         f"{SYMBOLS.format(zone='UTC')} ENGINE = MergeTree ORDER BY code{WINDOW}",
+    ),
+    remade(
+        "symbols",
+        "engine",
+        f"{SYMBOLS.format(zone='UTC')} ENGINE = ReplacingMergeTree(updated_at)"
+        f" ORDER BY code{WINDOW}",
+    ),
+    altered(
+        "symbols",
+        ".version",
+        "default",
+        "MODIFY COLUMN version REMOVE DEFAULT",
+        "MODIFY COLUMN version DEFAULT toUnixTimestamp64Nano(now64(9))",
     ),
     gone("candles"),
     gone("symbols"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import FormulaCategory, Market, Timeframe
@@ -411,6 +412,45 @@ class UnitOfWorkContract:
         async with storage.unit_of_work() as uow:
             await uow.commit()
         assert list(await storage.candles.list_keys()) == []
+
+    async def test_of_two_saves_of_a_symbol_the_one_committed_last_is_stored(
+        self, storage: Storage
+    ) -> None:
+        async with storage.unit_of_work() as slow:
+            staged_first = await slow.symbols.save(make_symbol("A", name="committed last"))
+            # Moments are kept to the millisecond, so that these two differ.
+            await asyncio.sleep(0.002)
+            async with storage.unit_of_work() as quick:
+                await quick.symbols.save(make_symbol("A", name="committed first"))
+                await quick.commit()
+            await slow.commit()
+        assert await storage.symbols.get_by_code("A") == staged_first
+
+    async def test_a_symbol_saved_by_a_clock_ahead_is_replaced_by_the_next_save(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tomorrow = checks.now() + timedelta(days=1)
+        async with storage.unit_of_work() as uow:
+            with monkeypatch.context() as patched:
+                patched.setattr(checks, "now", lambda: tomorrow)
+                await uow.symbols.save(make_symbol("A", name="saved tomorrow"))
+            await uow.commit()
+        stored = await storage.symbols.get_by_code("A")
+        assert stored is not None
+        assert stored.updated_at == tomorrow
+        async with storage.unit_of_work() as uow:
+            saved = await uow.symbols.save(make_symbol("A", name="saved today"))
+            await uow.commit()
+        assert await storage.symbols.get_by_code("A") == saved
+
+    async def test_a_market_given_as_text_finds_staged_symbols(self, storage: Storage) -> None:
+        text: Any = Market.KOSDAQ.value
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save_many(
+                [make_symbol("A", market=Market.KOSDAQ), make_symbol("B", market=Market.ETF)]
+            )
+            found = await uow.symbols.get_by_market(text)
+            assert [symbol.code for symbol in found] == ["A"]
 
     async def test_pages_of_symbols_mix_stored_and_staged(self, storage: Storage) -> None:
         async with storage.unit_of_work() as uow:

@@ -52,7 +52,8 @@ GO_BACK = replace(TAKE_OVER, values={name: name for name in COLUMNS})
 
 
 def upgrade() -> None:
-    tables.replace("symbols", WITH_VERSIONS, TAKE_OVER)
+    # What the migration to milliseconds kept has the name without a number.
+    tables.replace("symbols", WITH_VERSIONS, TAKE_OVER, first_number=2)
 
 
 def downgrade() -> None:

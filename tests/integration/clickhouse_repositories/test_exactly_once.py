@@ -18,7 +18,6 @@ import pytest
 
 from jts_storage.clickhouse.candles import WRITE_ROWS, ClickHouseCandleRepository, inserts_of
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -33,6 +32,10 @@ ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 OLD, NEW = make_candles(KEY, 500, seed=1), make_candles(KEY, 500, seed=2)
 PARTS = "SELECT name, rows FROM system.parts WHERE active AND table = 'candles'"
 ManagerFactory = Callable[..., ClickHouseManager]
+
+
+def next_version() -> int:
+    return time.time_ns()
 
 
 def parts(manager: ClickHouseManager) -> list[int]:
@@ -127,8 +130,7 @@ async def test_what_a_clock_ahead_of_ours_wrote_can_be_corrected_and_deleted(
     change = SeriesChanges(KEY)
     change.save(NEW[:100].columns)
     change.delete(checks.to_ms(NEW[200].timestamp), checks.to_ms(ALWAYS[1]))
-    candles.see_versions([change])
-    candles.apply([change], next_version(2))
+    candles.apply([change], candles.latest_version() + 1)
     assert await candles.get_range(KEY, *ALWAYS) == NEW[:100].merge(OLD[100:200])
 
 
@@ -142,7 +144,7 @@ async def test_many_short_series_are_one_insert(
     for change, each in zip(changes, series, strict=True):
         change.save(each.columns)
     assert candles.is_one_part(changes)
-    candles.apply(changes, next_version(2))
+    candles.apply(changes, next_version())
     assert parts(manager) == [sum(map(len, series))]
     assert await candles.get_ranges(keys, *ALWAYS) == dict(zip(keys, series, strict=True))
 
@@ -265,7 +267,7 @@ async def test_applying_again_changes_nothing_more(
     changes = SeriesChanges(KEY)
     changes.delete(*checks.range_ms(START, START + timedelta(minutes=249)))
     changes.save(NEW[100:150].columns)
-    version = next_version(2)
+    version = next_version()
     wanted = OLD[250:].merge(NEW[100:150])
     for _ in range(2):
         candles.apply([changes], version)
@@ -312,7 +314,7 @@ from jts_storage.testing.factories import SAMPLE_KEY, make_candles, make_symbol
 with ClickHouseManager(embedded_path=sys.argv[1]) as manager:
     tables.build().metadata.create_all(manager.engine)
     ClickHouseCandleRepository(manager).write(make_candles(SAMPLE_KEY, 500), 5, again=True)
-    ClickHouseSymbolRepository(manager).store([stamp(make_symbol())])
+    ClickHouseSymbolRepository(manager).store([stamp(make_symbol())], 5)
     for table in ("candles", "symbols"):
         print(*manager.execute(f"SELECT count() FROM {table}")[0])
 """

@@ -16,6 +16,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.results import Coverage
 from jts_storage.errors import SchemaDrift
+from jts_storage.staging import stamp
 from jts_storage.testing.factories import START, make_candles, make_symbol
 
 CANDLES = """
@@ -113,7 +114,7 @@ async def test_writing_candles_is_refused(
     assert filled.execute("SELECT count() FROM candles") == before
 
 
-async def test_symbols_are_read_and_saved(bare_manager: ClickHouseManager) -> None:
+async def test_symbols_are_read_and_saving_them_is_refused(bare_manager: ClickHouseManager) -> None:
     bare_manager.execute(SYMBOLS)
     bare_manager.execute(
         "INSERT INTO symbols VALUES ('005930', '삼성전자', 'KOSPI', 'Tech', 1,"
@@ -128,11 +129,13 @@ async def test_symbols_are_read_and_saved(bare_manager: ClickHouseManager) -> No
     assert [s.code for s in await symbols.get_all_active()] == ["005930"]
     assert [s.sector for s in await symbols.get_by_market(Market.ETF)] == [None]
 
-    saved = await symbols.save(make_symbol("005930", name="Samsung"))
-    renamed = await symbols.get_by_code("005930")
-    assert renamed is not None and renamed.name == "Samsung"
-    assert saved.updated_at is not None
-    assert renamed.updated_at == saved.updated_at.replace(microsecond=0)
+    with pytest.raises(SchemaDrift, match="migrate up"):
+        await symbols.save(make_symbol("005930", name="Samsung"))
+    with pytest.raises(SchemaDrift, match="migrate up"):
+        symbols.store([stamp(make_symbol("005930"))], 1)
+    with pytest.raises(SchemaDrift, match="migrate up"):
+        symbols.latest_version()
+    assert await symbols.get_by_code("005930") == found
     assert len(await symbols.list()) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,6 @@ from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage import commit as commit_points
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
-from jts_storage.clickhouse.versions import next_version
 from jts_storage.domain.events import CandlesImported
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.testing.factories import make_candles, make_formula

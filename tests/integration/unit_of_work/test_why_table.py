@@ -275,9 +275,7 @@ def test_a_process_is_killed_in_a_commit_to_one_store(stores: Stores, after: flo
 
 
 @row("the process that recovers, at any point")
-@pytest.mark.parametrize(
-    ("dies", "meanwhile"), [("replay", {DOCUMENTS}), ("done", STORED)]
-)
+@pytest.mark.parametrize(("dies", "meanwhile"), [("replay", {DOCUMENTS}), ("done", STORED)])
 def test_a_recoverer_is_killed(stores: Stores, dies: str, meanwhile: frozenset[str]) -> None:
     number = next(stores.numbers)
     stores.killed(how="commit", number=number, dies="decided")

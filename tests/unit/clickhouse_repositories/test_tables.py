@@ -22,7 +22,7 @@ _CANDLES = (
 )
 _SYMBOLS = (
     "code String, name String, market LowCardinality(String), sector String, is_active UInt8,"
-    " updated_at DateTime64(3, 'UTC')"
+    " updated_at DateTime64(3, 'UTC'), version UInt64 DEFAULT toUnixTimestamp64Nano(now64(9))"
 )
 _KEY = "ORDER BY (symbol, exchange, timeframe, timestamp)"
 _PLACE = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
@@ -41,7 +41,7 @@ def test_on_one_server() -> None:
         " SETTINGS non_replicated_deduplication_window=1000"
     )
     assert ddl(built.symbols) == (
-        f"CREATE TABLE symbols ({_SYMBOLS}) ENGINE = ReplacingMergeTree(updated_at)"
+        f"CREATE TABLE symbols ({_SYMBOLS}) ENGINE = ReplacingMergeTree(version)"
         " ORDER BY code SETTINGS non_replicated_deduplication_window=1000"
     )
 

@@ -1,0 +1,152 @@
+"""Which of two writes counts is told by versions that no clock of a host has given."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jts_storage.clickhouse import statements
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.staging import stamp
+from jts_storage.testing.factories import make_candles, make_symbol
+
+ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+HOUR = 3_600 * 10**9
+SERVER_NOW = "SELECT toUnixTimestamp64Nano(now64(9))"
+# What the web application sends: it knows of no version.
+INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at) VALUES"
+
+
+@pytest.fixture
+def symbols(manager: ClickHouseManager) -> ClickHouseSymbolRepository:
+    return ClickHouseSymbolRepository(manager)
+
+
+@pytest.fixture
+def host_an_hour_ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + HOUR)
+    yield
+    monkeypatch.undo()
+
+
+def insert(manager: ClickHouseManager, name: str, updated_at: str) -> None:
+    manager.execute(f"{INSERT} ('A', '{name}', 'ETF', '', 1, {updated_at})")
+
+
+async def test_a_symbol_whose_updated_at_lies_ahead_is_replaced_by_the_next_save(
+    symbols: ClickHouseSymbolRepository, manager: ClickHouseManager
+) -> None:
+    insert(manager, "Korean local time", "now() + INTERVAL 9 HOUR")
+    insert(manager, "a day ahead", "now() + INTERVAL 1 DAY")
+    saved = await symbols.save(make_symbol("A", name="saved later"))
+    assert await symbols.get_by_code("A") == saved
+
+
+async def test_who_writes_updated_at_alone_is_seen_whatever_it_says(
+    symbols: ClickHouseSymbolRepository, manager: ClickHouseManager
+) -> None:
+    await symbols.save(make_symbol("A", name="saved earlier"))
+    insert(manager, "from the web", "'2020-01-02 03:04:05'")
+    found = await symbols.get_by_code("A")
+    assert found is not None
+    assert found.name == "from the web"
+
+
+async def test_the_higher_version_counts_in_whatever_order_rows_arrive(
+    symbols: ClickHouseSymbolRepository, manager: ClickHouseManager
+) -> None:
+    early, late = (stamp(make_symbol("A", name=name)) for name in ("early", "late"))
+    symbols.store([late, early], 20)
+    symbols.store([late], 10)
+    assert await symbols.get_by_code("A") == early
+    manager.execute("OPTIMIZE TABLE symbols FINAL")
+    assert await symbols.get_by_code("A") == early
+
+
+async def test_the_latest_version_is_known_whoever_wrote_it(
+    symbols: ClickHouseSymbolRepository, manager: ClickHouseManager
+) -> None:
+    assert symbols.latest_version() == 0
+    symbols.store([stamp(make_symbol("A"))], 20)
+    symbols.store([stamp(make_symbol("B"))], 10)
+    assert symbols.latest_version() == 20
+    [(before,)] = manager.execute(SERVER_NOW)
+    insert(manager, "from the web", "now()")
+    assert symbols.latest_version() >= before
+
+
+async def test_a_save_goes_before_a_version_that_lies_ahead(
+    symbols: ClickHouseSymbolRepository, manager: ClickHouseManager
+) -> None:
+    [(now,)] = manager.execute(SERVER_NOW)
+    symbols.store([stamp(make_symbol("A"))], now + HOUR)
+    saved = await symbols.save(make_symbol("A", name="saved later"))
+    assert await symbols.get_by_code("A") == saved
+    assert symbols.latest_version() == now + HOUR + 1
+
+
+@pytest.mark.usefixtures("host_an_hour_ahead")
+async def test_the_clock_of_a_host_gives_no_symbol_its_version(
+    symbols: ClickHouseSymbolRepository, manager: ClickHouseManager
+) -> None:
+    manager.execute("TRUNCATE TABLE symbols")
+    await ClickHouseSymbolRepository(manager).save(make_symbol("B"))
+    assert symbols.latest_version() <= manager.execute(SERVER_NOW)[0][0] + HOUR // 2
+
+
+@pytest.mark.usefixtures("host_an_hour_ahead")
+@pytest.mark.parametrize("how", ["save", "delete", "import", "import of other types"])
+async def test_the_clock_of_a_host_gives_no_candle_its_version(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager, tmp_path: Path, how: str
+) -> None:
+    key = SeriesKey(f"HOST {how} {manager.config.is_embedded}", Timeframe.M1)
+    ours, others = make_candles(key, 10, seed=1), make_candles(key, 10, seed=2)
+    if how == "save":
+        await candles.save_many(key, ours)
+    elif how == "delete":
+        candles.write(ours, 1)
+        await candles.delete_range(key, *ALWAYS)
+    else:
+        table = ours.to_arrow()
+        if how == "import of other types":
+            table = table.set_column(
+                table.schema.get_field_index("volume"), "volume", table["volume"].cast("int64")
+            )
+        pq.write_table(table, tmp_path / "ours.parquet")
+        await candles.import_parquet(key, [tmp_path / "ours.parquet"])
+    # Somebody whose clock is right writes later, without a look at what is stored.
+    candles.write(others, manager.execute(SERVER_NOW)[0][0])
+    assert await candles.get_range(key, *ALWAYS) == others
+
+
+async def test_writes_that_are_told_the_same_moment_get_versions_of_their_own(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.execute("SYSTEM STOP MERGES candles")
+    monkeypatch.setattr(statements, "SELECT_NEXT_VERSION", "SELECT toUInt64(5)")
+    key = SeriesKey("SAME MOMENT", Timeframe.M1)
+    writers = [ClickHouseCandleRepository(manager) for _ in range(4)]
+    all_are_here = threading.Barrier(4)
+    write = ClickHouseCandleRepository.write
+
+    def write_together(self: ClickHouseCandleRepository, *of: Any, **more: Any) -> None:
+        all_are_here.wait(20)
+        write(self, *of, **more)
+
+    monkeypatch.setattr(ClickHouseCandleRepository, "write", write_together)
+    await asyncio.gather(*(each.save_many(key, make_candles(key, 5)) for each in writers))
+    stored = manager.execute("SELECT DISTINCT version FROM candles ORDER BY version")
+    assert stored == [(5,), (6,), (7,), (8,)]
