@@ -5,83 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, NotFound
-from jts_storage.usecases import quarantine, sources
-from jts_storage.usecases.blocks import Block, Floats, Reader, Source
-from jts_storage.usecases.file_source import Layout
+from jts_storage.usecases import incremental, quarantine, sources
+from jts_storage.usecases.blocks import Block, Reader, Source
 from jts_storage.usecases.gate import Judged, Part, parts, passed
+from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
+from jts_storage.usecases.incremental import Extent, Known
 from jts_storage.usecases.moments import Clock
 from jts_storage.usecases.numbers import NumberStyle
 from jts_storage.usecases.progress import ImportState, name_of
-from jts_storage.usecases.quality import Before, QualityPolicy
+from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import ImportResult, Tally
 from jts_storage.usecases.stores import Stores
 
-BLOCK_ROWS = 262_144
 _ANY_SYMBOL = "*"
 
 Data: TypeAlias = Any
 """A path, an Arrow table, a pandas or polars frame, ccxt's rows, or an async iterator of series."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOptions:
-    """How to read a source and what to do with its rows.
-
-    :param mode: ``"full"`` stores every row, ``"incremental"`` only what is newer than what a
-        series held when the import began.
-    :param create: the market of symbols that are not known yet; None refuses them.
-    :param layout: what is known of the source better than a guess.
-    :param timezone: of moments that tell none; without it such moments are refused.
-    :param time_format: a strptime format, where moments are not ISO 8601.
-    :param decimal: the decimal mark, where a guess could be wrong.
-    :param floats: what to do with prices that are floats: ``"exact"`` takes the nearest floats to
-        prices of four decimals, ``"round"`` rounds to four decimals, otherwise they are refused.
-    :param block_rows: how many rows are stored at a time.
-    :param resume: whether to go on where an interrupted import of the same source stopped.
-    """
-
-    mode: Literal["full", "incremental"] = "full"
-    create: Market | None = None
-    layout: Layout = field(default_factory=Layout)
-    timezone: str | None = None
-    time_format: str | None = None
-    decimal: str | None = None
-    floats: Floats = "refuse"
-    policy: QualityPolicy = field(default_factory=QualityPolicy)
-    block_rows: int = BLOCK_ROWS
-    resume: bool = True
-
-    def __post_init__(self) -> None:
-        checks.whole(self.block_rows, "block_rows", least=1, below=1_000_001)
-        if self.mode not in ("full", "incremental"):
-            raise InvalidData("must be full or incremental", field="mode", value=self.mode)
-        if self.floats not in ("refuse", "exact", "round"):
-            raise InvalidData("must be refuse, exact or round", field="floats", value=self.floats)
-
-    def described(self) -> dict[str, Any]:
-        """What must be the same for an interrupted import to go on."""
-        policy = self.policy
-        return {
-            "mode": self.mode,
-            "columns": dict(self.layout.columns),
-            "reading": [self.timezone, self.time_format, self.decimal, self.floats],
-            "policy": {rule.value: action.value for rule, action in policy.actions.items()},
-            "bounds": [str(policy.jump), str(policy.tick), str(policy.calendar)],
-            "block_rows": self.block_rows,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +111,7 @@ class _Import:
         self._key = key
         self._options = options
         self._progress = progress
-        self._extents: dict[SeriesKey, tuple[int, int] | None] = {}
+        self._extents: dict[SeriesKey, Extent | None] = {}
         self._known: set[str] = set()
         self._checkpoint: str | None = None
         self._state = ImportState({}, checks.to_ms(options.policy.now or checks.now()))
@@ -247,7 +199,8 @@ class _Import:
     async def _take(self, found: list[Part], stop: int) -> None:
         for part in found:
             await self._prepare(part.key)
-        judged = await asyncio.to_thread(self._judge, found)
+        known = [await self._stored_already(part) for part in found]
+        judged = await asyncio.to_thread(self._judge, found, known)
         await self._store(judged, stop)
         self._state.settle({str(item.key): item.after for item in judged})
         if self._progress is not None:
@@ -263,25 +216,32 @@ class _Import:
         if key in self._extents:
             return
         await self._must_know(key.symbol)
-        coverage = await self._stores.candles.get_coverage(key)
-        extent = None
-        if coverage.first is not None and coverage.last is not None:
-            extent = checks.to_ms(coverage.first), checks.to_ms(coverage.last)
+        extent = await incremental.extent_of(self._stores.candles, key)
         self._extents[key] = extent
-        if self._options.mode == "incremental" and str(key) not in self._state.newest:
-            self._state.newest[str(key)] = extent[1] if extent else None
+        if self._is_incremental:
+            self._state.held.setdefault(str(key), extent)
 
-    def _judge(self, found: list[Part]) -> list[Judged]:
+    @property
+    def _is_incremental(self) -> bool:
+        return self._options.mode == "incremental"
+
+    async def _stored_already(self, part: Part) -> Known | None:
+        if not self._is_incremental:
+            return None
+        return await incremental.known(
+            self._stores.candles,
+            part.key,
+            part.columns,
+            self._state.held[str(part.key)],
+            self._options.block_rows,
+        )
+
+    def _judge(self, found: list[Part], known: list[Known | None]) -> list[Judged]:
         state, policy = self._state, self._options.policy
         policy = replace(policy, now=checks.from_ms(state.now_ms))
         return [
-            passed(
-                part,
-                policy,
-                state.before.get(str(part.key), Before()),
-                state.newest.get(str(part.key)),
-            )
-            for part in found
+            passed(part, policy, state.before.get(str(part.key), Before()), its)
+            for part, its in zip(found, known, strict=True)
         ]
 
     async def _store(self, judged: list[Judged], stop: int) -> None:
@@ -332,6 +292,9 @@ class _Import:
     def _overlaps(self, item: Judged) -> bool:
         """Whether rows may be stored between the first and last; and widen what is."""
         stamps = item.series.columns.timestamp
+        if self._is_incremental:
+            # What lies within was compared already: none of it is stored.
+            stamps = stamps[incremental.outside(stamps, self._state.held[str(item.key)])]
         if not len(stamps):
             return False
         first, last = int(stamps[0]), int(stamps[-1])
@@ -407,3 +370,6 @@ async def _ahead(
                 await asyncio.wait([reading])
         if reading.done() and not reading.cancelled():
             reading.exception()
+
+
+__all__ = ["BLOCK_ROWS", "Data", "ImportCandles", "ImportOptions", "ImportProgress"]

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jts_storage.usecases.incremental import Extent
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import Tally
 
@@ -28,7 +29,8 @@ class ImportState:
     :param now_ms: when it began, so that a later run judges as it did.
     :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
-    :param newest: of an incremental import, up to when each series was stored at its beginning.
+    :param held: of an incremental import, first and last timestamp of what each series held when
+        it began; None where that was nothing.
     """
 
     task: dict[str, Any]
@@ -37,7 +39,7 @@ class ImportState:
     decimal: str | None = None
     tally: Tally = field(default_factory=Tally)
     before: dict[str, Before] = field(default_factory=dict)
-    newest: dict[str, int | None] = field(default_factory=dict)
+    held: dict[str, Extent | None] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
     pending_stop: int | None = None
     pending: Tally = field(default_factory=Tally)
@@ -59,7 +61,7 @@ class ImportState:
             "decimal": self.decimal,
             "tally": self.tally.to_json(),
             "before": {name: [b.timestamp, b.close] for name, b in self.before.items()},
-            "newest": self.newest,
+            "held": self.held,
             "created": self.created,
             "pending_stop": self.pending_stop,
             "pending": self.pending.to_json(),
@@ -75,7 +77,11 @@ class ImportState:
             decimal=data.get("decimal"),
             tally=_tally(data["tally"]),
             before={name: Before(*values) for name, values in data["before"].items()},
-            newest=dict(data["newest"]),
+            # A state of the first release has none: what is stored now is compared just as well.
+            held={
+                name: None if extent is None else (extent[0], extent[1])
+                for name, extent in data.get("held", {}).items()
+            },
             created=list(data["created"]),
             pending_stop=data["pending_stop"],
             pending=_tally(data["pending"]),

@@ -24,8 +24,9 @@ COUNTS = (
 class Tally:
     """What became of the rows that were read: all but `read` add up to it.
 
-    :param skipped: not newer than what was stored, in an incremental import.
+    :param skipped: stored already when an incremental import began.
     :param duplicates: gave way to a later row of the same timestamp.
+    :param differing: how many of those skipped are stored with other values.
     """
 
     read: int = 0
@@ -36,12 +37,13 @@ class Tally:
     duplicates: int = 0
     rejected: int = 0
     quarantined: int = 0
+    differing: int = 0
     broken: dict[str, int] = field(default_factory=dict)
     first_ms: int | None = None
     last_ms: int | None = None
 
     def add(self, other: Tally) -> None:
-        for name in COUNTS:
+        for name in (*COUNTS, "differing"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for rule, count in other.broken.items():
             self.broken[rule] = self.broken.get(rule, 0) + count
@@ -60,6 +62,8 @@ class Tally:
 class ImportResult:
     """What an import did, over all its runs if it was interrupted.
 
+    :param differing: rows among those skipped that are stored with other values: corrections,
+        which only a full import stores.
     :param broken: how many rows broke each rule of the quality gate, whatever became of them.
     :param start: the first moment of what was stored, None if nothing was; `end` the last.
     :param resumed_at: the row at which this run went on, None if it began anew.
@@ -77,6 +81,7 @@ class ImportResult:
     broken: dict[str, int]
     start: datetime | None
     end: datetime | None
+    differing: int = 0
     created_symbols: tuple[str, ...] = ()
     resumed_at: int | None = None
     seconds: float = 0.0
@@ -95,6 +100,7 @@ class ImportResult:
         counts = {name: getattr(tally, name) for name in COUNTS}
         return cls(
             **counts,
+            differing=tally.differing,
             broken=dict(tally.broken),
             start=None if tally.first_ms is None else checks.from_ms(tally.first_ms),
             end=None if tally.last_ms is None else checks.from_ms(tally.last_ms),
