@@ -17,7 +17,9 @@ from jts_storage.domain.columns import (
     Int64Array,
     concatenate,
 )
+from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
+from jts_storage.usecases.epochs import Epochs
 from jts_storage.usecases.moments import Clock, joined
 from jts_storage.usecases.numbers import (
     NumberStyle,
@@ -95,7 +97,7 @@ class Reader:
     clock: Clock
     style: NumberStyle | None = None
     floats: Floats = "refuse"
-    _null: Any = field(default=None, init=False)
+    epochs: dict[Timeframe, Epochs] = field(default_factory=dict)
 
     def blocks(self, source: Source, rows: int, skip: int = 0) -> Iterator[Block]:
         """Blocks of exactly `rows`, but for the last, after the first `skip` rows.
@@ -130,7 +132,7 @@ class Reader:
         import pyarrow as pa
 
         columns = {name: _whole(table.column(name)) for name in table.column_names}
-        stamps = self.clock.read(_moments(columns))
+        stamps = self._stamps(columns)
         plain = self._plain_prices(columns)
         rest = [
             columns[name] for name in NAMES[1:] if name not in plain and _is_text(columns[name])
@@ -158,6 +160,10 @@ class Reader:
         )._replace(**prices)
         rows = np.arange(first, first + table.num_rows, dtype=np.int64)
         return Block(parsed, rows, _symbols(columns.get("symbol")), missing, table)
+
+    def _stamps(self, columns: Mapping[str, Any]) -> Int64Array:
+        seen = self.epochs.setdefault(self.clock.timeframe, Epochs())
+        return self.clock.read(_moments(columns), seen)
 
     def _plain_prices(self, columns: Mapping[str, Any]) -> dict[str, tuple[Int64Array, int]]:
         if self.style is not None and self.style.decimal != ".":

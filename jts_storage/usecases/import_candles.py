@@ -20,6 +20,7 @@ from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.usecases import incremental, quarantine, sources
 from jts_storage.usecases.blocks import Block, Reader, Source
+from jts_storage.usecases.epochs import Epochs
 from jts_storage.usecases.gate import Judged, Part, parts, passed
 from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
 from jts_storage.usecases.incremental import Extent, Known
@@ -130,11 +131,15 @@ class _Import:
             Clock(self._key.timeframe, self._options.timezone, self._options.time_format),
             NumberStyle(decimal) if decimal else None,
             self._options.floats,
+            {Timeframe(name): Epochs(unit) for name, unit in self._state.epochs.items()},
         )
         blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
         async with aclosing(_ahead(blocks, self._prepare_for_all)) as ahead:
             async for block in ahead:
                 self._state.decimal = reader.style.decimal if reader.style else None
+                self._state.epochs = {
+                    step.value: seen.unit for step, seen in list(reader.epochs.items()) if seen.unit
+                }
                 await self._take(parts(block, self._checked_key(block)), block.stop_row)
         return await self._finish(started, resumed_at)
 

@@ -29,6 +29,7 @@ class ImportState:
     :param now_ms: when it began, so that a later run judges as it did.
     :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
+    :param epochs: by timeframe, the unit that numbers as moments had so far.
     :param held: of an incremental import, first and last timestamp of what each series held when
         it began; None where that was nothing.
     """
@@ -38,6 +39,7 @@ class ImportState:
     rows: int = 0
     decimal: str | None = None
     tally: Tally = field(default_factory=Tally)
+    epochs: dict[str, str] = field(default_factory=dict)
     before: dict[str, Before] = field(default_factory=dict)
     held: dict[str, Extent | None] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
@@ -60,6 +62,7 @@ class ImportState:
             "rows": self.rows,
             "decimal": self.decimal,
             "tally": self.tally.to_json(),
+            "epochs": self.epochs,
             "before": {name: [b.timestamp, b.close] for name, b in self.before.items()},
             "held": self.held,
             "created": self.created,
@@ -75,6 +78,7 @@ class ImportState:
             now_ms=data["now_ms"],
             rows=data["rows"],
             decimal=data.get("decimal"),
+            epochs=dict(data.get("epochs", {})),
             tally=_tally(data["tally"]),
             before={name: Before(*values) for name, values in data["before"].items()},
             # A state of the first release has none: what is stored now is compared just as well.
