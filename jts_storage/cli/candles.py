@@ -50,7 +50,7 @@ def import_(
     symbol: Code = None,
     exchange: Exchange = "",
     incremental: Annotated[
-        bool, typer.Option("--incremental", help="Only what is newer than what is stored.")
+        bool, typer.Option("--incremental", help="Only rows that are not stored yet.")
     ] = False,
     create: Annotated[
         str | None, typer.Option(help="Create unknown symbols in this market: KOSPI, KOSDAQ, ETF.")
@@ -67,6 +67,9 @@ def import_(
         str | None, typer.Option(help="strptime format of moments that are not ISO 8601.")
     ] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal mark: '.' or ','.")] = None,
+    thousands: Annotated[
+        str | None, typer.Option(help="Mark between thousands: ',', '.', a blank or an apostrophe.")
+    ] = None,
     delimiter: Annotated[str | None, typer.Option(help="What separates fields.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of the text.")] = None,
     floats: Annotated[
@@ -99,6 +102,7 @@ def import_(
             timezone=timezone,
             time_format=time_format,
             decimal=decimal,
+            thousands=thousands,
             floats=cast(Floats, floats),
             policy=arguments.policy_of(
                 rules, jump, tick, arguments.calendar_for(calendar or "none", exchange)
@@ -134,6 +138,11 @@ def print_import(result: ImportResult) -> None:
         typer.echo(f"Went on at row {result.resumed_at:,}.")
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
     typer.echo(f"{result.source}: {counts}.")
+    if result.differing:
+        typer.echo(
+            f"{result.differing:,} of those skipped are stored with other values; "
+            "without --incremental they would be replaced."
+        )
     if result.broken:
         found = ", ".join(f"{rule} {count:,}" for rule, count in result.broken.items())
         typer.echo(f"Rules broken: {found}.")

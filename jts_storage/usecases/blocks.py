@@ -20,15 +20,9 @@ from jts_storage.domain.columns import (
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.usecases.epochs import Epochs
+from jts_storage.usecases.marks import Marks, look_through
 from jts_storage.usecases.moments import Clock, joined
-from jts_storage.usecases.numbers import (
-    NumberStyle,
-    check_points,
-    detect,
-    is_plain,
-    plain_numbers,
-    plain_prices,
-)
+from jts_storage.usecases.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
 
 Floats = Literal["refuse", "exact", "round"]
 
@@ -92,12 +86,18 @@ class Block:
 
 @dataclass(slots=True)
 class Reader:
-    """Turns tables of one source into blocks."""
+    """Turns tables of one source into blocks.
+
+    :param style: how numbers are written, once that is known.
+    :param epochs: what moments that are numbers have shown, for each timeframe.
+    :param thousands: the mark between thousands, where only that is known.
+    """
 
     clock: Clock
     style: NumberStyle | None = None
     floats: Floats = "refuse"
     epochs: dict[Timeframe, Epochs] = field(default_factory=dict)
+    thousands: str | None = None
 
     def blocks(self, source: Source, rows: int, skip: int = 0) -> Iterator[Block]:
         """Blocks of exactly `rows`, but for the last, after the first `skip` rows.
@@ -134,17 +134,8 @@ class Reader:
         columns = {name: _whole(table.column(name)) for name in table.column_names}
         stamps = self._stamps(columns)
         plain = self._plain_prices(columns)
-        rest = [
-            columns[name] for name in NAMES[1:] if name not in plain and _is_text(columns[name])
-        ]
-        has_decimals = any(decimals for _, decimals in plain.values())
-        if self.style is None and has_decimals and all(map(is_plain, rest)):
-            self.style = NumberStyle()
-        elif has_decimals or not all(map(is_plain, rest)):
-            self._settle_style(rest, source)
-        volume = columns["volume"]
-        if self.style is None and not source.commas_separate and _is_text(volume):
-            check_points(volume, source.name)
+        if self.style is None:
+            self._settle_style(columns, plain, source)
         if self.style is not None and self.style.decimal != ".":
             plain = {}  # a point groups thousands here
         missing = np.zeros(table.num_rows, np.bool_)
@@ -171,17 +162,29 @@ class Reader:
         found = {name: plain_prices(columns[name]) for name in PRICES if _is_text(columns[name])}
         return {name: plain for name, plain in found.items() if plain is not None}
 
-    def _settle_style(self, text: list[Any], source: Source) -> None:
-        if self.style is None:
-            self.style = detect(
-                text, comma_separates_fields=source.commas_separate, where=source.name
-            )
+    def _settle_style(
+        self,
+        columns: Mapping[str, Any],
+        plain: Mapping[str, tuple[Int64Array, int]],
+        source: Source,
+    ) -> None:
+        marks = Marks(self.thousands)
+        for values, decimals in plain.values():
+            marks.look_at_prices(values, decimals)
+        for name in NAMES[1:]:
+            if name not in plain and _is_text(columns[name]):
+                marks.look_at(columns[name])
+        self.style = marks.style(comma_separates_fields=source.commas_separate)
+        if self.style is None and marks.is_doubtful:
+            self.style = look_through(source.tables(), marks)
+            if self.style is None:
+                raise marks.refused(source.name)
 
     def _number(self, column: Any, name: str) -> Any:
         import pyarrow as pa
 
         if _is_text(column):
-            column = plain_numbers(column, self.style or NumberStyle())
+            column = plain_numbers(column, self.style or NumberStyle(".", self.thousands))
             return _volume(column) if name == "volume" else column
         if pa.types.is_floating(column.type) and name != "volume" and self.floats == "round":
             return _rounded(column, name)

@@ -25,7 +25,7 @@ from jts_storage.usecases.gate import Judged, Part, parts, passed
 from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
 from jts_storage.usecases.incremental import Extent, Known
 from jts_storage.usecases.moments import Clock
-from jts_storage.usecases.numbers import NumberStyle
+from jts_storage.usecases.numbers import told_style
 from jts_storage.usecases.progress import ImportState, name_of
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import ImportResult, Tally
@@ -129,9 +129,10 @@ class _Import:
         decimal = self._options.decimal or self._state.decimal
         reader = Reader(
             Clock(self._key.timeframe, self._options.timezone, self._options.time_format),
-            NumberStyle(decimal) if decimal else None,
+            told_style(decimal, self._options.thousands),
             self._options.floats,
             {Timeframe(name): Epochs(unit) for name, unit in self._state.epochs.items()},
+            self._options.thousands,
         )
         blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
         async with aclosing(_ahead(blocks, self._prepare_for_all)) as ahead:

@@ -10,6 +10,7 @@ from jts_storage.domain.enums import Market
 from jts_storage.errors import InvalidData
 from jts_storage.usecases.blocks import Floats
 from jts_storage.usecases.file_source import Layout
+from jts_storage.usecases.numbers import check_thousands, told_style
 from jts_storage.usecases.quality import QualityPolicy
 
 BLOCK_ROWS = 262_144
@@ -25,7 +26,9 @@ class ImportOptions:
     :param layout: what is known of the source better than a guess.
     :param timezone: of moments that tell none; without it such moments are refused.
     :param time_format: a strptime format, where moments are not ISO 8601.
-    :param decimal: the decimal mark, where a guess could be wrong.
+    :param decimal: the decimal mark, where the numbers do not show it.
+    :param thousands: the mark between thousands, where the numbers do not show it; a point or a
+        comma tells the decimal mark too.
     :param floats: what to do with prices that are floats: ``"exact"`` takes the nearest floats to
         prices of four decimals, ``"round"`` rounds to four decimals, otherwise they are refused.
     :param block_rows: how many rows are stored at a time.
@@ -38,6 +41,7 @@ class ImportOptions:
     timezone: str | None = None
     time_format: str | None = None
     decimal: str | None = None
+    thousands: str | None = None
     floats: Floats = "refuse"
     policy: QualityPolicy = field(default_factory=QualityPolicy)
     block_rows: int = BLOCK_ROWS
@@ -49,14 +53,17 @@ class ImportOptions:
             raise InvalidData("must be full or incremental", field="mode", value=self.mode)
         if self.floats not in ("refuse", "exact", "round"):
             raise InvalidData("must be refuse, exact or round", field="floats", value=self.floats)
+        check_thousands(self.thousands)
+        told_style(self.decimal, self.thousands)
 
     def described(self) -> dict[str, Any]:
         """What must be the same for an interrupted import to go on."""
         policy = self.policy
+        marks = [self.decimal] if self.thousands is None else [self.decimal, self.thousands]
         return {
             "mode": self.mode,
             "columns": dict(self.layout.columns),
-            "reading": [self.timezone, self.time_format, self.decimal, self.floats],
+            "reading": [self.timezone, self.time_format, *marks, self.floats],
             "policy": {rule.value: action.value for rule, action in policy.actions.items()},
             "bounds": [str(policy.jump), str(policy.tick), str(policy.calendar)],
             "block_rows": self.block_rows,
