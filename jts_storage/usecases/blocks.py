@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ from jts_storage.usecases.epochs import Epochs
 from jts_storage.usecases.marks import Marks, look_through
 from jts_storage.usecases.moments import Clock, joined
 from jts_storage.usecases.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
+from jts_storage.usecases.owners import Labels, Owners
+from jts_storage.usecases.owners import joined as labels_joined
 
 Floats = Literal["refuse", "exact", "round"]
 
@@ -30,8 +32,9 @@ Floats = Literal["refuse", "exact", "round"]
 class Source(Protocol):
     """Rows from somewhere, as Arrow tables whose columns are named by their target.
 
-    A table has ``timestamp`` or ``date`` (and ``time``), the prices, ``volume``, and ``symbol``
-    where the source tells it; values are text or as the source types them.
+    A table has ``timestamp`` or ``date`` (and ``time``), the prices, ``volume``, and ``symbol``,
+    ``exchange``, ``timeframe``, ``market`` and ``deleted`` where the source tells them; values are
+    text or as the source types them.
     """
 
     @property
@@ -64,14 +67,14 @@ class Block:
 
     :param columns: their values; rows with something missing hold zeros.
     :param rows: the number of each row in its source.
-    :param symbols: the symbol of each row, None where the source tells none.
+    :param labels: which series the rows belong to.
     :param missing: where a price or the volume is missing.
     :param table: the rows as they came.
     """
 
     columns: Columns
     rows: Int64Array
-    symbols: AnyArray | None
+    labels: Labels
     missing: AnyArray
     table: Any
 
@@ -91,6 +94,7 @@ class Reader:
     :param style: how numbers are written, once that is known.
     :param epochs: what moments that are numbers have shown, for each timeframe.
     :param thousands: the mark between thousands, where only that is known.
+    :param owners: tells the series of rows; None if nobody asks.
     """
 
     clock: Clock
@@ -98,6 +102,7 @@ class Reader:
     floats: Floats = "refuse"
     epochs: dict[Timeframe, Epochs] = field(default_factory=dict)
     thousands: str | None = None
+    owners: Owners | None = None
 
     def blocks(self, source: Source, rows: int, skip: int = 0) -> Iterator[Block]:
         """Blocks of exactly `rows`, but for the last, after the first `skip` rows.
@@ -132,7 +137,8 @@ class Reader:
         import pyarrow as pa
 
         columns = {name: _whole(table.column(name)) for name in table.column_names}
-        stamps = self._stamps(columns)
+        labels = self.owners.labels(columns, table.num_rows) if self.owners else Labels()
+        stamps = self._stamps(columns, labels)
         plain = self._plain_prices(columns)
         if self.style is None:
             self._settle_style(columns, plain, source)
@@ -150,11 +156,31 @@ class Reader:
             pa.table(arrays), "exact" if self.floats != "refuse" else "refuse"
         )._replace(**prices)
         rows = np.arange(first, first + table.num_rows, dtype=np.int64)
-        return Block(parsed, rows, _symbols(columns.get("symbol")), missing, table)
+        return Block(parsed, rows, labels, missing, table)
 
-    def _stamps(self, columns: Mapping[str, Any]) -> Int64Array:
-        seen = self.epochs.setdefault(self.clock.timeframe, Epochs())
-        return self.clock.read(_moments(columns), seen)
+    def _stamps(self, columns: Mapping[str, Any], labels: Labels) -> Int64Array:
+        import pyarrow as pa
+
+        moments = _moments(columns)
+        timeframes = [key.timeframe for key in labels.keys] or [self.clock.timeframe]
+        if len(set(timeframes)) == 1:
+            return self._stamps_of(timeframes[0], moments)
+        assert labels.which is not None
+        stamps = np.empty(len(moments), np.int64)
+        for timeframe in dict.fromkeys(timeframes):
+            its = [number for number, other in enumerate(timeframes) if other is timeframe]
+            rows = np.flatnonzero(np.isin(labels.which, its))
+            try:
+                stamps[rows] = self._stamps_of(timeframe, moments.take(pa.array(rows)))
+            except InvalidData as exc:
+                if exc.row is not None:
+                    exc.row = int(rows[exc.row])
+                raise
+        return stamps
+
+    def _stamps_of(self, timeframe: Timeframe, moments: Any) -> Int64Array:
+        seen = self.epochs.setdefault(timeframe, Epochs())
+        return replace(self.clock, timeframe=timeframe).read(moments, seen)
 
     def _plain_prices(self, columns: Mapping[str, Any]) -> dict[str, tuple[Int64Array, int]]:
         if self.style is not None and self.style.decimal != ".":
@@ -211,11 +237,10 @@ def _together(pieces: list[Block]) -> Block:
 
     if len(pieces) == 1:
         return pieces[0]
-    symbols = [piece.symbols for piece in pieces if piece.symbols is not None]
     return Block(
         concatenate([piece.columns for piece in pieces]),
         np.concatenate([piece.rows for piece in pieces]),
-        np.concatenate(symbols) if symbols else None,
+        labels_joined([piece.labels for piece in pieces], [len(piece.rows) for piece in pieces]),
         np.concatenate([piece.missing for piece in pieces]),
         pa.concat_tables([piece.table for piece in pieces]),
     )
@@ -304,19 +329,6 @@ def _rounded(column: Any, name: str) -> Any:
     words[:, 1] = scaled >> 63
     kind = pa.decimal128(18, checks.PRICE_DECIMALS)
     return pa.Array.from_buffers(kind, len(scaled), [None, pa.py_buffer(words)])
-
-
-def _symbols(column: Any | None) -> AnyArray | None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if column is None:
-        return None
-    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    nameless = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(text, ""), True)))
-    if len(nameless):
-        raise InvalidData("names no symbol", field="symbol", value="", row=int(nameless[0]))
-    return np.asarray(text.to_numpy(zero_copy_only=False))
 
 
 def as_they_came(table: Any, rows: AnyArray) -> list[dict[str, Any]]:

@@ -53,19 +53,16 @@ class Judged:
     after: Before
 
 
-def parts(block: Block, key: SeriesKey) -> list[Part]:
-    """The block by series; without symbols of its own, all of it belongs to `key`."""
-    if block.symbols is None:
-        return [Part(key, block.columns, block.rows, block.missing, block)]
-    names, which = np.unique(block.symbols.astype(str), return_inverse=True)
-    if len(names) == 1:
-        only = SeriesKey(str(names[0]), key.timeframe, key.exchange)
-        return [Part(only, block.columns, block.rows, block.missing, block)]
+def parts(block: Block) -> list[Part]:
+    """The block by series."""
+    keys, which = block.labels.keys, block.labels.which
+    if which is None:
+        return [Part(keys[0], block.columns, block.rows, block.missing, block)]
     order = np.argsort(which, kind="stable")
     bounds = np.flatnonzero(np.diff(which[order])) + 1
     return [
         Part(
-            SeriesKey(str(names[which[rows[0]]]), key.timeframe, key.exchange),
+            keys[which[rows[0]]],
             block.columns.take(rows),
             block.rows[rows],
             block.missing[rows],
@@ -82,6 +79,7 @@ def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | Non
     :raises InvalidData: a moment lies outside of what a store holds.
     """
     tally = Tally(read=part.columns.rows)
+    tally.series[str(part.key)] = tally.read
     if known is not None:
         tally.differing = int((known.differing & ~part.missing).sum())
         part = part.take(~known.stored)

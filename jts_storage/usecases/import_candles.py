@@ -26,12 +26,12 @@ from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
 from jts_storage.usecases.incremental import Extent, Known
 from jts_storage.usecases.moments import Clock
 from jts_storage.usecases.numbers import told_style
+from jts_storage.usecases.owners import Labels, Owners, Wanted
 from jts_storage.usecases.progress import ImportState, name_of
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import ImportResult, Tally
 from jts_storage.usecases.stores import Stores
 
-_ANY_SYMBOL = "*"
 
 Data: TypeAlias = Any
 """A path, an Arrow table, a pandas or polars frame, ccxt's rows, or an async iterator of series."""
@@ -62,23 +62,27 @@ class ImportCandles:
     async def run(
         self,
         data: Data,
-        timeframe: Timeframe,
+        timeframe: Timeframe | None = None,
         *,
         symbol: str | None = None,
         exchange: str = "",
         options: ImportOptions | None = None,
         progress: Callable[[ImportProgress], None] | None = None,
     ) -> ImportResult:
-        """Import `data`. Series bring their own key, which must agree with what is said here.
+        """Import `data`. Series and files may tell their own keys, which must agree with what is
+        said here; every row goes to the series that its columns tell.
 
+        :param timeframe: how long the candles last; None takes it from the source's own column.
         :param symbol: whose candles they are; None takes it from the source's own column.
+        :param exchange: where they were traded; "" takes it from the source's own column, and where
+            there is none means none.
         :raises NotFound: there is no such file, or a symbol is not known and not to be created.
         :raises InvalidData: the source is malformed, naming file, line and column. Blocks before
             it are stored.
         """
         options = options or ImportOptions()
-        key = SeriesKey(symbol or _ANY_SYMBOL, timeframe, exchange)
-        work = _Import(self._stores, key, options, progress)
+        wanted = Wanted(symbol, timeframe, exchange)
+        work = _Import(self._stores, wanted, options, progress)
         if isinstance(data, CandleSeries):
             return await work.series(_only(data))
         if hasattr(data, "__aiter__"):
@@ -104,12 +108,12 @@ class _Import:
     def __init__(
         self,
         stores: Stores,
-        key: SeriesKey,
+        wanted: Wanted,
         options: ImportOptions,
         progress: Callable[[ImportProgress], None] | None,
     ) -> None:
         self._stores = stores
-        self._key = key
+        self._wanted = wanted
         self._options = options
         self._progress = progress
         self._extents: dict[SeriesKey, Extent | None] = {}
@@ -122,17 +126,23 @@ class _Import:
     async def source(self, source: Source) -> ImportResult:
         started = perf_counter()
         self._source, self._name = source, source.name
-        if self._key.symbol != _ANY_SYMBOL:
-            await self._must_know(self._key.symbol)
+        if self._wanted.symbol is not None:
+            await self._must_know(self._wanted.symbol)
         resumed_at = await self._pick_up(source)
         # What the rows before have shown is not shown again by those after.
         decimal = self._options.decimal or self._state.decimal
         reader = Reader(
-            Clock(self._key.timeframe, self._options.timezone, self._options.time_format),
+            # Of each series, its own timeframe takes the place of this one.
+            Clock(
+                self._wanted.timeframe or Timeframe.M1,
+                self._options.timezone,
+                self._options.time_format,
+            ),
             told_style(decimal, self._options.thousands),
             self._options.floats,
             {Timeframe(name): Epochs(unit) for name, unit in self._state.epochs.items()},
             self._options.thousands,
+            Owners(self._wanted, source.name),
         )
         blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
         async with aclosing(_ahead(blocks, self._prepare_for_all)) as ahead:
@@ -141,7 +151,7 @@ class _Import:
                 self._state.epochs = {
                     step.value: seen.unit for step, seen in list(reader.epochs.items()) if seen.unit
                 }
-                await self._take(parts(block, self._checked_key(block)), block.stop_row)
+                await self._take(parts(block), block.stop_row)
         return await self._finish(started, resumed_at)
 
     async def series(self, stream: AsyncIterator[CandleSeries]) -> ImportResult:
@@ -156,10 +166,10 @@ class _Import:
         return await self._finish(started, None)
 
     def _check_key(self, key: SeriesKey) -> None:
-        wanted = replace(
-            self._key,
-            symbol=key.symbol if self._key.symbol == _ANY_SYMBOL else self._key.symbol,
-            exchange=self._key.exchange or key.exchange,
+        wanted = SeriesKey(
+            self._wanted.symbol or key.symbol,
+            self._wanted.timeframe or key.timeframe,
+            self._wanted.exchange or key.exchange,
         )
         if key != wanted:
             raise InvalidData(f"must be {wanted}", field="key", value=str(key))
@@ -170,10 +180,9 @@ class _Import:
         """Find the state of an interrupted run; the row at which to go on."""
         if source.identity is None:
             return None
-        key = self._key
         self._state.task = {
             "source": dict(source.identity),
-            "key": [key.symbol, key.timeframe.value, key.exchange],
+            "key": self._wanted.described(),
             **self._options.described(),
         }
         self._checkpoint = name_of(self._state.task)
@@ -214,8 +223,8 @@ class _Import:
             self._progress(ImportProgress(self._state.rows, fraction))
 
     async def _prepare_for_all(self) -> None:
-        if self._key.symbol != _ANY_SYMBOL:
-            await self._prepare(self._key)
+        if self._wanted.key is not None:
+            await self._prepare(self._wanted.key)
 
     async def _prepare(self, key: SeriesKey) -> None:
         """What must be known of a series before its first rows are judged and stored."""
@@ -312,26 +321,6 @@ class _Import:
 
     # ---- symbols
 
-    def _checked_key(self, block: Block) -> SeriesKey:
-        if block.symbols is None:
-            if self._key.symbol == _ANY_SYMBOL:
-                raise InvalidData(
-                    f"{self._name} tells no symbol.", remedy="Say whose candles they are."
-                )
-            return self._key
-        if self._key.symbol != _ANY_SYMBOL:
-            others = np.flatnonzero(block.symbols != self._key.symbol)
-            if len(others):
-                assert self._source is not None
-                row = int(others[0])
-                place = self._source.place(block.first_row + row, "symbol")
-                raise InvalidData(
-                    f"{place}: is not {self._key.symbol}",
-                    value=str(block.symbols[row]),
-                    remedy="Leave the symbol away to import every symbol of the source.",
-                )
-        return self._key
-
     async def _must_know(self, code: str) -> None:
         if code in self._known:
             return
@@ -352,7 +341,7 @@ class _Import:
 def _part_of(series: CandleSeries, first_row: int) -> Part:
     rows = np.arange(first_row, first_row + len(series), dtype=np.int64)
     missing = np.zeros(len(series), np.bool_)
-    block = Block(series.columns, rows, None, missing, series.to_arrow())
+    block = Block(series.columns, rows, Labels((series.key,)), missing, series.to_arrow())
     return Part(series.key, series.columns, rows, missing, block)
 
 

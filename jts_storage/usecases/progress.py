@@ -94,7 +94,8 @@ class ImportState:
 
 
 def _tally(data: Mapping[str, Any]) -> Tally:
-    return Tally(**{**data, "broken": dict(data["broken"])})
+    counts = {name: dict(data.get(name, {})) for name in ("broken", "series")}
+    return Tally(**{**data, **counts})
 
 
 def name_of(task: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ class Tally:
     :param skipped: stored already when an incremental import began.
     :param duplicates: gave way to a later row of the same timestamp.
     :param differing: how many of those skipped are stored with other values.
+    :param series: how many rows were read of each series.
     """
 
     read: int = 0
@@ -39,14 +40,16 @@ class Tally:
     quarantined: int = 0
     differing: int = 0
     broken: dict[str, int] = field(default_factory=dict)
+    series: dict[str, int] = field(default_factory=dict)
     first_ms: int | None = None
     last_ms: int | None = None
 
     def add(self, other: Tally) -> None:
         for name in (*COUNTS, "differing"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for rule, count in other.broken.items():
-            self.broken[rule] = self.broken.get(rule, 0) + count
+        for ours, theirs in ((self.broken, other.broken), (self.series, other.series)):
+            for name, count in theirs.items():
+                ours[name] = ours.get(name, 0) + count
         self.first_ms = _least(self.first_ms, other.first_ms)
         self.last_ms = _most(self.last_ms, other.last_ms)
 
@@ -65,6 +68,7 @@ class ImportResult:
     :param differing: rows among those skipped that are stored with other values: corrections,
         which only a full import stores.
     :param broken: how many rows broke each rule of the quality gate, whatever became of them.
+    :param series: how many rows were read of each series, as ``KRX:005930/1m``.
     :param start: the first moment of what was stored, None if nothing was; `end` the last.
     :param resumed_at: the row at which this run went on, None if it began anew.
     """
@@ -82,6 +86,7 @@ class ImportResult:
     start: datetime | None
     end: datetime | None
     differing: int = 0
+    series: dict[str, int] = field(default_factory=dict)
     created_symbols: tuple[str, ...] = ()
     resumed_at: int | None = None
     seconds: float = 0.0
@@ -101,6 +106,7 @@ class ImportResult:
         return cls(
             **counts,
             differing=tally.differing,
+            series=dict(sorted(tally.series.items())),
             broken=dict(tally.broken),
             start=None if tally.first_ms is None else checks.from_ms(tally.first_ms),
             end=None if tally.last_ms is None else checks.from_ms(tally.last_ms),
