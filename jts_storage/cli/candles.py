@@ -41,12 +41,21 @@ if TYPE_CHECKING:
 Timeframe = Annotated[str, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")]
 Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
 
+_SERIES_SHOWN = 10
+
 quarantine = typer.Typer(help="Rows that an import set aside.", no_args_is_help=True)
 
 
 def import_(
     source: Annotated[Path, typer.Argument(help="CSV, JSON lines, Parquet or Arrow, by its name.")],
-    timeframe: Timeframe,
+    timeframe: Annotated[
+        str | None,
+        typer.Option(
+            "--timeframe",
+            "-t",
+            help="1m, 5m, 15m, 1h, 1d, 1w or 1M; otherwise as a column of the file tells.",
+        ),
+    ] = None,
     symbol: Code = None,
     exchange: Exchange = "",
     incremental: Annotated[
@@ -57,7 +66,10 @@ def import_(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="TARGET=HEADER where a guess fails, as in close=Last; may be repeated."),
+        typer.Option(
+            help="TARGET=HEADER where a guess fails, as in close=Last; market= ignores that column; "
+            "may be repeated."
+        ),
     ] = None,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Columns have numbers: --column open=2.")
@@ -86,7 +98,7 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import candles from a file; interrupted and repeated, it goes on where it stopped."""
-    step = arguments.timeframe_of(timeframe)
+    step = arguments.timeframe_of(timeframe) if timeframe else None
     shown = meter(f"Importing {source.name}", quiet=as_json)
 
     async def work(storage: Storage) -> ImportResult:
@@ -138,6 +150,10 @@ def print_import(result: ImportResult) -> None:
         typer.echo(f"Went on at row {result.resumed_at:,}.")
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
     typer.echo(f"{result.source}: {counts}.")
+    if len(result.series) > 1:
+        told = [f"{key} {count:,}" for key, count in list(result.series.items())[:_SERIES_SHOWN]]
+        more = len(result.series) - len(told)
+        typer.echo(f"Series: {', '.join(told)}{f' and {more:,} more' if more else ''}.")
     if result.differing:
         typer.echo(
             f"{result.differing:,} of those skipped are stored with other values; "

@@ -87,9 +87,7 @@ class Epochs:
         odd: AnyArray = small & (size > 0)
         return odd if odd.any() and not self.passes_1970 else None
 
-    def _must_go_one_way(
-        self, found: Int64Array, values: Int64Array, odd: AnyArray | None
-    ) -> None:
+    def _must_go_one_way(self, found: Int64Array, values: Int64Array, odd: AnyArray | None) -> None:
         steps = np.diff(found if self.last is None else np.append(self.last, found))
         if (steps >= 0).all() or (steps <= 0).all():
             return

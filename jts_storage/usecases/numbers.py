@@ -14,6 +14,8 @@ from jts_storage.errors import InvalidData
 
 _POINT, _SLASH, _NINE = b"./9"
 THOUSANDS = (",", ".", " ", "'")
+
+
 @dataclass(frozen=True, slots=True)
 class NumberStyle:
     """How numbers are written: ``1,234.5`` has the decimal mark ``.``, ``1.234,5`` has ``,``.
@@ -48,9 +50,7 @@ class NumberStyle:
 def check_thousands(mark: str | None) -> None:
     """:raises InvalidData: nobody writes that between thousands."""
     if mark is not None and mark not in THOUSANDS:
-        raise InvalidData(
-            "must be ',', '.', ' ' or \"'\"", field="thousands", value=mark
-        )
+        raise InvalidData("must be ',', '.', ' ' or \"'\"", field="thousands", value=mark)
 
 
 def told_style(decimal: str | None, thousands: str | None) -> NumberStyle | None:

@@ -15,6 +15,8 @@ from jts_storage.errors import InvalidData
 from jts_storage.usecases.spellings import timeframes_meant
 
 ANY_SYMBOL = "*"
+LABELS = ("symbol", "exchange", "timeframe", "market", "deleted")
+"""The columns of a source that say to whom its rows belong, and whether they hold."""
 _NOT_DELETED = {"", "0", "false"}
 
 
@@ -112,11 +114,7 @@ class Owners:
         :raises InvalidData: with the row and column of the first that cannot be told, or that
             contradicts what the caller said.
         """
-        found = {
-            target: _names(columns[target], target)
-            for target in ("symbol", "exchange", "timeframe", "market", "deleted")
-            if target in columns
-        }
+        found = {target: _names(columns[target], target) for target in LABELS if target in columns}
         self._refuse_deleted(found.get("deleted"))
         symbols = self._symbols(found.get("symbol"))
         exchanges = self._exchanges(found.get("exchange"))
@@ -211,7 +209,9 @@ class Owners:
     def _check_market(self, market: _Names, own: _Names | None, symbols: list[str]) -> None:
         """Rows of one symbol on two markets may be two series, which no column here tells."""
         pairs = market.which if own is None else own.which * len(market.names) + market.which
-        for pair, row in zip(*(a.tolist() for a in np.unique(pairs, return_index=True)), strict=True):
+        for pair, row in zip(
+            *(a.tolist() for a in np.unique(pairs, return_index=True)), strict=True
+        ):
             at, number = divmod(pair, len(market.names))
             name = market.names[number]
             known = self._markets.setdefault(symbols[at], name) if name else name
@@ -255,5 +255,3 @@ def _leave_away(target: str) -> str:
 
 def _ignore(target: str) -> str:
     return f"To ignore the column, say {target}= with nothing behind (--column {target}=)."
-
-

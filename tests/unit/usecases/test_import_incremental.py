@@ -145,8 +145,9 @@ async def test_a_row_that_comes_again_wins_over_the_one_before_it(
         await uow.commit()
     path = tmp_path / "prices.csv"
     minutes = [10, 11, 12, 11, 13]
-    path.write_text(HEADER + "".join(f"{START + 60 * m},9,9,9,9,{v}\n" for v, m in enumerate(minutes)))
+    path.write_text(
+        HEADER + "".join(f"{START + 60 * m},9,9,9,9,{v}\n" for v, m in enumerate(minutes))
+    )
     result = await run(storage, path, block_rows=2)
     assert (result.inserted, result.replaced) == (4, 1)
     assert [candle.volume for candle in (await stored(storage))[5:]] == [0, 3, 2, 4]
-

@@ -32,7 +32,9 @@ async def imported(
 ) -> list[tuple[Decimal, int]]:
     quote = '"' if separator == "," else ""
     lines = [
-        separator.join([str(1_704_153_600 + 60 * n), *[f"{quote}{p}{quote}"] * 4, f"{quote}{v}{quote}"])
+        separator.join(
+            [str(1_704_153_600 + 60 * n), *[f"{quote}{p}{quote}"] * 4, f"{quote}{v}{quote}"]
+        )
         for n, (p, v) in enumerate(rows)
     ]
     path.write_text("\n".join([separator.join("tohlcv"), *lines]) + "\n")
