@@ -67,7 +67,7 @@ def import_(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help="TARGET=HEADER where a guess fails, as in close=Last; market= ignores that column; "
+            help="TARGET=HEADER where a guess fails, as in close=Last; market= ignores the column; "
             "may be repeated."
         ),
     ] = None,

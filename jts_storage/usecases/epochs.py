@@ -15,10 +15,10 @@ from jts_storage.errors import InvalidData
 
 UNITS = ("s", "ms", "us", "ns")
 _LATEST = 42 * 10**8
-"""Seconds that end in 2103. A larger number is of a finer unit, in which it lies in 1970 to 1973."""
+"""Seconds in 2103. A larger number is of a finer unit, in which it lies in 1970 or later."""
 _TO_1973 = 10**11
 _EARLIEST = 10**8
-"""Seconds of March 1973. A column of numbers that are all smaller is of no unit that can be told."""
+"""Seconds in 1973. A column whose numbers are all smaller is of no unit that can be told."""
 _DIGITS = ((8, 1), (12, 10**4), (14, 10**6))
 """How many digits dates and moments have, and what divides them into dates."""
 _FIRST_DATE, _LAST_DATE = 1900_00_00, 2300_00_00
@@ -59,10 +59,7 @@ class Epochs:
         if self.unit is not None:
             unit = max(unit, self.unit, key=UNITS.index)
         odd = self._of_coarser_units(values, unit)
-        if odd is None:
-            found = _scaled(values, unit)
-        else:
-            found = _each_by_its_own(values, unit, odd)
+        found = _scaled(values, unit) if odd is None else _each_by_its_own(values, unit, odd)
         if odd is not None or self.unit not in (None, unit):
             self._must_go_one_way(found, values, odd)
         self.unit, self.last = unit, int(found[-1])
@@ -91,8 +88,9 @@ class Epochs:
         steps = np.diff(found if self.last is None else np.append(self.last, found))
         if (steps >= 0).all() or (steps <= 0).all():
             return
-        changes = np.flatnonzero(odd != odd[0]) if odd is not None else ()
-        row = int(changes[0]) if len(changes) else 0
+        row = 0
+        if odd is not None and not odd.all():
+            row = int(np.flatnonzero(odd != odd[0])[0])
         raise InvalidData(
             "is of another unit (seconds, milliseconds ...) than the moment before it",
             field="timestamp",

@@ -32,7 +32,6 @@ from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import ImportResult, Tally
 from jts_storage.usecases.stores import Stores
 
-
 Data: TypeAlias = Any
 """A path, an Arrow table, a pandas or polars frame, ccxt's rows, or an async iterator of series."""
 
@@ -87,7 +86,7 @@ class ImportCandles:
             return await work.series(_only(data))
         if hasattr(data, "__aiter__"):
             return await work.series(data)
-        return await work.source(_source(data, options, symbol))
+        return await work.source(await asyncio.to_thread(_source, data, options, symbol))
 
 
 def _source(data: Data, options: ImportOptions, symbol: str | None) -> Source:

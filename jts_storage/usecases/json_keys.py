@@ -45,7 +45,8 @@ def _ends_of_names(letters: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     ends = ends[ends >= 0]
     while len(spaced := np.flatnonzero(np.isin(letters[ends], list(_BLANKS)) & (ends > 0))):
         ends[spaced] -= 1
-    return ends[letters[ends] == _QUOTE]
+    quoted: npt.NDArray[np.int64] = ends[letters[ends] == _QUOTE]
+    return quoted
 
 
 def _fingerprints(
@@ -59,7 +60,8 @@ def _fingerprints(
     names = np.lib.stride_tricks.sliding_window_view(padded, _WIDTH)[ends]
     names[np.arange(_WIDTH, 0, -1) > lengths[:, None]] = 0
     words = np.column_stack([names.view(np.uint64), lengths.astype(np.uint64)])
-    return (words * _FACTORS).sum(axis=1, dtype=np.uint64)
+    prints: npt.NDArray[np.uint64] = (words * _FACTORS).sum(axis=1, dtype=np.uint64)
+    return prints
 
 
 def _lines_at(piece: bytes, places: list[int], before: int) -> Iterator[tuple[int, bytes]]:

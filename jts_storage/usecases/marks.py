@@ -1,7 +1,7 @@
 """What the marks in the numbers of a source show: which one stands before decimals.
 
-``78.25``, ``0.500`` and ``1,234.5`` can be read in one way only. ``78.500`` and ``1,234`` can be read
-in two: three digits stand behind the only mark, one to three before it. A single number of the
+``78.25``, ``0.500`` and ``1,234.5`` can be read in one way only. ``78.500`` and ``1,234`` can be
+read in two: three digits stand behind the only mark, one to three before it. A single number of the
 first kind, in any column and anywhere in the source, tells how to read all of the second.
 """
 

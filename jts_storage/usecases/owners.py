@@ -232,7 +232,7 @@ class Owners:
                 raise found.error(
                     "marks a candle that was deleted",
                     number,
-                    "Leave such rows and older versions out: SELECT ... FINAL WHERE is_deleted = 0.",
+                    "Leave such rows and old versions out: SELECT ... FINAL WHERE is_deleted = 0.",
                 )
 
 

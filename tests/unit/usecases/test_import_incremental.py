@@ -41,7 +41,7 @@ def newest_first(rows: int, bad: int | None = None) -> str:
 
 
 async def run(storage: Storage, data: Any, **more: Any) -> ImportResult:
-    options = {"mode": "incremental", "create": Market.KOSPI, "block_rows": 10}
+    options: dict[str, Any] = {"mode": "incremental", "create": Market.KOSPI, "block_rows": 10}
     progress = more.pop("progress", None)
     result = await ImportCandles(storage).run(
         data,

@@ -1,4 +1,4 @@
-"""Every row goes to the series that the source tells, or the source is refused by row and column."""
+"""Every row goes to the series that its source tells, or is refused by row and column."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
@@ -297,7 +296,7 @@ def test_names_in_json_lines_are_each_told_once(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(lines))
     assert path.stat().st_size > 2 << 20, "more than one piece"
-    found = {number: line for number, line in json_keys.first_lines(path)}
+    found = dict(json_keys.first_lines(path))
     assert set(found) == {1, 3, len(lines)}
     assert found[len(lines)] == lines[-1].encode()
 

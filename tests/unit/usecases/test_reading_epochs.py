@@ -24,7 +24,8 @@ MARCH_1962 = -246_240_000
 
 def read(numbers: list[int], *, text: bool, timeframe: Timeframe = Timeframe.M1) -> list[int]:
     column = pa.array(numbers, pa.int64())
-    return Clock(timeframe, "UTC").read(column.cast(pa.string()) if text else column).tolist()
+    found = Clock(timeframe, "UTC").read(column.cast(pa.string()) if text else column)
+    return list(map(int, found))
 
 
 @pytest.mark.parametrize("text", [True, False], ids=["text", "integers"])

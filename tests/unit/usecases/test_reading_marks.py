@@ -27,9 +27,7 @@ async def storage() -> AsyncIterator[Storage]:
         yield storage
 
 
-async def imported(
-    storage: Storage, path: Path, rows: Rows, separator: str, **options: Any
-) -> list[tuple[Decimal, int]]:
+def written(path: Path, rows: Rows, separator: str) -> None:
     quote = '"' if separator == "," else ""
     lines = [
         separator.join(
@@ -38,6 +36,12 @@ async def imported(
         for n, (p, v) in enumerate(rows)
     ]
     path.write_text("\n".join([separator.join("tohlcv"), *lines]) + "\n")
+
+
+async def imported(
+    storage: Storage, path: Path, rows: Rows, separator: str, **options: Any
+) -> list[tuple[Decimal, int]]:
+    written(path, rows, separator)
     how = ImportOptions(create=Market.KOSPI, layout=Layout(delimiter=separator), **options)
     await ImportCandles(storage).run(path, KEY.timeframe, symbol=KEY.symbol, options=how)
     return [(c.close, c.volume) for c in await storage.candles.get_range(KEY, *ALL)]
