@@ -41,23 +41,35 @@ if TYPE_CHECKING:
 Timeframe = Annotated[str, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")]
 Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
 
+_SERIES_SHOWN = 10
+
 quarantine = typer.Typer(help="Rows that an import set aside.", no_args_is_help=True)
 
 
 def import_(
     source: Annotated[Path, typer.Argument(help="CSV, JSON lines, Parquet or Arrow, by its name.")],
-    timeframe: Timeframe,
+    timeframe: Annotated[
+        str | None,
+        typer.Option(
+            "--timeframe",
+            "-t",
+            help="1m, 5m, 15m, 1h, 1d, 1w or 1M; otherwise as a column of the file tells.",
+        ),
+    ] = None,
     symbol: Code = None,
     exchange: Exchange = "",
     incremental: Annotated[
-        bool, typer.Option("--incremental", help="Only what is newer than what is stored.")
+        bool, typer.Option("--incremental", help="Only rows that are not stored yet.")
     ] = False,
     create: Annotated[
         str | None, typer.Option(help="Create unknown symbols in this market: KOSPI, KOSDAQ, ETF.")
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="TARGET=HEADER where a guess fails, as in close=Last; may be repeated."),
+        typer.Option(
+            help="TARGET=HEADER where a guess fails, as in close=Last; market= ignores the column; "
+            "may be repeated."
+        ),
     ] = None,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Columns have numbers: --column open=2.")
@@ -67,6 +79,9 @@ def import_(
         str | None, typer.Option(help="strptime format of moments that are not ISO 8601.")
     ] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal mark: '.' or ','.")] = None,
+    thousands: Annotated[
+        str | None, typer.Option(help="Mark between thousands: ',', '.', a blank or an apostrophe.")
+    ] = None,
     delimiter: Annotated[str | None, typer.Option(help="What separates fields.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of the text.")] = None,
     floats: Annotated[
@@ -83,7 +98,7 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import candles from a file; interrupted and repeated, it goes on where it stopped."""
-    step = arguments.timeframe_of(timeframe)
+    step = arguments.timeframe_of(timeframe) if timeframe else None
     shown = meter(f"Importing {source.name}", quiet=as_json)
 
     async def work(storage: Storage) -> ImportResult:
@@ -99,6 +114,7 @@ def import_(
             timezone=timezone,
             time_format=time_format,
             decimal=decimal,
+            thousands=thousands,
             floats=cast(Floats, floats),
             policy=arguments.policy_of(
                 rules, jump, tick, arguments.calendar_for(calendar or "none", exchange)
@@ -134,6 +150,15 @@ def print_import(result: ImportResult) -> None:
         typer.echo(f"Went on at row {result.resumed_at:,}.")
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
     typer.echo(f"{result.source}: {counts}.")
+    if len(result.series) > 1:
+        told = [f"{key} {count:,}" for key, count in list(result.series.items())[:_SERIES_SHOWN]]
+        more = len(result.series) - len(told)
+        typer.echo(f"Series: {', '.join(told)}{f' and {more:,} more' if more else ''}.")
+    if result.differing:
+        typer.echo(
+            f"{result.differing:,} of those skipped are stored with other values; "
+            "without --incremental they would be replaced."
+        )
     if result.broken:
         found = ", ".join(f"{rule} {count:,}" for rule, count in result.broken.items())
         typer.echo(f"Rules broken: {found}.")

@@ -46,7 +46,7 @@ class ImportCandles(_Blocking):
     def run(
         self,
         data: Data,
-        timeframe: Timeframe,
+        timeframe: Timeframe | None = None,
         *,
         symbol: str | None = None,
         exchange: str = "",

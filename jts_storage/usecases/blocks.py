@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,16 +17,14 @@ from jts_storage.domain.columns import (
     Int64Array,
     concatenate,
 )
+from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
+from jts_storage.usecases.epochs import Epochs
+from jts_storage.usecases.marks import Marks, look_through
 from jts_storage.usecases.moments import Clock, joined
-from jts_storage.usecases.numbers import (
-    NumberStyle,
-    check_points,
-    detect,
-    is_plain,
-    plain_numbers,
-    plain_prices,
-)
+from jts_storage.usecases.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
+from jts_storage.usecases.owners import Labels, Owners
+from jts_storage.usecases.owners import joined as labels_joined
 
 Floats = Literal["refuse", "exact", "round"]
 
@@ -34,8 +32,9 @@ Floats = Literal["refuse", "exact", "round"]
 class Source(Protocol):
     """Rows from somewhere, as Arrow tables whose columns are named by their target.
 
-    A table has ``timestamp`` or ``date`` (and ``time``), the prices, ``volume``, and ``symbol``
-    where the source tells it; values are text or as the source types them.
+    A table has ``timestamp`` or ``date`` (and ``time``), the prices, ``volume``, and ``symbol``,
+    ``exchange``, ``timeframe``, ``market`` and ``deleted`` where the source tells them; values are
+    text or as the source types them.
     """
 
     @property
@@ -68,14 +67,14 @@ class Block:
 
     :param columns: their values; rows with something missing hold zeros.
     :param rows: the number of each row in its source.
-    :param symbols: the symbol of each row, None where the source tells none.
+    :param labels: which series the rows belong to.
     :param missing: where a price or the volume is missing.
     :param table: the rows as they came.
     """
 
     columns: Columns
     rows: Int64Array
-    symbols: AnyArray | None
+    labels: Labels
     missing: AnyArray
     table: Any
 
@@ -90,12 +89,20 @@ class Block:
 
 @dataclass(slots=True)
 class Reader:
-    """Turns tables of one source into blocks."""
+    """Turns tables of one source into blocks.
+
+    :param style: how numbers are written, once that is known.
+    :param epochs: what moments that are numbers have shown, for each timeframe.
+    :param thousands: the mark between thousands, where only that is known.
+    :param owners: tells the series of rows; None if nobody asks.
+    """
 
     clock: Clock
     style: NumberStyle | None = None
     floats: Floats = "refuse"
-    _null: Any = field(default=None, init=False)
+    epochs: dict[Timeframe, Epochs] = field(default_factory=dict)
+    thousands: str | None = None
+    owners: Owners | None = None
 
     def blocks(self, source: Source, rows: int, skip: int = 0) -> Iterator[Block]:
         """Blocks of exactly `rows`, but for the last, after the first `skip` rows.
@@ -130,19 +137,11 @@ class Reader:
         import pyarrow as pa
 
         columns = {name: _whole(table.column(name)) for name in table.column_names}
-        stamps = self.clock.read(_moments(columns))
+        labels = self.owners.labels(columns, table.num_rows) if self.owners else Labels()
+        stamps = self._stamps(columns, labels)
         plain = self._plain_prices(columns)
-        rest = [
-            columns[name] for name in NAMES[1:] if name not in plain and _is_text(columns[name])
-        ]
-        has_decimals = any(decimals for _, decimals in plain.values())
-        if self.style is None and has_decimals and all(map(is_plain, rest)):
-            self.style = NumberStyle()
-        elif has_decimals or not all(map(is_plain, rest)):
-            self._settle_style(rest, source)
-        volume = columns["volume"]
-        if self.style is None and not source.commas_separate and _is_text(volume):
-            check_points(volume, source.name)
+        if self.style is None:
+            self._settle_style(columns, plain, source)
         if self.style is not None and self.style.decimal != ".":
             plain = {}  # a point groups thousands here
         missing = np.zeros(table.num_rows, np.bool_)
@@ -157,7 +156,31 @@ class Reader:
             pa.table(arrays), "exact" if self.floats != "refuse" else "refuse"
         )._replace(**prices)
         rows = np.arange(first, first + table.num_rows, dtype=np.int64)
-        return Block(parsed, rows, _symbols(columns.get("symbol")), missing, table)
+        return Block(parsed, rows, labels, missing, table)
+
+    def _stamps(self, columns: Mapping[str, Any], labels: Labels) -> Int64Array:
+        import pyarrow as pa
+
+        moments = _moments(columns)
+        timeframes = [key.timeframe for key in labels.keys] or [self.clock.timeframe]
+        if len(set(timeframes)) == 1:
+            return self._stamps_of(timeframes[0], moments)
+        assert labels.which is not None
+        stamps = np.empty(len(moments), np.int64)
+        for timeframe in dict.fromkeys(timeframes):
+            its = [number for number, other in enumerate(timeframes) if other is timeframe]
+            rows = np.flatnonzero(np.isin(labels.which, its))
+            try:
+                stamps[rows] = self._stamps_of(timeframe, moments.take(pa.array(rows)))
+            except InvalidData as exc:
+                if exc.row is not None:
+                    exc.row = int(rows[exc.row])
+                raise
+        return stamps
+
+    def _stamps_of(self, timeframe: Timeframe, moments: Any) -> Int64Array:
+        seen = self.epochs.setdefault(timeframe, Epochs())
+        return replace(self.clock, timeframe=timeframe).read(moments, seen)
 
     def _plain_prices(self, columns: Mapping[str, Any]) -> dict[str, tuple[Int64Array, int]]:
         if self.style is not None and self.style.decimal != ".":
@@ -165,17 +188,29 @@ class Reader:
         found = {name: plain_prices(columns[name]) for name in PRICES if _is_text(columns[name])}
         return {name: plain for name, plain in found.items() if plain is not None}
 
-    def _settle_style(self, text: list[Any], source: Source) -> None:
-        if self.style is None:
-            self.style = detect(
-                text, comma_separates_fields=source.commas_separate, where=source.name
-            )
+    def _settle_style(
+        self,
+        columns: Mapping[str, Any],
+        plain: Mapping[str, tuple[Int64Array, int]],
+        source: Source,
+    ) -> None:
+        marks = Marks(self.thousands)
+        for values, decimals in plain.values():
+            marks.look_at_prices(values, decimals)
+        for name in NAMES[1:]:
+            if name not in plain and _is_text(columns[name]):
+                marks.look_at(columns[name])
+        self.style = marks.style(comma_separates_fields=source.commas_separate)
+        if self.style is None and marks.is_doubtful:
+            self.style = look_through(source.tables(), marks)
+            if self.style is None:
+                raise marks.refused(source.name)
 
     def _number(self, column: Any, name: str) -> Any:
         import pyarrow as pa
 
         if _is_text(column):
-            column = plain_numbers(column, self.style or NumberStyle())
+            column = plain_numbers(column, self.style or NumberStyle(".", self.thousands))
             return _volume(column) if name == "volume" else column
         if pa.types.is_floating(column.type) and name != "volume" and self.floats == "round":
             return _rounded(column, name)
@@ -202,11 +237,10 @@ def _together(pieces: list[Block]) -> Block:
 
     if len(pieces) == 1:
         return pieces[0]
-    symbols = [piece.symbols for piece in pieces if piece.symbols is not None]
     return Block(
         concatenate([piece.columns for piece in pieces]),
         np.concatenate([piece.rows for piece in pieces]),
-        np.concatenate(symbols) if symbols else None,
+        labels_joined([piece.labels for piece in pieces], [len(piece.rows) for piece in pieces]),
         np.concatenate([piece.missing for piece in pieces]),
         pa.concat_tables([piece.table for piece in pieces]),
     )
@@ -295,19 +329,6 @@ def _rounded(column: Any, name: str) -> Any:
     words[:, 1] = scaled >> 63
     kind = pa.decimal128(18, checks.PRICE_DECIMALS)
     return pa.Array.from_buffers(kind, len(scaled), [None, pa.py_buffer(words)])
-
-
-def _symbols(column: Any | None) -> AnyArray | None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if column is None:
-        return None
-    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    nameless = np.flatnonzero(np.asarray(pc.fill_null(pc.equal(text, ""), True)))
-    if len(nameless):
-        raise InvalidData("names no symbol", field="symbol", value="", row=int(nameless[0]))
-    return np.asarray(text.to_numpy(zero_copy_only=False))
 
 
 def as_they_came(table: Any, rows: AnyArray) -> list[dict[str, Any]]:

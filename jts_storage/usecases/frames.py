@@ -6,7 +6,7 @@ from typing import Any
 
 from jts_storage.domain.columns import NAMES
 from jts_storage.errors import InvalidData
-from jts_storage.usecases.headers import plain
+from jts_storage.usecases.headers import plain, target_of
 
 
 def as_table(data: Any, symbol: str | None = None) -> Any:
@@ -49,6 +49,7 @@ def _from_pandas(frame: Any, symbol: str | None) -> Any:
         raise InvalidData("must be a frame", field="source", value=type(frame).__name__)
     if isinstance(frame.columns, pd.MultiIndex):
         frame = _of_one_ticker(frame, symbol)
+    frame = _with_labels(frame)
     names = {plain(str(name)) for name in frame.columns}
     is_dated = isinstance(frame.index, pd.DatetimeIndex) or frame.index.name == "timestamp"
     if is_dated and not names & {"timestamp", "datetime", "date"}:
@@ -57,6 +58,17 @@ def _from_pandas(frame: Any, symbol: str | None) -> Any:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
         raise InvalidData(f"the frame mixes kinds of values: {exc}", field="source") from exc
+
+
+def _with_labels(frame: Any) -> Any:
+    """The frame with columns of what its index tells: the symbol, perhaps the moments."""
+    import pandas as pd
+
+    found = {target_of(str(name)) for name in frame.columns}
+    told = {name: target_of(name) for name in frame.index.names if isinstance(name, str)}
+    levels = [name for name, target in told.items() if target is not None and target not in found]
+    is_dated = isinstance(frame.index, pd.DatetimeIndex)
+    return frame if is_dated or not levels else frame.reset_index(levels)
 
 
 def _of_one_ticker(frame: Any, symbol: str | None) -> Any:

@@ -11,6 +11,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import AnyArray, Columns, Int64Array, checked, in_order
 from jts_storage.domain.series import CandleSeries
 from jts_storage.usecases.blocks import Block, as_they_came
+from jts_storage.usecases.incremental import Known
 from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge
 from jts_storage.usecases.quarantine import Row
 from jts_storage.usecases.results import Tally
@@ -52,19 +53,16 @@ class Judged:
     after: Before
 
 
-def parts(block: Block, key: SeriesKey) -> list[Part]:
-    """The block by series; without symbols of its own, all of it belongs to `key`."""
-    if block.symbols is None:
-        return [Part(key, block.columns, block.rows, block.missing, block)]
-    names, which = np.unique(block.symbols.astype(str), return_inverse=True)
-    if len(names) == 1:
-        only = SeriesKey(str(names[0]), key.timeframe, key.exchange)
-        return [Part(only, block.columns, block.rows, block.missing, block)]
+def parts(block: Block) -> list[Part]:
+    """The block by series."""
+    keys, which = block.labels.keys, block.labels.which
+    if which is None:
+        return [Part(keys[0], block.columns, block.rows, block.missing, block)]
     order = np.argsort(which, kind="stable")
     bounds = np.flatnonzero(np.diff(which[order])) + 1
     return [
         Part(
-            SeriesKey(str(names[which[rows[0]]]), key.timeframe, key.exchange),
+            keys[which[rows[0]]],
             block.columns.take(rows),
             block.rows[rows],
             block.missing[rows],
@@ -74,15 +72,17 @@ def parts(block: Block, key: SeriesKey) -> list[Part]:
     ]
 
 
-def passed(part: Part, policy: QualityPolicy, before: Before, newer_than: int | None) -> Judged:
+def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | None = None) -> Judged:
     """Judge a part.
 
-    :param newer_than: rows up to this moment are skipped.
+    :param known: what is stored already, which is skipped.
     :raises InvalidData: a moment lies outside of what a store holds.
     """
     tally = Tally(read=part.columns.rows)
-    if newer_than is not None:
-        part = part.take(part.columns.timestamp > newer_than)
+    tally.series[str(part.key)] = tally.read
+    if known is not None:
+        tally.differing = int((known.differing & ~part.missing).sum())
+        part = part.take(~known.stored)
         tally.skipped = tally.read - part.columns.rows
     verdict = judge(part.columns, part.missing, part.key.timeframe, policy, before)
     tally.rejected = int(verdict.rejected.sum())

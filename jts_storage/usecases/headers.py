@@ -19,6 +19,12 @@ _KNOWN = {
     "close": "close c closeprice last 종가 현재가",
     "volume": "volume vol v qty quantity tradevolume 거래량 체결량 누적거래량",
     "symbol": "symbol ticker code stockcode 종목코드 단축코드 종목",
+    "exchange": "exchange exchangecode exchangename exch venue mic 거래소 거래소명 거래소코드",
+    # <PER> of Metastock's format; a bare PER is a ratio of price and earnings.
+    "timeframe": "timeframe tf interval barinterval barsize <per> period periodicity resolution "
+    "granularity freq frequency 주기 봉주기 봉 시간프레임",
+    "market": "market markettype marketname 시장 시장구분 시장명",
+    "deleted": "isdeleted deleted",
 }
 _SHOWN = 300
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
@@ -35,21 +41,21 @@ def guess(
 ) -> dict[str, str]:
     """The header of each target: ``{"timestamp": "Date", "open": "시가", ...}``.
 
-    Instead of ``timestamp`` there may be ``date``, with or without ``time``; ``symbol`` is there
-    where the source has it.
+    Instead of ``timestamp`` there may be ``date``, with or without ``time``; what tells the series
+    of a row (``symbol``, ``exchange``, ``timeframe``) is there where the source has it.
 
-    :param overrides: headers by target, which come before every guess.
+    :param overrides: headers by target, which come before every guess; an empty one says that no
+        column is meant.
     :raises InvalidData: a column is missing, or two could be meant.
     """
-    found = _overridden(headers, overrides or {}, where)
+    overrides = overrides or {}
+    found = _overridden(headers, overrides, where)
     taken = set(found.values())
     for header in headers:
-        target = _TARGET_OF.get(plain(header)) or _TARGET_OF.get(
-            header.strip("\ufeff <>").casefold()
-        )
-        if target is None:
+        target = target_of(header)
+        if target is None or overrides.get(target) == "":
             continue
-        if headers.count(header) > 1 and target not in (overrides or {}):
+        if headers.count(header) > 1 and target not in overrides:
             raise InvalidData(
                 f"{where}: there are {headers.count(header)} columns {header!r}.",
                 remedy="Give each a name of its own.",
@@ -57,7 +63,7 @@ def guess(
         if header in taken:
             continue
         if target in found:
-            if target in (overrides or {}):
+            if target in overrides:
                 continue
             raise InvalidData(
                 f"{where}: columns {found[target]!r} and {header!r} could both be {target}.",
@@ -68,15 +74,22 @@ def guess(
     return _complete(found, headers, where)
 
 
+def target_of(header: str) -> str | None:
+    """What a column of this header holds; None if that cannot be guessed."""
+    bare = header.strip("\ufeff ").casefold()
+    names = (plain(header), bare, bare.strip("<>"))
+    return next((found for name in names if (found := _TARGET_OF.get(name))), None)
+
+
 def _overridden(headers: Sequence[str], overrides: Mapping[str, str], where: str) -> dict[str, str]:
     for target, header in overrides.items():
         if target not in _KNOWN:
             raise InvalidData(f"must be one of {', '.join(_KNOWN)}", field="columns", value=target)
-        if header not in headers:
+        if header and header not in headers:
             raise InvalidData(
                 f"{where} has no column {header!r}; it has {', '.join(map(str, headers))}"
             )
-    return dict(overrides)
+    return {target: header for target, header in overrides.items() if header}
 
 
 def _complete(found: dict[str, str], headers: Sequence[str], where: str) -> dict[str, str]:

@@ -5,83 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, NotFound
-from jts_storage.usecases import quarantine, sources
-from jts_storage.usecases.blocks import Block, Floats, Reader, Source
-from jts_storage.usecases.file_source import Layout
+from jts_storage.usecases import incremental, quarantine, sources
+from jts_storage.usecases.blocks import Block, Reader, Source
+from jts_storage.usecases.epochs import Epochs
 from jts_storage.usecases.gate import Judged, Part, parts, passed
+from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
+from jts_storage.usecases.incremental import Extent, Known
 from jts_storage.usecases.moments import Clock
-from jts_storage.usecases.numbers import NumberStyle
+from jts_storage.usecases.numbers import told_style
+from jts_storage.usecases.owners import Labels, Owners, Wanted
 from jts_storage.usecases.progress import ImportState, name_of
-from jts_storage.usecases.quality import Before, QualityPolicy
+from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import ImportResult, Tally
 from jts_storage.usecases.stores import Stores
 
-BLOCK_ROWS = 262_144
-_ANY_SYMBOL = "*"
-
 Data: TypeAlias = Any
 """A path, an Arrow table, a pandas or polars frame, ccxt's rows, or an async iterator of series."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOptions:
-    """How to read a source and what to do with its rows.
-
-    :param mode: ``"full"`` stores every row, ``"incremental"`` only what is newer than what a
-        series held when the import began.
-    :param create: the market of symbols that are not known yet; None refuses them.
-    :param layout: what is known of the source better than a guess.
-    :param timezone: of moments that tell none; without it such moments are refused.
-    :param time_format: a strptime format, where moments are not ISO 8601.
-    :param decimal: the decimal mark, where a guess could be wrong.
-    :param floats: what to do with prices that are floats: ``"exact"`` takes the nearest floats to
-        prices of four decimals, ``"round"`` rounds to four decimals, otherwise they are refused.
-    :param block_rows: how many rows are stored at a time.
-    :param resume: whether to go on where an interrupted import of the same source stopped.
-    """
-
-    mode: Literal["full", "incremental"] = "full"
-    create: Market | None = None
-    layout: Layout = field(default_factory=Layout)
-    timezone: str | None = None
-    time_format: str | None = None
-    decimal: str | None = None
-    floats: Floats = "refuse"
-    policy: QualityPolicy = field(default_factory=QualityPolicy)
-    block_rows: int = BLOCK_ROWS
-    resume: bool = True
-
-    def __post_init__(self) -> None:
-        checks.whole(self.block_rows, "block_rows", least=1, below=1_000_001)
-        if self.mode not in ("full", "incremental"):
-            raise InvalidData("must be full or incremental", field="mode", value=self.mode)
-        if self.floats not in ("refuse", "exact", "round"):
-            raise InvalidData("must be refuse, exact or round", field="floats", value=self.floats)
-
-    def described(self) -> dict[str, Any]:
-        """What must be the same for an interrupted import to go on."""
-        policy = self.policy
-        return {
-            "mode": self.mode,
-            "columns": dict(self.layout.columns),
-            "reading": [self.timezone, self.time_format, self.decimal, self.floats],
-            "policy": {rule.value: action.value for rule, action in policy.actions.items()},
-            "bounds": [str(policy.jump), str(policy.tick), str(policy.calendar)],
-            "block_rows": self.block_rows,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +61,32 @@ class ImportCandles:
     async def run(
         self,
         data: Data,
-        timeframe: Timeframe,
+        timeframe: Timeframe | None = None,
         *,
         symbol: str | None = None,
         exchange: str = "",
         options: ImportOptions | None = None,
         progress: Callable[[ImportProgress], None] | None = None,
     ) -> ImportResult:
-        """Import `data`. Series bring their own key, which must agree with what is said here.
+        """Import `data`. Series and files may tell their own keys, which must agree with what is
+        said here; every row goes to the series that its columns tell.
 
+        :param timeframe: how long the candles last; None takes it from the source's own column.
         :param symbol: whose candles they are; None takes it from the source's own column.
+        :param exchange: where they were traded; "" takes it from the source's own column, and where
+            there is none means none.
         :raises NotFound: there is no such file, or a symbol is not known and not to be created.
         :raises InvalidData: the source is malformed, naming file, line and column. Blocks before
             it are stored.
         """
         options = options or ImportOptions()
-        key = SeriesKey(symbol or _ANY_SYMBOL, timeframe, exchange)
-        work = _Import(self._stores, key, options, progress)
+        wanted = Wanted(symbol, timeframe, exchange)
+        work = _Import(self._stores, wanted, options, progress)
         if isinstance(data, CandleSeries):
             return await work.series(_only(data))
         if hasattr(data, "__aiter__"):
             return await work.series(data)
-        return await work.source(_source(data, options, symbol))
+        return await work.source(await asyncio.to_thread(_source, data, options, symbol))
 
 
 def _source(data: Data, options: ImportOptions, symbol: str | None) -> Source:
@@ -151,15 +107,15 @@ class _Import:
     def __init__(
         self,
         stores: Stores,
-        key: SeriesKey,
+        wanted: Wanted,
         options: ImportOptions,
         progress: Callable[[ImportProgress], None] | None,
     ) -> None:
         self._stores = stores
-        self._key = key
+        self._wanted = wanted
         self._options = options
         self._progress = progress
-        self._extents: dict[SeriesKey, tuple[int, int] | None] = {}
+        self._extents: dict[SeriesKey, Extent | None] = {}
         self._known: set[str] = set()
         self._checkpoint: str | None = None
         self._state = ImportState({}, checks.to_ms(options.policy.now or checks.now()))
@@ -169,21 +125,32 @@ class _Import:
     async def source(self, source: Source) -> ImportResult:
         started = perf_counter()
         self._source, self._name = source, source.name
-        if self._key.symbol != _ANY_SYMBOL:
-            await self._must_know(self._key.symbol)
+        if self._wanted.symbol is not None:
+            await self._must_know(self._wanted.symbol)
         resumed_at = await self._pick_up(source)
         # What the rows before have shown is not shown again by those after.
         decimal = self._options.decimal or self._state.decimal
         reader = Reader(
-            Clock(self._key.timeframe, self._options.timezone, self._options.time_format),
-            NumberStyle(decimal) if decimal else None,
+            # Of each series, its own timeframe takes the place of this one.
+            Clock(
+                self._wanted.timeframe or Timeframe.M1,
+                self._options.timezone,
+                self._options.time_format,
+            ),
+            told_style(decimal, self._options.thousands),
             self._options.floats,
+            {Timeframe(name): Epochs(unit) for name, unit in self._state.epochs.items()},
+            self._options.thousands,
+            Owners(self._wanted, source.name),
         )
         blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
         async with aclosing(_ahead(blocks, self._prepare_for_all)) as ahead:
             async for block in ahead:
                 self._state.decimal = reader.style.decimal if reader.style else None
-                await self._take(parts(block, self._checked_key(block)), block.stop_row)
+                self._state.epochs = {
+                    step.value: seen.unit for step, seen in list(reader.epochs.items()) if seen.unit
+                }
+                await self._take(parts(block), block.stop_row)
         return await self._finish(started, resumed_at)
 
     async def series(self, stream: AsyncIterator[CandleSeries]) -> ImportResult:
@@ -198,10 +165,10 @@ class _Import:
         return await self._finish(started, None)
 
     def _check_key(self, key: SeriesKey) -> None:
-        wanted = replace(
-            self._key,
-            symbol=key.symbol if self._key.symbol == _ANY_SYMBOL else self._key.symbol,
-            exchange=self._key.exchange or key.exchange,
+        wanted = SeriesKey(
+            self._wanted.symbol or key.symbol,
+            self._wanted.timeframe or key.timeframe,
+            self._wanted.exchange or key.exchange,
         )
         if key != wanted:
             raise InvalidData(f"must be {wanted}", field="key", value=str(key))
@@ -212,10 +179,9 @@ class _Import:
         """Find the state of an interrupted run; the row at which to go on."""
         if source.identity is None:
             return None
-        key = self._key
         self._state.task = {
             "source": dict(source.identity),
-            "key": [key.symbol, key.timeframe.value, key.exchange],
+            "key": self._wanted.described(),
             **self._options.described(),
         }
         self._checkpoint = name_of(self._state.task)
@@ -247,7 +213,8 @@ class _Import:
     async def _take(self, found: list[Part], stop: int) -> None:
         for part in found:
             await self._prepare(part.key)
-        judged = await asyncio.to_thread(self._judge, found)
+        known = [await self._stored_already(part) for part in found]
+        judged = await asyncio.to_thread(self._judge, found, known)
         await self._store(judged, stop)
         self._state.settle({str(item.key): item.after for item in judged})
         if self._progress is not None:
@@ -255,33 +222,40 @@ class _Import:
             self._progress(ImportProgress(self._state.rows, fraction))
 
     async def _prepare_for_all(self) -> None:
-        if self._key.symbol != _ANY_SYMBOL:
-            await self._prepare(self._key)
+        if self._wanted.key is not None:
+            await self._prepare(self._wanted.key)
 
     async def _prepare(self, key: SeriesKey) -> None:
         """What must be known of a series before its first rows are judged and stored."""
         if key in self._extents:
             return
         await self._must_know(key.symbol)
-        coverage = await self._stores.candles.get_coverage(key)
-        extent = None
-        if coverage.first is not None and coverage.last is not None:
-            extent = checks.to_ms(coverage.first), checks.to_ms(coverage.last)
+        extent = await incremental.extent_of(self._stores.candles, key)
         self._extents[key] = extent
-        if self._options.mode == "incremental" and str(key) not in self._state.newest:
-            self._state.newest[str(key)] = extent[1] if extent else None
+        if self._is_incremental:
+            self._state.held.setdefault(str(key), extent)
 
-    def _judge(self, found: list[Part]) -> list[Judged]:
+    @property
+    def _is_incremental(self) -> bool:
+        return self._options.mode == "incremental"
+
+    async def _stored_already(self, part: Part) -> Known | None:
+        if not self._is_incremental:
+            return None
+        return await incremental.known(
+            self._stores.candles,
+            part.key,
+            part.columns,
+            self._state.held[str(part.key)],
+            self._options.block_rows,
+        )
+
+    def _judge(self, found: list[Part], known: list[Known | None]) -> list[Judged]:
         state, policy = self._state, self._options.policy
         policy = replace(policy, now=checks.from_ms(state.now_ms))
         return [
-            passed(
-                part,
-                policy,
-                state.before.get(str(part.key), Before()),
-                state.newest.get(str(part.key)),
-            )
-            for part in found
+            passed(part, policy, state.before.get(str(part.key), Before()), its)
+            for part, its in zip(found, known, strict=True)
         ]
 
     async def _store(self, judged: list[Judged], stop: int) -> None:
@@ -332,6 +306,9 @@ class _Import:
     def _overlaps(self, item: Judged) -> bool:
         """Whether rows may be stored between the first and last; and widen what is."""
         stamps = item.series.columns.timestamp
+        if self._is_incremental:
+            # What lies within was compared already: none of it is stored.
+            stamps = stamps[incremental.outside(stamps, self._state.held[str(item.key)])]
         if not len(stamps):
             return False
         first, last = int(stamps[0]), int(stamps[-1])
@@ -342,26 +319,6 @@ class _Import:
         return extent is not None and first <= extent[1] and last >= extent[0]
 
     # ---- symbols
-
-    def _checked_key(self, block: Block) -> SeriesKey:
-        if block.symbols is None:
-            if self._key.symbol == _ANY_SYMBOL:
-                raise InvalidData(
-                    f"{self._name} tells no symbol.", remedy="Say whose candles they are."
-                )
-            return self._key
-        if self._key.symbol != _ANY_SYMBOL:
-            others = np.flatnonzero(block.symbols != self._key.symbol)
-            if len(others):
-                assert self._source is not None
-                row = int(others[0])
-                place = self._source.place(block.first_row + row, "symbol")
-                raise InvalidData(
-                    f"{place}: is not {self._key.symbol}",
-                    value=str(block.symbols[row]),
-                    remedy="Leave the symbol away to import every symbol of the source.",
-                )
-        return self._key
 
     async def _must_know(self, code: str) -> None:
         if code in self._known:
@@ -383,7 +340,7 @@ class _Import:
 def _part_of(series: CandleSeries, first_row: int) -> Part:
     rows = np.arange(first_row, first_row + len(series), dtype=np.int64)
     missing = np.zeros(len(series), np.bool_)
-    block = Block(series.columns, rows, None, missing, series.to_arrow())
+    block = Block(series.columns, rows, Labels((series.key,)), missing, series.to_arrow())
     return Part(series.key, series.columns, rows, missing, block)
 
 
@@ -407,3 +364,6 @@ async def _ahead(
                 await asyncio.wait([reading])
         if reading.done() and not reading.cancelled():
             reading.exception()
+
+
+__all__ = ["BLOCK_ROWS", "Data", "ImportCandles", "ImportOptions", "ImportProgress"]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jts_storage.errors import InvalidData
-from jts_storage.usecases import text_files
+from jts_storage.usecases import json_keys, text_files
 from jts_storage.usecases.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
+from jts_storage.usecases.owners import LABELS
 
 _DECIMALS = 10
 _SAMPLE_LINES = 1_000
@@ -26,13 +27,24 @@ class JsonLinesFile(FileSource):
         self.targets = self._targets(list(self._first)) if self._first else {}
 
     def _first_values(self) -> dict[str, Any]:
-        """What each column holds first, which tells its kind; of a file without rows, nothing."""
+        """What each column holds first, which tells its kind; of a file without rows, nothing.
+
+        A column may begin anywhere: a symbol that only later lines have must not be overlooked.
+        """
         found: dict[str, Any] = {}
         for number, line in islice(text_files.lines(self.path), _SAMPLE_LINES):
             row = self._parsed(number, line)
             found |= {name: value for name, value in row.items() if found.get(name) is None}
             if None not in found.values():
                 break
+        try:
+            for number, line in json_keys.first_lines(self.path):
+                row = self._parsed(number, line)
+                found |= {name: row[name] for name in row.keys() - found.keys()}
+        except EOFError as exc:
+            raise cut_off(self.name) from exc
+        except OSError as exc:
+            raise InvalidData(f"{self.name} cannot be read: {exc}") from exc
         return found
 
     def _names(self) -> list[str]:
@@ -65,8 +77,9 @@ class JsonLinesFile(FileSource):
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if target in ("timestamp", "date", "time"):
                 kind = pa.int64() if is_number else pa.string()
-            elif target == "symbol":
-                kind = pa.string()
+            elif target in LABELS:
+                kind = pa.bool_() if isinstance(value, bool) else pa.string()
+                kind = pa.int64() if is_number and target != "symbol" else kind
             else:
                 kind = pa.decimal128(38, _DECIMALS) if is_number else pa.string()
             fields.append((name, kind))

@@ -14,10 +14,9 @@ from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.resampling import period_starts, zone
 from jts_storage.errors import InvalidData
+from jts_storage.usecases.epochs import Epochs, are_dates
 
 _OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
-# Upper ends of plausible epochs: seconds, milliseconds, microseconds, nanoseconds.
-_EPOCH_UNITS = ((10**8, None), (10**11, "s"), (10**14, "ms"), (10**17, "us"), (2**63, "ns"))
 _SPELLINGS = (
     (r"^(\d{4})[./] ?(\d{1,2})[./] ?(\d{1,2})\.?", r"\1-\2-\3"),
     (r"^(\d{4})-(\d)-", r"\1-0\2-"),
@@ -47,9 +46,10 @@ class Clock:
         if self.format is not None and "%" not in self.format:
             raise InvalidData("must have fields such as %Y", field="time_format", value=self.format)
 
-    def read(self, column: Any) -> Int64Array:
+    def read(self, column: Any, epochs: Epochs | None = None) -> Int64Array:
         """Milliseconds UTC of an Arrow column of text, integers or timestamps.
 
+        :param epochs: what numbers in earlier parts of the column have shown.
         :raises InvalidData: with the row of the first that is no moment.
         """
         import pyarrow as pa
@@ -60,12 +60,12 @@ class Clock:
         if pa.types.is_timestamp(kind):
             return self._dated(column, has_zone=kind.tz is not None)
         if pa.types.is_integer(kind):
-            return self._from_epoch(column)
+            return self._from_numbers(column, epochs or Epochs())
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return self._from_text(column)
+            return self._from_text(column, epochs or Epochs())
         raise InvalidData(f"must be moments, not {kind}", field="timestamp")
 
-    def _from_text(self, column: Any) -> Int64Array:
+    def _from_text(self, column: Any, epochs: Epochs) -> Int64Array:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -77,10 +77,20 @@ class Clock:
         if first != first.strip():
             column = pc.utf8_trim_whitespace(column)
             first = first.strip()
-        if first.lstrip("-").isdigit() and len(first) not in (8, 12, 14):
-            return self._from_epoch(_cast(column, pa.int64()))
-        if first.isdigit():
+        if first.lstrip("-").isdigit():
+            try:
+                numbers = column.cast(pa.int64())
+            except pa.ArrowInvalid:  # dates in digits may stand among others
+                if len(first) not in (8, 12, 14):
+                    return self._from_numbers(_cast(column, pa.int64()), epochs)
+            else:
+                return self._from_numbers(numbers, epochs)
             column = _from_compact(column)
+        return self._from_written(column)
+
+    def _from_written(self, column: Any) -> Int64Array:
+        import pyarrow.compute as pc
+
         first = _iso(column.slice(0, 1))[0].as_py() or ""
         has_zone = len(first) > 10 and re.search(_OFFSET, first) is not None
         if has_zone and not self.timeframe.is_intraday and self.timezone is None:
@@ -117,32 +127,21 @@ class Clock:
                     "is no day of any calendar", field="timestamp", value=text, row=int(rows[index])
                 ) from None
 
-    def _from_epoch(self, column: Any) -> Int64Array:
+    def _from_numbers(self, column: Any, epochs: Epochs) -> Int64Array:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         if column.null_count:
             _refuse_first(column.is_null(), column, "must not be null")
-        values = np.asarray(column.cast(pa.int64()).to_numpy(), np.int64)
-        largest = int(np.abs(values).max(initial=0))
-        unit = next(unit for limit, unit in _EPOCH_UNITS if largest < limit)
-        if unit is None:
-            whole_dates = (values >= 19_000_000) & (values < 23_000_000)
-            if not whole_dates.all():
-                row = int(np.flatnonzero(~whole_dates)[0])
-                raise InvalidData(
-                    "is neither seconds since 1970 nor a date",
-                    field="timestamp",
-                    value=int(values[row]),
-                    row=row,
-                )
-            return self._from_text(pc.cast(column, pa.string()))
-        if unit == "s":
-            values = values * 1_000
-        elif unit != "ms":
-            values, finer = np.divmod(values, _PER_MS[unit])
-            _refuse_first(pa.array(finer != 0), column, "must be whole milliseconds")
-        return self._dated(pa.array(values).cast(pa.timestamp("ms", "UTC")), has_zone=True)
+        if not len(column):
+            return np.empty(0, np.int64)
+        try:
+            values = np.asarray(column.cast(pa.int64()).to_numpy(), np.int64)
+        except pa.ArrowInvalid as exc:
+            raise InvalidData(f"is no moment: {exc}", field="timestamp") from exc
+        if are_dates(values):
+            return self._from_written(_from_compact(column.cast(pa.string())))
+        instants = pa.array(epochs.milliseconds(values)).cast(pa.timestamp("ms", "UTC"))
+        return self._dated(instants, has_zone=True)
 
     def _dated(self, column: Any, *, has_zone: bool) -> Int64Array:
         """Moments as they are stored: intraday in UTC, else the midnight of their date."""

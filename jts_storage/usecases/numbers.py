@@ -13,61 +13,51 @@ from jts_storage.domain.columns import Int64Array
 from jts_storage.errors import InvalidData
 
 _POINT, _SLASH, _NINE = b"./9"
-_GROUPS = {
-    ".": r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$",
-    ",": r"^[+-]?[1-9]\d{0,2}([. ]\d{3})+(,\d*)?$",
-}
-_POINTS_MAY_GROUP = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"
+THOUSANDS = (",", ".", " ", "'")
 
 
 @dataclass(frozen=True, slots=True)
 class NumberStyle:
-    """How numbers are written: ``1,234.5`` has the decimal mark ``.``, ``1.234,5`` has ``,``."""
+    """How numbers are written: ``1,234.5`` has the decimal mark ``.``, ``1.234,5`` has ``,``.
+
+    :param thousands: the mark between thousands; None takes commas beside a decimal point, points
+        and blanks beside a decimal comma.
+    """
 
     decimal: str = "."
+    thousands: str | None = None
 
     def __post_init__(self) -> None:
-        if self.decimal not in _GROUPS:
+        if self.decimal not in (".", ","):
             raise InvalidData("must be '.' or ','", field="decimal", value=self.decimal)
+        check_thousands(self.thousands)
+        if self.decimal == self.thousands:
+            raise InvalidData(
+                "must not be the decimal mark too", field="thousands", value=self.thousands
+            )
+
+    @property
+    def between(self) -> str:
+        """A pattern of what may stand between thousands."""
+        return f"[{self.thousands or (',' if self.decimal == '.' else '. ')}]"
+
+    @property
+    def grouped(self) -> str:
+        """A pattern of numbers with marks between thousands."""
+        return rf"^[+-]?[1-9]\d{{0,2}}({self.between}\d{{3}})+([{self.decimal}]\d*)?$"
 
 
-def detect(columns: list[Any], *, comma_separates_fields: bool, where: str) -> NumberStyle | None:
-    """The style of the text in `columns`; None if nothing in them shows it.
-
-    :raises InvalidData: ``78,500`` could be either, and nothing else tells.
-    """
-    import pyarrow.compute as pc
-
-    columns = [column for column in columns if not is_plain(column)]
-    with_comma = [column.filter(pc.match_substring(column, ",")) for column in columns]
-    with_comma = [column for column in with_comma if len(column)]
-    if not with_comma:
-        has_point = any(_any_matches(column, r"\d\.\d") for column in columns)
-        return NumberStyle() if has_point else None
-    if any(_any_matches(column, r",.*,|,.*\.") for column in with_comma):
-        return NumberStyle()
-    if any(_any_matches(column, r"\..*,") for column in with_comma):
-        return NumberStyle(",")
-    if any(not _all_match(column, _GROUPS["."]) for column in with_comma):
-        return NumberStyle(",")
-    if comma_separates_fields:  # then nobody writes a decimal comma without need
-        return NumberStyle()
-    raise InvalidData(
-        f"{where}: {with_comma[0][0].as_py()!r} could have a decimal comma or a thousands comma.",
-        remedy="Say decimal=',' or decimal='.'.",
-    )
+def check_thousands(mark: str | None) -> None:
+    """:raises InvalidData: nobody writes that between thousands."""
+    if mark is not None and mark not in THOUSANDS:
+        raise InvalidData("must be ',', '.', ' ' or \"'\"", field="thousands", value=mark)
 
 
-def check_points(column: Any, where: str) -> None:
-    """:raises InvalidData: ``12.000`` could be twelve or twelve thousand."""
-    import pyarrow.compute as pc
-
-    doubtful = column.filter(pc.match_substring_regex(column, _POINTS_MAY_GROUP))
-    if len(doubtful):
-        raise InvalidData(
-            f"{where}: {doubtful[0].as_py()!r} could have a decimal point or a thousands point.",
-            remedy="Say decimal=',' or decimal='.'.",
-        )
+def told_style(decimal: str | None, thousands: str | None) -> NumberStyle | None:
+    """What the caller told; None if the numbers must show the decimal mark."""
+    if decimal is None and thousands in (".", ","):
+        decimal = "," if thousands == "." else "."
+    return NumberStyle(decimal, thousands) if decimal is not None else None
 
 
 def plain_numbers(column: Any, style: NumberStyle) -> Any:
@@ -75,7 +65,6 @@ def plain_numbers(column: Any, style: NumberStyle) -> Any:
 
     What is no number stays as it is, for the reader that names its row.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     if style.decimal == "." and is_plain(column):
@@ -83,10 +72,7 @@ def plain_numbers(column: Any, style: NumberStyle) -> Any:
     column = pc.utf8_trim_whitespace(column)
     if style.decimal == ",":
         return _swapped(column, style)
-    grouped = pc.match_substring_regex(column, _GROUPS["."])
-    if not pc.any(grouped).as_py():
-        return column
-    return pc.if_else(grouped, pc.replace_substring(column, ",", pa.scalar("").as_py()), column)
+    return _ungrouped(column, style)
 
 
 def is_plain(column: Any) -> bool:
@@ -95,6 +81,12 @@ def is_plain(column: Any) -> bool:
     Looked at as bytes, which costs a small part of what a pattern does.
     """
     return _plain_bytes(column) is not None
+
+
+def has_marks(column: Any) -> bool:
+    """Whether some text has more than digits."""
+    plain = _plain_bytes(column)
+    return plain is None or bool((plain[0] == _POINT).any())
 
 
 def plain_prices(column: Any) -> tuple[Int64Array, int] | None:
@@ -150,9 +142,7 @@ def _plain_bytes(column: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int
 def _swapped(column: Any, style: NumberStyle) -> Any:
     import pyarrow.compute as pc
 
-    grouped = pc.match_substring_regex(column, _GROUPS[style.decimal])
-    bare = pc.replace_substring_regex(column, "[. ]", "")
-    column = pc.if_else(grouped, bare, column)
+    column = _ungrouped(column, style)
     # A point that groups nothing is no decimal mark here: let it be refused, not misread.
     column = pc.if_else(
         pc.match_substring(column, "."), pc.replace_substring(column, ".", "'"), column
@@ -160,13 +150,10 @@ def _swapped(column: Any, style: NumberStyle) -> Any:
     return pc.replace_substring(column, ",", ".")
 
 
-def _any_matches(column: Any, pattern: str) -> bool:
+def _ungrouped(column: Any, style: NumberStyle) -> Any:
     import pyarrow.compute as pc
 
-    return bool(pc.any(pc.match_substring_regex(column, pattern)).as_py())
-
-
-def _all_match(column: Any, pattern: str) -> bool:
-    import pyarrow.compute as pc
-
-    return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())
+    grouped = pc.match_substring_regex(column, style.grouped)
+    if not pc.any(grouped).as_py():
+        return column
+    return pc.if_else(grouped, pc.replace_substring_regex(column, style.between, ""), column)

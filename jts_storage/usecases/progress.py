@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jts_storage.usecases.incremental import Extent
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import Tally
 
@@ -28,7 +29,9 @@ class ImportState:
     :param now_ms: when it began, so that a later run judges as it did.
     :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
-    :param newest: of an incremental import, up to when each series was stored at its beginning.
+    :param epochs: by timeframe, the unit that numbers as moments had so far.
+    :param held: of an incremental import, first and last timestamp of what each series held when
+        it began; None where that was nothing.
     """
 
     task: dict[str, Any]
@@ -36,8 +39,9 @@ class ImportState:
     rows: int = 0
     decimal: str | None = None
     tally: Tally = field(default_factory=Tally)
+    epochs: dict[str, str] = field(default_factory=dict)
     before: dict[str, Before] = field(default_factory=dict)
-    newest: dict[str, int | None] = field(default_factory=dict)
+    held: dict[str, Extent | None] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
     pending_stop: int | None = None
     pending: Tally = field(default_factory=Tally)
@@ -58,8 +62,9 @@ class ImportState:
             "rows": self.rows,
             "decimal": self.decimal,
             "tally": self.tally.to_json(),
+            "epochs": self.epochs,
             "before": {name: [b.timestamp, b.close] for name, b in self.before.items()},
-            "newest": self.newest,
+            "held": self.held,
             "created": self.created,
             "pending_stop": self.pending_stop,
             "pending": self.pending.to_json(),
@@ -73,9 +78,14 @@ class ImportState:
             now_ms=data["now_ms"],
             rows=data["rows"],
             decimal=data.get("decimal"),
+            epochs=dict(data.get("epochs", {})),
             tally=_tally(data["tally"]),
             before={name: Before(*values) for name, values in data["before"].items()},
-            newest=dict(data["newest"]),
+            # A state of the first release has none: what is stored now is compared just as well.
+            held={
+                name: None if extent is None else (extent[0], extent[1])
+                for name, extent in data.get("held", {}).items()
+            },
             created=list(data["created"]),
             pending_stop=data["pending_stop"],
             pending=_tally(data["pending"]),
@@ -84,7 +94,8 @@ class ImportState:
 
 
 def _tally(data: Mapping[str, Any]) -> Tally:
-    return Tally(**{**data, "broken": dict(data["broken"])})
+    counts = {name: dict(data.get(name, {})) for name in ("broken", "series")}
+    return Tally(**{**data, **counts})
 
 
 def name_of(task: Mapping[str, Any]) -> str:

@@ -24,8 +24,10 @@ COUNTS = (
 class Tally:
     """What became of the rows that were read: all but `read` add up to it.
 
-    :param skipped: not newer than what was stored, in an incremental import.
+    :param skipped: stored already when an incremental import began.
     :param duplicates: gave way to a later row of the same timestamp.
+    :param differing: how many of those skipped are stored with other values.
+    :param series: how many rows were read of each series.
     """
 
     read: int = 0
@@ -36,15 +38,18 @@ class Tally:
     duplicates: int = 0
     rejected: int = 0
     quarantined: int = 0
+    differing: int = 0
     broken: dict[str, int] = field(default_factory=dict)
+    series: dict[str, int] = field(default_factory=dict)
     first_ms: int | None = None
     last_ms: int | None = None
 
     def add(self, other: Tally) -> None:
-        for name in COUNTS:
+        for name in (*COUNTS, "differing"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for rule, count in other.broken.items():
-            self.broken[rule] = self.broken.get(rule, 0) + count
+        for ours, theirs in ((self.broken, other.broken), (self.series, other.series)):
+            for name, count in theirs.items():
+                ours[name] = ours.get(name, 0) + count
         self.first_ms = _least(self.first_ms, other.first_ms)
         self.last_ms = _most(self.last_ms, other.last_ms)
 
@@ -60,7 +65,10 @@ class Tally:
 class ImportResult:
     """What an import did, over all its runs if it was interrupted.
 
+    :param differing: rows among those skipped that are stored with other values: corrections,
+        which only a full import stores.
     :param broken: how many rows broke each rule of the quality gate, whatever became of them.
+    :param series: how many rows were read of each series, as ``KRX:005930/1m``.
     :param start: the first moment of what was stored, None if nothing was; `end` the last.
     :param resumed_at: the row at which this run went on, None if it began anew.
     """
@@ -77,6 +85,8 @@ class ImportResult:
     broken: dict[str, int]
     start: datetime | None
     end: datetime | None
+    differing: int = 0
+    series: dict[str, int] = field(default_factory=dict)
     created_symbols: tuple[str, ...] = ()
     resumed_at: int | None = None
     seconds: float = 0.0
@@ -95,6 +105,8 @@ class ImportResult:
         counts = {name: getattr(tally, name) for name in COUNTS}
         return cls(
             **counts,
+            differing=tally.differing,
+            series=dict(sorted(tally.series.items())),
             broken=dict(tally.broken),
             start=None if tally.first_ms is None else checks.from_ms(tally.first_ms),
             end=None if tally.last_ms is None else checks.from_ms(tally.last_ms),

@@ -156,7 +156,7 @@ def first_open_quote(path: Path, form: TextFormat) -> int | None:
     delimiter = form.delimiter.encode()
     opened_on: int | None = None
     before = 0
-    for piece in _whole_lines(path):
+    for piece in whole_lines(path):
         if opened_on is None and not _has_odd_line(piece):
             before += piece.count(b"\n")
             continue
@@ -170,7 +170,7 @@ def first_open_quote(path: Path, form: TextFormat) -> int | None:
     return opened_on
 
 
-def _whole_lines(path: Path) -> Iterator[bytes]:
+def whole_lines(path: Path) -> Iterator[bytes]:
     """The file in large pieces that end with a line."""
     rest = b""
     with opened(path) as file:

@@ -1,0 +1,70 @@
+"""How an import reads a source, and what it does with the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jts_storage.domain import checks
+from jts_storage.domain.enums import Market
+from jts_storage.errors import InvalidData
+from jts_storage.usecases.blocks import Floats
+from jts_storage.usecases.file_source import Layout
+from jts_storage.usecases.numbers import check_thousands, told_style
+from jts_storage.usecases.quality import QualityPolicy
+
+BLOCK_ROWS = 262_144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """How to read a source and what to do with its rows.
+
+    :param mode: ``"full"`` stores every row, ``"incremental"`` only rows whose timestamps were not
+        stored when the import began, wherever they stand.
+    :param create: the market of symbols that are not known yet; None refuses them.
+    :param layout: what is known of the source better than a guess.
+    :param timezone: of moments that tell none; without it such moments are refused.
+    :param time_format: a strptime format, where moments are not ISO 8601.
+    :param decimal: the decimal mark, where the numbers do not show it.
+    :param thousands: the mark between thousands, where the numbers do not show it; a point or a
+        comma tells the decimal mark too.
+    :param floats: what to do with prices that are floats: ``"exact"`` takes the nearest floats to
+        prices of four decimals, ``"round"`` rounds to four decimals, otherwise they are refused.
+    :param block_rows: how many rows are stored at a time.
+    :param resume: whether to go on where an interrupted import of the same source stopped.
+    """
+
+    mode: Literal["full", "incremental"] = "full"
+    create: Market | None = None
+    layout: Layout = field(default_factory=Layout)
+    timezone: str | None = None
+    time_format: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    floats: Floats = "refuse"
+    policy: QualityPolicy = field(default_factory=QualityPolicy)
+    block_rows: int = BLOCK_ROWS
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        checks.whole(self.block_rows, "block_rows", least=1, below=1_000_001)
+        if self.mode not in ("full", "incremental"):
+            raise InvalidData("must be full or incremental", field="mode", value=self.mode)
+        if self.floats not in ("refuse", "exact", "round"):
+            raise InvalidData("must be refuse, exact or round", field="floats", value=self.floats)
+        check_thousands(self.thousands)
+        told_style(self.decimal, self.thousands)
+
+    def described(self) -> dict[str, Any]:
+        """What must be the same for an interrupted import to go on."""
+        policy = self.policy
+        marks = [self.decimal] if self.thousands is None else [self.decimal, self.thousands]
+        return {
+            "mode": self.mode,
+            "columns": dict(self.layout.columns),
+            "reading": [self.timezone, self.time_format, *marks, self.floats],
+            "policy": {rule.value: action.value for rule, action in policy.actions.items()},
+            "bounds": [str(policy.jump), str(policy.tick), str(policy.calendar)],
+            "block_rows": self.block_rows,
+        }

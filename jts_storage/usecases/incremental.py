@@ -1,0 +1,76 @@
+"""Which rows of a source are stored already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import AnyArray, Columns, Int64Array
+from jts_storage.ports.candles import CandleReader
+
+Extent = tuple[int, int]
+"""First and last timestamp of a series, in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Rows of one series against what is stored.
+
+    :param stored: where a candle of the row's timestamp is stored.
+    :param differing: where that candle has other values.
+    """
+
+    stored: AnyArray
+    differing: AnyArray
+
+
+async def extent_of(candles: CandleReader, key: SeriesKey) -> Extent | None:
+    """First and last stored timestamp; None if nothing is stored."""
+    coverage = await candles.get_coverage(key)
+    if coverage.first is None or coverage.last is None:
+        return None
+    return checks.to_ms(coverage.first), checks.to_ms(coverage.last)
+
+
+def outside(stamps: Int64Array, held: Extent | None) -> AnyArray:
+    """Which timestamps lie before or after everything that is held."""
+    if held is None:
+        return np.ones(len(stamps), np.bool_)
+    found: AnyArray = (stamps < held[0]) | (stamps > held[1])
+    return found
+
+
+async def known(
+    candles: CandleReader, key: SeriesKey, columns: Columns, held: Extent | None, block_rows: int
+) -> Known:
+    """Compare rows with the candles that are stored within `held`.
+
+    Reads only the range of the rows, at most `block_rows` candles at a time.
+    """
+    stamps = columns.timestamp
+    rows = len(stamps)
+    found = Known(np.zeros(rows, np.bool_), np.zeros(rows, np.bool_))
+    if held is None or not rows:
+        return found
+    first, last = max(int(stamps.min()), held[0]), min(int(stamps.max()), held[1])
+    if first > last:
+        return found
+    start, end = checks.from_ms(first), checks.from_ms(last)
+    async for series in candles.stream(key, start, end, block_rows=block_rows):
+        _compare(columns, series.columns, found)
+    return found
+
+
+def _compare(rows: Columns, stored: Columns, found: Known) -> None:
+    place = np.searchsorted(stored.timestamp, rows.timestamp)
+    place[place == len(stored.timestamp)] = 0
+    at = np.flatnonzero(stored.timestamp[place] == rows.timestamp)
+    place = place[at]
+    found.stored[at] = True
+    other = np.zeros(len(at), np.bool_)
+    for ours, theirs in zip(rows[1:], stored[1:], strict=True):
+        other |= ours[at] != theirs[place]
+    found.differing[at] = other
