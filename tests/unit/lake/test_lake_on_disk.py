@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Disk:
         reached = [self.root, *reversed(folders[:-1]), path]
         entries = all(
             self.folders.get(folder, {}).get(entry.name) == entry.stat().st_ino
-            for folder, entry in zip(reached[:-1], reached[1:], strict=True)
+            for folder, entry in pairwise(reached)
         )
         return entries and self.contents.get(path.stat().st_ino) == path.read_bytes()
 
