@@ -18,6 +18,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.lake import DamagedFile, ParquetStorageEngine, files
+from jts_storage.lake.layout import TEMPORARY, Partition
 from jts_storage.testing.factories import make_candles
 
 DAY = date(2024, 1, 2)
@@ -164,7 +165,7 @@ def half_of_it(path: Path, series: CandleSeries, facts: Any, compression: str) -
 
 
 files_write = files._write
-PARTITION = files.Partition("AAPL", "1m", DAY)
+PARTITION = Partition("AAPL", "1m", DAY)
 
 
 @pytest.mark.parametrize("faulty", [other_rows, a_row_short, a_flipped_bit, half_of_it])
@@ -181,7 +182,7 @@ def test_a_compaction_that_the_disk_spoilt_deletes_nothing(
     monkeypatch.undo()
     folder = next(iter(sources)).parent
     assert {path: path.read_bytes() for path in folder.glob("*.parquet")} == sources
-    assert not [*folder.glob(f"*{files.TEMPORARY}")]
+    assert not [*folder.glob(f"*{TEMPORARY}")]
     assert engine.load_symbol_data("AAPL", "1m") == before
     engine.compact("1m", "AAPL")
     assert engine.load_symbol_data("AAPL", "1m") == before

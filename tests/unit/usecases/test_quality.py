@@ -29,11 +29,9 @@ LATER = datetime(2024, 2, 1, tzinfo=UTC)
 def rows(stamps: Sequence[int], *prices: tuple[int, int, int, int], volume: int = 5) -> Columns:
     """Rows with these open, high, low and close, scaled as they are stored; of one if not told."""
     each = np.array(prices or [(10_000,) * 4] * len(stamps), np.int64)
-    return Columns(
-        np.array(stamps, np.int64),
-        *(np.ascontiguousarray(each[:, n]) for n in range(4)),
-        np.full(len(stamps), volume, np.uint64),
-    )
+    opens, highs, lows, closes = (np.ascontiguousarray(each[:, n]) for n in range(4))
+    volumes = np.full(len(stamps), volume, np.uint64)
+    return Columns(np.array(stamps, np.int64), opens, highs, lows, closes, volumes)
 
 
 def judged(columns: Columns, policy: QualityPolicy, missing: Sequence[int] = ()) -> Verdict:
