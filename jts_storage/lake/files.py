@@ -117,7 +117,7 @@ def write_file(
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     with writing(path):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         try:
             _write(temporary, series, facts, compression)
             if verify and not read_series(temporary)[0].same_rows(series):
@@ -195,6 +195,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, on disk when it returns."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            sync_folder(made.parent)
+
+
 def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str) -> None:
     text = json.dumps({"version": _VERSION, **asdict(facts)}, ensure_ascii=False).encode()
     schema = SCHEMA.with_metadata({_METADATA: text, _CHECKSUM: _checksum(text)})
@@ -219,14 +228,6 @@ def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str)
 def _checksum(text: bytes) -> bytes:
     """Nothing else in a footer has one."""
     return b"%08x" % zlib.crc32(text)
-
-
-def _make_folder(folder: Path) -> None:
-    missing = [parent for parent in (folder, *folder.parents) if not parent.is_dir()]
-    if missing:
-        folder.mkdir(parents=True, exist_ok=True)
-        for made in missing:
-            sync_folder(made.parent)
 
 
 def _footer(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jts_storage.errors import Conflict, StorageError
+from jts_storage.lake.files import make_folder
 from jts_storage.lake.layout import LOCKS, Partition
 
 _FILES = 64
@@ -33,7 +34,8 @@ class PartitionLocks:
         number = zlib.crc32(str(partition).encode()) % _FILES
         try:
             if not self._made:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                # The root of the store comes to be here, so it has to last.
+                make_folder(self._folder)
                 self._made = True
             lock = FileLock(self._folder / f"{number:02}.lock", thread_local=False)
             lock.acquire(timeout=self._timeout, poll_interval=_POLL_SECONDS)

@@ -53,6 +53,7 @@ class DatabaseManager:
         self.config = config if isinstance(config, DatabaseConfig) else DatabaseConfig(str(config))
         self._engine: AsyncEngine | None = None
         self._pool: ConnectionPool[Link] | None = None
+        self._asking: asyncio.Task[bool] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -119,6 +120,7 @@ class DatabaseManager:
         self._closed = True
         pool, self._pool = self._pool, None
         engine, self._engine = self._engine, None
+        await self._end_of_health_check()
         if pool is None:
             return
         if pool.loop is not asyncio.get_running_loop():
@@ -137,19 +139,14 @@ class DatabaseManager:
             return False
         if self.config.is_memory:
             return True
-        try:
-            async with asyncio.timeout(self.config.health_timeout):
-                link = await self._connect()
-                try:
-                    await link.execute("SELECT 1")
-                finally:
-                    await link.break_off()
-        except Exception as exc:
-            if not isinstance(exc, StorageError) and not is_driver_error(exc):
-                raise
-            log.info("unhealthy", extra={"database": self.config.redacted, "reason": str(exc)})
-            return False
-        return True
+        loop = asyncio.get_running_loop()
+        asking = self._asking
+        if asking is None or asking.done() or asking.get_loop() is not loop:
+            asking = self._asking = loop.create_task(self._answers())
+        # Not waited for any longer: SQLite ends a connection to a file that somebody holds only
+        # after `lock_timeout`. Whoever asks meanwhile waits for the same question.
+        await asyncio.wait([asking], timeout=self.config.health_timeout)
+        return asking.done() and asking.result()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
@@ -282,6 +279,26 @@ class DatabaseManager:
             wait=wait_random_exponential(config.retry_base_delay, config.retry_max_delay),
             reraise=True,
         )
+
+    async def _end_of_health_check(self) -> None:
+        asking, self._asking = self._asking, None
+        if asking is not None and asking.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([asking], timeout=self.config.close_timeout)
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(self.config.health_timeout):
+                link = await self._connect()
+                try:
+                    await link.execute("SELECT 1")
+                finally:
+                    await link.break_off()
+        except Exception as exc:
+            if not isinstance(exc, StorageError) and not is_driver_error(exc):
+                raise
+            log.info("unhealthy", extra={"database": self.config.redacted, "reason": str(exc)})
+            return False
+        return True
 
     async def _connect(self) -> Link:
         try:

@@ -86,7 +86,7 @@ class ConnectionPool(Generic[L]):
         while self._idle and not self._closed:
             link = self._idle.pop()
             self._active.add(link)
-            if link.is_open and monotonic() - link.opened_at < self._recycle:
+            if self._is_fit(link):
                 return link
             self.discard(link)
         return None
@@ -104,9 +104,9 @@ class ConnectionPool(Generic[L]):
         return await self._open()
 
     def release(self, link: L) -> None:
-        """Take back a connection that is fit for the next caller."""
+        """Take back a connection that its caller has left in order."""
         link.idle_since = monotonic()
-        if self._closed or not link.is_open:
+        if self._closed or not self._is_fit(link):
             self.discard(link)
         elif (waiter := self._next_waiter()) is not None:
             waiter.set_result(link)
@@ -145,6 +145,10 @@ class ConnectionPool(Generic[L]):
             link.abandon()
         self._idle.clear()
         self._active.clear()
+
+    def _is_fit(self, link: L) -> bool:
+        """Whether the next caller may have it: it is open, and not too old."""
+        return link.is_open and monotonic() - link.opened_at < self._recycle
 
     async def _drain(self, timeout: float) -> bool:
         if self.active_connections:

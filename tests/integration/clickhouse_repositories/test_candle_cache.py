@@ -153,6 +153,27 @@ async def test_a_change_during_the_read_is_not_held(
     assert cache.get(elsewhere, first, last, lambda: OTHER) is OTHER
 
 
+async def test_what_was_read_while_another_table_stood_there_is_not_held(
+    cached: ClickHouseCandleRepository, manager: ClickHouseManager, stranger: ClickHouseManager
+) -> None:
+    """Exchanged during the read and exchanged back, the table is the one from before the read."""
+    cache = cached._cache
+    assert cache is not None
+    _other_table(stranger)
+    first, last = checks.range_ms(*ALWAYS)
+    elsewhere = SeriesKey("elsewhere", Timeframe.M1)
+
+    def read() -> Any:
+        stranger.execute("EXCHANGE TABLES candles AND other")
+        return OTHER
+
+    before = cache._state()
+    assert cache.get(elsewhere, first, last, read) is OTHER
+    stranger.execute("EXCHANGE TABLES candles AND other")
+    assert cache._state() == before is not None
+    assert cache.get(elsewhere, first, last, lambda: SERIES) is SERIES
+
+
 async def test_no_more_is_held_than_was_allowed(manager: ClickHouseManager) -> None:
     candles = ClickHouseCandleRepository(manager, cache_bytes=2 * MEGABYTE)
     keys = [SeriesKey(f"S{number}", Timeframe.M1) for number in range(3)]

@@ -340,6 +340,8 @@ async def test_a_stepdown_within_a_transaction_is_told(
 class LosesAnswers:
     """A collection whose first answer to some methods never arrives."""
 
+    reaches_the_server = True
+
     def __init__(self, collection: Any, *methods: str) -> None:
         self._collection = collection
         self._to_lose = set(methods)
@@ -351,10 +353,17 @@ class LosesAnswers:
 
         async def lossy(*args: Any, **kwargs: Any) -> Any:
             self._to_lose.discard(name)
-            await method(*args, **kwargs)
+            if self.reaches_the_server:
+                await method(*args, **kwargs)
             raise AutoReconnect("the answer was lost")
 
         return lossy
+
+
+class LosesQuestions(LosesAnswers):
+    """A collection whose first call of some methods never reaches the server."""
+
+    reaches_the_server = False
 
 
 @pytest.fixture
@@ -374,6 +383,24 @@ async def test_an_insert_whose_answer_was_lost_is_stored_once(
     lose("formulas", "insert_one")
     saved = await repository.save(formula("once"))
     assert await repository.list() == [saved]
+
+
+async def test_a_key_of_somebody_else_is_a_conflict_although_an_answer_was_lost(
+    manager: MongoDBManager,
+) -> None:
+    """The save is repeated, and only its own `_id` may be taken for its first attempt."""
+    repository = MongoDBFormulaRepository(manager)
+    raw = manager.db.get_collection("formulas")
+    await raw.create_index("name", unique=True, name="foreign")
+    try:
+        theirs = await repository.save(formula("taken"))
+        never_sent: Any = LosesQuestions(raw, "insert_one")
+        manager._here().collections["formulas"] = never_sent
+        with pytest.raises(Conflict, match="taken"):
+            await repository.save(formula("taken"))
+        assert await repository.list() == [theirs]
+    finally:
+        await raw.drop_index("foreign")
 
 
 async def test_an_update_whose_answer_was_lost_is_no_conflict(

@@ -75,6 +75,25 @@ async def test_a_caller_waits_and_then_gets_a_pool_timeout(make_manager: Make) -
     assert await waiting is None
 
 
+async def test_an_old_connection_is_replaced(make_manager: Make) -> None:
+    lasting, brief = make_manager(pool_size=1), make_manager(pool_size=1, pool_recycle=0.05)
+    links: list[Link] = []
+
+    async def note(link: Link) -> None:
+        await link.execute("SELECT 1")
+        links.append(link)
+
+    for manager in (lasting, brief):
+        await manager.run(note, doing="working")
+    await asyncio.sleep(0.06)
+    for manager in (lasting, brief):
+        await manager.run(note, doing="working")
+        assert manager.pool.open_connections == 1
+    assert links[2] is links[0]
+    assert links[3] is not links[1]
+    assert not links[1].is_open
+
+
 async def test_cancelled_callers_give_back_what_they_held(make_manager: Make) -> None:
     manager = make_manager(pool_size=2)
     repository = CheckpointRepository(manager)
