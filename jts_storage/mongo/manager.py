@@ -19,6 +19,7 @@ from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.errors import connection_failed, translate
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
+from jts_storage.mongo.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClient
@@ -71,6 +72,8 @@ class MongoDBManager:
         self._connect: Callable[[], Client] = self._connect_by_config
         self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
         self.retries = Retries(self.config, self._hosts)
+        self.has_transactions = True
+        self.unreadable = Unreadable()
 
     @classmethod
     def from_motor(

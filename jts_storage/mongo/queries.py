@@ -15,7 +15,7 @@ from jts_storage.errors import InvalidData
 
 Bson = dict[str, Any]
 
-_FORMULA_REFERENCES: Final = ("entryFormulaId", "exitFormulaId", "stopLossRule.formulaId")
+FORMULA_REFERENCES: Final = ("entryFormulaId", "exitFormulaId", "stopLossRule.formulaId")
 _SEARCHED: Final = ("name", "description", "tags")
 _METRIC_FIELDS: Final = {
     Metric.TOTAL_RETURN_PCT: "totalReturnPct",
@@ -53,7 +53,13 @@ def tagged(tags: Iterable[object]) -> Bson:
 
 def uses_formula(formula_id: ObjectId) -> Bson:
     """Strategies that refer to the formula in any role."""
-    return {"$or": [{field: {"$eq": formula_id}} for field in _FORMULA_REFERENCES]}
+    return {"$or": [{field: refers_to(formula_id)} for field in FORMULA_REFERENCES]}
+
+
+def refers_to(identity: ObjectId) -> Bson:
+    """A reference to the document, also one that was stored as a string."""
+    text = str(identity)
+    return {"$in": [identity, *sorted({text, text.upper()})]}
 
 
 def of_version(identity: ObjectId, version: int) -> Bson:
@@ -108,7 +114,7 @@ def older_than(run_at: datetime, identity: ObjectId) -> Bson:
     return {"runAt": {"$lte": run_at}, "$or": [{"runAt": {"$lt": run_at}}, same_moment]}
 
 
-def best_ids(metric: Metric, strategy_id: ObjectId | None, limit: int) -> list[Bson]:
+def best_ids(metric: Metric, strategy_id: ObjectId | None, skip: int, limit: int) -> list[Bson]:
     """The ids of the results that a metric ranks first.
 
     Only what is ranked goes through the sort, so that large documents do not.
@@ -116,12 +122,13 @@ def best_ids(metric: Metric, strategy_id: ObjectId | None, limit: int) -> list[B
     field = f"metrics.{_METRIC_FIELDS[metric]}"
     match: Bson = {field: {"$gt": float("-inf"), "$lt": float("inf")}}
     if strategy_id is not None:
-        match["strategyId"] = strategy_id
+        match["strategyId"] = refers_to(strategy_id)
     direction = -1 if metric.higher_is_better else 1
     return [
         {"$match": match},
         {"$project": {"figure": f"${field}", "runAt": 1}},
         {"$sort": {"figure": direction, "runAt": -1, "_id": -1}},
+        {"$skip": skip},
         {"$limit": limit},
         {"$project": {"_id": 1}},
     ]

@@ -53,6 +53,7 @@ _UNITS_OF_WORK = {
     ],
     "uow_events": [IndexModel([("key", 1), ("version", 1), ("n", 1)], name="uow_events_key")],
     "uow_leases": [],
+    "uow_references": [],
 }
 """What commits over several stores keep, of which nobody else knows."""
 
