@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
@@ -21,6 +21,8 @@ from jts_storage.memory.tables import BACKTESTS, FORMULAS, REFERENCES, STRATEGIE
 Document = TypeVar("Document", Formula, Strategy)
 E = TypeVar("E")
 
+_EXTRA_BYTES = 8
+
 
 class _Versioned:
     """Saving documents under optimistic locks, which formulas and strategies share."""
@@ -34,7 +36,7 @@ class _Versioned:
     def _save(self, entity: Document, to_row: Callable[[Document], Row]) -> Document:
         with self._session.exclusive():
             saved = self._next(entity)
-            self._put(saved, to_row(saved))
+            self._put(saved, self._row(saved, to_row))
         return saved
 
     def _save_many(
@@ -50,13 +52,19 @@ class _Versioned:
                 each = self._next(entity)
                 assert each.id is not None
                 saved[each.id] = each
-            for each in saved.values():
-                self._put(each, to_row(each))
+            rows = [self._row(each, to_row) for each in saved.values()]
+            for each, row in zip(saved.values(), rows, strict=True):
+                self._put(each, row)
         return list(saved.values())
 
     def _put(self, saved: Formula | Strategy, row: Row) -> None:
         assert saved.id is not None
         self._session.put(self.table, saved.id, row)
+
+    def _row(self, saved: Document, to_row: Callable[[Document], Row]) -> Row:
+        row = to_row(saved)
+        checks.document_size(_size(row), f"{self.kind.__name__.lower()} {saved.name[:80]!r}")
+        return row
 
     def _next(self, entity: Document) -> Document:
         checks.instance(entity, self.kind, self.kind.__name__.lower())
@@ -225,6 +233,8 @@ class InMemoryBacktestResultRepository:
         checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
         row = mappers.backtest_to_row(saved)
+        head = {name: value for name, value in row.items() if name != "trades"}
+        checks.document_size(_size(head), f"backtest result {saved.id}")
         with self._session.exclusive():
             stored = self._session.get(BACKTESTS, saved.id)
             if stored is not None and mappers.backtest_from_row(stored) != saved:
@@ -300,6 +310,17 @@ def _formulas_of(row: Row | None) -> frozenset[str]:
     stop = row["stop_loss_rule"]
     found = (row["entry_formula_id"], row["exit_formula_id"], stop and stop["formula_id"])
     return frozenset(each for each in found if each is not None)
+
+
+def _size(value: object) -> int:
+    """About the bytes that a document store takes for it."""
+    if isinstance(value, str):
+        return len(value.encode()) + _EXTRA_BYTES
+    if isinstance(value, Mapping):
+        return sum(_size(name) + _size(each) for name, each in value.items())
+    if isinstance(value, tuple | list):
+        return sum(map(_size, value)) + _EXTRA_BYTES * len(value)
+    return _EXTRA_BYTES
 
 
 def _note_reference(session: Session, formula_id: str) -> None:

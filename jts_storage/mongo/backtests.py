@@ -111,6 +111,7 @@ class MongoDBBacktestResultRepository:
     async def save(self, result: BacktestResult) -> BacktestResult:
         checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
+        self._results.check_size(backtest_to_document(saved, ()), f"backtest result {saved.id}")
         async with self._results.turn():
             return await self._save(saved, is_new=not result.id)
 

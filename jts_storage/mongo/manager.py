@@ -15,6 +15,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
+from jts_storage.domain.secret import plain
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.errors import connection_failed, translate
@@ -209,7 +210,7 @@ class MongoDBManager:
         return _Opened(client, client.get_database(self.config.database, codec_options=CODEC))
 
     def _connect_by_config(self) -> Client:
-        return AsyncMongoClient(self.config.uri, **self.config.client_options)
+        return AsyncMongoClient(plain(self.config.uri), **self.config.client_options)
 
 
 def _configured(config: MongoDBConfig | None, given: dict[str, Any]) -> MongoDBConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from bson import ObjectId
+from bson import ObjectId, encode
 from pymongo import InsertOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
@@ -19,8 +19,9 @@ from jts_storage.domain.ids import new_document_id
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InvalidData
 from jts_storage.mongo import queries
-from jts_storage.mongo.errors import duplicate_of_id
+from jts_storage.mongo.errors import duplicate_of_id, translate
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
+from jts_storage.mongo.retries import DRIVER_ERRORS
 from jts_storage.mongo.transaction import Transaction
 
 E = TypeVar("E")
@@ -152,6 +153,14 @@ class CollectionAccess:
                 return no_pages
             where = {**where, "_id": {"$gt": last}}
         return lambda skip, limit: self.find(where, limit=limit, skip=skip)
+
+    def check_size(self, document: Bson, what: str) -> None:
+        """:raises InvalidData: it is larger than what can be updated later."""
+        try:
+            size = len(encode(document))
+        except DRIVER_ERRORS as exc:
+            raise translate(exc, doing=f"saving in {self.name}") from exc
+        checks.document_size(size, what)
 
     async def delete(self, identity: ObjectId) -> bool:
         # Not repeated beyond what the driver does: a second try could not tell who removed it.
@@ -307,9 +316,14 @@ class VersionedStore(CollectionAccess, Generic[Versioned]):
             saved = replace(
                 entity, id=new_document_id(), version=1, created_at=moment, updated_at=moment
             )
-            return _Write(saved, self._to_document(saved), None)
+            return _Write(saved, self._document(saved), None)
         saved = replace(entity, version=entity.version + 1, updated_at=moment)
-        return _Write(saved, self._to_document(saved), entity)
+        return _Write(saved, self._document(saved), entity)
+
+    def _document(self, saved: Versioned) -> Bson:
+        document = self._to_document(saved)
+        self.check_size(document, f"{self._kind.__name__.lower()} {saved.name[:80]!r}")
+        return document
 
     async def _insert(self, write: _Write[Versioned]) -> None:
         collection, session = self.collection, self.session

@@ -149,3 +149,13 @@ class BacktestRepositoryContract:
     ) -> None:
         saved = await backtest_repository.save(make_backtest())
         assert list(await backtest_repository.list(strict=True)) == [saved]
+
+    async def test_a_result_too_large_without_its_trades_is_refused(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        result = make_backtest()
+        symbols = tuple(f"{number:0250}" for number in range(40_000))
+        large = replace(result, config=replace(result.config, symbols=symbols))
+        with pytest.raises(InvalidData, match="bytes"):
+            await backtest_repository.save(large)
+        assert list(await backtest_repository.list()) == []

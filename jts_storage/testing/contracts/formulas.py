@@ -354,7 +354,7 @@ class FormulaRepositoryContract:
                 ]
             )
 
-        for texts in (16, 17):
+        for texts in (9, 17):
             with pytest.raises(InvalidData, match="bytes"):
                 await formula_repository.save(of_size(texts))
             with pytest.raises(InvalidData, match="bytes"):

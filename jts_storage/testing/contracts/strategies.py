@@ -132,3 +132,11 @@ class StrategyRepositoryContract:
     ) -> None:
         saved = await strategy_repository.save(make_strategy())
         assert list(await strategy_repository.list(strict=True)) == [saved]
+
+    async def test_the_largest_strategy_can_be_updated(
+        self, strategy_repository: StrategyRepository
+    ) -> None:
+        name, description = "𝒙" * 100_000, "𝒙" * 1_000_000
+        saved = await strategy_repository.save(make_strategy(name, description=description))
+        saved = await strategy_repository.save(replace(saved, description=description[::-1]))
+        assert await strategy_repository.get_by_id(saved.id or "") == saved
