@@ -128,6 +128,7 @@ class StoreBackend:
     async def health(self) -> Health:
         stores = self.stores
         health = Health(clickhouse=False, mongo=False, database=False)
+        health.unreadable_documents = stores.mongo.unreadable.count
         # Side by side, so that one that hangs leaves the others their time.
         health["clickhouse"], health["database"], health["mongo"] = await asyncio.gather(
             asyncio.to_thread(stores.clickhouse.health_check),

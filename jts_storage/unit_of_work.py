@@ -23,6 +23,7 @@ from jts_storage.mongo import (
     MongoDBStrategyRepository,
 )
 from jts_storage.mongo.errors import translate
+from jts_storage.mongo.transaction import Transaction
 from jts_storage.staged_work import StagedWork
 from jts_storage.staging import (
     CollectedEvents,
@@ -47,9 +48,10 @@ class _Work:
         self.candles = StagedCandles(stores.candles, lifetime)
         self.symbols = StagedSymbols(stores.symbols, lifetime)
         self.ingestion = StagedIngestion(stores.ingestion, lifetime)
-        self.formulas = MongoDBFormulaRepository(stores.mongo, session)
-        self.strategies = MongoDBStrategyRepository(stores.mongo, session)
-        self.backtests = MongoDBBacktestResultRepository(stores.mongo, session)
+        transaction = self.transaction = Transaction(session, lifetime)
+        self.formulas = MongoDBFormulaRepository(stores.mongo, transaction)
+        self.strategies = MongoDBStrategyRepository(stores.mongo, transaction)
+        self.backtests = MongoDBBacktestResultRepository(stores.mongo, transaction)
         self.events = CollectedEvents(lifetime)
 
     @property
@@ -171,6 +173,7 @@ class StorageUnitOfWork:
 
     async def _commit(self, work: _Work) -> None:
         try:
+            await work.transaction.ended()
             await self._write(work, work.staged)
         except Overtaking:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -15,12 +16,15 @@ from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy.engine import URL
 
+from jts_storage.domain.secret import MASK, Secret, plain
 from jts_storage.errors import InvalidConfiguration
 
 MEMORY = ":memory:"
 TCP_DRIVER = "clickhouse+jts"
 EMBEDDED_DRIVER = "clickhouse+embedded"
 _TCP_SCHEMES = frozenset({"clickhouse", "clickhouses", "clickhouse+jts", "clickhouse+native"})
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_SCHEMES_TOLD = "Use clickhouse://, clickhouses:// or clickhouse+embedded:///."
 _SETTING_PREFIX = "setting."
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -86,8 +90,12 @@ class ClickHouseConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+        object.__setattr__(self, "password", Secret(self.password))
         object.__setattr__(self, "alt_hosts", tuple(self.alt_hosts))
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
+
+    def __deepcopy__(self, memo: Any) -> ClickHouseConfig:
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -124,7 +132,7 @@ class ClickHouseConfig:
         return URL.create(
             TCP_DRIVER,
             username=self.user,
-            password=self.password or None,
+            password=plain(self.password) or None,
             host=self.host,
             port=self.port,
             database=self.database,
@@ -167,21 +175,29 @@ class ClickHouseConfig:
         if isinstance(url, URL):
             return cls(**_from_sqlalchemy(url))
         # Not urlsplit, which knows one host only and refuses several with an IPv6 one among them.
-        scheme, _, rest = url.partition("://")
+        scheme, separator, rest = url.partition("://")
         rest, _, query = rest.partition("?")
         authority, slash, path = rest.partition("/")
+        if not separator or not _SCHEME.fullmatch(scheme):
+            raise InvalidConfiguration("url has no scheme", remedy=_SCHEMES_TOLD)
+        if "@" in query or ("@" in path and (authority or scheme != EMBEDDED_DRIVER)):
+            raise InvalidConfiguration(
+                "url has an @ behind its hosts",
+                remedy="Percent-encode what is special in user and password, an @, a / or a ? above"
+                " all, and an @ in options, too.",
+            )
         values = _from_query(parse_qsl(query, keep_blank_values=True))
         if scheme == EMBEDDED_DRIVER:
             if authority:
                 raise InvalidConfiguration(
-                    f"url names the host {authority.rpartition('@')[2]!r} for the embedded engine",
+                    "url names a host for the embedded engine",
                     remedy="Write clickhouse+embedded:///path with three slashes.",
                 )
             return cls(**values | {"embedded_path": unquote(path) or MEMORY})
         if scheme not in _TCP_SCHEMES:
             raise InvalidConfiguration(
                 f"url has the scheme {scheme!r}",
-                remedy="Use clickhouse://, clickhouses:// or clickhouse+embedded:///.",
+                remedy=_SCHEMES_TOLD,
             )
         return cls(**_from_authority(authority, slash + path, scheme) | values)
 
@@ -194,7 +210,7 @@ def _check(config: ClickHouseConfig) -> None:
     for name, rule, wanted in _RULES:
         value = getattr(config, name)
         if not rule(value):
-            shown = "***" if name == "password" else repr(value)
+            shown = MASK if name == "password" else repr(value)
             raise InvalidConfiguration(f"{name} must be {wanted}, got {shown}")
     if (config.cert_file is None) != (config.key_file is None):
         raise InvalidConfiguration(
@@ -315,7 +331,7 @@ def _parse(name: str, text: str, source: str) -> Any:
     try:
         return _PARSERS[hint](text)
     except ValueError:
-        shown = "***" if name == "password" else repr(text)
+        shown = MASK if name == "password" else repr(text)
         raise InvalidConfiguration(f"{source} is {shown}, which is no {hint.__name__}") from None
 
 
@@ -382,7 +398,7 @@ def _from_authority(netloc: str, path: str, scheme: str) -> dict[str, Any]:
         name, port = _split_port(first)
         values["host"] = name
         if port is not None:
-            values["port"] = _parse("port", port, "the port in the url")
+            values["port"] = _port(port)
     if others:
         values["alt_hosts"] = tuple(others)
     if scheme == "clickhouses":
@@ -390,6 +406,13 @@ def _from_authority(netloc: str, path: str, scheme: str) -> dict[str, Any]:
     if database := unquote(path).removeprefix("/"):
         values["database"] = database
     return values
+
+
+def _port(text: str) -> int:
+    # Not repeated in the message: without a host behind it, it is a password.
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise InvalidConfiguration("the port in the url is no number from 1 to 65535")
+    return int(text)
 
 
 def _as_query(config: ClickHouseConfig) -> dict[str, str]:

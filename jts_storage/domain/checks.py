@@ -25,6 +25,9 @@ VOLUME_LIMIT = 2**64
 
 LONGEST_NAME = 256
 LONGEST_TEXT = 1_000_000
+LARGEST_DOCUMENT = 8 * 1024 * 1024
+"""Bytes of a formula, a strategy, or a backtest result without its trades: what every store can
+update, too."""
 
 # The caller's decimal context may round; ours never meets a number it has to.
 EXACT = Context(prec=60)
@@ -235,6 +238,15 @@ def document_id(value: object, field: str) -> str:
 
 def is_document_id(value: str) -> bool:
     return len(value) == 24 and all(digit in "0123456789abcdefABCDEF" for digit in value)
+
+
+def document_size(size: int, what: str) -> None:
+    """:raises InvalidData: a document of so many bytes could not be updated later."""
+    if size > LARGEST_DOCUMENT:
+        raise InvalidData(
+            f"{what} takes {size:,} bytes; a document may take {LARGEST_DOCUMENT:,}",
+            remedy="Shorten its texts, or store what is large elsewhere.",
+        )
 
 
 def json_value(value: Any, field: str, *, depth: int = 0) -> Any:

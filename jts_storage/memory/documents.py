@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from jts_storage.domain import checks
@@ -15,10 +16,12 @@ from jts_storage.domain.ids import new_document_id
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InUse, InvalidData
 from jts_storage.memory import mappers
-from jts_storage.memory.tables import BACKTESTS, FORMULAS, STRATEGIES, Row, Session
+from jts_storage.memory.tables import BACKTESTS, FORMULAS, REFERENCES, STRATEGIES, Row, Session
 
 Document = TypeVar("Document", Formula, Strategy)
 E = TypeVar("E")
+
+_EXTRA_BYTES = 8
 
 
 class _Versioned:
@@ -33,8 +36,7 @@ class _Versioned:
     def _save(self, entity: Document, to_row: Callable[[Document], Row]) -> Document:
         with self._session.exclusive():
             saved = self._next(entity)
-            assert saved.id is not None
-            self._session.put(self.table, saved.id, to_row(saved))
+            self._put(saved, self._row(saved, to_row))
         return saved
 
     def _save_many(
@@ -50,9 +52,19 @@ class _Versioned:
                 each = self._next(entity)
                 assert each.id is not None
                 saved[each.id] = each
-            for identity, each in saved.items():
-                self._session.put(self.table, identity, to_row(each))
+            rows = [self._row(each, to_row) for each in saved.values()]
+            for each, row in zip(saved.values(), rows, strict=True):
+                self._put(each, row)
         return list(saved.values())
+
+    def _put(self, saved: Formula | Strategy, row: Row) -> None:
+        assert saved.id is not None
+        self._session.put(self.table, saved.id, row)
+
+    def _row(self, saved: Document, to_row: Callable[[Document], Row]) -> Row:
+        row = to_row(saved)
+        checks.document_size(_size(row), f"{self.kind.__name__.lower()} {saved.name[:80]!r}")
+        return row
 
     def _next(self, entity: Document) -> Document:
         checks.instance(entity, self.kind, self.kind.__name__.lower())
@@ -69,6 +81,14 @@ class _Versioned:
             )
         if stored["version"] != entity.version:
             raise self._changed(entity, stored["version"])
+        for name in ("created_at", "updated_at"):
+            read = getattr(entity, name)
+            if read is not None and read != stored[name]:
+                raise Conflict(
+                    f"{self.table} {entity.id} ({entity.name!r}) was changed by somebody else:"
+                    f" {name} {stored[name]} is stored, {read} was read.",
+                    remedy="Read it again and repeat.",
+                )
         return replace(
             entity, version=entity.version + 1, created_at=stored["created_at"], updated_at=moment
         )
@@ -141,7 +161,9 @@ class InMemoryFormulaRepository(_Versioned):
             formula for *_, formula in sorted(found, key=lambda item: item[:2])[: _count(limit)]
         ]
 
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Formula]:
+    async def list(
+        self, *, limit: int = 1_000, after: str | None = None, strict: bool = False
+    ) -> Sequence[Formula]:
         return self._formulas(lambda row: True, limit, after)
 
     async def delete(self, formula_id: str, *, force: bool = False) -> bool:
@@ -153,7 +175,10 @@ class InMemoryFormulaRepository(_Versioned):
                     f"formula {formula_id} cannot be deleted: used by {names}.",
                     remedy="Change those strategies first, or pass force=True.",
                 )
-            return self._session.delete(self.table, _known_as(formula_id))
+            deleted = self._session.delete(self.table, _known_as(formula_id))
+            if deleted and not force:
+                _note_reference(self._session, _known_as(formula_id))
+            return deleted
 
     def _formulas(
         self, belongs: Callable[[Row], bool], limit: int, after: str | None
@@ -168,6 +193,12 @@ class InMemoryStrategyRepository(_Versioned):
     async def save(self, strategy: Strategy) -> Strategy:
         return self._save(strategy, mappers.strategy_to_row)
 
+    def _put(self, saved: Formula | Strategy, row: Row) -> None:
+        stored = self._session.get(self.table, saved.id)
+        for formula_id in _formulas_of(row) - _formulas_of(stored):
+            _note_reference(self._session, formula_id)
+        super()._put(saved, row)
+
     async def save_many(self, strategies: Iterable[Strategy]) -> Sequence[Strategy]:
         return self._save_many(strategies, mappers.strategy_to_row)
 
@@ -181,16 +212,13 @@ class InMemoryStrategyRepository(_Versioned):
         wanted = _known_as(formula_id)
 
         def uses(row: Row) -> bool:
-            stop = row["stop_loss_rule"]
-            return bool(wanted) and wanted in (
-                row["entry_formula_id"],
-                row["exit_formula_id"],
-                stop and stop["formula_id"],
-            )
+            return wanted in _formulas_of(row)
 
         return self._page(mappers.strategy_from_row, uses, limit, after)
 
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Strategy]:
+    async def list(
+        self, *, limit: int = 1_000, after: str | None = None, strict: bool = False
+    ) -> Sequence[Strategy]:
         return self._page(mappers.strategy_from_row, lambda row: True, limit, after)
 
     async def delete(self, strategy_id: str) -> bool:
@@ -205,6 +233,8 @@ class InMemoryBacktestResultRepository:
         checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
         row = mappers.backtest_to_row(saved)
+        head = {name: value for name, value in row.items() if name != "trades"}
+        checks.document_size(_size(head), f"backtest result {saved.id}")
         with self._session.exclusive():
             stored = self._session.get(BACKTESTS, saved.id)
             if stored is not None and mappers.backtest_from_row(stored) != saved:
@@ -250,7 +280,9 @@ class InMemoryBacktestResultRepository:
         ranked = sorted(defined, key=lambda row: sign * figure(row))
         return _results(ranked[: _count(limit)])
 
-    async def list(self, *, limit: int = 100, after: str | None = None) -> Sequence[BacktestResult]:
+    async def list(
+        self, *, limit: int = 100, after: str | None = None, strict: bool = False
+    ) -> Sequence[BacktestResult]:
         rows = sorted(self._session.scan(BACKTESTS), key=lambda row: row["id"])
         return _results([row for row in rows if _is_behind(row, after)][: _count(limit)])
 
@@ -269,6 +301,30 @@ class InMemoryBacktestResultRepository:
             if strategy_id is None or row["strategy_id"] == _known_as(strategy_id)
         ]
         return sorted(rows, key=_age, reverse=True)
+
+
+def _formulas_of(row: Row | None) -> frozenset[str]:
+    """The formulas that a strategy refers to."""
+    if row is None:
+        return frozenset()
+    stop = row["stop_loss_rule"]
+    found = (row["entry_formula_id"], row["exit_formula_id"], stop and stop["formula_id"])
+    return frozenset(each for each in found if each is not None)
+
+
+def _size(value: object) -> int:
+    """About the bytes that a document store takes for it."""
+    if isinstance(value, str):
+        return len(value.encode()) + _EXTRA_BYTES
+    if isinstance(value, Mapping):
+        return sum(_size(name) + _size(each) for name, each in value.items())
+    if isinstance(value, tuple | list):
+        return sum(map(_size, value)) + _EXTRA_BYTES * len(value)
+    return _EXTRA_BYTES
+
+
+def _note_reference(session: Session, formula_id: str) -> None:
+    session.put(REFERENCES, formula_id, MappingProxyType({"id": formula_id}))
 
 
 def _known_as(identity: object) -> str:

@@ -25,6 +25,9 @@ STRATEGIES = "strategies"
 BACKTESTS = "backtest_results"
 SYMBOL_BARS = "symbol_bars_aggregates"
 CHECKPOINTS = "checkpoints"
+REFERENCES = "uow_references"
+"""A row for each formula that was put to use or deleted, new each time: whoever does the one
+while somebody else does the other has a conflict."""
 
 
 class MemoryDatabase:
@@ -124,6 +127,12 @@ class Transaction:
         """:raises Conflict: somebody changed a row that this transaction writes."""
         for table, key in self._written:
             if self._database.rows.get((table, key)) is not self._seen.get((table, key)):
+                if table == REFERENCES:
+                    raise Conflict(
+                        f"Formula {key} was put to use or deleted by somebody else before this"
+                        " commit.",
+                        remedy="Read again and repeat.",
+                    )
                 raise Conflict(
                     f"{table} {key} was changed by somebody else before this commit.",
                     remedy="Read it again and repeat.",

@@ -14,15 +14,18 @@ from urllib.parse import parse_qsl, unquote
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from jts_storage.domain.secret import MASK, Secret, plain
 from jts_storage.errors import InvalidConfiguration
 
 _SCHEME: Final = re.compile(r"mongodb(\+srv)?://")
+_AUTHORITY: Final = re.compile(r"[^/?]*")
 _CREDENTIALS: Final = re.compile(r"(?<=://).*@")
 _SECRET_OPTION: Final = re.compile(r"((?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 _NO_DATABASE_NAME: Final = re.compile(r'[/\\. "$*<>:|?\x00]')
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
-_MASK: Final = "***"
+
+_SECRETS: Final = ("password", "tls_certificate_key_file_password")
 
 _DRIVER_OPTIONS: Final = {
     "max_pool_size": ("maxPoolSize", 1),
@@ -119,6 +122,13 @@ class MongoDBConfig:
         object.__setattr__(self, "database", self.database or named or "jts")
         check_database_name(self.database)
         _check_combinations(self)
+        object.__setattr__(self, "uri", Secret(self.uri, self.redacted))
+        for name in _SECRETS:
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Secret(value))
+
+    def __deepcopy__(self, memo: Any) -> MongoDBConfig:
+        return self
 
     def __repr__(self) -> str:
         return f"MongoDBConfig({self.redacted!r}, database={self.database!r})"
@@ -131,8 +141,8 @@ class MongoDBConfig:
     @property
     def redacted(self) -> str:
         """The URI for people: credentials are masked."""
-        masked = _CREDENTIALS.sub(f"{_MASK}:{_MASK}@", self.uri)
-        return _SECRET_OPTION.sub(rf"\1{_MASK}", masked)
+        masked = _CREDENTIALS.sub(f"{MASK}:{MASK}@", plain(self.uri))
+        return _SECRET_OPTION.sub(rf"\1{MASK}", masked)
 
     @property
     def client_options(self) -> dict[str, Any]:
@@ -141,7 +151,9 @@ class MongoDBConfig:
         options = {k: v for k, v in _DEFAULTS.items() if k.lower() not in in_uri}
         for name, (option, factor) in _DRIVER_OPTIONS.items():
             value = getattr(self, name)
-            if value is not None:
+            if isinstance(value, str):
+                options[option] = plain(value)
+            elif value is not None:
                 options[option] = value if factor is None else int(value * factor)
         return options
 
@@ -191,6 +203,13 @@ def _read_uri(uri: str) -> tuple[tuple[str, ...], str | None]:
             "uri must begin with mongodb:// or mongodb+srv://",
             remedy="Write mongodb://host:27017/database.",
         )
+    uri = plain(uri)
+    if "@" in _AUTHORITY.sub("", uri[scheme.end() :], count=1):
+        raise InvalidConfiguration(
+            "uri has an @ behind its hosts",
+            remedy="Percent-encode what is special in user and password, an @, a / or a ? above"
+            " all, and an @ in options, too.",
+        )
     if scheme[1]:
         authority, _, path = uri[scheme.end() :].partition("?")[0].partition("/")
         return (authority.rpartition("@")[2],), unquote(path) or None
@@ -219,7 +238,7 @@ def _check_fields(config: MongoDBConfig) -> None:
     for name, rule, wanted in _RULES:
         value = getattr(config, name)
         if not rule(value):
-            shown = _MASK if "password" in name or name == "uri" else repr(value)
+            shown = MASK if "password" in name or name == "uri" else repr(value)
             raise InvalidConfiguration(f"{name} must be {wanted}, got {shown}")
 
 
@@ -321,7 +340,7 @@ def _parsed(hint: Any, name: str, text: str, source: str) -> Any:
             try:
                 return parse(text)
             except ValueError:
-                shown = _MASK if "password" in name else repr(text)
+                shown = MASK if "password" in name else repr(text)
                 raise InvalidConfiguration(f"{source} is {shown}, no {kind.__name__}") from None
     return text
 

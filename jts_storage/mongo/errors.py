@@ -106,7 +106,7 @@ def translate(exc: Exception, *, doing: str, hosts: Sequence[str] = ()) -> Stora
     :param hosts: the hosts of the configuration, for the message.
     """
     error = _translated(exc, doing, hosts)
-    error.transient = error.transient or _ends_a_transaction(exc)
+    error.transient = error.transient or ends_a_transaction(exc)
     return error
 
 
@@ -158,7 +158,7 @@ def is_repeatable(exc: Exception) -> bool:
     return isinstance(exc, driver.OperationFailure) and _meaning(exc).later
 
 
-def _ends_a_transaction(exc: Exception) -> bool:
+def ends_a_transaction(exc: Exception) -> bool:
     """Whether another transaction may do what this one could not."""
     if isinstance(exc, driver.ServerSelectionTimeoutError | driver.WaitQueueTimeoutError):
         return False  # as for `is_repeatable`

@@ -15,10 +15,12 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
+from jts_storage.domain.secret import plain
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.errors import connection_failed, translate
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
+from jts_storage.mongo.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClient
@@ -71,6 +73,8 @@ class MongoDBManager:
         self._connect: Callable[[], Client] = self._connect_by_config
         self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
         self.retries = Retries(self.config, self._hosts)
+        self.has_transactions = True
+        self.unreadable = Unreadable()
 
     @classmethod
     def from_motor(
@@ -206,7 +210,7 @@ class MongoDBManager:
         return _Opened(client, client.get_database(self.config.database, codec_options=CODEC))
 
     def _connect_by_config(self) -> Client:
-        return AsyncMongoClient(self.config.uri, **self.config.client_options)
+        return AsyncMongoClient(plain(self.config.uri), **self.config.client_options)
 
 
 def _configured(config: MongoDBConfig | None, given: dict[str, Any]) -> MongoDBConfig:

@@ -40,6 +40,7 @@ def _naming_document(read: Callable[[Stored], E]) -> Callable[[Stored], E]:
     @wraps(read)
     def reading(document: Stored) -> E:
         try:
+            _check_id(document)
             return read(document)
         except InvalidData as exc:
             error = InvalidData(str(exc.args[0]), document=_id_of(document))
@@ -270,6 +271,13 @@ def _trade(stored: Stored) -> Trade:
         pnl=_decimal(get("pnl")),
         exit_reason=get("exitReason"),
     )
+
+
+def _check_id(document: Stored) -> None:
+    # Read as if it were an ObjectId, it could neither be found by its id again nor be updated.
+    identity = document.get("_id")
+    if not isinstance(identity, ObjectId):
+        raise InvalidData("must be an ObjectId", field="_id", value=identity)
 
 
 def _id_of(document: Stored) -> str:

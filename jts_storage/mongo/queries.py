@@ -12,10 +12,11 @@ from bson import ObjectId
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Metric
 from jts_storage.errors import InvalidData
+from jts_storage.mongo.letters import beginning
 
 Bson = dict[str, Any]
 
-_FORMULA_REFERENCES: Final = ("entryFormulaId", "exitFormulaId", "stopLossRule.formulaId")
+FORMULA_REFERENCES: Final = ("entryFormulaId", "exitFormulaId", "stopLossRule.formulaId")
 _SEARCHED: Final = ("name", "description", "tags")
 _METRIC_FIELDS: Final = {
     Metric.TOTAL_RETURN_PCT: "totalReturnPct",
@@ -26,8 +27,6 @@ _METRIC_FIELDS: Final = {
     Metric.TOTAL_TRADES: "totalTrades",
 }
 _WORD: Final = re.compile(r"\w+")
-_ASCII_WORD: Final = re.compile(r"\w", re.ASCII)
-_DOUBLE_S: Final = re.compile("(?<=.)ss")
 _LONGEST_WORD: Final = 64
 _MOST_WORDS: Final = 8
 
@@ -53,7 +52,13 @@ def tagged(tags: Iterable[object]) -> Bson:
 
 def uses_formula(formula_id: ObjectId) -> Bson:
     """Strategies that refer to the formula in any role."""
-    return {"$or": [{field: {"$eq": formula_id}} for field in _FORMULA_REFERENCES]}
+    return {"$or": [{field: refers_to(formula_id)} for field in FORMULA_REFERENCES]}
+
+
+def refers_to(identity: ObjectId) -> Bson:
+    """A reference to the document, also one that was stored as a string."""
+    text = str(identity)
+    return {"$in": [identity, *sorted({text, text.upper()})]}
 
 
 def of_version(identity: ObjectId, version: int) -> Bson:
@@ -71,19 +76,20 @@ def replacement(document: Mapping[str, Any]) -> list[Bson]:
 
     The values stand within ``$literal``, so that a string such as ``$name`` is only a string.
     """
+    # Each value stands in it once: the server takes an update of 16 MiB at most.
     known = known_fields(document)
-    nested = [_merged(k, v) for k, v in known.items() if isinstance(v, dict)]
-    parameters = known.get("parameters")
-    if parameters:
-        nested.append({"parameters": _merged_by_name("$parameters", parameters)})
-    return [{"$replaceWith": {"$mergeObjects": ["$$ROOT", {"$literal": known}, *nested]}}]
+    nested = {k: _merged(k, v) for k, v in known.items() if isinstance(v, dict)}
+    if known.get("parameters"):
+        nested["parameters"] = _merged_by_name("$parameters", known["parameters"])
+    plain = {k: v for k, v in known.items() if k not in nested}
+    return [{"$replaceWith": {"$mergeObjects": ["$$ROOT", {"$literal": plain}, nested]}}]
 
 
 def _merged(field: str, values: Mapping[str, Any]) -> Bson:
     stored = f"${field}"
     is_object = {"$eq": [{"$type": stored}, "object"]}
     before = {"$cond": [is_object, stored, {}]}
-    return {field: {"$mergeObjects": [before, {"$literal": values}]}}
+    return {"$mergeObjects": [before, {"$literal": values}]}
 
 
 def _merged_by_name(stored: str, items: list[Bson]) -> Bson:
@@ -108,7 +114,7 @@ def older_than(run_at: datetime, identity: ObjectId) -> Bson:
     return {"runAt": {"$lte": run_at}, "$or": [{"runAt": {"$lt": run_at}}, same_moment]}
 
 
-def best_ids(metric: Metric, strategy_id: ObjectId | None, limit: int) -> list[Bson]:
+def best_ids(metric: Metric, strategy_id: ObjectId | None, skip: int, limit: int) -> list[Bson]:
     """The ids of the results that a metric ranks first.
 
     Only what is ranked goes through the sort, so that large documents do not.
@@ -116,12 +122,13 @@ def best_ids(metric: Metric, strategy_id: ObjectId | None, limit: int) -> list[B
     field = f"metrics.{_METRIC_FIELDS[metric]}"
     match: Bson = {field: {"$gt": float("-inf"), "$lt": float("inf")}}
     if strategy_id is not None:
-        match["strategyId"] = strategy_id
+        match["strategyId"] = refers_to(strategy_id)
     direction = -1 if metric.higher_is_better else 1
     return [
         {"$match": match},
         {"$project": {"figure": f"${field}", "runAt": 1}},
         {"$sort": {"figure": direction, "runAt": -1, "_id": -1}},
+        {"$skip": skip},
         {"$limit": limit},
         {"$project": {"_id": 1}},
     ]
@@ -154,13 +161,5 @@ def beginnings(wanted: list[str]) -> Bson:
 
 
 def _begins_somewhere(word: str) -> Bson:
-    begins = {"$regex": _beginning(word), "$options": "i"}
+    begins = {"$regex": beginning(word[:_LONGEST_WORD]), "$options": "i"}
     return {"$or": [{field: begins} for field in _SEARCHED]}
-
-
-def _beginning(word: str) -> str:
-    # "ss" may stand as "ß", so nothing is asked from there on.
-    certain = _DOUBLE_S.split(word[:_LONGEST_WORD])[0]
-    # No word character precedes a word. Of these, the ASCII ones are what every engine agrees on.
-    edge = r"\b" if _ASCII_WORD.match(certain) else r"(?<![0-9A-Za-z_])"
-    return edge + re.escape(certain)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, TypeVar
 
 from bson import ObjectId
-from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.domain import checks
 from jts_storage.domain.enums import FormulaCategory, member
@@ -15,15 +14,19 @@ from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import InUse
 from jts_storage.mongo import queries
 from jts_storage.mongo.documents import FORMULAS, STRATEGIES
-from jts_storage.mongo.manager import MongoDBManager
+from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.mappers import (
     formula_from_document,
     formula_to_document,
     strategy_from_document,
     strategy_to_document,
 )
+from jts_storage.mongo.references import REFERENCES, References, formulas_of, in_use_or_deleted
 from jts_storage.mongo.search import FormulaSearch
 from jts_storage.mongo.store import CollectionAccess, VersionedStore
+from jts_storage.mongo.transaction import Transaction, in_own_transaction
+
+T = TypeVar("T")
 
 _NAMES_SHOWN: Final = 10
 
@@ -31,14 +34,16 @@ _NAMES_SHOWN: Final = 10
 class MongoDBFormulaRepository:
     """The collection ``formulas``.
 
-    :param session: run every operation in the transaction of this session.
+    :param transaction: that of a unit of work, which every operation is to be part of.
     """
 
-    def __init__(self, manager: MongoDBManager, session: AsyncClientSession | None = None) -> None:
+    def __init__(self, manager: MongoDBManager, transaction: Transaction | None = None) -> None:
+        self._manager = manager
         self._store = VersionedStore[Formula](
-            manager, FORMULAS, session, Formula, formula_to_document, formula_from_document
+            manager, FORMULAS, transaction, Formula, formula_to_document, formula_from_document
         )
-        self._strategies = CollectionAccess(manager, STRATEGIES, session)
+        self._strategies = CollectionAccess(manager, STRATEGIES, transaction)
+        self._references = References(manager, REFERENCES, transaction)
         self._search = FormulaSearch(self._store)
 
     async def get_by_id(self, formula_id: str) -> Formula | None:
@@ -64,8 +69,10 @@ class MongoDBFormulaRepository:
     async def search(self, query: str, *, limit: int = 100) -> Sequence[Formula]:
         return await self._search.find(query, queries.count(limit))
 
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Formula]:
-        return await self._store.entities({}, limit, after)
+    async def list(
+        self, *, limit: int = 1_000, after: str | None = None, strict: bool = False
+    ) -> Sequence[Formula]:
+        return await self._store.entities({}, limit, after, strict=strict)
 
     async def save(self, formula: Formula) -> Formula:
         return await self._store.save(formula)
@@ -77,9 +84,23 @@ class MongoDBFormulaRepository:
         identity = queries.object_id(formula_id)
         if identity is None:
             return False
-        if not force:
+        if force:
+            return await self._store.delete(identity)
+        if self._store.transaction is not None or not self._manager.has_transactions:
+            return await self._delete_unused(identity)
+        return await in_own_transaction(
+            self._manager,
+            f"deleting in {FORMULAS}",
+            lambda own: MongoDBFormulaRepository(self._manager, own).delete(formula_id),
+        )
+
+    async def _delete_unused(self, identity: ObjectId) -> bool:
+        async with self._store.turn():
             await self._refuse_if_used(identity)
-        return await self._store.delete(identity)
+            deleted = await self._store.delete(identity)
+            if deleted and self._store.transaction is not None:
+                await self._references.delete_formula(identity)
+            return deleted
 
     async def _refuse_if_used(self, formula_id: ObjectId) -> None:
         users = await self._strategies.find(
@@ -94,16 +115,55 @@ class MongoDBFormulaRepository:
             )
 
 
+class _StrategyStore(VersionedStore[Strategy]):
+    """Strategies, whose saves keep the formulas that they begin to use from being deleted.
+
+    :param deletions: how often those formulas had been deleted before the first attempt.
+    """
+
+    state: ClassVar[Mapping[str, Any]] = {
+        **VersionedStore.state,
+        **dict.fromkeys(queries.FORMULA_REFERENCES, 1),
+    }
+
+    def __init__(
+        self,
+        manager: MongoDBManager,
+        transaction: Transaction | None,
+        deletions: Mapping[ObjectId, int] | None = None,
+    ) -> None:
+        super().__init__(
+            manager, STRATEGIES, transaction, Strategy, strategy_to_document, strategy_from_document
+        )
+        self._references = References(manager, REFERENCES, transaction)
+        self._deletions = deletions
+
+    async def saving(
+        self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
+    ) -> None:
+        if self.transaction is None:
+            return
+        begun: set[str] = set()
+        for document in documents:
+            begun |= formulas_of(document) - formulas_of(states.get(document["_id"]))
+        formulas = list(map(ObjectId, begun))
+        await self._references.use(formulas)
+        if formulas and self._deletions is not None:
+            deletions = await self._references.deletions(formulas)
+            if deletions != self._deletions:
+                raise in_use_or_deleted(formulas)
+
+
 class MongoDBStrategyRepository:
     """The collection ``strategies``.
 
-    :param session: run every operation in the transaction of this session.
+    :param transaction: that of a unit of work, which every operation is to be part of.
     """
 
-    def __init__(self, manager: MongoDBManager, session: AsyncClientSession | None = None) -> None:
-        self._store = VersionedStore[Strategy](
-            manager, STRATEGIES, session, Strategy, strategy_to_document, strategy_from_document
-        )
+    def __init__(self, manager: MongoDBManager, transaction: Transaction | None = None) -> None:
+        self._manager = manager
+        self._store = _StrategyStore(manager, transaction)
+        self._references = References(manager, REFERENCES, transaction)
 
     async def get_by_id(self, strategy_id: str) -> Strategy | None:
         return await self._store.get(strategy_id)
@@ -116,15 +176,46 @@ class MongoDBStrategyRepository:
             return []
         return await self._store.entities(queries.uses_formula(identity), limit, after)
 
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Strategy]:
-        return await self._store.entities({}, limit, after)
+    async def list(
+        self, *, limit: int = 1_000, after: str | None = None, strict: bool = False
+    ) -> Sequence[Strategy]:
+        return await self._store.entities({}, limit, after, strict=strict)
 
     async def save(self, strategy: Strategy) -> Strategy:
-        return await self._store.save(strategy)
+        checks.instance(strategy, Strategy, "strategy")
+        return await self._guarded([strategy], lambda store: store.save(strategy))
 
     async def save_many(self, strategies: Iterable[Strategy]) -> Sequence[Strategy]:
-        return await self._store.save_many(strategies)
+        given = checks.several(strategies, Strategy, STRATEGIES)
+        return await self._guarded(given, lambda store: store.save_many(given))
 
     async def delete(self, strategy_id: str) -> bool:
         identity = queries.object_id(strategy_id)
         return identity is not None and await self._store.delete(identity)
+
+    async def _guarded(
+        self, strategies: Sequence[Strategy], save: Callable[[_StrategyStore], Awaitable[T]]
+    ) -> T:
+        """Save in a transaction where a strategy begins to use a formula, else without one."""
+        manager = self._manager
+        if self._store.transaction is not None or not manager.has_transactions:
+            return await save(self._store)
+        begun = await self._begun(strategies)
+        if not begun:
+            return await save(self._store)
+        deletions = await self._references.deletions(begun)
+        return await in_own_transaction(
+            manager,
+            f"saving in {STRATEGIES}",
+            lambda own: save(_StrategyStore(manager, own, deletions)),
+        )
+
+    async def _begun(self, strategies: Sequence[Strategy]) -> set[ObjectId]:
+        """The formulas that the strategies refer to, and did not as they are stored."""
+        identities = [ObjectId(each.id) for each in strategies if each.id and each.formula_ids]
+        states = await self._store.states(identities)
+        begun: set[str] = set()
+        for each in strategies:
+            stored = states.get(ObjectId(each.id)) if each.id else None
+            begun |= each.formula_ids - formulas_of(stored)
+        return set(map(ObjectId, begun))

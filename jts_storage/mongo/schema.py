@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,7 +18,21 @@ from pydantic import BaseModel
 from pymongo import IndexModel
 from pymongo.errors import CollectionInvalid
 
-from jts_storage.mongo.documents import MODELS, indexes
+from jts_storage.errors import InvalidData
+from jts_storage.mongo.documents import (
+    BACKTEST_RESULTS,
+    BACKTEST_TRADES,
+    FORMULAS,
+    MODELS,
+    STRATEGIES,
+    indexes,
+)
+from jts_storage.mongo.mappers import (
+    backtest_from_document,
+    formula_from_document,
+    strategy_from_document,
+    trades_from_document,
+)
 from jts_storage.ports.schema import NOTHING, Difference
 
 if TYPE_CHECKING:
@@ -54,6 +68,7 @@ _UNITS_OF_WORK = {
     "uow_events": [IndexModel([("key", 1), ("version", 1), ("n", 1)], name="uow_events_key")],
     "uow_leases": [],
     "uow_clock": [],
+    "uow_references": [],
 }
 """What commits over several stores keep, of which nobody else knows."""
 
@@ -78,14 +93,56 @@ def collection_schemas() -> tuple[CollectionSchema, ...]:
     return (*documents, *plain)
 
 
+_READERS: Final[dict[str, Callable[[Mapping[str, Any]], object]]] = {
+    FORMULAS: formula_from_document,
+    STRATEGIES: strategy_from_document,
+    BACKTEST_RESULTS: backtest_from_document,
+    BACKTEST_TRADES: trades_from_document,
+}
+_SHOWN: Final = 5
+
+
 async def differences(db: Database) -> list[Difference]:
-    """How the collections of a database differ from the documents: options, rules, indexes."""
+    """How the collections of a database differ from the documents: options, rules, indexes.
+
+    And which documents cannot be read: every one is looked at.
+    """
     cursor = await db.list_collections()
     present = {info["name"]: info.get("options", {}) async for info in cursor}
-    return [
+    found = [
         difference
         for schema in collection_schemas()
         for difference in await _compare(db, schema, present.get(schema.name))
+    ]
+    for name in _READERS.keys() & present.keys():
+        found += await _unreadable(db, name)
+    return found
+
+
+async def _unreadable(db: Database, name: str) -> list[Difference]:
+    count, first = 0, ""
+    ids: list[Any] = []
+    async with db.get_collection(name).find({}) as cursor:
+        async for document in cursor:
+            try:
+                _READERS[name](document)
+            except InvalidData as exc:
+                count += 1
+                first = first or str(exc)
+                ids = [*ids, document["_id"]][:_SHOWN]
+    if not count:
+        return []
+    where = shown({"_id": {"$in": ids}})
+    more = "" if count == len(ids) else f", then look again for the other {count - len(ids)}"
+    return [
+        Difference(
+            STORE,
+            name,
+            "documents",
+            "all readable",
+            f"{count} unreadable ({first})",
+            f"correct or delete them: db.getCollection({shown(name)}).find({where}){more}",
+        )
     ]
 
 

@@ -108,11 +108,11 @@ class FormulaSearch:
         return await self._store.repeat("searching", read)
 
     def _hit(self, query: str, document: Bson) -> _Hit | None:
-        formula = self._store.from_document(document)
-        rank = formula.rank(query)
-        if rank is None:
-            return None
-        return _Hit(rank, -document.get(_SCORE, 0.0), str(formula.id), formula)
+        for formula in self._store.read_or_skip(document, self._store.from_document):
+            rank = formula.rank(query)
+            if rank is not None:
+                return _Hit(rank, -document.get(_SCORE, 0.0), str(formula.id), formula)
+        return None
 
 
 def _suffices(hits: list[_Hit], limit: int) -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from bson import ObjectId
-from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.domain.backtest import Trade
 from jts_storage.errors import InvalidData
 from jts_storage.mongo.documents import BACKTEST_TRADES
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.store import CollectionAccess
+from jts_storage.mongo.transaction import Transaction
 
 INLINE_BYTES: Final = 8 * 1024 * 1024
 """Trades up to this estimate lie in the result itself; a document may have twice as much."""
@@ -26,8 +26,8 @@ _NO_LIMIT: Final = 2**31 - 1
 class TradeSets(CollectionAccess):
     """The collection ``backtest_trades``."""
 
-    def __init__(self, manager: MongoDBManager, session: AsyncClientSession | None) -> None:
-        super().__init__(manager, BACKTEST_TRADES, session)
+    def __init__(self, manager: MongoDBManager, transaction: Transaction | None) -> None:
+        super().__init__(manager, BACKTEST_TRADES, transaction)
 
     async def chunk(self, trade_set: ObjectId, number: int) -> Bson | None:
         return await self.find_one({"tradeSet": trade_set, "number": number})
@@ -74,8 +74,19 @@ def fits_document(trades: Iterable[Trade]) -> bool:
 
 
 def count_elsewhere(result: Mapping[str, Any]) -> int:
-    """How many trades of a stored result lie in chunks."""
-    return int(result.get("tradeCount") or 0) if result.get("tradeSet") is not None else 0
+    """How many trades of a stored result lie in chunks.
+
+    :raises InvalidData: the result does not say it in a way that can be read.
+    """
+    trade_set, count = result.get("tradeSet"), result.get("tradeCount")
+    if trade_set is None or not count:
+        return 0
+    if not isinstance(trade_set, ObjectId) or isinstance(count, str | bool) or count != int(count):
+        raise InvalidData(
+            "has a tradeSet or a tradeCount of another type than expected",
+            document=str(result["_id"]),
+        )
+    return int(count)
 
 
 def incomplete(result: Mapping[str, Any]) -> InvalidData:

@@ -10,7 +10,10 @@ from jts_storage.domain.enums import Metric
 
 
 class BacktestReader(Protocol):
-    """Reads backtest results; of equal `run_at` the greater id counts as the newer."""
+    """Reads backtest results; of equal `run_at` the greater id counts as the newer.
+
+    What is stored and cannot be read is left out of lists, with a line in the log.
+    """
 
     async def get_by_id(self, result_id: str) -> BacktestResult | None:
         """The result of that id with all its trades, None if there is none."""
@@ -39,8 +42,13 @@ class BacktestReader(Protocol):
         """
         ...
 
-    async def list(self, *, limit: int = 100, after: str | None = None) -> Sequence[BacktestResult]:
-        """All results by id."""
+    async def list(
+        self, *, limit: int = 100, after: str | None = None, strict: bool = False
+    ) -> Sequence[BacktestResult]:
+        """All results by id.
+
+        :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
+        """
         ...
 
     def trades(self, result_id: str) -> AsyncIterator[Trade]:

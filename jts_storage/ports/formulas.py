@@ -12,7 +12,8 @@ from jts_storage.domain.formula import Formula
 class FormulaReader(Protocol):
     """Reads formulas. Lists are ordered by id; `after` is the last id of the page before.
 
-    An id that is no document id is simply not found.
+    An id that is no document id is simply not found. What is stored and cannot be read is left out
+    of lists, with a line in the log; `get_by_id` raises `InvalidData` for it.
     """
 
     async def get_by_id(self, formula_id: str) -> Formula | None:
@@ -46,8 +47,13 @@ class FormulaReader(Protocol):
         """
         ...
 
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Formula]:
-        """All formulas."""
+    async def list(
+        self, *, limit: int = 1_000, after: str | None = None, strict: bool = False
+    ) -> Sequence[Formula]:
+        """All formulas.
+
+        :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
+        """
         ...
 
 
@@ -59,7 +65,9 @@ class FormulaRepository(FormulaReader, Protocol):
 
         What returns carries its id, its version (counted up by an update) and its times.
 
-        :raises Conflict: the stored version is not the formula's, or it was deleted meanwhile.
+        :raises Conflict: the stored version is not the formula's, or its `created_at` or
+            `updated_at`, as far as the formula has them; or it was deleted meanwhile.
+        :raises InvalidData: it is larger than could be updated later.
         """
         ...
 
@@ -74,7 +82,8 @@ class FormulaRepository(FormulaReader, Protocol):
     async def delete(self, formula_id: str, *, force: bool = False) -> bool:
         """Remove a formula; whether there was one.
 
-        :param force: remove it although strategies use it.
-        :raises Conflict: strategies use it; the message has their names.
+        :param force: remove it although strategies use it, or somebody begins to.
+        :raises Conflict: strategies use it; the message has their names. Or somebody saves one that
+            begins to use it at the same time: of the two, the first to commit wins.
         """
         ...

@@ -12,12 +12,15 @@ class Health(dict[str, bool]):
     :ivar oldest: how long the oldest of them has waited.
     :ivar waiting_events: events that not every handler has had.
     :ivar parked_events: events that failed too often and wait for `retry`.
+    :ivar unreadable_documents: documents that reads of this process met and left out of lists;
+        `jts-storage check` looks at all of them.
     """
 
     unfinished: int = 0
     oldest: timedelta | None = None
     waiting_events: int = 0
     parked_events: int = 0
+    unreadable_documents: int = 0
 
     @property
     def is_well(self) -> bool:

@@ -9,7 +9,10 @@ from jts_storage.domain.strategy import Strategy
 
 
 class StrategyReader(Protocol):
-    """Reads strategies. Lists are ordered by id; `after` is the last id of the page before."""
+    """Reads strategies. Lists are ordered by id; `after` is the last id of the page before.
+
+    What is stored and cannot be read is left out of lists, with a line in the log.
+    """
 
     async def get_by_id(self, strategy_id: str) -> Strategy | None:
         """The strategy of that id, None if there is none or it is no document id."""
@@ -21,8 +24,13 @@ class StrategyReader(Protocol):
         """The strategies that use the formula to enter, to leave or to stop a loss."""
         ...
 
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Strategy]:
-        """All strategies."""
+    async def list(
+        self, *, limit: int = 1_000, after: str | None = None, strict: bool = False
+    ) -> Sequence[Strategy]:
+        """All strategies.
+
+        :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
+        """
         ...
 
 
@@ -34,7 +42,8 @@ class StrategyRepository(StrategyReader, Protocol):
 
         The formulas that it names are not looked up: a reference may point to nothing.
 
-        :raises Conflict: the stored version is not the strategy's, or it was deleted meanwhile.
+        :raises Conflict: as for formulas; or a formula that it begins to use is deleted, or put to
+            use, by somebody else at the same time.
         """
         ...
 

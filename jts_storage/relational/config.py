@@ -13,6 +13,7 @@ from urllib.parse import quote
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from jts_storage.domain.secret import Secret, plain
 from jts_storage.errors import InvalidConfiguration
 
 MEMORY = ":memory:"
@@ -68,7 +69,8 @@ class DatabaseConfig:
 
     def __post_init__(self) -> None:
         url = _parsed(self.url)
-        object.__setattr__(self, "url", url.render_as_string(hide_password=False))
+        shown = url.render_as_string(hide_password=True)
+        object.__setattr__(self, "url", Secret(url.render_as_string(hide_password=False), shown))
         for name, rule, wanted in _RULES:
             value = getattr(self, name)
             if not rule(value):
@@ -79,13 +81,16 @@ class DatabaseConfig:
                 f"got {self.retry_max_delay!r}"
             )
 
+    def __deepcopy__(self, memo: Any) -> DatabaseConfig:
+        return self
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.redacted!r}, pool_size={self.pool_size})"
 
     @property
     def sqlalchemy_url(self) -> URL:
         """The URL with the asynchronous driver; options for the driver go another way."""
-        return make_url(self.url).set(query={})
+        return make_url(plain(self.url)).set(query={})
 
     @property
     def is_sqlite(self) -> bool:
@@ -94,7 +99,7 @@ class DatabaseConfig:
     @property
     def path(self) -> Path | None:
         """The SQLite file; None for a server and for a database in memory."""
-        database = make_url(self.url).database
+        database = make_url(plain(self.url)).database
         return Path(database) if self.is_sqlite and database and database != MEMORY else None
 
     @property
@@ -105,7 +110,7 @@ class DatabaseConfig:
     @property
     def options(self) -> Mapping[str, str]:
         """What the URL's query says, of PostgreSQL only."""
-        return {name: str(value) for name, value in make_url(self.url).query.items()}
+        return {name: str(value) for name, value in make_url(plain(self.url)).query.items()}
 
     @property
     def max_connections(self) -> int:
@@ -114,7 +119,7 @@ class DatabaseConfig:
     @property
     def hosts(self) -> tuple[str, ...]:
         """What errors name: the server as ``name:port``, or the file."""
-        url = make_url(self.url)
+        url = make_url(plain(self.url))
         if self.is_sqlite:
             return (url.database or MEMORY,)
         host = url.host or "localhost"
@@ -123,7 +128,7 @@ class DatabaseConfig:
     @property
     def redacted(self) -> str:
         """The URL for people: the password is masked."""
-        return make_url(self.url).render_as_string(hide_password=True)
+        return make_url(plain(self.url)).render_as_string(hide_password=True)
 
     @classmethod
     def from_env(
@@ -146,6 +151,7 @@ def _parsed(url: object) -> URL:
     if not isinstance(url, str) or not url or "\0" in url:
         shown = type(url).__name__ if url else repr(url)
         raise InvalidConfiguration(f"url must be a text that says where the database is: {shown}")
+    url = plain(url)
     if "://" not in url:
         # Not repeated in the message: it may be a server's, with a password.
         if "@" in url:
@@ -166,6 +172,11 @@ def _parsed(url: object) -> URL:
         ) from None
     if parsed.drivername in _SQLITE:
         return _sqlite(parsed)
+    if url.count("@") > 1:
+        raise InvalidConfiguration(
+            "url has more than one @",
+            remedy=f"Percent-encode what is special in user and password: {quote('@')} for an @.",
+        )
     if parsed.drivername in _POSTGRES:
         return _postgres(parsed)
     raise InvalidConfiguration(
@@ -176,7 +187,7 @@ def _parsed(url: object) -> URL:
 def _sqlite(url: URL) -> URL:
     if url.host:
         raise InvalidConfiguration(
-            f"url names the host {url.host!r} for a SQLite file",
+            "url names a host for a SQLite file",
             remedy="Write sqlite:///path with three slashes, four for an absolute path.",
         )
     if url.query:

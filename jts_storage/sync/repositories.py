@@ -220,7 +220,8 @@ class SymbolRepository(SymbolReader):
 class FormulaReader:
     """Reads formulas. Lists are ordered by id; `after` is the last id of the page before.
 
-    An id that is no document id is simply not found.
+    An id that is no document id is simply not found. What is stored and cannot be read is left out
+    of lists, with a line in the log; `get_by_id` raises `InvalidData` for it.
     """
 
     _twin: ports.FormulaReader
@@ -260,9 +261,14 @@ class FormulaReader:
         """
         return self._portal.call(self._twin.search(query, limit=limit))
 
-    def list(self, *, limit: int = 1000, after: str | None = None) -> Sequence[Formula]:
-        """All formulas."""
-        return self._portal.call(self._twin.list(limit=limit, after=after))
+    def list(
+        self, *, limit: int = 1000, after: str | None = None, strict: bool = False
+    ) -> Sequence[Formula]:
+        """All formulas.
+
+        :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
+        """
+        return self._portal.call(self._twin.list(limit=limit, after=after, strict=strict))
 
 
 class FormulaRepository(FormulaReader):
@@ -279,7 +285,9 @@ class FormulaRepository(FormulaReader):
 
         What returns carries its id, its version (counted up by an update) and its times.
 
-        :raises Conflict: the stored version is not the formula's, or it was deleted meanwhile.
+        :raises Conflict: the stored version is not the formula's, or its `created_at` or
+            `updated_at`, as far as the formula has them; or it was deleted meanwhile.
+        :raises InvalidData: it is larger than could be updated later.
         """
         return self._portal.call(self._twin.save(formula))
 
@@ -294,14 +302,18 @@ class FormulaRepository(FormulaReader):
     def delete(self, formula_id: str, *, force: bool = False) -> bool:
         """Remove a formula; whether there was one.
 
-        :param force: remove it although strategies use it.
-        :raises Conflict: strategies use it; the message has their names.
+        :param force: remove it although strategies use it, or somebody begins to.
+        :raises Conflict: strategies use it; the message has their names. Or somebody saves one that
+            begins to use it at the same time: of the two, the first to commit wins.
         """
         return self._portal.call(self._twin.delete(formula_id, force=force))
 
 
 class StrategyReader:
-    """Reads strategies. Lists are ordered by id; `after` is the last id of the page before."""
+    """Reads strategies. Lists are ordered by id; `after` is the last id of the page before.
+
+    What is stored and cannot be read is left out of lists, with a line in the log.
+    """
 
     _twin: ports.StrategyReader
 
@@ -319,9 +331,14 @@ class StrategyReader:
         """The strategies that use the formula to enter, to leave or to stop a loss."""
         return self._portal.call(self._twin.get_by_formula(formula_id, limit=limit, after=after))
 
-    def list(self, *, limit: int = 1000, after: str | None = None) -> Sequence[Strategy]:
-        """All strategies."""
-        return self._portal.call(self._twin.list(limit=limit, after=after))
+    def list(
+        self, *, limit: int = 1000, after: str | None = None, strict: bool = False
+    ) -> Sequence[Strategy]:
+        """All strategies.
+
+        :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
+        """
+        return self._portal.call(self._twin.list(limit=limit, after=after, strict=strict))
 
 
 class StrategyRepository(StrategyReader):
@@ -338,7 +355,8 @@ class StrategyRepository(StrategyReader):
 
         The formulas that it names are not looked up: a reference may point to nothing.
 
-        :raises Conflict: the stored version is not the strategy's, or it was deleted meanwhile.
+        :raises Conflict: as for formulas; or a formula that it begins to use is deleted, or put to
+            use, by somebody else at the same time.
         """
         return self._portal.call(self._twin.save(strategy))
 
@@ -355,7 +373,10 @@ class StrategyRepository(StrategyReader):
 
 
 class BacktestReader:
-    """Reads backtest results; of equal `run_at` the greater id counts as the newer."""
+    """Reads backtest results; of equal `run_at` the greater id counts as the newer.
+
+    What is stored and cannot be read is left out of lists, with a line in the log.
+    """
 
     _twin: ports.BacktestReader
 
@@ -390,9 +411,14 @@ class BacktestReader:
         """
         return self._portal.call(self._twin.best(metric, limit=limit, strategy_id=strategy_id))
 
-    def list(self, *, limit: int = 100, after: str | None = None) -> Sequence[BacktestResult]:
-        """All results by id."""
-        return self._portal.call(self._twin.list(limit=limit, after=after))
+    def list(
+        self, *, limit: int = 100, after: str | None = None, strict: bool = False
+    ) -> Sequence[BacktestResult]:
+        """All results by id.
+
+        :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
+        """
+        return self._portal.call(self._twin.list(limit=limit, after=after, strict=strict))
 
     def trades(self, result_id: str) -> Iterator[Trade]:
         """The trades of a result in their order, in constant memory; none if there is no result."""

@@ -143,3 +143,19 @@ class BacktestRepositoryContract:
         assert await backtest_repository.delete(saved.id or "") is False
         assert await backtest_repository.get_by_id(saved.id or "") is None
         assert [trade async for trade in backtest_repository.trades(saved.id or "")] == []
+
+    async def test_a_strict_list_is_the_same_where_all_can_be_read(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        saved = await backtest_repository.save(make_backtest())
+        assert list(await backtest_repository.list(strict=True)) == [saved]
+
+    async def test_a_result_too_large_without_its_trades_is_refused(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        result = make_backtest()
+        symbols = tuple(f"{number:0250}" for number in range(40_000))
+        large = replace(result, config=replace(result.config, symbols=symbols))
+        with pytest.raises(InvalidData, match="bytes"):
+            await backtest_repository.save(large)
+        assert list(await backtest_repository.list()) == []

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jts_storage.domain.enums import FormulaCategory, ParameterType
 from jts_storage.domain.formula import Formula, FormulaParameter
@@ -15,9 +19,15 @@ from jts_storage.domain.ids import new_document_id
 from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.formulas import FormulaRepository
 from jts_storage.ports.strategies import StrategyRepository
+from jts_storage.testing.contracts.candles import MANY_SUBCLASSES
 from jts_storage.testing.factories import make_formula, make_strategy
 
 HOSTILE = ['{"$gt": ""}', "$where", "a.b", "'; DROP", "%s", "(?i).*", "\\", "[", "x" * 10_000]
+
+TRICKY = "sSßẞſﬁﬂﬃﬅfiIİıŉnǰjẖhKkΐιᾷαΣσςᾼÅå̈̇ a_1é-"
+"""Letters that fold to several or to those of another alphabet, and what borders words."""
+LARGEST = 8
+"""Texts of a million letters that a formula holds at least."""
 
 
 def names(formulas: object) -> list[str]:
@@ -272,3 +282,93 @@ class FormulaRepositoryContract:
         assert await formula_repository.get_by_id(formula.id or "") == formula
         assert await formula_repository.delete(formula.id or "", force=True) is True
         assert await formula_repository.get_by_id(formula.id or "") is None
+
+    async def test_a_save_over_other_times_than_were_read_is_a_conflict(
+        self, formula_repository: FormulaRepository
+    ) -> None:
+        saved = await formula_repository.save(make_formula())
+        assert saved.created_at is not None
+        assert saved.updated_at is not None
+        millisecond = timedelta(milliseconds=1)
+        for stale in (
+            replace(saved, updated_at=saved.updated_at - millisecond),
+            replace(saved, updated_at=saved.updated_at + millisecond),
+            replace(saved, created_at=saved.created_at - millisecond),
+        ):
+            with pytest.raises(Conflict, match="was changed by somebody else"):
+                await formula_repository.save(stale)
+            with pytest.raises(Conflict, match="was changed by somebody else"):
+                await formula_repository.save_many([stale])
+        assert await formula_repository.get_by_id(saved.id or "") == saved
+        unknown = replace(saved, created_at=None, updated_at=None)
+        changed = await formula_repository.save(unknown)
+        assert (changed.version, changed.created_at) == (2, saved.created_at)
+        again = await formula_repository.save(changed)
+        [last] = await formula_repository.save_many([again])
+        assert await formula_repository.get_by_id(saved.id or "") == last
+
+    @pytest.mark.parametrize(
+        "text", ["Straße ßß", "ﬁnal ﬂow", "İstanbul", "ŉa ǰb", "ΐ ᾷx", "Kelvin ſtop"]
+    )
+    async def test_words_are_found_whatever_their_letters_fold_to(
+        self, formula_repository: FormulaRepository, text: str
+    ) -> None:
+        saved = await formula_repository.save(make_formula(text, description=None, tags=()))
+        await formula_repository.save(make_formula("quiet", description=None, tags=()))
+        for word in re.findall(r"\w+", text.casefold()):
+            for length in range(1, len(word) + 1):
+                found = await formula_repository.search(word[:length])
+                assert list(found) == [saved], word[:length]
+        assert list(await formula_repository.search(text)) == [saved]
+        assert list(await formula_repository.search(text.upper())) == [saved]
+
+    @settings(suppress_health_check=MANY_SUBCLASSES, deadline=None, max_examples=40)
+    @given(
+        text=st.text(TRICKY, min_size=1, max_size=8).map(str.strip).filter(bool),
+        query=st.text(TRICKY, min_size=1, max_size=4),
+        part=st.tuples(st.integers(0, 8), st.integers(1, 8)),
+    )
+    async def test_search_agrees_with_the_rank_of_a_formula(
+        self,
+        formula_repository: FormulaRepository,
+        text: str,
+        query: str,
+        part: tuple[int, int],
+    ) -> None:
+        saved = await formula_repository.save(make_formula(text, description=None, tags=()))
+        try:
+            for asked in (query, text[part[0] :][: part[1]], text.casefold()[part[0] :][: part[1]]):
+                expected = [] if saved.rank(asked) is None else [saved]
+                assert list(await formula_repository.search(asked)) == expected, (text, asked)
+        finally:
+            await formula_repository.delete(saved.id or "")
+
+    async def test_what_could_not_be_updated_is_refused_at_the_first_save(
+        self, formula_repository: FormulaRepository
+    ) -> None:
+        def of_size(texts: int) -> Formula:
+            return make_formula(
+                parameters=[
+                    FormulaParameter(f"p{n}", ParameterType.STRING, "x" * 1_000_000)
+                    for n in range(texts)
+                ]
+            )
+
+        for texts in (9, 17):
+            with pytest.raises(InvalidData, match="bytes"):
+                await formula_repository.save(of_size(texts))
+            with pytest.raises(InvalidData, match="bytes"):
+                await formula_repository.save_many([make_formula(), of_size(texts)])
+        assert list(await formula_repository.list()) == []
+        saved = await formula_repository.save(of_size(LARGEST))
+        changed = replace(saved, parameters=saved.parameters[::-1])
+        changed = await formula_repository.save(changed)
+        [changed] = await formula_repository.save_many([changed])
+        assert await formula_repository.get_by_id(saved.id or "") == changed
+
+    async def test_a_strict_list_is_the_same_where_all_can_be_read(
+        self, formula_repository: FormulaRepository
+    ) -> None:
+        saved = by_id([await formula_repository.save(make_formula(f"f{n}")) for n in range(3)])
+        assert list(await formula_repository.list(limit=2, strict=True)) == saved[:2]
+        assert list(await formula_repository.list(after=saved[1].id, strict=True)) == saved[2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -112,3 +113,30 @@ class StrategyRepositoryContract:
         )
         assert list(await strategy_repository.list(limit=2)) == saved[:2]
         assert list(await strategy_repository.list(after=saved[1].id)) == saved[2:]
+
+    async def test_a_save_over_other_times_than_were_read_is_a_conflict(
+        self, strategy_repository: StrategyRepository
+    ) -> None:
+        saved = await strategy_repository.save(make_strategy())
+        assert saved.created_at is not None
+        assert saved.updated_at is not None
+        for name in ("created_at", "updated_at"):
+            earlier = getattr(saved, name) - timedelta(milliseconds=1)
+            with pytest.raises(Conflict, match="was changed by somebody else"):
+                await strategy_repository.save(replace(saved, **{name: earlier}))
+        changed = await strategy_repository.save(replace(saved, created_at=None, updated_at=None))
+        assert await strategy_repository.get_by_id(saved.id or "") == changed
+
+    async def test_a_strict_list_is_the_same_where_all_can_be_read(
+        self, strategy_repository: StrategyRepository
+    ) -> None:
+        saved = await strategy_repository.save(make_strategy())
+        assert list(await strategy_repository.list(strict=True)) == [saved]
+
+    async def test_the_largest_strategy_can_be_updated(
+        self, strategy_repository: StrategyRepository
+    ) -> None:
+        name, description = "𝒙" * 100_000, "𝒙" * 1_000_000
+        saved = await strategy_repository.save(make_strategy(name, description=description))
+        saved = await strategy_repository.save(replace(saved, description=description[::-1]))
+        assert await strategy_repository.get_by_id(saved.id or "") == saved

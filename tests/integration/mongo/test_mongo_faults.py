@@ -38,6 +38,7 @@ from jts_storage.mongo import (
     MongoDBManager,
 )
 from jts_storage.mongo.errors import MEANINGS, is_repeatable, translate
+from jts_storage.mongo.transaction import Transaction
 
 PATIENT: dict[str, Any] = {"retry_base_delay": 0.01, "retry_max_delay": 0.05, "max_retries": 5}
 
@@ -263,7 +264,7 @@ async def test_nothing_is_repeated_within_a_transaction(
     manager, fail = failing
     async with manager.client.start_session() as session:
         await session.start_transaction()
-        repository = MongoDBFormulaRepository(manager, session)
+        repository = MongoDBFormulaRepository(manager, Transaction(session))
         await repository.list()
         await fail("insert", times=1, errorCode=112, errorLabels=["TransientTransactionError"])
         with pytest.raises(Conflict):
@@ -283,7 +284,7 @@ async def test_a_server_out_of_reach_is_not_waited_for_again() -> None:
     async with nowhere as manager, manager.client.start_session() as session:
         await session.start_transaction()
         with pytest.raises(ConnectionFailed) as caught:
-            await MongoDBFormulaRepository(manager, session).list()
+            await MongoDBFormulaRepository(manager, Transaction(session)).list()
     assert not caught.value.transient
 
 
@@ -324,7 +325,7 @@ async def test_a_stepdown_within_a_transaction_is_told(
     manager, _ = failing
     async with manager.client.start_session() as session:
         await session.start_transaction()
-        repository = MongoDBFormulaRepository(manager, session)
+        repository = MongoDBFormulaRepository(manager, Transaction(session))
         await repository.save(formula("before"))
         await manager.client.admin.command("replSetStepDown", 1, force=True)
         async with asyncio.timeout(40):
@@ -516,7 +517,7 @@ async def test_wrong_credentials_are_told_without_the_password(guarded_port: int
         async with manager.client.start_session() as session:
             await session.start_transaction()
             with pytest.raises(InvalidConfiguration, match="replica set"):
-                await MongoDBFormulaRepository(manager, session).list()
+                await MongoDBFormulaRepository(manager, Transaction(session)).list()
 
 
 @pytest.mark.parametrize("value", [2**64, "\ud800", object(), Decimal(1)])

@@ -20,6 +20,7 @@ from jts_storage.mongo import (
     MongoDBStrategyRepository,
     ensure_schema,
 )
+from jts_storage.mongo.transaction import Transaction
 
 
 def formula(name: str = "rsi", **fields: Any) -> Formula:
@@ -420,7 +421,7 @@ async def test_search_without_the_text_index_finds_the_same(
         async with manager.client.start_session() as session:
             await session.start_transaction()
             with pytest.raises(SchemaDrift, match="migrations"):
-                await MongoDBFormulaRepository(manager, session).search("moving")
+                await MongoDBFormulaRepository(manager, Transaction(session)).search("moving")
     finally:
         await ensure_schema(manager.db)
     assert [each.name for each in found] == ["Moving Average Cross", "RSI oversold"]

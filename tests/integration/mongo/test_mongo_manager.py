@@ -22,6 +22,7 @@ from jts_storage.mongo import (
     ensure_schema,
 )
 from jts_storage.mongo.mappers import formula_to_document
+from jts_storage.mongo.transaction import Transaction
 
 
 def formula(name: str) -> Formula:
@@ -183,7 +184,7 @@ async def test_a_session_makes_every_operation_part_of_its_transaction(
     outside = MongoDBFormulaRepository(manager)
     async with manager.client.start_session() as session:
         await session.start_transaction()
-        inside = MongoDBFormulaRepository(manager, session)
+        inside = MongoDBFormulaRepository(manager, Transaction(session))
         saved = await inside.save(formula("inside"))
         await inside.save_many([formula("more")])
         assert len(await inside.list()) == 2
@@ -198,9 +199,9 @@ async def test_two_transactions_on_one_document_are_a_conflict(manager: MongoDBM
     async with manager.client.start_session() as first, manager.client.start_session() as second:
         await first.start_transaction()
         await second.start_transaction()
-        await MongoDBFormulaRepository(manager, first).save(saved)
+        await MongoDBFormulaRepository(manager, Transaction(first)).save(saved)
         with pytest.raises(Conflict) as caught:
-            await MongoDBFormulaRepository(manager, second).save(saved)
+            await MongoDBFormulaRepository(manager, Transaction(second)).save(saved)
         assert caught.value.code == 112
         assert caught.value.__cause__ is not None
         await first.commit_transaction()

@@ -67,8 +67,8 @@ async def recover(dies: str) -> None:
         staged.replay = die  # type: ignore[assignment]
     else:
         Journal.done = die  # type: ignore[method-assign, assignment]
-    async with Storage.open():
-        pass
+    async with Storage.open() as storage:
+        await storage.recover()
 
 
 async def candles(number: int, after: float) -> None:

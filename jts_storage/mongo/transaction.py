@@ -1,0 +1,145 @@
+"""Transactions as repositories see them: one at a time through a session, none after its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import PyMongoError
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from jts_storage.errors import InvalidConfiguration, StorageError, outcome_unknown
+from jts_storage.mongo.errors import ends_a_transaction, translate
+from jts_storage.mongo.manager import MongoDBManager
+from jts_storage.staging.lifetime import Lifetime
+
+T = TypeVar("T")
+
+_UNKNOWN: Final = "UnknownTransactionCommitResult"
+_COMMIT_ATTEMPTS: Final = 3
+_ATTEMPTS_PER_RETRY: Final = 10
+"""A transaction that lost against another is over in a millisecond: it may try more often."""
+_FIRST_PAUSE: Final = 0.01
+_NO_TRANSACTIONS: Final = 20
+
+_log = logging.getLogger(__name__)
+
+
+class Transaction:
+    """The transaction of a unit of work, which all its repositories share.
+
+    A session takes one operation at a time, and one that begins after the commit would be stored
+    at once. So every operation asks for its `turn`.
+    """
+
+    def __init__(self, session: AsyncClientSession, lifetime: Lifetime | None = None) -> None:
+        """:param lifetime: ended before the commit begins."""
+        self.session = session
+        self._lifetime = lifetime or Lifetime()
+        self._lock = asyncio.Lock()
+        self._holder: asyncio.Task[object] | None = None
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[AsyncClientSession]:
+        """Hold the session for one operation, or for several that belong together.
+
+        Within a turn the same task may ask for further ones.
+
+        :raises StorageError: the unit of work is over.
+        """
+        self._lifetime.check()
+        task = asyncio.current_task()
+        if self._holder is task:
+            yield self.session
+            return
+        async with self._lock:
+            self._lifetime.check()
+            self._holder = task
+            try:
+                yield self.session
+            finally:
+                self._holder = None
+
+    async def ended(self) -> None:
+        """Wait for the operation that was running when the lifetime ended."""
+        async with self._lock:
+            pass
+
+
+async def in_own_transaction(
+    manager: MongoDBManager, doing: str, work: Callable[[Transaction | None], Awaitable[T]]
+) -> T:
+    """Run `work` in a short transaction and commit it; again, where the server broke it off.
+
+    :param work: may be called several times. It gets None from a server without transactions.
+    :raises ConnectionFailed: whether it is stored is unknown, as it says.
+    """
+    if not manager.has_transactions:
+        return await work(None)
+    config = manager.config
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(_is_worth_repeating),
+        stop=stop_after_attempt(1 + config.max_retries * _ATTEMPTS_PER_RETRY)
+        | stop_after_delay(config.retry_timeout),
+        wait=wait_random_exponential(multiplier=_FIRST_PAUSE, max=config.retry_max_delay),
+        reraise=True,
+    )
+
+    async def attempt() -> T:
+        return await _attempt(manager, doing, work)
+
+    try:
+        return await retrying(attempt)
+    except InvalidConfiguration as exc:
+        if getattr(exc.__cause__, "code", None) != _NO_TRANSACTIONS:
+            raise
+    manager.has_transactions = False
+    _log.warning(
+        "MongoDB at %s has no transactions: nothing keeps a formula from being deleted while a"
+        " strategy that uses it is saved.",
+        ", ".join(manager.hosts),
+    )
+    return await work(None)
+
+
+async def _attempt(
+    manager: MongoDBManager, doing: str, work: Callable[[Transaction | None], Awaitable[T]]
+) -> T:
+    async with manager.client.start_session() as session:
+        await session.start_transaction()
+        result = await work(Transaction(session))
+        await _commit(manager, doing, session)
+        return result
+
+
+async def _commit(manager: MongoDBManager, doing: str, session: AsyncClientSession) -> None:
+    """Commit; where the answer was lost, ask again: the server commits a transaction once."""
+    for attempt in range(1, _COMMIT_ATTEMPTS + 1):
+        try:
+            await session.commit_transaction()
+        except PyMongoError as exc:
+            is_unknown = exc.has_error_label(_UNKNOWN)
+            if is_unknown and attempt < _COMMIT_ATTEMPTS:
+                continue
+            error = translate(exc, doing=doing, hosts=manager.hosts)
+            if is_unknown:
+                raise outcome_unknown(error) from exc
+            raise error from exc
+        return
+
+
+def _is_worth_repeating(exc: BaseException) -> bool:
+    cause = exc.__cause__
+    return (
+        isinstance(exc, StorageError) and isinstance(cause, Exception) and ends_a_transaction(cause)
+    )

@@ -1,0 +1,42 @@
+"""Documents in units of work keep their contract, over real stores and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from jts_storage import Storage, StorageSettings
+from jts_storage.backend import StoreBackend
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.mongo import collection_schemas
+from jts_storage.testing.contracts import DocumentsInUnitsOfWorkContract
+
+
+class TestInMemory(DocumentsInUnitsOfWorkContract):
+    @pytest.fixture
+    async def storage(self) -> AsyncIterator[Storage]:
+        async with Storage.in_memory() as storage:
+            yield storage
+
+
+@pytest.fixture(scope="module")
+def embedded(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[StorageSettings]:
+    folder = tmp_path_factory.mktemp("jts")
+    with LocalMongod.acquire(folder / "mongo") as mongod:
+        engine_used("mongod")
+        yield StorageSettings(data_dir=folder, mongo_url=SecretStr(mongod.uri), migrate=True)
+
+
+class TestEmbedded(DocumentsInUnitsOfWorkContract):
+    @pytest.fixture
+    async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
+        backend = StoreBackend(embedded)
+        async with Storage(backend) as storage:
+            mongo = backend.stores.mongo
+            for schema in collection_schemas():
+                await mongo.get_collection(schema.name).delete_many({})
+            yield storage
