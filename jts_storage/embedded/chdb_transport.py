@@ -281,9 +281,28 @@ class ChdbTransport:
         }
         changes = {k: literal(v) for k, v in wanted.items() if self._applied.get(k) != v}
         changes |= {k: "DEFAULT" for k in self._applied if k not in wanted}
-        if changes:
-            self._query("SET " + ", ".join(f"{k} = {v}" for k, v in changes.items()))
-            self._applied = wanted
+        if not changes:
+            return
+        try:
+            self._set(changes)
+        except EmbeddedError:
+            if not self._applied:
+                raise
+            self._begin_anew()
+            self._set({k: literal(v) for k, v in wanted.items()})
+        self._applied = wanted
+
+    def _set(self, values: Mapping[str, str]) -> None:
+        if values:
+            self._query("SET " + ", ".join(f"{k} = {v}" for k, v in values.items()))
+
+    def _begin_anew(self) -> None:
+        """Get a fresh session: what the last statement set may forbid to set anything else."""
+        spoilt, self._connection, self._applied = self._connection, None, {}
+        try:
+            self.connect()  # before the other is closed: with the last one, `:memory:` is gone
+        finally:
+            engine.release(spoilt)
 
     def _query(self, query: str) -> Any:
         self.connect()
