@@ -123,7 +123,9 @@ def test_a_refusal_leaves_the_connection_usable(
 
 def test_an_error_may_repeat_bytes_that_are_no_text(manager: ClickHouseManager) -> None:
     with pytest.raises(StorageError, match="words") as caught:
-        manager.insert_columns("words", {"w": Typed("String", np.array([b"\xff\x00\n\n;"], object))})
+        manager.insert_columns(
+            "words", {"w": Typed("String", np.array([b"\xff\x00\n\n;"], object))}
+        )
     assert code_of(caught.value) == 469
 
 
