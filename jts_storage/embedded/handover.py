@@ -28,7 +28,7 @@ class HandoverFile:
             self._file = os.fdopen(os.memfd_create("jts-rows"), "wb", buffering=0)
             self.path = f"/proc/self/fd/{self._file.fileno()}"
         else:
-            self._file = tempfile.NamedTemporaryFile(buffering=0)  # noqa: SIM115: see close
+            self._file = tempfile.NamedTemporaryFile(buffering=0)  # noqa: SIM115
             self.path = self._file.name
         self.size = 0
 
