@@ -23,7 +23,7 @@ from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
 from jts_storage.clickhouse.forks import tell_children
-from jts_storage.clickhouse.health import HealthProbe
+from jts_storage.clickhouse.health import HealthProbe, ServerState
 from jts_storage.clickhouse.sql import only_reads
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.errors import InvalidConfiguration, StorageError
@@ -150,7 +150,11 @@ class ClickHouseManager:
 
         It uses a connection of its own, so neither a busy pool nor a hanging server holds it up.
         """
-        return not self._closed and self._probe.ask()
+        return self.state().answers
+
+    def state(self) -> ServerState:
+        """As `health_check`, and how many parts of the tables are broken."""
+        return ServerState() if self._closed else self._probe.ask()
 
     # ---- statements
 

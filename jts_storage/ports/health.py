@@ -12,13 +12,17 @@ class Health(dict[str, bool]):
     :ivar oldest: how long the oldest of them has waited.
     :ivar waiting_events: events that not every handler has had.
     :ivar parked_events: events that failed too often and wait for `retry`.
+    :ivar broken_parts: pieces of ClickHouse tables that are damaged on disk: the store answers, and
+        its answers lack their rows. `jts-storage check` names each and says how to mend it.
+    :ivar is_well: every store answers, and nothing that was stored is known to be missing.
     """
 
     unfinished: int = 0
     oldest: timedelta | None = None
     waiting_events: int = 0
     parked_events: int = 0
+    broken_parts: int = 0
 
     @property
     def is_well(self) -> bool:
-        return all(self.values())
+        return all(self.values()) and not self.broken_parts
