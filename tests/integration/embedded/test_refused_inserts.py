@@ -182,5 +182,6 @@ def test_the_endpoint_tells_a_client_of_its_own(engine_used: Callable[[str], Non
 
 def code_of(failure: BaseException) -> int | str | None:
     if isinstance(failure, sa.exc.DBAPIError):
-        failure = failure.orig.__cause__ or failure.orig  # type: ignore[assignment]
+        assert failure.orig is not None
+        return getattr(failure.orig.__cause__ or failure.orig, "code", None)
     return getattr(failure, "code", None)
