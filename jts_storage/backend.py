@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jts_storage import migrate
+from jts_storage.clickhouse.broken_parts import tell_broken_parts
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
@@ -27,6 +28,7 @@ from jts_storage.mongo import (
 from jts_storage.outbox import Outbox
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
+from jts_storage.ports.schema import DAMAGE
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
 from jts_storage.stores import Stores
@@ -130,11 +132,12 @@ class StoreBackend:
         health = Health(clickhouse=False, mongo=False, database=False)
         health.unreadable_documents = stores.mongo.unreadable.count
         # Side by side, so that one that hangs leaves the others their time.
-        health["clickhouse"], health["database"], health["mongo"] = await asyncio.gather(
-            asyncio.to_thread(stores.clickhouse.health_check),
+        clickhouse, health["database"], health["mongo"] = await asyncio.gather(
+            asyncio.to_thread(stores.clickhouse.state),
             stores.database.health_check(),
             self._mongo_health(health),
         )
+        health["clickhouse"], health.broken_parts = clickhouse.answers, clickhouse.broken_parts
         return health
 
     async def _mongo_health(self, health: Health) -> bool:
@@ -232,8 +235,18 @@ class StoreBackend:
             database=stores.database if self._migrates(settings.database_url) else None,
         )
         await migrate.up(migrated)
+        await self._tell_broken_parts()
         if settings.check != "off":
             await self._compare_schemas()
+
+    async def _tell_broken_parts(self) -> None:
+        clickhouse = self.stores.clickhouse
+        # A server that is away shall not hold up the opening: the probe does not wait for it.
+        if (
+            clickhouse.config.is_embedded
+            or (await asyncio.to_thread(clickhouse.state)).broken_parts
+        ):
+            await clickhouse.run(tell_broken_parts, clickhouse)
 
     def _migrates(self, url: object | None) -> bool:
         return url is None if self.settings.migrate is None else self.settings.migrate
@@ -241,7 +254,9 @@ class StoreBackend:
     async def _compare_schemas(self) -> None:
         stores = self.stores
         everything = migrate.Databases(stores.clickhouse, stores.mongo, stores.database)
-        differences = await migrate.check(everything)
+        found = await migrate.check(everything)
+        # Of damaged rows the log has told already; a storage that does not open mends nothing.
+        differences = [each for each in found if each.what != DAMAGE]
         if not differences:
             return
         listed = "; ".join(map(str, differences))

@@ -18,6 +18,7 @@ from jts_storage.cli.output import (
     print_table,
 )
 from jts_storage.errors import StorageError
+from jts_storage.ports.health import Health
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
 
@@ -25,29 +26,35 @@ events = typer.Typer(help="Events of commits that not every handler has had.", n
 
 
 def health(as_json: AsJson = False) -> None:
-    """Ask every store whether it answers; exits with 1 if one does not."""
+    """Ask every store whether it answers; exits with 1 if one does not, or if rows are lost."""
 
     from jts_storage.backend import StoreBackend
 
-    async def work(storage: Storage) -> tuple[dict[str, bool], float]:
+    async def work(storage: Storage) -> tuple[Health, float]:
         started = perf_counter()
         return await storage.health(), perf_counter() - started
 
-    async def opened() -> tuple[dict[str, bool], float]:
+    async def opened() -> tuple[Health, float]:
         # Recovery would wait for a store that is down, and this is to tell that it is.
         async with Storage(StoreBackend(StorageSettings.load(), recovers=False)) as storage:
             return await work(storage)
 
     answers, seconds = finished(opened)
     if as_json:
-        print_json({"stores": answers, "seconds": round(seconds, 4)})
+        told = {"stores": answers, "broken_parts": answers.broken_parts}
+        print_json({**told, "seconds": round(seconds, 4)})
     else:
         print_table(
             ["store", "state"],
             [(name, "answers" if well else "does not answer") for name, well in answers.items()],
         )
         typer.echo(f"Asked in {seconds * 1_000:.0f} ms.")
-    if not all(answers.values()):
+        if answers.broken_parts:
+            typer.echo(
+                f"Broken parts of ClickHouse tables: {answers.broken_parts}. Their rows are missing"
+                " from every read; see jts-storage check."
+            )
+    if not answers.is_well:
         raise typer.Exit(NOT_WELL)
 
 

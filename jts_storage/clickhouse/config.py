@@ -50,7 +50,8 @@ class ClickHouseConfig:
     :param pool_recycle: seconds after which an idle connection is replaced.
     :param idle_check: seconds of idleness after which a connection is pinged before use.
     :param readonly: ask the server to refuse writes (``readonly=2``: settings may still change).
-    :param settings: ClickHouse settings sent with every statement.
+    :param settings: ClickHouse settings sent with every statement; those under which an insert is
+        acknowledged before it is stored are refused.
     :param cluster: name of the cluster the DDL is meant for.
     :param health_timeout: seconds within which `health_check` answers.
     :param embedded_path: directory of the embedded engine, or ``":memory:"``; no server then.
@@ -202,6 +203,16 @@ class ClickHouseConfig:
         return cls(**_from_authority(authority, slash + path, scheme) | values)
 
 
+_OFF = frozenset({"0", "false"})
+_ON_ONE_HOST = "an insert is acknowledged when one host has noted it, before its shard has it"
+_ACKNOWLEDGES_TOO_EARLY: Mapping[str, tuple[frozenset[str], str]] = {
+    "wait_for_async_insert": (_OFF, "an insert is acknowledged while it is in memory only"),
+    "distributed_foreground_insert": (_OFF, _ON_ONE_HOST),
+    "insert_distributed_sync": (_OFF, _ON_ONE_HOST),
+}
+"""Values of settings that nobody can want, and what they do."""
+
+
 def _rebuilt(values: dict[str, Any]) -> ClickHouseConfig:
     return ClickHouseConfig(**values)
 
@@ -225,6 +236,12 @@ def _check(config: ClickHouseConfig) -> None:
             )
         if value is not None and not Path(value).is_file():
             raise InvalidConfiguration(f"{name} must be a readable file, got {value!r}")
+    for name, (lies, why) in _ACKNOWLEDGES_TOO_EARLY.items():
+        if name in config.settings and str(config.settings[name]).lower() in lies:
+            raise InvalidConfiguration(
+                f"settings has {name}={config.settings[name]!r}: {why}",
+                remedy=f"Leave {name} out.",
+            )
     if config.retry_max_delay < config.retry_base_delay:
         raise InvalidConfiguration(
             f"retry_max_delay must be at least retry_base_delay ({config.retry_base_delay!r}), "

@@ -44,6 +44,7 @@ _unreachable = Meaning(ConnectionFailed, "Check that the server is up and reacha
 _schema = Meaning(SchemaDrift, _MIGRATE)
 _refused = Meaning(ConnectionFailed, _CREDENTIALS)
 _keeper = Meaning(remedy=_KEEPER, later=True)
+_disk_full = Meaning(remedy="The disk is full; free some space, and write again.")
 _unknown = Meaning()
 
 MEANINGS: dict[int, Meaning] = {
@@ -74,7 +75,7 @@ MEANINGS: dict[int, Meaning] = {
     102: _unreachable,
     236: Meaning(remedy="The server gave up the statement, as it does at shutdown.", later=True),
     241: Meaning(remedy="Ask for less at once, write smaller batches, or raise max_memory_usage."),
-    243: Meaning(remedy="The server's disk is full; free some space."),
+    243: _disk_full,
     252: Meaning(remedy="Write fewer and larger batches; merges lag behind.", later=True),
     225: _keeper,
     999: _keeper,  # KEEPER_EXCEPTION
@@ -87,6 +88,7 @@ MEANINGS: dict[int, Meaning] = {
 
 _FROM_OUTSIDE = (driver.Error, WrappedDriverError, sa.SQLAlchemyError, OSError, EOFError)
 _CODE = re.compile(r"Code:\s*(\d+)\.\s*(?:DB::Exception:\s*)?")
+_NO_SPACE = "No space left on device"  # has no code of its own where a file cannot be made
 _MEMORY_LIMIT_TOTAL = "(total)"
 _LONGEST = 600
 
@@ -162,9 +164,8 @@ def translated(doing: str, hosts: Sequence[str] = ()) -> Iterator[None]:
 
 
 def _from_code(cause: driver.Error, doing: str, hosts: Sequence[str]) -> StorageError:
-    code = cause.code
-    meaning = MEANINGS.get(code, _unknown)
-    what = _shown(cause)
+    code, what = cause.code, _shown(cause)
+    meaning = MEANINGS.get(code, _disk_full if _NO_SPACE in what else _unknown)
     if meaning.kind is ConnectionFailed:
         return ConnectionFailed(
             f"ClickHouse connection failed at {doing} (tried {_listed(hosts)}): {what}",

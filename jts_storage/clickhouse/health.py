@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from jts_storage.clickhouse import connector
 from jts_storage.clickhouse.config import ClickHouseConfig
@@ -12,6 +13,23 @@ from jts_storage.clickhouse.errors import translated
 from jts_storage.errors import StorageError
 
 _log = logging.getLogger(__name__)
+ARE_BROKEN = "database = currentDatabase() AND position(ifNull(reason, ''), 'broken') > 0"
+"""Which rows of ``system.detached_parts`` are meant; a part detached by hand has no reason."""
+
+_BROKEN_PARTS = f"SELECT count() FROM system.detached_parts WHERE {ARE_BROKEN}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What a health probe found.
+
+    :ivar answers: whether ClickHouse answered in time.
+    :ivar broken_parts: parts it put aside because they are damaged: reads miss their rows. 0 where
+        it did not answer or the user may not know.
+    """
+
+    answers: bool = False
+    broken_parts: int = 0
 
 
 class HealthProbe:
@@ -32,7 +50,7 @@ class HealthProbe:
         self._lock = threading.Lock()
         self._asking: _Question | None = None
 
-    def ask(self) -> bool:
+    def ask(self) -> ServerState:
         with self._lock:
             if self._asking is None or not self._asking.is_alive():
                 self._asking = _Question(self._config)
@@ -41,22 +59,33 @@ class HealthProbe:
         question.join(self._timeout)
         if question.is_alive():
             _log.warning("ClickHouse gave no answer within %s s", self._timeout)
-        return question.answered
+        return question.state
 
 
 class _Question(threading.Thread):
     def __init__(self, config: ClickHouseConfig) -> None:
         super().__init__(name="clickhouse-health", daemon=True)
         self._config = config
-        self.answered = False
+        self.state = ServerState()
 
     def run(self) -> None:
         try:
             with translated("a health check", self._config.hosts):
                 connection = connector.connect(self._config)
                 try:
-                    self.answered = connection.transport.execute("SELECT 1") == [(1,)]
+                    answers = connection.transport.execute("SELECT 1") == [(1,)]
+                    self.state = ServerState(answers)
+                    self.state = ServerState(answers, _broken_parts(connection.transport))
                 finally:
                     connection.close()
         except StorageError as failure:
             _log.warning("ClickHouse is not healthy: %s", failure)
+
+
+def _broken_parts(transport: Any) -> int:
+    try:
+        with translated("counting broken parts"):
+            return int(transport.execute(_BROKEN_PARTS)[0][0])
+    except StorageError as failure:  # it has answered; a right that is missing is no illness
+        _log.debug("Broken parts could not be counted: %s", failure)
+        return 0

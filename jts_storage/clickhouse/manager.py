@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 import tenacity
-from sqlalchemy import Engine, Executable, PoolProxiedConnection, QueuePool, create_engine
+from sqlalchemy import Engine, Executable, Insert, PoolProxiedConnection, QueuePool, create_engine
 
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.blocks import Column, Columns, declared, number_of_rows
@@ -23,8 +23,8 @@ from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
 from jts_storage.clickhouse.forks import tell_children
-from jts_storage.clickhouse.health import HealthProbe
-from jts_storage.clickhouse.sql import only_reads
+from jts_storage.clickhouse.health import HealthProbe, ServerState
+from jts_storage.clickhouse.sql import first_word, only_reads
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.errors import InvalidConfiguration, StorageError
 
@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 
 Settings: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """Of one statement; a function is called for each attempt."""
+_ACKNOWLEDGED: Mapping[str, Any] = {"wait_for_async_insert": 1, "distributed_foreground_insert": 1}
+"""An insert is stored when it is acknowledged; the embedded engine knows no other way."""
 _BORROWED = "work on a borrowed connection"
 
 
@@ -150,7 +152,11 @@ class ClickHouseManager:
 
         It uses a connection of its own, so neither a busy pool nor a hanging server holds it up.
         """
-        return not self._closed and self._probe.ask()
+        return self.state().answers
+
+    def state(self) -> ServerState:
+        """As `health_check`, and how many parts of the tables are broken."""
+        return ServerState() if self._closed else self._probe.ask()
 
     # ---- statements
 
@@ -171,11 +177,14 @@ class ClickHouseManager:
         if not isinstance(query, str):
             repeat = bool(getattr(query, "is_select", False)) if idempotent is None else idempotent
             doing = type(query).__name__.lower()
-            work = partial(self._execute_core, query, params, _now(settings), doing)
+            now = self._writing if isinstance(query, Insert) else _now
+            work = partial(self._execute_core, query, params, now(settings), doing)
             return self._retrying(work) if repeat else work()
         given = dict(params) if params is not None else None
+        inserts = first_word(query) == "INSERT"
+        given_settings = partial(self._writing if inserts else _now, settings)
         rows = self._with_transport(
-            lambda transport: transport.execute(query, given, settings=_now(settings)),
+            lambda transport: transport.execute(query, given, settings=given_settings()),
             doing=_summary(query),
             idempotent=only_reads(query) if idempotent is None else idempotent,
         )
@@ -198,7 +207,7 @@ class ClickHouseManager:
                 lambda transport: transport.execute(
                     query,
                     [row.copy() if isinstance(row, dict) else row for row in listed],
-                    settings=_now(settings),
+                    settings=self._writing(settings),
                 ),
                 doing=_summary(query),
                 idempotent=idempotent,
@@ -285,7 +294,7 @@ class ClickHouseManager:
             if ask and is_there is not None and is_there(transport):
                 return number_of_rows(typed)
             ask = True
-            return transport.insert_columns(table, typed, _now(settings))
+            return transport.insert_columns(table, typed, self._writing(settings))
 
         return self._with_transport(
             insert,
@@ -363,6 +372,11 @@ class ClickHouseManager:
         with self._translated(doing), self._engine.connect() as connection:
             result = connection.execute(statement, params, execution_options=options)
             return [tuple(row) for row in result.fetchall()] if result.returns_rows else []
+
+    def _writing(self, settings: Settings) -> Mapping[str, Any] | None:
+        """The settings of an insert: a server's profile may say not to wait for it."""
+        given = _now(settings)
+        return given if self.config.is_embedded else {**_ACKNOWLEDGED, **(given or {})}
 
     def _translated(self, doing: str) -> AbstractContextManager[None]:
         return errors.translated(doing, self.config.hosts)

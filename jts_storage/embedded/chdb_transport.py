@@ -46,11 +46,14 @@ from jts_storage.clickhouse.transport import (
     checked,
 )
 from jts_storage.embedded import engine
+from jts_storage.embedded.handover import HandoverFile
 
 FRAME_ROWS = 50_000
 """From so many rows on, a data frame scanned in place is written faster than a block."""
 
 _WRITE_BUFFER = 1 << 20
+_KEPT_BYTES = 4 << 20
+_READ_AT_ONCE = "SETTINGS input_format_parallel_parsing = 0, max_threads = 1"
 _NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
 _CLIENT_SETTINGS = Client("embedded").client_settings
 
@@ -66,6 +69,7 @@ class ChdbTransport:
         self._applied: dict[str, Any] = {}
         self._stream: Any = None
         self._context: Any = None
+        self._handover: HandoverFile | None = None
 
     @classmethod
     def from_url(cls, url: str) -> ChdbTransport:
@@ -90,6 +94,7 @@ class ChdbTransport:
     def disconnect(self) -> None:
         connection, self._connection = self._connection, None
         self._applied = {}
+        self._close_handover()
         if connection is not None:
             self.discard_unfinished()
             engine.release(connection)
@@ -276,9 +281,28 @@ class ChdbTransport:
         }
         changes = {k: literal(v) for k, v in wanted.items() if self._applied.get(k) != v}
         changes |= {k: "DEFAULT" for k in self._applied if k not in wanted}
-        if changes:
-            self._query("SET " + ", ".join(f"{k} = {v}" for k, v in changes.items()))
-            self._applied = wanted
+        if not changes:
+            return
+        try:
+            self._set(changes)
+        except EmbeddedError:
+            if not self._applied:
+                raise
+            self._begin_anew()
+            self._set({k: literal(v) for k, v in wanted.items()})
+        self._applied = wanted
+
+    def _set(self, values: Mapping[str, str]) -> None:
+        if values:
+            self._query("SET " + ", ".join(f"{k} = {v}" for k, v in values.items()))
+
+    def _begin_anew(self) -> None:
+        """Get a fresh session: what the last statement set may forbid to set anything else."""
+        spoilt, self._connection, self._applied = self._connection, None, {}
+        try:
+            self.connect()  # before the other is closed: with the last one, `:memory:` is gone
+        finally:
+            engine.release(spoilt)
 
     def _query(self, query: str) -> Any:
         self.connect()
@@ -304,12 +328,30 @@ class ChdbTransport:
 
     @contextmanager
     def native_writer(self, statement: str) -> Iterator[Any]:
-        """A buffered writer whose bytes, in Native format, become the rows of an INSERT."""
-        with _engine_errors(), self._connection.send_insert(statement, "Native") as inserter:
-            out = CompressedBufferedWriter(_Appender(inserter), _WRITE_BUFFER)
-            yield out
+        """A buffered writer whose bytes, in Native format, become the rows of an INSERT.
+
+        Leaving the block without an error means that the engine has stored them.
+        """
+        with _file_errors():
+            if self._handover is None:
+                self._handover = HandoverFile()
+            self._handover.rewind()
+        out = CompressedBufferedWriter(self._handover, _WRITE_BUFFER)
+        yield out
+        with _file_errors():
             out.flush()
-            inserter.finish()
+            self._handover.end()
+        source = f"FROM INFILE {literal(self._handover.path)} COMPRESSION 'none'"
+        try:
+            self._query(f"{statement} {source} {_READ_AT_ONCE} FORMAT Native")
+        finally:
+            if self._handover.size > _KEPT_BYTES:
+                self._close_handover()
+
+    def _close_handover(self) -> None:
+        handover, self._handover = self._handover, None
+        if handover is not None:
+            handover.close()
 
     def _decoded(self, result: Any) -> Iterator[Any]:
         data = result.bytes()
@@ -366,23 +408,26 @@ class ChdbTransport:
         return context
 
 
-class _Appender:
-    """What a buffered writer flushes into: the open insert."""
-
-    def __init__(self, inserter: Any) -> None:
-        self._inserter = inserter
-
-    def write(self, data: bytes) -> None:
-        self._inserter.append(data)
-
-
 @contextmanager
 def _engine_errors() -> Iterator[None]:
     """Turn the engine's texts into the errors a server would have sent."""
     try:
         yield
+    except UnicodeDecodeError as exc:  # the text of an error that repeats a value of the row
+        raise EmbeddedError.parse(exc.object.decode(errors="replace")) from exc
     except (ChdbError, RuntimeError) as exc:
         raise EmbeddedError.parse(str(exc)) from exc
+
+
+@contextmanager
+def _file_errors() -> Iterator[None]:
+    """Report a hand-over file that cannot take the rows as the full disk or memory that it is."""
+    try:
+        yield
+    except OSError as exc:
+        raise EmbeddedError(
+            f"The rows could not be handed to the engine: {exc}", ErrorCodes.NOT_ENOUGH_SPACE
+        ) from exc
 
 
 def _rows_of_blocks(blocks: Sequence[Any]) -> list[Any]:

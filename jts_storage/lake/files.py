@@ -33,6 +33,7 @@ from jts_storage.lake.layout import SUFFIX, TEMPORARY, Partition
 _METADATA, _CHECKSUM = b"jts_storage", b"jts_storage_crc32"
 _VERSION = 2
 _ROW_GROUP = 65_536
+_LEVELS = 4  # of folders that a lake makes: the day's, the symbol's, the frame's, its own
 _ZSTD_LEVEL = 1
 # Columns without nulls are plain columns to ClickHouse, not Nullable ones.
 SCHEMA = pa.schema(
@@ -126,7 +127,9 @@ def write_file(
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        # The folders above, too: who made them may have died before they were on disk.
+        for folder in path.parents[:_LEVELS]:
+            sync_folder(folder)
 
 
 def read_columns(path: Path, floats: Floats = "refuse") -> tuple[Columns, FileFacts]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from jts_storage.migrate.runner import Databases, Line, Migrations, lines, opened, up
-from jts_storage.ports.schema import NOTHING, Difference
+from jts_storage.ports.schema import DAMAGE, NOTHING, Difference
 
 AGREES: Final = 0
 DIFFERS: Final = 1
@@ -29,10 +29,12 @@ async def check(databases: Databases) -> list[Difference]:
     """
     jobs: list[Awaitable[list[Difference]]] = [_migrations(each) for each in opened(databases)]
     if databases.clickhouse is not None:
+        from jts_storage.clickhouse import broken_parts
         from jts_storage.clickhouse import schema as clickhouse
 
         manager, by_year = databases.clickhouse, databases.partition_by_year
         jobs.append(manager.run(lambda: clickhouse.differences(manager, partition_by_year=by_year)))
+        jobs.append(manager.run(broken_parts.differences, manager))
     if databases.mongo is not None:
         jobs.append(_mongo(databases))
     if databases.database is not None:
@@ -110,6 +112,8 @@ def _as_difference(line: Line) -> Difference:
 
 def _mended_by_migrating(each: Difference, among: Sequence[Difference]) -> Difference:
     """Where migrations are pending, they come before any mending by hand."""
+    if each.what == DAMAGE:
+        return each
     pending = [other for other in among if other.store == each.store and other.actual == _PENDING]
     return replace(each, remedy=pending[0].remedy) if pending else each
 

@@ -57,6 +57,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "serverSelectionTimeoutMS": 15_000,
     "appname": "jts-storage",
     "w": "majority",
+    "journal": True,
 }
 """What holds where neither a field nor the URI says otherwise."""
 
@@ -69,7 +70,9 @@ class MongoDBConfig:
     are seconds.
 
     :param uri: one server, a replica set or a sharded cluster, ``mongodb://`` or
-        ``mongodb+srv://``, with any option of the driver.
+        ``mongodb+srv://``, with any option of the driver, except that ``w`` must be ``majority``
+        or a concern that the cluster defines, and ``journal`` true: a write acknowledged under
+        less can be gone after a failover or a power cut.
     :param database: empty for the one that the URI names, else ``jts``.
     :param max_pool_size: connections to one server, 50.
     :param min_pool_size: connections kept open though idle, 0.
@@ -121,6 +124,7 @@ class MongoDBConfig:
         object.__setattr__(self, "_hosts", hosts)
         object.__setattr__(self, "database", self.database or named or "jts")
         check_database_name(self.database)
+        _check_acknowledgement(self.uri)
         _check_combinations(self)
         object.__setattr__(self, "uri", Secret(self.uri, self.redacted))
         for name in _SECRETS:
@@ -231,7 +235,9 @@ def _joined(host: str, port: int) -> str:
 
 
 def _uri_options(uri: str) -> dict[str, str]:
-    return dict(parse_qsl(uri.partition("?")[2], keep_blank_values=True))
+    # The driver takes a semicolon between options, too.
+    text = uri.partition("?")[2].replace(";", "&")
+    return dict(parse_qsl(text, keep_blank_values=True))
 
 
 def _check_fields(config: MongoDBConfig) -> None:
@@ -240,6 +246,24 @@ def _check_fields(config: MongoDBConfig) -> None:
         if not rule(value):
             shown = MASK if "password" in name or name == "uri" else repr(value)
             raise InvalidConfiguration(f"{name} must be {wanted}, got {shown}")
+
+
+def _check_acknowledgement(uri: str) -> None:
+    """:raises InvalidConfiguration: writes would be acknowledged that are not yet safe."""
+    options = {name.lower(): text.strip().lower() for name, text in _uri_options(uri).items()}
+    concern = options.get("w", "majority")
+    if not concern or concern.lstrip("+-").isdigit():
+        raise InvalidConfiguration(
+            f"w in the uri is {concern!r}: a write that so many members have can be rolled back by"
+            " a failover after it was acknowledged",
+            remedy="Leave w out: it is majority, which on a single server waits no longer.",
+        )
+    if options.get("journal", "true") != "true":
+        raise InvalidConfiguration(
+            f"journal in the uri is {options['journal']!r}: a write can be lost in a power cut"
+            " after it was acknowledged",
+            remedy="Leave journal out: it is true.",
+        )
 
 
 def _check_combinations(config: MongoDBConfig) -> None:

@@ -85,6 +85,9 @@ class MongoDBManager:
     ) -> Self:
         """A manager with the hosts, credentials, TLS, pool and concerns of a Motor client.
 
+        Only its write concern is raised, where it is less than what the kit's writes need: they
+        are acknowledged by a majority, which has them in its journals.
+
         It opens connections of its own and never closes the caller's client.
 
         :param database: the one that the client's URI names, else ``jts``, if None.
@@ -94,10 +97,12 @@ class MongoDBManager:
         # Motor and PyMongo offer no public way to open a second client like the first.
         options: dict[str, Any] = dict(delegate._init_kwargs)  # noqa: SLF001
         seeds = sorted(delegate._seeds)  # noqa: SLF001
+        concern = delegate.write_concern.document.get("w")
+        safe = {"w": concern if isinstance(concern, str) else "majority", "journal": True}
         named = motor_client.get_default_database("jts").name
         manager = cls(replace(config or MongoDBConfig(), database=database or named))
         manager._hosts = tuple(f"{host}:{port}" for host, port in seeds)
-        manager._connect = lambda: AsyncMongoClient(**_without_loop(options))
+        manager._connect = lambda: AsyncMongoClient(**_without_loop(options) | safe)
         manager.retries = Retries(manager.config, manager._hosts)
         return manager
 

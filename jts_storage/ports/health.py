@@ -14,6 +14,9 @@ class Health(dict[str, bool]):
     :ivar parked_events: events that failed too often and wait for `retry`.
     :ivar unreadable_documents: documents that reads of this process met and left out of lists;
         `jts-storage check` looks at all of them.
+    :ivar broken_parts: pieces of ClickHouse tables that are damaged on disk: the store answers, and
+        its answers lack their rows. `jts-storage check` names each and says how to mend it.
+    :ivar is_well: every store answers, and nothing that was stored is known to be missing.
     """
 
     unfinished: int = 0
@@ -21,7 +24,8 @@ class Health(dict[str, bool]):
     waiting_events: int = 0
     parked_events: int = 0
     unreadable_documents: int = 0
+    broken_parts: int = 0
 
     @property
     def is_well(self) -> bool:
-        return all(self.values())
+        return all(self.values()) and not self.broken_parts

@@ -8,6 +8,9 @@ from typing import Final
 NOTHING: Final = "nothing"
 """What is expected, or there, when a thing should not be or is not."""
 
+DAMAGE: Final = "stored rows"
+"""What a difference calls rows that are lost on disk: no migration mends that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
 import asyncpg
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -20,6 +22,14 @@ from jts_storage.relational.statements import Statement
 
 _COPY_ROWS = 262_144
 _MILLISECONDS = 1_000
+
+
+_SAFELY_COMMITTING = """
+SELECT current_setting('fsync'), set_config('synchronous_commit',
+  CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
+  false)
+"""
+_log = logging.getLogger(__name__)
 
 
 class PostgresLink(Link):
@@ -110,4 +120,22 @@ def create_engine(config: DatabaseConfig) -> AsyncEngine:
     }
     if mode is not None:
         arguments["ssl"] = mode
-    return create_async_engine(config.sqlalchemy_url, connect_args=arguments, poolclass=NullPool)
+    engine = create_async_engine(config.sqlalchemy_url, connect_args=arguments, poolclass=NullPool)
+    told = False
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _set_up(dbapi_connection: Any, _: Any) -> None:
+        """A role, a database or a server may say that commits need not wait for the disk."""
+        nonlocal told
+        (fsync, _commit) = dbapi_connection.run_async(
+            lambda driver: driver.fetchrow(_SAFELY_COMMITTING)
+        )
+        if fsync == "off" and not told:
+            told = True
+            _log.warning(
+                "PostgreSQL at %s runs with fsync=off: what it acknowledges can be lost, and the"
+                " database with it, when the machine stops. Set fsync=on in its configuration.",
+                ", ".join(config.hosts),
+            )
+
+    return engine

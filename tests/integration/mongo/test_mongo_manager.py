@@ -158,7 +158,7 @@ async def test_motor_and_the_kit_read_what_the_other_wrote(mongod: LocalMongod) 
             repository = MongoDBFormulaRepository(manager)
             options = manager.client.options
             assert options.pool_options.max_pool_size == 7
-            assert options.write_concern.document == {"w": 1}
+            assert options.write_concern.document == {"w": "majority", "j": True}
             saved = await repository.save(formula("by the kit"))
             found = await motor["motor_db"]["formulas"].find_one({"_id": ObjectId(saved.id)})
             assert found is not None and found["name"] == "by the kit"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import AsyncMongoClient
 
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.mongo.config import MongoDBConfig
@@ -27,7 +28,7 @@ def test_defaults_name_the_local_server() -> None:
     [
         ("mongodb://a,b:2,[::1]:3/x?replicaSet=rs", ("a:27017", "b:2", "[::1]:3"), "x"),
         ("mongodb://u:p%40@mongos1:1,mongos2:2", ("mongos1:1", "mongos2:2"), "jts"),
-        ("mongodb+srv://u:p@cluster.example.com/db?w=1", ("cluster.example.com",), "db"),
+        ("mongodb+srv://u:p@cluster.example.com/db?tls=true", ("cluster.example.com",), "db"),
     ],
 )
 def test_replica_sets_shards_and_srv(uri: str, hosts: tuple[str, ...], database: str) -> None:
@@ -37,11 +38,28 @@ def test_replica_sets_shards_and_srv(uri: str, hosts: tuple[str, ...], database:
 
 
 def test_a_field_beats_the_uri_and_the_uri_beats_the_default() -> None:
-    uri = "mongodb://h/?maxpoolsize=5&w=1&socketTimeoutMS=7"
+    uri = "mongodb://h/?maxpoolsize=5&w=twoSites&socketTimeoutMS=7"
     options = MongoDBConfig(uri=uri, socket_timeout=2.5).client_options
     assert options["socketTimeoutMS"] == 2500
     assert "maxPoolSize" not in options and "w" not in options
     assert options["connectTimeoutMS"] == 5000
+
+
+@pytest.mark.parametrize("option", ["w=0", "w=1", "W=2", "journal=false", "journal=true;w=0"])
+@pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
+def test_writes_that_can_be_lost_after_their_acknowledgement_are_refused(
+    scheme: str, option: str
+) -> None:
+    with pytest.raises(InvalidConfiguration, match="acknowledged"):
+        MongoDBConfig(uri=f"{scheme}://h.example.com/?{option}")
+
+
+@pytest.mark.parametrize("option", ["w=majority", "w=twoSites", "journal=true"])
+def test_writes_that_are_safe_are_left_to_the_uri(option: str) -> None:
+    options = MongoDBConfig(uri=f"mongodb://h/?{option}").client_options
+    client = AsyncMongoClient(f"mongodb://h/?{option}", connect=False, **options)
+    assert isinstance(client.write_concern.document["w"], str)
+    assert client.write_concern.document["j"] is True
 
 
 @pytest.mark.parametrize(
