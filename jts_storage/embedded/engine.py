@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import os
 import tempfile
 import threading
@@ -19,6 +20,10 @@ from typing import Any
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
 MEMORY = ":memory:"
+WARN_EVERY = 25
+"""Openings of the engine in one process; a process may often have 1,024 files open."""
+
+_log = logging.getLogger(__name__)
 _STATUS_FILE = "status"
 _CONFIG = """<clickhouse>
   <merge_tree>
@@ -44,6 +49,7 @@ class _Engine:
         self._opened: _Opened | None = None
         self._loaded_in: int | None = None
         self._live: dict[int, Any] = {}
+        self._openings = 0
 
     def acquire(self, path: str, *, fsync: bool) -> Any:
         self.check_process()
@@ -53,6 +59,8 @@ class _Engine:
             opened = self._opened or _Opened(path, fsync)
             _check_same(opened, path, fsync=fsync)
             connection = self._connect(opened)
+            if opened.connections == 0:
+                self._count_opening()
             opened.connections += 1
             self._opened = opened
             self._live[id(connection)] = connection
@@ -90,6 +98,17 @@ class _Engine:
                 f"The embedded engine was loaded in process {self._loaded_in} before "
                 f"process {os.getpid()} was forked from it, and does not work in the fork.",
                 remedy="Start processes with spawn (multiprocessing.get_context('spawn')).",
+            )
+
+    def _count_opening(self) -> None:
+        """Warn before the threads and files that chDB leaves behind become too many."""
+        self._openings += 1
+        if self._openings % WARN_EVERY == 0:
+            _log.warning(
+                "The embedded engine was opened %d times in this process. Each time it leaves some"
+                " 5 threads and 15 open files behind when it is closed: keep one Storage open, or"
+                " do the work in processes that end.",
+                self._openings,
             )
 
     def _connect(self, opened: _Opened) -> Any:

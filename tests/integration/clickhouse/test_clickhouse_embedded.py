@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,31 @@ def test_a_stream_that_outlives_its_manager_lets_go_of_the_path(tmp_path: Path) 
     # Another engine's path can be opened only when none is open any more.
     with _embedded(tmp_path / "another") as other:
         assert other.execute("SELECT 1") == [(1,)]
+
+
+def _open_files() -> list[str]:
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that of the listing itself
+            found.append(str(each.readlink()))
+    return found
+
+
+def test_closing_leaves_no_file_of_ours_open(tmp_path: Path) -> None:
+    """The engine leaves some of /proc; decision 15 says how many."""
+    with _embedded(tmp_path / "store") as manager:
+        manager.execute(_TABLE)
+        manager.insert_columns("t", {"batch": Typed("UInt64", 1), "n": np.arange(5)})
+        assert any("jts-rows" in each for each in _open_files())
+    left = [each for each in _open_files() if "jts-rows" in each or str(tmp_path) in each]
+    assert left == []
+
+
+def test_who_opens_it_again_and_again_is_warned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine, "WARN_EVERY", 2)
+    for _ in range(4):
+        with _embedded(tmp_path / "store") as manager, _embedded(tmp_path / "store") as second:
+            assert manager.execute("SELECT 1") == second.execute("SELECT 1")
+    assert caplog.text.count("keep one Storage open") == 2
