@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
+from statistics import median
 
 import pytest
 from pydantic import SecretStr
@@ -27,7 +28,7 @@ from jts_storage.testing.local_postgres import LocalPostgres
 
 BOUND = 0.5
 MARGIN = 0.25
-"""What the event loop of a busy machine may add to the best of a few tries."""
+"""What the event loop of a busy machine may add to most of a few tries."""
 
 TRIES = 5
 STORES = ("clickhouse", "mongo", "database")
@@ -35,13 +36,16 @@ LONG = 20.0
 
 
 async def told_in_time(storage: Storage) -> list[dict[str, bool]]:
-    """What some calls tell, of which the quickest is within the bound."""
+    """What some calls tell, most of them within the bound.
+
+    Not the quickest: one that joins the question of the call before it hardly waits.
+    """
     told, asked = [], []
     for _ in range(TRIES):
         begun = time.monotonic()
         told.append(dict(await storage.health()))
         asked.append(time.monotonic() - begun)
-    assert min(asked) < BOUND + MARGIN, asked
+    assert median(asked) < BOUND + MARGIN, asked
     assert max(asked) < BOUND + LONG, asked
     return told
 
