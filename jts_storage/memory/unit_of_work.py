@@ -95,7 +95,7 @@ class InMemoryUnitOfWork:
 
     async def commit(self) -> None:
         work = self._active
-        self._end("has been rolled back after a conflict")
+        self._end("is over, its commit having failed")
         work.commit(self._database)
         self._state = "has been committed"
         for event in work.events.collected:

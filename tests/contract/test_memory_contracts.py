@@ -33,6 +33,7 @@ from jts_storage.testing.contracts import (
     EventPublisherContract,
     FormulaRepositoryContract,
     OHLCVRepositoryContract,
+    SideBySideContract,
     StrategyRepositoryContract,
     SymbolBarsRepositoryContract,
     SymbolRepositoryContract,
@@ -127,7 +128,7 @@ class TestEvents(EventPublisherContract):
         return InMemoryEventPublisher()
 
 
-class TestUnitOfWork(UnitOfWorkContract):
+class TestUnitOfWork(UnitOfWorkContract, SideBySideContract):
     @pytest.fixture
     async def storage(self) -> AsyncIterator[Storage]:
         async with Storage.in_memory() as storage:

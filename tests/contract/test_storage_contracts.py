@@ -17,7 +17,7 @@ from jts_storage.mongo import MongoDBManager, ensure_schema
 from jts_storage.relational import DatabaseManager, create_all
 from jts_storage.relational.tables import metadata
 from jts_storage.testing.clickhouse_server import ServerProcess
-from jts_storage.testing.contracts import UnitOfWorkContract
+from jts_storage.testing.contracts import SideBySideContract, UnitOfWorkContract
 from jts_storage.testing.local_postgres import LocalPostgres
 
 
@@ -86,7 +86,7 @@ async def emptied(settings: StorageSettings) -> Storage:
     return storage
 
 
-class TestEmbedded(UnitOfWorkContract):
+class TestEmbedded(UnitOfWorkContract, SideBySideContract):
     @pytest.fixture
     async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(embedded)
@@ -94,7 +94,7 @@ class TestEmbedded(UnitOfWorkContract):
         await storage.close()
 
 
-class TestServers(UnitOfWorkContract):
+class TestServers(UnitOfWorkContract, SideBySideContract):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)

@@ -14,6 +14,7 @@ from jts_storage.testing.contracts.ingestion import (
     OHLCVRepositoryContract,
     SymbolBarsRepositoryContract,
 )
+from jts_storage.testing.contracts.side_by_side import SideBySideContract
 from jts_storage.testing.contracts.strategies import StrategyRepositoryContract
 from jts_storage.testing.contracts.symbols import SymbolRepositoryContract
 from jts_storage.testing.contracts.unit_of_work import UnitOfWorkContract
@@ -26,6 +27,7 @@ __all__ = [
     "EventPublisherContract",
     "FormulaRepositoryContract",
     "OHLCVRepositoryContract",
+    "SideBySideContract",
     "StrategyRepositoryContract",
     "SymbolBarsRepositoryContract",
     "SymbolRepositoryContract",
