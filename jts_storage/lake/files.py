@@ -33,6 +33,8 @@ from jts_storage.lake.layout import SUFFIX, TEMPORARY, Partition
 _METADATA, _CHECKSUM = b"jts_storage", b"jts_storage_crc32"
 _VERSION = 2
 _ROW_GROUP = 65_536
+_REMEMBERED = 10_000
+_lasting: set[tuple[Path, int]] = set()
 _LEVELS = 4  # of folders that a lake makes: the day's, the symbol's, the frame's, its own
 _ZSTD_LEVEL = 1
 # Columns without nulls are plain columns to ClickHouse, not Nullable ones.
@@ -127,9 +129,8 @@ def write_file(
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        # The folders above, too: who made them may have died before they were on disk.
-        for folder in path.parents[:_LEVELS]:
-            sync_folder(folder)
+        sync_folder(path.parent)
+        _sync_above(path.parent)
 
 
 def read_columns(path: Path, floats: Floats = "refuse") -> tuple[Columns, FileFacts]:
@@ -205,6 +206,18 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for made in missing:
             sync_folder(made.parent)
+
+
+def _sync_above(folder: Path) -> None:
+    """Make a folder itself last, once a process: who made it may have died before that."""
+    seen = folder, folder.stat().st_ino
+    if seen in _lasting:
+        return
+    for above in folder.parents[: _LEVELS - 1]:
+        sync_folder(above)
+    if len(_lasting) >= _REMEMBERED:
+        _lasting.clear()
+    _lasting.add(seen)
 
 
 def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str) -> None:
