@@ -24,7 +24,7 @@ from jts_storage.relational import DatabaseManager
 from jts_storage.relational.config import DatabaseConfig
 
 CANARY = "c4n4ry"
-MONGO_FILE_PASSWORD = {"tls": True, "tls_certificate_key_file_password": CANARY}
+MONGO_FILE_PASSWORD: dict[str, Any] = {"tls": True, "tls_certificate_key_file_password": CANARY}
 
 CONFIGURATIONS: list[Callable[[], Any]] = [
     lambda: ClickHouseConfig(password=CANARY),
