@@ -187,20 +187,22 @@ class ClickHouseConfig:
                 remedy="Percent-encode what is special in user and password, an @, a / or a ? above"
                 " all, and an @ in options, too.",
             )
-        values = _from_query(parse_qsl(query, keep_blank_values=True))
+        options = parse_qsl(query, keep_blank_values=True)
         if scheme == EMBEDDED_DRIVER:
             if authority:
                 raise InvalidConfiguration(
                     "url names a host for the embedded engine",
                     remedy="Write clickhouse+embedded:///path with three slashes.",
                 )
-            return cls(**values | {"embedded_path": unquote(path) or MEMORY})
+            return cls(**_from_query(options) | {"embedded_path": unquote(path) or MEMORY})
         if scheme not in _TCP_SCHEMES:
             raise InvalidConfiguration(
                 f"url has the scheme {scheme!r}",
                 remedy=_SCHEMES_TOLD,
             )
-        return cls(**_from_authority(authority, slash + path, scheme) | values)
+        # What is wrong with the hosts is told first: options may then be a part of the password.
+        place = _from_authority(authority, slash + path, scheme)
+        return cls(**place | _from_query(options))
 
 
 _OFF = frozenset({"0", "false"})

@@ -216,6 +216,11 @@ def _read_uri(uri: str) -> tuple[tuple[str, ...], str | None]:
         )
     if scheme[1]:
         authority, _, path = uri[scheme.end() :].partition("?")[0].partition("/")
+        if ":" in authority.rpartition("@")[2]:
+            raise InvalidConfiguration(
+                "uri has a port behind a name of mongodb+srv://",
+                remedy="The name server tells the ports; write mongodb+srv://name/database.",
+            )
         return (authority.rpartition("@")[2],), unquote(path) or None
     try:
         parts = parse_uri(uri, validate=True, warn=False)

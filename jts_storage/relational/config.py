@@ -172,9 +172,9 @@ def _parsed(url: object) -> URL:
         ) from None
     if parsed.drivername in _SQLITE:
         return _sqlite(parsed)
-    if url.count("@") > 1:
+    if url.count("@") > 1 or "@" in (parsed.database or "") or "@" in str(parsed.query):
         raise InvalidConfiguration(
-            "url has more than one @",
+            "url has an @ that belongs to no user and password",
             remedy=f"Percent-encode what is special in user and password: {quote('@')} for an @.",
         )
     if parsed.drivername in _POSTGRES:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
 from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.mongo import collection_schemas
+from jts_storage.mongo import MongoDBManager, collection_schemas
 from jts_storage.testing.contracts import DocumentsInUnitsOfWorkContract
 
 
@@ -40,3 +40,15 @@ class TestEmbedded(DocumentsInUnitsOfWorkContract):
             for schema in collection_schemas():
                 await mongo.get_collection(schema.name).delete_many({})
             yield storage
+
+    async def test_health_tells_of_documents_that_lists_left_out(
+        self, storage: Storage, embedded: StorageSettings
+    ) -> None:
+        async with MongoDBManager(embedded.mongo()) as mongo:
+            await mongo.get_collection("formulas").insert_one(
+                {"name": "n", "expression": "e", "category": "hunch"},
+                bypass_document_validation=True,
+            )
+        assert (await storage.health()).unreadable_documents == 0
+        assert list(await storage.formulas.list()) == []
+        assert (await storage.health()).unreadable_documents == 1

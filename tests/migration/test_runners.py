@@ -60,7 +60,7 @@ async def test_two_runners_never_apply_a_step_twice(
         logged = manager.execute("SELECT revision FROM jts_schema_log ORDER BY id")
         assert logged == [("0001",), ("0002",), ("0003",), ("0004",), ("0005",)]
     async with MongoDBManager(uri=mongod.uri, database="jts_raced") as mongo:
-        assert await mongo.get_collection("jts_schema_log").count_documents({}) == 4
+        assert await mongo.get_collection("jts_schema_log").count_documents({}) == 5
     async with (
         DatabaseManager(wanted["database"]) as database,
         database.connection() as connection,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import StopLossRule
 from jts_storage.errors import Conflict, InUse, StorageError
+from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.storage import Storage
 from jts_storage.testing.factories import make_backtest, make_formula, make_strategy
 
@@ -80,14 +82,14 @@ class DocumentsInUnitsOfWorkContract:
         # With as many open connections, they would reach a server in any order.
         await asyncio.gather(*(storage.formulas.list() for _ in range(20)))
         async with storage.unit_of_work() as uow:
-            saved = await asyncio.gather(
+            saved: list[Any] = await asyncio.gather(
                 *(uow.formulas.save(make_formula(f"f{number}")) for number in range(7)),
                 *(uow.strategies.save(make_strategy(f"s{number}")) for number in range(7)),
                 *(uow.backtests.save(make_backtest()) for _ in range(6)),
             )
             assert len(await uow.formulas.list()) == 7
             await uow.commit()
-        stored = [
+        stored: list[Any] = [
             *await storage.formulas.list(),
             *await storage.strategies.list(),
             *await storage.backtests.list(),
@@ -107,7 +109,7 @@ class DocumentsInUnitsOfWorkContract:
         async with storage.unit_of_work() as using, storage.unit_of_work() as deleting:
             assert await using.formulas.get_by_id(formula.id) == formula
             assert await deleting.formulas.get_by_id(formula.id) == formula
-            steps = [
+            steps: list[tuple[UnitOfWork, Callable[[], Awaitable[object]]]] = [
                 (using, lambda: using.strategies.save(strategy)),
                 (deleting, lambda: deleting.formulas.delete(formula.id or "")),
             ]

@@ -175,7 +175,7 @@ async def test_strategies_and_results_that_cannot_be_read_are_left_out(
     stored = await raw.find_one({"_id": ObjectId(results[0].id)})
     assert stored is not None
     later = START + timedelta(days=1)
-    for bad in (
+    bad_results: list[dict[str, Any]] = [
         {"config": None},
         {"runAt": "today"},
         {"trades": "none"},
@@ -183,8 +183,9 @@ async def test_strategies_and_results_that_cannot_be_read_are_left_out(
         {"tradeSet": "x", "tradeCount": 3},
         {"tradeSet": ObjectId(), "tradeCount": "many"},
         {"_id": "6b0144f6a8406c24e214b125"},
-    ):
-        document = stored | {"_id": ObjectId(), "runAt": later} | bad
+    ]
+    for bad_result in bad_results:
+        document = stored | {"_id": ObjectId(), "runAt": later} | bad_result
         await insert(manager, "backtest_results", document)
     ids = {each.id for each in results}
     assert {each.id for each in await backtests.list(limit=3)} == ids
