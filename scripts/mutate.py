@@ -236,22 +236,22 @@ class Trial:
         self._tests = [test for test in TESTS[module] if (folder / test).exists()]
         self.limit = 600.0
 
-    def passes(self, source: bytes) -> bool:
+    def passes(self, source: bytes, *, quietly: bool = True) -> bool:
         """Whether the tests pass in time with this as the module."""
         self._module.write_bytes(source)
         child = os.fork()
         if child == 0:
-            self._run()
+            self._run(quietly)
         return _exit_code(child, self.limit) == 0
 
-    def _run(self) -> None:
+    def _run(self, quietly: bool) -> None:
         """Run pytest in this process, which ends with it."""
         code = 70
         try:
             os.setsid()
             os.chdir(self._folder)
             silence = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
+            for stream in (0, 1, 2) if quietly else (0,):
                 os.dup2(silence, stream)
             import pytest
 
@@ -283,7 +283,7 @@ def survivors(module: str, most: int | None) -> tuple[int, list[Mutant]]:
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         trial = Trial(Path(folder), module)
         begun = time.monotonic()
-        if not trial.passes(original):
+        if not trial.passes(original, quietly=False):
             raise SystemExit(f"The tests of {module} fail as it is.")
         trial.limit = 10 + 4 * (time.monotonic() - begun)
         left = []

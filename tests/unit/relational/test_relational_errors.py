@@ -137,10 +137,9 @@ NAMES: dict[str, tuple[type[StorageError], str]] = {
 
 
 def postgres_error(state: str, text: str = "no") -> Exception:
-    kind = type("PostgresError", (asyncpg.PostgresError,), {"sqlstate": state})
-    kind.__module__ = asyncpg.PostgresError.__module__
-    made: Exception = kind(text)
-    return made
+    error = asyncpg.PostgresError(text)
+    setattr(error, "sqlstate", state)  # noqa: B010 - asyncpg has a class for each
+    return error
 
 
 def sqlite_error(name: str, text: str = "no") -> sqlite3.Error:
