@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,10 +69,13 @@ class Pair:
                     results.append(await repository.delete_range(key, *ends))
             assert results[0] == results[1]
 
-    async def same(self, read: Callable[[Any], Any]) -> Any:
-        expected = await read(self.direct)
-        assert await read(self.staged) == expected
-        return expected
+    async def same(self, method: str, *arguments: Any, **options: Any) -> None:
+        """Both answer the same."""
+        expected, found = [
+            await getattr(repository, method)(*arguments, **options)
+            for repository in (self.direct, self.staged)
+        ]
+        assert found == expected
 
 
 async def blocks(repository: Any, key: SeriesKey, start: int, end: int, rows: int) -> CandleSeries:
@@ -101,23 +103,25 @@ async def reads_alike(before: list[Any], staged: list[Any], data: st.DataObject)
     start = data.draw(st.integers(-1, MINUTES))
     end = start + data.draw(st.integers(0, MINUTES))
     number = data.draw(st.integers(1, 6))
+    ends = at(start), at(end)
     for key in KEYS:
-        await pair.same(lambda r, key=key: r.get_range(key, at(start), at(end)))
-        await pair.same(lambda r, key=key: r.count(key, at(start), at(end)))
-        await pair.same(lambda r, key=key: r.count(key))
-        await pair.same(lambda r, key=key: r.count(key, at(start)))
-        await pair.same(lambda r, key=key: r.count(key, None, at(end)))
-        await pair.same(lambda r, key=key: r.get_latest(key))
-        await pair.same(lambda r, key=key: r.get_latest(key, number))
-        await pair.same(lambda r, key=key: r.get_coverage(key))
-        await pair.same(lambda r, key=key: r.coverage_by_day(key))
-        await pair.same(lambda r, key=key: r.coverage_by_day(key, timezone="Asia/Seoul"))
-        await pair.same(lambda r, key=key: r.resample(key, Timeframe.M5, at(start), at(end)))
-        await pair.same(lambda r, key=key: blocks(r, key, start, end, number))
-    await pair.same(lambda r: r.get_ranges(KEYS, at(start), at(end)))
-    await pair.same(lambda r: r.list_keys())
-    await pair.same(lambda r: r.list_keys(limit=number % 3))
-    await pair.same(lambda r: r.list_keys(limit=2, after=KEYS[number % 3]))
+        await pair.same("get_range", key, *ends)
+        await pair.same("count", key, *ends)
+        await pair.same("count", key)
+        await pair.same("count", key, ends[0])
+        await pair.same("count", key, None, ends[1])
+        await pair.same("get_latest", key)
+        await pair.same("get_latest", key, number)
+        await pair.same("get_coverage", key)
+        await pair.same("coverage_by_day", key)
+        await pair.same("coverage_by_day", key, timezone="Asia/Seoul")
+        await pair.same("resample", key, Timeframe.M5, *ends)
+        expected = await pair.direct.get_range(key, *ends)
+        assert await blocks(pair.staged, key, start, end, number) == expected
+    await pair.same("get_ranges", KEYS, *ends)
+    await pair.same("list_keys")
+    await pair.same("list_keys", limit=number % 3)
+    await pair.same("list_keys", limit=2, after=KEYS[number % 3])
     pair.stored.apply(pair.staged.changes)
     for key in KEYS:
         assert await pair.stored.get_range(key, *ALWAYS) == await pair.direct.get_range(
@@ -150,9 +154,10 @@ async def test_a_deletion_comes_before_what_is_saved_after_it() -> None:
 
 def test_a_span_reaches_over_deletions_and_rows() -> None:
     change = SeriesChanges(KEY)
-    assert change.span is None
+    spans = [change.span]
     change.delete(ms(3), ms(5))
-    assert change.span == (ms(3), ms(5))
+    spans.append(change.span)
+    assert spans == [None, (ms(3), ms(5))]
     change.save(minutes(KEY, 4, 6, 0).columns)
     assert change.span == (ms(3), ms(9))
     change.delete(ms(-2), ms(1))
