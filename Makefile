@@ -14,8 +14,10 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 PYTEST_ARGS ?=
+MODULES ?=
+MUTATE_ARGS ?=
 
-.PHONY: help demo test check format bench docs nightly up down sync lock clean
+.PHONY: help demo test check format bench docs nightly mutate up down sync lock clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -44,6 +46,9 @@ docs: $(INSTALLED) ## build the documentation into site/
 
 nightly: $(INSTALLED) ## everything, with long faults and many more generated examples
 	@$(PYTEST) --hypothesis-profile=nightly $(PYTEST_ARGS)
+
+mutate: $(INSTALLED) ## change one thing at a time and list what no test notices: MODULES="errors.py"
+	@$(BIN)/python scripts/mutate.py $(MODULES) $(MUTATE_ARGS)
 
 up: .env ## start the real servers in containers and wait until they are healthy
 	@docker compose up --detach --wait

@@ -8,12 +8,15 @@ import pytest
 from jts_storage.errors import (
     Conflict,
     ConnectionFailed,
+    InUse,
     InvalidConfiguration,
     InvalidData,
     NotFound,
     PoolTimeout,
     SchemaDrift,
     StorageError,
+    came_through,
+    outcome_unknown,
 )
 
 
@@ -104,3 +107,78 @@ def test_an_error_survives_pickling(again: object, error: StorageError) -> None:
     assert type(restored) is type(error)
     assert str(restored) == str(error)
     assert vars(restored) == vars(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "transient"),
+    [
+        (StorageError, False),
+        (Conflict, True),
+        (InUse, False),
+        (ConnectionFailed, False),
+        (NotFound, False),
+        (PoolTimeout, False),
+        (SchemaDrift, False),
+        (InvalidData, False),
+        (InvalidConfiguration, False),
+    ],
+)
+def test_which_errors_are_worth_repeating(kind: type[StorageError], transient: bool) -> None:
+    assert kind("x").transient is transient
+
+
+def test_a_remedy_is_parted_from_the_message() -> None:
+    for message in ("no", "no."):
+        assert str(StorageError(message, remedy="Do.")) == "no. Do."
+    assert str(StorageError("no!", remedy="Do.")) == "no! Do."
+    assert str(StorageError("no?", remedy="Do.")) == "no? Do."
+    assert str(StorageError("no\n", remedy="Do.")) == "no\n Do."
+    assert str(StorageError("no", remedy="")) == "no"
+
+
+def test_an_unknown_outcome_keeps_what_is_known_of_the_failure() -> None:
+    failure = ConnectionFailed("lost", hosts=("a:1",), code=91)
+    error = outcome_unknown(failure)
+    assert type(error) is ConnectionFailed
+    assert (error.hosts, error.code) == (("a:1",), 91)
+    assert str(error) == (
+        "Whether the commit took effect is unknown: lost. "
+        "It is there in whole or not at all: read before you repeat it."
+    )
+    other = outcome_unknown(StorageError("slow", code=50))
+    assert (other.hosts, other.code) == ((), 50)
+
+
+def test_through_which_packages_an_error_came() -> None:
+    def fail() -> None:
+        raise OSError("x")
+
+    below = {"__name__": "driver.wire", "fail": fail}
+    with pytest.raises(OSError, match="x") as caught:
+        exec("fail()", below)
+    assert came_through(caught.value, "driver")
+    assert came_through(caught.value, "other", "driver")
+    assert not came_through(caught.value, "wire")
+    assert not came_through(caught.value, "drive")
+    assert not came_through(caught.value)
+    assert not came_through(OSError("never raised"), "driver")
+
+
+def test_how_much_of_a_value_is_shown() -> None:
+    assert str(InvalidData("x", value="y" * 118)) == f"x, got '{'y' * 118}'"
+    shortened = str(InvalidData("x", value="y" * 119))
+    assert "..." in shortened and len(shortened) == len("x, got ") + 120
+    assert str(InvalidData("x", value=10**119)) == f"x, got {10**119}"
+    assert len(str(InvalidData("x", value=10**120))) == len("x, got ") + 120
+    assert len(str(InvalidData("x", value=bytearray(200)))) == len("x, got ") + 120
+    assert str(InvalidData("x", value=0)) == "x, got 0"
+    assert str(InvalidData("x", value=None)) == "x"
+    below, above = 2**9_999 - 1, 2**9_999
+    assert "..." in str(InvalidData("x", value=below))
+    assert str(InvalidData("x", value=above)) == "x, got a very large number"
+
+
+def test_what_is_told_of_the_place() -> None:
+    assert str(InvalidData("x", document="d")) == "document d: x"
+    assert str(InvalidData("x", field="f")) == "field 'f': x"
+    assert str(InvalidData("x", document="d", field="f")) == "document d, field 'f': x"

@@ -9,6 +9,7 @@ from clickhouse_driver import errors as driver
 from sqlalchemy import exc as sa
 
 from jts_storage.clickhouse.errors import (
+    MEANINGS,
     EmbeddedError,
     WrappedDriverError,
     is_disconnect,
@@ -25,37 +26,55 @@ from jts_storage.errors import (
     StorageError,
 )
 
+MIGRATE = "Apply the migrations, or point the configuration at the right database."
+REACH = "Check that the server is up and reachable."
+CREDENTIALS = "Check the user and the password of the configuration."
+KEEPER = "The cluster's coordination is not available right now"
+LESS = "Ask for less at once, or raise max_execution_time."
+
+CODES: dict[int, tuple[type[StorageError], str, bool]] = {
+    **dict.fromkeys((10, 16, 47, 60, 81), (SchemaDrift, MIGRATE, False)),
+    **dict.fromkeys((100, 102, 203, 209, 210, 279), (ConnectionFailed, REACH, True)),
+    **dict.fromkeys((192, 193, 194, 516), (ConnectionFailed, CREDENTIALS, False)),
+    **dict.fromkeys((225, 285, 319, 999), (StorageError, KEEPER, True)),
+    **dict.fromkeys((159, 160), (StorageError, LESS, False)),
+    62: (StorageError, "Correct the statement", False),
+    115: (InvalidConfiguration, "knows no such setting", False),
+    164: (StorageError, "may only read", False),
+    195: (ConnectionFailed, "admits no connections", False),
+    198: (ConnectionFailed, "cannot be resolved", True),
+    201: (StorageError, "quota is spent", False),
+    202: (StorageError, "The server is busy", True),
+    236: (StorageError, "gave up the statement", True),
+    241: (StorageError, "write smaller batches", False),
+    242: (StorageError, "read-only until its replica recovers", True),
+    243: (StorageError, "disk is full", False),
+    252: (StorageError, "fewer and larger batches", True),
+    291: (StorageError, "no rights on this database", False),
+    497: (StorageError, "lacks a grant", False),
+}
+
+
+def test_the_table_holds_the_codes_that_are_known() -> None:
+    assert MEANINGS.keys() == CODES.keys()
+
 
 @pytest.mark.parametrize(
-    ("code", "kind", "again"),
-    [
-        (60, SchemaDrift, False),
-        (47, SchemaDrift, False),
-        (16, SchemaDrift, False),
-        (81, SchemaDrift, False),
-        (62, StorageError, False),
-        (115, InvalidConfiguration, False),
-        (159, StorageError, False),
-        (164, StorageError, False),
-        (193, ConnectionFailed, False),
-        (516, ConnectionFailed, False),
-        (202, StorageError, True),
-        (241, StorageError, False),
-        (242, StorageError, True),
-        (252, StorageError, True),
-        (999, StorageError, True),
-        (4321, StorageError, False),
-    ],
+    ("code", "wanted"), [*CODES.items(), (4321, (StorageError, "code 4321", False))]
 )
-def test_a_servers_code(code: int, kind: type[StorageError], again: bool) -> None:
+def test_a_servers_code(code: int, wanted: tuple[type[StorageError], str, bool]) -> None:
+    kind, remedy, again = wanted
     failure = driver.ServerException("DB::Exception: no. Stack trace:\n\n0. f()", code)
     error = translate(failure, doing="reading candles", hosts=("h:9000",))
     assert type(error) is kind
     assert "Stack trace" not in str(error)
     assert "reading candles" in str(error)
+    assert remedy in str(error)
     assert is_retryable(error) is again
     if kind is not InvalidConfiguration:
         assert error.code == code
+    if isinstance(error, ConnectionFailed):
+        assert error.hosts == ("h:9000",)
 
 
 def test_a_server_short_of_memory_as_a_whole_may_have_some_later() -> None:
@@ -119,3 +138,92 @@ def test_bugs_are_not_dressed_up() -> None:
 def test_a_refused_name_is_a_failed_connection() -> None:
     error = translate(socket.gaierror(-2, "Name or service not known"), doing="x", hosts=("h",))
     assert isinstance(error, ConnectionFailed)
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (
+            driver.ServerException("DB::Exception: no such table", 60),
+            f"ClickHouse refused reading (code 60): DB::Exception: no such table. {MIGRATE}",
+        ),
+        (
+            driver.ServerException("busy", 210),
+            f"ClickHouse connection failed at reading (tried a:1, b:2): busy. {REACH}",
+        ),
+        (
+            driver.ServerException("unknown", 115),
+            "Invalid configuration: unknown. (at reading, code 115). "
+            "The server knows no such setting; remove it.",
+        ),
+        (
+            EOFError("Unexpected EOF"),
+            "ClickHouse connection failed at reading (tried a:1, b:2): "
+            f"the server closed the connection. {REACH}",
+        ),
+        (
+            sa.TimeoutError("full"),
+            "No free ClickHouse connection for reading: the pool stayed busy. "
+            "Raise pool_size or pool_timeout, or hold connections for less long.",
+        ),
+        (
+            driver.PartiallyConsumedQueryError(),
+            "ClickHouse refused reading: the connection still carries an unfinished result. "
+            "Read the stream to its end or close it first.",
+        ),
+        (sa.InvalidRequestError("closed"), "ClickHouse failed at reading: closed."),
+        (RuntimeError(), "ClickHouse failed at reading: RuntimeError."),
+        (RuntimeError("why?"), "ClickHouse failed at reading: why?"),
+        (RuntimeError("no!"), "ClickHouse failed at reading: no!"),
+        (RuntimeError("x" * 600), f"ClickHouse failed at reading: {'x' * 600}."),
+        (RuntimeError("x" * 601), f"ClickHouse failed at reading: {'x' * 600}..."),
+    ],
+)
+def test_messages_say_what_was_tried_on_what(failure: Exception, message: str) -> None:
+    assert str(translate(failure, doing="reading", hosts=("a:1", "b:2"))) == message
+
+
+def test_without_hosts_it_says_so() -> None:
+    for failure in (EOFError(), driver.ServerException("x", 210)):
+        assert "(tried no host)" in str(translate(failure, doing="reading"))
+
+
+def test_what_was_lost_between_us_and_a_server_may_be_tried_again() -> None:
+    caused = ConnectionFailed("gone")
+    assert not is_retryable(caused), "nobody knows why"
+    caused.__cause__ = ValueError("a bug")
+    assert not is_retryable(caused)
+    coat = WrappedDriverError("x")
+    coat.__cause__ = ConnectionResetError("reset")
+    caused.__cause__ = coat
+    assert is_retryable(caused)
+    other = StorageError("no connection at all")
+    other.__cause__ = ConnectionResetError("reset")
+    assert not is_retryable(other)
+
+
+@pytest.mark.parametrize(
+    ("failure", "ends"),
+    [
+        (driver.ServerException("x", 60), False),
+        (driver.NetworkError("x"), True),
+        (driver.PartiallyConsumedQueryError(), True),
+        (EOFError(), True),
+        (BrokenPipeError(), True),
+        (sa.InvalidRequestError("x"), False),
+        (ValueError("x"), False),
+    ],
+)
+def test_what_ends_a_connection(failure: Exception, ends: bool) -> None:
+    assert is_disconnect(failure) is ends
+
+
+def test_a_wrapped_cause_is_chained_once() -> None:
+    inner = driver.ServerException("no table", 60)
+    coat = WrappedDriverError("x")
+    coat.__cause__ = inner
+    with pytest.raises(SchemaDrift) as caught, translated("x"):
+        raise coat
+    assert caught.value.__cause__ is coat
+    empty = WrappedDriverError("bare")
+    assert str(translate(empty, doing="x")) == "ClickHouse failed at x: bare."

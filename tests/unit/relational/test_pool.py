@@ -217,6 +217,7 @@ async def test_waiting_ends_with_what_to_do(make: Make) -> None:
         "No free database connection within 0.02 s: all 1 to postgresql://db/books stayed busy. "
         "Raise pool_size or pool_timeout, or hold connections for less long."
     )
+    assert not pool._waiting, "or those who gave up would pile up for as long as all are busy"
     pool.release(line)
     assert pool.take_idle() is line, "not handed to the one who gave up"
 
