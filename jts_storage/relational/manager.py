@@ -37,6 +37,7 @@ from jts_storage.relational.errors import (
     translate,
 )
 from jts_storage.relational.link import Link
+from jts_storage.relational.lock_holder import holder
 from jts_storage.relational.pool import ConnectionPool
 
 T = TypeVar("T")
@@ -130,6 +131,16 @@ class DatabaseManager:
         if engine is not None:
             await engine.dispose()
 
+    def translate(self, exc: BaseException, doing: str) -> StorageError:
+        """Our error for a driver's, with who holds the file where that is what it met."""
+        error = translate(exc, doing=doing, hosts=self.config.hosts)
+        path = self.config.path
+        if path is not None and str(error.code).startswith("SQLITE_BUSY"):
+            who = holder(path)
+            if who is not None:
+                error.args = (f"{error.args[0]} It is held by {who}.",)
+        return error
+
     async def health_check(self) -> bool:
         """Whether the database answers within `health_timeout`.
 
@@ -214,7 +225,7 @@ class DatabaseManager:
             await link.connection.commit()
         except Exception as exc:
             if is_driver_error(exc):
-                error = translate(exc, doing="committing", hosts=self.config.hosts)
+                error = self.translate(exc, "committing")
                 if isinstance(error, ConnectionFailed):
                     raise outcome_unknown(error) from exc
             raise
@@ -240,7 +251,7 @@ class DatabaseManager:
         self, pool: ConnectionPool[Link], link: Link, exc: BaseException, doing: str
     ) -> StorageError | None:
         """Take back a connection after an error; ours for it, None if it is no driver's."""
-        error = translate(exc, doing=doing, hosts=self.config.hosts)
+        error = self.translate(exc, doing)
         if spares_connection(exc, error) and link.is_open and not link.in_transaction:
             pool.release(link)
         else:
@@ -267,7 +278,7 @@ class DatabaseManager:
         except BaseException as exc:
             pool.discard(link)
             if is_driver_error(exc):
-                raise translate(exc, doing="opening", hosts=self.config.hosts) from exc
+                raise self.translate(exc, "opening") from exc
             raise
         return link
 
@@ -305,7 +316,7 @@ class DatabaseManager:
             connection = await self.engine.connect()
         except Exception as exc:
             if is_driver_error(exc):
-                raise translate(exc, doing="connecting", hosts=self.config.hosts) from exc
+                raise self.translate(exc, "connecting") from exc
             raise
         return await linked(connection)
 

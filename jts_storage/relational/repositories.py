@@ -17,7 +17,7 @@ from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import Conflict
 from jts_storage.ports.candles import CandleData
 from jts_storage.relational import mappers, statements
-from jts_storage.relational.errors import is_callers, is_driver_error, translate
+from jts_storage.relational.errors import is_callers, is_driver_error
 from jts_storage.relational.link import Link
 from jts_storage.relational.manager import DatabaseManager, begin, linked
 
@@ -51,8 +51,7 @@ class _Repository:
             return await work(self._link)
         except Exception as exc:
             if is_driver_error(exc) and not is_callers(exc):
-                hosts = self._manager.config.hosts
-                raise translate(exc, doing=doing, hosts=hosts) from exc
+                raise self._manager.translate(exc, doing) from exc
             raise
 
 

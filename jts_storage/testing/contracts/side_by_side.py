@@ -140,7 +140,7 @@ class SideBySideContract:
             await uow.formulas.save(make_formula())
             committing = asyncio.create_task(uow.commit())
             await asyncio.sleep(0)
-            with pytest.raises(StorageError, match="is being committed|has been committed"):
+            with pytest.raises(StorageError, match=r"is being committed|has been committed"):
                 await uow.commit()
             await committing
         assert len(await storage.formulas.list()) == 1

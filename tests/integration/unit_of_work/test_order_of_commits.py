@@ -1,0 +1,420 @@
+"""One order of commits, whatever clocks, pauses and competitors do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+from pydantic import SecretStr
+
+from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe, journal
+from jts_storage import commit as commit_points
+from jts_storage.backend import StoreBackend
+from jts_storage.domain import checks
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.errors import Conflict
+from jts_storage.journal import CHUNKS, ENTRIES
+from jts_storage.outbox import EVENTS
+from jts_storage.ports import UnitOfWork
+from jts_storage.processes import this_process
+from jts_storage.relational import staged
+from jts_storage.testing.factories import make_candles, make_formula, make_symbol
+
+KEY = SeriesKey("005930", Timeframe.M1, exchange="KRX")
+DAY = date(2024, 1, 2)
+ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+
+
+class Crash(BaseException):
+    """A process dies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered(DomainEvent):
+    number: int
+    about: str = "one"
+
+    @property
+    def key(self) -> str:
+        return self.about
+
+
+@pytest.fixture(scope="module")
+def mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path_factory.mktemp("order")) as mongod:
+        for engine in ("mongod", "chDB", "SQLite"):
+            engine_used(engine)
+        yield mongod
+
+
+@pytest.fixture
+def settings(mongod: LocalMongod, tmp_path: Path) -> StorageSettings:
+    return StorageSettings(
+        data_dir=tmp_path,
+        mongo_url=SecretStr(mongod.uri),
+        mongo_database=f"order{ObjectId()}",
+        migrate=True,
+    )
+
+
+@pytest.fixture
+async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
+    async with Storage(StoreBackend(settings)) as storage:
+        yield storage
+
+
+def die(point: str) -> None:
+    if point == "decided":
+        raise Crash
+
+
+async def abandon(storage: Storage, monkeypatch: pytest.MonkeyPatch, uow: UnitOfWork) -> None:
+    """Commit, but die once it is decided: what is left is a process's that is gone."""
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(commit_points, "reached", die)
+        await uow.commit()
+    await orphan(storage)
+
+
+async def orphan(storage: Storage) -> None:
+    """Let all that is unfinished be of a process of this host that is dead."""
+    gone = f"{this_process().rsplit('/', 1)[0]}/0"
+    await storage.mongo.db[ENTRIES].update_many({}, {"$set": {"owner": gone}})
+    journal._in_hand.clear()
+
+
+async def save_candles(storage: Storage, count: int, seed: int) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, count, seed=seed))
+        await uow.commit()
+
+
+async def test_a_deletion_comes_after_the_commits_before_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await save_candles(storage, 5, seed=1)
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 10, seed=2))
+        await uow.formulas.save(make_formula())
+        await abandon(storage, monkeypatch, uow)
+    async with storage.unit_of_work() as uow:
+        await uow.candles.delete_range(KEY, *ALWAYS)
+        await uow.commit()
+    await storage.recover()
+    assert await storage.candles.count(KEY) == 0
+    assert (await storage.health()).unfinished == 0
+
+
+async def test_a_deletion_waits_for_the_writes_under_way_before_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    await save_candles(storage, 5, seed=1)
+    apply = stores.candles.apply
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slowly(changes: object, version: int) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+        apply(changes, version)
+
+    monkeypatch.setattr(stores.candles, "apply", slowly)
+    writing = asyncio.create_task(save_candles(storage, 10, seed=2))
+    await begun.wait()
+    monkeypatch.setattr(stores.candles, "apply", apply)
+
+    async def delete() -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.delete_range(KEY, *ALWAYS)
+            await uow.commit()
+
+    deleting = asyncio.create_task(delete())
+    done, _ = await asyncio.wait([deleting], timeout=0.3)
+    assert not done, "rows of an earlier commit are not there yet to be deleted"
+    go_on.set()
+    await asyncio.gather(writing, deleting)
+    assert await storage.candles.count(KEY) == 0
+
+
+async def test_a_recovered_checkpoint_stands_though_a_clock_was_ahead(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = checks.now() + timedelta(seconds=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(checks, "now", lambda: ahead)
+        async with storage.unit_of_work() as uow:
+            await uow.ingestion.checkpoints.save("mark", {"n": 1})
+            await uow.commit()
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.checkpoints.save("mark", {"n": 2})
+        await uow.formulas.save(make_formula())
+        await abandon(storage, monkeypatch, uow)
+    assert await storage.recover() == 1
+    mark = await storage.ingestion.checkpoints.get("mark")
+    assert mark is not None
+    assert mark.data == {"n": 2}
+
+
+async def test_chunks_of_a_commit_under_way_stay_whatever_the_clock_of_who_opens(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = checks.now() + timedelta(hours=9)
+
+    async def open_elsewhere() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(checks, "now", lambda: ahead)
+            await storage.recover()
+
+    recovered: list[asyncio.Task[None]] = []
+
+    def reached(point: str) -> None:
+        die(point)
+        if point == "chunks written":
+            recovered.append(asyncio.create_task(open_elsewhere()))
+
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    decide = stores.journal.decide
+
+    async def after_that(*given: object) -> None:
+        await recovered[0]
+        await decide(*given)
+
+    monkeypatch.setattr(commit_points, "reached", reached)
+    monkeypatch.setattr(type(stores.journal), "decide", lambda _, *given: after_that(*given))
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 10))
+        await uow.formulas.save(make_formula())
+        with pytest.raises(Crash):
+            await uow.commit()
+    await orphan(storage)
+    assert await storage.mongo.db[CHUNKS].count_documents({}) > 0
+    assert await storage.recover() == 1
+    assert await storage.candles.count(KEY) == 10
+
+
+async def test_a_recoverer_that_was_paused_undoes_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.bars.save_many(KEY, make_candles(KEY, 15, seed=1))
+        await uow.ingestion.bars.delete_range(KEY, *ALWAYS)
+        await uow.formulas.save(make_formula())
+        await abandon(storage, monkeypatch, uow)
+    paused, go_on = asyncio.Event(), asyncio.Event()
+    replay = staged.replay
+
+    async def slowly(*given: object) -> bool:
+        paused.set()
+        await go_on.wait()
+        return await replay(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(staged, "replay", slowly)
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    load = stores.journal.load
+    loaded, continued = asyncio.Event(), asyncio.Event()
+
+    async def pausing(entry: object) -> object:
+        work = await load(entry)
+        loaded.set()
+        await continued.wait()
+        return work
+
+    monkeypatch.setattr(type(stores.journal), "load", lambda _, entry: pausing(entry))
+    late = asyncio.create_task(storage.recover())
+    await loaded.wait()
+    monkeypatch.undo()
+    await orphan(storage)
+    assert await storage.recover() == 1
+    newer = make_candles(KEY, 15, seed=2)
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.bars.save_many(KEY, newer)
+        await uow.commit()
+    continued.set()
+    await late
+    assert await storage.ingestion.bars.get_range(KEY, *ALWAYS) == newer
+
+
+async def test_events_come_in_the_order_of_commits_whatever_clocks_say(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, hours in enumerate((9, 0, -9)):
+        moment = time.time_ns() + hours * 3_600 * 10**9
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time_ns", lambda moment=moment: moment)
+            patch.setattr(checks, "now", lambda moment=moment: checks.from_ms(moment // 10**6))
+            async with storage.unit_of_work() as uow:
+                uow.events.add(Numbered(number=number))
+                await uow.commit()
+    versions = [event["version"] async for event in storage.mongo.db[EVENTS].find().sort("_id")]
+    assert len(set(versions)) == 3
+    heard: list[int] = []
+    storage.events.register_handler(Numbered, lambda event: heard.append(event.number))
+    await storage.recover()
+    assert heard == [0, 1, 2]
+
+
+async def test_an_event_waits_for_those_of_earlier_commits_under_way(storage: Storage) -> None:
+    heard: list[int] = []
+    storage.events.register_handler(Numbered, lambda event: heard.append(event.number))
+    clock = storage._backend.stores.clock  # type: ignore[attr-defined]
+
+    async def tell(number: int, about: str) -> None:
+        async with storage.unit_of_work() as uow:
+            uow.events.add(Numbered(number=number, about=about))
+            await uow.commit()
+
+    async with clock.place(event_keys={"one"}):
+        await tell(1, "one")
+        await tell(2, "other")
+        assert heard == [2]
+    await storage.recover()
+    assert heard == [2, 1]
+
+
+async def test_a_backlog_of_many_keys_keeps_nobody_from_opening(
+    storage: Storage, settings: StorageSettings
+) -> None:
+    events = storage.mongo.db[EVENTS]
+    name = "k" * 1_000
+    async with storage.unit_of_work() as uow:
+        uow.events.add(Numbered(number=0))
+        await uow.commit()
+    stored = await events.find_one()
+    assert stored is not None
+    many = 18_000  # a list of these keys is larger than a document may be
+    for start in range(0, many, 3_000):
+        await events.insert_many(
+            [stored | {"_id": f"e{n}", "key": f"{n:06}{name}"} for n in range(start, start + 3_000)]
+        )
+    heard: list[int] = []
+    storage.events.register_handler(Numbered, lambda event: heard.append(event.number))
+    outbox = storage._backend.stores.outbox  # type: ignore[attr-defined]
+    keys = [key async for key in outbox.due_keys(["numbered"])]
+    assert len(keys) == len(set(keys)) == many + 1
+    await events.delete_many({"_id": {"$gt": "e100"}})
+    await storage.recover()
+    assert len(heard) > 1
+
+
+async def test_opening_does_not_wait_for_handlers_which_may_use_the_storage(
+    storage: Storage, settings: StorageSettings
+) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.formulas.save(make_formula("read by a handler"))
+        for number in range(3):
+            uow.events.add(Numbered(number=number))
+        await uow.commit()
+    other = Storage(StoreBackend(settings))
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def read(event: Numbered) -> None:
+        await asyncio.sleep(0.2)
+        [formula] = await other.formulas.list()
+        await told.put(f"{event.number} {formula.name}")
+
+    other.events.register_handler(Numbered, read)
+    async with other:
+        assert told.empty()
+        async with asyncio.timeout(20):
+            heard = [await told.get() for _ in range(3)]
+    assert heard == [f"{number} read by a handler" for number in range(3)]
+
+
+async def test_opening_does_not_wait_for_all_that_is_unfinished(
+    storage: Storage,
+    settings: StorageSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for number in range(6):
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(
+                SeriesKey(f"S{number}", Timeframe.D1), make_candles(count=3)
+            )
+            await uow.formulas.save(make_formula(f"f{number}"))
+            await abandon(storage, monkeypatch, uow)
+    monkeypatch.setattr("jts_storage.backend._RECOVERY_SECONDS", 0.0)
+    async with Storage(StoreBackend(settings)) as other:
+        assert "in the background" in caplog.text
+        async with asyncio.timeout(30):
+            while (await other.health()).unfinished:
+                await asyncio.sleep(0.02)
+        counts = [await other.candles.count(key) for key in keys]
+    assert counts == [3] * 6
+
+
+async def test_a_symbol_staged_early_and_committed_last_is_stored(storage: Storage) -> None:
+    async with storage.unit_of_work() as early:
+        await early.symbols.save(make_symbol("005930", name="early"))
+        await early.formulas.save(make_formula())
+        await asyncio.sleep(0.005)
+        async with storage.unit_of_work() as late:
+            await late.symbols.save(make_symbol("005930", name="late"))
+            await late.commit()
+        await early.commit()
+    found = await storage.symbols.get_by_code("005930")
+    assert found is not None
+    assert found.name == "early"
+
+
+async def test_a_symbol_that_a_clock_ahead_wrote_is_replaced(storage: Storage) -> None:
+    ahead = f"{datetime.now(UTC) + timedelta(hours=9):%Y-%m-%d %H:%M:%S}"
+    storage.clickhouse.execute(
+        "INSERT INTO symbols (code, name, market, sector, is_active, updated_at, version) VALUES"
+        f" ('005930', 'theirs', 'KOSPI', '', 1, '{ahead}', {time.time_ns() + 9 * 3_600 * 10**9})"
+    )
+    for is_journalled in (False, True):
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(make_symbol("005930", name=f"ours {is_journalled}"))
+            if is_journalled:
+                await uow.formulas.save(make_formula())
+            await uow.commit()
+        found = await storage.symbols.get_by_code("005930")
+        assert found is not None
+        assert found.name == f"ours {is_journalled}"
+
+
+HOLDER = """
+import sqlite3, sys
+file = sqlite3.connect(sys.argv[1], isolation_level=None)
+file.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="NOT RUN: no /proc/locks here")
+async def test_a_locked_file_says_who_holds_it(storage: Storage) -> None:
+    config = storage.database.config
+    await storage.ingestion.checkpoints.list()
+    holder = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOLDER, str(config.path)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        await holder.stdout.readline()
+        os.kill(holder.pid, signal.SIGSTOP)
+        async with storage.database.connection() as connection:
+            await connection.exec_driver_sql("PRAGMA busy_timeout = 50")
+        with pytest.raises(Conflict, match=rf"process {holder.pid} \(stopped\)"):
+            async with storage.unit_of_work() as uow:
+                await uow.ingestion.checkpoints.save("mark", {})
+                await uow.commit()
+    finally:
+        holder.kill()
+        await holder.communicate()
