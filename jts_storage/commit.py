@@ -8,18 +8,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import PyMongoError
 
 from jts_storage.clock import Place
 from jts_storage.domain.events import DomainEvent
-from jts_storage.errors import ConnectionFailed, StorageError, outcome_unknown
-from jts_storage.mongo import MongoDBManager
-from jts_storage.mongo.errors import translate
+from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.mongo.transaction import commit, may_be_committed
 from jts_storage.staged_work import StagedWork
 from jts_storage.stores import Stores
-
-_DECISION_ATTEMPTS = 3
-_UNKNOWN = "UnknownTransactionCommitResult"
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +91,11 @@ class JournalledCommit:
     async def _decide(self) -> None:
         """The moment of decision: before it nothing of the commit exists, after it all does."""
         try:
-            await commit_transaction(self._stores.mongo, self._session)
+            await commit(self._stores.mongo, self._session, "committing")
         except StorageError as exc:
             if await self._is_decided(exc):
                 return
-            if _may_be_stored(exc):
+            if may_be_committed(exc):
                 raise self._unknown(exc) from exc
             await self._discard()
             raise
@@ -144,39 +139,6 @@ class JournalledCommit:
             await self._stores.journal.discard(self._id)
         except StorageError:
             log.info("Chunks of a commit that failed stay until they are purged.", exc_info=True)
-
-
-async def commit_documents(mongo: MongoDBManager, session: AsyncClientSession) -> None:
-    """Commit what touches MongoDB alone.
-
-    :raises ConnectionFailed: whether it is stored is unknown, as it says.
-    """
-    try:
-        await commit_transaction(mongo, session)
-    except StorageError as exc:
-        if _may_be_stored(exc):
-            raise outcome_unknown(exc) from exc
-        raise
-
-
-def _may_be_stored(failure: StorageError) -> bool:
-    """Whether a commit that failed so may be stored all the same, now or in a moment."""
-    cause = failure.__cause__
-    if isinstance(cause, PyMongoError) and cause.has_error_label(_UNKNOWN):
-        return True
-    return isinstance(failure, ConnectionFailed)
-
-
-async def commit_transaction(mongo: MongoDBManager, session: AsyncClientSession) -> None:
-    """Commit; where the answer was lost, ask again: the server commits a transaction once."""
-    for attempt in range(1, _DECISION_ATTEMPTS + 1):
-        try:
-            await session.commit_transaction()
-        except PyMongoError as exc:
-            if exc.has_error_label(_UNKNOWN) and attempt < _DECISION_ATTEMPTS:
-                continue
-            raise translate(exc, doing="committing", hosts=mongo.hosts) from exc
-        return
 
 
 def _pass(_point: str) -> None:

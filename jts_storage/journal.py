@@ -208,19 +208,20 @@ class Journal:
         """What is to be stored of an entry, but for the rows of its series; None if somebody else
         has finished it meanwhile.
         """
+        described = [bytes(chunk["data"]) async for chunk in self._chunks_of(entry, kind="work")]
+        # Counted after they were read: who finishes it meanwhile takes them away.
         found = await self._manager.retries.repeat(
             "reading a journal entry", lambda: self._chunks.count_documents({"entry": entry.id})
         )
-        if found != entry.chunks:
-            if not await self.is_decided(entry.id):
-                return None
-            raise StorageError(
-                f"Commit {entry.id} cannot be finished: of its {entry.chunks} chunks in {CHUNKS}, "
-                f"{found} are there.",
-                remedy=f"Bring the others back from a backup, or remove its entry from {ENTRIES}.",
-            )
-        described = [bytes(chunk["data"]) async for chunk in self._chunks_of(entry, kind="work")]
-        return decode(b"".join(described))
+        if found == entry.chunks:
+            return decode(b"".join(described))
+        if not await self.is_decided(entry.id):
+            return None
+        raise StorageError(
+            f"Commit {entry.id} cannot be finished: of its {entry.chunks} chunks in {CHUNKS}, "
+            f"{found} are there.",
+            remedy=f"Bring the others back from a backup, or remove its entry from {ENTRIES}.",
+        )
 
     async def series(
         self, entry: Entry, kind: Literal["candles", "bars"]

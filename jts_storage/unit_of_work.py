@@ -15,7 +15,7 @@ from typing import Self
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
-from jts_storage.commit import JournalledCommit, commit_documents
+from jts_storage.commit import JournalledCommit
 from jts_storage.errors import StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -23,7 +23,7 @@ from jts_storage.mongo import (
     MongoDBStrategyRepository,
 )
 from jts_storage.mongo.errors import translate
-from jts_storage.mongo.transaction import Transaction
+from jts_storage.mongo.transaction import Transaction, commit_alone
 from jts_storage.staged_work import StagedWork
 from jts_storage.staging import (
     CollectedEvents,
@@ -195,7 +195,7 @@ class StorageUnitOfWork:
             async with stores.bookkeeping(staged):
                 pass
         elif work.touches_documents:
-            await commit_documents(stores.mongo, work.session)
+            await commit_alone(stores.mongo, work.session, "committing")
 
     async def _needs_journal(self, work: _Work, staged: StagedWork) -> bool:
         touched = (staged.touches_clickhouse, staged.touches_database, work.touches_documents)

@@ -18,7 +18,12 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from jts_storage.errors import InvalidConfiguration, StorageError, outcome_unknown
+from jts_storage.errors import (
+    ConnectionFailed,
+    InvalidConfiguration,
+    StorageError,
+    outcome_unknown,
+)
 from jts_storage.mongo.errors import ends_a_transaction, translate
 from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.staging.lifetime import Lifetime
@@ -118,24 +123,44 @@ async def _attempt(
     async with manager.client.start_session() as session:
         await session.start_transaction()
         result = await work(Transaction(session))
-        await _commit(manager, doing, session)
+        await commit_alone(manager, session, doing)
         return result
 
 
-async def _commit(manager: MongoDBManager, doing: str, session: AsyncClientSession) -> None:
-    """Commit; where the answer was lost, ask again: the server commits a transaction once."""
+async def commit(manager: MongoDBManager, session: AsyncClientSession, doing: str) -> None:
+    """Commit; where the answer was lost, ask again: the server commits a transaction once.
+
+    :raises StorageError: of which `may_be_committed` tells whether it is stored all the same.
+    """
     for attempt in range(1, _COMMIT_ATTEMPTS + 1):
         try:
             await session.commit_transaction()
         except PyMongoError as exc:
-            is_unknown = exc.has_error_label(_UNKNOWN)
-            if is_unknown and attempt < _COMMIT_ATTEMPTS:
+            if exc.has_error_label(_UNKNOWN) and attempt < _COMMIT_ATTEMPTS:
                 continue
-            error = translate(exc, doing=doing, hosts=manager.hosts)
-            if is_unknown:
-                raise outcome_unknown(error) from exc
-            raise error from exc
+            raise translate(exc, doing=doing, hosts=manager.hosts) from exc
         return
+
+
+async def commit_alone(manager: MongoDBManager, session: AsyncClientSession, doing: str) -> None:
+    """Commit what touches MongoDB alone.
+
+    :raises ConnectionFailed: whether it is stored is unknown, as it says.
+    """
+    try:
+        await commit(manager, session, doing)
+    except StorageError as exc:
+        if may_be_committed(exc):
+            raise outcome_unknown(exc) from exc
+        raise
+
+
+def may_be_committed(failure: StorageError) -> bool:
+    """Whether a commit that failed so may be stored all the same, now or in a moment."""
+    cause = failure.__cause__
+    if isinstance(cause, PyMongoError) and cause.has_error_label(_UNKNOWN):
+        return True
+    return isinstance(failure, ConnectionFailed)
 
 
 def _is_worth_repeating(exc: BaseException) -> bool:

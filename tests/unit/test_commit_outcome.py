@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pymongo.errors import OperationFailure, PyMongoError, WaitQueueTimeoutError
 
-from jts_storage.commit import _may_be_stored
 from jts_storage.errors import StorageError
 from jts_storage.mongo.errors import translate
+from jts_storage.mongo.transaction import may_be_committed
 
 UNKNOWN = ("UnknownTransactionCommitResult",)
 
@@ -29,7 +29,7 @@ def labelled(error: PyMongoError, *labels: str) -> StorageError:
         (OperationFailure("write conflict", 112), ("TransientTransactionError",), False),
     ],
 )
-def test_what_the_driver_calls_unknown_may_be_stored(
+def test_what_the_driver_calls_unknownmay_be_committed(
     error: PyMongoError, labels: tuple[str, ...], expected: bool
 ) -> None:
-    assert _may_be_stored(labelled(error, *labels)) is expected
+    assert may_be_committed(labelled(error, *labels)) is expected

@@ -319,8 +319,10 @@ async def test_opening_does_not_wait_for_handlers_which_may_use_the_storage(
         await uow.commit()
     other = Storage(StoreBackend(settings))
     told: asyncio.Queue[str] = asyncio.Queue()
+    calls: list[int] = []
 
     async def read(event: Numbered) -> None:
+        calls.append(event.number)
         await asyncio.sleep(0.2)
         [formula] = await other.formulas.list()
         await told.put(f"{event.number} {formula.name}")
@@ -331,6 +333,7 @@ async def test_opening_does_not_wait_for_handlers_which_may_use_the_storage(
         async with asyncio.timeout(20):
             heard = [await told.get() for _ in range(3)]
     assert heard == [f"{number} read by a handler" for number in range(3)]
+    assert calls == [0, 1, 2], "none had to be repeated"
 
 
 async def test_opening_does_not_wait_for_all_that_is_unfinished(
@@ -339,11 +342,10 @@ async def test_opening_does_not_wait_for_all_that_is_unfinished(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for number in range(6):
+    keys = [SeriesKey(f"S{number}", Timeframe.D1) for number in range(6)]
+    for number, key in enumerate(keys):
         async with storage.unit_of_work() as uow:
-            await uow.candles.save_many(
-                SeriesKey(f"S{number}", Timeframe.D1), make_candles(count=3)
-            )
+            await uow.candles.save_many(key, make_candles(key, 3))
             await uow.formulas.save(make_formula(f"f{number}"))
             await abandon(storage, monkeypatch, uow)
     monkeypatch.setattr("jts_storage.backend._RECOVERY_SECONDS", 0.0)
