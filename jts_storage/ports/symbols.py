@@ -43,7 +43,9 @@ class SymbolReader(Protocol):
 
 
 class SymbolRepository(SymbolReader, Protocol):
-    """Reads and writes symbols. A symbol is an upsert by its code: the later write wins."""
+    """Reads and writes symbols. A symbol is an upsert by its code: the later write wins, in a unit
+    of work the later commit, whatever `updated_at` says.
+    """
 
     async def save(self, symbol: Symbol) -> Symbol:
         """Store a symbol; what is returned carries the `updated_at` under which it is stored."""

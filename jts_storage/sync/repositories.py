@@ -200,7 +200,9 @@ class SymbolReader:
 
 
 class SymbolRepository(SymbolReader):
-    """Reads and writes symbols. A symbol is an upsert by its code: the later write wins."""
+    """Reads and writes symbols. A symbol is an upsert by its code: the later write wins, in a unit
+    of work the later commit, whatever `updated_at` says.
+    """
 
     _twin: ports.SymbolRepository
 

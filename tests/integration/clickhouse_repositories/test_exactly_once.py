@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -115,18 +116,19 @@ AHEAD = 10**12
 async def test_what_a_clock_ahead_of_ours_wrote_can_be_corrected_and_deleted(
     candles: ClickHouseCandleRepository, tmp_path: Path
 ) -> None:
+    ahead = count(time.time_ns() + AHEAD, AHEAD)
     await candles.save_many(KEY, OLD)
-    candles.write(OLD, next_version() + AHEAD)
+    candles.write(OLD, next(ahead))
     await candles.save_many(KEY, NEW)
     assert await candles.get_range(KEY, *ALWAYS) == NEW
-    candles.write(OLD, next_version() + AHEAD)
+    candles.write(OLD, next(ahead))
     assert await candles.delete_range(KEY, *ALWAYS) == 500
     assert await candles.count(KEY) == 0
-    candles.write(OLD, next_version() + AHEAD)
+    candles.write(OLD, next(ahead))
     pq.write_table(NEW.to_arrow(), tmp_path / "new.parquet")
     await candles.import_parquet(KEY, [tmp_path / "new.parquet"])
     assert await candles.get_range(KEY, *ALWAYS) == NEW
-    candles.write(OLD, next_version() + AHEAD)
+    candles.write(OLD, next(ahead))
     change = SeriesChanges(KEY)
     change.save(NEW[:100].columns)
     change.delete(checks.to_ms(NEW[200].timestamp), checks.to_ms(ALWAYS[1]))
