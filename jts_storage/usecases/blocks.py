@@ -200,9 +200,13 @@ class Reader:
         for name in NAMES[1:]:
             if name not in plain and _is_text(columns[name]):
                 marks.look_at(columns[name])
-        self.style = marks.style(comma_separates_fields=source.commas_separate)
+        by_custom = source.commas_separate
+        # A quoted comma groups thousands by custom, a decimal one further on would show otherwise.
+        self.style = marks.style(comma_separates_fields=by_custom and marks.doubtful_comma is None)
         if self.style is None and marks.is_doubtful:
-            self.style = look_through(source.tables(), marks)
+            self.style = look_through(source.tables(), marks) or marks.style(
+                comma_separates_fields=by_custom
+            )
             if self.style is None:
                 raise marks.refused(source.name)
 

@@ -2,73 +2,55 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from jts_storage.usecases import text_files
 
-_QUOTE, _COLON = b'":'
-_BLANKS = b" \t"
-_WIDTH = 16
-"""As many bytes before a colon tell one name from another."""
-_FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+_NAME = re.compile(rb'"((?:[^"\\]|\\.)*)"[ \t]*:')
+_BLANK_BEFORE_COLON = (b'" :', b'"\t:')
+_COUNTED = 64
+"""Names up to which counting them costs less than finding them."""
+_OF_NUMBERS = b"0123456789.-+"
 
 
 def first_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines on which a name stands that no line before had, with their numbers.
 
-    A line may be given in vain, but none is missed: names are compared as bytes, a large piece of
-    the file at a time, by what stands before each colon.
+    A line may be given in vain, since a text may look as if it held a name, but none is missed, as
+    long as names differ in more than digits.
     """
-    seen: set[int] = set()
+    seen: set[bytes] = set()
+    shape: bytes | None = None
     before = 0
     for piece in text_files.whole_lines(path):
-        letters = np.frombuffer(piece, np.uint8)
-        ends = _ends_of_names(letters)
-        if len(ends):
-            prints = _fingerprints(letters, ends)
-            new = np.ones(len(ends), np.bool_)
-            for known in seen:
-                new &= prints != known
-            found, first = np.unique(prints[new], return_index=True)
-            seen.update(found.tolist())
-            yield from _lines_at(piece, ends[new][first].tolist(), before)
+        last, shape = shape, _shape(piece)
+        is_known = shape is not None and shape == last
+        if not is_known and not _has_only(piece, seen):
+            for found in _NAME.finditer(piece):
+                if found[1] not in seen:
+                    seen.add(found[1])
+                    number, line = _line_at(piece, found.start())
+                    yield before + number, line
         before += piece.count(b"\n")
 
 
-def _ends_of_names(letters: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Where the quotes stand that end names (and those in texts that look as if they did)."""
-    ends = np.flatnonzero(letters == _COLON) - 1
-    ends = ends[ends >= 0]
-    while len(spaced := np.flatnonzero(np.isin(letters[ends], list(_BLANKS)) & (ends > 0))):
-        ends[spaced] -= 1
-    quoted: npt.NDArray[np.int64] = ends[letters[ends] == _QUOTE]
-    return quoted
+def _shape(piece: bytes) -> bytes | None:
+    """What all lines look like without their numbers; None if they do not look alike."""
+    bare = piece.translate(None, _OF_NUMBERS)
+    line = bare[: bare.find(b"\n") + 1]
+    return line if bare == line * bare.count(b"\n") else None
 
 
-def _fingerprints(
-    letters: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint64]:
-    """A number for each name: of its length and the last of its bytes."""
-    quotes = np.flatnonzero(letters == _QUOTE)
-    at = np.searchsorted(quotes, ends)
-    lengths = ends - np.where(at, quotes[at - 1], -1) - 1
-    padded = np.concatenate([np.zeros(_WIDTH, np.uint8), letters])
-    names = np.lib.stride_tricks.sliding_window_view(padded, _WIDTH)[ends]
-    names[np.arange(_WIDTH, 0, -1) > lengths[:, None]] = 0
-    words = np.column_stack([names.view(np.uint64), lengths.astype(np.uint64)])
-    prints: npt.NDArray[np.uint64] = (words * _FACTORS).sum(axis=1, dtype=np.uint64)
-    return prints
+def _has_only(piece: bytes, names: set[bytes]) -> bool:
+    """Whether counting shows that there are no other names, which costs less than finding names."""
+    if len(names) > _COUNTED or any(mark in piece for mark in _BLANK_BEFORE_COLON):
+        return False
+    return piece.count(b'":') == sum(piece.count(b'"%b":' % name) for name in names)
 
 
-def _lines_at(piece: bytes, places: list[int], before: int) -> Iterator[tuple[int, bytes]]:
-    for place in sorted(places):
-        start = piece.rfind(b"\n", 0, place) + 1
-        end = piece.find(b"\n", place)
-        yield (
-            before + piece.count(b"\n", 0, start) + 1,
-            piece[start : end if end >= 0 else len(piece)],
-        )
+def _line_at(piece: bytes, place: int) -> tuple[int, bytes]:
+    start = piece.rfind(b"\n", 0, place) + 1
+    end = piece.find(b"\n", place)
+    return piece.count(b"\n", 0, start) + 1, piece[start : end if end >= 0 else len(piece)]

@@ -122,11 +122,17 @@ def look_through(tables: Iterable[Any], marks: Marks) -> NumberStyle | None:
     for table in tables:
         for name in NAMES[1:]:
             for column in table.column(name).chunks:
-                if pa.types.is_string(column.type):
-                    marks.look_at(column)
+                if any(is_kind(column.type) for is_kind in _text_kinds()):
+                    marks.look_at(column.cast(pa.string()))
         if (style := marks.style(comma_separates_fields=False)) is not None:
             return style
     return None
+
+
+def _text_kinds() -> tuple[Any, ...]:
+    import pyarrow as pa
+
+    return (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 def _any_matches(column: Any, pattern: str) -> bool:

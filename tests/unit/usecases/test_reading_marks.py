@@ -104,6 +104,14 @@ async def test_a_mark_may_be_shown_far_behind(storage: Storage, tmp_path: Path) 
     assert {close for close, _ in found} == {Decimal("78.5"), Decimal("78.25")}
 
 
+async def test_a_quoted_comma_groups_thousands_if_no_number_shows_otherwise(
+    storage: Storage, tmp_path: Path
+) -> None:
+    rows = [("78,500", "1")] * 90_000 + [("78,5", "1")]
+    found = await imported(storage, tmp_path / "p.csv", rows, ",")
+    assert {close for close, _ in found} == {Decimal("78.5")}
+
+
 @pytest.mark.parametrize(
     ("rows", "close", "volume"),
     [
