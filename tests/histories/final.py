@@ -1,0 +1,128 @@
+"""Reads everything that is stored, once every commit is recovered and every event delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from jts_storage import Storage, StorageSettings
+from tests.histories.history import Final
+from tests.histories.process import Records, note_deliveries
+from tests.histories.scene import Scene, appended, last, moment, row_of
+
+E = TypeVar("E")
+_PATIENCE = 90.0
+_PAGE = 1_000
+_FAR = moment(100_000_000)
+
+
+class Unsettled(Exception):
+    """Commits or events are left that nobody finishes."""
+
+
+async def read_all(settings: StorageSettings, scene: Scene, records: Records) -> Final:
+    storage = Storage.open(settings)
+    note_deliveries(storage, records, scene.name)
+    async with storage:
+        await _settled(storage)
+        found: list[tuple[str, int]] = []
+        lists: dict[str, tuple[int, ...]] = {}
+        refers: dict[str, tuple[str, ...]] = {}
+        await _documents(storage, scene, found, lists, refers)
+        await _bookkeeping(storage, scene, found, lists)
+        await _series(storage, scene, found)
+    return Final(tuple(found), lists, refers)
+
+
+async def _settled(storage: Storage) -> None:
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        await storage.recover()
+        health = await storage.health()
+        if health.is_well and not health.unfinished and not health.waiting_events:
+            break
+        if time.monotonic() > give_up:
+            raise Unsettled(
+                f"after {_PATIENCE:.0f} s {health.unfinished} commits are unfinished and "
+                f"{health.waiting_events} events wait: {dict(health)}"
+            )
+        await asyncio.sleep(0.2)
+    if health.parked_events:
+        raise Unsettled(f"{health.parked_events} events are parked, though no handler fails")
+
+
+async def _pages(read: Callable[..., Any], key: Callable[[E], Any]) -> list[E]:
+    found: list[E] = []
+    while True:
+        page = await read(limit=_PAGE, after=key(found[-1]) if found else None)
+        found += page
+        if len(page) < _PAGE:
+            return found
+
+
+async def _documents(
+    storage: Storage,
+    scene: Scene,
+    found: list[tuple[str, int]],
+    lists: dict[str, tuple[int, ...]],
+    refers: dict[str, tuple[str, ...]],
+) -> None:
+    stored = {formula.id or "": formula for formula in await storage.formulas.get_by_tag(scene.name)}
+    for identity in scene.ledgers:
+        ledger = await storage.formulas.get_by_id(identity)
+        if ledger is not None:
+            stored[identity] = ledger
+    for identity, formula in stored.items():
+        _list(f"formula:{identity}", appended(formula.expression), found, lists)
+    for identity in scene.strategies:
+        strategy = await storage.strategies.get_by_id(identity)
+        if strategy is not None:
+            name = f"strategy:{identity}"
+            _list(name, appended(strategy.description), found, lists)
+            refers[name] = tuple(strategy.formula_ids)
+
+
+async def _bookkeeping(
+    storage: Storage,
+    scene: Scene,
+    found: list[tuple[str, int]],
+    lists: dict[str, tuple[int, ...]],
+) -> None:
+    prefix = scene.own("")
+    for checkpoint in await _pages(storage.ingestion.checkpoints.list, lambda c: c.name):
+        if checkpoint.name.startswith(prefix):
+            name = f"checkpoint:{checkpoint.name.removeprefix(prefix)}"
+            _list(name, list(checkpoint.data["appended"]), found, lists)
+    for bars in await storage.ingestion.symbol_bars.list(scene.own("A")):
+        found.append((f"aggregate:{(bars.trading_day - scene.day(0)).days}", bars.bar_count))
+
+
+async def _series(storage: Storage, scene: Scene, found: list[tuple[str, int]]) -> None:
+    for series in scene.series:
+        key = scene.series_key(series)
+        for kind, stored in (("candle", storage.candles), ("bar", storage.ingestion.bars)):
+            rows = await stored.get_range(key, moment(0), _FAR)  # type: ignore[attr-defined]
+            columns = zip(rows.columns.timestamp.tolist(), rows.columns.volume, strict=True)
+            here = [(f"{kind}:{series}/{row_of(at)}", int(volume)) for at, volume in columns]
+            found += here
+            count = await stored.count(key)  # type: ignore[attr-defined]
+            if count != len(here):
+                raise Unsettled(f"{kind} {series} counts {count} rows and reads {len(here)}")
+    prefix = scene.own("")
+    for symbol in await _pages(storage.symbols.list, lambda s: s.code):
+        if symbol.code.startswith(prefix):
+            found.append((f"symbol:{symbol.code.removeprefix(prefix)}", int(symbol.name)))
+
+
+def _list(
+    name: str,
+    values: list[int],
+    found: list[tuple[str, int]],
+    lists: dict[str, tuple[int, ...]],
+) -> None:
+    found.append((name, last(values)))
+    lists[name] = tuple(values)
+
+

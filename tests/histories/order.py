@@ -1,0 +1,305 @@
+"""The graph of a history: what each observation says about the order of commits.
+
+Reads outside of a transaction, and reads of stores without a snapshot, are nodes of their own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.histories.graph import Graph, Moment
+from tests.histories.history import END, History, Read, Transaction, Write, store_of
+
+
+@dataclass(frozen=True, slots=True)
+class ReadNode:
+    """One read as a node of the graph; the final read has the number -1."""
+
+    number: int
+    tx: int
+    what: str
+
+
+@dataclass(slots=True)
+class Chain:
+    """Who replaced whom in one object that is read before it is written.
+
+    :param after: by the transaction whose value was replaced, who replaced it.
+    """
+
+    after: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    created: list[int] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Writers:
+    """Who wrote and erased one row that is written without a look at it."""
+
+    put: list[Transaction] = field(default_factory=list)
+    erased: list[Transaction] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A row that was stored and is not there, though nobody erased it."""
+
+    object: str
+    writers: tuple[int, ...]
+    seen_by: ReadNode
+
+
+class Order:
+    """Builds the graph. `committed` are the transactions that are stored."""
+
+    def __init__(self, history: History, committed: set[int]) -> None:
+        self.history = history
+        self.graph = Graph()
+        self.gone: list[Gone] = []
+        self.dangling: list[tuple[int, int, str, str]] = []
+        self._known = history.transactions
+        self._committed = committed
+        self.chains: dict[str, Chain] = defaultdict(Chain)
+        self._rows: dict[str, Writers] = defaultdict(Writers)
+        self._moments: set[Moment] = set()
+        for tx in sorted(committed):
+            for write in self._known[tx].writes:
+                self._note(self._known[tx], write)
+        for writers in self._rows.values():
+            writers.put.sort(key=lambda transaction: transaction.acknowledged)
+            writers.erased.sort(key=lambda transaction: transaction.acknowledged)
+
+    def build(self) -> Graph:
+        self._add_chains()
+        self._add_references()
+        reads = [(ReadNode(n, r.tx, _described(r)), r) for n, r in enumerate(self._single_reads())]
+        final = Read("final", END, END, self.history.final.values)
+        reads.append((ReadNode(-1, 0, "the final read"), final))
+        for node, read in reads:
+            self._add_read(node, read)
+        self._add_deliveries()
+        self._add_time([(node, read) for node, read in reads if node.number >= 0])
+        return self.graph
+
+    def _note(self, transaction: Transaction, write: Write) -> None:
+        chain = self.chains[write.object]
+        if write.how == "put":
+            self._rows[write.object].put.append(transaction)
+        elif write.how == "erase":
+            self._rows[write.object].erased.append(transaction)
+        elif write.replaced:
+            chain.after[write.replaced].append(transaction.id)
+        else:
+            chain.created.append(transaction.id)
+        if write.how == "remove":
+            chain.removed.append(transaction.id)
+
+    def _add_chains(self) -> None:
+        for name, chain in self.chains.items():
+            for before, after in chain.after.items():
+                for tx in after:
+                    self.graph.add(before, tx, f"{tx} replaced what {before} had left in {name}")
+        for name, values in self.history.final.lists.items():
+            for before, after_ in zip(values, values[1:], strict=False):
+                self.graph.add(before, after_, f"{name} lists {before} before {after_}")
+
+    def _add_references(self) -> None:
+        """A formula can be deleted before a strategy refers to it, or after it no longer does."""
+        deleted = {
+            write.object.partition(":")[2]: tx
+            for tx in sorted(self._committed)
+            for write in self._known[tx].writes
+            if write.how == "remove" and write.object.startswith("formula:")
+        }
+        for tx in sorted(self._committed):
+            for write in self._known[tx].writes:
+                for formula in write.refers:
+                    deleter = deleted.get(formula)
+                    if deleter is not None and deleter != tx:
+                        self._add_reference(tx, write.object, formula, deleter)
+
+    def _add_reference(self, tx: int, strategy: str, formula: str, deleter: int) -> None:
+        why = f"{tx} had {strategy} refer to formula {formula}, which {deleter} deleted"
+        self.graph.add(tx, deleter, why)
+        following = self.chains[strategy].after.get(tx, [])
+        if not following and formula in self.history.final.refers.get(strategy, ()):
+            self.dangling.append((tx, deleter, strategy, formula))
+        for later in following:
+            still = any(
+                w.object == strategy and formula in w.refers for w in self._known[later].writes
+            )
+            if not still:
+                self.graph.add(later, deleter, f"{strategy} referred to {formula} until {later}")
+
+    def _single_reads(self) -> Iterable[Read]:
+        """Reads that are nodes of their own."""
+        for read in self.history.all_reads:
+            if not read.tx or not _is_snapshot(read):
+                yield read
+        # A read through a unit of work is part of it, too: what it saw was committed before.
+        for transaction in self._known.values():
+            if transaction.id in self._committed:
+                for read in transaction.reads:
+                    self._add_seen(transaction.id, read)
+
+    def _add_seen(self, tx: int, read: Read) -> None:
+        for name, value in read.values.items():
+            if value:
+                self.graph.add(value, tx, f"{tx} read what {value} had left in {name}")
+            if _is_snapshot(read):
+                self._add_missed(tx, name, value)
+
+    def _add_missed(self, node: int | ReadNode, name: str, value: int) -> None:
+        reader = node if isinstance(node, int) else node.what
+        for later in self.chains[name].after.get(value, ()) if value else ():
+            if later != node:
+                why = f"{reader} did not see that {later} had replaced {value} in {name}"
+                self.graph.add(node, later, why, missed=True)
+
+    def _add_read(self, node: ReadNode, read: Read) -> None:
+        for name, value in read.values.items():
+            if value:
+                self.graph.add(value, node, f"{node.what} found {value} in {name}")
+            self._add_missed(node, name, value)
+        names = self._rows if read.began == END else read.values
+        for name in names:
+            if name in self._rows:
+                self._add_row(node, read, name, read.values.get(name, 0))
+        self._add_inserts(node, read)
+
+    def _add_row(self, node: ReadNode, read: Read, name: str, value: int) -> None:
+        writers = self._rows[name]
+        earlier = _done_before(writers.put, read, value)
+        if not value:
+            self._add_absence(node, read, name, earlier)
+            return
+        for other in earlier:
+            why = f"{node.what} found {value} in {name}, where {other.id} had written before"
+            self.graph.add(other.id, value, why)
+        for other in _done_before(writers.erased, read, value):
+            why = f"{node.what} found {value} in {name}, which {other.id} had erased before"
+            self.graph.add(other.id, value, why)
+    def _add_absence(
+        self, node: ReadNode, read: Read, name: str, writers: Sequence[Transaction]
+    ) -> None:
+        """A row that was written is not there: somebody has erased it since."""
+        if not writers:
+            return
+        possible = [
+            eraser
+            for eraser in self._erasers(name)
+            if eraser.began < read.ended
+            and not any(eraser.acknowledged < writer.began for writer in writers)
+        ]
+        if not possible:
+            self.gone.append(Gone(name, tuple(w.id for w in writers), node))
+        elif len(possible) == 1:
+            for writer in writers:
+                why = f"{node.what} found {name} gone: only {possible[0].id} can have erased it"
+                self.graph.add(writer.id, possible[0].id, f"{why}, after {writer.id} wrote it")
+
+    def _erasers(self, name: str) -> list[Transaction]:
+        """Unknown ones too: they may be stored without a trace."""
+        if not hasattr(self, "_may_erase"):
+            self._may_erase: dict[str, list[Transaction]] = defaultdict(list)
+            for transaction in self._known.values():
+                if transaction.answer in ("ok", "decided", "unknown"):
+                    for write in transaction.writes:
+                        if write.how == "erase":
+                            self._may_erase[write.object].append(transaction)
+        return self._may_erase[name]
+
+    def _add_inserts(self, node: ReadNode, read: Read) -> None:
+        """What one transaction wrote into one series is seen in whole, or as others replaced it."""
+        for tx in set(read.values.values()) & self._committed:
+            writes = [w for w in self._known[tx].writes if w.how == "put"]
+            shown = {
+                _series(w.object) for w in writes if read.values.get(w.object, 0) == tx
+            }
+            for write in writes:
+                seen = read.values.get(write.object, 0 if read.began == END else None)
+                if seen is None or seen == tx or _series(write.object) not in shown:
+                    continue
+                if seen:
+                    why = f"{node.what} found {tx} beside {seen} in rows that {tx} wrote at once"
+                    self.graph.add(tx, seen, why)
+                else:
+                    self._add_absence(node, read, write.object, [self._known[tx]])
+
+    def _add_deliveries(self) -> None:
+        """Only the first delivery of an event counts: repetitions are allowed."""
+        seen: set[tuple[str, int, int]] = set()
+        latest: dict[str, int] = {}
+        for delivery in self.history.deliveries:
+            event = (delivery.key, delivery.tx, delivery.number)
+            if event in seen:
+                continue
+            seen.add(event)
+            before = latest.get(delivery.key)
+            if before is not None:
+                why = f"the event of {before} under {delivery.key} came before that of {delivery.tx}"
+                self.graph.add(before, delivery.tx, why)
+            latest[delivery.key] = delivery.tx
+
+    def _add_time(self, reads: Sequence[tuple[ReadNode, Read]]) -> None:
+        """What was acknowledged comes before what began later.
+
+        A read proves no more than that what it saw was decided: a transaction that begins later
+        comes after that, but another store may show it later.
+        """
+        committed = [self._known[tx] for tx in sorted(self._committed)]
+        acknowledged = [(t.acknowledged, t.id) for t in committed if t.acknowledged < END]
+        seen = [(read.ended, node) for node, read in reads]
+        self._add_clock("acknowledged", acknowledged, [(r.began, node) for node, r in reads])
+        everything: list[tuple[float, int | ReadNode]] = [*acknowledged, *seen]
+        self._add_clock("seen", everything, [(t.began, t.id) for t in committed])
+
+    def _add_clock(
+        self,
+        kind: str,
+        ended: Iterable[tuple[float, int | ReadNode]],
+        began: Iterable[tuple[float, int | ReadNode]],
+    ) -> None:
+        ends = sorted(ended, key=lambda pair: pair[0])
+        times = [at for at, _ in ends]
+        moments = [Moment(kind, at) for at in sorted(set(times))]
+        for earlier, later in zip(moments, moments[1:], strict=False):
+            self.graph.add(earlier, later, "time")
+        for at, node in ends:
+            self.graph.add(node, Moment(kind, at), "had ended")
+        for at, node in began:
+            position = bisect_left(times, at)
+            if position:
+                self.graph.add(Moment(kind, times[position - 1]), node, "before it began")
+
+
+def _done_before(writers: Sequence[Transaction], read: Read, value: int) -> list[Transaction]:
+    """Who had written a row before it was read; none that another of them follows anyway."""
+    others = [writer for writer in writers if writer.id != value]
+    if read.began == END:
+        return others
+    found: list[Transaction] = []
+    earliest = END
+    for writer in reversed(others):
+        if writer.acknowledged < earliest and found:
+            break
+        if writer.acknowledged < read.began:
+            found.append(writer)
+            earliest = min(earliest, writer.began)
+    return found
+
+
+def _is_snapshot(read: Read) -> bool:
+    return bool(read.tx) and all(store_of(name) == "documents" for name in read.values)
+
+
+def _series(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _described(read: Read) -> str:
+    where = f"a read within {read.tx}" if read.tx else "a read"
+    return f"{where} by {read.client} at {read.began:.3f}"

@@ -1,0 +1,284 @@
+"""A worker: opens a storage, runs random units of work, and records what it was told.
+
+``python -m tests.histories.process SPEC`` reads its orders from standard input, a line each:
+``clock SECONDS``, ``cancel``, ``stop``. Each record is written at once, so that a process that
+is killed leaves what it knew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import SecretStr
+
+from jts_storage import Storage, StorageSettings
+from jts_storage.errors import Conflict, ConnectionFailed, StorageError
+from jts_storage.ports import UnitOfWork
+from tests.histories import clock
+from tests.histories.history import Answer, Read, to_line
+from tests.histories.planted import PLANTED
+from tests.histories.scene import Happened, Scene
+from tests.histories.workload import Notes, Unit, chosen_kinds, read_something
+
+_PAUSE_AFTER_FAILURE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a worker is to do.
+
+    :param urls: of ClickHouse, MongoDB and the SQL database.
+    :param first: the number of its first transaction.
+    :param clients: how many units of work it runs side by side.
+    :param lease: for how many seconds it believes in a lease, instead of a minute.
+    """
+
+    name: str
+    seed: str
+    first: int
+    scene: Scene
+    urls: dict[str, str]
+    records: str
+    kinds: tuple[str, ...]
+    apart: float = 0.0
+    clients: int = 2
+    lease: float | None = None
+    planted: tuple[str, ...] = ()
+
+
+def settings_of(urls: dict[str, str], folder: Path) -> StorageSettings:
+    return StorageSettings(
+        data_dir=folder,
+        migrate=False,
+        **{name: SecretStr(url) for name, url in urls.items()},  # type: ignore[arg-type]
+    )
+
+
+class Records:
+    """A file that has each line before the next thing happens."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(self, what: str, **fields: Any) -> None:
+        os.write(self._file, to_line(what, **fields).encode())
+
+
+def note_deliveries(storage: Storage, records: Records, scene: str) -> None:
+    def heard(event: Happened) -> None:
+        if event.scene == scene:
+            records.note(
+                "delivered",
+                at=time.monotonic(),
+                key=event.name,
+                tx=event.transaction,
+                number=event.number,
+            )
+
+    storage.events.register_handler(Happened, heard)
+
+
+class Worker:
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.records = Records(spec.records)
+        self.next = spec.first
+        self.is_stopping = False
+        self.running: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._listen, args=(loop,), daemon=True).start()
+        settings = settings_of(self.spec.urls, Path(self.spec.records).parent)
+        while not self.is_stopping:
+            # What cannot be opened now, as the network is cut, is opened later.
+            with suppress(StorageError):
+                async with Storage.open(settings) as storage:
+                    note_deliveries(storage, self.records, self.spec.scene.name)
+                    async with asyncio.TaskGroup() as group:
+                        for number in range(self.spec.clients):
+                            group.create_task(self._client(storage, number))
+            await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        for line in sys.stdin:
+            order, _, rest = line.strip().partition(" ")
+            if order == "clock":
+                clock.set_apart(float(rest))
+            elif order == "stop":
+                self.is_stopping = True
+            else:
+                loop.call_soon_threadsafe(self._cancel)
+        if not self.is_stopping:
+            os._exit(1)  # whoever started it is gone
+
+    def _cancel(self) -> None:
+        for task in self.running:
+            task.cancel()
+
+    async def _client(self, storage: Storage, number: int) -> None:
+        client = f"{self.spec.name}.{number}"
+        choice = Random(f"{self.spec.seed} {client} {self.spec.first}")
+        while not self.is_stopping:
+            task = asyncio.create_task(self._step(storage, client, choice))
+            self.running.add(task)
+            await asyncio.wait([task])
+            self.running.discard(task)
+            if not task.cancelled() and (failure := task.exception()) is not None:
+                if not isinstance(failure, StorageError):
+                    raise failure
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+
+    async def _step(self, storage: Storage, client: str, choice: Random) -> None:
+        if choice.random() < 0.2:
+            await self._read(storage, client, choice)
+            return
+        kinds = chosen_kinds(choice, self.spec.kinds)
+        fate = choice.random()
+        if fate < 0.3:
+            await Repeated(self, client, choice, kinds).run(storage)
+        else:
+            await self._once(storage, client, choice, kinds, commits=fate < 0.96)
+
+    async def _read(self, storage: Storage, client: str, choice: Random) -> None:
+        began = time.monotonic()
+        found = await read_something(storage, self.spec.scene, choice, self.spec.kinds)
+        read = Read(
+            client,
+            began,
+            time.monotonic(),
+            {name: value for name, (value, _) in found.items()},
+            lengths={name: length for name, (_, length) in found.items() if length},
+        )
+        self.records.note("read", **to_plain(read))
+
+    def begin(self, client: str) -> Notes:
+        tx, self.next = self.next, self.next + 1
+        self.records.note("begin", tx=tx, client=client, at=time.monotonic())
+        return Notes(tx, client)
+
+    def to_commit(self, notes: Notes) -> None:
+        writes, reads = list(notes.writes.values()), notes.reads
+        self.records.note("commit", tx=notes.tx, writes=writes, reads=reads, events=notes.events)
+
+    def end(self, notes: Notes, answer: Answer, error: BaseException | None = None) -> None:
+        told = f"{type(error).__name__}: {error}" if error else ""
+        self.records.note("end", tx=notes.tx, at=time.monotonic(), answer=answer, error=told)
+
+    async def _once(
+        self, storage: Storage, client: str, choice: Random, kinds: list[str], *, commits: bool
+    ) -> None:
+        notes, is_committing = self.begin(client), False
+        try:
+            async with storage.unit_of_work() as uow:
+                await Unit(self.spec.scene, uow, notes, choice).run(kinds)
+                self.to_commit(notes)
+                if commits:
+                    is_committing = True
+                    await uow.commit()
+        except BaseException as error:
+            self.end(notes, answer_of(error, notes) if is_committing else "failed", error)
+            if not isinstance(error, Conflict):
+                raise
+        else:
+            self.end(notes, "ok" if commits else "failed")
+
+
+class Repeated:
+    """A unit of work by `Storage.run`: each attempt is a transaction of its own."""
+
+    def __init__(self, worker: Worker, client: str, choice: Random, kinds: list[str]) -> None:
+        self._worker = worker
+        self._client = client
+        self._choice = choice
+        self._kinds = kinds
+        self._notes: Notes | None = None
+        self._is_committing = False
+
+    async def run(self, storage: Storage) -> None:
+        try:
+            await storage.run(self._attempt)
+        except BaseException as error:
+            if self._notes is not None:
+                committing = self._is_committing
+                answer = answer_of(error, self._notes) if committing else "failed"
+                self._worker.end(self._notes, answer, error)
+            if not isinstance(error, Conflict):
+                raise
+        else:
+            assert self._notes is not None
+            self._worker.end(self._notes, "ok")
+
+    async def _attempt(self, uow: UnitOfWork) -> None:
+        if self._notes is not None:
+            self._worker.end(self._notes, "conflict")
+        self._is_committing = False
+        self._notes = self._worker.begin(self._client)
+        await Unit(self._worker.spec.scene, uow, self._notes, self._choice).run(self._kinds)
+        self._worker.to_commit(self._notes)
+        self._is_committing = True
+
+
+def answer_of(error: BaseException, notes: Notes) -> Answer:
+    """What the kit says about a commit that ended so.
+
+    An error of a commit to several stores tells when it may be stored all the same; where one
+    store alone takes part, a broken connection leaves it open.
+    """
+    if isinstance(error, Conflict):
+        return "conflict"
+    if not isinstance(error, StorageError):
+        return "unknown"
+    if "is decided" in str(error):
+        return "decided"
+    if not isinstance(error, ConnectionFailed):
+        return "failed"
+    is_journalled = len(notes.stores) > 1 or notes.events
+    return "unknown" if "unknown" in str(error) or not is_journalled else "failed"
+
+
+def to_plain(read: Read) -> dict[str, Any]:
+    names = ("client", "began", "ended", "values", "tx", "lengths")
+    return {name: getattr(read, name) for name in names}
+
+
+def spec_from(path: str) -> Spec:
+    plain = json.loads(Path(path).read_text())
+    scene = {n: tuple(v) if isinstance(v, list) else v for n, v in plain.pop("scene").items()}
+    for name in ("kinds", "planted"):
+        plain[name] = tuple(plain[name])
+    return Spec(**plain, scene=Scene(**scene))
+
+
+def shorten_leases(seconds: float) -> None:
+    """Let leases run out within a test: the rules are the same, only the minute is shorter."""
+    from datetime import timedelta
+
+    from jts_storage import journal, leases
+
+    journal.LEASE = leases.DURATION = timedelta(seconds=seconds)
+
+
+def main() -> None:
+    spec = spec_from(sys.argv[1])
+    clock.install()
+    clock.set_apart(spec.apart)
+    if spec.lease is not None:
+        shorten_leases(spec.lease)
+    for name in spec.planted:
+        PLANTED[name]()
+    asyncio.run(Worker(spec).run())
+
+
+if __name__ == "__main__":
+    main()
