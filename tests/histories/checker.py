@@ -53,6 +53,11 @@ class _Judge:
         self.observed = _observed(history)
         self.committed = _committed(history, self.observed)
         self.order = Order(history, self.committed)
+        self.forked = {
+            name
+            for name, chain in self.order.chains.items()
+            if any(len(after) > 1 for after in chain.after.values())
+        }
         self.removable = self._written("remove")
         self.erasable = self._written("erase")
         self.put = Counter(
@@ -77,7 +82,7 @@ class _Judge:
         for tx, deleter, strategy, formula in self.order.dangling:
             text = f"{strategy} refers to formula {formula}, which {deleter} deleted"
             yield self._violation("dangling", (tx, deleter), text)
-        for cycle in graph.forbidden():
+        for cycle in graph.cycles():
             yield self._cycle(cycle)
 
     def _written(self, how: str) -> set[str]:
@@ -129,6 +134,8 @@ class _Judge:
         """None where a later write may have hidden it."""
         name = write.object
         value = self.values.get(name, 0)
+        if name in self.forked:
+            return None  # told of once, where the two that collide are known
         if write.how == "append":
             if name in self.lists:
                 return tx in self.lists[name]
@@ -160,13 +167,14 @@ class _Judge:
             for name, length in read.lengths.items():
                 final = self.history.final.lists.get(name)
                 value = read.values[name]
-                if final is not None and value in self.committed:
-                    if length > len(final) or final[length - 1] != value:
-                        text = (
-                            f"{read.client} read {length} values in {name}, the last of {value};"
-                            f" at the end {value} is not in that place"
-                        )
-                        yield self._violation("order", (value,), text)
+                if final is None or value not in self.committed or name in self.forked:
+                    continue
+                if length > len(final) or final[length - 1] != value:
+                    text = (
+                        f"{read.client} read {length} values in {name}, the last of {value};"
+                        f" at the end {value} is not in that place"
+                    )
+                    yield self._violation("order", (value,), text)
 
     def _events(self) -> Iterator[Violation]:
         delivered = {(d.tx, d.key, d.number) for d in self.history.deliveries}
@@ -185,7 +193,11 @@ class _Judge:
 
     def _cycle(self, cycle: list[Edge]) -> Violation:
         text, involved = cycle_in_words(cycle)
-        kind = "event" if any(" under " in edge.why for edge in cycle) else "order"
+        kind = "order"
+        if any(edge.why.startswith("event ") for edge in cycle):
+            kind = "event"
+        elif any(" refer to " in edge.why for edge in cycle):
+            kind = "dangling"
         return self._violation(kind, involved, text)
 
     def _violation(self, kind: str, involved: Iterable[int], text: str) -> Violation:
@@ -227,5 +239,3 @@ def _committed(history: History, observed: Iterable[int]) -> set[int]:
                     removers.setdefault(write.object, []).append(tx)
     stored |= {who[0] for name, who in removers.items() if name not in values and len(who) == 1}
     return stored
-
-

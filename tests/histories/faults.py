@@ -1,4 +1,4 @@
-"""What goes wrong on purpose, chosen from a seed: clocks, pauses, kills, partitions, cancellation."""
+"""What goes wrong on purpose, from a seed: clocks, pauses, kills, partitions, cancellation."""
 
 from __future__ import annotations
 

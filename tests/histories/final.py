@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from jts_storage import Storage, StorageSettings
+from jts_storage import Checkpoint, Storage, StorageSettings, Symbol
 from tests.histories.history import Final
 from tests.histories.process import Records, note_deliveries
 from tests.histories.scene import Scene, appended, last, moment, row_of
@@ -69,7 +69,8 @@ async def _documents(
     lists: dict[str, tuple[int, ...]],
     refers: dict[str, tuple[str, ...]],
 ) -> None:
-    stored = {formula.id or "": formula for formula in await storage.formulas.get_by_tag(scene.name)}
+    tagged = await storage.formulas.get_by_tag(scene.name)
+    stored = {formula.id or "": formula for formula in tagged}
     for identity in scene.ledgers:
         ledger = await storage.formulas.get_by_id(identity)
         if ledger is not None:
@@ -91,27 +92,33 @@ async def _bookkeeping(
     lists: dict[str, tuple[int, ...]],
 ) -> None:
     prefix = scene.own("")
-    for checkpoint in await _pages(storage.ingestion.checkpoints.list, lambda c: c.name):
+    checkpoints: list[Checkpoint] = await _pages(
+        storage.ingestion.checkpoints.list, lambda checkpoint: checkpoint.name
+    )
+    for checkpoint in checkpoints:
         if checkpoint.name.startswith(prefix):
             name = f"checkpoint:{checkpoint.name.removeprefix(prefix)}"
             _list(name, list(checkpoint.data["appended"]), found, lists)
-    for bars in await storage.ingestion.symbol_bars.list(scene.own("A")):
-        found.append((f"aggregate:{(bars.trading_day - scene.day(0)).days}", bars.bar_count))
+    found += [
+        (f"aggregate:{(bars.trading_day - scene.day(0)).days}", bars.bar_count)
+        for bars in await storage.ingestion.symbol_bars.list(scene.own("A"))
+    ]
 
 
 async def _series(storage: Storage, scene: Scene, found: list[tuple[str, int]]) -> None:
     for series in scene.series:
         key = scene.series_key(series)
         for kind, stored in (("candle", storage.candles), ("bar", storage.ingestion.bars)):
-            rows = await stored.get_range(key, moment(0), _FAR)  # type: ignore[attr-defined]
+            rows = await stored.get_range(key, moment(0), _FAR)
             columns = zip(rows.columns.timestamp.tolist(), rows.columns.volume, strict=True)
             here = [(f"{kind}:{series}/{row_of(at)}", int(volume)) for at, volume in columns]
             found += here
-            count = await stored.count(key)  # type: ignore[attr-defined]
+            count = await stored.count(key)
             if count != len(here):
                 raise Unsettled(f"{kind} {series} counts {count} rows and reads {len(here)}")
     prefix = scene.own("")
-    for symbol in await _pages(storage.symbols.list, lambda s: s.code):
+    symbols: list[Symbol] = await _pages(storage.symbols.list, lambda symbol: symbol.code)
+    for symbol in symbols:
         if symbol.code.startswith(prefix):
             found.append((f"symbol:{symbol.code.removeprefix(prefix)}", int(symbol.name)))
 
@@ -124,5 +131,3 @@ def _list(
 ) -> None:
     found.append((name, last(values)))
     lists[name] = tuple(values)
-
-

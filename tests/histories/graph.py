@@ -1,20 +1,34 @@
-"""A graph of what comes before what, and the shortest cycle in it that must not be.
+"""A graph of what comes before what, and the shortest cycle in it: what no order can explain.
 
-Snapshot isolation lets a transaction read an old state and commit beside the one that replaced it:
-two such steps in a row ("missed", an anti-dependency) may close a cycle without any harm. A cycle
-without two of them in a row is one that no order of commits explains.
+A transaction is two points of it. At its `Begin` it sees the documents as they are from then on;
+at its `Commit` all of its effects take their place in the order. So it may miss what commits
+between its two points, as snapshot isolation allows, and such misses close no cycle by themselves.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-Node: TypeAlias = Hashable
-State: TypeAlias = tuple[Node, bool]
-"""A node, and whether the step that led to it was one of "missed"."""
+
+class Begin(NamedTuple):
+    tx: int
+    point: str = "begin"
+
+
+class Commit(NamedTuple):
+    tx: int
+    point: str = "commit"
+
+
+class Seen(NamedTuple):
+    """A read that is no part of a snapshot; the final one has the number -1."""
+
+    number: int
+    tx: int
+    what: str
 
 
 class Moment(NamedTuple):
@@ -24,111 +38,113 @@ class Moment(NamedTuple):
     at: float
 
 
+Node: TypeAlias = Begin | Commit | Seen | Moment
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`before` comes before `after`, and why.
-
-    :param missed: `before` did not see what `after` wrote.
-    """
+    """`before` comes before `after`, and why."""
 
     before: Node
     after: Node
     why: str
-    missed: bool = False
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it leads from one transaction or read to another."""
+        if isinstance(self.after, Moment):
+            return False
+        return not (
+            isinstance(self.before, Begin | Commit)
+            and isinstance(self.after, Begin | Commit)
+            and self.before.tx == self.after.tx
+        )
 
 
 class Graph:
     def __init__(self) -> None:
         self._edges: dict[Node, dict[Node, Edge]] = {}
 
-    def add(self, before: Node, after: Node, why: str, *, missed: bool = False) -> None:
-        if before == after:
-            return
-        known = self._edges.setdefault(before, {})
-        if after not in known or (known[after].missed and not missed):
-            known[after] = Edge(before, after, why, missed)
+    def add(self, before: Node, after: Node, why: str) -> None:
+        if before != after:
+            self._edges.setdefault(before, {}).setdefault(after, Edge(before, after, why))
 
-    def forbidden(self) -> list[list[Edge]]:
-        """The shortest cycle of each part of the graph that has a forbidden one, shortest first."""
-        found = [self._shortest(part) for part in self._parts()]
-        return sorted(found, key=length)
+    def cycles(self) -> list[list[Edge]]:
+        """The shortest cycle of each part of the graph that has one, shortest first."""
+        return sorted(map(self._shortest, self._parts()), key=length)
 
-    def _next(self, state: State) -> Iterator[tuple[State, Edge]]:
-        node, was_missed = state
-        for after, edge in self._edges.get(node, {}).items():
-            if not (edge.missed and was_missed):
-                yield (after, edge.missed), edge
+    def _parts(self) -> Iterator[set[Node]]:
+        """Strongly connected components of several nodes, by Tarjan, without recursion."""
+        index: dict[Node, int] = {}
+        low: dict[Node, int] = {}
+        stack: list[Node] = []
+        held: set[Node] = set()
 
-    def _parts(self) -> Iterator[set[State]]:
-        """Strongly connected components of more than one state, by Tarjan, without recursion."""
-        index: dict[State, int] = {}
-        low: dict[State, int] = {}
-        stack: list[State] = []
-        held: set[State] = set()
-        for root in [(node, missed) for node in self._edges for missed in (False, True)]:
-            if root in index:
-                continue
-            work = [(root, self._next(root))]
-            index[root] = low[root] = len(index)
-            stack.append(root)
-            held.add(root)
+        def enter(node: Node) -> tuple[Node, Iterator[Node]]:
+            index[node] = low[node] = len(index)
+            stack.append(node)
+            held.add(node)
+            return node, iter(self._edges.get(node, ()))
+
+        for root in self._edges:
+            work = [enter(root)] if root not in index else []
             while work:
-                state, following = work[-1]
-                for after, _ in following:
+                node, following = work[-1]
+                for after in following:
                     if after not in index:
-                        index[after] = low[after] = len(index)
-                        stack.append(after)
-                        held.add(after)
-                        work.append((after, self._next(after)))
+                        work.append(enter(after))
                         break
                     if after in held:
-                        low[state] = min(low[state], index[after])
+                        low[node] = min(low[node], index[after])
                 else:
                     work.pop()
                     if work:
-                        low[work[-1][0]] = min(low[work[-1][0]], low[state])
-                    if low[state] == index[state]:
-                        part = set()
-                        while state not in part:
-                            part.add(stack.pop())
+                        parent = work[-1][0]
+                        low[parent] = min(low[parent], low[node])
+                    if low[node] == index[node]:
+                        part = _popped(stack, node)
                         held -= part
                         if len(part) > 1:
                             yield part
 
-    def _shortest(self, part: set[State], *, tries: int = 200) -> list[Edge]:
-        starts = [state for state in part if not isinstance(state[0], Moment)]
+    def _shortest(self, part: set[Node], *, tries: int = 300) -> list[Edge]:
+        starts = [node for node in part if not isinstance(node, Moment)]
         cycles = (self._cycle(start, part) for start in sorted(starts, key=repr)[:tries])
         return min(cycles, key=length)
 
-    def _cycle(self, start: State, part: set[State]) -> list[Edge]:
-        """The shortest way from a state of the part back to it; steps to a moment count nothing."""
-        came: dict[State, tuple[State, Edge]] = {}
-        waiting: deque[tuple[State, State | None, Edge | None]] = deque([(start, None, None)])
+    def _cycle(self, start: Node, part: set[Node]) -> list[Edge]:
+        """The shortest way from a node of the part back to it, counting steps only."""
+        came: dict[Node, Edge] = {}
+        waiting: deque[tuple[Node, Edge | None]] = deque([(start, None)])
         while waiting:
-            state, origin, edge = waiting.popleft()
-            if state in came:
+            node, edge = waiting.popleft()
+            if node in came:
                 continue
-            if origin is not None and edge is not None:
-                came[state] = (origin, edge)
-                if state == start:
+            if edge is not None:
+                came[node] = edge
+                if node == start:
                     return _path(came, start)
-            for after, step in self._next(state):
+            for after, step in self._edges.get(node, {}).items():
                 if after in part and after not in came:
-                    if isinstance(after[0], Moment):
-                        waiting.appendleft((after, state, step))
-                    else:
-                        waiting.append((after, state, step))
-        raise AssertionError("a strongly connected part has a cycle through each of its states")
+                    (waiting.append if step.is_step else waiting.appendleft)((after, step))
+        raise AssertionError("a strongly connected part has a cycle through each of its nodes")
 
 
 def length(cycle: list[Edge]) -> int:
-    return sum(not isinstance(edge.after, Moment) for edge in cycle)
+    return sum(edge.is_step for edge in cycle)
 
 
-def _path(came: dict[State, tuple[State, Edge]], start: State) -> list[Edge]:
-    state, edge = came[start]
+def _popped(stack: list[Node], last: Node) -> set[Node]:
+    part = set()
+    while last not in part:
+        part.add(stack.pop())
+    return part
+
+
+def _path(came: dict[Node, Edge], start: Node) -> list[Edge]:
+    edge = came[start]
     path = [edge]
-    while state != start:
-        state, edge = came[state]
+    while edge.before != start:
+        edge = came[edge.before]
         path.append(edge)
     return path[::-1]

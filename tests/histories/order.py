@@ -1,6 +1,7 @@
 """The graph of a history: what each observation says about the order of commits.
 
 Reads outside of a transaction, and reads of stores without a snapshot, are nodes of their own.
+What one of them saw was decided before; another store may show it later.
 """
 
 from __future__ import annotations
@@ -9,18 +10,10 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from tests.histories.graph import Graph, Moment
+from tests.histories.graph import Begin, Commit, Graph, Moment, Node, Seen
 from tests.histories.history import END, History, Read, Transaction, Write, store_of
-
-
-@dataclass(frozen=True, slots=True)
-class ReadNode:
-    """One read as a node of the graph; the final read has the number -1."""
-
-    number: int
-    tx: int
-    what: str
 
 
 @dataclass(slots=True)
@@ -49,7 +42,7 @@ class Gone:
 
     object: str
     writers: tuple[int, ...]
-    seen_by: ReadNode
+    seen_by: Seen
 
 
 class Order:
@@ -64,7 +57,6 @@ class Order:
         self._committed = committed
         self.chains: dict[str, Chain] = defaultdict(Chain)
         self._rows: dict[str, Writers] = defaultdict(Writers)
-        self._moments: set[Moment] = set()
         for tx in sorted(committed):
             for write in self._known[tx].writes:
                 self._note(self._known[tx], write)
@@ -75,9 +67,11 @@ class Order:
     def build(self) -> Graph:
         self._add_chains()
         self._add_references()
-        reads = [(ReadNode(n, r.tx, _described(r)), r) for n, r in enumerate(self._single_reads())]
+        for tx in self._committed:
+            self.graph.add(Begin(tx), Commit(tx), "")
+        reads = [(Seen(n, r.tx, _described(r)), r) for n, r in enumerate(self._single_reads())]
         final = Read("final", END, END, self.history.final.values)
-        reads.append((ReadNode(-1, 0, "the final read"), final))
+        reads.append((Seen(-1, 0, "the final read"), final))
         for node, read in reads:
             self._add_read(node, read)
         self._add_deliveries()
@@ -101,10 +95,14 @@ class Order:
         for name, chain in self.chains.items():
             for before, after in chain.after.items():
                 for tx in after:
-                    self.graph.add(before, tx, f"{tx} replaced what {before} had left in {name}")
+                    self._add(before, tx, f"{tx} replaced what {before} had left in {name}")
         for name, values in self.history.final.lists.items():
-            for before, after_ in zip(values, values[1:], strict=False):
-                self.graph.add(before, after_, f"{name} lists {before} before {after_}")
+            for earlier, later in pairwise(values):
+                self._add(earlier, later, f"{name} lists {earlier} before {later}")
+
+    def _add(self, before: int, after: int, why: str) -> None:
+        """One transaction committed before another did."""
+        self.graph.add(Commit(before), Commit(after), why)
 
     def _add_references(self) -> None:
         """A formula can be deleted before a strategy refers to it, or after it no longer does."""
@@ -123,7 +121,7 @@ class Order:
 
     def _add_reference(self, tx: int, strategy: str, formula: str, deleter: int) -> None:
         why = f"{tx} had {strategy} refer to formula {formula}, which {deleter} deleted"
-        self.graph.add(tx, deleter, why)
+        self._add(tx, deleter, why)
         following = self.chains[strategy].after.get(tx, [])
         if not following and formula in self.history.final.refers.get(strategy, ()):
             self.dangling.append((tx, deleter, strategy, formula))
@@ -132,7 +130,7 @@ class Order:
                 w.object == strategy and formula in w.refers for w in self._known[later].writes
             )
             if not still:
-                self.graph.add(later, deleter, f"{strategy} referred to {formula} until {later}")
+                self._add(later, deleter, f"{why}, and so it did until {later}")
 
     def _single_reads(self) -> Iterable[Read]:
         """Reads that are nodes of their own."""
@@ -147,30 +145,30 @@ class Order:
 
     def _add_seen(self, tx: int, read: Read) -> None:
         for name, value in read.values.items():
-            if value:
-                self.graph.add(value, tx, f"{tx} read what {value} had left in {name}")
-            if _is_snapshot(read):
-                self._add_missed(tx, name, value)
+            reader: Node = Begin(tx) if _is_snapshot(read) else Commit(tx)
+            if value and value != tx:
+                self.graph.add(Commit(value), reader, f"{tx} read what {value} had left in {name}")
+            if isinstance(reader, Begin):
+                self._add_missed(reader, str(tx), name, value)
 
-    def _add_missed(self, node: int | ReadNode, name: str, value: int) -> None:
-        reader = node if isinstance(node, int) else node.what
+    def _add_missed(self, node: Begin | Seen, reader: str, name: str, value: int) -> None:
         for later in self.chains[name].after.get(value, ()) if value else ():
-            if later != node:
+            if later != node.tx:
                 why = f"{reader} did not see that {later} had replaced {value} in {name}"
-                self.graph.add(node, later, why, missed=True)
+                self.graph.add(node, Commit(later), why)
 
-    def _add_read(self, node: ReadNode, read: Read) -> None:
+    def _add_read(self, node: Seen, read: Read) -> None:
         for name, value in read.values.items():
             if value:
-                self.graph.add(value, node, f"{node.what} found {value} in {name}")
-            self._add_missed(node, name, value)
+                self.graph.add(Commit(value), node, f"{node.what} found {value} in {name}")
+            self._add_missed(node, node.what, name, value)
         names = self._rows if read.began == END else read.values
         for name in names:
             if name in self._rows:
                 self._add_row(node, read, name, read.values.get(name, 0))
         self._add_inserts(node, read)
 
-    def _add_row(self, node: ReadNode, read: Read, name: str, value: int) -> None:
+    def _add_row(self, node: Seen, read: Read, name: str, value: int) -> None:
         writers = self._rows[name]
         earlier = _done_before(writers.put, read, value)
         if not value:
@@ -178,12 +176,13 @@ class Order:
             return
         for other in earlier:
             why = f"{node.what} found {value} in {name}, where {other.id} had written before"
-            self.graph.add(other.id, value, why)
+            self._add(other.id, value, why)
         for other in _done_before(writers.erased, read, value):
             why = f"{node.what} found {value} in {name}, which {other.id} had erased before"
-            self.graph.add(other.id, value, why)
+            self._add(other.id, value, why)
+
     def _add_absence(
-        self, node: ReadNode, read: Read, name: str, writers: Sequence[Transaction]
+        self, node: Seen, read: Read, name: str, writers: Sequence[Transaction]
     ) -> None:
         """A row that was written is not there: somebody has erased it since."""
         if not writers:
@@ -199,7 +198,7 @@ class Order:
         elif len(possible) == 1:
             for writer in writers:
                 why = f"{node.what} found {name} gone: only {possible[0].id} can have erased it"
-                self.graph.add(writer.id, possible[0].id, f"{why}, after {writer.id} wrote it")
+                self._add(writer.id, possible[0].id, f"{why}, after {writer.id} wrote it")
 
     def _erasers(self, name: str) -> list[Transaction]:
         """Unknown ones too: they may be stored without a trace."""
@@ -212,20 +211,18 @@ class Order:
                             self._may_erase[write.object].append(transaction)
         return self._may_erase[name]
 
-    def _add_inserts(self, node: ReadNode, read: Read) -> None:
+    def _add_inserts(self, node: Seen, read: Read) -> None:
         """What one transaction wrote into one series is seen in whole, or as others replaced it."""
         for tx in set(read.values.values()) & self._committed:
             writes = [w for w in self._known[tx].writes if w.how == "put"]
-            shown = {
-                _series(w.object) for w in writes if read.values.get(w.object, 0) == tx
-            }
+            shown = {_series(w.object) for w in writes if read.values.get(w.object, 0) == tx}
             for write in writes:
                 seen = read.values.get(write.object, 0 if read.began == END else None)
                 if seen is None or seen == tx or _series(write.object) not in shown:
                     continue
                 if seen:
                     why = f"{node.what} found {tx} beside {seen} in rows that {tx} wrote at once"
-                    self.graph.add(tx, seen, why)
+                    self._add(tx, seen, why)
                 else:
                     self._add_absence(node, read, write.object, [self._known[tx]])
 
@@ -240,33 +237,35 @@ class Order:
             seen.add(event)
             before = latest.get(delivery.key)
             if before is not None:
-                why = f"the event of {before} under {delivery.key} came before that of {delivery.tx}"
-                self.graph.add(before, delivery.tx, why)
+                why = f"event {delivery.key} of {before} came before that of {delivery.tx}"
+                self._add(before, delivery.tx, why)
             latest[delivery.key] = delivery.tx
 
-    def _add_time(self, reads: Sequence[tuple[ReadNode, Read]]) -> None:
+    def _add_time(self, reads: Sequence[tuple[Seen, Read]]) -> None:
         """What was acknowledged comes before what began later.
 
-        A read proves no more than that what it saw was decided: a transaction that begins later
-        comes after that, but another store may show it later.
+        A read shows no more than that what it saw was decided: a transaction that begins later
+        comes after that, a later read of another store may not.
         """
         committed = [self._known[tx] for tx in sorted(self._committed)]
-        acknowledged = [(t.acknowledged, t.id) for t in committed if t.acknowledged < END]
-        seen = [(read.ended, node) for node, read in reads]
+        acknowledged: list[tuple[float, Node]] = [
+            (t.acknowledged, Commit(t.id)) for t in committed if t.acknowledged < END
+        ]
+        seen: list[tuple[float, Node]] = [(read.ended, node) for node, read in reads]
         self._add_clock("acknowledged", acknowledged, [(r.began, node) for node, r in reads])
-        everything: list[tuple[float, int | ReadNode]] = [*acknowledged, *seen]
-        self._add_clock("seen", everything, [(t.began, t.id) for t in committed])
+        begun: list[tuple[float, Node]] = [(t.began, Begin(t.id)) for t in committed]
+        self._add_clock("ended", [*acknowledged, *seen], begun)
 
     def _add_clock(
         self,
         kind: str,
-        ended: Iterable[tuple[float, int | ReadNode]],
-        began: Iterable[tuple[float, int | ReadNode]],
+        ended: Iterable[tuple[float, Node]],
+        began: Iterable[tuple[float, Node]],
     ) -> None:
         ends = sorted(ended, key=lambda pair: pair[0])
         times = [at for at, _ in ends]
         moments = [Moment(kind, at) for at in sorted(set(times))]
-        for earlier, later in zip(moments, moments[1:], strict=False):
+        for earlier, later in pairwise(moments):
             self.graph.add(earlier, later, "time")
         for at, node in ends:
             self.graph.add(node, Moment(kind, at), "had ended")

@@ -254,7 +254,8 @@ def to_plain(read: Read) -> dict[str, Any]:
 
 def spec_from(path: str) -> Spec:
     plain = json.loads(Path(path).read_text())
-    scene = {n: tuple(v) if isinstance(v, list) else v for n, v in plain.pop("scene").items()}
+    scene: dict[str, Any] = plain.pop("scene")
+    scene = {n: tuple(v) if isinstance(v, list) else v for n, v in scene.items()}
     for name in ("kinds", "planted"):
         plain[name] = tuple(plain[name])
     return Spec(**plain, scene=Scene(**scene))

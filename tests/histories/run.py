@@ -171,9 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     faults: Counter[str] = Counter()
     kinds = Counter(dict.fromkeys(KINDS, 0))
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, Servers(
-        Path(folder), postgres=options.postgres
-    ) as servers:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Servers(Path(folder), postgres=options.postgres) as servers,
+    ):
         number = 0
         while answers["ok"] < options.commits or sum(faults.values()) < options.faults:
             plan = Plan(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from tests.histories.graph import Edge, Moment
+from tests.histories.graph import Begin, Commit, Edge, Moment, Node, Seen
 from tests.histories.history import END, Transaction, Write
 
 _MOST = 12
@@ -30,7 +30,7 @@ def in_words(transaction: Transaction) -> str:
 def cycle_in_words(cycle: Sequence[Edge]) -> tuple[str, list[int]]:
     """Each step on a line, those through moments as one, and the transactions on it."""
     steps = _without_moments(cycle)
-    involved = [edge.before for edge in steps if isinstance(edge.before, int)]
+    involved = [e.before.tx for e in steps if isinstance(e.before, Begin | Commit)]
     lines = [f"{_node(edge.before)} before {_node(edge.after)}: {edge.why}" for edge in steps]
     return "\n    ".join(["no order of commits explains this:", *lines]), involved
 
@@ -40,16 +40,17 @@ def _without_moments(cycle: Sequence[Edge]) -> list[Edge]:
     steps: list[Edge] = []
     for edge in [*cycle[first:], *cycle[:first]]:
         if isinstance(edge.before, Moment):
-            had = "was acknowledged" if edge.before.kind == "acknowledged" else "had ended or was"
-            why = f"the first {had} before the second began"
-            steps[-1] = Edge(steps[-1].before, edge.after, why)
+            had = "was acknowledged" if edge.before.kind == "acknowledged" else "had ended"
+            steps[-1] = Edge(steps[-1].before, edge.after, f"the first {had} before that began")
         else:
             steps.append(edge)
-    return steps
+    return [step for step in steps if step.is_step]
 
 
-def _node(node: object) -> str:
-    return str(node) if isinstance(node, int) else str(getattr(node, "what", node))
+def _node(node: Node) -> str:
+    if isinstance(node, Begin):
+        return f"the snapshot of {node.tx}"
+    return node.what if isinstance(node, Seen) else str(getattr(node, "tx", node))
 
 
 def _write(write: Write) -> str:
@@ -67,7 +68,7 @@ def _reads(transaction: Transaction) -> list[str]:
     ]
 
 
-def _several(parts: object) -> str:
-    listed = list(parts)  # type: ignore[call-overload]
+def _several(parts: Iterable[str]) -> str:
+    listed = list(parts)
     more = f" and {len(listed) - _MOST} more" if len(listed) > _MOST else ""
     return ", ".join(listed[:_MOST]) + more
