@@ -50,6 +50,7 @@ class _Judge:
         self.history = history
         self.values = history.final.values
         self.lists = {name: frozenset(seen) for name, seen in history.final.lists.items()}
+        self.told: set[tuple[int, str]] = set()
         self.observed = _observed(history)
         self.committed = _committed(history, self.observed)
         self.order = Order(history, self.committed)
@@ -77,6 +78,8 @@ class _Judge:
         yield from self._events()
         graph = self.order.build()
         for gone in self.order.gone:
+            if gone.seen_by.number < 0 and {(tx, gone.object) for tx in gone.writers} & self.told:
+                continue
             text = f"{gone.object} is gone for {gone.seen_by.what}, and nobody erased it"
             yield self._violation("lost", gone.writers, text)
         for tx, deleter, strategy, formula in self.order.dangling:
@@ -119,6 +122,7 @@ class _Judge:
         missing = [write for write, there in seen.items() if there is False]
         if not missing:
             return
+        self.told |= {(transaction.id, write.object) for write in missing}
         listed = ", ".join(write.object for write in missing)
         others = [write.object for write, there in seen.items() if there is not False]
         if others and {store_of(w.object) for w in missing} != {store_of(name) for name in others}:
@@ -156,11 +160,20 @@ class _Judge:
                 if len(after) > 1:
                     both = " and ".join(map(str, after))
                     text = f"{both} each replaced what {before} had left in {name}: one is lost"
-                    yield self._violation("lost", (before, *after), text)
+                    yield self._violation("lost", (before, *after, *self._among(name, after)), text)
             if len(chain.created) > 1 + (len(chain.removed) or name in self.removable):
                 both = " and ".join(map(str, chain.created))
                 text = f"{both} each found no {name} and made it: one is lost"
                 yield self._violation("lost", tuple(chain.created), text)
+
+    def _among(self, name: str, colliding: list[int]) -> list[int]:
+        """Who else changed the object while those who collide were at work."""
+        known = self.history.transactions
+        first = min(known[tx].began for tx in colliding)
+        last = max(known[tx].ended for tx in colliding)
+        chain = self.order.chains[name]
+        writers = {*chain.created, *(tx for after in chain.after.values() for tx in after)}
+        return sorted(tx for tx in writers if known[tx].ended > first and known[tx].began < last)
 
     def _reads_of_lists(self) -> Iterator[Violation]:
         for read in self.history.all_reads:
@@ -211,7 +224,8 @@ def _observed(history: History) -> dict[int, str]:
     """Every transaction of which something was seen, and where first."""
     found: dict[int, str] = {}
     for name, value in history.final.found:
-        found.setdefault(value, f"{name} holds what {value} wrote at the end")
+        if value:
+            found.setdefault(value, f"{name} holds what {value} wrote at the end")
     for name, values in history.final.lists.items():
         for value in values:
             found.setdefault(value, f"{name} lists {value} at the end")
