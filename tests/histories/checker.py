@@ -9,7 +9,8 @@ What is promised, and therefore looked for:
 - *dangling*: a strategy does not refer to a formula that was deleted;
 - *order*: one order of commits explains what every store holds and every read saw;
 - *event*: each event of what is stored reaches a handler at least once, and those of one key in
-  the order of the commits.
+  the order of the commits;
+- *unsettled*: once faults have ended, every commit is finished and every event delivered.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.histories.history import History, Transaction, Write, store_of
 from tests.histories.order import Order
 from tests.histories.words import cycle_in_words, in_words
 
-KINDS = ("lost", "half", "doubled", "dirty", "dangling", "order", "event")
+KINDS = ("lost", "half", "doubled", "dirty", "dangling", "order", "event", "unsettled")
 STORED = ("ok", "decided")
 NOT_STORED = ("conflict", "failed")
 
@@ -69,6 +70,8 @@ class _Judge:
         )
 
     def violations(self) -> Iterator[Violation]:
+        if self.history.final.unsettled:
+            yield Violation("unsettled", (), self.history.final.unsettled)
         yield from self._dirty()
         yield from self._doubled()
         for tx in sorted(self.committed):

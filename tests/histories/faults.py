@@ -32,14 +32,13 @@ class Nemesis:
         self._longest = longest_pause
 
     def strike(self) -> None:
-        if self._kinds:
-            kind = self._choice.choice(self._kinds)
-            getattr(self, f"_{kind}")(self._choice.choice(self._workers))
+        kind, worker = self._choice.choice(self._kinds), self._choice.choice(self._workers)
+        if worker.is_at_work:
+            getattr(self, f"_{kind}")(worker)
             self.done[kind] += 1
 
     def _clock(self, worker: Worker) -> None:
-        worker.apart = self._choice.choice(APART)
-        worker.order(f"clock {worker.apart}")
+        worker.set_clock(self._choice.choice(APART))
 
     def _pause(self, worker: Worker) -> None:
         worker.signal(signal.SIGSTOP)

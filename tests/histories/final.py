@@ -8,49 +8,49 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from jts_storage import Checkpoint, Storage, StorageSettings, Symbol
+from jts_storage.errors import StorageError
 from tests.histories.history import Final
 from tests.histories.process import Records, note_deliveries
 from tests.histories.scene import Scene, appended, last, moment, row_of
 
 E = TypeVar("E")
-_PATIENCE = 90.0
+_PATIENCE = 30.0
 _PAGE = 1_000
 _FAR = moment(100_000_000)
-
-
-class Unsettled(Exception):
-    """Commits or events are left that nobody finishes."""
 
 
 async def read_all(settings: StorageSettings, scene: Scene, records: Records) -> Final:
     storage = Storage.open(settings)
     note_deliveries(storage, records, scene.name)
     async with storage:
-        await _settled(storage)
+        unsettled = await _settled(storage)
         found: list[tuple[str, int]] = []
         lists: dict[str, tuple[int, ...]] = {}
         refers: dict[str, tuple[str, ...]] = {}
         await _documents(storage, scene, found, lists, refers)
         await _bookkeeping(storage, scene, found, lists)
         await _series(storage, scene, found)
-    return Final(tuple(found), lists, refers)
+    return Final(tuple(found), lists, refers, unsettled)
 
 
-async def _settled(storage: Storage) -> None:
+async def _settled(storage: Storage) -> str:
+    """Wait until nothing is unfinished and no event waits; what is left all the same, in words."""
     give_up = time.monotonic() + _PATIENCE
-    while True:
-        await storage.recover()
+    trouble = ""
+    while time.monotonic() < give_up:
+        try:
+            await storage.recover()
+        except StorageError as error:
+            trouble = str(error)
         health = await storage.health()
         if health.is_well and not health.unfinished and not health.waiting_events:
-            break
-        if time.monotonic() > give_up:
-            raise Unsettled(
-                f"after {_PATIENCE:.0f} s {health.unfinished} commits are unfinished and "
-                f"{health.waiting_events} events wait: {dict(health)}"
-            )
+            parked = health.parked_events
+            return f"{parked} events are parked, though no handler fails" if parked else ""
         await asyncio.sleep(0.2)
-    if health.parked_events:
-        raise Unsettled(f"{health.parked_events} events are parked, though no handler fails")
+    return (
+        f"after {_PATIENCE:.0f} s {health.unfinished} commits are unfinished and "
+        f"{health.waiting_events} events wait; {trouble}"
+    )
 
 
 async def _pages(read: Callable[..., Any], key: Callable[[E], Any]) -> list[E]:
@@ -113,9 +113,6 @@ async def _series(storage: Storage, scene: Scene, found: list[tuple[str, int]]) 
             columns = zip(rows.columns.timestamp.tolist(), rows.columns.volume, strict=True)
             here = [(f"{kind}:{series}/{row_of(at)}", int(volume)) for at, volume in columns]
             found += here
-            count = await stored.count(key)
-            if count != len(here):
-                raise Unsettled(f"{kind} {series} counts {count} rows and reads {len(here)}")
     prefix = scene.own("")
     symbols: list[Symbol] = await _pages(storage.symbols.list, lambda symbol: symbol.code)
     for symbol in symbols:

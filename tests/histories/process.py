@@ -1,20 +1,20 @@
 """A worker: opens a storage, runs random units of work, and records what it was told.
 
-``python -m tests.histories.process SPEC`` reads its orders from standard input, a line each:
-``clock SECONDS``, ``cancel``, ``stop``. Each record is written at once, so that a process that
-is killed leaves what it knew.
+It takes orders while it runs: ``clock SECONDS``, ``cancel``, ``stop``. Each record is written at
+once, so that a process that is killed leaves what it knew.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import os
 import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -89,8 +89,9 @@ def note_deliveries(storage: Storage, records: Records, scene: str) -> None:
 
 
 class Worker:
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, orders: Connection) -> None:
         self.spec = spec
+        self.orders = orders
         self.records = Records(spec.records)
         self.next = spec.first
         self.is_stopping = False
@@ -111,16 +112,17 @@ class Worker:
             await asyncio.sleep(_PAUSE_AFTER_FAILURE)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        for line in sys.stdin:
-            order, _, rest = line.strip().partition(" ")
+        while not self.is_stopping:
+            try:
+                order, _, rest = self.orders.recv().partition(" ")
+            except EOFError:
+                os._exit(1)  # whoever started it is gone
             if order == "clock":
                 clock.set_apart(float(rest))
             elif order == "stop":
                 self.is_stopping = True
             else:
                 loop.call_soon_threadsafe(self._cancel)
-        if not self.is_stopping:
-            os._exit(1)  # whoever started it is gone
 
     def _cancel(self) -> None:
         for task in self.running:
@@ -252,15 +254,6 @@ def to_plain(read: Read) -> dict[str, Any]:
     return {name: getattr(read, name) for name in names}
 
 
-def spec_from(path: str) -> Spec:
-    plain = json.loads(Path(path).read_text())
-    scene: dict[str, Any] = plain.pop("scene")
-    scene = {n: tuple(v) if isinstance(v, list) else v for n, v in scene.items()}
-    for name in ("kinds", "planted"):
-        plain[name] = tuple(plain[name])
-    return Spec(**plain, scene=Scene(**scene))
-
-
 def shorten_leases(seconds: float) -> None:
     """Let leases run out within a test: the rules are the same, only the minute is shorter."""
     from datetime import timedelta
@@ -270,16 +263,15 @@ def shorten_leases(seconds: float) -> None:
     journal.LEASE = leases.DURATION = timedelta(seconds=seconds)
 
 
-def main() -> None:
-    spec = spec_from(sys.argv[1])
+def main(spec: Spec, orders: Connection) -> None:
+    """What a worker does from its start in a process of its own."""
+    with Path(spec.records).with_suffix(".log").open("a") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    logging.basicConfig(level=logging.WARNING)
     clock.install()
     clock.set_apart(spec.apart)
     if spec.lease is not None:
         shorten_leases(spec.lease)
     for name in spec.planted:
         PLANTED[name]()
-    asyncio.run(Worker(spec).run())
-
-
-if __name__ == "__main__":
-    main()
+    asyncio.run(Worker(spec, orders).run())

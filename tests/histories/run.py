@@ -32,6 +32,7 @@ from tests.histories.workers import NUMBERS_A_START, Worker
 from tests.histories.workload import ACTIONS
 
 _LOOK_EVERY = 0.25
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,12 @@ def _worker(servers: Servers, plan: Plan, scene: Scene, folder: Path, number: in
         lease=plan.lease,
         planted=plan.planted,
     )
-    return Worker(spec, network, folder, plan.processes * NUMBERS_A_START)
+    return Worker(spec, network, plan.processes * NUMBERS_A_START)
 
 
 def _let_run(plan: Plan, folder: Path, nemesis: Nemesis, choice: Random) -> None:
+    _wait_until(lambda: _commits(folder) > 0, time.monotonic() + _START_SECONDS)
     end = time.monotonic() + plan.seconds
-    _wait_until(lambda: _commits(folder) > 0, end)
     while time.monotonic() < end and _commits(folder) < plan.commits:
         if sum(nemesis.done.values()) < plan.most_faults and plan.faults:
             time.sleep(choice.uniform(0, plan.pause))

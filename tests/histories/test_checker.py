@@ -1,4 +1,4 @@
-"""The checker finds each kind of anomaly in a history written by hand, and accepts what is clean."""
+"""The checker finds each kind of anomaly in histories written by hand, and accepts clean ones."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_half(answer: Answer) -> None:
 def test_half_of_what_was_seen_only_once() -> None:
     one = unit(1, 0, 1, put("candle:A/1"), answer="unknown")
     two = unit(2, 3, 4, reads=[read(3.5, 2, candle_A__1=1)])
-    assert kinds(history(one, two)) == ["lost", "half"]  # gone, and gone in part
+    assert kinds(history(one, two)) == ["half"]
 
 
 def test_doubled_rows() -> None:
@@ -389,12 +389,11 @@ def test_a_violation_names_what_shows_it_and_no_more() -> None:
 
 
 def test_lines_of_a_killed_process() -> None:
+    reads = [read(2, 2, symbol_S=1)]
     lines = [
         to_line("begin", tx=1, client="c", at=1.0),
         to_line("begin", tx=2, client="c", at=2.0),
-        to_line(
-            "commit", tx=2, writes=[put("symbol:S")], reads=[read(2, 2, symbol_S=1)], events=[]
-        ),
+        to_line("commit", tx=2, writes=[put("symbol:S")], reads=reads, events=[]),
         '{"is": "en',
     ]
     found = from_lines(lines, Final())
