@@ -201,6 +201,8 @@ class _Judge:
                 text = f"event {delivery.number} of {delivery.key} came before {before + 1}"
                 yield self._violation("event", (delivery.tx,), text)
             first[delivery.tx, delivery.key] = max(before, delivery.number)
+        if self.history.final.unsettled:
+            return  # told of already
         for tx in sorted(self.committed):
             for key, number in self.history.transactions[tx].events:
                 if (tx, key, number) not in delivered:
