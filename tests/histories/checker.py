@@ -10,7 +10,8 @@ What is promised, and therefore looked for:
 - *order*: one order of commits explains what every store holds and every read saw;
 - *event*: each event of what is stored reaches a handler at least once, and those of one key in
   the order of the commits;
-- *unsettled*: once faults have ended, every commit is finished and every event delivered.
+- *unsettled*: once faults have ended, every commit is finished and every event delivered;
+- *error*: nothing but the kit's own errors leaves it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.histories.history import History, Transaction, Write, store_of
 from tests.histories.order import Order
 from tests.histories.words import cycle_in_words, in_words
 
-KINDS = ("lost", "half", "doubled", "dirty", "dangling", "order", "event", "unsettled")
+KINDS = ("lost", "half", "doubled", "dirty", "dangling", "order", "event", "unsettled", "error")
 STORED = ("ok", "decided")
 NOT_STORED = ("conflict", "failed")
 
@@ -72,6 +73,8 @@ class _Judge:
     def violations(self) -> Iterator[Violation]:
         if self.history.final.unsettled:
             yield Violation("unsettled", (), self.history.final.unsettled)
+        for surprise in self.history.surprises:
+            yield Violation("error", (), surprise)
         yield from self._dirty()
         yield from self._doubled()
         for tx in sorted(self.committed):
@@ -221,7 +224,7 @@ class _Judge:
     def _violation(self, kind: str, involved: Iterable[int], text: str) -> Violation:
         numbers = tuple(dict.fromkeys(involved))
         known = self.history.transactions
-        told = [in_words(known[tx]) for tx in numbers if tx in known]
+        told = [in_words(known[tx], text) for tx in numbers if tx in known]
         return Violation(kind, numbers, "\n    ".join([text, *told]))
 
 

@@ -23,13 +23,17 @@ async def read_all(settings: StorageSettings, scene: Scene, records: Records) ->
     storage = Storage.open(settings)
     note_deliveries(storage, records, scene.name)
     async with storage:
-        unsettled = await _settled(storage)
-        found: list[tuple[str, int]] = []
-        lists: dict[str, tuple[int, ...]] = {}
-        refers: dict[str, tuple[str, ...]] = {}
-        await _documents(storage, scene, found, lists, refers)
-        await _bookkeeping(storage, scene, found, lists)
-        await _series(storage, scene, found)
+        return await read_from(storage, scene)
+
+
+async def read_from(storage: Storage, scene: Scene) -> Final:
+    unsettled = await _settled(storage)
+    found: list[tuple[str, int]] = []
+    lists: dict[str, tuple[int, ...]] = {}
+    refers: dict[str, tuple[str, ...]] = {}
+    await _documents(storage, scene, found, lists, refers)
+    await _bookkeeping(storage, scene, found, lists)
+    await _series(storage, scene, found)
     return Final(tuple(found), lists, refers, unsettled)
 
 

@@ -119,10 +119,13 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class History:
+    """:param surprises: tracebacks of errors that are not the kit's, but came out of it."""
+
     transactions: Mapping[int, Transaction]
     reads: tuple[Read, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     final: Final = Final()
+    surprises: tuple[str, ...] = ()
 
     @property
     def all_reads(self) -> Iterable[Read]:
@@ -150,7 +153,9 @@ def from_lines(lines: Iterable[str], final: Final) -> History:
         for line in parsed
         if line["is"] == "delivered"
     ]
-    return History(transactions, reads, tuple(sorted(deliveries, key=lambda d: d.at)), final)
+    deliveries.sort(key=lambda delivery: delivery.at)
+    surprises = tuple(line["error"] for line in parsed if line["is"] == "surprise")
+    return History(transactions, reads, tuple(deliveries), final, surprises)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

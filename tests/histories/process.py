@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -89,32 +89,41 @@ def note_deliveries(storage: Storage, records: Records, scene: str) -> None:
 
 
 class Worker:
-    def __init__(self, spec: Spec, orders: Connection) -> None:
+    """Runs the clients of one process."""
+
+    def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self.orders = orders
         self.records = Records(spec.records)
         self.next = spec.first
         self.is_stopping = False
         self.running: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
+    async def obey(self, orders: Connection) -> None:
+        """Work on the servers until told to stop."""
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._listen, args=(loop,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(orders, loop), daemon=True).start()
         settings = settings_of(self.spec.urls, Path(self.spec.records).parent)
         while not self.is_stopping:
-            # What cannot be opened now, as the network is cut, is opened later.
-            with suppress(StorageError):
-                async with Storage.open(settings) as storage:
-                    note_deliveries(storage, self.records, self.spec.scene.name)
-                    async with asyncio.TaskGroup() as group:
-                        for number in range(self.spec.clients):
-                            group.create_task(self._client(storage, number))
+            try:
+                storage = Storage.open(settings)
+                note_deliveries(storage, self.records, self.spec.scene.name)
+                async with storage:
+                    await self.work(storage)
+            except StorageError:
+                pass  # what cannot be opened now, as the network is cut, is opened later
+            except Exception:  # noqa: BLE001 - what is no error of the kit's is a finding
+                self.records.note("surprise", error=traceback.format_exc())
             await asyncio.sleep(_PAUSE_AFTER_FAILURE)
 
-    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def work(self, storage: Storage) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(self.spec.clients):
+                group.create_task(self._client(storage, number))
+
+    def _listen(self, orders: Connection, loop: asyncio.AbstractEventLoop) -> None:
         while not self.is_stopping:
             try:
-                order, _, rest = self.orders.recv().partition(" ")
+                order, _, rest = orders.recv().partition(" ")
             except EOFError:
                 os._exit(1)  # whoever started it is gone
             if order == "clock":
@@ -122,9 +131,10 @@ class Worker:
             elif order == "stop":
                 self.is_stopping = True
             else:
-                loop.call_soon_threadsafe(self._cancel)
+                loop.call_soon_threadsafe(self.cancel)
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """Cancel every unit of work that is under way, wherever it waits."""
         for task in self.running:
             task.cancel()
 
@@ -274,4 +284,4 @@ def main(spec: Spec, orders: Connection) -> None:
         shorten_leases(spec.lease)
     for name in spec.planted:
         PLANTED[name]()
-    asyncio.run(Worker(spec, orders).run())
+    asyncio.run(Worker(spec).obey(orders))

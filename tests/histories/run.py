@@ -134,7 +134,9 @@ def _wait_until(holds: Callable[[], bool], end: float) -> None:
 
 
 def _lines(folder: Path) -> list[str]:
-    return [line for path in sorted(folder.glob("*.jsonl")) for line in path.open()]
+    return [
+        line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()
+    ]
 
 
 def _commits(folder: Path) -> int:

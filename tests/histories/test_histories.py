@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from jts_storage import Storage
+from tests.histories.checker import judge
+from tests.histories.final import read_from
+from tests.histories.history import from_lines
+from tests.histories.process import Spec, Worker, note_deliveries
 from tests.histories.run import Plan, run_round, shown
+from tests.histories.scene import prepared
 from tests.histories.servers import Servers
+from tests.histories.workload import ACTIONS
 
 SEED = os.environ.get("HISTORIES_SEED") or str(time.time_ns())
 
@@ -39,6 +47,25 @@ def judged(servers: Servers, plan: Plan) -> None:
     print(f"HISTORIES_SEED={plan.seed}: {dict(outcome.answers)}, faults {dict(outcome.faults)}")
     assert outcome.answers["ok"]
     assert not outcome.violations, f"HISTORIES_SEED={plan.seed}\n{shown(outcome.violations)}"
+
+
+async def test_in_memory(tmp_path: Path) -> None:
+    """The twin keeps the same promises, under cancellation too."""
+    records = tmp_path / "memory.jsonl"
+    async with Storage.in_memory() as storage:
+        scene = await prepared(storage, "M")
+        spec = Spec("p", SEED, 1, scene, {}, str(records), tuple(ACTIONS), clients=4)
+        worker = Worker(spec)
+        note_deliveries(storage, worker.records, scene.name)
+        working = asyncio.create_task(worker.work(storage))
+        for _ in range(15):
+            await asyncio.sleep(0.1)
+            worker.cancel()
+        worker.is_stopping = True
+        await working
+        final = await read_from(storage, scene)
+    violations = judge(from_lines(records.read_text().splitlines(), final))
+    assert not violations, f"HISTORIES_SEED={SEED}\n{shown(violations)}"
 
 
 def test_without_faults(servers: Servers) -> None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tests.histories.graph import Begin, Commit, Edge, Moment, Node, Seen
 from tests.histories.history import END, Transaction, Write
 
-_MOST = 12
 
-
-def in_words(transaction: Transaction) -> str:
+def in_words(transaction: Transaction, about: str) -> str:
+    """The transaction, with those of its effects and reads that a text is about."""
     end = "never answered" if transaction.ended == END else f"at {transaction.ended:.3f}"
+    wrote = [write for write in transaction.writes if write.object in about]
+    read = [
+        f"{name} of {value or 'nobody'}"
+        for read in transaction.reads
+        for name, value in read.values.items()
+        if name in about
+    ]
+    others = len({write.object for write in transaction.writes}) - len(wrote)
     parts = [
         f"{transaction.id} by {transaction.client}, begun at {transaction.began:.3f}, "
         f"answered {transaction.answer} {end}",
-        *([f"wrote {_several(map(_write, transaction.writes))}"] if transaction.writes else []),
-        *([f"read {_several(_reads(transaction))}"] if transaction.reads else []),
-        *(
-            [f"events {_several(f'{key} {n}' for key, n in transaction.events)}"]
-            if transaction.events
-            else []
-        ),
+        *([f"wrote {', '.join(map(_write, wrote))}"] if wrote else []),
+        *([f"{others} other writes"] if others else []),
+        *([f"read {', '.join(dict.fromkeys(read))}"] if read else []),
+        *(f"event {key} {n}" for key, n in transaction.events if f"event {key}" in about),
         *([f"error: {transaction.error[:300]}"] if transaction.error else []),
     ]
     return "; ".join(parts)
@@ -58,17 +62,3 @@ def _write(write: Write) -> str:
     refers = f" referring to {', '.join(write.refers)}" if write.refers else ""
     replaced = f" (replacing {write.replaced})" if write.how in ("append", "remove") else ""
     return f"{how} {write.object}{replaced}{refers}"
-
-
-def _reads(transaction: Transaction) -> list[str]:
-    return [
-        f"{name} of {value or 'nobody'}"
-        for read in transaction.reads
-        for name, value in read.values.items()
-    ]
-
-
-def _several(parts: Iterable[str]) -> str:
-    listed = list(parts)
-    more = f" and {len(listed) - _MOST} more" if len(listed) > _MOST else ""
-    return ", ".join(listed[:_MOST]) + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,7 @@ class Unit:
     async def run(self, kinds: list[str]) -> None:
         for kind in kinds:
             await ACTIONS[kind](self)
+            await asyncio.sleep(0)  # in memory, nothing else lets the others in
         await self._leave_traces()
 
     async def _leave_traces(self) -> None:
@@ -221,6 +223,7 @@ class Unit:
             await stored.update(self.scene.own(name), change)
         else:
             found = await stored.get(self.scene.own(name))
+            await asyncio.sleep(0)
             await stored.save(self.scene.own(name), change(found.data if found else None))
 
     async def aggregate(self) -> None:
