@@ -11,7 +11,19 @@ from random import Random
 from tests.histories.workers import Worker
 
 APART = (0.0, 0.0, 2.0, -2.0, 10.0, -10.0, 3600.0, -3600.0, 9 * 3600.0, -9 * 3600.0)
-KINDS = ("clock", "pause", "kill", "partition", "cancel")
+KINDS = ("clock", "pause", "kill", "partition", "cancel", "die", "stall")
+POINTS = (
+    "before the journal",
+    "chunks written",
+    "database ready",
+    "entry written",
+    "decided",
+    "series stored",
+    "database committed",
+    "journal done",
+)
+
+_SECONDS_TO_A_POINT = 2.0
 
 
 class Nemesis:
@@ -32,6 +44,10 @@ class Nemesis:
         self._longest = longest_pause
 
     def strike(self) -> None:
+        for each in self._workers:
+            if each.has_ended():
+                self._start(each)
+            each.signal(signal.SIGCONT)
         kind, worker = self._choice.choice(self._kinds), self._choice.choice(self._workers)
         if worker.is_at_work:
             getattr(self, f"_{kind}")(worker)
@@ -47,7 +63,24 @@ class Nemesis:
 
     def _kill(self, worker: Worker) -> None:
         worker.kill()
+        self._start(worker)
+
+    def _start(self, worker: Worker) -> None:
         worker.start(self._choice.choice(APART) if "clock" in self._kinds else None)
+
+    def _die(self, worker: Worker) -> None:
+        """Have it kill itself at a point of its next commit over several stores."""
+        worker.order(f"die {self._choice.choice(POINTS)}")
+        if worker.has_ended(within=_SECONDS_TO_A_POINT):
+            self._start(worker)
+        worker.order("die nowhere")
+
+    def _stall(self, worker: Worker) -> None:
+        """Stop it at a point of a commit, for longer than a lease at times."""
+        worker.order(f"stall {self._choice.choice(POINTS)}")
+        time.sleep(self._choice.uniform(0.2, 3 * self._longest))
+        worker.signal(signal.SIGCONT)
+        worker.order("stall nowhere")
 
     def _partition(self, worker: Worker) -> None:
         """Cut one worker from one server, in one of the ways in which networks fail."""

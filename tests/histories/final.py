@@ -14,20 +14,21 @@ from tests.histories.process import Records, note_deliveries
 from tests.histories.scene import Scene, appended, last, moment, row_of
 
 E = TypeVar("E")
-_PATIENCE = 30.0
 _PAGE = 1_000
 _FAR = moment(100_000_000)
 
 
-async def read_all(settings: StorageSettings, scene: Scene, records: Records) -> Final:
+async def read_all(
+    settings: StorageSettings, scene: Scene, records: Records, *, patience: float
+) -> Final:
     storage = Storage.open(settings)
     note_deliveries(storage, records, scene.name)
     async with storage:
-        return await read_from(storage, scene)
+        return await read_from(storage, scene, patience=patience)
 
 
-async def read_from(storage: Storage, scene: Scene) -> Final:
-    unsettled = await _settled(storage)
+async def read_from(storage: Storage, scene: Scene, *, patience: float = 30.0) -> Final:
+    unsettled = await _settled(storage, patience)
     found: list[tuple[str, int]] = []
     lists: dict[str, tuple[int, ...]] = {}
     refers: dict[str, tuple[str, ...]] = {}
@@ -37,9 +38,9 @@ async def read_from(storage: Storage, scene: Scene) -> Final:
     return Final(tuple(found), lists, refers, unsettled)
 
 
-async def _settled(storage: Storage) -> str:
+async def _settled(storage: Storage, patience: float) -> str:
     """Wait until nothing is unfinished and no event waits; what is left all the same, in words."""
-    give_up = time.monotonic() + _PATIENCE
+    give_up = time.monotonic() + patience
     trouble = ""
     while time.monotonic() < give_up:
         try:
@@ -52,7 +53,7 @@ async def _settled(storage: Storage) -> str:
             return f"{parked} events are parked, though no handler fails" if parked else ""
         await asyncio.sleep(0.2)
     return (
-        f"after {_PATIENCE:.0f} s {health.unfinished} commits are unfinished and "
+        f"after {patience:.0f} s {health.unfinished} commits are unfinished and "
         f"{health.waiting_events} events wait; {trouble}"
     )
 

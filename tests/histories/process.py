@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -21,7 +23,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from jts_storage import Storage, StorageSettings
+from jts_storage import Storage, StorageSettings, commit
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
 from jts_storage.ports import UnitOfWork
 from tests.histories import clock
@@ -130,6 +132,8 @@ class Worker:
                 clock.set_apart(float(rest))
             elif order == "stop":
                 self.is_stopping = True
+            elif order in ("die", "stall"):
+                commit.reached = partial(_end_at, order, rest)
             else:
                 loop.call_soon_threadsafe(self.cancel)
 
@@ -193,7 +197,7 @@ class Worker:
         notes, is_committing = self.begin(client), False
         try:
             async with storage.unit_of_work() as uow:
-                await Unit(self.spec.scene, uow, notes, choice).run(kinds)
+                await Unit(self.spec.scene, storage, uow, notes, choice).run(kinds)
                 self.to_commit(notes)
                 if commits:
                     is_committing = True
@@ -204,6 +208,17 @@ class Worker:
                 raise
         else:
             self.end(notes, "ok" if commits else "failed")
+
+
+def _end_at(how: str, wanted: str, point: str) -> None:
+    """Die at a point of a commit, or stop there until somebody continues this process."""
+    if point == wanted:
+        commit.reached = _go_on
+        os.kill(os.getpid(), signal.SIGKILL if how == "die" else signal.SIGSTOP)
+
+
+def _go_on(_point: str) -> None:
+    return None
 
 
 class Repeated:
@@ -219,7 +234,7 @@ class Repeated:
 
     async def run(self, storage: Storage) -> None:
         try:
-            await storage.run(self._attempt)
+            await storage.run(partial(self._attempt, storage))
         except BaseException as error:
             if self._notes is not None:
                 committing = self._is_committing
@@ -231,12 +246,13 @@ class Repeated:
             assert self._notes is not None
             self._worker.end(self._notes, "ok")
 
-    async def _attempt(self, uow: UnitOfWork) -> None:
+    async def _attempt(self, storage: Storage, uow: UnitOfWork) -> None:
         if self._notes is not None:
             self._worker.end(self._notes, "conflict")
         self._is_committing = False
         self._notes = self._worker.begin(self._client)
-        await Unit(self._worker.spec.scene, uow, self._notes, self._choice).run(self._kinds)
+        scene = self._worker.spec.scene
+        await Unit(scene, storage, uow, self._notes, self._choice).run(self._kinds)
         self._worker.to_commit(self._notes)
         self._is_committing = True
 
@@ -270,6 +286,8 @@ def shorten_leases(seconds: float) -> None:
 
     from jts_storage import journal, leases
 
+    assert journal.LEASE, "the lease of a commit has another name now: shorten it here"
+    assert leases.DURATION, "so has that of a name"
     journal.LEASE = leases.DURATION = timedelta(seconds=seconds)
 
 

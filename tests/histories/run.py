@@ -41,6 +41,7 @@ class Plan:
 
     :param seconds: of one round, unless `commits` come first.
     :param pause: between two faults, at most.
+    :param patience: for how long the end waits for what is unfinished.
     """
 
     seed: str
@@ -55,6 +56,7 @@ class Plan:
     kinds: tuple[str, ...] = tuple(ACTIONS)
     lease: float | None = 3.0
     planted: tuple[str, ...] = ()
+    patience: float = 30.0
 
 
 @dataclass(slots=True)
@@ -89,7 +91,8 @@ def run_round(servers: Servers, plan: Plan, name: str) -> Outcome:
         for worker in workers:
             worker.kill()
     path = folder / "final.jsonl"
-    final = asyncio.run(read_all(servers.settings, scene, Records(str(path))))
+    records = Records(str(path))
+    final = asyncio.run(read_all(servers.settings, scene, records, patience=plan.patience))
     history = from_lines(_lines(folder), final)
     return Outcome(history, judge(history), nemesis.done)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -57,6 +58,7 @@ class Worker:
 
     def start(self, apart: float | None = None) -> None:
         """Start it, with its clock so far from the true time, or as far as it was."""
+        self.kill()
         self._spec = replace(
             self._spec,
             first=self._spec.first + self._step,
@@ -69,17 +71,25 @@ class Worker:
         orders.close()
 
     def order(self, line: str) -> None:
-        assert self._orders is not None
-        self._check_alive()
-        with suppress(BrokenPipeError):
-            self._orders.send(line)
+        """Tell it something; one that has just killed itself, as it was told to, hears nothing."""
+        if self._pid() is not None and self._orders is not None:
+            with suppress(BrokenPipeError):
+                self._orders.send(line)
 
     def set_clock(self, apart: float) -> None:
         self._spec = replace(self._spec, apart=apart)
         self.order(f"clock {apart}")
 
     def signal(self, number: signal.Signals) -> None:
-        os.kill(self._check_alive(), number)
+        pid = self._pid()
+        if pid is not None:
+            os.kill(pid, number)
+
+    def has_ended(self, within: float = 0) -> bool:
+        """Whether it kills itself within so many seconds, as it was told to."""
+        assert self._process is not None
+        self._process.join(within)
+        return self._pid() is None
 
     def kill(self) -> None:
         if self._process is not None:
@@ -90,14 +100,16 @@ class Worker:
         """Let it end what it is doing; one that does not within a minute is killed, and told of."""
         self.order("stop")
         assert self._process is not None
-        self._process.join(_PATIENCE)
+        give_up = time.monotonic() + _PATIENCE
+        while self._pid() is not None and time.monotonic() < give_up:
+            self.signal(signal.SIGCONT)  # it may have stopped itself only now
+            self._process.join(1)
+            if self._process.exitcode == 0:
+                break
         code = self._process.exitcode
+        self.kill()
         if code is None:
-            self._process.kill()
-        self._end()
-        if code != 0:
-            how = "did not stop" if code is None else f"ended with {code}"
-            raise Died(f"{self.name} {how}; its last words: {self._words()}")
+            raise Died(f"{self.name} did not stop; its last words: {self._words()}")
 
     def _end(self) -> None:
         assert self._process is not None
@@ -107,11 +119,16 @@ class Worker:
         if self._orders is not None:
             self._orders.close()
 
-    def _check_alive(self) -> int:
-        if self._process is None or not self._process.is_alive():
-            raise Died(f"{self.name} does not run: {self._words()}")
-        assert self._process.pid is not None
-        return self._process.pid
+    def _pid(self) -> int | None:
+        """None once it has killed itself.
+
+        :raises Died: it ended in another way.
+        """
+        if self._process is None:
+            return None
+        if self._process.exitcode not in (None, 0, -signal.SIGKILL):
+            raise Died(f"{self.name} ended with {self._process.exitcode}: {self._words()}")
+        return self._process.pid if self._process.exitcode is None else None
 
     def _size(self) -> int:
         with suppress(FileNotFoundError):

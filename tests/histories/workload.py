@@ -69,8 +69,11 @@ def rows_seen(kind: str, series: str, found: CandleSeries) -> dict[str, int]:
 class Unit:
     """One attempt of a unit of work."""
 
-    def __init__(self, scene: Scene, uow: UnitOfWork, notes: Notes, choice: Random) -> None:
+    def __init__(
+        self, scene: Scene, storage: Storage, uow: UnitOfWork, notes: Notes, choice: Random
+    ) -> None:
         self.scene = scene
+        self.storage = storage
         self.uow = uow
         self.notes = notes
         self.choice = choice
@@ -94,17 +97,21 @@ class Unit:
             self.notes.wrote(f"checkpoint:{name}", "append")
 
     async def ledger(self) -> None:
-        await self._append_to_formula(self.choice.choice(self.scene.ledgers))
+        """Sometimes what it changes was read before, outside: its version tells whether it may."""
+        is_held = self.choice.random() < 0.3
+        await self._append_to_formula(self.choice.choice(self.scene.ledgers), is_held=is_held)
 
-    async def _append_to_formula(self, identity: str) -> None:
+    async def _append_to_formula(self, identity: str, *, is_held: bool = False) -> None:
         name, began = f"formula:{identity}", time.monotonic()
         if name in self.notes.writes:
             return
-        formula = await self.uow.formulas.get_by_id(identity)
+        stored = self.storage.formulas if is_held else self.uow.formulas
+        formula = await stored.get_by_id(identity)
         if formula is None:
             return
         values = appended(formula.expression)
-        self.notes.saw(began, {name: last(values)}, {name: len(values)})
+        if not is_held:
+            self.notes.saw(began, {name: last(values)}, {name: len(values)})
         changed = replace(formula, expression=as_text([*values, self.notes.tx]))
         self.notes.wrote(name, "append", last(values))
         await self.uow.formulas.save(changed)
