@@ -84,9 +84,9 @@ class _Judge:
         yield from self._events()
         graph = self.order.build()
         for gone in self.order.gone:
-            if gone.seen_by.number < 0 and {(tx, gone.object) for tx in gone.writers} & self.told:
+            if gone.at_the_end and {(tx, gone.object) for tx in gone.writers} & self.told:
                 continue
-            text = f"{gone.object} is gone for {gone.seen_by.what}, and nobody erased it"
+            text = f"{gone.object} is gone for {gone.seen_by}, and nobody erased it"
             yield self._violation("lost", gone.writers, text)
         for tx, deleter, strategy, formula in self.order.dangling:
             text = f"{strategy} refers to formula {formula}, which {deleter} deleted"

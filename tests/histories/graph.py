@@ -23,22 +23,13 @@ class Commit(NamedTuple):
     point: str = "commit"
 
 
-class Seen(NamedTuple):
-    """A read that is no part of a snapshot; the final one has the number -1."""
-
-    number: int
-    tx: int
-    what: str
-
-
 class Moment(NamedTuple):
     """A point in time between transactions: a step to it adds nothing to the length of a cycle."""
 
-    kind: str
     at: float
 
 
-Node: TypeAlias = Begin | Commit | Seen | Moment
+Node: TypeAlias = Begin | Commit | Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +42,10 @@ class Edge:
 
     @property
     def is_step(self) -> bool:
-        """Whether it leads from one transaction or read to another."""
+        """Whether it leads to another transaction, and not to a moment or within one."""
         if isinstance(self.after, Moment):
             return False
-        return not (
-            isinstance(self.before, Begin | Commit)
-            and isinstance(self.after, Begin | Commit)
-            and self.before.tx == self.after.tx
-        )
+        return isinstance(self.before, Moment) or self.before.tx != self.after.tx
 
 
 class Graph:

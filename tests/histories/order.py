@@ -1,7 +1,9 @@
 """The graph of a history: what each observation says about the order of commits.
 
-Reads outside of a transaction, and reads of stores without a snapshot, are nodes of their own.
-What one of them saw was decided before; another store may show it later.
+A read outside of a transaction, or of a store without a snapshot, says two things only. What it
+saw was decided before it ended; and whoever was acknowledged before it began, and wrote the same
+object, wrote it before whatever the read found there. That it misses what another store already
+shows is no anomaly: stores show a commit that is decided one after the other.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tests.histories.graph import Begin, Commit, Graph, Moment, Node, Seen
+from tests.histories.graph import Begin, Commit, Graph, Moment, Node
 from tests.histories.history import END, History, Read, Transaction, Write, store_of
 
 
@@ -30,7 +32,7 @@ class Chain:
 
 @dataclass(slots=True)
 class Writers:
-    """Who wrote and erased one row that is written without a look at it."""
+    """Who wrote and who removed one object, by the time at which they were told so."""
 
     put: list[Transaction] = field(default_factory=list)
     erased: list[Transaction] = field(default_factory=list)
@@ -42,7 +44,8 @@ class Gone:
 
     object: str
     writers: tuple[int, ...]
-    seen_by: Seen
+    seen_by: str
+    at_the_end: bool
 
 
 class Order:
@@ -56,11 +59,14 @@ class Order:
         self._known = history.transactions
         self._committed = committed
         self.chains: dict[str, Chain] = defaultdict(Chain)
-        self._rows: dict[str, Writers] = defaultdict(Writers)
+        self._writers: dict[str, Writers] = defaultdict(Writers)
+        self._may_erase: dict[str, list[Transaction]] = defaultdict(list)
+        for transaction in history.transactions.values():
+            self._note_eraser(transaction)
         for tx in sorted(committed):
             for write in self._known[tx].writes:
                 self._note(self._known[tx], write)
-        for writers in self._rows.values():
+        for writers in self._writers.values():
             writers.put.sort(key=lambda transaction: transaction.acknowledged)
             writers.erased.sort(key=lambda transaction: transaction.acknowledged)
 
@@ -69,22 +75,31 @@ class Order:
         self._add_references()
         for tx in self._committed:
             self.graph.add(Begin(tx), Commit(tx), "")
-        reads = [(Seen(n, r.tx, _described(r)), r) for n, r in enumerate(self._single_reads())]
-        final = Read("final", END, END, self.history.final.values)
-        reads.append((Seen(-1, 0, "the final read"), final))
-        for node, read in reads:
-            self._add_read(node, read)
+        for tx in self._committed:
+            for read in self._known[tx].reads:
+                self._add_seen(tx, read)
+        reads = [read for read in self.history.all_reads if not _is_snapshot(read)]
+        for read in reads:
+            self._add_read(read)
+        self._add_read(Read("final", END, END, self.history.final.values))
         self._add_deliveries()
-        self._add_time([(node, read) for node, read in reads if node.number >= 0])
+        self._add_time(reads)
         return self.graph
 
+    def _note_eraser(self, transaction: Transaction) -> None:
+        """Unknown ones too: they may be stored without a trace."""
+        if transaction.answer in ("ok", "decided", "unknown"):
+            for write in transaction.writes:
+                if write.how in ("erase", "remove"):
+                    self._may_erase[write.object].append(transaction)
+
     def _note(self, transaction: Transaction, write: Write) -> None:
+        writers = self._writers[write.object]
+        (writers.put if write.how in ("put", "append") else writers.erased).append(transaction)
+        if write.how in ("put", "erase"):
+            return
         chain = self.chains[write.object]
-        if write.how == "put":
-            self._rows[write.object].put.append(transaction)
-        elif write.how == "erase":
-            self._rows[write.object].erased.append(transaction)
-        elif write.replaced:
+        if write.replaced:
             chain.after[write.replaced].append(transaction.id)
         else:
             chain.created.append(transaction.id)
@@ -132,86 +147,60 @@ class Order:
             if not still:
                 self._add(later, deleter, f"{why}, and so it did until {later}")
 
-    def _single_reads(self) -> Iterable[Read]:
-        """Reads that are nodes of their own."""
-        for read in self.history.all_reads:
-            if not read.tx or not _is_snapshot(read):
-                yield read
-        # A read through a unit of work is part of it, too: what it saw was committed before.
-        for transaction in self._known.values():
-            if transaction.id in self._committed:
-                for read in transaction.reads:
-                    self._add_seen(transaction.id, read)
-
     def _add_seen(self, tx: int, read: Read) -> None:
         for name, value in read.values.items():
             reader: Node = Begin(tx) if _is_snapshot(read) else Commit(tx)
             if value and value != tx:
                 self.graph.add(Commit(value), reader, f"{tx} read what {value} had left in {name}")
             if isinstance(reader, Begin):
-                self._add_missed(reader, str(tx), name, value)
+                self._add_missed(tx, name, value)
 
-    def _add_missed(self, node: Begin | Seen, reader: str, name: str, value: int) -> None:
+    def _add_missed(self, tx: int, name: str, value: int) -> None:
         for later in self.chains[name].after.get(value, ()) if value else ():
-            if later != node.tx:
-                why = f"{reader} did not see that {later} had replaced {value} in {name}"
-                self.graph.add(node, Commit(later), why)
+            if later != tx:
+                why = f"{tx} did not see that {later} had replaced {value} in {name}"
+                self.graph.add(Begin(tx), Commit(later), why)
 
-    def _add_read(self, node: Seen, read: Read) -> None:
-        for name, value in read.values.items():
-            if value:
-                self.graph.add(Commit(value), node, f"{node.what} found {value} in {name}")
-            self._add_missed(node, node.what, name, value)
-        names = self._rows if read.began == END else read.values
-        for name in names:
-            if name in self._rows:
-                self._add_row(node, read, name, read.values.get(name, 0))
-        self._add_inserts(node, read)
+    def _add_read(self, read: Read) -> None:
+        # At the end, what is read before it is written is judged by its chain.
+        is_final = read.began == END
+        for name in self._writers if is_final else read.values:
+            if name in self._writers and not (is_final and name in self.chains):
+                self._add_object(read, name, read.values.get(name, 0))
+        self._add_inserts(read)
 
-    def _add_row(self, node: Seen, read: Read, name: str, value: int) -> None:
-        writers = self._rows[name]
+    def _add_object(self, read: Read, name: str, value: int) -> None:
+        writers = self._writers[name]
         earlier = _done_before(writers.put, read, value)
         if not value:
-            self._add_absence(node, read, name, earlier)
+            self._add_absence(read, name, earlier)
             return
         for other in earlier:
-            why = f"{node.what} found {value} in {name}, where {other.id} had written before"
+            why = f"{_named(read)} found {value} in {name}, where {other.id} had written before"
             self._add(other.id, value, why)
         for other in _done_before(writers.erased, read, value):
-            why = f"{node.what} found {value} in {name}, which {other.id} had erased before"
+            why = f"{_named(read)} found {value} in {name}, which {other.id} had erased before"
             self._add(other.id, value, why)
 
-    def _add_absence(
-        self, node: Seen, read: Read, name: str, writers: Sequence[Transaction]
-    ) -> None:
-        """A row that was written is not there: somebody has erased it since."""
+    def _add_absence(self, read: Read, name: str, writers: Sequence[Transaction]) -> None:
+        """What was written is not there: somebody has erased it since."""
         if not writers:
             return
         possible = [
             eraser
-            for eraser in self._erasers(name)
+            for eraser in self._may_erase[name]
             if eraser.began < read.ended
             and not any(eraser.acknowledged < writer.began for writer in writers)
         ]
         if not possible:
-            self.gone.append(Gone(name, tuple(w.id for w in writers), node))
+            numbers = tuple(writer.id for writer in writers)
+            self.gone.append(Gone(name, numbers, _named(read), read.began == END))
         elif len(possible) == 1:
             for writer in writers:
-                why = f"{node.what} found {name} gone: only {possible[0].id} can have erased it"
+                why = f"{_named(read)} found {name} gone: only {possible[0].id} can have erased it"
                 self._add(writer.id, possible[0].id, f"{why}, after {writer.id} wrote it")
 
-    def _erasers(self, name: str) -> list[Transaction]:
-        """Unknown ones too: they may be stored without a trace."""
-        if not hasattr(self, "_may_erase"):
-            self._may_erase: dict[str, list[Transaction]] = defaultdict(list)
-            for transaction in self._known.values():
-                if transaction.answer in ("ok", "decided", "unknown"):
-                    for write in transaction.writes:
-                        if write.how == "erase":
-                            self._may_erase[write.object].append(transaction)
-        return self._may_erase[name]
-
-    def _add_inserts(self, node: Seen, read: Read) -> None:
+    def _add_inserts(self, read: Read) -> None:
         """What one transaction wrote into one series is seen in whole, or as others replaced it."""
         for tx in set(read.values.values()) & self._committed:
             writes = [w for w in self._known[tx].writes if w.how == "put"]
@@ -221,10 +210,10 @@ class Order:
                 if seen is None or seen == tx or _series(write.object) not in shown:
                     continue
                 if seen:
-                    why = f"{node.what} found {tx} beside {seen} in rows that {tx} wrote at once"
+                    why = f"{_named(read)} found {tx} beside {seen} in rows that {tx} wrote at once"
                     self._add(tx, seen, why)
                 else:
-                    self._add_absence(node, read, write.object, [self._known[tx]])
+                    self._add_absence(read, write.object, [self._known[tx]])
 
     def _add_deliveries(self) -> None:
         """Only the first delivery of an event counts: repetitions are allowed."""
@@ -241,38 +230,25 @@ class Order:
                 self._add(before, delivery.tx, why)
             latest[delivery.key] = delivery.tx
 
-    def _add_time(self, reads: Sequence[tuple[Seen, Read]]) -> None:
-        """What was acknowledged comes before what began later.
-
-        A read shows no more than that what it saw was decided: a transaction that begins later
-        comes after that, a later read of another store may not.
-        """
+    def _add_time(self, reads: Iterable[Read]) -> None:
+        """What was acknowledged, or seen, comes before the snapshot of what began later."""
         committed = [self._known[tx] for tx in sorted(self._committed)]
-        acknowledged: list[tuple[float, Node]] = [
-            (t.acknowledged, Commit(t.id)) for t in committed if t.acknowledged < END
-        ]
-        seen: list[tuple[float, Node]] = [(read.ended, node) for node, read in reads]
-        self._add_clock("acknowledged", acknowledged, [(r.began, node) for node, r in reads])
-        begun: list[tuple[float, Node]] = [(t.began, Begin(t.id)) for t in committed]
-        self._add_clock("ended", [*acknowledged, *seen], begun)
-
-    def _add_clock(
-        self,
-        kind: str,
-        ended: Iterable[tuple[float, Node]],
-        began: Iterable[tuple[float, Node]],
-    ) -> None:
-        ends = sorted(ended, key=lambda pair: pair[0])
-        times = [at for at, _ in ends]
-        moments = [Moment(kind, at) for at in sorted(set(times))]
-        for earlier, later in pairwise(moments):
-            self.graph.add(earlier, later, "time")
-        for at, node in ends:
-            self.graph.add(node, Moment(kind, at), "had ended")
-        for at, node in began:
-            position = bisect_left(times, at)
+        ends = [(t.acknowledged, t.id) for t in committed if t.acknowledged < END]
+        for read in reads:
+            ends += [
+                (read.ended, value)
+                for value in {*read.values.values()} & self._committed
+                if value != read.tx
+            ]
+        times = sorted({at for at, _ in ends})
+        for earlier, later in pairwise(times):
+            self.graph.add(Moment(earlier), Moment(later), "")
+        for at, tx in ends:
+            self.graph.add(Commit(tx), Moment(at), "")
+        for transaction in committed:
+            position = bisect_left(times, transaction.began)
             if position:
-                self.graph.add(Moment(kind, times[position - 1]), node, "before it began")
+                self.graph.add(Moment(times[position - 1]), Begin(transaction.id), "")
 
 
 def _done_before(writers: Sequence[Transaction], read: Read, value: int) -> list[Transaction]:
@@ -299,6 +275,8 @@ def _series(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def _described(read: Read) -> str:
+def _named(read: Read) -> str:
+    if read.began == END:
+        return "the final read"
     where = f"a read within {read.tx}" if read.tx else "a read"
     return f"{where} by {read.client} at {read.began:.3f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.histories.graph import Begin, Commit, Edge, Moment, Node, Seen
+from tests.histories.graph import Begin, Commit, Edge, Moment, Node
 from tests.histories.history import END, Transaction, Write
 
 
@@ -44,8 +44,8 @@ def _without_moments(cycle: Sequence[Edge]) -> list[Edge]:
     steps: list[Edge] = []
     for edge in [*cycle[first:], *cycle[:first]]:
         if isinstance(edge.before, Moment):
-            had = "was acknowledged" if edge.before.kind == "acknowledged" else "had ended"
-            steps[-1] = Edge(steps[-1].before, edge.after, f"the first {had} before that began")
+            why = "the first was acknowledged, or seen by a read that ended, before that began"
+            steps[-1] = Edge(steps[-1].before, edge.after, why)
         else:
             steps.append(edge)
     return [step for step in steps if step.is_step]
@@ -54,7 +54,7 @@ def _without_moments(cycle: Sequence[Edge]) -> list[Edge]:
 def _node(node: Node) -> str:
     if isinstance(node, Begin):
         return f"the snapshot of {node.tx}"
-    return node.what if isinstance(node, Seen) else str(getattr(node, "tx", node))
+    return str(node.tx if isinstance(node, Commit) else node)
 
 
 def _write(write: Write) -> str:
