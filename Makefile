@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 PYTEST_ARGS ?=
 
-.PHONY: help demo test check format bench docs nightly up down sync lock clean
+.PHONY: help demo test check format bench docs nightly histories up down sync lock clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -44,6 +44,9 @@ docs: $(INSTALLED) ## build the documentation into site/
 
 nightly: $(INSTALLED) ## everything, with long faults and many more generated examples
 	@$(PYTEST) --hypothesis-profile=nightly $(PYTEST_ARGS)
+
+histories: $(INSTALLED) ## 20,000 commits and 500 faults, and whether one order explains them
+	@$(BIN)/python -m tests.histories.run --commits 20000 --faults 500
 
 up: .env ## start the real servers in containers and wait until they are healthy
 	@docker compose up --detach --wait

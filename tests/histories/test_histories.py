@@ -79,10 +79,10 @@ def test_with_every_fault(servers: Servers) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_for_minutes_on_sqlite(servers: Servers) -> None:
-    judged(servers, Plan(SEED, processes=4, seconds=120))
+    judged(servers, Plan(SEED, processes=4, seconds=150))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_for_minutes_on_postgres(servers_with_postgres: Servers) -> None:
-    judged(servers_with_postgres, Plan(SEED, processes=4, seconds=120))
+    judged(servers_with_postgres, Plan(SEED, processes=4, seconds=150))
