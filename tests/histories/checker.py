@@ -89,7 +89,7 @@ class _Judge:
             text = f"{gone.object} is gone for {gone.seen_by}, and nobody erased it"
             yield self._violation("lost", gone.writers, text)
         for tx, deleter, strategy, formula in self.order.dangling:
-            text = f"{strategy} refers to formula {formula}, which {deleter} deleted"
+            text = f"{strategy} refers to formula:{formula}, which {deleter} deleted"
             yield self._violation("dangling", (tx, deleter), text)
         for cycle in graph.cycles():
             yield self._cycle(cycle)

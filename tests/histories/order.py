@@ -135,7 +135,7 @@ class Order:
                         self._add_reference(tx, write.object, formula, deleter)
 
     def _add_reference(self, tx: int, strategy: str, formula: str, deleter: int) -> None:
-        why = f"{tx} had {strategy} refer to formula {formula}, which {deleter} deleted"
+        why = f"{tx} had {strategy} refer to formula:{formula}, which {deleter} deleted"
         self._add(tx, deleter, why)
         following = self.chains[strategy].after.get(tx, [])
         if not following and formula in self.history.final.refers.get(strategy, ()):

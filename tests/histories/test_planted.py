@@ -15,7 +15,7 @@ from tests.histories.run import Plan, run_round
 from tests.histories.servers import Servers
 
 SEED = os.environ.get("HISTORIES_SEED") or str(time.time_ns())
-_ROUNDS = 4
+_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ def test_is_found(servers: Servers, plant: Callable[[], None]) -> None:
     expected = EXPECTED[plant]
     plan = Plan(
         SEED,
-        seconds=3,
-        commits=150,
+        seconds=15,
+        commits=100,
         kinds=expected.kinds,
         faults=expected.faults,
         pause=0.3,

@@ -35,6 +35,8 @@ def cycle_in_words(cycle: Sequence[Edge]) -> tuple[str, list[int]]:
     """Each step on a line, those through moments as one, and the transactions on it."""
     steps = _without_moments(cycle)
     involved = [e.before.tx for e in steps if isinstance(e.before, Begin | Commit)]
+    # Who had it refer to what another deleted is on no step, but shows it.
+    involved += [int(e.why.split()[0]) for e in steps if " refer to " in e.why]
     lines = [f"{_node(edge.before)} before {_node(edge.after)}: {edge.why}" for edge in steps]
     return "\n    ".join(["no order of commits explains this:", *lines]), involved
 
