@@ -351,9 +351,9 @@ async def test_opening_does_not_wait_for_all_that_is_unfinished(
     monkeypatch.setattr("jts_storage.backend._RECOVERY_SECONDS", 0.0)
     async with Storage(StoreBackend(settings)) as other:
         assert "in the background" in caplog.text
-        async with asyncio.timeout(30):
-            while (await other.health()).unfinished:
-                await asyncio.sleep(0.02)
+        backend = other._backend
+        await asyncio.wait_for(backend._recovering, 30)  # type: ignore[attr-defined]
+        assert (await other.health()).unfinished == 0
         counts = [await other.candles.count(key) for key in keys]
     assert counts == [3] * 6
 

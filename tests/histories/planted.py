@@ -1,0 +1,261 @@
+"""Faults to be put into the kit by name, in a worker, to show that the checker finds them.
+
+Each replaces a function of the kit by one that is wrong, always or now and then. Where the kit no
+longer has what is replaced, planting it fails loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from jts_storage import commit, journal, outbox, stores, unit_of_work
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.errors import Conflict
+from jts_storage.mongo import MongoDBFormulaRepository, queries
+from jts_storage.mongo.store import CollectionAccess
+from jts_storage.relational import staged
+from jts_storage.relational.repositories import SqlCheckpointRepository
+
+Anything = Callable[..., Any]
+_choice = random.Random()
+
+
+def at_times(share: float = 0.2) -> bool:
+    return _choice.random() < share
+
+
+def replaced(owner: Any, name: str, make: Callable[[Anything], Anything]) -> None:
+    setattr(owner, name, make(getattr(owner, name)))
+
+
+def skipped(share: float = 0.2) -> Callable[[Anything], Anything]:
+    def make(real: Anything) -> Anything:
+        return lambda *given, **named: None if at_times(share) else real(*given, **named)
+
+    return make
+
+
+def candles_acknowledged_and_not_stored() -> None:
+    replaced(ClickHouseCandleRepository, "apply", skipped())
+
+
+def symbols_acknowledged_and_not_stored() -> None:
+    replaced(ClickHouseSymbolRepository, "store", skipped())
+
+
+def series_left_out_of_a_commit() -> None:
+    def make(real: Anything) -> Anything:
+        async def store_series(*given: Any) -> None:
+            if not at_times():
+                await real(*given)
+
+        return store_series
+
+    replaced(stores.Stores, "store_series", make)
+
+
+def candles_inserted_in_two_parts() -> None:
+    def make(real: Anything) -> Anything:
+        def apply(self: Any, changes: Any, version: int) -> None:
+            real(self, changes, version)
+            time.sleep(0.01)
+
+        return apply
+
+    def halves(real: Anything) -> Anything:
+        def write_all(self: Any, many: Any, version: int, **named: Any) -> None:
+            series = list(many)
+            real(self, [one.head(len(one) // 2) for one in series], version, **named)
+            time.sleep(0.05)
+            real(self, [one[len(one) // 2 :] for one in series], version, **named)
+
+        return write_all
+
+    replaced(ClickHouseCandleRepository, "apply", make)
+    replaced(ClickHouseCandleRepository, "_write_all", halves)
+
+
+def series_written_again_by_an_unfenced_recoverer() -> None:
+    def make(real: Anything) -> Anything:
+        async def store_series(self: Any, work: Any, version: int) -> None:
+            await real(self, work, version)
+            if at_times():
+                asyncio.get_running_loop().call_later(0.3, again, self, work)
+
+        def again(self: Any, work: Any) -> None:
+            task = asyncio.ensure_future(late(self, work))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+        async def late(self: Any, work: Any) -> None:
+            await real(self, work, await self.next_version(work))
+
+        return store_series
+
+    replaced(stores.Stores, "store_series", make)
+
+
+def checkpoints_dropped_by_recovery() -> None:
+    def make(real: Anything) -> Anything:
+        async def replay(manager: Any, connection: Any, work: Any, *rest: Any) -> None:
+            await real(manager, connection, dataclasses.replace(work, checkpoints=[]), *rest)
+
+        return replay
+
+    replaced(staged, "replay", make)
+
+
+def chunks_purged_early() -> None:
+    """As somebody does who opens his stores with a clock that is far ahead."""
+    assert journal.ABANDONED_AFTER
+    journal.ABANDONED_AFTER = timedelta(hours=-20)
+
+    def make(real: Anything) -> Anything:
+        async def prepare(self: Any, *given: Any) -> Any:
+            chunks = await real(self, *given)
+            await self.purge()
+            return chunks
+
+        return prepare
+
+    replaced(journal.Journal, "prepare", make)
+
+
+def checkpoints_saved_without_comparing() -> None:
+    def make(real: Anything) -> Anything:
+        async def apply(checkpoints: Any, change: Any) -> None:
+            await real(checkpoints, dataclasses.replace(change, is_dependent=False))
+
+        return apply
+
+    replaced(staged, "_apply_checkpoint", make)
+
+
+def checkpoints_applied_twice() -> None:
+    def make(real: Anything) -> Anything:
+        async def save(self: Any, name: str, data: Any) -> Any:
+            values = list(data["appended"])
+            return await real(self, name, {"appended": values + values[-1:] * at_times()})
+
+        return save
+
+    replaced(SqlCheckpointRepository, "save", make)
+
+
+def aggregates_saved_without_comparing() -> None:
+    def make(real: Anything) -> Anything:
+        async def apply(bars: Any, change: Any) -> None:
+            found = await bars.get(change.symbol, change.trading_day)
+            version, becomes = (found.version if found else 0), change.becomes
+            becomes = becomes and dataclasses.replace(becomes, version=version + 1)
+            await real(bars, dataclasses.replace(change, base=version, becomes=becomes))
+
+        return apply
+
+    replaced(staged, "_apply_aggregate", make)
+
+
+def versions_of_documents_not_compared() -> None:
+    replaced(queries, "of_version", lambda real: lambda identity, version: {"_id": identity})
+
+
+def use_of_formulas_not_looked_for() -> None:
+    def make(real: Anything) -> Anything:
+        async def delete(self: Any, formula_id: str, *, force: bool = False) -> Any:
+            return await real(self, formula_id, force=True)
+
+        return delete
+
+    replaced(MongoDBFormulaRepository, "delete", make)
+
+
+def documents_written_outside_of_the_transaction() -> None:
+    def make(real: Anything) -> Anything:
+        def init(self: Any, manager: Any, name: str, session: Any, *rest: Any) -> None:
+            real(self, manager, name, None if at_times() else session, *rest)
+
+        return init
+
+    replaced(CollectionAccess, "__init__", make)
+
+
+def documents_acknowledged_and_not_committed() -> None:
+    def make(real: Anything) -> Anything:
+        async def commit_transaction(mongo: Any, session: Any) -> None:
+            await (session.abort_transaction() if at_times() else real(mongo, session))
+
+        return commit_transaction
+
+    replaced(commit, "commit_transaction", make)
+
+
+def conflict_told_of_what_is_stored() -> None:
+    def make(real: Anything) -> Anything:
+        async def committed(self: Any) -> None:
+            await real(self)
+            if at_times():
+                raise Conflict("planted")
+
+        return committed
+
+    replaced(unit_of_work.StorageUnitOfWork, "commit", make)
+
+
+def events_changed(change: Callable[[list[Any]], list[Any]]) -> None:
+    def make(real: Anything) -> Anything:
+        async def add(self: Any, events: Any, *rest: Any) -> None:
+            await real(self, change(list(events)), *rest)
+
+        return add
+
+    replaced(outbox.Outbox, "add", make)
+
+
+def events_of_a_commit_reversed() -> None:
+    events_changed(lambda events: events[::-1])
+
+
+def events_forgotten() -> None:
+    events_changed(lambda events: events[:-1])
+
+
+def events_ordered_by_a_wrong_clock() -> None:
+    def make(real: Anything) -> Anything:
+        async def add(self: Any, events: Any, version: int, session: Any) -> None:
+            await real(self, events, version + _choice.randrange(4_000_000_000), session)
+
+        return add
+
+    # Those of one key pile up behind a handler that takes a while, or each would go at once.
+    replaced(outbox.Outbox, "add", make)
+
+
+PLANTED: dict[str, Callable[[], None]] = {
+    plant.__name__: plant
+    for plant in (
+        candles_acknowledged_and_not_stored,
+        symbols_acknowledged_and_not_stored,
+        series_left_out_of_a_commit,
+        candles_inserted_in_two_parts,
+        series_written_again_by_an_unfenced_recoverer,
+        checkpoints_dropped_by_recovery,
+        chunks_purged_early,
+        checkpoints_saved_without_comparing,
+        checkpoints_applied_twice,
+        aggregates_saved_without_comparing,
+        versions_of_documents_not_compared,
+        use_of_formulas_not_looked_for,
+        documents_written_outside_of_the_transaction,
+        documents_acknowledged_and_not_committed,
+        conflict_told_of_what_is_stored,
+        events_of_a_commit_reversed,
+        events_forgotten,
+        events_ordered_by_a_wrong_clock,
+    )
+}

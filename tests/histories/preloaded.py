@@ -1,0 +1,8 @@
+"""What a worker needs, imported once for all: each start is a fork of a process that has it."""
+
+import asyncpg  # noqa: F401
+import clickhouse_driver  # noqa: F401
+import pyarrow  # noqa: F401
+
+import jts_storage.backend  # noqa: F401
+import tests.histories.process  # noqa: F401
