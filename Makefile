@@ -17,11 +17,7 @@ PYTEST_ARGS ?=
 MODULES ?=
 MUTATE_ARGS ?=
 
-<<<<<<< HEAD
-.PHONY: help demo test check format bench docs nightly mutate up down sync lock clean
-=======
-.PHONY: help demo test check format bench docs nightly histories up down sync lock clean
->>>>>>> wt-histories
+.PHONY: help demo test check format bench docs nightly mutate histories up down sync lock clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -51,13 +47,11 @@ docs: $(INSTALLED) ## build the documentation into site/
 nightly: $(INSTALLED) ## everything, with long faults and many more generated examples
 	@$(PYTEST) --hypothesis-profile=nightly $(PYTEST_ARGS)
 
-<<<<<<< HEAD
 mutate: $(INSTALLED) ## change one thing at a time and list what no test notices: MODULES="errors.py"
 	@$(BIN)/python scripts/mutate.py $(MODULES) $(MUTATE_ARGS)
-=======
+
 histories: $(INSTALLED) ## 20,000 commits and 500 faults, and whether one order explains them
 	@$(BIN)/python -m tests.histories.run --commits 20000 --faults 500
->>>>>>> wt-histories
 
 up: .env ## start the real servers in containers and wait until they are healthy
 	@docker compose up --detach --wait
