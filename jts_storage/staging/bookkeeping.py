@@ -70,12 +70,16 @@ class CheckpointChange:
 
 
 class StagedSymbolBars:
-    """A `SymbolBarsRepository` whose writes stay here until they are handed over."""
+    """A `SymbolBarsRepository` whose writes stay here until they are handed over.
+
+    An aggregate is read once: what it was then is what it must still be when it is written.
+    """
 
     def __init__(self, stored: SymbolBarsReader, lifetime: Lifetime | None = None) -> None:
         self._stored = stored
         self._lifetime = lifetime or Lifetime()
         self._changes: dict[_Aggregate, AggregateChange] = {}
+        self._read: dict[_Aggregate, SymbolBars | None] = {}
         self._lock = asyncio.Lock()
 
     @property
@@ -83,8 +87,13 @@ class StagedSymbolBars:
         return list(self._changes.values())
 
     async def get(self, symbol: str, trading_day: date) -> SymbolBars | None:
-        change = self._changes.get((symbol, trading_day))
-        return change.becomes if change else await self._stored.get(symbol, trading_day)
+        key = (symbol, trading_day)
+        if key in self._changes:
+            return self._changes[key].becomes
+        if key not in self._read:
+            stored = await self._stored.get(symbol, trading_day)
+            self._read.setdefault(key, stored)
+        return self._read[key]
 
     async def list(
         self, symbol: str, *, limit: int = 1_000, after: date | None = None
@@ -148,32 +157,31 @@ class StagedSymbolBars:
 class StagedCheckpoints:
     """A `CheckpointRepository` whose writes stay here.
 
-    What a checkpoint was when it was first read or written here is what it must still be when the
-    unit of work commits.
+    A checkpoint is read once, at the latest when it is written: what it was then is what it must
+    still be when the unit of work commits.
     """
 
     def __init__(self, stored: CheckpointReader, lifetime: Lifetime | None = None) -> None:
         self._stored = stored
         self._lifetime = lifetime or Lifetime()
         self._becomes: dict[str, Checkpoint | None] = {}
-        self._bases: dict[str, Mapping[str, Any] | None] = {}
+        self._read: dict[str, Checkpoint | None] = {}
         self._lock = asyncio.Lock()
 
     @property
     def changes(self) -> list[CheckpointChange]:
         return [
-            CheckpointChange(name, becomes.data if becomes else None, self._bases[name])
+            CheckpointChange(name, _data(becomes), _data(self._read[name]))
             for name, becomes in self._becomes.items()
         ]
 
     async def get(self, name: str) -> Checkpoint | None:
-        if name not in self._becomes:
+        if name not in self._read:
             stored = await self._stored.get(name)
-            self._bases.setdefault(name, stored.data if stored else None)
-            return stored
-        staged = self._becomes[name]
-        # The caller gets a copy: what is staged is not in its hands.
-        return staged and replace(staged)
+            self._read.setdefault(name, stored)
+        found = self._becomes[name] if name in self._becomes else self._read[name]
+        # The caller gets a copy: what is kept here is not in its hands.
+        return found and replace(found)
 
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
         async def page(limit: int, after: str | None) -> Sequence[Checkpoint]:
@@ -189,7 +197,7 @@ class StagedCheckpoints:
         self._lifetime.check()
         checkpoint = Checkpoint(name, data, checks.now())
         async with self._lock:
-            await self._remember(name)
+            await self.get(name)
             return self._stage(checkpoint)
 
     async def update(
@@ -210,10 +218,6 @@ class StagedCheckpoints:
                 self._becomes[name] = None
             return existed
 
-    async def _remember(self, name: str) -> None:
-        if name not in self._bases:
-            await self.get(name)
-
     def _stage(self, checkpoint: Checkpoint) -> Checkpoint:
         self._lifetime.check()
         self._becomes[checkpoint.name] = checkpoint
@@ -233,6 +237,10 @@ class StagedIngestion:
 def same_aggregate(stored: SymbolBars, read: SymbolBars) -> bool:
     """False if what was read was deleted since, and another made under its name and version."""
     return read.created_at is None or read.created_at == stored.created_at
+
+
+def _data(checkpoint: Checkpoint | None) -> Mapping[str, Any] | None:
+    return None if checkpoint is None else checkpoint.data
 
 
 def _as_text(data: Mapping[str, Any] | None) -> str:
