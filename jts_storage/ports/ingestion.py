@@ -55,7 +55,9 @@ class CheckpointReader(Protocol):
 
 
 class CheckpointRepository(CheckpointReader, Protocol):
-    """Reads and writes checkpoints: the later write wins."""
+    """Reads and writes checkpoints. The later write wins; in a unit of work, a checkpoint that was
+    changed since the unit read or wrote it is a `Conflict` when it commits.
+    """
 
     async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
         """Store a JSON object under a name.
