@@ -420,3 +420,30 @@ async def test_a_locked_file_says_who_holds_it(storage: Storage) -> None:
     finally:
         holder.kill()
         await holder.communicate()
+
+
+async def test_a_write_that_took_longer_than_its_lease_comes_after_what_did_not_wait_for_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    await save_candles(storage, 5, seed=1)
+    store_series, versions = stores.store_series, []
+
+    async def late(work: object, version: int) -> None:
+        versions.append(version)
+        if len(versions) == 1:
+            [own] = await stores.clock.under_way()
+            await stores.clock.forget([own.id])
+            async with storage.unit_of_work() as uow:
+                await uow.candles.delete_range(KEY, *ALWAYS)
+                monkeypatch.setattr(
+                    type(stores), "store_series", lambda _, *given: store_series(*given)
+                )
+                await uow.commit()
+            monkeypatch.setattr(type(stores), "store_series", lambda _, *given: late(*given))
+        await store_series(work, version)
+
+    monkeypatch.setattr(type(stores), "store_series", lambda _, *given: late(*given))
+    await save_candles(storage, 10, seed=2)
+    assert len(versions) == 2
+    assert await storage.candles.get_range(KEY, *ALWAYS) == make_candles(KEY, 10, seed=2)

@@ -1,0 +1,197 @@
+"""The clock of commits: always forward, whoever asks, and who is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from itertools import count, pairwise
+
+import pytest
+from bson import ObjectId
+
+from jts_storage import clock as clocks
+from jts_storage.clock import CLOCK, CommitClock
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.errors import StorageError
+from jts_storage.mongo import MongoDBManager
+from jts_storage.processes import this_process
+from jts_storage.testing.fault_proxy import FaultProxy
+
+databases = count()
+SECOND = 10**9
+
+
+@pytest.fixture(scope="module")
+def mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path_factory.mktemp("clock")) as mongod:
+        engine_used("mongod")
+        yield mongod
+
+
+@pytest.fixture
+async def manager(mongod: LocalMongod) -> AsyncIterator[MongoDBManager]:
+    async with MongoDBManager(uri=mongod.uri, database=f"clock{next(databases)}") as manager:
+        yield manager
+
+
+def clock_of(manager: MongoDBManager, stored: int = 0) -> CommitClock:
+    async def highest() -> int:
+        return stored
+
+    return CommitClock(manager, highest)
+
+
+async def version_of(clock: CommitClock, *, above: int = 0) -> int:
+    async with clock.place(above=above) as place:
+        return place.version
+
+
+async def test_versions_of_many_askers_never_meet(manager: MongoDBManager) -> None:
+    clocks = [clock_of(manager) for _ in range(4)]
+    versions = await asyncio.gather(*(version_of(clock) for clock in clocks for _ in range(25)))
+    assert all(later - earlier >= 2 for earlier, later in pairwise(sorted(versions)))
+
+
+async def test_versions_are_nanoseconds_of_the_server(manager: MongoDBManager) -> None:
+    version = await version_of(clock_of(manager))
+    assert abs(version - time.time_ns()) < 60 * SECOND
+
+
+async def test_the_clock_begins_above_what_is_stored(manager: MongoDBManager) -> None:
+    ahead = time.time_ns() + 3_600 * SECOND
+    clock = clock_of(manager, ahead)
+    await clock.start()
+    assert await version_of(clock) > ahead
+    await clock.start()  # is there already
+
+
+async def test_a_version_may_be_asked_to_be_above_another(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    ahead = time.time_ns() + 3_600 * SECOND
+    assert await version_of(clock, above=ahead) == ahead + 1
+    assert await version_of(clock) == ahead + 3
+
+
+async def test_the_clock_does_not_go_back_when_the_servers_does(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    await clock.start()
+    ahead = time.time_ns() + 3_600 * SECOND
+    await manager.get_collection(CLOCK).update_one({}, {"$set": {"value": ahead}})
+    assert await version_of(clock) == ahead + 1
+
+
+async def test_a_clock_that_was_removed_is_made_again(manager: MongoDBManager) -> None:
+    clock = clock_of(manager, stored=time.time_ns() + 60 * SECOND)
+    first = await version_of(clock)
+    await manager.get_collection(CLOCK).delete_many({})
+    assert await version_of(clock) > first - SECOND
+
+
+async def test_commits_are_listed_while_they_run(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    async with clock.place(event_keys={"$now", "b"}) as place:
+        [listed] = await clock.under_way()
+        assert (listed.id, listed.version, listed.owner) == (
+            place.id,
+            place.version,
+            this_process(),
+        )
+        assert listed.may_have_events_of("$now")
+        assert not listed.may_have_events_of("c")
+    assert place.was_kept
+    assert await clock.under_way() == []
+    async with clock.place(event_keys={f"k{n}" for n in range(101)}):
+        [listed] = await clock.under_way()
+        assert listed.may_have_events_of("any")
+
+
+async def test_only_earlier_commits_are_waited_for(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    async with clock.place() as earlier, clock.place() as own, clock.place():
+        waiting = asyncio.create_task(clock.wait_for_earlier(own.version))
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+        await clock.forget([earlier.id])
+        await asyncio.wait_for(waiting, 5)
+    assert not earlier.was_kept, "it is told that others did not wait for it"
+
+
+async def test_the_dead_and_the_late_are_not_waited_for(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LANDING", timedelta(milliseconds=20))
+    clock = clock_of(manager)
+    dead = f"{this_process().rsplit('/', 1)[0]}/0"
+    for owner, lease in ((dead, 60), ("another-host/1/1", 0.2)):
+        monkeypatch.setattr(clocks, "LEASE", timedelta(seconds=lease))
+        monkeypatch.setattr(clock, "_owner", owner)
+        await clock._enter(ObjectId(), 0, 2, ())
+    await asyncio.wait_for(clock.wait_for_earlier(2**62), 10)
+
+
+async def test_who_fails_is_listed_for_as_long_as_what_it_sent_may_arrive(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LANDING", timedelta(milliseconds=300))
+    clock = clock_of(manager)
+    with pytest.raises(ZeroDivisionError):
+        async with clock.place():
+            raise ZeroDivisionError
+    assert len(await clock.under_way()) == 1
+    await asyncio.wait_for(clock.wait_for_earlier(2**62), 5)
+
+
+async def test_a_commit_that_is_done_does_not_fail_when_it_cannot_say_so(
+    mongod: LocalMongod, manager: MongoDBManager
+) -> None:
+    with FaultProxy("127.0.0.1", mongod.port) as proxy:
+        far = MongoDBManager(
+            uri=f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"
+            "&serverSelectionTimeoutMS=300&connectTimeoutMS=300",
+            database=manager.config.database,
+            max_retries=0,
+        )
+        async with far:
+            clock = clock_of(far)
+            async with clock.place() as place:
+                proxy.faults.refuse()
+            assert place.was_kept, "its lease has not ended"
+            with pytest.raises(StorageError):
+                await version_of(clock)
+            proxy.faults.clear()
+
+
+TICKER = """
+import asyncio, sys, time
+time.time_ns = lambda: 10**18
+time.time = lambda: 10**9
+from jts_storage.clock import CommitClock
+from jts_storage.mongo import MongoDBManager
+
+async def main():
+    async def nothing():
+        return 0
+    async with MongoDBManager(uri=sys.argv[1], database=sys.argv[2]) as manager:
+        async with CommitClock(manager, nothing).place() as place:
+            print(place.version)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_clock_of_a_host_says_nothing(
+    mongod: LocalMongod, manager: MongoDBManager
+) -> None:
+    before = await version_of(clock_of(manager))
+    told = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", TICKER, mongod.uri, manager.config.database),
+        stdout=subprocess.PIPE,
+    )
+    output, _ = await told.communicate()
+    assert before < int(output) < await version_of(clock_of(manager))
