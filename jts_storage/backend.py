@@ -189,10 +189,7 @@ class StoreBackend:
         except StorageError as exc:
             # `health` tells of it, too; a service that does not open would mend nothing.
             log.error("Opened although a commit of before is unfinished: %s", exc)
-        try:
-            await stores.purge()
-        except StorageError:
-            log.warning("What commits left was not purged.", exc_info=True)
+        await stores.purge()
 
     def unit_of_work(self) -> StorageUnitOfWork:
         return StorageUnitOfWork(self.stores)

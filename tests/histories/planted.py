@@ -10,15 +10,17 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from jts_storage import commit, journal, outbox, stores, unit_of_work
+from jts_storage import clock, commit, journal, outbox, stores, unit_of_work
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.errors import Conflict
-from jts_storage.mongo import MongoDBFormulaRepository, queries
+from jts_storage.mongo import MongoDBFormulaRepository, queries, store
+from jts_storage.mongo.references import References
 from jts_storage.mongo.store import CollectionAccess
 from jts_storage.relational import staged
 from jts_storage.relational.repositories import SqlCheckpointRepository
@@ -94,17 +96,102 @@ def series_written_again_by_an_unfenced_recoverer() -> None:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
         async def late(self: Any, work: Any) -> None:
-            await real(self, work, await self.next_version(work))
+            async with self.clock.place() as place:
+                await real(self, work, place.version)
 
         return store_series
 
     replaced(stores.Stores, "store_series", make)
 
 
+def versions_from_a_hosts_clock() -> None:
+    def make(real: Anything) -> Anything:
+        @asynccontextmanager
+        async def place(self: Any, **how: Any) -> AsyncIterator[Any]:
+            async with real(self, **how) as place:
+                place.version = time.time_ns()
+                yield place
+
+        return place
+
+    replaced(clock.CommitClock, "place", make)
+
+
+def deletions_that_wait_for_nobody() -> None:
+    def make(real: Anything) -> Anything:
+        async def wait(self: Any, work: Any, version: int) -> None:
+            return None
+
+        return wait
+
+    def slower(real: Anything) -> Anything:
+        async def store_series(self: Any, work: Any, version: int) -> None:
+            await asyncio.sleep(_choice.random() * 0.1)
+            await real(self, work, version)
+
+        return store_series
+
+    replaced(stores.Stores, "wait_for_earlier", make)
+    replaced(stores.Stores, "finish_first", lambda real: _nothing)
+    replaced(stores.Stores, "store_series", slower)
+
+
+async def _nothing(*given: Any) -> None:
+    return None
+
+
+def bookkeeping_replayed_without_its_id() -> None:
+    """As by a recoverer that was paused while another finished the commit."""
+
+    def make(real: Anything) -> Anything:
+        async def replay(
+            manager: Any, connection: Any, work: Any, commit_id: str, *rest: Any
+        ) -> bool:
+            return bool(await real(manager, connection, work, f"{commit_id}{time.time_ns()}"))
+
+        return replay
+
+    def late(real: Anything) -> Anything:
+        async def done(self: Any, identity: Any) -> None:
+            await asyncio.sleep(0.3)
+            entry = next((one for one in await self.pending() if one.id == identity), None)
+            if entry is not None and (work := await self.load(entry)) is not None:
+                await _recovering[-1]._replay(entry, work)
+            await real(self, identity)
+
+        return done
+
+    def noted(real: Anything) -> Anything:
+        def init(self: Any, *given: Any, **named: Any) -> None:
+            real(self, *given, **named)
+            _recovering.append(self)
+
+        return init
+
+    replaced(staged, "replay", make)
+    replaced(stores.Stores, "__init__", noted)
+    replaced(journal.Journal, "done", late)
+
+
+_recovering: list[Any] = []
+
+
+def symbols_ordered_by_when_they_were_staged() -> None:
+    def make(real: Anything) -> Anything:
+        def store(self: Any, symbols: Any, version: int) -> None:
+            for symbol in symbols:
+                real(self, [symbol], int(symbol.updated_at.timestamp() * 10**9))
+
+        return store
+
+    replaced(ClickHouseSymbolRepository, "store", make)
+
+
 def checkpoints_dropped_by_recovery() -> None:
     def make(real: Anything) -> Anything:
-        async def replay(manager: Any, connection: Any, work: Any, *rest: Any) -> None:
-            await real(manager, connection, dataclasses.replace(work, checkpoints=[]), *rest)
+        async def replay(manager: Any, connection: Any, work: Any, *rest: Any) -> bool:
+            less = dataclasses.replace(work, checkpoints=[])
+            return bool(await real(manager, connection, less, *rest))
 
         return replay
 
@@ -119,6 +206,7 @@ def chunks_purged_early() -> None:
     def make(real: Anything) -> Anything:
         async def prepare(self: Any, *given: Any) -> Any:
             chunks = await real(self, *given)
+            await self.purge()  # marks them
             await self.purge()
             return chunks
 
@@ -130,7 +218,7 @@ def chunks_purged_early() -> None:
 def checkpoints_saved_without_comparing() -> None:
     def make(real: Anything) -> Anything:
         async def apply(checkpoints: Any, change: Any) -> None:
-            await real(checkpoints, dataclasses.replace(change, is_dependent=False))
+            await real(checkpoints, dataclasses.replace(change, knows_base=False))
 
         return apply
 
@@ -154,7 +242,11 @@ def aggregates_saved_without_comparing() -> None:
             found = await bars.get(change.symbol, change.trading_day)
             version, becomes = (found.version if found else 0), change.becomes
             becomes = becomes and dataclasses.replace(becomes, version=version + 1)
-            await real(bars, dataclasses.replace(change, base=version, becomes=becomes))
+            created = found.created_at if found else None
+            await real(
+                bars,
+                dataclasses.replace(change, base=version, becomes=becomes, created_at=created),
+            )
 
         return apply
 
@@ -163,6 +255,7 @@ def aggregates_saved_without_comparing() -> None:
 
 def versions_of_documents_not_compared() -> None:
     replaced(queries, "of_version", lambda real: lambda identity, version: {"_id": identity})
+    store._Write.times = property(lambda self: {})  # type: ignore[method-assign, assignment]
 
 
 def use_of_formulas_not_looked_for() -> None:
@@ -175,10 +268,14 @@ def use_of_formulas_not_looked_for() -> None:
     replaced(MongoDBFormulaRepository, "delete", make)
 
 
+def references_not_guarded() -> None:
+    replaced(References, "_count", lambda real: _nothing)
+
+
 def documents_written_outside_of_the_transaction() -> None:
     def make(real: Anything) -> Anything:
-        def init(self: Any, manager: Any, name: str, session: Any, *rest: Any) -> None:
-            real(self, manager, name, None if at_times() else session, *rest)
+        def init(self: Any, manager: Any, name: str, transaction: Any, *rest: Any) -> None:
+            real(self, manager, name, None if at_times() else transaction, *rest)
 
         return init
 
@@ -187,12 +284,12 @@ def documents_written_outside_of_the_transaction() -> None:
 
 def documents_acknowledged_and_not_committed() -> None:
     def make(real: Anything) -> Anything:
-        async def commit_transaction(mongo: Any, session: Any) -> None:
-            await (session.abort_transaction() if at_times() else real(mongo, session))
+        async def committed(mongo: Any, session: Any, doing: str) -> None:
+            await (session.abort_transaction() if at_times() else real(mongo, session, doing))
 
-        return commit_transaction
+        return committed
 
-    replaced(commit, "commit_transaction", make)
+    replaced(commit, "commit", make)
 
 
 def conflict_told_of_what_is_stored() -> None:
@@ -244,6 +341,11 @@ PLANTED: dict[str, Callable[[], None]] = {
         series_left_out_of_a_commit,
         candles_inserted_in_two_parts,
         series_written_again_by_an_unfenced_recoverer,
+        versions_from_a_hosts_clock,
+        deletions_that_wait_for_nobody,
+        bookkeeping_replayed_without_its_id,
+        symbols_ordered_by_when_they_were_staged,
+        references_not_guarded,
         checkpoints_dropped_by_recovery,
         chunks_purged_early,
         checkpoints_saved_without_comparing,
