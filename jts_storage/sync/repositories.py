@@ -32,7 +32,12 @@ class EventCollector:
         self._twin = twin
 
     def add(self, event: DomainEvent) -> None:
-        """Publish `event` once the unit of work has committed, and only then."""
+        """Publish `event` once the unit of work has committed, and only then.
+
+        Adding the same event again changes nothing.
+
+        :raises InvalidData: it cannot be stored, or has the id of another event that was added.
+        """
         self._twin.add(event)
 
 
@@ -508,7 +513,9 @@ class CheckpointReader:
 
 
 class CheckpointRepository(CheckpointReader):
-    """Reads and writes checkpoints: the later write wins."""
+    """Reads and writes checkpoints. The later write wins; in a unit of work, a checkpoint that was
+    changed since the unit read or wrote it is a `Conflict` when it commits.
+    """
 
     _twin: ports.CheckpointRepository
 

@@ -288,7 +288,8 @@ async def test_documents_keep_every_field(mongo: MongoDBManager) -> None:
     databases = migrate.Databases(mongo=mongo)
 
     await migrate.up(databases)
-    assert await migrate.check(databases) == []
+    [unreadable] = await migrate.check(databases)
+    assert str(breaking["_id"]) in str(unreadable)
     await migrate.down(databases, to="base")
     await migrate.up(databases)
 

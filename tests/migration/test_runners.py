@@ -58,15 +58,15 @@ async def test_two_runners_never_apply_a_step_twice(
 
     with ClickHouseManager(**address, database="jts_raced") as manager:
         logged = manager.execute("SELECT revision FROM jts_schema_log ORDER BY id")
-        assert logged == [("0001",), ("0002",), ("0003",), ("0004",), ("0005",)]
+        assert logged == [(f"{number:04}",) for number in range(1, 6)]
     async with MongoDBManager(uri=mongod.uri, database="jts_raced") as mongo:
-        assert await mongo.get_collection("jts_schema_log").count_documents({}) == 5
+        assert await mongo.get_collection("jts_schema_log").count_documents({}) == 6
     async with (
         DatabaseManager(wanted["database"]) as database,
         database.connection() as connection,
     ):
         rows = await connection.execute(text("SELECT count(*) FROM jts_schema_log"))
-        assert rows.scalar_one() == 1
+        assert rows.scalar_one() == 2
 
 
 async def race(wanted: dict[str, Any]) -> list[str]:
@@ -202,13 +202,18 @@ async def test_a_post_migration_waits_for_new_code(sqlite: DatabaseManager, fold
     migrate.new("relational", "later still", folder=folder)
     databases = migrate.Databases(database=sqlite, folder=folder)
     taken = await migrate.up(databases, phase="pre")
-    assert [step.migration.title for step in taken] == ["bookkeeping", "notes of checkpoints"]
+    assert [step.migration.title for step in taken] == [
+        "bookkeeping",
+        "applied commits",
+        "notes of checkpoints",
+    ]
     found = await migrate.status(databases)
     assert [(line.revision, line.phase, line.state) for line in found] == [
         ("0001", "pre", "applied"),
         ("0002", "pre", "applied"),
-        ("0003", "post", "pending"),
-        ("0004", "pre", "pending"),
+        ("0003", "pre", "applied"),
+        ("0004", "post", "pending"),
+        ("0005", "pre", "pending"),
     ]
 
 
@@ -217,7 +222,7 @@ async def test_a_column_is_added_and_taken_back_with_rows_in_the_table(
 ) -> None:
     """SQLite cannot alter much, so its table is made anew; the rows must come along."""
     path = migrate.new("relational", "notes", folder=folder)
-    assert path.name == "0002_notes.py"
+    assert path.name == "0003_notes.py"
     databases = migrate.Databases(database=database, folder=folder)
     await migrate.up(databases, to="1")
     async with database.transaction() as connection:
@@ -279,7 +284,7 @@ async def test_a_database_of_a_later_kit_is_left_alone(
 ) -> None:
     migrate.new("relational", "of the future", folder=folder)
     await migrate.up(migrate.Databases(database=sqlite, folder=folder))
-    with pytest.raises(SchemaDrift, match="0002"):
+    with pytest.raises(SchemaDrift, match="0003"):
         await migrate.up(migrate.Databases(database=sqlite))
 
 
@@ -308,11 +313,13 @@ def test_commands_from_nothing_to_a_schema_that_agrees() -> None:
     assert missing.exit_code == 1
     assert missing.stdout.startswith("::error title=relational ")
     planned = invoke("migrate", "up", "--dry-run")
-    assert planned.stdout == "plan: relational up 0001 bookkeeping\n"
+    assert planned.stdout == (
+        "plan: relational up 0001 bookkeeping\nplan: relational up 0002 applied commits\n"
+    )
     assert "CREATE TABLE" in invoke("migrate", "up", "--sql").stdout
-    assert invoke("migrate", "sql").stdout.count("INSERT INTO jts_schema_log") == 1
+    assert invoke("migrate", "sql").stdout.count("INSERT INTO jts_schema_log") == 2
     done = json.loads(invoke("migrate", "up", "--json").stdout)
-    assert [step["revision"] for step in done["steps"]] == ["0001"]
+    assert [step["revision"] for step in done["steps"]] == ["0001", "0002"]
     agrees = invoke("check", "--json")
     assert (agrees.exit_code, json.loads(agrees.stdout)["agrees"]) == (0, True)
     assert "applied" in invoke("migrate", "status").stdout
@@ -336,7 +343,7 @@ def test_what_cannot_be_looked_at_is_told_from_what_differs(
 
 def test_a_new_migration_is_written_with_the_next_number(folder: Path) -> None:
     made = invoke("migrate", "new", "Add a thing!", "--post", "--folder", str(folder))
-    assert made.stdout.strip().endswith("relational/versions/0002_post_add_a_thing.py")
+    assert made.stdout.strip().endswith("relational/versions/0003_post_add_a_thing.py")
 
 
 async def test_what_is_printed_for_mongosh_are_the_commands_that_would_run(
