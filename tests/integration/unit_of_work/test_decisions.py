@@ -212,7 +212,7 @@ async def scene(
     monkeypatch.setattr(mongo_manager, "AsyncMongoClient", client)
     async with AsyncExitStack() as stack:
         line = await stack.enter_async_context(LossyLine(mongod.port, b"commitTransaction").open())
-        options = "directConnection=true&serverSelectionTimeoutMS=500&connectTimeoutMS=500"
+        options = "directConnection=true&serverSelectionTimeoutMS=3000&connectTimeoutMS=3000"
         settings = StorageSettings(
             data_dir=data_dir,
             mongo_url=SecretStr(f"mongodb://127.0.0.1:{line.port}/?{options}"),
