@@ -12,11 +12,13 @@ import typer
 
 from jts_storage import Market, SeriesKey, Symbol, Timeframe, cli
 from jts_storage.cli import arguments, main, output
+from jts_storage.cli.candles import print_import
 from jts_storage.cli.coverage_page import Shown, fitting, page
 from jts_storage.domain.gaps import Gap
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.testing.factories import make_candles
 from jts_storage.usecases.coverage import SeriesCoverage
+from jts_storage.usecases.results import ImportResult, Tally
 
 
 def test_json_keeps_prices_as_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +118,22 @@ def test_an_interrupt_says_where_it_stopped(capsys: pytest.CaptureFixture[str]) 
         output.finished(interrupted, stopped=lambda: "Stopped after 5 rows.")
     assert ended.value.exit_code == output.INTERRUPTED
     assert capsys.readouterr().err == "Stopped after 5 rows.\n"
+
+
+def test_an_import_tells_its_series_and_the_corrections_it_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tally = Tally(read=30, skipped=30, differing=2)
+    print_import(ImportResult.of(tally, source="p.csv"))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "2 of those skipped are stored with other values; "
+        "without --incremental they would be replaced."
+    ]
+    tally.series = {f"{number:06}/1m": 1_000 for number in range(12)}
+    print_import(ImportResult.of(tally, source="p.csv"))
+    told = capsys.readouterr().out.splitlines()[1]
+    assert told.startswith("Series: 000000/1m 1,000, 000001/1m 1,000,")
+    assert told.endswith("000009/1m 1,000 and 2 more.")
 
 
 def test_a_meter_is_quiet_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
