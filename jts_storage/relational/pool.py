@@ -113,7 +113,6 @@ class ConnectionPool(Generic[L]):
         else:
             self._active.discard(link)
             self._idle.append(link)
-            self._note_drained()
 
     def discard(self, link: L) -> None:
         """Take back a connection that nobody may use again; it ends in the background."""

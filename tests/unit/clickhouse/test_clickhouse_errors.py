@@ -227,3 +227,11 @@ def test_a_wrapped_cause_is_chained_once() -> None:
     assert caught.value.__cause__ is coat
     empty = WrappedDriverError("bare")
     assert str(translate(empty, doing="x")) == "ClickHouse failed at x: bare."
+
+
+def test_our_own_errors_leave_the_block_as_they_came() -> None:
+    ours = NotFound("gone")
+    with pytest.raises(NotFound) as caught, translated("x"):
+        raise ours
+    assert caught.value is ours
+    assert caught.value.__cause__ is None

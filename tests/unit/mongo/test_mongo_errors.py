@@ -244,6 +244,7 @@ def test_whether_the_key_that_is_there_is_the_id(
     [
         ("plain", "plain"),
         ("with an end.", "with an end"),
+        ("no more than MAX.", "no more than MAX"),
         ("short, full error: {'ok': 0}", "short"),
         ("no servers, Timeout: 30s, Topology Description: x", "no servers"),
         ("x" * 600, "x" * 600),

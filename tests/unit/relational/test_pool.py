@@ -416,6 +416,7 @@ async def test_what_is_given_up_counts_until_it_has_ended(make: Make) -> None:
     assert not waiting.done()
     may_end.set()
     assert await asyncio.wait_for(waiting, 1) is not line
+    assert not pool._endings, "or they would pile up"
     assert figures(pool) == (1, 0, 1)
 
 

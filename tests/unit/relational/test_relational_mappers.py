@@ -111,3 +111,37 @@ def test_aggregates_come_back_as_their_constructor_made_them(bars: SymbolBars) -
 def test_checkpoints_come_back_as_their_constructor_made_them() -> None:
     made = Checkpoint("x", {"a": [1]}, datetime(2024, 1, 2, tzinfo=UTC))
     assert mappers.checkpoint(("x", '{"a": [1]}', "2024-01-02 00:00:00")) == made
+
+
+def test_the_copy_is_laid_out_as_postgresql_wants_it() -> None:
+    """Signature, flags and no extension; a count of fields, then each with its size; an end."""
+    column = np.array([1], np.int64)
+    columns = Columns.of(column, [column + n for n in (1, 2, 3, 4)], np.array([6], np.uint64))
+    header = b"PGCOPY\n\xff\r\n\x00" + bytes(4) + bytes(4)
+    fields_ = [n.to_bytes(8, "big", signed=True) for n in (1, 2, 3, 4, 5, 6 - 2**63)]
+    row = b"\x00\x06" + b"".join(b"\x00\x00\x00\x08" + field for field in fields_)
+    assert mappers.to_copy(columns) == header + row + b"\xff\xff"
+
+
+def test_json_is_written_as_it_is_and_without_what_json_has_not() -> None:
+    assert mappers.to_json({"a": ["\u00fc", 1], "b": None}) == '{"a":["\u00fc",1],"b":null}'
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            mappers.to_json({"a": number})
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_foreign_json_is_told_with_its_place(text: str) -> None:
+    with pytest.raises(InvalidData) as caught:
+        mappers.from_json(text, "x")
+    error = caught.value
+    assert (error.document, error.field, error.value) == ("x", "checkpoint_data", text)
+
+
+@pytest.mark.parametrize(
+    ("given_", "kept"), [(0, 0), (1, 0), (999, 0), (123_000, 123_000), (123_456, 123_000)]
+)
+def test_moments_are_kept_to_the_millisecond(given_: int, kept: int) -> None:
+    moment = datetime(2024, 1, 2, 3, 4, 5, given_, tzinfo=UTC)
+    assert mappers.moment(moment) == moment.replace(microsecond=kept)
+    assert mappers.moment(moment.isoformat()) == moment.replace(microsecond=kept)

@@ -186,6 +186,30 @@ def test_rows_outside_of_what_is_asked_for_are_left_out() -> None:
     assert len(change.over(empty, ms(10), ms(20))) == 0
 
 
+def at_milliseconds(*offsets: int, seed: int = 0) -> CandleSeries:
+    columns = minutes(KEY, 0, len(offsets), seed).columns
+    stamps = np.array([ms(0) + offset for offset in offsets], np.int64)
+    return CandleSeries.trusted(KEY, columns._replace(timestamp=stamps))
+
+
+def test_a_range_ends_to_the_millisecond() -> None:
+    change = SeriesChanges(KEY)
+    change.save(at_milliseconds(0, 1, 2, 3).columns)
+    found = change.over(CandleSeries.empty(KEY), ms(0) + 1, ms(0) + 2)
+    assert [stamp - ms(0) for stamp in found.columns.timestamp.tolist()] == [1, 2]
+
+
+async def test_a_stream_leaves_nothing_out_between_its_blocks() -> None:
+    stored = InMemoryBackend().candles
+    await stored.save_many(KEY, at_milliseconds(0, 1, 4, 5))
+    staged = StagedCandles(stored)
+    between = at_milliseconds(2, 3, 6, seed=1)
+    await staged.save_many(KEY, between)
+    found = [block async for block in staged.stream(KEY, *ALWAYS, block_rows=2)]
+    stamps = [stamp - ms(0) for block in found for stamp in block.columns.timestamp.tolist()]
+    assert stamps == [0, 1, 2, 3, 4, 5, 6]
+
+
 # Where nothing is staged, or nothing is asked
 
 

@@ -1,0 +1,189 @@
+"""Who holds a lease, how long, and who may take it over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from itertools import count
+
+import pytest
+
+from jts_storage import leases as leases_module
+from jts_storage.domain import checks
+from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.leases import LEASES, Leases
+from jts_storage.mongo import MongoDBManager
+from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.processes import this_process
+
+SHORT = timedelta(seconds=0.4)
+databases = count()
+
+
+@pytest.fixture(scope="module")
+def mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path_factory.mktemp("leases")) as mongod:
+        engine_used("mongod")
+        yield mongod
+
+
+@pytest.fixture
+async def manager(mongod: LocalMongod) -> AsyncIterator[MongoDBManager]:
+    config = MongoDBConfig(uri=mongod.uri, database=f"leases{next(databases)}")
+    async with MongoDBManager(config) as manager:
+        yield manager
+
+
+@pytest.fixture
+def leases(manager: MongoDBManager) -> Leases:
+    return Leases(manager)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases_module, "DURATION", SHORT)
+
+
+async def names(manager: MongoDBManager) -> list[str]:
+    found: list[str] = await manager.get_collection(LEASES).distinct("_id")
+    return found
+
+
+async def is_free(leases: Leases, name: str = "one") -> bool:
+    async with leases.taken(name) as lease:
+        return lease is not None
+
+
+async def test_one_holds_a_lease_and_then_nobody(leases: Leases, manager: MongoDBManager) -> None:
+    async with leases.taken("one") as lease:
+        assert lease is not None
+        assert not await is_free(leases)
+        assert not await is_free(Leases(manager)), "nor for another of this process"
+        assert await is_free(leases, "other")
+        assert await names(manager) == ["one"], "who got none gives none back"
+    assert await names(manager) == []
+    assert await is_free(leases)
+
+
+async def test_a_lease_is_given_back_whatever_happens(
+    leases: Leases, manager: MongoDBManager
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with leases.taken("one"):
+            raise ZeroDivisionError
+    assert await names(manager) == []
+
+
+async def test_a_lease_lasts_a_minute(leases: Leases, manager: MongoDBManager) -> None:
+    minute, tick = timedelta(minutes=1), timedelta(milliseconds=1)
+    before = checks.now()
+    async with leases.taken("one"):
+        after = checks.now()
+        held = await manager.db["uow_leases"].find_one({"_id": "one"})
+    assert held is not None
+    assert before + minute - tick <= held["until"] <= after + minute
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_lease_that_ran_out_is_taken_over(leases: Leases, manager: MongoDBManager) -> None:
+    async with AsyncExitStack() as stack:
+        late = await stack.enter_async_context(leases.taken("one"))
+        assert late is not None
+        await asyncio.sleep(SHORT.total_seconds() + 0.05)
+        async with leases.taken("one") as taken:
+            assert taken is not None
+            assert not await late.renewed(), "it is another's by now"
+            await stack.aclose()
+            assert await names(manager) == ["one"], "who was late gives back nothing of his"
+    assert await names(manager) == []
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_lease_that_is_renewed_stays(leases: Leases, manager: MongoDBManager) -> None:
+    held = manager.get_collection(LEASES)
+    async with leases.taken("one") as lease:
+        assert lease is not None
+        first = await held.find_one({"_id": "one"})
+        assert await lease.renewed()
+        assert await held.find_one({"_id": "one"}) == first, "most of it was left"
+        await asyncio.sleep(SHORT.total_seconds() * 0.6)
+        assert await lease.renewed()
+        renewed = await held.find_one({"_id": "one"})
+        assert first is not None and renewed is not None
+        assert renewed["until"] >= first["until"] + SHORT / 2
+        assert renewed["owner"] == first["owner"]
+        await asyncio.sleep(SHORT.total_seconds() * 0.6)
+        assert not await is_free(leases), "longer than it would have lasted"
+        assert await lease.renewed()
+        last = await held.find_one({"_id": "one"})
+        assert last is not None and last["until"] > renewed["until"]
+
+
+def owner(*, started: str | None = None, place: str | None = None) -> str:
+    where, number, since = this_process().rsplit("/", 2)
+    return f"x@{place or where}/{number}/{started or since}"
+
+
+@pytest.mark.parametrize(
+    ("holder", "seconds", "is_taken"),
+    [
+        (owner(), 30, False),
+        (owner(), -1, True),
+        (owner(started="0"), 30, True),
+        (owner(place="elsewhere"), 30, False),
+        (owner(place="elsewhere"), -1, True),
+    ],
+    ids=["alive", "late", "dead", "elsewhere", "elsewhere and late"],
+)
+async def test_who_gives_way(
+    leases: Leases, manager: MongoDBManager, holder: str, seconds: int, is_taken: bool
+) -> None:
+    until = checks.now() + timedelta(seconds=seconds)
+    held = manager.get_collection(LEASES)
+    await held.insert_one({"_id": "one", "owner": holder, "until": until})
+    async with leases.taken("one") as lease:
+        assert (lease is not None) is is_taken
+        found = await held.find_one({"_id": "one"})
+        assert found is not None
+        assert (found["owner"] != holder) is is_taken
+        assert (found["until"] > checks.now() + timedelta(seconds=40)) is is_taken
+    assert await names(manager) == ([] if is_taken else ["one"])
+
+
+async def test_of_many_one_takes_over(leases: Leases, manager: MongoDBManager) -> None:
+    until = checks.now() - timedelta(seconds=1)
+    await manager.get_collection(LEASES).insert_one(
+        {"_id": "one", "owner": owner(), "until": until}
+    )
+    at_once = 0
+    most = 0
+    taken = 0
+
+    async def take() -> None:
+        nonlocal at_once, most, taken
+        async with leases.taken("one") as lease:
+            if lease is None:
+                return
+            taken += 1
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.05)
+            at_once -= 1
+
+    await asyncio.gather(*(take() for _ in range(10)))
+    assert most == 1
+    assert taken >= 1
+
+
+async def test_leases_that_ran_out_are_purged(leases: Leases, manager: MongoDBManager) -> None:
+    held = manager.get_collection(LEASES)
+    for name, seconds in (("old", -60), ("older", -90), ("new", 60)):
+        until = checks.now() + timedelta(seconds=seconds)
+        await held.insert_one({"_id": name, "owner": "x@y/1/2", "until": until})
+    assert await leases.purge() == 2
+    assert await names(manager) == ["new"]
+    assert await leases.purge() == 0
