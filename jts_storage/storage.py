@@ -156,13 +156,13 @@ class Storage:
         """A new unit of work, to be used once: ``async with storage.unit_of_work() as uow``."""
         return self._opened.unit_of_work()
 
-    async def run(self, work: Callable[[UnitOfWork], Awaitable[T]], *, attempts: int = 5) -> T:
+    async def run(self, work: Callable[[UnitOfWork], Awaitable[T]], *, attempts: int = 10) -> T:
         """What `work` returns, called in a unit of work that is then committed.
 
         It is called again, in a new one, when somebody else changed the same thing first or the
         servers changed roles: it should therefore do nothing but use the unit of work.
 
-        :raises Conflict: after so many attempts.
+        :raises Conflict: also at the last of so many attempts.
         """
         from tenacity import (
             AsyncRetrying,

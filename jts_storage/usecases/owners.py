@@ -143,12 +143,15 @@ class Owners:
         if found is None:
             if wanted is None:
                 raise InvalidData(
-                    f"{self.where} tells no symbol.", remedy="Say whose candles they are."
+                    f"{self.where} does not say which symbol it holds.",
+                    remedy="Pass symbol= (--symbol on the command line).",
                 )
             return [wanted]
+        if wanted is not None and found.names == [""]:
+            return [wanted]  # an empty column says nothing
         for number, name in enumerate(found.names):
             if not name:
-                raise found.error("names no symbol", number)
+                raise found.error("names no symbol", number, _ignore("symbol"))
             if wanted not in (None, name):
                 raise found.error(f"is not {wanted}", number, _leave_away("symbol"))
         return found.names
@@ -168,7 +171,8 @@ class Owners:
         if found is None:
             if wanted is None:
                 raise InvalidData(
-                    f"{self.where} tells no timeframe.", remedy="Say how long its candles last."
+                    f"{self.where} does not say which timeframe it holds.",
+                    remedy="Pass timeframe= (--timeframe on the command line).",
                 )
             return [wanted]
         if wanted is not None:

@@ -227,13 +227,16 @@ def checkpoints_saved_without_comparing() -> None:
 
 def checkpoints_applied_twice() -> None:
     def make(real: Anything) -> Anything:
-        async def save(self: Any, name: str, data: Any) -> Any:
-            values = list(data["appended"])
-            return await real(self, name, {"appended": values + values[-1:] * at_times()})
+        async def update(self: Any, name: str, change: Anything) -> Any:
+            def twice(stored: Any) -> Any:
+                values = list(change(stored)["appended"])
+                return {"appended": values + values[-1:] * at_times()}
 
-        return save
+            return await real(self, name, twice)
 
-    replaced(SqlCheckpointRepository, "save", make)
+        return update
+
+    replaced(SqlCheckpointRepository, "update", make)
 
 
 def aggregates_saved_without_comparing() -> None:

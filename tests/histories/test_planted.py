@@ -43,7 +43,6 @@ EXPECTED = {
     planted.symbols_ordered_by_when_they_were_staged: shows("symbol", "order lost", "clock"),
     planted.references_not_guarded: shows("formula strategy", "dangling"),
     planted.checkpoints_dropped_by_recovery: shows("checkpoint ledger", "half lost", "die"),
-    planted.chunks_purged_early: shows("candles ledger", "half lost unsettled", "die"),
     planted.checkpoints_saved_without_comparing: shows("checkpoint", "lost"),
     planted.checkpoints_applied_twice: shows("checkpoint", "doubled"),
     planted.aggregates_saved_without_comparing: shows("aggregate", "lost"),
@@ -55,6 +54,8 @@ EXPECTED = {
     planted.events_of_a_commit_reversed: shows("event ledger", "event"),
     planted.events_forgotten: shows("event ledger", "event"),
     planted.events_ordered_by_a_wrong_clock: shows("event", "event"),
+    # The last, since what it leaves can never be finished.
+    planted.chunks_purged_early: shows("candles ledger", "half lost unsettled", "die"),
 }
 QUICK = {
     planted.candles_acknowledged_and_not_stored,

@@ -179,7 +179,7 @@ async def of_text(storage: Storage, folder: Path, text: str, **more: Any) -> Imp
         ("exchange", ["krx"], {"timeframe": Timeframe.M1, "exchange": "KRX"}, "is not KRX"),
         ("market", ["KOSPI", "KOSDAQ"], {"timeframe": Timeframe.M1}, "line 3.*is not KOSPI"),
         ("is_deleted", ["0", "1"], {"timeframe": Timeframe.M1}, "line 3.*was deleted"),
-        ("other", ["x"], {}, "tells no timeframe"),
+        ("other", ["x"], {}, "does not say which timeframe"),
     ],
 )
 @pytest.mark.parametrize("block_rows", [1, 10])

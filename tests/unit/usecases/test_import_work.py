@@ -105,7 +105,7 @@ async def test_rows_of_another_symbol_are_not_mixed_in(storage: Storage, tmp_pat
     with pytest.raises(InvalidData, match="line 3, column 'code': is not 005930, got 'X'"):
         await run(storage, path)
     path.write_text(HEADER + "1704153600,1,1,1,1,1\n")
-    with pytest.raises(InvalidData, match="tells no symbol"):
+    with pytest.raises(InvalidData, match="does not say which symbol"):
         await ImportCandles(storage).run(path, Timeframe.M1)
 
 
