@@ -31,6 +31,7 @@ _ERRORS = ("tests/unit/test_errors.py",)
 _MEMORY = ("tests/contract/test_memory_contracts.py",)
 _UNITS = (
     *_MEMORY,
+    "tests/integration/unit_of_work/test_order_of_commits.py",
     "tests/integration/unit_of_work/test_decisions.py",
     "tests/integration/unit_of_work/test_delivery.py",
     "tests/integration/unit_of_work/test_repetition.py",
@@ -55,6 +56,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "leases.py": (
         "tests/integration/unit_of_work/test_leases.py",
         "tests/integration/unit_of_work/test_delivery.py",
+    ),
+    "clock.py": (
+        "tests/integration/unit_of_work/test_commit_clock.py",
+        "tests/integration/unit_of_work/test_order_of_commits.py",
     ),
     "staging/bookkeeping.py": _MEMORY,
     "staging/candles.py": ("tests/unit/staging/test_staged_candles.py", *_MEMORY),
