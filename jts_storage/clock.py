@@ -20,24 +20,32 @@ from typing import Any
 from bson import Int64, ObjectId
 from pymongo import ReturnDocument
 
-from jts_storage.errors import StorageError
+from jts_storage.errors import Conflict, StorageError
 from jts_storage.leases import from_now
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as Documents
 from jts_storage.processes import may_be_alive, this_process
+from jts_storage.tasks import stopped
 
 CLOCK = "uow_clock"
-LEASE = timedelta(seconds=60)
-"""A commit under way is waited for so long after it took its version; a dead one shorter."""
+LEASE = timedelta(seconds=180)
+"""A commit under way is waited for so long after it was last renewed; a dead one shorter.
 
-LANDING = timedelta(seconds=2)
+It is longer than a commit may take to decide and MongoDB may take to end its transaction.
+"""
+
+DECIDES_WITHIN = timedelta(seconds=60)
+"""After that a commit decides no more: its place may be gone before MongoDB has its decision."""
+
+LANDING = timedelta(seconds=5)
 """Within it, what a writer sent arrives at ClickHouse, or never does, though its end is unknown."""
 
 _ID = "commits"
 _VERSIONS = 2
 """Versions a commit takes: one for what it deletes, and a later one for what it writes."""
 
-_MOST_KEYS = 100
+_MOST_NAMES = 100
+_MOST_CHARACTERS = 10_000
 _NANOSECONDS = 1_000_000
 _POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.25
@@ -50,12 +58,14 @@ class UnderWay:
     """A commit that has taken its version and is neither done nor given up.
 
     :param event_keys: the keys of its events; None if there are too many to list.
+    :param series: the names of the series of candles that it writes, likewise.
     """
 
     id: ObjectId
     version: int
     owner: str
     event_keys: frozenset[str] | None
+    series: frozenset[str] | None
 
     @property
     def may_be_alive(self) -> bool:
@@ -64,6 +74,9 @@ class UnderWay:
     def may_have_events_of(self, key: str) -> bool:
         return self.event_keys is None or key in self.event_keys
 
+    def may_write(self, series: Collection[str]) -> bool:
+        return self.series is None or not self.series.isdisjoint(series)
+
 
 @dataclass(slots=True)
 class Place:
@@ -71,16 +84,23 @@ class Place:
 
     :param was_kept: once it is left: whether it was listed until then. A commit that was paused
         for longer than its lease is not, and others did not wait for it.
+    :param is_unknown: whether it may still be decided although it has failed.
     """
 
     id: ObjectId
     version: int
     was_kept: bool = True
+    is_unknown: bool = False
     taken_at: float = field(default_factory=monotonic)
 
-    @property
-    def is_overdue(self) -> bool:
-        return monotonic() - self.taken_at > LEASE.total_seconds()
+    def check(self) -> None:
+        """:raises Conflict: it is too late to decide under this version."""
+        if monotonic() - self.taken_at > DECIDES_WITHIN.total_seconds():
+            raise Conflict(
+                f"Commit {self.id} was paused for too long before it was decided; nothing of it is "
+                "stored.",
+                remedy="Repeat it.",
+            )
 
 
 class CommitClock:
@@ -119,34 +139,52 @@ class CommitClock:
         above: int = 0,
         versions: int = _VERSIONS,
         event_keys: Collection[str] = (),
+        series: Collection[str] = (),
         identity: ObjectId | None = None,
+        lands: bool = True,
     ) -> AsyncIterator[Place]:
         """Take the next place in the order of commits and be listed until the block ends.
 
         :param above: a version that the new one must be higher than.
         :param versions: how many the place has, from its `version` on.
+        :param lands: whether what was sent may still arrive when the block fails.
         """
-        place = await self._enter(identity or ObjectId(), above, versions, event_keys)
+        place = Place(identity or ObjectId(), 0)
+        try:
+            await self._enter(place, above, versions, _listed(event_keys), _listed(series))
+        except BaseException:
+            await self._give_up(place)
+            raise
+        renewing = asyncio.create_task(self._renew(place))
         try:
             yield place
         except BaseException:
-            # What was sent last may still arrive although its answer does not.
-            await self._leave_later(place)
+            if place.is_unknown:
+                pass  # its lease says how long it is waited for
+            elif lands:
+                await self._leave_later(place)
+            else:
+                await self._give_up(place)
             raise
-        place.was_kept = await self._leave(place)
+        else:
+            place.was_kept = await self._leave(place)
+        finally:
+            await stopped(renewing)
 
     async def under_way(self) -> list[UnderWay]:
         """The commits under way, the oldest version first."""
         found = await self._find({"running": _NOT_EXPIRED}) or {}
         return [_under_way(one) for one in found.get("running", ())]
 
-    async def wait_for_earlier(self, version: int) -> None:
-        """Wait until no commit under way has a version below this one.
+    async def wait_for_earlier(self, version: int, series: Collection[str]) -> None:
+        """Wait until no commit under way that may write these series has a lower version.
 
         Each of them ends, dies or loses its lease, so this does, too.
         """
         pause = _POLL_SECONDS
-        while earlier := [one for one in await self.under_way() if one.version < version]:
+        while earlier := [
+            one for one in await self.under_way() if one.version < version and one.may_write(series)
+        ]:
             if any(one.may_be_alive for one in earlier):
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_POLL_SECONDS)
@@ -168,10 +206,26 @@ class CommitClock:
             await self.forget(dead)
 
     async def _enter(
-        self, identity: ObjectId, above: int, versions: int, event_keys: Collection[str]
-    ) -> Place:
-        keys = sorted(set(event_keys)) if len(event_keys) <= _MOST_KEYS else None
-        change = _next_place(identity, above, versions, self._owner, keys)
+        self,
+        place: Place,
+        above: int,
+        versions: int,
+        event_keys: Sequence[str] | None,
+        series: Sequence[str] | None,
+    ) -> None:
+        listed: Bson = {
+            "id": place.id,
+            "version": {"$subtract": ["$value", versions - 1]},
+            "owner": {"$literal": self._owner},
+            "until": from_now(LEASE),
+            "eventKeys": {"$literal": event_keys},
+            "series": {"$literal": series},
+        }
+        value = {"$max": [{"$add": ["$value", versions]}, Int64(above + versions), _now()]}
+        change: list[Bson] = [
+            {"$set": {"value": value}},
+            {"$set": {"running": {"$concatArrays": [_NOT_EXPIRED, [listed]]}}},
+        ]
         found = await self._tick(change)
         if found is None:
             await self.catch_up()
@@ -180,7 +234,7 @@ class CommitClock:
             raise StorageError(
                 f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
             )
-        return Place(identity, int(found["value"]) - versions + 1)
+        place.version = int(found["value"]) - versions + 1
 
     async def _tick(self, change: Sequence[Bson]) -> Bson | None:
         # Not repeated: a place that was taken without our knowledge would hold others up.
@@ -197,15 +251,39 @@ class CommitClock:
 
     async def _leave(self, place: Place) -> bool:
         gone = {"$pull": {"running": {"id": place.id}}}
+        mine = {"$and": [{"$eq": ["$$this.id", place.id]}, {"$gt": ["$$this.until", "$$NOW"]}]}
+        kept = {"running": {"$filter": {"input": "$running", "cond": mine}}}
         try:
-            result = await self._manager.retries.once(
-                "ending a commit", lambda: self._clock.update_one({"_id": _ID}, gone)
+            # What it returns is as it was before: one that has expired was not waited for.
+            found = await self._manager.retries.once(
+                "ending a commit",
+                lambda: self._clock.find_one_and_update({"_id": _ID}, gone, projection=kept),
             )
         except StorageError:
             # What was committed stands; it only is listed until its lease ends.
             log.info("A commit is listed until its lease ends.", exc_info=True)
-            return not place.is_overdue
-        return bool(result.modified_count)
+            return monotonic() - place.taken_at < LEASE.total_seconds()
+        return bool(found and found.get("running"))
+
+    async def _give_up(self, place: Place) -> None:
+        try:
+            await self.forget([place.id])
+        except StorageError:
+            log.info("A commit that failed is listed until its lease ends.", exc_info=True)
+
+    async def _renew(self, place: Place) -> None:
+        mine = {"$and": [{"$eq": ["$$this.id", place.id]}, {"$gt": ["$$this.until", "$$NOW"]}]}
+        longer = {"$mergeObjects": ["$$this", {"until": from_now(LEASE)}]}
+        renewed = {"$map": {"input": "$running", "in": {"$cond": [mine, longer, "$$this"]}}}
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 4)
+            try:
+                await self._manager.retries.once(
+                    "renewing a commit",
+                    lambda: self._clock.update_one({"_id": _ID}, [{"$set": {"running": renewed}}]),
+                )
+            except StorageError:
+                log.warning("The place of a commit was not renewed.", exc_info=True)
 
     async def _leave_later(self, place: Place) -> None:
         until = from_now(LANDING)
@@ -238,25 +316,19 @@ def _now() -> Bson:
     return {"$multiply": [{"$toLong": "$$NOW"}, Int64(_NANOSECONDS)]}
 
 
-def _next_place(
-    identity: ObjectId, above: int, versions: int, owner: str, event_keys: Sequence[str] | None
-) -> list[Bson]:
-    value = {"$max": [{"$add": ["$value", versions]}, Int64(above + versions), _now()]}
-    place = {
-        "id": identity,
-        "version": {"$subtract": ["$value", versions - 1]},
-        "owner": {"$literal": owner},
-        "until": from_now(LEASE),
-        "eventKeys": {"$literal": event_keys},
-    }
-    return [
-        {"$set": {"value": value}},
-        {"$set": {"running": {"$concatArrays": [_NOT_EXPIRED, [place]]}}},
-    ]
+def _listed(names: Collection[str]) -> list[str] | None:
+    """The names, or None where there are too many, so that the clock stays small."""
+    each = sorted(set(names))
+    few = len(each) <= _MOST_NAMES and sum(map(len, each)) <= _MOST_CHARACTERS
+    return each if few else None
 
 
 def _under_way(found: dict[str, Any]) -> UnderWay:
-    keys = found["eventKeys"]
+    keys, series = found["eventKeys"], found.get("series")
     return UnderWay(
-        found["id"], found["version"], found["owner"], None if keys is None else frozenset(keys)
+        found["id"],
+        found["version"],
+        found["owner"],
+        None if keys is None else frozenset(keys),
+        None if series is None else frozenset(series),
     )

@@ -70,9 +70,11 @@ class JournalledCommit:
                     # in every store.
                     place = await listed.enter_async_context(self._place(above))
                     await self._write_entry(place.version, chunks)
+                    place.check()
                     # From here on the outcome may be unknown to us: what the entry needs must stay.
                     undecided.pop_all()
-                    await self._decide()
+                    place.is_unknown = True
+                    await self._decide(place)
                     self._decided = True
                     reached("decided")
                 reached("database committed")
@@ -80,7 +82,13 @@ class JournalledCommit:
 
     def _place(self, above: int) -> AbstractAsyncContextManager[Place]:
         keys = {event.key for event in self._events}
-        return self._stores.clock.place(above=above, event_keys=keys, identity=self._id)
+        return self._stores.clock.place(
+            above=above,
+            event_keys=keys,
+            series=self._work.series_names,
+            identity=self._id,
+            lands=False,
+        )
 
     async def _write_entry(self, version: int, chunks: int) -> None:
         names = self._work.bookkeeping_names | self._work.series_names
@@ -88,7 +96,7 @@ class JournalledCommit:
         await self._stores.outbox.add(self._events, version, self._session)
         reached("entry written")
 
-    async def _decide(self) -> None:
+    async def _decide(self, place: Place) -> None:
         """The moment of decision: before it nothing of the commit exists, after it all does."""
         try:
             await commit(self._stores.mongo, self._session, "committing")
@@ -97,6 +105,7 @@ class JournalledCommit:
                 return
             if may_be_committed(exc):
                 raise self._unknown(exc) from exc
+            place.is_unknown = False
             await self._discard()
             raise
 

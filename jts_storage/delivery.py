@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from math import inf
 
-from jts_storage.clock import CommitClock, UnderWay
+from jts_storage.clock import CommitClock
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import StorageError
 from jts_storage.journal import Journal
@@ -62,9 +62,8 @@ class Delivery:
         types = self._heard({event.event_type for event in events})
         heard = [event for event in events if event.event_type in types]
         own = {event.id for event in heard}
-        under_way = await self._clock.under_way() if heard else []
         for key in dict.fromkeys(event.key for event in heard):
-            delivered += await self._deliver_key(key, types, under_way, own)
+            delivered += await self._deliver_key(key, types, own)
         return delivered
 
     async def deliver(self) -> int:
@@ -75,7 +74,7 @@ class Delivery:
         async for key in self._outbox.due_keys(heard):
             done = _EVENTS_AT_ONCE
             while done == _EVENTS_AT_ONCE:
-                done = await self._deliver_key(key, heard, await self._clock.under_way())
+                done = await self._deliver_key(key, heard)
                 delivered += done
         await self._plan(waiting, heard)
         return delivered
@@ -105,28 +104,16 @@ class Delivery:
         return [event_type for event_type in types if self._publisher.hears(event_type)]
 
     async def _deliver_key(
-        self,
-        key: str,
-        types: Collection[str],
-        under_way: Sequence[UnderWay],
-        own: Collection[str] = frozenset(),
+        self, key: str, types: Collection[str], own: Collection[str] = frozenset()
     ) -> int:
-        """Deliver what comes first of one key; what is too much for once, in the background.
-
-        :param under_way: the commits that were not done before the events are read: what they
-            decide meanwhile may come before what is there.
-        """
+        """Deliver what comes first of one key; what is too much for once, in the background."""
         delivered = 0
-        before_them = [
-            commit.version
-            for commit in under_way
-            if commit.may_have_events_of(key) and commit.may_be_alive
-        ]
-        held_up = min(before_them, default=inf)
         async with self._leases.taken(key) as lease:
             if lease is None:
                 self._look_again(_SHORTEST_PAUSE)  # its holder may have looked before ours came
                 return 0
+            # Before the events are read: what these decide meanwhile comes before what is found.
+            held_up = await self._first_under_way(key)
             found = await self._outbox.waiting(key, types, limit=_EVENTS_AT_ONCE)
             if len(found) == _EVENTS_AT_ONCE:
                 self._look_again(_SHORTEST_PAUSE)
@@ -149,6 +136,15 @@ class Delivery:
                 elif not await self._is_parked(waiting):
                     break
         return delivered
+
+    async def _first_under_way(self, key: str) -> float:
+        """The lowest version of a commit under way that may have events of a key."""
+        versions = [
+            commit.version
+            for commit in await self._clock.under_way()
+            if commit.may_have_events_of(key) and commit.may_be_alive
+        ]
+        return min(versions, default=inf)
 
     async def _unfinished(self, found: Iterable[Waiting], own: Collection[str]) -> set[int]:
         """The commits whose events have to wait, and with them what comes after."""

@@ -177,7 +177,7 @@ class Journal:
         renewing = asyncio.create_task(self._renew(identity))
         try:
             yield
-        except StorageError:
+        except (StorageError, asyncio.CancelledError):
             await self._release(identity)
             raise
         finally:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.domain.events import DomainEvent
@@ -216,7 +215,7 @@ def _waiting_event(document: Bson) -> Waiting:
     event, is_refused = None, False
     try:
         event = _from_document(document)
-    except ValidationError:
+    except Exception:
         is_refused = True
         log.warning("A stored event is refused by its class.", exc_info=True)
     return Waiting(

@@ -99,7 +99,7 @@ class Stores:
         """Write what is one insert into ClickHouse and nothing else."""
         while True:
             above = await self.highest_version(work)
-            async with self.clock.place(above=above) as place:
+            async with self.clock.place(above=above, series=work.series_names) as place:
                 await self.store_series(work, place.version)
             if place.was_kept:
                 return
@@ -150,7 +150,7 @@ class Stores:
         """
         if not work.shortened_series:
             return
-        await self.clock.wait_for_earlier(version)
+        await self.clock.wait_for_earlier(version, work.shortened_series)
         started = monotonic()
         while earlier := await self.journal.unfinished(work.shortened_series, before=version):
             await self.recover(only=earlier)
@@ -228,12 +228,17 @@ class Stores:
             self.clock.purge,
             self.journal.purge,
             self.delivery.purge,
-            self.ingestion.forget_applied,
+            self._forget_applied,
         ):
             try:
                 await work()
             except StorageError:
                 log.info("What commits left is not all tidied up.", exc_info=True)
+
+    async def _forget_applied(self) -> None:
+        # What is still in the journal may have to be recognised, however old it is.
+        if not await self.journal.pending():
+            await self.ingestion.forget_applied()
 
     async def latest_version(self) -> int:
         """The highest version that any store holds, for a clock that is to begin above it."""

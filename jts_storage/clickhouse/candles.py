@@ -196,7 +196,7 @@ class ClickHouseCandleRepository:
         if self._clock is None:
             return await self._manager.run(self._import, key, paths)
         await self._manager.run(self.check_writable)
-        async with self._clock.place(versions=_IMPORT_VERSIONS) as place:
+        async with self._clock.place(versions=_IMPORT_VERSIONS, series=[f"candles {key}"]) as place:
             return await self._manager.run(
                 import_files, self._manager, key, paths, self.write, counted_from(place.version)
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol
 
@@ -60,7 +60,9 @@ class HasVersion(Protocol):
 class WriteClock(Protocol):
     """What gives a write its place in the order of all."""
 
-    def place(self, *, versions: int) -> AbstractAsyncContextManager[HasVersion]: ...
+    def place(
+        self, *, versions: int, series: Collection[str]
+    ) -> AbstractAsyncContextManager[HasVersion]: ...
 
 
 def counted_from(version: int) -> Callable[[int], int]:

@@ -47,6 +47,10 @@ class Link(ABC):
         """Run SQL without parameters or a result."""
 
     @abstractmethod
+    async def lock(self, name: str) -> None:
+        """Hold a name until the transaction ends."""
+
+    @abstractmethod
     async def write_bars(self, key: SeriesKey, columns: Columns) -> None:
         """Upsert bars, within a transaction."""
 

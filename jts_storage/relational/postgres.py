@@ -57,6 +57,9 @@ class PostgresLink(Link):
     async def execute(self, sql: str) -> None:
         await self.driver.execute(sql)
 
+    async def lock(self, name: str) -> None:
+        await self.driver.execute(statements.POSTGRES_LOCK, name)
+
     async def write_bars(self, key: SeriesKey, columns: Columns) -> None:
         await self.driver.execute(statements.POSTGRES_CREATE_STAGE)
         for start in range(0, columns.rows, _COPY_ROWS):

@@ -179,6 +179,10 @@ class SqlOHLCVRepository(_Repository):
 
         return await self._run(work, "counting bars", repeat=True)
 
+    async def lock(self, key: SeriesKey) -> None:
+        """Let nobody else write the series through a unit of work until the transaction ends."""
+        await self._run(lambda link: link.lock(f"bars {key}"), f"locking bars of {key}")
+
     async def save_many(self, key: SeriesKey, candles: CandleData) -> SaveResult:
         series, duplicates = series_of(key, candles)
 

@@ -70,6 +70,9 @@ class SqliteLink(Link):
     async def execute(self, sql: str) -> None:
         await self.driver.execute_fetchall(sql)
 
+    async def lock(self, name: str) -> None:
+        """Nothing is left to do: the transaction holds the whole file."""
+
     async def write_bars(self, key: SeriesKey, columns: Columns) -> None:
         whole = columns.rows // _UPSERT_ROWS * _UPSERT_ROWS
         if whole:

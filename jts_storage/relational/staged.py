@@ -125,6 +125,7 @@ async def _apply_checkpoint(checkpoints: SqlCheckpointRepository, change: Checkp
 
 async def _apply_bars(ingestion: SqlIngestionRepository, work: StagedBookkeeping) -> None:
     for change in sorted(work.bars, key=lambda change: change.key.sort_key):
+        await ingestion.bars.lock(change.key)
         for first, last in change.deleted:
             ends = checks.from_ms(first), checks.from_ms(last)
             await ingestion.bars.delete_range(change.key, *ends)

@@ -227,6 +227,9 @@ SQLITE_READ = (
     "ORDER BY timestamp_ms LIMIT ?"
 )
 
+# Raw bars have no row that stands for their series, so a name does; Core has no such function.
+POSTGRES_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 14))"
+
 # A volume of 64 bits travels less 2**63, as a bigint.
 POSTGRES_STAGE = "jts_incoming_bars"
 POSTGRES_CREATE_STAGE = (

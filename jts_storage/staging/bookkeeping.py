@@ -185,7 +185,10 @@ class StagedCheckpoints:
 
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
         async def page(limit: int, after: str | None) -> Sequence[Checkpoint]:
-            return await self._stored.list(limit=limit, after=after)
+            found = await self._stored.list(limit=limit, after=after)
+            for checkpoint in found:
+                self._read.setdefault(checkpoint.name, checkpoint)
+            return found
 
         staged = [replace(checkpoint) for checkpoint in self._becomes.values() if checkpoint]
         hidden = set(self._becomes)

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
+from typing import Any
 
 import pytest
 from bson import ObjectId
 
 from jts_storage import clock as clocks
-from jts_storage.clock import CLOCK, CommitClock
+from jts_storage.clock import CLOCK, CommitClock, Place
 from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.errors import StorageError
+from jts_storage.errors import Conflict, ConnectionFailed, StorageError
 from jts_storage.mongo import MongoDBManager
 from jts_storage.processes import this_process
 from jts_storage.testing.fault_proxy import FaultProxy
@@ -113,8 +114,14 @@ async def test_commits_are_listed_while_they_run(manager: MongoDBManager) -> Non
 
 async def test_only_earlier_commits_are_waited_for(manager: MongoDBManager) -> None:
     clock = clock_of(manager)
-    async with clock.place() as earlier, clock.place() as own, clock.place():
-        waiting = asyncio.create_task(clock.wait_for_earlier(own.version))
+    of_a, of_b = {"series": ["a"]}, {"series": ["b"]}
+    async with (
+        clock.place(**of_b),
+        clock.place(**of_a) as earlier,
+        clock.place(**of_a) as own,
+        clock.place(**of_a),
+    ):
+        waiting = asyncio.create_task(clock.wait_for_earlier(own.version, {"a"}))
         done, _ = await asyncio.wait([waiting], timeout=0.1)
         assert not done
         await clock.forget([earlier.id])
@@ -131,8 +138,8 @@ async def test_the_dead_and_the_late_are_not_waited_for(
     for owner, lease in ((dead, 60), ("another-host/1/1", 0.2)):
         monkeypatch.setattr(clocks, "LEASE", timedelta(seconds=lease))
         monkeypatch.setattr(clock, "_owner", owner)
-        await clock._enter(ObjectId(), 0, 2, ())
-    await asyncio.wait_for(clock.wait_for_earlier(2**62), 10)
+        await clock._enter(Place(ObjectId(), 0), 0, 2, None, None)
+    await asyncio.wait_for(clock.wait_for_earlier(2**62, {"a"}), 10)
 
 
 async def test_who_fails_is_listed_for_as_long_as_what_it_sent_may_arrive(
@@ -141,10 +148,71 @@ async def test_who_fails_is_listed_for_as_long_as_what_it_sent_may_arrive(
     monkeypatch.setattr(clocks, "LANDING", timedelta(milliseconds=300))
     clock = clock_of(manager)
     with pytest.raises(ZeroDivisionError):
-        async with clock.place():
+        async with clock.place(series=["a"]):
             raise ZeroDivisionError
     assert len(await clock.under_way()) == 1
-    await asyncio.wait_for(clock.wait_for_earlier(2**62), 5)
+    await asyncio.wait_for(clock.wait_for_earlier(2**62, {"a"}), 5)
+
+
+async def test_a_place_whose_lease_ended_was_not_kept_although_it_is_still_written_down(
+    manager: MongoDBManager,
+) -> None:
+    clock = clock_of(manager)
+    async with clock.place() as place:
+        past = {"$set": {"running.0.until": datetime(2020, 1, 1, tzinfo=UTC)}}
+        await manager.get_collection(CLOCK).update_one({}, past)
+        assert await clock.under_way() == []
+    assert not place.was_kept
+
+
+async def test_a_place_is_renewed_while_its_commit_runs(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LEASE", timedelta(milliseconds=400))
+    clock = clock_of(manager)
+    async with clock.place() as place:
+        await asyncio.sleep(1.0)
+        assert len(await clock.under_way()) == 1
+    assert place.was_kept
+
+
+@pytest.mark.parametrize("is_unknown", [False, True])
+async def test_a_commit_that_failed_before_its_decision_is_not_waited_for(
+    manager: MongoDBManager, is_unknown: bool
+) -> None:
+    clock = clock_of(manager)
+    with pytest.raises(ZeroDivisionError):
+        async with clock.place(lands=False) as place:
+            place.is_unknown = is_unknown
+            raise ZeroDivisionError
+    assert len(await clock.under_way()) == is_unknown
+
+
+async def test_a_commit_that_was_paused_decides_no_more(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with clock_of(manager).place() as place:
+        place.check()
+        monkeypatch.setattr(place, "taken_at", place.taken_at - 61)
+        with pytest.raises(Conflict, match="paused"):
+            place.check()
+
+
+async def test_a_place_whose_answer_was_lost_is_given_up(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_of(manager)
+    tick = clock._tick
+
+    async def lost(change: Any) -> Any:
+        await tick(change)
+        raise ConnectionFailed("the answer is lost")
+
+    await clock.start()
+    monkeypatch.setattr(clock, "_tick", lost)
+    with pytest.raises(ConnectionFailed):
+        await version_of(clock)
+    assert await clock.under_way() == []
 
 
 async def test_a_commit_that_is_done_does_not_fail_when_it_cannot_say_so(

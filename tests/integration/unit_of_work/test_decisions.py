@@ -204,15 +204,21 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def patience() -> int:
+    """Milliseconds to look for a server. A driver that was cut off looks again after 500."""
+    return 10_000
+
+
+@pytest.fixture
 async def scene(
-    mongod: LocalMongod, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    mongod: LocalMongod, data_dir: Path, patience: int, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
     commands = Commands()
     client = partial(AsyncMongoClient, event_listeners=[commands])
     monkeypatch.setattr(mongo_manager, "AsyncMongoClient", client)
     async with AsyncExitStack() as stack:
         line = await stack.enter_async_context(LossyLine(mongod.port, b"commitTransaction").open())
-        options = "directConnection=true&serverSelectionTimeoutMS=3000&connectTimeoutMS=3000"
+        options = f"directConnection=true&serverSelectionTimeoutMS={patience}"
         settings = StorageSettings(
             data_dir=data_dir,
             mongo_url=SecretStr(f"mongodb://127.0.0.1:{line.port}/?{options}"),
@@ -251,8 +257,9 @@ async def test_a_lost_answer_is_asked_for_again(scene: Scene) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("patience", [500])
 async def test_nobody_knows_of_a_commit_whose_answer_and_server_are_gone(
-    scene: Scene, candles: bool
+    scene: Scene, candles: bool, patience: int
 ) -> None:
     scene.line.loses = "way"
     with pytest.raises(ConnectionFailed, match="unknown"):

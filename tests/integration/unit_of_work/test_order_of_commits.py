@@ -447,3 +447,53 @@ async def test_a_write_that_took_longer_than_its_lease_comes_after_what_did_not_
     await save_candles(storage, 10, seed=2)
     assert len(versions) == 2
     assert await storage.candles.get_range(KEY, *ALWAYS) == make_candles(KEY, 10, seed=2)
+
+
+async def test_a_commit_paused_before_its_decision_stores_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jts_storage.clock.DECIDES_WITHIN", timedelta(seconds=-1))
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 5))
+        await uow.formulas.save(make_formula())
+        with pytest.raises(Conflict, match="paused"):
+            await uow.commit()
+    assert await storage.candles.count(KEY) == 0
+    assert await storage.mongo.db[ENTRIES].count_documents({}) == 0
+
+
+async def test_an_event_class_that_raises_holds_up_nobody(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tell(number: int, about: str) -> None:
+        async with storage.unit_of_work() as uow:
+            uow.events.add(Numbered(number=number, about=about))
+            await uow.commit()
+
+    await tell(1, "one")
+    heard: list[int] = []
+    storage.events.register_handler(Numbered, lambda event: heard.append(event.number))
+
+    def refuse(self: Numbered) -> None:
+        if self.number == 1:
+            raise RuntimeError("of a later release")
+
+    monkeypatch.setattr(Numbered, "__post_init__", refuse)
+    await tell(2, "other")
+    await tell(3, "one")
+    await storage.recover()
+    assert 2 in heard
+
+
+async def test_what_a_list_showed_of_checkpoints_is_what_must_still_be(storage: Storage) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.checkpoints.save("counter", {"n": 0})
+        await uow.commit()
+    async with storage.unit_of_work() as late:
+        [counter] = await late.ingestion.checkpoints.list()
+        async with storage.unit_of_work() as uow:
+            await uow.ingestion.checkpoints.save("counter", {"n": 1})
+            await uow.commit()
+        await late.ingestion.checkpoints.save("counter", {"n": counter.data["n"] + 1})
+        with pytest.raises(Conflict):
+            await late.commit()
