@@ -114,12 +114,11 @@ async def test_commits_are_listed_while_they_run(manager: MongoDBManager) -> Non
 
 async def test_only_earlier_commits_are_waited_for(manager: MongoDBManager) -> None:
     clock = clock_of(manager)
-    of_a, of_b = {"series": ["a"]}, {"series": ["b"]}
     async with (
-        clock.place(**of_b),
-        clock.place(**of_a) as earlier,
-        clock.place(**of_a) as own,
-        clock.place(**of_a),
+        clock.place(series=["b"]),
+        clock.place(series=["a"]) as earlier,
+        clock.place(series=["a"]) as own,
+        clock.place(series=["a"]),
     ):
         waiting = asyncio.create_task(clock.wait_for_earlier(own.version, {"a"}))
         done, _ = await asyncio.wait([waiting], timeout=0.1)
