@@ -284,11 +284,14 @@ def shorten_leases(seconds: float) -> None:
     """Let leases run out within a test: the rules are the same, only the minute is shorter."""
     from datetime import timedelta
 
-    from jts_storage import journal, leases
+    from jts_storage import clock, journal, leases
 
     assert journal.LEASE, "the lease of a commit has another name now: shorten it here"
     assert leases.DURATION, "so has that of a name"
+    assert clock.LEASE > clock.DECIDES_WITHIN, "so have those of its place"
     journal.LEASE = leases.DURATION = timedelta(seconds=seconds)
+    # As in earnest, a place outlives the time in which its commit may decide.
+    clock.DECIDES_WITHIN, clock.LEASE = timedelta(seconds=seconds), timedelta(seconds=3 * seconds)
 
 
 def main(spec: Spec, orders: Connection) -> None:
