@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "processes": frozenset(),
     "tasks": frozenset(),
     "leases": CORE | {"mongo", "processes"},
-    "clock": CORE | {"leases", "mongo", "processes"},
+    "clock": CORE | {"leases", "mongo", "processes", "tasks"},
     "journal": CORE | {"leases", "mongo", "processes", "staged_work", "tasks"},
     "outbox": CORE | {"leases", "mongo", "staging"},
     "delivery": CORE | {"clock", "journal", "leases", "outbox", "tasks"},
