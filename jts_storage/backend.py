@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from jts_storage import migrate
 from jts_storage.clickhouse.broken_parts import tell_broken_parts
-from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.clock import CommitClock
 from jts_storage.delivery import Delivery
 from jts_storage.errors import SchemaDrift, StorageError
@@ -72,11 +72,11 @@ class StoreBackend:
         return self._opened
 
     @property
-    def candles(self) -> ClickHouseCandleRepository:
+    def candles(self) -> ClickHouseCandleStore:
         return self.stores.candles
 
     @property
-    def symbols(self) -> ClickHouseSymbolRepository:
+    def symbols(self) -> ClickHouseSymbolStore:
         return self.stores.symbols
 
     @property
@@ -212,10 +212,8 @@ class StoreBackend:
             clickhouse=clickhouse,
             mongo=mongo,
             database=database,
-            candles=ClickHouseCandleRepository(
-                clickhouse, cache_bytes=settings.cache_bytes, clock=clock
-            ),
-            symbols=ClickHouseSymbolRepository(clickhouse),
+            candles=ClickHouseCandleStore(clickhouse, clock, cache_bytes=settings.cache_bytes),
+            symbols=ClickHouseSymbolStore(clickhouse),
             ingestion=SqlIngestionRepository(database),
             clock=clock,
             journal=journal,

@@ -13,9 +13,9 @@ from time import monotonic
 from bson import ObjectId
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.clock import CommitClock
 from jts_storage.delivery import Delivery
 from jts_storage.errors import Conflict, SchemaDrift, StorageError
@@ -84,8 +84,8 @@ class Stores:
     clickhouse: ClickHouseManager
     mongo: MongoDBManager
     database: DatabaseManager
-    candles: ClickHouseCandleRepository
-    symbols: ClickHouseSymbolRepository
+    candles: ClickHouseCandleStore
+    symbols: ClickHouseSymbolStore
     ingestion: SqlIngestionRepository
     clock: CommitClock
     journal: Journal

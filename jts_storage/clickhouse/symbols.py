@@ -27,22 +27,13 @@ _SELECT_COLUMNS = (
 _versions = Versions()
 
 
-class ClickHouseSymbolRepository:
-    """A `SymbolRepository` over one `ClickHouseManager`, its blocking work done in threads."""
+class ClickHouseSymbolStore:
+    """A `SymbolReader` over one `ClickHouseManager`, its blocking work done in threads."""
 
     def __init__(self, manager: ClickHouseManager) -> None:
         self._manager = manager
         self._has_versions = False
         self._symbols = tables.build(manager.config.cluster).symbols.c
-
-    async def save(self, symbol: Symbol) -> Symbol:
-        return (await self.save_many([symbol]))[0]
-
-    async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
-        stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
-        if stamped:
-            await self._manager.run(self._save_many, stamped)
-        return stamped
 
     # ---- the unit of work writes through these
 
@@ -68,16 +59,6 @@ class ClickHouseSymbolRepository:
         self._check_schema()
         [(latest,)] = self._manager.execute(select(func.max(self._symbols.version)))
         return int(latest or 0)
-
-    # ---- blocking
-
-    def _save_many(self, stamped: Sequence[Symbol]) -> None:
-        """Store symbols under a version that the server's clock gives, above all that is stored."""
-        self._check_schema()
-        now = func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9)))
-        query = select(func.greatest(now, func.max(self._symbols.version) + 1))
-        with _versions.of("symbols", lambda: int(self._manager.execute(query)[0][0])) as versions:
-            self.store(stamped, versions(1))
 
     def _check_schema(self) -> None:
         if self._has_versions:
@@ -147,6 +128,27 @@ class ClickHouseSymbolRepository:
         statement = statement.where(*conditions).order_by(columns.code).limit(limit)
         rows = await self._manager.run(self._manager.execute, statement)
         return [symbol_from_row(row) for row in rows]
+
+
+class ClickHouseSymbolRepository(ClickHouseSymbolStore):
+    """A `SymbolRepository` for who has ClickHouse alone: each save is a commit of its own."""
+
+    async def save(self, symbol: Symbol) -> Symbol:
+        return (await self.save_many([symbol]))[0]
+
+    async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
+        stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
+        if stamped:
+            await self._manager.run(self._save_many, stamped)
+        return stamped
+
+    def _save_many(self, stamped: Sequence[Symbol]) -> None:
+        """Store symbols under a version that the server's clock gives, above all that is stored."""
+        self._check_schema()
+        now = func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9)))
+        query = select(func.greatest(now, func.max(self._symbols.version) + 1))
+        with _versions.of("symbols", lambda: int(self._manager.execute(query)[0][0])) as versions:
+            self.store(stamped, versions(1))
 
 
 def _may_be_stored(text: str) -> bool:

@@ -53,8 +53,11 @@ class Versions:
             return first
 
 
-class HasVersion(Protocol):
+class WritePlace(Protocol):
+    """The place of one write; `was_kept` tells at the end whether others waited for it."""
+
     version: int
+    was_kept: bool
 
 
 class WriteClock(Protocol):
@@ -62,7 +65,7 @@ class WriteClock(Protocol):
 
     def place(
         self, *, versions: int, series: Collection[str]
-    ) -> AbstractAsyncContextManager[HasVersion]: ...
+    ) -> AbstractAsyncContextManager[WritePlace]: ...
 
 
 def counted_from(version: int) -> Callable[[int], int]:

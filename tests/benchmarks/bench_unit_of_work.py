@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jts_storage import Formula, Storage, StorageSettings
 from jts_storage.backend import StoreBackend
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.domain.events import CandlesImported
 from jts_storage.domain.ids import new_document_id
 from jts_storage.mongo.documents import FORMULAS
@@ -39,6 +40,7 @@ async def compare(name: str, ours: Work, floor: Work, runs: int) -> None:
 
 
 async def measure(storage: Storage, backend: StoreBackend) -> None:
+    alone = ClickHouseCandleRepository(backend.stores.clickhouse)
     batches = [make_candles(count=ROWS, seed=seed) for seed in range(2)]
     turn = 0
 
@@ -48,7 +50,7 @@ async def measure(storage: Storage, backend: StoreBackend) -> None:
         return batches[turn % 2]
 
     async def save_many() -> None:
-        await backend.stores.candles.save_many(SAMPLE_KEY, batch())
+        await alone.save_many(SAMPLE_KEY, batch())
 
     async def commit_candles() -> None:
         async with storage.unit_of_work() as uow:

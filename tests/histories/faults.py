@@ -24,6 +24,8 @@ POINTS = (
 )
 
 _SECONDS_TO_A_POINT = 2.0
+_STALLS = (3, 3, 3, 9)
+"""How many times as long as a pause: most may outlive a lease, some the place of a commit, too."""
 
 
 class Nemesis:
@@ -76,9 +78,9 @@ class Nemesis:
         worker.order("die nowhere")
 
     def _stall(self, worker: Worker) -> None:
-        """Stop it at a point of a commit, for longer than a lease at times."""
+        """Stop it at a point of a commit, at times for longer than any lease lasts."""
         worker.order(f"stall {self._choice.choice(POINTS)}")
-        time.sleep(self._choice.uniform(0.2, 3 * self._longest))
+        time.sleep(self._choice.uniform(0.2, self._choice.choice(_STALLS) * self._longest))
         worker.signal(signal.SIGCONT)
         worker.order("stall nowhere")
 

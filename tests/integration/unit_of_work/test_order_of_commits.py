@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from bson import ObjectId
 from pydantic import SecretStr
@@ -20,6 +22,7 @@ from pydantic import SecretStr
 from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe, journal
 from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
+from jts_storage.clickhouse import parquet
 from jts_storage.domain import checks
 from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import Conflict
@@ -447,6 +450,45 @@ async def test_a_write_that_took_longer_than_its_lease_comes_after_what_did_not_
     await save_candles(storage, 10, seed=2)
     assert len(versions) == 2
     assert await storage.candles.get_range(KEY, *ALWAYS) == make_candles(KEY, 10, seed=2)
+
+
+async def test_an_import_that_took_longer_than_its_lease_comes_after_what_did_not_wait_for_it(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    imported, versions = make_candles(KEY, 10, seed=2), []
+    pq.write_table(imported.to_arrow(), tmp_path / "raw.parquet")
+    import_files = parquet.import_files
+
+    def late(manager: object, key: object, paths: object, write: object, given: object) -> int:
+        versions.append(given)
+        if len(versions) == 1:
+            loop.call_soon_threadsafe(lambda: asyncio.create_task(overtake()))
+            overtaken.wait(10)
+        return import_files(manager, key, paths, write, given)  # type: ignore[arg-type]
+
+    async def overtake() -> None:
+        [own] = await stores.clock.under_way()
+        await stores.clock.forget([own.id])
+        async with storage.unit_of_work() as uow:
+            await uow.candles.delete_range(KEY, *ALWAYS)
+            await uow.commit()
+        overtaken.set()
+
+    loop, overtaken = asyncio.get_running_loop(), threading.Event()
+    monkeypatch.setattr("jts_storage.clickhouse.candles.import_files", late)
+    await save_candles(storage, 5, seed=1)
+    await stores.candles.import_parquet(KEY, [tmp_path / "raw.parquet"])
+    assert len(versions) == 2
+    assert await storage.candles.get_range(KEY, *ALWAYS) == imported
+
+
+async def test_a_storage_writes_candles_and_symbols_in_units_of_work_only(
+    storage: Storage,
+) -> None:
+    for name in ("save", "save_many", "delete_range"):
+        assert not hasattr(storage.candles, name)
+        assert not hasattr(storage.symbols, name)
 
 
 async def test_a_commit_paused_before_its_decision_stores_nothing(

@@ -1,0 +1,268 @@
+"""Reading candles from ClickHouse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import date, datetime, timedelta
+from math import inf
+from time import monotonic
+from typing import Any
+
+from jts_storage.clickhouse import statements
+from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.mappers import (
+    series_from_columns,
+    series_from_rows,
+    series_of_several,
+    settled,
+)
+from jts_storage.clickhouse.statements import (
+    LATEST,
+    ORIGINAL,
+    STORED,
+    STREAM_SETTINGS,
+    Source,
+    parameters,
+)
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.resampling import check_coarser, zone_name
+from jts_storage.domain.results import Coverage
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import SchemaDrift
+
+_FEW_KEYS = 8
+"""So many are read one by one, side by side, and may be held; more are read together."""
+
+_KEYS_A_READ = 250
+
+_MERGE_SECONDS = 60.0
+"""How long duplicate rows that were met are taken to be there: the engine merges when it likes."""
+
+BY_YEAR = "toYear(timestamp)"
+_EPOCH_DAY = date(1970, 1, 1)
+FIRST_MS, LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
+
+
+class ClickHouseCandleReader:
+    """A `CandleReader` over one `ClickHouseManager`, its blocking work done in threads.
+
+    :param cache_bytes: how much of what was read to hold, to be given again as long as the table
+        is provably unchanged; 0 holds nothing.
+    """
+
+    def __init__(self, manager: ClickHouseManager, *, cache_bytes: int = DEFAULT_BYTES) -> None:
+        self._manager = manager
+        self._cache = RangeCache(manager, cache_bytes) if cache_bytes else None
+        self._is_ours = False
+        self._partition_key = ""
+        self._doubled_at: dict[SeriesKey, float] = {}
+
+    async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        first, last = checks.range_ms(start, end)
+        return await self._manager.run(self._get_range, key, first, last)
+
+    async def get_ranges(
+        self, keys: Iterable[SeriesKey], start: datetime, end: datetime
+    ) -> dict[SeriesKey, CandleSeries]:
+        unique = list(dict.fromkeys(checks.several(keys, SeriesKey, "keys")))
+        ends = checks.range_ms(start, end)
+        if len(unique) <= _FEW_KEYS:
+            found = await asyncio.gather(*(self.get_range(key, start, end) for key in unique))
+            return dict(zip(unique, found, strict=True))
+        found_of_all: dict[SeriesKey, CandleSeries] = {}
+        for start_at in range(0, len(unique), _KEYS_A_READ):
+            part = unique[start_at : start_at + _KEYS_A_READ]
+            found_of_all |= await self._manager.run(self._get_several, part, *ends)
+        return found_of_all
+
+    async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
+        checks.whole(count, "count", least=1)
+        return await self._manager.run(self._get_latest, key, count)
+
+    async def get_coverage(self, key: SeriesKey) -> Coverage:
+        return await self._manager.run(self._get_coverage, key)
+
+    async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
+        columns = await self._read(statements.select_days, key, timezone=zone_name(timezone))
+        if not columns:
+            return {}
+        days = (_EPOCH_DAY + timedelta(days=day) for day in columns["day"].tolist())
+        return dict(zip(days, columns["rows"].tolist(), strict=True))
+
+    async def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
+        bounded = start is not None or end is not None
+        columns = await self._read(
+            lambda source: statements.select_count(source, bounded=bounded), key, *ends
+        )
+        return int(columns["rows"][0]) if columns else 0
+
+    async def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+    ) -> CandleSeries:
+        target = member(Timeframe, timeframe, "timeframe")
+        check_coarser(key.timeframe, target)
+        ends = checks.range_ms(start, end)
+        columns = await self._read(
+            lambda source: statements.select_resampled(source, key, target),
+            key,
+            *ends,
+            timezone=zone_name(timezone),
+        )
+        if columns and _may_overflow(columns):
+            series = await self.get_range(key, start, end)
+            return series.resample(target, timezone=timezone)
+        return series_from_columns(SeriesKey(key.symbol, target, key.exchange), columns)
+
+    async def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    ) -> AsyncIterator[CandleSeries]:
+        # Each block is a statement of its own: nothing is held open between them, and a broken
+        # connection costs a repetition, not the stream.
+        first, last = checks.range_ms(start, end)
+        checks.whole(block_rows, "block_rows", least=1)
+        while first <= last:
+            block = await self._manager.run(self._get_block, key, first, last, block_rows)
+            if len(block):
+                yield block
+            if len(block) < block_rows:
+                return
+            first = int(block.columns.timestamp[-1]) + 1
+
+    async def list_keys(
+        self, *, limit: int = 1_000, after: SeriesKey | None = None
+    ) -> Sequence[SeriesKey]:
+        checks.whole(limit, "limit", below=2**31)
+        return await self._manager.run(self._list_keys, limit, after)
+
+    # ---- blocking
+
+    def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
+        checks.instance(key, SeriesKey, "key")
+        if self._cache is not None:
+            return self._cache.get(key, first, last, lambda: self._read_range(key, first, last))
+        return self._read_range(key, first, last)
+
+    def _read_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
+        """FINAL merges row by row what may hold doubles. Rows as they lie come a fifth quicker, and
+        show whether they do; where they do, the next reads spare the attempt.
+        """
+        attempted = self._doubled_at.get(key, -inf)
+        if self._source().has_versions and monotonic() - attempted >= _MERGE_SECONDS:
+            rows = self._manager.read_columns(
+                statements.select_rows(self._source()), parameters(key, first, last), stored=STORED
+            )
+            series = series_from_rows(key, rows)
+            if series is not None:
+                self._doubled_at.pop(key, None)
+                return series
+            self._doubled_at[key] = monotonic()
+        query = statements.select_range(self._source())
+        return series_from_columns(
+            key, self._manager.read_columns(query, parameters(key, first, last), stored=STORED)
+        )
+
+    def _get_several(
+        self, keys: Sequence[SeriesKey], first: int, last: int
+    ) -> dict[SeriesKey, CandleSeries]:
+        names = statements.names_of(keys)
+        hashes = self._manager.execute(statements.SELECT_HASHES, {"keys": list(names)})[0][0]
+        if not self._source().has_versions or len(set(hashes)) < len(keys):
+            return {key: self._get_range(key, first, last) for key in keys}
+        columns = self._manager.read_columns(
+            statements.SELECT_SEVERAL,
+            {"keys": names, "first": first, "last": last},
+            stored=STORED,
+        )
+        return series_of_several(dict(zip(hashes, keys, strict=True)), columns)
+
+    def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
+        query = statements.select_range(self._source(), limit=rows)
+        columns = self._manager.read_columns(
+            query, parameters(key, first, last), stored=STORED, settings=STREAM_SETTINGS
+        )
+        return series_from_columns(key, columns)
+
+    def _get_latest(self, key: SeriesKey, count: int) -> CandleSeries:
+        return self._end(key, count, newest=True).tail(count)
+
+    def _get_coverage(self, key: SeriesKey) -> Coverage:
+        last = self._end(key, 1, newest=True)
+        first = self._end(key, 1, newest=False) if len(last) else last
+        return Coverage(first.start, last.end)
+
+    def _end(self, key: SeriesKey, count: int, *, newest: bool) -> CandleSeries:
+        """At least `count` candles from one end of the series, or all there are."""
+        asked = 2 * count + 2
+        while True:
+            query = statements.select_end(self._source(), asked, newest=newest)
+            bound = parameters(key, FIRST_MS, LAST_MS)
+            columns = self._manager.read_columns(query, bound, stored=STORED)
+            is_cut = len(columns.get("ms", ())) == asked
+            series = settled(key, columns, is_cut=is_cut)
+            if len(series) >= count or not is_cut:
+                return series
+            asked *= 4
+
+    def _list_keys(self, limit: int, after: SeriesKey | None) -> list[SeriesKey]:
+        found: list[SeriesKey] = []
+        cursor = after.sort_key if after else ("", "", "")
+        thinned = self._keys_with_deletions()
+        while True:
+            bound = dict(zip(("symbol", "exchange", "timeframe"), cursor, strict=True))
+            page = self._manager.execute(statements.SELECT_KEYS, bound | {"limit": limit})
+            for names in page:
+                symbol, exchange, timeframe = cursor = names
+                key = SeriesKey(symbol, Timeframe(timeframe), exchange)
+                if names not in thinned or len(self._get_latest(key, 1)):
+                    found.append(key)
+            if len(page) < limit or len(found) >= limit:
+                return found[:limit]
+
+    def _keys_with_deletions(self) -> set[tuple[str, ...]]:
+        if not self._source().has_versions:
+            return set()
+        return {tuple(row) for row in self._manager.execute(statements.SELECT_KEYS_WITH_DELETIONS)}
+
+    async def _read(
+        self, build: Any, key: SeriesKey, first: int = FIRST_MS, last: int = LAST_MS, **more: Any
+    ) -> dict[str, Any]:
+        def read() -> dict[str, Any]:
+            query = build(self._source())
+            bound = parameters(key, first, last) | more
+            return self._manager.read_columns(query, bound, stored=STORED)
+
+        return await self._manager.run(read)
+
+    def _source(self) -> Source:
+        if self._is_ours:
+            return LATEST
+        found = self._manager.execute(statements.SELECT_ENGINE)
+        if not found:
+            raise SchemaDrift(
+                "Table candles does not exist.", remedy="Run `jts-storage migrate up`."
+            )
+        # The original table is asked for each time: a migration may replace it at any moment.
+        engine, partition_key = found[0]
+        is_distributed = engine == "Distributed"
+        # What lies behind is not asked, so it may be split by year too.
+        self._partition_key = BY_YEAR if is_distributed else partition_key
+        self._is_ours = "Replacing" in engine or is_distributed
+        return LATEST if self._is_ours else ORIGINAL
+
+
+def _may_overflow(columns: dict[str, Any]) -> bool:
+    rows = zip(columns["largest"].tolist(), columns["rows"].tolist(), strict=True)
+    return any(largest * count >= checks.VOLUME_LIMIT for largest, count in rows)
