@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jts_storage import migrate
+from jts_storage._runtime.tasks import acquired, stopped
 from jts_storage.clickhouse.broken_parts import tell_broken_parts
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
-from jts_storage.clock import CommitClock
-from jts_storage.delivery import Delivery
 from jts_storage.errors import SchemaDrift, StorageError
-from jts_storage.journal import Journal
-from jts_storage.leases import Leases
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -25,18 +22,21 @@ from jts_storage.mongo import (
     MongoDBManager,
     MongoDBStrategyRepository,
 )
-from jts_storage.outbox import Outbox
+from jts_storage.mongo.leases import Leases
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.schema import DAMAGE
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
-from jts_storage.stores import Stores
-from jts_storage.tasks import acquired, stopped
-from jts_storage.unit_of_work import StorageUnitOfWork
+from jts_storage.unit_of_work.clock import CommitClock
+from jts_storage.unit_of_work.delivery import Delivery
+from jts_storage.unit_of_work.journal import Journal
+from jts_storage.unit_of_work.outbox import Outbox
+from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.unit import StorageUnitOfWork
 
 if TYPE_CHECKING:
-    from jts_storage.embedded.mongod import LocalMongod
+    from jts_storage.local_servers.mongod import LocalMongod
 
 _CLOSE_SECONDS = 30.0
 """How long commits that have begun may take when the stores are to be closed."""
@@ -96,7 +96,7 @@ class StoreBackend:
         return self.stores.ingestion
 
     async def open(self) -> None:
-        from jts_storage.embedded.mongod import LocalMongod
+        from jts_storage.local_servers.mongod import LocalMongod
 
         settings = self.settings
         try:
@@ -195,7 +195,7 @@ class StoreBackend:
         return StorageUnitOfWork(self.stores)
 
     def _start_mongod(self) -> LocalMongod:
-        from jts_storage.embedded.mongod import LocalMongod
+        from jts_storage.local_servers.mongod import LocalMongod
 
         folder = Path(self.settings.data_dir).absolute() / "mongo"
         return LocalMongod.acquire(folder, self.settings.mongod)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jts_storage.mongo.manager import MongoDBManager
     from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
-    from jts_storage.stores import Stores
+    from jts_storage.unit_of_work.participants import Stores
 
 T = TypeVar("T")
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]

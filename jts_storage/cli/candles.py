@@ -24,11 +24,11 @@ from jts_storage.cli.output import NOT_WELL, AsJson, meter, out, print_json, pri
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, member
 from jts_storage.errors import InvalidData, NotFound
+from jts_storage.readers.blocks import Floats
+from jts_storage.readers.file_source import Layout
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
-from jts_storage.usecases.blocks import Floats
 from jts_storage.usecases.export_candles import ExportCandles, ExportResult
-from jts_storage.usecases.file_source import Layout
 from jts_storage.usecases.import_candles import BLOCK_ROWS, ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.reconcile import Disagreement, Reconcile

@@ -25,11 +25,11 @@ from jts_storage.domain.formula import Formula, FormulaParameter
 from jts_storage.domain.strategy import StopLossRule, Strategy
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.unit_of_work import UnitOfWork
+from jts_storage.readers.numbers import NumberStyle
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
 from jts_storage.usecases.coverage import Coverage
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
-from jts_storage.usecases.numbers import NumberStyle
 from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.results import ImportResult

@@ -108,7 +108,7 @@ def _tell(done: int, as_json: bool) -> None:
 
 def _show_pending(as_json: bool) -> None:
     async def work() -> list[Any]:
-        from jts_storage.journal import Journal
+        from jts_storage.unit_of_work.journal import Journal
 
         async with _mongo() as manager:
             return await Journal(manager).pending()
@@ -172,7 +172,7 @@ def retry_events(
 
 @asynccontextmanager
 async def _outbox() -> AsyncIterator[Any]:
-    from jts_storage.outbox import Outbox
+    from jts_storage.unit_of_work.outbox import Outbox
 
     async with _mongo() as manager:
         yield Outbox(manager)

@@ -29,7 +29,7 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
 
             uri = None
             if settings.mongo_url is None:
-                from jts_storage.embedded.mongod import LocalMongod
+                from jts_storage.local_servers.mongod import LocalMongod
 
                 folder = settings.data_dir.absolute() / "mongo"
                 server = await asyncio.to_thread(LocalMongod.acquire, folder, settings.mongod)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.forks import tell_children
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import AnyArray

@@ -117,7 +117,7 @@ class Cursor(native.Cursor):  # type: ignore[misc]
 def _transport(config: ClickHouseConfig) -> Transport:
     if not config.is_embedded:
         return TcpTransport(config)
-    from jts_storage.embedded.chdb_transport import ChdbTransport
+    from jts_storage.clickhouse.embedded.transport import ChdbTransport
 
     return ChdbTransport(config)
 

@@ -17,12 +17,12 @@ from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 import tenacity
 from sqlalchemy import Engine, Executable, Insert, PoolProxiedConnection, QueuePool, create_engine
 
+from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.blocks import Column, Columns, declared, number_of_rows
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
-from jts_storage.clickhouse.forks import tell_children
 from jts_storage.clickhouse.health import HealthProbe, ServerState
 from jts_storage.clickhouse.sql import first_word, only_reads
 from jts_storage.clickhouse.transport import Transport

@@ -16,7 +16,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import SchemaDrift
-from jts_storage.staging import stamp
+from jts_storage.unit_of_work.staged import stamp
 
 _INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at, version) VALUES"
 

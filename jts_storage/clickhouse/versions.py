@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol
 
-from jts_storage.clickhouse.forks import tell_children
+from jts_storage._runtime.forks import tell_children
 
 
 class Versions:

@@ -15,7 +15,7 @@ from jts_storage.errors import Conflict
 from jts_storage.memory import mappers
 from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, SYMBOLS, Row, Session
 from jts_storage.ports.ingestion import OHLCVRepository
-from jts_storage.staging import StagedIngestion, same_aggregate, stamp
+from jts_storage.unit_of_work.staged import StagedIngestion, same_aggregate, stamp
 
 
 class InMemorySymbolRepository:

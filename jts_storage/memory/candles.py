@@ -16,7 +16,7 @@ from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.ports.candles import CandleData, Lake
-from jts_storage.staging import SeriesChanges, compare, pieces, rows_by_day
+from jts_storage.unit_of_work.staged import SeriesChanges, compare, pieces, rows_by_day
 
 
 class InMemoryCandleRepository:

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any, Protocol
 
+from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.errors import Conflict
-from jts_storage.staging.lifetime import Lifetime
 
 Row = Mapping[str, Any]
 Place = tuple[str, Hashable]

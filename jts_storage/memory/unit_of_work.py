@@ -16,7 +16,7 @@ from jts_storage.memory.documents import (
 )
 from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
 from jts_storage.ports.events import EventPublisher
-from jts_storage.staging import (
+from jts_storage.unit_of_work.staged import (
     CollectedEvents,
     Lifetime,
     StagedCandles,

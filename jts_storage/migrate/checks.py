@@ -133,7 +133,7 @@ async def _mongo(databases: Databases) -> list[Difference]:
 async def _scratch(stack: AsyncExitStack, given: Databases) -> Databases:
     """Empty databases like those given, all three when none is."""
     from jts_storage.clickhouse.manager import ClickHouseManager
-    from jts_storage.embedded.mongod import LocalMongod
+    from jts_storage.local_servers.mongod import LocalMongod
     from jts_storage.mongo.manager import MongoDBManager
     from jts_storage.relational.manager import DatabaseManager
 

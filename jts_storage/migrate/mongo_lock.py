@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from jts_storage._runtime.tasks import stopped
 from jts_storage.errors import Conflict
 from jts_storage.migrate.owners import Owner
 from jts_storage.mongo.manager import Collection
-from jts_storage.tasks import stopped
 
 LOCK_COLLECTION: Final = "jts_schema_lock"
 LEASE_SECONDS: Final = 60.0

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from jts_storage.processes import exists, place
+from jts_storage._runtime.processes import exists, place
 
 _alive_here: set[str] = set()
 

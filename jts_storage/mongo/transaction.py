@@ -18,6 +18,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.errors import (
     ConnectionFailed,
     InvalidConfiguration,
@@ -26,7 +27,6 @@ from jts_storage.errors import (
 )
 from jts_storage.mongo.errors import ends_a_transaction, translate
 from jts_storage.mongo.manager import MongoDBManager
-from jts_storage.staging.lifetime import Lifetime
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from jts_storage.relational.repositories import (
     SqlIngestionRepository,
     SqlSymbolBarsRepository,
 )
-from jts_storage.staging import AggregateChange, CheckpointChange, SeriesChanges
+from jts_storage.unit_of_work.staged import AggregateChange, CheckpointChange, SeriesChanges
 
 log = logging.getLogger(__name__)
 

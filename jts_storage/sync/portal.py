@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
+from jts_storage._runtime.tasks import stopped
 from jts_storage.errors import StorageError
-from jts_storage.tasks import stopped
 
 T = TypeVar("T")
 

@@ -35,10 +35,10 @@ from jts_storage.clickhouse.blocks import (
     read_block,
     write_block,
 )
+from jts_storage.clickhouse.embedded.transport import ChdbTransport
 from jts_storage.clickhouse.errors import EmbeddedError
 from jts_storage.clickhouse.sql import first_word, insert_target, literal, quoted
 from jts_storage.clickhouse.transport import is_readable
-from jts_storage.embedded.chdb_transport import ChdbTransport
 from jts_storage.errors import StorageError
 from jts_storage.testing.clickhouse_query import read_query
 

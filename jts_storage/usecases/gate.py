@@ -10,7 +10,7 @@ import numpy as np
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import AnyArray, Columns, Int64Array, checked, in_order
 from jts_storage.domain.series import CandleSeries
-from jts_storage.usecases.blocks import Block, as_they_came
+from jts_storage.readers.blocks import Block, as_they_came
 from jts_storage.usecases.incremental import Known
 from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge
 from jts_storage.usecases.quarantine import Row

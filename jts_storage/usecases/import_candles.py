@@ -18,15 +18,16 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, NotFound
-from jts_storage.usecases import incremental, quarantine, sources
-from jts_storage.usecases.blocks import Block, Reader, Source
-from jts_storage.usecases.epochs import Epochs
+from jts_storage.readers import sources
+from jts_storage.readers.blocks import Block, Reader, Source
+from jts_storage.readers.epochs import Epochs
+from jts_storage.readers.numbers import told_style
+from jts_storage.readers.owners import Labels, Owners, Wanted
+from jts_storage.readers.timestamps import Clock
+from jts_storage.usecases import incremental, quarantine
 from jts_storage.usecases.gate import Judged, Part, parts, passed
 from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
 from jts_storage.usecases.incremental import Extent, Known
-from jts_storage.usecases.moments import Clock
-from jts_storage.usecases.numbers import told_style
-from jts_storage.usecases.owners import Labels, Owners, Wanted
 from jts_storage.usecases.progress import ImportState, name_of
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import ImportResult, Tally

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Market
 from jts_storage.errors import InvalidData
-from jts_storage.usecases.blocks import Floats
-from jts_storage.usecases.file_source import Layout
-from jts_storage.usecases.numbers import check_thousands, told_style
+from jts_storage.readers.blocks import Floats
+from jts_storage.readers.file_source import Layout
+from jts_storage.readers.numbers import check_thousands, told_style
 from jts_storage.usecases.quality import QualityPolicy
 
 BLOCK_ROWS = 262_144

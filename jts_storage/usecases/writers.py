@@ -11,8 +11,8 @@ from typing import Any, Self
 from jts_storage.domain.columns import NAMES, PRICES
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
-from jts_storage.usecases import text_files
-from jts_storage.usecases.sources import format_of
+from jts_storage.readers import text_files
+from jts_storage.readers.sources import format_of
 
 _ROW_GROUP_ROWS = 65_536
 

@@ -23,12 +23,12 @@ from harness import compare, report
 
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
-from jts_storage.embedded import engine
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.factories import START, make_candles
 

@@ -16,8 +16,8 @@ import numpy as np
 from clickhouse_driver import Client
 
 from jts_storage.clickhouse.blocks import Typed
+from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded import engine
 from jts_storage.testing.clickhouse_server import ServerProcess
 
 ROUNDS = 7

@@ -14,7 +14,7 @@ from harness import compare, report
 from pydantic import SecretStr
 
 from jts_storage import Storage, migrate
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.settings import StorageSettings
 
 LIMIT = 0.3

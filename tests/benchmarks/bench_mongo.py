@@ -25,7 +25,7 @@ from bson import ObjectId
 from jts_storage.domain.enums import FormulaCategory, ParameterType
 from jts_storage.domain.formula import Formula, FormulaParameter
 from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import (
     MongoDBFormulaRepository,
     MongoDBManager,

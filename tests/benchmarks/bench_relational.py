@@ -31,6 +31,7 @@ from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.relational import (
     CheckpointRepository,
     DatabaseManager,
@@ -39,7 +40,6 @@ from jts_storage.relational import (
     create_all,
 )
 from jts_storage.testing.factories import make_candles
-from jts_storage.testing.local_postgres import LocalPostgres
 
 SMALL_ROUNDS = 1_000
 BULK_ROUNDS = 7

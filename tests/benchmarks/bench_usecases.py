@@ -23,8 +23,8 @@ from clickhouse_floor import TABLE, BareChdb, of
 from harness import compare
 
 from jts_storage import Market, SeriesKey, Storage, StorageSettings, Symbol, Timeframe
+from jts_storage.clickhouse.embedded import engine
 from jts_storage.domain.columns import NAMES
-from jts_storage.embedded import engine
 from jts_storage.testing.factories import make_candles
 from jts_storage.usecases.export_candles import ExportCandles
 from jts_storage.usecases.import_candles import ImportCandles

@@ -18,7 +18,7 @@ import asyncpg
 import numpy as np
 from harness import report
 
-from jts_storage.testing.local_postgres import LocalPostgres
+from jts_storage.local_servers.postgres import LocalPostgres
 
 SINGLE_ROUNDS = 1_000
 BLOCK_ROUNDS = 9

@@ -10,9 +10,9 @@ from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
-from jts_storage.staging import StagedCandles
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.contracts import CandleRepositoryContract, SymbolRepositoryContract
+from jts_storage.unit_of_work.staged import StagedCandles
 
 
 @pytest.fixture(scope="module", params=["embedded", "tcp"])

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager, collection_schemas
 from jts_storage.testing.contracts import DocumentsInUnitsOfWorkContract
 

@@ -19,12 +19,6 @@ from jts_storage.memory.documents import (
 )
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.ports import OHLCVRepository, SymbolRepository
-from jts_storage.staging import (
-    StagedCandles,
-    StagedCheckpoints,
-    StagedSymbolBars,
-    StagedSymbols,
-)
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts import (
     BacktestRepositoryContract,
@@ -38,6 +32,12 @@ from jts_storage.testing.contracts import (
     SymbolBarsRepositoryContract,
     SymbolRepositoryContract,
     UnitOfWorkContract,
+)
+from jts_storage.unit_of_work.staged import (
+    StagedCandles,
+    StagedCheckpoints,
+    StagedSymbolBars,
+    StagedSymbols,
 )
 
 

@@ -12,13 +12,13 @@ from sqlalchemy import text
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
 from jts_storage.clickhouse import tables
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.mongo import MongoDBManager, ensure_schema
 from jts_storage.relational import DatabaseManager, create_all
 from jts_storage.relational.tables import metadata
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.contracts import SideBySideContract, UnitOfWorkContract
-from jts_storage.testing.local_postgres import LocalPostgres
 
 
 @pytest.fixture(scope="module")

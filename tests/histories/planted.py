@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from jts_storage import clock, commit, journal, outbox, stores, unit_of_work
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.errors import Conflict
@@ -24,6 +23,9 @@ from jts_storage.mongo.references import References
 from jts_storage.mongo.store import CollectionAccess
 from jts_storage.relational import staged
 from jts_storage.relational.repositories import SqlCheckpointRepository
+from jts_storage.unit_of_work import clock, commit, journal, outbox
+from jts_storage.unit_of_work import participants as stores
+from jts_storage.unit_of_work import unit as unit_of_work
 
 Anything = Callable[..., Any]
 _choice = random.Random()

@@ -23,9 +23,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from jts_storage import Storage, StorageSettings, commit
+from jts_storage import Storage, StorageSettings
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
 from jts_storage.ports import UnitOfWork
+from jts_storage.unit_of_work import commit
 from tests.histories import clock
 from tests.histories.history import Answer, Read, to_line
 from tests.histories.planted import PLANTED
@@ -284,7 +285,8 @@ def shorten_leases(seconds: float) -> None:
     """Let leases run out within a test: the rules are the same, only the minute is shorter."""
     from datetime import timedelta
 
-    from jts_storage import clock, journal, leases
+    from jts_storage.mongo import leases
+    from jts_storage.unit_of_work import clock, journal
 
     assert journal.LEASE, "the lease of a commit has another name now: shorten it here"
     assert leases.DURATION, "so has that of a name"

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from jts_storage import Storage, StorageSettings
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.fault_proxy import FaultProxy
-from jts_storage.testing.local_postgres import LocalPostgres
 from tests.histories.process import settings_of
 
 HOST = "127.0.0.1"

@@ -17,16 +17,16 @@ from pymongo import monitoring
 
 from jts_storage import CandleSeries, SeriesKey, StorageSettings, Timeframe
 from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.embedded.transport import ChdbTransport
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded.chdb_transport import ChdbTransport
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.lake import ParquetStorageEngine, files
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.sync import Storage
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
-from jts_storage.testing.local_postgres import LocalPostgres
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "why.md"
 EMBEDDED: Final = Path(__file__).parent / "embedded"

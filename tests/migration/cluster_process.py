@@ -13,9 +13,9 @@ import re
 from typing import Any, Final
 
 from jts_storage import migrate
+from jts_storage.clickhouse.embedded import engine
+from jts_storage.clickhouse.embedded.transport import ChdbTransport
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded import engine
-from jts_storage.embedded.chdb_transport import ChdbTransport
 
 CLUSTER: Final = "c1"
 HERE, THERE = "jts", "jts_there"

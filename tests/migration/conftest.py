@@ -11,10 +11,10 @@ import pytest
 
 from jts_storage import migrate
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.mongo import MongoDBManager
 from jts_storage.relational.manager import DatabaseManager
-from jts_storage.testing.local_postgres import LocalPostgres
 
 
 def fresh_name(prefix: str) -> str:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from jts_storage import migrate
 from jts_storage.cli.main import app
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.migrate import files
 from jts_storage.relational.manager import DatabaseManager
 

@@ -14,13 +14,13 @@ from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, Table, text
 
 from jts_storage import SeriesKey, Timeframe, migrate
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.migrate import checks, files
 from jts_storage.mongo import MongoDBManager, collection_schemas
 from jts_storage.relational import SqlIngestionRepository, metadata
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.testing.factories import make_candles
-from jts_storage.testing.local_postgres import LocalPostgres
 
 CANDLES = (
     "CREATE TABLE candles (symbol LowCardinality(String), exchange LowCardinality(String),"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import jts_storage
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.migrate import files
 
 ROOT = Path(jts_storage.__file__).parents[1]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect
 from jts_storage import migrate
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.migrate.plan import Goal
 from jts_storage.mongo import MongoDBManager, ensure_schema
 from jts_storage.relational.manager import DatabaseManager

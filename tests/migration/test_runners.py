@@ -19,17 +19,17 @@ from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from jts_storage import migrate
+from jts_storage._runtime.processes import place
 from jts_storage.cli.main import app
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import Conflict, InvalidConfiguration, SchemaDrift
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.migrate import clickhouse_lock, files, mongo_lock
 from jts_storage.migrate.clickhouse_lock import LOCK_TABLE, Lock
 from jts_storage.mongo import MongoDBManager
-from jts_storage.processes import place
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.testing.clickhouse_server import ClickHouseServer
-from jts_storage.testing.local_postgres import LocalPostgres
 
 RUNNER = Path(__file__).with_name("runner_process.py")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jts_storage import processes
-from jts_storage.processes import may_be_alive, this_process
+from jts_storage._runtime import processes
+from jts_storage._runtime.processes import may_be_alive, this_process
 
 
 @pytest.fixture(params=["with /proc", "without"])

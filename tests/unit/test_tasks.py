@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from jts_storage.tasks import acquired, stopped
+from jts_storage._runtime.tasks import acquired, stopped
 
 
 @pytest.mark.parametrize("deaf", [0, 1, 3])

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.testing.local_postgres import LocalPostgres
-from jts_storage.testing.local_redis import LocalRedis
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
+from jts_storage.local_servers.redis import LocalRedis
 
 if TYPE_CHECKING:
     from jts_storage.testing.stores.base import Server

@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(folder: Path) -> Iterator[Shell]:
-    from jts_storage.embedded.mongod import LocalMongod
+    from jts_storage.local_servers.mongod import LocalMongod
 
     # Held here, so that commands find it running and need not start it each.
     server = LocalMongod.acquire(folder / "data" / "mongo", None)

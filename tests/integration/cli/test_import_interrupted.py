@@ -30,7 +30,7 @@ _PATIENCE = 60
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Where a mongod runs already, so that no command must start it."""
-    from jts_storage.embedded.mongod import LocalMongod
+    from jts_storage.local_servers.mongod import LocalMongod
 
     server = LocalMongod.acquire(tmp_path / "data" / "mongo", None)
     yield tmp_path

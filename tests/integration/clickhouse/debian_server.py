@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from jts_storage.embedded.server_folder import free_port
+from jts_storage.local_servers.folder import free_port
 
 HOST = "127.0.0.1"
 _PATIENCE = 30.0

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from jts_storage.clickhouse.blocks import Typed
+from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded import engine
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageError
 from jts_storage.testing.clickhouse_server import ServerProcess
 

@@ -16,8 +16,8 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.results import Coverage
 from jts_storage.errors import SchemaDrift
-from jts_storage.staging import stamp
 from jts_storage.testing.factories import START, make_candles, make_symbol
+from jts_storage.unit_of_work.staged import stamp
 
 CANDLES = """
 CREATE TABLE candles (

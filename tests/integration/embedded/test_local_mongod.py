@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from jts_storage.embedded.mongod import LocalMongod, find_mongod
-from jts_storage.embedded.server_folder import ServerFolder
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+from jts_storage.local_servers.folder import ServerFolder
+from jts_storage.local_servers.mongod import LocalMongod, find_mongod
 
 _USER = """
 import sys
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 mongod = LocalMongod.acquire(sys.argv[1])
 print(mongod.pid, flush=True)
 sys.stdin.readline()

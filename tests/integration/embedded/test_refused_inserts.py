@@ -14,8 +14,8 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
 
 from jts_storage.clickhouse.blocks import Typed
+from jts_storage.clickhouse.embedded.transport import FRAME_ROWS
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.embedded.chdb_transport import FRAME_ROWS
 from jts_storage.errors import StorageError
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 

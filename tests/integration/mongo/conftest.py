@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,

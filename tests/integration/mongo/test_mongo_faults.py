@@ -23,7 +23,6 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from jts_storage.domain import checks
 from jts_storage.domain.backtest import BacktestConfig, BacktestResult
 from jts_storage.domain.formula import Formula
-from jts_storage.embedded.mongod import LocalMongod, find_mongod
 from jts_storage.errors import (
     Conflict,
     ConnectionFailed,
@@ -32,6 +31,7 @@ from jts_storage.errors import (
     PoolTimeout,
     StorageError,
 )
+from jts_storage.local_servers.mongod import LocalMongod, find_mongod
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,

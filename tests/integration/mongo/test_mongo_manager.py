@@ -12,8 +12,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import Strategy
-from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import (
     MongoDBFormulaRepository,
     MongoDBManager,

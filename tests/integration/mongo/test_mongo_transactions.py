@@ -19,8 +19,8 @@ from jts_storage.mongo import (
     MongoDBStrategyRepository,
 )
 from jts_storage.mongo.transaction import Transaction, in_own_transaction
-from jts_storage.staging import Lifetime
 from jts_storage.testing.factories import make_backtest, make_formula, make_strategy
+from jts_storage.unit_of_work.staged import Lifetime
 
 
 class Watched:
@@ -269,7 +269,7 @@ async def lonely_mongod_uri(
     tmp_path_factory: pytest.TempPathFactory, unused_tcp_port_factory: Callable[[], int]
 ) -> AsyncIterator[str]:
     """A mongod of its own that is no replica set."""
-    from jts_storage.embedded.mongod import find_mongod
+    from jts_storage.local_servers.mongod import find_mongod
 
     folder, port = tmp_path_factory.mktemp("alone"), unused_tcp_port_factory()
     server = await asyncio.create_subprocess_exec(

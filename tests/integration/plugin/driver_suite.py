@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from jts_storage.embedded import engine
-from jts_storage.embedded.engine import MEMORY
+from jts_storage.clickhouse.embedded import engine
+from jts_storage.clickhouse.embedded.engine import MEMORY
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 
 DATABASE = "test"

@@ -15,14 +15,14 @@ import asyncpg
 import pytest
 import yaml
 
-from jts_storage.embedded.mongod import LocalMongod, find_mongod
-from jts_storage.embedded.server_folder import free_port
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+from jts_storage.local_servers.folder import free_port
+from jts_storage.local_servers.mongod import LocalMongod, find_mongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing import containers
 from jts_storage.testing.backends import CLICKHOUSE, MONGO, POSTGRES, Stack
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula
-from jts_storage.testing.local_postgres import LocalPostgres
 from jts_storage.testing.storages import storage_over
 
 ROOT = Path(__file__).parents[3]

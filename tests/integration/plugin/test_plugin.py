@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from clickhouse_driver import Client
 
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ClickHouseServer
-from jts_storage.testing.local_postgres import LocalPostgres
 
 _spec = spec_from_file_location("projects", Path(__file__).with_name("projects.py"))
 assert _spec is not None

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.relational import DatabaseConfig, DatabaseManager, create_all, metadata
-from jts_storage.testing.local_postgres import LocalPostgres
 
 _numbers = count()
 

@@ -18,6 +18,7 @@ from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.relational import (
     CheckpointRepository,
     DatabaseConfig,
@@ -27,7 +28,6 @@ from jts_storage.relational import (
     create_all,
 )
 from jts_storage.testing.factories import make_candles
-from jts_storage.testing.local_postgres import LocalPostgres
 
 FOREVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC))
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")

@@ -16,11 +16,11 @@ import asyncpg
 import pytest
 
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration, InvalidData
-from jts_storage.testing.local_postgres import LocalPostgres, find_postgres
+from jts_storage.local_servers.postgres import LocalPostgres, find_postgres
 
 _USER = """
 import sys
-from jts_storage.testing.local_postgres import LocalPostgres
+from jts_storage.local_servers.postgres import LocalPostgres
 postgres = LocalPostgres.start()
 print(postgres.pid, postgres._folder.path, flush=True)
 sys.stdin.readline()

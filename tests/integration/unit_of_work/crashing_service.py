@@ -31,9 +31,9 @@ from jts_storage import (
     SymbolBars,
     Timeframe,
 )
-from jts_storage import commit as commit_points
 from jts_storage.domain.events import DomainEvent
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
+from jts_storage.unit_of_work import commit as commit_points
 
 KEY = SeriesKey("CRASH", Timeframe.M1, exchange="KRX")
 SHARED_KEY = SeriesKey("SHARED", Timeframe.M1, exchange="KRX")

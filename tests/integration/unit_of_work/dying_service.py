@@ -24,12 +24,12 @@ from typing import Any
 import asyncpg  # noqa: F401 - what opening would import
 
 from jts_storage import SeriesKey, Storage, SymbolBars, Timeframe
-from jts_storage import commit as commit_points
 from jts_storage.domain.events import IngestionCompleted
-from jts_storage.journal import Journal
 from jts_storage.ports import UnitOfWork
 from jts_storage.relational import staged
 from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work import commit as commit_points
+from jts_storage.unit_of_work.journal import Journal
 
 ROWS = 10
 DAY = date(2024, 1, 2)

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from jts_storage import clock as clocks
-from jts_storage.clock import CLOCK, CommitClock, Place
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage._runtime.processes import this_process
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager
-from jts_storage.processes import this_process
 from jts_storage.testing.fault_proxy import FaultProxy
+from jts_storage.unit_of_work import clock as clocks
+from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
 
 databases = count()
 SECOND = 10**9
@@ -238,7 +238,7 @@ TICKER = """
 import asyncio, sys, time
 time.time_ns = lambda: 10**18
 time.time = lambda: 10**9
-from jts_storage.clock import CommitClock
+from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.mongo import MongoDBManager
 
 async def main():

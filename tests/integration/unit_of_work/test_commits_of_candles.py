@@ -12,12 +12,12 @@ import pytest
 from pydantic import SecretStr
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage import commit as commit_points
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.domain.events import CandlesImported
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work import commit as commit_points
 
 KEY = SeriesKey("005930", Timeframe.D1, "KRX")
 

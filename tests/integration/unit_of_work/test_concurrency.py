@@ -15,10 +15,10 @@ import pytest
 from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings, SymbolBars
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_strategy
-from jts_storage.testing.local_postgres import LocalPostgres
 
 SERVICE = Path(__file__).with_name("counting_service.py")
 FIRST_DAY = date(2024, 1, 1)

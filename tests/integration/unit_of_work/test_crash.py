@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ServerProcess
-from jts_storage.testing.local_postgres import LocalPostgres
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:

@@ -24,11 +24,11 @@ from pymongo.monitoring import (
 )
 
 from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage.embedded.mongod import LocalMongod, find_mongod
 from jts_storage.errors import ConnectionFailed
+from jts_storage.local_servers.mongod import LocalMongod, find_mongod
 from jts_storage.mongo import manager as mongo_manager
-from jts_storage.outbox import EVENTS
 from jts_storage.testing.factories import START, make_candles, make_formula
+from jts_storage.unit_of_work.outbox import EVENTS
 
 ROWS = 10
 HEADER = 16

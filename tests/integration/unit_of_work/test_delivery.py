@@ -12,17 +12,18 @@ from itertools import count
 import pytest
 from bson import ObjectId
 
-from jts_storage import DomainEvent, InMemoryEventPublisher, delivery
-from jts_storage.clock import CommitClock
-from jts_storage.delivery import ATTEMPTS, Delivery
+from jts_storage import DomainEvent, InMemoryEventPublisher
+from jts_storage._runtime.processes import this_process
 from jts_storage.domain import checks
-from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.journal import ENTRIES, Journal
-from jts_storage.leases import LEASES, Leases
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager
 from jts_storage.mongo.config import MongoDBConfig
-from jts_storage.outbox import EVENTS, Outbox
-from jts_storage.processes import this_process
+from jts_storage.mongo.leases import LEASES, Leases
+from jts_storage.unit_of_work import delivery
+from jts_storage.unit_of_work.clock import CommitClock
+from jts_storage.unit_of_work.delivery import ATTEMPTS, Delivery
+from jts_storage.unit_of_work.journal import ENTRIES, Journal
+from jts_storage.unit_of_work.outbox import EVENTS, Outbox
 
 NEVER = timedelta(days=1)
 databases = count()

@@ -19,12 +19,12 @@ import pytest
 from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings
-from jts_storage.embedded import engine
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.clickhouse.embedded import engine
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.testing.faults import Faults
-from jts_storage.testing.local_postgres import LocalPostgres
 
 BOUND = 0.5
 MARGIN = 0.25

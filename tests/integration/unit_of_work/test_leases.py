@@ -10,13 +10,13 @@ from itertools import count
 
 import pytest
 
-from jts_storage import leases as leases_module
+from jts_storage._runtime.processes import this_process
 from jts_storage.domain import checks
-from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.leases import LEASES, Leases
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager
+from jts_storage.mongo import leases as leases_module
 from jts_storage.mongo.config import MongoDBConfig
-from jts_storage.processes import this_process
+from jts_storage.mongo.leases import LEASES, Leases
 
 SHORT = timedelta(seconds=0.4)
 databases = count()

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage import commit as commit_points
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work import commit as commit_points
 
 POINTS = ["before the journal", "chunks written", "database ready", "entry written"]
 AFTER_DECISION = ["decided", "series stored", "database committed", "journal done"]

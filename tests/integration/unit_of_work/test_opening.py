@@ -11,12 +11,12 @@ import pytest
 from pydantic import SecretStr
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
-from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.embedded.server_folder import ServerFolder
 from jts_storage.errors import InvalidConfiguration, SchemaDrift, StorageError
+from jts_storage.local_servers.folder import ServerFolder
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.testing.factories import SAMPLE_KEY, make_candles, make_formula
+from jts_storage.unit_of_work import commit as commit_points
 
 
 @pytest.fixture(scope="module")

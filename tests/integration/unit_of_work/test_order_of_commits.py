@@ -19,19 +19,20 @@ import pytest
 from bson import ObjectId
 from pydantic import SecretStr
 
-from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe, journal
-from jts_storage import commit as commit_points
+from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
 from jts_storage.clickhouse import parquet
 from jts_storage.domain import checks
-from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import Conflict
-from jts_storage.journal import CHUNKS, ENTRIES
-from jts_storage.outbox import EVENTS
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
-from jts_storage.processes import this_process
 from jts_storage.relational import staged
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
+from jts_storage.unit_of_work import commit as commit_points
+from jts_storage.unit_of_work import journal
+from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES
+from jts_storage.unit_of_work.outbox import EVENTS
 
 KEY = SeriesKey("005930", Timeframe.M1, exchange="KRX")
 DAY = date(2024, 1, 2)
@@ -494,7 +495,7 @@ async def test_a_storage_writes_candles_and_symbols_in_units_of_work_only(
 async def test_a_commit_paused_before_its_decision_stores_nothing(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jts_storage.clock.DECIDES_WITHIN", timedelta(seconds=-1))
+    monkeypatch.setattr("jts_storage.unit_of_work.clock.DECIDES_WITHIN", timedelta(seconds=-1))
     async with storage.unit_of_work() as uow:
         await uow.candles.save_many(KEY, make_candles(KEY, 5))
         await uow.formulas.save(make_formula())

@@ -19,20 +19,21 @@ from bson import ObjectId
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe, journal
-from jts_storage import commit as commit_points
+from jts_storage import SeriesKey, Storage, StorageSettings, SymbolBars, Timeframe
+from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
 from jts_storage.cli.main import app
-from jts_storage.clock import CommitClock, Place
 from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent
-from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import StorageError
-from jts_storage.journal import CHUNKS, ENTRIES, Journal
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
-from jts_storage.processes import this_process
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work import commit as commit_points
+from jts_storage.unit_of_work import journal
+from jts_storage.unit_of_work.clock import CommitClock, Place
+from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES, Journal
 
 DAY = date(2024, 1, 2)
 RECOVERER = """

@@ -14,8 +14,8 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
 from jts_storage import Formula, Storage, StorageSettings
-from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import Conflict, StorageError
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
 from jts_storage.sync import Storage as BlockingStorage
 from jts_storage.sync import UnitOfWork as BlockingUnitOfWork

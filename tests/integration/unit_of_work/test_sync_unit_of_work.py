@@ -14,12 +14,12 @@ import pytest
 from pydantic import SecretStr
 
 from jts_storage import SeriesKey, StorageSettings, SymbolBars, Timeframe
-from jts_storage import commit as commit_points
 from jts_storage.domain.events import IngestionCompleted
-from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import Conflict, StorageError
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.sync import Storage, UnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
+from jts_storage.unit_of_work import commit as commit_points
 
 DAY = date(2024, 1, 2)
 numbers = count()

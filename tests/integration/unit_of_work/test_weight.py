@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jts_storage.embedded.mongod import LocalMongod
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.testing.clickhouse_server import ServerProcess
 
 SERVICE = Path(__file__).with_name("weighing_service.py")

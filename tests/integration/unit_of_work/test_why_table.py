@@ -23,17 +23,18 @@ import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 
-from jts_storage import SeriesKey, StorageSettings, SymbolBars, Timeframe, delivery, journal
+from jts_storage import SeriesKey, StorageSettings, SymbolBars, Timeframe
 from jts_storage import Storage as AsyncStorage
-from jts_storage import commit as commit_points
 from jts_storage.domain.events import IngestionCompleted
-from jts_storage.embedded.mongod import LocalMongod
 from jts_storage.errors import Conflict, ConnectionFailed, StorageError
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.sync import Storage, UnitOfWork
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.testing.fault_proxy import FaultProxy
-from jts_storage.testing.local_postgres import LocalPostgres
+from jts_storage.unit_of_work import commit as commit_points
+from jts_storage.unit_of_work import delivery, journal
 
 PAGE = Path(__file__).parents[3] / "docs" / "why.md"
 SERVICE = Path(__file__).with_name("dying_service.py")

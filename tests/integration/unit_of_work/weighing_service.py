@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from jts_storage import SeriesKey, Storage, Timeframe
-from jts_storage import commit as commit_points
 from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work import commit as commit_points
 
 KEY = SeriesKey("WEIGHT", Timeframe.M1)
 

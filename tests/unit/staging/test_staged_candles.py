@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -18,10 +19,9 @@ from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.memory.backend import InMemoryBackend
-from jts_storage.staging import StagedCandles, compare, pieces, rows_by_day
-from jts_storage.staging.candles import SeriesChanges
-from jts_storage.staging.lifetime import Lifetime
 from jts_storage.testing.factories import make_candles
+from jts_storage.unit_of_work.staged import StagedCandles, compare, pieces, rows_by_day
+from jts_storage.unit_of_work.staged.candles import SeriesChanges
 
 KEYS = [SeriesKey(name, Timeframe.M1, "KRX") for name in ("A", "B", "C")]
 KEY = KEYS[0]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jts_storage.staging.pages import merged_page
+from jts_storage.unit_of_work.staged.pages import merged_page
 
 Item = tuple[str, str]
 _names = st.sampled_from("abcdefgh")

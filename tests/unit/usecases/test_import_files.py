@@ -14,10 +14,10 @@ import pytest
 
 from jts_storage import Candle, Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage.errors import InvalidData, NotFound
-from jts_storage.usecases import text_files
-from jts_storage.usecases.file_source import Layout
+from jts_storage.readers import text_files
+from jts_storage.readers.file_source import Layout
+from jts_storage.readers.timestamps import Clock
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
-from jts_storage.usecases.moments import Clock
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 
 CODE = "005930"

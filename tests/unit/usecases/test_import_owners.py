@@ -17,11 +17,11 @@ import pytest
 
 from jts_storage import Market, SeriesKey, Storage, Timeframe
 from jts_storage.errors import InvalidData
-from jts_storage.usecases import json_keys
-from jts_storage.usecases.file_source import Layout
+from jts_storage.readers import json_keys
+from jts_storage.readers.file_source import Layout
+from jts_storage.readers.spellings import timeframes_meant
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.results import ImportResult
-from jts_storage.usecases.spellings import timeframes_meant
 
 START = 1_704_153_600
 ALL = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

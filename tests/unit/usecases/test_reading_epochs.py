@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
-from jts_storage.usecases.epochs import Epochs
-from jts_storage.usecases.moments import Clock
+from jts_storage.readers.epochs import Epochs
+from jts_storage.readers.timestamps import Clock
 
 SECOND = 1_704_153_600  # 2 January 2024
 MILLIS = SECOND * 1_000

@@ -12,7 +12,7 @@ import pytest
 
 from jts_storage import Market, SeriesKey, Storage, Timeframe
 from jts_storage.errors import InvalidData
-from jts_storage.usecases.file_source import Layout
+from jts_storage.readers.file_source import Layout
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 
 KEY = SeriesKey("005930", Timeframe.M1)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jts_storage.domain.enums import Timeframe
-from jts_storage.usecases.blocks import Block, Reader
-from jts_storage.usecases.moments import Clock, joined
-from jts_storage.usecases.numbers import plain_prices
+from jts_storage.readers.blocks import Block, Reader
+from jts_storage.readers.numbers import plain_prices
+from jts_storage.readers.timestamps import Clock, joined
 
 whole = st.integers(0, 10**10).map(str)
 

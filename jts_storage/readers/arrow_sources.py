@@ -1,0 +1,70 @@
+"""Files of columns as sources of rows: Parquet, and Arrow's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from jts_storage.readers.file_source import FileSource, readable
+
+_BATCH_ROWS = 131_072
+
+
+class ParquetFile(FileSource):
+    """Parquet, a batch of rows at a time."""
+
+    def tables(self) -> Iterator[Any]:
+        import pyarrow as pa
+
+        with readable(self.name), self._opened() as file:
+            targets = self._targets(file.schema_arrow.names)
+            total = max(file.metadata.num_rows, 1)
+            done = 0
+            for batch in file.iter_batches(_BATCH_ROWS, columns=list(targets.values())):
+                done += batch.num_rows
+                self._read = self._size * done // total
+                table = pa.Table.from_batches([batch])
+                yield table.select(list(targets.values())).rename_columns(list(targets))
+
+    def _opened(self) -> Any:
+        import pyarrow.parquet as pq
+
+        return pq.ParquetFile(self.path, pre_buffer=False)
+
+    def _names(self) -> list[str]:
+        with self._opened() as file:
+            return list(file.schema_arrow.names)
+
+
+class ArrowFile(FileSource):
+    """Arrow IPC: a Feather file, or a stream."""
+
+    def tables(self) -> Iterator[Any]:
+        import pyarrow as pa
+
+        with readable(self.name), pa.memory_map(str(self.path)) as file:
+            for batch in self._batches(file):
+                targets = self._targets(batch.schema.names)
+                table = pa.Table.from_batches([batch])
+                self._read = file.tell()
+                yield table.select(list(targets.values())).rename_columns(list(targets))
+        self._read = self._size
+
+    def _batches(self, file: Any) -> Iterator[Any]:
+        import pyarrow as pa
+
+        if file.read(6) == b"ARROW1":
+            file.seek(0)
+            with pa.ipc.open_file(file) as reader:
+                for index in range(reader.num_record_batches):
+                    yield reader.get_batch(index)
+        else:
+            file.seek(0)
+            with pa.ipc.open_stream(file) as reader:
+                yield from reader
+
+    def _names(self) -> list[str]:
+        import pyarrow as pa
+
+        with pa.memory_map(str(self.path)) as file:
+            return list(next(self._batches(file)).schema.names)

@@ -1,0 +1,102 @@
+"""CSV files as sources of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jts_storage.errors import InvalidData
+from jts_storage.readers import text_files
+from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
+from jts_storage.readers.text_files import TextFormat
+
+
+class CsvFile(FileSource):
+    """CSV, or its like with another delimiter; everything is read as text."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        super().__init__(path, layout)
+        self.form: TextFormat = text_files.sniff(
+            path, encoding=layout.encoding, delimiter=layout.delimiter, header=layout.header
+        )
+        self.targets = self._targets(self.form.headers)
+
+    @property
+    def commas_separate(self) -> bool:  # type: ignore[override]
+        return self.form.delimiter == ","
+
+    def _names(self) -> list[str]:
+        return self.form.headers
+
+    def tables(self) -> Iterator[Any]:
+        import pyarrow as pa
+        import pyarrow.csv as arrow_csv
+
+        wanted = list(self.targets.values())
+        with self._explained(), opened(self.path) as (raw, stream):
+            open_quote = text_files.first_open_quote(self.path, self.form)
+            if open_quote is not None:
+                raise InvalidData(
+                    f"{self.name}, line {open_quote}: a quote is opened and not closed.",
+                    remedy="Close it, or write it twice where it is part of a text.",
+                )
+            reader = arrow_csv.open_csv(
+                stream,
+                read_options=arrow_csv.ReadOptions(
+                    block_size=READ_BYTES,
+                    encoding=self.form.encoding.removesuffix("-sig"),
+                    column_names=self.form.headers,
+                    skip_rows=self._lines_before_data(),
+                ),
+                parse_options=arrow_csv.ParseOptions(
+                    delimiter=self.form.delimiter, newlines_in_values=True
+                ),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=dict.fromkeys(self.form.headers, pa.string()),
+                    include_columns=wanted,
+                    strings_can_be_null=False,
+                ),
+            )
+            for batch in reader:
+                self._read = self._consumed(raw.tell(), batch)
+                yield pa.Table.from_batches([batch]).rename_columns(list(self.targets))
+
+    def _lines_before_data(self) -> int:
+        """Lines up to and with the header, so that our names stand for it."""
+        if not self.form.has_header:
+            return 0
+        number, _ = next(text_files.lines(self.path)) if self._is_bytewise else (1, b"")
+        return number
+
+    @property
+    def _is_bytewise(self) -> bool:
+        return not self.form.encoding.startswith("utf-16")
+
+    def place(self, row: int, target: str) -> str:
+        line = text_files.line_of_row(self.path, self.form, row)
+        return f"{self.name}, line {line}, column {self._header(target)!r}"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        import pyarrow as pa
+
+        try:
+            yield
+        except EOFError as exc:
+            raise cut_off(self.name) from exc
+        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as exc:
+            try:
+                misshapen = text_files.first_misshapen(self.path, self.form)
+            except EOFError:
+                raise cut_off(self.name) from exc
+            if misshapen is not None:
+                line, fields = misshapen
+                expected = len(self.form.headers)
+                column = self.form.headers[min(fields, expected - 1)]
+                raise InvalidData(
+                    f"{self.name}, line {line}, column {column!r}: "
+                    f"has {fields} fields, not {expected} as the header."
+                ) from exc
+            raise InvalidData(f"{self.name} cannot be read: {exc}") from exc

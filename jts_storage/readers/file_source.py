@@ -1,0 +1,94 @@
+"""What all sources that are files have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jts_storage.errors import InvalidData
+from jts_storage.readers import headers, text_files
+
+READ_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a caller knows of a source better than a guess.
+
+    :param columns: headers by target, such as ``{"close": "Adj Close"}``.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str | None = None
+    encoding: str | None = None
+    header: bool = True
+
+
+class FileSource:
+    """A file, how far it was read, and where its rows stand."""
+
+    commas_separate = True
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.path = path
+        self.layout = layout
+        self.name = str(path)
+        self._read = 0
+        self._size = max(path.stat().st_size, 1)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return text_files.identity(self.path)
+
+    def progress(self) -> float | None:
+        return min(self._read / self._size, 1.0)
+
+    def _consumed(self, position: int, batch: Any) -> int:
+        """Where the rows of `batch` end, about: Arrow reads a file far ahead of them."""
+        if text_files.compression_of(self.path):
+            return position
+        return min(position, self._read + int(batch.nbytes))
+
+    def _targets(self, names: list[str]) -> dict[str, str]:
+        return headers.guess(names, self.layout.columns, where=self.name)
+
+    def place(self, row: int, target: str) -> str:
+        return f"{self.name}, row {row + 1}, column {self._header(target)!r}"
+
+    def _header(self, target: str) -> str:
+        found = self._targets(self._names())
+        return found.get(target) or found.get("date") or target
+
+    def _names(self) -> list[str]:
+        raise NotImplementedError
+
+
+def cut_off(name: str) -> InvalidData:
+    return InvalidData(f"{name} ends in the middle of what is compressed.", remedy="Copy it again.")
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as exc:
+        raise InvalidData(f"{name} cannot be read: {exc}") from exc
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The file itself, whose position tells how far it was read, and what it decompresses to."""
+    import pyarrow as pa
+
+    kind = text_files.compression_of(path)
+    with pa.OSFile(str(path)) as raw:
+        if kind is None:
+            yield raw, raw
+        else:
+            with pa.CompressedInputStream(raw, kind) as stream:
+                yield raw, stream

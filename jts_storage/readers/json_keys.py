@@ -1,0 +1,56 @@
+"""The names that occur in a file of JSON lines, wherever in it they begin to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from jts_storage.readers import text_files
+
+_NAME = re.compile(rb'"((?:[^"\\]|\\.)*)"[ \t]*:')
+_BLANK_BEFORE_COLON = (b'" :', b'"\t:')
+_COUNTED = 64
+"""Names up to which counting them costs less than finding them."""
+_OF_NUMBERS = b"0123456789.-+"
+
+
+def first_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines on which a name stands that no line before had, with their numbers.
+
+    A line may be given in vain, since a text may look as if it held a name, but none is missed, as
+    long as names differ in more than digits.
+    """
+    seen: set[bytes] = set()
+    shape: bytes | None = None
+    before = 0
+    for piece in text_files.whole_lines(path):
+        last, shape = shape, _shape(piece)
+        is_known = shape is not None and shape == last
+        if not is_known and not _has_only(piece, seen):
+            for found in _NAME.finditer(piece):
+                if found[1] not in seen:
+                    seen.add(found[1])
+                    number, line = _line_at(piece, found.start())
+                    yield before + number, line
+        before += piece.count(b"\n")
+
+
+def _shape(piece: bytes) -> bytes | None:
+    """What all lines look like without their numbers; None if they do not look alike."""
+    bare = piece.translate(None, _OF_NUMBERS)
+    line = bare[: bare.find(b"\n") + 1]
+    return line if bare == line * bare.count(b"\n") else None
+
+
+def _has_only(piece: bytes, names: set[bytes]) -> bool:
+    """Whether counting shows that there are no other names, which costs less than finding names."""
+    if len(names) > _COUNTED or any(mark in piece for mark in _BLANK_BEFORE_COLON):
+        return False
+    return piece.count(b'":') == sum(piece.count(b'"%b":' % name) for name in names)
+
+
+def _line_at(piece: bytes, place: int) -> tuple[int, bytes]:
+    start = piece.rfind(b"\n", 0, place) + 1
+    end = piece.find(b"\n", place)
+    return piece.count(b"\n", 0, start) + 1, piece[start : end if end >= 0 else len(piece)]

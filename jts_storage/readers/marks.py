@@ -1,0 +1,147 @@
+"""What the marks in the numbers of a source show: which one stands before decimals.
+
+``78.25``, ``0.500`` and ``1,234.5`` can be read in one way only. ``78.500`` and ``1,234`` can be
+read in two: three digits stand behind the only mark, one to three before it. A single number of the
+first kind, in any column and anywhere in the source, tells how to read all of the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from jts_storage.domain import checks
+from jts_storage.domain.columns import NAMES, Int64Array
+from jts_storage.errors import InvalidData
+from jts_storage.readers.numbers import NumberStyle, has_marks
+
+_COMMA_GROUPS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$"
+_POINT_GROUPS = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"
+_ONE_POINT_GROUP = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
+
+
+@dataclass(slots=True)
+class Marks:
+    """What was seen so far.
+
+    :param thousands: the mark between thousands, where the caller told it.
+    :param point: whether some number has a decimal point for certain.
+    :param comma: whether some number has a decimal comma, or points between thousands, for certain.
+    :param doubtful_point: a number whose point could be either.
+    :param doubtful_comma: a number whose comma could be either.
+    """
+
+    thousands: str | None = None
+    point: bool = False
+    comma: bool = False
+    doubtful_point: str | None = None
+    doubtful_comma: str | None = None
+
+    def look_at_prices(self, values: Int64Array, decimals: int) -> None:
+        """Look at prices that are read already: times 10**4, all written with so many decimals."""
+        if not decimals:
+            return
+        whole = checks.PRICE_SCALE
+        if decimals != 3 or bool(((values < whole) | (values >= 1_000 * whole)).any()):
+            self.point = True
+        elif self.doubtful_point is None:
+            self.doubtful_point = f"{int(values[0]) / whole:.3f}"
+
+    def look_at(self, column: Any) -> None:
+        """Look at a column of text."""
+        import pyarrow.compute as pc
+
+        if not has_marks(column):
+            return
+        column = pc.utf8_trim_whitespace(column)
+        has_comma = pc.match_substring(column, ",")
+        self._look_at_commas(column.filter(has_comma))
+        self._look_at_points(column.filter(pc.invert(has_comma)))
+
+    def _look_at_commas(self, column: Any) -> None:
+        if not len(column):
+            return
+        if _any_matches(column, r",.*,|,.*\."):
+            self.point = True
+        elif _any_matches(column, r"\..*,") or not _all_match(column, _COMMA_GROUPS):
+            self.comma = True
+        elif self.doubtful_comma is None:
+            self.doubtful_comma = column[0].as_py()
+
+    def _look_at_points(self, column: Any) -> None:
+        import pyarrow.compute as pc
+
+        column = column.filter(pc.match_substring_regex(column, r"\d\.\d|^[+-]?\.\d"))
+        if not len(column):
+            return
+        grouped = pc.match_substring_regex(column, _POINT_GROUPS)
+        if not pc.all(grouped).as_py():
+            self.point = True
+            return
+        single = column.filter(pc.match_substring_regex(column, _ONE_POINT_GROUP))
+        if len(single) < len(column):
+            self.comma = True
+        elif self.doubtful_point is None:
+            self.doubtful_point = single[0].as_py()
+
+    def style(self, *, comma_separates_fields: bool) -> NumberStyle | None:
+        """How to read all numbers; None if nothing shows it."""
+        if self.point:
+            return NumberStyle(".", self.thousands)
+        if self.comma:
+            return NumberStyle(",", self.thousands)
+        if self.thousands is not None:  # then the other mark is no mark between thousands
+            mark = "." if self.doubtful_point else "," if self.doubtful_comma else None
+            return NumberStyle(mark, self.thousands) if mark else None
+        if comma_separates_fields and (self.doubtful_point or self.doubtful_comma):
+            return NumberStyle()  # there nobody writes a decimal comma without need
+        return None
+
+    @property
+    def is_doubtful(self) -> bool:
+        return (self.doubtful_point or self.doubtful_comma) is not None
+
+    def refused(self, where: str) -> InvalidData:
+        """The error that says what could be read in two ways."""
+        mark = "comma" if self.doubtful_comma else "point"
+        return InvalidData(
+            f"{where}: {self.doubtful_comma or self.doubtful_point!r} could have a decimal {mark} "
+            f"or a thousands {mark}, and no other number tells.",
+            remedy="Say decimal='.' or decimal=',', or thousands= with the mark between thousands.",
+        )
+
+
+def look_through(tables: Iterable[Any], marks: Marks) -> NumberStyle | None:
+    """Look at the numbers of a whole source until one tells.
+
+    Costs a second reading, of sources whose first numbers are all doubtful.
+    """
+    import pyarrow as pa
+
+    for table in tables:
+        for name in NAMES[1:]:
+            for column in table.column(name).chunks:
+                if any(is_kind(column.type) for is_kind in _text_kinds()):
+                    marks.look_at(column.cast(pa.string()))
+        if (style := marks.style(comma_separates_fields=False)) is not None:
+            return style
+    return None
+
+
+def _text_kinds() -> tuple[Any, ...]:
+    import pyarrow as pa
+
+    return (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+
+
+def _any_matches(column: Any, pattern: str) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring_regex(column, pattern)).as_py())
+
+
+def _all_match(column: Any, pattern: str) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())

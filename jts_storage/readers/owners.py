@@ -1,0 +1,261 @@
+"""Which series each row of a source belongs to: as its own columns tell, and as the caller does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Int64Array
+from jts_storage.domain.enums import Timeframe
+from jts_storage.errors import InvalidData
+from jts_storage.readers.spellings import timeframes_meant
+
+ANY_SYMBOL = "*"
+LABELS = ("symbol", "exchange", "timeframe", "market", "deleted")
+"""The columns of a source that say to whom its rows belong, and whether they hold."""
+_NOT_DELETED = {"", "0", "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the caller says of the rows of a source; None and "" leave it to the source."""
+
+    symbol: str | None = None
+    timeframe: Timeframe | None = None
+    exchange: str = ""
+
+    def __post_init__(self) -> None:
+        key = SeriesKey(self.symbol or ANY_SYMBOL, self.timeframe or Timeframe.M1, self.exchange)
+        if self.timeframe is not None:
+            object.__setattr__(self, "timeframe", key.timeframe)
+
+    @property
+    def key(self) -> SeriesKey | None:
+        """The one series that is meant, if the source tells no exchange."""
+        if self.symbol is None or self.timeframe is None:
+            return None
+        return SeriesKey(self.symbol, self.timeframe, self.exchange)
+
+    def described(self) -> list[str]:
+        timeframe = self.timeframe.value if self.timeframe else ANY_SYMBOL
+        return [self.symbol or ANY_SYMBOL, timeframe, self.exchange]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The series of some rows.
+
+    :param which: of each row, the place of its key in `keys`; None if all have the first.
+    """
+
+    keys: tuple[SeriesKey, ...] = ()
+    which: Int64Array | None = None
+
+
+def joined(parts: Sequence[Labels], rows: Sequence[int]) -> Labels:
+    """The labels of rows that follow each other."""
+    keys = tuple(sorted({key for part in parts for key in part.keys}, key=lambda k: k.sort_key))
+    if len(keys) <= 1:
+        return Labels(keys)
+    place = {key: number for number, key in enumerate(keys)}
+    return Labels(
+        keys,
+        np.concatenate(
+            [
+                np.array([place[key] for key in part.keys])[
+                    np.zeros(count, np.int64) if part.which is None else part.which
+                ]
+                for part, count in zip(parts, rows, strict=True)
+            ]
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """A column of names: those that occur, and which of them each row has."""
+
+    target: str
+    names: list[str]
+    which: Int64Array
+
+    def row_of(self, number: int) -> int:
+        return int(np.argmax(self.which == number))
+
+    def error(self, rule: str, number: int, remedy: str | None = None) -> InvalidData:
+        return InvalidData(
+            rule,
+            field=self.target,
+            value=self.names[number],
+            row=self.row_of(number),
+            remedy=remedy,
+        )
+
+
+@dataclass(slots=True)
+class Owners:
+    """Finds the series of rows, a part of the source at a time.
+
+    :param where: the name of the source.
+    """
+
+    wanted: Wanted
+    where: str
+    _has_names: dict[str, bool] = field(default_factory=dict, init=False)
+    _markets: dict[str, str] = field(default_factory=dict, init=False)
+
+    def labels(self, columns: Mapping[str, Any], rows: int) -> Labels:
+        """The series of each row.
+
+        :raises InvalidData: with the row and column of the first that cannot be told, or that
+            contradicts what the caller said.
+        """
+        found = {target: _names(columns[target], target) for target in LABELS if target in columns}
+        self._refuse_deleted(found.get("deleted"))
+        symbols = self._symbols(found.get("symbol"))
+        exchanges = self._exchanges(found.get("exchange"))
+        timeframes = self._timeframes(found.get("timeframe"))
+        if "market" in found and "exchange" not in found:
+            self._check_market(found["market"], found.get("symbol"), symbols)
+        parts = [found.get(target) for target in ("symbol", "exchange", "timeframe")]
+        if all(part is None or len(part.names) == 1 for part in parts):
+            return Labels((SeriesKey(symbols[0], timeframes[0], exchanges[0]),))
+        code = np.zeros(rows, np.int64)
+        for part in parts:
+            if part is not None:
+                code = code * len(part.names) + part.which
+        _, first, which = np.unique(code, return_index=True, return_inverse=True)
+        at = [
+            np.zeros(len(first), np.int64) if part is None else part.which[first] for part in parts
+        ]
+        keys = [
+            SeriesKey(symbols[s], timeframes[t], exchanges[e]) for s, e, t in zip(*at, strict=True)
+        ]
+        # Two spellings of a timeframe are one series.
+        return joined([Labels(tuple(keys), which)], [rows])
+
+    def _symbols(self, found: _Names | None) -> list[str]:
+        wanted = self.wanted.symbol
+        if found is None:
+            if wanted is None:
+                raise InvalidData(
+                    f"{self.where} does not say which symbol it holds.",
+                    remedy="Pass symbol= (--symbol on the command line).",
+                )
+            return [wanted]
+        if wanted is not None and found.names == [""]:
+            return [wanted]  # an empty column says nothing
+        for number, name in enumerate(found.names):
+            if not name:
+                raise found.error("names no symbol", number, _ignore("symbol"))
+            if wanted not in (None, name):
+                raise found.error(f"is not {wanted}", number, _leave_away("symbol"))
+        return found.names
+
+    def _exchanges(self, found: _Names | None) -> list[str]:
+        wanted = self.wanted.exchange
+        if found is None or not wanted:
+            return [wanted] if found is None else found.names
+        self._refuse_some_empty(found, wanted)
+        for number, name in enumerate(found.names):
+            if name not in ("", wanted):
+                raise found.error(f"is not {wanted}", number, _leave_away("exchange"))
+        return [wanted] * len(found.names)
+
+    def _timeframes(self, found: _Names | None) -> list[Timeframe]:
+        wanted = self.wanted.timeframe
+        if found is None:
+            if wanted is None:
+                raise InvalidData(
+                    f"{self.where} does not say which timeframe it holds.",
+                    remedy="Pass timeframe= (--timeframe on the command line).",
+                )
+            return [wanted]
+        if wanted is not None:
+            self._refuse_some_empty(found, wanted.value)
+        return [self._timeframe(found, number) for number in range(len(found.names))]
+
+    def _timeframe(self, found: _Names, number: int) -> Timeframe:
+        wanted = self.wanted.timeframe
+        name = found.names[number]
+        if not name:
+            if wanted is None:
+                raise found.error("names no timeframe", number)
+            return wanted
+        meant = timeframes_meant(name)
+        if not meant:
+            known = ", ".join(frame.value for frame in Timeframe)
+            raise found.error(f"is none of {known}", number, _ignore("timeframe"))
+        if wanted is not None:
+            if wanted not in meant:
+                raise found.error(f"is not {wanted.value}", number, _leave_away("timeframe"))
+            return wanted
+        if len(meant) > 1:
+            either = " or ".join(frame.value for frame in meant)
+            raise found.error(f"could be {either}", number, "Say which: timeframe=...")
+        return meant[0]
+
+    def _refuse_some_empty(self, found: _Names, wanted: str) -> None:
+        """A column that is empty throughout says nothing; one with gaps has rows of two kinds."""
+        for number, name in enumerate(found.names):
+            if self._has_names.setdefault(found.target, bool(name)) != bool(name):
+                rule = "is empty in some rows only" if not name else "is empty in the rows before"
+                raise found.error(
+                    f"{rule}, so it cannot be told which are {wanted}",
+                    number,
+                    "Fill it. " + _ignore(found.target),
+                )
+
+    def _check_market(self, market: _Names, own: _Names | None, symbols: list[str]) -> None:
+        """Rows of one symbol on two markets may be two series, which no column here tells."""
+        pairs = market.which if own is None else own.which * len(market.names) + market.which
+        for pair, row in zip(
+            *(a.tolist() for a in np.unique(pairs, return_index=True)), strict=True
+        ):
+            at, number = divmod(pair, len(market.names))
+            name = market.names[number]
+            known = self._markets.setdefault(symbols[at], name) if name else name
+            if known != name:
+                raise InvalidData(
+                    f"is not {known} as in other rows of {symbols[at]}",
+                    field="market",
+                    value=name,
+                    row=row,
+                    remedy="If the column tells the exchange, say exchange=HEADER (--column). "
+                    + _ignore("market"),
+                )
+
+    def _refuse_deleted(self, found: _Names | None) -> None:
+        for number, name in enumerate(found.names if found else ()):
+            assert found is not None
+            if name.casefold() not in _NOT_DELETED:
+                raise found.error(
+                    "marks a candle that was deleted",
+                    number,
+                    "Leave such rows and old versions out: SELECT ... FINAL WHERE is_deleted = 0.",
+                )
+
+
+def _names(column: Any, target: str) -> _Names:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    encoded = pc.fill_null(column.cast(pa.string()), "").dictionary_encode()
+    names = [name.strip() for name in encoded.dictionary.to_pylist()]
+    which = np.asarray(encoded.indices).astype(np.int64)
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) < len(names):  # some differed in blanks alone
+        which = np.array([distinct.index(name) for name in names], np.int64)[which]
+    return _Names(target, distinct, which)
+
+
+def _leave_away(target: str) -> str:
+    return f"Leave the {target} away to import every {target} of the source."
+
+
+def _ignore(target: str) -> str:
+    return f"To ignore the column, say {target}= with nothing behind (--column {target}=)."

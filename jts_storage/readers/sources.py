@@ -1,0 +1,97 @@
+"""Files and frames as sources of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jts_storage.errors import InvalidData, StorageError
+from jts_storage.readers import headers, text_files
+from jts_storage.readers.arrow_sources import ArrowFile, ParquetFile
+from jts_storage.readers.blocks import Source
+from jts_storage.readers.csv_source import CsvFile
+from jts_storage.readers.file_source import Layout
+from jts_storage.readers.json_source import JsonLinesFile
+
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".feather": "arrow",
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+
+
+def format_of(path: Path) -> str:
+    """:raises InvalidData: the suffix tells no format that is known."""
+    is_compressed = text_files.compression_of(path) is not None
+    plain = path.with_suffix("") if is_compressed else path
+    kind = FORMATS.get(plain.suffix.lower())
+    if kind is None or (is_compressed and kind not in ("csv", "jsonl")):
+        raise InvalidData(
+            f"{path}: the name tells no format; known are {', '.join(FORMATS)}, "
+            "and .gz, .zst or .bz2 behind those of text."
+        )
+    return kind
+
+
+def file_source(path: Path, layout: Layout | None = None) -> Source:
+    """The rows of a file, by its suffix.
+
+    :raises NotFound: there is no such file.
+    """
+    layout = layout or Layout()
+    kind = {"csv": CsvFile, "jsonl": JsonLinesFile, "parquet": ParquetFile, "arrow": ArrowFile}
+    made: Callable[[Path, Layout], Source] = kind[format_of(text_files.found(path))]  # type: ignore[assignment]
+    return made(path, layout)
+
+
+def frame_source(data: Any, layout: Layout | None = None, *, symbol: str | None = None) -> Source:
+    """The rows of an Arrow table, a pandas or polars frame, or a list of ccxt's rows."""
+    from jts_storage.readers.frames import as_table
+
+    return TableSource(as_table(data, symbol), layout or Layout())
+
+
+class TableSource:
+    """An Arrow table in memory."""
+
+    commas_separate = True
+    identity = None
+
+    def __init__(self, table: Any, layout: Layout) -> None:
+        self.name = "the frame"
+        self._table = table
+        self._targets = headers.guess(table.column_names, layout.columns, where=self.name)
+
+    def tables(self) -> Iterator[Any]:
+        yield self._table.select(list(self._targets.values())).rename_columns(list(self._targets))
+
+    def place(self, row: int, target: str) -> str:
+        header = self._targets.get(target) or self._targets.get("date") or target
+        return f"row {row}, column {header!r}"
+
+    def progress(self) -> float | None:
+        return None
+
+
+def is_frame(data: object) -> bool:
+    kind = type(data)
+    return kind.__module__.partition(".")[0] in {"pandas", "polars", "pyarrow"} or isinstance(
+        data, list
+    )
+
+
+def must_be_source(data: object) -> StorageError:
+    return InvalidData(
+        "must be a path, a frame, a table, rows or an async iterator of series",
+        field="source",
+        value=type(data).__name__,
+    )

@@ -1,0 +1,334 @@
+"""The commit clock: versions that grow with the order of commits, whatever the hosts' clocks say.
+
+It is one document in MongoDB. A commit takes its version there once it holds every lock it needs,
+so of two commits that change the same thing the later one has the higher version in every store.
+The document also lists the commits under way: a deletion waits for the writes that came before it,
+and an event for the events that did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+from bson import Int64, ObjectId
+from pymongo import ReturnDocument
+
+from jts_storage._runtime.processes import may_be_alive, this_process
+from jts_storage._runtime.tasks import stopped
+from jts_storage.errors import Conflict, StorageError
+from jts_storage.mongo.leases import from_now
+from jts_storage.mongo.manager import Bson, MongoDBManager
+from jts_storage.mongo.manager import Collection as Documents
+
+CLOCK = "uow_clock"
+LEASE = timedelta(seconds=180)
+"""A commit under way is waited for so long after it was last renewed; a dead one shorter.
+
+It is longer than a commit may take to decide and MongoDB may take to end its transaction.
+"""
+
+DECIDES_WITHIN = timedelta(seconds=60)
+"""After that a commit decides no more: its place may be gone before MongoDB has its decision."""
+
+LANDING = timedelta(seconds=5)
+"""Within it, what a writer sent arrives at ClickHouse, or never does, though its end is unknown."""
+
+_ID = "commits"
+_VERSIONS = 2
+"""Versions a commit takes: one for what it deletes, and a later one for what it writes."""
+
+_MOST_NAMES = 100
+_MOST_CHARACTERS = 10_000
+_NANOSECONDS = 1_000_000
+_POLL_SECONDS = 0.005
+_LONGEST_POLL_SECONDS = 0.25
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A commit that has taken its version and is neither done nor given up.
+
+    :param event_keys: the keys of its events; None if there are too many to list.
+    :param series: the names of the series of candles that it writes, likewise.
+    """
+
+    id: ObjectId
+    version: int
+    owner: str
+    event_keys: frozenset[str] | None
+    series: frozenset[str] | None
+
+    @property
+    def may_be_alive(self) -> bool:
+        return may_be_alive(self.owner)
+
+    def may_have_events_of(self, key: str) -> bool:
+        return self.event_keys is None or key in self.event_keys
+
+    def may_write(self, series: Collection[str]) -> bool:
+        return self.series is None or not self.series.isdisjoint(series)
+
+
+@dataclass(slots=True)
+class Place:
+    """The place of a commit in the order of all.
+
+    :param was_kept: once it is left: whether it was listed until then. A commit that was paused
+        for longer than its lease is not, and others did not wait for it.
+    :param is_unknown: whether it may still be decided although it has failed.
+    """
+
+    id: ObjectId
+    version: int
+    was_kept: bool = True
+    is_unknown: bool = False
+    taken_at: float = field(default_factory=monotonic)
+
+    def check(self) -> None:
+        """:raises Conflict: it is too late to decide under this version."""
+        if monotonic() - self.taken_at > DECIDES_WITHIN.total_seconds():
+            raise Conflict(
+                f"Commit {self.id} was paused for too long before it was decided; nothing of it is "
+                "stored.",
+                remedy="Repeat it.",
+            )
+
+
+class CommitClock:
+    """The clock of one database.
+
+    :param stored: the highest version that any store holds, asked when the clock is made.
+    """
+
+    def __init__(self, manager: MongoDBManager, stored: Callable[[], Awaitable[int]]) -> None:
+        self._manager = manager
+        self._stored = stored
+        self._owner = this_process()
+
+    async def start(self) -> None:
+        """Make the clock if there is none yet, ahead of every version that is stored."""
+        if await self._find({"_id": 1}) is None:
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Set the clock ahead of every version that is stored, whoever wrote it.
+
+        Earlier releases took versions from their hosts' clocks.
+        """
+        stored = await self._stored()
+        value = {"$max": [Int64(stored + 1), "$value", _now()]}
+        change = [{"$set": {"value": value, "running": {"$ifNull": ["$running", []]}}}]
+        await self._manager.retries.repeat(
+            "setting the commit clock",
+            lambda: self._clock.update_one({"_id": _ID}, change, upsert=True),
+        )
+
+    @asynccontextmanager
+    async def place(
+        self,
+        *,
+        above: int = 0,
+        versions: int = _VERSIONS,
+        event_keys: Collection[str] = (),
+        series: Collection[str] = (),
+        identity: ObjectId | None = None,
+        lands: bool = True,
+    ) -> AsyncIterator[Place]:
+        """Take the next place in the order of commits and be listed until the block ends.
+
+        :param above: a version that the new one must be higher than.
+        :param versions: how many the place has, from its `version` on.
+        :param lands: whether what was sent may still arrive when the block fails.
+        """
+        place = Place(identity or ObjectId(), 0)
+        try:
+            await self._enter(place, above, versions, _listed(event_keys), _listed(series))
+        except BaseException:
+            await self._give_up(place)
+            raise
+        renewing = asyncio.create_task(self._renew(place))
+        try:
+            yield place
+        except BaseException:
+            if place.is_unknown:
+                pass  # its lease says how long it is waited for
+            elif lands:
+                await self._leave_later(place)
+            else:
+                await self._give_up(place)
+            raise
+        else:
+            place.was_kept = await self._leave(place)
+        finally:
+            await stopped(renewing)
+
+    async def under_way(self) -> list[UnderWay]:
+        """The commits under way, the oldest version first."""
+        found = await self._find({"running": _NOT_EXPIRED}) or {}
+        return [_under_way(one) for one in found.get("running", ())]
+
+    async def wait_for_earlier(self, version: int, series: Collection[str]) -> None:
+        """Wait until no commit under way that may write these series has a lower version.
+
+        Each of them ends, dies or loses its lease, so this does, too.
+        """
+        pause = _POLL_SECONDS
+        while earlier := [
+            one for one in await self.under_way() if one.version < version and one.may_write(series)
+        ]:
+            if any(one.may_be_alive for one in earlier):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_POLL_SECONDS)
+            else:
+                await self.purge()
+
+    async def forget(self, commits: Collection[ObjectId]) -> None:
+        """List these commits no more: others have finished them, or nobody ever will."""
+        gone = {"$pull": {"running": {"id": {"$in": list(commits)}}}}
+        await self._manager.retries.repeat(
+            "ending commits of others", lambda: self._clock.update_one({"_id": _ID}, gone)
+        )
+
+    async def purge(self) -> None:
+        """Forget the commits of processes that are known to be dead."""
+        dead = [one.id for one in await self.under_way() if not one.may_be_alive]
+        if dead:
+            await asyncio.sleep(LANDING.total_seconds())
+            await self.forget(dead)
+
+    async def _enter(
+        self,
+        place: Place,
+        above: int,
+        versions: int,
+        event_keys: Sequence[str] | None,
+        series: Sequence[str] | None,
+    ) -> None:
+        listed: Bson = {
+            "id": place.id,
+            "version": {"$subtract": ["$value", versions - 1]},
+            "owner": {"$literal": self._owner},
+            "until": from_now(LEASE),
+            "eventKeys": {"$literal": event_keys},
+            "series": {"$literal": series},
+        }
+        value = {"$max": [{"$add": ["$value", versions]}, Int64(above + versions), _now()]}
+        change: list[Bson] = [
+            {"$set": {"value": value}},
+            {"$set": {"running": {"$concatArrays": [_NOT_EXPIRED, [listed]]}}},
+        ]
+        found = await self._tick(change)
+        if found is None:
+            await self.catch_up()
+            found = await self._tick(change)
+        if found is None:
+            raise StorageError(
+                f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
+            )
+        place.version = int(found["value"]) - versions + 1
+
+    async def _tick(self, change: Sequence[Bson]) -> Bson | None:
+        # Not repeated: a place that was taken without our knowledge would hold others up.
+        found: Bson | None = await self._manager.retries.once(
+            "asking the commit clock",
+            lambda: self._clock.find_one_and_update(
+                {"_id": _ID},
+                change,
+                projection={"value": 1},
+                return_document=ReturnDocument.AFTER,
+            ),
+        )
+        return found
+
+    async def _leave(self, place: Place) -> bool:
+        gone = {"$pull": {"running": {"id": place.id}}}
+        mine = {"$and": [{"$eq": ["$$this.id", place.id]}, {"$gt": ["$$this.until", "$$NOW"]}]}
+        kept = {"running": {"$filter": {"input": "$running", "cond": mine}}}
+        try:
+            # What it returns is as it was before: one that has expired was not waited for.
+            found = await self._manager.retries.once(
+                "ending a commit",
+                lambda: self._clock.find_one_and_update({"_id": _ID}, gone, projection=kept),
+            )
+        except StorageError:
+            # What was committed stands; it only is listed until its lease ends.
+            log.info("A commit is listed until its lease ends.", exc_info=True)
+            return monotonic() - place.taken_at < LEASE.total_seconds()
+        return bool(found and found.get("running"))
+
+    async def _give_up(self, place: Place) -> None:
+        try:
+            await self.forget([place.id])
+        except StorageError:
+            log.info("A commit that failed is listed until its lease ends.", exc_info=True)
+
+    async def _renew(self, place: Place) -> None:
+        mine = {"$and": [{"$eq": ["$$this.id", place.id]}, {"$gt": ["$$this.until", "$$NOW"]}]}
+        longer = {"$mergeObjects": ["$$this", {"until": from_now(LEASE)}]}
+        renewed = {"$map": {"input": "$running", "in": {"$cond": [mine, longer, "$$this"]}}}
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 4)
+            try:
+                await self._manager.retries.once(
+                    "renewing a commit",
+                    lambda: self._clock.update_one({"_id": _ID}, [{"$set": {"running": renewed}}]),
+                )
+            except StorageError:
+                log.warning("The place of a commit was not renewed.", exc_info=True)
+
+    async def _leave_later(self, place: Place) -> None:
+        until = from_now(LANDING)
+        mine = {"$eq": ["$$this.id", place.id]}
+        shortened = {"$cond": [mine, {"$mergeObjects": ["$$this", {"until": until}]}, "$$this"]}
+        change = [{"$set": {"running": {"$map": {"input": "$running", "in": shortened}}}}]
+        try:
+            await self._manager.retries.once(
+                "ending a commit", lambda: self._clock.update_one({"_id": _ID}, change)
+            )
+        except StorageError:
+            log.info("A commit that failed is listed until its lease ends.", exc_info=True)
+
+    async def _find(self, projection: Bson) -> Bson | None:
+        found: Bson | None = await self._manager.retries.repeat(
+            "reading the commit clock", lambda: self._clock.find_one({"_id": _ID}, projection)
+        )
+        return found
+
+    @property
+    def _clock(self) -> Documents:
+        return self._manager.get_collection(CLOCK)
+
+
+_NOT_EXPIRED: Bson = {"$filter": {"input": "$running", "cond": {"$gt": ["$$this.until", "$$NOW"]}}}
+
+
+def _now() -> Bson:
+    """The server's time in nanoseconds, to which versions written by earlier releases compare."""
+    return {"$multiply": [{"$toLong": "$$NOW"}, Int64(_NANOSECONDS)]}
+
+
+def _listed(names: Collection[str]) -> list[str] | None:
+    """The names, or None where there are too many, so that the clock stays small."""
+    each = sorted(set(names))
+    few = len(each) <= _MOST_NAMES and sum(map(len, each)) <= _MOST_CHARACTERS
+    return each if few else None
+
+
+def _under_way(found: dict[str, Any]) -> UnderWay:
+    keys, series = found["eventKeys"], found.get("series")
+    return UnderWay(
+        found["id"],
+        found["version"],
+        found["owner"],
+        None if keys is None else frozenset(keys),
+        None if series is None else frozenset(series),
+    )

@@ -1,0 +1,158 @@
+"""A commit that several stores take part in, or that has events: journalled, then decided."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+from bson import ObjectId
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from jts_storage.domain.events import DomainEvent
+from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.mongo.transaction import commit, may_be_committed
+from jts_storage.unit_of_work.clock import Place
+from jts_storage.unit_of_work.journal_format import StagedWork
+from jts_storage.unit_of_work.participants import Stores
+
+log = logging.getLogger(__name__)
+
+
+class JournalledCommit:
+    """One commit over several stores; `docs/why.md` says what is seen when it dies, and where.
+
+    :param session: in whose transaction the documents are.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        session: AsyncClientSession,
+        work: StagedWork,
+        events: Sequence[DomainEvent],
+    ) -> None:
+        self._stores = stores
+        self._session = session
+        self._work = work
+        self._events = events
+        self._id = ObjectId()
+        self._decided = False
+
+    async def run(self) -> None:
+        """:raises StorageError: nothing is stored, unless it says that it is decided, or that this
+        is unknown.
+        """
+        try:
+            await self._run()
+        except StorageError as exc:
+            if not self._decided:
+                raise
+            raise StorageError(
+                f"Commit {self._id} is decided, but not every store has it yet: {exc}",
+                remedy="Do not repeat it: `recover` will finish it, as does the next opening.",
+            ) from exc
+
+    async def _run(self) -> None:
+        stores = self._stores
+        reached("before the journal")
+        await stores.finish_first(self._work)
+        above = await stores.highest_version(self._work)
+        async with AsyncExitStack() as undecided:
+            # A chunk may arrive although its answer does not: they are dropped in any case.
+            undecided.push_async_callback(self._discard)
+            chunks = await stores.journal.prepare(self._id, self._work)
+            reached("chunks written")
+            async with stores.journal.held(self._id), AsyncExitStack() as listed:
+                async with self._bookkeeping():
+                    reached("database ready")
+                    # Not before the rows of the bookkeeping are locked: who comes later is later
+                    # in every store.
+                    place = await listed.enter_async_context(self._place(above))
+                    await self._write_entry(place.version, chunks)
+                    place.check()
+                    # From here on the outcome may be unknown to us: what the entry needs must stay.
+                    undecided.pop_all()
+                    place.is_unknown = True
+                    await self._decide(place)
+                    self._decided = True
+                    reached("decided")
+                reached("database committed")
+                await self._finish(place.version)
+
+    def _place(self, above: int) -> AbstractAsyncContextManager[Place]:
+        keys = {event.key for event in self._events}
+        return self._stores.clock.place(
+            above=above,
+            event_keys=keys,
+            series=self._work.series_names,
+            identity=self._id,
+            lands=False,
+        )
+
+    async def _write_entry(self, version: int, chunks: int) -> None:
+        names = self._work.bookkeeping_names | self._work.series_names
+        await self._stores.journal.decide(self._id, version, chunks, names, self._session)
+        await self._stores.outbox.add(self._events, version, self._session)
+        reached("entry written")
+
+    async def _decide(self, place: Place) -> None:
+        """The moment of decision: before it nothing of the commit exists, after it all does."""
+        try:
+            await commit(self._stores.mongo, self._session, "committing")
+        except StorageError as exc:
+            if await self._is_decided(exc):
+                return
+            if may_be_committed(exc):
+                raise self._unknown(exc) from exc
+            place.is_unknown = False
+            await self._discard()
+            raise
+
+    async def _is_decided(self, failure: StorageError) -> bool:
+        try:
+            return await self._stores.journal.is_decided(self._id)
+        except StorageError:
+            raise self._unknown(failure) from failure
+
+    def _unknown(self, failure: StorageError) -> ConnectionFailed:
+        return ConnectionFailed(
+            f"Whether commit {self._id} was decided is unknown: {failure}",
+            remedy="It is there in whole or not at all. Once MongoDB answers, run `recover`, then "
+            "read before you repeat it.",
+        )
+
+    async def _finish(self, version: int) -> None:
+        await self._stores.wait_for_earlier(self._work, version)
+        await self._stores.store_series(self._work, version)
+        reached("series stored")
+        await self._stores.journal.done(self._id)
+        reached("journal done")
+
+    @asynccontextmanager
+    async def _bookkeeping(self) -> AsyncIterator[None]:
+        """The bookkeeping written and checked; committed at the end of the block.
+
+        It is committed before ClickHouse is asked for anything, since SQLite's file is locked until
+        then.
+        """
+        if not self._work.touches_database:
+            yield
+            return
+        async with self._stores.bookkeeping(self._work, str(self._id)):
+            yield
+
+    async def _discard(self) -> None:
+        """Drop the chunks of what was not decided; what cannot be dropped is purged later."""
+        try:
+            await self._stores.journal.discard(self._id)
+        except StorageError:
+            log.info("Chunks of a commit that failed stay until they are purged.", exc_info=True)
+
+
+def _pass(_point: str) -> None:
+    return None
+
+
+reached: Callable[[str], None] = _pass
+"""Called with the name of each point of a commit. Tests put something in its place that dies."""

@@ -1,0 +1,208 @@
+"""Delivery of stored events: at least once, and for one key in the order of the commits.
+
+A commit delivers its own events, and whoever has handlers for what others left delivers that. What
+fails is tried again in the background, until it is parked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
+from math import inf
+
+from jts_storage._runtime.tasks import stopped
+from jts_storage.domain.events import DomainEvent
+from jts_storage.errors import StorageError
+from jts_storage.mongo.leases import Leases
+from jts_storage.ports.events import EventPublisher
+from jts_storage.unit_of_work.clock import CommitClock
+from jts_storage.unit_of_work.journal import Journal
+from jts_storage.unit_of_work.outbox import Outbox, Waiting
+
+ATTEMPTS = 5
+PATIENCE = timedelta(seconds=30)
+"""How long the handlers of one event may take together; it counts as a failure then."""
+
+_EVENTS_AT_ONCE = 100
+_NO_TIME = timedelta()
+_FIRST_PAUSE = timedelta(seconds=0.2)
+_SHORTEST_PAUSE = timedelta(seconds=0.5)
+_PAUSE_BETWEEN_LOOKS = timedelta(seconds=5)
+
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Hands the events of an outbox to a publisher. It belongs to one event loop."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        journal: Journal,
+        clock: CommitClock,
+        leases: Leases,
+        publisher: EventPublisher,
+    ) -> None:
+        self._outbox = outbox
+        self._journal = journal
+        self._clock = clock
+        self._leases = leases
+        self._publisher = publisher
+        self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def deliver_own(self, events: Sequence[DomainEvent]) -> int:
+        """Deliver what a commit has just stored and somebody here listens to, and what waits before
+        it; how many events.
+        """
+        delivered = 0
+        types = self._heard({event.event_type for event in events})
+        heard = [event for event in events if event.event_type in types]
+        own = {event.id for event in heard}
+        for key in dict.fromkeys(event.key for event in heard):
+            delivered += await self._deliver_key(key, types, own)
+        return delivered
+
+    async def deliver(self) -> int:
+        """Deliver all that waits and somebody here listens to; how many events."""
+        waiting = await self._outbox.types()
+        heard = self._heard(waiting)
+        delivered = 0
+        async for key in self._outbox.due_keys(heard):
+            done = _EVENTS_AT_ONCE
+            while done == _EVENTS_AT_ONCE:
+                done = await self._deliver_key(key, heard)
+                delivered += done
+        await self._plan(waiting, heard)
+        return delivered
+
+    async def purge(self) -> None:
+        """Forget the leases of those who never returned them."""
+        await self._leases.purge()
+
+    def deliver_soon(self) -> None:
+        """Deliver in the background."""
+        self._look_again(_SHORTEST_PAUSE)
+
+    def deliver_now(self) -> None:
+        """Deliver in the background, beginning as soon as the caller waits for something."""
+        asyncio.get_running_loop().call_soon(self._look)
+
+    async def close(self) -> None:
+        """Deliver no more in the background; what waits is stored."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._looking is not None:
+            await stopped(self._looking)
+        self._timer = self._looking = None
+
+    def _heard(self, types: Iterable[str]) -> list[str]:
+        return [event_type for event_type in types if self._publisher.hears(event_type)]
+
+    async def _deliver_key(
+        self, key: str, types: Collection[str], own: Collection[str] = frozenset()
+    ) -> int:
+        """Deliver what comes first of one key; what is too much for once, in the background."""
+        delivered = 0
+        async with self._leases.taken(key) as lease:
+            if lease is None:
+                self._look_again(_SHORTEST_PAUSE)  # its holder may have looked before ours came
+                return 0
+            # Before the events are read: what these decide meanwhile comes before what is found.
+            held_up = await self._first_under_way(key)
+            found = await self._outbox.waiting(key, types, limit=_EVENTS_AT_ONCE)
+            if len(found) == _EVENTS_AT_ONCE:
+                self._look_again(_SHORTEST_PAUSE)
+            unfinished = await self._unfinished(found, own)
+            for waiting in found:
+                if (
+                    waiting.due_in > _NO_TIME
+                    or waiting.version in unfinished
+                    or waiting.version > held_up
+                ):
+                    self._look_again(waiting.due_in)
+                    break
+                if not await lease.renewed():
+                    break  # somebody else has taken the key over, and what waits of it
+                if waiting.event is None and not waiting.is_refused:
+                    log.warning("No class is known for a stored event.", extra={"key": key})
+                elif waiting.event is not None and await self._published(waiting.event):
+                    await self._outbox.delivered(waiting.id)
+                    delivered += 1
+                elif not await self._is_parked(waiting):
+                    break
+        return delivered
+
+    async def _first_under_way(self, key: str) -> float:
+        """The lowest version of a commit under way that may have events of a key."""
+        versions = [
+            commit.version
+            for commit in await self._clock.under_way()
+            if commit.may_have_events_of(key) and commit.may_be_alive
+        ]
+        return min(versions, default=inf)
+
+    async def _unfinished(self, found: Iterable[Waiting], own: Collection[str]) -> set[int]:
+        """The commits whose events have to wait, and with them what comes after."""
+        if all(waiting.id in own for waiting in found):
+            return set()
+        return await self._journal.unfinished_versions()
+
+    async def _published(self, event: DomainEvent) -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                return not await self._publisher.publish(event)
+        except TimeoutError:
+            log.warning("The handlers of an event took too long.", extra={"event_id": event.id})
+        except Exception:
+            log.exception("An event was not published.", extra={"event_id": event.id})
+        return False
+
+    async def _is_parked(self, waiting: Waiting) -> bool:
+        """Note that it failed; whether that was once too often."""
+        attempts = waiting.attempts + 1
+        is_parked = attempts >= ATTEMPTS
+        pause = _FIRST_PAUSE * 2**attempts
+        await self._outbox.failed(waiting.id, attempts, pause, is_parked=is_parked)
+        if not is_parked:
+            self._look_again(pause)
+        return is_parked
+
+    async def _plan(self, waiting: Collection[str], heard: Collection[str]) -> None:
+        """See that what waits is looked at again: handlers may be registered later, too."""
+        due = await self._outbox.next_due(heard) if heard else None
+        if due is not None:
+            self._look_again(due)
+        else:
+            self._look_again(_PAUSE_BETWEEN_LOOKS)  # for what other processes commit
+
+    def _look_again(self, pause: timedelta) -> None:
+        """Deliver after `pause`, or earlier if that is planned already."""
+        if self._is_closed:
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(pause, _SHORTEST_PAUSE).total_seconds()
+        if self._timer is not None and not self._timer.cancelled():
+            if loop.time() < self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        if self._is_closed:
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._deliver_later())
+        else:
+            self._look_again(_SHORTEST_PAUSE)
+
+    async def _deliver_later(self) -> None:
+        try:
+            await self.deliver()
+        except StorageError:
+            log.warning("Events cannot be delivered now.", exc_info=True)
+            self._look_again(_PAUSE_BETWEEN_LOOKS)

@@ -1,0 +1,383 @@
+"""What a commit over several stores has decided, until every store has it.
+
+An entry is written in the MongoDB transaction of its commit: that transaction is the decision.
+What is large, the staged columns, is written before it in chunks that mean nothing without the
+entry. Whoever finishes an entry holds its lease; finishing is idempotent all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Literal
+
+from bson import Binary, ObjectId
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.read_concern import ReadConcern
+
+from jts_storage._runtime.processes import may_be_alive, this_process
+from jts_storage._runtime.tasks import stopped
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import StorageError
+from jts_storage.mongo.leases import from_now
+from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
+from jts_storage.unit_of_work.journal_format import (
+    CHUNK_BYTES,
+    Chunk,
+    Kind,
+    StagedWork,
+    decode,
+    decode_rows,
+    encode,
+    key_from_plain,
+    key_to_plain,
+)
+
+ENTRIES = "uow_journal"
+CHUNKS = "uow_journal_chunks"
+
+LEASE = timedelta(seconds=60)
+ABANDONED_AFTER = timedelta(hours=1)
+"""Chunks without an entry are of a commit that is not decided. Once they were seen so for this
+long, by the server's clock, it never will be: no transaction of MongoDB lives longer.
+"""
+
+_RELEASE_SECONDS = 1.0
+_CHUNKS_AT_ONCE = 1_000
+_MOST_NAMES = 10_000
+_EVERYTHING = "*"
+
+log = logging.getLogger(__name__)
+
+_in_hand: set[ObjectId] = set()
+"""The entries that this process is finishing, whichever storage of it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A decided commit: its id, its version, when it was decided and how long ago that is.
+
+    :param chunks: how many it has.
+    :param owner: the process that is to finish it, as long as its lease lasts.
+    """
+
+    id: ObjectId
+    version: int
+    decided_at: datetime
+    age: timedelta
+    chunks: int
+    owner: str
+    lease_until: datetime
+    has_run_out: bool
+
+
+class Journal:
+    """The entries of one database."""
+
+    def __init__(self, manager: MongoDBManager) -> None:
+        self._manager = manager
+        self._owner = this_process()
+
+    async def prepare(self, identity: ObjectId, work: StagedWork) -> int:
+        """Write the chunks of a commit that is not decided yet; how many they are."""
+        number = 0
+        chunks = encode(work)
+        # Compressing takes long enough for a loop to notice.
+        while together := await asyncio.to_thread(_next_of, chunks):
+            documents = [
+                {
+                    "entry": identity,
+                    "n": number + n,
+                    "kind": chunk.kind,
+                    "key": chunk.key and key_to_plain(chunk.key),
+                    "data": Binary(chunk.data),
+                }
+                for n, chunk in enumerate(together, start=1)
+            ]
+            number += len(together)
+            write = partial(self._chunks.insert_many, documents)
+            await self._manager.retries.once("preparing a commit", write)
+        return number
+
+    async def decide(
+        self,
+        identity: ObjectId,
+        version: int,
+        chunks: int,
+        names: set[str],
+        session: AsyncClientSession,
+    ) -> None:
+        """Write the entry in the transaction of the commit.
+
+        :param names: of what it changes, for those who have to come after it.
+        """
+        entry = [
+            {
+                "$set": {
+                    "version": version,
+                    "chunks": chunks,
+                    "touches": {"$literal": _listed(names)},
+                    "decidedAt": "$$NOW",
+                    **self._lease(),
+                }
+            }
+        ]
+        await self._manager.retries.once(
+            "deciding a commit",
+            lambda: self._entries.update_one(
+                {"_id": identity}, entry, upsert=True, session=session
+            ),
+        )
+
+    async def is_decided(self, identity: ObjectId) -> bool:
+        """Whether its entry is there, and with a majority, so that it stays."""
+        entries = self._entries.with_options(read_concern=ReadConcern("majority"))
+        found = await self._manager.retries.repeat(
+            "looking for a decision", lambda: entries.find_one({"_id": identity}, {"_id": 1})
+        )
+        return found is not None
+
+    async def done(self, identity: ObjectId) -> None:
+        """Forget an entry that every store has, and what belongs to it."""
+        await self._manager.retries.repeat(
+            "finishing a commit", lambda: self._entries.delete_one({"_id": identity})
+        )
+        await self.discard(identity)
+
+    async def discard(self, identity: ObjectId) -> None:
+        await self._manager.retries.repeat(
+            "dropping journal chunks", lambda: self._chunks.delete_many({"entry": identity})
+        )
+
+    async def unfinished(self, names: set[str], *, before: int | None = None) -> list[ObjectId]:
+        """The decided commits that are to change any of these and are not finished yet.
+
+        :param before: only those of a lower version than this.
+        """
+        if not names:
+            return []
+        wanted: Bson = {"touches": _any_of(names)}
+        if before is not None:
+            wanted["version"] = {"$lt": before}
+        found = await self._manager.retries.repeat(
+            "looking for unfinished commits",
+            lambda: self._entries.find(wanted, {"_id": 1}).sort("version", 1).to_list(),
+        )
+        return [entry["_id"] for entry in found]
+
+    @asynccontextmanager
+    async def held(self, identity: ObjectId) -> AsyncIterator[None]:
+        """Within it the entry is this process's to finish, however long that takes."""
+        _in_hand.add(identity)
+        renewing = asyncio.create_task(self._renew(identity))
+        try:
+            yield
+        except (StorageError, asyncio.CancelledError):
+            await self._release(identity)
+            raise
+        finally:
+            _in_hand.discard(identity)
+            await stopped(renewing)
+
+    @asynccontextmanager
+    async def claimed(self, entry: Entry) -> AsyncIterator[bool]:
+        """Hold an entry that nobody alive is finishing; False where that is not so."""
+        if entry.id in _in_hand or not self._is_abandoned(entry):
+            yield False
+            return
+        # Before the first await, so that no other task of this process takes it too.
+        _in_hand.add(entry.id)
+        try:
+            taken = await self._take(entry)
+        except BaseException:
+            _in_hand.discard(entry.id)
+            raise
+        if not taken:
+            _in_hand.discard(entry.id)
+            yield False
+            return
+        async with self.held(entry.id):
+            yield True
+
+    async def load(self, entry: Entry) -> StagedWork | None:
+        """What is to be stored of an entry, but for the rows of its series; None if somebody else
+        has finished it meanwhile.
+        """
+        described = [bytes(chunk["data"]) async for chunk in self._chunks_of(entry, kind="work")]
+        # Counted after they were read: who finishes it meanwhile takes them away.
+        found = await self._manager.retries.repeat(
+            "reading a journal entry", lambda: self._chunks.count_documents({"entry": entry.id})
+        )
+        if found == entry.chunks:
+            return decode(b"".join(described))
+        if not await self.is_decided(entry.id):
+            return None
+        raise StorageError(
+            f"Commit {entry.id} cannot be finished: of its {entry.chunks} chunks in {CHUNKS}, "
+            f"{found} are there.",
+            remedy=f"Bring the others back from a backup, or remove its entry from {ENTRIES}.",
+        )
+
+    async def series(
+        self, entry: Entry, kind: Literal["candles", "bars"]
+    ) -> AsyncIterator[CandleSeries]:
+        """The rows of an entry, one chunk after the other."""
+        async for chunk in self._chunks_of(entry, kind=kind):
+            yield decode_rows(key_from_plain(chunk["key"]), bytes(chunk["data"]))
+
+    async def _chunks_of(self, entry: Entry, kind: Kind) -> AsyncIterator[Bson]:
+        after = 0
+        while True:
+            wanted = {"entry": entry.id, "kind": kind, "n": {"$gt": after}}
+            read = partial(self._chunks.find_one, wanted, sort=[("n", 1)])
+            chunk = await self._manager.retries.repeat("reading a journal entry", read)
+            if chunk is None:
+                return
+            yield chunk
+            after = chunk["n"]
+
+    async def pending(self) -> list[Entry]:
+        """The decided commits that are not finished yet, in the order of their versions."""
+        described: list[Bson] = [
+            {"$sort": {"version": 1}},
+            {
+                "$project": {
+                    "version": 1,
+                    "decidedAt": 1,
+                    "chunks": 1,
+                    "owner": 1,
+                    "leaseUntil": 1,
+                    "age": {"$subtract": ["$$NOW", "$decidedAt"]},
+                    "hasRunOut": {"$lte": ["$leaseUntil", "$$NOW"]},
+                }
+            },
+        ]
+
+        async def read() -> list[Bson]:
+            return await (await self._entries.aggregate(described)).to_list()
+
+        found = await self._manager.retries.repeat("reading the journal", read)
+        return [
+            Entry(
+                id=one["_id"],
+                version=one["version"],
+                decided_at=one["decidedAt"],
+                age=timedelta(milliseconds=one["age"]),
+                chunks=one["chunks"],
+                owner=one["owner"],
+                lease_until=one["leaseUntil"],
+                has_run_out=one["hasRunOut"],
+            )
+            for one in found
+        ]
+
+    async def unfinished_versions(self) -> set[int]:
+        """The versions of the commits that are decided, but not finished."""
+        found = await self._manager.retries.repeat(
+            "reading the journal", lambda: self._entries.distinct("version")
+        )
+        return set(found)
+
+    async def latest_version(self) -> int:
+        """The highest version of a decided commit that is not finished; 0 if there is none."""
+        return max(await self.unfinished_versions(), default=0)
+
+    async def purge(self) -> int:
+        """Drop chunks of commits that were never decided; how many.
+
+        What is found without an entry is marked with the server's time, and dropped when it is
+        found so again much later.
+        """
+        decided = [entry.id for entry in await self.pending()]
+        undecided: Bson = {"entry": {"$nin": decided}}
+        is_old = {"$lte": ["$seenAt", {"$subtract": ["$$NOW", _milliseconds(ABANDONED_AFTER)]}]}
+        result = await self._manager.retries.repeat(
+            "purging the journal",
+            lambda: self._chunks.delete_many(
+                {**undecided, "seenAt": {"$exists": True}, "$expr": is_old}
+            ),
+        )
+        await self._manager.retries.repeat(
+            "marking journal chunks",
+            lambda: self._chunks.update_many(
+                {**undecided, "seenAt": {"$exists": False}}, {"$currentDate": {"seenAt": True}}
+            ),
+        )
+        return result.deleted_count
+
+    def _is_abandoned(self, entry: Entry) -> bool:
+        if entry.owner == self._owner:
+            return True  # what this process has in hand, it knows without a lease
+        return entry.has_run_out or not may_be_alive(entry.owner)
+
+    async def _take(self, seen: Entry) -> bool:
+        same = {"_id": seen.id, "owner": seen.owner, "leaseUntil": seen.lease_until}
+        taken = await self._manager.retries.once(
+            "claiming a commit",
+            lambda: self._entries.find_one_and_update(same, [{"$set": self._lease()}]),
+        )
+        return taken is not None
+
+    async def _renew(self, identity: ObjectId) -> None:
+        mine = {"_id": identity, "owner": self._owner}
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 3)
+            try:
+                await self._manager.retries.once(
+                    "renewing a lease",
+                    lambda: self._entries.update_one(mine, [{"$set": self._lease()}]),
+                )
+            except StorageError:
+                log.warning("The lease of a commit was not renewed.", exc_info=True)
+
+    async def _release(self, identity: ObjectId) -> None:
+        """Let others finish it at once; if that cannot be told in time, the lease runs out."""
+        mine = {"_id": identity, "owner": self._owner}
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await self._manager.retries.once(
+                    "releasing a commit",
+                    lambda: self._entries.update_one(mine, {"$currentDate": {"leaseUntil": True}}),
+                )
+        except (TimeoutError, StorageError):
+            log.info("The lease of a commit that failed was not given back.", exc_info=True)
+
+    def _lease(self) -> Bson:
+        return {"owner": {"$literal": self._owner}, "leaseUntil": from_now(LEASE)}
+
+    @property
+    def _entries(self) -> Collection:
+        return self._manager.get_collection(ENTRIES)
+
+    @property
+    def _chunks(self) -> Collection:
+        return self._manager.get_collection(CHUNKS)
+
+
+def _listed(names: set[str]) -> list[str]:
+    return sorted(names) if len(names) <= _MOST_NAMES else [_EVERYTHING]
+
+
+def _any_of(names: set[str]) -> Bson:
+    return {"$in": [*names, _EVERYTHING]} if len(names) <= _MOST_NAMES else {"$ne": []}
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)
+
+
+def _next_of(chunks: Iterator[Chunk]) -> list[Chunk]:
+    """What is written at once: one large chunk, or many small ones."""
+    together: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        together.append(chunk)
+        size += len(chunk.data)
+        if size >= CHUNK_BYTES or len(together) == _CHUNKS_AT_ONCE:
+            break
+    return together

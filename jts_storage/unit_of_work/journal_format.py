@@ -1,0 +1,222 @@
+"""The net effect of a unit of work outside of MongoDB, and its form in the journal.
+
+It is written and read in chunks, so that a large commit costs no more memory than its columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+
+from jts_storage.domain import checks
+from jts_storage.domain.bookkeeping import SymbolBars
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import NAMES, Columns
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.symbol import Symbol
+from jts_storage.unit_of_work.staged import AggregateChange, CheckpointChange, SeriesChanges, pieces
+
+_COMPRESSION = pa.ipc.IpcWriteOptions(compression="zstd")
+Plain: TypeAlias = dict[str, Any]
+Kind: TypeAlias = Literal["work", "candles", "bars"]
+
+CHUNK_BYTES = 7 * 1024 * 1024
+CHUNK_ROWS = CHUNK_BYTES // 56
+"""48 bytes a row, and some for what surrounds them, if nothing can be compressed."""
+
+
+@dataclass(slots=True)
+class StagedWork:
+    """The net effect of a unit of work outside of MongoDB."""
+
+    candles: list[SeriesChanges] = field(default_factory=list)
+    symbols: list[Symbol] = field(default_factory=list)
+    aggregates: list[AggregateChange] = field(default_factory=list)
+    checkpoints: list[CheckpointChange] = field(default_factory=list)
+    bars: list[SeriesChanges] = field(default_factory=list)
+
+    @property
+    def touches_clickhouse(self) -> bool:
+        return bool(self.candles or self.symbols)
+
+    @property
+    def touches_database(self) -> bool:
+        return bool(self.aggregates or self.checkpoints or self.bars)
+
+    @property
+    def bookkeeping_names(self) -> set[str]:
+        """Names of what it changes in the bookkeeping."""
+        return {
+            *(f"aggregate {change.symbol} {change.trading_day}" for change in self.aggregates),
+            *(f"checkpoint {change.name}" for change in self.checkpoints),
+            *(f"bars {change.key}" for change in self.bars),
+        }
+
+    @property
+    def series_names(self) -> set[str]:
+        """Names of the series of candles that it changes."""
+        return {_series_name(change.key) for change in self.candles}
+
+    @property
+    def shortened_series(self) -> set[str]:
+        """Names of the series of which it deletes candles."""
+        return {_series_name(change.key) for change in self.candles if change.deleted}
+
+
+_COLUMNS = pa.schema([*((name, pa.int64()) for name in NAMES[:-1]), (NAMES[-1], pa.uint64())])
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of the work small enough for one document.
+
+    :param kind: ``"work"`` for a piece of the JSON, ``"candles"`` or ``"bars"`` for rows.
+    :param key: of the series whose rows these are.
+    """
+
+    kind: Kind
+    data: bytes
+    key: SeriesKey | None = None
+
+
+def encode(work: StagedWork) -> Iterator[Chunk]:
+    """The work in chunks, each made when it is asked for: rows as Arrow IPC, all else as JSON."""
+    described = json.dumps(
+        {
+            "candles": [_described(change) for change in work.candles],
+            "bars": [_described(change) for change in work.bars],
+            "symbols": [_symbol(symbol) for symbol in work.symbols],
+            "aggregates": [_aggregate(change) for change in work.aggregates],
+            "checkpoints": [
+                {"name": change.name, "becomes": change.becomes, "base": change.base}
+                for change in work.checkpoints
+            ],
+        },
+        ensure_ascii=False,
+    ).encode()
+    for start in range(0, len(described), CHUNK_BYTES):
+        yield Chunk("work", described[start : start + CHUNK_BYTES])
+    for kind, changes in (("candles", work.candles), ("bars", work.bars)):
+        for change in changes:
+            for piece in pieces(CandleSeries.trusted(change.key, change.upserts), CHUNK_ROWS):
+                yield Chunk(kind, _rows_to_bytes(piece.columns), change.key)  # type: ignore[arg-type]
+
+
+def decode(described: bytes) -> StagedWork:
+    """The work without its rows, which `decode_rows` reads chunk by chunk."""
+    found = json.loads(described)
+    return StagedWork(
+        candles=[_changes(item) for item in found["candles"]],
+        bars=[_changes(item) for item in found["bars"]],
+        symbols=[_read_symbol(item) for item in found["symbols"]],
+        aggregates=[_read_aggregate(item) for item in found["aggregates"]],
+        checkpoints=[
+            CheckpointChange(item["name"], item["becomes"], item.get("base"), "base" in item)
+            for item in found["checkpoints"]
+        ],
+    )
+
+
+def decode_rows(key: SeriesKey, data: bytes) -> CandleSeries:
+    with pa.ipc.open_stream(data) as stream:
+        batch = stream.read_next_batch()
+    columns: Sequence[Any] = [column.to_numpy() for column in batch.columns]
+    return CandleSeries.trusted(key, Columns(*columns))
+
+
+def _series_name(key: SeriesKey) -> str:
+    return f"candles {key}"
+
+
+def key_to_plain(key: SeriesKey) -> list[str]:
+    return [key.symbol, key.timeframe.value, key.exchange]
+
+
+def key_from_plain(plain: Sequence[str]) -> SeriesKey:
+    symbol, timeframe, exchange = plain
+    return SeriesKey(symbol, Timeframe(timeframe), exchange)
+
+
+def _rows_to_bytes(columns: Columns) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, _COLUMNS, options=_COMPRESSION) as stream:
+        stream.write_batch(pa.record_batch([pa.array(column) for column in columns], _COLUMNS))
+    return memoryview(sink.getvalue()).tobytes()
+
+
+def _described(change: SeriesChanges) -> Plain:
+    return {
+        "key": key_to_plain(change.key),
+        "deleted": [list(ends) for ends in change.deleted],
+    }
+
+
+def _changes(described: Plain) -> SeriesChanges:
+    deleted = [(first, last) for first, last in described["deleted"]]
+    return SeriesChanges(key_from_plain(described["key"]), deleted)
+
+
+def _symbol(symbol: Symbol) -> Plain:
+    assert symbol.updated_at is not None
+    return {
+        "code": symbol.code,
+        "name": symbol.name,
+        "market": symbol.market.value,
+        "sector": symbol.sector,
+        "is_active": symbol.is_active,
+        "updated_at": checks.to_ms(symbol.updated_at),
+    }
+
+
+def _read_symbol(item: Plain) -> Symbol:
+    return Symbol(
+        code=item["code"],
+        name=item["name"],
+        market=item["market"],
+        sector=item["sector"],
+        is_active=item["is_active"],
+        updated_at=checks.from_ms(item["updated_at"]),
+    )
+
+
+def _aggregate(change: AggregateChange) -> Plain:
+    bars = change.becomes
+    return {
+        "symbol": change.symbol,
+        "trading_day": change.trading_day.isoformat(),
+        "base": change.base,
+        "created_at": change.created_at and checks.to_ms(change.created_at),
+        "becomes": bars
+        and {
+            "version": bars.version,
+            "collection_started": bars.collection_started,
+            "is_complete": bars.is_complete,
+            "bar_count": bars.bar_count,
+            "created_at": bars.created_at and checks.to_ms(bars.created_at),
+            "updated_at": bars.updated_at and checks.to_ms(bars.updated_at),
+        },
+    }
+
+
+def _read_aggregate(item: Plain) -> AggregateChange:
+    day, state = date.fromisoformat(item["trading_day"]), item["becomes"]
+    becomes = state and SymbolBars(
+        symbol=item["symbol"],
+        trading_day=day,
+        version=state["version"],
+        collection_started=state["collection_started"],
+        is_complete=state["is_complete"],
+        bar_count=state["bar_count"],
+        created_at=state["created_at"] and checks.from_ms(state["created_at"]),
+        updated_at=state["updated_at"] and checks.from_ms(state["updated_at"]),
+    )
+    created_at = item.get("created_at")
+    return AggregateChange(
+        item["symbol"], day, item["base"], becomes, created_at and checks.from_ms(created_at)
+    )

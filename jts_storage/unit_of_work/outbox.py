@@ -1,0 +1,243 @@
+"""Events of commits that are decided, stored until they are delivered.
+
+An event is stored with the decision and removed when every handler has had it; `delivery` does
+that. One that keeps failing is parked, so that it holds up the others of its key no longer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from jts_storage.domain.events import DomainEvent
+from jts_storage.mongo.leases import from_now
+from jts_storage.mongo.manager import Bson, MongoDBManager
+from jts_storage.mongo.manager import Collection as Documents
+from jts_storage.unit_of_work.staged import adapter, event_data
+
+EVENTS = "uow_events"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event that waits or is parked, as operators see it."""
+
+    id: str
+    event_type: str
+    key: str
+    attempts: int
+    is_parked: bool
+    data: Bson
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event to be delivered.
+
+    :param version: of the commit that stored it.
+    :param event: None if its class has not been imported here, or refuses what is stored.
+    :param is_refused: by its class, as a later release of it may.
+    :param attempts: how often its delivery has failed.
+    :param due_in: after which it may be delivered; not above zero if it may be now.
+    """
+
+    id: str
+    version: int
+    event: DomainEvent | None
+    is_refused: bool
+    attempts: int
+    due_in: timedelta
+
+
+class Outbox:
+    """The undelivered events of one database."""
+
+    def __init__(self, manager: MongoDBManager) -> None:
+        self._manager = manager
+
+    async def add(
+        self, events: Sequence[DomainEvent], version: int, session: AsyncClientSession
+    ) -> None:
+        """Store events in the transaction that decides about them."""
+        documents = [_to_document(event, version, n) for n, event in enumerate(events)]
+        if documents:
+            await self._manager.retries.once(
+                "storing events", lambda: self._events.insert_many(documents, session=session)
+            )
+
+    async def types(self) -> list[str]:
+        """The types of the events that wait."""
+        found: list[str] = await self._manager.retries.repeat(
+            "looking for events", lambda: self._events.distinct("type", {"isParked": False})
+        )
+        return found
+
+    async def due_keys(self, types: Collection[str]) -> AsyncIterator[str]:
+        """The keys of which an event of these types may be delivered by now, each once.
+
+        They come in pages: a backlog may have more of them than one answer of the server holds.
+        """
+        due: Bson = {**_waiting(types), "$expr": {"$lte": ["$notBefore", "$$NOW"]}}
+        last: Bson = {}
+        while types:
+            page = await self._manager.retries.repeat(
+                "looking for events",
+                partial(self._first_keys, due | last),
+            )
+            for key in dict.fromkeys(page):
+                yield key
+            if len(page) < _KEYS_A_PAGE:
+                return
+            last = {"key": {"$gt": page[-1]}}
+
+    async def _first_keys(self, due: Bson) -> list[str]:
+        found = self._events.find(due, {"_id": 0, "key": 1}).sort("key", 1).limit(_KEYS_A_PAGE)
+        return [event["key"] async for event in found]
+
+    async def next_due(self, types: Collection[str]) -> timedelta | None:
+        """How long until the first of the events that wait may be delivered."""
+        found = await self._manager.retries.repeat(
+            "looking for events",
+            lambda: self._events.find_one(
+                _waiting(types), {"dueIn": _DUE_IN}, sort=[("notBefore", 1)]
+            ),
+        )
+        return None if found is None else timedelta(milliseconds=found["dueIn"])
+
+    async def latest_version(self) -> int:
+        """The highest version of a stored event; 0 if there is none."""
+        found = await self._manager.retries.repeat(
+            "looking for events",
+            lambda: self._events.find_one({}, {"version": 1}, sort=[("version", -1)]),
+        )
+        return int(found["version"]) if found else 0
+
+    async def waiting(self, key: str, types: Collection[str], *, limit: int) -> list[Waiting]:
+        """The first events of one key that are of these types, as committed."""
+        described: list[Bson] = [
+            {"$match": {"key": key, **_waiting(types)}},
+            {"$sort": dict(_ORDER)},
+            {"$limit": limit},
+            {"$set": {"dueIn": _DUE_IN}},
+        ]
+
+        async def read() -> list[Bson]:
+            return await (await self._events.aggregate(described)).to_list()
+
+        found = await self._manager.retries.repeat("reading events", read)
+        return [_waiting_event(document) for document in found]
+
+    async def delivered(self, event_id: str) -> None:
+        """Forget an event that every handler has had."""
+        await self._manager.retries.repeat(
+            "removing a delivered event", lambda: self._events.delete_one({"_id": event_id})
+        )
+
+    async def failed(
+        self, event_id: str, attempts: int, pause: timedelta, *, is_parked: bool
+    ) -> None:
+        """Note that so many attempts have failed, and after which pause the next may be made."""
+        change = {"attempts": attempts, "isParked": is_parked, "notBefore": from_now(pause)}
+        await self._manager.retries.repeat(
+            "noting a failed delivery",
+            lambda: self._events.update_one({"_id": event_id}, [{"$set": change}]),
+        )
+
+    async def list(self, *, limit: int = 1_000) -> Sequence[StoredEvent]:
+        """What waits or is parked, oldest first."""
+        found = await self._manager.retries.repeat(
+            "listing events", lambda: self._events.find().sort(_ORDER).limit(limit).to_list()
+        )
+        return [
+            StoredEvent(d["_id"], d["type"], d["key"], d["attempts"], d["isParked"], d["data"])
+            for d in found
+        ]
+
+    async def counts(self) -> tuple[int, int]:
+        """How many events wait, and how many are parked."""
+        waiting, parked = [
+            await self._manager.retries.once(
+                "counting events", partial(self._events.count_documents, {"isParked": is_parked})
+            )
+            for is_parked in (False, True)
+        ]
+        return waiting, parked
+
+    async def retry(self, event_id: str | None = None) -> int:
+        """Give one parked event, or all, another chance; how many."""
+        where: Bson = {"isParked": True} | ({"_id": event_id} if event_id else {})
+        fresh = {"$set": {"isParked": False, "attempts": 0, "notBefore": _AT_ONCE}}
+        result = await self._manager.retries.repeat(
+            "retrying events", lambda: self._events.update_many(where, fresh)
+        )
+        return result.modified_count
+
+    @property
+    def _events(self) -> Documents:
+        return self._manager.get_collection(EVENTS)
+
+
+def _waiting(types: Iterable[str]) -> Bson:
+    return {"isParked": False, "type": {"$in": [*types]}}
+
+
+_ORDER = [("version", 1), ("n", 1)]
+_KEYS_A_PAGE = 1_000
+_AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
+_DUE_IN: Bson = {"$subtract": ["$notBefore", "$$NOW"]}
+
+
+def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
+    kind = type(event)
+    return {
+        "_id": event.id,
+        "type": event.event_type,
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "key": event.key,
+        "version": version,
+        "n": number,
+        "data": event_data(event),
+        "attempts": 0,
+        "isParked": False,
+        "notBefore": _AT_ONCE,
+    }
+
+
+def _waiting_event(document: Bson) -> Waiting:
+    event, is_refused = None, False
+    try:
+        event = _from_document(document)
+    except Exception:
+        is_refused = True
+        log.warning("A stored event is refused by its class.", exc_info=True)
+    return Waiting(
+        document["_id"],
+        document["version"],
+        event,
+        is_refused,
+        document["attempts"],
+        timedelta(milliseconds=document["dueIn"]),
+    )
+
+
+def _from_document(document: Bson) -> DomainEvent | None:
+    """The event, if its class has been imported; a name in a database imports nothing."""
+    for kind in _kinds(DomainEvent):
+        if f"{kind.__module__}.{kind.__qualname__}" == document["class"]:
+            event: Any = adapter(kind).validate_python(document["data"])
+            return event if isinstance(event, DomainEvent) else None
+    return None
+
+
+def _kinds(base: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)

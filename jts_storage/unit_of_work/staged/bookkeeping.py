@@ -1,0 +1,250 @@
+"""Bookkeeping that a unit of work has written but not committed, laid over what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any
+
+from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.domain import checks
+from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
+from jts_storage.errors import Conflict
+from jts_storage.ports.ingestion import CheckpointReader, IngestionReader, SymbolBarsReader
+from jts_storage.unit_of_work.staged.candles import StagedCandles
+from jts_storage.unit_of_work.staged.pages import merged_page
+
+_Aggregate = tuple[str, date]
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateChange:
+    """What an aggregate is to become, if its stored version still is `base` (0: none stored).
+
+    :param created_at: of the stored one; another of the same version is another aggregate.
+    """
+
+    symbol: str
+    trading_day: date
+    base: int
+    becomes: SymbolBars | None
+    created_at: datetime | None = None
+
+    def still_holds(self, stored: SymbolBars | None) -> bool:
+        if stored is None:
+            return self.base == 0
+        return stored.version == self.base and self.created_at in (None, stored.created_at)
+
+    def conflict(self) -> Conflict:
+        return Conflict(
+            f"the bars of {self.symbol} on {self.trading_day} were changed by somebody else before "
+            "this commit.",
+            remedy="Read them again and repeat.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointChange:
+    """What a checkpoint is to become, if its stored data still is `base` (None: none stored).
+
+    :param knows_base: False in journal entries of releases that did not note it.
+    """
+
+    name: str
+    becomes: Mapping[str, Any] | None
+    base: Mapping[str, Any] | None
+    knows_base: bool = True
+
+    def still_holds(self, stored: Mapping[str, Any] | None) -> bool:
+        """Whether what was read is what is stored; to Python 1 would equal true."""
+        return not self.knows_base or _as_text(stored) == _as_text(self.base)
+
+    def conflict(self) -> Conflict:
+        return Conflict(
+            f"checkpoint {self.name!r} was changed by somebody else before this commit.",
+            remedy="Read it again and repeat.",
+        )
+
+
+class StagedSymbolBars:
+    """A `SymbolBarsRepository` whose writes stay here until they are handed over.
+
+    An aggregate is read once: what it was then is what it must still be when it is written.
+    """
+
+    def __init__(self, stored: SymbolBarsReader, lifetime: Lifetime | None = None) -> None:
+        self._stored = stored
+        self._lifetime = lifetime or Lifetime()
+        self._changes: dict[_Aggregate, AggregateChange] = {}
+        self._read: dict[_Aggregate, SymbolBars | None] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def changes(self) -> list[AggregateChange]:
+        return list(self._changes.values())
+
+    async def get(self, symbol: str, trading_day: date) -> SymbolBars | None:
+        key = (symbol, trading_day)
+        if key in self._changes:
+            return self._changes[key].becomes
+        if key not in self._read:
+            stored = await self._stored.get(symbol, trading_day)
+            self._read.setdefault(key, stored)
+        return self._read[key]
+
+    async def list(
+        self, symbol: str, *, limit: int = 1_000, after: date | None = None
+    ) -> Sequence[SymbolBars]:
+        async def page(limit: int, after: date | None) -> Sequence[SymbolBars]:
+            return await self._stored.list(symbol, limit=limit, after=after)
+
+        changes = [change for change in self._changes.values() if change.symbol == symbol]
+        staged = [change.becomes for change in changes if change.becomes is not None]
+        hidden = {change.trading_day for change in changes}
+        return await merged_page(
+            page, staged, hidden, lambda bars: bars.trading_day, date.isoformat, limit, after
+        )
+
+    async def save(self, bars: SymbolBars) -> SymbolBars:
+        self._lifetime.check()
+        async with self._lock:
+            return await self._save(bars)
+
+    async def _save(self, bars: SymbolBars) -> SymbolBars:
+        before = await self.get(bars.symbol, bars.trading_day)
+        self._lifetime.check()
+        found = before.version if before else 0
+        if found != bars.version or (before and not same_aggregate(before, bars)):
+            raise Conflict(
+                f"the bars of {bars.symbol} on {bars.trading_day} were changed by somebody else: "
+                f"version {found} is stored, {bars.version} was read.",
+                remedy="Read them again and repeat.",
+            )
+        moment = checks.now()
+        created = moment if before is None else before.created_at
+        saved = replace(bars, version=found + 1, created_at=created, updated_at=moment)
+        self._change(bars.symbol, bars.trading_day, before, saved)
+        return saved
+
+    async def delete(self, symbol: str, trading_day: date) -> bool:
+        self._lifetime.check()
+        async with self._lock:
+            before = await self.get(symbol, trading_day)
+            self._lifetime.check()
+            if before is None:
+                return False
+            self._change(symbol, trading_day, before, None)
+            if not self._changes[symbol, trading_day].base:
+                del self._changes[symbol, trading_day]  # it was never stored
+            return True
+
+    def _change(
+        self, symbol: str, trading_day: date, before: SymbolBars | None, becomes: SymbolBars | None
+    ) -> None:
+        first = self._changes.get((symbol, trading_day)) or AggregateChange(
+            symbol,
+            trading_day,
+            base=before.version if before else 0,
+            becomes=None,
+            created_at=before.created_at if before else None,
+        )
+        self._changes[symbol, trading_day] = replace(first, becomes=becomes)
+
+
+class StagedCheckpoints:
+    """A `CheckpointRepository` whose writes stay here.
+
+    A checkpoint is read once, at the latest when it is written: what it was then is what it must
+    still be when the unit of work commits.
+    """
+
+    def __init__(self, stored: CheckpointReader, lifetime: Lifetime | None = None) -> None:
+        self._stored = stored
+        self._lifetime = lifetime or Lifetime()
+        self._becomes: dict[str, Checkpoint | None] = {}
+        self._read: dict[str, Checkpoint | None] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def changes(self) -> list[CheckpointChange]:
+        return [
+            CheckpointChange(name, _data(becomes), _data(self._read[name]))
+            for name, becomes in self._becomes.items()
+        ]
+
+    async def get(self, name: str) -> Checkpoint | None:
+        if name not in self._read:
+            stored = await self._stored.get(name)
+            self._read.setdefault(name, stored)
+        found = self._becomes[name] if name in self._becomes else self._read[name]
+        # The caller gets a copy: what is kept here is not in its hands.
+        return found and replace(found)
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
+        async def page(limit: int, after: str | None) -> Sequence[Checkpoint]:
+            found = await self._stored.list(limit=limit, after=after)
+            for checkpoint in found:
+                self._read.setdefault(checkpoint.name, checkpoint)
+            return found
+
+        staged = [replace(checkpoint) for checkpoint in self._becomes.values() if checkpoint]
+        hidden = set(self._becomes)
+        return await merged_page(
+            page, staged, hidden, lambda checkpoint: checkpoint.name, str, limit, after
+        )
+
+    async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
+        self._lifetime.check()
+        checkpoint = Checkpoint(name, data, checks.now())
+        async with self._lock:
+            await self.get(name)
+            return self._stage(checkpoint)
+
+    async def update(
+        self, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+    ) -> Checkpoint:
+        self._lifetime.check()
+        async with self._lock:
+            before = await self.get(name)
+            becomes = change(None if before is None else checks.json_value(before.data, "data"))
+            return self._stage(Checkpoint(name, becomes, checks.now()))
+
+    async def delete(self, name: str) -> bool:
+        self._lifetime.check()
+        async with self._lock:
+            existed = await self.get(name) is not None
+            self._lifetime.check()
+            if existed:
+                self._becomes[name] = None
+            return existed
+
+    def _stage(self, checkpoint: Checkpoint) -> Checkpoint:
+        self._lifetime.check()
+        self._becomes[checkpoint.name] = checkpoint
+        return replace(checkpoint)
+
+
+class StagedIngestion:
+    """The bookkeeping of a unit of work."""
+
+    def __init__(self, stored: IngestionReader, lifetime: Lifetime | None = None) -> None:
+        self.symbol_bars = StagedSymbolBars(stored.symbol_bars, lifetime)
+        # Raw bars are read and staged as candles are; what candles can do beyond is not asked.
+        self.bars = StagedCandles(stored.bars, lifetime)  # type: ignore[arg-type]
+        self.checkpoints = StagedCheckpoints(stored.checkpoints, lifetime)
+
+
+def same_aggregate(stored: SymbolBars, read: SymbolBars) -> bool:
+    """False if what was read was deleted since, and another made under its name and version."""
+    return read.created_at is None or read.created_at == stored.created_at
+
+
+def _data(checkpoint: Checkpoint | None) -> Mapping[str, Any] | None:
+    return None if checkpoint is None else checkpoint.data
+
+
+def _as_text(data: Mapping[str, Any] | None) -> str:
+    return json.dumps(data, sort_keys=True)

@@ -1,0 +1,242 @@
+"""Candles that a unit of work has written but not committed, laid over what is stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import numpy as np
+
+from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Columns, concatenate, in_order
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.resampling import check_coarser, utc_offsets, zone
+from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.series import CandleSeries, series_of
+from jts_storage.ports.candles import CandleData, CandleReader
+from jts_storage.unit_of_work.staged.pages import merged_page
+
+_FIRST, _LAST = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
+
+
+@dataclass(slots=True)
+class SeriesChanges:
+    """What one series is to become: rows to remove, then rows to write."""
+
+    key: SeriesKey
+    deleted: list[tuple[int, int]] = field(default_factory=list)
+    _parts: list[Columns] = field(default_factory=list)
+
+    @property
+    def upserts(self) -> Columns:
+        """The staged rows, ascending, the latest write of a timestamp only."""
+        if len(self._parts) != 1:
+            self._parts = [in_order(concatenate(self._parts))[0]]
+        return self._parts[0]
+
+    def save(self, columns: Columns) -> None:
+        if columns.rows:
+            self._parts.append(columns)
+
+    def delete(self, first: int, last: int) -> None:
+        stamps = self.upserts.timestamp
+        self._parts = [self.upserts.take((stamps < first) | (stamps > last))]  # type: ignore[arg-type]
+        self.deleted.append((first, last))
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """From the first to the last moment at which staged and stored may differ."""
+        stamps = self.upserts.timestamp
+        ends = [*self.deleted, *([(int(stamps[0]), int(stamps[-1]))] if len(stamps) else [])]
+        return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
+
+    def over(self, stored: CandleSeries, first: int, last: int) -> CandleSeries:
+        """`stored`, which is all that is stored from `first` to `last`, as it is to become."""
+        kept = stored.columns
+        for begin, end in self.deleted:
+            outside = (kept.timestamp < begin) | (kept.timestamp > end)
+            kept = kept.take(outside)  # type: ignore[arg-type]
+        begin, end = np.searchsorted(self.upserts.timestamp, (first, last + 1))
+        staged = self.upserts.take(slice(begin, end))
+        return CandleSeries.trusted(self.key, in_order(concatenate([kept, staged]))[0])
+
+
+class StagedCandles:
+    """A `CandleRepository` whose writes stay here until they are handed over."""
+
+    def __init__(self, stored: CandleReader, lifetime: Lifetime | None = None) -> None:
+        self._stored = stored
+        self._lifetime = lifetime or Lifetime()
+        self._changes: dict[SeriesKey, SeriesChanges] = {}
+
+    @property
+    def changes(self) -> list[SeriesChanges]:
+        return [change for change in self._changes.values() if change.span is not None]
+
+    async def save_many(
+        self, key: SeriesKey, candles: CandleData, *, detail: bool = False
+    ) -> SaveResult:
+        series, duplicates = series_of(key, candles)
+        counts: dict[str, int] = {}
+        if detail and len(series):
+            assert series.start is not None and series.end is not None
+            counts = compare(await self.get_range(key, series.start, series.end), series)
+        elif detail:
+            counts = {"inserted": 0, "replaced": 0, "unchanged": 0}
+        self._touch(key).save(series.columns)
+        return SaveResult(len(series), duplicates, **counts)
+
+    async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
+        count = await self.count(key, start, end)
+        self._touch(key).delete(*checks.range_ms(start, end))
+        return count
+
+    async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        stored = await self._stored.get_range(key, start, end)
+        changes = self._changes.get(key)
+        return changes.over(stored, *checks.range_ms(start, end)) if changes else stored
+
+    async def get_ranges(
+        self, keys: Iterable[SeriesKey], start: datetime, end: datetime
+    ) -> dict[SeriesKey, CandleSeries]:
+        ends = checks.range_ms(start, end)
+        return {
+            key: self._changes[key].over(stored, *ends) if key in self._changes else stored
+            for key, stored in (await self._stored.get_ranges(keys, start, end)).items()
+        }
+
+    async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
+        changes = self._changes.get(key)
+        asked = count
+        while True:
+            stored = await self._stored.get_latest(key, asked)
+            if changes is None:
+                return stored
+            complete = len(stored) < asked
+            first = _FIRST if complete or stored.start is None else stored.start
+            latest = changes.over(stored, checks.to_ms(first), checks.to_ms(_LAST))
+            if complete or len(latest) >= count:
+                return latest.tail(count)
+            asked *= 4
+
+    async def get_coverage(self, key: SeriesKey) -> Coverage:
+        if key not in self._changes:
+            return await self._stored.get_coverage(key)
+        async for block in self.stream(key, _FIRST, _LAST, block_rows=1_024):
+            return Coverage(block.start, (await self.get_latest(key)).end)
+        return Coverage(None, None)
+
+    async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
+        if key not in self._changes:
+            return await self._stored.coverage_by_day(key, timezone=timezone)
+        days: Counter[date] = Counter()
+        async for block in self.stream(key, _FIRST, _LAST):
+            days.update(rows_by_day(block, timezone))
+        return dict(days)
+
+    async def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        stored = await self._stored.count(key, start, end)
+        changes = self._changes.get(key)
+        span = changes.span if changes else None
+        if span is None:
+            return stored
+        first = max(span[0], checks.to_ms(start or _FIRST))
+        last = min(span[1], checks.to_ms(end or _LAST))
+        if last < first:
+            return stored
+        ends = checks.from_ms(first), checks.from_ms(last)
+        affected = await self._stored.count(key, *ends)
+        return stored - affected + len(await self.get_range(key, *ends))
+
+    async def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+    ) -> CandleSeries:
+        if key not in self._changes:
+            return await self._stored.resample(key, timeframe, start, end, timezone=timezone)
+        check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
+        return (await self.get_range(key, start, end)).resample(timeframe, timezone=timezone)
+
+    async def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    ) -> AsyncIterator[CandleSeries]:
+        changes = self._changes.get(key)
+        first, last = checks.range_ms(start, end)
+        async for block in self._stored.stream(key, start, end, block_rows=block_rows):
+            if changes is None:
+                yield block
+                continue
+            assert block.end is not None
+            block_end = checks.to_ms(block.end)
+            for piece in pieces(changes.over(block, first, block_end), block_rows):
+                yield piece
+            first = block_end + 1
+        if changes is not None and first <= last:
+            rest = changes.over(CandleSeries.empty(key), first, last)
+            for piece in pieces(rest, block_rows):
+                yield piece
+
+    async def list_keys(
+        self, *, limit: int = 1_000, after: SeriesKey | None = None
+    ) -> Sequence[SeriesKey]:
+        checks.whole(limit, "limit", below=2**31)
+        staged = [key for key in self._changes if await self.count(key)]
+
+        async def page(limit: int, after: SeriesKey | None) -> Sequence[SeriesKey]:
+            return await self._stored.list_keys(limit=limit, after=after)
+
+        return await merged_page(
+            page,
+            staged,
+            set(self._changes),
+            lambda key: key,
+            lambda key: key.sort_key,
+            limit,
+            after,
+        )
+
+    def _touch(self, key: SeriesKey) -> SeriesChanges:
+        self._lifetime.check()
+        return self._changes.setdefault(key, SeriesChanges(key))
+
+
+def compare(stored: CandleSeries, series: CandleSeries) -> dict[str, int]:
+    """How many rows of `series` are new to `stored`, change it, and leave it as it is."""
+    mine, theirs = series.columns, stored.columns
+    at = np.searchsorted(theirs.timestamp, mine.timestamp)
+    within = np.minimum(at, max(theirs.rows - 1, 0))
+    if not theirs.rows:
+        return {"inserted": mine.rows, "replaced": 0, "unchanged": 0}
+    known = theirs.timestamp[within] == mine.timestamp
+    same = known.copy()
+    for name in ("open", "high", "low", "close", "volume"):
+        same &= getattr(theirs, name)[within] == getattr(mine, name)
+    unchanged = int(same.sum())
+    return {
+        "inserted": int((~known).sum()),
+        "replaced": int(known.sum()) - unchanged,
+        "unchanged": unchanged,
+    }
+
+
+def rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:
+    """How many rows lie on each local day."""
+    stamps = series.columns.timestamp
+    local = stamps + utc_offsets(stamps, zone(timezone))
+    days, counts = np.unique(local // 86_400_000, return_counts=True)
+    return dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True))
+
+
+def pieces(series: CandleSeries, rows: int) -> Iterable[CandleSeries]:
+    return (series[start : start + rows] for start in range(0, len(series), rows))
