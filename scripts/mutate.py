@@ -53,27 +53,27 @@ TESTS: dict[str, tuple[str, ...]] = {
     "relational/errors.py": ("tests/unit/relational/test_relational_errors.py",),
     "relational/mappers.py": ("tests/unit/relational/test_relational_mappers.py",),
     "relational/pool.py": ("tests/unit/relational/test_pool.py",),
-    "leases.py": (
+    "mongo/leases.py": (
         "tests/integration/unit_of_work/test_leases.py",
         "tests/integration/unit_of_work/test_delivery.py",
     ),
-    "clock.py": (
+    "unit_of_work/clock.py": (
         "tests/integration/unit_of_work/test_commit_clock.py",
         "tests/integration/unit_of_work/test_order_of_commits.py",
     ),
-    "staging/bookkeeping.py": _MEMORY,
-    "staging/candles.py": ("tests/unit/staging/test_staged_candles.py", *_MEMORY),
-    "staging/events.py": (*_MEMORY, "tests/integration/unit_of_work/test_delivery.py"),
-    "staging/lifetime.py": _MEMORY,
-    "staging/pages.py": ("tests/unit/staging/test_staged_pages.py", *_MEMORY),
-    "staging/symbols.py": _MEMORY,
-    "staged_work.py": ("tests/integration/unit_of_work/test_recovery.py", *_MEMORY),
-    "commit.py": ("tests/unit/test_commit_outcome.py", *_UNITS),
-    "delivery.py": _UNITS,
-    "journal.py": _UNITS,
-    "outbox.py": _UNITS,
-    "stores.py": _UNITS,
-    "unit_of_work.py": _UNITS,
+    "unit_of_work/staged/bookkeeping.py": _MEMORY,
+    "unit_of_work/staged/candles.py": ("tests/unit/staged/test_staged_candles.py", *_MEMORY),
+    "unit_of_work/staged/events.py": (*_MEMORY, "tests/integration/unit_of_work/test_delivery.py"),
+    "unit_of_work/staged/lifetime.py": _MEMORY,
+    "unit_of_work/staged/pages.py": ("tests/unit/staged/test_staged_pages.py", *_MEMORY),
+    "unit_of_work/staged/symbols.py": _MEMORY,
+    "unit_of_work/journal_format.py": ("tests/integration/unit_of_work/test_recovery.py", *_MEMORY),
+    "unit_of_work/commit.py": ("tests/unit/test_commit_outcome.py", *_UNITS),
+    "unit_of_work/delivery.py": _UNITS,
+    "unit_of_work/journal.py": _UNITS,
+    "unit_of_work/outbox.py": _UNITS,
+    "unit_of_work/participants.py": _UNITS,
+    "unit_of_work/unit.py": _UNITS,
 }
 """Which tests belong to a module, quickest first."""
 

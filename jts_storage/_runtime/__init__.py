@@ -1,0 +1,1 @@
+"""What any part may use of the process it runs in: tasks, forks, lifetimes, other processes."""

@@ -25,11 +25,11 @@ from jts_storage.clickhouse.transport import Transport
 from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import SeriesChanges, compare, pieces
 from jts_storage.domain.results import SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import NotFound, SchemaDrift
 from jts_storage.ports.candles import CandleData, Lake
-from jts_storage.unit_of_work.staged import SeriesChanges, compare, pieces
 
 WRITE_ROWS = 1_000_000
 """Rows a single insert: below the server's block size, so that each is one part, all or nothing."""

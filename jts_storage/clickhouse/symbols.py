@@ -13,10 +13,10 @@ from jts_storage.clickhouse.mappers import symbol_from_row, symbol_to_row
 from jts_storage.clickhouse.statements import write_settings
 from jts_storage.clickhouse.versions import Versions
 from jts_storage.domain import checks
+from jts_storage.domain.changes import stamp
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import SchemaDrift
-from jts_storage.unit_of_work.staged import stamp
 
 _INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at, version) VALUES"
 

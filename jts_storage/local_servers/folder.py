@@ -29,7 +29,7 @@ from pathlib import Path
 
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
-_KEEPER = Path(__file__).with_name("_keeper.py")
+_KEEPER = Path(__file__).with_name("keeper.py")
 _POLL_SECONDS = 0.01
 _LAUNCH_SECONDS = 30.0
 

@@ -1,6 +1,6 @@
 """Keeps one local server as its child, and stops it when its last user is gone.
 
-Run as a script by `ServerFolder.start`, standard library only, as `_keeper.py FOLDER SPEC`. A
+Run as a script by `ServerFolder.start`, standard library only, as `keeper.py FOLDER SPEC`. A
 keeper outlives whoever started it, so no user's death takes the server from another; the kernel
 drops a killed user's lock, so none leaves the server behind.
 """

@@ -9,13 +9,14 @@ from typing import Any
 
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
+from jts_storage.domain.changes import same_aggregate, stamp
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import Conflict
 from jts_storage.memory import mappers
 from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, SYMBOLS, Row, Session
 from jts_storage.ports.ingestion import OHLCVRepository
-from jts_storage.unit_of_work.staged import StagedIngestion, same_aggregate, stamp
+from jts_storage.unit_of_work.staged import StagedIngestion
 
 
 class InMemorySymbolRepository:

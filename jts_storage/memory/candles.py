@@ -9,6 +9,7 @@ import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.results import Coverage, SaveResult
@@ -16,7 +17,6 @@ from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.ports.candles import CandleData, Lake
-from jts_storage.unit_of_work.staged import SeriesChanges, compare, pieces, rows_by_day
 
 
 class InMemoryCandleRepository:

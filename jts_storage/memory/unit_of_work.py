@@ -6,6 +6,7 @@ import logging
 from types import TracebackType
 from typing import Self
 
+from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.errors import StorageError
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -18,7 +19,6 @@ from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
 from jts_storage.ports.events import EventPublisher
 from jts_storage.unit_of_work.staged import (
     CollectedEvents,
-    Lifetime,
     StagedCandles,
     StagedIngestion,
     StagedSymbols,

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage.domain import checks
+from jts_storage.domain.changes import AggregateChange, CheckpointChange, SeriesChanges
 from jts_storage.domain.series import CandleSeries
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.repositories import (
@@ -17,7 +18,6 @@ from jts_storage.relational.repositories import (
     SqlIngestionRepository,
     SqlSymbolBarsRepository,
 )
-from jts_storage.unit_of_work.staged import AggregateChange, CheckpointChange, SeriesChanges
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from jts_storage.domain.changes import Changes
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.mongo.transaction import commit, may_be_committed
 from jts_storage.unit_of_work.clock import Place
-from jts_storage.unit_of_work.journal_format import StagedWork
 from jts_storage.unit_of_work.participants import Stores
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class JournalledCommit:
         self,
         stores: Stores,
         session: AsyncClientSession,
-        work: StagedWork,
+        work: Changes,
         events: Sequence[DomainEvent],
     ) -> None:
         self._stores = stores

@@ -22,6 +22,7 @@ from pymongo.read_concern import ReadConcern
 
 from jts_storage._runtime.processes import may_be_alive, this_process
 from jts_storage._runtime.tasks import stopped
+from jts_storage.domain.changes import Changes
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 from jts_storage.mongo.leases import from_now
@@ -30,7 +31,6 @@ from jts_storage.unit_of_work.journal_format import (
     CHUNK_BYTES,
     Chunk,
     Kind,
-    StagedWork,
     decode,
     decode_rows,
     encode,
@@ -83,7 +83,7 @@ class Journal:
         self._manager = manager
         self._owner = this_process()
 
-    async def prepare(self, identity: ObjectId, work: StagedWork) -> int:
+    async def prepare(self, identity: ObjectId, work: Changes) -> int:
         """Write the chunks of a commit that is not decided yet; how many they are."""
         number = 0
         chunks = encode(work)
@@ -204,7 +204,7 @@ class Journal:
         async with self.held(entry.id):
             yield True
 
-    async def load(self, entry: Entry) -> StagedWork | None:
+    async def load(self, entry: Entry) -> Changes | None:
         """What is to be stored of an entry, but for the rows of its series; None if somebody else
         has finished it meanwhile.
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, TypeAlias
 
@@ -16,11 +16,17 @@ import pyarrow as pa
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import (
+    AggregateChange,
+    Changes,
+    CheckpointChange,
+    SeriesChanges,
+    pieces,
+)
 from jts_storage.domain.columns import NAMES, Columns
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
-from jts_storage.unit_of_work.staged import AggregateChange, CheckpointChange, SeriesChanges, pieces
 
 _COMPRESSION = pa.ipc.IpcWriteOptions(compression="zstd")
 Plain: TypeAlias = dict[str, Any]
@@ -29,44 +35,6 @@ Kind: TypeAlias = Literal["work", "candles", "bars"]
 CHUNK_BYTES = 7 * 1024 * 1024
 CHUNK_ROWS = CHUNK_BYTES // 56
 """48 bytes a row, and some for what surrounds them, if nothing can be compressed."""
-
-
-@dataclass(slots=True)
-class StagedWork:
-    """The net effect of a unit of work outside of MongoDB."""
-
-    candles: list[SeriesChanges] = field(default_factory=list)
-    symbols: list[Symbol] = field(default_factory=list)
-    aggregates: list[AggregateChange] = field(default_factory=list)
-    checkpoints: list[CheckpointChange] = field(default_factory=list)
-    bars: list[SeriesChanges] = field(default_factory=list)
-
-    @property
-    def touches_clickhouse(self) -> bool:
-        return bool(self.candles or self.symbols)
-
-    @property
-    def touches_database(self) -> bool:
-        return bool(self.aggregates or self.checkpoints or self.bars)
-
-    @property
-    def bookkeeping_names(self) -> set[str]:
-        """Names of what it changes in the bookkeeping."""
-        return {
-            *(f"aggregate {change.symbol} {change.trading_day}" for change in self.aggregates),
-            *(f"checkpoint {change.name}" for change in self.checkpoints),
-            *(f"bars {change.key}" for change in self.bars),
-        }
-
-    @property
-    def series_names(self) -> set[str]:
-        """Names of the series of candles that it changes."""
-        return {_series_name(change.key) for change in self.candles}
-
-    @property
-    def shortened_series(self) -> set[str]:
-        """Names of the series of which it deletes candles."""
-        return {_series_name(change.key) for change in self.candles if change.deleted}
 
 
 _COLUMNS = pa.schema([*((name, pa.int64()) for name in NAMES[:-1]), (NAMES[-1], pa.uint64())])
@@ -85,7 +53,7 @@ class Chunk:
     key: SeriesKey | None = None
 
 
-def encode(work: StagedWork) -> Iterator[Chunk]:
+def encode(work: Changes) -> Iterator[Chunk]:
     """The work in chunks, each made when it is asked for: rows as Arrow IPC, all else as JSON."""
     described = json.dumps(
         {
@@ -108,10 +76,10 @@ def encode(work: StagedWork) -> Iterator[Chunk]:
                 yield Chunk(kind, _rows_to_bytes(piece.columns), change.key)  # type: ignore[arg-type]
 
 
-def decode(described: bytes) -> StagedWork:
+def decode(described: bytes) -> Changes:
     """The work without its rows, which `decode_rows` reads chunk by chunk."""
     found = json.loads(described)
-    return StagedWork(
+    return Changes(
         candles=[_changes(item) for item in found["candles"]],
         bars=[_changes(item) for item in found["bars"]],
         symbols=[_read_symbol(item) for item in found["symbols"]],
@@ -128,10 +96,6 @@ def decode_rows(key: SeriesKey, data: bytes) -> CandleSeries:
         batch = stream.read_next_batch()
     columns: Sequence[Any] = [column.to_numpy() for column in batch.columns]
     return CandleSeries.trusted(key, Columns(*columns))
-
-
-def _series_name(key: SeriesKey) -> str:
-    return f"candles {key}"
 
 
 def key_to_plain(key: SeriesKey) -> list[str]:

@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
+from jts_storage.domain.changes import Changes
 from jts_storage.errors import Conflict, SchemaDrift, StorageError
 from jts_storage.mongo import MongoDBManager
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
 from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Entry, Journal
-from jts_storage.unit_of_work.journal_format import StagedWork
 from jts_storage.unit_of_work.outbox import Outbox
 
 _REPLAY_ATTEMPTS = 3
@@ -95,7 +95,7 @@ class Stores:
 
     # ---- what a commit does
 
-    async def store_alone(self, work: StagedWork) -> None:
+    async def store_alone(self, work: Changes) -> None:
         """Write what is one insert into ClickHouse and nothing else."""
         while True:
             above = await self.highest_version(work)
@@ -106,7 +106,7 @@ class Stores:
             # Deletions that came later have not waited for these rows: write them after those.
             log.warning("A write took longer than its lease; it is repeated as a later one.")
 
-    async def highest_version(self, work: StagedWork) -> int:
+    async def highest_version(self, work: Changes) -> int:
         """Return what the version of `work` must be above, having seen that ClickHouse answers.
 
         Nobody but the kit writes candles; other programs write symbols, by a clock of their own.
@@ -115,20 +115,20 @@ class Stores:
             return 0
         return await self.clickhouse.run(self._highest_version, work)
 
-    def _highest_version(self, work: StagedWork) -> int:
+    def _highest_version(self, work: Changes) -> int:
         self.clickhouse.connect()
         if work.candles:
             self.candles.check_writable()
         return self.symbols.latest_version() if work.symbols else 0
 
-    async def store_series(self, work: StagedWork, version: int) -> None:
+    async def store_series(self, work: Changes, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""
         if work.candles:
             await self.clickhouse.run(self.candles.apply, work.candles, version)
         if work.symbols:
             await self.clickhouse.run(self.symbols.store, work.symbols, version + 1)
 
-    async def finish_first(self, work: StagedWork) -> None:
+    async def finish_first(self, work: Changes) -> None:
         """Finish what is decided and is to write candles that `work` deletes.
 
         :raises Overtaking: it cannot be finished now.
@@ -143,7 +143,7 @@ class Stores:
                 f"What is to be deleted is not there yet: {exc}", remedy="Repeat once it is."
             ) from exc
 
-    async def wait_for_earlier(self, work: StagedWork, version: int) -> None:
+    async def wait_for_earlier(self, work: Changes, version: int) -> None:
         """Wait until what came before a deletion is there to be deleted.
 
         :raises Unfinished: an earlier commit is decided and cannot be finished.
@@ -163,7 +163,7 @@ class Stores:
 
     @asynccontextmanager
     async def bookkeeping(
-        self, work: StagedWork, commit: str | None = None
+        self, work: Changes, commit: str | None = None
     ) -> AsyncIterator[AsyncConnection]:
         """A SQL transaction with the bookkeeping of `work` in it, committed at the end.
 
@@ -272,7 +272,7 @@ class Stores:
         await self.clock.forget([entry.id])
         await self.journal.done(entry.id)
 
-    async def _replay(self, entry: Entry, work: StagedWork) -> None:
+    async def _replay(self, entry: Entry, work: Changes) -> None:
         for attempt in range(1, _REPLAY_ATTEMPTS + 1):
             try:
                 async with self.database.transaction() as connection:

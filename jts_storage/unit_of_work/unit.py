@@ -15,7 +15,9 @@ from typing import Self
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
+from jts_storage._runtime.lifetime import Lifetime
 from jts_storage._runtime.tasks import undisturbed
+from jts_storage.domain.changes import Changes
 from jts_storage.errors import StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -25,11 +27,9 @@ from jts_storage.mongo import (
 from jts_storage.mongo.errors import translate
 from jts_storage.mongo.transaction import Transaction, commit_alone
 from jts_storage.unit_of_work.commit import JournalledCommit
-from jts_storage.unit_of_work.journal_format import StagedWork
 from jts_storage.unit_of_work.participants import Overtaking, Stores
 from jts_storage.unit_of_work.staged import (
     CollectedEvents,
-    Lifetime,
     StagedCandles,
     StagedIngestion,
     StagedSymbols,
@@ -55,8 +55,8 @@ class _Work:
         self.events = CollectedEvents(lifetime)
 
     @property
-    def staged(self) -> StagedWork:
-        return StagedWork(
+    def staged(self) -> Changes:
+        return Changes(
             candles=self.candles.changes,
             symbols=self.symbols.changes,
             aggregates=self.ingestion.symbol_bars.changes,
@@ -185,7 +185,7 @@ class StorageUnitOfWork:
         finally:
             await _ended(work.session)
 
-    async def _write(self, work: _Work, staged: StagedWork) -> None:
+    async def _write(self, work: _Work, staged: Changes) -> None:
         stores = self._stores
         if await self._needs_journal(work, staged):
             await JournalledCommit(stores, work.session, staged, work.events.collected).run()
@@ -197,13 +197,13 @@ class StorageUnitOfWork:
         elif work.touches_documents:
             await commit_alone(stores.mongo, work.session, "committing")
 
-    async def _needs_journal(self, work: _Work, staged: StagedWork) -> bool:
+    async def _needs_journal(self, work: _Work, staged: Changes) -> bool:
         touched = (staged.touches_clickhouse, staged.touches_database, work.touches_documents)
         if sum(touched) > 1 or work.events.collected:
             return True
         return staged.touches_clickhouse and not await self._is_single_insert(staged)
 
-    async def _is_single_insert(self, staged: StagedWork) -> bool:
+    async def _is_single_insert(self, staged: Changes) -> bool:
         """Whether ClickHouse takes it as one part, which is there in whole or not at all."""
         if staged.symbols:
             return not staged.candles

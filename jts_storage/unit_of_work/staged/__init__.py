@@ -5,41 +5,22 @@ must be known before it is decided. A unit of work keeps its changes here, answe
 from stored and staged together, and hands over the net effect when it commits.
 """
 
-from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.unit_of_work.staged.bookkeeping import (
-    AggregateChange,
-    CheckpointChange,
     StagedCheckpoints,
     StagedIngestion,
     StagedSymbolBars,
-    same_aggregate,
 )
-from jts_storage.unit_of_work.staged.candles import (
-    SeriesChanges,
-    StagedCandles,
-    compare,
-    pieces,
-    rows_by_day,
-)
+from jts_storage.unit_of_work.staged.candles import StagedCandles
 from jts_storage.unit_of_work.staged.events import CollectedEvents, adapter, event_data
-from jts_storage.unit_of_work.staged.symbols import StagedSymbols, stamp
+from jts_storage.unit_of_work.staged.symbols import StagedSymbols
 
 __all__ = [
-    "AggregateChange",
-    "CheckpointChange",
     "CollectedEvents",
-    "Lifetime",
-    "SeriesChanges",
     "StagedCandles",
     "StagedCheckpoints",
     "StagedIngestion",
     "StagedSymbolBars",
     "StagedSymbols",
     "adapter",
-    "compare",
     "event_data",
-    "pieces",
-    "rows_by_day",
-    "same_aggregate",
-    "stamp",
 ]

@@ -3,70 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
+from jts_storage.domain.changes import AggregateChange, CheckpointChange, same_aggregate
 from jts_storage.errors import Conflict
 from jts_storage.ports.ingestion import CheckpointReader, IngestionReader, SymbolBarsReader
 from jts_storage.unit_of_work.staged.candles import StagedCandles
 from jts_storage.unit_of_work.staged.pages import merged_page
 
 _Aggregate = tuple[str, date]
-
-
-@dataclass(frozen=True, slots=True)
-class AggregateChange:
-    """What an aggregate is to become, if its stored version still is `base` (0: none stored).
-
-    :param created_at: of the stored one; another of the same version is another aggregate.
-    """
-
-    symbol: str
-    trading_day: date
-    base: int
-    becomes: SymbolBars | None
-    created_at: datetime | None = None
-
-    def still_holds(self, stored: SymbolBars | None) -> bool:
-        if stored is None:
-            return self.base == 0
-        return stored.version == self.base and self.created_at in (None, stored.created_at)
-
-    def conflict(self) -> Conflict:
-        return Conflict(
-            f"the bars of {self.symbol} on {self.trading_day} were changed by somebody else before "
-            "this commit.",
-            remedy="Read them again and repeat.",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointChange:
-    """What a checkpoint is to become, if its stored data still is `base` (None: none stored).
-
-    :param knows_base: False in journal entries of releases that did not note it.
-    """
-
-    name: str
-    becomes: Mapping[str, Any] | None
-    base: Mapping[str, Any] | None
-    knows_base: bool = True
-
-    def still_holds(self, stored: Mapping[str, Any] | None) -> bool:
-        """Whether what was read is what is stored; to Python 1 would equal true."""
-        return not self.knows_base or _as_text(stored) == _as_text(self.base)
-
-    def conflict(self) -> Conflict:
-        return Conflict(
-            f"checkpoint {self.name!r} was changed by somebody else before this commit.",
-            remedy="Read it again and repeat.",
-        )
 
 
 class StagedSymbolBars:
@@ -237,14 +188,5 @@ class StagedIngestion:
         self.checkpoints = StagedCheckpoints(stored.checkpoints, lifetime)
 
 
-def same_aggregate(stored: SymbolBars, read: SymbolBars) -> bool:
-    """False if what was read was deleted since, and another made under its name and version."""
-    return read.created_at is None or read.created_at == stored.created_at
-
-
 def _data(checkpoint: Checkpoint | None) -> Mapping[str, Any] | None:
     return None if checkpoint is None else checkpoint.data
-
-
-def _as_text(data: Mapping[str, Any] | None) -> str:
-    return json.dumps(data, sort_keys=True)

@@ -4,65 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime
-
-import numpy as np
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns, concatenate, in_order
+from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.enums import Timeframe, member
-from jts_storage.domain.resampling import check_coarser, utc_offsets, zone
+from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.ports.candles import CandleData, CandleReader
 from jts_storage.unit_of_work.staged.pages import merged_page
 
 _FIRST, _LAST = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
-
-
-@dataclass(slots=True)
-class SeriesChanges:
-    """What one series is to become: rows to remove, then rows to write."""
-
-    key: SeriesKey
-    deleted: list[tuple[int, int]] = field(default_factory=list)
-    _parts: list[Columns] = field(default_factory=list)
-
-    @property
-    def upserts(self) -> Columns:
-        """The staged rows, ascending, the latest write of a timestamp only."""
-        if len(self._parts) != 1:
-            self._parts = [in_order(concatenate(self._parts))[0]]
-        return self._parts[0]
-
-    def save(self, columns: Columns) -> None:
-        if columns.rows:
-            self._parts.append(columns)
-
-    def delete(self, first: int, last: int) -> None:
-        stamps = self.upserts.timestamp
-        self._parts = [self.upserts.take((stamps < first) | (stamps > last))]  # type: ignore[arg-type]
-        self.deleted.append((first, last))
-
-    @property
-    def span(self) -> tuple[int, int] | None:
-        """From the first to the last moment at which staged and stored may differ."""
-        stamps = self.upserts.timestamp
-        ends = [*self.deleted, *([(int(stamps[0]), int(stamps[-1]))] if len(stamps) else [])]
-        return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
-
-    def over(self, stored: CandleSeries, first: int, last: int) -> CandleSeries:
-        """`stored`, which is all that is stored from `first` to `last`, as it is to become."""
-        kept = stored.columns
-        for begin, end in self.deleted:
-            outside = (kept.timestamp < begin) | (kept.timestamp > end)
-            kept = kept.take(outside)  # type: ignore[arg-type]
-        begin, end = np.searchsorted(self.upserts.timestamp, (first, last + 1))
-        staged = self.upserts.take(slice(begin, end))
-        return CandleSeries.trusted(self.key, in_order(concatenate([kept, staged]))[0])
 
 
 class StagedCandles:
@@ -209,34 +164,3 @@ class StagedCandles:
     def _touch(self, key: SeriesKey) -> SeriesChanges:
         self._lifetime.check()
         return self._changes.setdefault(key, SeriesChanges(key))
-
-
-def compare(stored: CandleSeries, series: CandleSeries) -> dict[str, int]:
-    """How many rows of `series` are new to `stored`, change it, and leave it as it is."""
-    mine, theirs = series.columns, stored.columns
-    at = np.searchsorted(theirs.timestamp, mine.timestamp)
-    within = np.minimum(at, max(theirs.rows - 1, 0))
-    if not theirs.rows:
-        return {"inserted": mine.rows, "replaced": 0, "unchanged": 0}
-    known = theirs.timestamp[within] == mine.timestamp
-    same = known.copy()
-    for name in ("open", "high", "low", "close", "volume"):
-        same &= getattr(theirs, name)[within] == getattr(mine, name)
-    unchanged = int(same.sum())
-    return {
-        "inserted": int((~known).sum()),
-        "replaced": int(known.sum()) - unchanged,
-        "unchanged": unchanged,
-    }
-
-
-def rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:
-    """How many rows lie on each local day."""
-    stamps = series.columns.timestamp
-    local = stamps + utc_offsets(stamps, zone(timezone))
-    days, counts = np.unique(local // 86_400_000, return_counts=True)
-    return dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True))
-
-
-def pieces(series: CandleSeries, rows: int) -> Iterable[CandleSeries]:
-    return (series[start : start + rows] for start in range(0, len(series), rows))

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
+from jts_storage.domain.changes import stamp
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.symbols import SymbolReader
@@ -80,11 +81,3 @@ class StagedSymbols:
         return await merged_page(
             page, staged, set(self._symbols), lambda symbol: symbol.code, str, limit, after
         )
-
-
-def stamp(symbol: Symbol) -> Symbol:
-    """Return the symbol with `updated_at` set to now, which only informs: it orders no writes."""
-    checks.instance(symbol, Symbol, "symbol")
-    return Symbol(
-        symbol.code, symbol.name, symbol.market, symbol.sector, symbol.is_active, checks.now()
-    )

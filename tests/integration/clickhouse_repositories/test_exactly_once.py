@@ -21,13 +21,13 @@ from jts_storage.clickhouse.candles import WRITE_ROWS, ClickHouseCandleRepositor
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import SeriesChanges
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import ConnectionFailed
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
-from jts_storage.unit_of_work.staged import SeriesChanges
 
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 OLD, NEW = make_candles(KEY, 500, seed=1), make_candles(KEY, 500, seed=2)
@@ -310,7 +310,7 @@ from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
-from jts_storage.unit_of_work.staged import stamp
+from jts_storage.domain.changes import (stamp)
 from jts_storage.testing.factories import SAMPLE_KEY, make_candles, make_symbol
 
 with ClickHouseManager(embedded_path=sys.argv[1]) as manager:

@@ -13,11 +13,11 @@ from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import stamp
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.results import Coverage
 from jts_storage.errors import SchemaDrift
 from jts_storage.testing.factories import START, make_candles, make_symbol
-from jts_storage.unit_of_work.staged import stamp
 
 CANDLES = """
 CREATE TABLE candles (

@@ -18,9 +18,9 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import stamp
 from jts_storage.domain.enums import Timeframe
 from jts_storage.testing.factories import make_candles, make_symbol
-from jts_storage.unit_of_work.staged import stamp
 
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 HOUR = 3_600 * 10**9

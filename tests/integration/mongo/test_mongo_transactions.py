@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.errors import Conflict, ConnectionFailed, InUse, StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -20,7 +21,6 @@ from jts_storage.mongo import (
 )
 from jts_storage.mongo.transaction import Transaction, in_own_transaction
 from jts_storage.testing.factories import make_backtest, make_formula, make_strategy
-from jts_storage.unit_of_work.staged import Lifetime
 
 
 class Watched:

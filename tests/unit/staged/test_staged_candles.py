@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.testing.factories import make_candles
-from jts_storage.unit_of_work.staged import StagedCandles, compare, pieces, rows_by_day
-from jts_storage.unit_of_work.staged.candles import SeriesChanges
+from jts_storage.unit_of_work.staged import StagedCandles
 
 KEYS = [SeriesKey(name, Timeframe.M1, "KRX") for name in ("A", "B", "C")]
 KEY = KEYS[0]

@@ -1,0 +1,201 @@
+"""What a unit of work asks of the stores: the net effect of all it has written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.bookkeeping import SymbolBars
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Columns, concatenate, in_order
+from jts_storage.domain.resampling import utc_offsets, zone
+from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.symbol import Symbol
+from jts_storage.errors import Conflict
+
+
+@dataclass(slots=True)
+class SeriesChanges:
+    """What one series is to become: rows to remove, then rows to write."""
+
+    key: SeriesKey
+    deleted: list[tuple[int, int]] = field(default_factory=list)
+    _parts: list[Columns] = field(default_factory=list)
+
+    @property
+    def upserts(self) -> Columns:
+        """The staged rows, ascending, the latest write of a timestamp only."""
+        if len(self._parts) != 1:
+            self._parts = [in_order(concatenate(self._parts))[0]]
+        return self._parts[0]
+
+    def save(self, columns: Columns) -> None:
+        if columns.rows:
+            self._parts.append(columns)
+
+    def delete(self, first: int, last: int) -> None:
+        stamps = self.upserts.timestamp
+        self._parts = [self.upserts.take((stamps < first) | (stamps > last))]  # type: ignore[arg-type]
+        self.deleted.append((first, last))
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """From the first to the last moment at which staged and stored may differ."""
+        stamps = self.upserts.timestamp
+        ends = [*self.deleted, *([(int(stamps[0]), int(stamps[-1]))] if len(stamps) else [])]
+        return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
+
+    def over(self, stored: CandleSeries, first: int, last: int) -> CandleSeries:
+        """`stored`, which is all that is stored from `first` to `last`, as it is to become."""
+        kept = stored.columns
+        for begin, end in self.deleted:
+            outside = (kept.timestamp < begin) | (kept.timestamp > end)
+            kept = kept.take(outside)  # type: ignore[arg-type]
+        begin, end = np.searchsorted(self.upserts.timestamp, (first, last + 1))
+        staged = self.upserts.take(slice(begin, end))
+        return CandleSeries.trusted(self.key, in_order(concatenate([kept, staged]))[0])
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateChange:
+    """What an aggregate is to become, if its stored version still is `base` (0: none stored).
+
+    :param created_at: of the stored one; another of the same version is another aggregate.
+    """
+
+    symbol: str
+    trading_day: date
+    base: int
+    becomes: SymbolBars | None
+    created_at: datetime | None = None
+
+    def still_holds(self, stored: SymbolBars | None) -> bool:
+        if stored is None:
+            return self.base == 0
+        return stored.version == self.base and self.created_at in (None, stored.created_at)
+
+    def conflict(self) -> Conflict:
+        return Conflict(
+            f"the bars of {self.symbol} on {self.trading_day} were changed by somebody else before "
+            "this commit.",
+            remedy="Read them again and repeat.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointChange:
+    """What a checkpoint is to become, if its stored data still is `base` (None: none stored).
+
+    :param knows_base: False in journal entries of releases that did not note it.
+    """
+
+    name: str
+    becomes: Mapping[str, Any] | None
+    base: Mapping[str, Any] | None
+    knows_base: bool = True
+
+    def still_holds(self, stored: Mapping[str, Any] | None) -> bool:
+        """Whether what was read is what is stored; to Python 1 would equal true."""
+        return not self.knows_base or _as_text(stored) == _as_text(self.base)
+
+    def conflict(self) -> Conflict:
+        return Conflict(
+            f"checkpoint {self.name!r} was changed by somebody else before this commit.",
+            remedy="Read it again and repeat.",
+        )
+
+
+@dataclass(slots=True)
+class Changes:
+    """The net effect of a unit of work outside of MongoDB."""
+
+    candles: list[SeriesChanges] = field(default_factory=list)
+    symbols: list[Symbol] = field(default_factory=list)
+    aggregates: list[AggregateChange] = field(default_factory=list)
+    checkpoints: list[CheckpointChange] = field(default_factory=list)
+    bars: list[SeriesChanges] = field(default_factory=list)
+
+    @property
+    def touches_clickhouse(self) -> bool:
+        return bool(self.candles or self.symbols)
+
+    @property
+    def touches_database(self) -> bool:
+        return bool(self.aggregates or self.checkpoints or self.bars)
+
+    @property
+    def bookkeeping_names(self) -> set[str]:
+        """Names of what it changes in the bookkeeping."""
+        return {
+            *(f"aggregate {change.symbol} {change.trading_day}" for change in self.aggregates),
+            *(f"checkpoint {change.name}" for change in self.checkpoints),
+            *(f"bars {change.key}" for change in self.bars),
+        }
+
+    @property
+    def series_names(self) -> set[str]:
+        """Names of the series of candles that it changes."""
+        return {series_name(change.key) for change in self.candles}
+
+    @property
+    def shortened_series(self) -> set[str]:
+        """Names of the series of which it deletes candles."""
+        return {series_name(change.key) for change in self.candles if change.deleted}
+
+
+def series_name(key: SeriesKey) -> str:
+    return f"candles {key}"
+
+
+def same_aggregate(stored: SymbolBars, read: SymbolBars) -> bool:
+    """False if what was read was deleted since, and another made under its name and version."""
+    return read.created_at is None or read.created_at == stored.created_at
+
+
+def stamp(symbol: Symbol) -> Symbol:
+    """Return the symbol with `updated_at` set to now, which only informs: it orders no writes."""
+    checks.instance(symbol, Symbol, "symbol")
+    return Symbol(
+        symbol.code, symbol.name, symbol.market, symbol.sector, symbol.is_active, checks.now()
+    )
+
+
+def compare(stored: CandleSeries, series: CandleSeries) -> dict[str, int]:
+    """How many rows of `series` are new to `stored`, change it, and leave it as it is."""
+    mine, theirs = series.columns, stored.columns
+    at = np.searchsorted(theirs.timestamp, mine.timestamp)
+    within = np.minimum(at, max(theirs.rows - 1, 0))
+    if not theirs.rows:
+        return {"inserted": mine.rows, "replaced": 0, "unchanged": 0}
+    known = theirs.timestamp[within] == mine.timestamp
+    same = known.copy()
+    for name in ("open", "high", "low", "close", "volume"):
+        same &= getattr(theirs, name)[within] == getattr(mine, name)
+    unchanged = int(same.sum())
+    return {
+        "inserted": int((~known).sum()),
+        "replaced": int(known.sum()) - unchanged,
+        "unchanged": unchanged,
+    }
+
+
+def rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:
+    """How many rows lie on each local day."""
+    stamps = series.columns.timestamp
+    local = stamps + utc_offsets(stamps, zone(timezone))
+    days, counts = np.unique(local // 86_400_000, return_counts=True)
+    return dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True))
+
+
+def pieces(series: CandleSeries, rows: int) -> Iterable[CandleSeries]:
+    return (series[start : start + rows] for start in range(0, len(series), rows))
+
+
+def _as_text(data: Mapping[str, Any] | None) -> str:
+    return json.dumps(data, sort_keys=True)
