@@ -33,7 +33,8 @@ from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
 from jts_storage.unit_of_work.participants import Stores
-from jts_storage.unit_of_work.unit import StorageUnitOfWork
+from jts_storage.unit_of_work.stored import StoredWork
+from jts_storage.unit_of_work.unit import UnitOfWork
 
 if TYPE_CHECKING:
     from jts_storage.local_servers.mongod import LocalMongod
@@ -191,8 +192,9 @@ class StoreBackend:
             log.error("Opened although a commit of before is unfinished: %s", exc)
         await stores.purge()
 
-    def unit_of_work(self) -> StorageUnitOfWork:
-        return StorageUnitOfWork(self.stores)
+    def unit_of_work(self) -> UnitOfWork:
+        stores = self.stores
+        return UnitOfWork(lambda: StoredWork.begun(stores))
 
     def _start_mongod(self) -> LocalMongod:
         from jts_storage.local_servers.mongod import LocalMongod

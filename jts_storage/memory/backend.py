@@ -11,9 +11,10 @@ from jts_storage.memory.documents import (
 )
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
-from jts_storage.memory.unit_of_work import InMemoryUnitOfWork
+from jts_storage.memory.work import InMemoryWork
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
+from jts_storage.unit_of_work.unit import UnitOfWork
 
 
 class InMemoryBackend:
@@ -45,5 +46,8 @@ class InMemoryBackend:
         """A commit in memory cannot be interrupted: there is nothing to finish."""
         return 0
 
-    def unit_of_work(self) -> InMemoryUnitOfWork:
-        return InMemoryUnitOfWork(self._database, self.publisher)
+    def unit_of_work(self) -> UnitOfWork:
+        return UnitOfWork(self._work)
+
+    async def _work(self) -> InMemoryWork:
+        return InMemoryWork(self._database, self.publisher)

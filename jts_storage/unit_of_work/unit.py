@@ -1,136 +1,136 @@
-"""One commit over ClickHouse, MongoDB and SQL.
-
-Documents are written in a MongoDB transaction as they come; candles, symbols and bookkeeping are
-staged. `docs/why.md` lists what each reader sees when something dies in between.
-"""
+"""What a service holds: changes in every store that become visible together, or not at all."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
-
-from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import PyMongoError
+from typing import Protocol, Self
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage._runtime.tasks import undisturbed
-from jts_storage.domain.changes import Changes
 from jts_storage.errors import StorageError
-from jts_storage.mongo import (
-    MongoDBBacktestResultRepository,
-    MongoDBFormulaRepository,
-    MongoDBStrategyRepository,
-)
-from jts_storage.mongo.errors import translate
-from jts_storage.mongo.transaction import Transaction, commit_alone
-from jts_storage.unit_of_work.commit import JournalledCommit
-from jts_storage.unit_of_work.participants import Overtaking, Stores
-from jts_storage.unit_of_work.staged import (
-    CollectedEvents,
-    StagedCandles,
-    StagedIngestion,
-    StagedSymbols,
-)
-
-log = logging.getLogger(__name__)
+from jts_storage.ports.backtests import BacktestRepository
+from jts_storage.ports.candles import CandleRepository
+from jts_storage.ports.events import EventCollector
+from jts_storage.ports.formulas import FormulaRepository
+from jts_storage.ports.ingestion import IngestionRepository
+from jts_storage.ports.strategies import StrategyRepository
+from jts_storage.ports.symbols import SymbolRepository
 
 
-class _Work:
-    """What lives between entering a unit of work and its end."""
+class Work(Protocol):
+    """What a unit of work is made of from its first moment to its end: in real stores, or not."""
 
-    def __init__(self, stores: Stores, session: AsyncClientSession) -> None:
-        lifetime = self.lifetime = Lifetime()
-        self.session = session
-        self.touches_documents = False
-        self.candles = StagedCandles(stores.candles, lifetime)
-        self.symbols = StagedSymbols(stores.symbols, lifetime)
-        self.ingestion = StagedIngestion(stores.ingestion, lifetime)
-        transaction = self.transaction = Transaction(session, lifetime)
-        self.formulas = MongoDBFormulaRepository(stores.mongo, transaction)
-        self.strategies = MongoDBStrategyRepository(stores.mongo, transaction)
-        self.backtests = MongoDBBacktestResultRepository(stores.mongo, transaction)
-        self.events = CollectedEvents(lifetime)
+    lifetime: Lifetime
 
     @property
-    def staged(self) -> Changes:
-        return Changes(
-            candles=self.candles.changes,
-            symbols=self.symbols.changes,
-            aggregates=self.ingestion.symbol_bars.changes,
-            checkpoints=self.ingestion.checkpoints.changes,
-            bars=self.ingestion.bars.changes,
-        )
+    def candles(self) -> CandleRepository: ...
+    @property
+    def symbols(self) -> SymbolRepository: ...
+    @property
+    def formulas(self) -> FormulaRepository: ...
+    @property
+    def strategies(self) -> StrategyRepository: ...
+    @property
+    def backtests(self) -> BacktestRepository: ...
+    @property
+    def ingestion(self) -> IngestionRepository: ...
+    @property
+    def events(self) -> EventCollector: ...
+
+    def under_way(self) -> AbstractContextManager[None]:
+        """A commit, for as long as it takes; who closes the stores waits for it.
+
+        :raises StorageError: the stores are being closed.
+        """
+        ...
+
+    async def commit(self) -> None:
+        """Store all changes, or none of them."""
+        ...
+
+    async def deliver(self) -> None:
+        """Deliver the events of what is committed, as far as that is possible now."""
+        ...
+
+    def deliver_soon(self) -> None:
+        """Deliver them in the background."""
+        ...
+
+    async def end(self) -> None:
+        """Let go of what is held; what is not committed is forgotten."""
+        ...
 
 
-class StorageUnitOfWork:
-    """A `UnitOfWork` over the real stores."""
+class UnitOfWork:
+    """The `UnitOfWork` of the ports, over whatever its work is done in.
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
-        self._work: _Work | None = None
+    :param begin: gives the work of one unit of work.
+    """
+
+    def __init__(self, begin: Callable[[], Awaitable[Work]]) -> None:
+        self._begin = begin
+        self._work: Work | None = None
         self._state = "has not been entered"
 
     @property
-    def candles(self) -> StagedCandles:
+    def candles(self) -> CandleRepository:
         return self._active.candles
 
     @property
-    def symbols(self) -> StagedSymbols:
+    def symbols(self) -> SymbolRepository:
         return self._active.symbols
 
     @property
-    def formulas(self) -> MongoDBFormulaRepository:
-        return self._with_documents.formulas
+    def formulas(self) -> FormulaRepository:
+        return self._active.formulas
 
     @property
-    def strategies(self) -> MongoDBStrategyRepository:
-        return self._with_documents.strategies
+    def strategies(self) -> StrategyRepository:
+        return self._active.strategies
 
     @property
-    def backtests(self) -> MongoDBBacktestResultRepository:
-        return self._with_documents.backtests
+    def backtests(self) -> BacktestRepository:
+        return self._active.backtests
 
     @property
-    def ingestion(self) -> StagedIngestion:
+    def ingestion(self) -> IngestionRepository:
         return self._active.ingestion
 
     @property
-    def events(self) -> CollectedEvents:
+    def events(self) -> EventCollector:
         return self._active.events
 
     async def commit(self) -> None:
         work = self._active
         try:
-            with self._stores.commits.one():
+            with work.under_way():
                 self._end("is being committed")
                 # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
-                await undisturbed(self._commit(work))
+                await undisturbed(work.commit())
                 self._state = "has been committed"
-                await self._deliver(work)
+                await work.deliver()
         except asyncio.CancelledError:
             self._state = "was cancelled during its commit, which may be stored all the same"
-            self._stores.delivery.deliver_soon()  # what the commit has stored all the same
+            work.deliver_soon()
             raise
         except BaseException:
             self._state = "is over, its commit having failed"
             raise
 
     async def rollback(self) -> None:
-        if self._work is not None:
-            session = self._work.session
+        if (work := self._work) is not None:
             self._end("has been rolled back")
-            await undisturbed(_ended(session))
+            await undisturbed(work.end())
 
     async def __aenter__(self) -> Self:
         if self._work is not None or self._state != "has not been entered":
             raise StorageError(
                 "A unit of work can be entered only once.", remedy="Ask the storage for a new one."
             )
-        session = await self._begun()
-        self._work = _Work(self._stores, session)
+        self._work = await self._begin()
         return self
 
     async def __aexit__(
@@ -142,84 +142,16 @@ class StorageUnitOfWork:
     ) -> None:
         await self.rollback()
 
-    async def _begun(self) -> AsyncClientSession:
-        mongo = self._stores.mongo
-        try:
-            session = mongo.client.start_session()
-            await session.start_transaction()
-        except PyMongoError as exc:
-            raise translate(exc, doing="beginning", hosts=mongo.hosts) from exc
-        return session
-
     @property
-    def _active(self) -> _Work:
+    def _active(self) -> Work:
         if self._work is None:
             raise StorageError(
                 f"This unit of work {self._state}.", remedy="Ask the storage for a new one."
             )
         return self._work
 
-    @property
-    def _with_documents(self) -> _Work:
-        work = self._active
-        work.touches_documents = True
-        return work
-
     def _end(self, state: str) -> None:
         if self._work is not None:
             self._work.lifetime.end("is over")
         self._work = None
         self._state = state
-
-    async def _commit(self, work: _Work) -> None:
-        try:
-            await work.transaction.ended()
-            await self._write(work, work.staged)
-        except Overtaking:
-            try:
-                await self._stores.recover()
-            except StorageError:
-                log.warning("What comes first could not be finished.", exc_info=True)
-            self._stores.delivery.deliver_soon()
-            raise
-        finally:
-            await _ended(work.session)
-
-    async def _write(self, work: _Work, staged: Changes) -> None:
-        stores = self._stores
-        if await self._needs_journal(work, staged):
-            await JournalledCommit(stores, work.session, staged, work.events.collected).run()
-        elif staged.touches_clickhouse:
-            await stores.store_alone(staged)
-        elif staged.touches_database:
-            async with stores.bookkeeping(staged):
-                pass
-        elif work.touches_documents:
-            await commit_alone(stores.mongo, work.session, "committing")
-
-    async def _needs_journal(self, work: _Work, staged: Changes) -> bool:
-        touched = (staged.touches_clickhouse, staged.touches_database, work.touches_documents)
-        if sum(touched) > 1 or work.events.collected:
-            return True
-        return staged.touches_clickhouse and not await self._is_single_insert(staged)
-
-    async def _is_single_insert(self, staged: Changes) -> bool:
-        """Whether ClickHouse takes it as one part, which is there in whole or not at all."""
-        if staged.symbols:
-            return not staged.candles
-        stores = self._stores
-        return await stores.clickhouse.run(stores.candles.is_one_part, staged.candles)
-
-    async def _deliver(self, work: _Work) -> None:
-        try:
-            await self._stores.delivery.deliver_own(work.events.collected)
-        except StorageError:
-            # The commit stands all the same; the events are stored, and delivered later.
-            log.warning("Events of a commit were not delivered yet.", exc_info=True)
-            self._stores.delivery.deliver_soon()
-
-
-async def _ended(session: AsyncClientSession) -> None:
-    # With a client that was closed, or a server that is gone, its transaction ends by itself.
-    with suppress(PyMongoError):
-        await session.end_session()

@@ -23,9 +23,8 @@ from jts_storage.mongo.references import References
 from jts_storage.mongo.store import CollectionAccess
 from jts_storage.relational import staged
 from jts_storage.relational.repositories import SqlCheckpointRepository
-from jts_storage.unit_of_work import clock, commit, journal, outbox
+from jts_storage.unit_of_work import clock, commit, journal, outbox, unit
 from jts_storage.unit_of_work import participants as stores
-from jts_storage.unit_of_work import unit as unit_of_work
 
 Anything = Callable[..., Any]
 _choice = random.Random()
@@ -306,7 +305,7 @@ def conflict_told_of_what_is_stored() -> None:
 
         return committed
 
-    replaced(unit_of_work.StorageUnitOfWork, "commit", make)
+    replaced(unit.UnitOfWork, "commit", make)
 
 
 def events_changed(change: Callable[[list[Any]], list[Any]]) -> None:

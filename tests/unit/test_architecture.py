@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "relational": CORE,
     "lake": CORE,
     "local_servers": CORE,
-    "memory": CORE | {"unit_of_work.staged"},
+    "memory": CORE | {"unit_of_work.staged", "unit_of_work.unit"},
     "settings": frozenset({"errors", "clickhouse.config", "mongo.config", "relational.config"}),
     "unit_of_work": CORE | {"clickhouse", "mongo", "relational"},
     "backend": EVERYTHING,

@@ -1,0 +1,74 @@
+"""A unit of work over rows in memory."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+
+from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
+from jts_storage.memory.candles import InMemoryCandleRepository
+from jts_storage.memory.documents import (
+    InMemoryBacktestResultRepository,
+    InMemoryFormulaRepository,
+    InMemoryStrategyRepository,
+)
+from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
+from jts_storage.ports.events import EventPublisher
+from jts_storage.unit_of_work.staged import (
+    CollectedEvents,
+    StagedCandles,
+    StagedIngestion,
+    StagedSymbols,
+)
+
+log = logging.getLogger(__name__)
+
+
+class InMemoryWork:
+    """The `Work` of one unit of work, from its first moment to its end."""
+
+    def __init__(self, database: MemoryDatabase, publisher: EventPublisher) -> None:
+        self._database = database
+        self._publisher = publisher
+        lifetime = self.lifetime = Lifetime()
+        stored = Autocommit(database)
+        self.transaction = Transaction(database, lifetime)
+        self.candles = StagedCandles(InMemoryCandleRepository(database), lifetime)
+        self.symbols = StagedSymbols(InMemorySymbolRepository(stored), lifetime)
+        self.formulas = InMemoryFormulaRepository(self.transaction)
+        self.strategies = InMemoryStrategyRepository(self.transaction)
+        self.backtests = InMemoryBacktestResultRepository(self.transaction)
+        bars = InMemoryCandleRepository(database, database.bars)
+        self.stored_ingestion = InMemoryIngestionRepository(stored, bars)
+        self.ingestion = StagedIngestion(self.stored_ingestion, lifetime)
+        self.events = CollectedEvents(lifetime)
+
+    def under_way(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def commit(self) -> None:
+        database = self._database
+        with database.lock:
+            self.transaction.check()
+            self.stored_ingestion.check(self.ingestion)
+            self.transaction.apply()
+            self.stored_ingestion.apply(self.ingestion)
+            InMemorySymbolRepository(Autocommit(database)).store(self.symbols.changes)
+            InMemoryCandleRepository(database).apply(self.candles.changes)
+            bars = InMemoryCandleRepository(database, database.bars)
+            bars.apply(self.ingestion.bars.changes)
+
+    async def deliver(self) -> None:
+        for event in self.events.collected:
+            try:
+                await self._publisher.publish(event)
+            except Exception:
+                # The commit stands all the same.
+                log.exception("An event was not published.", extra={"event_id": event.id})
+
+    def deliver_soon(self) -> None:
+        """What was not delivered is not delivered later: nobody has kept it."""
+
+    async def end(self) -> None:
+        """Nothing is held."""

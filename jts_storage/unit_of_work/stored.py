@@ -1,0 +1,144 @@
+"""A unit of work over the real stores: ClickHouse, MongoDB and SQL.
+
+Documents are written in a MongoDB transaction as they come; candles, symbols and bookkeeping are
+staged. `docs/why.md` lists what each reader sees when something dies in between.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, suppress
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import PyMongoError
+
+from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.domain.changes import Changes
+from jts_storage.errors import StorageError
+from jts_storage.mongo import (
+    MongoDBBacktestResultRepository,
+    MongoDBFormulaRepository,
+    MongoDBStrategyRepository,
+)
+from jts_storage.mongo.errors import translate
+from jts_storage.mongo.transaction import Transaction, commit_alone
+from jts_storage.unit_of_work.commit import JournalledCommit
+from jts_storage.unit_of_work.participants import Overtaking, Stores
+from jts_storage.unit_of_work.staged import (
+    CollectedEvents,
+    StagedCandles,
+    StagedIngestion,
+    StagedSymbols,
+)
+
+log = logging.getLogger(__name__)
+
+
+class StoredWork:
+    """The `Work` of one unit of work, from its first moment to its end."""
+
+    def __init__(self, stores: Stores, session: AsyncClientSession) -> None:
+        lifetime = self.lifetime = Lifetime()
+        self._stores = stores
+        self._session = session
+        self._transaction = transaction = Transaction(session, lifetime)
+        self._touches_documents = False
+        self._formulas = MongoDBFormulaRepository(stores.mongo, transaction)
+        self._strategies = MongoDBStrategyRepository(stores.mongo, transaction)
+        self._backtests = MongoDBBacktestResultRepository(stores.mongo, transaction)
+        self.candles = StagedCandles(stores.candles, lifetime)
+        self.symbols = StagedSymbols(stores.symbols, lifetime)
+        self.ingestion = StagedIngestion(stores.ingestion, lifetime)
+        self.events = CollectedEvents(lifetime)
+
+    @classmethod
+    async def begun(cls, stores: Stores) -> StoredWork:
+        mongo = stores.mongo
+        try:
+            session = mongo.client.start_session()
+            await session.start_transaction()
+        except PyMongoError as exc:
+            raise translate(exc, doing="beginning", hosts=mongo.hosts) from exc
+        return cls(stores, session)
+
+    @property
+    def formulas(self) -> MongoDBFormulaRepository:
+        self._touches_documents = True
+        return self._formulas
+
+    @property
+    def strategies(self) -> MongoDBStrategyRepository:
+        self._touches_documents = True
+        return self._strategies
+
+    @property
+    def backtests(self) -> MongoDBBacktestResultRepository:
+        self._touches_documents = True
+        return self._backtests
+
+    def under_way(self) -> AbstractContextManager[None]:
+        return self._stores.commits.one()
+
+    async def commit(self) -> None:
+        try:
+            await self._transaction.ended()
+            await self._write(self._changes())
+        except Overtaking:
+            try:
+                await self._stores.recover()
+            except StorageError:
+                log.warning("What comes first could not be finished.", exc_info=True)
+            self.deliver_soon()
+            raise
+        finally:
+            await self.end()
+
+    async def deliver(self) -> None:
+        try:
+            await self._stores.delivery.deliver_own(self.events.collected)
+        except StorageError:
+            # The commit stands all the same; the events are stored, and delivered later.
+            log.warning("Events of a commit were not delivered yet.", exc_info=True)
+            self.deliver_soon()
+
+    def deliver_soon(self) -> None:
+        self._stores.delivery.deliver_soon()
+
+    async def end(self) -> None:
+        # With a client that was closed, or a server that is gone, its transaction ends by itself.
+        with suppress(PyMongoError):
+            await self._session.end_session()
+
+    def _changes(self) -> Changes:
+        return Changes(
+            candles=self.candles.changes,
+            symbols=self.symbols.changes,
+            aggregates=self.ingestion.symbol_bars.changes,
+            checkpoints=self.ingestion.checkpoints.changes,
+            bars=self.ingestion.bars.changes,
+        )
+
+    async def _write(self, changes: Changes) -> None:
+        stores = self._stores
+        if await self._needs_journal(changes):
+            await JournalledCommit(stores, self._session, changes, self.events.collected).run()
+        elif changes.touches_clickhouse:
+            await stores.store_alone(changes)
+        elif changes.touches_database:
+            async with stores.bookkeeping(changes):
+                pass
+        elif self._touches_documents:
+            await commit_alone(stores.mongo, self._session, "committing")
+
+    async def _needs_journal(self, changes: Changes) -> bool:
+        touched = (changes.touches_clickhouse, changes.touches_database, self._touches_documents)
+        if sum(touched) > 1 or self.events.collected:
+            return True
+        return changes.touches_clickhouse and not await self._is_single_insert(changes)
+
+    async def _is_single_insert(self, changes: Changes) -> bool:
+        """Whether ClickHouse takes it as one part, which is there in whole or not at all."""
+        if changes.symbols:
+            return not changes.candles
+        stores = self._stores
+        return await stores.clickhouse.run(stores.candles.is_one_part, changes.candles)
