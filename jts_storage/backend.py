@@ -33,6 +33,7 @@ from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
 from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.recovery import Recovery
 from jts_storage.unit_of_work.stored import StoredWork
 from jts_storage.unit_of_work.unit import UnitOfWork
 
@@ -159,10 +160,11 @@ class StoreBackend:
 
     async def recover(self) -> int:
         stores = self.stores
+        recovery = Recovery(stores)
         try:
-            return await stores.recover()
+            return await recovery.recover()
         finally:
-            await stores.purge()
+            await recovery.purge()
             await stores.delivery.deliver()
 
     async def _begin_recovery(self) -> None:
@@ -184,13 +186,13 @@ class StoreBackend:
         self.stores.delivery.deliver_now()
 
     async def _recover_what_can_be(self) -> None:
-        stores = self.stores
+        recovery = Recovery(self.stores)
         try:
-            await stores.recover()
+            await recovery.recover()
         except StorageError as exc:
             # `health` tells of it, too; a service that does not open would mend nothing.
             log.error("Opened although a commit of before is unfinished: %s", exc)
-        await stores.purge()
+        await recovery.purge()
 
     def unit_of_work(self) -> UnitOfWork:
         stores = self.stores

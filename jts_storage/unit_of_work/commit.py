@@ -15,6 +15,7 @@ from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.mongo.transaction import commit, may_be_committed
 from jts_storage.unit_of_work.clock import Place
 from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.recovery import Recovery
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class JournalledCommit:
         events: Sequence[DomainEvent],
     ) -> None:
         self._stores = stores
+        self._recovery = Recovery(stores)
         self._session = session
         self._work = work
         self._events = events
@@ -56,7 +58,7 @@ class JournalledCommit:
     async def _run(self) -> None:
         stores = self._stores
         reached("before the journal")
-        await stores.finish_first(self._work)
+        await self._recovery.finish_first(self._work)
         above = await stores.highest_version(self._work)
         async with AsyncExitStack() as undecided:
             # A chunk may arrive although its answer does not: they are dropped in any case.
@@ -123,7 +125,7 @@ class JournalledCommit:
         )
 
     async def _finish(self, version: int) -> None:
-        await self._stores.wait_for_earlier(self._work, version)
+        await self._recovery.wait_for_earlier(self._work, version)
         await self._stores.store_series(self._work, version)
         reached("series stored")
         await self._stores.journal.done(self._id)

@@ -24,6 +24,7 @@ from jts_storage.mongo.errors import translate
 from jts_storage.mongo.transaction import Transaction, commit_alone
 from jts_storage.unit_of_work.commit import JournalledCommit
 from jts_storage.unit_of_work.participants import Overtaking, Stores
+from jts_storage.unit_of_work.recovery import Recovery
 from jts_storage.unit_of_work.staged import (
     CollectedEvents,
     StagedCandles,
@@ -85,7 +86,7 @@ class StoredWork:
             await self._write(self._changes())
         except Overtaking:
             try:
-                await self._stores.recover()
+                await Recovery(self._stores).recover()
             except StorageError:
                 log.warning("What comes first could not be finished.", exc_info=True)
             self.deliver_soon()

@@ -1,0 +1,181 @@
+"""Finishing what is decided: after a crash, and before what must come later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from functools import partial
+from time import monotonic
+
+from bson import ObjectId
+
+from jts_storage.domain.changes import Changes
+from jts_storage.errors import Conflict, StorageError
+from jts_storage.relational import SqlIngestionRepository, staged
+from jts_storage.unit_of_work.journal import Entry
+from jts_storage.unit_of_work.participants import Overtaking, Stores
+
+_REPLAY_ATTEMPTS = 3
+_RECOVERIES_AT_ONCE = 4
+_PATIENCE_SECONDS = 30.0
+"""How long a deletion waits for a decided commit that another process is finishing."""
+
+_POLL_SECONDS = 0.02
+
+log = logging.getLogger(__name__)
+
+
+class Unfinished(StorageError):
+    """A decided commit cannot be finished yet."""
+
+
+class Recovery:
+    """Finishes the decided commits of one set of stores."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def finish_first(self, changes: Changes) -> None:
+        """Finish what is decided and is to write candles that `changes` delete.
+
+        :raises Overtaking: it cannot be finished now.
+        """
+        earlier = await self._stores.journal.unfinished(changes.shortened_series)
+        if not earlier:
+            return
+        try:
+            await self.recover(only=earlier)
+        except Unfinished as exc:
+            raise Overtaking(
+                f"What is to be deleted is not there yet: {exc}", remedy="Repeat once it is."
+            ) from exc
+
+    async def wait_for_earlier(self, changes: Changes, version: int) -> None:
+        """Wait until what came before a deletion is there to be deleted.
+
+        :raises Unfinished: an earlier commit is decided and cannot be finished.
+        """
+        if not changes.shortened_series:
+            return
+        await self._stores.clock.wait_for_earlier(version, changes.shortened_series)
+        started = monotonic()
+        while earlier := await self._stores.journal.unfinished(
+            changes.shortened_series, before=version
+        ):
+            await self.recover(only=earlier)
+            if monotonic() - started > _PATIENCE_SECONDS:
+                raise Unfinished(
+                    f"Commit {earlier[0]} comes first, is decided and is not finished yet.",
+                    remedy="Wait, or see with `jts-storage recover` what holds it up.",
+                )
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def recover(self, *, only: Collection[ObjectId] | None = None) -> int:
+        """Finish the decided commits that nobody alive is finishing; how many there were.
+
+        :param only: leave all others alone.
+        :raises Unfinished: some could not be finished; all the others are.
+        """
+        seen: set[ObjectId] = set()
+        finished: list[ObjectId] = []
+        failed: dict[ObjectId, StorageError] = {}
+
+        async def one(entry: Entry) -> None:
+            async with places:
+                try:
+                    if await self._recover_one(entry):
+                        finished.append(entry.id)
+                except StorageError as exc:
+                    failed[entry.id] = exc
+                    log.warning("A commit cannot be finished: %s", exc)
+
+        places = asyncio.Semaphore(_RECOVERIES_AT_ONCE)
+        while True:
+            entries = [
+                entry
+                for entry in await self._stores.journal.pending()
+                if entry.id not in seen and (only is None or entry.id in only)
+            ]
+            if not entries:
+                break
+            seen.update(entry.id for entry in entries)
+            await asyncio.gather(*map(one, entries))
+        if failed:
+            raise _unfinished(failed)
+        return len(finished)
+
+    async def purge(self) -> None:
+        """Forget what commits and deliveries left that came to nothing, and look at the clock.
+
+        What a store that is away would have to do is left for the next time.
+        """
+        for work in (
+            self._stores.clock.catch_up,
+            self._stores.clock.purge,
+            self._stores.journal.purge,
+            self._stores.delivery.purge,
+            self._forget_applied,
+        ):
+            try:
+                await work()
+            except StorageError:
+                log.info("What commits left is not all tidied up.", exc_info=True)
+
+    async def _forget_applied(self) -> None:
+        # What is still in the journal may have to be recognised, however old it is.
+        if not await self._stores.journal.pending():
+            await self._stores.ingestion.forget_applied()
+
+    async def _recover_one(self, entry: Entry) -> bool:
+        # A failure has to leave the block, which then lets go of the entry.
+        async with self._stores.journal.claimed(entry) as is_ours:
+            if not is_ours:
+                return False
+            await self._finish(entry)
+        log.warning("Finished an interrupted commit %s.", entry.id)
+        return True
+
+    async def _finish(self, entry: Entry) -> None:
+        """Bring a decided commit, whose process is gone, into every store."""
+        changes = await self._stores.journal.load(entry)
+        if changes is None:
+            return
+        if changes.touches_database:
+            await self._replay(entry, changes)
+        await self.wait_for_earlier(changes, entry.version)
+        await self._stores.store_series(changes, entry.version)
+        async for series in self._stores.journal.series(entry, "candles"):
+            write = partial(self._stores.candles.write, series, entry.version + 1, again=True)
+            await self._stores.clickhouse.run(write)
+        await self._stores.clock.forget([entry.id])
+        await self._stores.journal.done(entry.id)
+
+    async def _replay(self, entry: Entry, changes: Changes) -> None:
+        for attempt in range(1, _REPLAY_ATTEMPTS + 1):
+            try:
+                await self._replay_once(entry, changes)
+            except Conflict:
+                if attempt == _REPLAY_ATTEMPTS:
+                    raise
+            else:
+                return
+
+    async def _replay_once(self, entry: Entry, changes: Changes) -> None:
+        database, journal = self._stores.database, self._stores.journal
+        async with database.transaction() as connection:
+            if await staged.replay(database, connection, changes, str(entry.id)):
+                bars = SqlIngestionRepository(database, connection=connection).bars
+                async for series in journal.series(entry, "bars"):
+                    await bars.save_many(series.key, series)
+
+
+def _unfinished(failed: dict[ObjectId, StorageError]) -> Unfinished:
+    (identity, first), *others = failed.items()
+    more = f" (and {len(others)} others)" if others else ""
+    error = Unfinished(
+        f"Commit {identity}{more} is decided and cannot be finished yet: {first}",
+        remedy="Mend what is named, then run `jts-storage recover`.",
+    )
+    error.__cause__ = first
+    return error
