@@ -74,28 +74,8 @@ class StoreBackend:
         return self._opened
 
     @property
-    def candles(self) -> ClickHouseCandleStore:
-        return self.stores.candles
-
-    @property
-    def symbols(self) -> ClickHouseSymbolStore:
-        return self.stores.symbols
-
-    @property
-    def formulas(self) -> MongoDBFormulaRepository:
-        return MongoDBFormulaRepository(self.stores.mongo)
-
-    @property
-    def strategies(self) -> MongoDBStrategyRepository:
-        return MongoDBStrategyRepository(self.stores.mongo)
-
-    @property
-    def backtests(self) -> MongoDBBacktestResultRepository:
-        return MongoDBBacktestResultRepository(self.stores.mongo)
-
-    @property
-    def ingestion(self) -> SqlIngestionRepository:
-        return self.stores.ingestion
+    def readers(self) -> Stores:
+        return self.stores
 
     async def open(self) -> None:
         from jts_storage.local_servers.mongod import LocalMongod
@@ -218,6 +198,9 @@ class StoreBackend:
             database=database,
             candles=ClickHouseCandleStore(clickhouse, clock, cache_bytes=settings.cache_bytes),
             symbols=ClickHouseSymbolStore(clickhouse),
+            formulas=MongoDBFormulaRepository(mongo),
+            strategies=MongoDBStrategyRepository(mongo),
+            backtests=MongoDBBacktestResultRepository(mongo),
             ingestion=SqlIngestionRepository(database),
             clock=clock,
             journal=journal,

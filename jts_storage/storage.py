@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from jts_storage.domain import checks
@@ -32,8 +31,8 @@ SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
 _LONGEST_PAUSE = 1.0
 
 
-class Backend(Protocol):
-    """What a storage is made of: all repositories over one set of stores."""
+class Readers(Protocol):
+    """What a storage reads with: what is committed, and nothing else."""
 
     @property
     def candles(self) -> CandleStore: ...
@@ -47,6 +46,13 @@ class Backend(Protocol):
     def backtests(self) -> BacktestReader: ...
     @property
     def ingestion(self) -> IngestionReader: ...
+
+
+class Backend(Protocol):
+    """What a storage is made of."""
+
+    @property
+    def readers(self) -> Readers: ...
     @property
     def publisher(self) -> EventPublisher: ...
 
@@ -107,27 +113,27 @@ class Storage:
 
     @property
     def candles(self) -> CandleStore:
-        return self._opened.candles
+        return self._opened.readers.candles
 
     @property
     def symbols(self) -> SymbolReader:
-        return self._opened.symbols
+        return self._opened.readers.symbols
 
     @property
     def formulas(self) -> FormulaReader:
-        return self._opened.formulas
+        return self._opened.readers.formulas
 
     @property
     def strategies(self) -> StrategyReader:
-        return self._opened.strategies
+        return self._opened.readers.strategies
 
     @property
     def backtests(self) -> BacktestReader:
-        return self._opened.backtests
+        return self._opened.readers.backtests
 
     @property
     def ingestion(self) -> IngestionReader:
-        return self._opened.ingestion
+        return self._opened.readers.ingestion
 
     @property
     def clickhouse(self) -> ClickHouseManager:
@@ -212,13 +218,7 @@ class Storage:
         await self.open_stores()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property

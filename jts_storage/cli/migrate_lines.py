@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
-from types import TracebackType
 from typing import Final, Self
 
 import typer
@@ -29,13 +28,7 @@ class Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._busy:
             self._clear()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
 from jts_storage.memory.documents import (
@@ -32,6 +34,10 @@ class InMemoryBackend:
         self.ingestion = InMemoryIngestionRepository(
             session, InMemoryCandleRepository(self._database, self._database.bars)
         )
+
+    @property
+    def readers(self) -> Self:
+        return self
 
     async def open(self) -> None:
         """Nothing has to be opened."""

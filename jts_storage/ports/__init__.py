@@ -23,7 +23,7 @@ from jts_storage.ports.ingestion import (
 )
 from jts_storage.ports.strategies import StrategyReader, StrategyRepository
 from jts_storage.ports.symbols import SymbolReader, SymbolRepository
-from jts_storage.ports.unit_of_work import UnitOfWork
+from jts_storage.ports.unit_of_work import Repositories, UnitOfWork
 
 __all__ = [
     "ALL_EVENTS",
@@ -45,6 +45,7 @@ __all__ = [
     "LakeFile",
     "OHLCVReader",
     "OHLCVRepository",
+    "Repositories",
     "StrategyReader",
     "StrategyRepository",
     "SymbolBarsReader",

@@ -14,13 +14,8 @@ from jts_storage.ports.strategies import StrategyRepository
 from jts_storage.ports.symbols import SymbolRepository
 
 
-class UnitOfWork(Protocol):
-    """Changes in every store that become visible together, or not at all.
-
-    Use it once, as an asynchronous context manager. Leaving without `commit` rolls back. Reads
-    through it see its own changes; nobody else sees them before the commit. Afterwards every use
-    raises `StorageError`.
-    """
+class Repositories(Protocol):
+    """What a unit of work reads and writes with."""
 
     @property
     def candles(self) -> CandleRepository: ...
@@ -36,6 +31,15 @@ class UnitOfWork(Protocol):
     def ingestion(self) -> IngestionRepository: ...
     @property
     def events(self) -> EventCollector: ...
+
+
+class UnitOfWork(Repositories, Protocol):
+    """Changes in every store that become visible together, or not at all.
+
+    Use it once, as an asynchronous context manager. Leaving without `commit` rolls back. Reads
+    through it see its own changes; nobody else sees them before the commit. Afterwards every use
+    raises `StorageError`.
+    """
 
     async def commit(self) -> None:
         """Make the changes visible, then deliver the events.

@@ -635,17 +635,12 @@ class IngestionRepository:
         return CheckpointRepository(self._portal, self._twin.checkpoints)
 
 
-class UnitOfWork:
-    """Changes in every store that become visible together, or not at all.
+class Repositories:
+    """What a unit of work reads and writes with."""
 
-    Use it once, as an asynchronous context manager. Leaving without `commit` rolls back. Reads
-    through it see its own changes; nobody else sees them before the commit. Afterwards every use
-    raises `StorageError`.
-    """
+    _twin: ports.Repositories
 
-    _twin: ports.UnitOfWork
-
-    def __init__(self, portal: Portal, twin: ports.UnitOfWork) -> None:
+    def __init__(self, portal: Portal, twin: ports.Repositories) -> None:
         self._portal = portal
         self._twin = twin
 
@@ -676,6 +671,21 @@ class UnitOfWork:
     @property
     def events(self) -> EventCollector:
         return EventCollector(self._portal, self._twin.events)
+
+
+class UnitOfWork(Repositories):
+    """Changes in every store that become visible together, or not at all.
+
+    Use it once, as an asynchronous context manager. Leaving without `commit` rolls back. Reads
+    through it see its own changes; nobody else sees them before the commit. Afterwards every use
+    raises `StorageError`.
+    """
+
+    _twin: ports.UnitOfWork
+
+    def __init__(self, portal: Portal, twin: ports.UnitOfWork) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
 
     def commit(self) -> None:
         """Make the changes visible, then deliver the events.

@@ -10,7 +10,7 @@ import sysconfig
 import time
 import warnings
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from jts_storage.errors import StorageError
@@ -43,12 +43,7 @@ class Watch:
             setattr(Storage, name, _method(seen, self._original[name]))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name, original in self._original.items():
             setattr(Storage, name, original)
 

@@ -24,20 +24,23 @@ class JournalledCommit:
     """One commit over several stores; `docs/why.md` says what is seen when it dies, and where.
 
     :param session: in whose transaction the documents are.
+    :param above: what its version must be above.
     """
 
     def __init__(
         self,
         stores: Stores,
         session: AsyncClientSession,
-        work: Changes,
+        changes: Changes,
         events: Sequence[DomainEvent],
+        above: int,
     ) -> None:
         self._stores = stores
         self._recovery = Recovery(stores)
         self._session = session
-        self._work = work
+        self._changes = changes
         self._events = events
+        self._above = above
         self._id = ObjectId()
         self._decided = False
 
@@ -58,19 +61,18 @@ class JournalledCommit:
     async def _run(self) -> None:
         stores = self._stores
         reached("before the journal")
-        await self._recovery.finish_first(self._work)
-        above = await stores.highest_version(self._work)
+        await self._recovery.finish_first(self._changes)
         async with AsyncExitStack() as undecided:
             # A chunk may arrive although its answer does not: they are dropped in any case.
             undecided.push_async_callback(self._discard)
-            chunks = await stores.journal.prepare(self._id, self._work)
+            chunks = await stores.journal.prepare(self._id, self._changes)
             reached("chunks written")
             async with stores.journal.held(self._id), AsyncExitStack() as listed:
                 async with self._bookkeeping():
                     reached("database ready")
                     # Not before the rows of the bookkeeping are locked: who comes later is later
                     # in every store.
-                    place = await listed.enter_async_context(self._place(above))
+                    place = await listed.enter_async_context(self._place())
                     await self._write_entry(place.version, chunks)
                     place.check()
                     # From here on the outcome may be unknown to us: what the entry needs must stay.
@@ -82,18 +84,18 @@ class JournalledCommit:
                 reached("database committed")
                 await self._finish(place.version)
 
-    def _place(self, above: int) -> AbstractAsyncContextManager[Place]:
+    def _place(self) -> AbstractAsyncContextManager[Place]:
         keys = {event.key for event in self._events}
         return self._stores.clock.place(
-            above=above,
+            above=self._above,
             event_keys=keys,
-            series=self._work.series_names,
+            series=self._changes.series_names,
             identity=self._id,
             lands=False,
         )
 
     async def _write_entry(self, version: int, chunks: int) -> None:
-        names = self._work.bookkeeping_names | self._work.series_names
+        names = self._changes.bookkeeping_names | self._changes.series_names
         await self._stores.journal.decide(self._id, version, chunks, names, self._session)
         await self._stores.outbox.add(self._events, version, self._session)
         reached("entry written")
@@ -125,8 +127,8 @@ class JournalledCommit:
         )
 
     async def _finish(self, version: int) -> None:
-        await self._recovery.wait_for_earlier(self._work, version)
-        await self._stores.store_series(self._work, version)
+        await self._recovery.wait_for_earlier(self._changes, version)
+        await self._stores.store_series(self._changes, version)
         reached("series stored")
         await self._stores.journal.done(self._id)
         reached("journal done")
@@ -138,10 +140,10 @@ class JournalledCommit:
         It is committed before ClickHouse is asked for anything, since SQLite's file is locked until
         then.
         """
-        if not self._work.touches_database:
+        if not self._changes.touches_database:
             yield
             return
-        async with self._stores.bookkeeping(self._work, str(self._id)):
+        async with self._stores.bookkeeping(self._changes, str(self._id)):
             yield
 
     async def _discard(self) -> None:

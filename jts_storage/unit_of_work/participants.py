@@ -15,7 +15,12 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.domain.changes import Changes
 from jts_storage.errors import Conflict, SchemaDrift, StorageError
-from jts_storage.mongo import MongoDBManager
+from jts_storage.mongo import (
+    MongoDBBacktestResultRepository,
+    MongoDBFormulaRepository,
+    MongoDBManager,
+    MongoDBStrategyRepository,
+)
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
 from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.delivery import Delivery
@@ -27,6 +32,18 @@ log = logging.getLogger(__name__)
 
 class Overtaking(Conflict):
     """A decided commit, not finished yet, comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at ClickHouse tells before a commit.
+
+    :param is_one_insert: whether one insert takes all, which is there in whole or not at all.
+    :param above: what the commit's version must be above.
+    """
+
+    is_one_insert: bool
+    above: int = 0
 
 
 class Commits:
@@ -72,6 +89,9 @@ class Stores:
     database: DatabaseManager
     candles: ClickHouseCandleStore
     symbols: ClickHouseSymbolStore
+    formulas: MongoDBFormulaRepository
+    strategies: MongoDBStrategyRepository
+    backtests: MongoDBBacktestResultRepository
     ingestion: SqlIngestionRepository
     clock: CommitClock
     journal: Journal
@@ -79,52 +99,51 @@ class Stores:
     delivery: Delivery
     commits: Commits = field(default_factory=Commits)
 
-    async def store_alone(self, work: Changes) -> None:
+    async def look(self, changes: Changes) -> Look:
+        """See that ClickHouse answers, before anything is stored anywhere."""
+        if not changes.touches_clickhouse:
+            return Look(is_one_insert=False)
+        return await self.clickhouse.run(self._look, changes)
+
+    def _look(self, changes: Changes) -> Look:
+        self.clickhouse.connect()
+        if not changes.symbols:
+            return Look(is_one_insert=self.candles.is_one_part(changes.candles))
+        if changes.candles:
+            self.candles.check_writable()
+        # Nobody but the kit writes candles; other programs write symbols, by their own clocks.
+        return Look(is_one_insert=not changes.candles, above=self.symbols.latest_version())
+
+    async def store_alone(self, changes: Changes, above: int) -> None:
         """Write what is one insert into ClickHouse and nothing else."""
         while True:
-            above = await self.highest_version(work)
-            async with self.clock.place(above=above, series=work.series_names) as place:
-                await self.store_series(work, place.version)
+            async with self.clock.place(above=above, series=changes.series_names) as place:
+                await self.store_series(changes, place.version)
             if place.was_kept:
                 return
             # Deletions that came later have not waited for these rows: write them after those.
             log.warning("A write took longer than its lease; it is repeated as a later one.")
 
-    async def highest_version(self, work: Changes) -> int:
-        """Return what the version of `work` must be above, having seen that ClickHouse answers.
-
-        Nobody but the kit writes candles; other programs write symbols, by a clock of their own.
-        """
-        if not work.touches_clickhouse:
-            return 0
-        return await self.clickhouse.run(self._highest_version, work)
-
-    def _highest_version(self, work: Changes) -> int:
-        self.clickhouse.connect()
-        if work.candles:
-            self.candles.check_writable()
-        return self.symbols.latest_version() if work.symbols else 0
-
-    async def store_series(self, work: Changes, version: int) -> None:
+    async def store_series(self, changes: Changes, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""
-        if work.candles:
-            await self.clickhouse.run(self.candles.apply, work.candles, version)
-        if work.symbols:
-            await self.clickhouse.run(self.symbols.store, work.symbols, version + 1)
+        if changes.candles:
+            await self.clickhouse.run(self.candles.apply, changes.candles, version)
+        if changes.symbols:
+            await self.clickhouse.run(self.symbols.store, changes.symbols, version + 1)
 
     @asynccontextmanager
     async def bookkeeping(
-        self, work: Changes, commit: str | None = None
+        self, changes: Changes, commit: str | None = None
     ) -> AsyncIterator[AsyncConnection]:
-        """A SQL transaction with the bookkeeping of `work` in it, committed at the end.
+        """A SQL transaction with the bookkeeping of `changes` in it, committed at the end.
 
         :param commit: its id, if recovery could have to apply it.
         :raises Conflict: something that it depends on was changed meanwhile.
         """
         async with self.database.transaction() as connection:
-            await staged.apply(self.database, connection, work, commit)
+            await staged.apply(self.database, connection, changes, commit)
             # Looked at while the rows are locked: who held them before has decided, or never will.
-            awaited = await self.journal.unfinished(work.bookkeeping_names)
+            awaited = await self.journal.unfinished(changes.bookkeeping_names)
             applied = SqlIngestionRepository(self.database, connection=connection)
             if await applied.lacks(map(str, awaited)):
                 raise Overtaking(

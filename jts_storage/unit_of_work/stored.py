@@ -23,7 +23,7 @@ from jts_storage.mongo import (
 from jts_storage.mongo.errors import translate
 from jts_storage.mongo.transaction import Transaction, commit_alone
 from jts_storage.unit_of_work.commit import JournalledCommit
-from jts_storage.unit_of_work.participants import Overtaking, Stores
+from jts_storage.unit_of_work.participants import Look, Overtaking, Stores
 from jts_storage.unit_of_work.recovery import Recovery
 from jts_storage.unit_of_work.staged import (
     CollectedEvents,
@@ -120,26 +120,20 @@ class StoredWork:
         )
 
     async def _write(self, changes: Changes) -> None:
-        stores = self._stores
-        if await self._needs_journal(changes):
-            await JournalledCommit(stores, self._session, changes, self.events.collected).run()
+        stores, events = self._stores, self.events.collected
+        look = await stores.look(changes)
+        if self._needs_journal(changes, look):
+            await JournalledCommit(stores, self._session, changes, events, look.above).run()
         elif changes.touches_clickhouse:
-            await stores.store_alone(changes)
+            await stores.store_alone(changes, look.above)
         elif changes.touches_database:
             async with stores.bookkeeping(changes):
                 pass
         elif self._touches_documents:
             await commit_alone(stores.mongo, self._session, "committing")
 
-    async def _needs_journal(self, changes: Changes) -> bool:
+    def _needs_journal(self, changes: Changes, look: Look) -> bool:
         touched = (changes.touches_clickhouse, changes.touches_database, self._touches_documents)
         if sum(touched) > 1 or self.events.collected:
             return True
-        return changes.touches_clickhouse and not await self._is_single_insert(changes)
-
-    async def _is_single_insert(self, changes: Changes) -> bool:
-        """Whether ClickHouse takes it as one part, which is there in whole or not at all."""
-        if changes.symbols:
-            return not changes.candles
-        stores = self._stores
-        return await stores.clickhouse.run(stores.candles.is_one_part, changes.candles)
+        return changes.touches_clickhouse and not look.is_one_insert

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Protocol, Self
 
 from jts_storage._runtime.lifetime import Lifetime
@@ -18,27 +17,13 @@ from jts_storage.ports.formulas import FormulaRepository
 from jts_storage.ports.ingestion import IngestionRepository
 from jts_storage.ports.strategies import StrategyRepository
 from jts_storage.ports.symbols import SymbolRepository
+from jts_storage.ports.unit_of_work import Repositories
 
 
-class Work(Protocol):
+class Work(Repositories, Protocol):
     """What a unit of work is made of from its first moment to its end: in real stores, or not."""
 
     lifetime: Lifetime
-
-    @property
-    def candles(self) -> CandleRepository: ...
-    @property
-    def symbols(self) -> SymbolRepository: ...
-    @property
-    def formulas(self) -> FormulaRepository: ...
-    @property
-    def strategies(self) -> StrategyRepository: ...
-    @property
-    def backtests(self) -> BacktestRepository: ...
-    @property
-    def ingestion(self) -> IngestionRepository: ...
-    @property
-    def events(self) -> EventCollector: ...
 
     def under_way(self) -> AbstractContextManager[None]:
         """A commit, for as long as it takes; who closes the stores waits for it.
@@ -133,13 +118,7 @@ class UnitOfWork:
         self._work = await self._begin()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.rollback()
 
     @property
