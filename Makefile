@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 MODULES ?=
 MUTATE_ARGS ?=
 
-.PHONY: help demo test check format bench docs nightly mutate histories up down sync lock clean
+.PHONY: help demo test check format bench docs nightly newest mutate histories up down sync lock clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -47,6 +47,11 @@ docs: $(INSTALLED) ## build the documentation into site/
 nightly: $(INSTALLED) ## everything, with long faults and many more generated examples
 	@$(PYTEST) --hypothesis-profile=nightly $(PYTEST_ARGS)
 
+newest: ## the suite with the newest release of every library, in an environment of its own
+	@python="$$(scripts/find_python.sh)"; "$$python" -m venv .venv-newest
+	@.venv-newest/bin/python -m pip --disable-pip-version-check install --quiet --group build --group dev --editable '.[all]'
+	@.venv-newest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
 mutate: $(INSTALLED) ## change one thing at a time and list what no test notices: MODULES="errors.py"
 	@$(BIN)/python scripts/mutate.py $(MODULES) $(MUTATE_ARGS)
 
@@ -70,7 +75,7 @@ lock: $(INSTALLED) ## resolve constraints.txt anew from pyproject.toml
 	@scripts/lock.sh $(BIN)/uv
 
 clean: ## remove what was built, but not .jts, where data may be
-	@rm -rf .venv site dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-newest site dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@scripts/system_packages.sh

@@ -163,6 +163,12 @@ def _is_allowed(found: Import) -> bool:
     return any(found.module.startswith(f"{room}.") for room in allowed)
 
 
+def test_the_map_shows_the_imports_and_no_circle() -> None:
+    script = PACKAGE.parent / "scripts" / "draw_map.py"
+    drawn = subprocess.run([sys.executable, str(script), "--check"], timeout=60, check=False)
+    assert drawn.returncode == 0, "run `python scripts/draw_map.py`"
+
+
 def test_every_part_has_its_place_in_the_table() -> None:
     parts = {_module_name(path).partition(".")[0] for path in SOURCES}
     assert parts - MAY_IMPORT.keys() == set(), "say in MAY_IMPORT what the new part may know"
