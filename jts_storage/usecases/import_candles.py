@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -14,11 +14,12 @@ import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
-from jts_storage.domain.symbol import Symbol
-from jts_storage.errors import InvalidData, NotFound
+from jts_storage.errors import InvalidData
 from jts_storage.readers import sources
+from jts_storage.readers.ahead import read_ahead
 from jts_storage.readers.blocks import Block, Reader, Source
 from jts_storage.readers.epochs import Epochs
 from jts_storage.readers.numbers import told_style
@@ -27,8 +28,9 @@ from jts_storage.readers.timestamps import Clock
 from jts_storage.usecases import incremental, quarantine
 from jts_storage.usecases.gate import Judged, Part, parts, passed
 from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
-from jts_storage.usecases.incremental import Extent, Known
-from jts_storage.usecases.progress import ImportState, name_of
+from jts_storage.usecases.incremental import Extents, Known
+from jts_storage.usecases.known_symbols import KnownSymbols
+from jts_storage.usecases.progress import ImportState, Progress
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import ImportResult, Tally
 from jts_storage.usecases.stores import Stores
@@ -110,16 +112,15 @@ class _Import:
         stores: Stores,
         wanted: Wanted,
         options: ImportOptions,
-        progress: Callable[[ImportProgress], None] | None,
+        told: Callable[[ImportProgress], None] | None,
     ) -> None:
         self._stores = stores
         self._wanted = wanted
         self._options = options
-        self._progress = progress
-        self._extents: dict[SeriesKey, Extent | None] = {}
-        self._known: set[str] = set()
-        self._checkpoint: str | None = None
-        self._state = ImportState({}, checks.to_ms(options.policy.now or checks.now()))
+        self._told = told
+        self._symbols = KnownSymbols(stores, options.create)
+        self._extents = Extents(stores.candles)
+        self._progress = Progress(stores, checks.to_ms(options.policy.now or checks.now()))
         self._source: Source | None = None
         self._name = "the stream"
 
@@ -127,32 +128,18 @@ class _Import:
         started = perf_counter()
         self._source, self._name = source, source.name
         if self._wanted.symbol is not None:
-            await self._must_know(self._wanted.symbol)
-        resumed_at = await self._pick_up(source)
-        # What the rows before have shown is not shown again by those after.
-        decimal = self._options.decimal or self._state.decimal
-        reader = Reader(
-            # Of each series, its own timeframe takes the place of this one.
-            Clock(
-                self._wanted.timeframe or Timeframe.M1,
-                self._options.timezone,
-                self._options.time_format,
-            ),
-            told_style(decimal, self._options.thousands),
-            self._options.floats,
-            {Timeframe(name): Epochs(unit) for name, unit in self._state.epochs.items()},
-            self._options.thousands,
-            Owners(self._wanted, source.name),
-        )
+            await self._require_symbol(self._wanted.symbol)
+        resumed_at = await self._begin(source)
+        reader = self._reader(source)
         blocks = reader.blocks(source, self._options.block_rows, self._state.rows)
-        async with aclosing(_ahead(blocks, self._prepare_for_all)) as ahead:
+        async with aclosing(read_ahead(blocks, self._prepare_for_all)) as ahead:
             async for block in ahead:
                 self._state.decimal = reader.style.decimal if reader.style else None
                 self._state.epochs = {
                     step.value: seen.unit for step, seen in list(reader.epochs.items()) if seen.unit
                 }
                 await self._take(parts(block), block.stop_row)
-        return await self._finish(started, resumed_at)
+        return await self._end(started, resumed_at)
 
     async def series(self, stream: AsyncIterator[CandleSeries]) -> ImportResult:
         started = perf_counter()
@@ -163,7 +150,45 @@ class _Import:
                 piece = series[start : start + self._options.block_rows]
                 await self._take([_part_of(piece, row)], row + len(piece))
                 row += len(piece)
-        return await self._finish(started, None)
+        return await self._end(started, None)
+
+    @property
+    def _state(self) -> ImportState:
+        return self._progress.state
+
+    async def _begin(self, source: Source) -> int | None:
+        if source.identity is None:
+            return None
+        task = {
+            "source": dict(source.identity),
+            "key": self._wanted.described(),
+            **self._options.described(),
+        }
+        return await self._progress.begin(task, resume=self._options.resume)
+
+    def _reader(self, source: Source) -> Reader:
+        options, state = self._options, self._state
+        # Of each series, its own timeframe takes the place of this one.
+        timeframe = self._wanted.timeframe or Timeframe.M1
+        return Reader(
+            Clock(timeframe, options.timezone, options.time_format),
+            # What the rows before have shown is not shown again by those after.
+            told_style(options.decimal or state.decimal, options.thousands),
+            options.floats,
+            {Timeframe(name): Epochs(unit) for name, unit in state.epochs.items()},
+            options.thousands,
+            Owners(self._wanted, source.name),
+        )
+
+    async def _end(self, started: float, resumed_at: int | None) -> ImportResult:
+        await self._progress.end()
+        return ImportResult.of(
+            self._state.tally,
+            source=self._name,
+            created_symbols=tuple(self._state.created),
+            resumed_at=resumed_at,
+            seconds=perf_counter() - started,
+        )
 
     def _check_key(self, key: SeriesKey) -> None:
         wanted = SeriesKey(
@@ -174,40 +199,23 @@ class _Import:
         if key != wanted:
             raise InvalidData(f"must be {wanted}", field="key", value=str(key))
 
-    # ---- where it stands
+    # ---- before the first rows of a series
 
-    async def _pick_up(self, source: Source) -> int | None:
-        """Find the state of an interrupted run; the row at which to go on."""
-        if source.identity is None:
-            return None
-        self._state.task = {
-            "source": dict(source.identity),
-            "key": self._wanted.described(),
-            **self._options.described(),
-        }
-        self._checkpoint = name_of(self._state.task)
-        if not self._options.resume:
-            return None
-        stored = await self._stores.ingestion.checkpoints.get(self._checkpoint)
-        if stored is None or stored.data["is_done"]:
-            return None
-        self._state = ImportState.from_json(stored.data)
-        return self._state.rows
+    async def _prepare_for_all(self) -> None:
+        if self._wanted.key is not None:
+            await self._prepare(self._wanted.key)
 
-    async def _finish(self, started: float, resumed_at: int | None) -> ImportResult:
-        state = self._state
-        state.is_done = True
-        if self._checkpoint is not None:
-            async with self._stores.unit_of_work() as uow:
-                await uow.ingestion.checkpoints.save(self._checkpoint, state.to_json())
-                await uow.commit()
-        return ImportResult.of(
-            state.tally,
-            source=self._name,
-            created_symbols=tuple(state.created),
-            resumed_at=resumed_at,
-            seconds=perf_counter() - started,
-        )
+    async def _prepare(self, key: SeriesKey) -> None:
+        if key in self._extents:
+            return
+        await self._require_symbol(key.symbol)
+        extent = await self._extents.read(key)
+        if self._is_incremental:
+            self._state.held.setdefault(str(key), extent)
+
+    async def _require_symbol(self, code: str) -> None:
+        if await self._symbols.require(code):
+            self._state.created.append(code)
 
     # ---- one block
 
@@ -218,23 +226,9 @@ class _Import:
         judged = await asyncio.to_thread(self._judge, found, known)
         await self._store(judged, stop)
         self._state.settle({str(item.key): item.after for item in judged})
-        if self._progress is not None:
+        if self._told is not None:
             fraction = self._source.progress() if self._source else None
-            self._progress(ImportProgress(self._state.rows, fraction))
-
-    async def _prepare_for_all(self) -> None:
-        if self._wanted.key is not None:
-            await self._prepare(self._wanted.key)
-
-    async def _prepare(self, key: SeriesKey) -> None:
-        """What must be known of a series before its first rows are judged and stored."""
-        if key in self._extents:
-            return
-        await self._must_know(key.symbol)
-        extent = await incremental.extent_of(self._stores.candles, key)
-        self._extents[key] = extent
-        if self._is_incremental:
-            self._state.held.setdefault(str(key), extent)
+            self._told(ImportProgress(self._state.rows, fraction))
 
     @property
     def _is_incremental(self) -> bool:
@@ -243,17 +237,13 @@ class _Import:
     async def _stored_already(self, part: Part) -> Known | None:
         if not self._is_incremental:
             return None
-        return await incremental.known(
-            self._stores.candles,
-            part.key,
-            part.columns,
-            self._state.held[str(part.key)],
-            self._options.block_rows,
-        )
+        held = self._state.held[str(part.key)]
+        rows = self._options.block_rows
+        return await incremental.known(self._stores.candles, part.key, part.columns, held, rows)
 
     def _judge(self, found: list[Part], known: list[Known | None]) -> list[Judged]:
-        state, policy = self._state, self._options.policy
-        policy = replace(policy, now=checks.from_ms(state.now_ms))
+        state = self._state
+        policy = replace(self._options.policy, now=checks.from_ms(state.now_ms))
         return [
             passed(part, policy, state.before.get(str(part.key), Before()), its)
             for part, its in zip(found, known, strict=True)
@@ -265,20 +255,24 @@ class _Import:
         block = Tally()
         async with self._stores.unit_of_work() as uow:
             for item in judged:
-                overlaps = self._overlaps(item)
+                overlaps = self._extents.widen(item.key, self._new_stamps(item))
                 saved = await uow.candles.save_many(
                     item.key, item.series, detail=overlaps and not begun_before
                 )
-                item.tally.inserted = (
-                    saved.inserted if saved.inserted is not None else saved.written
-                )
-                item.tally.replaced = saved.replaced or 0
-                item.tally.unchanged = saved.unchanged or 0
+                item.tally.note(saved)
                 block.add(item.tally)
             if not begun_before:
                 state.pending_stop, state.pending = stop, block
             await self._announce(judged)
             await uow.commit()
+
+    def _new_stamps(self, item: Judged) -> Int64Array:
+        """The moments of a part's rows, without those that are known not to be stored."""
+        stamps = item.series.columns.timestamp
+        if self._is_incremental:
+            # What lies within was compared already: none of it is stored.
+            stamps = stamps[incremental.outside(stamps, self._state.held[str(item.key)])]
+        return stamps
 
     async def _announce(self, judged: list[Judged]) -> None:
         """Say what is about to be stored, and keep what is not."""
@@ -289,13 +283,12 @@ class _Import:
                 item.key, self._name, item.quarantined, origin=self._origin
             )
         ]
-        if self._checkpoint is None and not notes:
+        if not (notes or self._progress.is_kept):
             return
         async with self._stores.unit_of_work() as uow:
             for note in notes:
                 await uow.ingestion.checkpoints.save(note.name, note.data)
-            if self._checkpoint is not None:
-                await uow.ingestion.checkpoints.save(self._checkpoint, self._state.to_json())
+            await self._progress.save(uow.ingestion.checkpoints)
             await uow.commit()
 
     @property
@@ -304,67 +297,12 @@ class _Import:
         identity = (self._source.identity if self._source else None) or {}
         return str(identity.get("path", self._name))
 
-    def _overlaps(self, item: Judged) -> bool:
-        """Whether rows may be stored between the first and last; and widen what is."""
-        stamps = item.series.columns.timestamp
-        if self._is_incremental:
-            # What lies within was compared already: none of it is stored.
-            stamps = stamps[incremental.outside(stamps, self._state.held[str(item.key)])]
-        if not len(stamps):
-            return False
-        first, last = int(stamps[0]), int(stamps[-1])
-        extent = self._extents[item.key]
-        self._extents[item.key] = (
-            (first, last) if extent is None else (min(first, extent[0]), max(last, extent[1]))
-        )
-        return extent is not None and first <= extent[1] and last >= extent[0]
-
-    # ---- symbols
-
-    async def _must_know(self, code: str) -> None:
-        if code in self._known:
-            return
-        if await self._stores.symbols.get_by_code(code) is None:
-            market = self._options.create
-            if market is None:
-                raise NotFound(
-                    f"Symbol {code} is not known, so its candles were not imported.",
-                    remedy="Save the symbol first, or say in which market to create it.",
-                )
-            async with self._stores.unit_of_work() as uow:
-                await uow.symbols.save(Symbol(code, code, market))
-                await uow.commit()
-            self._state.created.append(code)
-        self._known.add(code)
-
 
 def _part_of(series: CandleSeries, first_row: int) -> Part:
     rows = np.arange(first_row, first_row + len(series), dtype=np.int64)
     missing = np.zeros(len(series), np.bool_)
     block = Block(series.columns, rows, Labels((series.key,)), missing, series.to_arrow())
     return Part(series.key, series.columns, rows, missing, block)
-
-
-async def _ahead(
-    blocks: Iterator[Block], meanwhile: Callable[[], Awaitable[None]]
-) -> AsyncGenerator[Block, None]:
-    """The blocks, each read in a thread while the one before is stored.
-
-    :param meanwhile: what to do while the first is read.
-    """
-    reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
-    try:
-        await meanwhile()
-        while (block := await reading) is not None:
-            reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
-            yield block
-    finally:
-        # The thread must be out of the source before anybody closes it.
-        if not reading.done():
-            with suppress(Exception, asyncio.CancelledError):
-                await asyncio.wait([reading])
-        if reading.done() and not reading.cancelled():
-            reading.exception()
 
 
 __all__ = ["BLOCK_ROWS", "Data", "ImportCandles", "ImportOptions", "ImportProgress"]

@@ -27,6 +27,33 @@ class Known:
     differing: AnyArray
 
 
+class Extents:
+    """First and last stored timestamp of the series that an import has met, as it goes on."""
+
+    def __init__(self, candles: CandleReader) -> None:
+        self._candles = candles
+        self._found: dict[SeriesKey, Extent | None] = {}
+
+    def __contains__(self, key: SeriesKey) -> bool:
+        return key in self._found
+
+    async def read(self, key: SeriesKey) -> Extent | None:
+        self._found[key] = await extent_of(self._candles, key)
+        return self._found[key]
+
+    def widen(self, key: SeriesKey, stamps: Int64Array) -> bool:
+        """Add rows that are about to be stored; whether others may be stored between them."""
+        if not len(stamps):
+            return False
+        first, last = int(stamps[0]), int(stamps[-1])
+        before = self._found[key]
+        if before is None:
+            self._found[key] = (first, last)
+            return False
+        self._found[key] = (min(first, before[0]), max(last, before[1]))
+        return first <= before[1] and last >= before[0]
+
+
 async def extent_of(candles: CandleReader, key: SeriesKey) -> Extent | None:
     """First and last stored timestamp; None if nothing is stored."""
     coverage = await candles.get_coverage(key)

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jts_storage.ports.ingestion import CheckpointRepository
 from jts_storage.usecases.incremental import Extent
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import Tally
+from jts_storage.usecases.stores import Stores
 
 PREFIX = "import:"
 
@@ -91,6 +93,47 @@ class ImportState:
             pending=_tally(data["pending"]),
             is_done=data["is_done"],
         )
+
+
+class Progress:
+    """Where an import stands, and its checkpoint, if its source can be read again.
+
+    :param now_ms: when it began.
+    """
+
+    def __init__(self, stores: Stores, now_ms: int) -> None:
+        self.state = ImportState({}, now_ms)
+        self._stores = stores
+        self._checkpoint: str | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        return self._checkpoint is not None
+
+    async def begin(self, task: Mapping[str, Any], *, resume: bool) -> int | None:
+        """Keep the state from now on.
+
+        :param resume: go on where an interrupted run of the same task stopped.
+        :returns: the row to go on at; None where it begins anew.
+        """
+        self.state.task = dict(task)
+        self._checkpoint = name_of(task)
+        stored = await self._stores.ingestion.checkpoints.get(self._checkpoint) if resume else None
+        if stored is None or stored.data["is_done"]:
+            return None
+        self.state = ImportState.from_json(stored.data)
+        return self.state.rows
+
+    async def save(self, checkpoints: CheckpointRepository) -> None:
+        if self._checkpoint is not None:
+            await checkpoints.save(self._checkpoint, self.state.to_json())
+
+    async def end(self) -> None:
+        self.state.is_done = True
+        if self.is_kept:
+            async with self._stores.unit_of_work() as uow:
+                await self.save(uow.ingestion.checkpoints)
+                await uow.commit()
 
 
 def _tally(data: Mapping[str, Any]) -> Tally:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from jts_storage.domain import checks
+from jts_storage.domain.results import SaveResult
 
 COUNTS = (
     "read",
@@ -52,6 +53,12 @@ class Tally:
                 ours[name] = ours.get(name, 0) + count
         self.first_ms = _least(self.first_ms, other.first_ms)
         self.last_ms = _most(self.last_ms, other.last_ms)
+
+    def note(self, saved: SaveResult) -> None:
+        """What became of the rows that were stored; without details all count as new."""
+        self.inserted = saved.written if saved.inserted is None else saved.inserted
+        self.replaced = saved.replaced or 0
+        self.unchanged = saved.unchanged or 0
 
     @property
     def stored(self) -> int:

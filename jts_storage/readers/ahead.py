@@ -1,0 +1,31 @@
+"""Blocks read in a thread, while the one before is being used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import suppress
+
+from jts_storage.readers.blocks import Block
+
+
+async def read_ahead(
+    blocks: Iterator[Block], meanwhile: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[Block, None]:
+    """The blocks, each read in a thread while the one before is stored.
+
+    :param meanwhile: what to do while the first is read.
+    """
+    reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+    try:
+        await meanwhile()
+        while (block := await reading) is not None:
+            reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+            yield block
+    finally:
+        # The thread must be out of the source before anybody closes it.
+        if not reading.done():
+            with suppress(Exception, asyncio.CancelledError):
+                await asyncio.wait([reading])
+        if reading.done() and not reading.cancelled():
+            reading.exception()
