@@ -119,7 +119,8 @@ class Stores:
         self.clickhouse.connect()
         if work.candles:
             self.candles.check_writable()
-        return self.symbols.latest_version() if work.symbols else 0
+        codes = {symbol.code for symbol in work.symbols}
+        return self.symbols.latest_version(codes) if codes else 0
 
     async def store_series(self, work: StagedWork, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""

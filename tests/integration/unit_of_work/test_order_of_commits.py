@@ -20,9 +20,10 @@ from pydantic import SecretStr
 from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe, journal
 from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
+from jts_storage.clickhouse.symbols import FURTHEST_AHEAD
 from jts_storage.domain import checks
 from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, InvalidData
 from jts_storage.journal import CHUNKS, ENTRIES
 from jts_storage.outbox import EVENTS
 from jts_storage.ports import UnitOfWork
@@ -387,6 +388,57 @@ async def test_a_symbol_that_a_clock_ahead_wrote_is_replaced(storage: Storage) -
         found = await storage.symbols.get_by_code("005930")
         assert found is not None
         assert found.name == f"ours {is_journalled}"
+
+
+async def insert_symbol(storage: Storage, code: str, version: int | None = None) -> None:
+    """Store a symbol as another program may."""
+    columns, values = ("", "") if version is None else (", version", f", {version}")
+    storage.clickhouse.execute(
+        f"INSERT INTO symbols (code, name, market, sector, is_active, updated_at{columns}) VALUES"
+        f" ('{code}', 'theirs', 'KOSPI', '', 1, '2024-01-01 00:00:00'{values})"
+    )
+
+
+@pytest.mark.parametrize("version", [2**64 - 1, 2**63 - 3, 2**63 + 5])
+async def test_a_symbol_of_a_version_that_nothing_is_above_is_in_nobodys_way(
+    storage: Storage, settings: StorageSettings, version: int
+) -> None:
+    await insert_symbol(storage, "WRONG", version)
+
+    async def save(code: str, *, is_journalled: bool) -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(make_symbol(code, name="ours"))
+            if is_journalled:
+                await uow.formulas.save(make_formula())
+            await uow.commit()
+
+    for is_journalled in (False, True):
+        with pytest.raises(InvalidData, match=rf"'WRONG' \(version {version}\).*Remove them"):
+            await save("WRONG", is_journalled=is_journalled)
+        await save(f"OTHER{is_journalled}", is_journalled=is_journalled)
+    with pytest.raises(InvalidData, match=f"version >= {version}"):
+        await storage._backend.stores.symbols.save(make_symbol("WRONG"))  # type: ignore[attr-defined]
+    await storage.recover()
+    async with Storage(StoreBackend(settings)) as other:
+        names = {symbol.code: symbol.name for symbol in await other.symbols.list()}
+    assert names == {"WRONG": "theirs", "OTHERFalse": "ours", "OTHERTrue": "ours"}
+    storage.clickhouse.execute(
+        f"ALTER TABLE symbols DELETE WHERE version >= {version}",
+        settings={"mutations_sync": 1},
+    )
+    await save("WRONG", is_journalled=True)
+    found = await storage.symbols.get_by_code("WRONG")
+    assert found is not None and found.name == "ours"
+
+
+async def test_a_symbol_of_the_highest_version_that_counts_is_replaced(storage: Storage) -> None:
+    await insert_symbol(storage, "FAR", time.time_ns() + FURTHEST_AHEAD)
+    for name in ("first", "second", "third"):
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(make_symbol("FAR", name=name))
+            await uow.commit()
+        found = await storage.symbols.get_by_code("FAR")
+        assert found is not None and found.name == name
 
 
 HOLDER = """
