@@ -80,6 +80,17 @@ class ClickHouseSymbolRepository:
         latest, _ = self._latest_and_now(replacing)
         return latest
 
+    def version_before_now(self, replacing: Collection[str]) -> int:
+        """Return what a version must be above to be later than what is stored, and earlier than
+        what other programs will store: theirs is ClickHouse's time.
+
+        :raises SchemaDrift, InvalidData: as `latest_version`.
+        """
+        self._check_schema()
+        latest, now = self._latest_and_now(replacing)
+        # Not before now: a row that was removed meanwhile may have been there with that version.
+        return max(latest, now - 1)
+
     def _latest_and_now(self, replacing: Collection[str]) -> tuple[int, int]:
         """Return `latest_version`, and the server's time as a version."""
         version = self._symbols.version

@@ -223,7 +223,7 @@ async def test_a_reference_in_capital_letters_is_one_that_is_there_already(
     saved = await strategies.save(
         make_strategy(entry_formula_id=formula, exit_formula_id=formula, stop_loss_rule=rule)
     )
-    others = {name: None for name in ("entryFormulaId", "exitFormulaId", "stopLossRule")}
+    others = dict.fromkeys(("entryFormulaId", "exitFormulaId", "stopLossRule"))
     others.pop(role.partition(".")[0])
     await manager.get_collection("strategies").update_one(
         {"_id": ObjectId(saved.id)},

@@ -79,6 +79,22 @@ async def test_a_version_may_be_asked_to_be_above_another(manager: MongoDBManage
     assert await version_of(clock) == ahead + 3
 
 
+async def test_versions_of_symbols_do_not_follow_a_clock_that_is_ahead(
+    manager: MongoDBManager,
+) -> None:
+    clock = clock_of(manager, stored=time.time_ns() + 3_600 * SECOND)
+    given = []
+    for above in (1_000, 1_000, 10, 5_000):
+        async with clock.place(symbols_above=above) as place:
+            given.append(place.symbols_version)
+    assert given == [1_001, 1_002, 1_003, 5_001], "above the last, and above what is asked"
+    async with clock.place() as place:
+        assert place.symbols_version is None
+    await clock.catch_up()
+    async with clock.place(symbols_above=10) as place:
+        assert place.symbols_version == 5_002
+
+
 async def test_the_clock_does_not_go_back_when_the_servers_does(manager: MongoDBManager) -> None:
     clock = clock_of(manager)
     await clock.start()
