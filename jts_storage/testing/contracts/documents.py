@@ -210,7 +210,8 @@ class DocumentsInUnitsOfWorkContract:
             assert await uow.formulas.delete(formula.id or "")
             assert await uow.formulas.get_by_id(formula.id or "") is None
             await uow.commit()
-        assert list(await storage.formulas.list()) == list(await storage.strategies.list()) == []
+        assert list(await storage.formulas.list()) == []
+        assert list(await storage.strategies.list()) == []
 
     async def test_a_formula_is_not_deleted_beside_a_unit_of_work_that_uses_it(
         self, storage: Storage

@@ -100,7 +100,7 @@ class SideBySideContract:
                 if stale == "formula":
                     await change(late, stale, "late")
                 await late.commit()
-        expected = {what: "before" for what in ("formula", "checkpoint")} | {stale: "quick"}
+        expected = dict.fromkeys(("formula", "checkpoint"), "before") | {stale: "quick"}
         assert [each.name for each in await storage.formulas.list()] == [expected["formula"]]
         mark = await storage.ingestion.checkpoints.get("mark")
         assert mark is not None and mark.data == {"by": expected["checkpoint"]}

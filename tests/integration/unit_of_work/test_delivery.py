@@ -146,8 +146,10 @@ async def test_each_key_of_a_commit_keeps_its_order_however_slow_another_is(
     await post.store(*events, version=1)
     # The server finds them in another order than they were stored in, as it may.
     stored = post.manager.get_collection(EVENTS)
-    await stored.insert_one(await stored.find_one_and_delete({"data.number": 0}))
-    await stored.insert_one(await stored.find_one_and_delete({"data.number": 1}))
+    for number in (0, 1):
+        taken = await stored.find_one_and_delete({"data.number": number})
+        assert taken is not None
+        await stored.insert_one(taken)
     seen: list[int] = []
     publisher = InMemoryEventPublisher()
 
@@ -185,6 +187,7 @@ async def test_an_event_waits_for_a_commit_of_its_key_however_many_or_long_its_k
         await deliverer.deliver()
         assert seen == ([2] if are_listed else []), "a key that is not listed may be any"
         clock = await post.manager.get_collection(CLOCK).find_one()
+        assert clock is not None
         assert len(encode(clock)) < 15_000, "every commit reads and writes it"
     await deliverer.deliver()
     assert sorted(seen) == [0, 1, 2]
