@@ -88,7 +88,7 @@ class ClickHouseSymbolRepository:
         """
         self._check_schema()
         latest, now = self._latest_and_now(replacing)
-        # Not before now: a row that was removed meanwhile may have been there with that version.
+        # Not long before now: migration 0005 may take over rows later, all far below it.
         return max(latest, now - 1)
 
     def _latest_and_now(self, replacing: Collection[str]) -> tuple[int, int]:

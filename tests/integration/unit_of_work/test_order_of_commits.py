@@ -470,8 +470,12 @@ async def test_a_symbol_that_the_web_application_writes_is_seen_though_the_clock
         assert found is not None
         return found.name
 
+    server_now = "SELECT toUnixTimestamp64Nano(now64(9)), max(version) FROM symbols"
+    [(began, _)] = storage.clickhouse.execute(server_now)
     for turn in range(3):
         await save(f"ours {turn}")
+        [(now, version)] = storage.clickhouse.execute(server_now)
+        assert began <= version <= now
         assert await seen() == f"ours {turn}"
         await insert_symbol(storage, "005930", second=turn)
         assert await seen() == "theirs", turn
@@ -498,6 +502,9 @@ async def test_symbols_of_commits_side_by_side_keep_the_order_of_the_clock(
 async def test_an_entry_of_a_release_without_versions_of_symbols_is_recovered(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.symbols.save(make_symbol("005930", name="long before"))
+        await uow.commit()
     async with storage.unit_of_work() as uow:
         await uow.symbols.save(make_symbol("005930", name="before the upgrade"))
         await uow.formulas.save(make_formula())
