@@ -57,7 +57,7 @@ class JournalledCommit:
         stores = self._stores
         reached("before the journal")
         await stores.finish_first(self._work)
-        above = await stores.highest_version(self._work)
+        symbols_above = await stores.symbols_above(self._work)
         async with AsyncExitStack() as undecided:
             # A chunk may arrive although its answer does not: they are dropped in any case.
             undecided.push_async_callback(self._discard)
@@ -68,7 +68,8 @@ class JournalledCommit:
                     reached("database ready")
                     # Not before the rows of the bookkeeping are locked: who comes later is later
                     # in every store.
-                    place = await listed.enter_async_context(self._place(above))
+                    place = await listed.enter_async_context(self._place(symbols_above))
+                    self._work.symbols_version = place.symbols_version
                     await self._write_entry(place.version, chunks)
                     place.check()
                     # From here on the outcome may be unknown to us: what the entry needs must stay.
@@ -80,10 +81,10 @@ class JournalledCommit:
                 reached("database committed")
                 await self._finish(place.version)
 
-    def _place(self, above: int) -> AbstractAsyncContextManager[Place]:
+    def _place(self, symbols_above: int | None) -> AbstractAsyncContextManager[Place]:
         keys = {event.key for event in self._events}
         return self._stores.clock.place(
-            above=above,
+            symbols_above=symbols_above,
             event_keys=keys,
             series=self._work.series_names,
             identity=self._id,
@@ -92,7 +93,9 @@ class JournalledCommit:
 
     async def _write_entry(self, version: int, chunks: int) -> None:
         names = self._work.bookkeeping_names | self._work.series_names
-        await self._stores.journal.decide(self._id, version, chunks, names, self._session)
+        await self._stores.journal.decide(
+            self._id, version, chunks, names, self._session, self._work.symbols_version
+        )
         await self._stores.outbox.add(self._events, version, self._session)
         reached("entry written")
 

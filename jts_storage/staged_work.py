@@ -33,13 +33,17 @@ CHUNK_ROWS = CHUNK_BYTES // 56
 
 @dataclass(slots=True)
 class StagedWork:
-    """The net effect of a unit of work outside of MongoDB."""
+    """The net effect of a unit of work outside of MongoDB.
+
+    :param symbols_version: under which the symbols are written, once the commit has its place.
+    """
 
     candles: list[SeriesChanges] = field(default_factory=list)
     symbols: list[Symbol] = field(default_factory=list)
     aggregates: list[AggregateChange] = field(default_factory=list)
     checkpoints: list[CheckpointChange] = field(default_factory=list)
     bars: list[SeriesChanges] = field(default_factory=list)
+    symbols_version: int | None = None
 
     @property
     def touches_clickhouse(self) -> bool:

@@ -98,35 +98,42 @@ class Stores:
     async def store_alone(self, work: StagedWork) -> None:
         """Write what is one insert into ClickHouse and nothing else."""
         while True:
-            above = await self.highest_version(work)
-            async with self.clock.place(above=above, series=work.series_names) as place:
+            symbols_above = await self.symbols_above(work)
+            async with self.clock.place(
+                symbols_above=symbols_above, series=work.series_names
+            ) as place:
+                work.symbols_version = place.symbols_version
                 await self.store_series(work, place.version)
             if place.was_kept:
                 return
             # Deletions that came later have not waited for these rows: write them after those.
             log.warning("A write took longer than its lease; it is repeated as a later one.")
 
-    async def highest_version(self, work: StagedWork) -> int:
-        """Return what the version of `work` must be above, having seen that ClickHouse answers.
+    async def symbols_above(self, work: StagedWork) -> int | None:
+        """Return what the version of its symbols must be above, having seen that ClickHouse
+        answers; None if it has none.
 
-        Nobody but the kit writes candles; other programs write symbols, by a clock of their own.
+        Nobody but the kit writes candles; other programs write symbols, under ClickHouse's time.
         """
         if not work.touches_clickhouse:
-            return 0
-        return await self.clickhouse.run(self._highest_version, work)
+            return None
+        return await self.clickhouse.run(self._symbols_above, work)
 
-    def _highest_version(self, work: StagedWork) -> int:
+    def _symbols_above(self, work: StagedWork) -> int | None:
         self.clickhouse.connect()
         if work.candles:
             self.candles.check_writable()
-        return self.symbols.latest_version() if work.symbols else 0
+        codes = {symbol.code for symbol in work.symbols}
+        return self.symbols.version_before_now(codes) if codes else None
 
     async def store_series(self, work: StagedWork, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""
         if work.candles:
             await self.clickhouse.run(self.candles.apply, work.candles, version)
         if work.symbols:
-            await self.clickhouse.run(self.symbols.store, work.symbols, version + 1)
+            # An entry of an earlier release has no version of its own for them.
+            its = work.symbols_version or version + 1
+            await self.clickhouse.run(self.symbols.store, work.symbols, its)
 
     async def finish_first(self, work: StagedWork) -> None:
         """Finish what is decided and is to write candles that `work` deletes.
@@ -262,6 +269,7 @@ class Stores:
         work = await self.journal.load(entry)
         if work is None:
             return
+        work.symbols_version = entry.symbols_version
         if work.touches_database:
             await self._replay(entry, work)
         await self.wait_for_earlier(work, entry.version)

@@ -48,8 +48,8 @@ def clock_of(manager: MongoDBManager, stored: int = 0) -> CommitClock:
     return CommitClock(manager, highest)
 
 
-async def version_of(clock: CommitClock, *, above: int = 0) -> int:
-    async with clock.place(above=above) as place:
+async def version_of(clock: CommitClock) -> int:
+    async with clock.place() as place:
         return place.version
 
 
@@ -72,11 +72,20 @@ async def test_the_clock_begins_above_what_is_stored(manager: MongoDBManager) ->
     await clock.start()  # is there already
 
 
-async def test_a_version_may_be_asked_to_be_above_another(manager: MongoDBManager) -> None:
-    clock = clock_of(manager)
-    ahead = time.time_ns() + 3_600 * SECOND
-    assert await version_of(clock, above=ahead) == ahead + 1
-    assert await version_of(clock) == ahead + 3
+async def test_versions_of_symbols_do_not_follow_a_clock_that_is_ahead(
+    manager: MongoDBManager,
+) -> None:
+    clock = clock_of(manager, stored=time.time_ns() + 3_600 * SECOND)
+    given = []
+    for above in (1_000, 1_000, 10, 5_000):
+        async with clock.place(symbols_above=above) as place:
+            given.append(place.symbols_version)
+    assert given == [1_001, 1_002, 1_003, 5_001], "above the last, and above what is asked"
+    async with clock.place() as place:
+        assert place.symbols_version is None
+    await clock.catch_up()
+    async with clock.place(symbols_above=10) as place:
+        assert place.symbols_version == 5_002
 
 
 async def test_the_clock_does_not_go_back_when_the_servers_does(manager: MongoDBManager) -> None:
@@ -137,7 +146,7 @@ async def test_the_dead_and_the_late_are_not_waited_for(
     for owner, lease in ((dead, 60), ("another-host/1/1", 0.2)):
         monkeypatch.setattr(clocks, "LEASE", timedelta(seconds=lease))
         monkeypatch.setattr(clock, "_owner", owner)
-        await clock._enter(Place(ObjectId(), 0), 0, 2, None, None)
+        await clock._enter(Place(ObjectId(), 0), 2, None, None)
     await asyncio.wait_for(clock.wait_for_earlier(2**62, {"a"}), 10)
 
 

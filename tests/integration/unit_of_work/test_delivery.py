@@ -10,10 +10,10 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from bson import ObjectId
+from bson import ObjectId, encode
 
 from jts_storage import DomainEvent, InMemoryEventPublisher, delivery
-from jts_storage.clock import CommitClock
+from jts_storage.clock import CLOCK, CommitClock
 from jts_storage.delivery import ATTEMPTS, Delivery
 from jts_storage.domain import checks
 from jts_storage.embedded.mongod import LocalMongod
@@ -136,6 +136,61 @@ async def test_events_of_a_key_come_in_the_order_of_the_commits(post: Post) -> N
     assert await post.deliverer(noting(seen)).deliver() == 4
     assert seen == [1, 2, 3, 4]
     assert await post.states() == []
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_each_key_of_a_commit_keeps_its_order_however_slow_another_is(
+    post: Post, is_own: bool
+) -> None:
+    events = [Noted(number=n, about="slow" if n % 2 else "quick") for n in range(6)]
+    await post.store(*events, version=1)
+    # The server finds them in another order than they were stored in, as it may.
+    stored = post.manager.get_collection(EVENTS)
+    for number in (0, 1):
+        taken = await stored.find_one_and_delete({"data.number": number})
+        assert taken is not None
+        await stored.insert_one(taken)
+    seen: list[int] = []
+    publisher = InMemoryEventPublisher()
+
+    async def note(event: Noted) -> None:
+        # The first takes longest: who delivered several of a key at once would turn them round.
+        await asyncio.sleep((6 - event.number) * 0.005 if event.about == "slow" else 0)
+        seen.append(event.number)
+
+    publisher.register_handler(Noted, note)
+    deliverer = post.deliverer(publisher)
+    assert await (deliverer.deliver_own(events) if is_own else deliverer.deliver()) == 6
+    assert [number for number in seen if number % 2] == [1, 3, 5]
+    assert [number for number in seen if not number % 2] == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("keys", "are_listed"),
+    [
+        ([f"k{n}" for n in range(100)], True),
+        ([f"k{n}" for n in range(101)], False),
+        (["k" * 10_000], True),
+        (["k" * 10_001], False),
+        ([f"{n:03}{'k' * 300}" for n in range(50)], False),
+    ],
+    ids=["100 keys", "101 keys", "as long as may be", "too long", "too long together"],
+)
+async def test_an_event_waits_for_a_commit_of_its_key_however_many_or_long_its_keys_are(
+    post: Post, keys: list[str], are_listed: bool
+) -> None:
+    seen: list[int] = []
+    deliverer = post.deliverer(noting(seen))
+    async with post.clock.place(event_keys=keys) as place:
+        for number, key in enumerate((keys[0], keys[-1], "other")):
+            await post.store(Noted(number=number, about=key), version=place.version + number + 1)
+        await deliverer.deliver()
+        assert seen == ([2] if are_listed else []), "a key that is not listed may be any"
+        clock = await post.manager.get_collection(CLOCK).find_one()
+        assert clock is not None
+        assert len(encode(clock)) < 15_000, "every commit reads and writes it"
+    await deliverer.deliver()
+    assert sorted(seen) == [0, 1, 2]
 
 
 async def test_a_failure_holds_up_what_follows_of_its_key_and_nothing_else(post: Post) -> None:

@@ -312,6 +312,25 @@ async def test_what_was_never_decided_is_purged_by_the_servers_clock(storage: St
     assert await chunks.count_documents({"entry": identity}) == 0
 
 
+async def test_applied_commits_are_not_forgotten_while_the_journal_has_an_entry(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However old they are: who is paused may still have to recognise them."""
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    async with storage.database.transaction() as connection:
+        for name, days in (("old", 8), ("young", 6)):
+            await connection.exec_driver_sql(
+                "INSERT INTO applied_commits (id, applied_at)"
+                f" VALUES ('{name}', datetime('now', '-{days} days'))"
+            )
+    await leave_unfinished(storage, "WAITING")
+    await stores.purge()
+    assert await stores.ingestion.lacks(["old", "young"]) == []
+    assert await storage.recover() == 1
+    await stores.purge()
+    assert await stores.ingestion.lacks(["old", "young"]) == ["old"]
+
+
 async def test_the_command_shows_what_is_left_then_finishes_it(
     storage: Storage, environment: dict[str, str]
 ) -> None:
