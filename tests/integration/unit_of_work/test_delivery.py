@@ -13,7 +13,7 @@ import pytest
 from bson import ObjectId
 
 from jts_storage import DomainEvent, InMemoryEventPublisher, delivery
-from jts_storage.clock import CommitClock
+from jts_storage.clock import CommitClock, Place
 from jts_storage.delivery import ATTEMPTS, Delivery
 from jts_storage.domain import checks
 from jts_storage.embedded.mongod import LocalMongod
@@ -408,6 +408,18 @@ async def test_events_wait_until_every_store_has_their_commit(post: Post) -> Non
     await entries.delete_many({})
     assert await deliverer.deliver() == 2
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("is_alive", [False, True])
+async def test_events_wait_for_commits_of_the_living_and_not_of_the_dead(
+    post: Post, monkeypatch: pytest.MonkeyPatch, is_alive: bool
+) -> None:
+    clock = post.clock
+    if not is_alive:
+        monkeypatch.setattr(clock, "_owner", f"{this_process().rsplit('/', 1)[0]}/0")
+    await clock._enter(Place(ObjectId(), 0), 0, 2, ["one"], [])
+    await post.store(Noted(number=1), version=2**62)
+    assert await post.deliverer(noting([])).deliver() == (not is_alive)
 
 
 async def test_an_event_of_an_unknown_class_is_left_to_who_knows_it(post: Post) -> None:
