@@ -411,11 +411,12 @@ async def test_a_commit_of_too_many_names_to_list_may_change_any_of_them(
 ) -> None:
     """Whether it is the one that is decided or the one that asks."""
     name = f"MANY{stored}"
+    key = SeriesKey(name, Timeframe.M1)
     monkeypatch.setattr(journal, "_MOST_NAMES", stored)
     await leave_unfinished(storage, name)
     monkeypatch.setattr(journal, "_MOST_NAMES", asked)
     async with storage.unit_of_work() as uow:
-        await uow.ingestion.symbol_bars.save(SymbolBars(name, DAY).start_collection())
+        await uow.ingestion.bars.save_many(key, make_candles(key, 10, seed=1))
         await uow.ingestion.checkpoints.save(name, {})
         with pytest.raises(Conflict, match="not finished yet"):
             await uow.commit()
