@@ -206,6 +206,14 @@ async def test_a_commit_that_was_paused_decides_no_more(
             place.check()
 
 
+async def test_a_place_outlives_the_transaction_of_its_commit(manager: MongoDBManager) -> None:
+    """What may still be committed is waited for, even if its process says nothing any more."""
+    told = await manager.client.admin.command("getParameter", transactionLifetimeLimitSeconds=1)
+    limit = timedelta(seconds=told["transactionLifetimeLimitSeconds"])
+    # The server looks for transactions that are too old twice within the limit.
+    assert clocks.DECIDES_WITHIN + limit * 1.5 <= clocks.LEASE
+
+
 async def test_a_place_whose_answer_was_lost_is_given_up(
     manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from bson import ObjectId, encode
 
 from jts_storage import DomainEvent, InMemoryEventPublisher, delivery
-from jts_storage.clock import CLOCK, CommitClock
+from jts_storage.clock import CLOCK, CommitClock, Place
 from jts_storage.delivery import ATTEMPTS, Delivery
 from jts_storage.domain import checks
 from jts_storage.embedded.mongod import LocalMongod
@@ -26,6 +26,15 @@ from jts_storage.processes import this_process
 
 NEVER = timedelta(days=1)
 databases = count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked(DomainEvent):
+    """Another type, of the same key."""
+
+    @property
+    def key(self) -> str:
+        return "one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +200,20 @@ async def test_an_event_waits_for_a_commit_of_its_key_however_many_or_long_its_k
         assert len(encode(clock)) < 15_000, "every commit reads and writes it"
     await deliverer.deliver()
     assert sorted(seen) == [0, 1, 2]
+
+
+async def test_an_event_of_another_type_comes_first_where_it_was_committed_first(
+    post: Post,
+) -> None:
+    seen: list[str] = []
+    publisher = InMemoryEventPublisher()
+    publisher.register_handler(Noted, lambda event: seen.append(event.event_type))
+    publisher.register_handler(Marked, lambda event: seen.append(event.event_type))
+    await post.store(Marked(), version=1)
+    later = Noted(number=1)
+    await post.store(later, version=2)
+    assert await post.deliverer(publisher).deliver_own([later]) == 2
+    assert seen == ["marked", "noted"]
 
 
 async def test_a_failure_holds_up_what_follows_of_its_key_and_nothing_else(post: Post) -> None:
@@ -463,6 +486,18 @@ async def test_events_wait_until_every_store_has_their_commit(post: Post) -> Non
     await entries.delete_many({})
     assert await deliverer.deliver() == 2
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("is_alive", [False, True])
+async def test_events_wait_for_commits_of_the_living_and_not_of_the_dead(
+    post: Post, monkeypatch: pytest.MonkeyPatch, is_alive: bool
+) -> None:
+    clock = post.clock
+    if not is_alive:
+        monkeypatch.setattr(clock, "_owner", f"{this_process().rsplit('/', 1)[0]}/0")
+    await clock._enter(Place(ObjectId(), 0), 2, ["one"], [])
+    await post.store(Noted(number=1), version=2**62)
+    assert await post.deliverer(noting([])).deliver() == (not is_alive)
 
 
 async def test_an_event_of_an_unknown_class_is_left_to_who_knows_it(post: Post) -> None:

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,14 +22,15 @@ from bson import ObjectId
 from pydantic import SecretStr
 
 from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe, journal
+from jts_storage import clock as clocks
 from jts_storage import commit as commit_points
 from jts_storage.backend import StoreBackend
 from jts_storage.clickhouse import parquet
 from jts_storage.clickhouse.symbols import FURTHEST_AHEAD, ClickHouseSymbolRepository
-from jts_storage.clock import CLOCK
+from jts_storage.clock import CLOCK, Place
 from jts_storage.domain import checks
 from jts_storage.embedded.mongod import LocalMongod
-from jts_storage.errors import Conflict, InvalidData
+from jts_storage.errors import Conflict, ConnectionFailed, InvalidData, StorageError
 from jts_storage.journal import CHUNKS, ENTRIES
 from jts_storage.outbox import EVENTS
 from jts_storage.ports import UnitOfWork
@@ -122,36 +125,139 @@ async def test_a_deletion_comes_after_the_commits_before_it(
     assert (await storage.health()).unfinished == 0
 
 
-async def test_a_deletion_waits_for_the_writes_under_way_before_it(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stores = storage._backend.stores  # type: ignore[attr-defined]
-    await save_candles(storage, 5, seed=1)
-    apply = stores.candles.apply
+@asynccontextmanager
+async def first_write_held_up(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, writing: Coroutine[Any, Any, None]
+) -> AsyncIterator[asyncio.Event]:
+    """Begin to write candles, and stop just before rows are stored until the event is set."""
+    candles = storage._backend.stores.candles  # type: ignore[attr-defined]
+    apply = candles.apply
     begun, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def slowly(changes: object, version: int) -> None:
+        monkeypatch.setattr(candles, "apply", apply)
         loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
         apply(changes, version)
 
-    monkeypatch.setattr(stores.candles, "apply", slowly)
-    writing = asyncio.create_task(save_candles(storage, 10, seed=2))
+    monkeypatch.setattr(candles, "apply", slowly)
+    task = asyncio.create_task(writing)
     await begun.wait()
-    monkeypatch.setattr(stores.candles, "apply", apply)
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+        await task
+
+
+async def delete_all(storage: Storage) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.candles.delete_range(KEY, *ALWAYS)
+        await uow.commit()
+
+
+async def test_a_deletion_waits_for_the_writes_under_way_before_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await save_candles(storage, 5, seed=1)
+    writing = save_candles(storage, 10, seed=2)
+    async with first_write_held_up(storage, monkeypatch, writing) as go_on:
+        deleting = asyncio.create_task(delete_all(storage))
+        done, _ = await asyncio.wait([deleting], timeout=0.3)
+        assert not done, "rows of an earlier commit are not there yet to be deleted"
+        go_on.set()
+        await deleting
+    assert await storage.candles.count(KEY) == 0
+
+
+async def test_a_deletion_waits_however_long_a_decided_commit_takes_to_store_its_rows(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience ends with commits whose process is gone, not with those that are at work."""
+    monkeypatch.setattr("jts_storage.stores._PATIENCE_SECONDS", 0.05)
+
+    async def write() -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(KEY, make_candles(KEY, 10))
+            await uow.formulas.save(make_formula())
+            await uow.commit()
+
+    async with first_write_held_up(storage, monkeypatch, write()) as go_on:
+        deleting = asyncio.create_task(delete_all(storage))
+        done, _ = await asyncio.wait([deleting], timeout=0.6)
+        assert not done, "neither given up nor done before the rows that it deletes are there"
+        go_on.set()
+        await deleting
+    assert await storage.candles.count(KEY) == 0
+
+
+async def test_a_deletion_waits_for_what_a_dead_writer_sent_to_arrive(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LANDING", timedelta(seconds=0.6))
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    await save_candles(storage, 5, seed=1)
+    dead = Place(ObjectId(), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.clock, "_owner", f"{this_process().rsplit('/', 1)[0]}/0")
+        await stores.clock._enter(dead, 2, [], [f"candles {KEY}"])
+
+    async def arrive_late() -> None:
+        await asyncio.sleep(0.3)
+        rows = make_candles(KEY, 10, seed=2)
+        await stores.clickhouse.run(stores.candles.write, rows, dead.version + 1)
+
+    await asyncio.gather(arrive_late(), delete_all(storage))
+    assert await storage.candles.count(KEY) == 0
+
+
+async def test_a_deletion_after_what_cannot_be_finished_stores_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 10))
+        await uow.formulas.save(make_formula("first"))
+        await abandon(storage, monkeypatch, uow)
+    await storage.mongo.db[CLOCK].update_one({}, {"$set": {"running": []}})  # its lease has ended
+    chunks = storage.mongo.db[CHUNKS]
+    lost = await chunks.find().to_list()
+    await chunks.delete_many({})
 
     async def delete() -> None:
         async with storage.unit_of_work() as uow:
             await uow.candles.delete_range(KEY, *ALWAYS)
+            await uow.formulas.save(make_formula("second"))
             await uow.commit()
 
-    deleting = asyncio.create_task(delete())
-    done, _ = await asyncio.wait([deleting], timeout=0.3)
-    assert not done, "rows of an earlier commit are not there yet to be deleted"
-    go_on.set()
-    await asyncio.gather(writing, deleting)
+    with pytest.raises(Conflict, match="not there yet"):
+        await delete()
+    assert [formula.name for formula in await storage.formulas.list()] == ["first"]
+    assert await storage.mongo.db[ENTRIES].count_documents({}) == 1
+    await chunks.insert_many(lost)
+    await delete()
     assert await storage.candles.count(KEY) == 0
+    assert len(await storage.formulas.list()) == 2
+
+
+async def test_symbols_and_candles_of_one_commit_are_stored_both_or_not_at_all(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are two inserts of ClickHouse, so one may fail without the other."""
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+
+    def away(*_: object) -> None:
+        raise ConnectionFailed("ClickHouse is away")
+
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 1))
+        await uow.symbols.save(make_symbol(KEY.symbol))
+        with monkeypatch.context() as patch, pytest.raises(StorageError, match="is decided"):
+            patch.setattr(stores.symbols, "store", away)
+            await uow.commit()
+    assert await storage.recover() == 1
+    assert await storage.candles.count(KEY) == 1
+    assert await storage.symbols.get_by_code(KEY.symbol) is not None
 
 
 async def test_a_recovered_checkpoint_stands_though_a_clock_was_ahead(
@@ -633,6 +739,29 @@ async def test_a_commit_paused_before_its_decision_stores_nothing(
             await uow.commit()
     assert await storage.candles.count(KEY) == 0
     assert await storage.mongo.db[ENTRIES].count_documents({}) == 0
+
+
+async def test_a_commit_that_is_paused_until_it_is_too_late_to_decide_stores_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place may be gone: others would have passed it by before it was decided."""
+    monkeypatch.setattr(clocks, "DECIDES_WITHIN", timedelta(seconds=0.3))
+
+    def stop(point: str) -> None:
+        if point == "entry written":
+            time.sleep(0.35)
+
+    monkeypatch.setattr(commit_points, "reached", stop)
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 5))
+        await uow.ingestion.checkpoints.save("mark", {})
+        await uow.formulas.save(make_formula())
+        with pytest.raises(Conflict, match="paused"):
+            await uow.commit()
+    assert await storage.recover() == 0
+    assert await storage.candles.count(KEY) == 0
+    assert await storage.formulas.list() == []
+    assert await storage.ingestion.checkpoints.get("mark") is None
 
 
 async def test_an_event_class_that_raises_holds_up_nobody(
