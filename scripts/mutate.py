@@ -27,22 +27,17 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("jts_storage", "tests", "migrations", "docs", "pyproject.toml", "README.md")
 SEED = 14
 
-_ERRORS = ("tests/unit/test_errors.py",)
 _MEMORY = ("tests/contract/test_memory_contracts.py",)
-_UNITS = (
-    *_MEMORY,
-    "tests/integration/unit_of_work/test_order_of_commits.py",
-    "tests/integration/unit_of_work/test_decisions.py",
-    "tests/integration/unit_of_work/test_delivery.py",
-    "tests/integration/unit_of_work/test_repetition.py",
-    "tests/integration/unit_of_work/test_recovery.py",
-    "tests/integration/unit_of_work/test_concurrency.py",
-    "tests/contract/test_storage_contracts.py",
-    "tests/integration/unit_of_work/test_why_table.py",
-)
+_WORK = "tests/integration/unit_of_work"
+_CLOCK = f"{_WORK}/test_commit_clock.py"
+_DECISIONS = f"{_WORK}/test_decisions.py"
+_DELIVERY = f"{_WORK}/test_delivery.py"
+_ORDER = f"{_WORK}/test_order_of_commits.py"
+_RECOVERY = f"{_WORK}/test_recovery.py"
+_WHY = f"{_WORK}/test_why_table.py"
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "errors.py": _ERRORS,
+    "errors.py": ("tests/unit/test_errors.py",),
     "clickhouse/errors.py": ("tests/unit/clickhouse/test_clickhouse_errors.py",),
     "clickhouse/mappers.py": (
         "tests/unit/clickhouse_repositories/test_clickhouse_mappers.py",
@@ -53,27 +48,21 @@ TESTS: dict[str, tuple[str, ...]] = {
     "relational/errors.py": ("tests/unit/relational/test_relational_errors.py",),
     "relational/mappers.py": ("tests/unit/relational/test_relational_mappers.py",),
     "relational/pool.py": ("tests/unit/relational/test_pool.py",),
-    "leases.py": (
-        "tests/integration/unit_of_work/test_leases.py",
-        "tests/integration/unit_of_work/test_delivery.py",
-    ),
-    "clock.py": (
-        "tests/integration/unit_of_work/test_commit_clock.py",
-        "tests/integration/unit_of_work/test_order_of_commits.py",
-    ),
+    "leases.py": (f"{_WORK}/test_leases.py", _DELIVERY),
+    "clock.py": (_CLOCK, _ORDER),
     "staging/bookkeeping.py": _MEMORY,
     "staging/candles.py": ("tests/unit/staging/test_staged_candles.py", *_MEMORY),
-    "staging/events.py": (*_MEMORY, "tests/integration/unit_of_work/test_delivery.py"),
+    "staging/events.py": (*_MEMORY, _DELIVERY),
     "staging/lifetime.py": _MEMORY,
     "staging/pages.py": ("tests/unit/staging/test_staged_pages.py", *_MEMORY),
     "staging/symbols.py": _MEMORY,
-    "staged_work.py": ("tests/integration/unit_of_work/test_recovery.py", *_MEMORY),
-    "commit.py": ("tests/unit/test_commit_outcome.py", *_UNITS),
-    "delivery.py": _UNITS,
-    "journal.py": _UNITS,
-    "outbox.py": _UNITS,
-    "stores.py": _UNITS,
-    "unit_of_work.py": _UNITS,
+    "staged_work.py": (*_MEMORY, _RECOVERY),
+    "outbox.py": (_DELIVERY, _DECISIONS, _RECOVERY),
+    "delivery.py": (_DELIVERY, _ORDER, _DECISIONS, _RECOVERY),
+    "journal.py": (_DECISIONS, _RECOVERY, _ORDER, _WHY),
+    "stores.py": (_ORDER, _DECISIONS, _RECOVERY, _WHY),
+    "commit.py": ("tests/unit/test_commit_outcome.py", _ORDER, _DECISIONS, _RECOVERY, _WHY),
+    "unit_of_work.py": (_DECISIONS, _DELIVERY, f"{_WORK}/test_repetition.py", _RECOVERY, _WHY),
 }
 """Which tests belong to a module, quickest first."""
 
