@@ -34,8 +34,7 @@ _DECISIONS = f"{_WORK}/test_decisions.py"
 _DELIVERY = f"{_WORK}/test_delivery.py"
 _JOURNAL = f"{_WORK}/test_journal.py"
 _ORDER = f"{_WORK}/test_order_of_commits.py"
-_RECOVERY = f"{_WORK}/test_recovery.py"
-_WHY = f"{_WORK}/test_why_table.py"
+_STEPS = f"{_WORK}/test_steps_of_commits.py"
 
 TESTS: dict[str, tuple[str, ...]] = {
     "errors.py": ("tests/unit/test_errors.py",),
@@ -61,9 +60,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "outbox.py": (f"{_WORK}/test_outbox.py", _DELIVERY),
     "delivery.py": (_DELIVERY, _ORDER),
     "journal.py": (_JOURNAL, _ORDER),
-    "stores.py": (_ORDER, _DECISIONS, _RECOVERY, _WHY),
-    "commit.py": ("tests/unit/test_commit_outcome.py", _ORDER, _DECISIONS, _RECOVERY, _WHY),
-    "unit_of_work.py": (_DECISIONS, _DELIVERY, f"{_WORK}/test_repetition.py", _RECOVERY, _WHY),
+    "stores.py": ("tests/unit/test_commits_under_way.py", _STEPS, _ORDER),
+    "commit.py": (_STEPS, _DECISIONS),
+    "unit_of_work.py": (_STEPS, f"{_WORK}/test_repetition.py"),
 }
 """Which tests belong to a module, quickest first."""
 

@@ -107,7 +107,9 @@ async def test_events_wait_in_the_order_of_versions_and_then_as_added(own: Outbo
     assert await numbers(own, "one", "sold", "bought") == [8, 1, 2, 3, 4]
     assert await numbers(own, "other", "sold") == [9]
     assert await own.latest_version() == 20
-    assert [event.data["number"] for event in await own.list()] == [9, 8, 1, 2, 3, 4]
+    await store(own, 30, Sold(number=5, about="last"))
+    assert await own.latest_version() == 30
+    assert [event.data["number"] for event in await own.list()] == [9, 8, 1, 2, 3, 4, 5]
 
 
 async def test_keys_are_found_each_once_page_by_page(
