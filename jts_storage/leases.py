@@ -62,13 +62,8 @@ class Leases:
 
         Returns who holds it now.
         """
-        is_free = {
-            "$or": [
-                {"$eq": [{"$type": "$owner"}, "missing"]},
-                HAS_RUN_OUT,
-                {"$eq": ["$owner", {"$literal": instead_of}]},
-            ]
-        }
+        # One that is not there yet has run out, too: what is missing sorts before every date.
+        is_free = {"$or": [HAS_RUN_OUT, {"$eq": ["$owner", {"$literal": instead_of}]}]}
         change = [
             {
                 "$set": {
