@@ -10,7 +10,7 @@ import pytest
 from jts_storage.errors import StorageError
 from jts_storage.stores import Commits
 
-PLENTY = 30.0
+PLENTY = 4.0
 
 
 async def test_nothing_is_waited_for_where_nothing_is_under_way() -> None:

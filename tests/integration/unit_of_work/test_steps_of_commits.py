@@ -388,6 +388,26 @@ async def test_candles_are_written_to_no_table_without_versions(
 # ---- what others left
 
 
+async def test_recovery_may_be_asked_for_some_only_and_says_what_it_could_not_finish(
+    storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = await leave_broken(storage, monkeypatch, name)
+    other = f"{name}B"
+    async with storage.unit_of_work() as uow:
+        await write(uow, other)
+        await abandon(storage, monkeypatch, uow)
+    stores = stores_of(storage)
+    broken, well = [entry.id for entry in await stores.journal.pending()]
+    assert await stores.recover(only=[ObjectId()]) == 0
+    assert await seen(storage, other) == {"formula", "event"}
+    assert await stores.recover(only=[well]) == 1
+    assert await seen(storage, other) == EVERYTHING
+    with pytest.raises(Unfinished, match=f"Commit {broken} is decided"):
+        await stores.recover(only=[broken])
+    await storage.mongo.db[CHUNKS].insert_many(lost)
+    assert await storage.recover() == 1
+
+
 async def test_what_a_dead_process_decided_is_brought_everywhere(
     storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,23 +551,3 @@ async def test_what_is_applied_already_keeps_nobody_from_changing_it(
     found = await storage.ingestion.checkpoints.get(name)
     assert found is not None
     assert found.data == {"rows": 0}, "it is not applied again"
-
-
-async def test_recovery_may_be_asked_for_some_only_and_says_what_it_could_not_finish(
-    storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost = await leave_broken(storage, monkeypatch, name)
-    other = f"{name}B"
-    async with storage.unit_of_work() as uow:
-        await write(uow, other)
-        await abandon(storage, monkeypatch, uow)
-    stores = stores_of(storage)
-    broken, well = [entry.id for entry in await stores.journal.pending()]
-    assert await stores.recover(only=[ObjectId()]) == 0
-    assert await seen(storage, other) == {"formula", "event"}
-    assert await stores.recover(only=[well]) == 1
-    assert await seen(storage, other) == EVERYTHING
-    with pytest.raises(Unfinished, match=f"Commit {broken} is decided"):
-        await stores.recover(only=[broken])
-    await storage.mongo.db[CHUNKS].insert_many(lost)
-    assert await storage.recover() == 1
