@@ -3,7 +3,8 @@
 ``python scripts/mutate.py relational/pool.py`` tries every change of one module, ``--most 60`` that
 many of them at random, the same each time. Without a module it names those it knows tests for.
 Nothing in the working tree is touched: tests run in a copy, the module's own first to last until
-one fails. What survives is a test that is missing, or a change that makes no difference.
+one fails, and which one is told. What survives is a test that is missing, or a change that makes
+no difference.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("jts_storage", "tests", "migrations", "docs", "pyproject.toml", "README.md")
@@ -227,16 +232,21 @@ class Trial:
                 shutil.copy(source, folder / name)
         self._folder = folder
         self._module = folder / "jts_storage" / module
+        self._told = folder / "first failure"
         self._tests = TESTS[module]
         self.limit = 600.0
 
-    def passes(self, source: bytes, *, quietly: bool = True) -> bool:
-        """Whether the tests pass in time with this as the module."""
+    def failure(self, source: bytes, *, quietly: bool = True) -> str | None:
+        """Return which test fails first with this as the module; None if all pass in time."""
         self._module.write_bytes(source)
+        self._told.write_text("")
         child = os.fork()
         if child == 0:
             self._run(quietly)
-        return _exit_code(child, self.limit) == 0
+        code = _exit_code(child, self.limit)
+        if code is None:
+            return "taking too long"
+        return (self._told.read_text() or f"pytest ending with {code}") if code else None
 
     def _run(self, quietly: bool) -> None:
         """Run pytest in this process, which ends with it."""
@@ -249,9 +259,20 @@ class Trial:
                 os.dup2(silence, stream)
             import pytest
 
-            code = int(pytest.main([*_OPTIONS, *self._tests]))
+            code = int(pytest.main([*_OPTIONS, *self._tests], plugins=[Failures(self._told)]))
         finally:
             os._exit(code)
+
+
+class Failures:
+    """A plugin of pytest that writes down which test failed first."""
+
+    def __init__(self, told: Path) -> None:
+        self._told = told
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self._told.read_text():
+            self._told.write_text(report.nodeid)
 
 
 def _exit_code(child: int, limit: float) -> int | None:
@@ -277,14 +298,16 @@ def survivors(module: str, most: int | None) -> tuple[int, list[Mutant]]:
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         trial = Trial(Path(folder), module)
         begun = time.monotonic()
-        if not trial.passes(original, quietly=False):
+        if trial.failure(original, quietly=False):
             raise SystemExit(f"The tests of {module} fail as it is.")
         trial.limit = 10 + 2 * (time.monotonic() - begun)
         left = []
         for mutant in tried:
-            if trial.passes(mutant.source):
+            failure = trial.failure(mutant.source)
+            if failure is None:
                 left.append(mutant)
-                print(f"survived  {module}:{mutant}", flush=True)
+            fate = "survived" if failure is None else f"killed by {failure}"
+            print(f"{module}:{mutant}  {fate}", flush=True)
     return len(tried), left
 
 
