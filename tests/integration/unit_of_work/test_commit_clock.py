@@ -279,3 +279,89 @@ async def test_the_clock_of_a_host_says_nothing(
     )
     output, _ = await told.communicate()
     assert before < int(output) < await version_of(clock_of(manager))
+
+
+async def test_few_and_short_names_are_listed_and_others_stand_for_all(
+    manager: MongoDBManager,
+) -> None:
+    clock = clock_of(manager)
+    few = {f"k{n}" for n in range(100)}
+    short = {f"{n:0100}" for n in range(100)}
+    for names, is_listed in (
+        (few, True),
+        (short, True),
+        (few | {"k100"}, False),
+        (set(sorted(short)[1:]) | {"n" * 101}, False),
+        ({"n" * 10_001}, False),
+        (set[str](), True),
+    ):
+        async with clock.place(event_keys=names, series=names):
+            [listed] = await clock.under_way()
+            assert listed.may_have_events_of("any") is not is_listed
+            assert listed.may_write({"any"}) is not is_listed
+            assert all(map(listed.may_have_events_of, names))
+            assert not names or listed.may_write({"any", *names})
+
+
+async def test_who_waits_asks_less_and_less_often(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_of(manager)
+    asked: list[float] = []
+    under_way = clock.under_way
+
+    async def noted() -> list[clocks.UnderWay]:
+        asked.append(time.monotonic())
+        return await under_way()
+
+    async with clock.place(series=["a"]) as place:
+        monkeypatch.setattr(clock, "under_way", noted)
+        waiting = asyncio.create_task(clock.wait_for_earlier(2**62, {"a"}))
+        await asyncio.sleep(0.7)
+        assert not waiting.done()
+        await clock.forget([place.id])
+        await asyncio.wait_for(waiting, 10)
+    assert 3 <= len(asked) <= 12
+
+
+async def test_the_dead_are_forgotten_and_the_living_are_not(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LANDING", timedelta(milliseconds=100))
+    clock, dead = clock_of(manager), clock_of(manager)
+    monkeypatch.setattr(dead, "_owner", f"{this_process().rsplit('/', 1)[0]}/0")
+    await dead._enter(Place(ObjectId(), 0), 0, 2, None, None)
+    async with clock.place() as place:
+        begun = time.monotonic()
+        await clock.purge()
+        assert time.monotonic() - begun >= 0.09, "what it sent may still arrive until then"
+        assert [one.id for one in await clock.under_way()] == [place.id]
+        monkeypatch.setattr(clocks, "LANDING", timedelta(days=1))
+        await asyncio.wait_for(clock.purge(), 10)  # nobody is dead, so nothing may arrive
+
+
+async def test_a_place_is_left_while_others_stay(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    async with clock.place() as first, clock.place() as second:
+        async with clock.place() as third:
+            listed = await clock.under_way()
+            assert [one.id for one in listed] == [first.id, second.id, third.id]
+            assert [one.version for one in listed] == [
+                first.version,
+                second.version,
+                third.version,
+            ]
+        assert [one.id for one in await clock.under_way()] == [first.id, second.id]
+        await clock.forget([first.id])
+        assert [one.id for one in await clock.under_way()] == [second.id]
+    assert (first.was_kept, second.was_kept, third.was_kept) == (False, True, True)
+
+
+async def test_a_place_has_as_many_versions_as_it_is_asked_for(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    ahead = time.time_ns() + 3_600 * SECOND
+    async with clock.place(above=ahead, versions=5) as place:
+        assert place.version == ahead + 1
+        [listed] = await clock.under_way()
+        assert listed.version == ahead + 1
+    assert await version_of(clock) == ahead + 6

@@ -509,3 +509,102 @@ async def test_an_event_of_an_unknown_class_is_left_to_who_knows_it(post: Post) 
     assert await post.deliverer(noting(seen)).deliver() == 1
     assert seen == [2]
     assert await post.states() == [(1, 0, False)]
+
+
+def planned_in(deliverer: Delivery) -> float:
+    """Seconds until the deliverer looks again."""
+    assert deliverer._timer is not None
+    return deliverer._timer.when() - asyncio.get_running_loop().time()
+
+
+async def test_nothing_is_planned_where_nothing_is_left(post: Post) -> None:
+    events = [Noted(number=number) for number in range(3)]
+    await post.store(*events, version=1)
+    deliverer = post.deliverer(noting([]))
+    assert await deliverer.deliver_own(events) == 3
+    assert deliverer._timer is None
+
+
+async def test_what_is_too_much_for_once_is_planned(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_EVENTS_AT_ONCE", 2)
+    events = [Noted(number=number) for number in range(2)]
+    await post.store(*events, version=1)
+    deliverer = post.deliverer(noting([]))
+    assert await deliverer.deliver_own(events) == 2
+    assert planned_in(deliverer) > 0
+
+
+async def test_the_deliveries_of_all_keys_are_counted(post: Post) -> None:
+    seen: list[int] = []
+    events = [Noted(number=number, about=str(number % 3)) for number in range(7)]
+    await post.store(*events[:4], version=1)
+    deliverer = post.deliverer(noting(seen))
+    assert await deliverer.deliver_own(events[:4]) == 4
+    await post.store(*events[4:], version=2)
+    assert await deliverer.deliver() == 3
+    assert sorted(seen) == [*range(7)]
+
+
+async def test_a_key_that_somebody_else_has_is_looked_at_again(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(milliseconds=10))
+    event = Noted(number=1)
+    seen: list[int] = []
+    await post.store(event, version=1)
+    async with Leases(post.manager).taken("one") as lease:
+        assert lease is not None
+        assert await post.deliverer(noting(seen)).deliver_own([event]) == 0
+
+    async def heard() -> bool:
+        return seen == [1]
+
+    await until(heard)
+
+
+@pytest.mark.parametrize("how", ["own", "all"])
+async def test_what_is_not_due_yet_is_delivered_once_it_is(
+    post: Post, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(milliseconds=1))
+    monkeypatch.setattr(delivery, "_PAUSE_BETWEEN_LOOKS", NEVER)
+    event = Noted(number=1)
+    seen: list[int] = []
+    await post.store(event, version=1)
+    await post.outbox.failed(event.id, 1, timedelta(milliseconds=200), is_parked=False)
+    deliverer = post.deliverer(noting(seen))
+    assert await (deliverer.deliver_own([event]) if how == "own" else deliverer.deliver()) == 0
+    assert seen == []
+
+    async def heard() -> bool:
+        return seen == [1]
+
+    await until(heard)
+
+
+async def test_a_commit_does_not_hold_up_its_own_events(post: Post) -> None:
+    event, later = Noted(number=1), Noted(number=2)
+    async with post.clock.place(event_keys={"one"}) as place:
+        await post.store(event, version=place.version)
+        await post.store(later, version=place.version + 1)
+        assert await post.deliverer(noting([])).deliver() == 1
+    assert await post.states() == [(2, 0, False)]
+
+
+async def test_the_earliest_of_what_is_planned_counts(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(seconds=1))
+    deliverer = post.deliverer(noting([]))
+    deliverer._look_again(timedelta(minutes=5))
+    first = deliverer._timer
+    assert first is not None
+    assert 290 < planned_in(deliverer) <= 300
+    deliverer._look_again(timedelta(minutes=9))
+    assert deliverer._timer is first
+    assert not first.cancelled()
+    deliverer._look_again(timedelta(0))
+    assert first.cancelled()
+    assert 0 < planned_in(deliverer) <= 1, "not at once"
