@@ -330,7 +330,7 @@ async def test_the_dead_are_forgotten_and_the_living_are_not(
     monkeypatch.setattr(clocks, "LANDING", timedelta(milliseconds=100))
     clock, dead = clock_of(manager), clock_of(manager)
     monkeypatch.setattr(dead, "_owner", f"{this_process().rsplit('/', 1)[0]}/0")
-    await dead._enter(Place(ObjectId(), 0), 0, 2, None, None)
+    await dead._enter(Place(ObjectId(), 0), 2, None, None)
     async with clock.place() as place:
         begun = time.monotonic()
         await clock.purge()
@@ -358,10 +358,11 @@ async def test_a_place_is_left_while_others_stay(manager: MongoDBManager) -> Non
 
 
 async def test_a_place_has_as_many_versions_as_it_is_asked_for(manager: MongoDBManager) -> None:
-    clock = clock_of(manager)
     ahead = time.time_ns() + 3_600 * SECOND
-    async with clock.place(above=ahead, versions=5) as place:
-        assert place.version == ahead + 1
+    clock = clock_of(manager, stored=ahead)
+    await clock.start()
+    async with clock.place(versions=5) as place:
+        assert place.version == ahead + 2
         [listed] = await clock.under_way()
-        assert listed.version == ahead + 1
-    assert await version_of(clock) == ahead + 6
+        assert listed.version == place.version
+    assert await version_of(clock) == place.version + 5

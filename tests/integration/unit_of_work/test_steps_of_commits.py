@@ -191,13 +191,11 @@ async def test_what_deletes_and_writes_has_a_version_for_each(
 ) -> None:
     stores, key = stores_of(storage), key_of(name)
     versions: list[int] = []
-    store = stores.symbols.store
+    write = stores.candles._write_all
 
-    def noted(symbols: Any, version: int) -> None:
+    def noted(many: Any, version: int, **options: Any) -> None:
         versions.append(version)
-        store(symbols, version)
-
-    monkeypatch.setattr(stores.symbols, "store", noted)
+        write(many, version, **options)
 
     entered = asyncio.Event()
     monkeypatch.setattr(
@@ -206,6 +204,7 @@ async def test_what_deletes_and_writes_has_a_version_for_each(
     async with storage.unit_of_work() as uow:
         await uow.candles.save_many(key, make_candles(key, 9, seed=1))
         await uow.commit()
+    monkeypatch.setattr(stores.candles, "_write_all", noted)
     async with storage.unit_of_work() as uow:
         await uow.candles.delete_range(key, *ALWAYS)
         await uow.candles.save_many(key, make_candles(key, 5))
