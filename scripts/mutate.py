@@ -3,7 +3,8 @@
 ``python scripts/mutate.py relational/pool.py`` tries every change of one module, ``--most 60`` that
 many of them at random, the same each time. Without a module it names those it knows tests for.
 Nothing in the working tree is touched: tests run in a copy, the module's own first to last until
-one fails. What survives is a test that is missing, or a change that makes no difference.
+one fails, and which one is told. What survives is a test that is missing, or a change that makes
+no difference.
 """
 
 from __future__ import annotations
@@ -22,27 +23,28 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("jts_storage", "tests", "migrations", "docs", "pyproject.toml", "README.md")
 SEED = 14
 
-_ERRORS = ("tests/unit/test_errors.py",)
 _MEMORY = ("tests/contract/test_memory_contracts.py",)
-_UNITS = (
-    *_MEMORY,
-    "tests/integration/unit_of_work/test_order_of_commits.py",
-    "tests/integration/unit_of_work/test_decisions.py",
-    "tests/integration/unit_of_work/test_delivery.py",
-    "tests/integration/unit_of_work/test_repetition.py",
-    "tests/integration/unit_of_work/test_recovery.py",
-    "tests/integration/unit_of_work/test_concurrency.py",
-    "tests/contract/test_storage_contracts.py",
-    "tests/integration/unit_of_work/test_why_table.py",
-)
+_WORK = "tests/integration/unit_of_work"
+_CLOCK = f"{_WORK}/test_commit_clock.py"
+_DECISIONS = f"{_WORK}/test_decisions.py"
+_DELIVERY = f"{_WORK}/test_delivery.py"
+_JOURNAL = f"{_WORK}/test_journal.py"
+_ORDER = f"{_WORK}/test_order_of_commits.py"
+_STEPS = f"{_WORK}/test_steps_of_commits.py"
+_STAGED = "tests/unit/staged"
+_UNDER_WAY = "tests/unit/unit_of_work/test_commits_under_way.py"
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "errors.py": _ERRORS,
+    "errors.py": ("tests/unit/test_errors.py",),
     "clickhouse/errors.py": ("tests/unit/clickhouse/test_clickhouse_errors.py",),
     "clickhouse/mappers.py": (
         "tests/unit/clickhouse_repositories/test_clickhouse_mappers.py",
@@ -53,27 +55,23 @@ TESTS: dict[str, tuple[str, ...]] = {
     "relational/errors.py": ("tests/unit/relational/test_relational_errors.py",),
     "relational/mappers.py": ("tests/unit/relational/test_relational_mappers.py",),
     "relational/pool.py": ("tests/unit/relational/test_pool.py",),
-    "mongo/leases.py": (
-        "tests/integration/unit_of_work/test_leases.py",
-        "tests/integration/unit_of_work/test_delivery.py",
-    ),
-    "unit_of_work/clock.py": (
-        "tests/integration/unit_of_work/test_commit_clock.py",
-        "tests/integration/unit_of_work/test_order_of_commits.py",
-    ),
-    "unit_of_work/staged/bookkeeping.py": _MEMORY,
-    "unit_of_work/staged/candles.py": ("tests/unit/staged/test_staged_candles.py", *_MEMORY),
-    "unit_of_work/staged/events.py": (*_MEMORY, "tests/integration/unit_of_work/test_delivery.py"),
-    "unit_of_work/staged/lifetime.py": _MEMORY,
-    "unit_of_work/staged/pages.py": ("tests/unit/staged/test_staged_pages.py", *_MEMORY),
-    "unit_of_work/staged/symbols.py": _MEMORY,
-    "unit_of_work/journal_format.py": ("tests/integration/unit_of_work/test_recovery.py", *_MEMORY),
-    "unit_of_work/commit.py": ("tests/unit/test_commit_outcome.py", *_UNITS),
-    "unit_of_work/delivery.py": _UNITS,
-    "unit_of_work/journal.py": _UNITS,
-    "unit_of_work/outbox.py": _UNITS,
-    "unit_of_work/participants.py": _UNITS,
-    "unit_of_work/unit.py": _UNITS,
+    "mongo/leases.py": (f"{_WORK}/test_leases.py", _DELIVERY),
+    "unit_of_work/clock.py": (_CLOCK, _ORDER),
+    "unit_of_work/staged/bookkeeping.py": (f"{_STAGED}/test_staged_bookkeeping.py", *_MEMORY),
+    "unit_of_work/staged/candles.py": (f"{_STAGED}/test_staged_candles.py", *_MEMORY),
+    "unit_of_work/staged/events.py": (*_MEMORY, _DELIVERY),
+    "_runtime/lifetime.py": _MEMORY,
+    "unit_of_work/staged/pages.py": (f"{_STAGED}/test_staged_pages.py", *_MEMORY),
+    "unit_of_work/staged/symbols.py": (f"{_STAGED}/test_staged_symbols.py", *_MEMORY),
+    "unit_of_work/journal_format.py": ("tests/unit/unit_of_work/test_journal_format.py",),
+    "unit_of_work/outbox.py": (f"{_WORK}/test_outbox.py", _DELIVERY),
+    "unit_of_work/delivery.py": (_DELIVERY, _ORDER),
+    "unit_of_work/journal.py": (_JOURNAL, _ORDER),
+    "unit_of_work/participants.py": (_UNDER_WAY, _STEPS, _ORDER),
+    "unit_of_work/recovery.py": (_STEPS, f"{_WORK}/test_recovery.py"),
+    "unit_of_work/stored.py": (_STEPS, _ORDER),
+    "unit_of_work/commit.py": (_STEPS, _DECISIONS),
+    "unit_of_work/unit.py": (_STEPS, f"{_WORK}/test_repetition.py"),
 }
 """Which tests belong to a module, quickest first."""
 
@@ -238,16 +236,21 @@ class Trial:
                 shutil.copy(source, folder / name)
         self._folder = folder
         self._module = folder / "jts_storage" / module
+        self._told = folder / "first failure"
         self._tests = TESTS[module]
         self.limit = 600.0
 
-    def passes(self, source: bytes, *, quietly: bool = True) -> bool:
-        """Whether the tests pass in time with this as the module."""
+    def failure(self, source: bytes, *, quietly: bool = True) -> str | None:
+        """Return which test fails first with this as the module; None if all pass in time."""
         self._module.write_bytes(source)
+        self._told.write_text("")
         child = os.fork()
         if child == 0:
             self._run(quietly)
-        return _exit_code(child, self.limit) == 0
+        code = _exit_code(child, self.limit)
+        if code is None:
+            return "taking too long"
+        return (self._told.read_text() or f"pytest ending with {code}") if code else None
 
     def _run(self, quietly: bool) -> None:
         """Run pytest in this process, which ends with it."""
@@ -260,9 +263,20 @@ class Trial:
                 os.dup2(silence, stream)
             import pytest
 
-            code = int(pytest.main([*_OPTIONS, *self._tests]))
+            code = int(pytest.main([*_OPTIONS, *self._tests], plugins=[Failures(self._told)]))
         finally:
             os._exit(code)
+
+
+class Failures:
+    """A plugin of pytest that writes down which test failed first."""
+
+    def __init__(self, told: Path) -> None:
+        self._told = told
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self._told.read_text():
+            self._told.write_text(report.nodeid)
 
 
 def _exit_code(child: int, limit: float) -> int | None:
@@ -288,14 +302,16 @@ def survivors(module: str, most: int | None) -> tuple[int, list[Mutant]]:
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         trial = Trial(Path(folder), module)
         begun = time.monotonic()
-        if not trial.passes(original, quietly=False):
+        if trial.failure(original, quietly=False):
             raise SystemExit(f"The tests of {module} fail as it is.")
-        trial.limit = 10 + 4 * (time.monotonic() - begun)
+        trial.limit = 10 + 2 * (time.monotonic() - begun)
         left = []
         for mutant in tried:
-            if trial.passes(mutant.source):
+            failure = trial.failure(mutant.source)
+            if failure is None:
                 left.append(mutant)
-                print(f"survived  {module}:{mutant}", flush=True)
+            fate = "survived" if failure is None else f"killed by {failure}"
+            print(f"{module}:{mutant}  {fate}", flush=True)
     return len(tried), left
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import func, or_, select
@@ -16,13 +16,20 @@ from jts_storage.domain import checks
 from jts_storage.domain.changes import stamp
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
-from jts_storage.errors import SchemaDrift
+from jts_storage.errors import InvalidData, SchemaDrift
 
 _INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at, version) VALUES"
 
 _SELECT_COLUMNS = (
     "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'symbols'"
 )
+
+FURTHEST_AHEAD = 100 * 365 * 86_400 * 10**9
+"""Versions more than a hundred years ahead of the server's time are another program's mistake: the
+clock of commits, which goes above every version, could not be counted up from them for long. The
+limit goes with time, so the clock never catches up with it."""
+
+_ROWS_SHOWN = 10
 
 _versions = Versions()
 
@@ -54,11 +61,55 @@ class ClickHouseSymbolStore:
     def latest_version(self) -> int:
         """Return the highest version that is stored, whoever wrote it; 0 if nothing is.
 
+        One that is `FURTHEST_AHEAD` does not count: it is in the way of its own symbol alone.
+
         :raises SchemaDrift: the table has no versions yet.
         """
         self._check_schema()
-        [(latest,)] = self._manager.execute(select(func.max(self._symbols.version)))
-        return int(latest or 0)
+        latest, _ = self._latest_and_now(())
+        return latest
+
+    def version_before_now(self, replacing: Collection[str]) -> int:
+        """Return what a version must be above to be later than what is stored, and earlier than
+        what other programs will store: theirs is ClickHouse's time.
+
+        :param replacing: the codes of symbols that are to be stored.
+        :raises SchemaDrift: the table has no versions yet.
+        :raises InvalidData: one of them is stored under a version that nothing can be above.
+        """
+        self._check_schema()
+        latest, now = self._latest_and_now(replacing)
+        # Not long before now: migration 0005 may take over rows later, all far below it.
+        return max(latest, now - 1)
+
+    def _latest_and_now(self, replacing: Collection[str]) -> tuple[int, int]:
+        """Return `latest_version`, and the server's time as a version."""
+        version = self._symbols.version
+        now = func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9)))
+        counts = version <= now + FURTHEST_AHEAD
+        query = select(func.maxIf(version, counts), func.max(version), now)
+        [(latest, highest, moment)] = self._manager.execute(query)
+        if highest > latest:
+            self._refuse_unreplaceable(replacing, int(latest))
+        return int(latest), int(moment)
+
+    def _refuse_unreplaceable(self, codes: Collection[str], latest: int) -> None:
+        columns = self._symbols
+        query = select(columns.code, columns.version).where(columns.version > latest)
+        rows = self._manager.execute(query.order_by(columns.code, columns.version))
+        found = {code: version for code, version in rows if code in codes}
+        if not found:
+            return
+        shown = list(found.items())[:_ROWS_SHOWN]
+        names = ", ".join(f"{code!r} (version {version})" for code, version in shown)
+        more = " and others" if len(found) > _ROWS_SHOWN else ""
+        raise InvalidData(
+            f"symbols cannot be saved over rows whose version nothing can be above: {names}{more}",
+            field="version",
+            remedy="Another program wrote them. Remove them from the table symbols"
+            f" (ALTER TABLE symbols DELETE WHERE version >= {min(found.values())}), and save"
+            " again.",
+        )
 
     def _check_schema(self) -> None:
         if self._has_versions:
@@ -145,9 +196,13 @@ class ClickHouseSymbolRepository(ClickHouseSymbolStore):
     def _save_many(self, stamped: Sequence[Symbol]) -> None:
         """Store symbols under a version that the server's clock gives, above all that is stored."""
         self._check_schema()
-        now = func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9)))
-        query = select(func.greatest(now, func.max(self._symbols.version) + 1))
-        with _versions.of("symbols", lambda: int(self._manager.execute(query)[0][0])) as versions:
+        codes = {symbol.code for symbol in stamped}
+
+        def least() -> int:
+            latest, now = self._latest_and_now(codes)
+            return max(latest + 1, now)
+
+        with _versions.of("symbols", least) as versions:
             self.store(stamped, versions(1))
 
 

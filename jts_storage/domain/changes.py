@@ -92,15 +92,16 @@ class AggregateChange:
 class CheckpointChange:
     """What a checkpoint is to become, if its stored data still is `base` (None: none stored).
 
+    :param base: a text where another program stored what cannot be read.
     :param knows_base: False in journal entries of releases that did not note it.
     """
 
     name: str
     becomes: Mapping[str, Any] | None
-    base: Mapping[str, Any] | None
+    base: Mapping[str, Any] | str | None
     knows_base: bool = True
 
-    def still_holds(self, stored: Mapping[str, Any] | None) -> bool:
+    def still_holds(self, stored: Mapping[str, Any] | str | None) -> bool:
         """Whether what was read is what is stored; to Python 1 would equal true."""
         return not self.knows_base or _as_text(stored) == _as_text(self.base)
 
@@ -113,13 +114,17 @@ class CheckpointChange:
 
 @dataclass(slots=True)
 class Changes:
-    """The net effect of a unit of work outside of MongoDB."""
+    """The net effect of a unit of work outside of MongoDB.
+
+    :param symbols_version: under which the symbols are written, once the commit has its place.
+    """
 
     candles: list[SeriesChanges] = field(default_factory=list)
     symbols: list[Symbol] = field(default_factory=list)
     aggregates: list[AggregateChange] = field(default_factory=list)
     checkpoints: list[CheckpointChange] = field(default_factory=list)
     bars: list[SeriesChanges] = field(default_factory=list)
+    symbols_version: int | None = None
 
     @property
     def touches_clickhouse(self) -> bool:
@@ -197,5 +202,5 @@ def pieces(series: CandleSeries, rows: int) -> Iterable[CandleSeries]:
     return (series[start : start + rows] for start in range(0, len(series), rows))
 
 
-def _as_text(data: Mapping[str, Any] | None) -> str:
+def _as_text(data: Mapping[str, Any] | str | None) -> str:
     return json.dumps(data, sort_keys=True)

@@ -51,24 +51,17 @@ class Leases:
 
     async def _take(self, name: str, owner: str) -> bool:
         held = await self._claim(name, owner)
-        if held == owner:
-            return True
-        if may_be_alive(held.partition("@")[2]):
-            return False
-        return await self._claim(name, owner, instead_of=held) == owner
+        if held != owner and not may_be_alive(held.partition("@")[2]):
+            held = await self._claim(name, owner, instead_of=held)
+        return held == owner
 
     async def _claim(self, name: str, owner: str, *, instead_of: str | None = None) -> str:
         """Take the lease where it is free, has run out or is held by `instead_of`.
 
         Returns who holds it now.
         """
-        is_free = {
-            "$or": [
-                {"$eq": [{"$type": "$owner"}, "missing"]},
-                HAS_RUN_OUT,
-                {"$eq": ["$owner", {"$literal": instead_of}]},
-            ]
-        }
+        # One that is not there yet has run out, too: what is missing sorts before every date.
+        is_free = {"$or": [HAS_RUN_OUT, {"$eq": ["$owner", {"$literal": instead_of}]}]}
         change = [
             {
                 "$set": {

@@ -14,7 +14,7 @@ from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.results import SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.candles import CandleData
 from jts_storage.relational import mappers, statements
 from jts_storage.relational.errors import is_callers, is_driver_error
@@ -23,6 +23,8 @@ from jts_storage.relational.manager import DatabaseManager, begin, linked
 
 T = TypeVar("T")
 Change = Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+Stored = Mapping[str, Any] | str | None
+"""The data of a checkpoint; a text where another program stored what cannot be read."""
 
 _ALL_ROWS = 2**62
 _UPDATE_ATTEMPTS = 100
@@ -132,13 +134,30 @@ class SqlCheckpointRepository(_Repository):
         return await self._run(work, "saving a checkpoint", repeat=True)
 
     async def update(self, name: str, change: Change) -> Checkpoint:
+        def readable(stored: Stored) -> Mapping[str, Any]:
+            return change(mappers.from_json(stored, name) if isinstance(stored, str) else stored)
+
+        return await self.replace(name, readable)
+
+    async def replace(self, name: str, change: Callable[[Stored], Mapping[str, Any]]) -> Checkpoint:
+        """As `update`, but give `change` also what cannot be read."""
         checks.name(name, "name")
 
         async def work(link: Link) -> Checkpoint:
             async with link.transaction():
-                return await _update_checkpoint(link, name, change)
+                return await _replace_checkpoint(link, name, change)
 
         return await self._run(work, "updating a checkpoint")
+
+    async def stored(self, name: str) -> Stored:
+        """Return what is stored, also what cannot be read."""
+        checks.name(name, "name")
+
+        async def work(link: Link) -> Sequence[Sequence[Any]]:
+            return await link.fetch(statements.CHECKPOINT_GET, name=name)
+
+        rows = await self._run(work, "reading a checkpoint", repeat=True)
+        return _as_stored(rows[0][1], name) if rows else None
 
     async def delete(self, name: str) -> bool:
         checks.name(name, "name")
@@ -306,11 +325,20 @@ async def _save_aggregate(link: Link, bars: SymbolBars, now: datetime) -> Symbol
     )
 
 
-async def _update_checkpoint(link: Link, name: str, change: Change) -> Checkpoint:
+def _as_stored(text: str, name: str) -> Mapping[str, Any] | str:
+    try:
+        return mappers.from_json(text, name)
+    except InvalidData:
+        return text
+
+
+async def _replace_checkpoint(
+    link: Link, name: str, change: Callable[[Stored], Mapping[str, Any]]
+) -> Checkpoint:
     """Lock, change and write; where there is nothing to lock, whoever inserts first wins."""
     for _ in range(_UPDATE_ATTEMPTS):
         rows = await link.fetch(statements.CHECKPOINT_LOCK, name=name)
-        old = mappers.from_json(rows[0][0], name) if rows else None
+        old = _as_stored(rows[0][0], name) if rows else None
         now = checks.now()
         new = Checkpoint(name, change(old), now)
         values = {"name": name, "data": mappers.to_json(new.data), "now": link.moment(now)}

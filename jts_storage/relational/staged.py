@@ -17,6 +17,7 @@ from jts_storage.relational.repositories import (
     SqlCheckpointRepository,
     SqlIngestionRepository,
     SqlSymbolBarsRepository,
+    Stored,
 )
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,7 @@ async def replay(
         else:
             _superseded(f"aggregate {aggregate.symbol} on {aggregate.trading_day}")
     for change in _by_checkpoint(work.checkpoints):
-        checkpoint = await ingestion.checkpoints.get(change.name)
-        if change.still_holds(checkpoint.data if checkpoint else None):
+        if change.still_holds(await ingestion.checkpoints.stored(change.name)):
             await _apply_checkpoint(ingestion.checkpoints, change)
         else:
             _superseded(f"checkpoint {change.name}")
@@ -111,14 +111,14 @@ async def _delete_aggregate(bars: SqlSymbolBarsRepository, change: AggregateChan
 
 
 async def _apply_checkpoint(checkpoints: SqlCheckpointRepository, change: CheckpointChange) -> None:
-    def becomes(stored: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def becomes(stored: Stored) -> Mapping[str, Any]:
         if not change.still_holds(stored):
             raise change.conflict()
         return change.becomes or {}  # an empty one is about to be deleted
 
     if change.becomes is None and change.base is None and change.knows_base:
         return  # made and deleted within the unit of work
-    await checkpoints.update(change.name, becomes)
+    await checkpoints.replace(change.name, becomes)
     if change.becomes is None:
         await checkpoints.delete(change.name)
 

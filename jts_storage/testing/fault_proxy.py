@@ -15,6 +15,9 @@ from jts_storage.testing.faults import Fault, Faults, FaultyLine
 _CHUNK = 64 * 1024
 _PATIENCE = 10.0
 _LAST_WORDS = 0.05
+_TURNS_TO_ACCEPT = 5
+"""Turns of the loop that asyncio takes at most from accepting a connection to handing it over."""
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -97,7 +100,7 @@ class FaultProxy:
         if not fault.refuses and self._listener is None:
             self._listener = await asyncio.start_server(self._accept, sock=self._bound)
         elif fault.refuses and self._listener is not None:
-            self._listener.close()
+            await _end(self._listener)
             self._listener = None
             self._bound = self._bind()
         self._wake()
@@ -127,7 +130,7 @@ class FaultProxy:
 
     async def _close(self) -> None:
         if self._listener is not None:
-            self._listener.close()
+            await _end(self._listener)
         elif self._bound is not None:
             self._bound.close()
         self._listener = self._bound = None
@@ -145,6 +148,15 @@ class FaultProxy:
         except TimeoutError:
             return False
         return True
+
+
+async def _end(listener: asyncio.Server) -> None:
+    """Listen no more, once what has just been accepted is a link: a closed server would lose it."""
+    for each in listener.sockets:
+        asyncio.get_running_loop().remove_reader(each.fileno())
+    for _ in range(_TURNS_TO_ACCEPT):
+        await asyncio.sleep(0)
+    listener.close()
 
 
 class _Link:

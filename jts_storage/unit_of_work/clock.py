@@ -85,10 +85,12 @@ class Place:
     :param was_kept: once it is left: whether it was listed until then. A commit that was paused
         for longer than its lease is not, and others did not wait for it.
     :param is_unknown: whether it may still be decided although it has failed.
+    :param symbols_version: that of the symbols it writes; None if it writes none.
     """
 
     id: ObjectId
     version: int
+    symbols_version: int | None = None
     was_kept: bool = True
     is_unknown: bool = False
     taken_at: float = field(default_factory=monotonic)
@@ -136,7 +138,7 @@ class CommitClock:
     async def place(
         self,
         *,
-        above: int = 0,
+        symbols_above: int | None = None,
         versions: int = _VERSIONS,
         event_keys: Collection[str] = (),
         series: Collection[str] = (),
@@ -145,13 +147,14 @@ class CommitClock:
     ) -> AsyncIterator[Place]:
         """Take the next place in the order of commits and be listed until the block ends.
 
-        :param above: a version that the new one must be higher than.
+        :param symbols_above: what the version of its symbols must be above. They are counted apart:
+            other programs write them under ClickHouse's time, which the clock may be far ahead of.
         :param versions: how many the place has, from its `version` on.
         :param lands: whether what was sent may still arrive when the block fails.
         """
         place = Place(identity or ObjectId(), 0)
         try:
-            await self._enter(place, above, versions, _listed(event_keys), _listed(series))
+            await self._enter(place, versions, _listed(event_keys), _listed(series), symbols_above)
         except BaseException:
             await self._give_up(place)
             raise
@@ -208,10 +211,10 @@ class CommitClock:
     async def _enter(
         self,
         place: Place,
-        above: int,
         versions: int,
         event_keys: Sequence[str] | None,
         series: Sequence[str] | None,
+        symbols_above: int | None = None,
     ) -> None:
         listed: Bson = {
             "id": place.id,
@@ -221,11 +224,14 @@ class CommitClock:
             "eventKeys": {"$literal": event_keys},
             "series": {"$literal": series},
         }
-        value = {"$max": [{"$add": ["$value", versions]}, Int64(above + versions), _now()]}
+        value = {"$max": [{"$add": ["$value", versions]}, _now()]}
         change: list[Bson] = [
             {"$set": {"value": value}},
             {"$set": {"running": {"$concatArrays": [_NOT_EXPIRED, [listed]]}}},
         ]
+        if symbols_above is not None:
+            symbols = {"$max": [{"$add": ["$symbols", 1]}, Int64(symbols_above + 1)]}
+            change.append({"$set": {"symbols": symbols}})
         found = await self._tick(change)
         if found is None:
             await self.catch_up()
@@ -235,6 +241,8 @@ class CommitClock:
                 f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
             )
         place.version = int(found["value"]) - versions + 1
+        if symbols_above is not None:
+            place.symbols_version = int(found["symbols"])
 
     async def _tick(self, change: Sequence[Bson]) -> Bson | None:
         # Not repeated: a place that was taken without our knowledge would hold others up.
@@ -243,7 +251,7 @@ class CommitClock:
             lambda: self._clock.find_one_and_update(
                 {"_id": _ID},
                 change,
-                projection={"value": 1},
+                projection={"value": 1, "symbols": 1},
                 return_document=ReturnDocument.AFTER,
             ),
         )

@@ -24,7 +24,7 @@ class JournalledCommit:
     """One commit over several stores; `docs/why.md` says what is seen when it dies, and where.
 
     :param session: in whose transaction the documents are.
-    :param above: what its version must be above.
+    :param symbols_above: what the version of its symbols must be above; None if it has none.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class JournalledCommit:
         session: AsyncClientSession,
         changes: Changes,
         events: Sequence[DomainEvent],
-        above: int,
+        symbols_above: int | None,
     ) -> None:
         self._stores = stores
         self._recovery = Recovery(stores)
         self._session = session
         self._changes = changes
         self._events = events
-        self._above = above
+        self._symbols_above = symbols_above
         self._id = ObjectId()
         self._decided = False
 
@@ -73,6 +73,7 @@ class JournalledCommit:
                     # Not before the rows of the bookkeeping are locked: who comes later is later
                     # in every store.
                     place = await listed.enter_async_context(self._place())
+                    self._changes.symbols_version = place.symbols_version
                     await self._write_entry(place.version, chunks)
                     place.check()
                     # From here on the outcome may be unknown to us: what the entry needs must stay.
@@ -87,7 +88,7 @@ class JournalledCommit:
     def _place(self) -> AbstractAsyncContextManager[Place]:
         keys = {event.key for event in self._events}
         return self._stores.clock.place(
-            above=self._above,
+            symbols_above=self._symbols_above,
             event_keys=keys,
             series=self._changes.series_names,
             identity=self._id,
@@ -96,7 +97,9 @@ class JournalledCommit:
 
     async def _write_entry(self, version: int, chunks: int) -> None:
         names = self._changes.bookkeeping_names | self._changes.series_names
-        await self._stores.journal.decide(self._id, version, chunks, names, self._session)
+        await self._stores.journal.decide(
+            self._id, version, chunks, names, self._session, self._changes.symbols_version
+        )
         await self._stores.outbox.add(self._events, version, self._session)
         reached("entry written")
 

@@ -59,10 +59,12 @@ class Delivery:
         it; how many events.
         """
         delivered = 0
-        types = self._heard({event.event_type for event in events})
-        heard = [event for event in events if event.event_type in types]
+        heard = [event for event in events if self._publisher.hears(event.event_type)]
+        keys = list(dict.fromkeys(event.key for event in heard))
+        # Those of other types, too: an earlier commit may have stored them under the same key.
+        types = self._heard(await self._outbox.types(keys)) if keys else []
         own = {event.id for event in heard}
-        for key in dict.fromkeys(event.key for event in heard):
+        for key in keys:
             delivered += await self._deliver_key(key, types, own)
         return delivered
 

@@ -64,6 +64,7 @@ class Entry:
 
     :param chunks: how many it has.
     :param owner: the process that is to finish it, as long as its lease lasts.
+    :param symbols_version: of its symbols; None where it has none, or an earlier release wrote it.
     """
 
     id: ObjectId
@@ -74,6 +75,7 @@ class Entry:
     owner: str
     lease_until: datetime
     has_run_out: bool
+    symbols_version: int | None = None
 
 
 class Journal:
@@ -111,15 +113,18 @@ class Journal:
         chunks: int,
         names: set[str],
         session: AsyncClientSession,
+        symbols_version: int | None = None,
     ) -> None:
         """Write the entry in the transaction of the commit.
 
         :param names: of what it changes, for those who have to come after it.
+        :param symbols_version: that of its symbols, if it has any.
         """
         entry = [
             {
                 "$set": {
                     "version": version,
+                    "symbolsVersion": symbols_version,
                     "chunks": chunks,
                     "touches": {"$literal": _listed(names)},
                     "decidedAt": "$$NOW",
@@ -248,6 +253,7 @@ class Journal:
             {
                 "$project": {
                     "version": 1,
+                    "symbolsVersion": 1,
                     "decidedAt": 1,
                     "chunks": 1,
                     "owner": 1,
@@ -272,6 +278,7 @@ class Journal:
                 owner=one["owner"],
                 lease_until=one["leaseUntil"],
                 has_run_out=one["hasRunOut"],
+                symbols_version=one.get("symbolsVersion"),
             )
             for one in found
         ]

@@ -73,10 +73,11 @@ class Outbox:
                 "storing events", lambda: self._events.insert_many(documents, session=session)
             )
 
-    async def types(self) -> list[str]:
-        """The types of the events that wait."""
+    async def types(self, keys: Collection[str] | None = None) -> list[str]:
+        """The types of the events that wait, of some keys or of all."""
+        wanted: Bson = {"isParked": False} | ({} if keys is None else {"key": {"$in": [*keys]}})
         found: list[str] = await self._manager.retries.repeat(
-            "looking for events", lambda: self._events.distinct("type", {"isParked": False})
+            "looking for events", lambda: self._events.distinct("type", wanted)
         )
         return found
 

@@ -39,11 +39,12 @@ class Look:
     """What a look at ClickHouse tells before a commit.
 
     :param is_one_insert: whether one insert takes all, which is there in whole or not at all.
-    :param above: what the commit's version must be above.
+    :param symbols_above: what the version of its symbols must be above; None if it has none. Other
+        programs write symbols, too, under ClickHouse's time.
     """
 
     is_one_insert: bool
-    above: int = 0
+    symbols_above: int | None = None
 
 
 class Commits:
@@ -111,13 +112,17 @@ class Stores:
             return Look(is_one_insert=self.candles.is_one_part(changes.candles))
         if changes.candles:
             self.candles.check_writable()
-        # Nobody but the kit writes candles; other programs write symbols, by their own clocks.
-        return Look(is_one_insert=not changes.candles, above=self.symbols.latest_version())
+        codes = {symbol.code for symbol in changes.symbols}
+        above = self.symbols.version_before_now(codes)
+        return Look(is_one_insert=not changes.candles, symbols_above=above)
 
-    async def store_alone(self, changes: Changes, above: int) -> None:
+    async def store_alone(self, changes: Changes, symbols_above: int | None) -> None:
         """Write what is one insert into ClickHouse and nothing else."""
         while True:
-            async with self.clock.place(above=above, series=changes.series_names) as place:
+            async with self.clock.place(
+                symbols_above=symbols_above, series=changes.series_names
+            ) as place:
+                changes.symbols_version = place.symbols_version
                 await self.store_series(changes, place.version)
             if place.was_kept:
                 return
@@ -129,7 +134,9 @@ class Stores:
         if changes.candles:
             await self.clickhouse.run(self.candles.apply, changes.candles, version)
         if changes.symbols:
-            await self.clickhouse.run(self.symbols.store, changes.symbols, version + 1)
+            # An entry of an earlier release has no version of its own for them.
+            its = changes.symbols_version or version + 1
+            await self.clickhouse.run(self.symbols.store, changes.symbols, its)
 
     @asynccontextmanager
     async def bookkeeping(

@@ -141,6 +141,7 @@ class Recovery:
         changes = await self._stores.journal.load(entry)
         if changes is None:
             return
+        changes.symbols_version = entry.symbols_version
         if changes.touches_database:
             await self._replay(entry, changes)
         await self.wait_for_earlier(changes, entry.version)

@@ -123,9 +123,9 @@ class StoredWork:
         stores, events = self._stores, self.events.collected
         look = await stores.look(changes)
         if self._needs_journal(changes, look):
-            await JournalledCommit(stores, self._session, changes, events, look.above).run()
+            await JournalledCommit(stores, self._session, changes, events, look.symbols_above).run()
         elif changes.touches_clickhouse:
-            await stores.store_alone(changes, look.above)
+            await stores.store_alone(changes, look.symbols_above)
         elif changes.touches_database:
             async with stores.bookkeeping(changes):
                 pass

@@ -94,15 +94,15 @@ class _Judge:
         for cycle in graph.cycles():
             yield self._cycle(cycle)
 
-    def _written(self, how: str) -> set[str]:
-        """What anybody may have removed, whether he knows that he did or not."""
-        return {
+    def _written(self, how: str) -> Counter[str]:
+        """How many may have removed each object, whether they know that they did or not."""
+        return Counter(
             write.object
             for transaction in self.history.transactions.values()
             if transaction.answer not in NOT_STORED
             for write in transaction.writes
             if write.how == how
-        }
+        )
 
     def _dirty(self) -> Iterator[Violation]:
         for tx, where in self.observed.items():
@@ -167,7 +167,7 @@ class _Judge:
                     both = " and ".join(map(str, after))
                     text = f"{both} each replaced what {before} had left in {name}: one is lost"
                     yield self._violation("lost", (before, *after, *self._among(name, after)), text)
-            if len(chain.created) > 1 + (len(chain.removed) or name in self.removable):
+            if len(chain.created) > 1 + self.removable[name]:
                 both = " and ".join(map(str, chain.created))
                 text = f"{both} each found no {name} and made it: one is lost"
                 yield self._violation("lost", tuple(chain.created), text)

@@ -27,7 +27,6 @@ class Chain:
 
     after: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     created: list[int] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -103,8 +102,6 @@ class Order:
             chain.after[write.replaced].append(transaction.id)
         else:
             chain.created.append(transaction.id)
-        if write.how == "remove":
-            chain.removed.append(transaction.id)
 
     def _add_chains(self) -> None:
         for name, chain in self.chains.items():

@@ -97,7 +97,9 @@ def series_written_again_by_an_unfenced_recoverer() -> None:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
         async def late(self: Any, work: Any) -> None:
-            async with self.clock.place() as place:
+            above = await self.symbols_above(work)
+            async with self.clock.place(symbols_above=above) as place:
+                work.symbols_version = place.symbols_version
                 await real(self, work, place.version)
 
         return store_series
@@ -111,6 +113,7 @@ def versions_from_a_hosts_clock() -> None:
         async def place(self: Any, **how: Any) -> AsyncIterator[Any]:
             async with real(self, **how) as place:
                 place.version = time.time_ns()
+                place.symbols_version = place.symbols_version and time.time_ns()
                 yield place
 
         return place

@@ -183,6 +183,19 @@ def test_deleted_and_made_anew_is_clean() -> None:
     )
 
 
+@pytest.mark.parametrize(("answer", "found"), [("unknown", []), ("failed", ["lost"])])
+def test_made_once_more_than_known_deletions_explain(answer: Answer, found: list[str]) -> None:
+    judged = history(
+        unit(1, 0, 1, append("aggregate:0")),
+        unit(2, 2, 3, remove("aggregate:0", 1)),
+        unit(3, 4, 5, append("aggregate:0")),
+        unit(4, 6, 7, remove("aggregate:0", 3), answer=answer),
+        unit(5, 8, 9, append("aggregate:0")),
+        found={"aggregate:0": 5},
+    )
+    assert kinds(judged) == found
+
+
 def test_overwritten_under_the_version_of_one_deleted() -> None:
     judged = history(
         unit(1, 0, 1, append("aggregate:0")),

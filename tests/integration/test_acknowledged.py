@@ -29,20 +29,20 @@ from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "why.md"
-EMBEDDED: Final = Path(__file__).parent / "embedded"
+ENGINE: Final = Path(__file__).parent / "clickhouse"
 KEY: Final = SeriesKey("005930", Timeframe.M1, exchange="KRX")
 
 ELSEWHERE: Final = {
     "ClickHouse, embedded: an insert that the engine refuses": (
-        EMBEDDED / "test_refused_inserts.py",
+        ENGINE / "test_refused_inserts.py",
         "test_a_refused_insert_raises_and_stores_nothing",
     ),
     "ClickHouse, embedded: a full disk": (
-        EMBEDDED / "test_full_disk.py",
+        ENGINE / "test_full_disk.py",
         "test_candles_raise_and_are_not_stored",
     ),
     "ClickHouse: a part that is damaged afterwards": (
-        EMBEDDED / "test_broken_parts.py",
+        ENGINE / "test_broken_parts.py",
         "test_opening_says_what_is_lost_and_opens",
     ),
 }

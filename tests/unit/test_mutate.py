@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -65,3 +65,12 @@ def test_what_is_changed(mutate: ModuleType, source: str, changes: set[str]) -> 
 def test_a_change_is_told_with_its_place(mutate: ModuleType) -> None:
     (mutant,) = mutate.mutants(b"\n\nx = a < b\n")
     assert str(mutant) == "3: a < b  ->  (a <= b)"
+
+
+def test_the_first_test_that_fails_is_told(mutate: ModuleType, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    told.write_text("")
+    failures = mutate.Failures(told)
+    for name, failed in (("a", False), ("b", True), ("c", True)):
+        failures.pytest_runtest_logreport(SimpleNamespace(nodeid=name, failed=failed))
+    assert told.read_text() == "b"

@@ -49,6 +49,30 @@ class BacktestRepositoryContract:
         assert replace(saved, id=None) == result
         assert await backtest_repository.get_by_id(saved.id) == saved
 
+    async def test_an_id_in_capital_letters_is_the_same_id(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        strategy, identity = "abcdef" * 4, "fedcba" * 4
+        saved = await backtest_repository.save(
+            replace(run(1, strategy.upper()), id=identity.upper())
+        )
+        assert (saved.id, saved.strategy_id) == (identity, strategy)
+        older = await backtest_repository.save(run(0, strategy))
+        capitals = identity.upper()
+        assert await backtest_repository.get_by_id(capitals) == saved
+        assert await backtest_repository.latest(strategy.upper()) == saved
+        by_strategy = backtest_repository.get_by_strategy
+        assert list(await by_strategy(strategy.upper())) == [saved, older]
+        assert list(await by_strategy(strategy.upper(), after=capitals)) == [older]
+        best = await backtest_repository.best(Metric.TOTAL_TRADES, strategy_id=strategy.upper())
+        assert len(best) == 2
+        assert saved not in await backtest_repository.list(after=capitals)
+        found = [trade async for trade in backtest_repository.trades(capitals)]
+        assert found == list(saved.trades)
+        assert await backtest_repository.save(replace(saved, id=capitals)) == saved
+        assert await backtest_repository.delete(capitals)
+        assert await backtest_repository.get_by_id(identity) is None
+
     async def test_a_result_without_trades(self, backtest_repository: BacktestRepository) -> None:
         saved = await backtest_repository.save(make_backtest(trades=0))
         assert await backtest_repository.get_by_id(saved.id or "") == saved

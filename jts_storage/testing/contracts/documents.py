@@ -135,6 +135,84 @@ class DocumentsInUnitsOfWorkContract:
         assert [each.name for each in users] == (["its user"] if is_there else [])
         assert is_there is not deletes_first, "the first to commit wins"
 
+    async def test_a_formula_deleted_by_its_id_in_capital_letters_conflicts_with_its_use(
+        self, storage: Storage
+    ) -> None:
+        formulas = await stored_formulas(storage, *"abcdefgh")
+        # Ids are made of a counter: some have no letter.
+        formula = next(each for each in formulas if set(each.id or "") & set("abcdef"))
+        capitals = (formula.id or "").upper()
+        with pytest.raises(Conflict):
+            async with storage.unit_of_work() as using, storage.unit_of_work() as deleting:
+                await using.formulas.get_by_id(capitals)
+                await deleting.formulas.get_by_id(capitals)
+                await using.strategies.save(make_strategy(entry_formula_id=capitals))
+                await using.commit()
+                await deleting.formulas.delete(capitals)
+                await deleting.commit()
+        assert await storage.formulas.get_by_id(capitals) == formula
+
+    @pytest.mark.parametrize("deletes_first", [True, False])
+    async def test_a_forced_deletion_looks_at_no_use(
+        self, storage: Storage, deletes_first: bool
+    ) -> None:
+        """It is the caller's wish that references may lead nowhere: nobody has to give way."""
+        [formula] = await stored_formulas(storage, "forced")
+        assert formula.id is not None
+        async with storage.unit_of_work() as using, storage.unit_of_work() as deleting:
+            assert await deleting.formulas.get_by_id(formula.id) == formula
+            await using.strategies.save(make_strategy(entry_formula_id=formula.id))
+            assert await deleting.formulas.delete(formula.id, force=True)
+            for uow in (deleting, using) if deletes_first else (using, deleting):
+                await uow.commit()
+        assert await storage.formulas.get_by_id(formula.id) is None
+        assert len(await storage.strategies.get_by_formula(formula.id)) == 1
+
+    @pytest.mark.parametrize("force", [True, False])
+    async def test_a_deletion_of_what_is_changed_meanwhile_is_a_conflict(
+        self, storage: Storage, force: bool
+    ) -> None:
+        [formula] = await stored_formulas(storage, "changed")
+        assert formula.id is not None
+        with pytest.raises(Conflict):
+            async with storage.unit_of_work() as changing, storage.unit_of_work() as deleting:
+                assert await deleting.formulas.get_by_id(formula.id) == formula
+                await changing.formulas.save(replace(formula, name="theirs"))
+                await changing.commit()
+                await deleting.formulas.delete(formula.id, force=force)
+                await deleting.commit()
+        [stored] = await storage.formulas.list()
+        assert stored.name == "theirs"
+
+    async def test_a_deletion_of_what_is_not_there_conflicts_with_nobody(
+        self, storage: Storage
+    ) -> None:
+        nothing = "abcdef" * 4
+        async with storage.unit_of_work() as deleting, storage.unit_of_work() as writing:
+            assert not await deleting.formulas.delete(nothing)
+            assert not await deleting.formulas.delete(nothing, force=True)
+            assert not await deleting.strategies.delete(nothing)
+            assert not await deleting.backtests.delete(nothing)
+            await writing.strategies.save(make_strategy(entry_formula_id=nothing))
+            await writing.backtests.save(replace(make_backtest(), id=nothing))
+            await writing.commit()
+            await deleting.commit()
+        assert await storage.backtests.get_by_id(nothing) is not None
+        assert len(await storage.strategies.get_by_formula(nothing)) == 1
+
+    async def test_what_is_made_and_deleted_in_one_unit_of_work_is_not_there(
+        self, storage: Storage
+    ) -> None:
+        async with storage.unit_of_work() as uow:
+            formula = await uow.formulas.save(make_formula())
+            strategy = await uow.strategies.save(make_strategy(entry_formula_id=formula.id))
+            assert await uow.strategies.delete(strategy.id or "")
+            assert await uow.formulas.delete(formula.id or "")
+            assert await uow.formulas.get_by_id(formula.id or "") is None
+            await uow.commit()
+        assert list(await storage.formulas.list()) == []
+        assert list(await storage.strategies.list()) == []
+
     async def test_a_formula_is_not_deleted_beside_a_unit_of_work_that_uses_it(
         self, storage: Storage
     ) -> None:

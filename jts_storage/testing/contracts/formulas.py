@@ -264,6 +264,29 @@ class FormulaRepositoryContract:
         assert list(await formula_repository.get_by_tag(tag)) == [saved]
         assert "quiet" not in names(await formula_repository.search(hostile))
 
+    async def test_an_id_in_capital_letters_is_the_same_id(
+        self, formula_repository: FormulaRepository, strategy_repository: StrategyRepository
+    ) -> None:
+        first, second = by_id([await formula_repository.save(make_formula()) for _ in range(2)])
+        # Ids are made of a counter: some have no letter.
+        while not set(first.id or "") & set("abcdef"):
+            first, second = second, await formula_repository.save(make_formula())
+        capitals = (first.id or "").upper()
+        assert capitals != first.id
+        assert await formula_repository.get_by_id(capitals) == first
+        assert first not in await formula_repository.list(after=capitals)
+        assert second in await formula_repository.list(after=capitals)
+        user = await strategy_repository.save(make_strategy("its user", entry_formula_id=capitals))
+        assert user.entry_formula_id == first.id
+        assert list(await strategy_repository.get_by_formula(capitals)) == [user]
+        with pytest.raises(Conflict, match="its user"):
+            await formula_repository.delete(capitals)
+        changed = await formula_repository.save(replace(first, id=capitals, name="changed"))
+        [changed] = await formula_repository.save_many([replace(changed, id=capitals)])
+        assert await formula_repository.get_by_id(first.id or "") == changed
+        assert await formula_repository.delete(capitals, force=True)
+        assert await formula_repository.get_by_id(first.id or "") is None
+
     async def test_delete_tells_whether_there_was_one(
         self, formula_repository: FormulaRepository
     ) -> None:

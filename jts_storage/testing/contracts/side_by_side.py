@@ -9,11 +9,13 @@ from datetime import date
 import pytest
 
 from jts_storage.domain.bookkeeping import SymbolBars
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import Conflict, InvalidData, StorageError
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.storage import Storage
-from jts_storage.testing.factories import make_formula
+from jts_storage.testing.factories import make_candles, make_formula, make_symbol
 
 DAY = date(2024, 1, 2)
 
@@ -59,6 +61,53 @@ class SideBySideContract:
                 await second.commit()
         stored = await storage.ingestion.checkpoints.get("mark")
         assert (stored and stored.data) == (None if is_deleted and is_stored else {"by": "first"})
+
+    @pytest.mark.parametrize("stale", ["formula", "checkpoint", "aggregate"])
+    async def test_a_conflict_leaves_nothing_wherever_it_is(
+        self, storage: Storage, stale: str
+    ) -> None:
+        """No store takes its part of a commit before the others were asked."""
+        key = SeriesKey("A", Timeframe.M1)
+        async with storage.unit_of_work() as uow:
+            formula = await uow.formulas.save(make_formula("before"))
+            await uow.ingestion.checkpoints.save("mark", {"by": "before"})
+            await uow.ingestion.symbol_bars.save(SymbolBars("A", DAY))
+            await uow.commit()
+
+        async def change(uow: UnitOfWork, what: str, who: str) -> None:
+            if what == "formula":
+                await uow.formulas.save(replace(formula, name=who))
+            elif what == "checkpoint":
+                await uow.ingestion.checkpoints.save("mark", {"by": who})
+            else:
+                found = await uow.ingestion.symbol_bars.get("A", DAY)
+                assert found is not None
+                await uow.ingestion.symbol_bars.save(found.start_collection())
+
+        with pytest.raises(Conflict):
+            async with storage.unit_of_work() as late:
+                for what in {"checkpoint", "aggregate", "formula"} - {stale}:
+                    await change(late, what, "late")
+                await late.formulas.save(make_formula("late, too"))
+                await late.candles.save_many(key, make_candles(key, 3))
+                await late.symbols.save(make_symbol("A"))
+                await late.ingestion.bars.save_many(key, make_candles(key, 3))
+                if stale != "formula":
+                    await change(late, stale, "late")
+                async with storage.unit_of_work() as quick:
+                    await change(quick, stale, "quick")
+                    await quick.commit()
+                if stale == "formula":
+                    await change(late, stale, "late")
+                await late.commit()
+        expected = dict.fromkeys(("formula", "checkpoint"), "before") | {stale: "quick"}
+        assert [each.name for each in await storage.formulas.list()] == [expected["formula"]]
+        mark = await storage.ingestion.checkpoints.get("mark")
+        assert mark is not None and mark.data == {"by": expected["checkpoint"]}
+        bars = await storage.ingestion.symbol_bars.get("A", DAY)
+        assert bars is not None and bars.collection_started is (stale == "aggregate")
+        assert await storage.candles.count(key) == await storage.ingestion.bars.count(key) == 0
+        assert await storage.symbols.get_by_code("A") is None
 
     async def test_checkpoints_in_opposite_order_do_not_wait_for_each_other(
         self, storage: Storage

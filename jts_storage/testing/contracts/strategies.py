@@ -91,6 +91,21 @@ class StrategyRepositoryContract:
         with pytest.raises(Conflict):
             await strategy_repository.save(saved)
 
+    async def test_an_id_in_capital_letters_is_the_same_id(
+        self, strategy_repository: StrategyRepository
+    ) -> None:
+        saved = await strategy_repository.save(make_strategy())
+        while not set(saved.id or "") & set("abcdef"):
+            saved = await strategy_repository.save(make_strategy())
+        capitals = (saved.id or "").upper()
+        assert await strategy_repository.get_by_id(capitals) == saved
+        assert saved not in await strategy_repository.list(after=capitals)
+        changed = await strategy_repository.save(replace(saved, id=capitals, name="changed"))
+        [changed] = await strategy_repository.save_many([replace(changed, id=capitals)])
+        assert await strategy_repository.get_by_id(saved.id or "") == changed
+        assert await strategy_repository.delete(capitals)
+        assert await strategy_repository.get_by_id(saved.id or "") is None
+
     async def test_all_users_of_a_formula_are_found(
         self, strategy_repository: StrategyRepository
     ) -> None:

@@ -12,7 +12,7 @@ from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.domain.changes import AggregateChange, CheckpointChange, same_aggregate
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.ingestion import CheckpointReader, IngestionReader, SymbolBarsReader
 from jts_storage.unit_of_work.staged.candles import StagedCandles
 from jts_storage.unit_of_work.staged.pages import merged_page
@@ -109,30 +109,44 @@ class StagedCheckpoints:
     """A `CheckpointRepository` whose writes stay here.
 
     A checkpoint is read once, at the latest when it is written: what it was then is what it must
-    still be when the unit of work commits.
+    still be when the unit of work commits. One that cannot be read can be saved over and deleted.
     """
 
     def __init__(self, stored: CheckpointReader, lifetime: Lifetime | None = None) -> None:
         self._stored = stored
         self._lifetime = lifetime or Lifetime()
         self._becomes: dict[str, Checkpoint | None] = {}
-        self._read: dict[str, Checkpoint | None] = {}
+        self._read: dict[str, Checkpoint | InvalidData | None] = {}
         self._lock = asyncio.Lock()
 
     @property
     def changes(self) -> list[CheckpointChange]:
         return [
-            CheckpointChange(name, _data(becomes), _data(self._read[name]))
+            CheckpointChange(name, _data(becomes), _as_stored(self._read[name]))
             for name, becomes in self._becomes.items()
         ]
 
     async def get(self, name: str) -> Checkpoint | None:
-        if name not in self._read:
-            stored = await self._stored.get(name)
-            self._read.setdefault(name, stored)
-        found = self._becomes[name] if name in self._becomes else self._read[name]
+        found = await self._found(name)
+        if isinstance(found, InvalidData):
+            raise found
         # The caller gets a copy: what is kept here is not in its hands.
         return found and replace(found)
+
+    async def _found(self, name: str) -> Checkpoint | InvalidData | None:
+        """The checkpoint as it is here, or the error that tells why it cannot be read."""
+        if name not in self._read:
+            stored = await self._read_once(name)
+            self._read.setdefault(name, stored)
+        return self._becomes[name] if name in self._becomes else self._read[name]
+
+    async def _read_once(self, name: str) -> Checkpoint | InvalidData | None:
+        try:
+            return await self._stored.get(name)
+        except InvalidData as exc:
+            if exc.document != name or not isinstance(exc.value, str):
+                raise  # it is the name that is refused
+            return exc
 
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
         async def page(limit: int, after: str | None) -> Sequence[Checkpoint]:
@@ -151,7 +165,7 @@ class StagedCheckpoints:
         self._lifetime.check()
         checkpoint = Checkpoint(name, data, checks.now())
         async with self._lock:
-            await self.get(name)
+            await self._found(name)
             return self._stage(checkpoint)
 
     async def update(
@@ -166,7 +180,7 @@ class StagedCheckpoints:
     async def delete(self, name: str) -> bool:
         self._lifetime.check()
         async with self._lock:
-            existed = await self.get(name) is not None
+            existed = await self._found(name) is not None
             self._lifetime.check()
             if existed:
                 self._becomes[name] = None
@@ -190,3 +204,9 @@ class StagedIngestion:
 
 def _data(checkpoint: Checkpoint | None) -> Mapping[str, Any] | None:
     return None if checkpoint is None else checkpoint.data
+
+
+def _as_stored(read: Checkpoint | InvalidData | None) -> Mapping[str, Any] | str | None:
+    if isinstance(read, InvalidData):
+        return str(read.value)
+    return _data(read)

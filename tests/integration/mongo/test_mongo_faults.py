@@ -237,6 +237,31 @@ async def test_what_the_driver_repeats_once_is_repeated_further(
     assert len(await repository.list()) == 2
 
 
+@pytest.mark.parametrize("has_arrived", [True, False])
+async def test_a_repeated_save_of_several_that_became_stale_leaves_nothing_more(
+    failing: tuple[MongoDBManager, Fail], monkeypatch: pytest.MonkeyPatch, has_arrived: bool
+) -> None:
+    """Whether or not the first attempt, whose answer was lost, reached the new formula."""
+    manager, _ = failing
+    repository = MongoDBFormulaRepository(manager)
+    held = await repository.save(formula("held"))
+    store = type(repository._store)
+    apply = store._apply
+
+    async def lose(self: Any, writes: list[Any]) -> None:
+        monkeypatch.setattr(store, "_apply", apply)
+        if has_arrived:
+            await apply(self, writes[:1])
+        await repository.save(replace(held, name="somebody else's"))
+        raise AutoReconnect("the answer was lost")
+
+    monkeypatch.setattr(store, "_apply", lose)
+    with pytest.raises(Conflict, match="version 2 is stored, 1 was read"):
+        await repository.save_many([formula("new"), held, formula("behind it")])
+    names = {each.name for each in await repository.list()}
+    assert names == {"somebody else's"} | ({"new"} if has_arrived else set())
+
+
 async def test_a_read_that_breaks_in_its_middle_is_read_anew(
     failing: tuple[MongoDBManager, Fail],
 ) -> None:

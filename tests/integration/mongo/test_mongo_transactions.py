@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from pymongo.asynchronous.collection import AsyncCollection
 
 from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.domain.strategy import StopLossRule
 from jts_storage.errors import Conflict, ConnectionFailed, InUse, StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -186,6 +188,63 @@ async def test_no_strategy_is_left_without_its_formula(manager: MongoDBManager) 
         assert sum(isinstance(each, Conflict) for each in outcomes) == 1, outcomes
         is_there = await formulas.get_by_id(str(formula.id)) is not None
         assert len(await strategies.get_by_formula(str(formula.id))) == is_there
+
+
+async def test_formulas_are_guarded_in_one_order_whoever_names_them_how(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that take them in opposite orders would each have what the other wants."""
+    guarded: list[list[ObjectId]] = []
+    real = AsyncCollection.bulk_write
+
+    async def note(self: Any, requests: Any, **options: Any) -> Any:
+        if self.name == "uow_references":
+            guarded.append([each._filter["_id"] for each in requests])
+        return await real(self, requests, **options)
+
+    monkeypatch.setattr(AsyncCollection, "bulk_write", note)
+    strategies = MongoDBStrategyRepository(manager)
+    ids = [str(ObjectId()) for _ in range(12)]
+    for named in (ids, ids[::-1]):
+        await strategies.save_many(
+            [make_strategy(entry_formula_id=each, exit_formula_id=None) for each in named]
+        )
+    assert guarded == [list(map(ObjectId, sorted(ids)))] * 2
+
+
+@pytest.mark.parametrize("role", ["entryFormulaId", "exitFormulaId", "stopLossRule.formulaId"])
+async def test_a_reference_in_capital_letters_is_one_that_is_there_already(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """Another program may have stored it as a text."""
+    formulas, strategies = MongoDBFormulaRepository(manager), MongoDBStrategyRepository(manager)
+    formula = "abcdef" * 4
+    rule = StopLossRule(formula_id=formula)
+    saved = await strategies.save(
+        make_strategy(entry_formula_id=formula, exit_formula_id=formula, stop_loss_rule=rule)
+    )
+    others = dict.fromkeys(("entryFormulaId", "exitFormulaId", "stopLossRule"))
+    others.pop(role.partition(".")[0])
+    await manager.get_collection("strategies").update_one(
+        {"_id": ObjectId(saved.id)},
+        {"$set": {**others, role: formula.upper()}},
+        bypass_document_validation=True,
+    )
+    [found] = await strategies.get_by_formula(formula.upper())
+    assert found.formula_ids == {formula}
+    with pytest.raises(InUse):
+        await formulas.delete((await formula_of_id(manager, formula)).upper())
+    monkeypatch.setattr(manager.client, "start_session", lambda: pytest.fail("a transaction"))
+    assert (await strategies.save(replace(found, name="changed"))).version == found.version + 1
+
+
+async def formula_of_id(manager: MongoDBManager, identity: str) -> str:
+    saved = await MongoDBFormulaRepository(manager).save(make_formula())
+    raw = manager.get_collection("formulas")
+    stored = await raw.find_one_and_delete({"_id": ObjectId(saved.id)})
+    assert stored is not None
+    await raw.insert_one(stored | {"_id": ObjectId(identity)})
+    return identity
 
 
 async def test_a_strategy_that_refers_to_nothing_new_is_saved_without_a_transaction(

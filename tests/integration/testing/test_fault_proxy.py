@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import socketserver
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -229,3 +232,19 @@ def test_senseless_faults_are_refused(proxy: FaultProxy) -> None:
         proxy.faults.delay(-1)
     with pytest.raises(ValueError, match="negative"):
         proxy.faults.cut(-1)
+
+
+def test_a_proxy_that_stops_leaves_no_connection_that_has_just_come(
+    echo_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: lost.append(str(what.exc_value)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(10):
+            with FaultProxy("127.0.0.1", echo_port) as proxy:
+                clients = [socket.create_connection((proxy.host, proxy.port)) for _ in range(3)]
+            for client in clients:
+                client.close()
+        gc.collect()
+    assert lost == []

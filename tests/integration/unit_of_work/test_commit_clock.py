@@ -48,8 +48,8 @@ def clock_of(manager: MongoDBManager, stored: int = 0) -> CommitClock:
     return CommitClock(manager, highest)
 
 
-async def version_of(clock: CommitClock, *, above: int = 0) -> int:
-    async with clock.place(above=above) as place:
+async def version_of(clock: CommitClock) -> int:
+    async with clock.place() as place:
         return place.version
 
 
@@ -72,11 +72,20 @@ async def test_the_clock_begins_above_what_is_stored(manager: MongoDBManager) ->
     await clock.start()  # is there already
 
 
-async def test_a_version_may_be_asked_to_be_above_another(manager: MongoDBManager) -> None:
-    clock = clock_of(manager)
-    ahead = time.time_ns() + 3_600 * SECOND
-    assert await version_of(clock, above=ahead) == ahead + 1
-    assert await version_of(clock) == ahead + 3
+async def test_versions_of_symbols_do_not_follow_a_clock_that_is_ahead(
+    manager: MongoDBManager,
+) -> None:
+    clock = clock_of(manager, stored=time.time_ns() + 3_600 * SECOND)
+    given = []
+    for above in (1_000, 1_000, 10, 5_000):
+        async with clock.place(symbols_above=above) as place:
+            given.append(place.symbols_version)
+    assert given == [1_001, 1_002, 1_003, 5_001], "above the last, and above what is asked"
+    async with clock.place() as place:
+        assert place.symbols_version is None
+    await clock.catch_up()
+    async with clock.place(symbols_above=10) as place:
+        assert place.symbols_version == 5_002
 
 
 async def test_the_clock_does_not_go_back_when_the_servers_does(manager: MongoDBManager) -> None:
@@ -137,7 +146,7 @@ async def test_the_dead_and_the_late_are_not_waited_for(
     for owner, lease in ((dead, 60), ("another-host/1/1", 0.2)):
         monkeypatch.setattr(clocks, "LEASE", timedelta(seconds=lease))
         monkeypatch.setattr(clock, "_owner", owner)
-        await clock._enter(Place(ObjectId(), 0), 0, 2, None, None)
+        await clock._enter(Place(ObjectId(), 0), 2, None, None)
     await asyncio.wait_for(clock.wait_for_earlier(2**62, {"a"}), 10)
 
 
@@ -195,6 +204,14 @@ async def test_a_commit_that_was_paused_decides_no_more(
         monkeypatch.setattr(place, "taken_at", place.taken_at - 61)
         with pytest.raises(Conflict, match="paused"):
             place.check()
+
+
+async def test_a_place_outlives_the_transaction_of_its_commit(manager: MongoDBManager) -> None:
+    """What may still be committed is waited for, even if its process says nothing any more."""
+    told = await manager.client.admin.command("getParameter", transactionLifetimeLimitSeconds=1)
+    limit = timedelta(seconds=told["transactionLifetimeLimitSeconds"])
+    # The server looks for transactions that are too old twice within the limit.
+    assert clocks.DECIDES_WITHIN + limit * 1.5 <= clocks.LEASE
 
 
 async def test_a_place_whose_answer_was_lost_is_given_up(
@@ -262,3 +279,90 @@ async def test_the_clock_of_a_host_says_nothing(
     )
     output, _ = await told.communicate()
     assert before < int(output) < await version_of(clock_of(manager))
+
+
+async def test_few_and_short_names_are_listed_and_others_stand_for_all(
+    manager: MongoDBManager,
+) -> None:
+    clock = clock_of(manager)
+    few = {f"k{n}" for n in range(100)}
+    short = {f"{n:0100}" for n in range(100)}
+    for names, is_listed in (
+        (few, True),
+        (short, True),
+        (few | {"k100"}, False),
+        (set(sorted(short)[1:]) | {"n" * 101}, False),
+        ({"n" * 10_001}, False),
+        (set[str](), True),
+    ):
+        async with clock.place(event_keys=names, series=names):
+            [listed] = await clock.under_way()
+            assert listed.may_have_events_of("any") is not is_listed
+            assert listed.may_write({"any"}) is not is_listed
+            assert all(map(listed.may_have_events_of, names))
+            assert not names or listed.may_write({"any", *names})
+
+
+async def test_who_waits_asks_less_and_less_often(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_of(manager)
+    asked: list[float] = []
+    under_way = clock.under_way
+
+    async def noted() -> list[clocks.UnderWay]:
+        asked.append(time.monotonic())
+        return await under_way()
+
+    async with clock.place(series=["a"]) as place:
+        monkeypatch.setattr(clock, "under_way", noted)
+        waiting = asyncio.create_task(clock.wait_for_earlier(2**62, {"a"}))
+        await asyncio.sleep(0.7)
+        assert not waiting.done()
+        await clock.forget([place.id])
+        await asyncio.wait_for(waiting, 10)
+    assert 3 <= len(asked) <= 12
+
+
+async def test_the_dead_are_forgotten_and_the_living_are_not(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LANDING", timedelta(milliseconds=100))
+    clock, dead = clock_of(manager), clock_of(manager)
+    monkeypatch.setattr(dead, "_owner", f"{this_process().rsplit('/', 1)[0]}/0")
+    await dead._enter(Place(ObjectId(), 0), 2, None, None)
+    async with clock.place() as place:
+        begun = time.monotonic()
+        await clock.purge()
+        assert time.monotonic() - begun >= 0.09, "what it sent may still arrive until then"
+        assert [one.id for one in await clock.under_way()] == [place.id]
+        monkeypatch.setattr(clocks, "LANDING", timedelta(days=1))
+        await asyncio.wait_for(clock.purge(), 10)  # nobody is dead, so nothing may arrive
+
+
+async def test_a_place_is_left_while_others_stay(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    async with clock.place() as first, clock.place() as second:
+        async with clock.place() as third:
+            listed = await clock.under_way()
+            assert [one.id for one in listed] == [first.id, second.id, third.id]
+            assert [one.version for one in listed] == [
+                first.version,
+                second.version,
+                third.version,
+            ]
+        assert [one.id for one in await clock.under_way()] == [first.id, second.id]
+        await clock.forget([first.id])
+        assert [one.id for one in await clock.under_way()] == [second.id]
+    assert (first.was_kept, second.was_kept, third.was_kept) == (False, True, True)
+
+
+async def test_a_place_has_as_many_versions_as_it_is_asked_for(manager: MongoDBManager) -> None:
+    ahead = time.time_ns() + 3_600 * SECOND
+    clock = clock_of(manager, stored=ahead)
+    await clock.start()
+    async with clock.place(versions=5) as place:
+        assert place.version == ahead + 2
+        [listed] = await clock.under_way()
+        assert listed.version == place.version
+    assert await version_of(clock) == place.version + 5

@@ -27,6 +27,7 @@ from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timefr
 from jts_storage.errors import ConnectionFailed
 from jts_storage.local_servers.mongod import LocalMongod, find_mongod
 from jts_storage.mongo import manager as mongo_manager
+from jts_storage.mongo import transaction
 from jts_storage.testing.factories import START, make_candles, make_formula
 from jts_storage.unit_of_work.outbox import EVENTS
 
@@ -40,15 +41,17 @@ numbers = count()
 class LossyLine:
     """Passes messages of MongoDB on, but for those about `command` while `loses` says so.
 
-    :param loses: the question never reaches the server; its answer never comes back; or the
-        answer is lost and with it the way to the server, until `heal`.
+    :param loses: the question never reaches the server; its answer never comes back; the answer is
+        lost and with it the way to the server, until `heal`; or the question reaches it only once
+        `deliver_late` is called, its sender being cut off.
     """
 
     def __init__(self, port: int, command: bytes) -> None:
         self.port = 0
         self.lost = 0
         self.most = 1_000
-        self.loses: Literal["question", "answer", "way"] | None = None
+        self.loses: Literal["question", "answer", "way", "time"] | None = None
+        self._late: list[bytes] = []
         self._target = port
         self._command = command
         self._is_cut = False
@@ -64,6 +67,15 @@ class LossyLine:
 
     def heal(self) -> None:
         self.loses, self._is_cut = None, False
+
+    async def deliver_late(self) -> None:
+        """Hand the server what was kept back, and wait until it has answered."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._target)
+        for message in self._late:
+            writer.write(message)
+            assert await _message(reader)
+        writer.close()
+        await writer.wait_closed()
 
     def _cut(self) -> None:
         for writer in self._writers:
@@ -81,7 +93,9 @@ class LossyLine:
             while message := await _message(reader):
                 if self.loses is not None and self.lost < self.most and self._command in message:
                     self.lost += 1
-                    if self.loses == "question":
+                    if self.loses == "time":
+                        self._late.append(message)
+                    if self.loses in ("question", "time"):
                         break
                     awaited.add(message[4:8])
                 to_server.write(message)
@@ -278,6 +292,27 @@ async def test_nobody_knows_of_a_commit_that_may_still_be_on_its_way(
         await scene.commit(candles=candles)
     await scene.heal_and_recover()
     assert await scene.stored() == (0, 0)
+
+
+async def test_a_commit_that_arrives_after_its_client_gave_up_is_finished(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "_COMMIT_ATTEMPTS", 1)
+    scene.line.loses = "time"
+    with pytest.raises(ConnectionFailed, match="unknown"):
+        await scene.commit(candles=True)
+    await scene.heal_and_recover()
+    assert await scene.stored() == (0, 0)
+    assert await is_under_way(scene), "what comes later has to wait: it may still be decided"
+    await scene.line.deliver_late()
+    await scene.heal_and_recover()
+    assert await scene.stored() == (1, ROWS)
+    assert not await is_under_way(scene)
+
+
+async def is_under_way(scene: Scene) -> bool:
+    clock = scene.storage._backend.stores.clock  # type: ignore[attr-defined]
+    return any(one.may_write([f"candles {scene.key}"]) for one in await clock.under_way())
 
 
 @BOTH

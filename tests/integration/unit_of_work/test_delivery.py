@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from bson import ObjectId
+from bson import ObjectId, encode
 
 from jts_storage import DomainEvent, InMemoryEventPublisher
 from jts_storage._runtime.processes import this_process
@@ -20,13 +20,22 @@ from jts_storage.mongo import MongoDBManager
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.leases import LEASES, Leases
 from jts_storage.unit_of_work import delivery
-from jts_storage.unit_of_work.clock import CommitClock
+from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
 from jts_storage.unit_of_work.delivery import ATTEMPTS, Delivery
 from jts_storage.unit_of_work.journal import ENTRIES, Journal
 from jts_storage.unit_of_work.outbox import EVENTS, Outbox
 
 NEVER = timedelta(days=1)
 databases = count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked(DomainEvent):
+    """Another type, of the same key."""
+
+    @property
+    def key(self) -> str:
+        return "one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +146,75 @@ async def test_events_of_a_key_come_in_the_order_of_the_commits(post: Post) -> N
     assert await post.deliverer(noting(seen)).deliver() == 4
     assert seen == [1, 2, 3, 4]
     assert await post.states() == []
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_each_key_of_a_commit_keeps_its_order_however_slow_another_is(
+    post: Post, is_own: bool
+) -> None:
+    events = [Noted(number=n, about="slow" if n % 2 else "quick") for n in range(6)]
+    await post.store(*events, version=1)
+    # The server finds them in another order than they were stored in, as it may.
+    stored = post.manager.get_collection(EVENTS)
+    for number in (0, 1):
+        taken = await stored.find_one_and_delete({"data.number": number})
+        assert taken is not None
+        await stored.insert_one(taken)
+    seen: list[int] = []
+    publisher = InMemoryEventPublisher()
+
+    async def note(event: Noted) -> None:
+        # The first takes longest: who delivered several of a key at once would turn them round.
+        await asyncio.sleep((6 - event.number) * 0.005 if event.about == "slow" else 0)
+        seen.append(event.number)
+
+    publisher.register_handler(Noted, note)
+    deliverer = post.deliverer(publisher)
+    assert await (deliverer.deliver_own(events) if is_own else deliverer.deliver()) == 6
+    assert [number for number in seen if number % 2] == [1, 3, 5]
+    assert [number for number in seen if not number % 2] == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("keys", "are_listed"),
+    [
+        ([f"k{n}" for n in range(100)], True),
+        ([f"k{n}" for n in range(101)], False),
+        (["k" * 10_000], True),
+        (["k" * 10_001], False),
+        ([f"{n:03}{'k' * 300}" for n in range(50)], False),
+    ],
+    ids=["100 keys", "101 keys", "as long as may be", "too long", "too long together"],
+)
+async def test_an_event_waits_for_a_commit_of_its_key_however_many_or_long_its_keys_are(
+    post: Post, keys: list[str], are_listed: bool
+) -> None:
+    seen: list[int] = []
+    deliverer = post.deliverer(noting(seen))
+    async with post.clock.place(event_keys=keys) as place:
+        for number, key in enumerate((keys[0], keys[-1], "other")):
+            await post.store(Noted(number=number, about=key), version=place.version + number + 1)
+        await deliverer.deliver()
+        assert seen == ([2] if are_listed else []), "a key that is not listed may be any"
+        clock = await post.manager.get_collection(CLOCK).find_one()
+        assert clock is not None
+        assert len(encode(clock)) < 15_000, "every commit reads and writes it"
+    await deliverer.deliver()
+    assert sorted(seen) == [0, 1, 2]
+
+
+async def test_an_event_of_another_type_comes_first_where_it_was_committed_first(
+    post: Post,
+) -> None:
+    seen: list[str] = []
+    publisher = InMemoryEventPublisher()
+    publisher.register_handler(Noted, lambda event: seen.append(event.event_type))
+    publisher.register_handler(Marked, lambda event: seen.append(event.event_type))
+    await post.store(Marked(), version=1)
+    later = Noted(number=1)
+    await post.store(later, version=2)
+    assert await post.deliverer(publisher).deliver_own([later]) == 2
+    assert seen == ["marked", "noted"]
 
 
 async def test_a_failure_holds_up_what_follows_of_its_key_and_nothing_else(post: Post) -> None:
@@ -411,6 +489,18 @@ async def test_events_wait_until_every_store_has_their_commit(post: Post) -> Non
     assert seen == [1, 2]
 
 
+@pytest.mark.parametrize("is_alive", [False, True])
+async def test_events_wait_for_commits_of_the_living_and_not_of_the_dead(
+    post: Post, monkeypatch: pytest.MonkeyPatch, is_alive: bool
+) -> None:
+    clock = post.clock
+    if not is_alive:
+        monkeypatch.setattr(clock, "_owner", f"{this_process().rsplit('/', 1)[0]}/0")
+    await clock._enter(Place(ObjectId(), 0), 2, ["one"], [])
+    await post.store(Noted(number=1), version=2**62)
+    assert await post.deliverer(noting([])).deliver() == (not is_alive)
+
+
 async def test_an_event_of_an_unknown_class_is_left_to_who_knows_it(post: Post) -> None:
     seen: list[int] = []
     await post.store(Noted(number=1), Noted(number=2), version=1)
@@ -420,3 +510,102 @@ async def test_an_event_of_an_unknown_class_is_left_to_who_knows_it(post: Post) 
     assert await post.deliverer(noting(seen)).deliver() == 1
     assert seen == [2]
     assert await post.states() == [(1, 0, False)]
+
+
+def planned_in(deliverer: Delivery) -> float:
+    """Seconds until the deliverer looks again."""
+    assert deliverer._timer is not None
+    return deliverer._timer.when() - asyncio.get_running_loop().time()
+
+
+async def test_nothing_is_planned_where_nothing_is_left(post: Post) -> None:
+    events = [Noted(number=number) for number in range(3)]
+    await post.store(*events, version=1)
+    deliverer = post.deliverer(noting([]))
+    assert await deliverer.deliver_own(events) == 3
+    assert deliverer._timer is None
+
+
+async def test_what_is_too_much_for_once_is_planned(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_EVENTS_AT_ONCE", 2)
+    events = [Noted(number=number) for number in range(2)]
+    await post.store(*events, version=1)
+    deliverer = post.deliverer(noting([]))
+    assert await deliverer.deliver_own(events) == 2
+    assert planned_in(deliverer) > 0
+
+
+async def test_the_deliveries_of_all_keys_are_counted(post: Post) -> None:
+    seen: list[int] = []
+    events = [Noted(number=number, about=str(number % 3)) for number in range(7)]
+    await post.store(*events[:4], version=1)
+    deliverer = post.deliverer(noting(seen))
+    assert await deliverer.deliver_own(events[:4]) == 4
+    await post.store(*events[4:], version=2)
+    assert await deliverer.deliver() == 3
+    assert sorted(seen) == [*range(7)]
+
+
+async def test_a_key_that_somebody_else_has_is_looked_at_again(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(milliseconds=10))
+    event = Noted(number=1)
+    seen: list[int] = []
+    await post.store(event, version=1)
+    async with Leases(post.manager).taken("one") as lease:
+        assert lease is not None
+        assert await post.deliverer(noting(seen)).deliver_own([event]) == 0
+
+    async def heard() -> bool:
+        return seen == [1]
+
+    await until(heard)
+
+
+@pytest.mark.parametrize("how", ["own", "all"])
+async def test_what_is_not_due_yet_is_delivered_once_it_is(
+    post: Post, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(milliseconds=1))
+    monkeypatch.setattr(delivery, "_PAUSE_BETWEEN_LOOKS", NEVER)
+    event = Noted(number=1)
+    seen: list[int] = []
+    await post.store(event, version=1)
+    await post.outbox.failed(event.id, 1, timedelta(milliseconds=200), is_parked=False)
+    deliverer = post.deliverer(noting(seen))
+    assert await (deliverer.deliver_own([event]) if how == "own" else deliverer.deliver()) == 0
+    assert seen == []
+
+    async def heard() -> bool:
+        return seen == [1]
+
+    await until(heard)
+
+
+async def test_a_commit_does_not_hold_up_its_own_events(post: Post) -> None:
+    event, later = Noted(number=1), Noted(number=2)
+    async with post.clock.place(event_keys={"one"}) as place:
+        await post.store(event, version=place.version)
+        await post.store(later, version=place.version + 1)
+        assert await post.deliverer(noting([])).deliver() == 1
+    assert await post.states() == [(2, 0, False)]
+
+
+async def test_the_earliest_of_what_is_planned_counts(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(seconds=1))
+    deliverer = post.deliverer(noting([]))
+    deliverer._look_again(timedelta(minutes=5))
+    first = deliverer._timer
+    assert first is not None
+    assert 290 < planned_in(deliverer) <= 300
+    deliverer._look_again(timedelta(minutes=9))
+    assert deliverer._timer is first
+    assert not first.cancelled()
+    deliverer._look_again(timedelta(0))
+    assert first.cancelled()
+    assert 0 < planned_in(deliverer) <= 1, "not at once"

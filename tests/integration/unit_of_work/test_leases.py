@@ -187,3 +187,38 @@ async def test_leases_that_ran_out_are_purged(leases: Leases, manager: MongoDBMa
     assert await leases.purge() == 2
     assert await names(manager) == ["new"]
     assert await leases.purge() == 0
+
+
+@pytest.mark.parametrize(("age", "is_renewed"), [(0, False), (25, False), (31, True), (59, True)])
+async def test_a_lease_is_renewed_once_half_of_it_is_over(
+    leases: Leases, manager: MongoDBManager, age: int, is_renewed: bool
+) -> None:
+    held = manager.get_collection(LEASES)
+    async with leases.taken("one") as lease:
+        assert lease is not None
+        first = await held.find_one({"_id": "one"})
+        assert first is not None
+        lease._renewed_at -= age
+        await asyncio.sleep(0.002)
+        assert await lease.renewed()
+        last = await held.find_one({"_id": "one"})
+        assert last is not None
+        assert (last["until"] > first["until"]) is is_renewed
+
+
+async def test_a_lease_of_one_name_says_nothing_of_another(
+    leases: Leases, manager: MongoDBManager
+) -> None:
+    held = manager.get_collection(LEASES)
+    async with leases.taken("one") as one, leases.taken("two") as two:
+        assert one is not None and two is not None
+        before = await held.find_one({"_id": "two"})
+        one._renewed_at -= 59
+        await asyncio.sleep(0.002)
+        assert await one.renewed()
+        assert await held.find_one({"_id": "two"}) == before
+        await held.delete_one({"_id": "two"})
+        one._renewed_at -= 59
+        two._renewed_at -= 59
+        assert await one.renewed()
+        assert not await two.renewed()

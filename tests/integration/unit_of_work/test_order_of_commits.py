@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -23,14 +25,17 @@ from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timefr
 from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
 from jts_storage.clickhouse import parquet
+from jts_storage.clickhouse.symbols import FURTHEST_AHEAD, ClickHouseSymbolRepository
 from jts_storage.domain import checks
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, ConnectionFailed, InvalidData, StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
 from jts_storage.relational import staged
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
+from jts_storage.unit_of_work import clock as clocks
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import journal
+from jts_storage.unit_of_work.clock import CLOCK, Place
 from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES
 from jts_storage.unit_of_work.outbox import EVENTS
 
@@ -121,36 +126,139 @@ async def test_a_deletion_comes_after_the_commits_before_it(
     assert (await storage.health()).unfinished == 0
 
 
-async def test_a_deletion_waits_for_the_writes_under_way_before_it(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stores = storage._backend.stores  # type: ignore[attr-defined]
-    await save_candles(storage, 5, seed=1)
-    apply = stores.candles.apply
+@asynccontextmanager
+async def first_write_held_up(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, writing: Coroutine[Any, Any, None]
+) -> AsyncIterator[asyncio.Event]:
+    """Begin to write candles, and stop just before rows are stored until the event is set."""
+    candles = storage._backend.stores.candles  # type: ignore[attr-defined]
+    apply = candles.apply
     begun, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def slowly(changes: object, version: int) -> None:
+        monkeypatch.setattr(candles, "apply", apply)
         loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
         apply(changes, version)
 
-    monkeypatch.setattr(stores.candles, "apply", slowly)
-    writing = asyncio.create_task(save_candles(storage, 10, seed=2))
+    monkeypatch.setattr(candles, "apply", slowly)
+    task = asyncio.create_task(writing)
     await begun.wait()
-    monkeypatch.setattr(stores.candles, "apply", apply)
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+        await task
+
+
+async def delete_all(storage: Storage) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.candles.delete_range(KEY, *ALWAYS)
+        await uow.commit()
+
+
+async def test_a_deletion_waits_for_the_writes_under_way_before_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await save_candles(storage, 5, seed=1)
+    writing = save_candles(storage, 10, seed=2)
+    async with first_write_held_up(storage, monkeypatch, writing) as go_on:
+        deleting = asyncio.create_task(delete_all(storage))
+        done, _ = await asyncio.wait([deleting], timeout=0.3)
+        assert not done, "rows of an earlier commit are not there yet to be deleted"
+        go_on.set()
+        await deleting
+    assert await storage.candles.count(KEY) == 0
+
+
+async def test_a_deletion_waits_however_long_a_decided_commit_takes_to_store_its_rows(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience ends with commits whose process is gone, not with those that are at work."""
+    monkeypatch.setattr("jts_storage.unit_of_work.participants._PATIENCE_SECONDS", 0.05)
+
+    async def write() -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(KEY, make_candles(KEY, 10))
+            await uow.formulas.save(make_formula())
+            await uow.commit()
+
+    async with first_write_held_up(storage, monkeypatch, write()) as go_on:
+        deleting = asyncio.create_task(delete_all(storage))
+        done, _ = await asyncio.wait([deleting], timeout=0.6)
+        assert not done, "neither given up nor done before the rows that it deletes are there"
+        go_on.set()
+        await deleting
+    assert await storage.candles.count(KEY) == 0
+
+
+async def test_a_deletion_waits_for_what_a_dead_writer_sent_to_arrive(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LANDING", timedelta(seconds=0.6))
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    await save_candles(storage, 5, seed=1)
+    dead = Place(ObjectId(), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.clock, "_owner", f"{this_process().rsplit('/', 1)[0]}/0")
+        await stores.clock._enter(dead, 2, [], [f"candles {KEY}"])
+
+    async def arrive_late() -> None:
+        await asyncio.sleep(0.3)
+        rows = make_candles(KEY, 10, seed=2)
+        await stores.clickhouse.run(stores.candles.write, rows, dead.version + 1)
+
+    await asyncio.gather(arrive_late(), delete_all(storage))
+    assert await storage.candles.count(KEY) == 0
+
+
+async def test_a_deletion_after_what_cannot_be_finished_stores_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 10))
+        await uow.formulas.save(make_formula("first"))
+        await abandon(storage, monkeypatch, uow)
+    await storage.mongo.db[CLOCK].update_one({}, {"$set": {"running": []}})  # its lease has ended
+    chunks = storage.mongo.db[CHUNKS]
+    lost = await chunks.find().to_list()
+    await chunks.delete_many({})
 
     async def delete() -> None:
         async with storage.unit_of_work() as uow:
             await uow.candles.delete_range(KEY, *ALWAYS)
+            await uow.formulas.save(make_formula("second"))
             await uow.commit()
 
-    deleting = asyncio.create_task(delete())
-    done, _ = await asyncio.wait([deleting], timeout=0.3)
-    assert not done, "rows of an earlier commit are not there yet to be deleted"
-    go_on.set()
-    await asyncio.gather(writing, deleting)
+    with pytest.raises(Conflict, match="not there yet"):
+        await delete()
+    assert [formula.name for formula in await storage.formulas.list()] == ["first"]
+    assert await storage.mongo.db[ENTRIES].count_documents({}) == 1
+    await chunks.insert_many(lost)
+    await delete()
     assert await storage.candles.count(KEY) == 0
+    assert len(await storage.formulas.list()) == 2
+
+
+async def test_symbols_and_candles_of_one_commit_are_stored_both_or_not_at_all(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are two inserts of ClickHouse, so one may fail without the other."""
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+
+    def away(*_: object) -> None:
+        raise ConnectionFailed("ClickHouse is away")
+
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 1))
+        await uow.symbols.save(make_symbol(KEY.symbol))
+        with monkeypatch.context() as patch, pytest.raises(StorageError, match="is decided"):
+            patch.setattr(stores.symbols, "store", away)
+            await uow.commit()
+    assert await storage.recover() == 1
+    assert await storage.candles.count(KEY) == 1
+    assert await storage.symbols.get_by_code(KEY.symbol) is not None
 
 
 async def test_a_recovered_checkpoint_stands_though_a_clock_was_ahead(
@@ -393,6 +501,135 @@ async def test_a_symbol_that_a_clock_ahead_wrote_is_replaced(storage: Storage) -
         assert found.name == f"ours {is_journalled}"
 
 
+async def insert_symbol(
+    storage: Storage, code: str, version: int | None = None, *, second: int = 0
+) -> None:
+    """Store a symbol as another program may, once for each second of `updated_at`."""
+    columns, values = ("", "") if version is None else (", version", f", {version}")
+    storage.clickhouse.execute(
+        f"INSERT INTO symbols (code, name, market, sector, is_active, updated_at{columns}) VALUES"
+        f" ('{code}', 'theirs', 'KOSPI', '', 1, '2024-01-01 00:00:{second:02}'{values})"
+    )
+
+
+@pytest.mark.parametrize("version", [2**64 - 1, 2**63 - 3, 2**63 + 5])
+async def test_a_symbol_of_a_version_that_nothing_is_above_is_in_nobodys_way(
+    storage: Storage, settings: StorageSettings, version: int
+) -> None:
+    await insert_symbol(storage, "WRONG", version)
+
+    async def save(code: str, *, is_journalled: bool) -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(make_symbol(code, name="ours"))
+            if is_journalled:
+                await uow.formulas.save(make_formula())
+            await uow.commit()
+
+    for is_journalled in (False, True):
+        with pytest.raises(InvalidData, match=rf"'WRONG' \(version {version}\).*Remove them"):
+            await save("WRONG", is_journalled=is_journalled)
+        await save(f"OTHER{is_journalled}", is_journalled=is_journalled)
+    with pytest.raises(InvalidData, match=f"version >= {version}"):
+        await ClickHouseSymbolRepository(storage.clickhouse).save(make_symbol("WRONG"))
+    await storage.recover()
+    async with Storage(StoreBackend(settings)) as other:
+        names = {symbol.code: symbol.name for symbol in await other.symbols.list()}
+    assert names == {"WRONG": "theirs", "OTHERFalse": "ours", "OTHERTrue": "ours"}
+    storage.clickhouse.execute(
+        f"ALTER TABLE symbols DELETE WHERE version >= {version}",
+        settings={"mutations_sync": 1},
+    )
+    await save("WRONG", is_journalled=True)
+    found = await storage.symbols.get_by_code("WRONG")
+    assert found is not None and found.name == "ours"
+
+
+async def test_a_symbol_of_the_highest_version_that_counts_is_replaced(storage: Storage) -> None:
+    await insert_symbol(storage, "FAR", time.time_ns() + FURTHEST_AHEAD)
+    for name in ("first", "second", "third"):
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(make_symbol("FAR", name=name))
+            await uow.commit()
+        found = await storage.symbols.get_by_code("FAR")
+        assert found is not None and found.name == name
+
+
+@pytest.mark.parametrize("how", ["alone", "journalled", "recovered"])
+async def test_a_symbol_that_the_web_application_writes_is_seen_though_the_clock_is_ahead(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It names no version, so its row gets ClickHouse's time, which need not be MongoDB's."""
+    ahead = time.time_ns() + 9 * 3_600 * 10**9
+    await storage.mongo.db[CLOCK].update_one({}, {"$set": {"value": ahead}})
+
+    async def save(name: str) -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(make_symbol("005930", name=name))
+            if how == "alone":
+                await uow.commit()
+                return
+            await uow.formulas.save(make_formula())
+            if how == "journalled":
+                await uow.commit()
+            else:
+                await abandon(storage, monkeypatch, uow)
+                await storage.recover()
+
+    async def seen() -> str:
+        found = await storage.symbols.get_by_code("005930")
+        assert found is not None
+        return found.name
+
+    server_now = "SELECT toUnixTimestamp64Nano(now64(9)), max(version) FROM symbols"
+    [(began, _)] = storage.clickhouse.execute(server_now)
+    for turn in range(3):
+        await save(f"ours {turn}")
+        [(now, version)] = storage.clickhouse.execute(server_now)
+        assert began <= version <= now
+        assert await seen() == f"ours {turn}"
+        await insert_symbol(storage, "005930", second=turn)
+        assert await seen() == "theirs", turn
+    await ClickHouseSymbolRepository(storage.clickhouse).save(make_symbol("005930", name="direct"))
+    assert await seen() == "direct"
+    await save("ours again")
+    assert await seen() == "ours again"
+
+
+async def test_symbols_of_commits_side_by_side_keep_the_order_of_the_clock(
+    storage: Storage,
+) -> None:
+    """Also where ClickHouse told both the same time."""
+    clock = storage._backend.stores.clock  # type: ignore[attr-defined]
+    places = []
+    for above in (10**18, 10**18, 10**17, None, 10**18 + 5):
+        async with clock.place(symbols_above=above) as place:
+            places.append((place.version, place.symbols_version))
+    versions = [version for _, version in places if version is not None]
+    assert versions == sorted(set(versions))
+    assert [version is None for _, version in places] == [False, False, False, True, False]
+
+
+async def test_an_entry_of_a_release_without_versions_of_symbols_is_recovered(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.symbols.save(make_symbol("005930", name="long before"))
+        await uow.commit()
+    async with storage.unit_of_work() as uow:
+        await uow.symbols.save(make_symbol("005930", name="before the upgrade"))
+        await uow.formulas.save(make_formula())
+        await abandon(storage, monkeypatch, uow)
+    await storage.mongo.db[ENTRIES].update_many({}, {"$unset": {"symbolsVersion": 1}})
+    assert await storage.recover() == 1
+    found = await storage.symbols.get_by_code("005930")
+    assert found is not None and found.name == "before the upgrade"
+    async with storage.unit_of_work() as uow:
+        await uow.symbols.save(make_symbol("005930", name="after it"))
+        await uow.commit()
+    found = await storage.symbols.get_by_code("005930")
+    assert found is not None and found.name == "after it"
+
+
 HOLDER = """
 import sqlite3, sys
 file = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -503,6 +740,29 @@ async def test_a_commit_paused_before_its_decision_stores_nothing(
             await uow.commit()
     assert await storage.candles.count(KEY) == 0
     assert await storage.mongo.db[ENTRIES].count_documents({}) == 0
+
+
+async def test_a_commit_that_is_paused_until_it_is_too_late_to_decide_stores_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place may be gone: others would have passed it by before it was decided."""
+    monkeypatch.setattr(clocks, "DECIDES_WITHIN", timedelta(seconds=0.3))
+
+    def stop(point: str) -> None:
+        if point == "entry written":
+            time.sleep(0.35)
+
+    monkeypatch.setattr(commit_points, "reached", stop)
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 5))
+        await uow.ingestion.checkpoints.save("mark", {})
+        await uow.formulas.save(make_formula())
+        with pytest.raises(Conflict, match="paused"):
+            await uow.commit()
+    assert await storage.recover() == 0
+    assert await storage.candles.count(KEY) == 0
+    assert await storage.formulas.list() == []
+    assert await storage.ingestion.checkpoints.get("mark") is None
 
 
 async def test_an_event_class_that_raises_holds_up_nobody(

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -24,18 +24,23 @@ from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
 from jts_storage.cli.main import app
 from jts_storage.domain import checks
+from jts_storage.domain.changes import Changes
 from jts_storage.domain.events import DomainEvent
-from jts_storage.errors import StorageError
+from jts_storage.errors import Conflict, StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work import clock as clocks
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import journal
-from jts_storage.unit_of_work.clock import CommitClock, Place
-from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES, Journal
+from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
+from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES, Entry, Journal
+from jts_storage.unit_of_work.recovery import Recovery
 
 DAY = date(2024, 1, 2)
+ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+DEAD = f"{this_process().rsplit('/', 1)[0]}/0"
 RECOVERER = """
 import asyncio, sys
 from jts_storage import Storage
@@ -101,23 +106,26 @@ async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
         await storage.recover()
 
 
-def die(point: str) -> None:
-    if point == "decided":
-        raise Crash
-
-
 async def leave_unfinished(storage: Storage, *names: str) -> None:
     """Commits whose process is dead: of this host, but of a number that nobody has."""
-    before, commit_points.reached = commit_points.reached, die
-    try:
-        for name in names:
-            with pytest.raises(Crash):
-                await commit(storage, name)
-    finally:
-        commit_points.reached = before
-    mine = this_process()
+    for name in names:
+        async with dying(storage):
+            await commit(storage, name)
+
+
+@asynccontextmanager
+async def dying(storage: Storage, at: str = "decided") -> AsyncIterator[None]:
+    """The process dies at this point of the commit in the block."""
+
+    def die(point: str) -> None:
+        if point == at:
+            raise Crash
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(commit_points, "reached", die)
+        yield
     await storage.mongo.db[ENTRIES].update_many(
-        {"owner": mine}, {"$set": {"owner": f"{mine.rsplit('/', 1)[0]}/0"}}
+        {"owner": this_process()}, {"$set": {"owner": DEAD}}
     )
 
 
@@ -299,6 +307,201 @@ async def test_later_raw_bars_are_not_undone(storage: Storage) -> None:
     assert await storage.ingestion.bars.get_range(key, newer.start, newer.end) == newer
 
 
+async def test_a_recovered_deletion_waits_for_the_writes_under_way_before_it(
+    storage: Storage,
+) -> None:
+    key = SeriesKey("WAITS", Timeframe.M1)
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    async with stores.clock.place(series=[f"candles {key}"]) as writing:
+        async with dying(storage), storage.unit_of_work() as uow:
+            await uow.candles.delete_range(key, *ALWAYS)
+            await uow.commit()
+        recovering = asyncio.create_task(storage.recover())
+        done, _ = await asyncio.wait([recovering], timeout=0.3)
+        assert not done, "rows of an earlier commit are not there yet to be deleted"
+        rows = make_candles(key, 10)
+        await stores.clickhouse.run(stores.candles.write, rows, writing.version + 1)
+    assert await recovering == 1
+    assert await storage.candles.count(key) == 0
+
+
+async def test_a_recovered_deletion_comes_after_the_recovered_commits_before_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SeriesKey("IN_ORDER", Timeframe.M1)
+    await leave_unfinished(storage, key.symbol)
+    async with dying(storage), storage.unit_of_work() as uow:
+        await uow.candles.delete_range(key, *ALWAYS)
+        monkeypatch.setattr(
+            "jts_storage.unit_of_work.recovery.Recovery.finish_first", nothing_first
+        )
+        await uow.commit()
+    await forget_who_is_under_way(storage)
+    first, _ = await Journal(storage.mongo).pending()
+    load = Journal.load
+
+    async def slowly(self: Journal, entry: Entry) -> Changes | None:
+        if entry.id == first.id:
+            await asyncio.sleep(0.3)
+        return await load(self, entry)
+
+    monkeypatch.setattr(Journal, "load", slowly)
+    assert await storage.recover() == 2
+    assert await storage.candles.count(key) == 0
+
+
+async def nothing_first(*_: object) -> None:
+    """Others have not looked for what is to be finished first: it was not decided then."""
+
+
+async def forget_who_is_under_way(storage: Storage) -> None:
+    """As when the leases on their places have ended."""
+    await storage.mongo.db[CLOCK].update_one({}, {"$set": {"running": []}})
+
+
+async def test_a_commit_that_others_finished_holds_up_no_later_one(storage: Storage) -> None:
+    heard: list[str] = []
+    storage.events.register_handler(Renamed, lambda event: heard.append(event.key))
+
+    async def rename() -> None:
+        async with storage.unit_of_work() as uow:
+            uow.events.add(Renamed())
+            await uow.commit()
+
+    async with dying(storage):
+        await rename()
+    clock = storage._backend.stores.clock  # type: ignore[attr-defined]
+    assert len(await clock.under_way()) == 1
+    assert await storage.recover() == 1
+    assert await clock.under_way() == []
+    await rename()
+    assert heard == ["renamed"] * 2
+
+
+async def test_what_the_dead_left_on_the_clock_is_forgotten_and_nothing_else(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other hosts cannot tell that they are dead: there they would be waited for."""
+    monkeypatch.setattr(clocks, "LANDING", timedelta(milliseconds=20))
+    clock = storage._backend.stores.clock  # type: ignore[attr-defined]
+    async with clock.place() as alive:
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "_owner", DEAD)
+            await clock._enter(Place(ObjectId(), 0), 2, None, None)
+        assert len(await clock.under_way()) == 2
+        await storage.recover()
+        assert [one.id for one in await clock.under_way()] == [alive.id]
+
+
+async def test_a_recovered_commit_that_deletes_and_rewrites_the_same_rows_stores_the_new_ones(
+    storage: Storage,
+) -> None:
+    key = SeriesKey("REWRITTEN", Timeframe.M1)
+    old, new = make_candles(key, 10, seed=1), make_candles(key, 10, seed=2)
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(key, old)
+        await uow.commit()
+    async with dying(storage), storage.unit_of_work() as uow:
+        await uow.candles.delete_range(key, *ALWAYS)
+        await uow.candles.save_many(key, new)
+        await uow.commit()
+    assert await storage.recover() == 1
+    assert await storage.candles.get_range(key, *ALWAYS) == new
+
+
+@pytest.mark.parametrize(("stored", "asked"), [(1, 9), (9, 1)], ids=["decided", "asking"])
+async def test_a_commit_of_too_many_names_to_list_may_change_any_of_them(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, stored: int, asked: int
+) -> None:
+    """Whether it is the one that is decided or the one that asks."""
+    name = f"MANY{stored}"
+    key = SeriesKey(name, Timeframe.M1)
+    monkeypatch.setattr(journal, "_MOST_NAMES", stored)
+    await leave_unfinished(storage, name)
+    monkeypatch.setattr(journal, "_MOST_NAMES", asked)
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.bars.save_many(key, make_candles(key, 10, seed=1))
+        await uow.ingestion.checkpoints.save(name, {})
+        with pytest.raises(Conflict, match="not finished yet"):
+            await uow.commit()
+    assert await is_whole(storage, name)
+    assert await storage.ingestion.checkpoints.get(name) is None
+
+
+async def test_bookkeeping_that_a_dead_commit_has_stored_is_applied_once(storage: Storage) -> None:
+    key = SeriesKey("ONCE", Timeframe.M1)
+    newer = make_candles(key, 10, seed=1)
+    async with dying(storage, at="database committed"):
+        await commit(storage, key.symbol)
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.bars.save_many(key, newer)
+        await uow.commit()  # no conflict: what comes first is there already
+    assert await storage.recover() == 1
+    assert await storage.ingestion.bars.get_range(key, *ALWAYS) == newer
+
+
+async def test_a_commit_that_is_still_unfinished_after_weeks_is_still_recognised(
+    storage: Storage,
+) -> None:
+    key = SeriesKey("WEEKS", Timeframe.M1)
+    newer = make_candles(key, 10, seed=1)
+    async with dying(storage, at="database committed"):
+        await commit(storage, key.symbol)
+    entries = storage.mongo.db[ENTRIES]
+    await entries.update_one({}, {"$set": {"owner": "another-host/1/1"}})
+    async with storage.database.transaction() as connection:
+        await connection.exec_driver_sql("UPDATE applied_commits SET applied_at = '2020-01-01'")
+    assert await storage.recover() == 0
+    async with storage.unit_of_work() as uow:
+        await uow.ingestion.bars.save_many(key, newer)
+        await uow.commit()
+    await entries.update_one({}, {"$currentDate": {"leaseUntil": True}})
+    assert await storage.recover() == 1
+    assert await storage.ingestion.bars.get_range(key, *ALWAYS) == newer
+    async with storage.database.connection() as connection:
+        old = "SELECT count(*) FROM applied_commits WHERE applied_at < '2021-01-01'"
+        assert (await connection.exec_driver_sql(old)).scalar() == 0, "forgotten once it may be"
+
+
+@pytest.mark.parametrize("at", ["_take", "load"])
+async def test_a_cancelled_recovery_lets_go_of_what_it_had_in_hand(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    name = f"CANCELLED {at}"
+    await leave_unfinished(storage, name)
+    begun = asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, at, hang)
+        recovering = asyncio.create_task(storage.recover())
+        await begun.wait()
+        recovering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await recovering
+    [entry] = await Journal(storage.mongo).pending()
+    assert entry.has_run_out or entry.owner == DEAD, "others may finish it at once"
+    assert await storage.recover() == 1
+    assert await is_whole(storage, name)
+
+
+async def test_chunks_of_a_decided_commit_stay_however_old_they_are(storage: Storage) -> None:
+    await leave_unfinished(storage, "OLD")
+    chunks, entries = storage.mongo.db[CHUNKS], storage.mongo.db[ENTRIES]
+    before = await chunks.count_documents({})
+    # A purge may see them, and mark them, shortly before their commit is decided.
+    await chunks.update_many({}, {"$set": {"seenAt": checks.now() - timedelta(hours=2)}})
+    await entries.update_one({}, {"$set": {"owner": "another-host/1/1"}})
+    assert await storage.recover() == 0
+    assert await chunks.count_documents({}) == before > 0
+    await entries.update_one({}, {"$currentDate": {"leaseUntil": True}})
+    assert await storage.recover() == 1
+    assert await is_whole(storage, "OLD")
+
+
 async def test_what_was_never_decided_is_purged_by_the_servers_clock(storage: Storage) -> None:
     chunks = storage.mongo.db[CHUNKS]
     # The id was made by a host whose clock is years behind: that says nothing.
@@ -311,6 +514,25 @@ async def test_what_was_never_decided_is_purged_by_the_servers_clock(storage: St
     await chunks.update_one({"entry": identity}, {"$set": {"seenAt": old}})
     await storage.recover()
     assert await chunks.count_documents({"entry": identity}) == 0
+
+
+async def test_applied_commits_are_not_forgotten_while_the_journal_has_an_entry(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However old they are: who is paused may still have to recognise them."""
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    async with storage.database.transaction() as connection:
+        for name, days in (("old", 8), ("young", 6)):
+            await connection.exec_driver_sql(
+                "INSERT INTO applied_commits (id, applied_at)"
+                f" VALUES ('{name}', datetime('now', '-{days} days'))"
+            )
+    await leave_unfinished(storage, "WAITING")
+    await Recovery(stores).purge()
+    assert await stores.ingestion.lacks(["old", "young"]) == []
+    assert await storage.recover() == 1
+    await Recovery(stores).purge()
+    assert await stores.ingestion.lacks(["old", "young"]) == ["old"]
 
 
 async def test_the_command_shows_what_is_left_then_finishes_it(

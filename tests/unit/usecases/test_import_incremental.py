@@ -151,3 +151,30 @@ async def test_a_row_that_comes_again_wins_over_the_one_before_it(
     result = await run(storage, path, block_rows=2)
     assert (result.inserted, result.replaced) == (4, 1)
     assert [candle.volume for candle in (await stored(storage))[5:]] == [0, 3, 2, 4]
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+async def test_a_row_that_comes_again_after_an_interruption_wins_all_the_same(
+    storage: Storage, tmp_path: Path, blocks: int
+) -> None:
+    """What the run itself has stored before it was interrupted is not what it began with."""
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, make_candles(KEY, 5))
+        await uow.commit()
+    path = tmp_path / "prices.csv"
+    minutes = [10, 13, 12, 10, 11, 12]
+    path.write_text(
+        HEADER + "".join(f"{START + 60 * m},9,9,9,9,{v}\n" for v, m in enumerate(minutes))
+    )
+
+    def die(progress: ImportProgress) -> None:
+        if progress.rows == blocks * 2:
+            raise Killed
+
+    if blocks:
+        with pytest.raises(Killed):
+            await run(storage, path, block_rows=2, progress=die)
+    result = await run(storage, path, block_rows=2)
+    assert (result.resumed_at is not None) is bool(blocks)
+    assert (result.inserted, result.replaced, result.skipped, result.differing) == (4, 2, 0, 0)
+    assert [candle.volume for candle in (await stored(storage))[5:]] == [3, 4, 5, 1]
