@@ -434,7 +434,7 @@ async def test_a_recovered_deletion_comes_after_the_writes_before_it(
                 await uow.candles.save_many(key, make_candles(key, 5))
             await uow.formulas.save(make_formula(f"{name} {is_deletion}"))
             with monkeypatch.context() as patch:
-                patch.setattr(Stores, "finish_first", nothing)
+                patch.setattr(Recovery, "finish_first", nothing)
                 await abandon(storage, monkeypatch, uow)
     load = stores.journal.load
     first = (await stores.journal.pending())[0].id
@@ -495,7 +495,7 @@ async def test_a_deletion_waits_for_what_somebody_else_is_finishing(
 async def test_a_deletion_gives_up_when_somebody_else_takes_too_long(
     storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jts_storage.unit_of_work.participants._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("jts_storage.unit_of_work.recovery._PATIENCE_SECONDS", 0.1)
     async with storage.unit_of_work() as uow:
         await write(uow, name)
         await abandon(storage, monkeypatch, uow)
