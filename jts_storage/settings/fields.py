@@ -121,22 +121,23 @@ def configuration(cls: type[T]) -> type[T]:
     A class method ``_expanded``, if there is one, may rewrite the arguments first: it splits what
     a URL says beside the address.
     """
-    validate = cls.__init__
-    names = [f.name for f in fields(cls) if f.init and not f.kw_only]  # type: ignore[arg-type]
-    expanded: Callable[[dict[str, Any]], dict[str, Any]] = getattr(cls, "_expanded", dict)
+    kind: Any = cls
+    validate = kind.__init__
+    positional = [f.name for f in fields(kind) if f.init and not f.kw_only]
+    expanded: Callable[[dict[str, Any]], dict[str, Any]] = getattr(kind, "_expanded", dict)
 
     @wraps(validate)
     def init(self: T, *args: Any, **keywords: Any) -> None:
-        given = named(args, names, keywords)
-        for name in given.keys() - field_names(cls):
-            raise unknown_field(name, field_names(cls))
+        given = named(args, positional, keywords)
+        for name in given.keys() - field_names(kind):
+            raise unknown_field(name, field_names(kind))
         given = expanded(given)
         try:
             validate(self, **given)
         except ValidationError as failure:
             raise told(failure, given) from None
 
-    cls.__init__ = init  # type: ignore[method-assign,assignment]
+    kind.__init__ = init
     return cls
 
 

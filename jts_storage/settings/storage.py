@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -18,7 +18,6 @@ from jts_storage.settings.mongo import MongoDBConfig
 from jts_storage.settings.stores import STORES, StoreFields, StoreSettings, nested, of_keywords
 from jts_storage.settings.variables import (
     Variable,
-    flat,
     names_of,
     of_environment,
     of_file,
@@ -30,7 +29,9 @@ PREFIX: Final = "JTS_"
 _STORE_PREFIXES: Final = tuple(f"{PREFIX}{name.upper()}_" for name in STORES)
 
 if TYPE_CHECKING:
-    ClickHouseFields = MongoDBFields = DatabaseFields = StoreFields
+    ClickHouseFields: TypeAlias = StoreFields
+    MongoDBFields: TypeAlias = StoreFields
+    DatabaseFields: TypeAlias = StoreFields
 else:
     ClickHouseFields = nested(ClickHouseConfig)
     MongoDBFields = nested(MongoDBConfig)

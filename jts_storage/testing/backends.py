@@ -298,7 +298,7 @@ def check_expendable(settings: StorageSettings, *, told_twice: bool) -> None:
         return
     names = {
         "JTS_CLICKHOUSE_URL": _clickhouse_name(settings),
-        "JTS_MONGO_DATABASE": settings.mongo_database if settings.mongo_url else None,
+        "JTS_MONGO_DATABASE": settings.mongo().database if settings.mongo_url else None,
         "JTS_DATABASE_URL": _sql_name(settings),
     }
     precious = {v: n for v, n in names.items() if n is not None and not n.endswith(SUFFIX)}
