@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from jts_storage.settings import StorageSettings
+from jts_storage.settings import RetryPolicy, StorageSettings
 from jts_storage.settings.fields import default_of, described, field_names
 from jts_storage.settings.storage import PREFIX
 from jts_storage.settings.stores import STORES
@@ -33,32 +33,36 @@ that has it:
    takes another file, `env_file=None` none);
 4. the default.
 
-A store's URL takes every setting of the store as an option, by its name:
+A store's URL takes every field of the store as an option, by its name:
 `clickhouse://host/jts?pool_size=4`, `postgresql://user:password@host/jts?pool_size=4`,
-`mongodb://host/jts?max_retries=5`. In one place, a setting of its own wins over the URL. The URL of a
-nearer place replaces the whole URL of a farther one, and single settings there that it says otherwise.
-A keyword `clickhouse_url=None` says that the store is embedded, whatever the environment says.
+`mongodb://host/jts?max_retries=5`. Where URL and field are set in the same place, the field wins. A
+URL that is set in a nearer place replaces the farther URL as a whole, and farther fields that it
+names. The keyword `clickhouse_url=None` makes the store embedded, whatever the environment says.
 
-A variable that is empty is not set. Two underscores behind the name of a store are read as one:
-`JTS_CLICKHOUSE__POOL_SIZE`. A variable that begins as those of a store but is none of them, or that
-looks like one of these, is refused with the name that was probably meant; other `JTS_*` variables are
-left to other programs. Errors name the variable, or the line of the file, and never show its value.
+An empty variable is not set. `JTS_CLICKHOUSE__POOL_SIZE`, with two underscores behind the store,
+is the same as with one. A misspelled variable is refused, and the error suggests the right name:
+every name that begins with `JTS_CLICKHOUSE_`, `JTS_MONGO_` or `JTS_DATABASE_` must be one of these,
+and any other `JTS_` name must not look like one. Names that look like none belong to other programs
+and are ignored. Errors say which variable, or which line of `.env`, is at fault, without its value.
 """
 
 
 def reference() -> str:
-    return HEAD + _table("Of all stores", _own_rows()) + "".join(map(_store, STORES))
+    own = _table(_own_rows())
+    return HEAD + f"\n## Of all stores\n\n{own}" + "".join(map(_section, STORES))
 
 
-def _store(name: str) -> str:
-    return _table(TITLES[name], _store_rows(name))
+def _section(store: str) -> str:
+    config = STORES[store].config.__name__
+    said = f"Fields of `{config}`; as a keyword `{store}={{field: value}}`."
+    return f"\n## {TITLES[store]}\n\n{said}\n\n{_table(_store_rows(store))}"
 
 
-def _table(title: str, rows: Iterator[tuple[str, str, str, str]]) -> str:
-    lines = [f"\n## {title}\n", "| variable | keyword | default | |", "|---|---|---|---|"]
+def _table(rows: Iterator[tuple[str, str, str, str]]) -> str:
+    lines = ["| variable | keyword | default | |", "|---|---|---|---|"]
     lines += [
-        f"| `{variable}` | `{keyword}` | {default} | {text} |"
-        for variable, keyword, default, text in rows
+        f"| `{variable}` | `{name}` | {default} | {text} |"
+        for variable, name, default, text in rows
     ]
     return "\n".join(lines) + "\n"
 
@@ -70,17 +74,17 @@ def _own_rows() -> Iterator[tuple[str, str, str, str]]:
             yield PREFIX + name.upper(), name, _default(field.default), text
 
 
-def _store_rows(name: str) -> Iterator[tuple[str, str, str, str]]:
-    kind = STORES[name]
-    url = _sentence(StorageSettings.model_fields[f"{name}_url"].description)
-    yield f"{PREFIX}{name.upper()}_URL", f"{name}_url", "embedded", url
-    texts = described(kind.config)
-    defaults = {f.name: default_of(f) for f in fields(kind.config)}
-    order = [each for each in field_names(kind.config) if each not in ADDRESSES]
-    for each in sorted(order):
-        keyword = f"{name}={{{each!r}: ...}}".replace("'", '"')
-        default = _default(defaults[each])
-        yield f"{PREFIX}{name.upper()}_{each.upper()}", keyword, default, _sentence(texts[each])
+def _store_rows(store: str) -> Iterator[tuple[str, str, str, str]]:
+    cls = STORES[store].config
+    prefix = f"{PREFIX}{store.upper()}_"
+    url = _sentence(StorageSettings.model_fields[f"{store}_url"].description)
+    yield f"{prefix}URL", f"{store}_url=", "", url
+    texts, shared = described(cls), field_names(RetryPolicy)
+    # What all stores share comes last.
+    for field in sorted(fields(cls), key=lambda each: each.name in shared):
+        if field.name not in ADDRESSES:
+            default, text = _default(default_of(field)), _sentence(texts[field.name])
+            yield prefix + field.name.upper(), field.name, default, text
 
 
 def _sentence(text: str | None) -> str:

@@ -18,6 +18,16 @@ _ALIKE: Final = 0.8
 """From this likeness on, an unknown name is a misspelled one and not another program's."""
 
 
+_OTHER_NAMES: Final = {
+    "JTS_POSTGRES_": "JTS_DATABASE_",
+    "JTS_POSTGRESQL_": "JTS_DATABASE_",
+    "JTS_SQLITE_": "JTS_DATABASE_",
+    "JTS_DB_": "JTS_DATABASE_",
+    "JTS_MONGODB_": "JTS_MONGO_",
+}
+"""What people call the stores, to suggest the right name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Variable:
     """One variable that is set.
@@ -140,9 +150,12 @@ def refuse_misspelled(variables: Iterable[Variable], known: set[str], own: tuple
         name = flat(variable.name, own)
         if name in known:
             continue
-        is_ours = name.startswith(own)
-        alike = get_close_matches(name, sorted(known), n=1, cutoff=0.6 if is_ours else _ALIKE)
-        if alike or is_ours:
+        for other, ours in _OTHER_NAMES.items():
+            name = ours + name.removeprefix(other).lstrip("_") if name.startswith(other) else name
+        prefix = next((each for each in own if name.startswith(each)), "")
+        candidates = sorted(each for each in known if each.startswith(prefix))
+        alike = get_close_matches(name, candidates, n=1, cutoff=0.6 if prefix else _ALIKE)
+        if alike or prefix:
             raise InvalidConfiguration(
                 f"{variable.origin} is not a setting",
                 remedy=f"Did you mean {alike[0]}?" if alike else "See docs/reference/settings.md.",
