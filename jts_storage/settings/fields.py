@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from functools import cache, wraps
@@ -171,15 +170,20 @@ def is_secret(name: str) -> bool:
 
 def told(failure: ValidationError, given: Mapping[str, Any]) -> InvalidConfiguration:
     """The faults in one sentence: each field, the value it was given, and what it should be."""
+    if (own := own_error(failure)) is not None:
+        return own
     texts = []
     for fault in failure.errors(include_url=False):
-        cause = fault.get("ctx", {}).get("error")
-        if isinstance(cause, InvalidConfiguration):
-            return cause
         name = str(fault["loc"][0])
         value = MASK if is_secret(name) else repr(given.get(name))
         texts.append(f"{name} is {value}: it {reason(fault['msg'])}")
     return InvalidConfiguration("; ".join(texts))
+
+
+def own_error(failure: ValidationError) -> InvalidConfiguration | None:
+    """The error that one of our checks raised, which pydantic has wrapped."""
+    causes = (each.get("ctx", {}).get("error") for each in failure.errors(include_url=False))
+    return next((each for each in causes if isinstance(each, InvalidConfiguration)), None)
 
 
 def reason(message: str) -> str:
@@ -226,16 +230,10 @@ def _read(hint: Any, text: str) -> Any:
         return TypeAdapter(hint).validate_python(
             tuple(part.strip() for part in text.split(",") if part.strip())
         )
-    if _is_mapping(kind):
+    if get_origin(kind) is Mapping:
         return dict(parse_qsl(text, keep_blank_values=True))
     is_word = kind in (bool, int, float)
     return TypeAdapter(hint).validate_strings(word if is_word else text)
-
-
-def _is_mapping(kind: Any) -> bool:
-    with suppress(TypeError):
-        return issubclass(get_origin(kind) or kind, Mapping)
-    return False
 
 
 # ---- what fields are for, for the reference

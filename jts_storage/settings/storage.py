@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
@@ -13,7 +14,7 @@ from jts_storage.errors import InvalidConfiguration
 from jts_storage.settings import clickhouse, mongo
 from jts_storage.settings.clickhouse import ClickHouseConfig
 from jts_storage.settings.database import DatabaseConfig
-from jts_storage.settings.fields import is_secret, reason, unknown_field
+from jts_storage.settings.fields import is_secret, own_error, reason, unknown_field
 from jts_storage.settings.mongo import MongoDBConfig
 from jts_storage.settings.stores import STORES, StoreFields, StoreSettings, nested, of_keywords
 from jts_storage.settings.variables import (
@@ -96,13 +97,15 @@ class StorageSettings(BaseModel):
     database_fields: DatabaseFields = DatabaseFields()
     """Fields of `DatabaseConfig` that are set beside the URL; the keyword is ``database``."""
 
-    def __init__(self, *, env_file: Path | str | None = ".env", **values: Any) -> None:
-        """:param env_file: read if it is there; None reads none.
+    def __init__(self, **values: Any) -> None:
+        """Take every setting from the nearest place that has it.
+
+        The keyword ``env_file`` names another file than ``.env``; None reads none.
+
         :raises InvalidConfiguration: naming the setting at fault and where it stands.
         """
-        farther = [of_environment(os.environ)]
-        if env_file is not None:
-            farther.insert(0, of_file(Path(env_file)))
+        file = values.pop("env_file", ".env")
+        farther = [of_file(Path(file)) if file is not None else [], of_environment(os.environ)]
         for variables in farther:
             refuse_misspelled(_ours(variables), _KNOWN, _STORE_PREFIXES)
         origins = {name: variable.origin for v in farther for name, variable in _own(v).items()}
@@ -218,8 +221,13 @@ def _ours(variables: list[Variable]) -> list[Variable]:
 
 
 def _told(
-    failure: ValidationError, values: dict[str, Any], from_variables: Any, origins: dict[str, str]
+    failure: ValidationError,
+    values: dict[str, Any],
+    from_variables: Set[str],
+    origins: dict[str, str],
 ) -> InvalidConfiguration:
+    if (own := own_error(failure)) is not None:
+        return own
     texts = []
     for fault in failure.errors(include_url=False):
         loc = [str(part) for part in fault["loc"]]
