@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
@@ -123,6 +123,16 @@ class StorageSettings(BaseModel):
         :raises InvalidConfiguration: naming the variables at fault, not their values.
         """
         return cls(**values)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values of attributes, which are not checked.
+
+        :raises InvalidConfiguration: there is no such attribute.
+        """
+        names = tuple(type(self).model_fields)
+        for unknown in (update or {}).keys() - set(names):
+            raise unknown_field(unknown, names)
+        return super().model_copy(update=update, deep=deep)
 
     @property
     def lake_root(self) -> Path:

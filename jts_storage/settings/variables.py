@@ -54,8 +54,12 @@ def of_file(path: Path) -> list[Variable]:
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
-    with path.open(encoding="utf-8") as stream:
-        lines = list(parse_stream(stream))
+    try:
+        with path.open(encoding="utf-8") as stream:
+            lines = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise InvalidConfiguration(f"{path} cannot be read: {why}") from None
     for line in lines:
         if line.error and "JTS_" in line.original.string:
             raise InvalidConfiguration(f"{path}, line {line.original.line} cannot be read")

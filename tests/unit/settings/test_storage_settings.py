@@ -290,6 +290,20 @@ def test_a_line_that_cannot_be_read_is_named() -> None:
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"JTS_FSYNC=\xff\n", b"\xff\xfeJ"])
+def test_a_file_that_is_no_text_is_named(content: bytes) -> None:
+    Path(".env").write_bytes(content)
+    with pytest.raises(InvalidConfiguration, match=r"\.env cannot be read: it is not UTF-8"):
+        StorageSettings()
+
+
+def test_a_copy_has_no_names_of_its_own() -> None:
+    copied = StorageSettings().model_copy(update={"clickhouse_url": SecretStr("clickhouse://h")})
+    assert copied.clickhouse().host == "h"
+    with pytest.raises(InvalidConfiguration, match="no setting 'clickhouse'"):
+        copied.model_copy(update={"clickhouse": {"pool_size": 2}})
+
+
 def test_a_host_alone_names_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, JTS_CLICKHOUSE_HOST="::1", JTS_CLICKHOUSE_PASSWORD=SECRET)
     settings = StorageSettings()
