@@ -269,6 +269,21 @@ def test_what_is_wrong_is_named(keywords: dict[str, Any], named: str) -> None:
         StorageSettings(**keywords)
 
 
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"clickhouse": {"host": "h", "password": SECRET.encode()}},
+        {"mongo": {"uri": "mongodb://h", "password": [SECRET]}},
+        {"database_url": SECRET.encode()},
+        {"database": {"url": f"postgresql://u:{SECRET}@h:port/x"}},
+    ],
+)
+def test_no_traceback_shows_a_password(keywords: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        StorageSettings(**keywords)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_value_that_cannot_be_read_is_named_with_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
