@@ -87,7 +87,7 @@ class Storage:
         check: SchemaCheck | None = None,
         publisher: EventPublisher | None = None,
     ) -> Self:
-        """A storage over the stores that `settings` name, or ``JTS_*`` in the environment.
+        """A storage over the stores that `settings` name, or else ``JTS_*`` variables.
 
         Without any of them it is embedded below ``.jts`` in the working directory. It opens when
         it is entered: ``async with Storage.open() as storage``.

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
@@ -26,7 +26,7 @@ from jts_storage.clickhouse.dialect import register
 from jts_storage.clickhouse.health import HealthProbe, ServerState
 from jts_storage.clickhouse.sql import first_word, only_reads
 from jts_storage.clickhouse.transport import Transport
-from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.errors import StorageError
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -56,19 +56,19 @@ class PoolStatus:
 class ClickHouseManager:
     """Connections to one ClickHouse, opened when they are first needed.
 
-    Made from a `ClickHouseConfig`, from its fields as keywords, or from both: then the keywords
-    refine it. Safe to share among threads; a forked child gets connections and threads of its own.
+    Made from a `ClickHouseConfig`, a URL, or the fields of one: by position, beginning with the
+    host, or as keywords, which refine a configuration or a URL, too. Safe to share among threads; a
+    forked child gets connections and threads of its own.
 
     Every statement runs on a pooled connection. Failures to connect are retried with growing
     pauses; so are statements that change nothing, and others when the caller calls them
     ``idempotent``. Errors are the kit's own.
     """
 
-    def __init__(self, config: ClickHouseConfig | None = None, **fields: Any) -> None:
-        try:
-            self.config = replace(config or ClickHouseConfig(), **fields)
-        except TypeError as failure:
-            raise InvalidConfiguration(str(failure).partition("() ")[2]) from failure
+    def __init__(
+        self, config: ClickHouseConfig | str | None = None, *more: Any, **fields: Any
+    ) -> None:
+        self.config = ClickHouseConfig.of(config, *more, **fields)
         register()
         self._engine = create_engine(
             self.config.url,

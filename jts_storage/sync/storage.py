@@ -57,7 +57,7 @@ class Storage:
         check: asynchronous.SchemaCheck | None = None,
         publisher: EventPublisher | None = None,
     ) -> Self:
-        """A storage over the stores that `settings` name, or ``JTS_*`` in the environment.
+        """A storage over the stores that `settings` name, or else ``JTS_*`` variables.
 
         :param check: what a difference between live schemas and models does, as asynchronously.
         :raises InvalidConfiguration: naming the setting at fault.

@@ -270,13 +270,14 @@ class EnvironmentPlan:
         return SqliteStore(Given(f"sqlite:///{own.absolute()}"))
 
     def postgres(self) -> Store:
+        from jts_storage.settings.database import read_url
         from jts_storage.testing.stores.base import Given
         from jts_storage.testing.stores.sql import PostgresStore
 
         url = self._settings.database_url
         if url is None or self._settings.database().is_sqlite:
             return self._local.postgres()
-        plain = url.get_secret_value()
+        plain = read_url(url.get_secret_value())["url"]  # without options of ours
         return PostgresStore(Given(plain), self._own(database_of(plain)))
 
     def redis(self) -> Store:
@@ -298,7 +299,7 @@ def check_expendable(settings: StorageSettings, *, told_twice: bool) -> None:
         return
     names = {
         "JTS_CLICKHOUSE_URL": _clickhouse_name(settings),
-        "JTS_MONGO_DATABASE": settings.mongo_database if settings.mongo_url else None,
+        "JTS_MONGO_DATABASE": settings.mongo().database if settings.mongo_url else None,
         "JTS_DATABASE_URL": _sql_name(settings),
     }
     precious = {v: n for v, n in names.items() if n is not None and not n.endswith(SUFFIX)}

@@ -63,7 +63,7 @@ def settings_of(urls: dict[str, str], folder: Path) -> StorageSettings:
     return StorageSettings(
         data_dir=folder,
         migrate=False,
-        **{name: SecretStr(url) for name, url in urls.items()},  # type: ignore[arg-type]
+        **{name: SecretStr(url) for name, url in urls.items()},
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from jts_storage import StorageSettings
 from jts_storage.clickhouse.config import ClickHouseConfig
@@ -51,6 +51,8 @@ def everything_shown(thing: Any) -> str:
         shown.append(f"{value} {value!r} {value:>0}" if isinstance(value, str) else f"{value!r}")
     if not isinstance(thing, ClickHouseConfig):  # its settings are a view, which has no copy
         shown += [str(asdict(thing)), json.dumps(asdict(thing), default=str)]
+    model: TypeAdapter[Any] = TypeAdapter(type(thing))
+    shown += [str(model.dump_python(thing)), model.dump_json(thing).decode()]
     return "\n".join(shown)
 
 

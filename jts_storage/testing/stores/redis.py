@@ -42,7 +42,7 @@ class RedisStore:
         except ImportError as exc:
             raise InvalidConfiguration(
                 "the fixture jts_redis needs the client of Redis, which is not installed",
-                remedy='Install it with: pip install "jts-storage[redis]"',
+                remedy='Install it with: pip install "jts-storage[test]"',
             ) from exc
         self._client = redis.Redis.from_url(self._url)
         self._closing.callback(self._client.close)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import InvalidConfiguration
 
 
@@ -18,6 +21,57 @@ def test_defaults_are_those_the_services_rely_on() -> None:
     config = ClickHouseConfig()
     assert (config.host, config.port, config.database) == ("localhost", 9000, "jts")
     assert (config.user, config.connect_timeout, config.max_retries) == ("default", 10, 3)
+
+
+def test_the_first_fields_keep_their_order() -> None:
+    parameters = inspect.signature(ClickHouseConfig).parameters.values()
+    assert [(each.name, each.default) for each in parameters][:7] == [
+        ("host", "localhost"),
+        ("port", 9000),
+        ("database", "jts"),
+        ("user", "default"),
+        ("password", ""),
+        ("connect_timeout", 10),
+        ("max_retries", 3),
+    ]
+
+
+def test_a_manager_takes_a_configuration_a_url_or_fields() -> None:
+    by_position = ClickHouseManager("ch-1", 9001, "prices", "reader", "s3cret", 5, 2)
+    expected = ClickHouseConfig(
+        host="ch-1",
+        port=9001,
+        database="prices",
+        user="reader",
+        password="s3cret",
+        connect_timeout=5,
+        max_retries=2,
+    )
+    assert by_position.config == expected
+    assert ClickHouseManager(expected).config == expected
+    assert ClickHouseManager(expected, pool_size=2).config.pool_size == 2
+    assert ClickHouseManager("localhost").config == ClickHouseManager().config
+    assert ClickHouseManager("clickhouse://h:9/x", pool_size=2).config == ClickHouseConfig(
+        "h", 9, "x", pool_size=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "keywords", "told"),
+    [
+        ((3,), {}, "host is 3: it should be a valid string"),
+        (("h", "9000"), {}, "port is '9000': it should be a valid integer"),
+        (("h",), {"host": "i"}, "host is given twice"),
+        ((ClickHouseConfig(), "jts"), {}, "1 values for 0 fields"),
+        ((), {"pool_syze": 3}, "no setting 'pool_syze'. Did you mean pool_size?"),
+        ((*range(40),), {}, "40 values for"),
+    ],
+)
+def test_what_a_manager_cannot_take_is_told_in_words(
+    given: tuple[Any, ...], keywords: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InvalidConfiguration, match=re.escape(told)):
+        ClickHouseManager(*given, **keywords)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,23 @@ def test_a_field_beats_the_uri_and_the_uri_beats_the_default() -> None:
     assert options["connectTimeoutMS"] == 5000
 
 
+def test_fields_are_options_of_the_uri_and_yield_to_keywords() -> None:
+    uri = "mongodb://h/x?max_retries=5;maxPoolSize=7&health_timeout=1.5&tls=true"
+    config = MongoDBConfig(uri=uri)
+    assert (config.max_retries, config.health_timeout) == (5, 1.5)
+    assert config.uri == "mongodb://h/x?maxPoolSize=7&tls=true"
+    assert MongoDBConfig(uri=uri, max_retries=3).max_retries == 3
+    with pytest.raises(InvalidConfiguration, match="max_retries in the url is 'many'"):
+        MongoDBConfig(uri="mongodb://h/?max_retries=many")
+
+
+@pytest.mark.parametrize("name", ["admin", "local", "config"])
+def test_the_databases_of_mongodb_itself_are_no_place_for_documents(name: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=f"authSource={name}"):
+        MongoDBConfig(uri=f"mongodb://h/{name}")
+    assert MongoDBConfig(uri=f"mongodb://h/{name}", database="jts").database == "jts"
+
+
 @pytest.mark.parametrize("option", ["w=0", "w=1", "W=2", "journal=false", "journal=true;w=0"])
 @pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
 def test_writes_that_can_be_lost_after_their_acknowledgement_are_refused(

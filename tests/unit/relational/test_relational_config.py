@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def test_postgresql_is_named_by_url(scheme: str) -> None:
     assert config.options == {"sslmode": "require"}
 
 
+def test_fields_are_options_of_the_url_and_yield_to_keywords() -> None:
+    config = DatabaseConfig(f"{URL}&pool_size=4&lock_timeout=1.5")
+    assert (config.pool_size, config.lock_timeout) == (4, 1.5)
+    assert config.options == {"sslmode": "require"}
+    assert DatabaseConfig("postgresql://h/x?pool_size=4", pool_size=8).pool_size == 8
+    assert DatabaseConfig("sqlite:///x.db?lock_timeout=2").path == Path("x.db")
+    assert replace(config, max_retries=1).pool_size == 4
+
+
 def test_passwords_are_never_shown() -> None:
     config = DatabaseConfig(URL)
     for shown in (repr(config), str(config), config.redacted, repr(DatabaseManager(config))):
@@ -63,6 +73,8 @@ def test_passwords_are_never_shown() -> None:
         ({"url": "shop?s3cret"}, "'\\?'"),
         ({"url": "postgresql://jts:s3cret@db/x?ssl=maybe"}, "sslmode"),
         ({"url": "postgresql://jts:s3cret@db/x?turbo=1"}, "turbo"),
+        ({"url": "postgresql://jts:s3cret@db/x?pool_siz=1"}, "Did you mean pool_size"),
+        ({"url": "postgresql://jts:s3cret@db/x?pool_size=many"}, "pool_size in the url"),
         ({"url": "sqlite://host/x"}, "three slashes"),
         ({"url": "sqlite:///x?mode=ro"}, "mode"),
         ({"pool_size": 0}, "pool_size"),

@@ -1,0 +1,271 @@
+"""What a service sets: where its stores are. With nothing set, all is embedded in ``.jts``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from jts_storage.domain.secret import MASK
+from jts_storage.errors import InvalidConfiguration
+from jts_storage.settings import clickhouse, mongo
+from jts_storage.settings.clickhouse import ClickHouseConfig
+from jts_storage.settings.database import DatabaseConfig
+from jts_storage.settings.fields import is_secret, own_error, reason, unknown_field
+from jts_storage.settings.mongo import MongoDBConfig
+from jts_storage.settings.stores import STORES, StoreFields, StoreSettings, nested, of_keywords
+from jts_storage.settings.variables import (
+    Variable,
+    names_of,
+    of_environment,
+    of_file,
+    refuse_misspelled,
+    store_values,
+)
+
+PREFIX: Final = "JTS_"
+_STORE_PREFIXES: Final = tuple(f"{PREFIX}{name.upper()}_" for name in STORES)
+
+if TYPE_CHECKING:
+    ClickHouseFields: TypeAlias = StoreFields
+    MongoDBFields: TypeAlias = StoreFields
+    DatabaseFields: TypeAlias = StoreFields
+else:
+    ClickHouseFields = nested(ClickHouseConfig)
+    MongoDBFields = nested(MongoDBConfig)
+    DatabaseFields = nested(DatabaseConfig)
+
+
+class StorageSettings(BaseModel):
+    """Where the stores of a `Storage` are and how to talk to them.
+
+    A setting is taken from the nearest place that has it: a keyword, a ``JTS_*`` variable of the
+    environment, a line of the ``.env`` file in the working directory, the default.
+
+    A store without a URL runs embedded below `data_dir`: chDB, a local mongod, SQLite. Every field
+    of its model may be set: of `ClickHouseConfig` as ``clickhouse={"pool_size": 4}``, as
+    ``JTS_CLICKHOUSE_POOL_SIZE=4``, or as ``?pool_size=4`` in its URL, over which the others win.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    data_dir: Path = Path(".jts")
+    """Where embedded stores keep their files."""
+
+    clickhouse_url: SecretStr | None = None
+    """``clickhouse://user:password@host:9000,other/jts?secure=1&cluster=name``."""
+
+    mongo_url: SecretStr | None = None
+    """``mongodb://user:password@host/?replicaSet=rs0``; transactions need a replica set."""
+
+    database_url: SecretStr | None = None
+    """``postgresql://user:password@host/name`` or ``sqlite:///path``."""
+
+    mongo_database: str = ""
+    """The database of MongoDB; if not set, the one that the URL names, else ``jts``."""
+
+    lake_dir: Path | None = None
+    """Where Parquet files are kept; ``data_dir/lake`` if not set."""
+
+    mongod: Path | None = None
+    """The mongod to start when MongoDB is embedded; found on PATH or in its wheel if not set."""
+
+    fsync: bool = True
+    """Whether what an embedded ClickHouse acknowledged is on disk, or with the kernel only."""
+
+    cache_bytes: int = Field(default=128 * 2**20, ge=0)
+    """How much of what was read of candles is kept, as long as the table proves unchanged."""
+
+    health_timeout: float = Field(default=0.45, gt=0)
+    """Seconds after which a store that has not answered `health` does not answer."""
+
+    check: Literal["error", "warn", "off"] = "off"
+    """What a difference between live schemas and models does at opening."""
+
+    migrate: bool | None = None
+    """Whether opening applies pending migrations; if not set, to embedded stores only."""
+
+    clickhouse_fields: ClickHouseFields = ClickHouseFields()
+    """Fields of `ClickHouseConfig` that are set beside the URL; the keyword is ``clickhouse``."""
+
+    mongo_fields: MongoDBFields = MongoDBFields()
+    """Fields of `MongoDBConfig` that are set beside the URL; the keyword is ``mongo``."""
+
+    database_fields: DatabaseFields = DatabaseFields()
+    """Fields of `DatabaseConfig` that are set beside the URL; the keyword is ``database``."""
+
+    def __init__(self, **values: Any) -> None:
+        """Take every setting from the nearest place that has it.
+
+        The keyword ``env_file`` names another file than ``.env``; None reads none.
+
+        :raises InvalidConfiguration: naming the setting at fault and where it stands.
+        """
+        file = values.pop("env_file", ".env")
+        farther = [of_file(Path(file)) if file is not None else [], of_environment(os.environ)]
+        for variables in farther:
+            refuse_misspelled(_ours(variables), _KNOWN, _STORE_PREFIXES)
+        origins = {name: variable.origin for v in farther for name, variable in _own(v).items()}
+        merged = _merged(values, farther)
+        try:
+            super().__init__(**merged)
+        except ValidationError as failure:
+            raise _told(failure, merged, origins.keys() - values.keys(), origins) from None
+        self._check_stores()
+
+    @classmethod
+    def load(cls, **values: Any) -> Self:
+        """The settings of the environment and the ``.env`` file, as ``StorageSettings()`` is.
+
+        :raises InvalidConfiguration: naming the variables at fault, not their values.
+        """
+        return cls(**values)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values of attributes, which are not checked.
+
+        :raises InvalidConfiguration: there is no such attribute.
+        """
+        names = tuple(type(self).model_fields)
+        for unknown in (update or {}).keys() - set(names):
+            raise unknown_field(unknown, names)
+        return super().model_copy(update=update, deep=deep)
+
+    @property
+    def lake_root(self) -> Path:
+        return self.lake_dir or self.data_dir / "lake"
+
+    def clickhouse(self) -> ClickHouseConfig:
+        """Everything that is set of ClickHouse."""
+        if self.clickhouse_url is not None:
+            base = clickhouse.read_url(self.clickhouse_url.get_secret_value())
+        else:
+            path = self.data_dir.absolute() / "clickhouse"
+            base = {"embedded_path": str(path), "fsync": self.fsync}
+        return ClickHouseConfig(**base | self._bounds | self.clickhouse_fields.given)
+
+    def mongo(self, local_uri: str | None = None) -> MongoDBConfig:
+        """Everything that is set of MongoDB.
+
+        :param local_uri: where the embedded mongod listens, if there is one.
+        """
+        url = self.mongo_url.get_secret_value() if self.mongo_url else local_uri
+        if url is None:
+            raise InvalidConfiguration("JTS_MONGO_URL is not set and no mongod is embedded")
+        own = self._bounds | self.mongo_fields.given
+        return MongoDBConfig(**mongo.read_uri(url) | {"database": self.mongo_database} | own)
+
+    def database(self) -> DatabaseConfig:
+        """Everything that is set of the bookkeeping's database."""
+        url = f"sqlite:///{self.data_dir.absolute() / 'bookkeeping.db'}"
+        if self.database_url is not None:
+            url = self.database_url.get_secret_value()
+        return DatabaseConfig(url=url, **self._bounds | self.database_fields.given)
+
+    @property
+    def _bounds(self) -> dict[str, Any]:
+        """Those of a store's own URL stay, unless they are set here."""
+        is_set = "health_timeout" in self.model_fields_set
+        return {"health_timeout": self.health_timeout} if is_set else {}
+
+    def _check_stores(self) -> None:
+        """:raises InvalidConfiguration: what is set of a store does not go together."""
+        for name, kind in STORES.items():
+            of_servers = getattr(self, f"{name}_fields").model_fields_set & kind.of_servers
+            if getattr(self, f"{name}_url") is None and of_servers:
+                variable = f"{PREFIX}{name.upper()}_URL"
+                raise InvalidConfiguration(
+                    f"{name}.{min(of_servers)} is set, and {name} is embedded, which has none",
+                    remedy=f"Set {variable}, or {name}_url as a keyword.",
+                )
+        self.clickhouse()
+        self.mongo("mongodb://localhost" if self.mongo_url is None else None)
+        self.database()
+
+
+def _merged(values: dict[str, Any], farther: list[list[Variable]]) -> dict[str, Any]:
+    """All places in one, the nearest first; `farther` begins with the farthest."""
+    keywords = dict(values)
+    database = keywords.pop("mongo_database", None)
+    merged: dict[str, Any] = {}
+    for name, kind in STORES.items():
+        store = StoreSettings()
+        prefix = f"{PREFIX}{name.upper()}_"
+        for variables in farther:
+            store.add(kind, store_values(kind.config, variables, prefix, shows=False))
+        store.add(kind, of_keywords(name, keywords))
+        if name == "clickhouse" and store.address is None:
+            store.address = _implied(store.fields)
+        merged[f"{name}_url"] = store.address
+        merged[f"{name}_fields"] = store.fields
+    named = merged["mongo_fields"].pop("database", "")
+    if database or named:
+        merged["mongo_database"] = database or named
+    for unknown in keywords.keys() - StorageSettings.model_fields.keys():
+        raise unknown_field(unknown, (*StorageSettings.model_fields, *STORES))
+    own = {name: v.text for each in farther for name, v in _own(each).items()}
+    return own | merged | keywords
+
+
+def _implied(fields: dict[str, Any]) -> str | None:
+    """A URL for a ClickHouse that single fields name."""
+    if fields.get("embedded_path") is not None:
+        return "clickhouse+embedded:///"
+    return "clickhouse://" if "host" in fields else None
+
+
+def _own(variables: list[Variable]) -> dict[str, Variable]:
+    """The settings that belong to no store."""
+    return {
+        name: variable
+        for variable in variables
+        if variable.text and (name := _SETTINGS.get(variable.name)) is not None
+    }
+
+
+def _ours(variables: list[Variable]) -> list[Variable]:
+    return [variable for variable in variables if variable.name.startswith(PREFIX)]
+
+
+def _told(
+    failure: ValidationError,
+    values: dict[str, Any],
+    from_variables: Set[str],
+    origins: dict[str, str],
+) -> InvalidConfiguration:
+    if (own := own_error(failure)) is not None:
+        return own
+    texts = []
+    for fault in failure.errors(include_url=False):
+        loc = [str(part) for part in fault["loc"]]
+        name = loc[0]
+        why = reason(fault["msg"])
+        if name in from_variables:
+            texts.append(f"{origins[name]} {why}")
+        else:
+            shown = ".".join([name.removesuffix("_fields"), *loc[1:2]])
+            value = values[name][loc[1]] if name.endswith("_fields") else values[name]
+            is_masked = any(map(is_secret, loc[:2]))
+            texts.append(f"{shown} is {MASK if is_masked else repr(value)}: it {why}")
+    return InvalidConfiguration("; ".join(texts))
+
+
+_SETTINGS: Final = {
+    PREFIX + name.upper(): name
+    for name in StorageSettings.model_fields
+    if not name.startswith(tuple(f"{store}_" for store in STORES))
+}
+"""The variables that belong to no store."""
+
+_KNOWN: Final = {
+    *_SETTINGS,
+    *(
+        f"{PREFIX}{name.upper()}_{each}"
+        for name, kind in STORES.items()
+        for each in names_of(kind.config)
+    ),
+}
+"""Every variable that is a setting."""

@@ -1,0 +1,148 @@
+"""The models of the stores as `StorageSettings` nests them, and what each place says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, SecretStr, create_model, model_serializer
+
+from jts_storage.domain.secret import Secret
+from jts_storage.errors import InvalidConfiguration
+from jts_storage.settings import clickhouse, database, mongo
+from jts_storage.settings.clickhouse import ClickHouseConfig
+from jts_storage.settings.database import DatabaseConfig
+from jts_storage.settings.fields import (
+    STRICT,
+    default_of,
+    field_names,
+    type_hints,
+    unknown_field,
+)
+from jts_storage.settings.mongo import MongoDBConfig
+from jts_storage.settings.variables import ADDRESSES, StoreValues
+
+
+class StoreFields(BaseModel):
+    """Fields of one store that are set one by one; what is not set is as the URL says."""
+
+    model_config = ConfigDict(**STRICT, frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, getattr(self, name)) for name in sorted(self.model_fields_set)]
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+def nested(cls: type) -> type[StoreFields]:
+    """The model of a store's configuration that knows which of its fields were set."""
+    annotated: dict[str, Any] = {
+        f.name: (type_hints(cls)[f.name], default_of(f))
+        for f in fields(cls)
+        if f.name not in ADDRESSES
+    }
+    return create_model(f"{cls.__name__}Fields", __base__=StoreFields, **annotated)
+
+
+class StoreKind(NamedTuple):
+    """One of the three stores.
+
+    :param said_by: the fields that a URL says something of.
+    :param of_servers: fields that mean nothing for the embedded store.
+    """
+
+    config: type
+    said_by: Callable[[str], set[str]]
+    of_servers: frozenset[str]
+
+
+STORES: Final[Mapping[str, StoreKind]] = {
+    "clickhouse": StoreKind(
+        ClickHouseConfig,
+        lambda url: set(clickhouse.read_url(url)),
+        frozenset({"port", "user", "password", "alt_hosts", "secure", "ca_file", "cert_file"}),
+    ),
+    "mongo": StoreKind(
+        MongoDBConfig,
+        mongo.said_by,
+        frozenset({"username", "password", "auth_source", "replica_set", "tls", "tls_ca_file"}),
+    ),
+    "database": StoreKind(DatabaseConfig, lambda url: set(database.read_url(url)), frozenset()),
+}
+
+
+@dataclass(slots=True)
+class StoreSettings:
+    """What all places together say of one store.
+
+    :param address: its URL; None for the embedded store.
+    """
+
+    address: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, kind: StoreKind, said: StoreValues) -> None:
+        """A nearer place wins: its URL over the whole URL and over single fields of before."""
+        if said.is_embedded:
+            self.address, self.fields = None, {}
+        if said.address is not None:
+            known = kind.said_by(said.address)
+            self.fields = {n: v for n, v in self.fields.items() if n not in known}
+            self.address = said.address
+        self.fields |= said.values
+
+
+def of_keywords(name: str, values: dict[str, Any]) -> StoreValues:
+    """Take what ``clickhouse=`` and ``clickhouse_url=`` say out of the keywords.
+
+    ``clickhouse_url=None`` says that the store is embedded, whatever farther places say.
+
+    :raises InvalidConfiguration: the model has no such field, or the address is given twice.
+    """
+    own = _given_fields(name, values)
+    addresses = [own.pop(each) for each in ADDRESSES if each in own]
+    flat = f"{name}_url"
+    is_embedded = flat in values and values[flat] is None and not addresses
+    if (url := values.pop(flat, None)) is not None:
+        addresses.append(url)
+    if len(addresses) > 1:
+        raise InvalidConfiguration(f"the address of {name} is given twice")
+    address = _text(addresses[0], name) if addresses else None
+    return StoreValues(address, own, is_embedded)
+
+
+def _given_fields(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    cls = STORES[name].config
+    given = [values.pop(each) for each in (name, f"{name}_fields") if each in values]
+    fields: dict[str, Any] = {}
+    for each in given:
+        if isinstance(each, cls):
+            fields |= {n: getattr(each, n) for n in field_names(cls)}
+        elif isinstance(each, StoreFields):
+            fields |= each.given
+        elif isinstance(each, Mapping):
+            fields |= each
+        elif each is not None:
+            raise InvalidConfiguration(
+                f"{name} is of {type(each).__name__}: it should be a {cls.__name__} or a mapping of"
+                " its fields"
+            )
+    known = {*field_names(cls), "url"}
+    for unknown in fields.keys() - known:
+        raise unknown_field(f"{name}.{unknown}", tuple(f"{name}.{each}" for each in sorted(known)))
+    return fields
+
+
+def _text(address: Any, name: str) -> str:
+    if isinstance(address, SecretStr | Secret):
+        return address.get_secret_value()
+    if not isinstance(address, str):
+        raise InvalidConfiguration(f"{name}_url is of {type(address).__name__}: it should be a URL")
+    return address
