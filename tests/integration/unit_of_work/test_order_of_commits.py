@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -461,12 +461,12 @@ async def test_an_import_that_took_longer_than_its_lease_comes_after_what_did_no
     pq.write_table(imported.to_arrow(), tmp_path / "raw.parquet")
     import_files = parquet.import_files
 
-    def late(manager: object, key: object, paths: object, write: object, given: object) -> int:
-        versions.append(given)
+    def late(target: parquet.Target, key: SeriesKey, paths: Sequence[Path]) -> int:
+        versions.append(target.versions)
         if len(versions) == 1:
             loop.call_soon_threadsafe(lambda: asyncio.create_task(overtake()))
             overtaken.wait(10)
-        return import_files(manager, key, paths, write, given)  # type: ignore[arg-type]
+        return import_files(target, key, paths)
 
     async def overtake() -> None:
         [own] = await stores.clock.under_way()
