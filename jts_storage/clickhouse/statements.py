@@ -179,7 +179,7 @@ def stored_types(candles: Table) -> Mapping[str, str]:
 @cache
 def by_year(candles: Table) -> str:
     """Return the partition key of a table that is split by year, as the server tells it."""
-    return text_of(func.toYear(candles.c.timestamp), qualified=False)
+    return text_of(func.toYear(candles.c.timestamp))
 
 
 # ---- parameters
