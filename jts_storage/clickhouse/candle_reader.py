@@ -11,6 +11,7 @@ from typing import Any
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
+from jts_storage.clickhouse.candle_rows import KEY, Source, latest, original
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import (
     series_from_columns,
@@ -18,7 +19,7 @@ from jts_storage.clickhouse.mappers import (
     series_from_rows,
     series_of_several,
 )
-from jts_storage.clickhouse.statements import STREAM_SETTINGS, Source, parameters
+from jts_storage.clickhouse.statements import STREAM_SETTINGS, parameters
 from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -216,7 +217,7 @@ class ClickHouseCandleReader:
         cursor = after.sort_key if after else ("", "", "")
         with_deletions = self._keys_with_deletions()
         while True:
-            bound = dict(zip(statements.KEY, cursor, strict=True)) | {"limit": limit}
+            bound = dict(zip(KEY, cursor, strict=True)) | {"limit": limit}
             page = self._manager.execute(statements.select_keys(self._candles), bound)
             for names in page:
                 symbol, exchange, timeframe = cursor = names
@@ -254,7 +255,7 @@ class ClickHouseCandleReader:
 
     def _source(self) -> Source:
         if self._is_ours:
-            return statements.latest(self._candles)
+            return latest(self._candles)
         found = self._manager.execute(statements.select_engine(self._candles))
         if not found:
             raise SchemaDrift(
@@ -266,7 +267,7 @@ class ClickHouseCandleReader:
         # What lies behind is not asked, so it may be split by year too.
         self._partition_key = self._by_year if is_distributed else partition_key
         self._is_ours = "Replacing" in engine or is_distributed
-        rows = statements.latest if self._is_ours else statements.original
+        rows = latest if self._is_ours else original
         return rows(self._candles)
 
     @property

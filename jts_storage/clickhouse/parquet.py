@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Table
 
-from jts_storage.clickhouse import statements
+from jts_storage.clickhouse import file_statements, statements
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import NAMES, PRICES, concatenate, in_order
@@ -72,12 +72,12 @@ def _import_directly(target: Target, key: SeriesKey, paths: Sequence[Path]) -> i
     alternatives = ",".join(name.removeprefix("/") for name in names)
     pattern = f"/{{{alternatives}}}" if len(names) > 1 else names[0]
     bound: dict[str, Any] = statements.parameters(key, 0, 0) | {"pattern": pattern}
-    checked = target.manager.execute(statements.check_files(), bound, settings=_SETTINGS)
+    checked = target.manager.execute(file_statements.check_files(), bound, settings=_SETTINGS)
     rows, impossible = checked[0]
     if impossible:
         return _import_columns(target, key, paths)  # which names the row and the field
     target.manager.execute(
-        statements.import_files(target.candles),
+        file_statements.import_files(target.candles),
         bound | {"names": names, "version": target.versions(len(names) + 1)},
         settings=partial(statements.write_settings, _SETTINGS),
         idempotent=True,

@@ -5,24 +5,18 @@ column is called by its key, as the domain calls it, so a column renamed in the 
 here. Prices leave and enter as the integers they are, timestamps as milliseconds, so that whole
 columns move without becoming objects.
 
-Each statement begins with where rows come from: `latest` for our table; `original` for a table of
-the original schema, a plain MergeTree that knows no versions and refuses FINAL, where of two rows
-the one inserted later counts.
+Most begin with where rows come from, see `candle_rows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
-    FromClause,
-    Select,
     Table,
-    and_,
     bindparam,
     column,
     func,
@@ -32,131 +26,34 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.sql import ColumnElement
 
 from jts_storage.clickhouse import system
+from jts_storage.clickhouse.candle_rows import (
+    KEY,
+    STATE,
+    Columns,
+    Expression,
+    Source,
+    carried_columns,
+    is_among_keys,
+    is_in_range,
+    is_of_key,
+    key_of,
+)
 from jts_storage.clickhouse.constructs import (
     Final,
     ForEach,
-    LimitBy,
     WithValue,
     text_of,
     type_of,
 )
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP, PRICE_LIMIT, to_ms
-from jts_storage.domain.columns import NAMES, PRICES
+from jts_storage.domain.checks import FIRST_TIMESTAMP, to_ms
+from jts_storage.domain.columns import PRICES
 from jts_storage.domain.enums import Timeframe
 
 Parameters = dict[str, Any]
-Columns = Any  # SQLAlchemy's own type of `table.c` has no names to complete
-Expression = ColumnElement[Any]
-
-KEY = ("symbol", "exchange", "timeframe")
-_STATE = ("version", "is_deleted")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """The rows of one key, each timestamp once."""
-
-    of: FromClause
-    where: tuple[Expression, ...] = ()
-
-    def select(self, *what: Any) -> Select[Any]:
-        return select(*what).select_from(self.of).where(*self.where)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """Where the candles of one key come from.
-
-    :param table: the rows as they lie there.
-    :param range: the rows of a range that count.
-    :param series: those of the whole series.
-    :param version: which of two rows of one timestamp is the later, the higher.
-    :param is_deleted: whether a row says that there is no candle.
-    :param has_versions: whether rows carry these two, so that candles can be written.
-    """
-
-    table: Table
-    range: Rows
-    series: Rows
-    version: Expression
-    is_deleted: Expression
-    has_versions: bool
-
-
-@cache
-def latest(candles: Table) -> Source:
-    """Return the rows of our table that count."""
-    rows = Final(candles)
-    of_key, exists = _is_of_key(rows.c), not_(rows.c.is_deleted)
-    return Source(
-        table=candles,
-        range=Rows(rows, (of_key, _is_in_range(rows.c), exists)),
-        series=Rows(rows, (of_key, exists)),
-        version=candles.c.version,
-        is_deleted=candles.c.is_deleted,
-        has_versions=True,
-    )
-
-
-@cache
-def original(candles: Table) -> Source:
-    """Return the rows that count of a table of the original schema."""
-    c = candles.c
-    inserted = _inserted()
-    each_once = (
-        select(*_carried(candles))
-        .where(_is_of_key(c))
-        .order_by(c.timestamp, inserted.desc())
-        .suffix_with(LimitBy(c.timestamp))
-    )
-    return Source(
-        table=candles,
-        range=Rows(each_once.where(_is_in_range(c)).subquery(candles.name)),
-        series=Rows(each_once.subquery(candles.name)),
-        version=inserted,
-        is_deleted=literal_column("0"),
-        has_versions=False,
-    )
-
-
-def _inserted() -> Expression:
-    """Return where a row of a plain MergeTree stands among all: higher means inserted later."""
-    part = func.splitByChar("_", func.toString(column("_part")))
-    block: Expression = func.toUInt64OrZero(func.arrayElement(part, 2))
-    return block * 1_099_511_627_776 + column("_part_offset")
-
-
-def _is_of_key(c: Columns) -> Expression:
-    return and_(*(c[name] == bindparam(name) for name in KEY))
-
-
-def _is_in_range(c: Columns) -> Expression:
-    between: Expression = c.timestamp.between(_moment("first"), _moment("last"))
-    return between
-
-
-def _moment(name: str) -> Expression:
-    moment: Expression = func.fromUnixTimestamp64Milli(func.toInt64(bindparam(name)), "UTC")
-    return moment
-
-
-def _key_of(c: Columns) -> Any:
-    return tuple_(*(c[name] for name in KEY))
-
-
-def _is_among_keys(c: Columns) -> Expression:
-    is_among: Expression = _key_of(c).op("IN", is_comparison=True)(bindparam("keys"))
-    return is_among
-
-
-def _carried(candles: Table) -> list[Any]:
-    """Return the columns that are the candle itself."""
-    return [each for each in candles.c if each.key not in _STATE]
 
 
 def _as_stored(c: Columns) -> list[Expression]:
@@ -219,7 +116,7 @@ def select_several(candles: Table) -> str:
     names = [c[name] for name in KEY]
     return text_of(
         select(*_as_stored(c), func.cityHash64(*names).label("hash"))
-        .where(_is_among_keys(c), _is_in_range(c), not_(c.is_deleted))
+        .where(is_among_keys(c), is_in_range(c), not_(c.is_deleted))
         .order_by(*names, c.timestamp)
     )
 
@@ -239,7 +136,7 @@ def select_rows(source: Source) -> str:
     c = source.table.c
     return text_of(
         select(*_as_stored(c), source.is_deleted.label("deleted"))
-        .where(_is_of_key(c), _is_in_range(c))
+        .where(is_of_key(c), is_in_range(c))
         .order_by(c.timestamp)
     )
 
@@ -256,7 +153,7 @@ def select_end(source: Source, *, newest: bool) -> str:
     order = c.timestamp.desc() if newest else c.timestamp.asc()
     return text_of(
         select(*_as_stored(c), source.is_deleted.label("deleted"), source.version.label("version"))
-        .where(_is_of_key(c))
+        .where(is_of_key(c))
         .order_by(order)
         .limit(bindparam("limit"))
     )
@@ -320,7 +217,7 @@ def select_keys(candles: Table) -> str:
     return text_of(
         select(*names)
         .distinct()
-        .where(_key_of(c) > tuple_(*map(bindparam, KEY)))
+        .where(key_of(c) > tuple_(*map(bindparam, KEY)))
         .order_by(*labels)
         .limit(bindparam("limit"))
     )
@@ -352,7 +249,7 @@ def select_next_version(candles: Table) -> str:
     now = select(func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9))))
     moment: Expression = column("moment")
     later = select(func.greatest(moment, func.max(c.version) + 1)).where(
-        _is_of_key(c), _is_in_range(c), c.version >= moment
+        is_of_key(c), is_in_range(c), c.version >= moment
     )
     return text_of(WithValue(moment.key or "", now, later))
 
@@ -361,13 +258,13 @@ def select_next_version(candles: Table) -> str:
 def delete(source: Source) -> str:
     """Delete by writing, for each row, a later version that says so."""
     table, c = source.table, source.range.of.c
-    carried = _carried(table)
+    carried = carried_columns(table)
     version: Expression = bindparam("version")
     deleted = source.range.select(
         *(c[each.key] for each in carried), func.toUInt64(version), literal_column("1")
     ).where(c.version < version)
     return text_of(
-        insert(table).from_select([*carried, *(table.c[name] for name in _STATE)], deleted)
+        insert(table).from_select([*carried, *(table.c[name] for name in STATE)], deleted)
     )
 
 
@@ -376,7 +273,7 @@ def count_deleted(candles: Table) -> str:
     c = candles.c
     return text_of(
         select(func.count()).where(
-            _is_of_key(c), _is_in_range(c), c.version == bindparam("version"), c.is_deleted
+            is_of_key(c), is_in_range(c), c.version == bindparam("version"), c.is_deleted
         )
     )
 
@@ -386,7 +283,7 @@ def count_written(candles: Table) -> str:
     c = candles.c
     return text_of(
         select(func.count()).where(
-            _is_among_keys(c), _is_in_range(c), c.version == bindparam("version")
+            is_among_keys(c), is_in_range(c), c.version == bindparam("version")
         )
     )
 
@@ -438,54 +335,4 @@ def select_parts_state(candles: Table) -> str:
         select(func.any(c.engine), func.any(folder), func.toString(digest), func.count()).where(
             system.is_here(system.parts), c.table == candles.name, c.active
         )
-    )
-
-
-# ---- Parquet files, whose columns are called as the kit writes them
-
-
-@cache
-def check_files() -> str:
-    """Count the rows of Parquet files, and those among them that are no candles."""
-    files = _files()
-    impossible = func.countIf(not_(func.ifNull(_is_possible(files.c), 0)))
-    return text_of(select(func.count(), impossible).select_from(files))
-
-
-@cache
-def import_files(candles: Table) -> str:
-    files = _files()
-    version: Expression = func.toUInt64(bindparam("version"))
-    names = [*KEY, *NAMES]
-    rows = select(
-        *map(bindparam, KEY),
-        *(files.c[name] for name in NAMES),
-        version + func.indexOf(bindparam("names"), files.c["_path"]),
-    ).select_from(files)
-    return text_of(
-        insert(candles).from_select([candles.c[name] for name in (*names, "version")], rows)
-    )
-
-
-def _files() -> Any:
-    """Return the table function that reads the files; one that lacks a value is refused later."""
-    prices = "".join(f"{name} Nullable(Decimal(18, 4)), " for name in PRICES)
-    structure = f"timestamp Nullable(DateTime64(3)), {prices}volume Nullable(UInt64)"
-    read = func.file(bindparam("pattern"), "Parquet", structure)
-    return read.table_valued(*NAMES, "_path", name="files")
-
-
-def _is_possible(c: Columns) -> Expression:
-    def ticks(name: str) -> Expression:
-        scaled: Expression = func.reinterpret(func.assumeNotNull(c[name]), "Int64")
-        return scaled
-
-    ms = func.toUnixTimestamp64Milli(func.assumeNotNull(c.timestamp))
-    return and_(
-        ms.between(to_ms(FIRST_TIMESTAMP), to_ms(LAST_TIMESTAMP)),
-        c.open.between(c.low, c.high),
-        c.close.between(c.low, c.high),
-        ticks("low") > -PRICE_LIMIT,
-        ticks("high") < PRICE_LIMIT,
-        *(c[name].is_not(None) for name in NAMES),
     )
