@@ -32,7 +32,7 @@ Expression = ColumnElement[Any]
 
 KEY = ("symbol", "exchange", "timeframe")
 STATE = ("version", "is_deleted")
-"""What a row says besides its candle."""
+"""The columns of a row that are not the candle itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
