@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from jts_storage.clickhouse.blocks import (
     ColumnBlock,
+    DictionaryColumn,
     MemoryReader,
     Typed,
-    DictionaryColumn,
     declared,
     joined,
     read_block,
