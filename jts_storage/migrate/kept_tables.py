@@ -20,6 +20,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from jts_storage.clickhouse import system
 from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.tables import build
 from jts_storage.errors import StorageError
@@ -73,11 +74,13 @@ class KeptTables:
                     remedy=f"Copy them over, or drop {each.table} by hand if they are not wanted.",
                 )
         for each in kept:
+            # Core knows no SYNC.
             self.execute(f"DROP TABLE IF EXISTS {each.table}{self.on_cluster} SYNC")
 
     def _names(self) -> list[str]:
+        name = system.tables.c.name
         rows = self.execute(
-            "SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY name"
+            text_of(select(name).where(system.is_here(system.tables)).order_by(name))
         )
         return [name for (name,) in rows if _NAME.fullmatch(name)]
 

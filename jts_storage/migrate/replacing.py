@@ -1,4 +1,7 @@
-"""A ClickHouse table replaced by one of another definition, with all its rows."""
+"""A ClickHouse table replaced by one of another definition, with all its rows.
+
+Core knows neither EXCHANGE and RENAME of tables nor DROP ... SYNC, so these are text.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One connection to the embedded engine: opened, given its settings, asked, closed."""
+"""One connection to the embedded engine: opened, given its settings, asked, closed.
+
+SET, USE and CREATE DATABASE are text: Core does not know them, and they name no column.
+"""
 
 from __future__ import annotations
 

@@ -262,6 +262,7 @@ class ChdbTransport(EmbeddedSession):
         """Names and types of a query's result: Native leaves them out where there are no rows."""
         if not is_select(query):
             return []
+        # Core knows no DESCRIBE, and no column is named here.
         described = self._query(f"DESCRIBE ({query.strip().rstrip(';')})")
         return [(row[0], row[1]) for block in self._decoded(described) for row in block.get_rows()]
 
