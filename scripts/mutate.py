@@ -48,7 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "clickhouse/errors.py": ("tests/unit/clickhouse/test_clickhouse_errors.py",),
     "clickhouse/mappers.py": (
         "tests/unit/clickhouse_repositories/test_clickhouse_mappers.py",
-        "tests/unit/clickhouse_repositories/test_settled.py",
+        "tests/unit/clickhouse_repositories/test_series_from_end.py",
     ),
     "memory/mappers.py": _MEMORY,
     "mongo/errors.py": ("tests/unit/mongo/test_mongo_errors.py",),

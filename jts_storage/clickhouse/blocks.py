@@ -39,7 +39,7 @@ _SCALED = re.compile(r"Decimal64\(\d+\)|Decimal\((1[0-8]),\s*\d+\)|DateTime64\(.
 _WORTH_A_VIEW = 1024
 _ROOM_FOR_MANY = 1 << 20  # rows, once there is more than one block; what stays untouched is free
 _SPARE_SHIFT = 3  # an eighth of a column may stay unused at its end
-_WORDS = "LowCardinality(String)"
+_LOW_CARDINALITY = "LowCardinality(String)"
 _KEYS = (np.dtype("<u1"), np.dtype("<u2"), np.dtype("<u4"), np.dtype("<u8"))
 _OWN_DICTIONARY = 0x600  # the keys' dictionary comes with the block
 
@@ -66,7 +66,7 @@ Column = Typed | Array | Sequence[Any] | str | int
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class DictionaryColumn:
     """A LowCardinality column of text as it travels: a dictionary, and a key into it a row."""
 
     dictionary: tuple[str, ...]
@@ -180,13 +180,13 @@ def _read_name(reader: Reader) -> str:
 
 def _read_array(
     reader: Reader, context: Context, type_name: str, n_rows: int, *, sparse: bool, raw: bool
-) -> Array | Words:
+) -> Array | DictionaryColumn:
     dtype = fixed_dtype(type_name, raw=raw)
     if n_rows == 0:
         return np.empty(0, dtype or object)
-    if type_name == _WORDS and not sparse:
-        words = _read_words(reader)
-        return words if raw else words.to_array()
+    if type_name == _LOW_CARDINALITY and not sparse:
+        column = _read_dictionary(reader)
+        return column if raw else column.to_array()
     if dtype is not None and not sparse:
         return np.frombuffer(reader.read(n_rows * dtype.itemsize), dtype, n_rows)
     # What is scaled is read as the integers it is, not as the Decimals the driver would make.
@@ -197,13 +197,13 @@ def _read_array(
     return object_array(items) if dtype is None else np.asarray(items, dtype)
 
 
-def _read_words(reader: Reader) -> Words:
+def _read_dictionary(reader: Reader) -> DictionaryColumn:
     _version, kind, size = np.frombuffer(reader.read(24), "<i8").tolist()
     dictionary = tuple(reader.read_strings(size, encoding="utf-8"))
     n_keys = int(np.frombuffer(reader.read(8), "<i8")[0])
     dtype = _KEYS[kind & 0xF]
     keys = np.frombuffer(reader.read(n_keys * dtype.itemsize), dtype, n_keys)
-    return Words(dictionary, keys)
+    return DictionaryColumn(dictionary, keys)
 
 
 def object_array(items: Sequence[Any]) -> Array:
@@ -224,7 +224,7 @@ def joined(blocks: Iterable[ColumnBlock]) -> Columns:
     rows = room = 0
     for block in blocks:
         end = rows + block.num_rows
-        pieces = [p.to_array() if isinstance(p, Words) else p for p in block.arrays]
+        pieces = [p.to_array() if isinstance(p, DictionaryColumn) else p for p in block.arrays]
         if not names:
             names, room = block.names, end
             arrays = new_arrays([piece.dtype for piece in pieces], room)
@@ -312,31 +312,33 @@ def _write_column(out: Writer, context: Context, name: str, column: Typed, n_row
         values = column.values
         array = np.full(n_rows, values, dtype) if column.is_constant else values
         out.write(array.tobytes())
-    elif column.type == _WORDS:
-        _write_words(out, _as_words(column, n_rows))
+    elif column.type == _LOW_CARDINALITY:
+        _write_dictionary(out, _as_dictionary(column, n_rows))
     else:
         items = [column.values] * n_rows if column.is_constant else list(column.values)
         write_column(context, name, column.type, items, out)
 
 
-def _as_words(column: Typed, n_rows: int) -> Words:
+def _as_dictionary(column: Typed, n_rows: int) -> DictionaryColumn:
     values = column.values
-    if isinstance(values, Words):
+    if isinstance(values, DictionaryColumn):
         return values
     if column.is_constant:
-        return Words((values,), np.zeros(n_rows, _KEYS[0]))
+        return DictionaryColumn((values,), np.zeros(n_rows, _KEYS[0]))
     index = {word: key for key, word in enumerate(dict.fromkeys(values))}
     dtype = next(d for d in _KEYS if len(index) <= np.iinfo(d).max)
-    return Words(tuple(index), np.fromiter(map(index.__getitem__, values), dtype, n_rows))
+    return DictionaryColumn(
+        tuple(index), np.fromiter(map(index.__getitem__, values), dtype, n_rows)
+    )
 
 
-def _write_words(out: Writer, words: Words) -> None:
-    kind = _KEYS.index(words.keys.dtype) | _OWN_DICTIONARY
-    out.write(np.array([1, kind, len(words.dictionary)], "<i8").tobytes())
-    for word in words.dictionary:
+def _write_dictionary(out: Writer, column: DictionaryColumn) -> None:
+    kind = _KEYS.index(column.keys.dtype) | _OWN_DICTIONARY
+    out.write(np.array([1, kind, len(column.dictionary)], "<i8").tobytes())
+    for word in column.dictionary:
         write_binary_str(word, out)
-    out.write(np.array([len(words)], "<i8").tobytes())
-    out.write(words.keys.tobytes())
+    out.write(np.array([len(column)], "<i8").tobytes())
+    out.write(column.keys.tobytes())
 
 
 def sliced(columns: Mapping[str, Typed], rows: int) -> Iterator[dict[str, Typed]]:

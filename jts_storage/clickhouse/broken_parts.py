@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Final
 
-from jts_storage.clickhouse.health import ARE_BROKEN
+from sqlalchemy import func, select
+
+from jts_storage.clickhouse import system
+from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.sql import literal, quoted
 from jts_storage.errors import StorageError
 from jts_storage.ports.schema import DAMAGE, Difference
 
 _log = logging.getLogger(__name__)
-
-_SELECT: Final = (
-    "SELECT table, name, ifNull(reason, ''), path FROM system.detached_parts"
-    f" WHERE {ARE_BROKEN} ORDER BY table, name"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class BrokenPart:
 
     @property
     def remedy(self) -> str:
-        """Statements that bring it back or give it up."""
+        """Statements that bring it back or give it up; text, since a person runs them."""
         drop = (
             f"ALTER TABLE {quoted(self.table)} DROP DETACHED PART {literal(self.name)}"
             " SETTINGS allow_drop_detached = 1"
@@ -60,7 +57,13 @@ def broken_parts(manager: ClickHouseManager) -> list[BrokenPart]:
 
     :raises StorageError: they cannot be looked at, as where the user may not read system tables.
     """
-    return [BrokenPart(*row) for row in manager.execute(_SELECT)]
+    c = system.detached_parts.c
+    query = (
+        select(c.table, c.name, func.ifNull(c.reason, ""), c.path)
+        .where(system.is_broken())
+        .order_by(c.table, c.name)
+    )
+    return [BrokenPart(*row) for row in manager.execute(text_of(query))]
 
 
 def tell_broken_parts(manager: ClickHouseManager) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from sqlalchemy import Table
 
 from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import statements
@@ -57,8 +58,9 @@ class _Place(NamedTuple):
 class RangeCache:
     """The ranges last read, up to a number of bytes. Safe to share among threads."""
 
-    def __init__(self, manager: ClickHouseManager, capacity: int) -> None:
+    def __init__(self, manager: ClickHouseManager, candles: Table, capacity: int) -> None:
         self._manager = manager
+        self._select_state = statements.select_parts_state(candles)
         is_one_server = manager.config.cluster is None and len(manager.config.hosts) < 2
         self._capacity = capacity if is_one_server else 0
         self._held: OrderedDict[_Place, CandleSeries] = OrderedDict()
@@ -110,7 +112,7 @@ class RangeCache:
     def _state(self) -> _State | None:
         """What is as long as the table is the same; None where that cannot be known."""
         try:
-            engine, table, digest, parts = self._manager.execute(statements.SELECT_STATE)[0]
+            engine, table, digest, parts = self._manager.execute(self._select_state)[0]
         except StorageError:
             return None
         return (table, digest, parts) if engine in _PROVABLE and table else None

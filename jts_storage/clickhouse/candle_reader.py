@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from math import inf
 from time import monotonic
@@ -11,21 +11,16 @@ from typing import Any
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
+from jts_storage.clickhouse.candle_rows import KEY, Source, latest, original
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import (
     series_from_columns,
+    series_from_end,
     series_from_rows,
     series_of_several,
-    settled,
 )
-from jts_storage.clickhouse.statements import (
-    LATEST,
-    ORIGINAL,
-    STORED,
-    STREAM_SETTINGS,
-    Source,
-    parameters,
-)
+from jts_storage.clickhouse.statements import STREAM_SETTINGS, parameters
+from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe, member
@@ -42,7 +37,6 @@ _KEYS_A_READ = 250
 _MERGE_SECONDS = 60.0
 """How long duplicate rows that were met are taken to be there: the engine merges when it likes."""
 
-BY_YEAR = "toYear(timestamp)"
 _EPOCH_DAY = date(1970, 1, 1)
 FIRST_MS, LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
@@ -52,14 +46,23 @@ class ClickHouseCandleReader:
 
     :param cache_bytes: how much of what was read to hold, to be given again as long as the table
         is provably unchanged; 0 holds nothing.
+    :param tables: the declared tables, if not those of `tables.build`.
     """
 
-    def __init__(self, manager: ClickHouseManager, *, cache_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(
+        self,
+        manager: ClickHouseManager,
+        *,
+        cache_bytes: int = DEFAULT_BYTES,
+        tables: Tables | None = None,
+    ) -> None:
         self._manager = manager
-        self._cache = RangeCache(manager, cache_bytes) if cache_bytes else None
+        self._candles = (tables or build(manager.config.cluster)).candles
+        self._stored_types = statements.stored_types(self._candles)
+        self._cache = RangeCache(manager, self._candles, cache_bytes) if cache_bytes else None
         self._is_ours = False
         self._partition_key = ""
-        self._doubled_at: dict[SeriesKey, float] = {}
+        self._duplicates_met_at: dict[SeriesKey, float] = {}
 
     async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
         first, last = checks.range_ms(start, end)
@@ -156,43 +159,36 @@ class ClickHouseCandleReader:
         return self._read_range(key, first, last)
 
     def _read_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
-        """FINAL merges row by row what may hold doubles. Rows as they lie come a fifth quicker, and
-        show whether they do; where they do, the next reads spare the attempt.
+        """FINAL merges row by row what may hold duplicates. Rows as they lie come a fifth quicker,
+        and show whether there are any; where there are, the next reads spare the attempt.
         """
-        attempted = self._doubled_at.get(key, -inf)
+        attempted = self._duplicates_met_at.get(key, -inf)
         if self._source().has_versions and monotonic() - attempted >= _MERGE_SECONDS:
-            rows = self._manager.read_columns(
-                statements.select_rows(self._source()), parameters(key, first, last), stored=STORED
-            )
+            query = statements.select_rows(self._source())
+            rows = self._read_columns(query, parameters(key, first, last))
             series = series_from_rows(key, rows)
             if series is not None:
-                self._doubled_at.pop(key, None)
+                self._duplicates_met_at.pop(key, None)
                 return series
-            self._doubled_at[key] = monotonic()
+            self._duplicates_met_at[key] = monotonic()
         query = statements.select_range(self._source())
-        return series_from_columns(
-            key, self._manager.read_columns(query, parameters(key, first, last), stored=STORED)
-        )
+        return series_from_columns(key, self._read_columns(query, parameters(key, first, last)))
 
     def _get_several(
         self, keys: Sequence[SeriesKey], first: int, last: int
     ) -> dict[SeriesKey, CandleSeries]:
         names = statements.names_of(keys)
-        hashes = self._manager.execute(statements.SELECT_HASHES, {"keys": list(names)})[0][0]
+        hashes = self._manager.execute(statements.select_hashes(), {"keys": list(names)})[0][0]
         if not self._source().has_versions or len(set(hashes)) < len(keys):
             return {key: self._get_range(key, first, last) for key in keys}
-        columns = self._manager.read_columns(
-            statements.SELECT_SEVERAL,
-            {"keys": names, "first": first, "last": last},
-            stored=STORED,
-        )
+        query = statements.select_several(self._candles)
+        columns = self._read_columns(query, {"keys": names, "first": first, "last": last})
         return series_of_several(dict(zip(hashes, keys, strict=True)), columns)
 
     def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
-        query = statements.select_range(self._source(), limit=rows)
-        columns = self._manager.read_columns(
-            query, parameters(key, first, last), stored=STORED, settings=STREAM_SETTINGS
-        )
+        query = statements.select_range(self._source(), limited=True)
+        bound = parameters(key, first, last) | {"limit": rows}
+        columns = self._read_columns(query, bound, settings=STREAM_SETTINGS)
         return series_from_columns(key, columns)
 
     def _get_latest(self, key: SeriesKey, count: int) -> CandleSeries:
@@ -207,11 +203,11 @@ class ClickHouseCandleReader:
         """At least `count` candles from one end of the series, or all there are."""
         asked = 2 * count + 2
         while True:
-            query = statements.select_end(self._source(), asked, newest=newest)
-            bound = parameters(key, FIRST_MS, LAST_MS)
-            columns = self._manager.read_columns(query, bound, stored=STORED)
+            query = statements.select_end(self._source(), newest=newest)
+            bound = parameters(key, FIRST_MS, LAST_MS) | {"limit": asked}
+            columns = self._read_columns(query, bound)
             is_cut = len(columns.get("ms", ())) == asked
-            series = settled(key, columns, is_cut=is_cut)
+            series = series_from_end(key, columns, is_cut=is_cut)
             if len(series) >= count or not is_cut:
                 return series
             asked *= 4
@@ -219,14 +215,14 @@ class ClickHouseCandleReader:
     def _list_keys(self, limit: int, after: SeriesKey | None) -> list[SeriesKey]:
         found: list[SeriesKey] = []
         cursor = after.sort_key if after else ("", "", "")
-        thinned = self._keys_with_deletions()
+        with_deletions = self._keys_with_deletions()
         while True:
-            bound = dict(zip(("symbol", "exchange", "timeframe"), cursor, strict=True))
-            page = self._manager.execute(statements.SELECT_KEYS, bound | {"limit": limit})
+            bound = dict(zip(KEY, cursor, strict=True)) | {"limit": limit}
+            page = self._manager.execute(statements.select_keys(self._candles), bound)
             for names in page:
                 symbol, exchange, timeframe = cursor = names
                 key = SeriesKey(symbol, Timeframe(timeframe), exchange)
-                if names not in thinned or len(self._get_latest(key, 1)):
+                if names not in with_deletions or len(self._get_latest(key, 1)):
                     found.append(key)
             if len(page) < limit or len(found) >= limit:
                 return found[:limit]
@@ -234,22 +230,33 @@ class ClickHouseCandleReader:
     def _keys_with_deletions(self) -> set[tuple[str, ...]]:
         if not self._source().has_versions:
             return set()
-        return {tuple(row) for row in self._manager.execute(statements.SELECT_KEYS_WITH_DELETIONS)}
+        query = statements.select_keys_with_deletions(self._candles)
+        return {tuple(row) for row in self._manager.execute(query)}
 
     async def _read(
         self, build: Any, key: SeriesKey, first: int = FIRST_MS, last: int = LAST_MS, **more: Any
     ) -> dict[str, Any]:
         def read() -> dict[str, Any]:
             query = build(self._source())
-            bound = parameters(key, first, last) | more
-            return self._manager.read_columns(query, bound, stored=STORED)
+            return self._read_columns(query, parameters(key, first, last) | more)
 
         return await self._manager.run(read)
 
+    def _read_columns(
+        self,
+        query: str,
+        bound: dict[str, Any],
+        *,
+        settings: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        return self._manager.read_columns(
+            query, bound, stored=self._stored_types, settings=settings
+        )
+
     def _source(self) -> Source:
         if self._is_ours:
-            return LATEST
-        found = self._manager.execute(statements.SELECT_ENGINE)
+            return latest(self._candles)
+        found = self._manager.execute(statements.select_engine(self._candles))
         if not found:
             raise SchemaDrift(
                 "Table candles does not exist.", remedy="Run `jts-storage migrate up`."
@@ -258,9 +265,14 @@ class ClickHouseCandleReader:
         engine, partition_key = found[0]
         is_distributed = engine == "Distributed"
         # What lies behind is not asked, so it may be split by year too.
-        self._partition_key = BY_YEAR if is_distributed else partition_key
+        self._partition_key = self._by_year if is_distributed else partition_key
         self._is_ours = "Replacing" in engine or is_distributed
-        return LATEST if self._is_ours else ORIGINAL
+        rows = latest if self._is_ours else original
+        return rows(self._candles)
+
+    @property
+    def _by_year(self) -> str:
+        return statements.by_year(self._candles)
 
 
 def _may_overflow(columns: dict[str, Any]) -> bool:

@@ -12,15 +12,15 @@ from pathlib import Path
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES
 from jts_storage.clickhouse.candle_reader import (
-    BY_YEAR,
     FIRST_MS,
     LAST_MS,
     ClickHouseCandleReader,
 )
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import series_to_columns
-from jts_storage.clickhouse.parquet import import_files
+from jts_storage.clickhouse.parquet import Target, import_files
 from jts_storage.clickhouse.statements import parameters
+from jts_storage.clickhouse.tables import Tables
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from
 from jts_storage.domain import checks
@@ -94,13 +94,19 @@ class ClickHouseCandleWriter(ClickHouseCandleReader):
         self.check_writable()
         for together in inserts_of(many):
             self._manager.insert_columns(
-                "candles",
-                series_to_columns(together, version),
+                self._candles.name,
+                series_to_columns(self._candles, together, version),
                 settings=statements.write_settings,
                 idempotent=True,
-                is_there=partial(_is_written, together, version),
+                is_there=partial(self._is_written, together, version),
                 may_be_there=again,
             )
+
+    def _import_files(
+        self, key: SeriesKey, paths: Sequence[Path], versions: Callable[[int], int]
+    ) -> int:
+        target = Target(self._manager, self._candles, self.write, versions)
+        return import_files(target, key, paths)
 
     def check_writable(self) -> None:
         """:raises SchemaDrift: the table has the original schema, or does not exist."""
@@ -114,12 +120,15 @@ class ClickHouseCandleWriter(ClickHouseCandleReader):
     def latest_version(self) -> int:
         """Return the highest version that is stored; 0 if there is none."""
         self.check_writable()
-        return int(self._manager.execute(statements.SELECT_HIGHEST_VERSION)[0][0])
+        return int(self._manager.execute(statements.select_highest_version(self._candles))[0][0])
 
     def is_one_part(self, changes: Sequence[SeriesChanges]) -> bool:
         """Whether these make one part, which is there in whole or not at all."""
         self.check_writable()
-        if any(change.deleted for change in changes) or self._partition_key not in ("", BY_YEAR):
+        if any(change.deleted for change in changes) or self._partition_key not in (
+            "",
+            self._by_year,
+        ):
             return False
         many = [CandleSeries.trusted(change.key, change.upserts) for change in changes]
         if len(list(inserts_of(many))) > 1:
@@ -132,9 +141,27 @@ class ClickHouseCandleWriter(ClickHouseCandleReader):
         self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
         self._manager.execute(
-            statements.DELETE, bound, settings=statements.write_settings, idempotent=True
+            statements.delete(self._source()),
+            bound,
+            settings=statements.write_settings,
+            idempotent=True,
         )
-        return int(self._manager.execute(statements.COUNT_DELETED, bound)[0][0])
+        count = statements.count_deleted(self._candles)
+        return int(self._manager.execute(count, bound)[0][0])
+
+    def _is_written(
+        self, together: Sequence[CandleSeries], version: int, transport: Transport
+    ) -> bool:
+        """Whether all rows of an insert are there, so that it need not be repeated."""
+        ends = [series.columns.timestamp[[0, -1]] for series in together]
+        bound = {
+            "keys": statements.names_of(series.key for series in together),
+            "first": min(int(first) for first, _ in ends),
+            "last": max(int(last) for _, last in ends),
+            "version": version,
+        }
+        written = transport.execute(statements.count_written(self._candles), bound)[0][0]
+        return bool(written == sum(map(len, together)))
 
 
 class ClickHouseCandleStore(ClickHouseCandleWriter):
@@ -144,9 +171,14 @@ class ClickHouseCandleStore(ClickHouseCandleWriter):
     """
 
     def __init__(
-        self, manager: ClickHouseManager, clock: WriteClock, *, cache_bytes: int = DEFAULT_BYTES
+        self,
+        manager: ClickHouseManager,
+        clock: WriteClock,
+        *,
+        cache_bytes: int = DEFAULT_BYTES,
+        tables: Tables | None = None,
     ) -> None:
-        super().__init__(manager, cache_bytes=cache_bytes)
+        super().__init__(manager, cache_bytes=cache_bytes, tables=tables)
         self._clock = clock
 
     async def import_parquet(self, key: SeriesKey, paths: Sequence[Path]) -> int:
@@ -156,9 +188,7 @@ class ClickHouseCandleStore(ClickHouseCandleWriter):
                 versions=_IMPORT_VERSIONS, series=[f"candles {key}"]
             ) as place:
                 versions = counted_from(place.version)
-                rows = await self._manager.run(
-                    import_files, self._manager, key, paths, self.write, versions
-                )
+                rows = await self._manager.run(self._import_files, key, paths, versions)
             if place.was_kept:
                 return rows
             # Deletions that came later have not waited for these rows: write them after those.
@@ -205,7 +235,7 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
 
     def _import(self, key: SeriesKey, paths: Sequence[Path]) -> int:
         with self._versions(key) as versions:
-            return import_files(self._manager, key, paths, self.write, versions)
+            return self._import_files(key, paths, versions)
 
     def _versions(
         self, key: SeriesKey, first: int = FIRST_MS, last: int = LAST_MS
@@ -219,7 +249,8 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
         bound = parameters(key, first, last)
 
         def least() -> int:
-            return int(self._manager.execute(statements.SELECT_NEXT_VERSION, bound)[0][0])
+            query = statements.select_next_version(self._candles)
+            return int(self._manager.execute(query, bound)[0][0])
 
         return _versions.of(key, least)
 
@@ -239,16 +270,3 @@ def inserts_of(many: Iterable[CandleSeries]) -> Iterator[list[CandleSeries]]:
                 together, rows = [], 0
     if together:
         yield together
-
-
-def _is_written(together: Sequence[CandleSeries], version: int, transport: Transport) -> bool:
-    """Whether all rows of an insert are there, so that it need not be repeated."""
-    ends = [series.columns.timestamp[[0, -1]] for series in together]
-    bound = {
-        "keys": statements.names_of(series.key for series in together),
-        "first": min(int(first) for first, _ in ends),
-        "last": max(int(last) for _, last in ends),
-        "version": version,
-    }
-    written = transport.execute(statements.COUNT_WRITTEN, bound)[0][0]
-    return bool(written == sum(map(len, together)))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from jts_storage.clickhouse import connector
+from sqlalchemy import func, select
+
+from jts_storage.clickhouse import connector, system
 from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.errors import translated
 from jts_storage.errors import StorageError
 
 _log = logging.getLogger(__name__)
-ARE_BROKEN = "database = currentDatabase() AND position(ifNull(reason, ''), 'broken') > 0"
-"""Which rows of ``system.detached_parts`` are meant; a part detached by hand has no reason."""
-
-_BROKEN_PARTS = f"SELECT count() FROM system.detached_parts WHERE {ARE_BROKEN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,16 @@ class _Question(threading.Thread):
             _log.warning("ClickHouse is not healthy: %s", failure)
 
 
+@cache
+def _count_broken_parts() -> str:
+    rows = system.detached_parts
+    return text_of(select(func.count()).select_from(rows).where(system.is_broken()))
+
+
 def _broken_parts(transport: Any) -> int:
     try:
         with translated("counting broken parts"):
-            return int(transport.execute(_BROKEN_PARTS)[0][0])
+            return int(transport.execute(_count_broken_parts())[0][0])
     except StorageError as failure:  # it has answered; a right that is missing is no illness
         _log.debug("Broken parts could not be counted: %s", failure)
         return 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
-import tenacity
 from sqlalchemy import Engine, Executable, Insert, PoolProxiedConnection, QueuePool, create_engine
 
 from jts_storage._runtime.forks import tell_children
@@ -24,11 +21,11 @@ from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
 from jts_storage.clickhouse.health import HealthProbe, ServerState
-from jts_storage.clickhouse.sql import first_word, only_reads
+from jts_storage.clickhouse.retries import attempts
+from jts_storage.clickhouse.sql import first_word, only_reads, summary
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.errors import StorageError
 
-_log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -80,7 +77,7 @@ class ClickHouseManager:
             pool_pre_ping=True,
             pool_use_lifo=True,
         )
-        self._attempts = _attempts(self.config)
+        self._attempts = attempts(self.config)
         self._closed = False
         self._begin()
         tell_children(self)
@@ -185,7 +182,7 @@ class ClickHouseManager:
         given_settings = partial(self._writing if inserts else _now, settings)
         rows = self._with_transport(
             lambda transport: transport.execute(query, given, settings=given_settings()),
-            doing=_summary(query),
+            doing=summary(query),
             idempotent=only_reads(query) if idempotent is None else idempotent,
         )
         return cast(list[tuple[Any, ...]], rows)
@@ -209,7 +206,7 @@ class ClickHouseManager:
                     [row.copy() if isinstance(row, dict) else row for row in listed],
                     settings=self._writing(settings),
                 ),
-                doing=_summary(query),
+                doing=summary(query),
                 idempotent=idempotent,
             )
             or 0
@@ -238,7 +235,7 @@ class ClickHouseManager:
         given = dict(params) if params is not None else None
         return self._with_transport(
             lambda transport: transport.read_columns(query, given, settings, stored),
-            doing=_summary(query),
+            doing=summary(query),
             idempotent=True,
         )
 
@@ -256,7 +253,7 @@ class ClickHouseManager:
         """
         given = dict(params) if params is not None else None
         wanted = {**(settings or {}), "max_block_size": block_rows}
-        doing = _summary(query)
+        doing = summary(query)
         with self._borrowed(doing) as transport:
             blocks = transport.stream_columns(query, given, wanted)
             try:
@@ -389,28 +386,5 @@ def _now(settings: Settings) -> Mapping[str, Any] | None:
     return settings() if callable(settings) else settings
 
 
-def _attempts(config: ClickHouseConfig) -> tenacity.Retrying:
-    return tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(config.max_retries + 1)
-        | tenacity.stop_before_delay(config.retry_timeout),
-        wait=tenacity.wait_exponential(config.retry_base_delay, config.retry_max_delay)
-        + tenacity.wait_random(0, config.retry_base_delay),
-        retry=tenacity.retry_if_exception(errors.is_retryable),
-        before_sleep=_report,
-        reraise=True,
-    )
-
-
 def _transport_of(pooled: PoolProxiedConnection) -> Transport:
     return cast(Connection, pooled.dbapi_connection).transport
-
-
-def _report(state: tenacity.RetryCallState) -> None:
-    failure = state.outcome.exception() if state.outcome else None
-    _log.warning("ClickHouse attempt %d failed, trying again: %s", state.attempt_number, failure)
-
-
-def _summary(query: str) -> str:
-    """The statement's beginning, for messages, without the texts in it."""
-    line = re.sub(r"'(?:[^'\\]|\\.)*'", "'...'", " ".join(query[:1000].split()))
-    return f"`{line[:60]}...`" if len(line) > 60 else f"`{line}`"

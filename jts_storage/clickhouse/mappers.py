@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Table
 
 from jts_storage.clickhouse.blocks import Array, Typed
+from jts_storage.clickhouse.constructs import type_of
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, concatenate, empty
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 
-_PRICE = "Decimal(18, 4)"
-_KEY = "LowCardinality(String)"
 
+def series_to_columns(
+    candles: Table, together: Sequence[CandleSeries], version: int
+) -> dict[str, Typed]:
+    """Return the columns of an insert, called and typed as the table declares them.
 
-def series_to_columns(together: Sequence[CandleSeries], version: int) -> dict[str, Typed]:
-    """The columns of an insert. Integers of a Decimal are its scaled value, of a time its ticks."""
+    Integers of a Decimal are its scaled value, of a time its ticks.
+    """
     first, *others = together
     columns = concatenate([s.columns for s in together]) if others else first.columns
     names = [(s.key.symbol, s.key.exchange, s.key.timeframe.value) for s in together]
     symbol, exchange, timeframe = zip(*names, strict=True)
     rows = [len(series) for series in together]
-    return {
-        "symbol": _name_of_each(symbol, rows),
-        "exchange": _name_of_each(exchange, rows),
-        "timeframe": _name_of_each(timeframe, rows),
-        "timestamp": Typed("DateTime64(3, 'UTC')", columns.timestamp),
-        "open": Typed(_PRICE, columns.open),
-        "high": Typed(_PRICE, columns.high),
-        "low": Typed(_PRICE, columns.low),
-        "close": Typed(_PRICE, columns.close),
-        "volume": Typed("UInt64", columns.volume),
-        "version": Typed("UInt64", version),
+    values: dict[str, Any] = {
+        "symbol": _name_of_each_row(symbol, rows),
+        "exchange": _name_of_each_row(exchange, rows),
+        "timeframe": _name_of_each_row(timeframe, rows),
+        "timestamp": columns.timestamp,
+        "open": columns.open,
+        "high": columns.high,
+        "low": columns.low,
+        "close": columns.close,
+        "volume": columns.volume,
+        "version": version,
     }
+    types = _types(candles)
+    return {candles.c[key].name: Typed(types[key], value) for key, value in values.items()}
 
 
-def _name_of_each(names: Sequence[str], rows: Sequence[int]) -> Typed:
+@cache
+def _types(table: Table) -> Mapping[str, str]:
+    return {column.key: type_of(column) for column in table.c}
+
+
+def _name_of_each_row(names: Sequence[str], rows: Sequence[int]) -> Any:
     if len(set(names)) == 1:
-        return Typed(_KEY, names[0])
-    return Typed(_KEY, np.repeat(np.array(names, object), rows))
+        return names[0]
+    return np.repeat(np.array(names, object), rows)
 
 
 def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries:
@@ -86,8 +98,10 @@ def series_from_rows(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeri
     return series_from_columns(key, columns)
 
 
-def settled(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: bool) -> CandleSeries:
-    """The candles among rows from one end of a series, of which there may be several a timestamp.
+def series_from_end(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: bool) -> CandleSeries:
+    """The candles among rows from one end of a series, which may hold duplicates.
+
+    Of the rows of a timestamp the one with the highest version counts.
 
     :param is_cut: whether there are more rows behind; then the last timestamp may lack some, and
         is left out.
@@ -96,7 +110,7 @@ def settled(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: bool) -> Ca
         return CandleSeries.empty(key)
     stamps = columns["ms"].view(np.int64)
     rows = np.flatnonzero(stamps != stamps[-1]) if is_cut else np.arange(len(stamps))
-    rows = rows[np.lexsort((columns["later"][rows], stamps[rows]))]
+    rows = rows[np.lexsort((columns["version"][rows], stamps[rows]))]
     ordered = stamps[rows]
     last_of_equals = np.append(ordered[1:] != ordered[:-1], True)[: len(rows)]
     kept = rows[last_of_equals & (columns["deleted"][rows] == 0)]

@@ -8,14 +8,16 @@ whole columns pass through Arrow. Both refuse the same rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sqlalchemy import Table
 
-from jts_storage.clickhouse import statements
+from jts_storage.clickhouse import file_statements, statements
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import NAMES, PRICES, concatenate, in_order
@@ -36,13 +38,20 @@ Versions = Callable[[int], int]
 """Gives the first of so many versions that are later than all that is stored."""
 
 
-def import_files(
-    manager: ClickHouseManager,
-    key: SeriesKey,
-    paths: Sequence[Path],
-    write: Write,
-    versions: Versions,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where candles of files go.
+
+    :param write: writes a series under a version.
+    """
+
+    manager: ClickHouseManager
+    candles: Table
+    write: Write
+    versions: Versions
+
+
+def import_files(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
     """Store the candles of the files under `key`; how many rows the files have.
 
     Of equal timestamps the later file's counts, and in a file the later row's.
@@ -50,48 +59,43 @@ def import_files(
     :raises InvalidData: a file cannot be read, or holds a row that no store may hold.
     """
     schemas = [_schema(path) for path in paths]
-    if manager.config.is_embedded and all(map(_is_ours, schemas, paths)):
+    if target.manager.config.is_embedded and all(map(_is_ours, schemas, paths)):
         for path in paths:
             _check_pages(path)
-        return sum(_import_directly(manager, key, part, write, versions) for part in _parts(paths))
-    return _import_columns(key, paths, write, versions)
+        return sum(_import_directly(target, key, part) for part in _parts(paths))
+    return _import_columns(target, key, paths)
 
 
-def _import_directly(
-    manager: ClickHouseManager,
-    key: SeriesKey,
-    paths: Sequence[Path],
-    write: Write,
-    versions: Versions,
-) -> int:
+def _import_directly(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
     names = [str(path.resolve()) for path in paths]
     # A pattern that does not begin with a slash would be looked for among the engine's own files.
     alternatives = ",".join(name.removeprefix("/") for name in names)
     pattern = f"/{{{alternatives}}}" if len(names) > 1 else names[0]
     bound: dict[str, Any] = statements.parameters(key, 0, 0) | {"pattern": pattern}
-    rows, impossible = manager.execute(statements.CHECK_FILES, bound, settings=_SETTINGS)[0]
+    checked = target.manager.execute(file_statements.check_files(), bound, settings=_SETTINGS)
+    rows, impossible = checked[0]
     if impossible:
-        return _import_columns(key, paths, write, versions)  # which names the row and the field
-    manager.execute(
-        statements.IMPORT_FILES,
-        bound | {"names": names, "version": versions(len(names) + 1)},
+        return _import_columns(target, key, paths)  # which names the row and the field
+    target.manager.execute(
+        file_statements.import_files(target.candles),
+        bound | {"names": names, "version": target.versions(len(names) + 1)},
         settings=partial(statements.write_settings, _SETTINGS),
         idempotent=True,
     )
     return int(rows)
 
 
-def _import_columns(key: SeriesKey, paths: Sequence[Path], write: Write, versions: Versions) -> int:
+def _import_columns(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
     imported = 0
     waiting: list[CandleSeries] = []
     for table in map(_read, paths):
         imported += table.num_rows
         waiting.append(CandleSeries.from_arrow(key, table))
         if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
-            write(_together(key, waiting), versions(1))
+            target.write(_together(key, waiting), target.versions(1))
             waiting = []
     if waiting:
-        write(_together(key, waiting), versions(1))
+        target.write(_together(key, waiting), target.versions(1))
     return imported
 
 

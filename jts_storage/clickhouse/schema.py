@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from clickhouse_sqlalchemy.drivers.base import ClickHouseDialect
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, select
 from sqlalchemy.schema import CreateTable
 
+from jts_storage.clickhouse import system
+from jts_storage.clickhouse.constructs import ddl_of, text_of
 from jts_storage.clickhouse.create_texts import (
     COLUMN_PARTS,
     ColumnText,
@@ -27,10 +28,6 @@ from jts_storage.ports.schema import NOTHING, Difference
 
 STORE: Final = "clickhouse"
 
-_SELECT_TABLES = (
-    "SELECT name, create_table_query FROM system.tables"
-    " WHERE database = currentDatabase() AND name IN %(names)s"
-)
 _REPLICATED = re.compile(r"(Replicated\w+\()'[^']*', '[^']*'(?:, )?")
 _DISTRIBUTED = re.compile(r"Distributed\('?([^',]+)'?, [^,]+, '?([^',]+)'?")
 _REBUILD: Final = (
@@ -46,7 +43,11 @@ def differences(manager: ClickHouseManager, *, partition_by_year: bool = False) 
     """How the tables of the manager's database differ from the models."""
     metadata = build(manager.config.cluster, partition_by_year=partition_by_year).metadata
     expected = models(metadata)
-    rows = manager.execute(_SELECT_TABLES, {"names": tuple(expected)})
+    c = system.tables.c
+    query = select(c.name, c.create_table_query).where(
+        system.is_here(system.tables), c.name.in_(expected)
+    )
+    rows = manager.execute(text_of(query))
     actual = {str(name): parse(text) for name, text in rows}
     return [
         difference
@@ -57,11 +58,7 @@ def differences(manager: ClickHouseManager, *, partition_by_year: bool = False) 
 
 def models(metadata: MetaData) -> dict[str, TableText]:
     """What the models say of each table."""
-    dialect = ClickHouseDialect()
-    return {
-        table.name: parse(str(CreateTable(table).compile(dialect=dialect)))
-        for table in metadata.sorted_tables
-    }
+    return {table.name: parse(ddl_of(CreateTable(table))) for table in metadata.sorted_tables}
 
 
 def compare(name: str, wanted: TableText, found: TableText | None) -> Iterator[Difference]:
@@ -75,7 +72,7 @@ def compare(name: str, wanted: TableText, found: TableText | None) -> Iterator[D
     yield from _compare_clauses(name, wanted, found)
 
 
-# ---- comparing
+# ---- comparing; what mends a difference is text, since a person runs it
 
 
 def _compare_columns(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from clickhouse_driver.util.escape import escape_param
@@ -66,3 +67,14 @@ def literal(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
     return str(escape_param(value, None))
+
+
+def insert_into(table: str, names: Iterable[str]) -> str:
+    """The beginning of an INSERT of these columns into a table named as SQL names it."""
+    return f"INSERT INTO {table} ({', '.join(map(quoted, names))})"
+
+
+def summary(query: str) -> str:
+    """The statement's beginning, for messages, without the texts in it."""
+    line = re.sub(r"'(?:[^'\\]|\\.)*'", "'...'", " ".join(query[:1000].split()))
+    return f"`{line[:60]}...`" if len(line) > 60 else f"`{line}`"

@@ -1,81 +1,85 @@
-"""The statements on candles: text built once, parameters bound by the driver.
+"""The statements on candles, made of the columns of the declared table.
 
-Prices leave and enter as the integers they are, timestamps as milliseconds, so that whole columns
-move without becoming objects. Each statement begins with where rows come from: `LATEST` for our
-table; `ORIGINAL` for a table of the original schema, a plain MergeTree that knows no versions and
-refuses FINAL, where of two rows the one inserted later counts.
+Each is compiled when it is first needed and kept as text; the driver replaces its parameters. A
+column is called by its key, as the domain calls it, so a column renamed in the table is renamed
+here. Prices leave and enter as the integers they are, timestamps as milliseconds, so that whole
+columns move without becoming objects.
+
+Most begin with where rows come from, see `candle_rows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
+from sqlalchemy import (
+    Table,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal_column,
+    not_,
+    select,
+    tuple_,
+)
+
+from jts_storage.clickhouse import system
+from jts_storage.clickhouse.candle_rows import (
+    KEY,
+    STATE,
+    Columns,
+    Expression,
+    Source,
+    carried_columns,
+    is_among_keys,
+    is_in_range,
+    is_of_key,
+    key_of,
+)
+from jts_storage.clickhouse.constructs import (
+    Final,
+    ForEach,
+    WithValue,
+    text_of,
+    type_of,
+)
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP, PRICE_LIMIT, to_ms
-from jts_storage.domain.columns import NAMES, PRICES
+from jts_storage.domain.checks import FIRST_TIMESTAMP, to_ms
+from jts_storage.domain.columns import PRICES
 from jts_storage.domain.enums import Timeframe
 
 Parameters = dict[str, Any]
 
-_KEY = "symbol = %(symbol)s AND exchange = %(exchange)s AND timeframe = %(timeframe)s"
-_RANGE = (
-    "timestamp BETWEEN fromUnixTimestamp64Milli(toInt64(%(first)s), 'UTC')"
-    " AND fromUnixTimestamp64Milli(toInt64(%(last)s), 'UTC')"
-)
-_MS = "toUnixTimestamp64Milli(timestamp)"
-_COLUMNS = f"timestamp AS ms, {', '.join(f'{name} AS {name}_' for name in PRICES)}, volume"
-_CARRIED = "symbol, exchange, timeframe, timestamp, open, high, low, close, volume"
+
+def _as_stored(c: Columns) -> list[Expression]:
+    prices = (c[name].label(f"{name}_") for name in PRICES)
+    return [c.timestamp.label("ms"), *prices, c.volume.label("volume")]
 
 
-STORED = {
-    "ms": "DateTime64(3)",
-    **{f"{name}_": "Decimal(18, 4)" for name in PRICES},
-    "volume": "UInt64",
-    "largest": "UInt64",
-}
-"""The columns of a result that are read as the integers they are, and what these must mean."""
-
-_INSERTED = "toUInt64OrZero(splitByChar('_', toString(_part))[2]) * 1099511627776 + _part_offset"
-"""Where a row of a plain MergeTree stands among all: higher means inserted later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the candles of one key come from.
-
-    :param rows: what stands behind FROM for a range, each timestamp once.
-    :param series: the same without a range.
-    :param version: which of two rows of one timestamp is the later, the higher.
-    :param is_deleted: whether a row says that there is no candle.
-    :param has_versions: whether rows carry these two, so that candles can be written.
-    """
-
-    rows: str
-    series: str
-    version: str
-    is_deleted: str
-    has_versions: bool
+@cache
+def stored_types(candles: Table) -> Mapping[str, str]:
+    """Return which columns of a result are read as the integers they are, and their types."""
+    types = {each.key: type_of(each) for each in candles.c}
+    return {
+        "ms": types["timestamp"],
+        **{f"{name}_": types[name] for name in PRICES},
+        "volume": types["volume"],
+        "largest": types["volume"],
+    }
 
 
-LATEST = Source(
-    rows=f"candles FINAL WHERE {_KEY} AND {_RANGE} AND NOT is_deleted",
-    series=f"candles FINAL WHERE {_KEY} AND NOT is_deleted",
-    version="version",
-    is_deleted="is_deleted",
-    has_versions=True,
-)
-_EACH_ONCE = f"ORDER BY timestamp, {_INSERTED} DESC LIMIT 1 BY timestamp"
-ORIGINAL = Source(
-    rows=f"(SELECT * FROM candles WHERE {_KEY} AND {_RANGE} {_EACH_ONCE})",
-    series=f"(SELECT * FROM candles WHERE {_KEY} {_EACH_ONCE})",
-    version=_INSERTED,
-    is_deleted="0",
-    has_versions=False,
-)
+@cache
+def by_year(candles: Table) -> str:
+    """Return the partition key of a table that is split by year, as the server tells it."""
+    return text_of(func.toYear(candles.c.timestamp))
+
+
+# ---- parameters
 
 
 def names_of(keys: Iterable[SeriesKey]) -> tuple[tuple[str, str, str], ...]:
@@ -94,165 +98,198 @@ def parameters(key: SeriesKey, first: int, last: int) -> Parameters:
     }
 
 
-def select_range(source: Source, limit: int | None = None) -> str:
-    tail = f" LIMIT {int(limit)}" if limit is not None else ""
-    return f"SELECT {_COLUMNS} FROM {source.rows} ORDER BY timestamp{tail}"
+# ---- reading
 
 
-SELECT_SEVERAL = (
-    f"SELECT {_COLUMNS}, cityHash64(symbol, exchange, timeframe) AS hash FROM candles FINAL"
-    f" WHERE (symbol, exchange, timeframe) IN %(keys)s AND {_RANGE} AND NOT is_deleted"
-    " ORDER BY symbol, exchange, timeframe, timestamp"
-)
-"""The candles of several keys, one key after the other; where the next begins, the hash changes."""
-
-SELECT_HASHES = "SELECT arrayMap(key -> cityHash64(key.1, key.2, key.3), %(keys)s) AS hashes"
+@cache
+def select_range(source: Source, *, limited: bool = False) -> str:
+    c = source.range.of.c
+    statement = source.range.select(*_as_stored(c)).order_by(c.timestamp)
+    return text_of(statement.limit(bindparam("limit")) if limited else statement)
 
 
-def select_rows(source: Source) -> str:
-    """The rows of a range as they lie there: right if none has a double, and quicker than FINAL."""
-    return (
-        f"SELECT {_COLUMNS}, {source.is_deleted} AS deleted"
-        f" FROM candles WHERE {_KEY} AND {_RANGE} ORDER BY timestamp"
+@cache
+def select_several(candles: Table) -> str:
+    """Select the candles of several keys; where the next key begins, the hash changes."""
+    rows = Final(candles)
+    c = rows.c
+    names = [c[name] for name in KEY]
+    return text_of(
+        select(*_as_stored(c), func.cityHash64(*names).label("hash"))
+        .where(is_among_keys(c), is_in_range(c), not_(c.is_deleted))
+        .order_by(*names, c.timestamp)
     )
 
 
-def select_end(source: Source, rows: int, *, newest: bool) -> str:
-    """The newest or oldest rows as they lie there, doubles and deleted ones among them.
+@cache
+def select_hashes() -> str:
+    names = (func.tupleElement(column("key"), place) for place in (1, 2, 3))
+    hashes = func.arrayMap(ForEach("key", func.cityHash64(*names)), bindparam("keys"))
+    return text_of(select(hashes.label("hashes")))
+
+
+@cache
+def select_rows(source: Source) -> str:
+    """Select the rows of a range as they lie there: right if no timestamp is there twice, and
+    quicker than FINAL.
+    """
+    c = source.table.c
+    return text_of(
+        select(*_as_stored(c), source.is_deleted.label("deleted"))
+        .where(is_of_key(c), is_in_range(c))
+        .order_by(c.timestamp)
+    )
+
+
+@cache
+def select_end(source: Source, *, newest: bool) -> str:
+    """Select the newest or oldest rows as they lie there, duplicates and deleted ones among them.
 
     FINAL would merge the whole series to give its last row, and so would a sort by version while
-    doubles wait for a merge. Rows as they lie touch only the end of each part; `mappers.settled`
-    finds those that count.
+    duplicates wait for a merge. Rows as they lie touch only the end of each part;
+    `mappers.series_from_end` finds those that count.
     """
-    order = "DESC" if newest else "ASC"
-    return (
-        f"SELECT {_COLUMNS}, {source.is_deleted} AS deleted, {source.version} AS later"
-        f" FROM candles WHERE {_KEY} ORDER BY timestamp {order} LIMIT {int(rows)}"
+    c = source.table.c
+    order = c.timestamp.desc() if newest else c.timestamp.asc()
+    return text_of(
+        select(*_as_stored(c), source.is_deleted.label("deleted"), source.version.label("version"))
+        .where(is_of_key(c))
+        .order_by(order)
+        .limit(bindparam("limit"))
     )
 
 
+@cache
 def select_count(source: Source, *, bounded: bool) -> str:
-    return f"SELECT count() AS rows FROM {source.rows if bounded else source.series}"
+    rows = source.range if bounded else source.series
+    return text_of(rows.select(func.count().label("rows")))
 
 
+@cache
 def select_days(source: Source) -> str:
-    return (
-        f"SELECT toInt64(toDate32(timestamp, %(timezone)s)) AS day, count() AS rows"
-        f" FROM {source.series} GROUP BY day ORDER BY day"
-    )
+    day = func.toInt64(func.toDate32(source.series.of.c.timestamp, bindparam("timezone")))
+    statement = source.series.select(day.label("day"), func.count().label("rows"))
+    return text_of(statement.group_by("day").order_by("day"))
 
 
 def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
-    """Coarser candles, and what tells whether a volume may have overflowed."""
-    return (
-        f"SELECT {_bucket(key.timeframe, target)} AS bucket,"
-        " argMin(open, timestamp) AS open_, max(high) AS high_, min(low) AS low_,"
-        " argMax(close, timestamp) AS close_, sum(volume) AS volume_,"
-        " max(volume) AS largest, count() AS rows"
-        f" FROM {source.rows} GROUP BY bucket ORDER BY bucket"
+    """Select coarser candles, and what tells whether a volume may have overflowed."""
+    return _select_resampled(source, target, is_intraday=key.timeframe.is_intraday)
+
+
+@cache
+def _select_resampled(source: Source, target: Timeframe, *, is_intraday: bool) -> str:
+    c = source.range.of.c
+    statement = source.range.select(
+        _bucket(c.timestamp, target, is_intraday=is_intraday).label("bucket"),
+        func.argMin(c.open, c.timestamp).label("open_"),
+        func.max(c.high).label("high_"),
+        func.min(c.low).label("low_"),
+        func.argMax(c.close, c.timestamp).label("close_"),
+        func.sum(c.volume).label("volume_"),
+        func.max(c.volume).label("largest"),
+        func.count().label("rows"),
+    )
+    return text_of(statement.group_by("bucket").order_by("bucket"))
+
+
+def _bucket(timestamp: Expression, target: Timeframe, *, is_intraday: bool) -> Expression:
+    if target.is_intraday:
+        ms: Expression = func.toUnixTimestamp64Milli(timestamp)
+        # Counted from 1900, which is whole in every step, a remainder is never negative.
+        return ms - func.modulo(ms - to_ms(FIRST_TIMESTAMP), target.step_ms)
+    # What is a day or longer already carries its date; only intraday candles have a local day.
+    date = func.toDate32(timestamp, bindparam("timezone") if is_intraday else "UTC")
+    day: Expression = func.toInt64(date)
+    if target is Timeframe.W1:
+        day = day - func.positiveModulo(day - 4, 7)
+    elif target is Timeframe.MN1:
+        day = func.toInt64(func.makeDate32(func.toYear(date), func.toMonth(date), 1))
+    return day * 86_400_000
+
+
+@cache
+def select_keys(candles: Table) -> str:
+    """Select the keys after one of which rows are stored, deleted ones included."""
+    c = candles.c
+    labels = ("s", "e", "t")
+    names = (func.toString(c[name]).label(label) for name, label in zip(KEY, labels, strict=True))
+    return text_of(
+        select(*names)
+        .distinct()
+        .where(key_of(c) > tuple_(*map(bindparam, KEY)))
+        .order_by(*labels)
+        .limit(bindparam("limit"))
     )
 
 
-def _bucket(source: Timeframe, target: Timeframe) -> str:
-    if target.is_intraday:
-        # Counted from 1900, which is whole in every step, a remainder is never negative.
-        return f"{_MS} - modulo({_MS} - ({to_ms(FIRST_TIMESTAMP)}), {target.step_ms})"
-    # What is a day or longer already carries its date; only intraday candles have a local day.
-    zone = "%(timezone)s" if source.is_intraday else "'UTC'"
-    date = f"toDate32(timestamp, {zone})"
-    day = f"toInt64({date})"
-    if target is Timeframe.W1:
-        day = f"{day} - positiveModulo({day} - 4, 7)"
-    elif target is Timeframe.MN1:
-        day = f"toInt64(makeDate32(toYear({date}), toMonth({date}), 1))"
-    return f"({day}) * 86400000"
+@cache
+def select_keys_with_deletions(candles: Table) -> str:
+    c = candles.c
+    names = (func.toString(c[name]) for name in KEY)
+    return text_of(select(*names).distinct().where(c.is_deleted))
 
 
-SELECT_HIGHEST_VERSION = "SELECT max(version) FROM candles"
-
-SELECT_NEXT_VERSION = (
-    "WITH (SELECT toUInt64(toUnixTimestamp64Nano(now64(9)))) AS moment"
-    " SELECT greatest(moment, max(version) + 1)"
-    f" FROM candles WHERE {_KEY} AND {_RANGE} AND version >= moment"
-)
-"""A version by the server's clock, above all that is stored in a range.
-
-The subquery is answered once, so that every shard compares with the same moment. Rows before it,
-nearly all there are, are left out early.
-"""
-
-SELECT_KEYS = (
-    "SELECT DISTINCT toString(symbol) AS s, toString(exchange) AS e, toString(timeframe) AS t"
-    " FROM candles WHERE (symbol, exchange, timeframe) > (%(symbol)s, %(exchange)s, %(timeframe)s)"
-    " ORDER BY s, e, t LIMIT %(limit)s"
-)
-"""Keys of which rows are stored, deleted ones included."""
-
-SELECT_KEYS_WITH_DELETIONS = (
-    "SELECT DISTINCT toString(symbol), toString(exchange), toString(timeframe)"
-    " FROM candles WHERE is_deleted"
-)
-
-DELETE = (
-    f"INSERT INTO candles ({_CARRIED}, version, is_deleted)"
-    f" SELECT {_CARRIED}, toUInt64(%(version)s), 1"
-    f" FROM {LATEST.rows} AND version < %(version)s"
-)
-"""Deletes by writing, for each row, a later version that says so."""
-
-COUNT_DELETED = (
-    f"SELECT count() FROM candles WHERE {_KEY} AND {_RANGE}"
-    " AND version = %(version)s AND is_deleted"
-)
-
-SELECT_ENGINE = (
-    "SELECT engine, partition_key FROM system.tables"
-    " WHERE database = currentDatabase() AND name = 'candles'"
-)
-
-SELECT_STATE = (
-    "SELECT any(engine), any(extract(path, '/store/[0-9a-f]{3}/([0-9a-f-]{36})/')),"
-    " toString(groupBitXor(cityHash64(name, hash_of_all_files))), count()"
-    " FROM system.parts WHERE database = currentDatabase() AND table = 'candles' AND active"
-)
-"""What changes whenever any row does: parts are never changed, only added and replaced."""
+# ---- writing
 
 
-_FILES = (
-    "file(%(pattern)s, 'Parquet', 'timestamp Nullable(DateTime64(3)), "
-    + "".join(f"{name} Nullable(Decimal(18, 4)), " for name in PRICES)
-    + "volume Nullable(UInt64)')"
-)
-_POSSIBLE = " AND ".join(
-    [
-        f"toUnixTimestamp64Milli(assumeNotNull(timestamp)) BETWEEN {to_ms(FIRST_TIMESTAMP)}"
-        f" AND {to_ms(LAST_TIMESTAMP)}",
-        "open BETWEEN low AND high",
-        "close BETWEEN low AND high",
-        f"reinterpret(assumeNotNull(low), 'Int64') > -{PRICE_LIMIT}",
-        f"reinterpret(assumeNotNull(high), 'Int64') < {PRICE_LIMIT}",
-        *(f"{name} IS NOT NULL" for name in NAMES),
-    ]
-)
+@cache
+def select_highest_version(candles: Table) -> str:
+    return text_of(select(func.max(candles.c.version)))
 
-CHECK_FILES = f"SELECT count(), countIf(NOT ifNull({_POSSIBLE}, 0)) FROM {_FILES}"
-"""How many rows Parquet files hold, and how many of them are no candles."""
 
-IMPORT_FILES = (
-    f"INSERT INTO candles ({_CARRIED}, version)"
-    f" SELECT %(symbol)s, %(exchange)s, %(timeframe)s, {', '.join(NAMES)},"
-    f" toUInt64(%(version)s) + indexOf(%(names)s, _path) FROM {_FILES}"
-)
+@cache
+def select_next_version(candles: Table) -> str:
+    """Select a version by the server's clock, above all that is stored in a range.
+
+    The subquery is answered once, so that every shard compares with the same moment. Rows before
+    it, nearly all there are, are left out early.
+    """
+    c = candles.c
+    now = select(func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9))))
+    moment: Expression = column("moment")
+    later = select(func.greatest(moment, func.max(c.version) + 1)).where(
+        is_of_key(c), is_in_range(c), c.version >= moment
+    )
+    return text_of(WithValue(moment.key or "", now, later))
+
+
+@cache
+def delete(source: Source) -> str:
+    """Delete by writing, for each row, a later version that says so."""
+    table, c = source.table, source.range.of.c
+    carried = carried_columns(table)
+    version: Expression = bindparam("version")
+    deleted = source.range.select(
+        *(c[each.key] for each in carried), func.toUInt64(version), literal_column("1")
+    ).where(c.version < version)
+    return text_of(
+        insert(table).from_select([*carried, *(table.c[name] for name in STATE)], deleted)
+    )
+
+
+@cache
+def count_deleted(candles: Table) -> str:
+    c = candles.c
+    return text_of(
+        select(func.count()).where(
+            is_of_key(c), is_in_range(c), c.version == bindparam("version"), c.is_deleted
+        )
+    )
+
+
+@cache
+def count_written(candles: Table) -> str:
+    c = candles.c
+    return text_of(
+        select(func.count()).where(
+            is_among_keys(c), is_in_range(c), c.version == bindparam("version")
+        )
+    )
 
 
 STREAM_SETTINGS = {"max_block_size": 16_384}
 """FINAL reads a block of every part before it gives a row: small ones cost the least there."""
-
-
-COUNT_WRITTEN = (
-    f"SELECT count() FROM candles WHERE (symbol, exchange, timeframe) IN %(keys)s AND {_RANGE}"
-    " AND version = %(version)s"
-)
 
 
 def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -270,3 +307,32 @@ def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "distributed_foreground_insert": 1,
         **(extra or {}),
     }
+
+
+# ---- the table itself
+
+
+@cache
+def select_engine(candles: Table) -> str:
+    tables = system.tables
+    return text_of(
+        select(tables.c.engine, tables.c.partition_key).where(
+            system.is_here(tables), tables.c.name == candles.name
+        )
+    )
+
+
+@cache
+def select_parts_state(candles: Table) -> str:
+    """Select what changes whenever any row does: parts are never changed, only added and replaced.
+
+    Of a path the folder of the table is taken, which another table of this name has not.
+    """
+    c = system.parts.c
+    folder = func.arrayElement(func.extractAll(c.path, "/store/[0-9a-f]{3}/([0-9a-f-]{36})/"), 1)
+    digest = func.groupBitXor(func.cityHash64(c.name, c.hash_of_all_files))
+    return text_of(
+        select(func.any(c.engine), func.any(folder), func.toString(digest), func.count()).where(
+            system.is_here(system.parts), c.table == candles.name, c.active
+        )
+    )

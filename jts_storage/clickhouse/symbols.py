@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
-from sqlalchemy import func, or_, select
-
-from jts_storage.clickhouse import tables
+from jts_storage.clickhouse import symbol_statements as statements
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.mappers import symbol_from_row, symbol_to_row
 from jts_storage.clickhouse.statements import write_settings
+from jts_storage.clickhouse.symbol_statements import Condition
+from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.clickhouse.versions import Versions
 from jts_storage.domain import checks
 from jts_storage.domain.changes import stamp
@@ -18,29 +17,21 @@ from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, SchemaDrift
 
-_INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at, version) VALUES"
-
-_SELECT_COLUMNS = (
-    "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'symbols'"
-)
-
-FURTHEST_AHEAD = 100 * 365 * 86_400 * 10**9
-"""Versions more than a hundred years ahead of the server's time are another program's mistake: the
-clock of commits, which goes above every version, could not be counted up from them for long. The
-limit goes with time, so the clock never catches up with it."""
-
 _ROWS_SHOWN = 10
 
 _versions = Versions()
 
 
 class ClickHouseSymbolStore:
-    """A `SymbolReader` over one `ClickHouseManager`, its blocking work done in threads."""
+    """A `SymbolReader` over one `ClickHouseManager`, its blocking work done in threads.
 
-    def __init__(self, manager: ClickHouseManager) -> None:
+    :param tables: the declared tables, if not those of `tables.build`.
+    """
+
+    def __init__(self, manager: ClickHouseManager, *, tables: Tables | None = None) -> None:
         self._manager = manager
         self._has_versions = False
-        self._symbols = tables.build(manager.config.cluster).symbols.c
+        self._symbols = (tables or build(manager.config.cluster)).symbols
 
     # ---- the unit of work writes through these
 
@@ -51,12 +42,14 @@ class ClickHouseSymbolStore:
         """
         self._check_schema()
         latest = {symbol.code: symbol for symbol in symbols}
-        self._manager.execute_many(
-            _INSERT,
-            [symbol_to_row(symbol) | {"version": version} for symbol in latest.values()],
-            settings=write_settings,
-            idempotent=True,
-        )
+        rows = [symbol_to_row(symbol) | {"version": version} for symbol in latest.values()]
+        if rows:
+            self._manager.execute_many(
+                statements.insert_rows(self._symbols, tuple(rows[0])),
+                [tuple(row.values()) for row in rows],
+                settings=write_settings,
+                idempotent=True,
+            )
 
     def latest_version(self) -> int:
         """Return the highest version that is stored, whoever wrote it; 0 if nothing is.
@@ -84,19 +77,15 @@ class ClickHouseSymbolStore:
 
     def _latest_and_now(self, replacing: Collection[str]) -> tuple[int, int]:
         """Return `latest_version`, and the server's time as a version."""
-        version = self._symbols.version
-        now = func.toUInt64(func.toUnixTimestamp64Nano(func.now64(9)))
-        counts = version <= now + FURTHEST_AHEAD
-        query = select(func.maxIf(version, counts), func.max(version), now)
+        query = statements.select_versions(self._symbols)
         [(latest, highest, moment)] = self._manager.execute(query)
         if highest > latest:
             self._refuse_unreplaceable(replacing, int(latest))
         return int(latest), int(moment)
 
     def _refuse_unreplaceable(self, codes: Collection[str], latest: int) -> None:
-        columns = self._symbols
-        query = select(columns.code, columns.version).where(columns.version > latest)
-        rows = self._manager.execute(query.order_by(columns.code, columns.version))
+        query = statements.select_above(self._symbols)
+        rows = self._manager.execute(query, {"version": latest})
         found = {code: version for code, version in rows if code in codes}
         if not found:
             return
@@ -114,12 +103,13 @@ class ClickHouseSymbolStore:
     def _check_schema(self) -> None:
         if self._has_versions:
             return
-        columns = [name for (name,) in self._manager.execute(_SELECT_COLUMNS)]
+        query = statements.select_columns(self._symbols)
+        columns = [name for (name,) in self._manager.execute(query)]
         if not columns:
             raise SchemaDrift(
                 "Table symbols does not exist.", remedy="Run `jts-storage migrate up`."
             )
-        if "version" not in columns:
+        if self._symbols.c.version.name not in columns:
             raise SchemaDrift(
                 "Table symbols has an earlier schema, which can be read but not written: "
                 "it knows no versions.",
@@ -132,52 +122,37 @@ class ClickHouseSymbolStore:
     async def get_by_code(self, code: str) -> Symbol | None:
         if not _may_be_stored(checks.instance(code, str, "code")):
             return None
-        found = await self._select([self._symbols.code == code], 1, None)
+        found = await self._select(statements.has_code, 1, None, code=code)
         return found[0] if found else None
 
     async def get_by_market(
         self, market: Market, *, limit: int = 1_000, after: str | None = None
     ) -> Sequence[Symbol]:
         value = member(Market, market, "market").value
-        return await self._select([self._symbols.market == value], limit, after)
+        return await self._select(statements.is_of_market, limit, after, market=value)
 
     async def get_all_active(
         self, *, limit: int = 10_000, after: str | None = None
     ) -> Sequence[Symbol]:
-        return await self._select([self._symbols.is_active == 1], limit, after)
+        return await self._select(statements.is_active, limit, after)
 
     async def search(
         self, query: str, *, limit: int = 100, after: str | None = None
     ) -> Sequence[Symbol]:
         if not query or not _may_be_stored(query):
             return []
-        contains = or_(
-            func.positionCaseInsensitiveUTF8(self._symbols.code, query) > 0,
-            func.positionCaseInsensitiveUTF8(self._symbols.name, query) > 0,
-        )
-        return await self._select([contains], limit, after)
+        return await self._select(statements.contains, limit, after, query=query)
 
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Symbol]:
-        return await self._select([], limit, after)
+        return await self._select(statements.is_any, limit, after)
 
     async def _select(
-        self, conditions: Sequence[Any], limit: int, after: str | None
+        self, condition: Condition, limit: int, after: str | None, **sought: str
     ) -> Sequence[Symbol]:
         checks.whole(limit, "limit", below=2**31)
-        columns = self._symbols
-        statement = tables.LatestSelect(
-            columns.code,
-            columns.name,
-            columns.market,
-            columns.sector,
-            columns.is_active,
-            # The original schema has seconds without a zone; an explicit one keeps the moment.
-            func.toDateTime64(columns.updated_at, 3, "UTC").label("updated"),
-        )
-        if after is not None:
-            statement = statement.where(columns.code > after)
-        statement = statement.where(*conditions).order_by(columns.code).limit(limit)
-        rows = await self._manager.run(self._manager.execute, statement)
+        query = statements.select_page(self._symbols, condition, goes_on=after is not None)
+        bound = sought | {"limit": limit} | ({} if after is None else {"after": after})
+        rows = await self._manager.run(self._manager.execute, query, bound)
         return [symbol_from_row(row) for row in rows]
 
 

@@ -8,12 +8,12 @@ even where no two rows compete (docs/decisions/ has the figures).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from clickhouse_sqlalchemy import engines, types
-from clickhouse_sqlalchemy.sql import Select
 from sqlalchemy import Column, MetaData, Table, func, text
 
 DEDUPLICATION_WINDOW = 1_000
@@ -26,7 +26,9 @@ _REPLICA_PATH = "/clickhouse/tables/{shard}/{database}/{table}"
 class LatestRows(engines.MergeTree):  # type: ignore[misc]
     """ReplacingMergeTree(version), replicated on a cluster."""
 
-    def __init__(self, *, version: str, replicated: bool, **options: Any):
+    def __init__(self, *, version: Column[int], replicated: bool, **options: Any):
+        prefix = "replicated" if replicated else "non_replicated"
+        options[f"{prefix}_deduplication_window"] = DEDUPLICATION_WINDOW
         super().__init__(**options)
         self.version, self.replicated = version, replicated
 
@@ -36,18 +38,7 @@ class LatestRows(engines.MergeTree):  # type: ignore[misc]
 
     def get_parameters(self) -> list[Any]:
         place = [f"'{_REPLICA_PATH}'", "'{replica}'"] if self.replicated else []
-        return [*place, text(self.version)]
-
-
-class LatestSelect(Select):  # type: ignore[misc]
-    """A SELECT of the latest rows, FINAL in every case.
-
-    The library's own has no cache key, since its clauses come and go; this one is always alike,
-    so SQLAlchemy compiles it once.
-    """
-
-    inherit_cache = True
-    _final_clause = True
+        return [*place, self.version]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,95 +58,107 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
         writes and reads that cross years.
     """
     metadata = MetaData()
-    candles = _table(
-        metadata,
-        "candles",
-        cluster,
-        LatestRows(
-            version="version",
-            replicated=cluster is not None,
-            order_by=("symbol", "exchange", "timeframe", "timestamp"),
-            partition_by=func.toYear(text("timestamp")) if partition_by_year else None,
-            **_window(cluster),
-        ),
-        _candle_columns(),
-    )
-    symbols = _table(
-        metadata,
-        "symbols",
-        cluster,
-        LatestRows(
-            version="version",
-            replicated=cluster is not None,
-            order_by=("code",),
-            **_window(cluster),
-        ),
-        _symbol_columns(),
-    )
     if cluster is None:
-        return Tables(metadata, candles, symbols)
-    return Tables(
-        metadata,
-        _distributed(metadata, "candles", cluster, "symbol", _candle_columns()),
-        _distributed(metadata, "symbols", cluster, "code", _symbol_columns()),
-    )
+        one_server = _declared(is_replicated=False, by_year=partition_by_year)
+        return Tables(metadata, *(_table(metadata, each) for each in one_server))
+    for each in _declared(is_replicated=True, by_year=partition_by_year):
+        _local_table(metadata, each, cluster)
+    spread = _declared(is_replicated=True, by_year=partition_by_year)
+    return Tables(metadata, *(_distributed(metadata, each, cluster) for each in spread))
 
 
-def _candle_columns() -> list[Column[Any]]:
+@dataclass(frozen=True, slots=True)
+class _Declaration:
+    """A table, whatever it becomes.
+
+    :param sharded_by: the column by which a cluster spreads the rows.
+    """
+
+    name: str
+    columns: Sequence[Column[Any]]
+    engine: LatestRows
+    sharded_by: Column[Any]
+
+
+def _declared(*, is_replicated: bool, by_year: bool) -> list[_Declaration]:
+    """Both tables, with columns of their own: a column belongs to one table."""
+    return [
+        _candles(is_replicated=is_replicated, by_year=by_year),
+        _symbols(is_replicated=is_replicated),
+    ]
+
+
+def _candles(*, is_replicated: bool, by_year: bool) -> _Declaration:
     # Codecs were chosen by measuring: docs/decisions/ has the figures.
-    price = types.Decimal(18, 4)
-    return [
-        Column("symbol", types.LowCardinality(types.String), nullable=False),
-        Column("exchange", types.LowCardinality(types.String), nullable=False),
-        Column("timeframe", types.LowCardinality(types.String), nullable=False),
-        Column("timestamp", types.DateTime64(3, "UTC"), clickhouse_codec=("Delta(8)", "LZ4")),
-        *(
-            Column(name, price, clickhouse_codec=("T64", "LZ4"))
-            for name in ("open", "high", "low", "close")
+    name = types.LowCardinality(types.String)
+    number: dict[str, Any] = {"clickhouse_codec": ("T64", "LZ4")}
+    key = [Column(each, name, nullable=False) for each in ("symbol", "exchange", "timeframe")]
+    timestamp = Column(
+        "timestamp", types.DateTime64(3, "UTC"), clickhouse_codec=("Delta(8)", "LZ4")
+    )
+    prices = ("open", "high", "low", "close")
+    version = Column("version", types.UInt64, **number)
+    return _Declaration(
+        "candles",
+        [
+            *key,
+            timestamp,
+            *(Column(each, types.Decimal(18, 4), **number) for each in prices),
+            Column("volume", types.UInt64, **number),
+            version,
+            Column("is_deleted", types.UInt8, server_default=text("0")),
+        ],
+        LatestRows(
+            version=version,
+            replicated=is_replicated,
+            order_by=(*key, timestamp),
+            partition_by=func.toYear(timestamp) if by_year else None,
         ),
-        Column("volume", types.UInt64, clickhouse_codec=("T64", "LZ4")),
-        Column("version", types.UInt64, clickhouse_codec=("T64", "LZ4")),
-        Column("is_deleted", types.UInt8, server_default=text("0")),
-    ]
+        sharded_by=key[0],
+    )
 
 
-def _symbol_columns() -> list[Column[Any]]:
-    return [
-        Column("code", types.String, primary_key=True),
-        Column("name", types.String),
-        Column("market", types.LowCardinality(types.String)),
-        Column("sector", types.String),
-        Column("is_active", types.UInt8),
-        Column("updated_at", types.DateTime64(3, "UTC")),
-        # Other programs name no version: theirs is the moment of their write.
-        Column("version", types.UInt64, server_default=text("toUnixTimestamp64Nano(now64(9))")),
-    ]
+def _symbols(*, is_replicated: bool) -> _Declaration:
+    code = Column("code", types.String, primary_key=True)
+    # Other programs name no version: theirs is the moment of their write.
+    moment = text("toUnixTimestamp64Nano(now64(9))")
+    version = Column("version", types.UInt64, server_default=moment)
+    return _Declaration(
+        "symbols",
+        [
+            code,
+            Column("name", types.String),
+            Column("market", types.LowCardinality(types.String)),
+            Column("sector", types.String),
+            Column("is_active", types.UInt8),
+            Column("updated_at", types.DateTime64(3, "UTC")),
+            version,
+        ],
+        LatestRows(version=version, replicated=is_replicated, order_by=(code,)),
+        sharded_by=code,
+    )
 
 
-def _table(
-    metadata: MetaData,
-    name: str,
-    cluster: str | None,
-    engine: engines.MergeTree,
-    columns: list[Column[Any]],
-) -> Table:
-    if cluster is None:
-        return Table(name, metadata, *columns, engine)
-    return Table(f"{name}{_LOCAL_SUFFIX}", metadata, *columns, engine, clickhouse_cluster=cluster)
+def _table(metadata: MetaData, declared: _Declaration) -> Table:
+    return Table(declared.name, metadata, *declared.columns, declared.engine)
 
 
-def _distributed(
-    metadata: MetaData, name: str, cluster: str, sharded_by: str, columns: list[Column[Any]]
-) -> Table:
+def _local_table(metadata: MetaData, declared: _Declaration, cluster: str) -> Table:
+    """The table that holds the rows of one host."""
+    return Table(
+        f"{declared.name}{_LOCAL_SUFFIX}",
+        metadata,
+        *declared.columns,
+        declared.engine,
+        clickhouse_cluster=cluster,
+    )
+
+
+def _distributed(metadata: MetaData, declared: _Declaration, cluster: str) -> Table:
     engine = engines.Distributed(
         cluster,
         text("currentDatabase()"),
-        f"{name}{_LOCAL_SUFFIX}",
-        func.cityHash64(text(sharded_by)),
+        f"{declared.name}{_LOCAL_SUFFIX}",
+        func.cityHash64(declared.sharded_by),
     )
-    return Table(name, metadata, *columns, engine, clickhouse_cluster=cluster)
-
-
-def _window(cluster: str | None) -> dict[str, int]:
-    prefix = "non_replicated" if cluster is None else "replicated"
-    return {f"{prefix}_deduplication_window": DEDUPLICATION_WINDOW}
+    return Table(declared.name, metadata, *declared.columns, engine, clickhouse_cluster=cluster)

@@ -31,7 +31,7 @@ from jts_storage.clickhouse.blocks import (
     write_block,
 )
 from jts_storage.clickhouse.config import ClickHouseConfig
-from jts_storage.clickhouse.sql import quoted
+from jts_storage.clickhouse.sql import insert_into
 from jts_storage.errors import SchemaDrift
 
 READ_SETTINGS: Mapping[str, Any] = {
@@ -222,8 +222,7 @@ class TcpTransport(Client):  # type: ignore[misc]
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
     ) -> int:
         self.connection.columnar = False
-        names = ", ".join(quoted(name) for name in columns)
-        query = f"INSERT INTO {table} ({names}) VALUES"
+        query = f"{insert_into(table, columns)} VALUES"
         try:
             with self.disconnect_on_error(query, settings):
                 self.connection.send_query(query)

@@ -9,22 +9,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, insert, select
 
 from jts_storage._version import __version__
-from jts_storage.clickhouse import errors
+from jts_storage.clickhouse import errors, system
+from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.sql import literal
-from jts_storage.migrate import clickhouse_lock
-from jts_storage.migrate.clickhouse_lock import LOCK_TABLE, Lock, replicated_everywhere
+from jts_storage.migrate.clickhouse_lock import Lock
+from jts_storage.migrate.clickhouse_tables import (
+    LOCK_TABLE,
+    LOG_TABLE,
+    VERSION_TABLE,
+    create_statement,
+    lock_table,
+    log_table,
+    version_table,
+)
 from jts_storage.migrate.copying import Execute, on_every_host
 from jts_storage.migrate.files import Migration, discover, root
 from jts_storage.migrate.kept_tables import Kept, KeptTables
 from jts_storage.migrate.plan import BASE, Direction, Entry, Goal, History, Step, resolve, steps
 from jts_storage.migrate.reports import Report, StepFinished, StepStarted, to_log
 
-_VERSION_TABLE: Final = "jts_schema_version"
-_LOG_TABLE: Final = "jts_schema_log"
 _SETTINGS: Final[Mapping[str, Any]] = {
     "mutations_sync": 2,
     "async_insert": 0,
@@ -35,11 +41,6 @@ _SETTINGS: Final[Mapping[str, Any]] = {
 }
 _DOING: Final = "migrating"
 _PATIENCE: Final = 60.0
-
-_LOG_COLUMNS = (
-    "(id UInt64, revision String, title String, direction LowCardinality(String),"
-    " checksum String, kit String, at DateTime64(3, 'UTC') DEFAULT now64(3))"
-)
 
 
 class ClickHouseMigrations:
@@ -135,24 +136,34 @@ class ClickHouseMigrations:
         )
 
     def _history(self) -> History:
+        name = system.tables.c.name
         known = self._manager.execute(
-            "SELECT name FROM system.tables WHERE database = currentDatabase()"
-            f" AND name IN ('{_VERSION_TABLE}', '{_LOG_TABLE}')"
+            text_of(
+                select(name).where(
+                    system.is_here(system.tables), name.in_((VERSION_TABLE, LOG_TABLE))
+                )
+            )
         )
         names = {name for (name,) in known}
         return History(
-            self._current() if _VERSION_TABLE in names else None,
-            self._entries() if _LOG_TABLE in names else {},
+            self._current() if VERSION_TABLE in names else None,
+            self._entries() if LOG_TABLE in names else {},
         )
 
     def _current(self) -> str | None:
-        rows = self._manager.execute(f"SELECT max(version_num) FROM {_VERSION_TABLE}")
+        latest = select(func.max(version_table(self._cluster).c.version_num))
+        rows = self._manager.execute(text_of(latest))
         return str(rows[0][0]) or None
 
     def _entries(self) -> dict[str, Entry]:
+        c = log_table(self._cluster).c
+        last = func.argMax(c.direction, c.id)
         rows = self._manager.execute(
-            "SELECT revision, argMax(checksum, id), argMax(at, id), argMax(direction, id) AS last"
-            f" FROM {_LOG_TABLE} GROUP BY revision HAVING last != 'down'"
+            text_of(
+                select(c.revision, func.argMax(c.checksum, c.id), func.argMax(c.at, c.id), last)
+                .group_by(c.revision)
+                .having(last != "down")
+            )
         )
         return {revision: Entry(checksum, _aware(at)) for revision, checksum, at, _ in rows}
 
@@ -179,11 +190,12 @@ class ClickHouseMigrations:
             stamped = [f for f in self.files if target is not None and f.revision <= target]
             options = self._options(connection, [], to_log, alive)
             # Alembic's own way of forgetting is a DELETE without a condition, which is refused.
-            for table in (_VERSION_TABLE, _LOG_TABLE):
+            # Core knows no TRUNCATE.
+            for table in (VERSION_TABLE, LOG_TABLE):
                 connection.exec_driver_sql(f"TRUNCATE TABLE IF EXISTS {table}{self._on_cluster}")
             environment.stamp(self._folder, target or BASE, options)
             for migration in stamped:
-                connection.exec_driver_sql(_log_line(migration, "stamp"))
+                connection.exec_driver_sql(self._log_line(migration, "stamp"))
 
     @contextmanager
     def _locked(self, patience: float) -> Iterator[tuple[Connection, Any]]:
@@ -203,12 +215,8 @@ class ClickHouseMigrations:
             own.close()
 
     def _own_tables(self) -> list[str]:
-        engine = replicated_everywhere() if self._cluster else "MergeTree"
-        return [
-            clickhouse_lock.create_statement(self._cluster),
-            f"CREATE TABLE IF NOT EXISTS {_LOG_TABLE}{self._on_cluster} {_LOG_COLUMNS}"
-            f" ENGINE = {engine} ORDER BY id",
-        ]
+        tables = (lock_table(self._cluster), log_table(self._cluster))
+        return [create_statement(table) for table in tables]
 
     @property
     def _on_cluster(self) -> str:
@@ -241,25 +249,20 @@ class ClickHouseMigrations:
         def write(*, ctx: Any, step: Any, **_: Any) -> None:
             taken = by_revision.get(step.up_revision_id)
             if taken is not None:
-                ctx.execute(_log_line(taken.migration, taken.direction))
+                ctx.execute(self._log_line(taken.migration, taken.direction))
 
         return write
 
-
-def _log_line(migration: Migration, direction: Direction | str) -> str:
-    values = (
-        time.time_ns(),
-        migration.revision,
-        migration.title,
-        direction,
-        migration.checksum,
-        __version__,
-    )
-    listed = ", ".join(literal(value) for value in values)
-    return (
-        f"INSERT INTO {_LOG_TABLE} (id, revision, title, direction, checksum, kit)"
-        f" VALUES ({listed})"
-    )
+    def _log_line(self, migration: Migration, direction: Direction | str) -> str:
+        row = insert(log_table(self._cluster)).values(
+            id=time.time_ns(),
+            revision=migration.revision,
+            title=migration.title,
+            direction=direction,
+            checksum=migration.checksum,
+            kit=__version__,
+        )
+        return text_of(row)
 
 
 def _sender(connection: Connection) -> Any:
@@ -276,4 +279,4 @@ def _aware(at: datetime) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-OWN_TABLES: Final = frozenset({_VERSION_TABLE, _LOG_TABLE, LOCK_TABLE})
+OWN_TABLES: Final = frozenset({VERSION_TABLE, LOG_TABLE, LOCK_TABLE})

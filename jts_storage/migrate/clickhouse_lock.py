@@ -13,36 +13,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from jts_storage.clickhouse.sql import literal
+from sqlalchemy import Select, func, insert, select
+
+from jts_storage.clickhouse.constructs import text_of
 from jts_storage.errors import Conflict
+from jts_storage.migrate.clickhouse_tables import lock_table
 from jts_storage.migrate.copying import Execute
 from jts_storage.migrate.owners import Owner
 
-LOCK_TABLE: Final = "jts_schema_lock"
 LEASE_SECONDS: Final = 60.0
 _PAUSE: Final = 0.05
-
-_COLUMNS = (
-    "(number UInt64, event LowCardinality(String), owner String,"
-    " at DateTime64(3, 'UTC') DEFAULT now64(3))"
-)
-
-
-def replicated_everywhere() -> str:
-    """The engine of a table of which every host of a cluster has the same rows."""
-    return "ReplicatedMergeTree('/clickhouse/tables/{database}/{table}', '{shard}-{replica}')"
-
-
-def create_statement(cluster: str | None) -> str:
-    if cluster is None:
-        engine, on, window = "MergeTree", "", "non_replicated_deduplication_window"
-    else:
-        engine, on = replicated_everywhere(), f" ON CLUSTER {cluster}"
-        window = "replicated_deduplication_window"
-    return (
-        f"CREATE TABLE IF NOT EXISTS {LOCK_TABLE}{on} {_COLUMNS} ENGINE = {engine}"
-        f" ORDER BY number SETTINGS {window} = 1000"
-    )
 
 
 class Lock:
@@ -50,6 +30,7 @@ class Lock:
 
     def __init__(self, execute: Execute, cluster: str | None) -> None:
         self._execute = execute
+        self._table = lock_table(cluster)
         # On a cluster a row counts when most replicas have it, and a reader waits for it.
         self._reading: Mapping[str, Any] = {"select_sequential_consistency": 1} if cluster else {}
         self._writing: Mapping[str, Any] = {"async_insert": 0, "insert_deduplicate": 1} | (
@@ -71,7 +52,7 @@ class Lock:
 
     def holder(self) -> int:
         """The latest number that was taken."""
-        return int(self._read(f"SELECT max(number) FROM {LOCK_TABLE}")[0][0])
+        return int(self._read(select(func.max(self._table.c.number)))[0][0])
 
     def write_beat(self, number: int, owner: Owner) -> None:
         self._write(number, "alive", owner)
@@ -92,10 +73,17 @@ class Lock:
 
     def _latest(self) -> tuple[int, str | None]:
         """The latest number, and who holds it, if anybody still does."""
+        c = self._table.c
         rows = self._read(
-            "SELECT number, argMin(owner, event != 'take'), countIf(event = 'free'),"
-            f" toFloat64(now64(3)) - toFloat64(max(at)) FROM {LOCK_TABLE}"
-            " GROUP BY number ORDER BY number DESC LIMIT 1"
+            select(
+                c.number,
+                func.argMin(c.owner, c.event != "take"),
+                func.countIf(c.event == "free"),
+                func.toFloat64(func.now64(3)) - func.toFloat64(func.max(c.at)),
+            )
+            .group_by(c.number)
+            .order_by(c.number.desc())
+            .limit(1)
         )
         if not rows:
             return 0, None
@@ -105,19 +93,18 @@ class Lock:
 
     def _try(self, number: int, owner: Owner) -> bool:
         self._write(number, "take", owner, token=f"take-{number}")
-        won = self._read(
-            f"SELECT owner FROM {LOCK_TABLE} WHERE number = {number} AND event = 'take'"
-        )
+        c = self._table.c
+        won = self._read(select(c.owner).where(c.number == number, c.event == "take"))
         return [row[0] for row in won] == [str(owner)] and self.holder() == number
 
-    def _read(self, sql: str) -> Any:
-        return self._execute(sql, settings=self._reading)
+    def _read(self, query: Select[Any]) -> Any:
+        return self._execute(text_of(query), settings=self._reading)
 
     def _write(self, number: int, event: str, owner: Owner, token: str = "") -> None:
         token = token or f"{event}-{number}-{time.time_ns()}"
+        row = insert(self._table).values(number=number, event=event, owner=str(owner))
         self._execute(
-            f"INSERT INTO {LOCK_TABLE} (number, event, owner)"
-            f" VALUES ({number}, {literal(event)}, {literal(str(owner))})",
+            text_of(row),
             settings={**self._writing, "insert_deduplication_token": token},
         )
 

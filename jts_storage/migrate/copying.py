@@ -1,4 +1,8 @@
-"""A table copied into another in ranges, each compared before it counts as done."""
+"""A table copied into another in ranges, each compared before it counts as done.
+
+Statements on the two tables are text: a migration is frozen and speaks of the columns of its time,
+whatever the models say today.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol
 
+from clickhouse_sqlalchemy import engines, types
+from sqlalchemy import Column, MetaData, Table, func, insert, literal_column, select, text
+from sqlalchemy.schema import CreateTable
+
+from jts_storage.clickhouse.constructs import ddl_of, text_of
 from jts_storage.clickhouse.sql import literal
 from jts_storage.errors import StorageError
 from jts_storage.migrate.reports import Progress, Report
@@ -171,15 +180,12 @@ class RangeCopy:
         self.report(Progress(f"{self.source} to {self.target}", done, total, copied, seconds))
 
     def _copy(self, each: Range, *, compare: bool) -> None:
-        insert = self.copy.insert(self.source, self.target, each.where)
-        self.execute(insert, settings=_WRITING)
+        copy = self.copy.insert(self.source, self.target, each.where)
+        self.execute(copy, settings=_WRITING)
         if compare:
             self._compare(each)
-        self.execute(
-            f"INSERT INTO {self.journal} (condition, rows)"
-            f" SELECT {literal(each.where)}, {each.rows}",
-            settings=_WRITING,
-        )
+        row = insert(self._copied()).values(condition=each.where, rows=each.rows)
+        self.execute(text_of(row), settings=_WRITING)
 
     def _compare(self, each: Range) -> None:
         comparison = self.copy.comparison(self.source, self.target, each.where)
@@ -193,20 +199,25 @@ class RangeCopy:
             )
 
     def _create_journal(self) -> None:
-        self.execute(
-            f"CREATE TABLE IF NOT EXISTS {self.journal} (condition String, rows UInt64)"
-            " ENGINE = MergeTree ORDER BY tuple()"
-        )
+        self.execute(ddl_of(CreateTable(self._copied(), if_not_exists=True)))
 
     def _finished(self) -> set[tuple[str, int]]:
-        return {
-            (str(condition), int(rows))
-            for condition, rows in self.execute(f"SELECT condition, rows FROM {self.journal}")
-        }
+        c = self._copied().c
+        found = self.execute(text_of(select(c.condition, c.rows)))
+        return {(str(condition), int(rows)) for condition, rows in found}
+
+    def _copied(self) -> Table:
+        return Table(
+            self.journal,
+            MetaData(),
+            Column("condition", types.String),
+            Column("rows", types.UInt64),
+            engines.MergeTree(order_by=text("tuple()")),
+        )
 
     def _ranges(self) -> list[Range]:
         if not self.copy.by_range:
-            return [Range("1", _count(self.execute, self.source, "1"))]
+            return [Range("1", count_rows(self.execute, self.source))]
         return ranges_of(self.execute, self.source, self.chunk_rows)
 
 
@@ -218,13 +229,17 @@ def ranges_of(execute: Execute, source: str, chunk_rows: int) -> list[Range]:
         f" FROM {source} GROUP BY s, t ORDER BY s, t"
     )
     return [
-        cut if cut.rows >= 0 else Range(cut.where, _count(execute, source, cut.where))
+        cut if cut.rows >= 0 else Range(cut.where, count_rows(execute, source, cut.where))
         for cut in cut_ranges(series, chunk_rows)
     ]
 
 
-def _count(execute: Execute, source: str, where: str) -> int:
-    return int(execute(f"SELECT count() FROM {source} WHERE {where}")[0][0])
+def count_rows(execute: Execute, source: str, where: str = "1") -> int:
+    """How many rows of a table, or of a function that gives one, meet a condition."""
+    query = (
+        select(func.count()).select_from(text(source)).where(literal_column(where, types.Boolean))
+    )
+    return int(execute(text_of(query))[0][0])
 
 
 def cut_ranges(series: Sequence[Sequence[Any]], chunk_rows: int) -> Iterator[Range]:

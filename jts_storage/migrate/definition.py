@@ -1,4 +1,4 @@
-"""A ClickHouse table as a migration makes it."""
+"""A ClickHouse table as a migration makes it: text, which does not follow today's models."""
 
 from __future__ import annotations
 

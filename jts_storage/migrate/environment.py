@@ -14,29 +14,16 @@ from typing import Any
 from alembic import command, context
 from alembic.config import Config
 from alembic.ddl.impl import DefaultImpl
-from clickhouse_sqlalchemy import engines, types
-from sqlalchemy import Column, MetaData, Table, text
+from sqlalchemy import Table
 
 from jts_storage.errors import Conflict
+from jts_storage.migrate.clickhouse_tables import VERSION_TABLE, version_table
 from jts_storage.migrate.plan import Direction
 
-VERSION_TABLE = "jts_schema_version"
 CLUSTER_OPTION = "jts_cluster"
 
 _turn = threading.Lock()
 _PAUSE = 0.01
-
-_REPLICA_PATH = "'/clickhouse/tables/{database}/{table}'"
-_REPLICA = "'{shard}-{replica}'"
-
-
-class ReplicatedEverywhere(engines.MergeTree):  # type: ignore[misc]
-    """A MergeTree of which every host of a cluster has the same rows, whatever its shard."""
-
-    name = "ReplicatedMergeTree"
-
-    def get_parameters(self) -> list[Any]:
-        return [_REPLICA_PATH, _REPLICA]
 
 
 class ClickHouseImpl(DefaultImpl):
@@ -45,25 +32,8 @@ class ClickHouseImpl(DefaultImpl):
     __dialect__ = "clickhouse"
     transactional_ddl = False
 
-    def version_table_impl(
-        self,
-        *,
-        version_table: str,
-        version_table_schema: str | None,
-        version_table_pk: bool,
-        **kw: Any,
-    ) -> Table:
-        cluster = self.context_opts.get(CLUSTER_OPTION)
-        kind = ReplicatedEverywhere if cluster else engines.MergeTree
-        options = {"clickhouse_cluster": cluster} if cluster else {}
-        return Table(
-            version_table,
-            MetaData(),
-            Column("version_num", types.String, nullable=False),
-            kind(order_by=text("tuple()")),
-            schema=version_table_schema,
-            **options,
-        )
+    def version_table_impl(self, **_: Any) -> Table:
+        return version_table(self.context_opts.get(CLUSTER_OPTION))
 
 
 @asynccontextmanager

@@ -6,14 +6,30 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from sqlalchemy import (
+    ColumnClause,
+    column,
+    func,
+    literal_column,
+    not_,
+    select,
+    text,
+    types,
+    union_all,
+)
+
+from jts_storage.clickhouse import system
+from jts_storage.clickhouse.constructs import text_of
+from jts_storage.clickhouse.tables import build
 from jts_storage.errors import StorageError
-from jts_storage.migrate.copying import Execute, Range, ranges_of
+from jts_storage.migrate.copying import Execute, Range, count_rows, ranges_of
 from jts_storage.migrate.replacing import KEPT
 from jts_storage.migrate.reports import Progress, Report
 
-_KEYS: Final = {"candles": "symbol, exchange, timeframe, timestamp", "symbols": "code"}
+_KEYS: Final = {"candles": ("symbol", "exchange", "timeframe", "timestamp"), "symbols": ("code",)}
+"""What kept tables call the columns of a key: as the models call them in Python, for good."""
 _NAME: Final = re.compile(rf"({'|'.join(_KEYS)}){KEPT}(_\d+)?")
 
 
@@ -58,11 +74,13 @@ class KeptTables:
                     remedy=f"Copy them over, or drop {each.table} by hand if they are not wanted.",
                 )
         for each in kept:
+            # Core knows no SYNC.
             self.execute(f"DROP TABLE IF EXISTS {each.table}{self.on_cluster} SYNC")
 
     def _names(self) -> list[str]:
+        name = system.tables.c.name
         rows = self.execute(
-            "SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY name"
+            text_of(select(name).where(system.is_here(system.tables)).order_by(name))
         )
         return [name for (name,) in rows if _NAME.fullmatch(name)]
 
@@ -73,7 +91,7 @@ class KeptTables:
         ranges = (
             ranges_of(self.execute, source, self.chunk_rows)
             if place == "candles"
-            else [Range("1", int(self.execute(f"SELECT count() FROM {source}")[0][0]))]
+            else [Range("1", count_rows(self.execute, source))]
         )
         total = sum(each.rows for each in ranges)
         began, rows, keys, missing = time.monotonic(), 0, 0, 0
@@ -86,11 +104,20 @@ class KeptTables:
 
 
 def _lacking(place: str, source: str, where: str) -> str:
-    key = _KEYS[place]
-    return (
-        "SELECT count(), countIf(NOT there) FROM ("
-        f"SELECT {key}, max(ours) AS there, min(ours) AS only_there FROM ("
-        f"SELECT {key}, 0 AS ours FROM {source} WHERE {where}"
-        f" UNION ALL SELECT {key}, 1 AS ours FROM {place} WHERE {where})"
-        f" GROUP BY {key} HAVING NOT only_there)"
+    # The source may be a function of a cluster, and the condition is in the words of kept tables.
+    kept, condition = text(source), literal_column(where, types.Boolean)
+    names: list[ColumnClause[Any]] = [column(name) for name in _KEYS[place]]
+    declared = getattr(build(), place)
+    ours = select(*(declared.c[name.key].label(name.key) for name in names)).subquery()
+    both = union_all(
+        select(*names, literal_column("0").label("ours")).select_from(kept).where(condition),
+        select(*ours.c, literal_column("1").label("ours")).where(condition),
+    ).subquery()
+    is_ours, key = both.c.ours, [both.c[name.key] for name in names]
+    missing = (
+        select(func.max(is_ours).label("there"))
+        .group_by(*key)
+        .having(not_(func.min(is_ours)))
+        .subquery()
     )
+    return text_of(select(func.count(), func.countIf(not_(missing.c.there))))

@@ -1,11 +1,17 @@
-"""A ClickHouse table replaced by one of another definition, with all its rows."""
+"""A ClickHouse table replaced by one of another definition, with all its rows.
+
+Core knows neither EXCHANGE and RENAME of tables nor DROP ... SYNC, so these are text.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-from jts_storage.clickhouse.sql import literal
+from sqlalchemy import select
+
+from jts_storage.clickhouse import system
+from jts_storage.clickhouse.constructs import text_of
 from jts_storage.errors import StorageError
 from jts_storage.migrate.copying import Copy, RangeCopy, on_every_host
 from jts_storage.migrate.definition import LOCAL, Definition
@@ -108,9 +114,13 @@ class Replacement:
 
     def _is_there_already(self, table: str) -> bool:
         column, kind = self.definition.marker
+        c = system.columns.c
         found = execute(
-            "SELECT type FROM system.columns WHERE database = currentDatabase()"
-            f" AND table = {literal(table)} AND name = {literal(column)}"
+            text_of(
+                select(c.type).where(
+                    system.is_here(system.columns), c.table == table, c.name == column
+                )
+            )
         )
         if not exists(self.name):
             raise StorageError(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from alembic import op
+from sqlalchemy import select
 
-from jts_storage.clickhouse.sql import literal
-from jts_storage.migrate.copying import Execute
+from jts_storage.clickhouse import system
+from jts_storage.clickhouse.constructs import text_of
+from jts_storage.migrate.copying import Execute, count_rows
 from jts_storage.migrate.reports import Report, to_log
 
 RUN_OPTION: Final = "jts_run"
@@ -43,24 +45,21 @@ def run() -> Run:
     return found
 
 
-def execute(sql: str) -> Any:
+def execute(sql: str, *, settings: Mapping[str, Any] | None = None) -> Any:
     """Send a statement, or print it; ``{on_cluster}`` in it becomes what the run needs."""
     sql = sql.replace("{on_cluster}", run().on_cluster)
     send = run().execute
     if send is None:
         op.execute(sql)
         return []
-    return send(sql)
+    return send(sql, settings=settings)
 
 
 def exists(name: str) -> bool:
-    return bool(
-        execute(
-            "SELECT 1 FROM system.tables WHERE database = currentDatabase()"
-            f" AND name = {literal(name)}"
-        )
-    )
+    c = system.tables.c
+    query = select(c.name).where(system.is_here(system.tables), c.name == name)
+    return bool(execute(text_of(query)))
 
 
 def count(source: str) -> int:
-    return int(execute(f"SELECT count() FROM {source}")[0][0])
+    return count_rows(execute, source)

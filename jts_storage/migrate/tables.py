@@ -1,4 +1,7 @@
-"""What ClickHouse migrations are written with: tables altered, replaced, and dropped with care."""
+"""What ClickHouse migrations are written with: tables altered, replaced, and dropped with care.
+
+They are text: a migration is frozen and must not follow today's models.
+"""
 
 from __future__ import annotations
 

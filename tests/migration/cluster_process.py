@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from jts_storage import migrate
 from jts_storage.clickhouse.embedded import engine
-from jts_storage.clickhouse.embedded.transport import ChdbTransport
+from jts_storage.clickhouse.embedded.session import EmbeddedSession
 from jts_storage.clickhouse.manager import ClickHouseManager
 
 CLUSTER: Final = "c1"
@@ -37,9 +37,9 @@ ROWS = f"count(), groupBitXor(cityHash64({KEYS}, open, high, low, close, volume)
 
 def play_cluster() -> None:
     engine._CONFIG = engine._CONFIG.replace("</clickhouse>", _ONE_SHARD)
-    send = ChdbTransport._query
+    send = EmbeddedSession._query
 
-    def on_both_hosts(self: ChdbTransport, query: str) -> Any:
+    def on_both_hosts(self: EmbeddedSession, query: str) -> Any:
         query = _REPLICATED.sub(r"\1(", query).replace(
             " replicated_deduplication_window", " non_replicated_deduplication_window"
         )
@@ -52,7 +52,7 @@ def play_cluster() -> None:
         send(self, f"USE {HERE}")
         return send(self, alone)
 
-    ChdbTransport._query = on_both_hosts  # type: ignore[method-assign]
+    EmbeddedSession._query = on_both_hosts  # type: ignore[method-assign]
 
 
 def fill(manager: ClickHouseManager) -> None:

@@ -26,7 +26,8 @@ from jts_storage.errors import Conflict, InvalidConfiguration, SchemaDrift
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.migrate import clickhouse_lock, files, mongo_lock
-from jts_storage.migrate.clickhouse_lock import LOCK_TABLE, Lock
+from jts_storage.migrate.clickhouse_lock import Lock
+from jts_storage.migrate.clickhouse_tables import LOCK_TABLE, create_statement, lock_table
 from jts_storage.mongo import MongoDBManager
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.testing.clickhouse_server import ClickHouseServer
@@ -86,7 +87,7 @@ async def race(wanted: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def locked(clickhouse: ClickHouseManager) -> ClickHouseManager:
-    clickhouse.execute(clickhouse_lock.create_statement(None))
+    clickhouse.execute(create_statement(lock_table(None)))
     return clickhouse
 
 

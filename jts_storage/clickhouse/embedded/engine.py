@@ -81,7 +81,7 @@ class _Engine:
     def is_forked(self) -> bool:
         return self._loaded_in not in (None, os.getpid())
 
-    def let_go_of_inherited(self) -> None:
+    def forget_inherited(self) -> None:
         """In a forked child: make sure that nobody ever closes the parent's connections.
 
         Closing one hangs, and collecting its garbage closes it.
@@ -138,7 +138,7 @@ class _Engine:
 
 
 _engine = _Engine()
-os.register_at_fork(after_in_child=_engine.let_go_of_inherited)
+os.register_at_fork(after_in_child=_engine.forget_inherited)
 
 
 def acquire(path: str, *, fsync: bool = True) -> Any:

@@ -13,14 +13,10 @@ from types import GeneratorType
 from typing import Any
 
 import numpy as np
-from chdb import ChdbError
 from clickhouse_driver.block import ColumnOrientedBlock, RowOrientedBlock
 from clickhouse_driver.bufferedreader import CompressedBufferedReader
 from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
-from clickhouse_driver.client import Client
-from clickhouse_driver.connection import ServerInfo
-from clickhouse_driver.context import Context
-from clickhouse_driver.errors import ErrorCodes, PartiallyConsumedQueryError
+from clickhouse_driver.errors import ErrorCodes
 from clickhouse_driver.streams.native import BlockInputStream, BlockOutputStream
 from clickhouse_driver.util.escape import escape_params
 
@@ -37,10 +33,10 @@ from jts_storage.clickhouse.blocks import (
     write_block,
 )
 from jts_storage.clickhouse.config import ClickHouseConfig
-from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.embedded.handover import HandoverFile
+from jts_storage.clickhouse.embedded.session import EmbeddedSession, engine_errors
 from jts_storage.clickhouse.errors import EmbeddedError
-from jts_storage.clickhouse.sql import insert_target, is_select, literal, quoted
+from jts_storage.clickhouse.sql import insert_into, insert_target, is_select, literal, quoted
 from jts_storage.clickhouse.transport import (
     INSERT_BLOCK_ROWS,
     READ_SETTINGS,
@@ -54,66 +50,22 @@ FRAME_ROWS = 50_000
 _WRITE_BUFFER = 1 << 20
 _KEPT_BYTES = 4 << 20
 _READ_AT_ONCE = "SETTINGS input_format_parallel_parsing = 0, max_threads = 1"
-_NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
-_CLIENT_SETTINGS = Client("embedded").client_settings
 
 
-class ChdbTransport:
+class ChdbTransport(EmbeddedSession):
     """A `Transport` without a network: one connection to the engine in this process."""
 
     def __init__(self, config: ClickHouseConfig) -> None:
-        assert config.embedded_path is not None
-        self._config = config
-        self._base = dict(config.settings) | ({"readonly": 2} if config.readonly else {})
-        self._connection: Any = None
-        self._applied: dict[str, Any] = {}
-        self._stream: Any = None
-        self._context: Any = None
+        super().__init__(config)
         self._handover: HandoverFile | None = None
 
     @classmethod
     def from_url(cls, url: str) -> ChdbTransport:
         return cls(ClickHouseConfig.from_url(url))
 
-    # ---- life
-
-    def connect(self) -> None:
-        engine.check_process()
-        if self._connection is not None:
-            return
-        path = self._config.embedded_path
-        assert path is not None
-        self._connection = engine.acquire(path, fsync=self._config.fsync)
-        try:
-            self._use_database()
-            self._context = self._describe_server()
-        except BaseException:
-            self.disconnect()
-            raise
-
     def disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        self._applied = {}
         self._close_handover()
-        if connection is not None:
-            self.discard_unfinished()
-            engine.release(connection)
-
-    def ping(self) -> bool:
-        self._query("SELECT 1")
-        return True
-
-    def is_broken(self) -> bool:
-        return self._connection is None
-
-    def discard_unfinished(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None and not engine.is_forked():
-            stream.cancel()
-
-    def server_version(self) -> str:
-        self.connect()
-        return ".".join(map(str, self._context.server_info.version_tuple()))
+        super().disconnect()
 
     # ---- statements
 
@@ -220,19 +172,17 @@ class ChdbTransport:
         jts_rows_to_insert = pd.DataFrame(
             {name: c.values for name, c in fitted.items() if not c.is_constant}, copy=False
         )
-        names = ", ".join(map(quoted, fitted))
         values = ", ".join(_frame_expression(name, c) for name, c in fitted.items())
-        with _engine_errors():  # chDB finds the frame by the name of this variable
+        with engine_errors():  # chDB finds the frame by the name of this variable
             self._connection.query(
-                f"INSERT INTO {table} ({names}) SELECT {values} FROM Python(jts_rows_to_insert)",
+                f"{insert_into(table, fitted)} SELECT {values} FROM Python(jts_rows_to_insert)",
                 "Native",
             )
         del jts_rows_to_insert
 
     def _insert_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
         fitted = as_table_types(table, columns, dict(self.table_columns(table)))
-        names = ", ".join(map(quoted, fitted))
-        with self.native_writer(f"INSERT INTO {table} ({names})") as out:
+        with self.native_writer(insert_into(table, fitted)) as out:
             for piece in sliced(fitted, INSERT_BLOCK_ROWS):
                 write_block(out, self._context, piece)
                 out.flush()
@@ -252,8 +202,7 @@ class ChdbTransport:
             data = [dict(row) if isinstance(row, dict) else row for row in data]
         block_class = ColumnOrientedBlock if columnar else RowOrientedBlock
         block = block_class(types, data, types_check=types_check)
-        listed = ", ".join(quoted(name) for name, _ in types)
-        with self.native_writer(f"INSERT INTO {target} ({listed})") as out:
+        with self.native_writer(insert_into(target, (name for name, _ in types))) as out:
             BlockOutputStream(out, self._context).write(block)
         return int(block.num_rows)
 
@@ -265,66 +214,6 @@ class ChdbTransport:
         """The result as the engine hands it over: chunks of bytes in Native format."""
         self.apply(settings)
         yield from self._chunks(query)
-
-    @property
-    def context(self) -> Context:
-        """What clickhouse-driver's readers and writers need to know of the server."""
-        self.connect()
-        return self._context
-
-    def apply(self, settings: Mapping[str, Any] | None) -> None:
-        """Give the session just the settings of this statement; mostly nothing changes."""
-        self.connect()
-        self.discard_unfinished()
-        wanted = self._base | {
-            k: v for k, v in (settings or {}).items() if k not in _CLIENT_SETTINGS
-        }
-        changes = {k: literal(v) for k, v in wanted.items() if self._applied.get(k) != v}
-        changes |= {k: "DEFAULT" for k in self._applied if k not in wanted}
-        if not changes:
-            return
-        try:
-            self._set(changes)
-        except EmbeddedError:
-            if not self._applied:
-                raise
-            self._begin_anew()
-            self._set({k: literal(v) for k, v in wanted.items()})
-        self._applied = wanted
-
-    def _set(self, values: Mapping[str, str]) -> None:
-        if values:
-            self._query("SET " + ", ".join(f"{k} = {v}" for k, v in values.items()))
-
-    def _begin_anew(self) -> None:
-        """Get a fresh session: what the last statement set may forbid to set anything else."""
-        spoilt, self._connection, self._applied = self._connection, None, {}
-        try:
-            self.connect()  # before the other is closed: with the last one, `:memory:` is gone
-        finally:
-            engine.release(spoilt)
-
-    def _query(self, query: str) -> Any:
-        self.connect()
-        with _engine_errors():
-            return self._connection.query(query, "Native")
-
-    def _chunks(self, query: str) -> Iterator[Any]:
-        if not is_select(query):  # nothing else can be streamed
-            result = self._query(query)
-            if result.size():
-                yield result
-            return
-        with _engine_errors():
-            self._stream = stream = self._connection.send_query(query, "Native")
-            try:
-                while (chunk := stream.fetch()) is not None:
-                    yield chunk
-                if self._stream is not stream:
-                    raise PartiallyConsumedQueryError
-            finally:
-                if self._stream is stream:
-                    self.discard_unfinished()
 
     @contextmanager
     def native_writer(self, statement: str) -> Iterator[Any]:
@@ -373,6 +262,7 @@ class ChdbTransport:
         """Names and types of a query's result: Native leaves them out where there are no rows."""
         if not is_select(query):
             return []
+        # Core knows no DESCRIBE, and no column is named here.
         described = self._query(f"DESCRIBE ({query.strip().rstrip(';')})")
         return [(row[0], row[1]) for block in self._decoded(described) for row in block.get_rows()]
 
@@ -387,36 +277,6 @@ class ChdbTransport:
             name: np.empty(0, fixed_dtype(type_name, raw=raw) or object)
             for name, type_name in self.describe(query)
         }
-
-    def _use_database(self) -> None:
-        name = quoted(self._config.database)
-        with _engine_errors():
-            if not self._config.readonly:
-                self._connection.query(f"CREATE DATABASE IF NOT EXISTS {name}")
-            self._connection.query(f"USE {name}")
-
-    def _describe_server(self) -> Context:
-        answer = self._connection.query("SELECT version(), timezone()", "TabSeparated")
-        version, timezone = answer.bytes().decode().split()
-        major, minor, patch, *_ = (*map(int, version.split(".")), 0, 0)
-        context = Context()
-        context.server_info = ServerInfo(
-            "chDB", major, minor, patch, 0, timezone, "embedded", _NATIVE_REVISION
-        )
-        context.settings = {}
-        context.client_settings = _CLIENT_SETTINGS
-        return context
-
-
-@contextmanager
-def _engine_errors() -> Iterator[None]:
-    """Turn the engine's texts into the errors a server would have sent."""
-    try:
-        yield
-    except UnicodeDecodeError as exc:  # the text of an error that repeats a value of the row
-        raise EmbeddedError.parse(exc.object.decode(errors="replace")) from exc
-    except (ChdbError, RuntimeError) as exc:
-        raise EmbeddedError.parse(str(exc)) from exc
 
 
 @contextmanager

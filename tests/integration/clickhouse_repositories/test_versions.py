@@ -136,7 +136,7 @@ async def test_writes_that_are_told_the_same_moment_get_versions_of_their_own(
     manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager.execute("SYSTEM STOP MERGES candles")
-    monkeypatch.setattr(statements, "SELECT_NEXT_VERSION", "SELECT toUInt64(5)")
+    monkeypatch.setattr(statements, "select_next_version", lambda _: "SELECT toUInt64(5)")
     key = SeriesKey("SAME MOMENT", Timeframe.M1)
     writers = [ClickHouseCandleRepository(manager) for _ in range(4)]
     all_are_here = threading.Barrier(4)

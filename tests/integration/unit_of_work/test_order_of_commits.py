@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -25,7 +25,8 @@ from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timefr
 from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
 from jts_storage.clickhouse import parquet
-from jts_storage.clickhouse.symbols import FURTHEST_AHEAD, ClickHouseSymbolRepository
+from jts_storage.clickhouse.symbol_statements import FURTHEST_AHEAD
+from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.domain import checks
 from jts_storage.errors import Conflict, ConnectionFailed, InvalidData, StorageError
 from jts_storage.local_servers.mongod import LocalMongod
@@ -698,12 +699,12 @@ async def test_an_import_that_took_longer_than_its_lease_comes_after_what_did_no
     pq.write_table(imported.to_arrow(), tmp_path / "raw.parquet")
     import_files = parquet.import_files
 
-    def late(manager: object, key: object, paths: object, write: object, given: object) -> int:
-        versions.append(given)
+    def late(target: parquet.Target, key: SeriesKey, paths: Sequence[Path]) -> int:
+        versions.append(target.versions)
         if len(versions) == 1:
             loop.call_soon_threadsafe(lambda: asyncio.create_task(overtake()))
             overtaken.wait(10)
-        return import_files(manager, key, paths, write, given)  # type: ignore[arg-type]
+        return import_files(target, key, paths)
 
     async def overtake() -> None:
         [own] = await stores.clock.under_way()

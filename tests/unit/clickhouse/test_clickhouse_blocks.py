@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from jts_storage.clickhouse.blocks import (
     ColumnBlock,
+    DictionaryColumn,
     MemoryReader,
     Typed,
-    Words,
     declared,
     joined,
     read_block,
@@ -83,7 +83,7 @@ def test_what_goes_out_comes_back(
     block = _through_the_wire(columns, revision, raw=True)
     assert block.num_rows == len(rows)
     back = {
-        name: (array.to_array() if isinstance(array, Words) else array).tolist()
+        name: (array.to_array() if isinstance(array, DictionaryColumn) else array).tolist()
         for name, array in block.columns.items()
     }
     assert back == {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jts_storage.clickhouse import mappers
+from jts_storage.clickhouse import mappers, tables
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.series import CandleSeries
@@ -18,6 +18,7 @@ from jts_storage.testing.factories import make_candles
 
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 OTHER = SeriesKey("AAPL", Timeframe.D1, "NASDAQ")
+CANDLES = tables.build().candles
 NAMES = ("open", "high", "low", "close")
 
 
@@ -37,7 +38,7 @@ def flags(*is_deleted: int) -> Any:
 
 def test_a_series_becomes_columns_of_the_table() -> None:
     series = make_candles(KEY, 3)
-    columns = mappers.series_to_columns([series], 7)
+    columns = mappers.series_to_columns(CANDLES, [series], 7)
     assert [(name, column.type) for name, column in columns.items()] == [
         ("symbol", "LowCardinality(String)"),
         ("exchange", "LowCardinality(String)"),
@@ -60,7 +61,8 @@ def test_a_series_becomes_columns_of_the_table() -> None:
 def test_several_series_lie_one_behind_the_other() -> None:
     one, other = make_candles(KEY, 2), make_candles(OTHER, 3, seed=1)
     values: Any = {
-        name: column.values for name, column in mappers.series_to_columns([one, other], 7).items()
+        name: column.values
+        for name, column in mappers.series_to_columns(CANDLES, [one, other], 7).items()
     }
     assert list(values["symbol"]) == ["005930"] * 2 + ["AAPL"] * 3
     assert list(values["exchange"]) == ["KRX"] * 2 + ["NASDAQ"] * 3
@@ -72,7 +74,7 @@ def test_several_series_lie_one_behind_the_other() -> None:
 
 def test_what_all_series_share_is_told_once() -> None:
     same = SeriesKey("AAPL", Timeframe.M1, "KRX")
-    columns = mappers.series_to_columns([make_candles(KEY, 2), make_candles(same, 1)], 7)
+    columns = mappers.series_to_columns(CANDLES, [make_candles(KEY, 2), make_candles(same, 1)], 7)
     assert (columns["exchange"].values, columns["timeframe"].values) == ("KRX", "1m")
     assert list(columns["symbol"].values) == ["005930", "005930", "AAPL"]
 
@@ -130,11 +132,11 @@ def test_rows_of_which_several_are_of_one_time_are_no_series_yet(order: list[int
     assert mappers.series_from_rows(KEY, rows | {"deleted": flags(0, 0, 0, 0)}) is None
 
 
-def test_nothing_is_settled_of_nothing() -> None:
-    none = result_of(CandleSeries.empty(KEY), deleted=flags(), later=np.array([], np.uint64))
+def test_no_rows_of_an_end_are_an_empty_series() -> None:
+    none = result_of(CandleSeries.empty(KEY), deleted=flags(), version=np.array([], np.uint64))
     for is_cut in (False, True):
-        assert mappers.settled(KEY, {}, is_cut=is_cut) == CandleSeries.empty(KEY)
-        assert mappers.settled(KEY, none, is_cut=is_cut) == CandleSeries.empty(KEY)
+        assert mappers.series_from_end(KEY, {}, is_cut=is_cut) == CandleSeries.empty(KEY)
+        assert mappers.series_from_end(KEY, none, is_cut=is_cut) == CandleSeries.empty(KEY)
 
 
 # Symbols

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jts_storage.migrate.copying import cut_ranges
+from jts_storage.migrate.copying import count_rows, cut_ranges
 
 Series = tuple[str, str, int, int, int]
 
@@ -57,3 +57,16 @@ def test_small_symbols_share_a_range_but_not_too_many(
 def test_names_are_quoted() -> None:
     (cut,) = cut_ranges([("O'X", "1d", 1, 0, 0)], 10)
     assert cut.where == r"symbol BETWEEN 'O\'X' AND 'O\'X'"
+
+
+def test_a_condition_is_sent_as_it_is_written() -> None:
+    """A colon and a percent sign in a symbol's name are no parameters."""
+    sent: list[str] = []
+
+    def execute(sql: str, /, **_: object) -> list[tuple[int]]:
+        sent.append(" ".join(sql.split()))
+        return [(7,)]
+
+    (cut,) = cut_ranges([("A :b%(c)s", "1d", 1, 0, 0)], 10)
+    assert count_rows(execute, "candles", cut.where) == 7
+    assert sent == [f"SELECT count(*) AS count_1 FROM candles WHERE {cut.where}"]

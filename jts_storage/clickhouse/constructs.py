@@ -1,0 +1,137 @@
+"""What ClickHouse says and SQLAlchemy Core does not, and how a statement becomes text.
+
+Statements are compiled once, by `text_of`, and run as text: values that never change stand in
+it, and those of a call as ``%(name)s``, which the driver replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from clickhouse_sqlalchemy.drivers.native.base import ClickHouseDialect_native
+from sqlalchemy import Column, Table, column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.sql import ClauseElement, TableClause
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import TypeEngine
+
+from jts_storage.clickhouse.sql import literal
+
+
+class Final(TableClause):
+    """``table FINAL``: of the rows with one sort key the one with the highest version."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table.name, *map(_plain, table.columns))
+
+
+class LimitBy(ColumnElement[Any]):
+    """``LIMIT 1 BY columns``: the first row of each combination; a suffix of a SELECT."""
+
+    def __init__(self, *columns: ColumnElement[Any]) -> None:
+        self.columns = columns
+
+
+class WithValue(ClauseElement):
+    """``WITH (SELECT ...) AS name SELECT ...``: a value that is computed once for the statement.
+
+    Core's ``cte()`` makes a table of it.
+    """
+
+    def __init__(self, name: str, value: ClauseElement, statement: ClauseElement) -> None:
+        self.name, self.value, self.statement = name, value, statement
+
+
+class ForEach(ColumnElement[Any]):
+    """``name -> result``: what a function of arrays does with each element."""
+
+    def __init__(self, name: str, result: ColumnElement[Any]) -> None:
+        self.name, self.result = name, result
+
+
+class InsertRows(ClauseElement):
+    """``INSERT INTO table (columns) VALUES``: the driver sends the rows behind it."""
+
+    def __init__(self, table: Table, columns: Iterable[Column[Any]]) -> None:
+        self.table, self.columns = table, tuple(columns)
+
+
+@compiles(Final)
+def _final(element: Final, compiler: Any, **options: Any) -> str:
+    return f"{compiler.visit_table(element, **options)} FINAL"
+
+
+@compiles(LimitBy)
+def _limit_by(element: LimitBy, compiler: Any, **options: Any) -> str:
+    return f"LIMIT 1 BY {', '.join(compiler.process(each, **options) for each in element.columns)}"
+
+
+@compiles(WithValue)
+def _with_value(element: WithValue, compiler: Any, **options: Any) -> str:
+    value, statement = (compiler.process(each) for each in (element.value, element.statement))
+    return f"WITH ({value}) AS {element.name} {statement}"
+
+
+@compiles(ForEach)
+def _for_each(element: ForEach, compiler: Any, **options: Any) -> str:
+    return f"{element.name} -> {compiler.process(element.result, **options)}"
+
+
+@compiles(InsertRows)
+def _insert_rows(element: InsertRows, compiler: Any, **options: Any) -> str:
+    names = ", ".join(map(compiler.preparer.format_column, element.columns))
+    return f"INSERT INTO {compiler.preparer.format_table(element.table)} ({names}) VALUES"
+
+
+def text_of(statement: ClauseElement) -> str:
+    """Compile a statement, values of a call as ``%(name)s``.
+
+    Columns stand without their table, so each SELECT reads from one.
+    """
+    compiled = statement.compile(dialect=_DIALECT)
+    # A statement without values of a call is sent as it is, so its percent signs are single.
+    return str(compiled) if compiled.params else str(compiled) % ()
+
+
+def ddl_of(statement: CreateTable) -> str:
+    """Compile a CREATE TABLE to one line."""
+    return " ".join(str(statement.compile(dialect=_DIALECT)).split())
+
+
+def type_of(typed: Column[Any] | TypeEngine[Any]) -> str:
+    """Return the type of a declared column as ClickHouse writes it."""
+    wanted = typed.type if isinstance(typed, Column) else typed
+    return str(wanted.compile(dialect=_DIALECT))
+
+
+def _plain(declared: Column[Any]) -> Any:
+    plain = column(declared.name, declared.type)
+    plain.key = declared.key  # as Python calls it, whatever it is called in the table
+    return plain
+
+
+class _Compiler(ClickHouseDialect_native.statement_compiler):  # type: ignore[misc]
+    """Write into the text what is known when it is compiled, and columns without their table.
+
+    The engine takes a tenth of a millisecond longer to analyse a statement of qualified names.
+    """
+
+    def visit_column(self, column: Any, *arguments: Any, **options: Any) -> Any:
+        return super().visit_column(column, *arguments, **options | {"include_table": False})
+
+    def visit_bindparam(self, bindparam: Any, **options: Any) -> Any:
+        options["literal_binds"] = not bindparam.required
+        return super().visit_bindparam(bindparam, **options)
+
+    def render_literal_value(self, value: Any, type_: Any) -> str:
+        return literal(value).replace("%", "%%")
+
+
+class _Dialect(ClickHouseDialect_native):  # type: ignore[misc]
+    statement_compiler = _Compiler
+    supports_statement_cache = False
+
+
+_DIALECT = _Dialect()

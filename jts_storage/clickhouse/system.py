@@ -1,0 +1,29 @@
+"""The tables in which ClickHouse tells of itself; just the columns that are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import column, func, table
+from sqlalchemy.sql import ColumnElement, TableClause
+
+
+def _system(name: str, *columns: str) -> TableClause:
+    return table(name, *map(column, ("database", *columns)), schema="system")
+
+
+tables = _system("tables", "name", "engine", "partition_key", "create_table_query")
+columns = _system("columns", "table", "name", "type")
+parts = _system("parts", "table", "name", "engine", "path", "hash_of_all_files", "active")
+detached_parts = _system("detached_parts", "table", "name", "reason", "path")
+
+
+def is_here(rows: TableClause) -> ColumnElement[bool]:
+    """Whether a row is of the database of the connection."""
+    return rows.c.database == func.currentDatabase()
+
+
+def is_broken() -> ColumnElement[bool]:
+    """Which detached parts were put aside as damaged; one detached by hand has no reason."""
+    reason: ColumnElement[Any] = func.ifNull(detached_parts.c.reason, "")
+    return is_here(detached_parts) & (func.position(reason, "broken") > 0)
