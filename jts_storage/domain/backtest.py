@@ -107,14 +107,13 @@ class Trade:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BacktestResult:
-    """One run of a strategy. Results are written once and not changed."""
+class BacktestSummary:
+    """One run of a strategy without its trades, as lists give it back."""
 
     strategy_id: str
     run_at: datetime
     config: BacktestConfig
     metrics: BacktestMetrics = field(default_factory=BacktestMetrics)
-    trades: tuple[Trade, ...] = ()
     id: str | None = None
 
     def __post_init__(self) -> None:
@@ -127,4 +126,25 @@ class BacktestResult:
             raise InvalidData("must be a BacktestConfig", field="config", value=self.config)
         if not isinstance(self.metrics, BacktestMetrics):
             raise InvalidData("must be BacktestMetrics", field="metrics", value=self.metrics)
-        store(self, "trades", checks.several(self.trades, Trade, "trades"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestResult(BacktestSummary):
+    """One run of a strategy with its trades. Results are written once and not changed."""
+
+    trades: tuple[Trade, ...] = ()
+
+    def __post_init__(self) -> None:
+        # No super() without arguments: a dataclass with slots is made anew.
+        BacktestSummary.__post_init__(self)
+        object.__setattr__(self, "trades", checks.several(self.trades, Trade, "trades"))
+
+    def summary(self) -> BacktestSummary:
+        """The same without the trades."""
+        return BacktestSummary(
+            strategy_id=self.strategy_id,
+            run_at=self.run_at,
+            config=self.config,
+            metrics=self.metrics,
+            id=self.id,
+        )

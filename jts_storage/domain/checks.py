@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
@@ -16,6 +17,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_TIMESTAMP = datetime(1900, 1, 1, tzinfo=UTC)
 LAST_TIMESTAMP = datetime(2299, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_HEXADECIMAL = re.compile("[0-9a-fA-F]+")
 
 PRICE_DECIMALS = 4
 PRICE_SCALE = 10**PRICE_DECIMALS
@@ -35,6 +37,13 @@ EXACT = Context(prec=60)
 
 def utc(value: object, field: str, *, row: int | None = None) -> datetime:
     """`value` in UTC, if it is aware, of whole milliseconds, and within what every store holds."""
+    if (
+        type(value) is datetime
+        and value.tzinfo is UTC
+        and not value.microsecond % 1000
+        and FIRST_TIMESTAMP <= value <= LAST_TIMESTAMP
+    ):
+        return value  # what stores give back is like this, and lists read thousands
     if not isinstance(value, datetime):
         raise InvalidData("must be a datetime", field=field, value=value, row=row)
     if value.tzinfo is None or value.utcoffset() is None:
@@ -128,7 +137,7 @@ def decimal(value: object, field: str, *, digits: int = 34, row: int | None = No
             if isinstance(value, float)
             else None,
         )
-    number = Decimal(value)
+    number = value if type(value) is Decimal else Decimal(value)
     if not number.is_finite():
         raise InvalidData("must be finite", field=field, value=str(value), row=row)
     parts = number.as_tuple()
@@ -180,6 +189,13 @@ def whole(
 
 def name(value: object, field: str, *, longest: int = LONGEST_NAME) -> str:
     """A short, printable, non-empty string without surrounding blanks: codes, names, tags."""
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= longest
+        and value.isprintable()
+        and value[0] != " " != value[-1]
+    ):
+        return value  # printable leaves out NUL, surrogates, and every blank but the space
     checked = text(value, field, longest=longest)
     if not checked:
         raise InvalidData("must not be empty", field=field)
@@ -194,6 +210,8 @@ def text(value: object, field: str, *, longest: int = LONGEST_TEXT) -> str:
     """A string that every store takes: no NUL, no lone surrogate, bounded."""
     if not isinstance(value, str):
         raise InvalidData("must be a string", field=field, value=value)
+    if len(value) <= longest and value.isprintable():
+        return value
     if len(value) > longest:
         raise InvalidData(f"must have at most {longest} characters", field=field, value=value)
     if "\x00" in value:
@@ -237,7 +255,7 @@ def document_id(value: object, field: str) -> str:
 
 
 def is_document_id(value: str) -> bool:
-    return len(value) == 24 and all(digit in "0123456789abcdefABCDEF" for digit in value)
+    return len(value) == 24 and _HEXADECIMAL.fullmatch(value) is not None
 
 
 def document_size(size: int, what: str) -> None:

@@ -105,6 +105,8 @@ def member(
 
     :raises InvalidData: there is none.
     """
+    if type(value) is kind:
+        return value
     try:
         return kind(value)
     except ValueError:

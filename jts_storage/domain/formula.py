@@ -44,7 +44,7 @@ class FormulaParameter:
         if (
             self.min_value is not None
             and self.max_value is not None
-            and _as_written(self.max_value) < _as_written(self.min_value)
+            and _is_below(self.max_value, self.min_value)
         ):
             raise InvalidData(
                 f"must not be below min_value {self.min_value}",
@@ -69,10 +69,9 @@ class FormulaParameter:
             number = checks.decimal(value, field)
         else:
             number = _number(value, field)
-        written = _as_written(number)
-        if self.min_value is not None and written < _as_written(self.min_value):
+        if self.min_value is not None and _is_below(number, self.min_value):
             raise InvalidData(f"must be at least {self.min_value}", field=field, value=value)
-        if self.max_value is not None and written > _as_written(self.max_value):
+        if self.max_value is not None and _is_below(self.max_value, number):
             raise InvalidData(f"must be at most {self.max_value}", field=field, value=value)
         return number
 
@@ -194,6 +193,12 @@ def _number(value: object, field: str) -> int | float | Decimal:
     if isinstance(value, int) and not isinstance(value, bool):
         return checks.whole(value, field, least=-(2**63))
     return checks.finite(value, field)
+
+
+def _is_below(number: int | float | Decimal, other: int | float | Decimal) -> bool:
+    if type(number) is type(other):
+        return number < other  # two floats are in the order of the decimals they print as
+    return _as_written(number) < _as_written(other)
 
 
 def _as_written(number: int | float | Decimal) -> int | Decimal:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from jts_storage.domain import checks
-from jts_storage.domain.backtest import BacktestResult, Trade
+from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
 from jts_storage.domain.enums import FormulaCategory, Metric, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.ids import new_document_id
@@ -250,14 +250,19 @@ class InMemoryBacktestResultRepository:
         row = self._session.get(BACKTESTS, _known_as(result_id))
         return None if row is None else mappers.backtest_from_row(row)
 
+    async def get_many(self, result_ids: Iterable[str]) -> Sequence[BacktestResult]:
+        wanted = checks.several(result_ids, str, "result_ids")
+        rows = (self._session.get(BACKTESTS, _known_as(each)) for each in wanted)
+        return [mappers.backtest_from_row(row) for row in rows if row is not None]
+
     async def get_by_strategy(
         self, strategy_id: str, *, limit: int = 100, after: str | None = None
-    ) -> Sequence[BacktestResult]:
+    ) -> Sequence[BacktestSummary]:
         rows = self._newest_first(strategy_id)
         if after is not None:
             last = self._session.get(BACKTESTS, _known_as(after))
             rows = [row for row in rows if last is not None and _age(row) < _age(last)]
-        return _results(rows[: _count(limit)])
+        return _summaries(rows[: _count(limit)])
 
     async def latest(self, strategy_id: str) -> BacktestResult | None:
         rows = self._newest_first(strategy_id)
@@ -265,7 +270,7 @@ class InMemoryBacktestResultRepository:
 
     async def best(
         self, metric: Metric, *, limit: int = 10, strategy_id: str | None = None
-    ) -> Sequence[BacktestResult]:
+    ) -> Sequence[BacktestSummary]:
         metric = member(Metric, metric, "metric")
 
         def figure(row: Row) -> float:
@@ -278,13 +283,13 @@ class InMemoryBacktestResultRepository:
         ]
         sign = -1 if metric.higher_is_better else 1
         ranked = sorted(defined, key=lambda row: sign * figure(row))
-        return _results(ranked[: _count(limit)])
+        return _summaries(ranked[: _count(limit)])
 
     async def list(
         self, *, limit: int = 100, after: str | None = None, strict: bool = False
-    ) -> Sequence[BacktestResult]:
+    ) -> Sequence[BacktestSummary]:
         rows = sorted(self._session.scan(BACKTESTS), key=lambda row: row["id"])
-        return _results([row for row in rows if _is_behind(row, after)][: _count(limit)])
+        return _summaries([row for row in rows if _is_behind(row, after)][: _count(limit)])
 
     async def trades(self, result_id: str) -> AsyncIterator[Trade]:
         row = self._session.get(BACKTESTS, _known_as(result_id))
@@ -349,8 +354,8 @@ def _age(row: Row) -> tuple[datetime, Any]:
     return row["run_at"], row["id"]
 
 
-def _results(rows: Iterable[Row]) -> list[BacktestResult]:
-    return [mappers.backtest_from_row(row) for row in rows]
+def _summaries(rows: Iterable[Row]) -> list[BacktestSummary]:
+    return [mappers.backtest_from_row(row).summary() for row in rows]
 
 
 def _count(limit: object) -> int:

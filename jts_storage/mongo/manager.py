@@ -17,7 +17,9 @@ from pymongo.errors import PyMongoError
 
 from jts_storage.domain.secret import plain
 from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.mongo.binding import Documents, bind_documents
 from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.mongo.documents import Models
 from jts_storage.mongo.errors import connection_failed, translate
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
 from jts_storage.mongo.unreadable import Unreadable
@@ -25,7 +27,7 @@ from jts_storage.mongo.unreadable import Unreadable
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClient
 
-    from jts_storage.mongo.documents import Documents
+    from jts_storage.mongo.stored import StoredDocument
 
 Bson: TypeAlias = dict[str, Any]
 Client: TypeAlias = AsyncMongoClient[Bson]
@@ -47,7 +49,6 @@ class _Opened:
     client: Client
     db: Database
     collections: dict[str, Collection] = field(default_factory=dict)
-    documents: Documents | None = None
 
 
 class MongoDBManager:
@@ -75,6 +76,8 @@ class MongoDBManager:
         self.retries = Retries(self.config, self._hosts)
         self.has_transactions = True
         self.unreadable = Unreadable()
+        self.models = Models()
+        self._documents: Documents | None = None
 
     @classmethod
     def from_motor(
@@ -132,19 +135,29 @@ class MongoDBManager:
             collection = here.collections[name] = here.db.get_collection(name)
         return collection
 
+    def register(self, *models: type[StoredDocument]) -> None:
+        """Use a subclass of a document model in its place, with the fields and indexes it adds.
+
+        Call it before the first use. Entities do not know the added fields; updates keep them.
+
+        :raises InvalidConfiguration: one is no subclass of a document model of the kit.
+        """
+        for model in models:
+            self.models = self.models.replaced_by(model)
+        self._documents = None
+
     async def documents(self) -> Documents:
         """The Beanie document classes of this manager's database: fresh ones, shared with nobody.
 
         Neither this nor anything else at start-up creates or drops an index.
         """
-        from jts_storage.mongo.documents import bind_documents
-
-        here = self._here()
-        if here.documents is None:
-            here.documents = await self.retries.repeat(
-                "binding document classes", lambda: bind_documents(here.db)
+        if self._documents is None:
+            models, db = self.models, self.db
+            self._documents = await self.retries.repeat(
+                "binding document classes",
+                lambda: bind_documents(models, db, self.get_collection),
             )
-        return here.documents
+        return self._documents
 
     async def ping(self) -> None:
         """Ask the server for a sign of life, within `health_timeout`.
