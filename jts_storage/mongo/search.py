@@ -86,7 +86,7 @@ class FormulaSearch:
             in_name: list[_Hit] = []
             elsewhere: list[_Hit] = []
             # Every document is looked at anyway: by the order of the disk, not by that of an index.
-            query = bound.find(
+            candidates = bound.find(
                 where,
                 projection_model=as_stored(),
                 sort=[(ID, ASCENDING)],
@@ -94,7 +94,7 @@ class FormulaSearch:
                 allow_disk_use=True,
                 session=self._store.session,
             )
-            async with await query.get_cursor() as cursor:
+            async with await candidates.get_cursor() as cursor:
                 async for document in cursor:
                     if str(document[ID]) in seen:
                         continue
