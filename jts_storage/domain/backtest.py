@@ -88,8 +88,7 @@ class Trade:
         store(self, "side", member(TradeSide, self.side, "side"))
         store(self, "entry_time", checks.utc(self.entry_time, "entry_time"))
         store(self, "entry_price", checks.decimal(self.entry_price, "entry_price"))
-        quantity = checks.percentage(self.quantity, "quantity", above=0)
-        store(self, "quantity", quantity)
+        store(self, "quantity", checks.percentage(self.quantity, "quantity", above=0))
         if self.exit_time is not None:
             store(self, "exit_time", checks.utc(self.exit_time, "exit_time"))
             if self.exit_time < self.entry_time:
@@ -98,10 +97,10 @@ class Trade:
                     field="exit_time",
                     value=str(self.exit_time),
                 )
-        for name in ("exit_price", "pnl"):
-            value = getattr(self, name)
-            if value is not None:
-                store(self, name, checks.decimal(value, name))
+        if self.exit_price is not None:
+            store(self, "exit_price", checks.decimal(self.exit_price, "exit_price"))
+        if self.pnl is not None:
+            store(self, "pnl", checks.decimal(self.pnl, "pnl"))
         if self.exit_reason is not None:
             checks.text(self.exit_reason, "exit_reason")
 

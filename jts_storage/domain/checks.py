@@ -127,6 +127,10 @@ def unscaled_price(scaled: int) -> Decimal:
 
 def decimal(value: object, field: str, *, digits: int = 34, row: int | None = None) -> Decimal:
     """`value` as a finite Decimal of at most `digits` significant digits; floats are refused."""
+    if type(value) is Decimal:
+        _, coefficient, exponent = value.as_tuple()
+        if type(exponent) is int and len(coefficient) <= digits and -6000 < exponent < 6000:
+            return value
     if isinstance(value, bool) or not isinstance(value, Decimal | int):
         raise InvalidData(
             "must be a Decimal",
@@ -137,7 +141,7 @@ def decimal(value: object, field: str, *, digits: int = 34, row: int | None = No
             if isinstance(value, float)
             else None,
         )
-    number = value if type(value) is Decimal else Decimal(value)
+    number = Decimal(value)
     if not number.is_finite():
         raise InvalidData("must be finite", field=field, value=str(value), row=row)
     parts = number.as_tuple()
@@ -225,9 +229,11 @@ def text(value: object, field: str, *, longest: int = LONGEST_TEXT) -> str:
 
 def names(values: object, field: str) -> tuple[str, ...]:
     """Several names, each once, in the order given."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if not isinstance(values, (tuple, list)) and (
+        isinstance(values, str) or not isinstance(values, Iterable)
+    ):
         raise InvalidData("must be several strings", field=field, value=values)
-    return tuple(dict.fromkeys(name(item, field) for item in values))
+    return tuple(dict.fromkeys([name(item, field) for item in values]))
 
 
 def instance(value: object, kind: type[T], field: str) -> T:
@@ -238,7 +244,7 @@ def instance(value: object, kind: type[T], field: str) -> T:
 
 def several(values: object, kind: type[T], field: str) -> tuple[T, ...]:
     """Several objects of one kind, in the order given."""
-    if not isinstance(values, Iterable):
+    if not isinstance(values, (tuple, list)) and not isinstance(values, Iterable):
         raise InvalidData(f"must be several {kind.__name__} objects", field=field, value=values)
     items = tuple(values)
     for row, item in enumerate(items):

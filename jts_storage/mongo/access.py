@@ -140,8 +140,11 @@ class DocumentAccess(CollectionAccess, Generic[D]):
         while wanted:
             documents = await pages(position, wanted)
             for document in documents:
-                if document is not None:
-                    found += self.read_or_skip(document, read, strict=strict)
+                if document is None:
+                    continue
+                entity = self.read_or_skip(document, read, strict=strict)
+                if entity is not None:
+                    found.append(entity)
             if len(documents) < wanted or len(found) >= limit:
                 break
             position += len(documents)
@@ -151,17 +154,19 @@ class DocumentAccess(CollectionAccess, Generic[D]):
 
     def read_or_skip(
         self, document: Bson, read: Callable[[Bson], T], *, strict: bool = False
-    ) -> list[T]:
-        """What `read` makes of the document, or nothing and a line in the log."""
+    ) -> T | None:
+        """What `read` makes of the document, or None and a line in the log."""
+        unreadable = self.manager.unreadable
         try:
             entity = read(document)
         except InvalidData as exc:
             if strict:
                 raise
-            self.manager.unreadable.met(self.name, document.get(ID), exc)
-            return []
-        self.manager.unreadable.mended(self.name, document.get(ID))
-        return [entity]
+            unreadable.met(self.name, document.get(ID), exc)
+            return None
+        if unreadable.count:
+            unreadable.mended(self.name, document.get(ID))
+        return entity
 
     def reading(self, from_document: Callable[[D], T]) -> Callable[[Bson], T]:
         """A function that makes entities of stored documents."""

@@ -12,6 +12,8 @@ from typing import Final
 
 from bson import Decimal128
 
+from jts_storage.domain.checks import EXACT
+
 _BIAS: Final = 6176
 _LAST_EXPONENT: Final = 6111
 _MOST_DIGITS: Final = 34
@@ -32,9 +34,7 @@ def to_decimal128(value: Decimal) -> Decimal128:
         or len(digits) > _MOST_DIGITS
     ):
         return Decimal128(value)
-    coefficient = 0
-    for digit in digits:
-        coefficient = 10 * coefficient + digit
+    coefficient = abs(int(EXACT.scaleb(value, -exponent)))
     high = (coefficient >> 64) | (exponent + _BIAS) << 49 | sign << 63
     return Decimal128.from_bid(_halves.pack(coefficient & 0xFFFFFFFFFFFFFFFF, high))
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, Final, TypeVar
 
-from bson import Decimal128, ObjectId
+from bson import Decimal128, Int64, ObjectId
 
 from jts_storage.domain.backtest import (
     BacktestConfig,
@@ -45,6 +45,7 @@ E = TypeVar("E")
 
 _DEFAULT_RISK: Final = RiskConfig()
 _NO_METRICS: Final = BacktestMetrics()
+_KINDS: Final = {kind.value: kind for kind in ParameterType}
 _TYPE_OF: Final = {
     bool: ParameterType.BOOL,
     int: ParameterType.INT,
@@ -128,18 +129,22 @@ def _parameter_to_fields(
 
 
 def _parameter_from_fields(fields: ParameterFields) -> FormulaParameter:
-    default = _plain(fields.default_value)
-    if fields.data_type is None:
-        kind = _TYPE_OF.get(type(default), ParameterType.FLOAT)
-    else:
-        kind = member(ParameterType, fields.data_type, fields.path("data_type"))
+    kind = _kind(fields)
     return FormulaParameter(
         name=fields.name,
         data_type=kind,
-        default_value=_as_type(default, kind),
-        min_value=_as_type(_plain(fields.min_value), kind),
-        max_value=_as_type(_plain(fields.max_value), kind),
+        default_value=_as_type(fields.default_value, kind),
+        min_value=_as_type(fields.min_value, kind),
+        max_value=_as_type(fields.max_value, kind),
     )
+
+
+def _kind(fields: ParameterFields) -> ParameterType:
+    stored: Any = fields.data_type
+    if stored is None:
+        return _TYPE_OF.get(type(_plain(fields.default_value)), ParameterType.FLOAT)
+    known = _KINDS.get(stored) if isinstance(stored, str) else None
+    return known or member(ParameterType, stored, fields.path("data_type"))
 
 
 def strategy_to_document(
@@ -352,19 +357,18 @@ def _plain(value: Any) -> Any:
     """A stored value of any type as Python's own."""
     if isinstance(value, Decimal128):
         return from_decimal128(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    return value
+    return int(value) if isinstance(value, Int64) else value
 
 
 def _as_type(value: Any, kind: ParameterType) -> Any:
-    """Undo what stores with a single kind of number did to a value."""
+    """A stored value of any type, without what storing a single kind of number did to it."""
     if isinstance(value, float):
         if kind is ParameterType.INT and value.is_integer():
             return int(value)
         if kind is ParameterType.DECIMAL:
             return _decimal(value)
-    return value
+        return value
+    return value if value is None else _plain(value)
 
 
 # These hand on what they cannot convert: the entity refuses it, and names the field.

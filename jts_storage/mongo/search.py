@@ -112,11 +112,11 @@ class FormulaSearch:
         return await self._store.repeat("searching", read)
 
     def _hit(self, query: str, document: Bson) -> _Hit | None:
-        for formula in self._store.read_or_skip(document, self._store.read):
-            rank = formula.rank(query)
-            if rank is not None:
-                return _Hit(rank, -document.get(_SCORE, 0.0), str(formula.id), formula)
-        return None
+        formula = self._store.read_or_skip(document, self._store.read)
+        rank = None if formula is None else formula.rank(query)
+        if formula is None or rank is None:
+            return None
+        return _Hit(rank, -document.get(_SCORE, 0.0), str(formula.id), formula)
 
 
 def _suffices(hits: list[_Hit], limit: int) -> bool:
