@@ -120,8 +120,13 @@ class DocumentAccess(CollectionAccess, Generic[D]):
             batch_size=min(limit, _LARGEST_BATCH),
             session=self.session,
         )
-        found: list[Bson] = await self.repeat("reading", query.to_list)
-        return found
+
+        async def read() -> list[Bson]:
+            cursor = await query.get_cursor()
+            found: list[Bson] = await cursor.to_list()
+            return found
+
+        return await self.repeat("reading", read)
 
     async def readable(
         self,

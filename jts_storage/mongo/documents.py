@@ -212,15 +212,26 @@ class Models:
     def replaced_by(self, model: type[StoredDocument]) -> Models:
         """The models with `model` in the place of the one that it is a subclass of.
 
-        :raises InvalidConfiguration: it is a subclass of none.
+        :raises InvalidConfiguration: it is a subclass of none, or adds a field without a default.
         """
         own = Models().by_collection
         for name, replaced in own.items():
             if issubclass(model, replaced):
+                _check_added(model, replaced)
                 changed: dict[str, Any] = {name: model}
                 return replace(self, **changed)
         raise InvalidConfiguration(
             f"{model.__name__} is no document of a collection of the kit",
             remedy="Make it a subclass of one of"
             f" {', '.join(each.__name__ for each in own.values())}.",
+        )
+
+
+def _check_added(model: type[StoredDocument], replaced: type[StoredDocument]) -> None:
+    added = model.model_fields.keys() - replaced.model_fields.keys()
+    needed = sorted(field for field in added if model.model_fields[field].is_required())
+    if needed:
+        raise InvalidConfiguration(
+            f"{model.__name__} adds {', '.join(needed)} without a default",
+            remedy="Give it one: entities do not know the field, and are saved without it.",
         )

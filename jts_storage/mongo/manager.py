@@ -54,7 +54,7 @@ class _Opened:
 class MongoDBManager:
     """Access to one database, with pooling, retries and a bounded health check.
 
-    Give it a configuration, or the fields of one as keywords. Nothing is opened before it is
+    Give it a URI, a configuration, or the fields of one as keywords. Nothing is opened before it is
     needed; `close` (or leaving it as an asynchronous context manager) gives back what the running
     event loop opened, and a later use, on this loop or another, opens anew.
 
@@ -63,10 +63,10 @@ class MongoDBManager:
 
     def __init__(
         self,
-        config: MongoDBConfig | None = None,
+        config: MongoDBConfig | str | None = None,
+        database: str | None = None,
         *,
         uri: str | None = None,
-        database: str | None = None,
         **options: Any,
     ) -> None:
         self.config = _configured(config, {"uri": uri, "database": database, **options})
@@ -231,8 +231,19 @@ class MongoDBManager:
         return AsyncMongoClient(plain(self.config.uri), **self.config.client_options)
 
 
-def _configured(config: MongoDBConfig | None, given: dict[str, Any]) -> MongoDBConfig:
+def _configured(config: MongoDBConfig | str | None, given: dict[str, Any]) -> MongoDBConfig:
     values = {name: value for name, value in given.items() if value is not None}
+    if isinstance(config, str):
+        if "uri" in values:
+            raise InvalidConfiguration(
+                "two addresses are given, one of them as uri", remedy="Leave one of them out."
+            )
+        config, values = None, {**values, "uri": config}
+    if not isinstance(config, MongoDBConfig | None):
+        raise InvalidConfiguration(
+            f"a MongoDBManager is given a {type(config).__name__}",
+            remedy="Give it a URI or a MongoDBConfig, or the fields of one as keywords.",
+        )
     try:
         if config is None:
             return MongoDBConfig(**values)

@@ -70,30 +70,41 @@ class Stored(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """A document of values that are fit to be stored, given by field; none may be missing.
+        """A document of values that are fit to be stored, given by field.
 
-        :raises TypeError: a field is missing or unknown.
+        What a service added to a model of the kit is not given, and not stored.
+
+        :raises TypeError: the model has no such field, or one without a default is missing.
         """
-        plan = _plan(cls)
-        if len(values) != len(plan.known):  # a wrong name among as many is found by `to_stored`
-            wrong = ", ".join(sorted(values.keys() ^ plan.known))
-            raise TypeError(f"{cls.__name__} has not exactly these fields: {wrong}")
-        return _maker(cls)(values)
+        known = _plan(cls).known
+        if not known.issuperset(values):
+            wrong = ", ".join(sorted(values.keys() - known))
+            raise TypeError(f"{cls.__name__} has no field {wrong}")
+        if len(values) < len(known):
+            infos = cls.model_fields
+            missing = [name for name in known - values.keys() if infos[name].is_required()]
+            if missing:
+                raise TypeError(f"{cls.__name__} lacks {', '.join(sorted(missing))}")
+        return cast("Self", _maker(cls)(values))
 
     def to_stored(self) -> dict[str, Any]:
         """What `of` or `from_stored` was given, under the stored names."""
         plan = _plan(type(self))
         values = self.__dict__
-        stored = dict(zip(plan.names, plan.values(values), strict=True))
+        try:
+            stored = dict(zip(plan.names, plan.values(values), strict=False))
+        except KeyError:
+            pairs = zip(plan.fields, plan.names, strict=True)
+            stored = {name: values[field] for field, name in pairs if field in values}
         for alias, is_list in plan.nested_names:
-            value = stored[alias]
+            value = stored.get(alias)
             if value:
                 stored[alias] = (
                     [each.to_stored() for each in value] if is_list else value.to_stored()
                 )
         for name, alias in plan.left_out:
-            if values[name] is None:
-                del stored[alias]
+            if values.get(name) is None:
+                stored.pop(alias, None)
         return stored
 
 
