@@ -9,6 +9,7 @@ made from these models by `binding.bind_documents`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -19,7 +20,7 @@ from pymongo import ASCENDING, DESCENDING, TEXT, IndexModel
 
 from jts_storage.domain.enums import FormulaCategory, ParameterType, StopLossType, TradeSide
 from jts_storage.errors import InvalidConfiguration
-from jts_storage.mongo.stored import Stored, StoredDocument
+from jts_storage.mongo.stored import Stored, StoredDocument, at_path
 
 FORMULAS: Final = "formulas"
 STRATEGIES: Final = "strategies"
@@ -112,6 +113,14 @@ class StrategyDocument(VersionedDocument):
             cls.path("exit_formula_id"),
             cls.path("stop_loss_rule.formula_id"),
         )
+
+    @classmethod
+    def formulas_of(cls, stored: Mapping[str, Any] | None) -> frozenset[str]:
+        """The formulas that a stored strategy uses, also where their ids were stored as strings."""
+        if stored is None:
+            return frozenset()
+        found = (at_path(stored, path) for path in cls.formula_references())
+        return frozenset(str(each).lower() for each in found if each is not None)
 
 
 class ConfigFields(Stored):

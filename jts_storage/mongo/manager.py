@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -22,24 +20,16 @@ from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.documents import Models
 from jts_storage.mongo.errors import connection_failed, translate
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
+from jts_storage.mongo.stored import CODEC, StoredDocument
 from jts_storage.mongo.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClient
 
-    from jts_storage.mongo.stored import StoredDocument
-
 Bson: TypeAlias = dict[str, Any]
 Client: TypeAlias = AsyncMongoClient[Bson]
 Database: TypeAlias = AsyncDatabase[Bson]
 Collection: TypeAlias = AsyncCollection[Bson]
-
-CODEC: Final[CodecOptions[Bson]] = CodecOptions(
-    tz_aware=True,
-    tzinfo=UTC,
-    # A date beyond Python's comes as a number, so that the mapper can name its document.
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 
 
 @dataclass(slots=True)

@@ -7,14 +7,13 @@ looked for. So both write here, in a document of that formula: whoever comes sec
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from bson import ObjectId
 from pymongo import UpdateOne
 
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.mongo.access import CollectionAccess
-from jts_storage.mongo.documents import StrategyDocument
 from jts_storage.mongo.errors import ends_a_transaction
 
 REFERENCES: Final = "uow_references"
@@ -74,21 +73,3 @@ def in_use_or_deleted(formula_ids: Iterable[ObjectId], code: int | str | None = 
         remedy="Read again and repeat.",
         code=code,
     )
-
-
-def formulas_of(
-    model: type[StrategyDocument], strategy: Mapping[str, Any] | None
-) -> frozenset[str]:
-    """The formulas that a stored strategy refers to, also where the ids were stored as strings."""
-    if strategy is None:
-        return frozenset()
-    found = (_at(strategy, path) for path in model.formula_references())
-    return frozenset(str(each).lower() for each in found if each is not None)
-
-
-def _at(document: Mapping[str, Any], path: str) -> Any:
-    """What stands at a path such as "stopLossRule.formulaId", None if nothing does."""
-    value: Any = document
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

@@ -26,7 +26,7 @@ from jts_storage.mongo.mappers import (
     strategy_from_document,
     strategy_to_document,
 )
-from jts_storage.mongo.references import REFERENCES, References, formulas_of, in_use_or_deleted
+from jts_storage.mongo.references import REFERENCES, References, in_use_or_deleted
 from jts_storage.mongo.search import FormulaSearch
 from jts_storage.mongo.store import Mapper, VersionedStore
 from jts_storage.mongo.stored import ID
@@ -163,7 +163,7 @@ class _StrategyStore(VersionedStore[StrategyDocument, Strategy]):
         begun: set[str] = set()
         for document in documents:
             before = states.get(document[ID])
-            begun |= formulas_of(self.model, document) - formulas_of(self.model, before)
+            begun |= self.model.formulas_of(document) - self.model.formulas_of(before)
         formulas = list(map(ObjectId, begun))
         await self._references.use(formulas)
         if formulas and self._deletions is not None:
@@ -237,5 +237,5 @@ class MongoDBStrategyRepository:
         begun: set[str] = set()
         for each in strategies:
             stored = states.get(ObjectId(each.id)) if each.id else None
-            begun |= each.formula_ids - formulas_of(self._store.model, stored)
+            begun |= each.formula_ids - self._store.model.formulas_of(stored)
         return set(map(ObjectId, begun))

@@ -11,11 +11,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from functools import cache
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Self, TypeVar, cast
 
 from beanie import PydanticObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from pymongo import IndexModel
@@ -26,9 +28,25 @@ ID: Final = "_id"
 """The name under which MongoDB itself keeps the id of a document."""
 
 
+CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    # A date beyond Python's comes as a number, so that the mapper can name its document.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
 def stored_alias(field: str) -> str:
     """camelCase; the two names that Beanie itself looks for stay what it expects."""
     return {"id": ID, "revision_id": "revision_id"}.get(field) or to_camel(field)
+
+
+def at_path(stored: Mapping[str, Any], path: str) -> Any:
+    """What stands at a path such as "stopLossRule.formulaId", None if nothing does."""
+    value: Any = stored
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 class Stored(BaseModel):

@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "relational": CORE,
     "lake": CORE,
     "local_servers": CORE,
-    "memory": CORE | {"unit_of_work.staged"},
+    # The twin of MongoDB keeps what its mappers make.
+    "memory": CORE | {"unit_of_work.staged", "mongo.documents", "mongo.mappers", "mongo.stored"},
     "settings": frozenset({"errors", "clickhouse.config", "mongo.config", "relational.config"}),
     "unit_of_work": CORE | {"clickhouse", "mongo", "relational"},
     "backend": EVERYTHING,

@@ -19,8 +19,7 @@ from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
 from jts_storage.errors import InvalidData
 from jts_storage.mongo import mappers
 from jts_storage.mongo.documents import BacktestDocument, FormulaDocument, StrategyDocument
-from jts_storage.mongo.manager import CODEC
-from jts_storage.mongo.stored import Stored
+from jts_storage.mongo.stored import CODEC, Stored
 
 ids = st.binary(min_size=12, max_size=12).map(bytes.hex)
 words = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)

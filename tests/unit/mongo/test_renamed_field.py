@@ -34,11 +34,9 @@ from jts_storage.mongo.documents import (
     TradeChunkDocument,
     TradeFields,
 )
-from jts_storage.mongo.manager import CODEC
-from jts_storage.mongo.references import formulas_of
 from jts_storage.mongo.saves import Save
 from jts_storage.mongo.schema import collection_schemas
-from jts_storage.mongo.stored import Stored, stored_alias
+from jts_storage.mongo.stored import CODEC, Stored, stored_alias
 from jts_storage.testing.factories import make_backtest, make_formula, make_strategy
 
 
@@ -229,7 +227,7 @@ def test_the_mappers_read_by_the_new_names() -> None:
     assert read(NewFormula, mappers.formula_from_document, formula) == FORMULA
     strategy = wired(mappers.strategy_to_document(STRATEGY, NewStrategy))
     assert read(NewStrategy, mappers.strategy_from_document, strategy) == STRATEGY
-    assert formulas_of(NewStrategy, strategy) == STRATEGY.formula_ids
+    assert NewStrategy.formulas_of(strategy) == STRATEGY.formula_ids
     backtest = bson.decode(bson.encode(stored_backtest(NEW)), CODEC)
     assert read(NewBacktest, mappers.backtest_from_document, backtest) == BACKTEST
     assert read(NewBacktest, mappers.summary_from_document, backtest) == BACKTEST.summary()
