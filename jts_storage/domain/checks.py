@@ -17,6 +17,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_TIMESTAMP = datetime(1900, 1, 1, tzinfo=UTC)
 LAST_TIMESTAMP = datetime(2299, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_DOCUMENT_ID = re.compile("[0-9a-f]{24}")
 _HEXADECIMAL = re.compile("[0-9a-fA-F]+")
 
 PRICE_DECIMALS = 4
@@ -255,6 +256,8 @@ def several(values: object, kind: type[T], field: str) -> tuple[T, ...]:
 
 def document_id(value: object, field: str) -> str:
     """The 24 lower-case hexadecimal digits that name a document."""
+    if isinstance(value, str) and _DOCUMENT_ID.fullmatch(value):
+        return value
     if not isinstance(value, str) or not is_document_id(value):
         raise InvalidData("must be 24 hexadecimal digits", field=field, value=value)
     return value.lower()

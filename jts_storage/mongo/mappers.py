@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from math import isfinite
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from bson import Decimal128, Int64, ObjectId
+from bson import ObjectId
 
 from jts_storage.domain.backtest import (
     BacktestConfig,
@@ -25,7 +25,7 @@ from jts_storage.domain.enums import ParameterType, StopLossType, member
 from jts_storage.domain.formula import Formula, FormulaParameter
 from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
 from jts_storage.errors import InvalidData
-from jts_storage.mongo.decimals import from_decimal128, to_decimal128
+from jts_storage.mongo.decimals import to_decimal128
 from jts_storage.mongo.documents import (
     BacktestDocument,
     ConfigFields,
@@ -39,13 +39,26 @@ from jts_storage.mongo.documents import (
     TradeFields,
 )
 from jts_storage.mongo.stored import ID, StoredDocument
+from jts_storage.mongo.values import (
+    as_type,
+    decimal,
+    double,
+    figure,
+    id_text,
+    money,
+    percentage,
+    plain_value,
+    reference,
+    several,
+    to_bson,
+    whole,
+)
 
 D = TypeVar("D", bound=StoredDocument)
 E = TypeVar("E")
 
 _DEFAULT_RISK: Final = RiskConfig()
 _NO_METRICS: Final = BacktestMetrics()
-_KINDS: Final = {kind.value: kind for kind in ParameterType}
 _TYPE_OF: Final = {
     bool: ParameterType.BOOL,
     int: ParameterType.INT,
@@ -108,9 +121,9 @@ def formula_from_document(document: FormulaDocument) -> Formula:
         expression=document.expression,
         category=document.category,
         description=document.description,
-        tags=_several(document.tags),
+        tags=several(document.tags),
         parameters=tuple(map(_parameter_from_fields, document.parameters or ())),
-        version=_whole(document.version, 1),
+        version=whole(document.version, 1),
         created_at=document.created_at,
         updated_at=document.updated_at,
     )
@@ -122,29 +135,35 @@ def _parameter_to_fields(
     return model.of(
         name=parameter.name,
         data_type=parameter.data_type.value,
-        default_value=_to_bson(parameter.default_value),
-        min_value=_to_bson(parameter.min_value),
-        max_value=_to_bson(parameter.max_value),
+        default_value=to_bson(parameter.default_value),
+        min_value=to_bson(parameter.min_value),
+        max_value=to_bson(parameter.max_value),
     )
 
 
 def _parameter_from_fields(fields: ParameterFields) -> FormulaParameter:
-    kind = _kind(fields)
+    values = (fields.default_value, fields.min_value, fields.max_value)
+    try:
+        return _parameter(fields.name, fields.data_type, *values)
+    except TypeError:
+        # A value without a hash, as no parameter of the kit has.
+        return _parameter.__wrapped__(fields.name, fields.data_type, *values)
+
+
+@lru_cache(maxsize=4_096, typed=True)
+def _parameter(name: str, data_type: Any, default: Any, least: Any, most: Any) -> FormulaParameter:
+    """Kept, since formulas share parameters: many have a period of 14 between 1 and 200."""
+    if data_type is None:
+        kind = _TYPE_OF.get(type(plain_value(default)), ParameterType.FLOAT)
+    else:
+        kind = member(ParameterType, data_type, ParameterFields.path("data_type"))
     return FormulaParameter(
-        name=fields.name,
+        name=name,
         data_type=kind,
-        default_value=_as_type(fields.default_value, kind),
-        min_value=_as_type(fields.min_value, kind),
-        max_value=_as_type(fields.max_value, kind),
+        default_value=as_type(default, kind),
+        min_value=as_type(least, kind),
+        max_value=as_type(most, kind),
     )
-
-
-def _kind(fields: ParameterFields) -> ParameterType:
-    stored: Any = fields.data_type
-    if stored is None:
-        return _TYPE_OF.get(type(_plain(fields.default_value)), ParameterType.FLOAT)
-    known = _KINDS.get(stored) if isinstance(stored, str) else None
-    return known or member(ParameterType, stored, fields.path("data_type"))
 
 
 def strategy_to_document(
@@ -155,19 +174,19 @@ def strategy_to_document(
         id=ObjectId(strategy.id),
         name=strategy.name,
         description=strategy.description,
-        entry_formula_id=_reference(strategy.entry_formula_id),
-        exit_formula_id=_reference(strategy.exit_formula_id),
+        entry_formula_id=reference(strategy.entry_formula_id),
+        exit_formula_id=reference(strategy.exit_formula_id),
         stop_loss_rule=stop
         and model.nested("stop_loss_rule").of(
             type=stop.type.value,
-            formula_id=_reference(stop.formula_id),
-            percentage=_double(stop.percentage),
+            formula_id=reference(stop.formula_id),
+            percentage=double(stop.percentage),
         ),
         risk_config=model.nested("risk_config").of(
-            position_size_pct=_double(risk.position_size_pct),
+            position_size_pct=double(risk.position_size_pct),
             max_positions=risk.max_positions,
-            take_profit_pct=_double(risk.take_profit_pct),
-            max_daily_loss_pct=_double(risk.max_daily_loss_pct),
+            take_profit_pct=double(risk.take_profit_pct),
+            max_daily_loss_pct=double(risk.max_daily_loss_pct),
         ),
         version=strategy.version,
         created_at=strategy.created_at,
@@ -180,12 +199,12 @@ def strategy_from_document(document: StrategyDocument) -> Strategy:
     return Strategy(
         id=str(document.id),
         name=document.name,
-        entry_formula_id=_id_text(document.entry_formula_id),
-        exit_formula_id=_id_text(document.exit_formula_id),
+        entry_formula_id=id_text(document.entry_formula_id),
+        exit_formula_id=id_text(document.exit_formula_id),
         stop_loss_rule=_stop_loss(stop) if stop else None,
         risk_config=_risk(risk) if risk else _DEFAULT_RISK,
         description=document.description,
-        version=_whole(document.version, 1),
+        version=whole(document.version, 1),
         created_at=document.created_at,
         updated_at=document.updated_at,
     )
@@ -193,23 +212,23 @@ def strategy_from_document(document: StrategyDocument) -> Strategy:
 
 def _stop_loss(fields: StopLossFields) -> StopLossRule:
     formula_id: Any = fields.formula_id
-    percentage: Any = fields.percentage
+    pct: Any = fields.percentage
     if fields.type is not None:
         # A rule of one type may have kept the other's value from before it was changed.
         if member(StopLossType, fields.type, fields.path("type")) is StopLossType.FORMULA:
-            percentage = None
+            pct = None
         else:
             formula_id = None
-    return StopLossRule(formula_id=_id_text(formula_id), percentage=_percentage(percentage))
+    return StopLossRule(formula_id=id_text(formula_id), percentage=percentage(pct))
 
 
 def _risk(fields: RiskFields) -> RiskConfig:
-    size = _percentage(fields.position_size_pct)
+    size = percentage(fields.position_size_pct)
     return RiskConfig(
         position_size_pct=_DEFAULT_RISK.position_size_pct if size is None else size,
-        max_positions=_whole(fields.max_positions, _DEFAULT_RISK.max_positions),
-        take_profit_pct=_percentage(fields.take_profit_pct),
-        max_daily_loss_pct=_percentage(fields.max_daily_loss_pct),
+        max_positions=whole(fields.max_positions, _DEFAULT_RISK.max_positions),
+        take_profit_pct=percentage(fields.take_profit_pct),
+        max_daily_loss_pct=percentage(fields.max_daily_loss_pct),
     )
 
 
@@ -274,20 +293,20 @@ def _config(fields: ConfigFields) -> BacktestConfig:
     return BacktestConfig(
         start_date=fields.start_date,
         end_date=fields.end_date,
-        symbols=_several(fields.symbols),
-        initial_capital=_decimal(fields.initial_capital),
+        symbols=several(fields.symbols),
+        initial_capital=decimal(fields.initial_capital),
         data_fingerprint=fields.data_fingerprint,
     )
 
 
 def _metrics(fields: MetricsFields) -> BacktestMetrics:
     return BacktestMetrics(
-        total_return_pct=_figure(fields.total_return_pct),
-        sharpe_ratio=_figure(fields.sharpe_ratio),
-        max_drawdown_pct=_figure(fields.max_drawdown_pct),
-        win_rate=_figure(fields.win_rate),
-        profit_factor=_figure(fields.profit_factor),
-        total_trades=_whole(fields.total_trades, 0),
+        total_return_pct=figure(fields.total_return_pct),
+        sharpe_ratio=figure(fields.sharpe_ratio),
+        max_drawdown_pct=figure(fields.max_drawdown_pct),
+        win_rate=figure(fields.win_rate),
+        profit_factor=figure(fields.profit_factor),
+        total_trades=whole(fields.total_trades, 0),
     )
 
 
@@ -301,9 +320,9 @@ def trades_to_fields(
             entry_time=trade.entry_time,
             entry_price=to_decimal128(trade.entry_price),
             exit_time=trade.exit_time,
-            exit_price=_money(trade.exit_price),
+            exit_price=money(trade.exit_price),
             quantity=float(trade.quantity),
-            pnl=_money(trade.pnl),
+            pnl=money(trade.pnl),
             exit_reason=trade.exit_reason,
         )
         for trade in trades
@@ -320,84 +339,10 @@ def _trade(fields: TradeFields) -> Trade:
         symbol=fields.symbol,
         side=fields.side,
         entry_time=fields.entry_time,
-        entry_price=_decimal(fields.entry_price),
-        quantity=_percentage(fields.quantity),
+        entry_price=decimal(fields.entry_price),
+        quantity=percentage(fields.quantity),
         exit_time=fields.exit_time,
-        exit_price=_decimal(fields.exit_price),
-        pnl=_decimal(fields.pnl),
+        exit_price=decimal(fields.exit_price),
+        pnl=decimal(fields.pnl),
         exit_reason=fields.exit_reason,
     )
-
-
-def _reference(identity: str | None) -> ObjectId | None:
-    return None if identity is None else ObjectId(identity)
-
-
-def _several(values: Any) -> Any:
-    return values or ()
-
-
-def _id_text(reference: Any) -> str | None:
-    return None if reference is None else str(reference)
-
-
-def _money(value: Decimal | None) -> Decimal128 | None:
-    return None if value is None else to_decimal128(value)
-
-
-def _double(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _to_bson(value: Any) -> Any:
-    return to_decimal128(value) if isinstance(value, Decimal) else value
-
-
-def _plain(value: Any) -> Any:
-    """A stored value of any type as Python's own."""
-    if isinstance(value, Decimal128):
-        return from_decimal128(value)
-    return int(value) if isinstance(value, Int64) else value
-
-
-def _as_type(value: Any, kind: ParameterType) -> Any:
-    """A stored value of any type, without what storing a single kind of number did to it."""
-    if isinstance(value, float):
-        if kind is ParameterType.INT and value.is_integer():
-            return int(value)
-        if kind is ParameterType.DECIMAL:
-            return _decimal(value)
-        return value
-    return value if value is None else _plain(value)
-
-
-# These hand on what they cannot convert: the entity refuses it, and names the field.
-
-
-def _decimal(value: Any) -> Any:
-    if isinstance(value, Decimal128):
-        return from_decimal128(value)
-    if isinstance(value, float):
-        return Decimal(repr(value))
-    return value
-
-
-def _percentage(value: Any) -> Any:
-    """A double holds 15 digits and gives them back; what it shows beyond is noise."""
-    return Decimal(f"{value:.15g}") if isinstance(value, float) else _decimal(value)
-
-
-def _figure(value: Any) -> Any:
-    """A statistic; NaN and infinity are how others wrote one that is not defined."""
-    if isinstance(value, Decimal128):
-        value = float(from_decimal128(value))
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def _whole(value: Any, default: int) -> Any:
-    if value is None:
-        return default
-    number = _plain(value)
-    if isinstance(number, float | Decimal) and number == int(number):
-        return int(number)
-    return number
