@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final, Generic, TypeVar
 
 from bson import ObjectId, encode
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING
 from pymongo.asynchronous.client_session import AsyncClientSession
 
@@ -192,15 +193,19 @@ class DocumentAccess(CollectionAccess, Generic[D]):
             where = {**where, ID: {"$gt": last}}
         return lambda skip, limit: self.find(where, limit=limit, skip=skip, projection=projection)
 
-    def check_size(self, document: Bson, what: str) -> None:
-        """:raises InvalidData: it is larger than what can be updated later."""
+    def encoded(self, document: Bson, what: str) -> RawBSONDocument:
+        """The document as it is sent, so that the driver does not encode it once more.
+
+        :raises InvalidData: it is larger than what can be updated later.
+        """
         try:
-            size = len(encode(document))
+            data = encode(document)
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing=f"saving in {self.name}") from exc
-        checks.document_size(size, what)
+        checks.document_size(len(data), what)
+        return RawBSONDocument(data)
 
-    async def insert(self, document: Bson) -> None:
+    async def insert(self, document: Bson | RawBSONDocument) -> None:
         """Insert a document as `to_stored` gives it.
 
         Beanie's own `insert` encodes each value once more, for ten times what that takes.

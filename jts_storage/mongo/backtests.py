@@ -125,7 +125,7 @@ class MongoDBBacktestResultRepository:
         checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
         head = backtest_to_document(saved, [], self._results.model).to_stored()
-        self._results.check_size(head, f"backtest result {saved.id}")
+        self._results.encoded(head, f"backtest result {saved.id}")
         async with self._results.turn():
             return await self._save(saved, is_new=not result.id)
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, UpdateOne
 
 from jts_storage.domain.formula import Formula
@@ -25,6 +26,7 @@ Versioned = TypeVar("Versioned", Formula, Strategy)
 class Save(Generic[Versioned]):
     """One save: the entity as it will be, its document, and what it takes the place of.
 
+    :param encoded: the document as it is sent.
     :param before: the entity as it was read; None for an insert.
     :param follows: an earlier save of the same batch made what this one takes the place of.
     """
@@ -32,6 +34,7 @@ class Save(Generic[Versioned]):
     model: type[VersionedDocument]
     saved: Versioned
     document: Bson
+    encoded: RawBSONDocument
     before: Versioned | None
     follows: bool = False
 
@@ -76,9 +79,9 @@ class Save(Generic[Versioned]):
         return is_of_version and all(state.get(name) == time for name, time in self.times.items())
 
     def request(self) -> InsertOne[Mapping[Any, Any]] | UpdateOne:
-        return (
-            InsertOne(self.document) if self.before is None else UpdateOne(self.where, self.change)
-        )
+        if self.before is None:
+            return InsertOne(self.encoded)
+        return UpdateOne(self.where, self.change)
 
     def result(self, state: Mapping[str, Any] | None) -> Versioned:
         """What was saved, with the time of creation that is stored: a caller cannot change it.

@@ -127,18 +127,18 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
             saved = replace(
                 entity, id=new_document_id(), version=1, created_at=moment, updated_at=moment
             )
-            return Save(self.model, saved, self._document(saved), None)
+            return self._as_document(saved, None)
         saved = replace(entity, version=entity.version + 1, updated_at=moment)
-        return Save(self.model, saved, self._document(saved), entity)
+        return self._as_document(saved, entity)
 
-    def _document(self, saved: Versioned) -> Bson:
+    def _as_document(self, saved: Versioned, before: Versioned | None) -> Save[Versioned]:
         document = self._mapper.to_document(saved, self.model).to_stored()
-        self.check_size(document, f"{self._mapper.kind.__name__.lower()} {saved.name[:80]!r}")
-        return document
+        what = f"{self._mapper.kind.__name__.lower()} {saved.name[:80]!r}"
+        return Save(self.model, saved, document, self.encoded(document, what), before)
 
     async def _insert(self, save: Save[Versioned]) -> None:
         async def insert() -> None:
-            await self.insert(save.document)
+            await self.insert(save.encoded)
 
         async def insert_unless_done() -> None:
             try:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import bson
 import pytest
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 from pydantic import ConfigDict
 from pymongo import UpdateOne
 
@@ -139,7 +140,8 @@ def plain(value: Any) -> Any:
 
 def of_save(models: Models) -> object:
     document = mappers.formula_to_document(FORMULA, models.formulas).to_stored()
-    save = Save(models.formulas, replace(FORMULA, version=2), document, FORMULA)
+    encoded = RawBSONDocument(bson.encode(document))
+    save = Save(models.formulas, replace(FORMULA, version=2), document, encoded, FORMULA)
     request = save.request()
     assert isinstance(request, UpdateOne)
     stale = {models.formulas.path("version"): 7}
