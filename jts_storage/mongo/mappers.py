@@ -223,12 +223,23 @@ def _stop_loss(fields: StopLossFields) -> StopLossRule:
 
 
 def _risk(fields: RiskFields) -> RiskConfig:
-    size = percentage(fields.position_size_pct)
+    values = (fields.position_size_pct, fields.max_positions)
+    limits = (fields.take_profit_pct, fields.max_daily_loss_pct)
+    try:
+        return _risk_of(*values, *limits)
+    except TypeError:  # as for parameters
+        return _risk_of.__wrapped__(*values, *limits)
+
+
+@lru_cache(maxsize=4_096, typed=True)
+def _risk_of(size: Any, positions: Any, profit: Any, loss: Any) -> RiskConfig:
+    """Kept, since strategies share their limits."""
+    size = percentage(size)
     return RiskConfig(
         position_size_pct=_DEFAULT_RISK.position_size_pct if size is None else size,
-        max_positions=whole(fields.max_positions, _DEFAULT_RISK.max_positions),
-        take_profit_pct=percentage(fields.take_profit_pct),
-        max_daily_loss_pct=percentage(fields.max_daily_loss_pct),
+        max_positions=whole(positions, _DEFAULT_RISK.max_positions),
+        take_profit_pct=percentage(profit),
+        max_daily_loss_pct=percentage(loss),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -66,8 +67,16 @@ def decimal(value: Any) -> Any:
 
 
 def percentage(value: Any) -> Any:
-    """A double holds 15 digits and gives them back; what it shows beyond is noise."""
-    return Decimal(f"{value:.15g}") if isinstance(value, float) else decimal(value)
+    return _fifteen_digits(value) if isinstance(value, float) else decimal(value)
+
+
+@lru_cache(maxsize=4_096)
+def _fifteen_digits(value: float) -> Decimal:
+    """A double holds 15 digits and gives them back; what it shows beyond is noise.
+
+    Kept, since percentages and quantities are few.
+    """
+    return Decimal(f"{value:.15g}")
 
 
 def figure(value: Any) -> Any:
