@@ -45,5 +45,8 @@ def from_decimal128(value: Decimal128) -> Decimal:
     coefficient = (high & _HIGH_COEFFICIENT) << 64 | low
     if high & _IS_SPECIAL == _IS_SPECIAL or coefficient > _LARGEST:
         return value.to_decimal()
-    exponent = (high >> 49 & 0x3FFF) - _BIAS
-    return Decimal(f"{'-' if high & _SIGN else ''}{coefficient}E{exponent}")
+    if high & _SIGN:
+        if not coefficient:
+            return value.to_decimal()  # an integer has no negative zero
+        coefficient = -coefficient
+    return EXACT.scaleb(coefficient, (high >> 49 & 0x3FFF) - _BIAS)
