@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from jts_storage.mongo import (
 from jts_storage.mongo.schema import differences
 from jts_storage.mongo.stored import StoredDocument
 from jts_storage.mongo.transaction import Transaction
-from jts_storage.testing.factories import make_backtest, make_formula, make_strategy
+from jts_storage.testing.factories import START, make_backtest, make_formula, make_strategy
 
 
 class DeskFormula(FormulaDocument):
@@ -114,8 +115,8 @@ async def test_backtests_follow_their_model(mongod: LocalMongod) -> None:
     async with MongoDBManager(uri=mongod.uri, database="desk") as manager:
         manager.register(Desk)
         backtests = MongoDBBacktestResultRepository(manager)
-        older = await backtests.save(make_backtest())
-        newer = await backtests.save(make_backtest())
+        older = await backtests.save(make_backtest(run_at=START))
+        newer = await backtests.save(make_backtest(run_at=START + timedelta(days=1)))
         expected: list[BacktestSummary] = [newer.summary(), older.summary()]
         assert await backtests.get_by_strategy(older.strategy_id) == expected
         page = await backtests.get_by_strategy(older.strategy_id, after=newer.id)
