@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         BacktestConfig,
         BacktestMetrics,
         BacktestResult,
+        BacktestSummary,
         Trade,
     )
     from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
@@ -38,7 +39,13 @@ if TYPE_CHECKING:
     from jts_storage.storage import Storage
 
 _HOMES = {
-    "domain.backtest": ("BacktestConfig", "BacktestMetrics", "BacktestResult", "Trade"),
+    "domain.backtest": (
+        "BacktestConfig",
+        "BacktestMetrics",
+        "BacktestResult",
+        "BacktestSummary",
+        "Trade",
+    ),
     "domain.bookkeeping": ("Checkpoint", "SymbolBars"),
     "domain.candle": ("Candle", "SeriesKey"),
     "domain.enums": (
@@ -67,6 +74,7 @@ __all__ = [
     "BacktestConfig",
     "BacktestMetrics",
     "BacktestResult",
+    "BacktestSummary",
     "Candle",
     "CandleSeries",
     "Checkpoint",

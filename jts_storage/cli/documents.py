@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jts_storage.cli.output import AsJson, print_json, print_table, run
-from jts_storage.domain.backtest import BacktestResult
+from jts_storage.domain.backtest import BacktestSummary
 from jts_storage.domain.enums import Metric, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import Strategy
@@ -125,7 +125,7 @@ def search_backtests(
 ) -> None:
     """Find results of a strategy, newest first, or the best by a metric."""
 
-    async def work(storage: Storage) -> Sequence[BacktestResult]:
+    async def work(storage: Storage) -> Sequence[BacktestSummary]:
         if best is not None:
             metric = member(Metric, best, "best")
             return await storage.backtests.best(metric, limit=limit, strategy_id=strategy)
@@ -172,7 +172,7 @@ def _strategies(found: Sequence[Strategy], as_json: bool) -> None:
     _list(found, ["id", "name", "enters by", "leaves by", "version"], rows, as_json)
 
 
-def _backtests(found: Sequence[BacktestResult], as_json: bool) -> None:
+def _backtests(found: Sequence[BacktestSummary], as_json: bool) -> None:
     rows = [
         (r.id, r.strategy_id, r.run_at, r.metrics.total_return_pct, r.metrics.sharpe_ratio)
         for r in found

@@ -88,8 +88,7 @@ class Trade:
         store(self, "side", member(TradeSide, self.side, "side"))
         store(self, "entry_time", checks.utc(self.entry_time, "entry_time"))
         store(self, "entry_price", checks.decimal(self.entry_price, "entry_price"))
-        quantity = checks.percentage(self.quantity, "quantity", above=0)
-        store(self, "quantity", quantity)
+        store(self, "quantity", checks.percentage(self.quantity, "quantity", above=0))
         if self.exit_time is not None:
             store(self, "exit_time", checks.utc(self.exit_time, "exit_time"))
             if self.exit_time < self.entry_time:
@@ -98,23 +97,22 @@ class Trade:
                     field="exit_time",
                     value=str(self.exit_time),
                 )
-        for name in ("exit_price", "pnl"):
-            value = getattr(self, name)
-            if value is not None:
-                store(self, name, checks.decimal(value, name))
+        if self.exit_price is not None:
+            store(self, "exit_price", checks.decimal(self.exit_price, "exit_price"))
+        if self.pnl is not None:
+            store(self, "pnl", checks.decimal(self.pnl, "pnl"))
         if self.exit_reason is not None:
             checks.text(self.exit_reason, "exit_reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BacktestResult:
-    """One run of a strategy. Results are written once and not changed."""
+class BacktestSummary:
+    """One run of a strategy without its trades, as lists give it back."""
 
     strategy_id: str
     run_at: datetime
     config: BacktestConfig
     metrics: BacktestMetrics = field(default_factory=BacktestMetrics)
-    trades: tuple[Trade, ...] = ()
     id: str | None = None
 
     def __post_init__(self) -> None:
@@ -127,4 +125,25 @@ class BacktestResult:
             raise InvalidData("must be a BacktestConfig", field="config", value=self.config)
         if not isinstance(self.metrics, BacktestMetrics):
             raise InvalidData("must be BacktestMetrics", field="metrics", value=self.metrics)
-        store(self, "trades", checks.several(self.trades, Trade, "trades"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestResult(BacktestSummary):
+    """One run of a strategy with its trades. Results are written once and not changed."""
+
+    trades: tuple[Trade, ...] = ()
+
+    def __post_init__(self) -> None:
+        # No super() without arguments: a dataclass with slots is made anew.
+        BacktestSummary.__post_init__(self)
+        object.__setattr__(self, "trades", checks.several(self.trades, Trade, "trades"))
+
+    def summary(self) -> BacktestSummary:
+        """The same without the trades."""
+        return BacktestSummary(
+            strategy_id=self.strategy_id,
+            run_at=self.run_at,
+            config=self.config,
+            metrics=self.metrics,
+            id=self.id,
+        )

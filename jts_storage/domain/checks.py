@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
@@ -16,6 +17,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_TIMESTAMP = datetime(1900, 1, 1, tzinfo=UTC)
 LAST_TIMESTAMP = datetime(2299, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_DOCUMENT_ID = re.compile("[0-9a-f]{24}")
+_HEXADECIMAL = re.compile("[0-9a-fA-F]+")
 
 PRICE_DECIMALS = 4
 PRICE_SCALE = 10**PRICE_DECIMALS
@@ -35,6 +38,13 @@ EXACT = Context(prec=60)
 
 def utc(value: object, field: str, *, row: int | None = None) -> datetime:
     """`value` in UTC, if it is aware, of whole milliseconds, and within what every store holds."""
+    if (
+        type(value) is datetime
+        and value.tzinfo is UTC
+        and not value.microsecond % 1000
+        and FIRST_TIMESTAMP <= value <= LAST_TIMESTAMP
+    ):
+        return value  # what stores give back is like this, and lists read thousands
     if not isinstance(value, datetime):
         raise InvalidData("must be a datetime", field=field, value=value, row=row)
     if value.tzinfo is None or value.utcoffset() is None:
@@ -118,6 +128,10 @@ def unscaled_price(scaled: int) -> Decimal:
 
 def decimal(value: object, field: str, *, digits: int = 34, row: int | None = None) -> Decimal:
     """`value` as a finite Decimal of at most `digits` significant digits; floats are refused."""
+    if type(value) is Decimal:
+        _, coefficient, exponent = value.as_tuple()
+        if type(exponent) is int and len(coefficient) <= digits and -6000 < exponent < 6000:
+            return value
     if isinstance(value, bool) or not isinstance(value, Decimal | int):
         raise InvalidData(
             "must be a Decimal",
@@ -180,6 +194,13 @@ def whole(
 
 def name(value: object, field: str, *, longest: int = LONGEST_NAME) -> str:
     """A short, printable, non-empty string without surrounding blanks: codes, names, tags."""
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= longest
+        and value.isprintable()
+        and value[0] != " " != value[-1]
+    ):
+        return value  # printable leaves out NUL, surrogates, and every blank but the space
     checked = text(value, field, longest=longest)
     if not checked:
         raise InvalidData("must not be empty", field=field)
@@ -194,6 +215,8 @@ def text(value: object, field: str, *, longest: int = LONGEST_TEXT) -> str:
     """A string that every store takes: no NUL, no lone surrogate, bounded."""
     if not isinstance(value, str):
         raise InvalidData("must be a string", field=field, value=value)
+    if len(value) <= longest and value.isprintable():
+        return value
     if len(value) > longest:
         raise InvalidData(f"must have at most {longest} characters", field=field, value=value)
     if "\x00" in value:
@@ -207,9 +230,11 @@ def text(value: object, field: str, *, longest: int = LONGEST_TEXT) -> str:
 
 def names(values: object, field: str) -> tuple[str, ...]:
     """Several names, each once, in the order given."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if not isinstance(values, (tuple, list)) and (
+        isinstance(values, str) or not isinstance(values, Iterable)
+    ):
         raise InvalidData("must be several strings", field=field, value=values)
-    return tuple(dict.fromkeys(name(item, field) for item in values))
+    return tuple(dict.fromkeys([name(item, field) for item in values]))
 
 
 def instance(value: object, kind: type[T], field: str) -> T:
@@ -220,7 +245,7 @@ def instance(value: object, kind: type[T], field: str) -> T:
 
 def several(values: object, kind: type[T], field: str) -> tuple[T, ...]:
     """Several objects of one kind, in the order given."""
-    if not isinstance(values, Iterable):
+    if not isinstance(values, (tuple, list)) and not isinstance(values, Iterable):
         raise InvalidData(f"must be several {kind.__name__} objects", field=field, value=values)
     items = tuple(values)
     for row, item in enumerate(items):
@@ -231,13 +256,15 @@ def several(values: object, kind: type[T], field: str) -> tuple[T, ...]:
 
 def document_id(value: object, field: str) -> str:
     """The 24 lower-case hexadecimal digits that name a document."""
+    if isinstance(value, str) and _DOCUMENT_ID.fullmatch(value):
+        return value
     if not isinstance(value, str) or not is_document_id(value):
         raise InvalidData("must be 24 hexadecimal digits", field=field, value=value)
     return value.lower()
 
 
 def is_document_id(value: str) -> bool:
-    return len(value) == 24 and all(digit in "0123456789abcdefABCDEF" for digit in value)
+    return len(value) == 24 and _HEXADECIMAL.fullmatch(value) is not None
 
 
 def document_size(size: int, what: str) -> None:

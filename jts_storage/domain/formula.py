@@ -6,15 +6,20 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from jts_storage.domain import checks
 from jts_storage.domain.enums import FormulaCategory, ParameterType, member
 from jts_storage.errors import InvalidData
 
+if TYPE_CHECKING:
+    from jts_storage.domain.strategy import Strategy
+
 ParameterValue = int | float | Decimal | str | bool
 
 _TOKEN = re.compile(r"(?<![\w:]):([^\W\d]\w*)")
 _NUMERIC = frozenset({ParameterType.INT, ParameterType.FLOAT, ParameterType.DECIMAL})
+_PLAIN = {ParameterType.INT: int, ParameterType.FLOAT: float}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,22 @@ class FormulaParameter:
     max_value: int | float | Decimal | None = None
 
     def __post_init__(self) -> None:
-        checks.name(self.name, "name")
-        if not _TOKEN.fullmatch(f":{self.name}"):
-            raise InvalidData("must be an identifier", field="name", value=self.name)
-        object.__setattr__(self, "data_type", member(ParameterType, self.data_type, "data_type"))
+        _check_identifier(self.name)
+        if type(self.data_type) is not ParameterType:
+            kind = member(ParameterType, self.data_type, "data_type")
+            object.__setattr__(self, "data_type", kind)
+        if not self._is_plainly_within():
+            self._check_numbers()
+
+    def _is_plainly_within(self) -> bool:
+        """Whether default and bounds are 64-bit numbers of the very type, in their order."""
+        least, value, most = self.min_value, self.default_value, self.max_value
+        kind = _PLAIN.get(self.data_type)
+        if kind is None or not type(least) is type(value) is type(most) is kind:
+            return False
+        return bool(-(2**63) <= least <= value <= most < 2**63)  # type: ignore[operator]
+
+    def _check_numbers(self) -> None:
         for field in ("min_value", "max_value"):
             bound = getattr(self, field)
             if bound is None:
@@ -44,7 +61,7 @@ class FormulaParameter:
         if (
             self.min_value is not None
             and self.max_value is not None
-            and _as_written(self.max_value) < _as_written(self.min_value)
+            and _is_below(self.max_value, self.min_value)
         ):
             raise InvalidData(
                 f"must not be below min_value {self.min_value}",
@@ -69,10 +86,9 @@ class FormulaParameter:
             number = checks.decimal(value, field)
         else:
             number = _number(value, field)
-        written = _as_written(number)
-        if self.min_value is not None and written < _as_written(self.min_value):
+        if self.min_value is not None and _is_below(number, self.min_value):
             raise InvalidData(f"must be at least {self.min_value}", field=field, value=value)
-        if self.max_value is not None and written > _as_written(self.max_value):
+        if self.max_value is not None and _is_below(self.max_value, number):
             raise InvalidData(f"must be at most {self.max_value}", field=field, value=value)
         return number
 
@@ -104,13 +120,10 @@ class Formula:
         store(self, "category", member(FormulaCategory, self.category, "category"))
         store(self, "tags", checks.names(self.tags, "tags"))
         store(self, "parameters", checks.several(self.parameters, FormulaParameter, "parameters"))
-        seen: set[str] = set()
-        for parameter in self.parameters:
-            if parameter.name in seen:
-                raise InvalidData(
-                    "must have one name each", field="parameters", value=parameter.name
-                )
-            seen.add(parameter.name)
+        names = [parameter.name for parameter in self.parameters]
+        if len(set(names)) < len(names):
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            raise InvalidData("must have one name each", field="parameters", value=twice)
 
     def rank(self, query: str) -> int | None:
         """How well the formula matches: 0 by its name, 1 by tags or description too, None not.
@@ -155,21 +168,28 @@ class Formula:
         return _TOKEN.sub(replacement, self.expression)
 
 
-def check_document_header(entity: object) -> None:
+def _check_identifier(name: object) -> None:
+    is_short = isinstance(name, str) and len(name) <= checks.LONGEST_NAME
+    if is_short and name.isascii() and name.isidentifier():  # type: ignore[attr-defined]
+        return
+    checked = checks.name(name, "name")
+    if not _TOKEN.fullmatch(f":{checked}"):
+        raise InvalidData("must be an identifier", field="name", value=checked)
+
+
+def check_document_header(entity: Formula | Strategy) -> None:
     """Check and normalise what every versioned document begins with."""
     store = object.__setattr__
-    identity = getattr(entity, "id")  # noqa: B009 - the header is shared, its class is not
-    if identity is not None:
-        store(entity, "id", checks.document_id(identity, "id"))
-    checks.name(getattr(entity, "name"), "name", longest=100_000)  # noqa: B009
-    description = getattr(entity, "description")  # noqa: B009
-    if description is not None:
-        checks.text(description, "description")
-    checks.whole(getattr(entity, "version"), "version", least=1)  # noqa: B009
-    for field in ("created_at", "updated_at"):
-        moment = getattr(entity, field)
-        if moment is not None:
-            store(entity, field, checks.utc(moment, field))
+    if entity.id is not None:
+        store(entity, "id", checks.document_id(entity.id, "id"))
+    checks.name(entity.name, "name", longest=100_000)
+    if entity.description is not None:
+        checks.text(entity.description, "description")
+    checks.whole(entity.version, "version", least=1)
+    if entity.created_at is not None:
+        store(entity, "created_at", checks.utc(entity.created_at, "created_at"))
+    if entity.updated_at is not None:
+        store(entity, "updated_at", checks.utc(entity.updated_at, "updated_at"))
 
 
 def _words(text: str) -> set[str]:
@@ -194,6 +214,12 @@ def _number(value: object, field: str) -> int | float | Decimal:
     if isinstance(value, int) and not isinstance(value, bool):
         return checks.whole(value, field, least=-(2**63))
     return checks.finite(value, field)
+
+
+def _is_below(number: int | float | Decimal, other: int | float | Decimal) -> bool:
+    if type(number) is type(other):
+        return number < other  # two floats are in the order of the decimals they print as
+    return _as_written(number) < _as_written(other)
 
 
 def _as_written(number: int | float | Decimal) -> int | Decimal:

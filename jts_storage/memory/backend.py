@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
+from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
-from jts_storage.memory.documents import (
-    InMemoryBacktestResultRepository,
-    InMemoryFormulaRepository,
-    InMemoryStrategyRepository,
-)
+from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.work import InMemoryWork

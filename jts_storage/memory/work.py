@@ -6,13 +6,10 @@ import logging
 from contextlib import AbstractContextManager, nullcontext
 
 from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
-from jts_storage.memory.documents import (
-    InMemoryBacktestResultRepository,
-    InMemoryFormulaRepository,
-    InMemoryStrategyRepository,
-)
+from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
 from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
 from jts_storage.ports.events import EventPublisher
 from jts_storage.unit_of_work.staged import (

@@ -125,7 +125,7 @@ async def _mongo(databases: Databases) -> list[Difference]:
 
     assert databases.mongo is not None
     try:
-        return await schema.differences(databases.mongo.db)
+        return await schema.differences(databases.mongo.db, databases.mongo.models)
     except DRIVER_ERRORS as exc:
         raise translate(exc, doing="reading schemas", hosts=databases.mongo.hosts) from exc
 

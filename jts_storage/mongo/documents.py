@@ -1,27 +1,26 @@
-"""The three collections as Beanie documents: field names and types, nothing else.
+"""The collections of the kit as document models: the only place where their fields have names.
+
+Every query, index, projection, validator and mapper asks a model for the stored name of a field.
+A service may subclass a model, add fields and indexes, and register it with its manager.
 
 Beanie binds a document class to one database for good. So each manager gets classes of its own,
-made by `bind_documents` from the field models below. The repositories do without them, through
-mappers and the collection; they serve whoever wants Beanie's own queries, and the schema.
+made from these models by `binding.bind_documents`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, ClassVar, Final
 
-import beanie
-from beanie import DecimalAnnotation, Document, PydanticObjectId
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from beanie import DecimalAnnotation, PydanticObjectId
+from pydantic import Field
 from pymongo import ASCENDING, DESCENDING, TEXT, IndexModel
 
 from jts_storage.domain.enums import FormulaCategory, ParameterType, StopLossType, TradeSide
-
-if TYPE_CHECKING:
-    from pymongo.asynchronous.database import AsyncDatabase
+from jts_storage.errors import InvalidConfiguration
+from jts_storage.mongo.stored import Stored, StoredDocument, at_path
 
 FORMULAS: Final = "formulas"
 STRATEGIES: Final = "strategies"
@@ -29,18 +28,17 @@ BACKTEST_RESULTS: Final = "backtest_results"
 BACKTEST_TRADES: Final = "backtest_trades"
 
 
-def _alias(name: str) -> str:
-    """camelCase; the two names that Beanie itself looks for stay what it expects."""
-    return {"id": "_id", "revision_id": "revision_id"}.get(name) or to_camel(name)
+class VersionedDocument(StoredDocument):
+    """What formulas and strategies have in common: a save looks at version and times."""
+
+    name: str
+    description: str | None = None
+    version: int | None = 1
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
-class Fields(BaseModel):
-    """Fields under camelCase names; what JTS stored beside them is kept."""
-
-    model_config = ConfigDict(alias_generator=_alias, populate_by_name=True, extra="allow")
-
-
-class ParameterFields(Fields):
+class ParameterFields(Stored):
     name: str
     data_type: ParameterType | None = None
     default_value: Any = None
@@ -48,44 +46,86 @@ class ParameterFields(Fields):
     max_value: int | float | DecimalAnnotation | None = None
 
 
-class FormulaFields(Fields):
-    name: str
+class FormulaDocument(VersionedDocument):
+    collection: ClassVar[str] = FORMULAS
+
     expression: str
     category: FormulaCategory
-    description: str | None = None
     tags: list[str] | None = Field(default_factory=list)
     parameters: list[ParameterFields] | None = Field(default_factory=list)
-    version: int | None = 1
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+
+    @classmethod
+    def indexes(cls) -> list[IndexModel]:
+        """Names are unique nowhere: JTS never promised it."""
+        path = cls.path
+        weights = {path("name"): 10, path("tags"): 5, path("description"): 1}
+        by_id = (path("id"), ASCENDING)
+        return [
+            IndexModel(
+                [(field, TEXT) for field in weights],
+                name="formulas_text",
+                weights=weights,
+                # No stemming and no stop words: a word is found as it is written. The override
+                # names a field that nobody has, lest an extra field "language" fail the write.
+                default_language="none",
+                language_override="_textSearchLanguage",
+            ),
+            IndexModel([(path("category"), ASCENDING), by_id], name="formulas_category"),
+            IndexModel([(path("tags"), ASCENDING), by_id], name="formulas_tags"),
+        ]
 
 
-class StopLossFields(Fields):
+class StopLossFields(Stored):
     type: StopLossType | None = None
     formula_id: PydanticObjectId | None = None
     percentage: float | None = None
 
 
-class RiskFields(Fields):
+class RiskFields(Stored):
     position_size_pct: float | None = None
     max_positions: int | None = None
     take_profit_pct: float | None = None
     max_daily_loss_pct: float | None = None
 
 
-class StrategyFields(Fields):
-    name: str
-    description: str | None = None
+class StrategyDocument(VersionedDocument):
+    collection: ClassVar[str] = STRATEGIES
+
     entry_formula_id: PydanticObjectId | None = None
     exit_formula_id: PydanticObjectId | None = None
     stop_loss_rule: StopLossFields | None = None
     risk_config: RiskFields | None = None
-    version: int | None = 1
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+
+    @classmethod
+    def indexes(cls) -> list[IndexModel]:
+        entered, left, stopped = cls.formula_references()
+        return [
+            IndexModel([(entered, ASCENDING)], name="strategies_entry_formula"),
+            IndexModel([(left, ASCENDING)], name="strategies_exit_formula"),
+            IndexModel([(stopped, ASCENDING)], name="strategies_stop_formula"),
+        ]
+
+    @classmethod
+    def formula_references(cls) -> tuple[str, str, str]:
+        """Where a strategy names the formulas it enters, leaves and stops by."""
+        return (
+            cls.path("entry_formula_id"),
+            cls.path("exit_formula_id"),
+            cls.path("stop_loss_rule.formula_id"),
+        )
+
+    @classmethod
+    def formulas_of(cls, stored: Mapping[str, Any] | None) -> frozenset[str]:
+        """The formulas that a stored strategy uses, also where their ids were stored as strings."""
+        if stored is None:
+            return frozenset()
+        found = (at_path(stored, path) for path in cls.formula_references())
+        return frozenset(str(each).lower() for each in found if each is not None)
 
 
-class ConfigFields(Fields):
+class ConfigFields(Stored):
+    left_out_if_none: ClassVar[frozenset[str]] = frozenset({"data_fingerprint"})
+
     start_date: datetime
     end_date: datetime
     symbols: list[str] | None = Field(default_factory=list)
@@ -93,7 +133,9 @@ class ConfigFields(Fields):
     data_fingerprint: str | None = None
 
 
-class MetricsFields(Fields):
+class MetricsFields(Stored):
+    """Named as the members of `Metric`, by which results are ranked."""
+
     total_return_pct: float | None = None
     sharpe_ratio: float | None = None
     max_drawdown_pct: float | None = None
@@ -102,7 +144,7 @@ class MetricsFields(Fields):
     total_trades: int | None = None
 
 
-class TradeFields(Fields):
+class TradeFields(Stored):
     symbol: str
     side: TradeSide
     entry_time: datetime
@@ -114,8 +156,11 @@ class TradeFields(Fields):
     exit_reason: str | None = None
 
 
-class BacktestFields(Fields):
+class BacktestDocument(StoredDocument):
     """`trade_set` and `trade_count` are there when the trades lie in `backtest_trades`."""
+
+    collection: ClassVar[str] = BACKTEST_RESULTS
+    left_out_if_none: ClassVar[frozenset[str]] = frozenset({"trade_set", "trade_count"})
 
     strategy_id: PydanticObjectId
     run_at: datetime
@@ -125,97 +170,77 @@ class BacktestFields(Fields):
     trade_set: PydanticObjectId | None = None
     trade_count: int | None = None
 
+    @classmethod
+    def indexes(cls) -> list[IndexModel]:
+        newest_first = [(cls.path("run_at"), DESCENDING), (cls.path("id"), DESCENDING)]
+        return [
+            IndexModel(
+                [(cls.path("strategy_id"), ASCENDING), *newest_first],
+                name="backtest_results_strategy_run",
+            ),
+        ]
 
-class TradeChunkFields(Fields):
+
+class TradeChunkDocument(StoredDocument):
     """A part of the trades of a result that has more than one document should hold."""
+
+    collection: ClassVar[str] = BACKTEST_TRADES
 
     trade_set: PydanticObjectId
     number: int
     trades: list[TradeFields]
 
-
-MODELS: Final[dict[str, type[Fields]]] = {
-    FORMULAS: FormulaFields,
-    STRATEGIES: StrategyFields,
-    BACKTEST_RESULTS: BacktestFields,
-    BACKTEST_TRADES: TradeChunkFields,
-}
-
-
-def indexes() -> dict[str, list[IndexModel]]:
-    """The indexes of each collection. Names are unique nowhere: JTS never promised it."""
-    return {
-        FORMULAS: [
+    @classmethod
+    def indexes(cls) -> list[IndexModel]:
+        return [
             IndexModel(
-                [("name", TEXT), ("tags", TEXT), ("description", TEXT)],
-                name="formulas_text",
-                weights={"name": 10, "tags": 5, "description": 1},
-                # No stemming and no stop words: a word is found as it is written. The override
-                # names a field that nobody has, lest an extra field "language" fail the write.
-                default_language="none",
-                language_override="_textSearchLanguage",
-            ),
-            IndexModel([("category", ASCENDING), ("_id", ASCENDING)], name="formulas_category"),
-            IndexModel([("tags", ASCENDING), ("_id", ASCENDING)], name="formulas_tags"),
-        ],
-        STRATEGIES: [
-            IndexModel([("entryFormulaId", ASCENDING)], name="strategies_entry_formula"),
-            IndexModel([("exitFormulaId", ASCENDING)], name="strategies_exit_formula"),
-            IndexModel([("stopLossRule.formulaId", ASCENDING)], name="strategies_stop_formula"),
-        ],
-        BACKTEST_RESULTS: [
-            IndexModel(
-                [("strategyId", ASCENDING), ("runAt", DESCENDING), ("_id", DESCENDING)],
-                name="backtest_results_strategy_run",
-            ),
-        ],
-        BACKTEST_TRADES: [
-            IndexModel(
-                [("tradeSet", ASCENDING), ("number", ASCENDING)],
+                [(cls.path("trade_set"), ASCENDING), (cls.path("number"), ASCENDING)],
                 name="backtest_trades_set",
                 unique=True,
             ),
-        ],
-    }
+        ]
 
 
 @dataclass(frozen=True, slots=True)
-class Documents:
-    """The Beanie document classes of one database."""
+class Models:
+    """The model of each collection: the kit's own, or what a service registered in its place.
 
-    formulas: type[Any]
-    strategies: type[Any]
-    backtest_results: type[Any]
-    backtest_trades: type[Any]
+    Attributes are named as the collections.
+    """
+
+    formulas: type[FormulaDocument] = FormulaDocument
+    strategies: type[StrategyDocument] = StrategyDocument
+    backtest_results: type[BacktestDocument] = BacktestDocument
+    backtest_trades: type[TradeChunkDocument] = TradeChunkDocument
+
+    @property
+    def by_collection(self) -> dict[str, type[StoredDocument]]:
+        models = (getattr(self, each.name) for each in fields(self))
+        return {model.collection: model for model in models}
+
+    def replaced_by(self, model: type[StoredDocument]) -> Models:
+        """The models with `model` in the place of the one that it is a subclass of.
+
+        :raises InvalidConfiguration: it is a subclass of none, or adds a field without a default.
+        """
+        own = Models().by_collection
+        for name, replaced in own.items():
+            if issubclass(model, replaced):
+                _check_added(model, replaced)
+                changed: dict[str, Any] = {name: model}
+                return replace(self, **changed)
+        raise InvalidConfiguration(
+            f"{model.__name__} is no document of a collection of the kit",
+            remedy="Make it a subclass of one of"
+            f" {', '.join(each.__name__ for each in own.values())}.",
+        )
 
 
-async def bind_documents(db: AsyncDatabase[dict[str, Any]]) -> Documents:
-    """Fresh document classes bound to `db`. Creates no index, drops none."""
-    fresh = {name: _document_class(name, model) for name, model in MODELS.items()}
-    await beanie.init_beanie(database=db, document_models=list(fresh.values()), skip_indexes=True)
-    return Documents(**fresh)
-
-
-def _document_class(collection: str, model: type[Fields]) -> type[Document]:
-    settings = type(
-        "Settings",
-        (),
-        {
-            "name": collection,
-            "indexes": indexes()[collection],
-            "bson_encoders": {Decimal: _decimal128},
-        },
-    )
-    title = model.__name__.replace("Fields", "Document")
-    # Of two bases the later one's configuration would win, and that is Beanie's.
-    body = {"__module__": __name__, "model_config": model.model_config}
-    made: Any = type(title, (model, Document), body)
-    # Set afterwards: in the body, pydantic would take it for a field without a type.
-    made.Settings = settings
-    return cast("type[Document]", made)
-
-
-def _decimal128(value: Decimal) -> Any:
-    from bson import Decimal128
-
-    return Decimal128(value)
+def _check_added(model: type[StoredDocument], replaced: type[StoredDocument]) -> None:
+    added = model.model_fields.keys() - replaced.model_fields.keys()
+    needed = sorted(field for field in added if model.model_fields[field].is_required())
+    if needed:
+        raise InvalidConfiguration(
+            f"{model.__name__} adds {', '.join(needed)} without a default",
+            remedy="Give it one: entities do not know the field, and are saved without it.",
+        )

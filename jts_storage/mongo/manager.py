@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -17,27 +15,21 @@ from pymongo.errors import PyMongoError
 
 from jts_storage.domain.secret import plain
 from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.mongo.binding import Documents, bind_documents
 from jts_storage.mongo.config import MongoDBConfig
+from jts_storage.mongo.documents import Models
 from jts_storage.mongo.errors import connection_failed, translate
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
+from jts_storage.mongo.stored import CODEC, StoredDocument
 from jts_storage.mongo.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClient
 
-    from jts_storage.mongo.documents import Documents
-
 Bson: TypeAlias = dict[str, Any]
 Client: TypeAlias = AsyncMongoClient[Bson]
 Database: TypeAlias = AsyncDatabase[Bson]
 Collection: TypeAlias = AsyncCollection[Bson]
-
-CODEC: Final[CodecOptions[Bson]] = CodecOptions(
-    tz_aware=True,
-    tzinfo=UTC,
-    # A date beyond Python's comes as a number, so that the mapper can name its document.
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 
 
 @dataclass(slots=True)
@@ -47,13 +39,12 @@ class _Opened:
     client: Client
     db: Database
     collections: dict[str, Collection] = field(default_factory=dict)
-    documents: Documents | None = None
 
 
 class MongoDBManager:
     """Access to one database, with pooling, retries and a bounded health check.
 
-    Give it a configuration, or the fields of one as keywords. Nothing is opened before it is
+    Give it a URI, a configuration, or the fields of one as keywords. Nothing is opened before it is
     needed; `close` (or leaving it as an asynchronous context manager) gives back what the running
     event loop opened, and a later use, on this loop or another, opens anew.
 
@@ -62,10 +53,10 @@ class MongoDBManager:
 
     def __init__(
         self,
-        config: MongoDBConfig | None = None,
+        config: MongoDBConfig | str | None = None,
+        database: str | None = None,
         *,
         uri: str | None = None,
-        database: str | None = None,
         **options: Any,
     ) -> None:
         self.config = _configured(config, {"uri": uri, "database": database, **options})
@@ -75,6 +66,8 @@ class MongoDBManager:
         self.retries = Retries(self.config, self._hosts)
         self.has_transactions = True
         self.unreadable = Unreadable()
+        self.models = Models()
+        self._documents: Documents | None = None
 
     @classmethod
     def from_motor(
@@ -132,19 +125,29 @@ class MongoDBManager:
             collection = here.collections[name] = here.db.get_collection(name)
         return collection
 
+    def register(self, *models: type[StoredDocument]) -> None:
+        """Use a subclass of a document model in its place, with the fields and indexes it adds.
+
+        Call it before the first use. Entities do not know the added fields; updates keep them.
+
+        :raises InvalidConfiguration: one is no subclass of a document model of the kit.
+        """
+        for model in models:
+            self.models = self.models.replaced_by(model)
+        self._documents = None
+
     async def documents(self) -> Documents:
         """The Beanie document classes of this manager's database: fresh ones, shared with nobody.
 
         Neither this nor anything else at start-up creates or drops an index.
         """
-        from jts_storage.mongo.documents import bind_documents
-
-        here = self._here()
-        if here.documents is None:
-            here.documents = await self.retries.repeat(
-                "binding document classes", lambda: bind_documents(here.db)
+        if self._documents is None:
+            models, db = self.models, self.db
+            self._documents = await self.retries.repeat(
+                "binding document classes",
+                lambda: bind_documents(models, db, self.get_collection),
             )
-        return here.documents
+        return self._documents
 
     async def ping(self) -> None:
         """Ask the server for a sign of life, within `health_timeout`.
@@ -218,8 +221,19 @@ class MongoDBManager:
         return AsyncMongoClient(plain(self.config.uri), **self.config.client_options)
 
 
-def _configured(config: MongoDBConfig | None, given: dict[str, Any]) -> MongoDBConfig:
+def _configured(config: MongoDBConfig | str | None, given: dict[str, Any]) -> MongoDBConfig:
     values = {name: value for name, value in given.items() if value is not None}
+    if isinstance(config, str):
+        if "uri" in values:
+            raise InvalidConfiguration(
+                "two addresses are given, one of them as uri", remedy="Leave one of them out."
+            )
+        config, values = None, {**values, "uri": config}
+    if not isinstance(config, MongoDBConfig | None):
+        raise InvalidConfiguration(
+            f"a MongoDBManager is given a {type(config).__name__}",
+            remedy="Give it a URI or a MongoDBConfig, or the fields of one as keywords.",
+        )
     try:
         if config is None:
             return MongoDBConfig(**values)

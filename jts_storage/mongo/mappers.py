@@ -1,31 +1,64 @@
-"""Entities to documents of BSON values and back, field by field.
+"""Entities to documents of the models and back, field by field.
 
-What the collections call a Number is written as a double, or as an integer where the entity has
-one; money is Decimal128. Reading takes any kind of number for either, since JTS wrote many.
+Documents hold values as they are stored. What the collections call a Number is written as a
+double, or as an integer where the entity has one; money is Decimal128. Reading takes any kind of
+number for either, since JTS wrote many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from functools import wraps
-from math import isfinite
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from bson import Decimal128, ObjectId
+from bson import ObjectId
 
-from jts_storage.domain.backtest import BacktestConfig, BacktestMetrics, BacktestResult, Trade
+from jts_storage.domain.backtest import (
+    BacktestConfig,
+    BacktestMetrics,
+    BacktestResult,
+    BacktestSummary,
+    Trade,
+)
 from jts_storage.domain.enums import ParameterType, StopLossType, member
 from jts_storage.domain.formula import Formula, FormulaParameter
 from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
 from jts_storage.errors import InvalidData
+from jts_storage.mongo.decimals import to_decimal128
+from jts_storage.mongo.documents import (
+    BacktestDocument,
+    ConfigFields,
+    FormulaDocument,
+    MetricsFields,
+    ParameterFields,
+    RiskFields,
+    StopLossFields,
+    StrategyDocument,
+    TradeChunkDocument,
+    TradeFields,
+)
+from jts_storage.mongo.stored import ID, StoredDocument
+from jts_storage.mongo.values import (
+    as_type,
+    decimal,
+    double,
+    figure,
+    id_text,
+    money,
+    percentage,
+    plain_value,
+    reference,
+    several,
+    to_bson,
+    whole,
+)
 
+D = TypeVar("D", bound=StoredDocument)
 E = TypeVar("E")
-Stored = Mapping[str, Any]
-Bson = dict[str, Any]
 
-_NO_FIELDS: Final[Stored] = {}
 _DEFAULT_RISK: Final = RiskConfig()
+_NO_METRICS: Final = BacktestMetrics()
 _TYPE_OF: Final = {
     bool: ParameterType.BOOL,
     int: ParameterType.INT,
@@ -34,322 +67,293 @@ _TYPE_OF: Final = {
 }
 
 
-def _naming_document(read: Callable[[Stored], E]) -> Callable[[Stored], E]:
-    """Let every complaint about a stored value name the document it was found in."""
+def read_stored(
+    model: type[D],
+    from_document: Callable[[D], E],
+    stored: Mapping[str, Any],
+    *,
+    is_part: bool = False,
+) -> E:
+    """The entity of a stored document, or of a part of one.
 
-    @wraps(read)
-    def reading(document: Stored) -> E:
-        try:
-            _check_id(document)
-            return read(document)
-        except InvalidData as exc:
-            error = InvalidData(str(exc.args[0]), document=_id_of(document))
-            error.field, error.value = exc.field, exc.value
-            raise error from exc
-        except KeyError as exc:
-            raise InvalidData(f"lacks the field {exc}", document=_id_of(document)) from exc
-        except (TypeError, ValueError, AttributeError, ArithmeticError) as exc:
-            raise InvalidData(
-                f"has a field of another type than expected ({exc})", document=_id_of(document)
-            ) from exc
-
-    return reading
-
-
-def formula_to_document(formula: Formula) -> Bson:
-    return {
-        "_id": ObjectId(formula.id),
-        "name": formula.name,
-        "expression": formula.expression,
-        "category": formula.category.value,
-        "description": formula.description,
-        "tags": list(formula.tags),
-        "parameters": [_parameter_to_document(parameter) for parameter in formula.parameters],
-        "version": formula.version,
-        "createdAt": formula.created_at,
-        "updatedAt": formula.updated_at,
-    }
+    :raises InvalidData: naming the document, and the field at fault.
+    """
+    identity = stored.get(ID)
+    try:
+        if not isinstance(identity, ObjectId):
+            # Taken for an ObjectId, it could neither be found by its id nor be updated.
+            raise InvalidData("must be an ObjectId", field=ID, value=identity)
+        return from_document(model.from_stored(stored, is_part=is_part))
+    except InvalidData as exc:
+        error = InvalidData(str(exc.args[0]), document=str(identity))
+        error.field, error.value = exc.field, exc.value
+        raise error from exc
+    except KeyError as exc:
+        raise InvalidData(f"lacks the field {exc}", document=str(identity)) from exc
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as exc:
+        raise InvalidData(
+            f"has a field of another type than expected ({exc})", document=str(identity)
+        ) from exc
 
 
-@_naming_document
-def formula_from_document(document: Stored) -> Formula:
-    get = document.get
+def formula_to_document(
+    formula: Formula, model: type[FormulaDocument] = FormulaDocument
+) -> FormulaDocument:
+    parameter_fields = model.nested("parameters")
+    return model.of(
+        id=ObjectId(formula.id),
+        name=formula.name,
+        expression=formula.expression,
+        category=formula.category.value,
+        description=formula.description,
+        tags=list(formula.tags),
+        parameters=[_parameter_to_fields(each, parameter_fields) for each in formula.parameters],
+        version=formula.version,
+        created_at=formula.created_at,
+        updated_at=formula.updated_at,
+    )
+
+
+def formula_from_document(document: FormulaDocument) -> Formula:
     return Formula(
-        id=str(document["_id"]),
-        name=document["name"],
-        expression=document["expression"],
-        category=document["category"],
-        description=get("description"),
-        tags=get("tags") or (),
-        parameters=tuple(map(_parameter_from_document, get("parameters") or ())),
-        version=_whole(get("version"), 1),
-        created_at=get("createdAt"),
-        updated_at=get("updatedAt"),
+        id=str(document.id),
+        name=document.name,
+        expression=document.expression,
+        category=document.category,
+        description=document.description,
+        tags=several(document.tags),
+        parameters=tuple(map(_parameter_from_fields, document.parameters or ())),
+        version=whole(document.version, 1),
+        created_at=document.created_at,
+        updated_at=document.updated_at,
     )
 
 
-def _parameter_to_document(parameter: FormulaParameter) -> Bson:
-    return {
-        "name": parameter.name,
-        "dataType": parameter.data_type.value,
-        "defaultValue": _to_bson(parameter.default_value),
-        "minValue": _to_bson(parameter.min_value),
-        "maxValue": _to_bson(parameter.max_value),
-    }
+def _parameter_to_fields(
+    parameter: FormulaParameter, model: type[ParameterFields]
+) -> ParameterFields:
+    return model.of(
+        name=parameter.name,
+        data_type=parameter.data_type.value,
+        default_value=to_bson(parameter.default_value),
+        min_value=to_bson(parameter.min_value),
+        max_value=to_bson(parameter.max_value),
+    )
 
 
-def _parameter_from_document(stored: Stored) -> FormulaParameter:
-    default = _plain(stored.get("defaultValue"))
-    given = stored.get("dataType")
-    if given is None:
-        kind = _TYPE_OF.get(type(default), ParameterType.FLOAT)
+def _parameter_from_fields(fields: ParameterFields) -> FormulaParameter:
+    values = (fields.default_value, fields.min_value, fields.max_value)
+    try:
+        return _parameter(fields.name, fields.data_type, *values)
+    except TypeError:
+        # A value without a hash, as no parameter of the kit has.
+        return _parameter.__wrapped__(fields.name, fields.data_type, *values)
+
+
+@lru_cache(maxsize=4_096, typed=True)
+def _parameter(name: str, data_type: Any, default: Any, least: Any, most: Any) -> FormulaParameter:
+    """Kept, since formulas share parameters: many have a period of 14 between 1 and 200."""
+    if data_type is None:
+        kind = _TYPE_OF.get(type(plain_value(default)), ParameterType.FLOAT)
     else:
-        kind = member(ParameterType, given, "dataType")
+        kind = member(ParameterType, data_type, ParameterFields.path("data_type"))
     return FormulaParameter(
-        name=stored["name"],
+        name=name,
         data_type=kind,
-        default_value=_as_type(default, kind),
-        min_value=_as_type(_plain(stored.get("minValue")), kind),
-        max_value=_as_type(_plain(stored.get("maxValue")), kind),
+        default_value=as_type(default, kind),
+        min_value=as_type(least, kind),
+        max_value=as_type(most, kind),
     )
 
 
-def strategy_to_document(strategy: Strategy) -> Bson:
+def strategy_to_document(
+    strategy: Strategy, model: type[StrategyDocument] = StrategyDocument
+) -> StrategyDocument:
     stop, risk = strategy.stop_loss_rule, strategy.risk_config
-    return {
-        "_id": ObjectId(strategy.id),
-        "name": strategy.name,
-        "description": strategy.description,
-        "entryFormulaId": _reference(strategy.entry_formula_id),
-        "exitFormulaId": _reference(strategy.exit_formula_id),
-        "stopLossRule": stop
-        and {
-            "type": stop.type.value,
-            "formulaId": _reference(stop.formula_id),
-            "percentage": _double(stop.percentage),
-        },
-        "riskConfig": {
-            "positionSizePct": _double(risk.position_size_pct),
-            "maxPositions": risk.max_positions,
-            "takeProfitPct": _double(risk.take_profit_pct),
-            "maxDailyLossPct": _double(risk.max_daily_loss_pct),
-        },
-        "version": strategy.version,
-        "createdAt": strategy.created_at,
-        "updatedAt": strategy.updated_at,
-    }
+    return model.of(
+        id=ObjectId(strategy.id),
+        name=strategy.name,
+        description=strategy.description,
+        entry_formula_id=reference(strategy.entry_formula_id),
+        exit_formula_id=reference(strategy.exit_formula_id),
+        stop_loss_rule=stop
+        and model.nested("stop_loss_rule").of(
+            type=stop.type.value,
+            formula_id=reference(stop.formula_id),
+            percentage=double(stop.percentage),
+        ),
+        risk_config=model.nested("risk_config").of(
+            position_size_pct=double(risk.position_size_pct),
+            max_positions=risk.max_positions,
+            take_profit_pct=double(risk.take_profit_pct),
+            max_daily_loss_pct=double(risk.max_daily_loss_pct),
+        ),
+        version=strategy.version,
+        created_at=strategy.created_at,
+        updated_at=strategy.updated_at,
+    )
 
 
-@_naming_document
-def strategy_from_document(document: Stored) -> Strategy:
-    get = document.get
-    stop = get("stopLossRule")
-    risk = get("riskConfig")
+def strategy_from_document(document: StrategyDocument) -> Strategy:
+    stop, risk = document.stop_loss_rule, document.risk_config
     return Strategy(
-        id=str(document["_id"]),
-        name=document["name"],
-        entry_formula_id=_id_text(get("entryFormulaId")),
-        exit_formula_id=_id_text(get("exitFormulaId")),
+        id=str(document.id),
+        name=document.name,
+        entry_formula_id=id_text(document.entry_formula_id),
+        exit_formula_id=id_text(document.exit_formula_id),
         stop_loss_rule=_stop_loss(stop) if stop else None,
         risk_config=_risk(risk) if risk else _DEFAULT_RISK,
-        description=get("description"),
-        version=_whole(get("version"), 1),
-        created_at=get("createdAt"),
-        updated_at=get("updatedAt"),
+        description=document.description,
+        version=whole(document.version, 1),
+        created_at=document.created_at,
+        updated_at=document.updated_at,
     )
 
 
-def _stop_loss(stored: Stored) -> StopLossRule:
-    formula_id, percentage = stored.get("formulaId"), stored.get("percentage")
-    if stored.get("type") is not None:
+def _stop_loss(fields: StopLossFields) -> StopLossRule:
+    formula_id: Any = fields.formula_id
+    pct: Any = fields.percentage
+    if fields.type is not None:
         # A rule of one type may have kept the other's value from before it was changed.
-        if member(StopLossType, stored["type"], "type") is StopLossType.FORMULA:
-            percentage = None
+        if member(StopLossType, fields.type, fields.path("type")) is StopLossType.FORMULA:
+            pct = None
         else:
             formula_id = None
-    return StopLossRule(formula_id=_id_text(formula_id), percentage=_percentage(percentage))
+    return StopLossRule(formula_id=id_text(formula_id), percentage=percentage(pct))
 
 
-def _risk(stored: Stored) -> RiskConfig:
-    size = _percentage(stored.get("positionSizePct"))
+def _risk(fields: RiskFields) -> RiskConfig:
+    values = (fields.position_size_pct, fields.max_positions)
+    limits = (fields.take_profit_pct, fields.max_daily_loss_pct)
+    try:
+        return _risk_of(*values, *limits)
+    except TypeError:  # as for parameters
+        return _risk_of.__wrapped__(*values, *limits)
+
+
+@lru_cache(maxsize=4_096, typed=True)
+def _risk_of(size: Any, positions: Any, profit: Any, loss: Any) -> RiskConfig:
+    """Kept, since strategies share their limits."""
+    size = percentage(size)
     return RiskConfig(
         position_size_pct=_DEFAULT_RISK.position_size_pct if size is None else size,
-        max_positions=_whole(stored.get("maxPositions"), _DEFAULT_RISK.max_positions),
-        take_profit_pct=_percentage(stored.get("takeProfitPct")),
-        max_daily_loss_pct=_percentage(stored.get("maxDailyLossPct")),
+        max_positions=whole(positions, _DEFAULT_RISK.max_positions),
+        take_profit_pct=percentage(profit),
+        max_daily_loss_pct=percentage(loss),
     )
 
 
-def backtest_to_document(result: BacktestResult, trades: Sequence[Bson]) -> Bson:
-    """:param trades: those that lie in the document itself, as `trades_to_documents` made them."""
+def backtest_to_document(
+    result: BacktestSummary,
+    trades: list[TradeFields],
+    model: type[BacktestDocument] = BacktestDocument,
+    *,
+    trade_set: ObjectId | None = None,
+    trade_count: int | None = None,
+) -> BacktestDocument:
+    """:param trades: those that lie in the document itself, as `trades_to_fields` made them."""
     config, metrics = result.config, result.metrics
-    return {
-        "_id": ObjectId(result.id),
-        "strategyId": ObjectId(result.strategy_id),
-        "runAt": result.run_at,
-        "config": {
-            "startDate": config.start_date,
-            "endDate": config.end_date,
-            "symbols": list(config.symbols),
-            "initialCapital": Decimal128(config.initial_capital),
-            # A field of ours, which JTS does not know: only where there is something to say.
-            **({"dataFingerprint": config.data_fingerprint} if config.data_fingerprint else {}),
-        },
-        "metrics": {
-            "totalReturnPct": metrics.total_return_pct,
-            "sharpeRatio": metrics.sharpe_ratio,
-            "maxDrawdownPct": metrics.max_drawdown_pct,
-            "winRate": metrics.win_rate,
-            "profitFactor": metrics.profit_factor,
-            "totalTrades": metrics.total_trades,
-        },
-        "trades": list(trades),
-    }
-
-
-@_naming_document
-def backtest_from_document(document: Stored) -> BacktestResult:
-    """Trades that lie elsewhere must have been put into `document` before."""
-    config = document["config"]
-    metrics = document.get("metrics") or _NO_FIELDS
-    return BacktestResult(
-        id=str(document["_id"]),
-        strategy_id=str(document["strategyId"]),
-        run_at=document["runAt"],
-        config=BacktestConfig(
-            start_date=config["startDate"],
-            end_date=config["endDate"],
-            symbols=config.get("symbols") or (),
-            initial_capital=_decimal(config["initialCapital"]),
-            data_fingerprint=config.get("dataFingerprint"),
+    return model.of(
+        id=ObjectId(result.id),
+        strategy_id=ObjectId(result.strategy_id),
+        run_at=result.run_at,
+        config=model.nested("config").of(
+            start_date=config.start_date,
+            end_date=config.end_date,
+            symbols=list(config.symbols),
+            initial_capital=to_decimal128(config.initial_capital),
+            data_fingerprint=config.data_fingerprint,
         ),
-        metrics=BacktestMetrics(
-            total_return_pct=_figure(metrics.get("totalReturnPct")),
-            sharpe_ratio=_figure(metrics.get("sharpeRatio")),
-            max_drawdown_pct=_figure(metrics.get("maxDrawdownPct")),
-            win_rate=_figure(metrics.get("winRate")),
-            profit_factor=_figure(metrics.get("profitFactor")),
-            total_trades=_whole(metrics.get("totalTrades"), 0),
+        metrics=model.nested("metrics").of(
+            total_return_pct=metrics.total_return_pct,
+            sharpe_ratio=metrics.sharpe_ratio,
+            max_drawdown_pct=metrics.max_drawdown_pct,
+            win_rate=metrics.win_rate,
+            profit_factor=metrics.profit_factor,
+            total_trades=metrics.total_trades,
         ),
-        trades=tuple(map(_trade, document.get("trades") or ())),
+        trades=trades,
+        trade_set=trade_set,
+        trade_count=trade_count,
     )
 
 
-def trades_to_documents(trades: Iterable[Trade]) -> list[Bson]:
+def backtest_from_document(document: BacktestDocument) -> BacktestResult:
+    """Trades that lie elsewhere must have been put into `document` before."""
+    return BacktestResult(
+        id=str(document.id),
+        strategy_id=str(document.strategy_id),
+        run_at=document.run_at,
+        config=_config(document.config),
+        metrics=_metrics(document.metrics) if document.metrics else _NO_METRICS,
+        trades=trades_from_document(document),
+    )
+
+
+def summary_from_document(document: BacktestDocument) -> BacktestSummary:
+    return BacktestSummary(
+        id=str(document.id),
+        strategy_id=str(document.strategy_id),
+        run_at=document.run_at,
+        config=_config(document.config),
+        metrics=_metrics(document.metrics) if document.metrics else _NO_METRICS,
+    )
+
+
+def _config(fields: ConfigFields) -> BacktestConfig:
+    return BacktestConfig(
+        start_date=fields.start_date,
+        end_date=fields.end_date,
+        symbols=several(fields.symbols),
+        initial_capital=decimal(fields.initial_capital),
+        data_fingerprint=fields.data_fingerprint,
+    )
+
+
+def _metrics(fields: MetricsFields) -> BacktestMetrics:
+    return BacktestMetrics(
+        total_return_pct=figure(fields.total_return_pct),
+        sharpe_ratio=figure(fields.sharpe_ratio),
+        max_drawdown_pct=figure(fields.max_drawdown_pct),
+        win_rate=figure(fields.win_rate),
+        profit_factor=figure(fields.profit_factor),
+        total_trades=whole(fields.total_trades, 0),
+    )
+
+
+def trades_to_fields(
+    trades: Iterable[Trade], model: type[TradeFields] = TradeFields
+) -> list[TradeFields]:
     return [
-        {
-            "symbol": trade.symbol,
-            "side": trade.side.value,
-            "entryTime": trade.entry_time,
-            "entryPrice": Decimal128(trade.entry_price),
-            "exitTime": trade.exit_time,
-            "exitPrice": _money(trade.exit_price),
-            "quantity": float(trade.quantity),
-            "pnl": _money(trade.pnl),
-            "exitReason": trade.exit_reason,
-        }
+        model.of(
+            symbol=trade.symbol,
+            side=trade.side.value,
+            entry_time=trade.entry_time,
+            entry_price=to_decimal128(trade.entry_price),
+            exit_time=trade.exit_time,
+            exit_price=money(trade.exit_price),
+            quantity=float(trade.quantity),
+            pnl=money(trade.pnl),
+            exit_reason=trade.exit_reason,
+        )
         for trade in trades
     ]
 
 
-@_naming_document
-def trades_from_document(document: Stored) -> tuple[Trade, ...]:
+def trades_from_document(document: BacktestDocument | TradeChunkDocument) -> tuple[Trade, ...]:
     """The trades of a result, or of a part of one."""
-    return tuple(map(_trade, document.get("trades") or ()))
+    return tuple(map(_trade, document.trades or ()))
 
 
-def _trade(stored: Stored) -> Trade:
-    get = stored.get
+def _trade(fields: TradeFields) -> Trade:
     return Trade(
-        symbol=stored["symbol"],
-        side=stored["side"],
-        entry_time=stored["entryTime"],
-        entry_price=_decimal(stored["entryPrice"]),
-        quantity=_percentage(stored["quantity"]),
-        exit_time=get("exitTime"),
-        exit_price=_decimal(get("exitPrice")),
-        pnl=_decimal(get("pnl")),
-        exit_reason=get("exitReason"),
+        symbol=fields.symbol,
+        side=fields.side,
+        entry_time=fields.entry_time,
+        entry_price=decimal(fields.entry_price),
+        quantity=percentage(fields.quantity),
+        exit_time=fields.exit_time,
+        exit_price=decimal(fields.exit_price),
+        pnl=decimal(fields.pnl),
+        exit_reason=fields.exit_reason,
     )
-
-
-def _check_id(document: Stored) -> None:
-    # Read as if it were an ObjectId, it could neither be found by its id again nor be updated.
-    identity = document.get("_id")
-    if not isinstance(identity, ObjectId):
-        raise InvalidData("must be an ObjectId", field="_id", value=identity)
-
-
-def _id_of(document: Stored) -> str:
-    return str(document.get("_id"))
-
-
-def _reference(identity: str | None) -> ObjectId | None:
-    return None if identity is None else ObjectId(identity)
-
-
-def _id_text(reference: Any) -> str | None:
-    return None if reference is None else str(reference)
-
-
-def _money(value: Decimal | None) -> Decimal128 | None:
-    return None if value is None else Decimal128(value)
-
-
-def _double(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _to_bson(value: Any) -> Any:
-    return Decimal128(value) if isinstance(value, Decimal) else value
-
-
-def _plain(value: Any) -> Any:
-    """A stored value of any type as Python's own."""
-    if isinstance(value, Decimal128):
-        return value.to_decimal()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    return value
-
-
-def _as_type(value: Any, kind: ParameterType) -> Any:
-    """Undo what stores with a single kind of number did to a value."""
-    if isinstance(value, float):
-        if kind is ParameterType.INT and value.is_integer():
-            return int(value)
-        if kind is ParameterType.DECIMAL:
-            return _decimal(value)
-    return value
-
-
-# These hand on what they cannot convert: the entity refuses it, and names the field.
-
-
-def _decimal(value: Any) -> Any:
-    if isinstance(value, Decimal128):
-        return value.to_decimal()
-    if isinstance(value, float):
-        return Decimal(repr(value))
-    return value
-
-
-def _percentage(value: Any) -> Any:
-    """A double holds 15 digits and gives them back; what it shows beyond is noise."""
-    return Decimal(f"{value:.15g}") if isinstance(value, float) else _decimal(value)
-
-
-def _figure(value: Any) -> Any:
-    """A statistic; NaN and infinity are how others wrote one that is not defined."""
-    if isinstance(value, Decimal128):
-        value = float(value.to_decimal())
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def _whole(value: Any, default: int) -> Any:
-    if value is None:
-        return default
-    number = _plain(value)
-    if isinstance(number, float | Decimal) and number == int(number):
-        return int(number)
-    return number

@@ -8,27 +8,26 @@ from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
+from pymongo import ASCENDING, DESCENDING
 
 from jts_storage.domain import checks
-from jts_storage.domain.enums import Metric
+from jts_storage.domain.enums import FormulaCategory, Metric
 from jts_storage.errors import InvalidData
+from jts_storage.mongo.documents import (
+    BacktestDocument,
+    FormulaDocument,
+    StrategyDocument,
+    VersionedDocument,
+)
 from jts_storage.mongo.letters import beginning
+from jts_storage.mongo.stored import ID, Stored
 
 Bson = dict[str, Any]
 
-FORMULA_REFERENCES: Final = ("entryFormulaId", "exitFormulaId", "stopLossRule.formulaId")
-_SEARCHED: Final = ("name", "description", "tags")
-_METRIC_FIELDS: Final = {
-    Metric.TOTAL_RETURN_PCT: "totalReturnPct",
-    Metric.SHARPE_RATIO: "sharpeRatio",
-    Metric.MAX_DRAWDOWN_PCT: "maxDrawdownPct",
-    Metric.WIN_RATE: "winRate",
-    Metric.PROFIT_FACTOR: "profitFactor",
-    Metric.TOTAL_TRADES: "totalTrades",
-}
 _WORD: Final = re.compile(r"\w+")
 _LONGEST_WORD: Final = 64
 _MOST_WORDS: Final = 8
+_FIGURE: Final = "_figure"
 
 
 def object_id(identity: object) -> ObjectId | None:
@@ -43,16 +42,20 @@ def count(limit: object) -> int:
     return checks.whole(limit, "limit", below=2**31)
 
 
-def tagged(tags: Iterable[object]) -> Bson:
-    """Documents that carry every one of the tags."""
+def in_category(model: type[FormulaDocument], category: FormulaCategory) -> Bson:
+    return {model.path("category"): category.value}
+
+
+def tagged(model: type[FormulaDocument], tags: Iterable[object]) -> Bson:
+    """Formulas that carry every one of the tags."""
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         raise InvalidData("must be several strings", field="tags", value=tags)
-    return {"tags": {"$all": [checks.text(tag, "tags") for tag in tags]}}
+    return {model.path("tags"): {"$all": [checks.text(tag, "tags") for tag in tags]}}
 
 
-def uses_formula(formula_id: ObjectId) -> Bson:
+def uses_formula(model: type[StrategyDocument], formula_id: ObjectId) -> Bson:
     """Strategies that refer to the formula in any role."""
-    return {"$or": [{field: refers_to(formula_id)} for field in FORMULA_REFERENCES]}
+    return {"$or": [{name: refers_to(formula_id)} for name in model.formula_references()]}
 
 
 def refers_to(identity: ObjectId) -> Bson:
@@ -61,26 +64,28 @@ def refers_to(identity: ObjectId) -> Bson:
     return {"$in": [identity, *sorted({text, text.upper()})]}
 
 
-def of_version(identity: ObjectId, version: int) -> Bson:
+def of_version(model: type[VersionedDocument], identity: ObjectId, version: int) -> Bson:
     """The document, if it is still of that version; one without any is of the first."""
-    return {"_id": identity, "version": {"$in": [1, None]} if version == 1 else version}
+    return {ID: identity, model.path("version"): {"$in": [1, None]} if version == 1 else version}
 
 
-def known_fields(document: Mapping[str, Any]) -> Bson:
+def known_fields(model: type[VersionedDocument], document: Mapping[str, Any]) -> Bson:
     """What an update writes of a document."""
-    return {k: v for k, v in document.items() if k not in {"_id", "createdAt"}}
+    kept = {ID, model.path("created_at")}
+    return {name: value for name, value in document.items() if name not in kept}
 
 
-def replacement(document: Mapping[str, Any]) -> list[Bson]:
+def replacement(model: type[VersionedDocument], document: Mapping[str, Any]) -> list[Bson]:
     """An update that sets the known fields and leaves every other one alone, nested ones too.
 
     The values stand within ``$literal``, so that a string such as ``$name`` is only a string.
     """
     # Each value stands in it once: the server takes an update of 16 MiB at most.
-    known = known_fields(document)
+    known = known_fields(model, document)
     nested = {k: _merged(k, v) for k, v in known.items() if isinstance(v, dict)}
-    if known.get("parameters"):
-        nested["parameters"] = _merged_by_name("$parameters", known["parameters"])
+    for name, item in model.nested_lists():
+        if known.get(name):
+            nested[name] = _merged_by_name(f"${name}", item.path("name"), known[name])
     plain = {k: v for k, v in known.items() if k not in nested}
     return [{"$replaceWith": {"$mergeObjects": ["$$ROOT", {"$literal": plain}, nested]}}]
 
@@ -92,7 +97,7 @@ def _merged(field: str, values: Mapping[str, Any]) -> Bson:
     return {"$mergeObjects": [before, {"$literal": values}]}
 
 
-def _merged_by_name(stored: str, items: list[Bson]) -> Bson:
+def _merged_by_name(stored: str, name: str, items: list[Bson]) -> Bson:
     """The items, each over the stored one of its name."""
     is_array = {"$isArray": stored}
     namesake = {
@@ -100,7 +105,7 @@ def _merged_by_name(stored: str, items: list[Bson]) -> Bson:
             "$filter": {
                 "input": {"$cond": [is_array, stored, []]},
                 "as": "old",
-                "cond": {"$eq": ["$$old.name", "$$new.name"]},
+                "cond": {"$eq": [f"$$old.{name}", f"$$new.{name}"]},
             }
         }
     }
@@ -108,30 +113,55 @@ def _merged_by_name(stored: str, items: list[Bson]) -> Bson:
     return {"$map": {"input": {"$literal": items}, "as": "new", "in": merged}}
 
 
-def older_than(run_at: datetime, identity: ObjectId) -> Bson:
+def of_strategy(model: type[BacktestDocument], strategy_id: ObjectId) -> Bson:
+    return {model.path("strategy_id"): refers_to(strategy_id)}
+
+
+def older_than(model: type[BacktestDocument], run_at: datetime, identity: ObjectId) -> Bson:
     """Results behind that one where the newest comes first."""
-    same_moment = {"runAt": run_at, "_id": {"$lt": identity}}
-    return {"runAt": {"$lte": run_at}, "$or": [{"runAt": {"$lt": run_at}}, same_moment]}
+    name = model.path("run_at")
+    same_moment = {name: run_at, ID: {"$lt": identity}}
+    return {name: {"$lte": run_at}, "$or": [{name: {"$lt": run_at}}, same_moment]}
 
 
-def best_ids(metric: Metric, strategy_id: ObjectId | None, skip: int, limit: int) -> list[Bson]:
+def newest_first(model: type[BacktestDocument]) -> list[tuple[str, int]]:
+    return [(model.path("run_at"), DESCENDING), (ID, DESCENDING)]
+
+
+def best_ids(
+    model: type[BacktestDocument],
+    metric: Metric,
+    strategy_id: ObjectId | None,
+    skip: int,
+    limit: int,
+) -> list[Bson]:
     """The ids of the results that a metric ranks first.
 
     Only what is ranked goes through the sort, so that large documents do not.
     """
-    field = f"metrics.{_METRIC_FIELDS[metric]}"
-    match: Bson = {field: {"$gt": float("-inf"), "$lt": float("inf")}}
+    figure = model.path(f"metrics.{metric.value}")
+    match: Bson = {figure: {"$gt": float("-inf"), "$lt": float("inf")}}
     if strategy_id is not None:
-        match["strategyId"] = refers_to(strategy_id)
-    direction = -1 if metric.higher_is_better else 1
+        match |= of_strategy(model, strategy_id)
+    direction = DESCENDING if metric.higher_is_better else ASCENDING
     return [
         {"$match": match},
-        {"$project": {"figure": f"${field}", "runAt": 1}},
-        {"$sort": {"figure": direction, "runAt": -1, "_id": -1}},
+        {"$project": {_FIGURE: f"${figure}", model.path("run_at"): 1}},
+        {"$sort": {_FIGURE: direction, **dict(newest_first(model))}},
         {"$skip": skip},
         {"$limit": limit},
-        {"$project": {"_id": 1}},
+        {"$project": {ID: 1}},
     ]
+
+
+def only(model: type[Stored], *fields: str) -> Bson:
+    """A projection to some fields."""
+    return {model.path(field): 1 for field in fields}
+
+
+def without(model: type[Stored], *fields: str) -> Bson:
+    """A projection to all but some fields."""
+    return {model.path(field): 0 for field in fields}
 
 
 def words(query: object) -> list[str]:
@@ -151,15 +181,16 @@ def whole_words(wanted: list[str]) -> str | None:
     return " ".join(f'"{word}"' for word in known) or None
 
 
-def beginnings(wanted: list[str]) -> Bson:
+def beginnings(model: type[FormulaDocument], wanted: list[str]) -> Bson:
     """A filter that lets everything through in which every word begins a word, and some more.
 
     The last say has `Formula.rank`. Of very many or very long words only a part is asked for.
     """
     asked = sorted(wanted, key=len, reverse=True)[:_MOST_WORDS]
-    return {"$and": [_begins_somewhere(word) for word in asked]}
+    names = [model.path(field) for field in ("name", "description", "tags")]
+    return {"$and": [_begins_somewhere(names, word) for word in asked]}
 
 
-def _begins_somewhere(word: str) -> Bson:
+def _begins_somewhere(names: Iterable[str], word: str) -> Bson:
     begins = {"$regex": beginning(word[:_LONGEST_WORD]), "$options": "i"}
-    return {"$or": [{field: begins} for field in _SEARCHED]}
+    return {"$or": [{name: begins} for name in names]}

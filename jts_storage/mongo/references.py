@@ -7,20 +7,18 @@ looked for. So both write here, in a document of that formula: whoever comes sec
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from bson import ObjectId
 from pymongo import UpdateOne
 
 from jts_storage.errors import Conflict, StorageError
+from jts_storage.mongo.access import CollectionAccess
 from jts_storage.mongo.errors import ends_a_transaction
-from jts_storage.mongo.manager import Bson
-from jts_storage.mongo.store import CollectionAccess
 
 REFERENCES: Final = "uow_references"
 
 _DUPLICATE_KEY: Final = 11000
-_NO_LIMIT: Final = 2**31 - 1
 
 
 class References(CollectionAccess):
@@ -43,7 +41,10 @@ class References(CollectionAccess):
     async def deletions(self, formula_ids: Iterable[ObjectId]) -> Mapping[ObjectId, int]:
         """How often each formula was deleted, those never deleted left out."""
         where = {"_id": {"$in": list(formula_ids)}, "deletions": {"$gt": 0}}
-        found = await self.find(where, limit=_NO_LIMIT)
+        collection, session = self.collection, self.session
+        found = await self.repeat(
+            "reading", lambda: collection.find(where, session=session).to_list()
+        )
         return {each["_id"]: each["deletions"] for each in found}
 
     async def _count(self, what: str, formula_ids: Iterable[ObjectId]) -> None:
@@ -72,13 +73,3 @@ def in_use_or_deleted(formula_ids: Iterable[ObjectId], code: int | str | None = 
         remedy="Read again and repeat.",
         code=code,
     )
-
-
-def formulas_of(strategy: Mapping[str, Any] | None) -> frozenset[str]:
-    """The formulas that a stored strategy refers to, also where the ids were stored as strings."""
-    if strategy is None:
-        return frozenset()
-    stop = strategy.get("stopLossRule")
-    named: Bson = stop if isinstance(stop, dict) else {}
-    found = (strategy.get("entryFormulaId"), strategy.get("exitFormulaId"), named.get("formulaId"))
-    return frozenset(str(each).lower() for each in found if each is not None)

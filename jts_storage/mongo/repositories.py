@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from bson import ObjectId
 
@@ -13,7 +13,12 @@ from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import InUse
 from jts_storage.mongo import queries
-from jts_storage.mongo.documents import FORMULAS, STRATEGIES
+from jts_storage.mongo.access import DocumentAccess
+from jts_storage.mongo.documents import (
+    FORMULAS,
+    STRATEGIES,
+    StrategyDocument,
+)
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.mappers import (
     formula_from_document,
@@ -21,9 +26,10 @@ from jts_storage.mongo.mappers import (
     strategy_from_document,
     strategy_to_document,
 )
-from jts_storage.mongo.references import REFERENCES, References, formulas_of, in_use_or_deleted
+from jts_storage.mongo.references import REFERENCES, References, in_use_or_deleted
 from jts_storage.mongo.search import FormulaSearch
-from jts_storage.mongo.store import CollectionAccess, VersionedStore
+from jts_storage.mongo.store import Mapper, VersionedStore
+from jts_storage.mongo.stored import ID
 from jts_storage.mongo.transaction import Transaction, in_own_transaction
 
 T = TypeVar("T")
@@ -39,10 +45,13 @@ class MongoDBFormulaRepository:
 
     def __init__(self, manager: MongoDBManager, transaction: Transaction | None = None) -> None:
         self._manager = manager
-        self._store = VersionedStore[Formula](
-            manager, FORMULAS, transaction, Formula, formula_to_document, formula_from_document
+        self._store = VersionedStore(
+            manager,
+            FORMULAS,
+            transaction,
+            Mapper(Formula, formula_to_document, formula_from_document),
         )
-        self._strategies = CollectionAccess(manager, STRATEGIES, transaction)
+        self._strategies = DocumentAccess[StrategyDocument](manager, STRATEGIES, transaction)
         self._references = References(manager, REFERENCES, transaction)
         self._search = FormulaSearch(self._store)
 
@@ -52,19 +61,21 @@ class MongoDBFormulaRepository:
     async def get_by_category(
         self, category: FormulaCategory, *, limit: int = 1_000, after: str | None = None
     ) -> Sequence[Formula]:
-        value = member(FormulaCategory, category, "category").value
-        return await self._store.entities({"category": value}, limit, after)
+        wanted = member(FormulaCategory, category, "category")
+        where = queries.in_category(self._store.model, wanted)
+        return await self._store.entities(where, limit, after)
 
     async def get_by_tag(
         self, tag: str, *, limit: int = 1_000, after: str | None = None
     ) -> Sequence[Formula]:
-        return await self._store.entities({"tags": checks.text(tag, "tag")}, limit, after)
+        where = queries.tagged(self._store.model, [checks.text(tag, "tag")])
+        return await self._store.entities(where, limit, after)
 
     async def get_by_tags(
         self, tags: Iterable[str], *, limit: int = 1_000, after: str | None = None
     ) -> Sequence[Formula]:
         # Without any tag, "every one of none" matches nothing.
-        return await self._store.entities(queries.tagged(tags), limit, after)
+        return await self._store.entities(queries.tagged(self._store.model, tags), limit, after)
 
     async def search(self, query: str, *, limit: int = 100) -> Sequence[Formula]:
         return await self._search.find(query, queries.count(limit))
@@ -103,11 +114,15 @@ class MongoDBFormulaRepository:
             return deleted
 
     async def _refuse_if_used(self, formula_id: ObjectId) -> None:
+        model = self._strategies.model
         users = await self._strategies.find(
-            queries.uses_formula(formula_id), limit=_NAMES_SHOWN + 1, projection={"name": 1}
+            queries.uses_formula(model, formula_id),
+            limit=_NAMES_SHOWN + 1,
+            projection=queries.only(model, "name"),
         )
         if users:
-            names = ", ".join(repr(str(user.get("name"))[:80]) for user in users[:_NAMES_SHOWN])
+            name = model.path("name")
+            names = ", ".join(repr(str(user.get(name))[:80]) for user in users[:_NAMES_SHOWN])
             more = " and others" if len(users) > _NAMES_SHOWN else ""
             raise InUse(
                 f"formula {formula_id} cannot be deleted: used by {names}{more}.",
@@ -115,16 +130,11 @@ class MongoDBFormulaRepository:
             )
 
 
-class _StrategyStore(VersionedStore[Strategy]):
+class _StrategyStore(VersionedStore[StrategyDocument, Strategy]):
     """Strategies, whose saves keep the formulas that they begin to use from being deleted.
 
     :param deletions: how often those formulas had been deleted before the first attempt.
     """
-
-    state: ClassVar[Mapping[str, Any]] = {
-        **VersionedStore.state,
-        **dict.fromkeys(queries.FORMULA_REFERENCES, 1),
-    }
 
     def __init__(
         self,
@@ -133,10 +143,17 @@ class _StrategyStore(VersionedStore[Strategy]):
         deletions: Mapping[ObjectId, int] | None = None,
     ) -> None:
         super().__init__(
-            manager, STRATEGIES, transaction, Strategy, strategy_to_document, strategy_from_document
+            manager,
+            STRATEGIES,
+            transaction,
+            Mapper(Strategy, strategy_to_document, strategy_from_document),
         )
         self._references = References(manager, REFERENCES, transaction)
         self._deletions = deletions
+
+    @property
+    def state(self) -> Bson:
+        return super().state | dict.fromkeys(self.model.formula_references(), 1)
 
     async def saving(
         self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
@@ -145,7 +162,8 @@ class _StrategyStore(VersionedStore[Strategy]):
             return
         begun: set[str] = set()
         for document in documents:
-            begun |= formulas_of(document) - formulas_of(states.get(document["_id"]))
+            before = states.get(document[ID])
+            begun |= self.model.formulas_of(document) - self.model.formulas_of(before)
         formulas = list(map(ObjectId, begun))
         await self._references.use(formulas)
         if formulas and self._deletions is not None:
@@ -174,7 +192,9 @@ class MongoDBStrategyRepository:
         identity = queries.object_id(formula_id)
         if identity is None:
             return []
-        return await self._store.entities(queries.uses_formula(identity), limit, after)
+        return await self._store.entities(
+            queries.uses_formula(self._store.model, identity), limit, after
+        )
 
     async def list(
         self, *, limit: int = 1_000, after: str | None = None, strict: bool = False
@@ -217,5 +237,5 @@ class MongoDBStrategyRepository:
         begun: set[str] = set()
         for each in strategies:
             stored = states.get(ObjectId(each.id)) if each.id else None
-            begun |= each.formula_ids - formulas_of(stored)
+            begun |= each.formula_ids - self._store.model.formulas_of(stored)
         return set(map(ObjectId, begun))

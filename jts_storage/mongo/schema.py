@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -19,24 +19,21 @@ from pymongo import IndexModel
 from pymongo.errors import CollectionInvalid
 
 from jts_storage.errors import InvalidData
-from jts_storage.mongo.documents import (
-    BACKTEST_RESULTS,
-    BACKTEST_TRADES,
-    FORMULAS,
-    MODELS,
-    STRATEGIES,
-    indexes,
-)
+from jts_storage.mongo.documents import Models
 from jts_storage.mongo.mappers import (
     backtest_from_document,
     formula_from_document,
+    read_stored,
     strategy_from_document,
     trades_from_document,
 )
+from jts_storage.mongo.stored import ID, StoredDocument
 from jts_storage.ports.schema import NOTHING, Difference
 
 if TYPE_CHECKING:
     from jts_storage.mongo.manager import Database
+
+_KITS_OWN: Final = Models()
 
 STORE: Final = "mongo"
 RULES: Final = {"validationLevel": "moderate", "validationAction": "error"}
@@ -82,27 +79,29 @@ class CollectionSchema:
     indexes: tuple[IndexModel, ...]
 
 
-def collection_schemas() -> tuple[CollectionSchema, ...]:
+def collection_schemas(models: Models = _KITS_OWN) -> tuple[CollectionSchema, ...]:
     """The collections of the kit, each with its indexes; those of documents with a validator."""
-    by_name = indexes()
     documents = [
-        CollectionSchema(name, {"$jsonSchema": json_schema(model)}, tuple(by_name[name]))
-        for name, model in MODELS.items()
+        CollectionSchema(name, {"$jsonSchema": json_schema(model)}, tuple(model.indexes()))
+        for name, model in models.by_collection.items()
     ]
     plain = [CollectionSchema(name, None, tuple(made)) for name, made in _UNITS_OF_WORK.items()]
     return (*documents, *plain)
 
 
-_READERS: Final[dict[str, Callable[[Mapping[str, Any]], object]]] = {
-    FORMULAS: formula_from_document,
-    STRATEGIES: strategy_from_document,
-    BACKTEST_RESULTS: backtest_from_document,
-    BACKTEST_TRADES: trades_from_document,
-}
 _SHOWN: Final = 5
 
 
-async def differences(db: Database) -> list[Difference]:
+def _readers(models: Models) -> dict[type[StoredDocument], Callable[[Any], object]]:
+    return {
+        models.formulas: formula_from_document,
+        models.strategies: strategy_from_document,
+        models.backtest_results: backtest_from_document,
+        models.backtest_trades: trades_from_document,
+    }
+
+
+async def differences(db: Database, models: Models = _KITS_OWN) -> list[Difference]:
     """How the collections of a database differ from the documents: options, rules, indexes.
 
     And which documents cannot be read: every one is looked at.
@@ -111,28 +110,32 @@ async def differences(db: Database) -> list[Difference]:
     present = {info["name"]: info.get("options", {}) async for info in cursor}
     found = [
         difference
-        for schema in collection_schemas()
+        for schema in collection_schemas(models)
         for difference in await _compare(db, schema, present.get(schema.name))
     ]
-    for name in _READERS.keys() & present.keys():
-        found += await _unreadable(db, name)
+    for model, from_document in _readers(models).items():
+        if model.collection in present:
+            found += await _unreadable(db, model, from_document)
     return found
 
 
-async def _unreadable(db: Database, name: str) -> list[Difference]:
+async def _unreadable(
+    db: Database, model: type[StoredDocument], from_document: Callable[[Any], object]
+) -> list[Difference]:
+    name = model.collection
     count, first = 0, ""
     ids: list[Any] = []
     async with db.get_collection(name).find({}) as cursor:
         async for document in cursor:
             try:
-                _READERS[name](document)
+                read_stored(model, from_document, document)
             except InvalidData as exc:
                 count += 1
                 first = first or str(exc)
-                ids = [*ids, document["_id"]][:_SHOWN]
+                ids = [*ids, document[ID]][:_SHOWN]
     if not count:
         return []
-    where = shown({"_id": {"$in": ids}})
+    where = shown({ID: {"$in": ids}})
     more = "" if count == len(ids) else f", then look again for the other {count - len(ids)}"
     return [
         Difference(
@@ -239,13 +242,13 @@ def shown(value: Any) -> str:
     return text
 
 
-async def ensure_schema(db: Database) -> None:
+async def ensure_schema(db: Database, models: Models = _KITS_OWN) -> None:
     """Create what is missing of collections and indexes, and set the validators.
 
     For migrations and tests, never for start-up. Doing it twice is harmless. Documents that were
     stored before and break a validator can still be read and updated.
     """
-    for schema in collection_schemas():
+    for schema in collection_schemas(models):
         rules = _rules(schema)
         try:
             await db.create_collection(schema.name, **rules)
@@ -262,12 +265,10 @@ def _rules(schema: CollectionSchema) -> dict[str, Any]:
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The model as MongoDB's dialect of JSON Schema; fields it does not name are allowed."""
-    properties = {
-        info.alias or name: _rule(info.annotation) for name, info in model.model_fields.items()
-    }
-    required = [
-        info.alias or name for name, info in model.model_fields.items() if info.is_required()
-    ]
+    named = {info.alias or field: info for field, info in model.model_fields.items()}
+    named.pop(ID, None)  # MongoDB itself makes one where there is none
+    properties = {name: _rule(info.annotation) for name, info in named.items()}
+    required = [name for name, info in named.items() if info.is_required()]
     schema: dict[str, Any] = {"bsonType": "object", "properties": properties}
     return schema | ({"required": required} if required else {})
 

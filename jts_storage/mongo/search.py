@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from pymongo import ASCENDING
+
 from jts_storage.domain.formula import Formula
 from jts_storage.errors import SchemaDrift
 from jts_storage.mongo import queries
+from jts_storage.mongo.access import as_stored
+from jts_storage.mongo.documents import FormulaDocument
 from jts_storage.mongo.manager import Bson
 from jts_storage.mongo.store import VersionedStore
+from jts_storage.mongo.stored import ID
 
 _SCORE: Final = "_searchScore"
 _BY_SCORE: Final = {"$meta": "textScore"}
+_WITH_SCORE: Final = as_stored({_SCORE: _BY_SCORE})
 _INDEX_NOT_FOUND: Final = 27
 _IN_NAME: Final = 0
 
@@ -32,7 +38,7 @@ class _Hit(NamedTuple):
 class FormulaSearch:
     """`find` of the formula repository."""
 
-    def __init__(self, store: VersionedStore[Formula]) -> None:
+    def __init__(self, store: VersionedStore[FormulaDocument, Formula]) -> None:
         self._store = store
 
     async def find(self, query: str, limit: int) -> list[Formula]:
@@ -48,21 +54,17 @@ class FormulaSearch:
         text = queries.whole_words(wanted)
         if text is None:
             return []
-        collection, session = self._store.collection, self._store.session
-
-        async def read() -> list[Bson]:
-            cursor = collection.find(
-                {"$text": {"$search": text}},
-                {_SCORE: _BY_SCORE},
-                sort=[(_SCORE, _BY_SCORE), ("_id", 1)],
-                limit=limit,
-                batch_size=limit,
-                session=session,
-            )
-            return await cursor.to_list()
-
+        bound, session = await self._store.bound(), self._store.session
+        search = bound.find(
+            {"$text": {"$search": text}},
+            projection_model=_WITH_SCORE,
+            sort=[(_SCORE, _BY_SCORE), (ID, ASCENDING)],
+            limit=limit,
+            batch_size=limit,
+            session=session,
+        )
         try:
-            found = await self._store.repeat("searching", read)
+            found: list[Bson] = await self._store.repeat("searching", search.to_list)
         except SchemaDrift as exc:
             # A database of JTS before its migration. (A transaction did not survive the question.)
             if exc.code != _INDEX_NOT_FOUND or session is not None:
@@ -75,8 +77,8 @@ class FormulaSearch:
         self, query: str, wanted: list[str], limit: int, known: list[_Hit]
     ) -> list[_Hit]:
         """Further matches: all of the page, and not more than that in memory."""
-        collection, session = self._store.collection, self._store.session
-        where = queries.beginnings(wanted)
+        bound = await self._store.bound()
+        where = queries.beginnings(self._store.model, wanted)
         seen = {hit.id for hit in known}
         in_name_before = sum(hit.rank == _IN_NAME for hit in known)
 
@@ -84,15 +86,17 @@ class FormulaSearch:
             in_name: list[_Hit] = []
             elsewhere: list[_Hit] = []
             # Every document is looked at anyway: by the order of the disk, not by that of an index.
-            async with collection.find(
+            candidates = bound.find(
                 where,
-                sort=[("_id", 1)],
-                hint=[("$natural", 1)],
+                projection_model=as_stored(),
+                sort=[(ID, ASCENDING)],
+                hint=[("$natural", ASCENDING)],
                 allow_disk_use=True,
-                session=session,
-            ) as cursor:
+                session=self._store.session,
+            )
+            async with await candidates.get_cursor() as cursor:
                 async for document in cursor:
-                    if str(document["_id"]) in seen:
+                    if str(document[ID]) in seen:
                         continue
                     hit = self._hit(query, document)
                     if hit is None:
@@ -108,11 +112,11 @@ class FormulaSearch:
         return await self._store.repeat("searching", read)
 
     def _hit(self, query: str, document: Bson) -> _Hit | None:
-        for formula in self._store.read_or_skip(document, self._store.from_document):
-            rank = formula.rank(query)
-            if rank is not None:
-                return _Hit(rank, -document.get(_SCORE, 0.0), str(formula.id), formula)
-        return None
+        formula = self._store.read_or_skip(document, self._store.read)
+        rank = None if formula is None else formula.rank(query)
+        if formula is None or rank is None:
+            return None
+        return _Hit(rank, -document.get(_SCORE, 0.0), str(formula.id), formula)
 
 
 def _suffices(hits: list[_Hit], limit: int) -> bool:

@@ -6,12 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from bson import ObjectId
+from pymongo import ASCENDING
 
 from jts_storage.domain.backtest import Trade
 from jts_storage.errors import InvalidData
-from jts_storage.mongo.documents import BACKTEST_TRADES
+from jts_storage.mongo.access import DocumentAccess
+from jts_storage.mongo.documents import (
+    BACKTEST_TRADES,
+    BacktestDocument,
+    TradeChunkDocument,
+    TradeFields,
+)
 from jts_storage.mongo.manager import Bson, MongoDBManager
-from jts_storage.mongo.store import CollectionAccess
+from jts_storage.mongo.mappers import trades_from_document, trades_to_fields
+from jts_storage.mongo.stored import ID
 from jts_storage.mongo.transaction import Transaction
 
 INLINE_BYTES: Final = 8 * 1024 * 1024
@@ -23,49 +31,62 @@ _BYTES_A_CHARACTER: Final = 4
 _NO_LIMIT: Final = 2**31 - 1
 
 
-class TradeSets(CollectionAccess):
+class TradeSets(DocumentAccess[TradeChunkDocument]):
     """The collection ``backtest_trades``."""
 
     def __init__(self, manager: MongoDBManager, transaction: Transaction | None) -> None:
         super().__init__(manager, BACKTEST_TRADES, transaction)
 
-    async def chunk(self, trade_set: ObjectId, number: int) -> Bson | None:
-        return await self.find_one({"tradeSet": trade_set, "number": number})
+    async def chunk(self, trade_set: ObjectId, number: int) -> tuple[Trade, ...] | None:
+        """The trades of a chunk, None if it is not there."""
+        path = self.model.path
+        stored = await self.find_one({path("trade_set"): trade_set, path("number"): number})
+        return None if stored is None else self.reading(trades_from_document)(stored)
 
     async def read(self, trade_sets: Sequence[ObjectId]) -> dict[ObjectId, list[Bson]]:
         """The trades of each set in their order, all read at once."""
-        trades: dict[ObjectId, list[Bson]] = {each: [] for each in trade_sets}
-        where = {"tradeSet": {"$in": list(trade_sets)}}
-        order = (("tradeSet", 1), ("number", 1))
+        path = self.model.path
+        mark, trades = path("trade_set"), path("trades")
+        found: dict[ObjectId, list[Bson]] = {each: [] for each in trade_sets}
+        where = {mark: {"$in": list(trade_sets)}}
+        order = ((mark, ASCENDING), (path("number"), ASCENDING))
         for chunk in await self.find(where, sort=order, limit=_NO_LIMIT):
-            trades[chunk["tradeSet"]] += chunk["trades"]
-        return trades
+            found[chunk[mark]] += chunk[trades]
+        return found
 
-    async def insert_set(self, trades: Sequence[Trade], documents: Sequence[Bson]) -> ObjectId:
+    async def insert_set(self, trades: Sequence[Trade]) -> ObjectId:
         """Store the trades under a new mark: nobody else can have written anything there."""
         trade_set = ObjectId()
+        fields = trades_to_fields(trades, self.model.nested("trades"))
         chunks = [
-            {"_id": ObjectId(), "tradeSet": trade_set, "number": number, "trades": chunk}
-            for number, chunk in enumerate(_in_chunks(trades, documents))
+            self.model.of(
+                id=ObjectId(), trade_set=trade_set, number=number, trades=chunk
+            ).to_stored()
+            for number, chunk in enumerate(_in_chunks(trades, fields))
         ]
-        collection, session = self.collection, self.session
+        bound = await self.bound()
+        collection = bound.get_pymongo_collection()
 
         async def insert() -> None:
-            await collection.insert_many(chunks, session=session)
+            await collection.insert_many(chunks, session=self.session)
 
         async def insert_anew() -> None:
-            await collection.delete_many({"tradeSet": trade_set})
+            await bound.find(self._of_set(trade_set)).delete()
             await insert()
 
         await self.repeat("saving trades", insert, again=insert_anew)
         return trade_set
 
     async def delete_set(self, trade_set: ObjectId) -> None:
-        collection, session = self.collection, self.session
-        await self.repeat(
-            "deleting trades",
-            lambda: collection.delete_many({"tradeSet": trade_set}, session=session),
-        )
+        bound = await self.bound()
+
+        async def delete() -> None:
+            await bound.find(self._of_set(trade_set)).delete(session=self.session)
+
+        await self.repeat("deleting trades", delete)
+
+    def _of_set(self, trade_set: ObjectId) -> Bson:
+        return {self.model.path("trade_set"): trade_set}
 
 
 def fits_document(trades: Iterable[Trade]) -> bool:
@@ -73,18 +94,19 @@ def fits_document(trades: Iterable[Trade]) -> bool:
     return sum(map(_bytes, trades)) <= INLINE_BYTES
 
 
-def count_elsewhere(result: Mapping[str, Any]) -> int:
+def count_elsewhere(model: type[BacktestDocument], result: Mapping[str, Any]) -> int:
     """How many trades of a stored result lie in chunks.
 
     :raises InvalidData: the result does not say it in a way that can be read.
     """
-    trade_set, count = result.get("tradeSet"), result.get("tradeCount")
+    trade_set, count = result.get(model.path("trade_set")), result.get(model.path("trade_count"))
     if trade_set is None or not count:
         return 0
     if not isinstance(trade_set, ObjectId) or isinstance(count, str | bool) or count != int(count):
         raise InvalidData(
-            "has a tradeSet or a tradeCount of another type than expected",
-            document=str(result["_id"]),
+            f"has a {model.path('trade_set')} or a {model.path('trade_count')} of another type than"
+            " expected",
+            document=str(result[ID]),
         )
     return int(count)
 
@@ -92,7 +114,7 @@ def count_elsewhere(result: Mapping[str, Any]) -> int:
 def incomplete(result: Mapping[str, Any]) -> InvalidData:
     return InvalidData(
         f"lacks trades that belong to it in {BACKTEST_TRADES}",
-        document=str(result["_id"]),
+        document=str(result[ID]),
         remedy="Restore that collection from a backup, or delete the result.",
     )
 
@@ -103,14 +125,14 @@ def _bytes(trade: Trade) -> int:
     return _TRADE_BYTES + _BYTES_A_CHARACTER * characters
 
 
-def _in_chunks(trades: Sequence[Trade], documents: Sequence[Bson]) -> list[list[Bson]]:
-    chunks: list[list[Bson]] = [[]]
+def _in_chunks(trades: Sequence[Trade], fields: Sequence[TradeFields]) -> list[list[TradeFields]]:
+    chunks: list[list[TradeFields]] = [[]]
     size = 0
-    for trade, document in zip(trades, documents, strict=True):
+    for trade, its_fields in zip(trades, fields, strict=True):
         more = _bytes(trade)
         if chunks[-1] and size + more > CHUNK_BYTES:
             chunks.append([])
             size = 0
-        chunks[-1].append(document)
+        chunks[-1].append(its_fields)
         size += more
     return chunks

@@ -2,50 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
 
-from jts_storage.domain.backtest import BacktestResult, Trade
+from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
 from jts_storage.domain.enums import Metric
 
 
 class BacktestReader(Protocol):
     """Reads backtest results; of equal `run_at` the greater id counts as the newer.
 
-    What is stored and cannot be read is left out of lists, with a line in the log.
+    Lists give summaries: the trades of a result are read only when they are asked for. A summary
+    that cannot be read is left out of lists, with a line in the log.
     """
 
     async def get_by_id(self, result_id: str) -> BacktestResult | None:
-        """The result of that id with all its trades, None if there is none."""
+        """The result of that id with all its trades, None if there is none.
+
+        :raises InvalidData: the result, or one of its trades, cannot be read.
+        """
+        ...
+
+    async def get_many(self, result_ids: Iterable[str]) -> Sequence[BacktestResult]:
+        """The results of those ids with all their trades, in the order given.
+
+        An id of which nothing is stored is left out.
+
+        :raises InvalidData: a result, or one of its trades, cannot be read.
+        """
         ...
 
     async def get_by_strategy(
         self, strategy_id: str, *, limit: int = 100, after: str | None = None
-    ) -> Sequence[BacktestResult]:
-        """The results of a strategy, newest first.
+    ) -> Sequence[BacktestSummary]:
+        """The results of a strategy without their trades, newest first.
 
         :param after: the id of the last result of the page before.
         """
         ...
 
     async def latest(self, strategy_id: str) -> BacktestResult | None:
-        """The newest result of a strategy."""
+        """The newest result of a strategy, with all its trades."""
         ...
 
     async def best(
         self, metric: Metric, *, limit: int = 10, strategy_id: str | None = None
-    ) -> Sequence[BacktestResult]:
+    ) -> Sequence[BacktestSummary]:
         """Results ranked by a metric, of one strategy or of all; equal ones newest first.
 
-        Where less is better (the drawdown) the least comes first. Results without the metric are
-        left out.
+        They come without their trades. Where less is better (the drawdown) the least comes first.
+        Results without the metric are left out.
         """
         ...
 
     async def list(
         self, *, limit: int = 100, after: str | None = None, strict: bool = False
-    ) -> Sequence[BacktestResult]:
-        """All results by id.
+    ) -> Sequence[BacktestSummary]:
+        """All results without their trades, by id.
 
         :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
         """

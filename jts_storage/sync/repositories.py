@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from jts_storage import ports
-from jts_storage.domain.backtest import BacktestResult, Trade
+from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
@@ -382,7 +382,8 @@ class StrategyRepository(StrategyReader):
 class BacktestReader:
     """Reads backtest results; of equal `run_at` the greater id counts as the newer.
 
-    What is stored and cannot be read is left out of lists, with a line in the log.
+    Lists give summaries: the trades of a result are read only when they are asked for. A summary
+    that cannot be read is left out of lists, with a line in the log.
     """
 
     _twin: ports.BacktestReader
@@ -392,36 +393,48 @@ class BacktestReader:
         self._twin = twin
 
     def get_by_id(self, result_id: str) -> BacktestResult | None:
-        """The result of that id with all its trades, None if there is none."""
+        """The result of that id with all its trades, None if there is none.
+
+        :raises InvalidData: the result, or one of its trades, cannot be read.
+        """
         return self._portal.call(self._twin.get_by_id(result_id))
+
+    def get_many(self, result_ids: Iterable[str]) -> Sequence[BacktestResult]:
+        """The results of those ids with all their trades, in the order given.
+
+        An id of which nothing is stored is left out.
+
+        :raises InvalidData: a result, or one of its trades, cannot be read.
+        """
+        return self._portal.call(self._twin.get_many(result_ids))
 
     def get_by_strategy(
         self, strategy_id: str, *, limit: int = 100, after: str | None = None
-    ) -> Sequence[BacktestResult]:
-        """The results of a strategy, newest first.
+    ) -> Sequence[BacktestSummary]:
+        """The results of a strategy without their trades, newest first.
 
         :param after: the id of the last result of the page before.
         """
         return self._portal.call(self._twin.get_by_strategy(strategy_id, limit=limit, after=after))
 
     def latest(self, strategy_id: str) -> BacktestResult | None:
-        """The newest result of a strategy."""
+        """The newest result of a strategy, with all its trades."""
         return self._portal.call(self._twin.latest(strategy_id))
 
     def best(
         self, metric: Metric, *, limit: int = 10, strategy_id: str | None = None
-    ) -> Sequence[BacktestResult]:
+    ) -> Sequence[BacktestSummary]:
         """Results ranked by a metric, of one strategy or of all; equal ones newest first.
 
-        Where less is better (the drawdown) the least comes first. Results without the metric are
-        left out.
+        They come without their trades. Where less is better (the drawdown) the least comes first.
+        Results without the metric are left out.
         """
         return self._portal.call(self._twin.best(metric, limit=limit, strategy_id=strategy_id))
 
     def list(
         self, *, limit: int = 100, after: str | None = None, strict: bool = False
-    ) -> Sequence[BacktestResult]:
-        """All results by id.
+    ) -> Sequence[BacktestSummary]:
+        """All results without their trades, by id.
 
         :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
         """

@@ -48,7 +48,9 @@ async def _read(storage: Storage, more_keys: list[SeriesKey]) -> State:
     state.update({f"symbols/{symbol.code}": symbol for symbol in symbols})
     state.update(await _by_id("formulas", storage.formulas.list))
     state.update(await _by_id("strategies", storage.strategies.list))
-    state.update(await _by_id("backtests", storage.backtests.list))
+    summaries = await _all(storage.backtests.list, lambda summary: summary.id)
+    for result in await storage.backtests.get_many(str(each.id) for each in summaries):
+        state[f"backtests/{result.id}"] = result
     keys = dict.fromkeys([*stored, *more_keys])
     names = sorted({key.symbol for key in keys} | {symbol.code for symbol in symbols})
     async for name, entity in _bookkeeping(storage, keys, names):

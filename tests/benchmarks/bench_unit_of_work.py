@@ -74,7 +74,8 @@ async def measure(storage: Storage, backend: StoreBackend) -> None:
         mongo = backend.stores.mongo
         formula: Formula = make_formula(id=new_document_id())
         async with mongo.client.start_session() as session, await session.start_transaction():
-            await mongo.db[FORMULAS].insert_one(formula_to_document(formula), session=session)
+            document = formula_to_document(formula).to_stored()
+            await mongo.db[FORMULAS].insert_one(document, session=session)
 
     async def empty() -> None:
         async with storage.unit_of_work():

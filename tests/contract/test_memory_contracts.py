@@ -7,16 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jts_storage.memory.backend import InMemoryBackend
+from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import (
     InMemoryCheckpointRepository,
     InMemorySymbolBarsRepository,
 )
 from jts_storage.memory.candles import InMemoryCandleRepository
-from jts_storage.memory.documents import (
-    InMemoryBacktestResultRepository,
-    InMemoryFormulaRepository,
-    InMemoryStrategyRepository,
-)
+from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.ports import OHLCVRepository, SymbolRepository
 from jts_storage.storage import Storage

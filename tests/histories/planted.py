@@ -18,9 +18,9 @@ from typing import Any
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.errors import Conflict
-from jts_storage.mongo import MongoDBFormulaRepository, queries, store
+from jts_storage.mongo import MongoDBFormulaRepository, queries, saves
+from jts_storage.mongo.access import CollectionAccess
 from jts_storage.mongo.references import References
-from jts_storage.mongo.store import CollectionAccess
 from jts_storage.relational import staged
 from jts_storage.relational.repositories import SqlCheckpointRepository
 from jts_storage.unit_of_work import clock, commit, journal, outbox, unit
@@ -261,8 +261,8 @@ def aggregates_saved_without_comparing() -> None:
 
 
 def versions_of_documents_not_compared() -> None:
-    replaced(queries, "of_version", lambda real: lambda identity, version: {"_id": identity})
-    store._Write.times = property(lambda self: {})  # type: ignore[method-assign, assignment]
+    replaced(queries, "of_version", lambda real: lambda model, identity, version: {"_id": identity})
+    saves.Save.times = property(lambda self: {})  # type: ignore[method-assign, assignment]
 
 
 def use_of_formulas_not_looked_for() -> None:

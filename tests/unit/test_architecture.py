@@ -36,7 +36,10 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "relational": CORE | {"settings"},
     "lake": CORE,
     "local_servers": CORE,
-    "memory": CORE | {"unit_of_work.staged", "unit_of_work.unit"},
+    # The twin has the real unit of work, and keeps what MongoDB's mappers make.
+    "memory": CORE
+    | {"unit_of_work.staged", "unit_of_work.unit"}
+    | {"mongo.documents", "mongo.mappers", "mongo.stored"},
     "unit_of_work": CORE | {"clickhouse", "mongo", "relational"},
     "backend": EVERYTHING,
     "storage": EVERYTHING,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jts_storage.domain.backtest import BacktestMetrics, BacktestResult
+from jts_storage.domain.backtest import BacktestMetrics, BacktestResult, BacktestSummary
 from jts_storage.domain.enums import Metric, TradeSide
 from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.backtests import BacktestRepository
@@ -20,6 +21,15 @@ ONE, OTHER = "1" * 24, "2" * 24
 
 def run(day: int, strategy_id: str = ONE, **fields: Any) -> BacktestResult:
     return make_backtest(strategy_id, run_at=START + timedelta(days=day), **fields)
+
+
+async def in_full(
+    repository: BacktestRepository, listed: Sequence[BacktestSummary]
+) -> list[BacktestResult]:
+    """The results that were listed, of which each is shown without its trades."""
+    results = list(await repository.get_many(str(each.id) for each in listed))
+    assert list(listed) == [result.summary() for result in results]
+    return results
 
 
 @pytest.mark.asyncio
@@ -86,6 +96,7 @@ class BacktestRepositoryContract:
         assert await backtest_repository.get_by_id(unknown) is None
         assert await backtest_repository.latest(unknown) is None
         assert list(await backtest_repository.get_by_strategy(unknown)) == []
+        assert list(await backtest_repository.get_many([unknown])) == []
         assert [trade async for trade in backtest_repository.trades(unknown)] == []
         assert await backtest_repository.delete(unknown) is False
 
@@ -112,19 +123,21 @@ class BacktestRepositoryContract:
         saved = [await backtest_repository.save(run(day)) for day in (2, 5, 1, 4, 3)]
         await backtest_repository.save(run(9, OTHER))
         newest_first = sorted(saved, key=lambda result: result.run_at, reverse=True)
-        assert list(await backtest_repository.get_by_strategy(ONE)) == newest_first
+        listed = await backtest_repository.get_by_strategy(ONE)
+        assert await in_full(backtest_repository, listed) == newest_first
         assert await backtest_repository.latest(ONE) == newest_first[0]
         page = await backtest_repository.get_by_strategy(ONE, limit=2, after=newest_first[1].id)
-        assert list(page) == newest_first[2:4]
+        assert await in_full(backtest_repository, page) == newest_first[2:4]
 
     async def test_of_equal_times_the_greater_id_is_the_newer(
         self, backtest_repository: BacktestRepository
     ) -> None:
         saved = [await backtest_repository.save(run(0)) for _ in range(4)]
         newest_first = sorted(saved, key=lambda result: result.id or "", reverse=True)
-        assert list(await backtest_repository.get_by_strategy(ONE)) == newest_first
+        listed = await backtest_repository.get_by_strategy(ONE)
+        assert await in_full(backtest_repository, listed) == newest_first
         page = await backtest_repository.get_by_strategy(ONE, after=newest_first[0].id)
-        assert list(page) == newest_first[1:]
+        assert await in_full(backtest_repository, page) == newest_first[1:]
 
     async def test_the_best_are_ranked_by_the_metric(
         self, backtest_repository: BacktestRepository
@@ -138,10 +151,14 @@ class BacktestRepositoryContract:
         }
         without = await backtest_repository.save(run(0, OTHER, metrics=BacktestMetrics()))
         best = await backtest_repository.best(Metric.SHARPE_RATIO)
-        assert list(best) == [saved["high"], saved["middle"], saved["low"]]
+        assert await in_full(backtest_repository, best) == [
+            saved["high"],
+            saved["middle"],
+            saved["low"],
+        ]
         least = await backtest_repository.best(Metric.MAX_DRAWDOWN_PCT, limit=1)
-        assert list(least) == [saved["low"]]
-        assert without not in best
+        assert await in_full(backtest_repository, least) == [saved["low"]]
+        assert without.summary() not in best
         assert list(await backtest_repository.best(Metric.SHARPE_RATIO, strategy_id=OTHER)) == []
 
     async def test_equal_figures_rank_newest_first(
@@ -149,15 +166,31 @@ class BacktestRepositoryContract:
     ) -> None:
         saved = [await backtest_repository.save(run(day)) for day in (1, 3, 2)]
         best = await backtest_repository.best(Metric.WIN_RATE)
-        assert list(best) == [saved[1], saved[2], saved[0]]
+        assert await in_full(backtest_repository, best) == [saved[1], saved[2], saved[0]]
 
     async def test_lists_come_in_pages_by_id(self, backtest_repository: BacktestRepository) -> None:
         saved = sorted(
             [await backtest_repository.save(run(day)) for day in range(4)],
             key=lambda result: result.id or "",
         )
-        assert list(await backtest_repository.list(limit=3)) == saved[:3]
-        assert list(await backtest_repository.list(after=saved[2].id)) == saved[3:]
+        page = await backtest_repository.list(limit=3)
+        assert await in_full(backtest_repository, page) == saved[:3]
+        page = await backtest_repository.list(after=saved[2].id)
+        assert await in_full(backtest_repository, page) == saved[3:]
+
+    async def test_several_are_read_in_the_order_asked_for(
+        self, backtest_repository: BacktestRepository
+    ) -> None:
+        saved = [await backtest_repository.save(run(day)) for day in range(3)]
+        ids = [str(saved[place].id) for place in (2, 0, 1)]
+        asked = [ids[0], "f" * 24, ids[1].upper(), "no id", ids[2], ids[0]]
+        found = await backtest_repository.get_many(asked)
+        assert list(found) == [saved[2], saved[0], saved[1], saved[2]]
+        assert list(await backtest_repository.get_many([])) == []
+        repository: Any = backtest_repository
+        for bad in (None, 5, [5]):
+            with pytest.raises(InvalidData):
+                await repository.get_many(bad)
 
     async def test_delete_removes_result_and_trades(
         self, backtest_repository: BacktestRepository
@@ -172,7 +205,8 @@ class BacktestRepositoryContract:
         self, backtest_repository: BacktestRepository
     ) -> None:
         saved = await backtest_repository.save(make_backtest())
-        assert list(await backtest_repository.list(strict=True)) == [saved]
+        listed = await backtest_repository.list(strict=True)
+        assert await in_full(backtest_repository, listed) == [saved]
 
     async def test_a_result_too_large_without_its_trades_is_refused(
         self, backtest_repository: BacktestRepository

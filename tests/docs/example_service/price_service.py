@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from clickhouse_driver import Client
 
-from jts_storage import BacktestResult, CandleSeries, Metric, SeriesKey, Storage, StorageSettings
+from jts_storage import BacktestSummary, CandleSeries, Metric, SeriesKey, Storage, StorageSettings
 from jts_storage.errors import StorageError
 from jts_storage.ports import CandleReader, UnitOfWork
 from jts_storage.sync import Storage as SyncStorage
@@ -41,7 +41,7 @@ async def last_price(settings: StorageSettings, key: SeriesKey) -> Decimal | Non
     return latest[0].close if latest else None
 
 
-async def best(storage: Storage, strategy_id: str) -> BacktestResult | None:
+async def best(storage: Storage, strategy_id: str) -> BacktestSummary | None:
     found = await storage.backtests.best(Metric.SHARPE_RATIO, strategy_id=strategy_id)
     return found[0] if found else None
 

@@ -178,10 +178,7 @@ async def test_strategies_and_results_that_cannot_be_read_are_left_out(
     bad_results: list[dict[str, Any]] = [
         {"config": None},
         {"runAt": "today"},
-        {"trades": "none"},
-        {"tradeSet": ObjectId(), "tradeCount": 3},
-        {"tradeSet": "x", "tradeCount": 3},
-        {"tradeSet": ObjectId(), "tradeCount": "many"},
+        {"metrics": {"winRate": "half"}},
         {"_id": "6b0144f6a8406c24e214b125"},
     ]
     for bad_result in bad_results:
@@ -190,14 +187,43 @@ async def test_strategies_and_results_that_cannot_be_read_are_left_out(
     ids = {each.id for each in results}
     assert {each.id for each in await backtests.list(limit=3)} == ids
     newest_first = sorted(results, key=lambda each: str(each.id), reverse=True)
-    assert await backtests.get_by_strategy(strategy_id, limit=3) == newest_first
-    assert (
-        await backtests.get_by_strategy(strategy_id, after=newest_first[0].id) == newest_first[1:]
-    )
+    summaries = [each.summary() for each in newest_first]
+    assert await backtests.get_by_strategy(strategy_id, limit=3) == summaries
+    assert await backtests.get_by_strategy(strategy_id, after=newest_first[0].id) == summaries[1:]
     assert await backtests.latest(strategy_id) == newest_first[0]
     assert {each.id for each in await backtests.best(Metric.WIN_RATE, limit=3)} == ids
     with pytest.raises(InvalidData):
         await backtests.list(strict=True)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"trades": "none"},
+        {"tradeSet": ObjectId(), "tradeCount": 3},
+        {"tradeSet": "x", "tradeCount": 3},
+        {"tradeSet": ObjectId(), "tradeCount": "many"},
+    ],
+)
+async def test_a_result_whose_trades_cannot_be_read_is_listed_and_refused_by_its_id(
+    manager: MongoDBManager, backtests: MongoDBBacktestResultRepository, bad: dict[str, Any]
+) -> None:
+    good = await backtests.save(replace(make_backtest(), run_at=START))
+    raw = manager.get_collection("backtest_results")
+    stored = await raw.find_one({"_id": ObjectId(good.id)})
+    assert stored is not None
+    document = stored | {"_id": ObjectId(), "runAt": START + timedelta(days=1)} | bad
+    await insert(manager, "backtest_results", document)
+    identity = str(document["_id"])
+
+    assert {each.id for each in await backtests.list(strict=True)} == {good.id, identity}
+    assert len(await backtests.best(Metric.WIN_RATE)) == 2
+    for refused in (backtests.get_by_id(identity), backtests.get_many([str(good.id), identity])):
+        with pytest.raises(InvalidData) as caught:
+            await refused
+        assert caught.value.document == identity
+    assert await backtests.latest(good.strategy_id) == good
+    assert manager.unreadable.count == 1
 
 
 @pytest.mark.parametrize("spelled", [str.lower, str.upper])
@@ -226,8 +252,9 @@ async def test_references_stored_as_strings_are_references(
     raw = manager.get_collection("backtest_results")
     changed = {"$set": {"strategyId": spelled(result.strategy_id)}}
     await raw.update_one({"_id": ObjectId(result.id)}, changed, bypass_document_validation=True)
-    assert await backtests.get_by_strategy(result.strategy_id) == [result]
-    assert await backtests.best(Metric.WIN_RATE, strategy_id=result.strategy_id) == [result]
+    summary = result.summary()
+    assert await backtests.get_by_strategy(result.strategy_id) == [summary]
+    assert await backtests.best(Metric.WIN_RATE, strategy_id=result.strategy_id) == [summary]
 
 
 async def test_the_check_counts_what_cannot_be_read(manager: MongoDBManager) -> None:

@@ -490,7 +490,9 @@ async def test_a_result_whose_answer_was_lost_is_stored_once(
     saved = await repository.save(result)
     lose("backtest_results", "insert_one")
     with_id = await repository.save(replace(result, id="b" * 24))
-    assert await repository.list() == sorted([saved, with_id], key=lambda each: str(each.id))
+    stored = sorted([saved, with_id], key=lambda each: str(each.id))
+    assert await repository.list() == [each.summary() for each in stored]
+    assert await repository.get_many(str(each.id) for each in stored) == stored
 
 
 # Refusals

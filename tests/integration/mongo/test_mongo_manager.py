@@ -165,7 +165,7 @@ async def test_motor_and_the_kit_read_what_the_other_wrote(mongod: LocalMongod) 
 
             theirs = formula_to_document(
                 Formula(id="b" * 24, name="by motor", expression="e", tags=("x",))
-            )
+            ).to_stored()
             await motor["motor_db"]["formulas"].insert_one(theirs)
             ours = await repository.get_by_tag("x")
             assert [each.name for each in ours] == ["by motor"]

@@ -122,9 +122,11 @@ async def test_many_trades_lie_in_chunks_and_nobody_notices(
     assert await backtests.get_by_id(str(large.id)) == large
     assert [each async for each in backtests.trades(str(large.id))] == list(large.trades)
     everything = {large.id: large, small.id: small}
-    assert {each.id: each for each in await backtests.list()} == everything
-    assert {each.id: each for each in await backtests.get_by_strategy(STRATEGY)} == everything
-    assert list(await backtests.best(Metric.WIN_RATE)) == [small]
+    for listed in (await backtests.list(), await backtests.get_by_strategy(STRATEGY)):
+        found = await backtests.get_many(str(each.id) for each in listed)
+        assert {each.id: each for each in found} == everything
+        assert list(listed) == [each.summary() for each in found]
+    assert list(await backtests.best(Metric.WIN_RATE)) == [small.summary()]
 
     assert await backtests.save(large) == large
     with pytest.raises(Conflict, match="different"):
@@ -170,7 +172,7 @@ async def test_best_leaves_out_what_is_not_defined(
         await raw.insert_one(
             document | {"_id": ObjectId(), "metrics": {"profitFactor": odd, "totalTrades": 1}}
         )
-    assert await backtests.best(Metric.PROFIT_FACTOR) == [good]
+    assert await backtests.best(Metric.PROFIT_FACTOR) == [good.summary()]
     assert len(await backtests.list()) == 4
     with pytest.raises(InvalidData):
         await backtests.best("profit")  # type: ignore[arg-type]

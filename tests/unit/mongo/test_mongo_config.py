@@ -184,3 +184,18 @@ def test_a_manager_takes_fields_as_keywords() -> None:
     assert MongoDBManager(manager.config, max_retries=0).config.max_retries == 0
     with pytest.raises(InvalidConfiguration, match="colour"):
         MongoDBManager(colour="red")
+
+
+def test_the_manager_takes_a_uri_as_it_takes_a_configuration() -> None:
+    manager = MongoDBManager("mongodb://h:5/d", max_pool_size=3)
+    assert manager.hosts == ("h:5",)
+    assert (manager.config.database, manager.config.max_pool_size) == ("d", 3)
+    assert MongoDBManager("mongodb://h:5", "other").config.database == "other"
+    with pytest.raises(InvalidConfiguration, match="two addresses"):
+        MongoDBManager("mongodb://h", uri="mongodb://i")
+
+
+@pytest.mark.parametrize("given", [5, b"mongodb://h", {"uri": "mongodb://h"}])
+def test_what_is_no_configuration_is_refused_in_words(given: Any) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"Give it a URI or a MongoDBConfig"):
+        MongoDBManager(given)

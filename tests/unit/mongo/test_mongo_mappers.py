@@ -18,7 +18,8 @@ from jts_storage.domain.formula import Formula, FormulaParameter
 from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
 from jts_storage.errors import InvalidData
 from jts_storage.mongo import mappers
-from jts_storage.mongo.manager import CODEC
+from jts_storage.mongo.documents import BacktestDocument, FormulaDocument, StrategyDocument
+from jts_storage.mongo.stored import CODEC, Stored
 
 ids = st.binary(min_size=12, max_size=12).map(bytes.hex)
 words = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
@@ -38,9 +39,21 @@ percentages = st.builds(
 figures = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 
-def wired(document: dict[str, Any]) -> dict[str, Any]:
+def wired(document: Stored) -> dict[str, Any]:
     """As the server would give it back."""
-    return bson.decode(bson.encode(document), CODEC)
+    return bson.decode(bson.encode(document.to_stored()), CODEC)
+
+
+def formula_of(stored: dict[str, Any]) -> Formula:
+    return mappers.read_stored(FormulaDocument, mappers.formula_from_document, stored)
+
+
+def strategy_of(stored: dict[str, Any]) -> Strategy:
+    return mappers.read_stored(StrategyDocument, mappers.strategy_from_document, stored)
+
+
+def backtest_of(stored: dict[str, Any]) -> BacktestResult:
+    return mappers.read_stored(BacktestDocument, mappers.backtest_from_document, stored)
 
 
 parameters = st.one_of(
@@ -74,7 +87,7 @@ parameters = st.one_of(
     )
 )
 def test_formulas_come_back_equal(formula: Formula) -> None:
-    found = mappers.formula_from_document(wired(mappers.formula_to_document(formula)))
+    found = formula_of(wired(mappers.formula_to_document(formula)))
     assert found == formula
     for before, after in zip(formula.parameters, found.parameters, strict=True):
         assert type(after.default_value) is type(before.default_value)
@@ -103,7 +116,7 @@ def test_formulas_come_back_equal(formula: Formula) -> None:
 )
 def test_strategies_come_back_equal(strategy: Strategy) -> None:
     document = wired(mappers.strategy_to_document(strategy))
-    assert mappers.strategy_from_document(document) == strategy
+    assert strategy_of(document) == strategy
 
 
 @given(
@@ -145,15 +158,15 @@ def test_backtests_come_back_equal(
         metrics=metrics,
         trades=tuple(trades),
     )
-    document = mappers.backtest_to_document(result, mappers.trades_to_documents(result.trades))
-    assert mappers.backtest_from_document(wired(document)) == result
+    document = mappers.backtest_to_document(result, mappers.trades_to_fields(result.trades))
+    assert backtest_of(wired(document)) == result
 
 
 IDENTITY = ObjectId()
 
 
 def test_a_strategy_of_jts_with_numbers_of_other_kinds() -> None:
-    found = mappers.strategy_from_document(
+    found = strategy_of(
         {
             "_id": IDENTITY,
             "name": "s",
@@ -177,7 +190,7 @@ def test_a_strategy_of_jts_with_numbers_of_other_kinds() -> None:
 
 
 def test_a_strategy_of_jts_with_nothing_but_a_name() -> None:
-    found = mappers.strategy_from_document({"_id": IDENTITY, "name": "s", "riskConfig": None})
+    found = strategy_of({"_id": IDENTITY, "name": "s", "riskConfig": None})
     assert found == Strategy(id=str(IDENTITY), name="s")
 
 
@@ -204,32 +217,32 @@ TRADE: dict[str, Any] = {
 
 def test_a_backtest_of_jts_with_numbers_of_other_kinds() -> None:
     metrics = {"sharpeRatio": float("nan"), "profitFactor": float("inf"), "winRate": 55}
-    found = mappers.backtest_from_document(BACKTEST | {"metrics": metrics, "trades": [TRADE]})
+    found = backtest_of(BACKTEST | {"metrics": metrics, "trades": [TRADE]})
     assert found.config.initial_capital == 10_000_000
     assert found.metrics == BacktestMetrics(win_rate=55.0)
     assert found.trades[0].entry_price == 70_000
     assert found.trades[0].exit_price == Decimal("0.1")
-    assert mappers.backtest_from_document(BACKTEST).trades == ()
+    assert backtest_of(BACKTEST).trades == ()
 
 
 @pytest.mark.parametrize(
     ("read", "document"),
     [
-        (mappers.strategy_from_document, {"name": "s", "stopLossRule": {"type": "guess"}}),
-        (mappers.strategy_from_document, {"name": "s", "stopLossRule": {"type": "formula"}}),
-        (mappers.strategy_from_document, {"name": "s", "entryFormulaId": 5}),
-        (mappers.strategy_from_document, {"name": "s", "riskConfig": "high"}),
-        (mappers.strategy_from_document, {"name": "s", "riskConfig": {"maxPositions": 1.5}}),
-        (mappers.strategy_from_document, {"name": "s", "riskConfig": {"maxPositions": True}}),
-        (mappers.strategy_from_document, {}),
-        (mappers.backtest_from_document, BACKTEST | {"config": None}),
-        (mappers.backtest_from_document, BACKTEST | {"trades": [TRADE | {"side": "hold"}]}),
-        (mappers.backtest_from_document, BACKTEST | {"trades": [TRADE | {"entryPrice": "1"}]}),
-        (mappers.backtest_from_document, BACKTEST | {"trades": [{}]}),
-        (mappers.backtest_from_document, BACKTEST | {"metrics": {"winRate": "half"}}),
-        (mappers.backtest_from_document, BACKTEST | {"metrics": {"totalTrades": float("nan")}}),
+        (strategy_of, {"name": "s", "stopLossRule": {"type": "guess"}}),
+        (strategy_of, {"name": "s", "stopLossRule": {"type": "formula"}}),
+        (strategy_of, {"name": "s", "entryFormulaId": 5}),
+        (strategy_of, {"name": "s", "riskConfig": "high"}),
+        (strategy_of, {"name": "s", "riskConfig": {"maxPositions": 1.5}}),
+        (strategy_of, {"name": "s", "riskConfig": {"maxPositions": True}}),
+        (strategy_of, {}),
+        (backtest_of, BACKTEST | {"config": None}),
+        (backtest_of, BACKTEST | {"trades": [TRADE | {"side": "hold"}]}),
+        (backtest_of, BACKTEST | {"trades": [TRADE | {"entryPrice": "1"}]}),
+        (backtest_of, BACKTEST | {"trades": [{}]}),
+        (backtest_of, BACKTEST | {"metrics": {"winRate": "half"}}),
+        (backtest_of, BACKTEST | {"metrics": {"totalTrades": float("nan")}}),
         (
-            mappers.backtest_from_document,
+            backtest_of,
             BACKTEST | {"trades": [TRADE | {"pnl": Decimal128("NaN")}]},
         ),
     ],

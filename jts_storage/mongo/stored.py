@@ -1,0 +1,276 @@
+"""The base of the document models: their stored names, and documents made without validation.
+
+A model is declared once, as pydantic and Beanie read it. What the repositories read and write
+goes through `from_stored` and `to_stored`, which know the names of the model and validate
+nothing: the entity that a mapper makes of a document checks every value anyway.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from functools import cache
+from operator import itemgetter
+from typing import Any, ClassVar, Final, Self, TypeVar, cast
+
+from beanie import PydanticObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from pymongo import IndexModel
+
+S = TypeVar("S", bound="Stored")
+
+ID: Final = "_id"
+"""The name under which MongoDB itself keeps the id of a document."""
+
+
+CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    # A date beyond Python's comes as a number, so that the mapper can name its document.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
+def stored_alias(field: str) -> str:
+    """camelCase; the two names that Beanie itself looks for stay what it expects."""
+    return {"id": ID, "revision_id": "revision_id"}.get(field) or to_camel(field)
+
+
+def at_path(stored: Mapping[str, Any], path: str) -> Any:
+    """What stands at a path such as "stopLossRule.formulaId", None if nothing does."""
+    value: Any = stored
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+class Stored(BaseModel):
+    """Fields under camelCase names; what JTS stored beside them is kept."""
+
+    model_config = ConfigDict(alias_generator=stored_alias, populate_by_name=True, extra="allow")
+
+    left_out_if_none: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the kit that JTS does not know: stored only where there is something to say."""
+
+    @classmethod
+    def path(cls, field: str) -> str:
+        """The stored name of a field: "riskConfig.maxPositions" of "risk_config.max_positions".
+
+        :raises KeyError: the model has no such field.
+        """
+        return _path(cls, field)
+
+    @classmethod
+    def nested(cls, field: str) -> type[Any]:
+        """The model of the documents that a field holds."""
+        return _nested(cls, field)
+
+    @classmethod
+    def nested_lists(cls) -> list[tuple[str, type[Stored]]]:
+        """The stored names of the fields that are lists of nested documents, with their models."""
+        plan = _plan(cls)
+        return [(cls.path(field), model) for field, model, is_list in plan.nested if is_list]
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any], *, is_part: bool = False) -> Self:
+        """A document with the values as they are stored, whatever their types.
+
+        :param is_part: fields may be missing that were not asked for.
+        :raises KeyError: a required field is missing.
+        :raises TypeError: `stored`, or something nested in it, is no document.
+        """
+        return cast("Self", _reader(cls)(stored, is_part))
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """A document of values that are fit to be stored, given by field.
+
+        What a service added to a model of the kit is not given, and not stored.
+
+        :raises TypeError: the model has no such field, or one without a default is missing.
+        """
+        known = _plan(cls).known
+        if not known.issuperset(values):
+            wrong = ", ".join(sorted(values.keys() - known))
+            raise TypeError(f"{cls.__name__} has no field {wrong}")
+        if len(values) < len(known):
+            infos = cls.model_fields
+            missing = [name for name in known - values.keys() if infos[name].is_required()]
+            if missing:
+                raise TypeError(f"{cls.__name__} lacks {', '.join(sorted(missing))}")
+        return cast("Self", _maker(cls)(values))
+
+    def to_stored(self) -> dict[str, Any]:
+        """What `of` or `from_stored` was given, under the stored names."""
+        plan = _plan(type(self))
+        values = self.__dict__
+        try:
+            stored = dict(zip(plan.names, plan.values(values), strict=False))
+        except KeyError:
+            pairs = zip(plan.fields, plan.names, strict=True)
+            stored = {name: values[field] for field, name in pairs if field in values}
+        for alias, is_list in plan.nested_names:
+            value = stored.get(alias)
+            if value:
+                stored[alias] = (
+                    [each.to_stored() for each in value] if is_list else value.to_stored()
+                )
+        for name, alias in plan.left_out:
+            if values.get(name) is None:
+                stored.pop(alias, None)
+        return stored
+
+
+class StoredDocument(Stored):
+    """A document of a collection of its own."""
+
+    collection: ClassVar[str]
+    """The collection's name, by which a registered subclass takes the place of the kit's model."""
+
+    id: PydanticObjectId | None = None
+
+    @classmethod
+    def indexes(cls) -> list[IndexModel]:
+        """The indexes of the collection; a subclass adds its own to `super().indexes()`."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a model's documents are read and written by; worked out once for each model."""
+
+    fields: tuple[str, ...]
+    names: tuple[str, ...]
+    known: frozenset[str]
+    take: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    nested: tuple[tuple[str, type[Stored], bool], ...]
+    nested_names: tuple[tuple[str, bool], ...]
+    left_out: tuple[tuple[str, str], ...]
+    model: type[Stored]
+
+    def with_defaults(self, stored: Mapping[str, Any], *, is_part: bool) -> dict[str, Any]:
+        infos = self.model.model_fields
+        values: dict[str, Any] = {}
+        for field, name in zip(self.fields, self.names, strict=True):
+            if name in stored:
+                values[field] = stored[name]
+            elif not infos[field].is_required():
+                values[field] = infos[field].get_default(call_default_factory=True)
+            elif is_part:
+                values[field] = None
+            else:
+                raise KeyError(name)
+        return values
+
+
+@cache
+def _plan(model: type[Stored]) -> _Plan:
+    infos = model.model_fields
+    fields = tuple(infos)
+    names = tuple(info.alias or field for field, info in infos.items())
+    nested = tuple(
+        (field, *found)
+        for field, info in infos.items()
+        if (found := nested_model(info.annotation)) is not None
+    )
+    alias = dict(zip(fields, names, strict=True))
+    return _Plan(
+        fields=fields,
+        names=names,
+        known=frozenset(fields),
+        take=_taking(names),
+        values=_taking(fields),
+        nested=nested,
+        nested_names=tuple((alias[field], is_list) for field, _, is_list in nested),
+        left_out=tuple((field, alias[field]) for field in sorted(model.left_out_if_none)),
+        model=model,
+    )
+
+
+def _taking(keys: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    take = itemgetter(*keys)
+    return take if len(keys) > 1 else lambda values: (take(values),)
+
+
+@cache
+def _path(model: type[Stored], field: str) -> str:
+    first, _, rest = field.partition(".")
+    name = model.model_fields[first].alias or first
+    return f"{name}.{_path(_nested(model, first), rest)}" if rest else name
+
+
+@cache
+def _nested(model: type[Stored], field: str) -> type[Stored]:
+    found = nested_model(model.model_fields[field].annotation)
+    if found is None:
+        raise KeyError(field)
+    return found[0]
+
+
+def nested_model(annotation: Any) -> tuple[type[Stored], bool] | None:
+    """The model that a field's values have, and whether the field is a list of them."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return nested_model(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        parts = map(nested_model, typing.get_args(annotation))
+        return next((part for part in parts if part is not None), None)
+    if origin is list:
+        inner = nested_model(typing.get_args(annotation)[0])
+        return None if inner is None else (inner[0], True)
+    if isinstance(annotation, type) and issubclass(annotation, Stored):
+        return annotation, False
+    return None
+
+
+@cache
+def _reader(model: type[Stored]) -> Callable[..., Any]:
+    """`from_stored` of a model, with all that it needs at hand: lists make thousands of these."""
+    plan = _plan(model)
+    fields, take, make = plan.fields, plan.take, _maker(model)
+    nested = [(field, _reader(inner), is_list) for field, inner, is_list in plan.nested]
+
+    def read(stored: Mapping[str, Any], is_part: bool = False) -> Any:
+        try:
+            values = dict(zip(fields, take(stored), strict=False))
+        except KeyError:
+            values = plan.with_defaults(stored, is_part=is_part)
+        for field, inner, is_list in nested:
+            value = values[field]
+            if value:
+                values[field] = list(map(inner, value)) if is_list else inner(value)
+        return make(values)
+
+    return read
+
+
+@cache
+def _maker(model: type[S]) -> Callable[[dict[str, Any]], S]:
+    """As `model_construct`, which takes five times as long to look for aliases and defaults."""
+    new = model.__new__
+    set_values, set_fields, set_extra, set_private = (
+        vars(BaseModel)[slot].__set__
+        for slot in (
+            "__dict__",
+            "__pydantic_fields_set__",
+            "__pydantic_extra__",
+            "__pydantic_private__",
+        )
+    )
+    every_field = frozenset(model.model_fields)
+
+    def make(values: dict[str, Any]) -> S:
+        made = new(model)
+        set_values(made, values)
+        set_fields(made, every_field)
+        set_extra(made, None)
+        set_private(made, None)
+        return made
+
+    return make
