@@ -33,6 +33,10 @@ class StorageError(Exception):
     """The unit of work that it ended stored nothing and may well succeed when it is repeated, which
     `Storage.run` does."""
 
+    repeatable = False
+    """The same call may well succeed in a moment. The kit has repeated it already, where that could
+    store nothing twice, for as long as the settings say."""
+
     def __init__(
         self, message: str, *, remedy: str | None = None, code: int | str | None = None
     ) -> None:

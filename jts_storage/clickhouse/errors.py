@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 from clickhouse_driver import errors as driver
 from sqlalchemy import exc as sa
 
+from jts_storage._runtime.meanings import UNKNOWN, Meaning
 from jts_storage.errors import (
     ConnectionFailed,
     InvalidConfiguration,
@@ -23,20 +24,6 @@ class WrappedDriverError(Exception):
     """The connector's coat around a driver's error, which is its cause, for SQLAlchemy's sake."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a server's error code means to us.
-
-    :param kind: the error that leaves the kit.
-    :param remedy: what the reader can do.
-    :param later: the same statement may well succeed in a moment, so it is worth repeating.
-    """
-
-    kind: type[StorageError] = StorageError
-    remedy: str | None = None
-    later: bool = False
-
-
 _MIGRATE = "Apply the migrations, or point the configuration at the right database."
 _CREDENTIALS = "Check the user and the password of the configuration."
 _KEEPER = "The cluster's coordination is not available right now; it is tried again."
@@ -45,7 +32,8 @@ _schema = Meaning(SchemaDrift, _MIGRATE)
 _refused = Meaning(ConnectionFailed, _CREDENTIALS)
 _keeper = Meaning(remedy=_KEEPER, later=True)
 _disk_full = Meaning(remedy="The disk is full; free some space, and write again.")
-_unknown = Meaning()
+
+_OUT_OF_MEMORY = 241
 
 MEANINGS: dict[int, Meaning] = {
     10: _schema,  # NOT_FOUND_COLUMN_IN_BLOCK
@@ -74,7 +62,9 @@ MEANINGS: dict[int, Meaning] = {
     100: _unreachable,  # UNKNOWN_PACKET_FROM_SERVER: whoever answers speaks no ClickHouse
     102: _unreachable,
     236: Meaning(remedy="The server gave up the statement, as it does at shutdown.", later=True),
-    241: Meaning(remedy="Ask for less at once, write smaller batches, or raise max_memory_usage."),
+    _OUT_OF_MEMORY: Meaning(
+        remedy="Ask for less at once, write smaller batches, or raise max_memory_usage."
+    ),
     243: _disk_full,
     252: Meaning(remedy="Write fewer and larger batches; merges lag behind.", later=True),
     225: _keeper,
@@ -126,21 +116,9 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str] = ()) -> S
     if isinstance(cause, driver.Error):
         return _from_code(cause, doing, hosts)
     if isinstance(cause, OSError | EOFError):
-        return _lost(cause, doing, hosts)
+        what = _shown(cause)
+        return _unreachable.error(what, store="ClickHouse", doing=doing, hosts=hosts)
     return StorageError(f"ClickHouse failed at {doing}: {_shown(cause)}")
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether the same statement may succeed when it is repeated as it is."""
-    if not isinstance(error, StorageError):
-        return False
-    if isinstance(error.code, int):
-        meaning = MEANINGS.get(error.code, _unknown)
-        return meaning.later or (error.code == 241 and _MEMORY_LIMIT_TOTAL in str(error))
-    cause = error.__cause__
-    return isinstance(error, ConnectionFailed) and (
-        cause is not None and isinstance(_innermost(cause), OSError | EOFError)
-    )
 
 
 def is_disconnect(exc: BaseException) -> bool:
@@ -165,27 +143,10 @@ def translated(doing: str, hosts: Sequence[str] = ()) -> Iterator[None]:
 
 def _from_code(cause: driver.Error, doing: str, hosts: Sequence[str]) -> StorageError:
     code, what = cause.code, _shown(cause)
-    meaning = MEANINGS.get(code, _disk_full if _NO_SPACE in what else _unknown)
-    if meaning.kind is ConnectionFailed:
-        return ConnectionFailed(
-            f"ClickHouse connection failed at {doing} (tried {_listed(hosts)}): {what}",
-            hosts=hosts,
-            remedy=meaning.remedy,
-            code=code,
-        )
-    if meaning.kind is InvalidConfiguration:
-        return InvalidConfiguration(f"{what} (at {doing}, code {code})", remedy=meaning.remedy)
-    return meaning.kind(
-        f"ClickHouse refused {doing} (code {code}): {what}", remedy=meaning.remedy, code=code
-    )
-
-
-def _lost(cause: BaseException, doing: str, hosts: Sequence[str]) -> ConnectionFailed:
-    return ConnectionFailed(
-        f"ClickHouse connection failed at {doing} (tried {_listed(hosts)}): {_shown(cause)}",
-        hosts=hosts,
-        remedy=_unreachable.remedy,
-    )
+    meaning = MEANINGS.get(code, _disk_full if _NO_SPACE in what else UNKNOWN)
+    if code == _OUT_OF_MEMORY and _MEMORY_LIMIT_TOTAL in what:
+        meaning = replace(meaning, later=True)  # of all that runs there, not of this statement
+    return meaning.error(what, store="ClickHouse", doing=doing, hosts=hosts, code=code)
 
 
 def _innermost(exc: BaseException) -> BaseException:
@@ -197,10 +158,6 @@ def _innermost(exc: BaseException) -> BaseException:
             exc = exc.__cause__
         else:
             return exc
-
-
-def _listed(hosts: Sequence[str]) -> str:
-    return ", ".join(hosts) or "no host"
 
 
 def _shown(cause: BaseException) -> str:

@@ -13,15 +13,16 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Engine, Executable, Insert, PoolProxiedConnection, QueuePool, create_engine
+from tenacity import Retrying
 
 from jts_storage._runtime.forks import tell_children
+from jts_storage._runtime.retries import repetitions
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.blocks import Column, Columns, declared, number_of_rows
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
 from jts_storage.clickhouse.health import HealthProbe, ServerState
-from jts_storage.clickhouse.retries import attempts
 from jts_storage.clickhouse.sql import first_word, only_reads, summary
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.errors import StorageError
@@ -77,7 +78,8 @@ class ClickHouseManager:
             pool_pre_ping=True,
             pool_use_lifo=True,
         )
-        self._attempts = attempts(self.config)
+        attempts = self.config.max_retries + 1
+        self._attempts = Retrying(**repetitions(self.config, attempts, doing="asking ClickHouse"))
         self._closed = False
         self._begin()
         tell_children(self)

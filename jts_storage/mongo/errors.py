@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from bson.errors import BSONError
 from pymongo import errors as driver
 
+from jts_storage._runtime.meanings import UNKNOWN, Meaning
 from jts_storage.errors import (
     Conflict,
     ConnectionFailed,
@@ -19,22 +19,6 @@ from jts_storage.errors import (
     StorageError,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a server's error code means to us.
-
-    :param kind: the error that leaves the kit.
-    :param remedy: what the reader can do.
-    :param later: the same operation may well succeed in a moment.
-    """
-
-    kind: type[StorageError] = StorageError
-    remedy: str | None = None
-    later: bool = False
-
-
-_unknown = Meaning()
 _changing = Meaning(ConnectionFailed, "The servers are changing roles; try again.", later=True)
 _credentials = Meaning(ConnectionFailed, "Check user, password and authSource.")
 _overtaken = Meaning(Conflict, "Somebody else was faster; read again and repeat.")
@@ -95,7 +79,7 @@ MEANINGS: Final[Mapping[int, Meaning]] = {
 }
 """Server codes with a meaning of their own; any other is a plain `StorageError` with its code."""
 
-_OUT_OF_REACH: Final = "Check that the server is up and reachable, and the URI."
+_out_of_reach = Meaning(ConnectionFailed, "Check that the server is up and reachable, and the URI.")
 _LONGEST: Final = 600
 
 
@@ -106,6 +90,7 @@ def translate(exc: Exception, *, doing: str, hosts: Sequence[str] = ()) -> Stora
     :param hosts: the hosts of the configuration, for the message.
     """
     error = _translated(exc, doing, hosts)
+    error.repeatable = is_repeatable(exc)
     error.transient = error.transient or ends_a_transaction(exc)
     return error
 
@@ -117,7 +102,8 @@ def _translated(exc: Exception, doing: str, hosts: Sequence[str]) -> StorageErro
             remedy="Raise max_pool_size or pool_timeout, or do less at once.",
         )
     if isinstance(exc, driver.ConnectionFailure):
-        return connection_failed(doing, hosts, _shown(exc), remedy=_OUT_OF_REACH)
+        what = f"{_shown(exc)}."
+        return _out_of_reach.error(what, store="MongoDB", doing=doing, hosts=hosts)
     if isinstance(exc, driver.DocumentTooLarge):
         return InvalidData(f"is too large for {doing}", remedy=_too_large.remedy)
     if isinstance(exc, driver.OperationFailure):
@@ -127,23 +113,6 @@ def _translated(exc: Exception, doing: str, hosts: Sequence[str]) -> StorageErro
     if isinstance(exc, driver.ConfigurationError):
         return InvalidConfiguration(f"{_shown(exc)} ({doing})")
     return StorageError(f"MongoDB failed at {doing}: {_shown(exc)}")
-
-
-def connection_failed(
-    doing: str,
-    hosts: Sequence[str],
-    why: str,
-    *,
-    remedy: str | None = None,
-    code: int | None = None,
-) -> ConnectionFailed:
-    tried = ", ".join(hosts) or "no host"
-    return ConnectionFailed(
-        f"MongoDB connection failed at {doing} (tried {tried}): {why}.",
-        hosts=hosts,
-        remedy=remedy,
-        code=code,
-    )
 
 
 def is_repeatable(exc: Exception) -> bool:
@@ -171,25 +140,9 @@ def duplicate_of_id(exc: driver.DuplicateKeyError) -> bool:
 
 
 def _from_server(exc: driver.OperationFailure, doing: str, hosts: Sequence[str]) -> StorageError:
-    details = _first_failure(exc)
-    code = _code(exc)
-    meaning = _meaning(exc)
-    what = _shown(exc, details.get("errmsg"))
-    if meaning.kind is ConnectionFailed:
-        return connection_failed(doing, hosts, what, remedy=meaning.remedy, code=code)
-    if meaning.kind is InvalidConfiguration:
-        return InvalidConfiguration(f"{what} (at {doing}, code {code})", remedy=meaning.remedy)
-    if code == 121:
-        what += _refusals(details)
-    if meaning.kind is InvalidData:
-        error: StorageError = InvalidData(
-            f"MongoDB refused {doing}: {what}.", remedy=meaning.remedy
-        )
-        error.code = code
-        return error
-    return meaning.kind(
-        f"MongoDB refused {doing} (code {code}): {what}.", remedy=meaning.remedy, code=code
-    )
+    details, code = _first_failure(exc), _code(exc)
+    what = _shown(exc, details.get("errmsg")) + (_refusals(details) if code == 121 else "")
+    return _meaning(exc).error(f"{what}.", store="MongoDB", doing=doing, hosts=hosts, code=code)
 
 
 def _meaning(exc: driver.OperationFailure) -> Meaning:
@@ -198,7 +151,7 @@ def _meaning(exc: driver.OperationFailure) -> Meaning:
         return MEANINGS[code]
     if exc.has_error_label("TransientTransactionError"):
         return _overtaken
-    return _unknown
+    return UNKNOWN
 
 
 def _code(exc: driver.OperationFailure) -> int:

@@ -14,11 +14,11 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
 from jts_storage.domain.secret import plain
-from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageError
 from jts_storage.mongo.binding import Documents, bind_documents
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.documents import Models
-from jts_storage.mongo.errors import connection_failed, translate
+from jts_storage.mongo.errors import translate
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
 from jts_storage.mongo.stored import CODEC, StoredDocument
 from jts_storage.mongo.unreadable import Unreadable
@@ -159,8 +159,11 @@ class MongoDBManager:
             async with asyncio.timeout(limit):
                 await self.client.admin.command("ping")
         except TimeoutError as exc:
-            raise connection_failed(
-                "ping", self._hosts, f"no answer within {limit:g} s", remedy="Is it up?"
+            hosts = ", ".join(self._hosts) or "no host"
+            raise ConnectionFailed(
+                f"MongoDB connection failed at ping (tried {hosts}): no answer within {limit:g} s.",
+                hosts=self._hosts,
+                remedy="Is it up?",
             ) from exc
         except DRIVER_ERRORS as exc:
             raise translate(exc, doing="ping", hosts=self._hosts) from exc

@@ -13,15 +13,9 @@ from typing import Final, TypeVar
 
 from bson.errors import BSONError
 from pymongo.errors import PyMongoError
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying
 
+from jts_storage._runtime.retries import repetitions
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.errors import is_repeatable, translate
 
@@ -84,18 +78,10 @@ class Retries:
 
     def _retrying(self, doing: str) -> AsyncRetrying:
         config = self._config
-
-        def tell(state: RetryCallState) -> None:
-            failure = state.outcome.exception() if state.outcome else None
-            _log.warning("repeating %s after %s", doing, type(failure).__name__)
-
-        wait = wait_random_exponential(
-            multiplier=config.retry_base_delay, max=config.retry_max_delay
-        )
         return AsyncRetrying(
-            retry=retry_if_exception(lambda e: isinstance(e, DRIVER_ERRORS) and is_repeatable(e)),
-            stop=stop_after_attempt(config.max_retries) | stop_after_delay(config.retry_timeout),
-            wait=wait,
-            before_sleep=tell,
-            reraise=True,
+            **repetitions(config, config.max_retries, doing=doing, worth=_is_worth_repeating)
         )
+
+
+def _is_worth_repeating(exc: BaseException) -> bool:
+    return isinstance(exc, DRIVER_ERRORS) and is_repeatable(exc)

@@ -10,15 +10,10 @@ from typing import Final, TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying
 
 from jts_storage._runtime.lifetime import Lifetime
+from jts_storage._runtime.retries import repetitions
 from jts_storage.errors import (
     ConnectionFailed,
     InvalidConfiguration,
@@ -93,11 +88,13 @@ async def in_own_transaction(
         return await work(None)
     config = manager.config
     retrying = AsyncRetrying(
-        retry=retry_if_exception(_is_worth_repeating),
-        stop=stop_after_attempt(1 + config.max_retries * _ATTEMPTS_PER_RETRY)
-        | stop_after_delay(config.retry_timeout),
-        wait=wait_random_exponential(multiplier=_FIRST_PAUSE, max=config.retry_max_delay),
-        reraise=True,
+        **repetitions(
+            config,
+            1 + config.max_retries * _ATTEMPTS_PER_RETRY,
+            doing=doing,
+            worth=_is_worth_repeating,
+            first_pause=_FIRST_PAUSE,
+        )
     )
 
     async def attempt() -> T:

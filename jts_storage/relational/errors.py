@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import exc as sa
 
+from jts_storage._runtime.meanings import UNKNOWN, Meaning
 from jts_storage.errors import (
     Conflict,
     ConnectionFailed,
@@ -20,20 +20,6 @@ from jts_storage.errors import (
 _DRIVERS = ("asyncpg", "aiosqlite", "sqlalchemy", "sqlite3")
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a code of the database means to us.
-
-    :param kind: the error that leaves the kit.
-    :param remedy: what the reader can do.
-    :param later: the same statement may well succeed in a moment, so it is worth repeating.
-    """
-
-    kind: type[StorageError] = StorageError
-    remedy: str | None = None
-    later: bool = False
-
-
 _AGAIN = "Somebody else changes the same thing; read it again and repeat."
 _MIGRATE = "Apply the migrations, or point the configuration at the right database."
 _unreachable = Meaning(ConnectionFailed, "Check that the server is up and reachable.", later=True)
@@ -41,7 +27,6 @@ _lost_race = Meaning(Conflict, _AGAIN)
 _schema = Meaning(SchemaDrift, _MIGRATE)
 _refused = Meaning(ConnectionFailed, "Check the user and the password of the configuration.")
 _value = Meaning(InvalidData, "Correct the value; nothing was written.")
-_unknown = Meaning()
 
 POSTGRES: dict[str, Meaning] = {
     "08": _unreachable,
@@ -100,19 +85,8 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str] = ()) -> S
     if isinstance(cause, StorageError):
         return cause
     code, meaning = _meaning(cause)
-    text = _shown(cause)
-    if meaning.kind is ConnectionFailed:
-        return ConnectionFailed(
-            f"Database connection failed at {doing} (tried {', '.join(hosts) or 'no host'}): "
-            f"{text}",
-            hosts=hosts,
-            remedy=meaning.remedy,
-            code=code,
-        )
-    message = f"The database refused {doing}: {text}."
-    if meaning.kind is InvalidData:
-        return InvalidData(message, remedy=meaning.remedy)
-    return meaning.kind(message, remedy=meaning.remedy, code=code)
+    text = f"{_shown(cause)}."
+    return meaning.error(text, store="The database", doing=doing, hosts=hosts, code=code)
 
 
 def is_driver_error(exc: BaseException) -> bool:
@@ -138,13 +112,6 @@ def spares_connection(exc: BaseException, error: StorageError) -> bool:
     return not is_driver_error(exc) or _is_reported(innermost(exc))
 
 
-def is_later(exc: StorageError) -> bool:
-    """Whether the same statement may succeed when it is repeated as it is."""
-    if not isinstance(exc, ConnectionFailed):
-        return False
-    return exc.code is None or _lookup(POSTGRES, str(exc.code)).later
-
-
 def innermost(exc: BaseException) -> BaseException:
     """The driver's own error below what SQLAlchemy wrapped around it."""
     while True:
@@ -165,15 +132,15 @@ def _meaning(cause: BaseException) -> tuple[str | None, Meaning]:
         return name, _lookup(SQLITE, name)
     if isinstance(cause, sqlite3.Error):
         drift = any(text in str(cause) for text in _NO_SUCH)
-        return name, _schema if drift else _unknown
+        return name, _schema if drift else UNKNOWN
     if isinstance(cause, OSError | EOFError) or _is_closed(cause):
         return None, _unreachable
-    return None, _unknown
+    return None, UNKNOWN
 
 
 def _lookup(table: dict[str, Meaning], code: str) -> Meaning:
     fitting = [known for known in table if code.startswith(known)]
-    return table[max(fitting, key=len)] if fitting else _unknown
+    return table[max(fitting, key=len)] if fitting else UNKNOWN
 
 
 def _is_reported(cause: BaseException) -> bool:

@@ -13,14 +13,9 @@ from typing import Any, Self, TypeVar
 
 import aiosqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying
 
+from jts_storage._runtime.retries import repetitions
 from jts_storage.errors import (
     ConnectionFailed,
     InvalidConfiguration,
@@ -32,7 +27,6 @@ from jts_storage.relational.config import DatabaseConfig
 from jts_storage.relational.errors import (
     is_callers,
     is_driver_error,
-    is_later,
     spares_connection,
     translate,
 )
@@ -206,13 +200,13 @@ class DatabaseManager:
             error = self._settle(pool, link, exc, doing)
             if error is None:
                 raise
-            if not (repeat and is_later(error) and self.config.max_retries):
+            if not (repeat and error.repeatable and self.config.max_retries):
                 raise error from exc
         else:
             pool.release(link)
             return result
         log.info("retrying", extra={"doing": doing, "reason": str(error)})
-        return await self._attempts()(self._anew, work, doing)
+        return await self._attempts(doing)(self._anew, work, doing)
 
     async def _anew(self, work: Callable[[Link], Awaitable[T]], doing: str) -> T:
         pool = self.pool
@@ -263,9 +257,9 @@ class DatabaseManager:
         try:
             return await self._prepared(link, start)
         except StorageError as exc:
-            if not (is_later(exc) and self.config.max_retries):
+            if not (exc.repeatable and self.config.max_retries):
                 raise
-        return await self._attempts()(self._prepared, None, start)
+        return await self._attempts("opening")(self._prepared, None, start)
 
     async def _prepared(self, link: Link | None, start: bool) -> Link:
         pool = self.pool
@@ -282,14 +276,8 @@ class DatabaseManager:
             raise
         return link
 
-    def _attempts(self) -> AsyncRetrying:
-        config = self.config
-        return AsyncRetrying(
-            retry=retry_if_exception(lambda exc: isinstance(exc, StorageError) and is_later(exc)),
-            stop=stop_after_attempt(config.max_retries) | stop_after_delay(config.retry_timeout),
-            wait=wait_random_exponential(config.retry_base_delay, config.retry_max_delay),
-            reraise=True,
-        )
+    def _attempts(self, doing: str) -> AsyncRetrying:
+        return AsyncRetrying(**repetitions(self.config, self.config.max_retries, doing=doing))
 
     async def _end_of_health_check(self) -> None:
         asking, self._asking = self._asking, None

@@ -13,7 +13,6 @@ from jts_storage.clickhouse.errors import (
     EmbeddedError,
     WrappedDriverError,
     is_disconnect,
-    is_retryable,
     translate,
     translated,
 )
@@ -70,7 +69,7 @@ def test_a_servers_code(code: int, wanted: tuple[type[StorageError], str, bool])
     assert "Stack trace" not in str(error)
     assert "reading candles" in str(error)
     assert remedy in str(error)
-    assert is_retryable(error) is again
+    assert error.repeatable is again
     if kind is not InvalidConfiguration:
         assert error.code == code
     if isinstance(error, ConnectionFailed):
@@ -80,8 +79,8 @@ def test_a_servers_code(code: int, wanted: tuple[type[StorageError], str, bool])
 def test_a_server_short_of_memory_as_a_whole_may_have_some_later() -> None:
     total = driver.ServerException("Memory limit (total) exceeded", 241)
     query = driver.ServerException("Memory limit (for query) exceeded", 241)
-    assert is_retryable(translate(total, doing="x"))
-    assert not is_retryable(translate(query, doing="x"))
+    assert translate(total, doing="x").repeatable
+    assert not translate(query, doing="x").repeatable
     assert "smaller batches" in str(translate(query, doing="x"))
 
 
@@ -94,7 +93,7 @@ def test_a_lost_connection_names_the_hosts() -> None:
         assert caught.value.hosts == ("h1:9000", "h2:9000")
         assert "h1:9000, h2:9000" in str(caught.value)
         assert caught.value.__cause__ is failure
-        assert is_retryable(caught.value)
+        assert caught.value.repeatable
         assert is_disconnect(failure)
 
 
@@ -126,8 +125,7 @@ def test_our_own_errors_pass_untouched() -> None:
         raise coat
     assert caught.value is ours
     assert caught.value.__cause__ is None
-    assert not is_retryable(ours)
-    assert not is_retryable(ValueError())
+    assert not ours.repeatable
 
 
 def test_bugs_are_not_dressed_up() -> None:
@@ -153,7 +151,7 @@ def test_a_refused_name_is_a_failed_connection() -> None:
         ),
         (
             driver.ServerException("unknown", 115),
-            "Invalid configuration: unknown. (at reading, code 115). "
+            "Invalid configuration: unknown (at reading, code 115). "
             "The server knows no such setting; remove it.",
         ),
         (
@@ -186,20 +184,6 @@ def test_messages_say_what_was_tried_on_what(failure: Exception, message: str) -
 def test_without_hosts_it_says_so() -> None:
     for failure in (EOFError(), driver.ServerException("x", 210)):
         assert "(tried no host)" in str(translate(failure, doing="reading"))
-
-
-def test_what_was_lost_between_us_and_a_server_may_be_tried_again() -> None:
-    caused = ConnectionFailed("gone")
-    assert not is_retryable(caused), "nobody knows why"
-    caused.__cause__ = ValueError("a bug")
-    assert not is_retryable(caused)
-    coat = WrappedDriverError("x")
-    coat.__cause__ = ConnectionResetError("reset")
-    caused.__cause__ = coat
-    assert is_retryable(caused)
-    other = StorageError("no connection at all")
-    other.__cause__ = ConnectionResetError("reset")
-    assert not is_retryable(other)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from jts_storage.errors import (
 )
 from jts_storage.mongo.errors import (
     MEANINGS,
-    connection_failed,
     duplicate_of_id,
     is_repeatable,
     translate,
@@ -113,9 +112,7 @@ def test_a_failed_connection_knows_hosts_and_code() -> None:
         "MongoDB connection failed at saving formulas (tried a:1, b:2): reset. "
         "Check that the server is up and reachable, and the URI."
     )
-    bare = connection_failed("ping", (), "no answer")
-    assert str(bare) == "MongoDB connection failed at ping (tried no host): no answer."
-    assert (bare.hosts, bare.remedy) == ((), None)
+    assert "(tried no host)" in str(translated(driver.AutoReconnect("reset")))
     coded = translated(driver.OperationFailure("gone", 91), "a:1")
     assert isinstance(coded, ConnectionFailed)
     assert (coded.hosts, coded.code) == (("a:1",), 91)

@@ -23,7 +23,6 @@ from jts_storage.relational.errors import (
     innermost,
     is_callers,
     is_driver_error,
-    is_later,
     spares_connection,
     translate,
 )
@@ -62,7 +61,7 @@ def test_each_cause_has_its_kind(cause: Exception, kind: type[StorageError], lat
     error = translate(cause, doing="saving", hosts=("db:5432",))
     assert type(error) is kind
     assert "saving" in str(error)
-    assert is_later(error) is later
+    assert error.repeatable is later
 
 
 def test_wrapped_causes_are_found() -> None:
@@ -159,8 +158,8 @@ def test_each_state_of_postgresql(state: str, wanted: tuple[type[StorageError], 
     error = translate(postgres_error(state), doing="saving")
     assert type(error) is kind
     assert remedy in str(error)
-    assert error.code == (None if kind is InvalidData else state)
-    assert is_later(error) is later
+    assert error.code == state
+    assert error.repeatable is later
 
 
 @pytest.mark.parametrize(("name", "wanted"), NAMES.items())
@@ -169,8 +168,8 @@ def test_each_code_of_sqlite(name: str, wanted: tuple[type[StorageError], str]) 
     error = translate(sqlite_error(name), doing="saving")
     assert type(error) is kind
     assert remedy in str(error)
-    assert error.code == (None if kind is InvalidData else name)
-    assert not is_later(error)
+    assert error.code == name
+    assert not error.repeatable
 
 
 @pytest.mark.parametrize(
@@ -216,10 +215,10 @@ def test_messages_say_what_was_tried_on_what() -> None:
     lost = translate(ConnectionResetError("reset"), doing="saving", hosts=("a:1", "b:2"))
     assert isinstance(lost, ConnectionFailed)
     assert lost.hosts == ("a:1", "b:2")
-    assert str(lost) == f"Database connection failed at saving (tried a:1, b:2): reset. {REACH}"
+    assert str(lost) == f"The database connection failed at saving (tried a:1, b:2): reset. {REACH}"
     assert "(tried no host)" in str(translate(EOFError(), doing="saving"))
     assert str(translate(postgres_error("42601", "odd.\nDETAIL: x"), doing="saving")) == (
-        "The database refused saving: odd."
+        "The database refused saving (code 42601): odd."
     )
     assert str(translate(postgres_error("22003", ""), doing="saving")) == (
         f"The database refused saving: PostgresError. {VALUE}"
@@ -229,7 +228,7 @@ def test_messages_say_what_was_tried_on_what() -> None:
 def test_long_texts_are_shortened() -> None:
     for length, shown in ((400, "x" * 400), (401, "x" * 400 + "...")):
         error = translate(postgres_error("42601", "x" * length), doing="saving")
-        assert str(error) == f"The database refused saving: {shown}."
+        assert str(error) == f"The database refused saving (code 42601): {shown}."
 
 
 def test_whose_an_error_of_the_system_is() -> None:
@@ -279,21 +278,6 @@ def test_the_innermost_error_is_found_whatever_lies_around_it() -> None:
     other = Exception("x")
     other.__cause__ = inner
     assert innermost(other) is other
-
-
-@pytest.mark.parametrize(
-    ("error", "later"),
-    [
-        (ConnectionFailed("x"), True),
-        (ConnectionFailed("x", code="57P01"), True),
-        (ConnectionFailed("x", code="3D000"), False),
-        (ConnectionFailed("x", code="99999"), False),
-        (Conflict("x"), False),
-        (StorageError("x", code="57P01"), False),
-    ],
-)
-def test_what_may_succeed_when_it_is_repeated(error: StorageError, later: bool) -> None:
-    assert is_later(error) is later
 
 
 @pytest.mark.parametrize(
