@@ -30,7 +30,7 @@ async def stopped(task: asyncio.Task[Any]) -> None:
         pause = min(2 * pause, _LONGEST_HEED_SECONDS)
 
 
-async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+async def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Wait for `work` to its end; a cancellation meanwhile is raised after it."""
     task = asyncio.create_task(work)
     try:

@@ -21,7 +21,7 @@ from jts_storage.errors import (
 
 
 class WrappedDriverError(Exception):
-    """The connector's coat around a driver's error, which is its cause, for SQLAlchemy's sake."""
+    """The connector's wrapper of a driver's error, which is its cause, for SQLAlchemy's sake."""
 
 
 _MIGRATE = "Apply the migrations, or point the configuration at the right database."

@@ -24,7 +24,7 @@ from jts_storage.readers.marks import Marks, look_through
 from jts_storage.readers.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
 from jts_storage.readers.owners import Labels, Owners
 from jts_storage.readers.owners import joined as labels_joined
-from jts_storage.readers.timestamps import Clock, joined
+from jts_storage.readers.timestamps import TimestampReader, joined
 
 Floats = Literal["refuse", "exact", "round"]
 
@@ -97,7 +97,7 @@ class Reader:
     :param owners: tells the series of rows; None if nobody asks.
     """
 
-    clock: Clock
+    clock: TimestampReader
     style: NumberStyle | None = None
     floats: Floats = "refuse"
     epochs: dict[Timeframe, Epochs] = field(default_factory=dict)

@@ -29,7 +29,7 @@ _PER_MS = {"us": 1_000, "ns": 1_000_000}
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class TimestampReader:
     """How the moments of a source are to be read.
 
     :param timezone: the zone of moments that tell none, and of the dates of daily bars.

@@ -290,12 +290,12 @@ def database_of(url: str) -> str:
     return make_url(url).database or ""
 
 
-def check_expendable(settings: StorageSettings, *, told_twice: bool) -> None:
+def check_expendable(settings: StorageSettings, *, confirmed: bool) -> None:
     """Refuse to let tests empty a database that does not look like one for tests.
 
     :raises InvalidConfiguration: naming the databases.
     """
-    if told_twice:
+    if confirmed:
         return
     names = {
         "JTS_CLICKHOUSE_URL": _clickhouse_name(settings),
@@ -331,9 +331,7 @@ def _sql_name(settings: StorageSettings) -> str | None:
     return database_of(config.url)
 
 
-def open_stack(
-    backend: str, worker: str | None, shared: Path, *, told_twice: bool = False
-) -> Stack:
+def open_stack(backend: str, worker: str | None, shared: Path, *, confirmed: bool = False) -> Stack:
     """The stores of `backend`; memory has none, so those of a test that asks are embedded.
 
     :param shared: a folder that all workers of this run know.
@@ -341,7 +339,7 @@ def open_stack(
     """
     scratch = Path(tempfile.mkdtemp(prefix="jts-tests-"))
     try:
-        stack = Stack(_plan(backend, scratch, shared, worker, told_twice=told_twice), scratch)
+        stack = Stack(_plan(backend, scratch, shared, worker, confirmed=confirmed), scratch)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -349,14 +347,14 @@ def open_stack(
 
 
 def _plan(
-    backend: str, scratch: Path, shared: Path, worker: str | None, *, told_twice: bool
+    backend: str, scratch: Path, shared: Path, worker: str | None, *, confirmed: bool
 ) -> Plan:
     local = LocalPlan(scratch, shared, worker, servers=backend == "servers")
     if backend == "env":
         from jts_storage.settings import StorageSettings
 
         settings = StorageSettings.load()
-        check_expendable(settings, told_twice=told_twice)
+        check_expendable(settings, confirmed=confirmed)
         return EnvironmentPlan(settings, local, worker)
     if backend == "containers":
         from jts_storage.testing.containers import ContainerPlan

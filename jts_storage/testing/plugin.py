@@ -238,11 +238,14 @@ def _jts_stack(
 
     worker = getattr(pytestconfig, "workerinput", {}).get("workerid")
     base = tmp_path_factory.getbasetemp()
-    told_twice = pytestconfig.getini("jts_erase_any_database") and pytestconfig.getoption(
+    confirmed = pytestconfig.getini("jts_erase_any_database") and pytestconfig.getoption(
         "--jts-erase-any-database"
     )
     stack = open_stack(
-        _jts_backend, worker, base.parent if worker else base, told_twice=bool(told_twice)
+        _jts_backend,
+        worker,
+        base.parent if worker else base,
+        confirmed=bool(confirmed),
     )
     pytestconfig.stash[_STACK] = stack
     yield stack

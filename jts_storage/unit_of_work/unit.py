@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, Self
 
 from jts_storage._runtime.lifetime import Lifetime
-from jts_storage._runtime.tasks import undisturbed
+from jts_storage._runtime.tasks import run_to_the_end
 from jts_storage.errors import StorageError
 from jts_storage.ports.backtests import BacktestRepository
 from jts_storage.ports.candles import CandleRepository
@@ -94,7 +94,7 @@ class UnitOfWork:
             with work.under_way():
                 self._end("is being committed")
                 # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
-                await undisturbed(work.commit())
+                await run_to_the_end(work.commit())
                 self._state = "has been committed"
                 await work.deliver()
         except asyncio.CancelledError:
@@ -108,7 +108,7 @@ class UnitOfWork:
     async def rollback(self) -> None:
         if (work := self._work) is not None:
             self._end("has been rolled back")
-            await undisturbed(work.end())
+            await run_to_the_end(work.end())
 
     async def __aenter__(self) -> Self:
         if self._work is not None or self._state != "has not been entered":

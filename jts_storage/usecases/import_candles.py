@@ -24,7 +24,7 @@ from jts_storage.readers.blocks import Block, Reader, Source
 from jts_storage.readers.epochs import Epochs
 from jts_storage.readers.numbers import told_style
 from jts_storage.readers.owners import Labels, Owners, Wanted
-from jts_storage.readers.timestamps import Clock
+from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.usecases import incremental, quarantine
 from jts_storage.usecases.gate import Judged, Part, parts, passed
 from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
@@ -171,7 +171,7 @@ class _Import:
         # Of each series, its own timeframe takes the place of this one.
         timeframe = self._wanted.timeframe or Timeframe.M1
         return Reader(
-            Clock(timeframe, options.timezone, options.time_format),
+            TimestampReader(timeframe, options.timezone, options.time_format),
             # What the rows before have shown is not shown again by those after.
             told_style(options.decimal or state.decimal, options.thousands),
             options.floats,

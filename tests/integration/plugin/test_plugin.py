@@ -241,8 +241,8 @@ def test_the_environment_may_name_three_servers(
         assert outcome.counts == {"error": 2}, outcome.text
         for name in ("JTS_CLICKHOUSE_URL", "JTS_MONGO_DATABASE", "JTS_DATABASE_URL"):
             assert f"'prices' ({name})" in outcome.text
-        told_twice = ("--jts-erase-any-database", "-o", "jts_erase_any_database=true")
-        outcome = projects.run_pytest(folder, *options, *told_twice, environment=precious)
+        confirmed = ("--jts-erase-any-database", "-o", "jts_erase_any_database=true")
+        outcome = projects.run_pytest(folder, *options, *confirmed, environment=precious)
         assert outcome.counts == {"passed": 2}, outcome.text
         assert served_candles(clickhouse, "prices") == 10
 

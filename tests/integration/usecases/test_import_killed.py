@@ -1,4 +1,4 @@
-"""kill -9 of an import, at any moment, and again: it ends with the table of an undisturbed one."""
+"""kill -9 of an import, at any moment, and again: it ends with the table of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def test_a_killed_import_ends_as_an_undisturbed_one(
             answers.close()
     assert in_the_middle, "no blow fell while it worked"
     engine_used("chDB and mongod (killed imports)")
-    series, undisturbed = asyncio.run(_undisturbed(file))
+    series, run_to_the_end = asyncio.run(_undisturbed(file))
     assert CandleSeries.from_columns(importer.KEY, columns) == series
-    assert rows == undisturbed
+    assert rows == run_to_the_end
 
 
 async def _undisturbed(file: Path) -> Any:

@@ -39,8 +39,8 @@ GOOD = ("clickhouse://u:hidden@h/a_test", "b_test", "postgresql://u:hidden@h/c_t
 
 
 def test_databases_for_tests_are_accepted() -> None:
-    check_expendable(settings(*GOOD), told_twice=False)
-    check_expendable(StorageSettings(), told_twice=False)
+    check_expendable(settings(*GOOD), confirmed=False)
+    check_expendable(StorageSettings(), confirmed=False)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_others_are_refused_unless_told_twice(at: int, url: str, named: str) -> 
     urls = [*GOOD]
     urls[at] = url
     with pytest.raises(InvalidConfiguration) as refusal:
-        check_expendable(settings(*urls), told_twice=False)
+        check_expendable(settings(*urls), confirmed=False)
     assert named in str(refusal.value)
     assert "hidden" not in str(refusal.value)
-    check_expendable(settings(*urls), told_twice=True)
+    check_expendable(settings(*urls), confirmed=True)
 
 
 def test_the_environment_is_refused_before_anything_starts(

@@ -16,7 +16,7 @@ from jts_storage import Candle, Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.readers import text_files
 from jts_storage.readers.file_source import Layout
-from jts_storage.readers.timestamps import Clock
+from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 
@@ -459,7 +459,7 @@ async def test_a_file_that_was_cut_off_is_told(storage: Storage, tmp_path: Path)
 
 def test_an_empty_format_of_times_is_refused() -> None:
     with pytest.raises(InvalidData, match="time_format"):
-        Clock(Timeframe.M1, None, "")
+        TimestampReader(Timeframe.M1, None, "")
 
 
 @pytest.mark.parametrize(

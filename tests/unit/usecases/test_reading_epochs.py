@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.epochs import Epochs
-from jts_storage.readers.timestamps import Clock
+from jts_storage.readers.timestamps import TimestampReader
 
 SECOND = 1_704_153_600  # 2 January 2024
 MILLIS = SECOND * 1_000
@@ -24,7 +24,7 @@ MARCH_1962 = -246_240_000
 
 def read(numbers: list[int], *, text: bool, timeframe: Timeframe = Timeframe.M1) -> list[int]:
     column = pa.array(numbers, pa.int64())
-    found = Clock(timeframe, "UTC").read(column.cast(pa.string()) if text else column)
+    found = TimestampReader(timeframe, "UTC").read(column.cast(pa.string()) if text else column)
     return list(map(int, found))
 
 
@@ -98,7 +98,7 @@ def test_a_damaged_date_makes_no_epochs_of_the_others(bad: int, text: bool) -> N
 
 
 def test_what_a_column_has_shown_holds_for_its_next_part() -> None:
-    clock, seen = Clock(Timeframe.M1), Epochs()
+    clock, seen = TimestampReader(Timeframe.M1), Epochs()
     clock.read(pa.array([MILLIS, MILLIS + 60_000]), seen)
     with pytest.raises(InvalidData, match="another unit") as refused:
         clock.read(pa.array([SECOND - 60, SECOND]), seen)
@@ -108,7 +108,7 @@ def test_what_a_column_has_shown_holds_for_its_next_part() -> None:
 
 
 def test_a_part_that_lies_in_january_1970_is_of_the_unit_before_it() -> None:
-    clock, seen = Clock(Timeframe.D1), Epochs()
+    clock, seen = TimestampReader(Timeframe.D1), Epochs()
     days = [DAY * n * 1_000 for n in range(-800, 100)]
     found: list[Any] = []
     for part in (days[:795], days[795:830], days[830:]):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jts_storage.domain.enums import Timeframe
 from jts_storage.readers.blocks import Block, Reader
 from jts_storage.readers.numbers import plain_prices
-from jts_storage.readers.timestamps import Clock, joined
+from jts_storage.readers.timestamps import TimestampReader, joined
 
 whole = st.integers(0, 10**10).map(str)
 
@@ -106,7 +106,7 @@ def test_blocks_are_the_same_however_the_source_is_cut(
 
 
 def blocks(source: Tables, rows: int, skip: int) -> list[Block]:
-    return list(Reader(Clock(Timeframe.M1)).blocks(source, rows, skip))
+    return list(Reader(TimestampReader(Timeframe.M1)).blocks(source, rows, skip))
 
 
 def test_points_group_thousands_where_another_column_has_decimal_commas() -> None:
@@ -146,7 +146,7 @@ def test_decimal_commas_may_begin_late() -> None:
     ],
 )
 def test_moments_of_one_column_may_differ_in_their_spelling(moments: list[str]) -> None:
-    found = Clock(Timeframe.M1).read(pa.array(moments))
+    found = TimestampReader(Timeframe.M1).read(pa.array(moments))
     assert found.tolist() == [1_704_153_600_000, 1_704_153_600_500]
 
 
