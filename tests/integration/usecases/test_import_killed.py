@@ -1,4 +1,4 @@
-"""kill -9 of an import, at any moment, and again: it ends with the table of an uninterrupted one."""
+"""kill -9 of an import, at any moment, and again: it ends as one that nobody killed."""
 
 from __future__ import annotations
 
