@@ -86,8 +86,7 @@ async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
         yield storage
         for name in (ENTRIES, CHUNKS, EVENTS):
             await storage.mongo.db[name].delete_many({})
-        clock = stores_of(storage).clock
-        await clock.forget([one.id for one in await clock.under_way()])
+        await leave_the_clock(storage)
     journal._in_hand.clear()
 
 
@@ -167,7 +166,14 @@ async def leave_broken(storage: Storage, monkeypatch: pytest.MonkeyPatch, name: 
     chunks = storage.mongo.db[CHUNKS]
     lost = await chunks.find().to_list()
     await chunks.delete_many({})
+    await leave_the_clock(storage)
     return lost
+
+
+async def leave_the_clock(storage: Storage) -> None:
+    """Let no commit be listed as under way, as if the lease of each had ended."""
+    clock = stores_of(storage).clock
+    await clock.forget([one.id for one in await clock.under_way()])
 
 
 # ---- the way of a commit
@@ -489,8 +495,7 @@ async def test_a_deletion_waits_for_what_somebody_else_is_finishing(
     until = checks.now() + timedelta(seconds=0.6)
     elsewhere = {"owner": "another-host/1/1", "leaseUntil": until}
     await storage.mongo.db[ENTRIES].update_many({}, {"$set": elsewhere})
-    clock = stores_of(storage).clock
-    await clock.forget([one.id for one in await clock.under_way()])
+    await leave_the_clock(storage)
     async with storage.unit_of_work() as uow:
         await uow.candles.delete_range(key, *ALWAYS)
         await asyncio.wait_for(uow.commit(), 20)
@@ -507,8 +512,7 @@ async def test_a_deletion_gives_up_when_somebody_else_takes_too_long(
         await write(uow, name)
         await abandon(storage, monkeypatch, uow)
     await storage.mongo.db[ENTRIES].update_many({}, {"$set": {"owner": "another-host/1/1"}})
-    stores = stores_of(storage)
-    await stores.clock.forget([one.id for one in await stores.clock.under_way()])
+    await leave_the_clock(storage)
     async with storage.unit_of_work() as uow:
         await uow.candles.delete_range(key_of(name), *ALWAYS)
         with pytest.raises(StorageError, match=r"decided.*comes first") as caught:
