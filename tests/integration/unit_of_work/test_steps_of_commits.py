@@ -312,6 +312,18 @@ async def test_what_fails_before_its_decision_leaves_nothing(
     assert await seen(storage, name) == set()
 
 
+async def test_what_was_paused_for_too_long_before_its_decision_leaves_nothing(
+    storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jts_storage.clock.DECIDES_WITHIN", timedelta(seconds=-1))
+    async with storage.unit_of_work() as uow:
+        await write(uow, name)
+        with pytest.raises(Conflict, match="paused"):
+            await uow.commit()
+    assert await left(storage) == {}
+    assert await seen(storage, name) == set()
+
+
 async def test_what_the_server_refuses_to_decide_leaves_nothing(
     storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
