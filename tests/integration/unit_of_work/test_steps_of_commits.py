@@ -334,11 +334,11 @@ async def test_what_the_server_refuses_to_decide_leaves_nothing(
     monkeypatch.setattr(AsyncClientSession, "commit_transaction", refuse)
     async with storage.unit_of_work() as uow:
         await write(uow, name)
-        with pytest.raises(StorageError, match=r"committing.*it is refused"):
+        with pytest.raises(StorageError, match=r"\bcommitting\b.*it is refused"):
             await uow.commit()
     async with storage.unit_of_work() as uow:
         await uow.formulas.save(make_formula(name))
-        with pytest.raises(StorageError, match=r"committing.*it is refused"):
+        with pytest.raises(StorageError, match=r"\bcommitting\b.*it is refused"):
             await uow.commit()
     monkeypatch.undo()
     assert await left(storage) == {}
