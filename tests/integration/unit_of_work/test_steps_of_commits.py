@@ -289,6 +289,21 @@ async def test_a_unit_of_work_is_entered_once_and_ends_once(storage: Storage, na
             await uow.commit()
 
 
+@pytest.mark.parametrize("commits", [False, True])
+async def test_what_is_kept_of_a_unit_of_work_takes_nothing_after_it(
+    storage: Storage, name: str, commits: bool
+) -> None:
+    async with storage.unit_of_work() as uow:
+        candles, formulas = uow.candles, uow.formulas
+        if commits:
+            await uow.commit()
+    with pytest.raises(StorageError, match="is over"):
+        await candles.save_many(key_of(name), make_candles(key_of(name), 5))
+    with pytest.raises(StorageError, match="is over"):
+        await formulas.save(make_formula(name))
+    assert await seen(storage, name) == set()
+
+
 # ---- where it ends early
 
 
