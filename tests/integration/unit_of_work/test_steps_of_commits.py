@@ -216,7 +216,7 @@ async def test_what_deletes_and_writes_has_a_version_for_each(
         await uow.candles.save_many(key, make_candles(key, 5))
         await uow.symbols.save(make_symbol(name))
         committing = asyncio.create_task(uow.commit())
-        await entered.wait()
+        await asyncio.wait_for(entered.wait(), 20)
         [own] = await stores.clock.under_way()
         await committing
     assert versions == [own.version + 1]
