@@ -80,8 +80,7 @@ async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
         yield storage
         for name in (ENTRIES, CHUNKS, EVENTS):
             await storage.mongo.db[name].delete_many({})
-        clock = stores_of(storage).clock
-        await clock.forget([one.id for one in await clock.under_way()])
+        await leave_the_clock(storage)
     journal._in_hand.clear()
 
 
@@ -161,7 +160,14 @@ async def leave_broken(storage: Storage, monkeypatch: pytest.MonkeyPatch, name: 
     chunks = storage.mongo.db[CHUNKS]
     lost = await chunks.find().to_list()
     await chunks.delete_many({})
+    await leave_the_clock(storage)
     return lost
+
+
+async def leave_the_clock(storage: Storage) -> None:
+    """Let no commit be listed as under way, as if the lease of each had ended."""
+    clock = stores_of(storage).clock
+    await clock.forget([one.id for one in await clock.under_way()])
 
 
 # ---- the way of a commit
@@ -204,7 +210,7 @@ async def test_what_deletes_and_writes_has_a_version_for_each(
         await uow.candles.save_many(key, make_candles(key, 5))
         await uow.symbols.save(make_symbol(name))
         committing = asyncio.create_task(uow.commit())
-        await entered.wait()
+        await asyncio.wait_for(entered.wait(), 20)
         [own] = await stores.clock.under_way()
         await committing
     assert versions == [own.version + 1]
@@ -276,6 +282,21 @@ async def test_a_unit_of_work_is_entered_once_and_ends_once(storage: Storage, na
             await uow.commit()
 
 
+@pytest.mark.parametrize("commits", [False, True])
+async def test_what_is_kept_of_a_unit_of_work_takes_nothing_after_it(
+    storage: Storage, name: str, commits: bool
+) -> None:
+    async with storage.unit_of_work() as uow:
+        candles, formulas = uow.candles, uow.formulas
+        if commits:
+            await uow.commit()
+    with pytest.raises(StorageError, match="is over"):
+        await candles.save_many(key_of(name), make_candles(key_of(name), 5))
+    with pytest.raises(StorageError, match="is over"):
+        await formulas.save(make_formula(name))
+    assert await seen(storage, name) == set()
+
+
 # ---- where it ends early
 
 
@@ -299,6 +320,18 @@ async def test_what_fails_before_its_decision_leaves_nothing(
     assert await seen(storage, name) == set()
 
 
+async def test_what_was_paused_for_too_long_before_its_decision_leaves_nothing(
+    storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jts_storage.clock.DECIDES_WITHIN", timedelta(seconds=-1))
+    async with storage.unit_of_work() as uow:
+        await write(uow, name)
+        with pytest.raises(Conflict, match="paused"):
+            await uow.commit()
+    assert await left(storage) == {}
+    assert await seen(storage, name) == set()
+
+
 async def test_what_the_server_refuses_to_decide_leaves_nothing(
     storage: Storage, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,11 +342,11 @@ async def test_what_the_server_refuses_to_decide_leaves_nothing(
     monkeypatch.setattr(AsyncClientSession, "commit_transaction", refuse)
     async with storage.unit_of_work() as uow:
         await write(uow, name)
-        with pytest.raises(StorageError, match=r"committing.*it is refused"):
+        with pytest.raises(StorageError, match=r"\bcommitting\b.*it is refused"):
             await uow.commit()
     async with storage.unit_of_work() as uow:
         await uow.formulas.save(make_formula(name))
-        with pytest.raises(StorageError, match=r"committing.*it is refused"):
+        with pytest.raises(StorageError, match=r"\bcommitting\b.*it is refused"):
             await uow.commit()
     monkeypatch.undo()
     assert await left(storage) == {}
@@ -482,8 +515,7 @@ async def test_a_deletion_waits_for_what_somebody_else_is_finishing(
     until = checks.now() + timedelta(seconds=0.6)
     elsewhere = {"owner": "another-host/1/1", "leaseUntil": until}
     await storage.mongo.db[ENTRIES].update_many({}, {"$set": elsewhere})
-    clock = stores_of(storage).clock
-    await clock.forget([one.id for one in await clock.under_way()])
+    await leave_the_clock(storage)
     async with storage.unit_of_work() as uow:
         await uow.candles.delete_range(key, *ALWAYS)
         await asyncio.wait_for(uow.commit(), 20)
@@ -500,8 +532,7 @@ async def test_a_deletion_gives_up_when_somebody_else_takes_too_long(
         await write(uow, name)
         await abandon(storage, monkeypatch, uow)
     await storage.mongo.db[ENTRIES].update_many({}, {"$set": {"owner": "another-host/1/1"}})
-    stores = stores_of(storage)
-    await stores.clock.forget([one.id for one in await stores.clock.under_way()])
+    await leave_the_clock(storage)
     async with storage.unit_of_work() as uow:
         await uow.candles.delete_range(key_of(name), *ALWAYS)
         with pytest.raises(StorageError, match=r"decided.*comes first") as caught:

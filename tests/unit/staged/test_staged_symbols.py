@@ -52,7 +52,7 @@ def test_what_may_be_left_out_is_what_the_port_says(staged: type, port: type) ->
 async def test_what_is_no_symbol_is_named() -> None:
     staged = StagedSymbols(InMemoryBackend().symbols)
     nothing: Any = object()
-    with pytest.raises(InvalidData, match="symbols"):
+    with pytest.raises(InvalidData, match=r"\bsymbols\b"):
         await staged.save_many([nothing])
     with pytest.raises(InvalidData, match=r"\bsymbol\b"):
         stamp(nothing)
