@@ -59,7 +59,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "unit_of_work/clock.py": (_CLOCK, _ORDER),
     "unit_of_work/staged/bookkeeping.py": (f"{_STAGED}/test_staged_bookkeeping.py", *_MEMORY),
     "unit_of_work/staged/candles.py": (f"{_STAGED}/test_staged_candles.py", *_MEMORY),
-    "unit_of_work/staged/events.py": (*_MEMORY, _DELIVERY),
+    "unit_of_work/staged/events.py": ("tests/unit/unit_of_work/test_collected_events.py", *_MEMORY),
     "_runtime/lifetime.py": _MEMORY,
     "unit_of_work/staged/pages.py": (f"{_STAGED}/test_staged_pages.py", *_MEMORY),
     "unit_of_work/staged/symbols.py": (f"{_STAGED}/test_staged_symbols.py", *_MEMORY),
