@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import AbstractContextManager, nullcontext
 
 from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.domain.events import DomainEvent
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -22,12 +24,17 @@ from jts_storage.unit_of_work.staged import (
 log = logging.getLogger(__name__)
 
 
+_delivering: set[asyncio.Task[None]] = set()
+"""Kept until they are done: a loop alone does not keep its tasks."""
+
+
 class InMemoryWork:
     """The `Work` of one unit of work, from its first moment to its end."""
 
     def __init__(self, database: MemoryDatabase, publisher: EventPublisher) -> None:
         self._database = database
         self._publisher = publisher
+        self._undelivered: list[DomainEvent] = []
         lifetime = self.lifetime = Lifetime()
         stored = Autocommit(database)
         self.transaction = Transaction(database, lifetime)
@@ -55,17 +62,22 @@ class InMemoryWork:
             InMemoryCandleRepository(database).apply(self.candles.changes)
             bars = InMemoryCandleRepository(database, database.bars)
             bars.apply(self.ingestion.bars.changes)
+        self._undelivered = self.events.collected
 
     async def deliver(self) -> None:
-        for event in self.events.collected:
+        while self._undelivered:
+            event = self._undelivered[0]
             try:
                 await self._publisher.publish(event)
             except Exception:
                 # The commit stands all the same.
                 log.exception("An event was not published.", extra={"event_id": event.id})
+            del self._undelivered[0]
 
     def deliver_soon(self) -> None:
-        """What was not delivered is not delivered later: nobody has kept it."""
+        delivering = asyncio.get_running_loop().create_task(self.deliver())
+        _delivering.add(delivering)
+        delivering.add_done_callback(_delivering.discard)
 
     async def end(self) -> None:
         """Nothing is held."""

@@ -72,11 +72,13 @@ class BacktestRepositoryContract:
         assert await backtest_repository.get_by_id(capitals) == saved
         assert await backtest_repository.latest(strategy.upper()) == saved
         by_strategy = backtest_repository.get_by_strategy
-        assert list(await by_strategy(strategy.upper())) == [saved, older]
-        assert list(await by_strategy(strategy.upper(), after=capitals)) == [older]
+        found_ids = [found.id for found in await by_strategy(strategy.upper())]
+        assert found_ids == [saved.id, older.id]
+        [found_after] = await by_strategy(strategy.upper(), after=capitals)
+        assert found_after.id == older.id
         best = await backtest_repository.best(Metric.TOTAL_TRADES, strategy_id=strategy.upper())
         assert len(best) == 2
-        assert saved not in await backtest_repository.list(after=capitals)
+        assert saved.id not in {each.id for each in await backtest_repository.list(after=capitals)}
         found = [trade async for trade in backtest_repository.trades(capitals)]
         assert found == list(saved.trades)
         assert await backtest_repository.save(replace(saved, id=capitals)) == saved

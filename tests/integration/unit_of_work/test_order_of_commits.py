@@ -177,7 +177,7 @@ async def test_a_deletion_waits_however_long_a_decided_commit_takes_to_store_its
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Patience ends with commits whose process is gone, not with those that are at work."""
-    monkeypatch.setattr("jts_storage.unit_of_work.participants._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("jts_storage.unit_of_work.recovery._PATIENCE_SECONDS", 0.05)
 
     async def write() -> None:
         async with storage.unit_of_work() as uow:
