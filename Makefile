@@ -11,7 +11,8 @@ LOCKED := --constraint constraints.txt --build-constraint constraints.txt
 
 # A test file stays on one worker, so that what its fixtures start is started once.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# In the order of folders: the long files of histories and stores come first, short units last.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 PYTEST_ARGS ?=
 MODULES ?=
@@ -27,7 +28,7 @@ demo: $(INSTALLED) ## two years of minutes imported, judged, searched and shown;
 	@root=$$PWD; cd "$$(mktemp -d)"; "$$root/$(BIN)/python" "$$root/tests/docs/run_page.py" "$$root/README.md"
 
 test: $(INSTALLED) ## the whole suite, but for what only `make nightly` runs
-	@$(PYTEST) -m "not slow" $(COVERAGE) $(PYTEST_ARGS)
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 check: $(INSTALLED) ## lint, formatting and types
 	@$(BIN)/ruff check --quiet .
@@ -44,8 +45,8 @@ bench: $(INSTALLED) ## every benchmark, a line of JSON each
 docs: $(INSTALLED) ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-nightly: $(INSTALLED) ## everything, with long faults and many more generated examples
-	@$(PYTEST) --hypothesis-profile=nightly $(PYTEST_ARGS)
+nightly: $(INSTALLED) ## everything, with long faults, many more examples, and branch coverage
+	@$(PYTEST) --hypothesis-profile=nightly $(COVERAGE) $(PYTEST_ARGS)
 
 newest: ## the suite with the newest release of every library, in an environment of its own
 	@python="$$(scripts/find_python.sh)"; "$$python" -m venv .venv-newest
