@@ -191,7 +191,9 @@ class StoreBackend:
         mongo = MongoDBManager(settings.mongo(self._mongod.uri if self._mongod else None))
         database = DatabaseManager(settings.database())
         journal, outbox = Journal(mongo), Outbox(mongo)
-        clock = CommitClock(mongo, lambda: self.stores.latest_version())
+        clock = CommitClock(
+            mongo, lambda: self.stores.latest_version(), journal.latest_symbols_version
+        )
         return Stores(
             clickhouse=clickhouse,
             mongo=mongo,

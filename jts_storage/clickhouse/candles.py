@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -22,7 +21,7 @@ from jts_storage.clickhouse.parquet import Target, import_files
 from jts_storage.clickhouse.statements import parameters
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.clickhouse.transport import Transport
-from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from
+from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from, paused_for_too_long
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces
@@ -41,7 +40,6 @@ _SHORT_ROWS = 10_000
 _IMPORT_VERSIONS = 1_000_000
 """More than an import has parts; a version is a nanosecond."""
 
-log = logging.getLogger(__name__)
 _versions = Versions()
 
 
@@ -183,16 +181,12 @@ class ClickHouseCandleStore(ClickHouseCandleWriter):
 
     async def import_parquet(self, key: SeriesKey, paths: Sequence[Path]) -> int:
         await self._manager.run(self.check_writable)
-        while True:
-            async with self._clock.place(
-                versions=_IMPORT_VERSIONS, series=[f"candles {key}"]
-            ) as place:
-                versions = counted_from(place.version)
-                rows = await self._manager.run(self._import_files, key, paths, versions)
-            if place.was_kept:
-                return rows
-            # Deletions that came later have not waited for these rows: write them after those.
-            log.warning("An import took longer than its lease; it is repeated as a later one.")
+        async with self._clock.place(versions=_IMPORT_VERSIONS, series=[f"candles {key}"]) as place:
+            versions = counted_from(place.version)
+            rows = await self._manager.run(self._import_files, key, paths, versions)
+        if not place.was_kept:
+            raise paused_for_too_long("The import")
+        return rows
 
 
 class ClickHouseCandleRepository(ClickHouseCandleWriter):

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol
 
 from jts_storage._runtime.forks import tell_children
+from jts_storage.errors import ConnectionFailed
 
 
 class Versions:
@@ -66,6 +67,19 @@ class WriteClock(Protocol):
     def place(
         self, *, versions: int, series: Collection[str]
     ) -> AbstractAsyncContextManager[WritePlace]: ...
+
+
+def paused_for_too_long(what: str) -> ConnectionFailed:
+    """The error for a write whose place was given up before it ended.
+
+    Deletions that came later have not waited for it, so its rows may be there in spite of them; and
+    others may have read and changed them, so it cannot be repeated as a later write.
+    """
+    return ConnectionFailed(
+        f"{what} was paused for longer than others wait for it. Whether a later deletion of the"
+        " same candles has seen it is unknown.",
+        remedy="Read before you repeat it.",
+    )
 
 
 def counted_from(version: int) -> Callable[[int], int]:

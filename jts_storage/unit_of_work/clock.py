@@ -94,6 +94,7 @@ class Place:
     was_kept: bool = True
     is_unknown: bool = False
     taken_at: float = field(default_factory=monotonic)
+    renewed_at: float = field(default_factory=monotonic)
 
     def check(self) -> None:
         """:raises Conflict: it is too late to decide under this version."""
@@ -109,11 +110,18 @@ class CommitClock:
     """The clock of one database.
 
     :param stored: the highest version that any store holds, asked when the clock is made.
+    :param symbols_decided: the highest version of symbols that are decided and not stored yet.
     """
 
-    def __init__(self, manager: MongoDBManager, stored: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        manager: MongoDBManager,
+        stored: Callable[[], Awaitable[int]],
+        symbols_decided: Callable[[], Awaitable[int]] | None = None,
+    ) -> None:
         self._manager = manager
         self._stored = stored
+        self._symbols_decided = symbols_decided
         self._owner = this_process()
 
     async def start(self) -> None:
@@ -127,8 +135,16 @@ class CommitClock:
         Earlier releases took versions from their hosts' clocks.
         """
         stored = await self._stored()
-        value = {"$max": [Int64(stored + 1), "$value", _now()]}
-        change = [{"$set": {"value": value, "running": {"$ifNull": ["$running", []]}}}]
+        symbols = await self._symbols_decided() if self._symbols_decided else 0
+        change = [
+            {
+                "$set": {
+                    "value": {"$max": [Int64(stored + 1), "$value", _now()]},
+                    "symbols": {"$max": [Int64(symbols), "$symbols"]},
+                    "running": {"$ifNull": ["$running", []]},
+                }
+            }
+        ]
         await self._manager.retries.repeat(
             "setting the commit clock",
             lambda: self._clock.update_one({"_id": _ID}, change, upsert=True),
@@ -232,10 +248,12 @@ class CommitClock:
         if symbols_above is not None:
             symbols = {"$max": [{"$add": ["$symbols", 1]}, Int64(symbols_above + 1)]}
             change.append({"$set": {"symbols": symbols}})
-        found = await self._tick(change)
+        # Versions of symbols begin above those that are decided, so not here.
+        there: Bson = {} if symbols_above is None else {"symbols": {"$exists": True}}
+        found = await self._tick(change, there)
         if found is None:
             await self.catch_up()
-            found = await self._tick(change)
+            found = await self._tick(change, there)
         if found is None:
             raise StorageError(
                 f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
@@ -244,12 +262,12 @@ class CommitClock:
         if symbols_above is not None:
             place.symbols_version = int(found["symbols"])
 
-    async def _tick(self, change: Sequence[Bson]) -> Bson | None:
+    async def _tick(self, change: Sequence[Bson], there: Bson) -> Bson | None:
         # Not repeated: a place that was taken without our knowledge would hold others up.
         found: Bson | None = await self._manager.retries.once(
             "asking the commit clock",
             lambda: self._clock.find_one_and_update(
-                {"_id": _ID},
+                {"_id": _ID} | there,
                 change,
                 projection={"value": 1, "symbols": 1},
                 return_document=ReturnDocument.AFTER,
@@ -270,7 +288,7 @@ class CommitClock:
         except StorageError:
             # What was committed stands; it only is listed until its lease ends.
             log.info("A commit is listed until its lease ends.", exc_info=True)
-            return monotonic() - place.taken_at < LEASE.total_seconds()
+            return monotonic() - place.renewed_at < LEASE.total_seconds()
         return bool(found and found.get("running"))
 
     async def _give_up(self, place: Place) -> None:
@@ -285,13 +303,17 @@ class CommitClock:
         renewed = {"$map": {"input": "$running", "in": {"$cond": [mine, longer, "$$this"]}}}
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 4)
+            begun = monotonic()
             try:
-                await self._manager.retries.once(
+                result = await self._manager.retries.once(
                     "renewing a commit",
                     lambda: self._clock.update_one({"_id": _ID}, [{"$set": {"running": renewed}}]),
                 )
             except StorageError:
                 log.warning("The place of a commit was not renewed.", exc_info=True)
+            else:
+                if result.modified_count:
+                    place.renewed_at = begun
 
     async def _leave_later(self, place: Place) -> None:
         until = from_now(LANDING)

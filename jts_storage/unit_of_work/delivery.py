@@ -60,12 +60,9 @@ class Delivery:
         """
         delivered = 0
         heard = [event for event in events if self._publisher.hears(event.event_type)]
-        keys = list(dict.fromkeys(event.key for event in heard))
-        # Those of other types, too: an earlier commit may have stored them under the same key.
-        types = self._heard(await self._outbox.types(keys)) if keys else []
         own = {event.id for event in heard}
-        for key in keys:
-            delivered += await self._deliver_key(key, types, own)
+        for key in dict.fromkeys(event.key for event in heard):
+            delivered += await self._deliver_key(key, own)
         return delivered
 
     async def deliver(self) -> int:
@@ -76,7 +73,7 @@ class Delivery:
         async for key in self._outbox.due_keys(heard):
             done = _EVENTS_AT_ONCE
             while done == _EVENTS_AT_ONCE:
-                done = await self._deliver_key(key, heard)
+                done = await self._deliver_key(key)
                 delivered += done
         await self._plan(waiting, heard)
         return delivered
@@ -105,9 +102,7 @@ class Delivery:
     def _heard(self, types: Iterable[str]) -> list[str]:
         return [event_type for event_type in types if self._publisher.hears(event_type)]
 
-    async def _deliver_key(
-        self, key: str, types: Collection[str], own: Collection[str] = frozenset()
-    ) -> int:
+    async def _deliver_key(self, key: str, own: Collection[str] = frozenset()) -> int:
         """Deliver what comes first of one key; what is too much for once, in the background."""
         delivered = 0
         async with self._leases.taken(key) as lease:
@@ -116,6 +111,8 @@ class Delivery:
                 return 0
             # Before the events are read: what these decide meanwhile comes before what is found.
             held_up = await self._first_under_way(key)
+            # Not before that either: an earlier commit may bring a type that did not wait yet.
+            types = self._heard(await self._outbox.types([key]))
             found = await self._outbox.waiting(key, types, limit=_EVENTS_AT_ONCE)
             if len(found) == _EVENTS_AT_ONCE:
                 self._look_again(_SHORTEST_PAUSE)

@@ -294,6 +294,13 @@ class Journal:
         """The highest version of a decided commit that is not finished; 0 if there is none."""
         return max(await self.unfinished_versions(), default=0)
 
+    async def latest_symbols_version(self) -> int:
+        """The highest version of symbols that are decided, but not finished; 0 if none is."""
+        found = await self.pending()
+        # An entry of an earlier release stores them under the version after its own.
+        versions = (entry.symbols_version or entry.version + 1 for entry in found)
+        return max(versions, default=0)
+
     async def purge(self) -> int:
         """Drop chunks of commits that were never decided; how many.
 

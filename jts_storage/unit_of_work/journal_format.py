@@ -65,9 +65,8 @@ def encode(work: Changes) -> Iterator[Chunk]:
                 {"name": change.name, "becomes": change.becomes, "base": change.base}
                 for change in work.checkpoints
             ],
-        },
-        ensure_ascii=False,
-    ).encode()
+        }
+    ).encode()  # in ASCII: a lone surrogate in a checkpoint has no bytes of its own
     for start in range(0, len(described), CHUNK_BYTES):
         yield Chunk("work", described[start : start + CHUNK_BYTES])
     for kind, changes in (("candles", work.candles), ("bars", work.bars)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
+from jts_storage.clickhouse.versions import paused_for_too_long
 from jts_storage.domain.changes import Changes
 from jts_storage.errors import Conflict, SchemaDrift, StorageError
 from jts_storage.mongo import (
@@ -26,8 +26,6 @@ from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
-
-log = logging.getLogger(__name__)
 
 
 class Overtaking(Conflict):
@@ -117,17 +115,18 @@ class Stores:
         return Look(is_one_insert=not changes.candles, symbols_above=above)
 
     async def store_alone(self, changes: Changes, symbols_above: int | None) -> None:
-        """Write what is one insert into ClickHouse and nothing else."""
-        while True:
-            async with self.clock.place(
-                symbols_above=symbols_above, series=changes.series_names
-            ) as place:
-                changes.symbols_version = place.symbols_version
-                await self.store_series(changes, place.version)
-            if place.was_kept:
-                return
-            # Deletions that came later have not waited for these rows: write them after those.
-            log.warning("A write took longer than its lease; it is repeated as a later one.")
+        """Write what is one insert into ClickHouse and nothing else.
+
+        :raises ConnectionFailed: whether it is stored is unknown.
+        """
+        async with self.clock.place(
+            symbols_above=symbols_above, series=changes.series_names
+        ) as place:
+            changes.symbols_version = place.symbols_version
+            await self.store_series(changes, place.version)
+        # Nobody deletes symbols.
+        if changes.candles and not place.was_kept:
+            raise paused_for_too_long("The commit")
 
     async def store_series(self, changes: Changes, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""

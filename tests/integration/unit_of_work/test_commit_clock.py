@@ -206,6 +206,21 @@ async def test_a_commit_that_was_paused_decides_no_more(
             place.check()
 
 
+async def test_a_place_that_was_renewed_is_kept_though_its_end_is_not_told(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "LEASE", timedelta(milliseconds=400))
+    clock = clock_of(manager)
+
+    async def cut_off(*_: Any, **__: Any) -> Any:
+        raise ConnectionFailed("cut off")
+
+    async with clock.place() as place:
+        await asyncio.sleep(0.6)
+        monkeypatch.setattr(manager.retries, "once", cut_off)
+    assert place.was_kept
+
+
 async def test_a_place_outlives_the_transaction_of_its_commit(manager: MongoDBManager) -> None:
     """What may still be committed is waited for, even if its process says nothing any more."""
     told = await manager.client.admin.command("getParameter", transactionLifetimeLimitSeconds=1)
@@ -220,8 +235,8 @@ async def test_a_place_whose_answer_was_lost_is_given_up(
     clock = clock_of(manager)
     tick = clock._tick
 
-    async def lost(change: Any) -> Any:
-        await tick(change)
+    async def lost(*given: Any) -> Any:
+        await tick(*given)
         raise ConnectionFailed("the answer is lost")
 
     await clock.start()

@@ -20,7 +20,7 @@ from jts_storage.mongo import MongoDBManager
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.leases import LEASES, Leases
 from jts_storage.unit_of_work import delivery
-from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
+from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place, UnderWay
 from jts_storage.unit_of_work.delivery import ATTEMPTS, Delivery
 from jts_storage.unit_of_work.journal import ENTRIES, Journal
 from jts_storage.unit_of_work.outbox import EVENTS, Outbox
@@ -203,17 +203,31 @@ async def test_an_event_waits_for_a_commit_of_its_key_however_many_or_long_its_k
     assert sorted(seen) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("is_late", [True, False])
 async def test_an_event_of_another_type_comes_first_where_it_was_committed_first(
-    post: Post,
+    post: Post, monkeypatch: pytest.MonkeyPatch, own: bool, is_late: bool
 ) -> None:
     seen: list[str] = []
     publisher = InMemoryEventPublisher()
-    publisher.register_handler(Noted, lambda event: seen.append(event.event_type))
-    publisher.register_handler(Marked, lambda event: seen.append(event.event_type))
-    await post.store(Marked(), version=1)
-    later = Noted(number=1)
+    for kind in (Noted, Marked):
+        publisher.register_handler(kind, lambda event: seen.append(event.event_type))
+    later, earlier = Noted(number=1), Marked()
     await post.store(later, version=2)
-    assert await post.deliverer(publisher).deliver_own([later]) == 2
+    deliverer = post.deliverer(publisher)
+    under_way = CommitClock.under_way
+
+    async def committed_meanwhile(clock: CommitClock) -> list[UnderWay]:
+        monkeypatch.setattr(CommitClock, "under_way", under_way)
+        found = await under_way(clock)
+        await post.store(earlier, version=1)
+        return found
+
+    if is_late:
+        monkeypatch.setattr(CommitClock, "under_way", committed_meanwhile)
+    else:
+        await post.store(earlier, version=1)
+    await (deliverer.deliver_own([later]) if own else deliverer.deliver())
     assert seen == ["marked", "noted"]
 
 

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -24,7 +23,6 @@ from pydantic import SecretStr
 from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
-from jts_storage.clickhouse import parquet
 from jts_storage.clickhouse.symbol_statements import FURTHEST_AHEAD
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.domain import checks
@@ -664,62 +662,87 @@ async def test_a_locked_file_says_who_holds_it(storage: Storage) -> None:
         await holder.communicate()
 
 
-async def test_a_write_that_took_longer_than_its_lease_comes_after_what_did_not_wait_for_it(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stores = storage._backend.stores  # type: ignore[attr-defined]
-    await save_candles(storage, 5, seed=1)
-    store_series, versions = stores.store_series, []
+@asynccontextmanager
+async def losing_its_place(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, write: Coroutine[Any, Any, Any]
+) -> AsyncIterator[asyncio.Task[Any]]:
+    """A write that is paused once its rows are stored, until others wait for it no more."""
+    clock = storage._backend.stores.clock  # type: ignore[attr-defined]
+    leave, stored, goes_on = clock._leave, asyncio.Event(), asyncio.Event()
 
-    async def late(work: object, version: int) -> None:
-        versions.append(version)
-        if len(versions) == 1:
-            [own] = await stores.clock.under_way()
-            await stores.clock.forget([own.id])
-            async with storage.unit_of_work() as uow:
-                await uow.candles.delete_range(KEY, *ALWAYS)
-                monkeypatch.setattr(
-                    type(stores), "store_series", lambda _, *given: store_series(*given)
-                )
-                await uow.commit()
-            monkeypatch.setattr(type(stores), "store_series", lambda _, *given: late(*given))
-        await store_series(work, version)
+    async def late(place: Place) -> bool:
+        monkeypatch.setattr(clock, "_leave", leave)
+        stored.set()
+        await goes_on.wait()
+        return bool(await leave(place))
 
-    monkeypatch.setattr(type(stores), "store_series", lambda _, *given: late(*given))
-    await save_candles(storage, 10, seed=2)
-    assert len(versions) == 2
-    assert await storage.candles.get_range(KEY, *ALWAYS) == make_candles(KEY, 10, seed=2)
+    monkeypatch.setattr(clock, "_leave", late)
+    writing = asyncio.create_task(write)
+    await stored.wait()
+    await storage.mongo.db[CLOCK].update_one({}, {"$set": {"running": []}})
+    yield writing
+    goes_on.set()
+    await asyncio.wait([writing])
 
 
-async def test_an_import_that_took_longer_than_its_lease_comes_after_what_did_not_wait_for_it(
+async def test_candles_whose_writer_lost_its_place_undo_nothing_that_came_after(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores = storage._backend.stores  # type: ignore[attr-defined]
-    imported, versions = make_candles(KEY, 10, seed=2), []
-    pq.write_table(imported.to_arrow(), tmp_path / "raw.parquet")
-    import_files = parquet.import_files
+    pq.write_table(make_candles(KEY, 10, seed=1).to_arrow(), tmp_path / "raw.parquet")
+    for seed, write in (
+        (2, save_candles(storage, 10, seed=1)),
+        (3, stores.candles.import_parquet(KEY, [tmp_path / "raw.parquet"])),
+    ):
+        async with losing_its_place(storage, monkeypatch, write) as writing:
+            await save_candles(storage, 10, seed=seed)
+        with pytest.raises(ConnectionFailed, match="unknown"):
+            await writing
+        assert await storage.candles.get_range(KEY, *ALWAYS) == make_candles(KEY, 10, seed=seed)
 
-    def late(target: parquet.Target, key: SeriesKey, paths: Sequence[Path]) -> int:
-        versions.append(target.versions)
-        if len(versions) == 1:
-            loop.call_soon_threadsafe(lambda: asyncio.create_task(overtake()))
-            overtaken.wait(10)
-        return import_files(target, key, paths)
 
-    async def overtake() -> None:
-        [own] = await stores.clock.under_way()
-        await stores.clock.forget([own.id])
+async def test_a_symbol_whose_writer_lost_its_place_undoes_nothing_that_came_after(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def save(name: str) -> None:
         async with storage.unit_of_work() as uow:
-            await uow.candles.delete_range(KEY, *ALWAYS)
+            await uow.symbols.save(make_symbol("S", name=name))
             await uow.commit()
-        overtaken.set()
 
-    loop, overtaken = asyncio.get_running_loop(), threading.Event()
-    monkeypatch.setattr("jts_storage.clickhouse.candles.import_files", late)
-    await save_candles(storage, 5, seed=1)
-    await stores.candles.import_parquet(KEY, [tmp_path / "raw.parquet"])
-    assert len(versions) == 2
-    assert await storage.candles.get_range(KEY, *ALWAYS) == imported
+    async with losing_its_place(storage, monkeypatch, save("before")) as writing:
+        await save("after")
+    await writing  # nobody deletes symbols, so it is stored, whoever waited
+    found = await storage.symbols.get_by_code("S")
+    assert found is not None
+    assert found.name == "after"
+
+
+@pytest.mark.parametrize("what", ["an earlier release's entry", "no number", "no clock"])
+async def test_symbols_are_counted_above_those_that_are_decided(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    entries, clock = storage.mongo.db[ENTRIES], storage.mongo.db[CLOCK]
+    hour = 3_600 * 10**9
+    await insert_symbol(storage, "AHEAD", time.time_ns() + 24 * hour)
+    async with storage.unit_of_work() as uow:
+        await uow.symbols.save(make_symbol("S", name="decided"))
+        await uow.formulas.save(make_formula())
+        await abandon(storage, monkeypatch, uow)
+    if what == "no clock":
+        await clock.delete_many({})
+    else:
+        await clock.update_one({}, {"$unset": {"symbols": 1}})
+    if what == "an earlier release's entry":
+        later = {"$unset": {"symbolsVersion": 1}, "$inc": {"version": 48 * hour}}
+        await entries.update_many({}, later)
+    async with storage.unit_of_work() as uow:
+        await uow.symbols.save(make_symbol("S", name="acknowledged later"))
+        await uow.commit()
+    await orphan(storage)
+    assert await storage.recover() == 1
+    found = await storage.symbols.get_by_code("S")
+    assert found is not None
+    assert found.name == "acknowledged later"
 
 
 async def test_a_storage_writes_candles_and_symbols_in_units_of_work_only(
