@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jts_storage import migrate
-from jts_storage._runtime.tasks import acquired, stopped
+from jts_storage._runtime.tasks import acquired, run_to_the_end, stopped
 from jts_storage.clickhouse.broken_parts import tell_broken_parts
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -93,8 +93,14 @@ class StoreBackend:
             raise
 
     async def close(self) -> None:
-        if self._opened is not None:
-            await self._opened.commits.ended(_CLOSE_SECONDS)
+        try:
+            if self._opened is not None:
+                await self._opened.commits.ended(_CLOSE_SECONDS)
+        finally:
+            # Who is cancelled waits for no commit any more, but leaves nothing open.
+            await run_to_the_end(self._close())
+
+    async def _close(self) -> None:
         opened, self._opened = self._opened, None
         mongod, self._mongod = self._mongod, None
         recovering, self._recovering = self._recovering, None

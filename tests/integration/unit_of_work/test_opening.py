@@ -126,6 +126,22 @@ async def test_closing_waits_for_the_commits_that_have_begun(settings: StorageSe
             assert (key.symbol in names) == is_committed
 
 
+async def test_closing_that_is_cancelled_leaves_nothing_open(settings: StorageSettings) -> None:
+    storage = Storage.open(settings)
+    await storage.open_stores()
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    with stores.commits.one():
+        closing = asyncio.create_task(storage.close())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+    assert not await stores.mongo.health_check()
+    assert storage._backend._opened is None  # type: ignore[attr-defined]
+    async with storage:
+        assert (await storage.health()).is_well
+
+
 async def test_health_tells_of_unfinished_commits(settings: StorageSettings) -> None:
     class Crash(BaseException):
         pass
