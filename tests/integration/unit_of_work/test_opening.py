@@ -136,7 +136,7 @@ async def test_closing_that_is_cancelled_leaves_nothing_open(settings: StorageSe
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
-    assert not await stores.mongo.health_check()
+    assert stores.delivery._is_closed
     assert storage._backend._opened is None  # type: ignore[attr-defined]
     async with storage:
         assert (await storage.health()).is_well
