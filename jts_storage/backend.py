@@ -111,7 +111,7 @@ class StoreBackend:
                 stack.push_async_callback(asyncio.to_thread, mongod.release)
             if opened is not None:
                 stack.push_async_callback(asyncio.to_thread, opened.clickhouse.close)
-                stack.push_async_callback(opened.mongo.close)
+                stack.push_async_callback(opened.mongo.retire)
                 stack.push_async_callback(opened.database.close)
                 stack.push_async_callback(opened.delivery.close)
 

@@ -63,6 +63,7 @@ class MongoDBManager:
         self._hosts = self.config.hosts
         self._connect: Callable[[], Client] = self._connect_by_config
         self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
+        self._is_retired = False
         self.retries = Retries(self.config, self._hosts)
         self.has_transactions = True
         self.unreadable = Unreadable()
@@ -182,6 +183,11 @@ class MongoDBManager:
         if opened is not None:
             await opened.client.close()
 
+    async def retire(self) -> None:
+        """Close it for good: whoever kept it, or a repository of it, opens nothing anew."""
+        self._is_retired = True
+        await self.close()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -203,6 +209,10 @@ class MongoDBManager:
             ) from exc
         opened = self._opened.get(loop)
         if opened is None:
+            if self._is_retired:
+                raise StorageError(
+                    "This storage was closed, and MongoDB with it.", remedy="Open it again."
+                )
             opened = self._opened[loop] = self._open()
         return opened
 

@@ -137,6 +137,8 @@ async def test_closing_that_is_cancelled_leaves_nothing_open(settings: StorageSe
         with pytest.raises(asyncio.CancelledError):
             await closing
     assert stores.delivery._is_closed
+    with pytest.raises(StorageError, match="closed"):
+        await stores.formulas.list()
     assert storage._backend._opened is None  # type: ignore[attr-defined]
     async with storage:
         assert (await storage.health()).is_well
