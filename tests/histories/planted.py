@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from jts_storage.clickhouse.candles import ClickHouseCandleRepository
-from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
+from jts_storage.clickhouse.candles import ClickHouseCandleStore
+from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.errors import Conflict
 from jts_storage.mongo import MongoDBFormulaRepository, queries, saves
 from jts_storage.mongo.access import CollectionAccess
@@ -46,11 +46,11 @@ def skipped(share: float = 0.2) -> Callable[[Anything], Anything]:
 
 
 def candles_acknowledged_and_not_stored() -> None:
-    replaced(ClickHouseCandleRepository, "apply", skipped())
+    replaced(ClickHouseCandleStore, "apply", skipped())
 
 
 def symbols_acknowledged_and_not_stored() -> None:
-    replaced(ClickHouseSymbolRepository, "store", skipped())
+    replaced(ClickHouseSymbolStore, "store", skipped())
 
 
 def series_left_out_of_a_commit() -> None:
@@ -81,8 +81,8 @@ def candles_inserted_in_two_parts() -> None:
 
         return write_all
 
-    replaced(ClickHouseCandleRepository, "apply", make)
-    replaced(ClickHouseCandleRepository, "_write_all", halves)
+    replaced(ClickHouseCandleStore, "apply", make)
+    replaced(ClickHouseCandleStore, "_write_all", halves)
 
 
 def series_written_again_by_an_unfenced_recoverer() -> None:
@@ -188,7 +188,7 @@ def symbols_ordered_by_when_they_were_staged() -> None:
 
         return store
 
-    replaced(ClickHouseSymbolRepository, "store", make)
+    replaced(ClickHouseSymbolStore, "store", make)
 
 
 def checkpoints_dropped_by_recovery() -> None:
