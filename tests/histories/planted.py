@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from jts_storage.clickhouse.candles import ClickHouseCandleStore
+from jts_storage.clickhouse.candles import ClickHouseCandleWriter
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.errors import Conflict
 from jts_storage.mongo import MongoDBFormulaRepository, queries, saves
@@ -25,6 +25,7 @@ from jts_storage.relational import staged
 from jts_storage.relational.repositories import SqlCheckpointRepository
 from jts_storage.unit_of_work import clock, commit, journal, outbox, unit
 from jts_storage.unit_of_work import participants as stores
+from jts_storage.unit_of_work.recovery import Recovery
 
 Anything = Callable[..., Any]
 _choice = random.Random()
@@ -35,6 +36,7 @@ def at_times(share: float = 0.2) -> bool:
 
 
 def replaced(owner: Any, name: str, make: Callable[[Anything], Anything]) -> None:
+    assert name in vars(owner), f"{owner} has no {name} of its own: plant it where it stands now"
     setattr(owner, name, make(getattr(owner, name)))
 
 
@@ -46,7 +48,7 @@ def skipped(share: float = 0.2) -> Callable[[Anything], Anything]:
 
 
 def candles_acknowledged_and_not_stored() -> None:
-    replaced(ClickHouseCandleStore, "apply", skipped())
+    replaced(ClickHouseCandleWriter, "apply", skipped())
 
 
 def symbols_acknowledged_and_not_stored() -> None:
@@ -81,8 +83,8 @@ def candles_inserted_in_two_parts() -> None:
 
         return write_all
 
-    replaced(ClickHouseCandleStore, "apply", make)
-    replaced(ClickHouseCandleStore, "_write_all", halves)
+    replaced(ClickHouseCandleWriter, "apply", make)
+    replaced(ClickHouseCandleWriter, "_write_all", halves)
 
 
 def series_written_again_by_an_unfenced_recoverer() -> None:
@@ -97,8 +99,8 @@ def series_written_again_by_an_unfenced_recoverer() -> None:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
         async def late(self: Any, work: Any) -> None:
-            above = await self.symbols_above(work)
-            async with self.clock.place(symbols_above=above) as place:
+            look = await self.look(work)
+            async with self.clock.place(symbols_above=look.symbols_above) as place:
                 work.symbols_version = place.symbols_version
                 await real(self, work, place.version)
 
@@ -135,8 +137,8 @@ def deletions_that_wait_for_nobody() -> None:
 
         return store_series
 
-    replaced(stores.Stores, "wait_for_earlier", make)
-    replaced(stores.Stores, "finish_first", lambda real: _nothing)
+    replaced(Recovery, "wait_for_earlier", make)
+    replaced(Recovery, "finish_first", lambda real: _nothing)
     replaced(stores.Stores, "store_series", slower)
 
 
@@ -173,7 +175,7 @@ def bookkeeping_replayed_without_its_id() -> None:
         return init
 
     replaced(staged, "replay", make)
-    replaced(stores.Stores, "__init__", noted)
+    replaced(Recovery, "__init__", noted)
     replaced(journal.Journal, "done", late)
 
 
@@ -231,16 +233,16 @@ def checkpoints_saved_without_comparing() -> None:
 
 def checkpoints_applied_twice() -> None:
     def make(real: Anything) -> Anything:
-        async def update(self: Any, name: str, change: Anything) -> Any:
+        async def replace(self: Any, name: str, change: Anything) -> Any:
             def twice(stored: Any) -> Any:
                 values = list(change(stored)["appended"])
                 return {"appended": values + values[-1:] * at_times()}
 
             return await real(self, name, twice)
 
-        return update
+        return replace
 
-    replaced(SqlCheckpointRepository, "update", make)
+    replaced(SqlCheckpointRepository, "replace", make)
 
 
 def aggregates_saved_without_comparing() -> None:

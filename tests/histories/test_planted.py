@@ -6,9 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from jts_storage.mongo import saves
+from jts_storage.unit_of_work import journal
 from tests.histories import planted
 from tests.histories.planted import PLANTED
 from tests.histories.run import Plan, run_round
@@ -76,6 +79,25 @@ def servers(
 
 def test_each_has_a_test() -> None:
     assert {plant.__name__ for plant in EXPECTED} == set(PLANTED)
+
+
+@pytest.mark.parametrize("plant", EXPECTED, ids=lambda plant: plant.__name__)
+def test_each_replaces_what_is_there(
+    plant: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing moves away from under a fault unseen until the night: each finds what it replaces."""
+    looked_at = []
+
+    def only_looked_at(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        assert name in vars(owner), f"{owner} has no {name} of its own"
+        assert callable(make(getattr(owner, name)))
+        looked_at.append(name)
+
+    monkeypatch.setattr(planted, "replaced", only_looked_at)
+    for owner, name in ((journal, "ABANDONED_AFTER"), (saves.Save, "times")):
+        monkeypatch.setattr(owner, name, vars(owner)[name])
+    plant()
+    assert looked_at
 
 
 @pytest.mark.parametrize(
