@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -43,7 +44,7 @@ _IMPORT_VERSIONS = 1_000_000
 _versions = Versions()
 
 
-class ClickHouseCandleWriter(ClickHouseCandleReader):
+class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
     """What a unit of work and imports write through, each under the version that it was given."""
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
@@ -57,6 +58,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader):
             paths.setdefault(file.key, []).append(file.path)
         return sum([await self.import_parquet(key, paths[key]) for key in paths])
 
+    @abstractmethod
     async def import_parquet(self, key: SeriesKey, paths: Sequence[Path]) -> int:
         """Store the candles of Parquet files under `key`; how many rows the files have.
 
@@ -66,7 +68,6 @@ class ClickHouseCandleWriter(ClickHouseCandleReader):
         :raises InvalidData: a file cannot be read, or holds a row that no store may hold; of this
             file and those after it nothing is written.
         """
-        raise NotImplementedError
 
     def apply(self, changes: Iterable[SeriesChanges], version: int) -> None:
         """Store the net effect of a unit of work. Doing it again with the same version, whole or

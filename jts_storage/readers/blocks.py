@@ -97,7 +97,7 @@ class Reader:
     :param owners: tells the series of rows; None if nobody asks.
     """
 
-    clock: TimestampReader
+    timestamps: TimestampReader
     style: NumberStyle | None = None
     floats: Floats = "refuse"
     epochs: dict[Timeframe, Epochs] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class Reader:
         import pyarrow as pa
 
         moments = _moments(columns)
-        timeframes = [key.timeframe for key in labels.keys] or [self.clock.timeframe]
+        timeframes = [key.timeframe for key in labels.keys] or [self.timestamps.timeframe]
         if len(set(timeframes)) == 1:
             return self._stamps_of(timeframes[0], moments)
         assert labels.which is not None
@@ -180,7 +180,7 @@ class Reader:
 
     def _stamps_of(self, timeframe: Timeframe, moments: Any) -> Int64Array:
         seen = self.epochs.setdefault(timeframe, Epochs())
-        return replace(self.clock, timeframe=timeframe).read(moments, seen)
+        return replace(self.timestamps, timeframe=timeframe).read(moments, seen)
 
     def _plain_prices(self, columns: Mapping[str, Any]) -> dict[str, tuple[Int64Array, int]]:
         if self.style is not None and self.style.decimal != ".":

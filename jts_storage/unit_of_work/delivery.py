@@ -112,7 +112,7 @@ class Delivery:
             # Before the events are read: what these decide meanwhile comes before what is found.
             held_up = await self._first_under_way(key)
             # Not before that either: an earlier commit may bring a type that did not wait yet.
-            types = self._heard(await self._outbox.types([key]))
+            types = self._heard(await self._outbox.types(key))
             found = await self._outbox.waiting(key, types, limit=_EVENTS_AT_ONCE)
             if len(found) == _EVENTS_AT_ONCE:
                 self._look_again(_SHORTEST_PAUSE)

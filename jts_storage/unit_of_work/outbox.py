@@ -73,9 +73,9 @@ class Outbox:
                 "storing events", lambda: self._events.insert_many(documents, session=session)
             )
 
-    async def types(self, keys: Collection[str] | None = None) -> list[str]:
-        """The types of the events that wait, of some keys or of all."""
-        wanted: Bson = {"isParked": False} | ({} if keys is None else {"key": {"$in": [*keys]}})
+    async def types(self, key: str | None = None) -> list[str]:
+        """The types of the events that wait, of one key or of all."""
+        wanted: Bson = {"isParked": False} | ({} if key is None else {"key": key})
         found: list[str] = await self._manager.retries.repeat(
             "looking for events", lambda: self._events.distinct("type", wanted)
         )

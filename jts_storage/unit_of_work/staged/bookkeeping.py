@@ -56,7 +56,13 @@ class StagedSymbolBars:
         staged = [change.becomes for change in changes if change.becomes is not None]
         hidden = {change.trading_day for change in changes}
         return await merged_page(
-            page, staged, hidden, lambda bars: bars.trading_day, date.isoformat, limit, after
+            page,
+            staged,
+            hidden,
+            key_of=lambda bars: bars.trading_day,
+            order=date.isoformat,
+            limit=limit,
+            after=after,
         )
 
     async def save(self, bars: SymbolBars) -> SymbolBars:
@@ -158,7 +164,13 @@ class StagedCheckpoints:
         staged = [replace(checkpoint) for checkpoint in self._becomes.values() if checkpoint]
         hidden = set(self._becomes)
         return await merged_page(
-            page, staged, hidden, lambda checkpoint: checkpoint.name, str, limit, after
+            page,
+            staged,
+            hidden,
+            key_of=lambda checkpoint: checkpoint.name,
+            order=str,
+            limit=limit,
+            after=after,
         )
 
     async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:

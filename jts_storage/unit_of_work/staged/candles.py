@@ -155,10 +155,10 @@ class StagedCandles:
             page,
             staged,
             set(self._changes),
-            lambda key: key,
-            lambda key: key.sort_key,
-            limit,
-            after,
+            key_of=lambda key: key,
+            order=lambda key: key.sort_key,
+            limit=limit,
+            after=after,
         )
 
     def _touch(self, key: SeriesKey) -> SeriesChanges:

@@ -13,6 +13,7 @@ async def merged_page(
     page: Callable[[int, K | None], Awaitable[Sequence[T]]],
     staged: Iterable[T],
     hidden: set[K],
+    *,
     key_of: Callable[[T], K],
     order: Callable[[K], tuple[str, ...] | str],
     limit: int,

@@ -79,5 +79,11 @@ class StagedSymbols:
     ) -> Sequence[Symbol]:
         staged = [symbol for symbol in self._symbols.values() if belongs(symbol)]
         return await merged_page(
-            page, staged, set(self._symbols), lambda symbol: symbol.code, str, limit, after
+            page,
+            staged,
+            set(self._symbols),
+            key_of=lambda symbol: symbol.code,
+            order=str,
+            limit=limit,
+            after=after,
         )

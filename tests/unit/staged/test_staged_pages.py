@@ -34,10 +34,10 @@ def merged(
             stored.page,
             [(name, "staged") for name in staged],
             hidden,
-            lambda item: item[0],
-            lambda key: key,
-            limit,
-            after,
+            key_of=lambda item: item[0],
+            order=lambda key: key,
+            limit=limit,
+            after=after,
         )
     )
 

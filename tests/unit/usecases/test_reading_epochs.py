@@ -98,21 +98,21 @@ def test_a_damaged_date_makes_no_epochs_of_the_others(bad: int, text: bool) -> N
 
 
 def test_what_a_column_has_shown_holds_for_its_next_part() -> None:
-    clock, seen = TimestampReader(Timeframe.M1), Epochs()
-    clock.read(pa.array([MILLIS, MILLIS + 60_000]), seen)
+    reader, seen = TimestampReader(Timeframe.M1), Epochs()
+    reader.read(pa.array([MILLIS, MILLIS + 60_000]), seen)
     with pytest.raises(InvalidData, match="another unit") as refused:
-        clock.read(pa.array([SECOND - 60, SECOND]), seen)
+        reader.read(pa.array([SECOND - 60, SECOND]), seen)
     assert refused.value.row == 0
-    after = clock.read(pa.array([SECOND + 120, SECOND + 180]), seen)
+    after = reader.read(pa.array([SECOND + 120, SECOND + 180]), seen)
     assert after.tolist() == [MILLIS + 120_000, MILLIS + 180_000]
 
 
 def test_a_part_that_lies_in_january_1970_is_of_the_unit_before_it() -> None:
-    clock, seen = TimestampReader(Timeframe.D1), Epochs()
+    reader, seen = TimestampReader(Timeframe.D1), Epochs()
     days = [DAY * n * 1_000 for n in range(-800, 100)]
     found: list[Any] = []
     for part in (days[:795], days[795:830], days[830:]):
-        found += clock.read(pa.array(part), seen).tolist()
+        found += reader.read(pa.array(part), seen).tolist()
     assert found == days
 
 
