@@ -39,6 +39,8 @@ _DECISIONS = f"{_WORK}/test_decisions.py"
 _DELIVERY = f"{_WORK}/test_delivery.py"
 _JOURNAL = f"{_WORK}/test_journal.py"
 _ORDER = f"{_WORK}/test_order_of_commits.py"
+_EVENTS = f"{_WORK}/test_order_of_events.py"
+_SYMBOLS = f"{_WORK}/test_order_of_symbols.py"
 _STEPS = f"{_WORK}/test_steps_of_commits.py"
 _STAGED = "tests/unit/staged"
 _UNDER_WAY = "tests/unit/unit_of_work/test_commits_under_way.py"
@@ -56,7 +58,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "relational/mappers.py": ("tests/unit/relational/test_relational_mappers.py",),
     "relational/pool.py": ("tests/unit/relational/test_pool.py",),
     "mongo/leases.py": (f"{_WORK}/test_leases.py", _DELIVERY),
-    "unit_of_work/clock.py": (_CLOCK, _ORDER),
+    "unit_of_work/clock.py": (_CLOCK, _ORDER, _SYMBOLS),
     "unit_of_work/staged/bookkeeping.py": (f"{_STAGED}/test_staged_bookkeeping.py", *_MEMORY),
     "unit_of_work/staged/candles.py": (f"{_STAGED}/test_staged_candles.py", *_MEMORY),
     "unit_of_work/staged/events.py": ("tests/unit/unit_of_work/test_collected_events.py", *_MEMORY),
@@ -65,9 +67,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "unit_of_work/staged/symbols.py": (f"{_STAGED}/test_staged_symbols.py", *_MEMORY),
     "unit_of_work/journal_format.py": ("tests/unit/unit_of_work/test_journal_format.py",),
     "unit_of_work/outbox.py": (f"{_WORK}/test_outbox.py", _DELIVERY),
-    "unit_of_work/delivery.py": (_DELIVERY, _ORDER),
+    "unit_of_work/delivery.py": (_DELIVERY, _EVENTS),
     "unit_of_work/journal.py": (_JOURNAL, _ORDER),
-    "unit_of_work/participants.py": (_UNDER_WAY, _STEPS, _ORDER),
+    "unit_of_work/participants.py": (_UNDER_WAY, _STEPS, _ORDER, _SYMBOLS),
     "unit_of_work/recovery.py": (_STEPS, f"{_WORK}/test_recovery.py"),
     "unit_of_work/stored.py": (_STEPS, _ORDER),
     "unit_of_work/commit.py": (_STEPS, _DECISIONS),

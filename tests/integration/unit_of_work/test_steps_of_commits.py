@@ -30,6 +30,7 @@ from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES
 from jts_storage.unit_of_work.outbox import EVENTS
 from jts_storage.unit_of_work.participants import Overtaking, Stores
 from jts_storage.unit_of_work.recovery import Recovery, Unfinished
+from tests.integration.unit_of_work.interrupted import Crash, abandon, dying
 
 DAY = date(2024, 1, 2)
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
@@ -47,10 +48,6 @@ POINTS = [
     "journal done",
 ]
 BEFORE_THE_DECISION = POINTS[: POINTS.index("decided")]
-
-
-class Crash(BaseException):
-    """A process dies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,23 +130,6 @@ async def left(storage: Storage) -> dict[str, int]:
         kind: await storage.mongo.db[kind].count_documents({}) for kind in (ENTRIES, CHUNKS)
     } | {"under way": len(await stores_of(storage).clock.under_way())}
     return {what: number for what, number in found.items() if number}
-
-
-def dying(point: str) -> Callable[[str], None]:
-    def reached(name: str) -> None:
-        if name == point:
-            raise Crash
-
-    return reached
-
-
-async def abandon(storage: Storage, monkeypatch: pytest.MonkeyPatch, uow: UnitOfWork) -> None:
-    """Commit, but die once it is decided: what is left is a process's that is gone."""
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(commit_points, "reached", dying("decided"))
-        await uow.commit()
-    await storage.mongo.db[ENTRIES].update_many({}, {"$set": {"owner": GONE}})
-    journal._in_hand.clear()
 
 
 async def leave_broken(storage: Storage, monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
