@@ -115,6 +115,10 @@ def versions_from_a_hosts_clock() -> None:
         async def place(self: Any, **how: Any) -> AsyncIterator[Any]:
             async with real(self, **how) as place:
                 place.version = time.time_ns()
+                # Listed so, too: with another version it would wait for itself.
+                own = {"running.id": place.id}
+                listed = {"$set": {"running.$.version": place.version}}
+                await self._clock.update_one(own, listed)
                 place.symbols_version = place.symbols_version and time.time_ns()
                 yield place
 
