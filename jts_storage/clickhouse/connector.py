@@ -1,34 +1,58 @@
 """A DB-API connector whose connections can be pooled.
 
-clickhouse-sqlalchemy's own closes the TCP connection with every cursor and never with the
-connection. Here a cursor leaves the transport open, and the connection closes it.
+A cursor leaves the transport open, and the connection closes it. clickhouse-sqlalchemy's own
+connector closes the TCP connection with every cursor and never with the connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from clickhouse_driver.errors import Error as DriverError
-from clickhouse_sqlalchemy.drivers.native import connector as native
 
+from jts_storage.clickhouse import dbapi_errors
 from jts_storage.clickhouse.config import ClickHouseConfig
-from jts_storage.clickhouse.errors import WrappedDriverError
+from jts_storage.clickhouse.dbapi_errors import (
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    Warning,
+)
+from jts_storage.clickhouse.errors import shown
 from jts_storage.clickhouse.transport import TcpTransport, Transport
 from jts_storage.errors import StorageError
 
-apilevel = native.apilevel
+__all__ = [
+    "Connection",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Error",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "NotSupportedError",
+    "OperationalError",
+    "ProgrammingError",
+    "Warning",
+    "apilevel",
+    "connect",
+    "paramstyle",
+    "threadsafety",
+]
+
+apilevel = "2.0"
 threadsafety = 1
-paramstyle = native.paramstyle
-
-
-Error = WrappedDriverError
-
-
-class DatabaseError(Error):
-    """The server, or the way to it, reported a failure."""
+paramstyle = "pyformat"
 
 
 def connect(config: ClickHouseConfig) -> Connection:
@@ -36,10 +60,8 @@ def connect(config: ClickHouseConfig) -> Connection:
     return Connection(config)
 
 
-class Connection(native.Connection):  # type: ignore[misc]
+class Connection:
     """A pooled connection; `transport` is the way to whole columns."""
-
-    transport: Transport
 
     def __init__(self, config: ClickHouseConfig) -> None:
         self.transport = _transport(config)
@@ -56,6 +78,9 @@ class Connection(native.Connection):  # type: ignore[misc]
                 self.transport.disconnect()
                 self.transport.connect()
 
+    def commit(self) -> None:
+        """Nothing to do: ClickHouse stores each statement as it comes."""
+
     def rollback(self) -> None:
         """Nothing to undo; an abandoned stream ends here."""
         self.transport.discard_unfinished()
@@ -64,54 +89,111 @@ class Connection(native.Connection):  # type: ignore[misc]
         return Cursor(self)
 
 
-class Cursor(native.Cursor):  # type: ignore[misc]
-    """A cursor that leaves its connection open."""
+for _kind in dbapi_errors.ALL:  # an extension of PEP 249: whoever has the connection has them
+    setattr(Connection, _kind.__name__, _kind)
 
-    _rows: Any
+
+class Cursor:
+    """A cursor that leaves its connection open.
+
+    :ivar arraysize: how many rows `fetchmany` gives unless told.
+    :ivar description: name and type of each column, as PEP 249 has it.
+    :ivar rowcount: the rows that an INSERT wrote, else -1.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows: Iterator[Any] | None = None
+        self.arraysize = 1
+        self.rowcount = -1
+        self.description: list[tuple[Any, ...]] = []
 
     def close(self) -> None:
         self._connection.transport.discard_unfinished()
 
     def execute(self, operation: str, parameters: Any = None, context: Any = None) -> None:
-        self._run(operation, parameters, context, with_column_types=True)
+        """Run a statement.
+
+        :param context: SQLAlchemy's, whose options may hold `settings`, `stream_results`,
+            `max_row_buffer`, `external_tables` and `types_check`.
+        """
+        self._forget()
+        options = _options(context)
+        arguments = _arguments(context, options) | {"with_column_types": True}
+        with _wrapped():
+            if options.get("stream_results"):
+                arguments["settings"] = (arguments["settings"] or {}) | {
+                    "max_block_size": options.get("max_row_buffer", 1000)
+                }
+                rows = self._connection.transport.execute_iter(operation, parameters, **arguments)
+                self._take(rows, next(rows, ()))
+                return
+            answer = self._connection.transport.execute(operation, parameters, **arguments)
+        if isinstance(answer, int):
+            self.rowcount, answer = answer, ((), ())
+        self._take(*answer)
 
     def executemany(self, operation: str, seq_of_parameters: Any, context: Any = None) -> None:
-        self._run(operation, seq_of_parameters, context)
-
-    def _run(self, operation: str, parameters: Any, context: Any, **options: Any) -> None:
-        self._reset_state()
-        self._begin_query()
-        execute, arguments = self._prepare(context)
+        """Insert rows."""
+        self._forget()
+        arguments = _arguments(context, _options(context))
         with _wrapped():
-            response = execute(operation, params=parameters, **options, **arguments)
-            if not options:
-                self._rowcount = response
-                response = None
-            self._process_response(response)
-        self._rows = iter(self._rows)
-        self._end_query()
-
-    def _process_response(self, response: Any, executemany: bool = False) -> None:
-        # An empty stream has no header to take; the generator's end must not look like an error.
-        if self._stream_results and response is not None:
-            header = next(response, None)
-            response = chain([header], response) if header is not None else None
-        super()._process_response(response, executemany)
+            written = self._connection.transport.execute(operation, seq_of_parameters, **arguments)
+        self._take((), ())
+        if isinstance(written, int):
+            self.rowcount = written
 
     def fetchone(self) -> Any:
-        self.check_query_started()
         with _wrapped():
-            return next(self._rows, None)
+            return next(self._result(), None)
 
-    def fetchmany(self, size: int = 1) -> list[Any]:
-        self.check_query_started()
+    def fetchmany(self, size: int | None = None) -> list[Any]:
         with _wrapped():
-            return list(islice(self._rows, size))
+            return list(islice(self._result(), self.arraysize if size is None else size))
 
     def fetchall(self) -> list[Any]:
-        self.check_query_started()
         with _wrapped():
-            return list(self._rows)
+            return list(self._result())
+
+    def setinputsizes(self, sizes: Any) -> None:
+        """Part of PEP 249; does nothing."""
+
+    def setoutputsize(self, size: int, column: int | None = None) -> None:
+        """Part of PEP 249; does nothing."""
+
+    def _forget(self) -> None:
+        self._rows, self.rowcount, self.description = None, -1, []
+
+    def _take(self, rows: Any, columns: Any) -> None:
+        self._rows = iter(rows)
+        self.description = [(name, kind, *[None] * 4, True) for name, kind in columns]
+
+    def _result(self) -> Iterator[Any]:
+        if self._rows is None:
+            raise ProgrammingError("There is nothing to fetch: no statement was run.")
+        return self._rows
+
+
+def _options(context: Any) -> Mapping[str, Any]:
+    return context.execution_options if context else {}
+
+
+def _arguments(context: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    tables = options.get("external_tables")
+    return {
+        "settings": options.get("settings"),
+        "types_check": options.get("types_check", False),
+        "external_tables": tables and [_external(table, context.dialect) for table in tables],
+    }
+
+
+def _external(table: Any, dialect: Any) -> dict[str, Any]:
+    """A table that is sent along with a statement, as clickhouse-driver wants it."""
+    return {
+        "name": table.name,
+        "structure": [(c.name, dialect.type_compiler.process(c.type)) for c in table.columns],
+        "data": table.dialect_options["clickhouse"]["data"],
+    }
 
 
 def _transport(config: ClickHouseConfig) -> Transport:
@@ -127,6 +209,8 @@ def _wrapped() -> Iterator[None]:
     try:
         yield
     except StorageError as exc:
-        raise DatabaseError(str(exc)) from exc
+        raise OperationalError(str(exc)) from exc
     except (DriverError, OSError, EOFError) as exc:
-        raise DatabaseError(type(exc).__name__) from exc
+        code = getattr(exc, "code", None)
+        text = f"Code: {code}. {shown(exc)}" if code and code > 0 else shown(exc)
+        raise dbapi_errors.kind_of(code)(text) from exc

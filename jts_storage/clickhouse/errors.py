@@ -11,6 +11,7 @@ from clickhouse_driver import errors as driver
 from sqlalchemy import exc as sa
 
 from jts_storage._runtime.meanings import UNKNOWN, Meaning
+from jts_storage.clickhouse import dbapi_errors
 from jts_storage.errors import (
     ConnectionFailed,
     InvalidConfiguration,
@@ -18,11 +19,6 @@ from jts_storage.errors import (
     SchemaDrift,
     StorageError,
 )
-
-
-class WrappedDriverError(Exception):
-    """The connector's wrapper of a driver's error, which is its cause, for SQLAlchemy's sake."""
-
 
 _MIGRATE = "Apply the migrations, or point the configuration at the right database."
 _CREDENTIALS = "Check the user and the password of the configuration."
@@ -76,7 +72,16 @@ MEANINGS: dict[int, Meaning] = {
 }
 """Server codes with a meaning of their own; any other is a plain `StorageError` with its code."""
 
-_FROM_OUTSIDE = (driver.Error, WrappedDriverError, sa.SQLAlchemyError, OSError, EOFError)
+_OF_VALUES = (
+    driver.TypeMismatchError,
+    driver.TooLargeStringSize,
+    driver.UnknownTypeError,
+    driver.CannotParseUuidError,
+    driver.CannotParseDomainError,
+)
+"""About values, and found on this side: the driver itself leaves nothing half sent."""
+
+_FROM_OUTSIDE = (driver.Error, dbapi_errors.Error, sa.SQLAlchemyError, OSError, EOFError)
 _CODE = re.compile(r"Code:\s*(\d+)\.\s*(?:DB::Exception:\s*)?")
 _NO_SPACE = "No space left on device"  # has no code of its own where a file cannot be made
 _MEMORY_LIMIT_TOTAL = "(total)"
@@ -116,15 +121,15 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str] = ()) -> S
     if isinstance(cause, driver.Error):
         return _from_code(cause, doing, hosts)
     if isinstance(cause, OSError | EOFError):
-        what = _shown(cause)
+        what = shown(cause)
         return _unreachable.error(what, store="ClickHouse", doing=doing, hosts=hosts)
-    return StorageError(f"ClickHouse failed at {doing}: {_shown(cause)}")
+    return StorageError(f"ClickHouse failed at {doing}: {shown(cause)}")
 
 
 def is_disconnect(exc: BaseException) -> bool:
     """Whether the connection that raised this can carry nothing more."""
     cause = _innermost(exc)
-    if isinstance(cause, driver.ServerException):
+    if isinstance(cause, (driver.ServerException, *_OF_VALUES)):
         return False
     return isinstance(cause, OSError | EOFError | driver.Error)
 
@@ -142,7 +147,7 @@ def translated(doing: str, hosts: Sequence[str] = ()) -> Iterator[None]:
 
 
 def _from_code(cause: driver.Error, doing: str, hosts: Sequence[str]) -> StorageError:
-    code, what = cause.code, _shown(cause)
+    code, what = cause.code, shown(cause)
     meaning = MEANINGS.get(code, _disk_full if _NO_SPACE in what else UNKNOWN)
     if code == _OUT_OF_MEMORY and _MEMORY_LIMIT_TOTAL in what:
         meaning = replace(meaning, later=True)  # of all that runs there, not of this statement
@@ -154,13 +159,14 @@ def _innermost(exc: BaseException) -> BaseException:
     while True:
         if isinstance(exc, sa.DBAPIError) and exc.orig is not None:
             exc = exc.orig
-        elif isinstance(exc, WrappedDriverError) and exc.__cause__ is not None:
+        elif isinstance(exc, dbapi_errors.Error) and exc.__cause__ is not None:
             exc = exc.__cause__
         else:
             return exc
 
 
-def _shown(cause: BaseException) -> str:
+def shown(cause: BaseException) -> str:
+    """What an error of the driver says, without the stack of the server."""
     text = getattr(cause, "message", None) or str(cause) or type(cause).__name__
     text = str(text).partition("Stack trace:")[0].strip()
     if isinstance(cause, EOFError):

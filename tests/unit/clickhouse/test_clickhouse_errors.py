@@ -8,10 +8,10 @@ import pytest
 from clickhouse_driver import errors as driver
 from sqlalchemy import exc as sa
 
+from jts_storage.clickhouse.dbapi_errors import Error as WrappedDriverError
 from jts_storage.clickhouse.errors import (
     MEANINGS,
     EmbeddedError,
-    WrappedDriverError,
     is_disconnect,
     translate,
     translated,
@@ -192,6 +192,9 @@ def test_without_hosts_it_says_so() -> None:
         (driver.ServerException("x", 60), False),
         (driver.NetworkError("x"), True),
         (driver.PartiallyConsumedQueryError(), True),
+        (driver.TypeMismatchError("x"), False),
+        (driver.CannotParseUuidError("x"), False),
+        (driver.UnknownTypeError("x"), False),
         (EOFError(), True),
         (BrokenPipeError(), True),
         (sa.InvalidRequestError("x"), False),

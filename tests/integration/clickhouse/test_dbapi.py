@@ -1,0 +1,183 @@
+"""The connector as PEP 249 and SQLAlchemy see it, over chDB and over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jts_storage.clickhouse import connector, dbapi_errors
+from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.dialect import register
+from jts_storage.testing.clickhouse_server import ClickHouseServer
+
+_TABLE = """
+CREATE OR REPLACE TABLE typed (small UInt8, day Date, id UUID, price Decimal(9, 2),
+  CONSTRAINT positive CHECK small > 0) ENGINE = MergeTree ORDER BY small
+"""
+
+
+@pytest.fixture(scope="module")
+def addresses(engine_used: Callable[[str], None]) -> Iterator[dict[str, str]]:
+    register()  # as the entry points do, wherever the package is installed
+    with ClickHouseServer(credentials={"default": "", "reader": "pa55word"}) as server:
+        engine_used(f"ClickHouse over TCP (chDB {server.version})")
+        yield {
+            "embedded": "clickhouse+embedded:///:memory:",
+            "tcp": f"clickhouse+jts://default@{server.host}:{server.port}/default",
+        }
+
+
+@pytest.fixture(params=["embedded", "tcp"])
+def engine(request: pytest.FixtureRequest, addresses: dict[str, str]) -> Iterator[sa.Engine]:
+    made = sa.create_engine(addresses[request.param])
+    with made.connect() as connection:
+        connection.exec_driver_sql(_TABLE)
+    yield made
+    made.dispose()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("small", "a text"), ("small", 300), ("id", "no UUID"), ("price", "x")]
+)
+def test_a_value_of_the_wrong_type_leaves_the_connection_usable(
+    engine: sa.Engine, column: str, value: Any
+) -> None:
+    rows = [{column: value}, {column: value}]
+    with engine.connect() as connection:
+        before = connection.connection.dbapi_connection
+        with pytest.raises((sa.exc.DataError, ArithmeticError)):
+            connection.exec_driver_sql(f"INSERT INTO typed ({column}) VALUES", rows)
+        assert connection.exec_driver_sql("SELECT count() FROM typed").scalar() == 0
+        assert not connection.invalidated
+        assert connection.connection.dbapi_connection is before
+
+
+def test_a_missing_parameter_leaves_the_connection_usable(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        with pytest.raises(KeyError, match="absent"):
+            connection.exec_driver_sql("SELECT %(absent)s", {"present": 1})
+        with pytest.raises(sa.exc.StatementError, match="absent"):
+            connection.execute(sa.text("SELECT :absent"))
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind", "code"),
+    [
+        ("SELECT FROM WHERE", sa.exc.ProgrammingError, 62),
+        ("SELECT * FROM absent", sa.exc.ProgrammingError, 60),
+        ("SELECT absent FROM typed", sa.exc.ProgrammingError, 47),
+        ("SELECT no_such_function(1)", sa.exc.ProgrammingError, 46),
+        ("SELECT toUInt8('x')", sa.exc.DataError, 6),
+        ("SELECT intDiv(1, 0)", sa.exc.DataError, 153),
+        ("INSERT INTO typed (small) SELECT 0", sa.exc.IntegrityError, 469),
+        ("SELECT sleep(3) SETTINGS max_execution_time = 0.1", sa.exc.OperationalError, 159),
+        ("SELECT throwIf(1)", sa.exc.DatabaseError, 395),
+    ],
+)
+def test_an_error_has_its_kind_code_text_and_statement(
+    engine: sa.Engine, statement: str, kind: type[sa.exc.DBAPIError], code: int
+) -> None:
+    with engine.connect() as connection:
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            connection.exec_driver_sql(statement)
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    assert type(caught.value) is kind
+    assert f"Code: {code}. " in str(caught.value.orig)
+    assert len(str(caught.value.orig)) > len(f"Code: {code}. ServerException")
+    assert f"[SQL: {statement}]" in str(caught.value)
+    assert "Stack trace" not in str(caught.value)
+
+
+def test_a_refused_user_is_named_and_no_password(addresses: dict[str, str]) -> None:
+    engine = sa.create_engine(addresses["tcp"].replace("default@", "reader:gu3ss@"))
+    with pytest.raises(sa.exc.OperationalError, match=r"Code: 516\. .*reader") as caught:
+        engine.connect()
+    assert "gu3ss" not in f"{caught.value} {caught.value!r} {caught.value.orig!r}"
+
+
+def test_the_connector_is_a_module_as_pep_249_describes() -> None:
+    said = (connector.apilevel, connector.threadsafety, connector.paramstyle)
+    assert said == ("2.0", 1, "pyformat")
+    parents = {kind.__name__: kind.__base__.__name__ for kind in dbapi_errors.ALL if kind.__base__}
+    below = dict.fromkeys(
+        ("DataError", "OperationalError", "IntegrityError", "InternalError", "ProgrammingError"),
+        "DatabaseError",
+    )
+    assert parents == {
+        "Warning": "Exception",
+        "Error": "Exception",
+        "InterfaceError": "Error",
+        "DatabaseError": "Error",
+        "NotSupportedError": "DatabaseError",
+        **below,
+    }
+    for name in parents:
+        assert getattr(connector, name) is getattr(connector.Connection, name)
+
+
+def test_a_cursor_fetches_as_many_rows_as_it_is_told() -> None:
+    connection = connector.connect(ClickHouseConfig(embedded_path=":memory:"))
+    cursor = connection.cursor()
+    with pytest.raises(connector.ProgrammingError, match="no statement"):
+        cursor.fetchone()
+    cursor.execute("SELECT number FROM numbers(10)")
+    assert cursor.fetchmany() == [(0,)]
+    cursor.arraysize = 3
+    assert cursor.fetchmany() == [(1,), (2,), (3,)]
+    assert cursor.fetchmany(2) == [(4,), (5,)]
+    assert cursor.fetchone() == (6,)
+    assert [row for (row,) in cursor.fetchall()] == [7, 8, 9]
+    assert (cursor.fetchone(), cursor.fetchmany(), cursor.fetchall()) == (None, [], [])
+    assert cursor.description == [("number", "UInt64", None, None, None, None, True)]
+    connection.close()
+
+
+def test_a_cursor_counts_the_rows_it_writes(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        cursor.executemany("INSERT INTO typed (small) VALUES", [{"small": 1}, {"small": 2}])
+        assert (cursor.rowcount, cursor.fetchall()) == (2, [])
+        cursor.execute("INSERT INTO typed (small) VALUES", [(3,)])
+        assert (cursor.rowcount, cursor.fetchall()) == (1, [])
+        cursor.execute("SELECT sum(small) FROM typed")
+        assert (cursor.rowcount, cursor.fetchall()) == (-1, [(6,)])
+
+
+def test_a_stream_and_its_settings(engine: sa.Engine) -> None:
+    settings = {"max_threads": 1}
+    with engine.connect().execution_options(
+        stream_results=True, max_row_buffer=10, settings=settings
+    ) as connection:
+        rows = connection.exec_driver_sql("SELECT number, blockSize() FROM numbers(25)").all()
+        assert [number for number, _ in rows] == [*range(25)]
+        assert {size for _, size in rows} == {10, 5}
+        assert connection.exec_driver_sql("SELECT 1 WHERE 0").all() == []
+    assert settings == {"max_threads": 1}
+
+
+def test_a_table_is_sent_along_with_a_statement(addresses: dict[str, str]) -> None:
+    from clickhouse_sqlalchemy import Table, types
+
+    wanted = Table(
+        "wanted",
+        sa.MetaData(),
+        sa.Column("number", types.UInt64),
+        clickhouse_data=[{"number": 2}, {"number": 4}],
+    )
+    query = sa.text("SELECT count() FROM numbers(9) WHERE number IN wanted")
+    engine = sa.create_engine(addresses["tcp"])
+    with engine.connect() as connection:
+        answer = connection.execute(query, execution_options={"external_tables": [wanted]})
+        assert answer.scalar() == 2
+    engine.dispose()
+    embedded = sa.create_engine(addresses["embedded"])
+    with (
+        embedded.connect() as connection,
+        pytest.raises(sa.exc.NotSupportedError, match="need a server"),
+    ):
+        connection.execute(query, execution_options={"external_tables": [wanted]})
+    embedded.dispose()
