@@ -16,8 +16,6 @@ from sqlalchemy.engine import URL
 from jts_storage.clickhouse import connector, errors
 from jts_storage.clickhouse.config import ClickHouseConfig
 
-_MODULE = __name__
-
 
 class PoolingDialect(ClickHouseDialect_native):  # type: ignore[misc]
     """ClickHouse over TCP."""
@@ -84,9 +82,9 @@ class EmbeddedDialect(PoolingDialect):
 
 
 def register() -> None:
-    """Make both known to `sqlalchemy.create_engine`; importing this module has done it."""
-    registry.register("clickhouse.jts", _MODULE, "PoolingDialect")
-    registry.register("clickhouse.embedded", _MODULE, "EmbeddedDialect")
+    """Make both known to `sqlalchemy.create_engine` where the package is not installed.
 
-
-register()
+    Where it is, they are entry points of it.
+    """
+    for dialect in (PoolingDialect, EmbeddedDialect):
+        registry.register(f"clickhouse.{dialect.driver}", __name__, dialect.__name__)

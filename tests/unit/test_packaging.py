@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -112,3 +113,28 @@ def test_the_wheel_carries_no_tests_and_no_rubbish(wheel: zipfile.ZipFile) -> No
     tops = {name.partition("/")[0] for name in wheel.namelist()}
     assert tops == {"jts_storage", f"jts_storage-{jts_storage.__version__}.dist-info"}
     assert not [name for name in wheel.namelist() if "__pycache__" in name]
+
+
+def test_whoever_installed_it_has_the_dialects(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path / "installed")
+    program = """
+import sys
+from sqlalchemy import create_engine
+
+engine = create_engine(f"clickhouse+embedded:///{sys.argv[1]}")
+with engine.connect() as connection:
+    print(connection.exec_driver_sql("SELECT 6 * 7").scalar(), engine.dialect.driver)
+print(create_engine("clickhouse+jts://localhost/x").dialect.driver)
+print(sys.modules["jts_storage"].__file__)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "data")],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    module = tmp_path / "installed" / "jts_storage" / "__init__.py"
+    assert ran.stdout.splitlines() == ["42 embedded", "jts", str(module)], ran.stderr
