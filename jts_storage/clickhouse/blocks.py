@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from clickhouse_driver import defines
-from clickhouse_driver.block import BlockInfo
-from clickhouse_driver.bufferedreader import CompressedBufferedReader
-from clickhouse_driver.columns.service import read_column, write_column
-from clickhouse_driver.context import Context
-from clickhouse_driver.reader import read_binary_uint8
-from clickhouse_driver.varint import read_varint, write_varint
-from clickhouse_driver.writer import write_binary_str, write_binary_uint8
 
+from jts_storage.clickhouse.driver_internals import (
+    BlockInfo,
+    CompressedBufferedReader,
+    Context,
+    defines,
+    read_binary_uint8,
+    read_column,
+    read_varint,
+    write_binary_str,
+    write_binary_uint8,
+    write_column,
+    write_varint,
+)
 from jts_storage.clickhouse.memory import new_arrays
 from jts_storage.errors import InvalidData
 

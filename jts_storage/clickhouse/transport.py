@@ -7,18 +7,9 @@ looking at its socket instead of asking the server before every statement, the g
 
 from __future__ import annotations
 
-import select
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
-
-from clickhouse_driver.block import ColumnOrientedBlock
-from clickhouse_driver.client import Client
-from clickhouse_driver.connection import Connection as DriverConnection
-from clickhouse_driver.errors import NetworkError
-from clickhouse_driver.protocol import ClientPacketTypes
-from clickhouse_driver.varint import write_varint
-from clickhouse_driver.writer import write_binary_str
 
 from jts_storage.clickhouse.blocks import (
     ColumnBlock,
@@ -31,6 +22,7 @@ from jts_storage.clickhouse.blocks import (
     write_block,
 )
 from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.driver_internals import WireClient, WriteBlock
 from jts_storage.clickhouse.sql import insert_into
 from jts_storage.errors import SchemaDrift
 
@@ -43,16 +35,6 @@ READ_SETTINGS: Mapping[str, Any] = {
 while they are copied."""
 
 INSERT_BLOCK_ROWS = 1_048_576
-
-
-def is_readable(file: Any, seconds: float = 0.0) -> bool:
-    """Whether a socket or pipe has something to read, its end included.
-
-    ``select.select`` knows no descriptor above 1,023, and services have more than that open.
-    """
-    watch = select.poll()
-    watch.register(file, select.POLLIN)
-    return bool(watch.poll(seconds * 1_000))
 
 
 class Transport(Protocol):
@@ -107,81 +89,15 @@ class Transport(Protocol):
         """Such as ``"26.9.2"``."""
 
 
-class _Connection(DriverConnection):  # type: ignore[misc]
-    columnar = False
-    raw = False
-    send_receive_timeout: float
-
-    def force_connect(self) -> None:
-        self.check_query_execution()
-        if not self.connected:
-            self.connect()
-            self.is_query_executing = True
-
-    def _init_connection(self, host: str, port: int) -> None:
-        patient, self.send_receive_timeout = self.send_receive_timeout, self.connect_timeout
-        try:
-            super()._init_connection(host, port)
-            self.socket.settimeout(patient)
-        except EOFError as exc:
-            self.disconnect()
-            raise ConnectionResetError(f"{host}:{port} closed the connection at once") from exc
-        except BaseException:
-            self.disconnect()  # the driver forgets to when the server refuses the user
-            raise
-        finally:
-            self.send_receive_timeout = patient
-
-    def receive_data(self, may_be_compressed: bool = True, may_be_use_numpy: bool = False) -> Any:
-        if not (self.columnar and may_be_use_numpy):
-            return super().receive_data(may_be_compressed, may_be_use_numpy)
-        self.fin.read(self.fin.read_one())  # the name of a temporary table, always empty here
-        return read_block(self.block_in.fin, self.context, raw=self.raw)
-
-    def send_columns(self, columns: Mapping[str, Typed]) -> None:
-        write_varint(ClientPacketTypes.DATA, self.fout)
-        write_binary_str("", self.fout)
-        write_block(self.block_out.fout, self.context, columns)
-        self.block_out.finalize()
-
-
-class TcpTransport(Client):  # type: ignore[misc]
+class TcpTransport(WireClient):
     """A `Transport` over the native protocol."""
 
     def __init__(self, config: ClickHouseConfig) -> None:
-        settings = dict(config.settings)
-        if config.readonly:
-            settings.setdefault("readonly", 2)
-        options = _connection_options(config)
-        super().__init__(settings=settings, **options)
-        self._use(_Connection(**options))
-        self._idle_check = config.idle_check
-        self._used_at = time.monotonic()
+        super().__init__(_connection_options(config), config.idle_check)
 
     @classmethod
     def from_url(cls, url: str) -> TcpTransport:
         return cls(ClickHouseConfig.from_url(url))
-
-    def _use(self, connection: _Connection) -> None:
-        connection.context.settings = self.settings
-        connection.context.client_settings = self.client_settings
-        self.connection = connection
-
-    def connect(self) -> None:
-        if not self.connection.connected:
-            self.connection.connect()
-            self._used_at = time.monotonic()
-
-    def execute(self, query: str, params: Any = None, **options: Any) -> Any:
-        self.connection.columnar = False
-        try:
-            return super().execute(query, params, **options)
-        finally:
-            self._used_at = time.monotonic()
-
-    def execute_iter(self, query: str, params: Any = None, **options: Any) -> Any:
-        self.connection.columnar = False
-        return super().execute_iter(query, params, **options)
 
     def read_columns(
         self,
@@ -200,73 +116,23 @@ class TcpTransport(Client):  # type: ignore[misc]
             if block.num_rows:
                 yield joined([block])
 
+    def insert_columns(
+        self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
+    ) -> int:
+        def blocks(actual: Mapping[str, str]) -> Iterator[WriteBlock]:
+            for piece in sliced(as_table_types(table, columns, actual), INSERT_BLOCK_ROWS):
+                yield partial(write_block, columns=piece)
+
+        self.insert_blocks(f"{insert_into(table, columns)} VALUES", settings, blocks)
+        return number_of_rows(columns)
+
     def _blocks(
         self, query: str, params: Any, settings: Mapping[str, Any] | None, *, raw: bool = False
     ) -> Iterator[ColumnBlock]:
         settings = {**READ_SETTINGS, **(settings or {})}
-        self.connection.columnar = True
-        self.connection.raw = raw
-        try:
-            with self.disconnect_on_error(query, settings):
-                if params is not None:
-                    query = self.substitute_params(query, params, self.connection.context)
-                self.connection.send_query(query)
-                self.connection.send_external_tables(None)
-            for packet in self.packet_generator():
-                if isinstance(packet.block, ColumnBlock):
-                    yield packet.block
-        finally:
-            self._used_at = time.monotonic()
-
-    def insert_columns(
-        self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
-    ) -> int:
-        self.connection.columnar = False
-        query = f"{insert_into(table, columns)} VALUES"
-        try:
-            with self.disconnect_on_error(query, settings):
-                self.connection.send_query(query)
-                self.connection.send_external_tables(None)
-                sample = self.receive_sample_block()
-                fitted = as_table_types(table, columns, dict(sample.columns_with_types))
-                for piece in sliced(fitted, INSERT_BLOCK_ROWS):
-                    self.connection.send_columns(piece)
-                    self.receive_profile_events()
-                self.connection.send_data(ColumnOrientedBlock())
-                self.receive_profile_events()
-                self.receive_end_of_insert_query()
-        finally:
-            self._used_at = time.monotonic()
-        return number_of_rows(columns)
-
-    def ping(self) -> bool:
-        self.connect()
-        return bool(self.connection.ping())
-
-    def is_broken(self) -> bool:
-        connection = self.connection
-        if not connection.connected or connection.is_query_executing:
-            return not connection.connected
-        # A quiet connection has nothing to read; what there is, is its end.
-        if is_readable(connection.socket) and not connection.secure_socket:
-            return True
-        return time.monotonic() - self._used_at > self._idle_check and not self._answers()
-
-    def _answers(self) -> bool:
-        try:
-            alive = bool(self.connection.ping())
-        except NetworkError:
-            return False
-        self._used_at = time.monotonic()
-        return alive
-
-    def discard_unfinished(self) -> None:
-        if self.connection.connected and self.connection.is_query_executing:
-            self.disconnect()
-
-    def server_version(self) -> str:
-        self.connect()
-        return ".".join(map(str, self.connection.server_info.version_tuple()))
+        for block in self.read_blocks(query, params, settings, partial(read_block, raw=raw)):
+            if isinstance(block, ColumnBlock):
+                yield block
 
 
 def as_table_types(
@@ -325,7 +191,11 @@ def _essence(type_name: str) -> str:
 
 
 def _connection_options(config: ClickHouseConfig) -> dict[str, Any]:
+    settings = dict(config.settings)
+    if config.readonly:
+        settings.setdefault("readonly", 2)
     options: dict[str, Any] = {
+        "settings": settings,
         "host": config.host,
         "port": config.port,
         "database": config.database,

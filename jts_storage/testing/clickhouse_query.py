@@ -6,19 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from clickhouse_driver import defines
-from clickhouse_driver.reader import (
+from jts_storage.clickhouse.driver_internals import (
+    SENT_AS_NUMBERS,
+    defines,
     read_binary_str,
     read_binary_uint8,
     read_binary_uint64,
     read_binary_uint128,
+    read_varint,
 )
-from clickhouse_driver.settings.available import settings as available_settings
-from clickhouse_driver.settings.types import SettingBool, SettingMaxThreads, SettingUInt64
-from clickhouse_driver.varint import read_varint
 
-_NUMBERS: Final = (SettingBool, SettingMaxThreads, SettingUInt64)
-"""What older clients send as a number; everything else is a text."""
 _FORMAT: Final = re.compile(r"\bFORMAT\s+\w+[\s;]*$", re.IGNORECASE)
 
 
@@ -46,7 +43,7 @@ def read_query(source: Any, revision: int) -> Query:
     while name := read_binary_str(source):
         if as_texts:
             read_binary_uint8(source)  # flags
-        number = not as_texts and available_settings.get(name) in _NUMBERS
+        number = not as_texts and name in SENT_AS_NUMBERS
         settings[name] = str(read_varint(source) if number else read_binary_str(source))
     if revision >= defines.DBMS_MIN_REVISION_WITH_INTERSERVER_SECRET:
         read_binary_str(source)

@@ -9,24 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from clickhouse_driver import defines
-from clickhouse_driver.block import BlockInfo
-from clickhouse_driver.bufferedreader import BufferedSocketReader
-from clickhouse_driver.bufferedwriter import BufferedSocketWriter, CompressedBufferedWriter
-from clickhouse_driver.compression import get_compressor_cls
-from clickhouse_driver.connection import ServerInfo
-from clickhouse_driver.context import Context
 from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ErrorCodes
-from clickhouse_driver.protocol import ClientPacketTypes, ServerPacketTypes
-from clickhouse_driver.reader import read_binary_str
-from clickhouse_driver.streams.compressed import (
-    CompressedBlockInputStream,
-    CompressedBlockOutputStream,
-)
-from clickhouse_driver.streams.native import BlockInputStream, BlockOutputStream
-from clickhouse_driver.varint import read_varint, write_varint
-from clickhouse_driver.writer import write_binary_int32, write_binary_str, write_binary_uint8
 
 from jts_storage.clickhouse.blocks import (
     ColumnBlock,
@@ -35,10 +19,32 @@ from jts_storage.clickhouse.blocks import (
     read_block,
     write_block,
 )
+from jts_storage.clickhouse.driver_internals import (
+    BlockInfo,
+    BlockInputStream,
+    BlockOutputStream,
+    BufferedSocketReader,
+    BufferedSocketWriter,
+    ClientPacketTypes,
+    CompressedBlockInputStream,
+    CompressedBlockOutputStream,
+    CompressedBufferedWriter,
+    Context,
+    ServerInfo,
+    ServerPacketTypes,
+    defines,
+    get_compressor_cls,
+    read_binary_str,
+    read_varint,
+    write_binary_int32,
+    write_binary_str,
+    write_binary_uint8,
+    write_varint,
+)
 from jts_storage.clickhouse.embedded.transport import ChdbTransport
 from jts_storage.clickhouse.errors import EmbeddedError
+from jts_storage.clickhouse.sockets import is_readable
 from jts_storage.clickhouse.sql import first_word, insert_target, literal, quoted
-from jts_storage.clickhouse.transport import is_readable
 from jts_storage.errors import StorageError
 from jts_storage.testing.clickhouse_query import read_query
 

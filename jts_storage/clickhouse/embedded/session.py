@@ -10,18 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from chdb import ChdbError
-from clickhouse_driver.client import Client
-from clickhouse_driver.connection import ServerInfo
-from clickhouse_driver.context import Context
 from clickhouse_driver.errors import PartiallyConsumedQueryError
 
 from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.driver_internals import CLIENT_SETTINGS, Context, ServerInfo
 from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.errors import EmbeddedError
 from jts_storage.clickhouse.sql import is_select, literal, quoted
 
 _NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
-_CLIENT_SETTINGS = Client("embedded").client_settings
 
 
 class EmbeddedSession:
@@ -88,7 +85,7 @@ class EmbeddedSession:
         self.connect()
         self.discard_unfinished()
         wanted = self._base | {
-            k: v for k, v in (settings or {}).items() if k not in _CLIENT_SETTINGS
+            k: v for k, v in (settings or {}).items() if k not in CLIENT_SETTINGS
         }
         changes = {k: literal(v) for k, v in wanted.items() if self._applied.get(k) != v}
         changes |= {k: "DEFAULT" for k in self._applied if k not in wanted}
@@ -155,7 +152,7 @@ class EmbeddedSession:
             "chDB", major, minor, patch, 0, timezone, "embedded", _NATIVE_REVISION
         )
         context.settings = {}
-        context.client_settings = _CLIENT_SETTINGS
+        context.client_settings = CLIENT_SETTINGS
         return context
 
 

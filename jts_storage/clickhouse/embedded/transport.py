@@ -13,12 +13,7 @@ from types import GeneratorType
 from typing import Any
 
 import numpy as np
-from clickhouse_driver.block import ColumnOrientedBlock, RowOrientedBlock
-from clickhouse_driver.bufferedreader import CompressedBufferedReader
-from clickhouse_driver.bufferedwriter import CompressedBufferedWriter
 from clickhouse_driver.errors import ErrorCodes
-from clickhouse_driver.streams.native import BlockInputStream, BlockOutputStream
-from clickhouse_driver.util.escape import escape_params
 
 from jts_storage.clickhouse.blocks import (
     ColumnBlock,
@@ -33,6 +28,15 @@ from jts_storage.clickhouse.blocks import (
     write_block,
 )
 from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.driver_internals import (
+    BlockInputStream,
+    BlockOutputStream,
+    ColumnOrientedBlock,
+    CompressedBufferedReader,
+    CompressedBufferedWriter,
+    RowOrientedBlock,
+    escape_params,
+)
 from jts_storage.clickhouse.embedded.handover import HandoverFile
 from jts_storage.clickhouse.embedded.session import EmbeddedSession, engine_errors
 from jts_storage.clickhouse.errors import EmbeddedError

@@ -1,0 +1,16 @@
+"""Whether there is something to read."""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+
+def is_readable(file: Any, seconds: float = 0.0) -> bool:
+    """Whether a socket or pipe has something to read, its end included.
+
+    ``select.select`` knows no descriptor above 1,023, and services have more than that open.
+    """
+    watch = select.poll()
+    watch.register(file, select.POLLIN)
+    return bool(watch.poll(seconds * 1_000))
