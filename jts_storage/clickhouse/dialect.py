@@ -9,15 +9,15 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from clickhouse_sqlalchemy.drivers.native.base import ClickHouseDialect_native
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine import URL
 
 from jts_storage.clickhouse import connector, errors
 from jts_storage.clickhouse.config import ClickHouseConfig
+from jts_storage.clickhouse.sqlalchemy_internals import NativeDialect
 
 
-class PoolingDialect(ClickHouseDialect_native):  # type: ignore[misc]
+class PoolingDialect(NativeDialect):
     """ClickHouse over TCP."""
 
     driver = "jts"
@@ -42,13 +42,6 @@ class PoolingDialect(ClickHouseDialect_native):  # type: ignore[misc]
 
     def do_rollback(self, dbapi_connection: Any) -> None:
         dbapi_connection.rollback()
-
-    def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
-        version = connection.connection.dbapi_connection.transport.server_version()
-        return tuple(map(int, version.split(".")))
-
-    def _get_default_schema_name(self, connection: Any) -> str:
-        return self.database
 
     # The parent asks the URL for the database; the embedded URL holds a path there.
 

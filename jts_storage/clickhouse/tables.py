@@ -16,29 +16,13 @@ from typing import Any
 from clickhouse_sqlalchemy import engines, types
 from sqlalchemy import Column, MetaData, Table, func, text
 
+from jts_storage.clickhouse.sqlalchemy_internals import NamedMergeTree
+
 DEDUPLICATION_WINDOW = 1_000
 """How many of the latest inserts are remembered, so that a repeated one is recognised."""
 
 _LOCAL_SUFFIX = "_local"
 _REPLICA_PATH = "/clickhouse/tables/{shard}/{database}/{table}"
-
-
-class LatestRows(engines.MergeTree):  # type: ignore[misc]
-    """ReplacingMergeTree(version), replicated on a cluster."""
-
-    def __init__(self, *, version: Column[int], replicated: bool, **options: Any):
-        prefix = "replicated" if replicated else "non_replicated"
-        options[f"{prefix}_deduplication_window"] = DEDUPLICATION_WINDOW
-        super().__init__(**options)
-        self.version, self.replicated = version, replicated
-
-    @property
-    def name(self) -> str:
-        return "ReplicatedReplacingMergeTree" if self.replicated else "ReplacingMergeTree"
-
-    def get_parameters(self) -> list[Any]:
-        place = [f"'{_REPLICA_PATH}'", "'{replica}'"] if self.replicated else []
-        return [*place, self.version]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +60,7 @@ class _Declaration:
 
     name: str
     columns: Sequence[Column[Any]]
-    engine: LatestRows
+    engine: NamedMergeTree
     sharded_by: Column[Any]
 
 
@@ -108,9 +92,9 @@ def _candles(*, is_replicated: bool, by_year: bool) -> _Declaration:
             version,
             Column("is_deleted", types.UInt8, server_default=text("0")),
         ],
-        LatestRows(
-            version=version,
-            replicated=is_replicated,
+        _latest_rows(
+            version,
+            is_replicated=is_replicated,
             order_by=(*key, timestamp),
             partition_by=func.toYear(timestamp) if by_year else None,
         ),
@@ -134,9 +118,19 @@ def _symbols(*, is_replicated: bool) -> _Declaration:
             Column("updated_at", types.DateTime64(3, "UTC")),
             version,
         ],
-        LatestRows(version=version, replicated=is_replicated, order_by=(code,)),
+        _latest_rows(version, is_replicated=is_replicated, order_by=(code,)),
         sharded_by=code,
     )
+
+
+def _latest_rows(version: Column[int], *, is_replicated: bool, **options: Any) -> NamedMergeTree:
+    """ReplacingMergeTree(version), replicated on a cluster."""
+    window = "replicated" if is_replicated else "non_replicated"
+    options[f"{window}_deduplication_window"] = DEDUPLICATION_WINDOW
+    if is_replicated:
+        place = (f"'{_REPLICA_PATH}'", "'{replica}'")
+        return NamedMergeTree("ReplicatedReplacingMergeTree", (*place, version), **options)
+    return NamedMergeTree("ReplacingMergeTree", [version], **options)
 
 
 def _table(metadata: MetaData, declared: _Declaration) -> Table:

@@ -10,6 +10,7 @@ from sqlalchemy import Column, MetaData, Table, text
 from sqlalchemy.schema import CreateTable
 
 from jts_storage.clickhouse.constructs import ddl_of
+from jts_storage.clickhouse.sqlalchemy_internals import NamedMergeTree
 
 VERSION_TABLE: Final = "jts_schema_version"
 LOG_TABLE: Final = "jts_schema_log"
@@ -17,15 +18,6 @@ LOCK_TABLE: Final = "jts_schema_lock"
 
 _REPLICA_PATH = "'/clickhouse/tables/{database}/{table}'"
 _REPLICA = "'{shard}-{replica}'"
-
-
-class _ReplicatedEverywhere(engines.MergeTree):  # type: ignore[misc]
-    """A MergeTree of which every host of a cluster has the same rows, whatever its shard."""
-
-    name = "ReplicatedMergeTree"
-
-    def get_parameters(self) -> list[Any]:
-        return [_REPLICA_PATH, _REPLICA]
 
 
 @cache
@@ -80,7 +72,8 @@ def create_statement(table: Table) -> str:
 def _table(name: str, cluster: str | None, *columns: Column[Any], **engine: Any) -> Table:
     if cluster is None:
         return Table(name, MetaData(), *columns, engines.MergeTree(**engine))
-    kept = _ReplicatedEverywhere(**engine)
+    # Every host of the cluster has the same rows, whatever its shard.
+    kept = NamedMergeTree("ReplicatedMergeTree", [_REPLICA_PATH, _REPLICA], **engine)
     return Table(name, MetaData(), *columns, kept, clickhouse_cluster=cluster)
 
 

@@ -19,6 +19,7 @@ from jts_storage.mongo.binding import Documents, bind_documents
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.documents import Models
 from jts_storage.mongo.errors import translate
+from jts_storage.mongo.motor_internals import opened_with
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
 from jts_storage.mongo.stored import CODEC, StoredDocument
 from jts_storage.mongo.unreadable import Unreadable
@@ -87,16 +88,13 @@ class MongoDBManager:
         :param database: the one that the client's URI names, else ``jts``, if None.
         :param config: for what Motor does not know: the times of health check and retries.
         """
-        delegate = motor_client.delegate
-        # Motor and PyMongo offer no public way to open a second client like the first.
-        options: dict[str, Any] = dict(delegate._init_kwargs)  # noqa: SLF001
-        seeds = sorted(delegate._seeds)  # noqa: SLF001
-        concern = delegate.write_concern.document.get("w")
+        options, hosts = opened_with(motor_client)
+        concern = motor_client.write_concern.document.get("w")
         safe = {"w": concern if isinstance(concern, str) else "majority", "journal": True}
         named = motor_client.get_default_database("jts").name
         manager = cls(replace(config or MongoDBConfig(), database=database or named))
-        manager._hosts = tuple(f"{host}:{port}" for host, port in seeds)
-        manager._connect = lambda: AsyncMongoClient(**_without_loop(options) | safe)
+        manager._hosts = hosts
+        manager._connect = lambda: AsyncMongoClient(**options | safe)
         manager.retries = Retries(manager.config, manager._hosts)
         return manager
 
@@ -253,7 +251,3 @@ def _configured(config: MongoDBConfig | str | None, given: dict[str, Any]) -> Mo
         return replace(config, **values) if values else config
     except TypeError as exc:
         raise InvalidConfiguration(f"{exc}") from exc
-
-
-def _without_loop(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in {"io_loop", "driver"}}

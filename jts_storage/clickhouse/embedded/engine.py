@@ -7,7 +7,6 @@ found out here, before chDB is asked, so that the caller gets an error in place 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jts_storage.clickhouse.embedded.chdb_internals import disown
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
 MEMORY = ":memory:"
@@ -82,14 +82,9 @@ class _Engine:
         return self._loaded_in not in (None, os.getpid())
 
     def forget_inherited(self) -> None:
-        """In a forked child: make sure that nobody ever closes the parent's connections.
-
-        Closing one hangs, and collecting its garbage closes it.
-        """
+        """In a forked child: let go of the parent's connections."""
         for connection in self._live.values():
-            held = vars(connection)
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held["_conn"]))
-            held["_conn"] = held["_cursor"] = None
+            disown(connection)
         self._live.clear()
 
     def check_process(self) -> None:
@@ -115,7 +110,7 @@ class _Engine:
         if opened.connections == 0 and opened.path != MEMORY:
             _prepare(opened.path)
         try:
-            from chdb.state.sqlitelike import connect
+            from chdb import connect
         except ImportError as exc:
             raise InvalidConfiguration(
                 "embedded_path is set, but the embedded engine is not installed.",
@@ -126,7 +121,9 @@ class _Engine:
             config.write(_CONFIG.format(fsync=int(opened.fsync)))
             config.flush()
             try:
-                return connect(f"{opened.path}?config-file={config.name}")
+                return connect(  # type: ignore[no-untyped-call]
+                    f"{opened.path}?config-file={config.name}"
+                )
             except RuntimeError as exc:
                 if opened.path != MEMORY:
                     _check_free(opened.path)

@@ -1,0 +1,75 @@
+"""All that the kit overrides of clickhouse-sqlalchemy beside its tables, types and engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from clickhouse_sqlalchemy import engines
+from clickhouse_sqlalchemy.drivers.native.base import ClickHouseDialect_native
+
+from jts_storage.clickhouse.sql import literal
+
+DEPENDS_ON = {
+    "clickhouse_sqlalchemy.drivers.native.base:ClickHouseDialect_native": (
+        # Said in advance, a version is not asked for.
+        "forced_server_version_string",
+        # These give the connector's cursor their context.
+        *("do_execute", "do_executemany"),
+    ),
+    "clickhouse_sqlalchemy.drivers.native.base:ClickHouseDialect_native.statement_compiler": (
+        *("visit_column", "visit_bindparam", "render_literal_value", "visit_table"),
+    ),
+    "clickhouse_sqlalchemy.engines:MergeTree": ("name", "get_parameters"),
+}
+"""What is used of a class; its own documentation speaks of none."""
+
+
+class NativeDialect(ClickHouseDialect_native):  # type: ignore[misc]
+    """The dialect below the kit's, which is told the version that the greeting has told."""
+
+    def initialize(self, connection: Any) -> None:
+        transport = connection.connection.dbapi_connection.transport
+        self.forced_server_version_string = transport.server_version()
+        super().initialize(connection)
+
+
+class NamedMergeTree(engines.MergeTree):  # type: ignore[misc]
+    """A MergeTree of another name.
+
+    clickhouse-sqlalchemy's own engines either replicate or have a version, and write the path of
+    a replica in one way.
+    """
+
+    name = ""
+
+    def __init__(self, name: str, parameters: Sequence[Any], **options: Any) -> None:
+        super().__init__(**options)
+        self.name, self.parameters = name, list(parameters)
+
+    def get_parameters(self) -> list[Any]:
+        return self.parameters
+
+
+class _TextCompiler(ClickHouseDialect_native.statement_compiler):  # type: ignore[misc]
+    """Write into the text what is known when it is compiled, and columns without their table.
+
+    The engine takes a tenth of a millisecond longer to analyse a statement of qualified names.
+    """
+
+    def visit_column(self, column: Any, *arguments: Any, **options: Any) -> Any:
+        return super().visit_column(column, *arguments, **options | {"include_table": False})
+
+    def visit_bindparam(self, bindparam: Any, **options: Any) -> Any:
+        options["literal_binds"] = not bindparam.required
+        return super().visit_bindparam(bindparam, **options)
+
+    def render_literal_value(self, value: Any, type_: Any) -> str:
+        return literal(value).replace("%", "%%")
+
+
+class TextDialect(ClickHouseDialect_native):  # type: ignore[misc]
+    """Compiles the statements that are run as text."""
+
+    statement_compiler = _TextCompiler
+    supports_statement_cache = False
