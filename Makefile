@@ -15,6 +15,8 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 PYTEST_ARGS ?=
+# What pyproject.toml holds below a version, to be tried above it.
+BOUNDED := sed -nE 's/^[^"]*"([a-z0-9-]+(\[[a-z0-9,]+\])?)>=[^"]*,<[^"]*".*/\1/p' pyproject.toml
 MODULES ?=
 MUTATE_ARGS ?=
 
@@ -48,9 +50,10 @@ docs: $(INSTALLED) ## build the documentation into site/
 nightly: $(INSTALLED) ## everything, with long faults, many more examples, and branch coverage
 	@$(PYTEST) --hypothesis-profile=nightly $(COVERAGE) $(PYTEST_ARGS)
 
-newest: ## the suite with the newest release of every library, in an environment of its own
+newest: ## the suite with the newest release of every library, upper bounds or not, on its own
 	@python="$$(scripts/find_python.sh)"; "$$python" -m venv .venv-newest
 	@.venv-newest/bin/python -m pip --disable-pip-version-check install --quiet --group build --group dev --editable '.[all]'
+	@.venv-newest/bin/python -m pip --disable-pip-version-check install --quiet --upgrade $$($(BOUNDED))
 	@.venv-newest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 mutate: $(INSTALLED) ## change one thing at a time and list what no test notices: MODULES="errors.py"

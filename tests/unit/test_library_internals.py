@@ -6,12 +6,15 @@ import ast
 import dis
 import importlib
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 import jts_storage
 
@@ -44,6 +47,16 @@ def test_every_name_that_an_adapter_needs_is_there(adapter: str) -> None:
         if not _has(_found(owner), name)
     ]
     assert missing == [], f"gone from the library that {adapter} is about"
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_library_whose_insides_are_used_has_an_upper_bound(adapter: str) -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    wanted = {each.name: str(each.specifier) for each in map(Requirement, texts)}
+    for owner in importlib.import_module(adapter).DEPENDS_ON:
+        library = owner.partition(".")[0].replace("_", "-")
+        assert "<" in wanted[library], library
 
 
 def test_only_adapters_import_what_a_library_does_not_document() -> None:
