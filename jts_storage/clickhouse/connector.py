@@ -15,40 +15,19 @@ from clickhouse_driver.errors import Error as DriverError
 
 from jts_storage.clickhouse import dbapi_errors
 from jts_storage.clickhouse.config import ClickHouseConfig
-from jts_storage.clickhouse.dbapi_errors import (
-    DatabaseError,
-    DataError,
-    Error,
-    IntegrityError,
-    InterfaceError,
-    InternalError,
-    NotSupportedError,
-    OperationalError,
-    ProgrammingError,
-    Warning,
-)
+from jts_storage.clickhouse.dbapi_errors import DatabaseError as DatabaseError
+from jts_storage.clickhouse.dbapi_errors import DataError as DataError
+from jts_storage.clickhouse.dbapi_errors import Error as Error
+from jts_storage.clickhouse.dbapi_errors import IntegrityError as IntegrityError
+from jts_storage.clickhouse.dbapi_errors import InterfaceError as InterfaceError
+from jts_storage.clickhouse.dbapi_errors import InternalError as InternalError
+from jts_storage.clickhouse.dbapi_errors import NotSupportedError as NotSupportedError
+from jts_storage.clickhouse.dbapi_errors import OperationalError as OperationalError
+from jts_storage.clickhouse.dbapi_errors import ProgrammingError as ProgrammingError
+from jts_storage.clickhouse.dbapi_errors import Warning as Warning
 from jts_storage.clickhouse.errors import shown
 from jts_storage.clickhouse.transport import TcpTransport, Transport
 from jts_storage.errors import StorageError
-
-__all__ = [
-    "Connection",
-    "Cursor",
-    "DataError",
-    "DatabaseError",
-    "Error",
-    "IntegrityError",
-    "InterfaceError",
-    "InternalError",
-    "NotSupportedError",
-    "OperationalError",
-    "ProgrammingError",
-    "Warning",
-    "apilevel",
-    "connect",
-    "paramstyle",
-    "threadsafety",
-]
 
 apilevel = "2.0"
 threadsafety = 1

@@ -46,17 +46,10 @@ class NotSupportedError(DatabaseError):
     """ClickHouse, or this way to it, cannot do that."""
 
 
-ALL = (
-    Warning,
-    Error,
-    InterfaceError,
-    DatabaseError,
-    DataError,
-    OperationalError,
-    IntegrityError,
-    InternalError,
-    ProgrammingError,
-    NotSupportedError,
+ALL: tuple[type[Exception], ...] = (
+    *(Warning, Error),
+    *Error.__subclasses__(),
+    *DatabaseError.__subclasses__(),
 )
 
 # Their names stand in ClickHouse's ErrorCodes.cpp; `errorCodeToName(62)` gives one.

@@ -94,7 +94,7 @@ def _found(owner: str) -> Any:
     return reduce(getattr, path.split("."), importlib.import_module(module))
 
 
-def _has(owner: type, name: str) -> bool:
+def _has(owner: Any, name: str) -> bool:
     """Whether a class has an attribute, or sets it as it makes an object."""
     made = getattr(owner.__init__, "__code__", None)
     return hasattr(owner, name) or (
