@@ -22,7 +22,6 @@ class PoolingDialect(NativeDialect):
 
     driver = "jts"
     supports_statement_cache = True
-    database = "default"
 
     @classmethod
     def import_dbapi(cls) -> ModuleType:

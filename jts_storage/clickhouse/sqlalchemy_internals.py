@@ -12,8 +12,9 @@ from jts_storage.clickhouse.sql import literal
 
 DEPENDS_ON = {
     "clickhouse_sqlalchemy.drivers.native.base:ClickHouseDialect_native": (
-        # Said in advance, a version is not asked for.
-        "forced_server_version_string",
+        # Both would cost a statement as an engine connects, and one that a setting unknown to the
+        # server refuses, so that connecting seems to have failed.
+        *("forced_server_version_string", "_get_default_schema_name"),
         # These give the connector's cursor their context.
         *("do_execute", "do_executemany"),
     ),
@@ -26,12 +27,20 @@ DEPENDS_ON = {
 
 
 class NativeDialect(ClickHouseDialect_native):  # type: ignore[misc]
-    """The dialect below the kit's, which is told the version that the greeting has told."""
+    """The dialect below the kit's, which asks for nothing as it connects.
+
+    :ivar database: the one in the URL; SQLAlchemy takes it for the default schema.
+    """
+
+    database = "default"
 
     def initialize(self, connection: Any) -> None:
         transport = connection.connection.dbapi_connection.transport
         self.forced_server_version_string = transport.server_version()
         super().initialize(connection)
+
+    def _get_default_schema_name(self, connection: Any) -> str:
+        return self.database
 
 
 class NamedMergeTree(engines.MergeTree):  # type: ignore[misc]
