@@ -17,9 +17,11 @@ import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.calendar import exchange_calendar
-from jts_storage.domain.columns import NAMES, Int64Array
+from jts_storage.domain.columns import NAMES, PRICES, Int64Array
+from jts_storage.domain.columns import Columns as CandleColumns
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.gaps import expected_timestamps
+from jts_storage.domain.interchange import to_arrow
 
 START = datetime(2023, 1, 2, tzinfo=UTC)
 END = datetime(2024, 12, 31, tzinfo=UTC)
@@ -135,14 +137,12 @@ def _iso_csv(columns: Columns, path: Path) -> None:
 
 
 def _parquet(columns: Columns, path: Path) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    price = pa.decimal128(18, 4)
-    arrays = {name: pa.array(columns[name]).cast(pa.decimal128(22, 0)) for name in NAMES[1:5]}
-    table = {name: array.cast(pa.decimal128(26, 4)).cast(price) for name, array in arrays.items()}
-    moments = pa.array(columns["timestamp"]).cast(pa.timestamp("ms", "UTC"))
-    pq.write_table(pa.table({"timestamp": moments, **table, "volume": columns["volume"]}), path)
+    prices = (columns[name] * checks.PRICE_SCALE for name in PRICES)
+    volume = columns["volume"].astype(np.uint64)
+    table = to_arrow(CandleColumns.of(columns["timestamp"], prices, volume))
+    pq.write_table(table, path)
 
 
 def _korean_csv(columns: Columns, path: Path) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import Table
 
 from jts_storage.clickhouse import file_statements, statements
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.domain.arrow import candle_schema, open_parquet
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import NAMES, PRICES, concatenate, in_order
 from jts_storage.domain.series import CandleSeries
@@ -26,6 +27,7 @@ from jts_storage.errors import InvalidData
 
 FILES_AT_ONCE = 500
 _ROWS_AT_ONCE = 1_000_000
+_TYPES = {field.name: field.type for field in candle_schema()}
 _UNSAFE_IN_A_PATTERN = frozenset("{},*?[]'\\\n")
 _SETTINGS = {
     "max_threads": 1,  # rows stay in the order of the file, so that the last of equals counts
@@ -116,7 +118,7 @@ def _schema(path: Path) -> pa.Schema:
 
 def _read(path: Path) -> pa.Table:
     try:
-        return _opened(path).read(columns=list(NAMES))
+        return open_parquet(path).read(columns=list(NAMES))
     except (OSError, pa.ArrowException) as exc:
         raise InvalidData(f"cannot be read as Parquet: {exc}", field=str(path)) from exc
 
@@ -124,14 +126,10 @@ def _read(path: Path) -> pa.Table:
 def _check_pages(path: Path) -> None:
     """The engine looks at no checksum, and a flipped bit may make another price."""
     try:
-        for _ in _opened(path).iter_batches(columns=list(NAMES)):
+        for _ in open_parquet(path).iter_batches(columns=list(NAMES)):
             pass
     except (OSError, pa.ArrowException) as exc:
         raise InvalidData(f"cannot be read as Parquet: {exc}", field=str(path)) from exc
-
-
-def _opened(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, page_checksum_verification=True)
 
 
 def _is_ours(schema: pa.Schema, path: Path) -> bool:
@@ -145,6 +143,5 @@ def _is_ours(schema: pa.Schema, path: Path) -> bool:
         and pa.types.is_timestamp(stamp)
         and stamp.unit == "ms"
         and stamp.tz is not None
-        and all(types.get(name) == pa.decimal128(18, 4) for name in PRICES)
-        and types.get("volume") == pa.uint64()
+        and all(types.get(name) == _TYPES[name] for name in (*PRICES, "volume"))
     )

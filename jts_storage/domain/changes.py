@@ -12,6 +12,7 @@ import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
+from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, concatenate, in_order
 from jts_storage.domain.resampling import utc_offsets, zone
@@ -191,10 +192,12 @@ def compare(stored: CandleSeries, series: CandleSeries) -> dict[str, int]:
 
 
 def rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:
-    """How many rows lie on each local day."""
+    """Count the rows of each local day."""
     stamps = series.columns.timestamp
+    if not len(stamps):
+        return {}
     local = stamps + utc_offsets(stamps, zone(timezone))
-    days, counts = np.unique(local // 86_400_000, return_counts=True)
+    days, counts = np.unique(local // DAY_MS, return_counts=True)
     return dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True))
 
 

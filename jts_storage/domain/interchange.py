@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 
 from jts_storage.domain import checks
+from jts_storage.domain.arrow import candle_schema, decimals_of
 from jts_storage.domain.columns import (
     NAMES,
     PRICES,
@@ -61,20 +62,13 @@ def to_arrow(columns: Columns) -> Any:
     """A table of timestamp[ms, UTC], decimal128(18, 4) and uint64; shares what it can."""
     import pyarrow as pa
 
-    rows = columns.rows
-    arrays = [_shared(pa.timestamp("ms", "UTC"), columns.timestamp)]
-    for name in PRICES:
-        words = np.empty((rows, 2), np.int64)
-        scaled = getattr(columns, name)
-        for block in blocks(rows):
-            words[block, 0] = scaled[block]
-            np.right_shift(scaled[block], 63, out=words[block, 1])
-        buffers = [None, pa.py_buffer(words)]
-        arrays.append(
-            pa.Array.from_buffers(pa.decimal128(18, checks.PRICE_DECIMALS), rows, buffers)
-        )
-    arrays.append(_shared(pa.uint64(), columns.volume))
-    return pa.table(arrays, names=list(NAMES))
+    schema = candle_schema()
+    arrays = [
+        _shared(schema.field("timestamp").type, columns.timestamp),
+        *(decimals_of(getattr(columns, name)) for name in PRICES),
+        _shared(schema.field("volume").type, columns.volume),
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def from_pandas(frame: pd.DataFrame, floats: Floats = "refuse") -> Columns:

@@ -21,8 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jts_storage.domain import checks, interchange
+from jts_storage.domain.arrow import (
+    ROW_GROUP_ROWS,
+    candle_schema,
+    open_parquet,
+    parquet_options,
+)
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import NAMES, PRICES, Columns, checked, in_order
+from jts_storage.domain.columns import Columns, checked, in_order
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.interchange import Floats
 from jts_storage.domain.series import CandleSeries
@@ -32,20 +38,10 @@ from jts_storage.lake.layout import SUFFIX, TEMPORARY, Partition
 
 _METADATA, _CHECKSUM = b"jts_storage", b"jts_storage_crc32"
 _VERSION = 2
-_ROW_GROUP = 65_536
 _REMEMBERED = 10_000
 _lasting: set[tuple[Path, int]] = set()
 _LEVELS = 4  # of folders that a lake makes: the day's, the symbol's, the frame's, its own
-_ZSTD_LEVEL = 1
-# Columns without nulls are plain columns to ClickHouse, not Nullable ones.
-SCHEMA = pa.schema(
-    [
-        pa.field("timestamp", pa.timestamp("ms", "UTC"), nullable=False),
-        *(pa.field(name, pa.decimal128(18, 4), nullable=False) for name in PRICES),
-        pa.field("volume", pa.uint64(), nullable=False),
-    ]
-)
-_ENCODING = dict.fromkeys(NAMES, "DELTA_BINARY_PACKED")
+SCHEMA = candle_schema(nullable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +132,7 @@ def write_file(
 def read_columns(path: Path, floats: Floats = "refuse") -> tuple[Columns, FileFacts]:
     """The candles, page checksums verified, and what the file says about itself."""
     with reading(path):
-        with open_file(path) as file:
+        with open_parquet(path) as file:
             table = file.read(use_threads=False)
             facts = facts_of(file.metadata, path)
         if facts.fingerprint is not None and not table.schema.equals(SCHEMA):
@@ -158,7 +154,7 @@ def read_series(path: Path, floats: Floats = "refuse") -> tuple[CandleSeries, Fi
 
 def describe(path: Path) -> JobFile:
     """What the footer says, without reading the columns."""
-    with reading(path), open_file(path) as file:
+    with reading(path), open_parquet(path) as file:
         facts = facts_of(file.metadata, path)
         return JobFile(
             path,
@@ -170,10 +166,6 @@ def describe(path: Path) -> JobFile:
             None if facts.end_ms is None else checks.from_ms(facts.end_ms),
             facts.fingerprint,
         )
-
-
-def open_file(path: Path) -> Any:
-    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
 
 
 def with_timestamps(table: Any) -> Any:
@@ -228,14 +220,8 @@ def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str)
         pq.write_table(
             table,
             file,
-            compression=compression,
-            compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
-            row_group_size=_ROW_GROUP,
-            use_dictionary=False,
-            column_encoding=_ENCODING,
-            store_decimal_as_integer=True,
-            write_statistics=["timestamp"],
-            write_page_checksum=True,
+            row_group_size=ROW_GROUP_ROWS,
+            **parquet_options(compression),
         )
         file.flush()
         os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from datetime import date, datetime
 import numpy as np
 
 from jts_storage.domain import checks
+from jts_storage.domain.arrow import open_parquet
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.columns import Columns, concatenate, empty, in_order
@@ -103,7 +104,6 @@ class InMemoryCandleRepository:
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         files = lake.job_files(job_id)
         if not files:
@@ -113,7 +113,7 @@ class InMemoryCandleRepository:
         rows = 0
         for file in files:
             try:
-                table = pq.ParquetFile(file.path, page_checksum_verification=True).read()
+                table = open_parquet(file.path).read()
             except (OSError, pa.ArrowException) as exc:
                 raise InvalidData(
                     f"cannot be read as Parquet: {exc}", field=str(file.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from jts_storage.domain.arrow import open_parquet
 from jts_storage.readers.file_source import FileSource, readable
 
 _BATCH_ROWS = 131_072
@@ -16,7 +17,7 @@ class ParquetFile(FileSource):
     def tables(self) -> Iterator[Any]:
         import pyarrow as pa
 
-        with readable(self.name), self._opened() as file:
+        with readable(self.name), open_parquet(self.path) as file:
             targets = self._targets(file.schema_arrow.names)
             total = max(file.metadata.num_rows, 1)
             done = 0
@@ -26,13 +27,8 @@ class ParquetFile(FileSource):
                 table = pa.Table.from_batches([batch])
                 yield table.select(list(targets.values())).rename_columns(list(targets))
 
-    def _opened(self) -> Any:
-        import pyarrow.parquet as pq
-
-        return pq.ParquetFile(self.path, pre_buffer=False)
-
     def _names(self) -> list[str]:
-        with self._opened() as file:
+        with open_parquet(self.path) as file:
             return list(file.schema_arrow.names)
 
 

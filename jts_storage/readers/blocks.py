@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from jts_storage.domain import checks, interchange
+from jts_storage.domain.arrow import decimals_of
 from jts_storage.domain.columns import (
     NAMES,
     PRICES,
@@ -319,20 +320,14 @@ def _volume(column: Any) -> Any:
 
 
 def _rounded(column: Any, name: str) -> Any:
-    """Prices of doubles rounded to four decimals, because the caller asked for it."""
-    import pyarrow as pa
-
+    """Round prices of doubles to four decimals, because the caller asked for it."""
     values = np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
     at_fault = np.flatnonzero(~(np.abs(values) < 2**51 / checks.PRICE_SCALE))
     if len(at_fault):
         row = int(at_fault[0])
         raise InvalidData("is too large for a float", field=name, value=float(values[row]), row=row)
-    scaled = np.rint(values * checks.PRICE_SCALE).astype(np.int64)
-    words = np.empty((len(scaled), 2), np.int64)
-    words[:, 0] = scaled
-    words[:, 1] = scaled >> 63
-    kind = pa.decimal128(18, checks.PRICE_DECIMALS)
-    return pa.Array.from_buffers(kind, len(scaled), [None, pa.py_buffer(words)])
+    scaled: Int64Array = np.rint(values * checks.PRICE_SCALE).astype(np.int64)
+    return decimals_of(scaled)
 
 
 def as_they_came(table: Any, rows: AnyArray) -> list[dict[str, Any]]:

@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Protocol
 
-import numpy as np
-
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
-from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import rows_by_day
 from jts_storage.domain.enums import Timeframe
-from jts_storage.domain.resampling import utc_offsets, zone
+from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.usecases.stores import Stores
 
@@ -119,7 +117,7 @@ class Reconcile:
         found: Counter[date] = Counter()
         ends = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
         async for block in self._stores.ingestion.bars.stream(key, *ends):
-            found.update(_rows_by_day(block, timezone))
+            found.update(rows_by_day(block, timezone))
         return found
 
     async def _files_by_day(self, key: SeriesKey, timezone: str) -> Counter[date]:
@@ -132,7 +130,7 @@ class Reconcile:
         days = [partition.trading_day for partition in listed]
         for first in range(0, len(days), _DAYS_AT_ONCE):
             part = days[first : first + _DAYS_AT_ONCE]
-            found.update(_rows_by_day(await self._load(key, part[0], part[-1]), timezone))
+            found.update(rows_by_day(await self._load(key, part[0], part[-1]), timezone))
         return found
 
     async def _load(self, key: SeriesKey, first: date, last: date) -> CandleSeries:
@@ -164,15 +162,6 @@ class Reconcile:
                     replace(state, bar_count=rows, collection_started=True)
                 )
             await uow.commit()
-
-
-def _rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:
-    stamps = series.columns.timestamp
-    if not len(stamps):
-        return {}
-    local = (stamps + utc_offsets(stamps, zone(timezone))) // DAY_MS
-    days, counts = np.unique(local, return_counts=True)
-    return dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True))
 
 
 def _differs(seen: Disagreement) -> bool:

@@ -7,13 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from jts_storage.domain.arrow import ROW_GROUP_ROWS, candle_schema, parquet_options
 from jts_storage.domain.columns import NAMES, PRICES
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.readers import text_files
 from jts_storage.readers.sources import format_of
-
-_ROW_GROUP_ROWS = 65_536
 
 
 class Writer:
@@ -93,18 +92,13 @@ class _ParquetWriter(Writer):
         self._out = self._open.enter_context(
             pq.ParquetWriter(
                 self._half,
-                _schema(),
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=False,
-                # Prices leave as integers of eight bytes, in which Parquet packs differences.
-                store_decimal_as_integer=True,
-                column_encoding=dict.fromkeys(NAMES, "DELTA_BINARY_PACKED"),
+                candle_schema(),
+                **parquet_options(),
             )
         )
 
     def _write(self, table: Any) -> None:
-        self._out.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+        self._out.write_table(table, row_group_size=ROW_GROUP_ROWS)
 
 
 class _ArrowWriter(Writer):
@@ -113,11 +107,11 @@ class _ArrowWriter(Writer):
 
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         self._out = self._open.enter_context(
-            pa.ipc.new_file(self._sink(), _schema(), options=options)
+            pa.ipc.new_file(self._sink(), candle_schema(), options=options)
         )
 
     def _write(self, table: Any) -> None:
-        self._out.write_table(table, max_chunksize=_ROW_GROUP_ROWS)
+        self._out.write_table(table, max_chunksize=ROW_GROUP_ROWS)
 
 
 _WRITERS: dict[str, type[Writer]] = {
@@ -131,14 +125,6 @@ _WRITERS: dict[str, type[Writer]] = {
 def open_writer(half: Path, target: Path) -> Writer:
     """:raises InvalidData: the name of `target` tells no format."""
     return _WRITERS[format_of(target)](half, text_files.compression_of(target))
-
-
-def _schema() -> Any:
-    import pyarrow as pa
-
-    price = pa.decimal128(18, 4)
-    kinds = [pa.timestamp("ms", "UTC"), *[price] * len(PRICES), pa.uint64()]
-    return pa.schema(list(zip(NAMES, kinds, strict=True)))
 
 
 def _as_text(table: Any) -> list[Any]:

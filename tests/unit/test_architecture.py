@@ -57,6 +57,7 @@ MAY_READ_ENVIRONMENT = frozenset({("local_servers.postgres", "_run")})
 
 FRAME_LIBRARIES = frozenset({"pyarrow", "pandas", "polars"})
 DOMAIN_MAY_LOAD_LATE = {
+    "domain.arrow": frozenset({"pyarrow"}),
     "domain.interchange": FRAME_LIBRARIES,
     "domain.calendar": frozenset({"exchange_calendars", "pandas"}),
 }

@@ -1,0 +1,65 @@
+"""How candles look in Arrow, and in the Parquet files that the kit writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.columns import NAMES, PRICES, Int64Array, blocks
+
+ROW_GROUP_ROWS: Final = 65_536
+_ZSTD_LEVEL: Final = 1
+
+
+def candle_schema(*, nullable: bool = True) -> Any:
+    """Return the Arrow schema of candles: timestamp[ms, UTC], decimal128(18, 4), uint64.
+
+    :param nullable: False for files: ClickHouse reads columns without nulls as plain columns.
+    """
+    import pyarrow as pa
+
+    types = (pa.timestamp("ms", "UTC"), *[price_type()] * len(PRICES), pa.uint64())
+    fields = zip(NAMES, types, strict=True)
+    return pa.schema([pa.field(name, kind, nullable=nullable) for name, kind in fields])
+
+
+def price_type() -> Any:
+    import pyarrow as pa
+
+    return pa.decimal128(18, checks.PRICE_DECIMALS)
+
+
+def decimals_of(scaled: Int64Array) -> Any:
+    """Return prices times 10**4 as an Arrow array of decimals."""
+    import pyarrow as pa
+
+    # A decimal128 is two 64-bit words; the high one only repeats the sign of the low one.
+    words = np.empty((len(scaled), 2), np.int64)
+    for block in blocks(len(scaled)):
+        words[block, 0] = scaled[block]
+        np.right_shift(scaled[block], 63, out=words[block, 1])
+    return pa.Array.from_buffers(price_type(), len(scaled), [None, pa.py_buffer(words)])
+
+
+def parquet_options(compression: str = "zstd") -> dict[str, Any]:
+    """Return the options with which pyarrow writes a Parquet file of candles."""
+    return {
+        "compression": compression,
+        "compression_level": _ZSTD_LEVEL if compression == "zstd" else None,
+        # Prices as 64-bit integers and differences between rows take the least space.
+        "store_decimal_as_integer": True,
+        "column_encoding": dict.fromkeys(NAMES, "DELTA_BINARY_PACKED"),
+        "use_dictionary": False,
+        "write_statistics": ["timestamp"],
+        "write_page_checksum": True,
+    }
+
+
+def open_parquet(path: Path) -> Any:
+    """Open a Parquet file whose pages are compared with their checksums as they are read."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
