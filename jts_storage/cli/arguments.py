@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
 
+from jts_storage.domain import enums
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.enums import member
 from jts_storage.domain.resampling import zone
 from jts_storage.errors import NotFound
 from jts_storage.storage import Storage
@@ -21,6 +23,8 @@ OfTimeframe = Annotated[
     str | None, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")
 ]
 OfExchange = Annotated[str | None, typer.Option("--exchange", "-x", help="Name of the exchange.")]
+Timeframe = Annotated[str, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")]
+Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
 Calendar = Annotated[
     str | None,
     typer.Option(help="Trading calendar, such as XKRX; 'none' for a market that never closes."),
@@ -38,11 +42,30 @@ Jump = Annotated[str, typer.Option(help="Largest change from close to close, as 
 Tick = Annotated[str | None, typer.Option(help="Price step, or krx for the Korean exchange's.")]
 
 
-def timeframe_of(text: str) -> Timeframe:
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The quality gate that candles pass through."""
+
+    rules: Rules = None
+    jump: Jump = "0.3"
+    tick: Tick = None
+    calendar: Calendar = None
+
+    def policy(self, calendar: str | None) -> QualityPolicy:
+        """Return the policy of these options for a market of that calendar."""
+        actions: dict[Rule, Action] = {}
+        for text in self.rules or []:
+            rule, _, action = text.partition("=")
+            actions[member(Rule, rule, "rule")] = member(Action, action, "action")
+        step = self.tick if self.tick in (None, "krx") else number(self.tick)
+        return QualityPolicy(actions=actions, jump=number(self.jump), tick=step, calendar=calendar)
+
+
+def timeframe_of(text: str) -> enums.Timeframe:
     try:
-        return Timeframe(text)
+        return enums.Timeframe(text)
     except ValueError:
-        known = ", ".join(item.value for item in Timeframe)
+        known = ", ".join(item.value for item in enums.Timeframe)
         raise typer.BadParameter(f"{text!r} is none of {known}.") from None
 
 
@@ -64,17 +87,6 @@ def calendar_for(given: str | None, exchange: str) -> str | None:
     if given is None:
         return calendar_of(exchange)
     return None if given.lower() == "none" else given
-
-
-def policy_of(
-    rules: list[str] | None, jump: str, tick: str | None, calendar: str | None
-) -> QualityPolicy:
-    actions: dict[Rule, Action] = {}
-    for text in rules or []:
-        rule, _, action = text.partition("=")
-        actions[member(Rule, rule, "rule")] = member(Action, action, "action")
-    step = tick if tick is None or tick == "krx" else number(tick)
-    return QualityPolicy(actions=actions, jump=number(jump), tick=step, calendar=calendar)
 
 
 def number(text: str) -> Decimal:

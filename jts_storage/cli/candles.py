@@ -1,9 +1,9 @@
-"""``import``, ``export``, ``validate``, ``reconcile`` and ``quarantine``."""
+"""``export``, ``validate``, ``reconcile`` and ``quarantine``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,170 +12,29 @@ from jts_storage.cli.arguments import (
     Calendar,
     Code,
     End,
-    Jump,
+    Exchange,
+    Gate,
     OfExchange,
     OfTimeframe,
-    Rules,
     Start,
-    Tick,
+    Timeframe,
     Zone,
 )
+from jts_storage.cli.groups import grouped
 from jts_storage.cli.output import NOT_WELL, AsJson, meter, out, print_json, print_table, run
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.enums import Market, member
-from jts_storage.errors import InvalidData, NotFound
-from jts_storage.readers.blocks import Floats
-from jts_storage.readers.file_source import Layout
+from jts_storage.errors import NotFound
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
 from jts_storage.usecases.export_candles import ExportCandles, ExportResult
-from jts_storage.usecases.import_candles import BLOCK_ROWS, ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.reconcile import Disagreement, Reconcile
-from jts_storage.usecases.results import COUNTS, ImportResult
 from jts_storage.usecases.validate import ValidateCandles, ValidationResult
 
 if TYPE_CHECKING:
     from jts_storage.lake import ParquetStorageEngine
 
-Timeframe = Annotated[str, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")]
-Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
-
-_SERIES_SHOWN = 10
-
 quarantine = typer.Typer(help="Rows that an import set aside.", no_args_is_help=True)
-
-
-def import_(
-    source: Annotated[Path, typer.Argument(help="CSV, JSON lines, Parquet or Arrow, by its name.")],
-    timeframe: Annotated[
-        str | None,
-        typer.Option(
-            "--timeframe",
-            "-t",
-            help="1m, 5m, 15m, 1h, 1d, 1w or 1M; otherwise as a column of the file tells.",
-        ),
-    ] = None,
-    symbol: Code = None,
-    exchange: Exchange = "",
-    incremental: Annotated[
-        bool, typer.Option("--incremental", help="Only rows that are not stored yet.")
-    ] = False,
-    create: Annotated[
-        str | None, typer.Option(help="Create unknown symbols in this market: KOSPI, KOSDAQ, ETF.")
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="TARGET=HEADER where a guess fails, as in close=Last; market= ignores the column; "
-            "may be repeated."
-        ),
-    ] = None,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Columns have numbers: --column open=2.")
-    ] = False,
-    timezone: Zone = None,
-    time_format: Annotated[
-        str | None, typer.Option(help="strptime format of moments that are not ISO 8601.")
-    ] = None,
-    decimal: Annotated[str | None, typer.Option(help="Decimal mark: '.' or ','.")] = None,
-    thousands: Annotated[
-        str | None, typer.Option(help="Mark between thousands: ',', '.', a blank or an apostrophe.")
-    ] = None,
-    delimiter: Annotated[str | None, typer.Option(help="What separates fields.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of the text.")] = None,
-    floats: Annotated[
-        str, typer.Option(help="Prices that are floats: refuse, exact or round.")
-    ] = "refuse",
-    rules: Rules = None,
-    jump: Jump = "0.3",
-    tick: Tick = None,
-    calendar: Calendar = None,
-    block_rows: Annotated[int, typer.Option(help="Rows stored at a time.")] = BLOCK_ROWS,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, even if it was interrupted before.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Import candles from a file; interrupted and repeated, it goes on where it stopped."""
-    step = arguments.timeframe_of(timeframe) if timeframe else None
-    shown = meter(f"Importing {source.name}", quiet=as_json)
-
-    async def work(storage: Storage) -> ImportResult:
-        options = ImportOptions(
-            mode="incremental" if incremental else "full",
-            create=member(Market, create, "create") if create else None,
-            layout=Layout(
-                columns=_overrides(column),
-                delimiter=delimiter,
-                encoding=encoding,
-                header=not no_header,
-            ),
-            timezone=timezone,
-            time_format=time_format,
-            decimal=decimal,
-            thousands=thousands,
-            floats=cast(Floats, floats),
-            policy=arguments.policy_of(
-                rules, jump, tick, arguments.calendar_for(calendar or "none", exchange)
-            ),
-            block_rows=block_rows,
-            resume=not restart,
-        )
-        return await ImportCandles(storage).run(
-            source,
-            step,
-            symbol=symbol,
-            exchange=exchange,
-            options=options,
-            progress=lambda at: bar.update(at.rows, at.fraction),
-        )
-
-    with shown as bar:
-        result = run(
-            work,
-            stopped=lambda: (
-                f"Stopped after {bar.rows:,} rows of {source}. "
-                "The same command again goes on from there."
-            ),
-        )
-    if as_json:
-        print_json(result)
-    else:
-        print_import(result)
-
-
-def print_import(result: ImportResult) -> None:
-    if result.resumed_at is not None:
-        typer.echo(f"Went on at row {result.resumed_at:,}.")
-    counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
-    typer.echo(f"{result.source}: {counts}.")
-    if len(result.series) > 1:
-        told = [f"{key} {count:,}" for key, count in list(result.series.items())[:_SERIES_SHOWN]]
-        more = len(result.series) - len(told)
-        typer.echo(f"Series: {', '.join(told)}{f' and {more:,} more' if more else ''}.")
-    if result.differing:
-        typer.echo(
-            f"{result.differing:,} of those skipped are stored with other values; "
-            "without --incremental they would be replaced."
-        )
-    if result.broken:
-        found = ", ".join(f"{rule} {count:,}" for rule, count in result.broken.items())
-        typer.echo(f"Rules broken: {found}.")
-    if result.created_symbols:
-        typer.echo(f"Created: {', '.join(result.created_symbols)}.")
-    if result.start is not None and result.end is not None:
-        typer.echo(f"From {result.start:%Y-%m-%d %H:%M} to {result.end:%Y-%m-%d %H:%M} UTC.")
-
-
-def _overrides(given: list[str] | None) -> dict[str, str]:
-    found = {}
-    for text in given or []:
-        target, mark, header = text.partition("=")
-        if not mark:
-            raise InvalidData("must be TARGET=HEADER", field="--column", value=text)
-        found[target] = header
-    return found
 
 
 def export(
@@ -220,16 +79,15 @@ def export(
         typer.echo(f"{result.path}: no candles of {result.key} there.")
 
 
+@grouped
 def validate(
+    *,
     symbol: Code = None,
     timeframe: OfTimeframe = None,
     exchange: OfExchange = None,
     start: Start = None,
     end: End = None,
-    rules: Rules = None,
-    jump: Jump = "0.3",
-    tick: Tick = None,
-    calendar: Calendar = None,
+    gate: Gate,
     as_json: AsJson = False,
 ) -> None:
     """Look at stored candles as an import does; exits with 1 if a rule is broken."""
@@ -239,9 +97,7 @@ def validate(
         return [
             await use_case.run(
                 key,
-                arguments.policy_of(
-                    rules, jump, tick, arguments.calendar_for(calendar, key.exchange)
-                ),
+                gate.policy(arguments.calendar_for(gate.calendar, key.exchange)),
                 start=arguments.moment(start, None),
                 end=arguments.moment(end, None, is_end=True),
             )

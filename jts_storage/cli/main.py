@@ -16,6 +16,7 @@ from jts_storage.cli import (
     coverage,
     demo,
     documents,
+    imports,
     migrate,
     operations,
     output,
@@ -30,7 +31,7 @@ app = typer.Typer(
 app.add_typer(migrate.app, name="migrate")
 app.command("check")(check.check)
 app.command("demo")(demo.demo)
-app.command("import")(candles.import_)
+app.command("import")(imports.import_)
 app.command("export")(candles.export)
 app.command("validate")(candles.validate)
 app.command("coverage")(coverage.coverage)

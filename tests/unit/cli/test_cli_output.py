@@ -12,8 +12,9 @@ import typer
 
 from jts_storage import Market, SeriesKey, Symbol, Timeframe, cli
 from jts_storage.cli import arguments, main, output
-from jts_storage.cli.candles import print_import
+from jts_storage.cli.arguments import Gate
 from jts_storage.cli.coverage_page import Shown, fitting, page
+from jts_storage.cli.imports import print_import
 from jts_storage.domain.gaps import Gap
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.testing.factories import make_candles
@@ -156,13 +157,13 @@ def test_moments_of_arguments() -> None:
 
 
 def test_rules_of_arguments() -> None:
-    policy = arguments.policy_of(["tick=reject"], "0.1", "5", None)
+    policy = Gate(rules=["tick=reject"], jump="0.1", tick="5").policy(None)
     assert policy.tick == Decimal(5)
     for rules, jump, tick in ((["x=reject"], "1", None), (["tick=x"], "1", None)):
         with pytest.raises(InvalidData):
-            arguments.policy_of(rules, jump, tick, None)
+            Gate(rules=rules, jump=jump, tick=tick).policy(None)
     with pytest.raises(typer.BadParameter):
-        arguments.policy_of([], "much", None, None)
+        Gate(jump="much").policy(None)
 
 
 def test_the_page_holds_everything_and_fetches_nothing() -> None:
