@@ -88,10 +88,15 @@ def checked(columns: Columns) -> Columns:
     return columns
 
 
+def ascends(timestamps: Int64Array) -> bool:
+    """Whether each timestamp is later than the one before."""
+    return bool((timestamps[1:] > timestamps[:-1]).all())
+
+
 def in_order(columns: Columns) -> tuple[Columns, int]:
     """Rows by ascending timestamp, the last of equal ones kept, and how many gave way."""
     stamps = columns.timestamp
-    if columns.rows < 2 or bool(np.all(stamps[1:] > stamps[:-1])):
+    if ascends(stamps):
         return columns, 0
     order = np.argsort(stamps, kind="stable")
     stamps = stamps[order]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns, concatenate, empty, in_order
+from jts_storage.domain.columns import Columns, ascends, concatenate, empty, in_order
 from jts_storage.domain.interchange import Floats
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import Conflict, InvalidData
@@ -77,7 +77,7 @@ def load_files(
 def merged(key: SeriesKey, files: Sequence[Loaded]) -> CandleSeries:
     """The candles of all files; of equal timestamps that of the file written last counts."""
     columns = _joined(files)
-    if not _ascends(columns):
+    if not ascends(columns.timestamp):
         by_time = sorted(files, key=lambda file: file.facts.age)
         columns = in_order(_joined(by_time))[0]
     return CandleSeries.trusted(key, columns)
@@ -122,8 +122,3 @@ def _joined(files: Sequence[Loaded]) -> Columns:
     if all(one.read is next.read and one.end == next.begin for one, next in neighbours):
         return first.read.take(slice(first.begin, last.end))
     return concatenate([file.columns for file in files])
-
-
-def _ascends(columns: Columns) -> bool:
-    stamps = columns.timestamp
-    return bool((stamps[1:] > stamps[:-1]).all())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+
 from jts_storage.domain.arrow import open_parquet
 from jts_storage.readers.file_source import FileSource, readable
 
@@ -15,8 +17,6 @@ class ParquetFile(FileSource):
     """Parquet, a batch of rows at a time."""
 
     def tables(self) -> Iterator[Any]:
-        import pyarrow as pa
-
         with readable(self.name), open_parquet(self.path) as file:
             targets = self._targets(file.schema_arrow.names)
             total = max(file.metadata.num_rows, 1)
@@ -36,8 +36,6 @@ class ArrowFile(FileSource):
     """Arrow IPC: a Feather file, or a stream."""
 
     def tables(self) -> Iterator[Any]:
-        import pyarrow as pa
-
         with readable(self.name), pa.memory_map(str(self.path)) as file:
             for batch in self._batches(file):
                 targets = self._targets(batch.schema.names)
@@ -47,8 +45,6 @@ class ArrowFile(FileSource):
         self._read = self._size
 
     def _batches(self, file: Any) -> Iterator[Any]:
-        import pyarrow as pa
-
         if file.read(6) == b"ARROW1":
             file.seek(0)
             with pa.ipc.open_file(file) as reader:
@@ -60,7 +56,5 @@ class ArrowFile(FileSource):
                 yield from reader
 
     def _names(self) -> list[str]:
-        import pyarrow as pa
-
         with pa.memory_map(str(self.path)) as file:
             return list(next(self._batches(file)).schema.names)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jts_storage.domain import checks, interchange
 from jts_storage.domain.arrow import decimals_of
@@ -135,8 +137,6 @@ class Reader:
             raise error from exc
 
     def _parsed(self, table: Any, first: int, source: Source) -> Block:
-        import pyarrow as pa
-
         columns = {name: _whole(table.column(name)) for name in table.column_names}
         labels = self.owners.labels(columns, table.num_rows) if self.owners else Labels()
         stamps = self._stamps(columns, labels)
@@ -160,8 +160,6 @@ class Reader:
         return Block(parsed, rows, labels, missing, table)
 
     def _stamps(self, columns: Mapping[str, Any], labels: Labels) -> Int64Array:
-        import pyarrow as pa
-
         moments = _moments(columns)
         timeframes = [key.timeframe for key in labels.keys] or [self.timestamps.timeframe]
         if len(set(timeframes)) == 1:
@@ -212,8 +210,6 @@ class Reader:
                 raise marks.refused(source.name)
 
     def _number(self, column: Any, name: str) -> Any:
-        import pyarrow as pa
-
         if _is_text(column):
             column = plain_numbers(column, self.style or NumberStyle(".", self.thousands))
             return _volume(column) if name == "volume" else column
@@ -238,8 +234,6 @@ def _pieces(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:
 
 
 def _together(pieces: list[Block]) -> Block:
-    import pyarrow as pa
-
     if len(pieces) == 1:
         return pieces[0]
     return Block(
@@ -252,9 +246,6 @@ def _together(pieces: list[Block]) -> Block:
 
 
 def _whole(column: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string_view(column.type) or pa.types.is_large_string(column.type):
@@ -279,9 +270,6 @@ def _moments(columns: Mapping[str, Any]) -> Any:
 
 def _filled(column: Any) -> tuple[Any, AnyArray]:
     """The column with zeros where a value is missing, and where that is."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if _is_text(column) and is_plain(column):
         return column, np.zeros(len(column), np.bool_)
     gone = pc.is_null(column, nan_is_null=True)
@@ -295,15 +283,11 @@ def _filled(column: Any) -> tuple[Any, AnyArray]:
 
 
 def _is_text(column: Any) -> bool:
-    import pyarrow as pa
-
     return bool(pa.types.is_string(column.type))
 
 
 def _volume(column: Any) -> Any:
     """Text of whole numbers, some perhaps written ``1200.0`` or ``1.2e6``."""
-    import pyarrow as pa
-
     for kind in (pa.uint64(), pa.decimal128(38, 4)):
         try:
             return column.cast(kind)
@@ -332,8 +316,6 @@ def _rounded(column: Any, name: str) -> Any:
 
 def as_they_came(table: Any, rows: AnyArray) -> list[dict[str, Any]]:
     """Some rows as JSON values, for people to look at."""
-    import pyarrow as pa
-
     taken = table.take(pa.array(rows, pa.int64()))
     return [
         {

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
 from jts_storage.errors import InvalidData
 from jts_storage.readers import text_files
 from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
@@ -31,9 +34,6 @@ class CsvFile(FileSource):
         return self.form.headers
 
     def tables(self) -> Iterator[Any]:
-        import pyarrow as pa
-        import pyarrow.csv as arrow_csv
-
         wanted = list(self.targets.values())
         with self._explained(), opened(self.path) as (raw, stream):
             open_quote = text_files.first_open_quote(self.path, self.form)
@@ -80,8 +80,6 @@ class CsvFile(FileSource):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        import pyarrow as pa
-
         try:
             yield
         except EOFError as exc:

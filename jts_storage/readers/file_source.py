@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from jts_storage.errors import InvalidData
 from jts_storage.readers import headers, text_files
 
@@ -72,8 +74,6 @@ def cut_off(name: str) -> InvalidData:
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    import pyarrow as pa
-
     try:
         yield
     except (pa.ArrowInvalid, OSError) as exc:
@@ -83,8 +83,6 @@ def readable(name: str) -> Iterator[None]:
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The file itself, whose position tells how far it was read, and what it decompresses to."""
-    import pyarrow as pa
-
     kind = text_files.compression_of(path)
     with pa.OSFile(str(path)) as raw:
         if kind is None:

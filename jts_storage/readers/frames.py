@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
+
 from jts_storage.domain.columns import NAMES
 from jts_storage.errors import InvalidData
 from jts_storage.readers.headers import plain, target_of
@@ -14,8 +16,6 @@ def as_table(data: Any, symbol: str | None = None) -> Any:
 
     :param symbol: whose columns to take of a yfinance frame of several tickers.
     """
-    import pyarrow as pa
-
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
@@ -29,8 +29,6 @@ def as_table(data: Any, symbol: str | None = None) -> Any:
 
 def _from_rows(rows: list[Any]) -> Any:
     """ccxt's rows: milliseconds, open, high, low, close, volume."""
-    import pyarrow as pa
-
     for number, row in enumerate(rows):
         if not isinstance(row, list | tuple) or len(row) != len(NAMES):
             raise InvalidData(f"must be {', '.join(NAMES)}", field="row", value=row, row=number)
@@ -43,7 +41,6 @@ def _from_rows(rows: list[Any]) -> Any:
 
 def _from_pandas(frame: Any, symbol: str | None) -> Any:
     import pandas as pd
-    import pyarrow as pa
 
     if not isinstance(frame, pd.DataFrame):
         raise InvalidData("must be a frame", field="source", value=type(frame).__name__)

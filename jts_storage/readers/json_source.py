@@ -9,6 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.json as arrow_json
+
 from jts_storage.errors import InvalidData
 from jts_storage.readers import json_keys, text_files
 from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
@@ -51,9 +54,6 @@ class JsonLinesFile(FileSource):
         return list(self._first)
 
     def tables(self) -> Iterator[Any]:
-        import pyarrow as pa
-        import pyarrow.json as arrow_json
-
         if not self._first:
             return
         with self._explained(), opened(self.path) as (raw, stream):
@@ -69,8 +69,6 @@ class JsonLinesFile(FileSource):
                 yield pa.Table.from_batches([batch]).rename_columns(list(self.targets))
 
     def _schema(self) -> Any:
-        import pyarrow as pa
-
         fields = []
         for target, name in self.targets.items():
             value = self._first[name]
@@ -93,8 +91,6 @@ class JsonLinesFile(FileSource):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        import pyarrow as pa
-
         try:
             yield
         except (pa.ArrowInvalid, OSError) as exc:

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from jts_storage.domain import checks
 from jts_storage.domain.columns import NAMES, Int64Array
 from jts_storage.errors import InvalidData
@@ -50,8 +53,6 @@ class Marks:
 
     def look_at(self, column: Any) -> None:
         """Look at a column of text."""
-        import pyarrow.compute as pc
-
         if not has_marks(column):
             return
         column = pc.utf8_trim_whitespace(column)
@@ -70,8 +71,6 @@ class Marks:
             self.doubtful_comma = column[0].as_py()
 
     def _look_at_points(self, column: Any) -> None:
-        import pyarrow.compute as pc
-
         column = column.filter(pc.match_substring_regex(column, r"\d\.\d|^[+-]?\.\d"))
         if not len(column):
             return
@@ -117,8 +116,6 @@ def look_through(tables: Iterable[Any], marks: Marks) -> NumberStyle | None:
 
     Costs a second reading, of sources whose first numbers are all doubtful.
     """
-    import pyarrow as pa
-
     for table in tables:
         for name in NAMES[1:]:
             for column in table.column(name).chunks:
@@ -130,18 +127,12 @@ def look_through(tables: Iterable[Any], marks: Marks) -> NumberStyle | None:
 
 
 def _text_kinds() -> tuple[Any, ...]:
-    import pyarrow as pa
-
     return (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 def _any_matches(column: Any, pattern: str) -> bool:
-    import pyarrow.compute as pc
-
     return bool(pc.any(pc.match_substring_regex(column, pattern)).as_py())
 
 
 def _all_match(column: Any, pattern: str) -> bool:
-    import pyarrow.compute as pc
-
     return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())

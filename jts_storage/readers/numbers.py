@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jts_storage.domain import checks
 from jts_storage.domain.columns import Int64Array
@@ -65,8 +67,6 @@ def plain_numbers(column: Any, style: NumberStyle) -> Any:
 
     What is no number stays as it is, for the reader that names its row.
     """
-    import pyarrow.compute as pc
-
     if style.decimal == "." and is_plain(column):
         return column
     column = pc.utf8_trim_whitespace(column)
@@ -95,8 +95,6 @@ def plain_prices(column: Any) -> tuple[Int64Array, int] | None:
     Leaving out the points and reading what stays as integers is twice as fast as decimals. None
     leaves it to those: what does not look just so, or is too large.
     """
-    import pyarrow as pa
-
     plain = _plain_bytes(column)
     if plain is None:
         return None
@@ -140,8 +138,6 @@ def _plain_bytes(column: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int
 
 
 def _swapped(column: Any, style: NumberStyle) -> Any:
-    import pyarrow.compute as pc
-
     column = _ungrouped(column, style)
     # A point that groups nothing is no decimal mark here: let it be refused, not misread.
     column = pc.if_else(
@@ -151,8 +147,6 @@ def _swapped(column: Any, style: NumberStyle) -> Any:
 
 
 def _ungrouped(column: Any, style: NumberStyle) -> Any:
-    import pyarrow.compute as pc
-
     grouped = pc.match_substring_regex(column, style.grouped)
     if not pc.any(grouped).as_py():
         return column

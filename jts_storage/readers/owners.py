@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
@@ -241,9 +243,6 @@ class Owners:
 
 
 def _names(column: Any, target: str) -> _Names:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     encoded = pc.fill_null(column.cast(pa.string()), "").dictionary_encode()
     names = [name.strip() for name in encoded.dictionary.to_pylist()]
     which = np.asarray(encoded.indices).astype(np.int64)

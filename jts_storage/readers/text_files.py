@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 
 from jts_storage.errors import InvalidData, NotFound
 
@@ -51,8 +52,6 @@ def opened(path: Path) -> IO[bytes]:
     if kind == "bz2":
         return bz2.open(path)
     if kind == "zstd":
-        import pyarrow as pa
-
         return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
     return path.open("rb")
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.columns import Int64Array
@@ -52,8 +55,6 @@ class TimestampReader:
         :param epochs: what numbers in earlier parts of the column have shown.
         :raises InvalidData: with the row of the first that is no moment.
         """
-        import pyarrow as pa
-
         kind = column.type
         if pa.types.is_date(kind):
             return self._dated(column.cast(pa.timestamp("ms")), has_zone=False)
@@ -66,9 +67,6 @@ class TimestampReader:
         raise InvalidData(f"must be moments, not {kind}", field="timestamp")
 
     def _from_text(self, column: Any, epochs: Epochs) -> Int64Array:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if self.format is not None:
             return self._dated(self._parsed_as_told(column), has_zone="%z" in self.format)
         if not len(column):
@@ -89,8 +87,6 @@ class TimestampReader:
         return self._from_written(column)
 
     def _from_written(self, column: Any) -> Int64Array:
-        import pyarrow.compute as pc
-
         first = _iso(column.slice(0, 1))[0].as_py() or ""
         has_zone = len(first) > 10 and re.search(_OFFSET, first) is not None
         if has_zone and not self.timeframe.is_intraday and self.timezone is None:
@@ -100,9 +96,6 @@ class TimestampReader:
         return self._dated(_instants(column, has_zone=has_zone), has_zone=has_zone)
 
     def _parsed_as_told(self, column: Any) -> Any:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         assert self.format is not None
         parsed = pc.strptime(column, format=self.format, unit="ms", error_is_null=True)
         _refuse_first(parsed.is_null(), column, f"does not match {self.format!r}")
@@ -111,9 +104,6 @@ class TimestampReader:
 
     def _refuse_impossible(self, parsed: Any, column: Any) -> None:
         """Arrow takes 30 February for 1 March; only what is early in a month can be such a day."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         assert self.format is not None
         rows = np.flatnonzero(np.asarray(pc.less_equal(pc.day(parsed), 3)))
         written = column.take(pa.array(rows))
@@ -128,8 +118,6 @@ class TimestampReader:
                 ) from None
 
     def _from_numbers(self, column: Any, epochs: Epochs) -> Int64Array:
-        import pyarrow as pa
-
         if column.null_count:
             _refuse_first(column.is_null(), column, "must not be null")
         if not len(column):
@@ -145,9 +133,6 @@ class TimestampReader:
 
     def _dated(self, column: Any, *, has_zone: bool) -> Int64Array:
         """Moments as they are stored: intraday in UTC, else the midnight of their date."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if column.null_count:
             _refuse_first(column.is_null(), column, "must not be null")
         if self.timeframe.is_intraday:
@@ -162,9 +147,6 @@ class TimestampReader:
         return period_starts(dates, self.timeframe)
 
     def _zoned(self, column: Any) -> Any:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if self.timezone is None:
             raise InvalidData(
                 "tells no time zone",
@@ -179,29 +161,16 @@ class TimestampReader:
             self._refuse_unclear(column)
 
     def _refuse_unclear(self, column: Any) -> NoReturn:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        low, high = 0, len(column)
-        while high - low > 1:  # halve until one row is left that cannot be placed
-            middle = (low + high) // 2
-            try:
-                pc.assume_timezone(column.slice(low, middle - low), self.timezone)
-            except pa.ArrowInvalid:
-                high = middle
-            else:
-                low = middle
+        row = _first_refused(column, lambda part: pc.assume_timezone(part, self.timezone))
         raise InvalidData(
             f"exists twice or not at all in {self.timezone}, where clocks changed",
             field="timestamp",
-            value=str(column[low]),
-            row=low,
+            value=str(column[row]),
+            row=row,
             remedy="Use moments with an offset, such as 2024-11-03T01:30:00-04:00.",
         )
 
     def _must_be_midnight(self, column: Any) -> None:
-        import pyarrow as pa
-
         milliseconds = _milliseconds(column)
         _refuse_first(
             pa.array(milliseconds % DAY_MS != 0),
@@ -212,9 +181,6 @@ class TimestampReader:
 
 def joined(date: Any, time: Any) -> Any:
     """A column of dates and one of times (``0900``, ``90000``, ``09:00``) as one of text."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     date, time = (pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, time))
     digits = pc.match_substring_regex(time, r"^\d{3,6}$")
     # One column is written in one way: 500 is five o'clock, but beside 90000 five past midnight.
@@ -229,8 +195,6 @@ def joined(date: Any, time: Any) -> Any:
 
 def _from_compact(column: Any) -> Any:
     """``20240102``, ``202401020900`` and ``20240102090000`` with the marks of ISO 8601."""
-    import pyarrow.compute as pc
-
     column = pc.replace_substring_regex(column, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
     column = pc.replace_substring_regex(
         column, r"^(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})$", r"\1-\2-\3 \4:\5"
@@ -241,8 +205,6 @@ def _from_compact(column: Any) -> Any:
 
 
 def _instants(column: Any, *, has_zone: bool) -> Any:
-    import pyarrow as pa
-
     kind = pa.timestamp("ms", "UTC" if has_zone else None)
     try:
         return column.cast(kind)
@@ -253,20 +215,16 @@ def _instants(column: Any, *, has_zone: bool) -> Any:
 
 def _iso(column: Any) -> Any:
     """Spellings that are ISO 8601 but for their marks, or finer than they need to be."""
-    import pyarrow.compute as pc
-
     for pattern, becomes in _SPELLINGS:
         column = pc.replace_substring_regex(column, pattern, becomes)
     return column
 
 
 def _cast(column: Any, kind: Any) -> Any:
-    import pyarrow as pa
-
     try:
         return column.cast(kind)
     except pa.ArrowInvalid as exc:
-        row = _first_refused(column, kind)
+        row = _first_refused(column, lambda part: part.cast(kind))
         value = column[row].as_py()
         rule = "is no moment that this column's first rows are like"
         if isinstance(value, str) and "zone offset" in str(exc):
@@ -274,14 +232,13 @@ def _cast(column: Any, kind: Any) -> Any:
         raise InvalidData(rule, field="timestamp", value=value, row=row) from exc
 
 
-def _first_refused(column: Any, kind: Any) -> int:
-    import pyarrow as pa
-
+def _first_refused(column: Any, convert: Callable[[Any], object]) -> int:
+    """Return the first row that `convert` refuses, found by halving: Arrow does not name it."""
     low, high = 0, len(column)
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            column.slice(low, middle - low).cast(kind)
+            convert(column.slice(low, middle - low))
         except pa.ArrowInvalid:
             high = middle
         else:
@@ -290,8 +247,6 @@ def _first_refused(column: Any, kind: Any) -> int:
 
 
 def _milliseconds(column: Any) -> Int64Array:
-    import pyarrow as pa
-
     unit = column.type.unit
     ticks = np.asarray(column.cast(pa.timestamp(unit)).cast(pa.int64()).to_numpy(), np.int64)
     if unit == "s":

@@ -18,8 +18,9 @@ from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.candles import CandleData
 from jts_storage.relational import mappers, statements
 from jts_storage.relational.errors import is_callers, is_driver_error
-from jts_storage.relational.link import Link
+from jts_storage.relational.link import Link, Rows
 from jts_storage.relational.manager import DatabaseManager, begin, linked
+from jts_storage.relational.statements import Statement
 
 T = TypeVar("T")
 Change = Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
@@ -56,17 +57,22 @@ class _Repository:
                 raise self._manager.translate(exc, doing) from exc
             raise
 
+    async def _fetch(
+        self, statement: Statement, doing: str, *, repeat: bool = False, **values: Any
+    ) -> Rows:
+        async def work(link: Link) -> Rows:
+            return await link.fetch(statement, **values)
+
+        return await self._run(work, doing, repeat=repeat)
+
 
 class SqlSymbolBarsRepository(_Repository):
     """`SymbolBarsRepository` on the table symbol_bars_aggregates."""
 
     async def get(self, symbol: str, trading_day: date) -> SymbolBars | None:
         name, day = _symbol_and_day(symbol, trading_day)
-
-        async def work(link: Link) -> Sequence[Sequence[Any]]:
-            return await link.fetch(statements.SYMBOL_BARS_GET, name=name, day=day)
-
-        rows = await self._run(work, "reading an aggregate", repeat=True)
+        get = statements.SYMBOL_BARS_GET
+        rows = await self._fetch(get, "reading an aggregate", repeat=True, name=name, day=day)
         return mappers.symbol_bars(rows[0]) if rows else None
 
     async def list(
@@ -77,11 +83,8 @@ class SqlSymbolBarsRepository(_Repository):
             "limit": checks.whole(limit, "limit", least=1),
             "after": "" if after is None else checks.day(after, "after").isoformat(),
         }
-
-        async def work(link: Link) -> Sequence[Sequence[Any]]:
-            return await link.fetch(statements.SYMBOL_BARS_LIST, **values)
-
-        rows = await self._run(work, "listing aggregates", repeat=True)
+        statement = statements.SYMBOL_BARS_LIST
+        rows = await self._fetch(statement, "listing aggregates", repeat=True, **values)
         return [mappers.symbol_bars(row) for row in rows]
 
     async def save(self, bars: SymbolBars, *, moment: datetime | None = None) -> SymbolBars:
@@ -91,23 +94,15 @@ class SqlSymbolBarsRepository(_Repository):
 
     async def delete(self, symbol: str, trading_day: date) -> bool:
         name, day = _symbol_and_day(symbol, trading_day)
-
-        async def work(link: Link) -> bool:
-            return bool(await link.fetch(statements.SYMBOL_BARS_DELETE, name=name, day=day))
-
-        return await self._run(work, "deleting an aggregate")
+        delete = statements.SYMBOL_BARS_DELETE
+        return bool(await self._fetch(delete, "deleting an aggregate", name=name, day=day))
 
 
 class SqlCheckpointRepository(_Repository):
     """`CheckpointRepository` on the table checkpoints, whose column `symbol` holds the name."""
 
     async def get(self, name: str) -> Checkpoint | None:
-        checks.name(name, "name")
-
-        async def work(link: Link) -> Sequence[Sequence[Any]]:
-            return await link.fetch(statements.CHECKPOINT_GET, name=name)
-
-        rows = await self._run(work, "reading a checkpoint", repeat=True)
+        rows = await self._rows(name)
         return mappers.checkpoint(rows[0]) if rows else None
 
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
@@ -115,11 +110,8 @@ class SqlCheckpointRepository(_Repository):
             "limit": checks.whole(limit, "limit", least=1),
             "after": "" if after is None else checks.text(after, "after"),
         }
-
-        async def work(link: Link) -> Sequence[Sequence[Any]]:
-            return await link.fetch(statements.CHECKPOINT_LIST, **values)
-
-        rows = await self._run(work, "listing checkpoints", repeat=True)
+        statement = statements.CHECKPOINT_LIST
+        rows = await self._fetch(statement, "listing checkpoints", repeat=True, **values)
         return [mappers.checkpoint(row) for row in rows]
 
     async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
@@ -151,21 +143,18 @@ class SqlCheckpointRepository(_Repository):
 
     async def stored(self, name: str) -> Stored:
         """Return what is stored, also what cannot be read."""
-        checks.name(name, "name")
-
-        async def work(link: Link) -> Sequence[Sequence[Any]]:
-            return await link.fetch(statements.CHECKPOINT_GET, name=name)
-
-        rows = await self._run(work, "reading a checkpoint", repeat=True)
+        rows = await self._rows(name)
         return _as_stored(rows[0][1], name) if rows else None
 
     async def delete(self, name: str) -> bool:
         checks.name(name, "name")
+        delete = statements.CHECKPOINT_DELETE
+        return bool(await self._fetch(delete, "deleting a checkpoint", name=name))
 
-        async def work(link: Link) -> bool:
-            return bool(await link.fetch(statements.CHECKPOINT_DELETE, name=name))
-
-        return await self._run(work, "deleting a checkpoint")
+    async def _rows(self, name: str) -> Rows:
+        checks.name(name, "name")
+        get = statements.CHECKPOINT_GET
+        return await self._fetch(get, "reading a checkpoint", repeat=True, name=name)
 
 
 class SqlOHLCVRepository(_Repository):
@@ -192,11 +181,8 @@ class SqlOHLCVRepository(_Repository):
     ) -> int:
         ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
         values = {**_series(key), "first": ends[0], "last": ends[1]}
-
-        async def work(link: Link) -> int:
-            return int((await link.fetch(statements.BARS_COUNT, **values))[0][0])
-
-        return await self._run(work, "counting bars", repeat=True)
+        rows = await self._fetch(statements.BARS_COUNT, "counting bars", repeat=True, **values)
+        return int(rows[0][0])
 
     async def lock(self, key: SeriesKey) -> None:
         """Let nobody else write the series through a unit of work until the transaction ends."""
@@ -235,16 +221,12 @@ class _AppliedCommits(_Repository):
     """The table applied_commits."""
 
     async def note(self, commit: str) -> bool:
-        async def work(link: Link) -> bool:
-            return bool(await link.fetch(statements.APPLIED_INSERT, commit=commit))
-
-        return await self._run(work, "noting a commit")
+        insert = statements.APPLIED_INSERT
+        return bool(await self._fetch(insert, "noting a commit", commit=commit))
 
     async def has(self, commit: str) -> bool:
-        async def work(link: Link) -> bool:
-            return bool(await link.fetch(statements.APPLIED_GET, commit=commit))
-
-        return await self._run(work, "looking for a commit", repeat=True)
+        get = statements.APPLIED_GET
+        return bool(await self._fetch(get, "looking for a commit", repeat=True, commit=commit))
 
     async def purge(self) -> None:
         async def work(link: Link) -> None:

@@ -38,8 +38,13 @@ class Extents:
         return key in self._found
 
     async def read(self, key: SeriesKey) -> Extent | None:
-        self._found[key] = await extent_of(self._candles, key)
-        return self._found[key]
+        """Read and remember what is stored of a series; None if nothing is."""
+        found = await self._candles.get_coverage(key)
+        extent = None
+        if found.first is not None and found.last is not None:
+            extent = checks.to_ms(found.first), checks.to_ms(found.last)
+        self._found[key] = extent
+        return extent
 
     def widen(self, key: SeriesKey, stamps: Int64Array) -> bool:
         """Add rows that are about to be stored; whether others may be stored between them."""
@@ -52,14 +57,6 @@ class Extents:
             return False
         self._found[key] = (min(first, before[0]), max(last, before[1]))
         return first <= before[1] and last >= before[0]
-
-
-async def extent_of(candles: CandleReader, key: SeriesKey) -> Extent | None:
-    """First and last stored timestamp; None if nothing is stored."""
-    coverage = await candles.get_coverage(key)
-    if coverage.first is None or coverage.last is None:
-        return None
-    return checks.to_ms(coverage.first), checks.to_ms(coverage.last)
 
 
 def outside(stamps: Int64Array, held: Extent | None) -> AnyArray:

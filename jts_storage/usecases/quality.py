@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from jts_storage.domain import checks
 from jts_storage.domain.calendar import TradingCalendar, resolve
-from jts_storage.domain.columns import Columns, Int64Array
+from jts_storage.domain.columns import Columns, Int64Array, ascends
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.errors import InvalidData
 
@@ -202,7 +202,7 @@ class _Look:
     def repeated(self) -> Mask:
         stamps = self.columns.timestamp
         later = np.zeros(len(stamps), np.bool_)
-        if _ascends(stamps):
+        if ascends(stamps):
             if len(stamps) and self.before.timestamp is not None:
                 later[0] = stamps[0] == self.before.timestamp
             return later
@@ -257,7 +257,3 @@ def _krx_steps(prices: Int64Array) -> Int64Array:
     steps = np.array([*(step for _, step in _KRX_STEPS), _KRX_LAST_STEP], np.int64)
     step: Int64Array = steps[np.searchsorted(limits, prices, side="right")]
     return np.asarray(step * checks.PRICE_SCALE)
-
-
-def _ascends(stamps: Int64Array) -> bool:
-    return len(stamps) < 2 or bool((stamps[1:] > stamps[:-1]).all())

@@ -7,7 +7,7 @@ are stored in one transaction with the state of the import, and there any proces
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,8 @@ from jts_storage.usecases.stores import Stores
 PREFIX = "quarantine:"
 ROWS_A_NOTE = 1_000
 """How many rows one checkpoint holds at most."""
+
+_PAGE = 100
 
 Row = dict[str, Any]
 
@@ -92,10 +94,8 @@ class Quarantine:
     ) -> list[QuarantinedRow]:
         """The rows that wait, of one series or all, in the order of their sources."""
         found: list[QuarantinedRow] = []
-        async for name, data in self._notes():
-            rows = _rows(name, data)
-            if key is None or rows[0].key == key:
-                found += rows
+        async for _, _, rows in self._notes(key):
+            found += rows
             if limit is not None and len(found) >= limit:
                 return found[:limit]
         return found
@@ -106,10 +106,7 @@ class Quarantine:
         A row whose values contradict each other cannot be stored and stays.
         """
         released = kept = 0
-        async for name, data in self._notes():
-            rows = _rows(name, data)
-            if key is not None and rows[0].key != key:
-                continue
+        async for name, data, rows in self._notes(key):
             candles = [candle for row in rows if (candle := row.candle) is not None]
             stay = [item for item, row in zip(data["rows"], rows, strict=True) if not row.candle]
             if candles:
@@ -124,32 +121,29 @@ class Quarantine:
     async def discard(self, key: SeriesKey | None = None) -> int:
         """Throw the rows away; how many there were."""
         gone = 0
-        async for name, data in self._notes():
-            rows = _rows(name, data)
-            if key is None or rows[0].key == key:
-                async with self._stores.unit_of_work() as uow:
-                    await uow.ingestion.checkpoints.delete(name)
-                    await uow.commit()
-                gone += len(rows)
+        async for name, _, rows in self._notes(key):
+            async with self._stores.unit_of_work() as uow:
+                await uow.ingestion.checkpoints.delete(name)
+                await uow.commit()
+            gone += len(rows)
         return gone
 
-    async def _notes(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        async for name, data in checkpoints(self._stores, PREFIX):
-            yield name, data
-
-
-async def checkpoints(stores: Stores, prefix: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """The checkpoints whose names begin with `prefix`, a page at a time."""
-    after = prefix
-    while True:
-        page = await stores.ingestion.checkpoints.list(limit=100, after=after)
-        for checkpoint in page:
-            if not checkpoint.name.startswith(prefix):
+    async def _notes(
+        self, key: SeriesKey | None
+    ) -> AsyncIterator[tuple[str, dict[str, Any], list[QuarantinedRow]]]:
+        """Yield each checkpoint of the series, or of all: its name, its data and its rows."""
+        after = PREFIX
+        while True:
+            page = await self._stores.ingestion.checkpoints.list(limit=_PAGE, after=after)
+            for checkpoint in page:
+                if not checkpoint.name.startswith(PREFIX):
+                    return
+                rows = _rows(checkpoint.name, checkpoint.data)
+                if key is None or rows[0].key == key:
+                    yield checkpoint.name, dict(checkpoint.data), rows
+            if len(page) < _PAGE:
                 return
-            yield checkpoint.name, dict(checkpoint.data)
-        if len(page) < 100:
-            return
-        after = page[-1].name
+            after = page[-1].name
 
 
 async def _keep(uow: UnitOfWork, name: str, data: dict[str, Any]) -> None:
@@ -159,7 +153,7 @@ async def _keep(uow: UnitOfWork, name: str, data: dict[str, Any]) -> None:
         await uow.ingestion.checkpoints.delete(name)
 
 
-def _rows(name: str, data: dict[str, Any]) -> list[QuarantinedRow]:
+def _rows(name: str, data: Mapping[str, Any]) -> list[QuarantinedRow]:
     symbol, timeframe, exchange = data["key"]
     key = SeriesKey(symbol, Timeframe(timeframe), exchange)
     if not data["rows"]:

@@ -7,6 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from jts_storage.domain.arrow import ROW_GROUP_ROWS, candle_schema, parquet_options
 from jts_storage.domain.columns import NAMES, PRICES
 from jts_storage.domain.series import CandleSeries
@@ -49,8 +53,6 @@ class Writer:
         raise NotImplementedError
 
     def _sink(self) -> Any:
-        import pyarrow as pa
-
         raw = self._open.enter_context(pa.OSFile(str(self._half), "wb"))
         if self._compression is None:
             return raw
@@ -63,8 +65,6 @@ class _CsvWriter(Writer):
         self._out.write((",".join(NAMES) + "\n").encode())
 
     def _write(self, table: Any) -> None:
-        import pyarrow.compute as pc
-
         columns = _as_text(table)
         self._out.write(_joined_lines(pc.binary_join_element_wise(*columns, ",")))
 
@@ -74,9 +74,6 @@ class _JsonLinesWriter(Writer):
         self._out = self._sink()
 
     def _write(self, table: Any) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         moment, *prices, volume = _as_text(table)
         pieces: list[Any] = [pa.scalar('{"timestamp":"'), moment]
         for name, column in zip(PRICES, prices, strict=True):
@@ -87,8 +84,6 @@ class _JsonLinesWriter(Writer):
 
 class _ParquetWriter(Writer):
     def _start(self) -> None:
-        import pyarrow.parquet as pq
-
         self._out = self._open.enter_context(
             pq.ParquetWriter(
                 self._half,
@@ -103,8 +98,6 @@ class _ParquetWriter(Writer):
 
 class _ArrowWriter(Writer):
     def _start(self) -> None:
-        import pyarrow as pa
-
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         self._out = self._open.enter_context(
             pa.ipc.new_file(self._sink(), candle_schema(), options=options)
@@ -128,9 +121,6 @@ def open_writer(half: Path, target: Path) -> Writer:
 
 
 def _as_text(table: Any) -> list[Any]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     # Milliseconds need no zone database to be written in UTC, so the zone is named afterwards.
     moment = table["timestamp"].cast(pa.timestamp("ms")).cast(pa.string())
     moment = pc.binary_join_element_wise(pc.replace_substring(moment, " ", "T"), pa.scalar("Z"), "")
@@ -139,9 +129,6 @@ def _as_text(table: Any) -> list[Any]:
 
 def _joined_lines(lines: Any) -> Any:
     """The lines as one buffer, each with its end."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     ended = pc.binary_join_element_wise(lines, pa.scalar("\n"), "").combine_chunks()
     if isinstance(ended, pa.ChunkedArray):
         ended = pa.concat_arrays(ended.chunks)
