@@ -21,7 +21,7 @@ OUTSIDE = {"testing", "__init__"}
 def drawing() -> str:
     direct = {
         (above, below)
-        for above, below in arrows(sources(ROOT / "jts_storage"))
+        for above, below in arrows(sources(ROOT / "jts_storage", left_out=()))
         if not {above, below} & (CORE | OUTSIDE)
     }
     lines = [f"    {above} --> {below}" for above, below in sorted(_reduced(direct))]

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-LEFT_OUT = ("testing/", "sync/repositories.py", "sync/usecases.py")
+GENERATED = ("sync/repositories.py", "sync/usecases.py")
+LEFT_OUT = ("testing/", *GENERATED)
 LONG_FILE, LONG_FUNCTION = 400, 40
 DUPLICATE_LINES = 6
-"""So many lines in a row, the same but for blanks, are a duplicate."""
+"""So many lines in a row, the same but for blanks, are a duplicate. Imports do not count."""
 
 TOO_COMMON = 8
 """Lines that stand in more places than this are boilerplate."""
@@ -37,11 +38,11 @@ class Source:
         return self.name.partition("/")[0].removesuffix(".py")
 
 
-def sources(package: Path) -> list[Source]:
+def sources(package: Path, *, left_out: tuple[str, ...] = LEFT_OUT) -> list[Source]:
     found = []
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
-        if not name.startswith(LEFT_OUT):
+        if not name.startswith(left_out):
             text = path.read_text()
             found.append(Source(name, text.splitlines(), ast.parse(text)))
     return found
@@ -99,8 +100,14 @@ def duplicates(files: list[Source]) -> set[tuple[str, str]]:
 
 
 def _runs(file: Source) -> Iterator[tuple[str, ...]]:
-    lines = [line.strip() for line in file.lines]
-    kept = [line for line in lines if line and not line.startswith(("#", "import ", "from "))]
+    imports = {
+        line
+        for node in ast.walk(file.tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for line in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
+    lines = [line.strip() for n, line in enumerate(file.lines, start=1) if n not in imports]
+    kept = [line for line in lines if line and not line.startswith("#")]
     for start in range(len(kept) - DUPLICATE_LINES + 1):
         yield tuple(kept[start : start + DUPLICATE_LINES])
 

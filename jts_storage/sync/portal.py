@@ -52,28 +52,18 @@ class Portal:
         self._loop = self._thread = None
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns or raises. An interrupt cancels it, and waits for its end.
+        """Run the coroutine and return or raise what it does.
+
+        An interrupt (Ctrl-C) cancels it and waits until it has ended.
 
         :raises StorageError: the storage is not open, or was closed meanwhile.
         """
-        if self._owner != os.getpid() and self._loop is not None:
-            work.close()
-            raise StorageError(
-                f"This storage was opened in process {self._owner}, of which this one is a fork "
-                "without the thread that does its work.",
-                remedy="Open the storage after the fork.",
-            )
-        if self._loop is None or threading.current_thread() is self._thread:
-            work.close()
-            raise StorageError(
-                "This storage is not open."
-                if self._loop is None
-                else "A blocking call within the storage's own event loop would wait for itself.",
-                remedy="Use it within `with storage`."
-                if self._loop is None
-                else "In handlers of events, use the asynchronous storage.",
-            )
-        loop, outcome = self._loop, Future[T]()
+        try:
+            loop = self._usable_loop()
+        except StorageError:
+            work.close()  # or Python would warn that nobody awaited it
+            raise
+        outcome = Future[T]()
         tasks: list[asyncio.Task[T]] = []
 
         def begin() -> None:
@@ -96,13 +86,29 @@ class Portal:
                 "This storage was closed meanwhile.", remedy="Close it when nobody uses it."
             ) from None
         except BaseException:
-            if not outcome.done():  # interrupted; what it is in the middle of comes to its end
+            if not outcome.done():  # interrupted: cancel it, and let it clean up
                 loop.call_soon_threadsafe(cancel)
                 wait([outcome], _STOP_SECONDS)
             raise
 
+    def _usable_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise StorageError("This storage is not open.", remedy="Use it within `with storage`.")
+        if self._owner != os.getpid():
+            raise StorageError(
+                f"This storage was opened in process {self._owner}, of which this one is a fork "
+                "without the thread that does its work.",
+                remedy="Open the storage after the fork.",
+            )
+        if threading.current_thread() is self._thread:
+            raise StorageError(
+                "A blocking call within the storage's own event loop would wait for itself.",
+                remedy="In handlers of events, use the asynchronous storage.",
+            )
+        return self._loop
+
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """The items one by one; leaving the loop early closes their source."""
+        """Yield the items one by one; leaving the loop early closes their source."""
         try:
             while True:
                 try:

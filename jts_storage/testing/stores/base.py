@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from typing import Any, Final, Protocol
 
@@ -69,6 +70,42 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class ServerStore(ABC):
+    """What stores on a server share: its life, and an address that is made when first asked."""
+
+    def __init__(self, server: Server, database: str = "") -> None:
+        self._server = server
+        self._database = database
+        self._closing = ExitStack()
+        self._url = ""
+        self._address: Address | None = None
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def database(self) -> str:
+        return self._database
+
+    def start(self) -> None:
+        self._closing.callback(self._server.stop)
+        self._url = self._server.start()
+
+    @property
+    def address(self) -> Address:
+        if self._address is None:
+            self._address = self._proxied()
+        return self._address
+
+    @abstractmethod
+    def _proxied(self) -> Address:
+        """Return where the store is, behind a proxy if faults can be made there."""
+
+    def close(self) -> None:
+        self._closing.close()
 
 
 def proxied(host: str, port: int, closing: ExitStack, *, secure: bool) -> FaultProxy | None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from dataclasses import replace
 
 from jts_storage import migrate
-from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.settings import ClickHouseConfig
 from jts_storage.testing.address import Address
-from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Server, faults_of, proxied
+from jts_storage.testing.stores.base import (
+    BOOKS_OF_MIGRATIONS,
+    Server,
+    ServerStore,
+    faults_of,
+    proxied,
+)
 
 _DIRTY_TABLES = (
     "SELECT DISTINCT table FROM system.parts WHERE database = currentDatabase() AND active"
@@ -20,17 +25,13 @@ _MERGE_TREES = (
 )
 
 
-class ClickHouseStore:
+class ClickHouseStore(ServerStore):
     """A ClickHouse database, embedded or on a server."""
 
     def __init__(self, server: Server, database: str = "") -> None:
-        self._server = server
-        self._database = database
-        self._closing = ExitStack()
-        self._started = ""
+        super().__init__(server, database)
         self._config: ClickHouseConfig | None = None
         self._manager: ClickHouseManager | None = None
-        self._address: Address | None = None
 
     @property
     def config(self) -> ClickHouseConfig:
@@ -45,12 +46,8 @@ class ClickHouseStore:
     def database(self) -> str:
         return self.config.database
 
-    def start(self) -> None:
-        self._closing.callback(self._server.stop)
-        self._started = self._server.start()
-
     def prepare(self) -> None:
-        config = ClickHouseConfig.from_url(self._started)
+        config = ClickHouseConfig.from_url(self._url)
         self._config = replace(config, database=self._database or config.database)
         if not config.is_embedded:
             _create_clickhouse_database(self._config)
@@ -67,17 +64,8 @@ class ClickHouseStore:
             if not name.startswith(BOOKS_OF_MIGRATIONS):
                 self._manager.execute(f"TRUNCATE TABLE {_backquoted(name)}{on_cluster}")
 
-    @property
-    def address(self) -> Address:
-        if self._address is None:
-            self._address = self._served() if self.config.is_embedded else self._proxied()
-        return self._address
-
     def break_off(self) -> None:
         """Nothing: ClickHouse keeps no locks for a client that is gone."""
-
-    def close(self) -> None:
-        self._closing.close()
 
     def _served(self) -> Address:
         from jts_storage.testing.clickhouse_server import ClickHouseServer
@@ -100,6 +88,8 @@ class ClickHouseStore:
 
     def _proxied(self) -> Address:
         config = self.config
+        if config.is_embedded:
+            return self._served()
         proxy = proxied(config.host, config.port, self._closing, secure=config.secure)
         if proxy is not None:
             config = replace(config, host=proxy.host, port=proxy.port, alt_hosts=())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -15,31 +14,21 @@ from pymongo.uri_parser import parse_uri
 from jts_storage import migrate
 from jts_storage.mongo import MongoDBConfig, MongoDBManager
 from jts_storage.testing.address import Address
-from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Server, faults_of, proxied
+from jts_storage.testing.stores.base import (
+    BOOKS_OF_MIGRATIONS,
+    Server,
+    ServerStore,
+    faults_of,
+    proxied,
+)
 
 
-class MongoStore:
+class MongoStore(ServerStore):
     """A MongoDB database on a replica set."""
 
     def __init__(self, server: Server, database: str) -> None:
-        self._server = server
-        self._database = database
-        self._closing = ExitStack()
-        self._url = ""
+        super().__init__(server, database)
         self._client: MongoClient[dict[str, Any]] | None = None
-        self._address: Address | None = None
-
-    @property
-    def url(self) -> str:
-        return self._url
-
-    @property
-    def database(self) -> str:
-        return self._database
-
-    def start(self) -> None:
-        self._closing.callback(self._server.stop)
-        self._url = self._server.start()
 
     def prepare(self) -> None:
         asyncio.run(self._migrate())
@@ -57,21 +46,12 @@ class MongoStore:
         for name in names[-1:]:
             db[name].delete_many({})
 
-    @property
-    def address(self) -> Address:
-        if self._address is None:
-            self._address = self._proxied()
-        return self._address
-
     def break_off(self) -> None:
         assert self._client is not None, "prepare() comes first"
         try:
             self._client.admin.command("killAllSessions", [])
         except PyMongoError:
             return  # not ours to do there; the server ends them in its own time
-
-    def close(self) -> None:
-        self._closing.close()
 
     async def _migrate(self) -> None:
         config = MongoDBConfig(uri=self._url, database=self._database)

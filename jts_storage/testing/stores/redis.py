@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.testing.address import Address
-from jts_storage.testing.stores.base import Server, faults_of, proxied
+from jts_storage.testing.stores.base import Server, ServerStore, faults_of, proxied
 
 if TYPE_CHECKING:
     import redis
 
 
-class RedisStore:
+class RedisStore(ServerStore):
     """All databases of a Redis server that is the tests' alone."""
 
     def __init__(self, server: Server) -> None:
-        self._server = server
-        self._closing = ExitStack()
-        self._url = ""
+        super().__init__(server)
         self._client: redis.Redis | None = None
-        self._address: Address | None = None
-
-    @property
-    def url(self) -> str:
-        return self._url
 
     @property
     def database(self) -> str:
         return urlsplit(self._url).path.strip("/")
-
-    def start(self) -> None:
-        self._closing.callback(self._server.stop)
-        self._url = self._server.start()
 
     def prepare(self) -> None:
         try:
@@ -51,17 +39,8 @@ class RedisStore:
         assert self._client is not None, "prepare() comes first"
         self._client.flushall()
 
-    @property
-    def address(self) -> Address:
-        if self._address is None:
-            self._address = self._proxied()
-        return self._address
-
     def break_off(self) -> None:
         """Nothing: Redis keeps no locks for a client that is gone."""
-
-    def close(self) -> None:
-        self._closing.close()
 
     def _proxied(self) -> Address:
         parts = urlsplit(self._url)

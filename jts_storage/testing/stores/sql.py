@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,7 +15,13 @@ from jts_storage import migrate
 from jts_storage.relational import DatabaseConfig, DatabaseManager
 from jts_storage.sync.portal import Portal
 from jts_storage.testing.address import Address
-from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Server, faults_of, proxied
+from jts_storage.testing.stores.base import (
+    BOOKS_OF_MIGRATIONS,
+    Server,
+    ServerStore,
+    faults_of,
+    proxied,
+)
 
 if TYPE_CHECKING:
     import asyncpg
@@ -88,33 +94,16 @@ class SqliteStore:
             self._connection.close()
 
 
-class PostgresStore:
+class PostgresStore(ServerStore):
     """A PostgreSQL database."""
 
     def __init__(self, server: Server, database: str = "") -> None:
-        self._server = server
-        self._database = database
-        self._closing = ExitStack()
+        super().__init__(server, database)
         self._portal = Portal()
-        self._started = ""
-        self._url = ""
         self._connection: asyncpg.Connection[Any] | None = None
-        self._address: Address | None = None
-
-    @property
-    def url(self) -> str:
-        return self._url
-
-    @property
-    def database(self) -> str:
-        return self._database
-
-    def start(self) -> None:
-        self._closing.callback(self._server.stop)
-        self._started = self._server.start()
 
     def prepare(self) -> None:
-        base = self._started
+        base = self._url
         self._portal.start()
         self._closing.callback(self._portal.stop)
         parts = urlsplit(base)
@@ -128,12 +117,6 @@ class PostgresStore:
     def clean(self) -> None:
         self._portal.call(self._db.execute(_EMPTY_POSTGRES))
 
-    @property
-    def address(self) -> Address:
-        if self._address is None:
-            self._address = self._proxied()
-        return self._address
-
     def break_off(self) -> None:
         self._portal.call(
             self._db.execute(
@@ -141,9 +124,6 @@ class PostgresStore:
                 " current_database() AND usename = current_user AND pid <> pg_backend_pid()"
             )
         )
-
-    def close(self) -> None:
-        self._closing.close()
 
     @property
     def _db(self) -> asyncpg.Connection[Any]:
