@@ -117,7 +117,7 @@ async def chosen(
 
 
 def nothing_stored(series: object) -> NotFound:
-    """For who asks about candles that are not there, perhaps because the name is another."""
+    """Return the error for a series that is not stored, perhaps because its name is misspelled."""
     return NotFound(
         f"No candles of {series} are stored.",
         remedy="`jts-storage coverage` lists what is; --exchange is part of a series.",

@@ -119,7 +119,7 @@ def missing_by_day(gaps: Sequence[Gap], place: tzinfo) -> Counter[int]:
 
 
 def _bars(series: CandleSeries) -> list[list[float]]:
-    """For drawing: numbers of JavaScript, which are doubles."""
+    """Convert prices for the chart: numbers in JavaScript are 64-bit floats."""
     columns = series.columns
     days = (columns.timestamp // 86_400_000).tolist()
     prices = ((column / checks.PRICE_SCALE).tolist() for column in columns[1:5])

@@ -106,7 +106,7 @@ async def _tour(folder: Path, report: _Report) -> _Outcome:
         with report.step("Import, through the quality gate"):
             await _import(storage, files, report, outcome)
         with report.step("What the gate set aside"):
-            await _set_aside(storage, report)
+            await _report_quarantined(storage, report)
         with report.step("Formulas and a strategy"):
             strategy = await _documents(storage, report)
         with report.step("One commit over ClickHouse, MongoDB and SQLite"):
@@ -164,7 +164,7 @@ async def _import(
     )
 
 
-async def _set_aside(storage: Storage, report: _Report) -> None:
+async def _report_quarantined(storage: Storage, report: _Report) -> None:
     found = await Quarantine(storage).review()
     report.say(f"{len(found)} rows wait, with reason and source; the first:")
     if not report.quiet:

@@ -108,7 +108,7 @@ def _on_step(price: Any) -> Any:
 
 
 def _spoiled(columns: Columns, company: Company) -> Columns:
-    """Halts, and rows as feeds really deliver them."""
+    """Add what real feeds have: trading halts, missing, wrong and duplicate rows."""
     random = np.random.default_rng(100 + company.seed)
     rows = len(columns["timestamp"])
     at = np.sort(random.choice(rows - 1_000, 40, replace=False)) + 500
@@ -123,7 +123,7 @@ def _spoiled(columns: Columns, company: Company) -> Columns:
         offset = company.seed * 977
         keep[start + offset : start + offset + length] = False  # trading was halted
     order = np.flatnonzero(keep)
-    order = np.insert(order, at[30:34], order[at[30:34]])  # told twice
+    order = np.insert(order, at[30:34], order[at[30:34]])  # duplicate rows
     return {name: column[order] for name, column in columns.items()}
 
 

@@ -23,7 +23,7 @@ backtests = typer.Typer(help="Backtest results.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(help="At most so many.", min=1, max=1_000_000)]
 After = Annotated[str | None, typer.Option(help="The last one of the page before.")]
-Words = Annotated[str, typer.Argument(help="What to search for.")]
+Query = Annotated[str, typer.Argument(help="What to search for.")]
 Id = Annotated[str, typer.Argument(help="Its id.")]
 
 
@@ -42,7 +42,7 @@ def show_symbol(
 
 
 @symbols.command("search")
-def search_symbols(query: Words, limit: Limit = 100, as_json: AsJson = False) -> None:
+def search_symbols(query: Query, limit: Limit = 100, as_json: AsJson = False) -> None:
     """Search in codes and names."""
     _symbols(run(lambda s: s.symbols.search(query, limit=limit)), as_json)
 
@@ -60,7 +60,7 @@ def show_formula(identity: Id, as_json: AsJson = False) -> None:
 
 
 @formulas.command("search")
-def search_formulas(query: Words, limit: Limit = 100, as_json: AsJson = False) -> None:
+def search_formulas(query: Query, limit: Limit = 100, as_json: AsJson = False) -> None:
     """Search in names, descriptions and tags."""
     _formulas(run(lambda s: s.formulas.search(query, limit=limit)), as_json)
 

@@ -155,9 +155,9 @@ def print_import(result: ImportResult) -> None:
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
     typer.echo(f"{result.source}: {counts}.")
     if len(result.series) > 1:
-        told = [f"{key} {count:,}" for key, count in list(result.series.items())[:_SERIES_SHOWN]]
-        more = len(result.series) - len(told)
-        typer.echo(f"Series: {', '.join(told)}{f' and {more:,} more' if more else ''}.")
+        shown = [f"{key} {count:,}" for key, count in list(result.series.items())[:_SERIES_SHOWN]]
+        more = len(result.series) - len(shown)
+        typer.echo(f"Series: {', '.join(shown)}{f' and {more:,} more' if more else ''}.")
     if result.differing:
         typer.echo(
             f"{result.differing:,} of those skipped are stored with other values; "

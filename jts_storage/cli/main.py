@@ -57,13 +57,13 @@ def main() -> None:
     try:
         app()
     except StorageError as exc:
-        output.tell(exc)
+        output.report(exc)
         raise SystemExit(output.FAILED) from exc
     except OSError as exc:
-        output.tell_of_system(exc)
+        output.report_system_error(exc)
         raise SystemExit(output.FAILED) from exc
     except Exception as exc:
-        output.tell_unexpected(exc)
+        output.report_unexpected(exc)
         raise SystemExit(output.FAILED) from exc
 
 

@@ -35,14 +35,14 @@ def health(as_json: AsJson = False) -> None:
         return await storage.health(), perf_counter() - started
 
     async def opened() -> tuple[Health, float]:
-        # Recovery would wait for a store that is down, and this is to tell that it is.
+        # Recovery would wait for a store that is down, which is what this command reports.
         async with Storage(StoreBackend(StorageSettings.load(), recovers=False)) as storage:
             return await work(storage)
 
     answers, seconds = finished(opened)
     if as_json:
-        told = {"stores": answers, "broken_parts": answers.broken_parts}
-        print_json({**told, "seconds": round(seconds, 4)})
+        found = {"stores": answers, "broken_parts": answers.broken_parts}
+        print_json({**found, "seconds": round(seconds, 4)})
     else:
         print_table(
             ["store", "state"],
@@ -73,11 +73,13 @@ def recover(
         _show_pending(as_json)
         return
 
-    finished(lambda: _recover(every if follow else None, as_json), stopped=_stopped)
+    finished(
+        lambda: _recover(every if follow else None, as_json), stopped=lambda: "Stopped looking."
+    )
 
 
 async def _recover(every: float | None, as_json: bool) -> None:
-    """Once, or again and again until interrupted, a store that fails notwithstanding."""
+    """Finish commits once, or every `every` seconds until interrupted; print what fails."""
     from jts_storage.backend import StoreBackend
 
     async with Storage(StoreBackend(StorageSettings.load(), recovers=False)) as storage:
@@ -91,10 +93,6 @@ async def _recover(every: float | None, as_json: bool) -> None:
                     _tell(done, as_json)
             await asyncio.sleep(every)
         _tell(await storage.recover(), as_json)
-
-
-def _stopped() -> str:
-    return "Stopped looking."
 
 
 def _tell(done: int, as_json: bool) -> None:

@@ -46,7 +46,7 @@ INTERRUPTED = 130
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-_PIPE_WIDTH = 1_000  # nobody wraps what another program reads
+_PIPE_WIDTH = 1_000  # wide enough that what another program reads is never wrapped
 _PATIENCE = 1.0
 """How many seconds something may take before its progress is shown."""
 
@@ -96,34 +96,34 @@ def finished(
     async def awaited() -> T:
         return await work()
 
-    # What the driver logs of failures, nobody's handler would print with its traceback.
+    # The driver logs failures with a traceback, which Python prints if there is no handler.
     logging.getLogger("clickhouse_driver").addHandler(logging.NullHandler())
     try:
         return asyncio.run(awaited())
     except StorageError as exc:
-        tell(exc)
+        report(exc)
         raise typer.Exit(FAILED) from exc
     except KeyboardInterrupt as exc:
         typer.echo(stopped(), err=True)
         raise typer.Exit(INTERRUPTED) from exc
 
 
-def tell(error: StorageError) -> None:
+def report(error: StorageError) -> None:
     if _Debug.wanted:
         traceback.print_exception(error)
     typer.echo(f"Error: {error}", err=True)
 
 
-def tell_of_system(error: OSError) -> None:
-    """A folder where a file should be, no space, no rights: the user's to mend."""
+def report_system_error(error: OSError) -> None:
+    """Report an error of the system that the user can fix: no space, no rights, a missing file."""
     if _Debug.wanted:
         traceback.print_exception(error)
     where = f"{error.filename}: " if error.filename else ""
     typer.echo(f"Error: {where}{error.strerror or error}.", err=True)
 
 
-def tell_unexpected(error: Exception) -> None:
-    """What is no error of the kit is a mistake in it, and is told as one."""
+def report_unexpected(error: Exception) -> None:
+    """Report an error that is not the kit's own as a bug in it."""
     if _Debug.wanted:
         traceback.print_exception(error)
     typer.echo(
@@ -161,7 +161,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     for index, name in enumerate(columns):
         numbers = all(isinstance(row[index], int | float | Decimal | None) for row in listed)
         justify: JustifyMethod = "right" if numbers and listed else "left"
-        table.add_column(name, justify=justify, overflow="fold")  # an id is of use only in whole
+        table.add_column(name, justify=justify, overflow="fold")  # a cut id cannot be copied
     for row in listed:
         # Text is data: what is in brackets or between colons is no markup of ours.
         table.add_row(*(Text(_cell(value)) for value in row))
@@ -185,7 +185,7 @@ def _cell(value: object) -> str:
 
 
 class Meter:
-    """A progress bar that appears after a second, and only where somebody looks."""
+    """A progress bar that appears after a second, and only on a terminal."""
 
     def __init__(self, progress: Progress | None, title: str) -> None:
         self._progress = progress

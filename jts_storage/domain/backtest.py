@@ -36,8 +36,7 @@ class BacktestConfig:
         if capital <= 0:
             raise InvalidData("must be above 0", field="initial_capital", value=str(capital))
         store(self, "initial_capital", capital)
-        if self.data_fingerprint is not None:
-            checks.name(self.data_fingerprint, "data_fingerprint")
+        checks.given(self, checks.name, "data_fingerprint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +54,8 @@ class BacktestMetrics:
     total_trades: int = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "total_return_pct",
-            "sharpe_ratio",
-            "max_drawdown_pct",
-            "win_rate",
-            "profit_factor",
-        ):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, checks.finite(value, name))
+        ratios = ("total_return_pct", "sharpe_ratio", "max_drawdown_pct", "win_rate")
+        checks.given(self, checks.finite, *ratios, "profit_factor")
         checks.whole(self.total_trades, "total_trades")
 
 
@@ -89,20 +80,15 @@ class Trade:
         store(self, "entry_time", checks.utc(self.entry_time, "entry_time"))
         store(self, "entry_price", checks.decimal(self.entry_price, "entry_price"))
         store(self, "quantity", checks.percentage(self.quantity, "quantity", above=0))
-        if self.exit_time is not None:
-            store(self, "exit_time", checks.utc(self.exit_time, "exit_time"))
-            if self.exit_time < self.entry_time:
-                raise InvalidData(
-                    f"must not lie before entry_time {self.entry_time}",
-                    field="exit_time",
-                    value=str(self.exit_time),
-                )
-        if self.exit_price is not None:
-            store(self, "exit_price", checks.decimal(self.exit_price, "exit_price"))
-        if self.pnl is not None:
-            store(self, "pnl", checks.decimal(self.pnl, "pnl"))
-        if self.exit_reason is not None:
-            checks.text(self.exit_reason, "exit_reason")
+        checks.given(self, checks.utc, "exit_time")
+        if self.exit_time is not None and self.exit_time < self.entry_time:
+            raise InvalidData(
+                f"must not lie before entry_time {self.entry_time}",
+                field="exit_time",
+                value=str(self.exit_time),
+            )
+        checks.given(self, checks.decimal, "exit_price", "pnl")
+        checks.given(self, checks.text, "exit_reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +103,7 @@ class BacktestSummary:
 
     def __post_init__(self) -> None:
         store = object.__setattr__
-        if self.id is not None:
-            store(self, "id", checks.document_id(self.id, "id"))
+        checks.given(self, checks.document_id, "id")
         store(self, "strategy_id", checks.document_id(self.strategy_id, "strategy_id"))
         store(self, "run_at", checks.utc(self.run_at, "run_at"))
         if not isinstance(self.config, BacktestConfig):

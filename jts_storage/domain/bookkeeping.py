@@ -37,10 +37,7 @@ class SymbolBars:
             raise InvalidData(
                 "cannot be complete before its collection started", field="is_complete", value=True
             )
-        for field in ("created_at", "updated_at"):
-            moment = getattr(self, field)
-            if moment is not None:
-                object.__setattr__(self, field, checks.utc(moment, field))
+        checks.given(self, checks.utc, "created_at", "updated_at")
 
     def start_collection(self) -> SymbolBars:
         """:raises InvalidData: it has started already."""
@@ -83,5 +80,4 @@ class Checkpoint:
         if not isinstance(self.data, Mapping):
             raise InvalidData("must be a JSON object", field="data", value=self.data)
         object.__setattr__(self, "data", checks.json_value(self.data, "data"))
-        if self.updated_at is not None:
-            object.__setattr__(self, "updated_at", checks.utc(self.updated_at, "updated_at"))
+        checks.given(self, checks.utc, "updated_at")

@@ -23,7 +23,7 @@ from jts_storage.errors import Conflict
 
 @dataclass(slots=True)
 class SeriesChanges:
-    """What one series is to become: rows to remove, then rows to write."""
+    """The staged changes of one series: ranges to delete, then rows to write."""
 
     key: SeriesKey
     deleted: list[tuple[int, int]] = field(default_factory=list)
@@ -47,13 +47,13 @@ class SeriesChanges:
 
     @property
     def span(self) -> tuple[int, int] | None:
-        """From the first to the last moment at which staged and stored may differ."""
+        """The first and last timestamp at which staged and stored rows may differ."""
         stamps = self.upserts.timestamp
         ends = [*self.deleted, *([(int(stamps[0]), int(stamps[-1]))] if len(stamps) else [])]
         return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
 
     def over(self, stored: CandleSeries, first: int, last: int) -> CandleSeries:
-        """`stored`, which is all that is stored from `first` to `last`, as it is to become."""
+        """Apply the changes to `stored`, which is all that is stored from `first` to `last`."""
         kept = stored.columns
         for begin, end in self.deleted:
             outside = (kept.timestamp < begin) | (kept.timestamp > end)

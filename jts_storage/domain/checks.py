@@ -1,9 +1,9 @@
-"""The rules that single values obey before they may enter an entity."""
+"""Checks of single values, made before a value enters an entity."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from math import isfinite
@@ -78,6 +78,14 @@ def to_ms(moment: datetime) -> int:
 
 def from_ms(milliseconds: int) -> datetime:
     return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def given(entity: object, check: Callable[[Any, str], object], *fields: str) -> None:
+    """Replace these fields of a frozen entity by what `check` makes of them; None stays None."""
+    for field in fields:
+        value = getattr(entity, field)
+        if value is not None:
+            object.__setattr__(entity, field, check(value, field))
 
 
 def range_ms(start: datetime, end: datetime) -> tuple[int, int]:

@@ -119,7 +119,7 @@ def _possible(c: Columns) -> bool:
 
 
 def _refuse(block: Columns, offset: int) -> None:
-    """Name the first row of the block that is no candle; its first broken rule is told."""
+    """Raise for the first row of the block that is no candle, with the first rule it breaks."""
     for row in range(block.rows):
         stamp, *prices, _ = (int(column[row]) for column in block)
         if not _FIRST_MS <= stamp <= _LAST_MS:

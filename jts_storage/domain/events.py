@@ -1,4 +1,4 @@
-"""What happened, told to whoever listens."""
+"""Events of the domain, delivered to the handlers registered for them."""
 
 from __future__ import annotations
 

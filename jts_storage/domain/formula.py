@@ -179,17 +179,11 @@ def _check_identifier(name: object) -> None:
 
 def check_document_header(entity: Formula | Strategy) -> None:
     """Check and normalise what every versioned document begins with."""
-    store = object.__setattr__
-    if entity.id is not None:
-        store(entity, "id", checks.document_id(entity.id, "id"))
+    checks.given(entity, checks.document_id, "id")
     checks.name(entity.name, "name", longest=100_000)
-    if entity.description is not None:
-        checks.text(entity.description, "description")
+    checks.given(entity, checks.text, "description")
     checks.whole(entity.version, "version", least=1)
-    if entity.created_at is not None:
-        store(entity, "created_at", checks.utc(entity.created_at, "created_at"))
-    if entity.updated_at is not None:
-        store(entity, "updated_at", checks.utc(entity.updated_at, "updated_at"))
+    checks.given(entity, checks.utc, "created_at", "updated_at")
 
 
 def _words(text: str) -> set[str]:

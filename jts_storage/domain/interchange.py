@@ -32,7 +32,7 @@ Floats = Literal["refuse", "exact"]
 PandasPrices = Literal["decimal", "float"]
 
 _TICKS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-# Below this a double, rounded once itself and once more times 10**4, still finds its price.
+# Below this a float, rounded when it was made and again times 10**4, still gives its price.
 _EXACT_FLOAT_LIMIT = 2**51 / checks.PRICE_SCALE
 # What Arrow reads as a number; Python would take blanks and underscores too.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -45,7 +45,7 @@ def from_arrow(table: Any, floats: Floats = "refuse") -> Columns:
     if not isinstance(table, pa.Table | pa.RecordBatch):
         raise InvalidData("must be an Arrow table or record batch", field="table", value=table)
     _check_names(table.schema.names)
-    if not table.num_rows:  # nothing has no types: an empty frame tells none
+    if not table.num_rows:  # the columns of an empty frame may have any type
         return empty()
     raw = {name: table.column(name) for name in NAMES}
     for name, column in raw.items():
@@ -148,9 +148,9 @@ def _check_names(names: list[Any]) -> None:
     if missing:
         present = ", ".join(map(str, names))
         raise InvalidData(f"lacks {', '.join(missing)}; it has {present}", field="columns")
-    doubled = [name for name in NAMES if names.count(name) > 1]
-    if doubled:
-        raise InvalidData(f"has {', '.join(doubled)} more than once", field="columns")
+    repeated = [name for name in NAMES if names.count(name) > 1]
+    if repeated:
+        raise InvalidData(f"has {', '.join(repeated)} more than once", field="columns")
 
 
 def _shared(kind: Any, values: Any) -> Any:
@@ -254,7 +254,7 @@ def _prices_from_decimals(column: Any, field: str) -> Int64Array:
 
 
 def _prices_from_floats(column: Any, field: str, floats: Floats) -> Int64Array:
-    """Scaled prices of doubles that are each the nearest double of a price of four decimals."""
+    """Return scaled prices of floats that are each the nearest float to a four-decimal price."""
     values = np.asarray(column.to_numpy(), np.float64)
     if floats != "exact":
         raise InvalidData(
@@ -289,7 +289,7 @@ def _volumes(column: Any) -> UInt64Array:
     if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise InvalidData(f"must be whole numbers, not {kind}", field="volume")
     try:
-        # A whole number in another dress: a float or a decimal without a fraction.
+        # A whole number may be written as a float or a decimal without a fraction.
         return _int64(column.cast(pa.uint64()), pa.uint64()).view(np.uint64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
         for row, value in enumerate(column.to_pylist()):
@@ -322,7 +322,7 @@ def _refuse_rows(at_fault: Any, values: AnyArray, field: str, rule: str) -> None
 
 
 def _refuse_prices(column: Any, field: str, cause: Exception) -> NoReturn:
-    """Find the row that Arrow could not turn into a price; only a refusal pays for the search."""
+    """Find the row that Arrow could not convert to a price: slow, so only after it has failed."""
     from decimal import Decimal, InvalidOperation
 
     for row, value in enumerate(column.to_pylist()):

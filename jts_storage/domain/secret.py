@@ -1,4 +1,4 @@
-"""Texts that nobody should see by accident."""
+"""Texts that must not appear in output or logs by accident."""
 
 from __future__ import annotations
 

@@ -22,9 +22,7 @@ class StopLossRule:
     def __post_init__(self) -> None:
         if (self.formula_id is None) == (self.percentage is None):
             raise InvalidData("needs either a formula_id or a percentage", field="stop_loss_rule")
-        if self.formula_id is not None:
-            checked = checks.document_id(self.formula_id, "formula_id")
-            object.__setattr__(self, "formula_id", checked)
+        checks.given(self, checks.document_id, "formula_id")
         if self.percentage is not None:
             pct = checks.percentage(self.percentage, "percentage", above=0, at_most=100)
             object.__setattr__(self, "percentage", pct)
@@ -75,10 +73,7 @@ class Strategy:
 
     def __post_init__(self) -> None:
         check_document_header(self)
-        for reference in ("entry_formula_id", "exit_formula_id"):
-            value = getattr(self, reference)
-            if value is not None:
-                object.__setattr__(self, reference, checks.document_id(value, reference))
+        checks.given(self, checks.document_id, "entry_formula_id", "exit_formula_id")
         if self.stop_loss_rule is not None and not isinstance(self.stop_loss_rule, StopLossRule):
             raise InvalidData(
                 "must be a StopLossRule", field="stop_loss_rule", value=self.stop_loss_rule

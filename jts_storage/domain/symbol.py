@@ -25,12 +25,10 @@ class Symbol:
         checks.name(self.code, "code")
         checks.name(self.name, "name")
         object.__setattr__(self, "market", member(Market, self.market, "market"))
-        if self.sector is not None:
-            checks.name(self.sector, "sector")
+        checks.given(self, checks.name, "sector")
         if not isinstance(self.is_active, bool):
             raise InvalidData("must be True or False", field="is_active", value=self.is_active)
-        if self.updated_at is not None:
-            object.__setattr__(self, "updated_at", checks.utc(self.updated_at, "updated_at"))
+        checks.given(self, checks.utc, "updated_at")
 
     def matches(self, query: str) -> bool:
         """Whether code or name contains `query`, whatever its case; an empty query matches none."""

@@ -1,4 +1,4 @@
-"""Many job files of a day into one, so that being killed anywhere loses nothing."""
+"""Merge the job files of a day into one; a crash at any moment loses nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compact(
     series = _merged([series for series, _ in read], partition)
     facts = replace(
         FileFacts.about(series, partition, target.stem, _jobs([facts for _, facts in read])),
-        # Not newer than what it holds: a job that is written from now on must count more.
+        # Not newer than the files it replaces: a job written meanwhile must win over it.
         written_ns=max(facts.written_ns for _, facts in read),
     )
     write_file(target, series, facts, compression, verify=True)

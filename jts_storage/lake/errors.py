@@ -1,4 +1,4 @@
-"""What Parquet and the file system report, in the kit's own words."""
+"""Errors of Parquet and the file system, translated into the kit's."""
 
 from __future__ import annotations
 

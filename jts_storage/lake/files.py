@@ -1,4 +1,4 @@
-"""One Parquet file: its columns, what it says about itself, and how it comes to be whole.
+"""One Parquet file: its columns, its metadata, and how it is written completely or not at all.
 
 Prices are decimal128(18, 4), stored as 64-bit integers. Each page carries a checksum, and the file
 its row count, time range and the fingerprint of its candles.
@@ -46,7 +46,7 @@ SCHEMA = candle_schema(nullable=False)
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What a file says about itself; of a foreign file only what its place tells.
+    """The metadata of a file; of a file by another program only what its path says.
 
     :param written_ns: orders the files of a partition: of equal timestamps the later file's count.
     :param sources: the job ids that a compaction put into it.
@@ -181,7 +181,7 @@ def with_timestamps(table: Any) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what was renamed or deleted in it last."""
+    """Write the folder itself to disk, so that a rename or deletion in it survives a power cut."""
     if sys.platform == "win32":
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -201,7 +201,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _sync_above(folder: Path) -> None:
-    """Make a folder itself last, once a process: who made it may have died before that."""
+    """Write the folders above to disk, once in each process: their maker may have died before."""
     seen = folder, folder.stat().st_ino
     if seen in _lasting:
         return
@@ -228,7 +228,7 @@ def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str)
 
 
 def _checksum(text: bytes) -> bytes:
-    """Nothing else in a footer has one."""
+    """Return a checksum of the metadata: Parquet has none for a footer."""
     return b"%08x" % zlib.crc32(text)
 
 
@@ -242,8 +242,10 @@ def _footer(path: Path) -> bytes:
 
 
 def facts_of(metadata: Any, path: Path) -> FileFacts:
-    """What a footer says; symbol, timeframe, day and job are those of the file's place, for who
-    moved or renamed it meant them."""
+    """Return the metadata in a footer.
+
+    Symbol, timeframe, day and job are taken from the path: a file may have been moved on purpose.
+    """
     frame, symbol, day = path.parts[-4:-1]
     placed: dict[str, Any] = {
         "symbol": symbol.removeprefix("symbol="),
@@ -254,8 +256,8 @@ def facts_of(metadata: Any, path: Path) -> FileFacts:
     said = metadata.metadata or {}
     text = said.get(_METADATA)
     if text is None:
-        if _METADATA in _footer(path):  # a footer of ours, and out of order
-            raise DamagedFile(path, "what it says about itself is gone")
+        if _METADATA in _footer(path):  # a footer of ours that is damaged
+            raise DamagedFile(path, "its metadata is gone")
         return FileFacts(**placed)
     try:
         given = json.loads(text.decode())
@@ -264,4 +266,4 @@ def facts_of(metadata: Any, path: Path) -> FileFacts:
             raise ValueError("its checksum differs")
         return FileFacts(**{**given, **placed, "sources": tuple(given["sources"])})
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
-        raise DamagedFile(path, f"what it says about itself cannot be read ({exc})") from exc
+        raise DamagedFile(path, f"its metadata cannot be read ({exc})") from exc

@@ -114,7 +114,7 @@ def _read(path: Path, floats: Floats) -> Loaded | DamagedFile:
 
 
 def _joined(files: Sequence[Loaded]) -> Columns:
-    """The rows of the files one behind the other; where they were read so, without a copy."""
+    """Return the rows of all files in a row, without a copy if they were read like that."""
     if not files:
         return empty()
     first, last = files[0], files[-1]

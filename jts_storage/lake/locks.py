@@ -1,4 +1,4 @@
-"""Locks among processes that die with the process that holds them."""
+"""Locks between processes, released by the system when their holder dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.005
 
 
 class PartitionLocks:
-    """One lock a partition, on a fixed number of files that are never deleted.
+    """A lock for each partition, on a fixed number of files that are never deleted.
 
     Partitions share files, so a caller holds one lock at a time.
     """
@@ -30,11 +30,11 @@ class PartitionLocks:
 
     @contextmanager
     def held(self, partition: Partition) -> Iterator[None]:
-        """:raises Conflict: somebody else held it for too long."""
+        """:raises Conflict: another process held it for too long."""
         number = zlib.crc32(str(partition).encode()) % _FILES
         try:
             if not self._made:
-                # The root of the store comes to be here, so it has to last.
+                # This may make the root of the store, which must survive a power cut.
                 make_folder(self._folder)
                 self._made = True
             lock = FileLock(self._folder / f"{number:02}.lock", thread_local=False)

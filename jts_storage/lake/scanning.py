@@ -1,8 +1,7 @@
 """Many files of ours in one parallel scan.
 
-Arrow decodes files ahead in its own threads while each is laid behind the one before it here,
-still in the processor's cache. Whatever is unusual is left to the reader of single files, which
-says what.
+Arrow decodes files ahead in its own threads, while each is copied behind the previous one, still
+in the processor's cache. Anything unusual is left to the reader of single files, which explains it.
 """
 
 from __future__ import annotations

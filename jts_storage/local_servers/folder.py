@@ -85,7 +85,7 @@ class ServerFolder:
 
     @contextmanager
     def turn(self, timeout: float) -> Iterator[None]:
-        """While inside, nobody else joins, leaves, starts or stops."""
+        """Hold the lock under which processes join, leave, start and stop."""
         fd = self._open("turn.lock")
         try:
             deadline = time.monotonic() + timeout
@@ -129,7 +129,7 @@ class ServerFolder:
             with suppress(FileNotFoundError):
                 return RunningServer(**json.loads(self._state.read_text()))
             if time.monotonic() > deadline:
-                raise ConnectionFailed(f"The server in {self.path} never told its process id.")
+                raise ConnectionFailed(f"The server in {self.path} never wrote its process id.")
             time.sleep(_POLL_SECONDS)
         return None
 
@@ -177,7 +177,7 @@ class ServerFolder:
             self._wait_until_gone(timeout)
 
     def kill(self, timeout: float) -> None:
-        """End the server as a crash would, and wait until it is gone."""
+        """Kill the server as a crash would, and wait until it is gone."""
         if server := self.running():
             _signal(server.pid, signal.SIGKILL)
             self._wait_until_gone(timeout)
@@ -209,7 +209,7 @@ class ServerFolder:
                 stderr=log,
                 pass_fds=[lock],
                 start_new_session=True,
-                check=False,  # the log and the lock tell more
+                check=False,  # whether it runs is seen by the lock, why not by the log
                 timeout=_LAUNCH_SECONDS,
             )
 

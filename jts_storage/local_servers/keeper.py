@@ -27,7 +27,7 @@ _LOOK_AROUND_SECONDS = 0.2
 
 def main(folder: Path, spec: dict[str, Any]) -> None:
     if os.fork():
-        os._exit(0)  # whoever started us must not have to reap us
+        os._exit(0)  # so that the process that started us need not reap us
     os.chdir(folder)
     wakeup = _wake_on(signal.SIGTERM, signal.SIGCHLD)
     users = _Users(folder)

@@ -23,7 +23,7 @@ from jts_storage.domain.columns import (
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.epochs import Epochs
-from jts_storage.readers.marks import Marks, look_through
+from jts_storage.readers.marks import Marks, search_source
 from jts_storage.readers.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
 from jts_storage.readers.owners import Labels, Owners
 from jts_storage.readers.owners import joined as labels_joined
@@ -45,7 +45,7 @@ class Source(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any] | None:
-        """What is equal only while the source gives the same rows; None if nobody can tell."""
+        """What identifies the content of the source; None if a change could not be noticed."""
         ...
 
     @property
@@ -56,11 +56,11 @@ class Source(Protocol):
     def tables(self) -> Iterator[Any]: ...
 
     def place(self, row: int, target: str) -> str:
-        """Where the value is, in words: ``prices.csv, line 7, column '종가'``."""
+        """Describe where the value is: ``prices.csv, line 7, column '종가'``."""
         ...
 
     def progress(self) -> float | None:
-        """How much of the source has been read, from 0 to 1, if it can be told."""
+        """How much of the source has been read, from 0 to 1; None if unknown."""
         ...
 
 
@@ -95,9 +95,9 @@ class Reader:
     """Turns tables of one source into blocks.
 
     :param style: how numbers are written, once that is known.
-    :param epochs: what moments that are numbers have shown, for each timeframe.
+    :param epochs: for each timeframe, the unit found so far of timestamps that are numbers.
     :param thousands: the mark between thousands, where only that is known.
-    :param owners: tells the series of rows; None if nobody asks.
+    :param owners: finds the series of each row; None if that is not needed.
     """
 
     timestamps: TimestampReader
@@ -115,7 +115,7 @@ class Reader:
         first = skip
         read: list[Block] = []
         for piece in _pieces(source.tables(), rows, skip):
-            # Read at once: the source goes on meanwhile, and text needs not be held twice.
+            # Converted at once, so that the text of a block need not be kept until it is full.
             read.append(self._read(piece, first, source))
             first += piece.num_rows
             if first - read[0].first_row == rows:
@@ -142,7 +142,7 @@ class Reader:
         stamps = self._stamps(columns, labels)
         plain = self._plain_prices(columns)
         if self.style is None:
-            self._settle_style(columns, plain, source)
+            self._find_style(columns, plain, source)
         if self.style is not None and self.style.decimal != ".":
             plain = {}  # a point groups thousands here
         missing = np.zeros(table.num_rows, np.bool_)
@@ -187,7 +187,7 @@ class Reader:
         found = {name: plain_prices(columns[name]) for name in PRICES if _is_text(columns[name])}
         return {name: plain for name, plain in found.items() if plain is not None}
 
-    def _settle_style(
+    def _find_style(
         self,
         columns: Mapping[str, Any],
         plain: Mapping[str, tuple[Int64Array, int]],
@@ -200,10 +200,10 @@ class Reader:
             if name not in plain and _is_text(columns[name]):
                 marks.look_at(columns[name])
         by_custom = source.commas_separate
-        # A quoted comma groups thousands by custom, a decimal one further on would show otherwise.
+        # A quoted comma usually separates thousands, unless a later number shows that it cannot.
         self.style = marks.style(comma_separates_fields=by_custom and marks.doubtful_comma is None)
         if self.style is None and marks.is_doubtful:
-            self.style = look_through(source.tables(), marks) or marks.style(
+            self.style = search_source(source.tables(), marks) or marks.style(
                 comma_separates_fields=by_custom
             )
             if self.style is None:
@@ -304,7 +304,7 @@ def _volume(column: Any) -> Any:
 
 
 def _rounded(column: Any, name: str) -> Any:
-    """Round prices of doubles to four decimals, because the caller asked for it."""
+    """Round float prices to four decimals, because the caller asked for it."""
     values = np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
     at_fault = np.flatnonzero(~(np.abs(values) < 2**51 / checks.PRICE_SCALE))
     if len(at_fault):
@@ -314,7 +314,7 @@ def _rounded(column: Any, name: str) -> Any:
     return decimals_of(scaled)
 
 
-def as_they_came(table: Any, rows: AnyArray) -> list[dict[str, Any]]:
+def as_json_rows(table: Any, rows: AnyArray) -> list[dict[str, Any]]:
     """Some rows as JSON values, for people to look at."""
     taken = table.take(pa.array(rows, pa.int64()))
     return [
@@ -326,4 +326,4 @@ def as_they_came(table: Any, rows: AnyArray) -> list[dict[str, Any]]:
     ]
 
 
-__all__ = ["PRICES", "Block", "Floats", "Reader", "Source", "as_they_came"]
+__all__ = ["PRICES", "Block", "Floats", "Reader", "Source", "as_json_rows"]

@@ -18,7 +18,7 @@ _LATEST = 42 * 10**8
 """Seconds in 2103. A larger number is of a finer unit, in which it lies in 1970 or later."""
 _TO_1973 = 10**11
 _EARLIEST = 10**8
-"""Seconds in 1973. A column whose numbers are all smaller is of no unit that can be told."""
+"""Seconds in 1973. If all numbers of a column are smaller, its unit cannot be found out."""
 _DIGITS = ((8, 1), (12, 10**4), (14, 10**6))
 """How many digits dates and moments have, and what divides them into dates."""
 _FIRST_DATE, _LAST_DATE = 1900_00_00, 2300_00_00
@@ -31,18 +31,18 @@ class Epochs:
 
     :param unit: the unit they were last read in; None if they showed none yet.
     :param last: the last moment that was read, in milliseconds.
-    :param passes_1970: whether some lie near 1970, so that small numbers are no other unit's.
+    :param crosses_1970: whether some lie near 1970, so that small numbers are no other unit's.
     """
 
     unit: str | None = None
     last: int | None = None
-    passes_1970: bool = False
+    crosses_1970: bool = False
 
     def milliseconds(self, values: Int64Array) -> Int64Array:
         """Moments of a column, or of the next part of one.
 
-        Numbers of two units are read each by its own where time then goes in one direction only,
-        which it would not do with a damaged number.
+        If a column mixes two units, each number is read in its own, as long as the timestamps
+        then only rise or only fall: with a damaged number among them they would not.
 
         :raises InvalidData: with the row of the first number that is of another unit, or of none.
         """
@@ -59,9 +59,9 @@ class Epochs:
         if self.unit is not None:
             unit = max(unit, self.unit, key=UNITS.index)
         odd = self._of_coarser_units(values, unit)
-        found = _scaled(values, unit) if odd is None else _each_by_its_own(values, unit, odd)
+        found = _scaled(values, unit) if odd is None else _scaled_by_size(values, unit, odd)
         if odd is not None or self.unit not in (None, unit):
-            self._must_go_one_way(found, values, odd)
+            self._check_one_direction(found, values, odd)
         self.unit, self.last = unit, int(found[-1])
         return found
 
@@ -78,13 +78,15 @@ class Epochs:
         coarser = 1_000 ** (power - 1)
         small = size < _LATEST * coarser
         if not small.any():
-            self.passes_1970 |= bool((size < _TO_1973 * coarser).any())
+            self.crosses_1970 |= bool((size < _TO_1973 * coarser).any())
             return None
-        self.passes_1970 |= bool((~small & (size < _TO_1973 * coarser)).any())
+        self.crosses_1970 |= bool((~small & (size < _TO_1973 * coarser)).any())
         odd: AnyArray = small & (size > 0)
-        return odd if odd.any() and not self.passes_1970 else None
+        return odd if odd.any() and not self.crosses_1970 else None
 
-    def _must_go_one_way(self, found: Int64Array, values: Int64Array, odd: AnyArray | None) -> None:
+    def _check_one_direction(
+        self, found: Int64Array, values: Int64Array, odd: AnyArray | None
+    ) -> None:
         steps = np.diff(found if self.last is None else np.append(self.last, found))
         if (steps >= 0).all() or (steps <= 0).all():
             return
@@ -103,7 +105,7 @@ class Epochs:
 def are_dates(values: Int64Array) -> bool:
     """Whether a column of numbers holds dates (20240102), perhaps with a time (202401020900).
 
-    One in ten must be a real one: what is not is then a fault to be told by its row.
+    One in ten must be a valid date: the others are then reported as errors, with their rows.
     """
     real = 0
     least, most = int(values.min()), int(values.max())
@@ -137,8 +139,8 @@ def _unit(values: Int64Array) -> str | None:
     )
 
 
-def _each_by_its_own(values: Int64Array, unit: str, odd: AnyArray) -> Int64Array:
-    """Every number in the unit that its size tells; those that are not `odd` in `unit`."""
+def _scaled_by_size(values: Int64Array, unit: str, odd: AnyArray) -> Int64Array:
+    """Read each `odd` number in the unit that its size suggests, and the others in `unit`."""
     found = np.empty_like(values)
     rest = np.flatnonzero(~odd)
     found[rest] = _scaled(values[rest], unit, rest)

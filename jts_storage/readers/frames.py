@@ -62,8 +62,10 @@ def _with_labels(frame: Any) -> Any:
     import pandas as pd
 
     found = {target_of(str(name)) for name in frame.columns}
-    told = {name: target_of(name) for name in frame.index.names if isinstance(name, str)}
-    levels = [name for name, target in told.items() if target is not None and target not in found]
+    targets = {name: target_of(name) for name in frame.index.names if isinstance(name, str)}
+    levels = [
+        name for name, target in targets.items() if target is not None and target not in found
+    ]
     is_dated = isinstance(frame.index, pd.DatetimeIndex)
     return frame if is_dated or not levels else frame.reset_index(levels)
 

@@ -1,4 +1,4 @@
-"""Which column of a source is which: guessed from its header, or as the caller says."""
+"""Find the column of each field from the headers of a source, or as the caller says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that occur in a file of JSON lines, wherever in it they begin to."""
+"""The names in a file of JSON lines, wherever they first occur."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_NUMBERS = b"0123456789.-+"
 def first_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines on which a name stands that no line before had, with their numbers.
 
-    A line may be given in vain, since a text may look as if it held a name, but none is missed, as
+    A text may look like a name, so a line may be returned without need. No new name is missed, as
     long as names differ in more than digits.
     """
     seen: set[bytes] = set()

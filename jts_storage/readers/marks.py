@@ -1,4 +1,4 @@
-"""What the marks in the numbers of a source show: which one stands before decimals.
+"""Find out from the numbers of a source which mark is the decimal mark.
 
 ``78.25``, ``0.500`` and ``1,234.5`` can be read in one way only. ``78.500`` and ``1,234`` can be
 read in two: three digits stand behind the only mark, one to three before it. A single number of the
@@ -28,7 +28,7 @@ _ONE_POINT_GROUP = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 class Marks:
     """What was seen so far.
 
-    :param thousands: the mark between thousands, where the caller told it.
+    :param thousands: the mark between thousands, where the caller gave it.
     :param point: whether some number has a decimal point for certain.
     :param comma: whether some number has a decimal comma, or points between thousands, for certain.
     :param doubtful_point: a number whose point could be either.
@@ -85,16 +85,16 @@ class Marks:
             self.doubtful_point = single[0].as_py()
 
     def style(self, *, comma_separates_fields: bool) -> NumberStyle | None:
-        """How to read all numbers; None if nothing shows it."""
+        """Return how to read all numbers; None if they do not show it."""
         if self.point:
             return NumberStyle(".", self.thousands)
         if self.comma:
             return NumberStyle(",", self.thousands)
-        if self.thousands is not None:  # then the other mark is no mark between thousands
+        if self.thousands is not None:  # then the other mark must be the decimal one
             mark = "." if self.doubtful_point else "," if self.doubtful_comma else None
             return NumberStyle(mark, self.thousands) if mark else None
         if comma_separates_fields and (self.doubtful_point or self.doubtful_comma):
-            return NumberStyle()  # there nobody writes a decimal comma without need
+            return NumberStyle()  # where commas separate fields, decimal commas are rare
         return None
 
     @property
@@ -106,13 +106,13 @@ class Marks:
         mark = "comma" if self.doubtful_comma else "point"
         return InvalidData(
             f"{where}: {self.doubtful_comma or self.doubtful_point!r} could have a decimal {mark} "
-            f"or a thousands {mark}, and no other number tells.",
+            f"or a thousands {mark}, and no other number shows which.",
             remedy="Say decimal='.' or decimal=',', or thousands= with the mark between thousands.",
         )
 
 
-def look_through(tables: Iterable[Any], marks: Marks) -> NumberStyle | None:
-    """Look at the numbers of a whole source until one tells.
+def search_source(tables: Iterable[Any], marks: Marks) -> NumberStyle | None:
+    """Look at the numbers of a whole source until one shows the decimal mark.
 
     Costs a second reading, of sources whose first numbers are all doubtful.
     """

@@ -50,29 +50,29 @@ class NumberStyle:
 
 
 def check_thousands(mark: str | None) -> None:
-    """:raises InvalidData: nobody writes that between thousands."""
+    """:raises InvalidData: it is not one of the marks between thousands."""
     if mark is not None and mark not in THOUSANDS:
         raise InvalidData("must be ',', '.', ' ' or \"'\"", field="thousands", value=mark)
 
 
-def told_style(decimal: str | None, thousands: str | None) -> NumberStyle | None:
-    """What the caller told; None if the numbers must show the decimal mark."""
+def given_style(decimal: str | None, thousands: str | None) -> NumberStyle | None:
+    """Return the style the caller gave; None if the decimal mark must be found in the numbers."""
     if decimal is None and thousands in (".", ","):
         decimal = "," if thousands == "." else "."
     return NumberStyle(decimal, thousands) if decimal is not None else None
 
 
 def plain_numbers(column: Any, style: NumberStyle) -> Any:
-    """Text without blanks and thousands marks, with a decimal point.
+    """Remove blanks and thousands marks, and write decimals with a point.
 
-    What is no number stays as it is, for the reader that names its row.
+    Text that is not a number is left as it is: the reader behind this names its row.
     """
     if style.decimal == "." and is_plain(column):
         return column
     column = pc.utf8_trim_whitespace(column)
     if style.decimal == ",":
-        return _swapped(column, style)
-    return _ungrouped(column, style)
+        return _with_decimal_comma(column, style)
+    return _without_thousands(column, style)
 
 
 def is_plain(column: Any) -> bool:
@@ -92,8 +92,8 @@ def has_marks(column: Any) -> bool:
 def plain_prices(column: Any) -> tuple[Int64Array, int] | None:
     """Prices times 10**4, and how many decimals are written, if it is the same number in all.
 
-    Leaving out the points and reading what stays as integers is twice as fast as decimals. None
-    leaves it to those: what does not look just so, or is too large.
+    Removing the points and reading integers is twice as fast as reading decimals. None means that
+    the texts are not uniform or too large, so they have to be read as decimals.
     """
     plain = _plain_bytes(column)
     if plain is None:
@@ -124,7 +124,7 @@ def plain_prices(column: Any) -> tuple[Int64Array, int] | None:
 
 
 def _plain_bytes(column: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None:
-    """All texts in one row, and where each begins and the last one ends; None if not plain."""
+    """Return the bytes of all texts joined, and the offset of each; None if they are not plain."""
     if not len(column) or column.null_count:
         return None
     _, offsets, data = column.buffers()
@@ -137,16 +137,16 @@ def _plain_bytes(column: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int
     return written, ends - ends[0]
 
 
-def _swapped(column: Any, style: NumberStyle) -> Any:
-    column = _ungrouped(column, style)
-    # A point that groups nothing is no decimal mark here: let it be refused, not misread.
+def _with_decimal_comma(column: Any, style: NumberStyle) -> Any:
+    column = _without_thousands(column, style)
+    # A point that separates no thousands is no decimal mark here: spoil it, so that it is refused.
     column = pc.if_else(
         pc.match_substring(column, "."), pc.replace_substring(column, ".", "'"), column
     )
     return pc.replace_substring(column, ",", ".")
 
 
-def _ungrouped(column: Any, style: NumberStyle) -> Any:
+def _without_thousands(column: Any, style: NumberStyle) -> Any:
     grouped = pc.match_substring_regex(column, style.grouped)
     if not pc.any(grouped).as_py():
         return column

@@ -1,4 +1,4 @@
-"""Which series each row of a source belongs to: as its own columns tell, and as the caller does."""
+"""Find the series of each row, from the columns of the source and what the caller passed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from jts_storage.readers.spellings import timeframes_meant
 
 ANY_SYMBOL = "*"
 LABELS = ("symbol", "exchange", "timeframe", "market", "deleted")
-"""The columns of a source that say to whom its rows belong, and whether they hold."""
+"""Columns that say which series a row belongs to, and whether it was deleted."""
 _NOT_DELETED = {"", "0", "false"}
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the caller says of the rows of a source; None and "" leave it to the source."""
+    """The series the caller passed; None and "" take it from the columns of the source."""
 
     symbol: str | None = None
     timeframe: Timeframe | None = None
@@ -113,8 +113,8 @@ class Owners:
     def labels(self, columns: Mapping[str, Any], rows: int) -> Labels:
         """The series of each row.
 
-        :raises InvalidData: with the row and column of the first that cannot be told, or that
-            contradicts what the caller said.
+        :raises InvalidData: with the row and column of the first label that is missing, unknown,
+            or different from what the caller passed.
         """
         found = {target: _names(columns[target], target) for target in LABELS if target in columns}
         self._refuse_deleted(found.get("deleted"))
@@ -155,17 +155,17 @@ class Owners:
             if not name:
                 raise found.error("names no symbol", number, _ignore("symbol"))
             if wanted not in (None, name):
-                raise found.error(f"is not {wanted}", number, _leave_away("symbol"))
+                raise found.error(f"is not {wanted}", number, _omit("symbol"))
         return found.names
 
     def _exchanges(self, found: _Names | None) -> list[str]:
         wanted = self.wanted.exchange
         if found is None or not wanted:
             return [wanted] if found is None else found.names
-        self._refuse_some_empty(found, wanted)
+        self._refuse_partly_empty(found, wanted)
         for number, name in enumerate(found.names):
             if name not in ("", wanted):
-                raise found.error(f"is not {wanted}", number, _leave_away("exchange"))
+                raise found.error(f"is not {wanted}", number, _omit("exchange"))
         return [wanted] * len(found.names)
 
     def _timeframes(self, found: _Names | None) -> list[Timeframe]:
@@ -178,7 +178,7 @@ class Owners:
                 )
             return [wanted]
         if wanted is not None:
-            self._refuse_some_empty(found, wanted.value)
+            self._refuse_partly_empty(found, wanted.value)
         return [self._timeframe(found, number) for number in range(len(found.names))]
 
     def _timeframe(self, found: _Names, number: int) -> Timeframe:
@@ -194,20 +194,20 @@ class Owners:
             raise found.error(f"is none of {known}", number, _ignore("timeframe"))
         if wanted is not None:
             if wanted not in meant:
-                raise found.error(f"is not {wanted.value}", number, _leave_away("timeframe"))
+                raise found.error(f"is not {wanted.value}", number, _omit("timeframe"))
             return wanted
         if len(meant) > 1:
             either = " or ".join(frame.value for frame in meant)
             raise found.error(f"could be {either}", number, "Say which: timeframe=...")
         return meant[0]
 
-    def _refuse_some_empty(self, found: _Names, wanted: str) -> None:
+    def _refuse_partly_empty(self, found: _Names, wanted: str) -> None:
         """A column that is empty throughout says nothing; one with gaps has rows of two kinds."""
         for number, name in enumerate(found.names):
             if self._has_names.setdefault(found.target, bool(name)) != bool(name):
                 rule = "is empty in some rows only" if not name else "is empty in the rows before"
                 raise found.error(
-                    f"{rule}, so it cannot be told which are {wanted}",
+                    f"{rule}, so it is unclear which rows are {wanted}",
                     number,
                     "Fill it. " + _ignore(found.target),
                 )
@@ -252,8 +252,8 @@ def _names(column: Any, target: str) -> _Names:
     return _Names(target, distinct, which)
 
 
-def _leave_away(target: str) -> str:
-    return f"Leave the {target} away to import every {target} of the source."
+def _omit(target: str) -> str:
+    return f"Do not pass a {target} to import every {target} of the source."
 
 
 def _ignore(target: str) -> str:

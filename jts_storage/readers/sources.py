@@ -89,7 +89,7 @@ def is_frame(data: object) -> bool:
     )
 
 
-def must_be_source(data: object) -> StorageError:
+def unknown_source(data: object) -> StorageError:
     return InvalidData(
         "must be a path, a frame, a table, rows or an async iterator of series",
         field="source",

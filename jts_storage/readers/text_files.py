@@ -1,4 +1,4 @@
-"""Files of text: what wrote them, how they are compressed, and which line a row stands on."""
+"""Text files: their encoding, delimiter and compression, and the line of a row."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def opened(path: Path) -> IO[bytes]:
 def sniff(
     path: Path, *, encoding: str | None = None, delimiter: str | None = None, header: bool = True
 ) -> TextFormat:
-    """How the file is written, judged by its beginning.
+    """Find the encoding, delimiter and headers of a file from its first 64 KiB.
 
     :raises InvalidData: it is empty or cannot be read, or what is said of it cannot be.
     """
@@ -185,7 +185,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
 
 
 def _has_odd_line(piece: bytes) -> bool:
-    """Whether some line has an odd number of quotes, which most files tell at once."""
+    """Whether some line has an odd number of quotes; quick for files without any."""
     if b'"' not in piece:
         return False
     letters = np.frombuffer(piece, np.uint8)
@@ -195,7 +195,7 @@ def _has_odd_line(piece: bytes) -> bool:
 
 
 def _leaves_open(line: bytes, delimiter: bytes) -> bool:
-    """Whether the line ends within quotes; inside of a field a quote is a letter as any other."""
+    """Whether the line ends within quotes; a quote in the middle of a field does not count."""
     at = 0
     while True:
         if line[at : at + 1] == b'"':

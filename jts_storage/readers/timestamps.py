@@ -1,4 +1,4 @@
-"""Times as sources write them, to milliseconds UTC. A time zone is named, never assumed."""
+"""Read the timestamps of a source as milliseconds UTC. A time zone is never assumed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TimestampReader:
     def read(self, column: Any, epochs: Epochs | None = None) -> Int64Array:
         """Milliseconds UTC of an Arrow column of text, integers or timestamps.
 
-        :param epochs: what numbers in earlier parts of the column have shown.
+        :param epochs: the unit found in earlier parts of a column of numbers.
         :raises InvalidData: with the row of the first that is no moment.
         """
         kind = column.type
@@ -68,7 +68,7 @@ class TimestampReader:
 
     def _from_text(self, column: Any, epochs: Epochs) -> Int64Array:
         if self.format is not None:
-            return self._dated(self._parsed_as_told(column), has_zone="%z" in self.format)
+            return self._dated(self._parsed_by_format(column), has_zone="%z" in self.format)
         if not len(column):
             return np.empty(0, np.int64)
         first = column[0].as_py() or ""
@@ -95,7 +95,7 @@ class TimestampReader:
             has_zone = False
         return self._dated(_instants(column, has_zone=has_zone), has_zone=has_zone)
 
-    def _parsed_as_told(self, column: Any) -> Any:
+    def _parsed_by_format(self, column: Any) -> Any:
         assert self.format is not None
         parsed = pc.strptime(column, format=self.format, unit="ms", error_is_null=True)
         _refuse_first(parsed.is_null(), column, f"does not match {self.format!r}")
@@ -149,7 +149,7 @@ class TimestampReader:
     def _zoned(self, column: Any) -> Any:
         if self.timezone is None:
             raise InvalidData(
-                "tells no time zone",
+                "has no time zone",
                 field="timestamp",
                 value=str(column[0]) if len(column) else None,
                 row=0,
@@ -158,9 +158,9 @@ class TimestampReader:
         try:
             return pc.assume_timezone(column, self.timezone)
         except pa.ArrowInvalid:
-            self._refuse_unclear(column)
+            self._refuse_ambiguous(column)
 
-    def _refuse_unclear(self, column: Any) -> NoReturn:
+    def _refuse_ambiguous(self, column: Any) -> NoReturn:
         row = _first_refused(column, lambda part: pc.assume_timezone(part, self.timezone))
         raise InvalidData(
             f"exists twice or not at all in {self.timezone}, where clocks changed",
@@ -214,7 +214,7 @@ def _instants(column: Any, *, has_zone: bool) -> Any:
 
 
 def _iso(column: Any) -> Any:
-    """Spellings that are ISO 8601 but for their marks, or finer than they need to be."""
+    """Rewrite timestamps that are almost ISO 8601: other separators, or more digits than needed."""
     for pattern, becomes in _SPELLINGS:
         column = pc.replace_substring_regex(column, pattern, becomes)
     return column

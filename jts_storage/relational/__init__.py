@@ -1,6 +1,5 @@
 """The bookkeeping of ingestion in SQLite or PostgreSQL."""
 
-from jts_storage.relational.config import DatabaseConfig
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.pool import ConnectionPool
 from jts_storage.relational.repositories import (
@@ -10,6 +9,7 @@ from jts_storage.relational.repositories import (
     SqlSymbolBarsRepository,
 )
 from jts_storage.relational.tables import create_all, metadata
+from jts_storage.settings import DatabaseConfig
 
 SymbolBarsRepository = SqlSymbolBarsRepository
 OHLCVRepository = SqlOHLCVRepository

@@ -1,4 +1,4 @@
-"""What the drivers and the databases report, in the kit's own words."""
+"""Errors of the drivers and the databases, translated into the kit's."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ POSTGRES: dict[str, Meaning] = {
     "57014": Meaning(remedy="Ask for less at once, or raise statement_timeout."),
     "57P": _unreachable,  # admin_shutdown, crash_shutdown, cannot_connect_now
 }
-"""By SQLSTATE or the beginning of it; the longest that fits counts."""
+"""By SQLSTATE or a prefix of it; the longest match wins."""
 
 SQLITE: dict[str, Meaning] = {
     "SQLITE_BUSY": Meaning(Conflict, f"Another writer held the file for too long. {_AGAIN}"),
@@ -90,14 +90,14 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str] = ()) -> S
 
 
 def is_driver_error(exc: BaseException) -> bool:
-    """Whether this comes from below us and must not leave the kit as it is."""
+    """Whether a driver or the system raised this, so that it must be translated."""
     if isinstance(exc, sa.SQLAlchemyError | sqlite3.Error | OSError | EOFError):
         return True
     return type(exc).__module__.partition(".")[0] == "asyncpg" or _is_closed_sqlite(exc)
 
 
 def is_callers(exc: BaseException) -> bool:
-    """Whether an error of the system was raised by whoever uses a connection, not by the driver."""
+    """Whether the caller's own code raised this error of the system, not the driver."""
     return isinstance(exc, OSError | EOFError) and not came_through(exc, *_DRIVERS)
 
 
@@ -148,7 +148,7 @@ def _is_reported(cause: BaseException) -> bool:
 
 
 def _is_closed(cause: BaseException) -> bool:
-    """asyncpg and aiosqlite tell of a connection that is gone in words only."""
+    """asyncpg and aiosqlite report a lost connection in the message only, without a code."""
     text = str(cause)
     if type(cause).__module__.startswith("asyncpg"):
         return any(word in text for word in _GONE)

@@ -66,13 +66,16 @@ class Link(ABC):
         """The same time as the database's own default may have written it."""
         return self.moment(value)
 
-    @abstractmethod
     async def break_off(self) -> None:
         """End the connection now, whatever it is doing."""
+        await self.connection.invalidate()
+        await self.connection.close()
 
-    @abstractmethod
     def abandon(self) -> None:
-        """Let go of the connection although its event loop is gone."""
+        """Drop the connection although its event loop is gone."""
+        sync = self.connection.sync_connection
+        if sync is not None:
+            sync.detach()
 
     begin_statement = "BEGIN"
 

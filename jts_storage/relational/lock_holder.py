@@ -12,7 +12,7 @@ _RESERVED_LOCK_IN_FILE = 0x40000001
 
 
 def holder(path: Path) -> str | None:
-    """Name the process that is writing, ``"process 123 (stopped)"``; None if it is not known."""
+    """Name the process that is writing, as ``"process 123 (stopped)"``; None if unknown."""
     for file, byte in (
         (path.with_name(f"{path.name}-shm"), _WRITE_LOCK_IN_SHM),
         (path, _RESERVED_LOCK_IN_FILE),

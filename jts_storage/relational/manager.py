@@ -23,7 +23,6 @@ from jts_storage.errors import (
     outcome_unknown,
 )
 from jts_storage.relational import sqlite
-from jts_storage.relational.config import DatabaseConfig
 from jts_storage.relational.errors import (
     is_callers,
     is_driver_error,
@@ -33,6 +32,7 @@ from jts_storage.relational.errors import (
 from jts_storage.relational.link import Link
 from jts_storage.relational.lock_holder import holder
 from jts_storage.relational.pool import ConnectionPool
+from jts_storage.settings import DatabaseConfig
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class DatabaseManager:
             await engine.dispose()
 
     def translate(self, exc: BaseException, doing: str) -> StorageError:
-        """Our error for a driver's, with who holds the file where that is what it met."""
+        """Return our error for a driver's; if SQLite was locked, name the process that holds it."""
         error = translate(exc, doing=doing, hosts=self.config.hosts)
         path = self.config.path
         if path is not None and str(error.code).startswith("SQLITE_BUSY"):
@@ -148,8 +148,8 @@ class DatabaseManager:
         asking = self._asking
         if asking is None or asking.done() or asking.get_loop() is not loop:
             asking = self._asking = loop.create_task(self._answers())
-        # Not waited for any longer: SQLite ends a connection to a file that somebody holds only
-        # after `lock_timeout`. Whoever asks meanwhile waits for the same question.
+        # The task goes on after this timeout: SQLite gives up a connection to a locked file only
+        # after `lock_timeout`. Further health checks wait for the same task.
         await asyncio.wait([asking], timeout=self.config.health_timeout)
         return asking.done() and asking.result()
 
@@ -197,7 +197,7 @@ class DatabaseManager:
         try:
             result = await work(link)
         except BaseException as exc:
-            error = self._settle(pool, link, exc, doing)
+            error = self._take_back(pool, link, exc, doing)
             if error is None:
                 raise
             if not (repeat and error.repeatable and self.config.max_retries):
@@ -235,16 +235,16 @@ class DatabaseManager:
         try:
             yield
         except BaseException as exc:
-            error = self._settle(pool, link, exc, doing)
+            error = self._take_back(pool, link, exc, doing)
             if error is None or (lent and is_callers(exc)):
                 raise
             raise error from exc
         pool.release(link)
 
-    def _settle(
+    def _take_back(
         self, pool: ConnectionPool[Link], link: Link, exc: BaseException, doing: str
     ) -> StorageError | None:
-        """Take back a connection after an error; ours for it, None if it is no driver's."""
+        """Give the connection back after an error, and return the kit's error for a driver's."""
         error = self.translate(exc, doing)
         if spares_connection(exc, error) and link.is_open and not link.in_transaction:
             pool.release(link)
@@ -253,7 +253,10 @@ class DatabaseManager:
         return error if is_driver_error(exc) else None
 
     async def _ready(self, link: Link | None = None, *, start: bool = False) -> Link:
-        """A connection that has just answered, or been opened; in a transaction if asked."""
+        """Return a connection that just answered or was just opened.
+
+        :param start: whether to begin a transaction on it.
+        """
         try:
             return await self._prepared(link, start)
         except StorageError as exc:
@@ -323,7 +326,7 @@ def _create_engine(config: DatabaseConfig) -> AsyncEngine:
 
 
 async def linked(connection: AsyncConnection) -> Link:
-    """The link over a SQLAlchemy connection of somebody's."""
+    """Return a link over a SQLAlchemy connection that the caller owns."""
     driver: Any = (await connection.get_raw_connection()).driver_connection
     if isinstance(driver, aiosqlite.Connection):
         return sqlite.SqliteLink(connection, driver)
@@ -333,7 +336,7 @@ async def linked(connection: AsyncConnection) -> Link:
 
 
 async def begin(link: Link) -> None:
-    """See that SQLAlchemy's transaction has begun in the database: it puts that off."""
+    """Begin SQLAlchemy's transaction in the database now: it would wait for the first statement."""
     link.connection.info[sqlite.READS_ONLY] = False
     if not link.in_transaction:
         await link.connection.exec_driver_sql("SELECT 1")

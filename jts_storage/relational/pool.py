@@ -60,12 +60,12 @@ class ConnectionPool(Generic[L]):
 
     @property
     def active_connections(self) -> int:
-        """Connections in somebody's hands, being opened or being closed."""
+        """Connections in use, being opened or being closed."""
         return len(self._active) + self._reserved
 
     @property
     def available_connections(self) -> int:
-        """How many more callers get one without waiting."""
+        """How many more callers get a connection without waiting."""
         return self._max - self.active_connections
 
     @property
@@ -104,7 +104,7 @@ class ConnectionPool(Generic[L]):
         return await self._open()
 
     def release(self, link: L) -> None:
-        """Take back a connection that its caller has left in order."""
+        """Take back a connection that is fit for the next caller."""
         link.idle_since = monotonic()
         if self._closed or not self._is_fit(link):
             self.discard(link)
@@ -115,7 +115,7 @@ class ConnectionPool(Generic[L]):
             self._idle.append(link)
 
     def discard(self, link: L) -> None:
-        """Take back a connection that nobody may use again; it ends in the background."""
+        """Take back a broken connection and close it in the background."""
         self._active.discard(link)
         self._reserved += 1
         ending = self.loop.create_task(self._end(link))
@@ -123,7 +123,10 @@ class ConnectionPool(Generic[L]):
         ending.add_done_callback(self._endings.discard)
 
     async def close(self, timeout: float) -> bool:
-        """Refuse new callers, wait for the running ones, then close; whether all came to an end."""
+        """Refuse new callers, wait for the running ones, then close.
+
+        :returns: whether all of them finished within `timeout` seconds.
+        """
         self._closed = True
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(self._closed_error())
@@ -138,7 +141,7 @@ class ConnectionPool(Generic[L]):
         return graceful
 
     def abandon(self) -> None:
-        """Let go of everything, from another event loop than the pool's."""
+        """Drop all connections, from another event loop than the pool's."""
         self._closed = True
         for link in [*self._idle, *self._active]:
             link.abandon()
@@ -156,11 +159,11 @@ class ConnectionPool(Generic[L]):
         return not self.active_connections
 
     async def _open(self) -> L:
-        """Open a connection in a place that is reserved already."""
+        """Open a connection; its place in the pool is reserved already."""
         try:
             link = await self._connect()
         except BaseException:
-            self._give_place()
+            self._free_place()
             raise
         self._reserved -= 1
         link.opened_at = link.idle_since = monotonic()
@@ -171,7 +174,7 @@ class ConnectionPool(Generic[L]):
         try:
             await link.break_off()
         finally:
-            self._give_place()
+            self._free_place()
 
     async def _wait(self) -> L | None:
         """A connection handed over, or None for a place to open one in."""
@@ -182,14 +185,14 @@ class ConnectionPool(Generic[L]):
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._pass_on(waiter.result())
+                self._hand_on(waiter.result())
             raise
         finally:
             alarm.cancel()
 
-    def _pass_on(self, handed: L | None) -> None:
+    def _hand_on(self, handed: L | None) -> None:
         if handed is None:
-            self._give_place()
+            self._free_place()
         else:
             self.release(handed)
 
@@ -204,7 +207,7 @@ class ConnectionPool(Generic[L]):
                 )
             )
 
-    def _give_place(self) -> None:
+    def _free_place(self) -> None:
         if (waiter := self._next_waiter()) is not None:
             waiter.set_result(None)
         else:

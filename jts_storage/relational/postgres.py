@@ -16,9 +16,9 @@ from sqlalchemy.pool import NullPool
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.relational import mappers, statements
-from jts_storage.relational.config import DatabaseConfig
 from jts_storage.relational.link import Link, Rows
 from jts_storage.relational.statements import Statement
+from jts_storage.settings import DatabaseConfig
 
 _COPY_ROWS = 262_144
 _MILLISECONDS = 1_000
@@ -97,15 +97,12 @@ class PostgresLink(Link):
 
     async def break_off(self) -> None:
         self.driver.terminate()
-        await self.connection.invalidate()
-        await self.connection.close()
+        await super().break_off()
 
     def abandon(self) -> None:
         with suppress(RuntimeError):  # its event loop is closed: the socket goes with the object
             self.driver.terminate()
-        sync = self.connection.sync_connection
-        if sync is not None:
-            sync.detach()
+        super().abandon()
 
 
 def create_engine(config: DatabaseConfig) -> AsyncEngine:
@@ -124,17 +121,17 @@ def create_engine(config: DatabaseConfig) -> AsyncEngine:
     if mode is not None:
         arguments["ssl"] = mode
     engine = create_async_engine(config.sqlalchemy_url, connect_args=arguments, poolclass=NullPool)
-    told = False
+    has_warned = False
 
     @event.listens_for(engine.sync_engine, "connect")
     def _set_up(dbapi_connection: Any, _: Any) -> None:
-        """A role, a database or a server may say that commits need not wait for the disk."""
-        nonlocal told
+        """Make commits wait for the disk, whatever role, database or server are configured to."""
+        nonlocal has_warned
         (fsync, _commit) = dbapi_connection.run_async(
             lambda driver: driver.fetchrow(_SAFELY_COMMITTING)
         )
-        if fsync == "off" and not told:
-            told = True
+        if fsync == "off" and not has_warned:
+            has_warned = True
             _log.warning(
                 "PostgreSQL at %s runs with fsync=off: what it acknowledges can be lost, and the"
                 " database with it, when the machine stops. Set fsync=on in its configuration.",

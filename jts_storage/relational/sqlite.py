@@ -18,9 +18,9 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, concatenate
 from jts_storage.errors import ConnectionFailed
 from jts_storage.relational import mappers, statements
-from jts_storage.relational.config import DatabaseConfig
 from jts_storage.relational.link import Link, Rows
 from jts_storage.relational.statements import Statement
+from jts_storage.settings import DatabaseConfig
 
 READS_ONLY = "jts_reads_only"
 """Key in a connection's `info`: its next transaction shall not claim the file for writing."""
@@ -103,14 +103,11 @@ class SqliteLink(Link):
         with suppress(ValueError):
             await self.driver.interrupt()
         # aiosqlite closes behind what still runs, which rolls its transaction back.
-        await self.connection.invalidate()
-        await self.connection.close()
+        await super().break_off()
 
     def abandon(self) -> None:
         self.driver.stop()
-        sync = self.connection.sync_connection
-        if sync is not None:
-            sync.detach()
+        super().abandon()
 
 
 def _parameters(key: SeriesKey, columns: Columns, rows: int) -> Iterator[list[Any]]:

@@ -1,4 +1,4 @@
-"""What a unit of work staged, brought into the database within one transaction."""
+"""Write what a unit of work staged into the database, within one transaction."""
 
 from __future__ import annotations
 

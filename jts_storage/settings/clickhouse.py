@@ -278,7 +278,7 @@ def read_url(url: str) -> dict[str, Any]:
         return _from_query(parts.query) | {"embedded_path": unquote(parts.path) or MEMORY}
     if parts.scheme not in _TCP_SCHEMES:
         raise InvalidConfiguration(f"url has the scheme {parts.scheme!r}", remedy=_SCHEMES)
-    # What is wrong with the hosts is told first: options may then be a part of the password.
+    # Hosts are checked first: if they are wrong, the options may be a part of the password.
     return _from_authority(parts) | _from_query(parts.query)
 
 

@@ -158,7 +158,7 @@ def read_url(url: str) -> dict[str, Any]:
     if "://" not in url:
         return {"url": url}
     parts = split(url, schemes=_SCHEMES, of_files=_SQLITE)
-    # What is wrong with the address is told first: options may then be a part of the password.
+    # The address is checked first: if it is wrong, options may be a part of the password.
     _parsed(url.partition("?")[0])
     values, left = take_fields(DatabaseConfig, parts.query, but=frozenset({"url"}))
     allowed = _POSTGRES_OPTIONS if parts.scheme in _POSTGRES else ()

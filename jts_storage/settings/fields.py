@@ -115,7 +115,7 @@ class RetryPolicy:
 
 
 def configuration(cls: type[T]) -> type[T]:
-    """Let a pydantic dataclass tell its faults in `InvalidConfiguration`.
+    """Make a pydantic dataclass raise `InvalidConfiguration` for what is wrong.
 
     A class method ``_expanded``, if there is one, may rewrite the arguments first: it splits what
     a URL says beside the address.
@@ -134,7 +134,7 @@ def configuration(cls: type[T]) -> type[T]:
         try:
             validate(self, **given)
         except ValidationError as failure:
-            raise told(failure, given) from None
+            raise configuration_error(failure, given) from None
 
     kind.__init__ = init
     return cls
@@ -168,7 +168,7 @@ def is_secret(name: str) -> bool:
     return "password" in name or name in {"uri", "url"} or name.endswith("_url")
 
 
-def told(failure: ValidationError, given: Mapping[str, Any]) -> InvalidConfiguration:
+def configuration_error(failure: ValidationError, given: Mapping[str, Any]) -> InvalidConfiguration:
     """The faults in one sentence: each field, the value it was given, and what it should be."""
     if (own := own_error(failure)) is not None:
         return own

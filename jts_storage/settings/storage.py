@@ -113,7 +113,9 @@ class StorageSettings(BaseModel):
         try:
             super().__init__(**merged)
         except ValidationError as failure:
-            raise _told(failure, merged, origins.keys() - values.keys(), origins) from None
+            raise _configuration_error(
+                failure, merged, origins.keys() - values.keys(), origins
+            ) from None
         self._check_stores()
 
     @classmethod
@@ -230,7 +232,7 @@ def _ours(variables: list[Variable]) -> list[Variable]:
     return [variable for variable in variables if variable.name.startswith(PREFIX)]
 
 
-def _told(
+def _configuration_error(
     failure: ValidationError,
     values: dict[str, Any],
     from_variables: Set[str],

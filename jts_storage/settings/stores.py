@@ -1,4 +1,4 @@
-"""The models of the stores as `StorageSettings` nests them, and what each place says of them."""
+"""The models of the stores as `StorageSettings` nests them, and the values set in each place."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ STORES: Final[Mapping[str, StoreKind]] = {
 
 @dataclass(slots=True)
 class StoreSettings:
-    """What all places together say of one store.
+    """The settings of one store, merged from all places.
 
     :param address: its URL; None for the embedded store.
     """

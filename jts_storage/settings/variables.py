@@ -15,7 +15,7 @@ ADDRESSES: Final = frozenset({"url", "uri"})
 """Either names the whole address of a store."""
 
 _ALIKE: Final = 0.8
-"""From this likeness on, an unknown name is a misspelled one and not another program's."""
+"""Names at least this similar to a setting are misspelled; others belong to other programs."""
 
 
 _OTHER_NAMES: Final = {
@@ -82,11 +82,11 @@ def _blank_lines(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StoreValues:
-    """What one place says of one store.
+    """The settings of one store in one place (environment, file or keywords).
 
     :param address: its URL, if that is said.
     :param values: fields, of their own types.
-    :param is_embedded: whether it says that there is no server, whatever farther places say.
+    :param is_embedded: whether it says that there is no server, overriding the other places.
     """
 
     address: str | None

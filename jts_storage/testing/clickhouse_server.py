@@ -23,10 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from jts_storage.clickhouse.config import MEMORY, ClickHouseConfig
 from jts_storage.clickhouse.embedded.transport import ChdbTransport
 from jts_storage.clickhouse.sockets import is_readable
 from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.settings.clickhouse import MEMORY, ClickHouseConfig
 from jts_storage.testing.clickhouse_session import Session
 from jts_storage.testing.faults import Fault, Faults, FaultyLine
 

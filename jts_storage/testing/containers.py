@@ -167,8 +167,8 @@ class ClickHouseContainer(ContainerServer):
         return f"clickhouse://{_USER}:{self._password}@{address}/default"
 
     def probe(self, address: str) -> None:
-        from jts_storage.clickhouse.config import ClickHouseConfig
         from jts_storage.clickhouse.manager import ClickHouseManager
+        from jts_storage.settings.clickhouse import ClickHouseConfig
 
         config = ClickHouseConfig.from_url(self.url(address))
         with ClickHouseManager(config, max_retries=0, connect_timeout=2):

@@ -1,4 +1,4 @@
-"""One series' part of a block: judged, and split into what is stored and what is set aside."""
+"""Check the rows of one series in a block: which are stored, which are quarantined."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import AnyArray, Columns, Int64Array, checked, in_order
 from jts_storage.domain.series import CandleSeries
-from jts_storage.readers.blocks import Block, as_they_came
+from jts_storage.readers.blocks import Block, as_json_rows
 from jts_storage.usecases.incremental import Known
 from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge
 from jts_storage.usecases.quarantine import Row
@@ -94,7 +94,7 @@ def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | Non
         tally.first_ms, tally.last_ms = (int(columns.timestamp[i]) for i in (0, -1))
     after = Before(int(kept.timestamp.max()), int(kept.close[-1])) if kept.rows else before
     series = CandleSeries.trusted(part.key, columns)
-    return Judged(part.key, series, _set_aside(part, verdict), tally, _later(before, after))
+    return Judged(part.key, series, _quarantined_rows(part, verdict), tally, _later(before, after))
 
 
 def _later(before: Before, after: Before) -> Before:
@@ -103,11 +103,11 @@ def _later(before: Before, after: Before) -> Before:
     return Before(before.timestamp, after.close)
 
 
-def _set_aside(part: Part, verdict: Verdict) -> list[Row]:
+def _quarantined_rows(part: Part, verdict: Verdict) -> list[Row]:
     at = np.flatnonzero(verdict.quarantined)
     if not len(at):
         return []
-    came_as: list[dict[str, Any]] = as_they_came(
+    came_as: list[dict[str, Any]] = as_json_rows(
         part.block.table, part.rows[at] - part.block.first_row
     )
     stamps, *rest = (column[at].tolist() for column in part.columns)

@@ -22,7 +22,7 @@ from jts_storage.readers import sources
 from jts_storage.readers.ahead import read_ahead
 from jts_storage.readers.blocks import Block, Reader, Source
 from jts_storage.readers.epochs import Epochs
-from jts_storage.readers.numbers import told_style
+from jts_storage.readers.numbers import given_style
 from jts_storage.readers.owners import Labels, Owners, Wanted
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.usecases import incremental, quarantine
@@ -41,9 +41,9 @@ Data: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """Told after every stored block.
+    """Passed to `progress` after every stored block.
 
-    :param fraction: how much of the source was read, None if that cannot be told.
+    :param fraction: how much of the source was read, None if unknown.
     """
 
     rows: int
@@ -97,7 +97,7 @@ def _source(data: Data, options: ImportOptions, symbol: str | None) -> Source:
         return sources.file_source(Path(data), options.layout)
     if sources.is_frame(data):
         return sources.frame_source(data, options.layout, symbol=symbol)
-    raise sources.must_be_source(data)
+    raise sources.unknown_source(data)
 
 
 async def _only(series: CandleSeries) -> AsyncIterator[CandleSeries]:
@@ -112,12 +112,12 @@ class _Import:
         stores: Stores,
         wanted: Wanted,
         options: ImportOptions,
-        told: Callable[[ImportProgress], None] | None,
+        report: Callable[[ImportProgress], None] | None,
     ) -> None:
         self._stores = stores
         self._wanted = wanted
         self._options = options
-        self._told = told
+        self._report = report
         self._symbols = KnownSymbols(stores, options.create)
         self._extents = Extents(stores.candles)
         self._progress = Progress(stores, checks.to_ms(options.policy.now or checks.now()))
@@ -172,8 +172,8 @@ class _Import:
         timeframe = self._wanted.timeframe or Timeframe.M1
         return Reader(
             TimestampReader(timeframe, options.timezone, options.time_format),
-            # What the rows before have shown is not shown again by those after.
-            told_style(options.decimal or state.decimal, options.thousands),
+            # On resuming, the decimal mark was found in rows that are not read again.
+            given_style(options.decimal or state.decimal, options.thousands),
             options.floats,
             {Timeframe(name): Epochs(unit) for name, unit in state.epochs.items()},
             options.thousands,
@@ -225,10 +225,10 @@ class _Import:
         known = [await self._stored_already(part) for part in found]
         judged = await asyncio.to_thread(self._judge, found, known)
         await self._store(judged, stop)
-        self._state.settle({str(item.key): item.after for item in judged})
-        if self._told is not None:
+        self._state.mark_stored({str(item.key): item.after for item in judged})
+        if self._report is not None:
             fraction = self._source.progress() if self._source else None
-            self._told(ImportProgress(self._state.rows, fraction))
+            self._report(ImportProgress(self._state.rows, fraction))
 
     @property
     def _is_incremental(self) -> bool:
@@ -270,7 +270,7 @@ class _Import:
         """The moments of a part's rows, without those that are known not to be stored."""
         stamps = item.series.columns.timestamp
         if self._is_incremental:
-            # What lies within was compared already: none of it is stored.
+            # Rows within it were compared already, and those that are stored were skipped.
             stamps = stamps[incremental.outside(stamps, self._state.held[str(item.key)])]
         return stamps
 
@@ -293,7 +293,7 @@ class _Import:
 
     @property
     def _origin(self) -> str:
-        """The source among all, though folders may hold files of one name."""
+        """Unique name of a source file (two folders may hold files of the same name)."""
         identity = (self._source.identity if self._source else None) or {}
         return str(identity.get("path", self._name))
 

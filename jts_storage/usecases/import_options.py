@@ -10,7 +10,7 @@ from jts_storage.domain.enums import Market
 from jts_storage.errors import InvalidData
 from jts_storage.readers.blocks import Floats
 from jts_storage.readers.file_source import Layout
-from jts_storage.readers.numbers import check_thousands, told_style
+from jts_storage.readers.numbers import check_thousands, given_style
 from jts_storage.usecases.quality import QualityPolicy
 
 BLOCK_ROWS = 262_144
@@ -54,7 +54,7 @@ class ImportOptions:
         if self.floats not in ("refuse", "exact", "round"):
             raise InvalidData("must be refuse, exact or round", field="floats", value=self.floats)
         check_thousands(self.thousands)
-        told_style(self.decimal, self.thousands)
+        given_style(self.decimal, self.thousands)
 
     def described(self) -> dict[str, Any]:
         """What must be the same for an interrupted import to go on."""

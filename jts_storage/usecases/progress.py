@@ -1,9 +1,9 @@
-"""How far an import has come, as it is kept in the bookkeeping.
+"""How far an import has come, kept as a checkpoint of the bookkeeping.
 
-Before a block is written, its state says so: all rows before `rows` are stored, and those up to
-`pending_stop` are being stored and count as `pending`. Whoever finds it after a crash writes that
-block once more, which changes nothing where it was written already, and takes the counts as they
-stand. So one small commit a block is enough, and candles need no journal.
+The checkpoint is saved before each block is written: rows before `rows` are stored, rows up to
+`pending_stop` are being written and are counted in `pending`. After a crash the next run writes
+that block again, which changes nothing if it was stored already, and keeps its counts. So one
+small commit for each block is enough, and candles need no journal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jts_storage.ports.ingestion import CheckpointRepository
@@ -25,9 +25,9 @@ PREFIX = "import:"
 
 @dataclass(slots=True)
 class ImportState:
-    """What an import must know to go on.
+    """What an import must know to resume.
 
-    :param task: source and options; a state of another task is of no use.
+    :param task: source and options; only an import of the same task resumes from this state.
     :param now_ms: when it began, so that a later run judges as it did.
     :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
@@ -49,8 +49,8 @@ class ImportState:
     pending: Tally = field(default_factory=Tally)
     is_done: bool = False
 
-    def settle(self, after: Mapping[str, Before]) -> None:
-        """The pending block is stored."""
+    def mark_stored(self, after: Mapping[str, Before]) -> None:
+        """Count the pending block as stored."""
         assert self.pending_stop is not None
         self.rows, self.pending_stop = self.pending_stop, None
         self.tally.add(self.pending)
@@ -58,19 +58,8 @@ class ImportState:
         self.before.update(after)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "task": self.task,
-            "now_ms": self.now_ms,
-            "rows": self.rows,
-            "decimal": self.decimal,
-            "tally": self.tally.to_json(),
-            "epochs": self.epochs,
-            "before": {name: [b.timestamp, b.close] for name, b in self.before.items()},
-            "held": self.held,
-            "created": self.created,
-            "pending_stop": self.pending_stop,
-            "pending": self.pending.to_json(),
-            "is_done": self.is_done,
+        return asdict(self) | {
+            "before": {name: [row.timestamp, row.close] for name, row in self.before.items()}
         }
 
     @classmethod
@@ -96,7 +85,7 @@ class ImportState:
 
 
 class Progress:
-    """Where an import stands, and its checkpoint, if its source can be read again.
+    """The state of an import, and the checkpoint it is saved in if the source can be read again.
 
     :param now_ms: when it began.
     """
@@ -142,6 +131,6 @@ def _tally(data: Mapping[str, Any]) -> Tally:
 
 
 def name_of(task: Mapping[str, Any]) -> str:
-    """The checkpoint of a task: the same file, series and options have the same one."""
+    """Return the name of a task's checkpoint: the same for the same file, series and options."""
     text = json.dumps(task, sort_keys=True, ensure_ascii=False, default=str)
     return PREFIX + hashlib.sha256(text.encode()).hexdigest()[:32]

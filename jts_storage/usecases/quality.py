@@ -1,4 +1,4 @@
-"""What is looked at in every block before it is stored, over whole columns."""
+"""The rules of the quality gate, checked over whole columns before a block is stored."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def judge(
     columns: Columns, missing: Mask, timeframe: Timeframe, policy: QualityPolicy, before: Before
 ) -> Verdict:
     """Look at every row of a block."""
-    look = _Look(columns, timeframe, policy, before)
+    look = _Checks(columns, timeframe, policy, before)
     found: dict[Rule, Callable[[], Mask]] = {
         Rule.MISSING: lambda: missing,
         Rule.OHLC: look.inconsistent,
@@ -165,7 +165,7 @@ def judge(
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Checks:
     columns: Columns
     timeframe: Timeframe
     policy: QualityPolicy
@@ -212,7 +212,7 @@ class _Look:
         return np.asarray(later | (stamps == known))
 
     def overlapping(self) -> Mask:
-        """Bars that begin before the one before has ended, as minutes do that are told as hours."""
+        """Bars that begin before the previous one ends, such as minutes imported as hours."""
         stamps, step = self.columns.timestamp, self.timeframe.step_ms
         if step is None or not len(stamps):
             return np.zeros(len(stamps), np.bool_)
@@ -234,7 +234,7 @@ class _Look:
             return np.zeros(0, np.bool_)
         first = close[0] if self.before.close is None else self.before.close
         former = np.concatenate(([first], close[:-1])).astype(np.float64)
-        # A judgement, not a price: doubles are exact enough for it.
+        # A ratio to compare, not a price to store: floats are exact enough.
         with np.errstate(divide="ignore", invalid="ignore"):
             change = np.abs(close - former) / np.abs(former)
         return np.nan_to_num(change, nan=0.0, posinf=0.0) > float(self.policy.jump)

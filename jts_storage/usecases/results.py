@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,10 +23,10 @@ COUNTS = (
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the rows that were read: all but `read` add up to it.
+    """Counts of what happened to the rows; all of them together are `read`.
 
     :param skipped: stored already when an incremental import began.
-    :param duplicates: gave way to a later row of the same timestamp.
+    :param duplicates: replaced by a later row of the same timestamp.
     :param differing: how many of those skipped are stored with other values.
     :param series: how many rows were read of each series.
     """
@@ -51,8 +51,10 @@ class Tally:
         for ours, theirs in ((self.broken, other.broken), (self.series, other.series)):
             for name, count in theirs.items():
                 ours[name] = ours.get(name, 0) + count
-        self.first_ms = _least(self.first_ms, other.first_ms)
-        self.last_ms = _most(self.last_ms, other.last_ms)
+        moments = (self.first_ms, other.first_ms, self.last_ms, other.last_ms)
+        known = [moment for moment in moments if moment is not None]
+        if known:
+            self.first_ms, self.last_ms = min(known), max(known)
 
     def note(self, saved: SaveResult) -> None:
         """What became of the rows that were stored; without details all count as new."""
@@ -63,9 +65,6 @@ class Tally:
     @property
     def stored(self) -> int:
         return self.inserted + self.replaced + self.unchanged
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +118,3 @@ class ImportResult:
             end=None if tally.last_ms is None else checks.from_ms(tally.last_ms),
             **more,
         )
-
-
-def _least(one: int | None, other: int | None) -> int | None:
-    return min((n for n in (one, other) if n is not None), default=None)
-
-
-def _most(one: int | None, other: int | None) -> int | None:
-    return max((n for n in (one, other) if n is not None), default=None)

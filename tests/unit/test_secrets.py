@@ -21,7 +21,7 @@ from jts_storage.domain.secret import Secret, plain
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.mongo import MongoDBConfig, MongoDBManager
 from jts_storage.relational import DatabaseManager
-from jts_storage.relational.config import DatabaseConfig
+from jts_storage.settings import DatabaseConfig
 
 CANARY = "c4n4ry"
 MONGO_FILE_PASSWORD: dict[str, Any] = {"tls": True, "tls_certificate_key_file_password": CANARY}
