@@ -1,4 +1,4 @@
-"""A market that never was: three symbols, two years of minutes, with what real files suffer from.
+"""An invented market: three symbols, two years of minutes, with the faults of real files.
 
 The same files come out every time. Sessions and holidays are those of the Korean exchange; prices
 keep to its price steps.
@@ -54,7 +54,7 @@ Columns = dict[str, Any]
 
 
 def write(folder: Path) -> dict[str, Path]:
-    """Write a file a company, each in another format, and tell where."""
+    """Write a file for each company, each in another format, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     minutes = expected_timestamps(
         checks.to_ms(START), checks.to_ms(END), Timeframe.M1, exchange_calendar(CALENDAR)

@@ -1,4 +1,4 @@
-"""What ``jts-storage migrate`` tells while it goes on."""
+"""What ``jts-storage migrate`` prints while it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _START_OF_EMPTY_LINE: Final = "\r\x1b[2K"
 
 
 class Lines:
-    """Steps as lines of standard output; how far one is, where somebody looks at standard error.
+    """Prints steps on standard output, and the progress of each on standard error if a terminal.
 
     Stores report from threads of their own.
     """

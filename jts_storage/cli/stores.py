@@ -10,7 +10,7 @@ from dataclasses import replace
 from jts_storage.migrate import Databases
 from jts_storage.settings import StorageSettings
 
-_RETRIES = 2  # somebody waits for the command
+_RETRIES = 2  # few, because a person waits for the command
 
 
 @asynccontextmanager

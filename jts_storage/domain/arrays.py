@@ -50,7 +50,7 @@ def _scaled_prices(values: Any, field: str) -> AnyArray:
     array = _array(values, field)
     if array.dtype != object:
         if array.size and not isinstance(values, np.ndarray):
-            # 78200 in a list is a price to whoever wrote it, and 7.82 to who reads it as scaled.
+            # 78200 in a list could be a price, or the scaled form of 7.82.
             raise InvalidData(
                 "must be Decimals, or a NumPy array of prices times 10**4",
                 field=field,

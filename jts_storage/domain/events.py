@@ -18,7 +18,7 @@ _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 class DomainEvent:
     """A fact of the past. Subclass it as a frozen dataclass; the class name gives `event_type`.
 
-    `id` is the same at every delivery, so that a handler can tell a repetition; events of one
+    `id` is the same at every delivery, so that a handler can notice a repetition; events of one
     `key` are delivered in the order in which they were committed.
     """
 

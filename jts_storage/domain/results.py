@@ -16,11 +16,11 @@ class Coverage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SaveResult:
-    """What became of the candles given to `save_many`.
+    """The outcome of a `save_many`.
 
     `written` rows reached the store, after `duplicates` of the same timestamp within the batch
-    gave way to the later one. The other three tell what they met there: they add up to `written`,
-    and are None unless the caller asked for them.
+    were replaced by the later one. The other three count what the rows did there. They add up to
+    `written`, and are None unless the caller asked for them.
     """
 
     written: int

@@ -96,7 +96,7 @@ class CandleSeries(Sequence[Candle]):
 
     @classmethod
     def trusted(cls, key: SeriesKey, columns: Columns) -> Self:
-        """From columns that are valid, sorted and nobody else's: for stores, unchecked."""
+        """From columns that are valid, sorted and not shared, without a check: for stores."""
         series = cls.__new__(cls)
         series._set(key, columns)  # noqa: SLF001 - its own class
         return series

@@ -22,8 +22,9 @@ _COMPRESSIONS = get_args(Compression)
 class ParquetStorageEngine(LakeReader):
     """Blocking; safe among threads and processes that share the folder.
 
-    The layout has no place for an exchange, so each file says it itself: a job keeps one exchange
-    a symbol and day. A file is whole or not there; what a write acknowledged is on disk.
+    The folders do not show the exchange, it is in the metadata of each file: a job keeps one
+    exchange for each symbol and day. A file is written completely or not at all, and when a write
+    returns, it is on disk.
 
     :param root: the folder of the store; made with the first write.
     :param lock_timeout: seconds to wait for another writer of a partition before `Conflict`.
@@ -86,7 +87,7 @@ class ParquetStorageEngine(LakeReader):
         return path
 
     def delete_job(self, job_id: str) -> int:
-        """Remove all files of a job; how many there were.
+        """Remove all files of a job and return how many there were.
 
         What a compaction has put into another job's file stays.
         """
@@ -107,7 +108,7 @@ class ParquetStorageEngine(LakeReader):
         *,
         job_id: str = "compacted",
     ) -> list[Path]:
-        """Make one file of the many of a day, or of each day of the symbol; the new files.
+        """Merge the files of a day, or of each day of the symbol, and return the new files.
 
         `load_symbol_data` gives the same before and after. The jobs become part of `job_id`. Old
         files are deleted when the new one is on disk and was read back, compared by count and
@@ -133,6 +134,6 @@ class ParquetStorageEngine(LakeReader):
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed writers left; whoever holds the partition's lock is its only writer."""
+    """Remove what killed writers left: the caller holds the lock, so no other writer runs."""
     for leftover in layout.temporary_paths(folder):
         leftover.unlink(missing_ok=True)

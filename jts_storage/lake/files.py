@@ -130,7 +130,7 @@ def write_file(
 
 
 def read_columns(path: Path, floats: Floats = "refuse") -> tuple[Columns, FileFacts]:
-    """The candles, page checksums verified, and what the file says about itself."""
+    """Read the candles, with page checksums verified, and the metadata."""
     with reading(path):
         with open_parquet(path) as file:
             table = file.read(use_threads=False)
@@ -153,7 +153,7 @@ def read_series(path: Path, floats: Floats = "refuse") -> tuple[CandleSeries, Fi
 
 
 def describe(path: Path) -> JobFile:
-    """What the footer says, without reading the columns."""
+    """Read the metadata without the columns."""
     with reading(path), open_parquet(path) as file:
         facts = facts_of(file.metadata, path)
         return JobFile(
@@ -253,8 +253,8 @@ def facts_of(metadata: Any, path: Path) -> FileFacts:
         "trading_day": day.removeprefix("date="),
         "job_id": path.name.removesuffix(SUFFIX),
     }
-    said = metadata.metadata or {}
-    text = said.get(_METADATA)
+    stored = metadata.metadata or {}
+    text = stored.get(_METADATA)
     if text is None:
         if _METADATA in _footer(path):  # a footer of ours that is damaged
             raise DamagedFile(path, "its metadata is gone")
@@ -262,7 +262,7 @@ def facts_of(metadata: Any, path: Path) -> FileFacts:
     try:
         given = json.loads(text.decode())
         # Files of the first version have none.
-        if given.pop("version") > 1 and said.get(_CHECKSUM) != _checksum(text):
+        if given.pop("version") > 1 and stored.get(_CHECKSUM) != _checksum(text):
             raise ValueError("its checksum differs")
         return FileFacts(**{**given, **placed, "sources": tuple(given["sources"])})
     except (ValueError, TypeError, KeyError, AttributeError) as exc:

@@ -108,7 +108,7 @@ def job_paths(root: Path, partition: Partition) -> list[Path]:
 
 
 def temporary_paths(folder: Path) -> list[Path]:
-    """What killed writers left behind."""
+    """Return the temporary files that killed writers left."""
     return sorted(folder.glob(f".*{TEMPORARY}"))
 
 

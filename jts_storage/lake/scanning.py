@@ -25,7 +25,7 @@ _DTYPES = (np.int64,) * 5 + (np.uint64,)
 
 
 class Scan(NamedTuple):
-    """The rows of all files in one piece, where each file's end, and what each says of itself."""
+    """The rows of all files in one array, where those of each file end, and its metadata."""
 
     columns: Columns
     ends: list[int]
@@ -60,7 +60,7 @@ def _laid_out(scanner: Any, paths: Sequence[Path], names: Sequence[str]) -> Scan
             return None
         ends[-1] = strip.rows
     held = [end - begin for begin, end in pairwise([0, *ends])]
-    if strip is None or len(facts) < len(paths) or held != [said.rows for said in facts]:
+    if strip is None or len(facts) < len(paths) or held != [file.rows for file in facts]:
         return None
     return Scan(strip.columns, ends, facts)
 

@@ -1,10 +1,10 @@
 """A folder with one local server in it, shared by every process that uses the folder.
 
-Three locks tell all, and the kernel drops each with the process that held it, kill -9 included:
+Three locks hold the state. The kernel releases each when its process dies, even by kill -9:
 
-- `users.lock`: every user holds it shared; whoever gets it exclusively knows that all are gone;
+- `users.lock`: every user holds it shared; a process that gets it exclusively is the last;
 - `server.lock`: held by the keeper and by the server; free means that neither lives;
-- `turn.lock`: held by whoever joins, leaves, starts or stops, so that these never overlap.
+- `turn.lock`: held while a process joins, leaves, starts or stops, so that these never overlap.
 
 `server.json` is believed only while `server.lock` is held, so a stale one does no harm.
 
@@ -102,7 +102,7 @@ class ServerFolder:
             _unlock(fd)
 
     def join(self) -> None:
-        """Become a user; within a turn."""
+        """Become a user; call it within `turn`."""
         self._users = self._open("users.lock")
         fcntl.flock(self._users, fcntl.LOCK_SH)
 
@@ -123,7 +123,7 @@ class ServerFolder:
             _unlock(users)
 
     def running(self) -> RunningServer | None:
-        """The server of this folder, whoever started it."""
+        """Return the running server of this folder, whichever process started it."""
         deadline = time.monotonic() + _LAUNCH_SECONDS
         while self._is_held("server.lock"):
             with suppress(FileNotFoundError):

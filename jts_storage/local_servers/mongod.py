@@ -209,7 +209,7 @@ class LocalMongod:
         )
 
     def _errors(self) -> str:
-        """The last lines that tell of errors, or the last lines when none does."""
+        """Return the last errors in the log, or its last lines if there are none."""
         try:
             lines = self._log.read_text(errors="replace").splitlines()
         except OSError:

@@ -1,4 +1,4 @@
-"""What all sources that are files have in common."""
+"""The base of all sources that are files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ_BYTES = 2 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What a caller knows of a source better than a guess.
+    """What the caller knows about a source, so that it need not be guessed.
 
     :param columns: headers by target, such as ``{"close": "Adj Close"}``.
     """
@@ -49,7 +49,7 @@ class FileSource:
         return min(self._read / self._size, 1.0)
 
     def _consumed(self, position: int, batch: Any) -> int:
-        """Where the rows of `batch` end, about: Arrow reads a file far ahead of them."""
+        """Estimate where the rows of `batch` end: Arrow has read the file far beyond them."""
         if text_files.compression_of(self.path):
             return position
         return min(position, self._read + int(batch.nbytes))
@@ -82,7 +82,7 @@ def readable(name: str) -> Iterator[None]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The file itself, whose position tells how far it was read, and what it decompresses to."""
+    """Open a file: the raw stream, whose position shows the progress, and the decompressed one."""
     kind = text_files.compression_of(path)
     with pa.OSFile(str(path)) as raw:
         if kind is None:

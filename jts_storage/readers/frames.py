@@ -58,7 +58,7 @@ def _from_pandas(frame: Any, symbol: str | None) -> Any:
 
 
 def _with_labels(frame: Any) -> Any:
-    """The frame with columns of what its index tells: the symbol, perhaps the moments."""
+    """Turn index levels that name the symbol or the timestamps into columns."""
     import pandas as pd
 
     found = {target_of(str(name)) for name in frame.columns}

@@ -41,8 +41,8 @@ def guess(
 ) -> dict[str, str]:
     """The header of each target: ``{"timestamp": "Date", "open": "시가", ...}``.
 
-    Instead of ``timestamp`` there may be ``date``, with or without ``time``; what tells the series
-    of a row (``symbol``, ``exchange``, ``timeframe``) is there where the source has it.
+    Instead of ``timestamp`` there may be ``date``, with or without ``time``. The columns that name
+    the series (``symbol``, ``exchange``, ``timeframe``) are included if the source has them.
 
     :param overrides: headers by target, which come before every guess; an empty one says that no
         column is meant.

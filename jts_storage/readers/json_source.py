@@ -30,7 +30,7 @@ class JsonLinesFile(FileSource):
         self.targets = self._targets(list(self._first)) if self._first else {}
 
     def _first_values(self) -> dict[str, Any]:
-        """What each column holds first, which tells its kind; of a file without rows, nothing.
+        """Return the first value of each column, which shows its type; nothing for an empty file.
 
         A column may begin anywhere: a symbol that only later lines have must not be overlooked.
         """

@@ -1,8 +1,8 @@
 """Find out from the numbers of a source which mark is the decimal mark.
 
 ``78.25``, ``0.500`` and ``1,234.5`` can be read in one way only. ``78.500`` and ``1,234`` can be
-read in two: three digits stand behind the only mark, one to three before it. A single number of the
-first kind, in any column and anywhere in the source, tells how to read all of the second.
+read in two: their only mark has three digits after it and one to three before it. A single number
+of the first kind, anywhere in the source, decides how all of the second kind are read.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Marks:
         return (self.doubtful_point or self.doubtful_comma) is not None
 
     def refused(self, where: str) -> InvalidData:
-        """The error that says what could be read in two ways."""
+        """Return the error for a source whose numbers can be read in two ways."""
         mark = "comma" if self.doubtful_comma else "point"
         return InvalidData(
             f"{where}: {self.doubtful_comma or self.doubtful_point!r} could have a decimal {mark} "

@@ -37,7 +37,7 @@ class Wanted:
 
     @property
     def key(self) -> SeriesKey | None:
-        """The one series that is meant, if the source tells no exchange."""
+        """The series of all rows, if the source has no column for its exchange."""
         if self.symbol is None or self.timeframe is None:
             return None
         return SeriesKey(self.symbol, self.timeframe, self.exchange)
@@ -150,7 +150,7 @@ class Owners:
                 )
             return [wanted]
         if wanted is not None and found.names == [""]:
-            return [wanted]  # an empty column says nothing
+            return [wanted]  # an empty column is as good as none
         for number, name in enumerate(found.names):
             if not name:
                 raise found.error("names no symbol", number, _ignore("symbol"))
@@ -202,7 +202,7 @@ class Owners:
         return meant[0]
 
     def _refuse_partly_empty(self, found: _Names, wanted: str) -> None:
-        """A column that is empty throughout says nothing; one with gaps has rows of two kinds."""
+        """Refuse a column that is empty in some rows only; one that is empty in all is ignored."""
         for number, name in enumerate(found.names):
             if self._has_names.setdefault(found.target, bool(name)) != bool(name):
                 rule = "is empty in some rows only" if not name else "is empty in the rows before"
@@ -213,7 +213,7 @@ class Owners:
                 )
 
     def _check_market(self, market: _Names, own: _Names | None, symbols: list[str]) -> None:
-        """Rows of one symbol on two markets may be two series, which no column here tells."""
+        """Refuse two markets for one symbol: they may be two series, and no exchange says so."""
         pairs = market.which if own is None else own.which * len(market.names) + market.which
         for pair, row in zip(
             *(a.tolist() for a in np.unique(pairs, return_index=True)), strict=True

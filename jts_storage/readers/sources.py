@@ -30,14 +30,17 @@ FORMATS = {
 
 
 def format_of(path: Path) -> str:
-    """:raises InvalidData: the suffix tells no format that is known."""
+    """Return the format that the suffix stands for.
+
+    :raises InvalidData: it stands for none.
+    """
     is_compressed = text_files.compression_of(path) is not None
     plain = path.with_suffix("") if is_compressed else path
     kind = FORMATS.get(plain.suffix.lower())
     if kind is None or (is_compressed and kind not in ("csv", "jsonl")):
         raise InvalidData(
-            f"{path}: the name tells no format; known are {', '.join(FORMATS)}, "
-            "and .gz, .zst or .bz2 behind those of text."
+            f"{path}: the suffix stands for no known format. Known are {', '.join(FORMATS)}, and"
+            " those of text also with .gz, .zst or .bz2 appended."
         )
     return kind
 

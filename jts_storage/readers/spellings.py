@@ -24,7 +24,7 @@ _SIXTY = (Timeframe.M1, Timeframe.H1)
 def timeframes_meant(text: str) -> tuple[Timeframe, ...]:
     """The timeframes that a text may mean; none if it is no timeframe of ours.
 
-    Case tells minutes from months alone: ``1m`` and ``1M``.
+    Case matters only between minutes and months: ``1m`` and ``1M``.
     """
     if text == "M":
         return (Timeframe.MN1,)

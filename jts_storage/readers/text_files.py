@@ -61,7 +61,7 @@ def sniff(
 ) -> TextFormat:
     """Find the encoding, delimiter and headers of a file from its first 64 KiB.
 
-    :raises InvalidData: it is empty or cannot be read, or what is said of it cannot be.
+    :raises InvalidData: it is empty or cannot be read, or encoding or delimiter are impossible.
     """
     _check(encoding, delimiter)
     try:

@@ -35,7 +35,7 @@ _PER_MS = {"us": 1_000, "ns": 1_000_000}
 class TimestampReader:
     """How the moments of a source are to be read.
 
-    :param timezone: the zone of moments that tell none, and of the dates of daily bars.
+    :param timezone: the zone of timestamps without one, and of the dates of daily bars.
     :param format: a strptime format for moments that are not ISO 8601.
     """
 
@@ -228,7 +228,7 @@ def _cast(column: Any, kind: Any) -> Any:
         value = column[row].as_py()
         rule = "is no moment that this column's first rows are like"
         if isinstance(value, str) and "zone offset" in str(exc):
-            rule = "must tell its offset as the rows before it do"
+            rule = "must have an offset or none, as the rows before it"
         raise InvalidData(rule, field="timestamp", value=value, row=row) from exc
 
 

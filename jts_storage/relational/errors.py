@@ -20,7 +20,7 @@ from jts_storage.errors import (
 _DRIVERS = ("asyncpg", "aiosqlite", "sqlalchemy", "sqlite3")
 
 
-_AGAIN = "Somebody else changes the same thing; read it again and repeat."
+_AGAIN = "Another writer changes the same rows; read them again and repeat."
 _MIGRATE = "Apply the migrations, or point the configuration at the right database."
 _unreachable = Meaning(ConnectionFailed, "Check that the server is up and reachable.", later=True)
 _lost_race = Meaning(Conflict, _AGAIN)
@@ -104,8 +104,8 @@ def is_callers(exc: BaseException) -> bool:
 def spares_connection(exc: BaseException, error: StorageError) -> bool:
     """Whether the connection is fit for use after `exc`, which means `error`.
 
-    A database that says what is wrong goes on; anything else from a driver, and a cancellation,
-    may have left half an answer behind.
+    It is after an error that the database itself reported. After any other error of a driver, and
+    after a cancellation, half an answer may be left on the connection.
     """
     if not isinstance(exc, Exception) or isinstance(error, ConnectionFailed):
         return False

@@ -1,4 +1,4 @@
-"""Which process holds the write lock of a SQLite file, as Linux tells it."""
+"""Find the process that holds the write lock of a SQLite file, on Linux."""
 
 from __future__ import annotations
 

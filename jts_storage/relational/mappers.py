@@ -60,7 +60,10 @@ def to_json(data: Mapping[str, Any]) -> str:
 
 
 def from_json(text: str, name: str) -> Mapping[str, Any]:
-    """:raises InvalidData: somebody else wrote what is no JSON object."""
+    """Read the data of a checkpoint.
+
+    :raises InvalidData: it is no JSON object, so another program wrote it.
+    """
     try:
         value = _DECODER.decode(text)
     except ValueError as exc:

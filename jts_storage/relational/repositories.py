@@ -185,7 +185,7 @@ class SqlOHLCVRepository(_Repository):
         return int(rows[0][0])
 
     async def lock(self, key: SeriesKey) -> None:
-        """Let nobody else write the series through a unit of work until the transaction ends."""
+        """Lock the series against other units of work until the transaction ends."""
         await self._run(lambda link: link.lock(f"bars {key}"), f"locking bars of {key}")
 
     async def save_many(self, key: SeriesKey, candles: CandleData) -> SaveResult:
@@ -317,7 +317,7 @@ def _as_stored(text: str, name: str) -> Mapping[str, Any] | str:
 async def _replace_checkpoint(
     link: Link, name: str, change: Callable[[Stored], Mapping[str, Any]]
 ) -> Checkpoint:
-    """Lock, change and write; where there is nothing to lock, whoever inserts first wins."""
+    """Lock the row, change it and write it; if there is none yet, the first insert wins."""
     for _ in range(_UPDATE_ATTEMPTS):
         rows = await link.fetch(statements.CHECKPOINT_LOCK, name=name)
         old = _as_stored(rows[0][0], name) if rows else None

@@ -20,7 +20,7 @@ _REMAKE: Final = (
 
 
 async def differences(manager: DatabaseManager) -> list[Difference]:
-    """How the tables of the bookkeeping differ from the models. Other tables are nobody's here."""
+    """Compare the tables of the bookkeeping with the models; other tables are ignored."""
     async with manager.connection() as connection:
         return await connection.run_sync(_compare)
 

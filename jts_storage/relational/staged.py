@@ -60,7 +60,7 @@ async def replay(
 ) -> bool:
     """Write what a decided commit staged, unless it is written; whether it was not.
 
-    What was changed meanwhile by somebody who does not look into the journal is left alone.
+    Rows that a program without the journal has changed meanwhile are left as they are.
     """
     ingestion = SqlIngestionRepository(manager, connection=connection)
     if not await ingestion.is_first_time(commit):
@@ -106,7 +106,7 @@ async def _delete_aggregate(bars: SqlSymbolBarsRepository, change: AggregateChan
     stored = await bars.get(change.symbol, change.trading_day)
     if stored is None or not change.still_holds(stored):
         raise change.conflict()
-    await bars.save(stored)  # holds the row until the end, if nobody was faster
+    await bars.save(stored)  # locks the row until the end; fails if another writer was faster
     await bars.delete(change.symbol, change.trading_day)
 
 

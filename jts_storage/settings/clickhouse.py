@@ -59,7 +59,7 @@ _ACKNOWLEDGES_TOO_EARLY: Final[Mapping[str, str]] = {
     "distributed_foreground_insert": _ON_ONE_HOST,
     "insert_distributed_sync": _ON_ONE_HOST,
 }
-"""Settings that nobody can want to be off, and what they do then."""
+"""Settings that must not be off, and what would happen then."""
 
 
 def _split_port(host: str) -> tuple[str, str | None]:

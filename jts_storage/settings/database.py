@@ -124,7 +124,7 @@ class DatabaseConfig(RetryPolicy):
 
     @property
     def options(self) -> Mapping[str, str]:
-        """What the URL's query says, of PostgreSQL only."""
+        """The options in the URL's query, of PostgreSQL only."""
         return {name: str(value) for name, value in self._made.query.items()}
 
     @property

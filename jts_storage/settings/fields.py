@@ -194,7 +194,7 @@ def reason(message: str) -> str:
 
 
 def from_text(cls: type, name: str, text: str, origin: str, *, shows: bool = True) -> Any:
-    """What a variable or a URL says of a field, as the type of the field.
+    """Convert the text of a variable or a URL option to the type of the field.
 
     :param origin: where the text stands, for the error.
     :param shows: whether the error repeats the text; that of a password it never does.

@@ -69,7 +69,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "w": "majority",
     "journal": True,
 }
-"""What holds where neither a field nor the URI says otherwise."""
+"""Options of the driver that neither a field nor the URI sets."""
 
 Milliseconds = Annotated[Seconds, must_be(lambda value: value <= 86_400, "a day at most")]
 
@@ -235,7 +235,7 @@ def read_uri(uri: str) -> dict[str, Any]:
 
 
 def said_by(uri: str) -> set[str]:
-    """Every field that a URI says something of, in the driver's words or ours."""
+    """Return every field that a URI sets, by the driver's name or ours."""
     parts = _parts(uri)
     driver = _driver_options(uri)
     said = set(read_uri(uri)) | {
@@ -251,7 +251,7 @@ def _check_readable(uri: str) -> None:
         if ":" in _parts(uri).authority.rpartition("@")[2]:
             raise InvalidConfiguration(
                 "uri has a port behind a name of mongodb+srv://",
-                remedy="The name server tells the ports; write mongodb+srv://name/database.",
+                remedy="The ports come from the name server; write mongodb+srv://name/database.",
             )
         return
     from pymongo.errors import PyMongoError

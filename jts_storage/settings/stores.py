@@ -25,7 +25,7 @@ from jts_storage.settings.variables import ADDRESSES, StoreValues
 
 
 class StoreFields(BaseModel):
-    """Fields of one store that are set one by one; what is not set is as the URL says."""
+    """Fields of one store that are set beside its URL; the others are taken from the URL."""
 
     model_config = ConfigDict(**STRICT, frozen=True)
 
@@ -54,7 +54,7 @@ def nested(cls: type) -> type[StoreFields]:
 class StoreKind(NamedTuple):
     """One of the three stores.
 
-    :param said_by: the fields that a URL says something of.
+    :param said_by: returns the fields that a URL sets.
     :param of_servers: fields that mean nothing for the embedded store.
     """
 
@@ -89,7 +89,7 @@ class StoreSettings:
     fields: dict[str, Any] = field(default_factory=dict)
 
     def add(self, kind: StoreKind, said: StoreValues) -> None:
-        """A nearer place wins: its URL over the whole URL and over single fields of before."""
+        """Add the values of a nearer place: they win, and its URL replaces URL and fields so far."""
         if said.is_embedded:
             self.address, self.fields = None, {}
         if said.address is not None:
@@ -102,7 +102,7 @@ class StoreSettings:
 def of_keywords(name: str, values: dict[str, Any]) -> StoreValues:
     """Take what ``clickhouse=`` and ``clickhouse_url=`` say out of the keywords.
 
-    ``clickhouse_url=None`` says that the store is embedded, whatever farther places say.
+    ``clickhouse_url=None`` makes the store embedded, whatever is set in farther places.
 
     :raises InvalidConfiguration: the model has no such field, or the address is given twice.
     """

@@ -84,7 +84,7 @@ def _blank_lines(text: str) -> int:
 class StoreValues:
     """The settings of one store in one place (environment, file or keywords).
 
-    :param address: its URL, if that is said.
+    :param address: its URL, if set.
     :param values: fields, of their own types.
     :param is_embedded: whether it says that there is no server, overriding the other places.
     """
@@ -108,7 +108,7 @@ def fields_of_environment(
 
 
 def names_of(cls: type) -> tuple[str, ...]:
-    """What may stand behind the prefix of a store, its address first."""
+    """Return the names that a store's variables may have after its prefix, the address first."""
     own = [name for name in field_names(cls) if name not in ADDRESSES]
     addresses = ["URI", "URL"] if "uri" in field_names(cls) else ["URL"]
     return (*addresses, *(name.upper() for name in own))

@@ -61,25 +61,25 @@ class Coverage:
         *,
         calendar: TradingCalendar | str | None = None,
     ) -> list[Range]:
-        """What to ask a source for, so that nothing from `start` to `end` stays unknown.
+        """Return the ranges to request from a source to fill the gaps from `start` to `end`.
 
-        What is stored, and what a source has said to be empty, is not asked for again.
+        It leaves out what is stored and what was recorded with `record_empty`.
 
         :raises InvalidData: an end is naive, or the range runs backwards.
         """
         return self._portal.call(self._twin.plan_backfill(key, start, end, calendar=calendar))
 
     def record_empty(self, key: SeriesKey, start: datetime, end: datetime) -> None:
-        """Keep a source's answer that nothing was traded from `start` to `end`, both included."""
+        """Record that, by the source, nothing was traded from `start` to `end`, both included."""
         self._portal.call(self._twin.record_empty(key, start, end))
 
     def known_empty(self, key: SeriesKey) -> list[tuple[int, int]]:
-        """The ranges that sources have said to be empty, in milliseconds, both ends included."""
+        """Return the ranges recorded as empty, in milliseconds, both ends included."""
         return self._portal.call(self._twin.known_empty(key))
 
 
 class ExportCandles:
-    """Streams a series into a file, whose name tells the format.
+    """Streams a series into a file, in the format that its suffix stands for.
 
     ``.csv``, ``.jsonl`` (both with ``.gz`` or ``.zst`` behind, if wanted), ``.parquet``,
     ``.feather`` or ``.arrow``. What `ImportCandles` reads of it is the same series to the last
@@ -107,7 +107,7 @@ class ExportCandles:
 
         :param timeframe: resample to it; days are sessions of `calendar`, or of `timezone`.
         :param progress: called with the rows written so far.
-        :raises InvalidData: the name tells no format, or the timeframe is not a coarser one.
+        :raises InvalidData: the suffix stands for no format, or the timeframe is not a coarser one.
         :raises StorageError: the file cannot be written; what was there stays.
         """
         return self._portal.call(
@@ -147,8 +147,10 @@ class ImportCandles:
         options: ImportOptions | None = None,
         progress: Callable[[ImportProgress], None] | None = None,
     ) -> ImportResult:
-        """Import `data`. Series and files may tell their own keys, which must agree with what is
-        said here; every row goes to the series that its columns tell.
+        """Import `data`.
+
+        A source may name the series of its rows, in columns or keys: each row is stored under the
+        series it names, which must not contradict the arguments given here.
 
         :param timeframe: how long the candles last; None takes it from the source's own column.
         :param symbol: whose candles they are; None takes it from the source's own column.

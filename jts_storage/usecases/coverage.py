@@ -1,4 +1,4 @@
-"""What is stored of a series, what is known not to exist, and what nobody has asked for yet."""
+"""What is stored of a series, what does not exist at its source, and what is missing."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Range:
 class SeriesCoverage:
     """How far a series goes and what it lacks.
 
-    :param gaps: expected candles that are missing and of which nobody knows why.
-    :param known_empty: missing candles of which a source has said that nothing was traded.
+    :param gaps: expected candles that are missing for an unknown reason.
+    :param known_empty: missing candles for times at which, by the source, nothing was traded.
     :param by_day: how many candles each day has, in the time zone asked for.
     """
 
@@ -118,9 +118,9 @@ class Coverage:
         *,
         calendar: TradingCalendar | str | None = None,
     ) -> list[Range]:
-        """What to ask a source for, so that nothing from `start` to `end` stays unknown.
+        """Return the ranges to request from a source to fill the gaps from `start` to `end`.
 
-        What is stored, and what a source has said to be empty, is not asked for again.
+        It leaves out what is stored and what was recorded with `record_empty`.
 
         :raises InvalidData: an end is naive, or the range runs backwards.
         """
@@ -129,7 +129,7 @@ class Coverage:
         return [Range(gap.start, gap.end, gap.bars) for gap in gaps]
 
     async def record_empty(self, key: SeriesKey, start: datetime, end: datetime) -> None:
-        """Keep a source's answer that nothing was traded from `start` to `end`, both included."""
+        """Record that, by the source, nothing was traded from `start` to `end`, both included."""
         asked = checks.range_ms(start, end)
 
         def with_range(data: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -143,7 +143,7 @@ class Coverage:
             await uow.commit()
 
     async def known_empty(self, key: SeriesKey) -> list[tuple[int, int]]:
-        """The ranges that sources have said to be empty, in milliseconds, both ends included."""
+        """Return the ranges recorded as empty, in milliseconds, both ends included."""
         stored = await self._stores.ingestion.checkpoints.get(_name(key))
         return [] if stored is None else [(a, b) for a, b in stored.data["empty"]]
 
@@ -154,7 +154,7 @@ class Coverage:
         end: datetime,
         calendar: TradingCalendar | str | None,
     ) -> tuple[list[Gap], list[Gap]]:
-        """Gaps nobody knows the reason of, and those known to be empty."""
+        """Return the unexplained gaps, and those recorded as empty."""
         first, last = checks.range_ms(start, end)
         expected = expected_timestamps(first, last, key.timeframe, resolve(calendar))
         missing = ~np.isin(expected, await self._timestamps(key, start, end), assume_unique=True)
@@ -169,13 +169,13 @@ class Coverage:
 
 
 def calendar_of(exchange: str) -> str | None:
-    """The calendar of an exchange, if its name tells one."""
+    """Return the calendar of an exchange; None if its name is not known."""
     known = set(CALENDARS.values())
     return exchange if exchange in known else CALENDARS.get(exchange.upper())
 
 
 def merged(ranges: Iterable[Sequence[int]], step: int = 0) -> list[list[int]]:
-    """Ranges with both ends included as few as possible: neighbours by a step become one."""
+    """Join ranges that overlap or are at most `step` apart; both ends are included."""
     result: list[list[int]] = []
     for first, last in sorted(map(tuple, ranges)):
         if result and first <= result[-1][1] + step:

@@ -1,4 +1,4 @@
-"""Candles out of a storage into files, in constant memory."""
+"""Export candles into files, in constant memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ExportResult:
 
 
 class ExportCandles:
-    """Streams a series into a file, whose name tells the format.
+    """Streams a series into a file, in the format that its suffix stands for.
 
     ``.csv``, ``.jsonl`` (both with ``.gz`` or ``.zst`` behind, if wanted), ``.parquet``,
     ``.feather`` or ``.arrow``. What `ImportCandles` reads of it is the same series to the last
@@ -61,7 +61,7 @@ class ExportCandles:
 
         :param timeframe: resample to it; days are sessions of `calendar`, or of `timezone`.
         :param progress: called with the rows written so far.
-        :raises InvalidData: the name tells no format, or the timeframe is not a coarser one.
+        :raises InvalidData: the suffix stands for no format, or the timeframe is not a coarser one.
         :raises StorageError: the file cannot be written; what was there stays.
         """
         began = perf_counter()
@@ -119,7 +119,7 @@ async def resampled(
     waiting: CandleSeries | None = None
     async for block in blocks:
         together = block if waiting is None else waiting.merge(block)
-        # The last bar may go on in the next block: its candles wait for it.
+        # The last coarse bar may continue in the next block, so its candles are kept back.
         rows = _rows_of_last_bar(together, coarser)
         complete, waiting = together[: len(together) - rows], together.tail(rows)
         if len(complete):
@@ -129,7 +129,7 @@ async def resampled(
 
 
 def _rows_of_last_bar(series: CandleSeries, coarser: Callable[[CandleSeries], CandleSeries]) -> int:
-    """How many candles at the end make up one coarser one: found by doubling, then halving."""
+    """Count the candles at the end that make up one coarse bar, by doubling, then halving."""
     enough = 1
     while enough < len(series) and len(coarser(series.tail(enough))) == 1:
         enough *= 2

@@ -41,9 +41,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What becomes of a part.
+    """A part after its check: the rows to store, the rows to quarantine and their counts.
 
-    :param after: the last row, for the judgement of the next block.
+    :param after: the last row, for the check of the next block.
     """
 
     key: SeriesKey

@@ -71,8 +71,10 @@ class ImportCandles:
         options: ImportOptions | None = None,
         progress: Callable[[ImportProgress], None] | None = None,
     ) -> ImportResult:
-        """Import `data`. Series and files may tell their own keys, which must agree with what is
-        said here; every row goes to the series that its columns tell.
+        """Import `data`.
+
+        A source may name the series of its rows, in columns or keys: each row is stored under the
+        series it names, which must not contradict the arguments given here.
 
         :param timeframe: how long the candles last; None takes it from the source's own column.
         :param symbol: whose candles they are; None takes it from the source's own column.

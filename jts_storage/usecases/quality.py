@@ -73,7 +73,7 @@ class QualityPolicy:
     :param jump: the largest change from one close to the next, as a part of the former.
     :param tick: the price step, or ``"krx"`` for the Korean exchange's; None looks at no prices.
     :param calendar: of whose sessions bars must be; None looks at no sessions.
-    :param now: when it is, to tell the bar that has not closed yet; None is the present.
+    :param now: the time by which a bar must have closed; None is the present.
     """
 
     actions: Mapping[Rule, Action] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Rows that an import set aside, with reason and source, until somebody has looked at them.
+"""Rows that an import set aside, with reason and source, until they are released or discarded.
 
 They are kept in the bookkeeping, as checkpoints whose names begin with ``quarantine:``: there they
 are stored in one transaction with the state of the import, and there any process finds them.
@@ -71,7 +71,7 @@ def notes(key: SeriesKey, source: str, rows: Sequence[Row], *, origin: str) -> l
     """The checkpoints that keep these rows; the same rows of a source give the same names.
 
     :param source: as people know it.
-    :param origin: tells it from every other source.
+    :param origin: a unique name of the source.
     """
     made = []
     for start in range(0, len(rows), ROWS_A_NOTE):

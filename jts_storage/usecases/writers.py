@@ -1,4 +1,4 @@
-"""Series into files, a block at a time. Prices leave as the decimals they are."""
+"""Write series into files, a block at a time, with prices as exact decimals."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ from jts_storage.readers.sources import format_of
 
 
 class Writer:
-    """Writes blocks into `half`, in the format that the name of `target` tells.
-
-    Nothing of it is opened before it is entered.
-    """
+    """Writes blocks into the file `half`, which is opened when the writer is entered."""
 
     def __init__(self, half: Path, compression: str | None) -> None:
         self._half = half
@@ -116,7 +113,10 @@ _WRITERS: dict[str, type[Writer]] = {
 
 
 def open_writer(half: Path, target: Path) -> Writer:
-    """:raises InvalidData: the name of `target` tells no format."""
+    """Return a writer for the format that the suffix of `target` stands for.
+
+    :raises InvalidData: it stands for none.
+    """
     return _WRITERS[format_of(target)](half, text_files.compression_of(target))
 
 

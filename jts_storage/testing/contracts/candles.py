@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import count as counter
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jts_storage.domain.candle import Candle, SeriesKey
@@ -18,31 +16,20 @@ from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.ports.candles import CandleRepository
+from jts_storage.testing.contracts.candle_refusals import CandleRefusals
+from jts_storage.testing.contracts.samples import (
+    FOREVER,
+    KEY,
+    MANY_SUBCLASSES,
+    candle,
+    flat,
+    fresh,
+    minute,
+)
 from jts_storage.testing.factories import START, make_candles
 
 FRAMES = (Timeframe.M1, Timeframe.D1)
-KEY = SeriesKey("005930", Timeframe.M1, exchange="KRX")
-FOREVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC))
-fresh = counter()
-
-# Every example takes a key of its own, so one repository serves them all, whoever subclasses.
-MANY_SUBCLASSES = (HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
-
 Operation = tuple[str, Any]
-
-
-def minute(number: int) -> datetime:
-    return START + timedelta(minutes=number)
-
-
-def candle(number: int, close: str = "103") -> Candle:
-    prices = (Decimal(100), Decimal(200), Decimal("0.0001"), Decimal(close))
-    return Candle(minute(number), *prices, volume=number)
-
-
-def flat(timestamp: datetime, price: str, volume: int) -> Candle:
-    level = Decimal(price)
-    return Candle(timestamp, level, level, level, level, volume)
 
 
 _save = st.tuples(
@@ -68,7 +55,7 @@ _operations = st.lists(
 
 
 @pytest.mark.asyncio
-class CandleRepositoryContract:
+class CandleRepositoryContract(CandleRefusals):
     """Give it a fixture `candle_repository`: a `CandleRepository` of which nothing is stored."""
 
     async def test_what_was_saved_is_read(self, candle_repository: CandleRepository) -> None:
@@ -319,13 +306,6 @@ class CandleRepositoryContract:
         joined = CandleSeries(KEY, [c for block in blocks for c in block])
         assert joined == series[1:998]
 
-    async def test_a_stream_of_no_rows_a_block_is_refused(
-        self, candle_repository: CandleRepository
-    ) -> None:
-        with pytest.raises(InvalidData, match="block_rows"):
-            async for _ in candle_repository.stream(KEY, *FOREVER, block_rows=0):
-                pass
-
     async def test_leaving_a_stream_early_is_harmless(
         self, candle_repository: CandleRepository
     ) -> None:
@@ -347,60 +327,6 @@ class CandleRepositoryContract:
         assert list(await candle_repository.list_keys(limit=2)) == keys[:2]
         assert list(await candle_repository.list_keys(limit=2, after=keys[1])) == keys[2:]
         assert list(await candle_repository.list_keys(after=keys[3])) == []
-
-    @pytest.mark.parametrize(
-        ("start", "end"),
-        [
-            (minute(5), minute(4)),
-            (datetime(2024, 1, 2), minute(4)),  # noqa: DTZ001 - what must be refused
-            (minute(4), datetime(2024, 1, 3)),  # noqa: DTZ001
-        ],
-    )
-    async def test_impossible_ranges_are_refused(
-        self, candle_repository: CandleRepository, start: datetime, end: datetime
-    ) -> None:
-        with pytest.raises(InvalidData):
-            await candle_repository.get_range(KEY, start, end)
-        with pytest.raises(InvalidData):
-            await candle_repository.delete_range(KEY, start, end)
-
-    async def test_what_is_no_key_no_zone_and_no_limit_is_refused(
-        self, candle_repository: CandleRepository
-    ) -> None:
-        repository: Any = candle_repository
-        for refused in (
-            repository.get_range("A", *FOREVER),
-            repository.get_ranges(KEY, *FOREVER),
-            repository.get_latest("A"),
-            repository.count("A"),
-            repository.save_many("A", make_candles(KEY, 1)),
-            repository.list_keys(limit=-1),
-            repository.coverage_by_day(KEY, timezone=None),
-        ):
-            with pytest.raises(InvalidData):
-                await refused
-        await repository.save_many(KEY, make_candles(KEY, 1))
-        seoul = ZoneInfo("Asia/Seoul")
-        by_name = await repository.coverage_by_day(KEY, timezone="Asia/Seoul")
-        assert await repository.coverage_by_day(KEY, timezone=seoul) == by_name
-
-    async def test_a_batch_with_one_bad_row_is_refused_as_a_whole(
-        self, candle_repository: CandleRepository
-    ) -> None:
-        columns = {
-            name: column.copy() for name, column in make_candles(KEY, 5).to_columns().items()
-        }
-        columns["high"][3] = 0
-        with pytest.raises(InvalidData, match="row 3") as caught:
-            await candle_repository.save_many(KEY, columns)
-        assert (caught.value.row, caught.value.field) == (3, "high")
-        assert await candle_repository.count(KEY) == 0
-
-    async def test_a_series_of_another_key_is_refused(
-        self, candle_repository: CandleRepository
-    ) -> None:
-        with pytest.raises(InvalidData):
-            await candle_repository.save_many(SeriesKey("A", Timeframe.M1), make_candles(KEY, 1))
 
     @pytest.mark.parametrize(
         "symbol",

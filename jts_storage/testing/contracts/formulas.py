@@ -19,7 +19,7 @@ from jts_storage.domain.ids import new_document_id
 from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.formulas import FormulaRepository
 from jts_storage.ports.strategies import StrategyRepository
-from jts_storage.testing.contracts.candles import MANY_SUBCLASSES
+from jts_storage.testing.contracts.samples import MANY_SUBCLASSES
 from jts_storage.testing.factories import make_formula, make_strategy
 
 HOSTILE = ['{"$gt": ""}', "$where", "a.b", "'; DROP", "%s", "(?i).*", "\\", "[", "x" * 10_000]

@@ -22,7 +22,7 @@ from jts_storage.ports.ingestion import (
     OHLCVRepository,
     SymbolBarsRepository,
 )
-from jts_storage.testing.contracts.candles import flat
+from jts_storage.testing.contracts.samples import flat
 from jts_storage.testing.factories import START, make_candles
 
 DAY = date(2024, 1, 2)

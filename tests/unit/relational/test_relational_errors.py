@@ -92,7 +92,7 @@ def test_busy_and_full_files_are_told_apart(tmp_path: object) -> None:
     second.close()
 
 
-AGAIN = "Somebody else changes the same thing; read it again and repeat."
+AGAIN = "Another writer changes the same rows; read them again and repeat."
 REACH = "Check that the server is up and reachable."
 DRIFT = "Apply the migrations, or point the configuration at the right database."
 VALUE = "Correct the value; nothing was written."

@@ -163,7 +163,7 @@ async def test_what_the_system_refuses_is_told(
 
 async def test_impossible_exports_are_refused(storage: Storage, tmp_path: Path) -> None:
     use_case = ExportCandles(storage)
-    with pytest.raises(InvalidData, match="tells no format"):
+    with pytest.raises(InvalidData, match="stands for no known format"):
         await use_case.run(KEY, tmp_path / "a.doc")
     with pytest.raises(InvalidData, match="cannot be written"):
         await use_case.run(KEY, tmp_path / "none" / "a.csv")

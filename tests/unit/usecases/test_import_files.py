@@ -333,7 +333,7 @@ async def test_files_that_are_none_are_refused(storage: Storage, tmp_path: Path)
         with pytest.raises(InvalidData, match=name):
             await imported(storage, tmp_path / name)
     (tmp_path / "prices.doc").write_text("x")
-    with pytest.raises(InvalidData, match="tells no format"):
+    with pytest.raises(InvalidData, match="stands for no known format"):
         await imported(storage, tmp_path / "prices.doc")
 
 
@@ -342,7 +342,7 @@ async def test_columns_are_not_compressed_once_more(
     storage: Storage, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).write_bytes(b"whatever")
-    with pytest.raises(InvalidData, match="tells no format"):
+    with pytest.raises(InvalidData, match="stands for no known format"):
         await imported(storage, tmp_path / name)
 
 
