@@ -89,7 +89,7 @@ class StoreSettings:
     fields: dict[str, Any] = field(default_factory=dict)
 
     def add(self, kind: StoreKind, said: StoreValues) -> None:
-        """Add the values of a nearer place: they win, and its URL replaces URL and fields so far."""
+        """Add a nearer place, which wins: its URL replaces the URL and the fields so far."""
         if said.is_embedded:
             self.address, self.fields = None, {}
         if said.address is not None:
