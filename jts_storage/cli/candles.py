@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,13 +27,13 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.errors import NotFound
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
-from jts_storage.usecases.export_candles import ExportCandles, ExportResult
-from jts_storage.usecases.quarantine import Quarantine
+from jts_storage.usecases.quarantine import Quarantine, QuarantinedRow
 from jts_storage.usecases.reconcile import Disagreement, Reconcile
 from jts_storage.usecases.validate import ValidateCandles, ValidationResult
 
 if TYPE_CHECKING:
     from jts_storage.lake import ParquetStorageEngine
+    from jts_storage.usecases.export_candles import ExportResult
 
 quarantine = typer.Typer(help="Rows that an import set aside.", no_args_is_help=True)
 
@@ -54,6 +55,8 @@ def export(
     first = arguments.moment(start, timezone)
     last = arguments.moment(end, timezone, is_end=True)
     coarser = arguments.timeframe_of(resample) if resample else None
+
+    from jts_storage.usecases.export_candles import ExportCandles
 
     async def work(storage: Storage) -> ExportResult:
         if (await storage.candles.get_coverage(key)).first is None:
@@ -190,19 +193,26 @@ def quarantine_list(
     if as_json:
         print_json(found[:limit])
         return
-    print_table(
-        ["series", "source", "row", "moment", "reasons", "as it came"],
-        [
-            (r.key, Path(r.source).name, r.row, r.timestamp, ", ".join(r.reasons), _came(r.came_as))
-            for r in found[:limit]
-        ],
-    )
+    print_quarantined(found[:limit])
     if len(found) > limit:
         typer.echo(f"... and {len(found) - limit:,} more.")
 
 
-def _came(values: dict[str, object]) -> str:
-    return " ".join(str(value) for value in values.values())
+def print_quarantined(rows: Sequence[QuarantinedRow]) -> None:
+    print_table(
+        ["series", "source", "row", "moment", "reasons", "as it came"],
+        [
+            (
+                row.key,
+                Path(row.source).name,
+                row.row,
+                row.timestamp,
+                ", ".join(row.reasons),
+                " ".join(map(str, row.came_as.values())),
+            )
+            for row in rows
+        ],
+    )
 
 
 @quarantine.command("release")

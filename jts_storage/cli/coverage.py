@@ -29,7 +29,6 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
 from jts_storage.usecases.coverage import Coverage, Range, SeriesCoverage
-from jts_storage.usecases.export_candles import resampled
 
 _WIDTH = 60
 _SHADES = "·▁▂▃▄▅▆▇█"
@@ -90,7 +89,9 @@ async def look(
     *,
     with_candles: bool,
 ) -> Shown:
-    """What is to be shown of a series."""
+    """Read what is shown of a series."""
+    from jts_storage.usecases.export_candles import resampled
+
     named = arguments.calendar_for(calendar, key.exchange)
     place = zone_of(key, named, timezone)
     found = await Coverage(storage).of(key, calendar=named, timezone=place)

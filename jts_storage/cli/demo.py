@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from jts_storage.cli import demo_data
+from jts_storage.cli.candles import print_quarantined
 from jts_storage.cli.coverage import draw, look, write_page
 from jts_storage.cli.demo_data import CALENDAR, COMPANIES, EXCHANGE
 from jts_storage.cli.output import AsJson, finished, meter, out, print_json, print_table
@@ -25,11 +26,9 @@ from jts_storage.domain.formula import Formula, FormulaParameter
 from jts_storage.domain.strategy import StopLossRule, Strategy
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.unit_of_work import UnitOfWork
-from jts_storage.readers.numbers import NumberStyle
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
 from jts_storage.usecases.coverage import Coverage
-from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.results import ImportResult
@@ -125,6 +124,8 @@ async def _tour(folder: Path, report: _Report) -> _Outcome:
 async def _import(
     storage: Storage, files: dict[str, Path], report: _Report, outcome: _Outcome
 ) -> None:
+    from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+
     async with storage.unit_of_work() as uow:
         await uow.symbols.save_many(Symbol(c.code, c.name, c.market, c.sector) for c in COMPANIES)
         await uow.commit()
@@ -134,7 +135,7 @@ async def _import(
         with meter(f"Importing {path.name}", quiet=report.quiet) as bar:
             options = ImportOptions(policy=policy, timezone=_SEOUL)
             if path.suffix == ".gz":
-                options = replace(options, decimal=NumberStyle(",").decimal)
+                options = replace(options, decimal=",")
             result = await ImportCandles(storage).run(
                 path,
                 Timeframe.M1,
@@ -168,19 +169,7 @@ async def _report_quarantined(storage: Storage, report: _Report) -> None:
     found = await Quarantine(storage).review()
     report.say(f"{len(found)} rows wait, with reason and source; the first:")
     if not report.quiet:
-        print_table(
-            ["series", "row", "moment", "reasons", "as it came"],
-            [
-                (
-                    r.key,
-                    r.row,
-                    r.timestamp,
-                    ", ".join(r.reasons),
-                    " ".join(map(str, r.came_as.values())),
-                )
-                for r in found[:4]
-            ],
-        )
+        print_quarantined(found[:4])
 
 
 async def _documents(storage: Storage, report: _Report) -> Strategy:

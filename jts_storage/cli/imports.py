@@ -1,11 +1,14 @@
-"""``jts-storage import``: candles from a file into the stores."""
+"""``jts-storage import``: candles from a file into the stores.
+
+What loads Arrow is imported when the command runs: shells ask for its help at every press of tab.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,11 +18,14 @@ from jts_storage.cli.groups import grouped
 from jts_storage.cli.output import AsJson, meter, print_json, run
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.errors import InvalidData
-from jts_storage.readers.blocks import Floats
-from jts_storage.readers.file_source import Layout
 from jts_storage.storage import Storage
-from jts_storage.usecases.import_candles import BLOCK_ROWS, ImportCandles, ImportOptions
 from jts_storage.usecases.results import COUNTS, ImportResult
+from jts_storage.usecases.stores import BLOCK_ROWS
+
+if TYPE_CHECKING:
+    from jts_storage.readers.blocks import Floats
+    from jts_storage.readers.file_source import Layout
+    from jts_storage.usecases.import_candles import ImportOptions
 
 _SERIES_SHOWN = 10
 
@@ -54,6 +60,8 @@ class Format:
 
     @property
     def layout(self) -> Layout:
+        from jts_storage.readers.file_source import Layout
+
         return Layout(
             columns=_overrides(self.column),
             delimiter=self.delimiter,
@@ -94,6 +102,8 @@ def import_(
     step = arguments.timeframe_of(timeframe) if timeframe else None
 
     def options() -> ImportOptions:
+        from jts_storage.usecases.import_candles import ImportOptions
+
         return ImportOptions(
             mode="incremental" if incremental else "full",
             create=member(Market, create, "create") if create else None,
@@ -102,7 +112,7 @@ def import_(
             time_format=format.time_format,
             decimal=format.decimal,
             thousands=format.thousands,
-            floats=cast(Floats, format.floats),
+            floats=cast("Floats", format.floats),
             policy=gate.policy(arguments.calendar_for(gate.calendar or "none", exchange)),
             block_rows=block_rows,
             resume=not restart,
@@ -128,6 +138,8 @@ def _imported(
 
     :param options: called within `run`, which reports what is wrong with them.
     """
+
+    from jts_storage.usecases.import_candles import ImportCandles
 
     async def work(storage: Storage) -> ImportResult:
         return await ImportCandles(storage).run(

@@ -194,8 +194,6 @@ def compare(stored: CandleSeries, series: CandleSeries) -> dict[str, int]:
 def rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:
     """Count the rows of each local day."""
     stamps = series.columns.timestamp
-    if not len(stamps):
-        return {}
     local = stamps + utc_offsets(stamps, zone(timezone))
     days, counts = np.unique(local // DAY_MS, return_counts=True)
     return dict(zip(days.view("M8[D]").tolist(), counts.tolist(), strict=True))

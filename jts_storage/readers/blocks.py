@@ -324,6 +324,3 @@ def as_json_rows(table: Any, rows: AnyArray) -> list[dict[str, Any]]:
         }
         for r in taken.to_pylist()
     ]
-
-
-__all__ = ["PRICES", "Block", "Floats", "Reader", "Source", "as_json_rows"]

@@ -16,10 +16,8 @@ from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
-from jts_storage.usecases.stores import Stores
+from jts_storage.usecases.stores import BLOCK_ROWS, Stores
 from jts_storage.usecases.writers import open_writer
-
-BLOCK_ROWS = 262_144
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from jts_storage.readers.owners import Labels, Owners, Wanted
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.usecases import incremental, quarantine
 from jts_storage.usecases.gate import Judged, Part, parts, passed
-from jts_storage.usecases.import_options import BLOCK_ROWS, ImportOptions
+from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.incremental import Extents, Known
 from jts_storage.usecases.known_symbols import KnownSymbols
 from jts_storage.usecases.progress import ImportState, Progress
@@ -307,4 +307,4 @@ def _part_of(series: CandleSeries, first_row: int) -> Part:
     return Part(series.key, series.columns, rows, missing, block)
 
 
-__all__ = ["BLOCK_ROWS", "Data", "ImportCandles", "ImportOptions", "ImportProgress"]
+__all__ = ["Data", "ImportCandles", "ImportOptions", "ImportProgress"]

@@ -12,8 +12,7 @@ from jts_storage.readers.blocks import Floats
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.numbers import check_thousands, given_style
 from jts_storage.usecases.quality import QualityPolicy
-
-BLOCK_ROWS = 262_144
+from jts_storage.usecases.stores import BLOCK_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

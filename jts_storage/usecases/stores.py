@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from jts_storage.ports.candles import CandleReader
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
+
+BLOCK_ROWS: Final = 262_144
+"""How many rows a use case reads or stores at a time."""
 
 
 class Stores(Protocol):
