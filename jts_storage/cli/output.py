@@ -62,6 +62,7 @@ def debug(wanted: bool) -> None:
 
 def out() -> Console:
     # Made anew, because tests and pipes change what standard output is.
+    # No highlighting: it would colour numbers within names and ids.
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(soft_wrap=True, highlight=False, width=_PIPE_WIDTH)

@@ -14,7 +14,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns, concatenate, in_order
+from jts_storage.domain.columns import AnyArray, Columns, concatenate, in_order
 from jts_storage.domain.resampling import utc_offsets, zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
@@ -173,22 +173,28 @@ def stamp(symbol: Symbol) -> Symbol:
 
 
 def compare(stored: CandleSeries, series: CandleSeries) -> dict[str, int]:
-    """How many rows of `series` are new to `stored`, change it, and leave it as it is."""
-    mine, theirs = series.columns, stored.columns
-    at = np.searchsorted(theirs.timestamp, mine.timestamp)
-    within = np.minimum(at, max(theirs.rows - 1, 0))
-    if not theirs.rows:
-        return {"inserted": mine.rows, "replaced": 0, "unchanged": 0}
-    known = theirs.timestamp[within] == mine.timestamp
-    same = known.copy()
-    for name in ("open", "high", "low", "close", "volume"):
-        same &= getattr(theirs, name)[within] == getattr(mine, name)
+    """Count the rows of `series` that are new to `stored`, replace a row, or change nothing."""
+    known, same = matched(series.columns, stored.columns)
     unchanged = int(same.sum())
     return {
         "inserted": int((~known).sum()),
         "replaced": int(known.sum()) - unchanged,
         "unchanged": unchanged,
     }
+
+
+def matched(rows: Columns, stored: Columns) -> tuple[AnyArray, AnyArray]:
+    """Find the rows whose timestamp is stored, and those of them that are stored unchanged."""
+    known: AnyArray = np.zeros(rows.rows, np.bool_)
+    if not stored.rows:
+        return known, known
+    # A timestamp after the last one stored is compared with the last, and differs from it.
+    at = np.minimum(np.searchsorted(stored.timestamp, rows.timestamp), stored.rows - 1)
+    known = stored.timestamp[at] == rows.timestamp
+    same = known.copy()
+    for ours, theirs in zip(rows[1:], stored[1:], strict=True):
+        same &= ours == theirs[at]
+    return known, same
 
 
 def rows_by_day(series: CandleSeries, timezone: str) -> dict[date, int]:

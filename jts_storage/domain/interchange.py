@@ -198,6 +198,7 @@ def _timestamps(column: Any) -> Int64Array:
         )
     per_second = _TICKS_PER_SECOND[kind.unit]
     if per_second < 1_000:
+        # Seconds beyond this would overflow 64 bits as milliseconds.
         _refuse_rows((ticks > 2**53) | (ticks < -(2**53)), moments, "timestamp", "is out of range")
         return ticks * 1_000
     if per_second == 1_000:

@@ -77,6 +77,7 @@ class ParquetStorageEngine(LakeReader):
         series = conversion.series_of_data(data, partition, exchange, self._floats)
         facts = FileFacts.about(series, partition, path.stem)
         with self._locks.held(partition):
+            # Within the lock: another process may write the same job at this moment.
             if not overwrite and path.exists():
                 raise Conflict(
                     f"The job {job_id!r} has a file for {partition} already: {path}.",

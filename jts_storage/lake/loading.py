@@ -20,6 +20,7 @@ from jts_storage.lake.scanning import scan
 OnDamaged = Literal["raise", "skip"]
 
 _ATTEMPTS = 10
+# Up to this many files, starting a parallel scan takes longer than reading one by one.
 _FEW = 4
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from jts_storage.errors import Conflict, StorageError
 from jts_storage.lake.files import make_folder
 from jts_storage.lake.layout import LOCKS, Partition
 
+# Enough that two writers rarely meet on one, few enough to leave them in the folder.
 _FILES = 64
 _POLL_SECONDS = 0.005
 

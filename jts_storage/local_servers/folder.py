@@ -148,7 +148,7 @@ class ServerFolder:
             self._state.unlink(missing_ok=True)
             self._launch_keeper(command, lock)
         finally:
-            os.close(lock)
+            os.close(lock)  # the keeper and the server have inherited it and hold it on
         return self.running()
 
     def start_until(

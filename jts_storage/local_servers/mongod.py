@@ -156,6 +156,8 @@ class LocalMongod:
         port = free_port(self._folder.last_port())
         if self._log.exists():
             self._log.replace(self._log.with_suffix(".log.1"))
+        # Small and quick to start: the smallest oplog that mongod takes, little cache, short
+        # journal files, and no diagnostics.
         arguments = {
             "--dbpath": self._folder.subfolder("db"),
             "--bind_ip": _HOST,

@@ -117,6 +117,7 @@ class ConnectionPool(Generic[L]):
     def discard(self, link: L) -> None:
         """Take back a broken connection and close it in the background."""
         self._active.discard(link)
+        # Its place stays taken until it is closed: the server may allow no connection more.
         self._reserved += 1
         ending = self.loop.create_task(self._end(link))
         self._endings.add(ending)

@@ -125,6 +125,7 @@ SYMBOL_BARS_UPDATE = _plain(
     .values(version=_bars.c.version + literal_column("1"), **_bars_state)
     .returning(_bars.c.version, _bars.c.created_at)
 )
+# A row that other programs inserted has the database's own time, in its own precision.
 _same = _bars.c.created_at.in_([bindparam("created"), bindparam("created_by_default")])
 SYMBOL_BARS_UPDATE_SAME = _plain(
     update(_bars)

@@ -94,6 +94,7 @@ class Portal:
     def _usable_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise StorageError("This storage is not open.", remedy="Use it within `with storage`.")
+        # A fork copies this object but not the thread that runs the loop: a call would never end.
         if self._owner != os.getpid():
             raise StorageError(
                 f"This storage was opened in process {self._owner}, of which this one is a fork "

@@ -50,5 +50,5 @@ class Address:
 
     @property
     def open_connections(self) -> int:
-        """How many connections clients hold at this moment; 0 where nobody counts."""
+        """How many connections clients hold at this moment; 0 where they are not counted."""
         return self._open_connections()

@@ -1,4 +1,4 @@
-"""`assert_same`: comparisons whose failures tell where two things differ."""
+"""`assert_same`: comparisons whose failures name the differences."""
 
 from __future__ import annotations
 

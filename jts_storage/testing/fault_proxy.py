@@ -108,7 +108,7 @@ class FaultProxy:
             await self._reset_links()
 
     def _bind(self) -> socket.socket:
-        """Bound but not listening: the port stays ours, and whoever connects is refused."""
+        """Bind without listening: the port stays ours, and connections are refused."""
         bound = socket.socket()
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((self.host, self.port))
@@ -196,7 +196,7 @@ class _Link:
                 each.close()
 
     async def _end(self, answers: asyncio.Task[None]) -> None:
-        """The client says no more: most are gone then, few still read what is on its way."""
+        """The client closed its side: most are gone then, a few still read what is on its way."""
         before = -1
         while self._answered > before and not answers.done():
             before = self._answered

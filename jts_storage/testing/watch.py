@@ -25,7 +25,7 @@ _PATIENCE: Final = 1.0
 
 
 class Watch:
-    """Sees every storage of the process while it is entered, blocking twins included."""
+    """Records every storage of the process while it is entered, blocking twins included."""
 
     def __init__(self) -> None:
         self._units: list[tuple[UnitOfWork, str]] = []
@@ -104,7 +104,7 @@ def _method(seen: Any, original: Any) -> Any:
 
 
 def _in_use(unit: UnitOfWork) -> bool:
-    """By its contract: outside of its life every use raises."""
+    """Whether the unit of work is open: after its end, by its contract, every use raises."""
     try:
         _ = unit.events
     except StorageError:
@@ -121,7 +121,7 @@ def _is_open(storage: Storage) -> bool:
 
 
 async def _held_connections(storage: Storage) -> list[str]:
-    """The pooled connections that somebody holds, after what just ended had time to end."""
+    """Return the pooled connections in use, after those that are ending had time to end."""
     give_up = time.monotonic() + _PATIENCE
     while held := _held(storage):
         if time.monotonic() > give_up:
@@ -131,7 +131,7 @@ async def _held_connections(storage: Storage) -> list[str]:
 
 
 def _held(storage: Storage) -> dict[str, int]:
-    stores = getattr(storage._backend, "stores", None)  # noqa: SLF001 - nothing public tells
+    stores = getattr(storage._backend, "stores", None)  # noqa: SLF001 - it has no public name
     if stores is None:
         return {}
     pool = stores.database._pool  # noqa: SLF001 - asking for it would make one
@@ -147,8 +147,10 @@ def _counted(count: int) -> str:
 
 
 def _place() -> str:
-    """Where the call that is being served was made, as " at file:line"; blocking twins serve some
-    calls in a thread of their own, from which that cannot be seen."""
+    """Return the line of the test that made the current call, as " at file:line".
+
+    Empty where a blocking twin serves the call in a thread of its own: its stack does not show it.
+    """
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to it
     while frame is not None and frame.f_code.co_filename.startswith(_NOT_A_TEST):
         frame = frame.f_back

@@ -75,6 +75,8 @@ class ExportCandles:
             check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
             blocks = resampled(blocks, timeframe, calendar, timezone)
         rows, first, last = 0, None, None
+        # In the same folder, so that the rename is atomic; hidden and random, so that two exports
+        # to one path do not write into each other's file.
         half = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         writer = open_writer(half, target)
         try:

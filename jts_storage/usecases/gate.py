@@ -81,6 +81,7 @@ def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | Non
     tally = Tally(read=part.columns.rows)
     tally.series[str(part.key)] = tally.read
     if known is not None:
+        # Rows that are stored already are skipped, whatever the gate would say about them.
         tally.differing = int((known.differing & ~part.missing).sum())
         part = part.take(~known.stored)
         tally.skipped = tally.read - part.columns.rows

@@ -253,6 +253,8 @@ class _Import:
 
     async def _store(self, judged: list[Judged], stop: int) -> None:
         state = self._state
+        # A run before this one may have stored the block and died before it could say so. Then its
+        # counts are kept: counted again, its own rows would look as if they had been there before.
         begun_before = state.pending_stop == stop
         block = Tally()
         async with self._stores.unit_of_work() as uow:
@@ -265,6 +267,7 @@ class _Import:
                 block.add(item.tally)
             if not begun_before:
                 state.pending_stop, state.pending = stop, block
+            # Before the candles: see `progress` for what a crash in between comes to.
             await self._announce(judged)
             await uow.commit()
 

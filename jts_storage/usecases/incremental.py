@@ -8,6 +8,7 @@ import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.changes import matched
 from jts_storage.domain.columns import AnyArray, Columns, Int64Array
 from jts_storage.ports.candles import CandleReader
 
@@ -84,17 +85,7 @@ async def known(
         return found
     start, end = checks.from_ms(first), checks.from_ms(last)
     async for series in candles.stream(key, start, end, block_rows=block_rows):
-        _compare(columns, series.columns, found)
+        is_stored, is_same = matched(columns, series.columns)
+        found.stored[is_stored] = True
+        found.differing[is_stored & ~is_same] = True
     return found
-
-
-def _compare(rows: Columns, stored: Columns, found: Known) -> None:
-    place = np.searchsorted(stored.timestamp, rows.timestamp)
-    place[place == len(stored.timestamp)] = 0
-    at = np.flatnonzero(stored.timestamp[place] == rows.timestamp)
-    place = place[at]
-    found.stored[at] = True
-    other = np.zeros(len(at), np.bool_)
-    for ours, theirs in zip(rows[1:], stored[1:], strict=True):
-        other |= ours[at] != theirs[place]
-    found.differing[at] = other

@@ -208,6 +208,7 @@ class _Checks:
             return later
         order = np.argsort(stamps, kind="stable")
         later[order[1:]] = stamps[order[1:]] == stamps[order[:-1]]
+        # Without a row before, a timestamp that no row can have.
         known = -(2**62) if self.before.timestamp is None else self.before.timestamp
         return np.asarray(later | (stamps == known))
 

@@ -19,6 +19,7 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.usecases.stores import Stores
 
 _PAGE = 1_000
+# A call lists the folders of the lake once; two months of minutes take a few megabytes.
 _DAYS_AT_ONCE = 60
 
 
@@ -149,6 +150,7 @@ class Reconcile:
         async with self._stores.unit_of_work() as uow:
             rows = seen.candles or 0
             if not rows and (seen.raw or seen.files):
+                # The source with more rows: it has most likely seen the whole day.
                 if (seen.raw or 0) >= (seen.files or 0):
                     bars = await uow.ingestion.bars.get_range(seen.key, start, end)
                 else:

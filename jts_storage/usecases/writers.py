@@ -129,6 +129,8 @@ def _as_text(table: Any) -> list[Any]:
 
 def _joined_lines(lines: Any) -> Any:
     """The lines as one buffer, each with its end."""
+    # The texts of an Arrow array lie one after the other in one buffer, which can be written as
+    # it is: no row becomes a Python object.
     ended = pc.binary_join_element_wise(lines, pa.scalar("\n"), "").combine_chunks()
     if isinstance(ended, pa.ChunkedArray):
         ended = pa.concat_arrays(ended.chunks)

@@ -1,4 +1,4 @@
-"""What every store of the tests has in common."""
+"""The protocols and the base of the stores that tests use."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from jts_storage.testing.fault_proxy import FaultProxy
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 BOOKS_OF_MIGRATIONS: Final = ("alembic_version", "jts_schema")
-"""What the names of tables begin with that tell which migrations ran: they are never emptied."""
+"""Prefixes of the tables that record which migrations ran: these are never emptied."""
 
 
 class Server(Protocol):
     """Something that runs as long as the tests do."""
 
     def start(self) -> str:
-        """Start it; the URL of its database."""
+        """Start it and return the URL of its database."""
         ...
 
     def stop(self) -> None: ...
 
 
 class Given:
-    """A server that somebody else started."""
+    """A server that was started elsewhere."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -50,7 +50,7 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it is, without any detour."""
+        """Where it is, without a proxy."""
         ...
 
     @property
@@ -60,7 +60,7 @@ class Store(Protocol):
 
     @property
     def address(self) -> Address:
-        """Where it is for clients that shall meet faults; the detour is made when first asked."""
+        """Where it is for clients that shall meet faults: a proxy, started when first asked."""
         ...
 
     def clean(self) -> None: ...
@@ -109,7 +109,7 @@ class ServerStore(ABC):
 
 
 def proxied(host: str, port: int, closing: ExitStack, *, secure: bool) -> FaultProxy | None:
-    """Faults are made on this machine only; a TLS server's name would not be the proxy's."""
+    """Start a proxy, if possible: on this machine only, and not for TLS, which checks the name."""
     if host not in LOOPBACK or secure:
         return None
     return closing.enter_context(FaultProxy(host, port))

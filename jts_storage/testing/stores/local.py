@@ -27,7 +27,7 @@ class Early:
         return self._url.result()
 
     def stop(self) -> None:
-        self._url.exception()  # waits; whoever called start() has been told
+        self._url.exception()  # waits for the start; its error was raised by start()
         self._server.stop()
 
 

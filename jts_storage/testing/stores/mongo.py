@@ -38,7 +38,7 @@ class MongoStore(ServerStore):
     def clean(self) -> None:
         assert self._client is not None, "prepare() comes first"
         db = self._client[self._database]
-        # A set's log is one: when its last entry is safe, those before it are. Shards have several.
+        # A replica set has one log: if its last entry is safe, so are all before. Shards have more.
         hasty = db if self._client.is_mongos else db.with_options(write_concern=WriteConcern(1))
         names = _with_documents(db)
         for name in names[:-1]:
@@ -51,7 +51,7 @@ class MongoStore(ServerStore):
         try:
             self._client.admin.command("killAllSessions", [])
         except PyMongoError:
-            return  # not ours to do there; the server ends them in its own time
+            return  # we lack the right; the server ends idle sessions later
 
     async def _migrate(self) -> None:
         config = MongoDBConfig(uri=self._url, database=self._database)
@@ -69,7 +69,7 @@ class MongoStore(ServerStore):
         if proxy is not None:
             host, port = proxy.host, proxy.port
             credentials = f"{quote(user, '')}:{quote(password, '')}@" if user else ""
-            # Directly: the set would tell the client the way around the proxy.
+            # Directly: otherwise the replica set gives the client the address behind the proxy.
             url = f"mongodb://{credentials}{host}:{port}/?directConnection=true"
         return Address(
             url=url,
@@ -83,7 +83,7 @@ class MongoStore(ServerStore):
 
 
 def _with_documents(db: Database[dict[str, Any]]) -> list[str]:
-    """The collections to empty; to ask costs less than to delete nothing from each."""
+    """Return the collections that hold documents: cheaper than deleting from empty ones."""
     listed = db.list_collections(nameOnly=True)
     ours = ("system.", *BOOKS_OF_MIGRATIONS)
     names = [

@@ -157,7 +157,7 @@ async def _create_postgres_database(base: str, database: str) -> None:
             _plain(urlsplit(base)._replace(path="/postgres").geturl())
         )
     except asyncpg.PostgresError:
-        return  # who may not go there has been given the database itself
+        return  # without access to it, the database in the URL must exist already
     try:
         known = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database)
         if known is None:
