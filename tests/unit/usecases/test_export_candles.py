@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jts_storage import CandleSeries, Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage.domain import checks
-from jts_storage.domain.columns import Columns
+from jts_storage.domain.columns import NAMES, Columns
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.testing.factories import START, make_candles
 from jts_storage.usecases.export_candles import ExportCandles, resampled
@@ -71,6 +72,25 @@ async def test_import_of_an_export_is_the_same(
             path, KEY.timeframe, symbol=KEY.symbol, exchange=KEY.exchange, options=TRUSTING
         )
         assert await target.candles.get_range(KEY, *ALL) == series
+
+
+async def test_a_damaged_export_is_not_imported(tmp_path: Path) -> None:
+    """A flipped bit may leave another price that looks like any; its page has a checksum."""
+    series = make_candles(KEY, 2_000)
+    path = tmp_path / "candles.parquet"
+    async with Storage.in_memory() as source, Storage.in_memory() as target:
+        await filled(source, series)
+        await filled(target, CandleSeries.empty(KEY))
+        await ExportCandles(source).run(KEY, path)
+        column = pq.ParquetFile(path).metadata.row_group(0).column(NAMES.index("volume"))
+        content = bytearray(path.read_bytes())
+        content[column.data_page_offset + column.total_compressed_size - 9] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(InvalidData, match=r"candles\.parquet cannot be read"):
+            await ImportCandles(target).run(
+                path, KEY.timeframe, symbol=KEY.symbol, exchange=KEY.exchange, options=TRUSTING
+            )
+        assert await target.candles.count(KEY) == 0
 
 
 def leftovers(folder: Path) -> list[Path]:
