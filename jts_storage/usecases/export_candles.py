@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -75,26 +76,13 @@ class ExportCandles:
             check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
             blocks = resampled(blocks, timeframe, calendar, timezone)
         rows, first, last = 0, None, None
-        # In the same folder, so that the rename is atomic; hidden and random, so that two exports
-        # to one path do not write into each other's file.
-        half = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        writer = open_writer(half, target)
-        try:
-            with writer:
-                async for block in blocks:
-                    await writer.write(block)
-                    rows += len(block)
-                    first, last = first or block.start, block.end
-                    if progress is not None:
-                        progress(rows)
-            half.replace(target)
-        except OSError as exc:
-            raise StorageError(
-                f"{target} cannot be written: {exc.strerror or exc}. What was there stays.",
-                remedy="Make room, or choose another path.",
-            ) from exc
-        finally:
-            half.unlink(missing_ok=True)
+        with _replacing(target) as half, open_writer(half, target) as writer:
+            async for block in blocks:
+                await writer.write(block)
+                rows += len(block)
+                first, last = first or block.start, block.end
+                if progress is not None:
+                    progress(rows)
         return ExportResult(
             path=target,
             key=written,
@@ -103,6 +91,27 @@ class ExportCandles:
             end=last,
             seconds=perf_counter() - began,
         )
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Give a path to write to; the file there replaces `target` when the block ends well.
+
+    :raises StorageError: it cannot be written; what was there stays.
+    """
+    # In the same folder, so that the rename is atomic; hidden and random, so that two exports to
+    # one path do not write into each other's file.
+    half = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield half
+        half.replace(target)
+    except OSError as exc:
+        raise StorageError(
+            f"{target} cannot be written: {exc.strerror or exc}. What was there stays.",
+            remedy="Make room, or choose another path.",
+        ) from exc
+    finally:
+        half.unlink(missing_ok=True)
 
 
 async def resampled(
