@@ -16,14 +16,13 @@ from jts_storage.memory.documents import as_row, is_behind, known_as, page_size
 from jts_storage.memory.tables import BACKTESTS, Row, Session
 from jts_storage.mongo.documents import BacktestDocument
 from jts_storage.mongo.mappers import (
-    backtest_from_document,
     backtest_to_document,
     read_stored,
     summary_from_document,
-    trades_from_document,
     trades_to_fields,
 )
 from jts_storage.mongo.stored import ID, at_path
+from jts_storage.mongo.trades import read_backtest, read_trades
 
 
 class InMemoryBacktestResultRepository:
@@ -87,7 +86,7 @@ class InMemoryBacktestResultRepository:
     async def trades(self, result_id: str) -> AsyncIterator[Trade]:
         row = self._session.get(BACKTESTS, known_as(result_id))
         if row is not None:
-            for trade in read_stored(BacktestDocument, trades_from_document, row):
+            for trade in read_trades(BacktestDocument, row):
                 yield trade
 
     async def delete(self, result_id: str) -> bool:
@@ -108,7 +107,7 @@ def _age(row: Row) -> tuple[datetime, Any]:
 
 
 def _result(row: Row) -> BacktestResult:
-    return read_stored(BacktestDocument, backtest_from_document, row)
+    return read_backtest(BacktestDocument, row)
 
 
 def _summaries(rows: Iterable[Row]) -> list[BacktestSummary]:

@@ -24,15 +24,13 @@ from jts_storage.mongo.documents import BACKTEST_RESULTS, BacktestDocument
 from jts_storage.mongo.errors import duplicate_of_id
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.mappers import (
-    backtest_from_document,
     backtest_to_document,
-    read_stored,
     summary_from_document,
-    trades_from_document,
     trades_to_fields,
 )
 from jts_storage.mongo.stored import ID
 from jts_storage.mongo.trade_sets import TradeSets, count_elsewhere, fits_document, incomplete
+from jts_storage.mongo.trades import read_backtest, read_trades
 from jts_storage.mongo.transaction import Transaction
 
 
@@ -110,7 +108,7 @@ class MongoDBBacktestResultRepository:
         )
         if document is None:
             return
-        for trade in read_stored(model, trades_from_document, document, is_part=True):
+        for trade in read_trades(model, document, is_part=True):
             yield trade
         number, missing = 0, count_elsewhere(model, document)
         while missing > 0:
@@ -270,4 +268,4 @@ class MongoDBBacktestResultRepository:
         count = count_elsewhere(model, document)
         if count and len(document[model.path("trades")]) != count:
             raise incomplete(document)
-        return read_stored(model, backtest_from_document, document)
+        return read_backtest(model, document)

@@ -278,15 +278,17 @@ def backtest_to_document(
     )
 
 
-def backtest_from_document(document: BacktestDocument) -> BacktestResult:
-    """Trades that lie elsewhere must have been put into `document` before."""
+def backtest_from_document(
+    document: BacktestDocument, trades: tuple[Trade, ...] | None = None
+) -> BacktestResult:
+    """:param trades: what was read of it already, if anything."""
     return BacktestResult(
         id=str(document.id),
         strategy_id=str(document.strategy_id),
         run_at=document.run_at,
         config=_config(document.config),
         metrics=_metrics(document.metrics) if document.metrics else _NO_METRICS,
-        trades=trades_from_document(document),
+        trades=trades_from_document(document) if trades is None else trades,
     )
 
 

@@ -18,8 +18,9 @@ from jts_storage.mongo.documents import (
     TradeFields,
 )
 from jts_storage.mongo.manager import Bson, MongoDBManager
-from jts_storage.mongo.mappers import trades_from_document, trades_to_fields
+from jts_storage.mongo.mappers import trades_to_fields
 from jts_storage.mongo.stored import ID
+from jts_storage.mongo.trades import read_trades
 from jts_storage.mongo.transaction import Transaction
 
 INLINE_BYTES: Final = 8 * 1024 * 1024
@@ -41,7 +42,7 @@ class TradeSets(DocumentAccess[TradeChunkDocument]):
         """The trades of a chunk, None if it is not there."""
         path = self.model.path
         stored = await self.find_one({path("trade_set"): trade_set, path("number"): number})
-        return None if stored is None else self.reading(trades_from_document)(stored)
+        return None if stored is None else read_trades(self.model, stored)
 
     async def read(self, trade_sets: Sequence[ObjectId]) -> dict[ObjectId, list[Bson]]:
         """The trades of each set in their order, all read at once."""

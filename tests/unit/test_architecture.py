@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     # The twin has the real unit of work, and keeps what MongoDB's mappers make.
     "memory": CORE
     | {"unit_of_work.staged", "unit_of_work.unit"}
-    | {"mongo.documents", "mongo.mappers", "mongo.stored"},
+    | {"mongo.documents", "mongo.mappers", "mongo.stored", "mongo.trades"},
     "unit_of_work": CORE | {"clickhouse", "mongo", "relational"},
     "backend": EVERYTHING,
     "storage": EVERYTHING,
