@@ -54,6 +54,11 @@ class Save(Generic[Versioned]):
         return {name: moment for name, moment in times.items() if moment is not None}
 
     @property
+    def says_when_created(self) -> bool:
+        """Whether what was read has the time of creation, so that `where` looks at it."""
+        return self.model.path("created_at") in self.times
+
+    @property
     def where(self) -> Bson:
         """The document, if it still is as it was read."""
         assert self.before is not None

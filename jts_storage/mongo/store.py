@@ -156,11 +156,19 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         # Beanie's update would give back the whole document, and validate it.
         collection = bound.get_pymongo_collection()
 
-        async def update() -> Bson | None:
+        async def update_and_read() -> Bson | None:
             found: Bson | None = await collection.find_one_and_update(
                 save.where, save.change, projection=self.state, session=self.session
             )
             return found
+
+        async def update_only() -> Bson | None:
+            # The server keeps a copy of what it gives back, lest the driver ask again.
+            result = await collection.update_one(save.where, save.change)
+            return dict(save.times) if result.matched_count else None
+
+        needs_state = self.transaction is not None or not save.says_when_created
+        update = update_and_read if needs_state else update_only
 
         async def update_unless_done() -> Bson | None:
             stored: Bson | None = await collection.find_one({ID: save.identity})
