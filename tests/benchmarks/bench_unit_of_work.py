@@ -7,18 +7,26 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
-from jts_storage import Formula, Storage, StorageSettings
+import numpy as np
+import pandas as pd
+from clickhouse_floor import TABLE, insert_frame
+
+from jts_storage import CandleSeries, Formula, SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage.backend import StoreBackend
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.embedded import engine
 from jts_storage.domain.events import CandlesImported
 from jts_storage.domain.ids import new_document_id
 from jts_storage.mongo.documents import FORMULAS
 from jts_storage.mongo.mappers import formula_to_document
-from jts_storage.testing.factories import SAMPLE_KEY, make_candles, make_formula
+from jts_storage.testing.factories import SAMPLE_KEY, START, make_candles, make_formula
 
 ROWS = 100_000
+SYMBOLS = 2_500
 Work = Callable[[], Awaitable[object]]
 
 
@@ -90,11 +98,53 @@ async def measure(storage: Storage, backend: StoreBackend) -> None:
     await compare("unit of work, empty (against one turn of the loop)", empty, nothing, 500)
 
 
+async def measure_minute(storage: Storage, folder: Path) -> None:
+    """One new minute of each symbol of a market, against one bare insert of the same columns."""
+    keys = [SeriesKey(f"{number:06}", Timeframe.M1, "KRX") for number in range(SYMBOLS)]
+    minutes = count()
+
+    def minute() -> list[CandleSeries]:
+        start = START + timedelta(minutes=next(minutes))
+        return [make_candles(key, 1, start=start, seed=seed) for seed, key in enumerate(keys)]
+
+    # Made before the clock starts, and each written once: a run adds a minute of its own.
+    runs = 15
+    for_ours, for_bare = ([minute() for _ in range(runs + 1)] for _ in range(2))
+    columns = list(map(market_frame, for_bare))
+    connection = engine.acquire(str(folder / "clickhouse"))
+
+    async def commit_minute() -> None:
+        async with storage.unit_of_work() as uow:
+            for series in for_ours.pop():
+                await uow.candles.save_many(series.key, series)
+            await uow.commit()
+
+    async def insert_minute() -> None:
+        insert_frame(connection, "bare", columns.pop())
+
+    try:
+        for statement in ("USE jts", "SET async_insert = 0", TABLE.format(name="bare")):
+            connection.query(statement)
+        name = f"unit of work, one new minute of {SYMBOLS:,} symbols"
+        await compare(name, commit_minute, insert_minute, runs)
+    finally:
+        engine.release(connection)
+
+
+def market_frame(market: list[CandleSeries]) -> pd.DataFrame:
+    """The columns of many series, as `insert_frame` takes them."""
+    parts = [series.to_columns() for series in market]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    symbols = [series.key.symbol for series in market]
+    return pd.DataFrame({"symbol": symbols, **columns, "version": time.time_ns()}, copy=False)
+
+
 async def measured() -> None:
     with tempfile.TemporaryDirectory() as folder:
         backend = StoreBackend(StorageSettings(data_dir=Path(folder)))
         async with Storage(backend) as storage:
             await measure(storage, backend)
+            await measure_minute(storage, Path(folder))
 
 
 def main() -> None:

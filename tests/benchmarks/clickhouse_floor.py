@@ -85,6 +85,13 @@ class BareChdb:
         return columns
 
 
+def insert_frame(connection: Any, table: str, frame: Any) -> None:
+    """Insert candles of several symbols from one frame, which chDB finds by its name."""
+    connection.query(
+        f"INSERT INTO {table} SELECT symbol, 'KRX', '1m', {_VALUES}, version FROM Python(frame)"
+    )
+
+
 class BareDriver:
     """clickhouse-driver with NumPy, over TCP; of Decimals it would make objects."""
 
