@@ -252,3 +252,10 @@ def test_what_is_broken_is_invalid_data_with_the_id(read: Any, document: dict[st
         read({"_id": IDENTITY} | document)
     assert caught.value.document == str(IDENTITY)
     assert str(caught.value).count(str(IDENTITY)) == 1
+
+
+def test_fields_that_are_not_stored_have_defaults_of_their_own() -> None:
+    stored = {"_id": IDENTITY, "name": "f", "expression": "close", "category": "scan"}
+    found, other = FormulaDocument.from_stored(stored), FormulaDocument.from_stored(stored)
+    assert (found.tags, found.parameters, found.version, found.description) == ([], [], 1, None)
+    assert found.tags is not other.tags
