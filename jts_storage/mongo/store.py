@@ -117,7 +117,7 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         saves: list[Save[Versioned]] = []
         for entity in checks.several(entities, self._mapper.kind, self.name):
             save = self._save(entity, moment)
-            saves.append(replace(save, follows=entity.id in seen))
+            saves.append(replace(save, follows=True) if entity.id in seen else save)
             seen.add(save.saved.id)
         return saves
 

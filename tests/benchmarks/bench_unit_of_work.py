@@ -127,6 +127,9 @@ async def measure_minute(storage: Storage, folder: Path) -> None:
             connection.query(statement)
         name = f"unit of work, one new minute of {SYMBOLS:,} symbols"
         await compare(name, commit_minute, insert_minute, runs)
+        for table in ("bare", "candles"):
+            query = f"SELECT count() FROM {table} FINAL WHERE symbol <= '{keys[-1].symbol}'"
+            assert int(connection.query(query).bytes()) == (runs + 1) * SYMBOLS
     finally:
         engine.release(connection)
 
