@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
 _PROCESSES = Path("/proc")  # of Linux; elsewhere a number may have been given to another process
+_not_returned: set[str] = set()
 
 
 def this_process() -> str:
@@ -17,8 +21,36 @@ def this_process() -> str:
 
 def may_be_alive(name: str) -> bool:
     """Whether a process may still be running; of other places nothing is known, so they may."""
-    where, pid, started = name.rsplit("/", 2)
-    return where != place() or _started(int(pid)) == started
+    where, number, started = name.rsplit("/", 2)
+    if where != place():
+        return True
+    pid = int(number)
+    if pid == os.getpid() or _is_a_start(started):
+        return _started(pid) == started
+    return _started(pid) is not None
+
+
+def new_owner() -> str:
+    """A name by which this process holds one lease, and no other."""
+    return f"{uuid4().hex}@{this_process()}"
+
+
+@contextmanager
+def returned(owner: str) -> Iterator[None]:
+    """Give back a lease in the block; if that fails, its owner counts as gone in this process."""
+    try:
+        yield
+    except BaseException:
+        _not_returned.add(owner)
+        raise
+
+
+def is_gone(owner: str) -> bool:
+    """Whether who holds a lease surely makes no more use of it.
+
+    Earlier releases named an owner of a lock by its process, without what stands before it here.
+    """
+    return owner in _not_returned or not may_be_alive(owner.rpartition("@")[2])
 
 
 @cache
@@ -33,7 +65,24 @@ def place() -> str:
     return "~".join(parts)
 
 
-def exists(pid: int) -> bool:
+def _started(pid: int) -> str | None:
+    """When a process started; None if there is none, or only what its parent has not buried yet."""
+    if not _PROCESSES.is_dir():
+        return "unknown" if _exists(pid) else None
+    try:
+        state, *numbers = (_PROCESSES / f"{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else numbers[18]
+    except (OSError, IndexError):
+        return None
+
+
+def _is_a_start(text: str) -> bool:
+    # Locks of earlier releases have twelve random hexadecimal digits in its place. A host has run
+    # for decades before it counts so many ticks.
+    return text.isdecimal() and len(text) < 12
+
+
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -41,14 +90,3 @@ def exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _started(pid: int) -> str | None:
-    """When a process started; None if there is none, or only what its parent has not buried yet."""
-    if not _PROCESSES.is_dir():
-        return "unknown" if exists(pid) else None
-    try:
-        state, *numbers = (_PROCESSES / f"{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else numbers[18]
-    except (OSError, IndexError):
-        return None

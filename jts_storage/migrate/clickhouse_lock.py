@@ -3,6 +3,7 @@
 Each holder takes the next number. Two that try the same number insert under the same
 deduplication token, so the server keeps the row of one, and reading it back tells whose. A holder
 adds a sign of life now and then; when the last one is too old, the next number may be taken.
+It is no lease of `mongo.leases`, because ClickHouse may be migrated where there is no MongoDB.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Any, Final
 
 from sqlalchemy import Select, func, insert, select
 
+from jts_storage._runtime.processes import is_gone, new_owner, returned
 from jts_storage.clickhouse.constructs import text_of
-from jts_storage.errors import Conflict
 from jts_storage.migrate.clickhouse_tables import lock_table
 from jts_storage.migrate.copying import Execute
-from jts_storage.migrate.owners import Owner
+from jts_storage.migrate.waiting import Waiting, taken_over
 
 LEASE_SECONDS: Final = 60.0
-_PAUSE: Final = 0.05
+_WHERE: Final = "this ClickHouse"
 
 
 class Lock:
@@ -43,33 +44,28 @@ class Lock:
 
         :raises Conflict: another runner kept it for all of `patience` seconds.
         """
-        with Owner.here() as owner:
-            number = self._take(owner, patience)
-            try:
-                yield _Beat(self, number, owner)
-            finally:
+        owner = new_owner()
+        number = self._take(owner, patience)
+        try:
+            yield _Beat(self, number, owner)
+        finally:
+            with returned(owner):
                 self._write(number, "free", owner)
 
     def holder(self) -> int:
         """The latest number that was taken."""
         return int(self._read(select(func.max(self._table.c.number)))[0][0])
 
-    def write_beat(self, number: int, owner: Owner) -> None:
+    def write_beat(self, number: int, owner: str) -> None:
         self._write(number, "alive", owner)
 
-    def _take(self, owner: Owner, patience: float) -> int:
-        give_up = time.monotonic() + patience
+    def _take(self, owner: str, patience: float) -> int:
+        waiting = Waiting(_WHERE, patience)
         while True:
             latest, who = self._latest()
             if who is None and self._try(latest + 1, owner):
                 return latest + 1
-            if time.monotonic() > give_up:
-                raise Conflict(
-                    f"Another runner migrates this ClickHouse: {who}.",
-                    remedy="Wait until it has ended; if it died, its lock ends"
-                    f" {LEASE_SECONDS:g} s after its last sign of life.",
-                )
-            time.sleep(_PAUSE)
+            time.sleep(waiting.pause(who, LEASE_SECONDS))
 
     def _latest(self) -> tuple[int, str | None]:
         """The latest number, and who holds it, if anybody still does."""
@@ -88,21 +84,21 @@ class Lock:
         if not rows:
             return 0, None
         number, who, freed, silence = rows[0]
-        over = freed or silence > LEASE_SECONDS or Owner.parse(who).is_gone
+        over = freed or silence > LEASE_SECONDS or is_gone(who)
         return int(number), None if over else str(who)
 
-    def _try(self, number: int, owner: Owner) -> bool:
+    def _try(self, number: int, owner: str) -> bool:
         self._write(number, "take", owner, token=f"take-{number}")
         c = self._table.c
         won = self._read(select(c.owner).where(c.number == number, c.event == "take"))
-        return [row[0] for row in won] == [str(owner)] and self.holder() == number
+        return [row[0] for row in won] == [owner] and self.holder() == number
 
     def _read(self, query: Select[Any]) -> Any:
         return self._execute(text_of(query), settings=self._reading)
 
-    def _write(self, number: int, event: str, owner: Owner, token: str = "") -> None:
+    def _write(self, number: int, event: str, owner: str, token: str = "") -> None:
         token = token or f"{event}-{number}-{time.time_ns()}"
-        row = insert(self._table).values(number=number, event=event, owner=str(owner))
+        row = insert(self._table).values(number=number, event=event, owner=owner)
         self._execute(
             text_of(row),
             settings={**self._writing, "insert_deduplication_token": token},
@@ -112,7 +108,7 @@ class Lock:
 class _Beat:
     """Writes a sign of life, at most a few in a lease, and notices when the lock was lost."""
 
-    def __init__(self, lock: Lock, number: int, owner: Owner) -> None:
+    def __init__(self, lock: Lock, number: int, owner: str) -> None:
         self._lock, self._number, self._owner = lock, number, owner
         self._last = time.monotonic()
         self._busy = threading.Lock()
@@ -122,9 +118,6 @@ class _Beat:
             if time.monotonic() - self._last < LEASE_SECONDS / 6:
                 return
             if self._lock.holder() != self._number:
-                raise Conflict(
-                    "Another runner took over this ClickHouse, since this one was silent.",
-                    remedy="Let it finish; then see `jts-storage migrate status`.",
-                )
+                raise taken_over(_WHERE)
             self._lock.write_beat(self._number, self._owner)
             self._last = time.monotonic()

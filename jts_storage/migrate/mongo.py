@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from jts_storage._version import __version__
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.migrate.files import Migration, discover
-from jts_storage.migrate.mongo_lock import LOCK_COLLECTION, held
+from jts_storage.migrate.mongo_lock import held
 from jts_storage.migrate.mongo_operations import Operations
 from jts_storage.migrate.plan import Entry, Goal, History, Step, resolve, steps
 from jts_storage.migrate.reports import Report, StepFinished, StepStarted, to_log
@@ -58,7 +58,7 @@ class MongoMigrations:
         async with self._locked(patience) as alive:
             planned = steps(self.files, await self._history(), goal)
             for step in planned:
-                alive()
+                await alive()
                 await self._take(step, report)
             return planned
 
@@ -115,9 +115,8 @@ class MongoMigrations:
         report(StepFinished(step, time.monotonic() - began))
 
     @asynccontextmanager
-    async def _locked(self, patience: float) -> AsyncIterator[Callable[[], None]]:
-        lock = self._manager.get_collection(LOCK_COLLECTION)
-        async with self._translated("migrating"), held(lock, patience) as alive:
+    async def _locked(self, patience: float) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        async with self._translated("migrating"), held(self._manager, patience) as alive:
             yield alive
 
     @asynccontextmanager

@@ -1,67 +1,117 @@
-"""Leases on names: while one process holds one, no other gets it, unless the holder has died.
+"""Leases: while one process holds one, no other gets it, unless the holder has died.
 
-They end by the server's clock: no host's clock says when.
+They end by the server's clock: no host's clock says when. Here are leases on names, and what every
+other lease in MongoDB is made of.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import monotonic
-from uuid import uuid4
 
 from pymongo import ReturnDocument
 
-from jts_storage._runtime.processes import may_be_alive, this_process
+from jts_storage._runtime.processes import is_gone, new_owner, returned
+from jts_storage._runtime.tasks import stopped
+from jts_storage.errors import StorageError
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 
 LEASES = "uow_leases"
 DURATION = timedelta(seconds=60)
-HAS_RUN_OUT: Bson = {"$lte": ["$until", "$$NOW"]}
+
+log = logging.getLogger(__name__)
+
+
+def from_now(duration: timedelta) -> Bson:
+    """That much later than now, by the server's clock."""
+    return {"$add": ["$$NOW", duration // timedelta(milliseconds=1)]}
+
+
+def has_run_out(until: str) -> Bson:
+    """Whether a lease has ended by the server's clock; one without an end has, too.
+
+    :param until: where its end is, such as ``"$until"``.
+    """
+    return {"$lte": [until, "$$NOW"]}
+
+
+@asynccontextmanager
+async def renewing(
+    duration: timedelta, renew: Callable[[], Awaitable[object]]
+) -> AsyncIterator[None]:
+    """Renew a lease of that duration as long as the block runs."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(duration.total_seconds() / 4)
+            try:
+                await renew()
+            except StorageError:
+                log.warning("A lease was not renewed.", exc_info=True)
+
+    keeper = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        await stopped(keeper)
 
 
 class Leases:
-    """The leases of one database."""
+    """Leases on names in one database.
 
-    def __init__(self, manager: MongoDBManager) -> None:
+    :param collection: where they are.
+    """
+
+    def __init__(self, manager: MongoDBManager, collection: str = LEASES) -> None:
         self._manager = manager
+        self._collection = collection
 
     @asynccontextmanager
     async def taken(self, name: str) -> AsyncIterator[Lease | None]:
         """The lease on `name` as long as the block runs; None if somebody holds it."""
-        owner = f"{uuid4().hex}@{this_process()}"
-        if not await self._take(name, owner):
+        owner = new_owner()
+        if await self._take(name, owner) != owner:
             yield None
             return
         try:
-            yield Lease(self._manager, name, owner)
+            yield Lease(self._manager, self._leases, name, owner)
         finally:
-            await self._manager.retries.repeat(
-                "returning a lease",
-                lambda: self._leases.delete_one({"_id": name, "owner": owner}),
-            )
+            with returned(owner):
+                await self._manager.retries.repeat(
+                    "returning a lease",
+                    lambda: self._leases.delete_one({"_id": name, "owner": owner}),
+                )
+
+    async def holder(self, name: str) -> str | None:
+        """Who holds the lease on `name`; None if nobody does."""
+        found = await self._manager.retries.repeat(
+            "looking for a lease", lambda: self._leases.find_one({"_id": name})
+        )
+        return str(found["owner"]) if found else None
 
     async def purge(self) -> int:
         """Forget the leases that have run out; how many."""
         result = await self._manager.retries.repeat(
-            "purging leases", lambda: self._leases.delete_many({"$expr": HAS_RUN_OUT})
+            "purging leases", lambda: self._leases.delete_many({"$expr": _HAS_RUN_OUT})
         )
         return result.deleted_count
 
-    async def _take(self, name: str, owner: str) -> bool:
+    async def _take(self, name: str, owner: str) -> str:
         held = await self._claim(name, owner)
-        if held != owner and not may_be_alive(held.partition("@")[2]):
+        if held != owner and is_gone(held):
             held = await self._claim(name, owner, instead_of=held)
-        return held == owner
+        return held
 
     async def _claim(self, name: str, owner: str, *, instead_of: str | None = None) -> str:
         """Take the lease where it is free, has run out or is held by `instead_of`.
 
         Returns who holds it now.
         """
-        # One that is not there yet has run out, too: what is missing sorts before every date.
-        is_free = {"$or": [HAS_RUN_OUT, {"$eq": ["$owner", {"$literal": instead_of}]}]}
+        is_free = {"$or": [_HAS_RUN_OUT, {"$eq": ["$owner", {"$literal": instead_of}]}]}
         change = [
             {
                 "$set": {
@@ -81,14 +131,15 @@ class Leases:
 
     @property
     def _leases(self) -> Collection:
-        return self._manager.get_collection(LEASES)
+        return self._manager.get_collection(self._collection)
 
 
 class Lease:
-    """A lease that is held."""
+    """A lease on a name that is held."""
 
-    def __init__(self, manager: MongoDBManager, name: str, owner: str) -> None:
+    def __init__(self, manager: MongoDBManager, leases: Collection, name: str, owner: str) -> None:
         self._manager = manager
+        self._leases = leases
         self._mine = {"_id": name, "owner": owner}
         self._renewed_at = monotonic()
 
@@ -97,15 +148,13 @@ class Lease:
         now = monotonic()
         if now - self._renewed_at < DURATION.total_seconds() / 2:
             return True
-        leases = self._manager.get_collection(LEASES)
         result = await self._manager.retries.repeat(
             "renewing a lease",
-            lambda: leases.update_one(self._mine, [{"$set": {"until": from_now(DURATION)}}]),
+            lambda: self._leases.update_one(self._mine, [{"$set": {"until": from_now(DURATION)}}]),
         )
-        self._renewed_at = now
+        if result.matched_count:
+            self._renewed_at = now
         return bool(result.matched_count)
 
 
-def from_now(duration: timedelta) -> Bson:
-    """That much later than now, by the server's clock."""
-    return {"$add": ["$$NOW", duration // timedelta(milliseconds=1)]}
+_HAS_RUN_OUT = has_run_out("$until")

@@ -21,9 +21,8 @@ from bson import Int64, ObjectId
 from pymongo import ReturnDocument
 
 from jts_storage._runtime.processes import may_be_alive, this_process
-from jts_storage._runtime.tasks import stopped
 from jts_storage.errors import Conflict, StorageError
-from jts_storage.mongo.leases import from_now
+from jts_storage.mongo.leases import from_now, has_run_out, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as Documents
 
@@ -172,23 +171,16 @@ class CommitClock:
         try:
             await self._enter(place, versions, _listed(event_keys), _listed(series), symbols_above)
         except BaseException:
-            await self._give_up(place)
+            await self._give_up(place, lands=False)
             raise
-        renewing = asyncio.create_task(self._renew(place))
-        try:
-            yield place
-        except BaseException:
-            if place.is_unknown:
-                pass  # its lease says how long it is waited for
-            elif lands:
-                await self._leave_later(place)
-            else:
-                await self._give_up(place)
-            raise
-        else:
+        async with renewing(LEASE, lambda: self._renew(place)):
+            try:
+                yield place
+            except BaseException:
+                if not place.is_unknown:  # its lease says how long it is waited for
+                    await self._give_up(place, lands=lands)
+                raise
             place.was_kept = await self._leave(place)
-        finally:
-            await stopped(renewing)
 
     async def under_way(self) -> list[UnderWay]:
         """The commits under way, the oldest version first."""
@@ -277,8 +269,7 @@ class CommitClock:
 
     async def _leave(self, place: Place) -> bool:
         gone = {"$pull": {"running": {"id": place.id}}}
-        mine = {"$and": [{"$eq": ["$$this.id", place.id]}, {"$gt": ["$$this.until", "$$NOW"]}]}
-        kept = {"running": {"$filter": {"input": "$running", "cond": mine}}}
+        kept = {"running": {"$filter": {"input": "$running", "cond": _lasts(place)}}}
         try:
             # What it returns is as it was before: one that has expired was not waited for.
             found = await self._manager.retries.once(
@@ -291,41 +282,30 @@ class CommitClock:
             return monotonic() - place.renewed_at < LEASE.total_seconds()
         return bool(found and found.get("running"))
 
-    async def _give_up(self, place: Place) -> None:
+    async def _give_up(self, place: Place, *, lands: bool) -> None:
+        """List a place that failed no more, or only until what it sent has arrived."""
         try:
-            await self.forget([place.id])
+            if lands:
+                await self._set_end(LANDING, _is(place))
+            else:
+                await self.forget([place.id])
         except StorageError:
             log.info("A commit that failed is listed until its lease ends.", exc_info=True)
 
     async def _renew(self, place: Place) -> None:
-        mine = {"$and": [{"$eq": ["$$this.id", place.id]}, {"$gt": ["$$this.until", "$$NOW"]}]}
-        longer = {"$mergeObjects": ["$$this", {"until": from_now(LEASE)}]}
-        renewed = {"$map": {"input": "$running", "in": {"$cond": [mine, longer, "$$this"]}}}
-        while True:
-            await asyncio.sleep(LEASE.total_seconds() / 4)
-            begun = monotonic()
-            try:
-                result = await self._manager.retries.once(
-                    "renewing a commit",
-                    lambda: self._clock.update_one({"_id": _ID}, [{"$set": {"running": renewed}}]),
-                )
-            except StorageError:
-                log.warning("The place of a commit was not renewed.", exc_info=True)
-            else:
-                if result.modified_count:
-                    place.renewed_at = begun
+        begun = monotonic()
+        if await self._set_end(LEASE, _lasts(place)):
+            place.renewed_at = begun
 
-    async def _leave_later(self, place: Place) -> None:
-        until = from_now(LANDING)
-        mine = {"$eq": ["$$this.id", place.id]}
-        shortened = {"$cond": [mine, {"$mergeObjects": ["$$this", {"until": until}]}, "$$this"]}
-        change = [{"$set": {"running": {"$map": {"input": "$running", "in": shortened}}}}]
-        try:
-            await self._manager.retries.once(
-                "ending a commit", lambda: self._clock.update_one({"_id": _ID}, change)
-            )
-        except StorageError:
-            log.info("A commit that failed is listed until its lease ends.", exc_info=True)
+    async def _set_end(self, lease: timedelta, which: Bson) -> int:
+        """Let the lease of a place end that much later than now; how many were changed."""
+        later = {"$mergeObjects": ["$$this", {"until": from_now(lease)}]}
+        each = {"$map": {"input": "$running", "in": {"$cond": [which, later, "$$this"]}}}
+        result = await self._manager.retries.once(
+            "setting the end of a commit's lease",
+            lambda: self._clock.update_one({"_id": _ID}, [{"$set": {"running": each}}]),
+        )
+        return result.modified_count
 
     async def _find(self, projection: Bson) -> Bson | None:
         found: Bson | None = await self._manager.retries.repeat(
@@ -338,7 +318,16 @@ class CommitClock:
         return self._manager.get_collection(CLOCK)
 
 
-_NOT_EXPIRED: Bson = {"$filter": {"input": "$running", "cond": {"$gt": ["$$this.until", "$$NOW"]}}}
+_HAS_NOT_RUN_OUT: Bson = {"$not": [has_run_out("$$this.until")]}
+_NOT_EXPIRED: Bson = {"$filter": {"input": "$running", "cond": _HAS_NOT_RUN_OUT}}
+
+
+def _is(place: Place) -> Bson:
+    return {"$eq": ["$$this.id", place.id]}
+
+
+def _lasts(place: Place) -> Bson:
+    return {"$and": [_is(place), _HAS_NOT_RUN_OUT]}
 
 
 def _now() -> Bson:

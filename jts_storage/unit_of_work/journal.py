@@ -21,11 +21,10 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
 from jts_storage._runtime.processes import may_be_alive, this_process
-from jts_storage._runtime.tasks import stopped
 from jts_storage.domain.changes import Changes
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
-from jts_storage.mongo.leases import from_now
+from jts_storage.mongo.leases import from_now, has_run_out, renewing
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 from jts_storage.unit_of_work.journal_format import (
     CHUNK_BYTES,
@@ -179,15 +178,14 @@ class Journal:
     async def held(self, identity: ObjectId) -> AsyncIterator[None]:
         """Within it the entry is this process's to finish, however long that takes."""
         _in_hand.add(identity)
-        renewing = asyncio.create_task(self._renew(identity))
         try:
-            yield
+            async with renewing(LEASE, lambda: self._renew(identity)):
+                yield
         except (StorageError, asyncio.CancelledError):
             await self._release(identity)
             raise
         finally:
             _in_hand.discard(identity)
-            await stopped(renewing)
 
     @asynccontextmanager
     async def claimed(self, entry: Entry) -> AsyncIterator[bool]:
@@ -259,7 +257,7 @@ class Journal:
                     "owner": 1,
                     "leaseUntil": 1,
                     "age": {"$subtract": ["$$NOW", "$decidedAt"]},
-                    "hasRunOut": {"$lte": ["$leaseUntil", "$$NOW"]},
+                    "hasRunOut": has_run_out("$leaseUntil"),
                 }
             },
         ]
@@ -309,7 +307,7 @@ class Journal:
         """
         decided = [entry.id for entry in await self.pending()]
         undecided: Bson = {"entry": {"$nin": decided}}
-        is_old = {"$lte": ["$seenAt", {"$subtract": ["$$NOW", _milliseconds(ABANDONED_AFTER)]}]}
+        is_old = {"$lte": ["$seenAt", from_now(-ABANDONED_AFTER)]}
         result = await self._manager.retries.repeat(
             "purging the journal",
             lambda: self._chunks.delete_many(
@@ -339,15 +337,9 @@ class Journal:
 
     async def _renew(self, identity: ObjectId) -> None:
         mine = {"_id": identity, "owner": self._owner}
-        while True:
-            await asyncio.sleep(LEASE.total_seconds() / 3)
-            try:
-                await self._manager.retries.once(
-                    "renewing a lease",
-                    lambda: self._entries.update_one(mine, [{"$set": self._lease()}]),
-                )
-            except StorageError:
-                log.warning("The lease of a commit was not renewed.", exc_info=True)
+        await self._manager.retries.once(
+            "renewing a lease", lambda: self._entries.update_one(mine, [{"$set": self._lease()}])
+        )
 
     async def _release(self, identity: ObjectId) -> None:
         """Let others finish it at once; if that cannot be told in time, the lease runs out."""
@@ -379,10 +371,6 @@ def _listed(names: set[str]) -> list[str]:
 
 def _any_of(names: set[str]) -> Bson:
     return {"$in": [*names, _EVERYTHING]} if len(names) <= _MOST_NAMES else {"$ne": []}
-
-
-def _milliseconds(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)
 
 
 def _next_of(chunks: Iterator[Chunk]) -> list[Chunk]:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.migrate import clickhouse_lock, files, mongo_lock
 from jts_storage.migrate.clickhouse_lock import Lock
 from jts_storage.migrate.clickhouse_tables import LOCK_TABLE, create_statement, lock_table
-from jts_storage.mongo import MongoDBManager
+from jts_storage.mongo import MongoDBManager, leases
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 
@@ -171,9 +172,9 @@ async def test_a_held_mongo_lock_is_refused_to_others_and_ends_with_its_owner(
     mongo: MongoDBManager,
 ) -> None:
     collection = mongo.get_collection("jts_schema_lock")
-    async with mongo_lock.held(collection, 1):
+    async with mongo_lock.held(mongo, 1):
         with pytest.raises(Conflict, match="Another runner"):
-            async with mongo_lock.held(collection, 0.2):
+            async with mongo_lock.held(mongo, 0.2):
                 pass
     stale = f"{place()}/999999999/abc"
     await collection.update_one(
@@ -181,9 +182,27 @@ async def test_a_held_mongo_lock_is_refused_to_others_and_ends_with_its_owner(
         [{"$set": {"owner": stale, "until": {"$add": ["$$NOW", 60_000]}}}],
         upsert=True,
     )
-    async with mongo_lock.held(collection, 0.2):
+    async with mongo_lock.held(mongo, 0.2):
         pass
     assert await collection.count_documents({}) == 0
+
+
+async def test_a_runner_keeps_its_mongo_lock_and_is_told_when_it_lost_it(
+    mongo: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "DURATION", timedelta(seconds=1))
+    collection = mongo.get_collection("jts_schema_lock")
+    async with mongo_lock.held(mongo, 1) as alive:
+        with pytest.raises(Conflict, match=f"Another runner.*@{place()}/"):
+            async with mongo_lock.held(mongo, 1.5):
+                pass
+        await alive()
+        await collection.update_one({}, {"$set": {"owner": "elsewhere/1/abc"}})
+        await asyncio.sleep(0.6)
+        for _ in range(2):
+            with pytest.raises(Conflict, match="took over"):
+                await alive()
+    assert await collection.distinct("owner") == ["elsewhere/1/abc"]
 
 
 # ---- plans and phases

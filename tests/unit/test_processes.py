@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from jts_storage._runtime import processes
-from jts_storage._runtime.processes import may_be_alive, this_process
+from jts_storage._runtime.processes import (
+    is_gone,
+    may_be_alive,
+    new_owner,
+    returned,
+    this_process,
+)
 
 
 @pytest.fixture(params=["with /proc", "without"])
@@ -58,3 +64,27 @@ def test_a_killed_process_that_nobody_has_buried_is_dead() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("run", ["5f3a0c9d1e2b", "123456789012"])
+def test_locks_of_earlier_releases_say_no_start(system: str, run: str) -> None:
+    """Their owners are named by place, number and a run; a new release must not take them over."""
+    assert not is_gone(owner(os.getppid(), run))
+    assert is_gone(owner(ended(), run))
+    assert is_gone(owner(os.getpid(), run)), "it was written by one before this process"
+    assert not is_gone(f"elsewhere/{ended()}/{run}")
+
+
+def test_an_owner_is_gone_with_its_process() -> None:
+    assert not is_gone(new_owner())
+    assert is_gone(f"x@{owner(ended())}")
+    assert new_owner() != new_owner()
+
+
+def test_who_cannot_give_a_lease_back_counts_as_gone_in_this_process() -> None:
+    late, fine, other = new_owner(), new_owner(), new_owner()
+    with pytest.raises(ZeroDivisionError), returned(late):
+        raise ZeroDivisionError
+    with returned(fine):
+        pass
+    assert [is_gone(each) for each in (late, fine, other)] == [True, False, False]

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 
 from jts_storage._runtime.processes import this_process
 from jts_storage.domain import checks
+from jts_storage.errors import ConnectionFailed
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager
 from jts_storage.mongo import leases as leases_module
@@ -222,3 +224,37 @@ async def test_a_lease_of_one_name_says_nothing_of_another(
         two._renewed_at -= 59
         assert await one.renewed()
         assert not await two.renewed()
+
+
+async def test_a_lease_that_could_not_be_returned_is_free_to_the_same_process(
+    leases: Leases, manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeat = manager.retries.repeat
+
+    async def away(doing: str, *given: Any) -> Any:
+        if doing == "returning a lease":
+            raise ConnectionFailed("MongoDB is away")
+        return await repeat(doing, *given)
+
+    with monkeypatch.context() as patch, pytest.raises(ConnectionFailed):
+        patch.setattr(manager.retries, "repeat", away)
+        async with leases.taken("one") as lease:
+            assert lease is not None
+    assert await names(manager) == ["one"]
+    assert await is_free(leases)
+    assert await names(manager) == []
+
+
+@pytest.mark.usefixtures("short")
+async def test_who_lost_a_lease_is_told_so_every_time(
+    leases: Leases, manager: MongoDBManager
+) -> None:
+    async with leases.taken("one") as lease:
+        assert lease is not None
+        await manager.get_collection(LEASES).update_one(
+            {"_id": "one"}, {"$set": {"owner": "x@y/1/2"}}
+        )
+        await asyncio.sleep(SHORT.total_seconds() * 0.6)
+        assert [await lease.renewed() for _ in range(3)] == [False] * 3
+        assert await leases.holder("one") == "x@y/1/2"
+    assert await leases.holder("two") is None
