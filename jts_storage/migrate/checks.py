@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from jts_storage.migrate.runner import Databases, Line, Migrations, lines, opened, up
+from jts_storage.migrate.base import Migrations
+from jts_storage.migrate.runner import Databases, Line, lines, opened, up
 from jts_storage.ports.schema import DAMAGE, NOTHING, Difference
 
 AGREES: Final = 0
@@ -36,7 +38,11 @@ async def check(databases: Databases) -> list[Difference]:
         jobs.append(manager.run(lambda: clickhouse.differences(manager, partition_by_year=by_year)))
         jobs.append(manager.run(broken_parts.differences, manager))
     if databases.mongo is not None:
-        jobs.append(_mongo(databases))
+        from jts_storage.mongo import schema as documents
+
+        mongo = databases.mongo
+        look = partial(documents.differences, mongo.db, mongo.models)
+        jobs.append(mongo.retries.once("reading schemas", look))
     if databases.database is not None:
         from jts_storage.relational import schema as relational
 
@@ -116,18 +122,6 @@ def _mended_by_migrating(each: Difference, among: Sequence[Difference]) -> Diffe
         return each
     pending = [other for other in among if other.store == each.store and other.actual == _PENDING]
     return replace(each, remedy=pending[0].remedy) if pending else each
-
-
-async def _mongo(databases: Databases) -> list[Difference]:
-    from jts_storage.mongo import schema
-    from jts_storage.mongo.errors import translate
-    from jts_storage.mongo.retries import DRIVER_ERRORS
-
-    assert databases.mongo is not None
-    try:
-        return await schema.differences(databases.mongo.db, databases.mongo.models)
-    except DRIVER_ERRORS as exc:
-        raise translate(exc, doing="reading schemas", hosts=databases.mongo.hosts) from exc
 
 
 async def _scratch(stack: AsyncExitStack, given: Databases) -> Databases:

@@ -19,8 +19,7 @@ from sqlalchemy import Table
 from jts_storage.errors import Conflict
 from jts_storage.migrate.clickhouse_tables import VERSION_TABLE, version_table
 from jts_storage.migrate.plan import Direction
-
-CLUSTER_OPTION = "jts_cluster"
+from jts_storage.migrate.running import RUN_OPTION
 
 _turn = threading.Lock()
 _PAUSE = 0.01
@@ -33,7 +32,7 @@ class ClickHouseImpl(DefaultImpl):
     transactional_ddl = False
 
     def version_table_impl(self, **_: Any) -> Table:
-        return version_table(self.context_opts.get(CLUSTER_OPTION))
+        return version_table(self.context_opts[RUN_OPTION].cluster)
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from sqlalchemy import (
     Column,
     Connection,
     DateTime,
-    Insert,
+    Executable,
     MetaData,
     Table,
     Text,
@@ -24,14 +23,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateTable
 
-from jts_storage._version import __version__
-from jts_storage.migrate.files import Migration, discover, root
-from jts_storage.migrate.plan import BASE, Entry, Goal, History, Step, resolve, steps
-from jts_storage.migrate.reports import Report, StepFinished, StepStarted, to_log
+from jts_storage.migrate.alembic_migrations import AlembicMigrations, Options, T, Work
+from jts_storage.migrate.base import applied, log_values
+from jts_storage.migrate.files import Migration
+from jts_storage.migrate.plan import History
+from jts_storage.migrate.reports import Report
 from jts_storage.relational.manager import DatabaseManager
 
 _VERSION_TABLE: Final = "jts_schema_version"
-_PATIENCE: Final = 60.0
 _LONGEST_STATEMENT: Final = 86_400.0
 _LOCK_KEY: Final = 0x6A74735F73636865  # "jts_sche"
 
@@ -50,158 +49,66 @@ _LOG = Table(
 OWN_TABLES: Final = frozenset({_VERSION_TABLE, _LOG.name})
 
 
-class RelationalMigrations:
-    """Leads one SQL database from migration to migration.
+class RelationalMigrations(AlembicMigrations):
+    """Leads one SQL database from migration to migration, all of the way or none of it."""
 
-    :param folder: where migrations are, if not the kit's own.
-    """
-
-    store: Final = "relational"
+    store = "relational"
 
     def __init__(self, manager: DatabaseManager, *, folder: Path | None = None) -> None:
+        super().__init__(folder)
         self._manager = manager
-        self._folder = (folder or root()) / self.store
-        self.files: tuple[Migration, ...] = discover(self.store, folder)
 
     async def history(self) -> History:
         async with self._manager.connection() as connection:
-            return await connection.run_sync(_history)
+            return await connection.run_sync(self._history)
 
-    async def go(
-        self, goal: Goal, report: Report = to_log, *, patience: float = _PATIENCE
-    ) -> list[Step]:
-        """Do what leads to the goal, all of it or nothing; what was done.
-
-        :raises Conflict: another runner is at it for longer than `patience` seconds.
-        """
-        if not steps(self.files, await self.history(), goal):
-            return []
-
-        def work(connection: Connection) -> list[Step]:
-            planned = steps(self.files, _history(connection), goal)
-            for step in planned:
-                self._take(step, connection, report)
-            return planned
-
-        from jts_storage.migrate import environment
-
-        async with environment.turn(patience):
-            done: list[Step] = await self._locked(work, patience)
-            return done
-
-    async def stamp(self, name: str, *, patience: float = _PATIENCE) -> None:
-        """Say that the database stands there, and that the files are those applied."""
-        from jts_storage.migrate import environment
-
-        target = resolve(self.files, name)
-
-        def work(connection: Connection) -> None:
-            environment.stamp(self._folder, target or BASE, self._options(connection, []))
-            connection.execute(_LOG.delete())
-            for migration in self.files:
-                if target is not None and migration.revision <= target:
-                    connection.execute(_log_line(migration, "stamp"))
-
-        async with environment.turn(patience):
-            await self._locked(work, patience)
-
-    async def sql(self, planned: Sequence[Step]) -> str:
-        """What a person would run to take these steps."""
-        from jts_storage.migrate import environment
-
-        if not planned:
-            return ""
-        direction = planned[0].direction
-        before = Step(planned[0].migration, "down" if direction == "up" else "up").target
-        dialect = self._manager.engine.dialect
-        options = {
-            "dialect_name": dialect.name,
-            "literal_binds": True,
-            "on_version_apply": _log_lines(planned),
-        }
-        create = str(CreateTable(_LOG, if_not_exists=True).compile(dialect=dialect)).strip()
-        async with environment.turn(_PATIENCE):
-            moved = environment.script(self._folder, before, planned[-1].target, direction, options)
-        return f"{create};\n\n{moved}"
-
-    async def _locked(self, work: Callable[[Connection], Any], patience: float) -> Any:
+    async def _locked(self, work: Work[T], report: Report, patience: float) -> T:
         """Do it in one transaction that no other runner has at the same time."""
+
+        def prepared(connection: Connection) -> T:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
+            _LOG.create(connection, checkfirst=True)
+            # SQLite alters little; Alembic makes the table anew there.
+            return work(connection, self._running(connection, render_as_batch=True))
+
         config = self._manager.config
         if config.is_memory:
             async with self._manager.transaction() as connection:
-                return await connection.run_sync(_prepared, work)
+                return await connection.run_sync(prepared)
         patient = replace(config, statement_timeout=_LONGEST_STATEMENT, lock_timeout=patience)
         own = DatabaseManager(patient)
         try:
             async with own.transaction() as connection:
-                return await connection.run_sync(_prepared, work)
+                return await connection.run_sync(prepared)
         finally:
             await own.close()
 
-    def _take(self, step: Step, connection: Connection, report: Report) -> None:
-        from jts_storage.migrate import environment
+    def _history(self, connection: Connection) -> History:
+        present = set(inspect(connection).get_table_names())
+        current = None
+        if _VERSION_TABLE in present:
+            latest = text(f"SELECT max(version_num) FROM {_VERSION_TABLE}")
+            current = connection.execute(latest).scalar_one()
+        if _LOG.name not in present:
+            return History(current)
+        c = _LOG.c
+        log = select(c.revision, c.direction, c.checksum, c.at).order_by(c.id)
+        return History(current, applied(map(tuple, connection.execute(log))))
 
-        report(StepStarted(step))
-        began = time.monotonic()
-        options = self._options(connection, [step])
-        environment.move(self._folder, step.target, step.direction, options)
-        report(StepFinished(step, time.monotonic() - began))
+    def _forget(self, connection: Connection) -> None:
+        connection.execute(_LOG.delete())
 
-    def _options(self, connection: Connection, planned: Sequence[Step]) -> dict[str, Any]:
-        return {
-            "connection": connection,
-            # SQLite alters little; Alembic makes the table anew there.
-            "render_as_batch": True,
-            "on_version_apply": _log_lines(planned),
-        }
+    def _send(self, connection: Connection, statement: Executable) -> None:
+        connection.execute(statement)
 
+    def _own_tables(self) -> list[str]:
+        create = CreateTable(_LOG, if_not_exists=True)
+        return [str(create.compile(dialect=self._manager.engine.dialect)).strip()]
 
-def _prepared(connection: Connection, work: Callable[[Connection], Any]) -> Any:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
-    _LOG.create(connection, checkfirst=True)
-    return work(connection)
+    def _printing(self) -> Options:
+        return {"dialect_name": self._manager.engine.dialect.name, "literal_binds": True}
 
-
-def _history(connection: Connection) -> History:
-    present = set(inspect(connection).get_table_names())
-    current = None
-    if _VERSION_TABLE in present:
-        current = connection.execute(
-            text(f"SELECT max(version_num) FROM {_VERSION_TABLE}")
-        ).scalar_one()
-    return History(current, _entries(connection) if _LOG.name in present else {})
-
-
-def _entries(connection: Connection) -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
-    for row in connection.execute(select(_LOG).order_by(_LOG.c.id)):
-        if row.direction == "down":
-            found.pop(row.revision, None)
-        else:
-            at = row.at if row.at.tzinfo else row.at.replace(tzinfo=UTC)
-            found[row.revision] = Entry(row.checksum, at)
-    return found
-
-
-def _log_lines(planned: Sequence[Step]) -> Any:
-    by_revision = {step.migration.revision: step for step in planned}
-
-    def write(*, ctx: Any, step: Any, **_: Any) -> None:
-        taken = by_revision.get(step.up_revision_id)
-        if taken is not None:
-            ctx.impl.execute(_log_line(taken.migration, taken.direction))
-
-    return write
-
-
-def _log_line(migration: Migration, direction: str) -> Insert:
-    return _LOG.insert().values(
-        id=time.time_ns(),
-        revision=migration.revision,
-        title=migration.title,
-        direction=direction,
-        checksum=migration.checksum,
-        kit=__version__,
-        at=datetime.now(UTC),
-    )
+    def _log_line(self, migration: Migration, direction: Any) -> Executable:
+        written = {"id": time.time_ns(), "at": datetime.now(UTC)}
+        return _LOG.insert().values(log_values(migration, direction) | written)

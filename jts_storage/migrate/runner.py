@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.migrate import plan
+from jts_storage.migrate.base import PATIENCE, Migrations
 from jts_storage.migrate.files import Migration, Phase, Store, discover, root
 from jts_storage.migrate.plan import Goal, History, Step
 from jts_storage.migrate.reports import Report, to_log
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from jts_storage.relational.manager import DatabaseManager
 
 _log = logging.getLogger(__name__)
-
-PATIENCE: Final = 60.0
 
 State = Literal["applied", "pending", "changed", "unknown"]
 
@@ -57,26 +56,6 @@ class Line:
     phase: Phase
     state: State
     at: datetime | None = None
-
-
-class Migrations(Protocol):
-    """What the stores have in common: see `ClickHouseMigrations` and its like."""
-
-    @property
-    def files(self) -> tuple[Migration, ...]: ...
-
-    @property
-    def store(self) -> Store: ...
-
-    async def history(self) -> History: ...
-
-    async def go(
-        self, goal: Goal, report: Report = to_log, *, patience: float = PATIENCE
-    ) -> list[Step]: ...
-
-    async def stamp(self, name: str, *, patience: float = PATIENCE) -> None: ...
-
-    async def sql(self, planned: Sequence[Step]) -> str: ...
 
 
 def opened(databases: Databases) -> list[Migrations]:
