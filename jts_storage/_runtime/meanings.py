@@ -19,12 +19,12 @@ class Meaning:
 
     :param kind: the error that leaves the kit.
     :param remedy: what the reader can do.
-    :param later: the same call may well succeed in a moment, so it is worth repeating.
+    :param repeatable: the same call may well succeed in a moment, so it is worth repeating.
     """
 
     kind: type[StorageError] = StorageError
     remedy: str | None = None
-    later: bool = False
+    repeatable: bool = False
 
     def error(
         self,
@@ -42,7 +42,7 @@ class Meaning:
         :param doing: what was tried, such as ``"reading candles"``.
         """
         made = self._made(text, store, doing, hosts, code)
-        made.repeatable = self.later
+        made.repeatable = self.repeatable
         return made
 
     def _made(

@@ -23,10 +23,12 @@ from jts_storage.errors import (
 _MIGRATE = "Apply the migrations, or point the configuration at the right database."
 _CREDENTIALS = "Check the user and the password of the configuration."
 _KEEPER = "The cluster's coordination is not available right now; it is tried again."
-_unreachable = Meaning(ConnectionFailed, "Check that the server is up and reachable.", later=True)
+_unreachable = Meaning(
+    ConnectionFailed, "Check that the server is up and reachable.", repeatable=True
+)
 _schema = Meaning(SchemaDrift, _MIGRATE)
 _refused = Meaning(ConnectionFailed, _CREDENTIALS)
-_keeper = Meaning(remedy=_KEEPER, later=True)
+_keeper = Meaning(remedy=_KEEPER, repeatable=True)
 _disk_full = Meaning(remedy="The disk is full; free some space, and write again.")
 
 _OUT_OF_MEMORY = 241
@@ -42,27 +44,31 @@ MEANINGS: dict[int, Meaning] = {
     159: Meaning(remedy="Ask for less at once, or raise max_execution_time."),
     160: Meaning(remedy="Ask for less at once, or raise max_execution_time."),
     164: Meaning(remedy="The user or the connection may only read; use one that may write."),
-    242: Meaning(remedy="The table is read-only until its replica recovers.", later=True),
+    242: Meaning(remedy="The table is read-only until its replica recovers.", repeatable=True),
     192: _refused,
     193: _refused,
     194: _refused,
     516: _refused,  # AUTHENTICATION_FAILED
     195: Meaning(ConnectionFailed, "The server admits no connections from this address."),
     201: Meaning(remedy="The user's quota is spent; wait, or raise it."),
-    202: Meaning(remedy="The server is busy; lower pool_size or raise its limit.", later=True),
+    202: Meaning(remedy="The server is busy; lower pool_size or raise its limit.", repeatable=True),
     203: _unreachable,
     209: _unreachable,  # SOCKET_TIMEOUT
     210: _unreachable,  # NETWORK_ERROR
     279: _unreachable,  # ALL_CONNECTION_TRIES_FAILED
-    198: Meaning(ConnectionFailed, "The host's name cannot be resolved; check it.", later=True),
+    198: Meaning(
+        ConnectionFailed, "The host's name cannot be resolved; check it.", repeatable=True
+    ),
     100: _unreachable,  # UNKNOWN_PACKET_FROM_SERVER: whoever answers speaks no ClickHouse
     102: _unreachable,
-    236: Meaning(remedy="The server gave up the statement, as it does at shutdown.", later=True),
+    236: Meaning(
+        remedy="The server gave up the statement, as it does at shutdown.", repeatable=True
+    ),
     _OUT_OF_MEMORY: Meaning(
         remedy="Ask for less at once, write smaller batches, or raise max_memory_usage."
     ),
     243: _disk_full,
-    252: Meaning(remedy="Write fewer and larger batches; merges lag behind.", later=True),
+    252: Meaning(remedy="Write fewer and larger batches; merges lag behind.", repeatable=True),
     225: _keeper,
     999: _keeper,  # KEEPER_EXCEPTION
     285: _keeper,  # TOO_FEW_LIVE_REPLICAS
@@ -150,7 +156,7 @@ def _from_code(cause: driver.Error, doing: str, hosts: Sequence[str]) -> Storage
     code, what = cause.code, shown(cause)
     meaning = MEANINGS.get(code, _disk_full if _NO_SPACE in what else UNKNOWN)
     if code == _OUT_OF_MEMORY and _MEMORY_LIMIT_TOTAL in what:
-        meaning = replace(meaning, later=True)  # of all that runs there, not of this statement
+        meaning = replace(meaning, repeatable=True)  # of all that runs there, not of this statement
     return meaning.error(what, store="ClickHouse", doing=doing, hosts=hosts, code=code)
 
 

@@ -19,7 +19,7 @@ from jts_storage.errors import (
     StorageError,
 )
 
-_changing = Meaning(ConnectionFailed, "The servers are changing roles; try again.", later=True)
+_changing = Meaning(ConnectionFailed, "The servers are changing roles; try again.", repeatable=True)
 _credentials = Meaning(ConnectionFailed, "Check user, password and authSource.")
 _overtaken = Meaning(Conflict, "Somebody else was faster; read again and repeat.")
 _ended = Meaning(
@@ -90,7 +90,7 @@ def translate(exc: Exception, *, doing: str, hosts: Sequence[str] = ()) -> Stora
     :param hosts: the hosts of the configuration, for the message.
     """
     error = _translated(exc, doing, hosts)
-    error.repeatable = is_repeatable(exc)
+    error.repeatable = _is_repeatable(exc)
     error.transient = error.transient or ends_a_transaction(exc)
     return error
 
@@ -115,7 +115,7 @@ def _translated(exc: Exception, doing: str, hosts: Sequence[str]) -> StorageErro
     return StorageError(f"MongoDB failed at {doing}: {_shown(exc)}")
 
 
-def is_repeatable(exc: Exception) -> bool:
+def _is_repeatable(exc: Exception) -> bool:
     """Whether the very same operation, if it is idempotent, may succeed when it is repeated.
 
     Not so after waiting for a server or a free connection: that wait was the repetition.
@@ -124,13 +124,13 @@ def is_repeatable(exc: Exception) -> bool:
         return False
     if isinstance(exc, driver.ConnectionFailure | driver.CursorNotFound):
         return True
-    return isinstance(exc, driver.OperationFailure) and _meaning(exc).later
+    return isinstance(exc, driver.OperationFailure) and _meaning(exc).repeatable
 
 
 def ends_a_transaction(exc: Exception) -> bool:
     """Whether another transaction may do what this one could not."""
     if isinstance(exc, driver.ServerSelectionTimeoutError | driver.WaitQueueTimeoutError):
-        return False  # as for `is_repeatable`
+        return False  # as for `_is_repeatable`
     return isinstance(exc, driver.PyMongoError) and exc.has_error_label("TransientTransactionError")
 
 

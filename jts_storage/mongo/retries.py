@@ -16,8 +16,9 @@ from pymongo.errors import PyMongoError
 from tenacity import AsyncRetrying
 
 from jts_storage._runtime.retries import repetitions
+from jts_storage.errors import StorageError
 from jts_storage.mongo.config import MongoDBConfig
-from jts_storage.mongo.errors import is_repeatable, translate
+from jts_storage.mongo.errors import translate
 
 T = TypeVar("T")
 
@@ -63,25 +64,14 @@ class Retries:
             first find out what became of the one before.
         """
         try:
-            return await operation()
-        except DRIVER_ERRORS as exc:
-            if not (self._config.max_retries and is_repeatable(exc)):
-                raise translate(exc, doing=doing, hosts=self._hosts) from exc
-            _log.warning("repeating %s after %s", doing, type(exc).__name__)
-        next_attempt = again or operation
+            return await self.once(doing, operation)
+        except StorageError as exc:
+            if not (self._config.max_retries and exc.repeatable):
+                raise
+            _log.warning("repeating %s after %s", doing, type(exc.__cause__).__name__)
 
         async def attempt() -> T:
-            # tenacity awaits what is a coroutine function, and only that.
-            return await next_attempt()
+            return await self.once(doing, again or operation)
 
-        return await self.once(doing, lambda: self._retrying(doing)(attempt))
-
-    def _retrying(self, doing: str) -> AsyncRetrying:
-        config = self._config
-        return AsyncRetrying(
-            **repetitions(config, config.max_retries, doing=doing, worth=_is_worth_repeating)
-        )
-
-
-def _is_worth_repeating(exc: BaseException) -> bool:
-    return isinstance(exc, DRIVER_ERRORS) and is_repeatable(exc)
+        repeating = repetitions(self._config, self._config.max_retries, doing=doing)
+        return await AsyncRetrying(**repeating)(attempt)

@@ -92,7 +92,7 @@ async def in_own_transaction(
             config,
             1 + config.max_retries * _ATTEMPTS_PER_RETRY,
             doing=doing,
-            worth=_is_worth_repeating,
+            worth=_was_broken_off,
             first_pause=_FIRST_PAUSE,
         )
     )
@@ -160,7 +160,7 @@ def may_be_committed(failure: StorageError) -> bool:
     return isinstance(failure, ConnectionFailed)
 
 
-def _is_worth_repeating(exc: BaseException) -> bool:
+def _was_broken_off(exc: BaseException) -> bool:
     cause = exc.__cause__
     return (
         isinstance(exc, StorageError) and isinstance(cause, Exception) and ends_a_transaction(cause)

@@ -22,7 +22,9 @@ _DRIVERS = ("asyncpg", "aiosqlite", "sqlalchemy", "sqlite3")
 
 _AGAIN = "Another writer changes the same rows; read them again and repeat."
 _MIGRATE = "Apply the migrations, or point the configuration at the right database."
-_unreachable = Meaning(ConnectionFailed, "Check that the server is up and reachable.", later=True)
+_unreachable = Meaning(
+    ConnectionFailed, "Check that the server is up and reachable.", repeatable=True
+)
 _lost_race = Meaning(Conflict, _AGAIN)
 _schema = Meaning(SchemaDrift, _MIGRATE)
 _refused = Meaning(ConnectionFailed, "Check the user and the password of the configuration.")
@@ -45,7 +47,7 @@ POSTGRES: dict[str, Meaning] = {
     "42P10": _schema,  # no unique constraint as ON CONFLICT names it
     "42804": _schema,  # datatype_mismatch
     "53300": Meaning(
-        ConnectionFailed, "The server has no connection left; lower pool_size.", later=True
+        ConnectionFailed, "The server has no connection left; lower pool_size.", repeatable=True
     ),
     "53": Meaning(remedy="The server lacks disk, memory or connections; free some."),
     "55P03": _lost_race,  # lock_not_available

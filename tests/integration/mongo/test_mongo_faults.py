@@ -37,7 +37,7 @@ from jts_storage.mongo import (
     MongoDBFormulaRepository,
     MongoDBManager,
 )
-from jts_storage.mongo.errors import MEANINGS, is_repeatable, translate
+from jts_storage.mongo.errors import MEANINGS, translate
 from jts_storage.mongo.transaction import Transaction
 
 PATIENT: dict[str, Any] = {"retry_base_delay": 0.01, "retry_max_delay": 0.05, "max_retries": 5}
@@ -332,7 +332,7 @@ def test_every_code_of_the_table_becomes_its_error(code: int) -> None:
     error = translate(exc, doing="saving", hosts=("h:1",))
     assert type(error) is MEANINGS[code].kind
     assert "what the server said" in str(error) and "saving" in str(error)
-    assert is_repeatable(exc) is MEANINGS[code].later
+    assert error.repeatable is MEANINGS[code].repeatable
 
 
 async def test_writes_wait_out_a_stepdown(failing: tuple[MongoDBManager, Fail]) -> None:

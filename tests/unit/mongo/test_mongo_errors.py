@@ -17,12 +17,7 @@ from jts_storage.errors import (
     SchemaDrift,
     StorageError,
 )
-from jts_storage.mongo.errors import (
-    MEANINGS,
-    duplicate_of_id,
-    is_repeatable,
-    translate,
-)
+from jts_storage.mongo.errors import MEANINGS, duplicate_of_id, translate
 
 CHANGING = "The servers are changing roles; try again."
 CREDENTIALS = "Check user, password and authSource."
@@ -77,7 +72,7 @@ def test_each_code_has_its_kind_and_what_to_do(
     assert type(error) is kind
     assert remedy in str(error)
     assert "saving formulas" in str(error)
-    assert is_repeatable(failure) is later
+    assert translated(failure).repeatable is later
     assert error.code == (None if kind is InvalidConfiguration else code)
     assert error.transient is kind.transient
 
@@ -87,7 +82,7 @@ def test_a_code_of_no_meaning_is_told_as_it_is() -> None:
     assert type(error) is StorageError
     assert str(error) == "MongoDB refused saving formulas (code 4321): odd."
     assert error.code == 4321
-    assert not is_repeatable(driver.OperationFailure("odd", 4321))
+    assert not translated(driver.OperationFailure("odd", 4321)).repeatable
     assert translated(driver.OperationFailure("odd")).code == 0
 
 
@@ -161,7 +156,7 @@ def test_each_error_of_the_driver_has_its_kind(
     ],
 )
 def test_what_may_succeed_when_it_is_repeated(exc: Exception, repeatable: bool) -> None:
-    assert is_repeatable(exc) is repeatable
+    assert translated(exc).repeatable is repeatable
 
 
 TRANSIENT = "TransientTransactionError"
