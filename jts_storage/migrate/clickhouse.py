@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select
 
-from jts_storage.clickhouse import errors, system
+from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.migrate.alembic_migrations import AlembicMigrations, Options, T, Work
@@ -24,11 +25,12 @@ from jts_storage.migrate.clickhouse_tables import (
     log_table,
     version_table,
 )
-from jts_storage.migrate.copying import Execute, on_every_host
+from jts_storage.migrate.copying import Execute, table_names
 from jts_storage.migrate.files import Migration
 from jts_storage.migrate.kept_tables import Kept, KeptTables
 from jts_storage.migrate.plan import History
 from jts_storage.migrate.reports import Report, to_log
+from jts_storage.migrate.running import RUN_OPTION, Run
 
 _SETTINGS: Final[Mapping[str, Any]] = {
     "mutations_sync": 2,
@@ -61,44 +63,31 @@ class ClickHouseMigrations(AlembicMigrations):
         super().__init__(folder)
         self._manager = manager
         self._cluster = manager.config.cluster
-        self._partition_by_year = partition_by_year
-        self._chunk_rows = chunk_rows
+        self._printed = Run(None, self._cluster, partition_by_year, chunk_rows=chunk_rows)
 
     async def history(self) -> History:
         return await self._manager.run(self._read_history, self._manager.execute)
 
     async def kept(self, report: Report = to_log) -> list[Kept]:
         """The tables that migrations replaced and kept, compared with those in their place."""
-        return await self._manager.run(
-            lambda: self._kept_tables(self._manager.execute).compared(report)
-        )
+        kept = KeptTables(self._manager.execute, self._printed)
+        return await self._manager.run(kept.compared, report)
 
     async def drop_kept(self, kept: Sequence[Kept], *, patience: float = PATIENCE) -> None:
         """:raises StorageError: one of them has what is nowhere else; then none is dropped."""
 
         def work(connection: Connection, _: Options) -> None:
-            self._kept_tables(_sender(connection)).drop(kept)
+            KeptTables(_sender(connection), self._printed).drop(kept)
 
         await self._locked(work, to_log, patience)
 
     # ---- blocking
 
-    def _kept_tables(self, execute: Execute) -> KeptTables:
-        cluster = self._cluster
-        return KeptTables(
-            execute, self._on_cluster, lambda name: on_every_host(name, cluster), self._chunk_rows
-        )
-
     def _history(self, connection: Connection) -> History:
         return self._read_history(_sender(connection))
 
     def _read_history(self, execute: Execute) -> History:
-        name = system.tables.c.name
-        own = name.in_((VERSION_TABLE, LOG_TABLE))
-        known = {
-            name
-            for (name,) in execute(text_of(select(name).where(system.is_here(system.tables), own)))
-        }
+        known = table_names(execute)
         current, log = None, []
         if VERSION_TABLE in known:
             latest = select(func.max(version_table(self._cluster).c.version_num))
@@ -113,8 +102,6 @@ class ClickHouseMigrations(AlembicMigrations):
         return await self._manager.run(self._work_locked, work, report, patience)
 
     def _work_locked(self, work: Work[T], report: Report, patience: float) -> T:
-        from jts_storage.migrate.running import RUN_OPTION, Run
-
         # Connections of its own: a pool of one would be taken by Alembic, and a long copy must
         # not keep the service from its own.
         config = self._manager.config
@@ -126,14 +113,7 @@ class ClickHouseMigrations(AlembicMigrations):
                     self._send(connection, statement)
                 execute = _sender(connection)
                 with Lock(execute, self._cluster).held(patience) as alive:
-                    run = Run(
-                        execute,
-                        self._cluster,
-                        self._partition_by_year,
-                        report,
-                        alive,
-                        self._chunk_rows,
-                    )
+                    run = replace(self._printed, execute=execute, report=report, alive=alive)
                     return work(connection, self._running(connection, **{RUN_OPTION: run}))
         finally:
             own.close()
@@ -142,7 +122,7 @@ class ClickHouseMigrations(AlembicMigrations):
         # Alembic's own way of forgetting is a DELETE without a condition, which is refused.
         # Core knows no TRUNCATE.
         for table in (VERSION_TABLE, LOG_TABLE):
-            self._send(connection, f"TRUNCATE TABLE IF EXISTS {table}{self._on_cluster}")
+            self._send(connection, f"TRUNCATE TABLE IF EXISTS {table}{self._printed.on_cluster}")
 
     def _send(self, connection: Connection, statement: str) -> None:
         connection.exec_driver_sql(statement)
@@ -151,15 +131,8 @@ class ClickHouseMigrations(AlembicMigrations):
         tables = (lock_table(self._cluster), log_table(self._cluster))
         return [create_statement(table) for table in tables]
 
-    @property
-    def _on_cluster(self) -> str:
-        return f" ON CLUSTER {self._cluster}" if self._cluster else ""
-
     def _printing(self) -> Options:
-        from jts_storage.migrate.running import RUN_OPTION, Run
-
-        run = Run(None, self._cluster, self._partition_by_year)
-        return {"url": "clickhouse+jts://", RUN_OPTION: run}
+        return {"url": "clickhouse+jts://", RUN_OPTION: self._printed}
 
     def _log_line(self, migration: Migration, direction: Any) -> str:
         row = log_values(migration, direction) | {"id": time.time_ns()}

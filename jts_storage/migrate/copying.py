@@ -16,6 +16,7 @@ from clickhouse_sqlalchemy import engines, types
 from sqlalchemy import Column, MetaData, Table, func, insert, literal_column, select, text
 from sqlalchemy.schema import CreateTable
 
+from jts_storage.clickhouse import system
 from jts_storage.clickhouse.constructs import ddl_of, text_of
 from jts_storage.clickhouse.sql import literal
 from jts_storage.errors import StorageError
@@ -38,6 +39,13 @@ class Execute(Protocol):
     """Sends a statement and gives its rows."""
 
     def __call__(self, sql: str, /, *, settings: Mapping[str, Any] | None = None) -> Any: ...
+
+
+def table_names(execute: Execute) -> list[str]:
+    """The tables of the database, in the order of their names."""
+    name = system.tables.c.name
+    query = select(name).where(system.is_here(system.tables)).order_by(name)
+    return [name for (name,) in execute(text_of(query))]
 
 
 def on_every_host(name: str, cluster: str | None) -> str:

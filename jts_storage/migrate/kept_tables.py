@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,13 +20,20 @@ from sqlalchemy import (
     union_all,
 )
 
-from jts_storage.clickhouse import system
 from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.tables import build
 from jts_storage.errors import StorageError
-from jts_storage.migrate.copying import Execute, Range, count_rows, ranges_of
+from jts_storage.migrate.copying import (
+    Execute,
+    Range,
+    count_rows,
+    on_every_host,
+    ranges_of,
+    table_names,
+)
 from jts_storage.migrate.replacing import KEPT
 from jts_storage.migrate.reports import Progress, Report
+from jts_storage.migrate.running import Run
 
 _KEYS: Final = {"candles": ("symbol", "exchange", "timeframe", "timestamp"), "symbols": ("code",)}
 """What kept tables call the columns of a key: as the models call them in Python, for good."""
@@ -50,19 +57,18 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class KeptTables:
-    """The old tables of one database.
-
-    :param everywhere: how a table is called of which each host of a cluster has its own.
-    """
+    """The old tables of one database."""
 
     execute: Execute
-    on_cluster: str
-    everywhere: Callable[[str], str]
-    chunk_rows: int
+    run: Run
 
     def compared(self, report: Report) -> list[Kept]:
         """Each, and what the table in its place lacks of it."""
-        return [self._compared(name, report) for name in self._names()]
+        return [
+            self._compared(name, report)
+            for name in table_names(self.execute)
+            if _NAME.fullmatch(name)
+        ]
 
     def drop(self, kept: Sequence[Kept]) -> None:
         """:raises StorageError: one of them has what is nowhere else; then none is dropped."""
@@ -75,21 +81,14 @@ class KeptTables:
                 )
         for each in kept:
             # Core knows no SYNC.
-            self.execute(f"DROP TABLE IF EXISTS {each.table}{self.on_cluster} SYNC")
-
-    def _names(self) -> list[str]:
-        name = system.tables.c.name
-        rows = self.execute(
-            text_of(select(name).where(system.is_here(system.tables)).order_by(name))
-        )
-        return [name for (name,) in rows if _NAME.fullmatch(name)]
+            self.execute(f"DROP TABLE IF EXISTS {each.table}{self.run.on_cluster} SYNC")
 
     def _compared(self, name: str, report: Report) -> Kept:
         found = _NAME.fullmatch(name)
         assert found is not None
-        place, source = found[1], self.everywhere(name)
+        place, source = found[1], on_every_host(name, self.run.cluster)
         ranges = (
-            ranges_of(self.execute, source, self.chunk_rows)
+            ranges_of(self.execute, source, self.run.chunk_rows)
             if place == "candles"
             else [Range("1", count_rows(self.execute, source))]
         )

@@ -6,12 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from alembic import op
-from sqlalchemy import select
-
-from jts_storage.clickhouse import system
-from jts_storage.clickhouse.constructs import text_of
-from jts_storage.migrate.copying import Execute, count_rows
+from jts_storage.migrate.copying import Execute, count_rows, table_names
 from jts_storage.migrate.reports import Report, to_log
 
 RUN_OPTION: Final = "jts_run"
@@ -40,6 +35,8 @@ class Run:
 
 def run() -> Run:
     """The run that the migration is part of."""
+    from alembic import op
+
     found = op.get_context().opts[RUN_OPTION]
     assert isinstance(found, Run)
     return found
@@ -50,15 +47,15 @@ def execute(sql: str, *, settings: Mapping[str, Any] | None = None) -> Any:
     sql = sql.replace("{on_cluster}", run().on_cluster)
     send = run().execute
     if send is None:
+        from alembic import op
+
         op.execute(sql)
         return []
     return send(sql, settings=settings)
 
 
 def exists(name: str) -> bool:
-    c = system.tables.c
-    query = select(c.name).where(system.is_here(system.tables), c.name == name)
-    return bool(execute(text_of(query)))
+    return name in table_names(execute)
 
 
 def count(source: str) -> int:
