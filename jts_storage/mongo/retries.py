@@ -47,10 +47,7 @@ class Retries:
 
         :raises StorageError: whatever the driver raised, in the kit's words.
         """
-        try:
-            return await operation()
-        except DRIVER_ERRORS as exc:
-            raise translate(exc, doing=doing, hosts=self._hosts) from exc
+        return await self._attempt(doing, operation)
 
     async def repeat(
         self,
@@ -64,14 +61,20 @@ class Retries:
             first find out what became of the one before.
         """
         try:
-            return await self.once(doing, operation)
+            return await self._attempt(doing, operation)
         except StorageError as exc:
             if not (self._config.max_retries and exc.repeatable):
                 raise
             _log.warning("repeating %s after %s", doing, type(exc.__cause__).__name__)
 
         async def attempt() -> T:
-            return await self.once(doing, again or operation)
+            return await self._attempt(doing, again or operation)
 
         repeating = repetitions(self._config, self._config.max_retries, doing=doing)
         return await AsyncRetrying(**repeating)(attempt)
+
+    async def _attempt(self, doing: str, operation: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await operation()
+        except DRIVER_ERRORS as exc:
+            raise translate(exc, doing=doing, hosts=self._hosts) from exc
