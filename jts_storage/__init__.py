@@ -35,6 +35,18 @@ if TYPE_CHECKING:
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
     from jts_storage.domain.symbol import Symbol
     from jts_storage.memory.events import InMemoryEventPublisher
+    from jts_storage.models import (
+        DocumentRepository,
+        Exact,
+        Mapper,
+        Moment,
+        RecordModel,
+        RecordRepository,
+        TableModel,
+        TableRepository,
+    )
+    from jts_storage.mongo.documents import VersionedDocument
+    from jts_storage.mongo.model import DocumentModel
     from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
 
@@ -65,6 +77,18 @@ _HOMES = {
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
     "memory.events": ("InMemoryEventPublisher",),
+    "models": (
+        "DocumentRepository",
+        "Exact",
+        "Mapper",
+        "Moment",
+        "RecordModel",
+        "RecordRepository",
+        "TableModel",
+        "TableRepository",
+    ),
+    "mongo.documents": ("VersionedDocument",),
+    "mongo.model": ("DocumentModel",),
     "settings": ("StorageSettings",),
     "storage": ("Storage",),
 }
@@ -79,15 +103,22 @@ __all__ = [
     "CandleSeries",
     "Checkpoint",
     "Coverage",
+    "DocumentModel",
+    "DocumentRepository",
     "DomainEvent",
+    "Exact",
     "Formula",
     "FormulaCategory",
     "FormulaParameter",
     "Gap",
     "InMemoryEventPublisher",
+    "Mapper",
     "Market",
     "Metric",
+    "Moment",
     "ParameterType",
+    "RecordModel",
+    "RecordRepository",
     "RiskConfig",
     "SaveResult",
     "SeriesKey",
@@ -98,9 +129,12 @@ __all__ = [
     "Strategy",
     "Symbol",
     "SymbolBars",
+    "TableModel",
+    "TableRepository",
     "Timeframe",
     "Trade",
     "TradeSide",
+    "VersionedDocument",
     "__version__",
 ]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jts_storage import migrate
 from jts_storage._runtime.tasks import acquired, run_to_the_end, stopped
@@ -16,6 +17,8 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.errors import SchemaDrift, StorageError
 from jts_storage.memory.events import InMemoryEventPublisher
+from jts_storage.migrate.declared import create_missing
+from jts_storage.models import Models
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,
@@ -23,8 +26,10 @@ from jts_storage.mongo import (
     MongoDBStrategyRepository,
 )
 from jts_storage.mongo.leases import Leases
+from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
+from jts_storage.ports.models import Model
 from jts_storage.ports.schema import DAMAGE
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
@@ -57,9 +62,11 @@ class StoreBackend:
         settings: StorageSettings,
         *,
         publisher: EventPublisher | None = None,
+        models: Iterable[Model[Any]] = (),
         recovers: bool = True,
     ) -> None:
         """:param recovers: whether opening finishes what a crash left."""
+        self.models = Models.known(models)
         self.settings = settings
         self._recovers = recovers
         self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
@@ -140,6 +147,8 @@ class StoreBackend:
         except (TimeoutError, StorageError):
             return False
         health.unfinished = len(pending)
+        named = {name for entry in pending for name in entry.models}
+        health.unknown_models = tuple(sorted(name for name in named if name not in self.models))
         if pending:
             health.oldest = max(entry.age for entry in pending)
         return True
@@ -196,6 +205,7 @@ class StoreBackend:
         clickhouse = ClickHouseManager(settings.clickhouse())
         mongo = MongoDBManager(settings.mongo(self._mongod.uri if self._mongod else None))
         database = DatabaseManager(settings.database())
+        mongo.models = with_declared(self.models, mongo.models)
         journal, outbox = Journal(mongo), Outbox(mongo)
         clock = CommitClock(
             mongo, lambda: self.stores.latest_version(), journal.latest_symbols_version
@@ -213,20 +223,16 @@ class StoreBackend:
             clock=clock,
             journal=journal,
             outbox=outbox,
+            models=self.models,
             delivery=Delivery(outbox, journal, clock, Leases(mongo), self.publisher),
         )
 
     async def _prepare_schemas(self) -> None:
         """Migrate what is embedded, or all if asked to; then compare, if asked to."""
-        settings, stores = self.settings, self.stores
-        migrated = migrate.Databases(
-            clickhouse=stores.clickhouse if self._migrates(settings.clickhouse_url) else None,
-            mongo=stores.mongo if self._migrates(settings.mongo_url) else None,
-            database=stores.database if self._migrates(settings.database_url) else None,
-        )
-        await migrate.up(migrated)
+        await migrate.up(self._databases(self.migrates))
+        await create_missing(self.models, self._databases(self.creates_models))
         await self._tell_broken_parts()
-        if settings.check != "off":
+        if self.settings.check != "off":
             await self._compare_schemas()
 
     async def _tell_broken_parts(self) -> None:
@@ -238,12 +244,28 @@ class StoreBackend:
         ):
             await clickhouse.run(tell_broken_parts, clickhouse)
 
-    def _migrates(self, url: object | None) -> bool:
+    def _databases(self, chosen: Callable[[object | None], bool]) -> migrate.Databases:
+        """Those of the stores that are chosen by their URL."""
+        settings, stores = self.settings, self.stores
+        return migrate.Databases(
+            clickhouse=stores.clickhouse if chosen(settings.clickhouse_url) else None,
+            mongo=stores.mongo if chosen(settings.mongo_url) else None,
+            database=stores.database if chosen(settings.database_url) else None,
+        )
+
+    def migrates(self, url: object | None) -> bool:
+        """Whether opening brings the store of a URL up to date."""
         return url is None if self.settings.migrate is None else self.settings.migrate
+
+    def creates_models(self, url: object | None) -> bool:
+        """Whether opening creates what is missing of declared models there."""
+        return self.migrates(url)
 
     async def _compare_schemas(self) -> None:
         stores = self.stores
-        everything = migrate.Databases(stores.clickhouse, stores.mongo, stores.database)
+        everything = migrate.Databases(
+            stores.clickhouse, stores.mongo, stores.database, models=self.models
+        )
         found = await migrate.check(everything)
         # Of damaged rows the log has told already; a storage that does not open mends nothing.
         differences = [each for each in found if each.what != DAMAGE]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from jts_storage.domain import checks
 from jts_storage.errors import StorageError
@@ -14,6 +14,7 @@ from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.health import Health
 from jts_storage.ports.ingestion import IngestionReader
+from jts_storage.ports.models import Model
 from jts_storage.ports.strategies import StrategyReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
@@ -46,6 +47,8 @@ class Readers(Protocol):
     def backtests(self) -> BacktestReader: ...
     @property
     def ingestion(self) -> IngestionReader: ...
+
+    def repository(self, model: Model[T]) -> T: ...
 
 
 class Backend(Protocol):
@@ -86,6 +89,7 @@ class Storage:
         *,
         check: SchemaCheck | None = None,
         publisher: EventPublisher | None = None,
+        models: Iterable[Model[Any]] = (),
     ) -> Self:
         """A storage over the stores that `settings` name, or else ``JTS_*`` variables.
 
@@ -94,6 +98,7 @@ class Storage:
 
         :param check: compare live schemas with the models while opening, and refuse to open
             (``"error"``, with `SchemaDrift`) or log (``"warn"``); as the settings say if not given.
+        :param models: the service's own, beside those that installed packages name.
         :raises InvalidConfiguration: naming the setting at fault.
         """
         from jts_storage.backend import StoreBackend
@@ -102,14 +107,16 @@ class Storage:
         settings = settings or StorageSettings.load()
         if check is not None:
             settings = settings.model_copy(update={"check": check})
-        return cls(StoreBackend(settings, publisher=publisher))
+        return cls(StoreBackend(settings, publisher=publisher, models=models))
 
     @classmethod
-    def in_memory(cls, *, publisher: EventPublisher | None = None) -> Self:
+    def in_memory(
+        cls, *, publisher: EventPublisher | None = None, models: Iterable[Model[Any]] = ()
+    ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
         from jts_storage.memory.backend import InMemoryBackend
 
-        return cls(InMemoryBackend(publisher))
+        return cls(InMemoryBackend(publisher, models))
 
     @property
     def candles(self) -> CandleStore:
@@ -134,6 +141,13 @@ class Storage:
     @property
     def ingestion(self) -> IngestionReader:
         return self._opened.readers.ingestion
+
+    def repository(self, model: Model[T]) -> T:
+        """What is committed of a declared model, by the repository that it declares.
+
+        :raises StorageError: the storage was opened without the model.
+        """
+        return self._opened.readers.repository(model)
 
     @property
     def clickhouse(self) -> ClickHouseManager:

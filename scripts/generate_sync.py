@@ -23,6 +23,9 @@ WITHOUT_TWIN = {
     "LakeFile",
 }  # handlers are registered on it as it is; see Storage.events
 
+DECLARED = "R"
+"""What a port calls the repository of a declared model."""
+
 USE_CASE_OF = {
     "coverage": "Coverage",
     "export_candles": "ExportCandles",
@@ -39,6 +42,7 @@ from __future__ import annotations
 {imports}
 
 from jts_storage import ports
+from jts_storage.sync.declared import Blocking
 from jts_storage.sync.portal import Portal
 {local}
 '''
@@ -128,6 +132,8 @@ def imported(module: ast.Module, source: str, *, everything: bool = False) -> se
                 continue
             lines.add(f"from {node.module} import {alias.name}")
     for node in module.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == DECLARED:
+            lines.add(f"from jts_storage.{source} import {DECLARED}")
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             lines.add(f"from jts_storage.{source} import {node.target.id}")
         if isinstance(node, ast.ClassDef) and (everything or node.name in WITHOUT_TWIN):
@@ -196,6 +202,8 @@ def method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     returns = ast.unparse(node.returns) if node.returns else "None"
     lines = ["    @property"] if is_property(node) else []
     result = returns.replace("AsyncIterator[", "Iterator[")
+    if returns == DECLARED:
+        result = f"Blocking[{DECLARED}]"
     lines += [f"    def {name}({ast.unparse(node.args)}) -> {result}:"]
     if docstring:
         lines += [f'        """{docstring}"""']
@@ -207,6 +215,8 @@ def call(node: ast.FunctionDef | ast.AsyncFunctionDef, returns: str) -> str:
     if is_property(node):
         return f"return {returns}(self._portal, {asked})"
     asked += f"({', '.join(arguments(node.args))})"
+    if returns == DECLARED:
+        return f"return Blocking(self._portal, {asked})"
     if returns == "Self":
         return f"self._portal.call({asked})\n        return self"
     if isinstance(node, ast.AsyncFunctionDef):

@@ -86,7 +86,9 @@ def _shares_fixtures(item: pytest.Item) -> bool:
     # Fixtures of plugins have an empty base id and keep no threads of ours.
     found = getattr(item, "_fixtureinfo", None)
     definitions = found.name2fixturedefs.values() if found is not None else ()
-    return any(d[-1].scope != "function" and d[-1].baseid for d in definitions)
+    shares = any(d[-1].scope != "function" and d[-1].baseid for d in definitions)
+    # The contract of models takes its storage from the plugin, whose stores serve all tests.
+    return shares or "any_storage" in item.fixturenames  # type: ignore[attr-defined]
 
 
 def _threads_left(before: set[threading.Thread]) -> list[str]:

@@ -37,7 +37,10 @@ def check(
 
     async def look() -> list[migrate.Difference]:
         if static:
-            scratch = migrate.Databases(partition_by_year=partition_by_year)
+            from jts_storage.models import Models
+
+            models = Models.known()
+            scratch = migrate.Databases(partition_by_year=partition_by_year, models=models)
             return await migrate.check_static(scratch)
         async with databases(store or [], partition_by_year=partition_by_year) as given:
             return await migrate.check(given)

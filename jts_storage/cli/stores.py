@@ -41,4 +41,7 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
 
             config = replace(settings.database(), max_retries=_RETRIES)
             database = await stack.enter_async_context(DatabaseManager(config))
-        yield Databases(clickhouse, mongo, database, partition_by_year)
+        from jts_storage.models import Models
+
+        models = Models.known()
+        yield Databases(clickhouse, mongo, database, partition_by_year, models=models)

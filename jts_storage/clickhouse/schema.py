@@ -7,8 +7,8 @@ the same kind of text: the CREATE of the models, and the one that the server kee
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from sqlalchemy import MetaData, select
 from sqlalchemy.schema import CreateTable
@@ -22,8 +22,10 @@ from jts_storage.clickhouse.create_texts import (
     items,
     parse,
 )
+from jts_storage.clickhouse.declared import table_of
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.tables import build
+from jts_storage.models.tables import TableModel
 from jts_storage.ports.schema import NOTHING, Difference
 
 STORE: Final = "clickhouse"
@@ -39,10 +41,23 @@ _REMAKE: Final = (
 )
 
 
-def differences(manager: ClickHouseManager, *, partition_by_year: bool = False) -> list[Difference]:
-    """How the tables of the manager's database differ from the models."""
-    metadata = build(manager.config.cluster, partition_by_year=partition_by_year).metadata
-    expected = models(metadata)
+def differences(
+    manager: ClickHouseManager,
+    *,
+    partition_by_year: bool = False,
+    models: Iterable[TableModel[Any, Any]] = (),
+) -> list[Difference]:
+    """How the tables of the manager's database differ from the models.
+
+    :param models: of services, beside the kit's own.
+    """
+    cluster = manager.config.cluster
+    expected = texts_of(build(cluster, partition_by_year=partition_by_year).metadata)
+    declared = MetaData()
+    for model in models:
+        table_of(model, declared, cluster)
+    remade = {table.name: ddl_of(CreateTable(table)) for table in declared.sorted_tables}
+    expected |= texts_of(declared)
     c = system.tables.c
     query = select(c.name, c.create_table_query).where(
         system.is_here(system.tables), c.name.in_(expected)
@@ -52,19 +67,24 @@ def differences(manager: ClickHouseManager, *, partition_by_year: bool = False) 
     return [
         difference
         for name, wanted in expected.items()
-        for difference in compare(name, wanted, actual.get(name))
+        for difference in compare(name, wanted, actual.get(name), remade.get(name, _REMAKE))
     ]
 
 
-def models(metadata: MetaData) -> dict[str, TableText]:
+def texts_of(metadata: MetaData) -> dict[str, TableText]:
     """What the models say of each table."""
     return {table.name: parse(ddl_of(CreateTable(table))) for table in metadata.sorted_tables}
 
 
-def compare(name: str, wanted: TableText, found: TableText | None) -> Iterator[Difference]:
-    """How one table differs; None means that there is none."""
+def compare(
+    name: str, wanted: TableText, found: TableText | None, remake: str = _REMAKE
+) -> Iterator[Difference]:
+    """How one table differs; None means that there is none.
+
+    :param remake: what makes it.
+    """
     if found is None:
-        yield Difference(STORE, name, "table", "there", NOTHING, _REMAKE)
+        yield Difference(STORE, name, "table", "there", NOTHING, remake)
         return
     yield from _compare_columns(name, wanted, found)
     yield from _compare_order(name, wanted, found)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 from jts_storage.clickhouse.driver_internals import escape_param
@@ -16,6 +19,7 @@ _INSERT = re.compile(
     re.IGNORECASE,
 )
 _NAME = re.compile(_IDENTIFIER)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"})
 
 
@@ -63,10 +67,27 @@ def quoted(name: str) -> str:
 
 
 def literal(value: Any) -> str:
-    """A text, number, flag or None as SQL writes it."""
+    """A text, number, flag, moment, date or None as SQL writes it, money exactly."""
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, bool):
         return str(int(value))
+    if isinstance(value, Decimal):
+        # A bare number would be read as a float.
+        exponent = value.as_tuple().exponent
+        return f"toDecimal128('{value:f}', {max(0, -int(exponent))})"
+    if isinstance(value, datetime):
+        return _moment(value)
+    if isinstance(value, date):
+        return f"toDate32('{value.isoformat()}')"
     return str(escape_param(value, None))
+
+
+def _moment(value: datetime) -> str:
+    microseconds = (value - _EPOCH) // timedelta(microseconds=1)
+    if microseconds % 1000:
+        return f"fromUnixTimestamp64Micro(toInt64({microseconds}), 'UTC')"
+    return f"fromUnixTimestamp64Milli(toInt64({microseconds // 1000}), 'UTC')"
 
 
 def insert_into(table: str, names: Iterable[str]) -> str:

@@ -92,8 +92,8 @@ def _candles(*, is_replicated: bool, by_year: bool) -> _Declaration:
             version,
             Column("is_deleted", types.UInt8, server_default=text("0")),
         ],
-        _latest_rows(
-            version,
+        rows(
+            version=version,
             is_replicated=is_replicated,
             order_by=(*key, timestamp),
             partition_by=func.toYear(timestamp) if by_year else None,
@@ -118,19 +118,22 @@ def _symbols(*, is_replicated: bool) -> _Declaration:
             Column("updated_at", types.DateTime64(3, "UTC")),
             version,
         ],
-        _latest_rows(version, is_replicated=is_replicated, order_by=(code,)),
+        rows(version=version, is_replicated=is_replicated, order_by=(code,)),
         sharded_by=code,
     )
 
 
-def _latest_rows(version: Column[int], *, is_replicated: bool, **options: Any) -> NamedMergeTree:
-    """ReplacingMergeTree(version), replicated on a cluster."""
+def rows(*, is_replicated: bool, version: Column[int] | None = None, **options: Any) -> Any:
+    """MergeTree, or ReplacingMergeTree where a version is given; replicated on a cluster."""
     window = "replicated" if is_replicated else "non_replicated"
     options[f"{window}_deduplication_window"] = DEDUPLICATION_WINDOW
+    kind = "MergeTree" if version is None else "ReplacingMergeTree"
+    parameters = [] if version is None else [version]
     if is_replicated:
-        place = (f"'{_REPLICA_PATH}'", "'{replica}'")
-        return NamedMergeTree("ReplicatedReplacingMergeTree", (*place, version), **options)
-    return NamedMergeTree("ReplacingMergeTree", [version], **options)
+        return NamedMergeTree(
+            f"Replicated{kind}", [f"'{_REPLICA_PATH}'", "'{replica}'", *parameters], **options
+        )
+    return NamedMergeTree(kind, parameters, **options)
 
 
 def _table(metadata: MetaData, declared: _Declaration) -> Table:
@@ -140,7 +143,7 @@ def _table(metadata: MetaData, declared: _Declaration) -> Table:
 def _local_table(metadata: MetaData, declared: _Declaration, cluster: str) -> Table:
     """The table that holds the rows of one host."""
     return Table(
-        f"{declared.name}{_LOCAL_SUFFIX}",
+        local_name(declared.name),
         metadata,
         *declared.columns,
         declared.engine,
@@ -149,10 +152,17 @@ def _local_table(metadata: MetaData, declared: _Declaration, cluster: str) -> Ta
 
 
 def _distributed(metadata: MetaData, declared: _Declaration, cluster: str) -> Table:
-    engine = engines.Distributed(
-        cluster,
-        text("currentDatabase()"),
-        f"{declared.name}{_LOCAL_SUFFIX}",
-        func.cityHash64(declared.sharded_by),
-    )
+    engine = spread(cluster, declared.name, declared.sharded_by)
     return Table(declared.name, metadata, *declared.columns, engine, clickhouse_cluster=cluster)
+
+
+def local_name(name: str) -> str:
+    """What a table is called that holds the rows of one host."""
+    return f"{name}{_LOCAL_SUFFIX}"
+
+
+def spread(cluster: str, name: str, sharded_by: Column[Any]) -> engines.Distributed:
+    """The engine that spreads rows over the local tables of a cluster."""
+    return engines.Distributed(
+        cluster, text("currentDatabase()"), local_name(name), func.cityHash64(sharded_by)
+    )

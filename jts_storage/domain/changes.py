@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -113,6 +113,22 @@ class CheckpointChange:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """What a declared table is to become.
+
+    :param name: of the table, and of its model.
+    :param rows: an Arrow table: what is appended, or what each key becomes.
+    :param keys: of the rows that are replaced or deleted.
+    """
+
+    name: str
+    store: Literal["clickhouse", "database"]
+    mode: Literal["append", "upsert", "record"]
+    rows: Any
+    keys: Sequence[tuple[Any, ...]] = ()
+
+
 @dataclass(slots=True)
 class Changes:
     """The net effect of a unit of work outside of MongoDB.
@@ -125,15 +141,19 @@ class Changes:
     aggregates: list[AggregateChange] = field(default_factory=list)
     checkpoints: list[CheckpointChange] = field(default_factory=list)
     bars: list[SeriesChanges] = field(default_factory=list)
+    tables: list[TableChange] = field(default_factory=list)
     symbols_version: int | None = None
 
     @property
     def touches_clickhouse(self) -> bool:
-        return bool(self.candles or self.symbols)
+        return bool(self.candles or self.symbols or self.tables_in("clickhouse"))
 
     @property
     def touches_database(self) -> bool:
-        return bool(self.aggregates or self.checkpoints or self.bars)
+        return bool(self.aggregates or self.checkpoints or self.bars or self.tables_in("database"))
+
+    def tables_in(self, store: str) -> list[TableChange]:
+        return [change for change in self.tables if change.store == store]
 
     @property
     def bookkeeping_names(self) -> set[str]:
@@ -142,6 +162,11 @@ class Changes:
             *(f"aggregate {change.symbol} {change.trading_day}" for change in self.aggregates),
             *(f"checkpoint {change.name}" for change in self.checkpoints),
             *(f"bars {change.key}" for change in self.bars),
+            *(
+                f"record {change.name} {key}"
+                for change in self.tables_in("database")
+                for key in change.keys
+            ),
         }
 
     @property

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterable
+from typing import Any, Self, TypeVar
 
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
-from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
+from jts_storage.memory.declared import InMemoryTable
+from jts_storage.memory.documents import (
+    InMemoryDocuments,
+    InMemoryFormulaRepository,
+    InMemoryStrategyRepository,
+)
 from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.work import InMemoryWork
+from jts_storage.models import Models
+from jts_storage.models.document_repository import ReadOnlyDocuments
+from jts_storage.models.table_repository import ReadOnly
+from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
+from jts_storage.ports.models import Model
 from jts_storage.unit_of_work.unit import UnitOfWork
+
+R = TypeVar("R")
 
 
 class InMemoryBackend:
     """Every repository over one `MemoryDatabase`, each write taking effect at once."""
 
-    def __init__(self, publisher: EventPublisher | None = None) -> None:
+    def __init__(
+        self, publisher: EventPublisher | None = None, models: Iterable[Model[Any]] = ()
+    ) -> None:
         self._database = MemoryDatabase()
+        self._models = Models.known(models)
         session = Autocommit(self._database)
         self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
         self.candles = InMemoryCandleRepository(self._database)
         self.symbols = InMemorySymbolRepository(session)
-        self.formulas = InMemoryFormulaRepository(session)
-        self.strategies = InMemoryStrategyRepository(session)
+        self._documents = with_declared(self._models)
+        self.formulas = InMemoryFormulaRepository(session, self._documents)
+        self.strategies = InMemoryStrategyRepository(session, self._documents)
         self.backtests = InMemoryBacktestResultRepository(session)
         self.ingestion = InMemoryIngestionRepository(
             session, InMemoryCandleRepository(self._database, self._database.bars)
@@ -35,6 +52,14 @@ class InMemoryBackend:
     @property
     def readers(self) -> Self:
         return self
+
+    def repository(self, model: Model[R]) -> R:
+        self._models.check(model)
+        table: Any = model
+        if model.store == "mongo":
+            documents = InMemoryDocuments(Autocommit(self._database), table, self._documents)
+            return model.repository(ReadOnlyDocuments(documents))
+        return model.repository(ReadOnly(InMemoryTable(self._database, table)))
 
     async def open(self) -> None:
         """Nothing has to be opened."""
@@ -53,4 +78,4 @@ class InMemoryBackend:
         return UnitOfWork(self._work)
 
     async def _work(self) -> InMemoryWork:
-        return InMemoryWork(self._database, self.publisher)
+        return InMemoryWork(self._database, self.publisher, self._models)

@@ -6,7 +6,6 @@ A document is written as BSON and read back, so that it shares nothing with an e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -18,8 +17,9 @@ from jts_storage.domain.formula import Formula
 from jts_storage.domain.ids import new_document_id
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InUse, InvalidData
+from jts_storage.memory.conditions import meets
 from jts_storage.memory.tables import FORMULAS, REFERENCES, STRATEGIES, Row, Session
-from jts_storage.mongo.documents import FormulaDocument, StrategyDocument
+from jts_storage.mongo.documents import FormulaDocument, Models, StrategyDocument
 from jts_storage.mongo.mappers import (
     formula_from_document,
     formula_to_document,
@@ -27,9 +27,11 @@ from jts_storage.mongo.mappers import (
     strategy_from_document,
     strategy_to_document,
 )
-from jts_storage.mongo.stored import CODEC, ID, StoredDocument
+from jts_storage.mongo.model import DocumentModel
+from jts_storage.mongo.saves import VersionedEntity, shown, stamped
+from jts_storage.mongo.stored import CODEC, ID, StoredDocument, ids_at
 
-Document = TypeVar("Document", Formula, Strategy)
+Document = TypeVar("Document", bound=VersionedEntity)
 
 
 class _Versioned(Generic[Document]):
@@ -38,8 +40,10 @@ class _Versioned(Generic[Document]):
     table: str
     kind: type[Document]
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, models: Models | None = None) -> None:
+        """:param models: the documents of all collections, by which they refer to each other."""
         self._session = session
+        self._models = models or Models()
 
     def to_document(self, entity: Document) -> StoredDocument:
         raise NotImplementedError
@@ -80,43 +84,63 @@ class _Versioned(Generic[Document]):
 
     def _put(self, saved: Document, row: Row) -> None:
         assert saved.id is not None
+        paths = self._models.references_of(self.table)
+        stored = self._session.get(self.table, saved.id) if paths else None
+        for identity in ids_at(row, paths) - ids_at(stored, paths):
+            _note_reference(self._session, identity)
         self._session.put(self.table, saved.id, row)
 
     def _row(self, saved: Document) -> Row:
-        what = f"{self.kind.__name__.lower()} {saved.name[:80]!r}"
+        what = f"{self.kind.__name__.lower()} {shown(saved)}"
         return as_row(self.to_document(saved).to_stored(), what)
+
+    def _delete(self, identity: str, *, force: bool = False) -> bool:
+        known, kind = known_as(identity), self.kind.__name__.lower()
+        with self._session.exclusive():
+            users = self._models.users_of(self.table)
+            for name, paths in () if force else users.items():
+                rows = [row for row in self._session.scan(name) if known in ids_at(row, paths)]
+                if rows:
+                    names = ", ".join(_shown(row) for row in rows[:10])
+                    raise InUse(
+                        f"{kind} {identity} cannot be deleted: used by {names}.",
+                        remedy=f"Change those {name} first, or pass force=True.",
+                    )
+            deleted = self._session.delete(self.table, known)
+            if deleted and users and not force:
+                _note_reference(self._session, known)
+            return deleted
 
     def _next(self, entity: Document) -> Document:
         checks.instance(entity, self.kind, self.kind.__name__.lower())
         moment = checks.now()
         if entity.id is None:
-            return replace(
+            return stamped(
                 entity, id=new_document_id(), version=1, created_at=moment, updated_at=moment
             )
         row = self._session.get(self.table, entity.id)
         if row is None:
             raise Conflict(
-                f"{self.table} {entity.id} ({entity.name!r}) cannot be updated: it is not stored.",
+                f"{self.table} {entity.id} ({shown(entity)}) cannot be updated: it is not stored.",
                 remedy="It may have been deleted; save it without an id to store it anew.",
             )
         stored = self.read(row)
         if stored.version != entity.version:
             raise self._changed(entity, stored.version)
         for name in ("created_at", "updated_at"):
-            read = getattr(entity, name)
+            read = getattr(entity, name, None)
             if read is not None and read != getattr(stored, name):
                 raise Conflict(
-                    f"{self.table} {entity.id} ({entity.name!r}) was changed by somebody else:"
+                    f"{self.table} {entity.id} ({shown(entity)}) was changed by somebody else:"
                     f" {name} {getattr(stored, name)} is stored, {read} was read.",
                     remedy="Read it again and repeat.",
                 )
-        return replace(
-            entity, version=entity.version + 1, created_at=stored.created_at, updated_at=moment
-        )
+        created_at = getattr(stored, "created_at", None)
+        return stamped(entity, version=entity.version + 1, created_at=created_at, updated_at=moment)
 
     def _changed(self, entity: Document, version: int) -> Conflict:
         return Conflict(
-            f"{self.table} {entity.id} ({entity.name!r}) was changed by somebody else: "
+            f"{self.table} {entity.id} ({shown(entity)}) was changed by somebody else: "
             f"version {version} is stored, {entity.version} was read.",
             remedy="Read it again and repeat.",
         )
@@ -173,18 +197,7 @@ class InMemoryFormulaRepository(_Versioned[Formula]):
         ]
 
     async def delete(self, formula_id: str, *, force: bool = False) -> bool:
-        with self._session.exclusive():
-            users = await InMemoryStrategyRepository(self._session).get_by_formula(formula_id)
-            if users and not force:
-                names = ", ".join(repr(strategy.name) for strategy in users[:10])
-                raise InUse(
-                    f"formula {formula_id} cannot be deleted: used by {names}.",
-                    remedy="Change those strategies first, or pass force=True.",
-                )
-            deleted = self._session.delete(self.table, known_as(formula_id))
-            if deleted and not force:
-                _note_reference(self._session, known_as(formula_id))
-            return deleted
+        return self._delete(formula_id, force=force)
 
 
 class InMemoryStrategyRepository(_Versioned[Strategy]):
@@ -204,14 +217,34 @@ class InMemoryStrategyRepository(_Versioned[Strategy]):
         return self._page(lambda row: wanted in StrategyDocument.formulas_of(row), limit, after)
 
     async def delete(self, strategy_id: str) -> bool:
-        return self._session.delete(self.table, known_as(strategy_id))
+        return self._delete(strategy_id)
 
-    def _put(self, saved: Strategy, row: Row) -> None:
-        stored = self._session.get(self.table, saved.id)
-        begun = StrategyDocument.formulas_of(row) - StrategyDocument.formulas_of(stored)
-        for formula_id in begun:
-            _note_reference(self._session, formula_id)
-        super()._put(saved, row)
+
+class InMemoryDocuments(_Versioned[Document]):
+    """The documents of a declared model."""
+
+    def __init__(
+        self, session: Session, model: DocumentModel[Document, Any], models: Models
+    ) -> None:
+        super().__init__(session, models)
+        self.table, self.kind, self._model = model.name, model.entity, model
+
+    def to_document(self, entity: Document) -> StoredDocument:
+        return self._model.to_document(entity, self._model.document)
+
+    def read(self, row: Row) -> Document:
+        return read_stored(self._model.document, self._model.from_document, row)
+
+    async def get(self, identity: str) -> Document | None:
+        return await self.get_by_id(identity)
+
+    async def page(
+        self, where: Mapping[str, Any], limit: int, after: str | None, *, strict: bool
+    ) -> Sequence[Document]:
+        return self._page(lambda row: meets(row, where), limit, after)
+
+    async def delete(self, identity: str, *, force: bool) -> bool:
+        return self._delete(identity, force=force)
 
 
 def as_row(document: Mapping[str, Any], what: str | None = None) -> Row:
@@ -242,8 +275,12 @@ def page_size(limit: object) -> int:
     return checks.whole(limit, "limit", below=2**31)
 
 
-def _note_reference(session: Session, formula_id: str) -> None:
-    session.put(REFERENCES, formula_id, MappingProxyType({"id": formula_id}))
+def _note_reference(session: Session, identity: str) -> None:
+    session.put(REFERENCES, identity, MappingProxyType({"id": identity}))
+
+
+def _shown(row: Row) -> str:
+    return repr(str(row["name"])[:80]) if "name" in row else str(row[ID])
 
 
 def _strings(values: object) -> Iterable[object]:

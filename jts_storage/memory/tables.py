@@ -38,6 +38,8 @@ class MemoryDatabase:
         self.rows: dict[Place, Row] = {}
         self.candles: dict[SeriesKey, Columns] = {}
         self.bars: dict[SeriesKey, Columns] = {}
+        self.appended: dict[str, list[Any]] = {}
+        """Arrow tables by the declared table that they were appended to."""
 
 
 class Session(Protocol):
@@ -129,7 +131,7 @@ class Transaction:
             if self._database.rows.get((table, key)) is not self._seen.get((table, key)):
                 if table == REFERENCES:
                     raise Conflict(
-                        f"Formula {key} was put to use or deleted by somebody else before this"
+                        f"Document {key} was put to use or deleted by somebody else before this"
                         " commit.",
                         remedy="Read again and repeat.",
                     )

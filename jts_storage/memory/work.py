@@ -5,21 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.events import DomainEvent
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
-from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
+from jts_storage.memory.declared import InMemoryTable
+from jts_storage.memory.documents import (
+    InMemoryDocuments,
+    InMemoryFormulaRepository,
+    InMemoryStrategyRepository,
+)
 from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
+from jts_storage.models import Models
+from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
+from jts_storage.ports.models import Model
 from jts_storage.unit_of_work.staged import (
     CollectedEvents,
     StagedCandles,
     StagedIngestion,
     StagedSymbols,
 )
+from jts_storage.unit_of_work.staged.tables import StagedTable
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +43,11 @@ _delivering: set[asyncio.Task[None]] = set()
 class InMemoryWork:
     """The `Work` of one unit of work, from its first moment to its end."""
 
-    def __init__(self, database: MemoryDatabase, publisher: EventPublisher) -> None:
+    def __init__(
+        self, database: MemoryDatabase, publisher: EventPublisher, models: Models | None = None
+    ) -> None:
+        self._models = models or Models()
+        self._tables: dict[str, StagedTable] = {}
         self._database = database
         self._publisher = publisher
         self._undelivered: list[DomainEvent] = []
@@ -40,26 +56,43 @@ class InMemoryWork:
         self.transaction = Transaction(database, lifetime)
         self.candles = StagedCandles(InMemoryCandleRepository(database), lifetime)
         self.symbols = StagedSymbols(InMemorySymbolRepository(stored), lifetime)
-        self.formulas = InMemoryFormulaRepository(self.transaction)
-        self.strategies = InMemoryStrategyRepository(self.transaction)
+        documents = with_declared(self._models)
+        self.formulas = InMemoryFormulaRepository(self.transaction, documents)
+        self.strategies = InMemoryStrategyRepository(self.transaction, documents)
         self.backtests = InMemoryBacktestResultRepository(self.transaction)
         bars = InMemoryCandleRepository(database, database.bars)
         self.stored_ingestion = InMemoryIngestionRepository(stored, bars)
         self.ingestion = StagedIngestion(self.stored_ingestion, lifetime)
         self.events = CollectedEvents(lifetime)
 
+    def repository(self, model: Model[R]) -> R:
+        self._models.check(model)
+        table: Any = model
+        if model.store == "mongo":
+            documents = with_declared(self._models)
+            return model.repository(InMemoryDocuments(self.transaction, table, documents))
+        if model.name not in self._tables:
+            stored = InMemoryTable(self._database, table)
+            self._tables[model.name] = StagedTable(table, stored, self.lifetime)
+        return model.repository(self._tables[model.name])
+
     def under_way(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     async def commit(self) -> None:
         database = self._database
+        tables = [change for table in self._tables.values() if (change := table.change)]
         with database.lock:
             self.transaction.check()
+            for change in tables:
+                InMemoryTable(database, self._models.table(change.name)).check(change)
             self.stored_ingestion.check(self.ingestion)
             self.transaction.apply()
             self.stored_ingestion.apply(self.ingestion)
             InMemorySymbolRepository(Autocommit(database)).store(self.symbols.changes)
             InMemoryCandleRepository(database).apply(self.candles.changes)
+            for change in tables:
+                InMemoryTable(database, self._models.table(change.name)).apply(change)
             bars = InMemoryCandleRepository(database, database.bars)
             bars.apply(self.ingestion.bars.changes)
         self._undelivered = self.events.collected

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from jts_storage.migrate.base import Migrations
+from jts_storage.migrate.declared import create_missing
 from jts_storage.migrate.runner import Databases, Line, lines, opened, up
 from jts_storage.ports.schema import DAMAGE, NOTHING, Difference
 
@@ -35,18 +36,27 @@ async def check(databases: Databases) -> list[Difference]:
         from jts_storage.clickhouse import schema as clickhouse
 
         manager, by_year = databases.clickhouse, databases.partition_by_year
-        jobs.append(manager.run(lambda: clickhouse.differences(manager, partition_by_year=by_year)))
+        models = databases.models.tables if databases.models else []
+        jobs.append(
+            manager.run(
+                lambda: clickhouse.differences(manager, partition_by_year=by_year, models=models)
+            )
+        )
         jobs.append(manager.run(broken_parts.differences, manager))
     if databases.mongo is not None:
         from jts_storage.mongo import schema as documents
+        from jts_storage.mongo.model import with_declared
 
         mongo = databases.mongo
-        look = partial(documents.differences, mongo.db, mongo.models)
+        declared = databases.models.documents if databases.models else []
+        known = with_declared(declared, mongo.models)
+        look = partial(documents.differences, mongo.db, known, declared)
         jobs.append(mongo.retries.once("reading schemas", look))
     if databases.database is not None:
         from jts_storage.relational import schema as relational
 
-        jobs.append(relational.differences(databases.database))
+        records = databases.models.records if databases.models else []
+        jobs.append(relational.differences(databases.database, records))
     found = await asyncio.gather(*jobs, return_exceptions=True)
     results: list[Difference] = []
     for result in found:
@@ -74,6 +84,8 @@ async def check_static(databases: Databases | None = None) -> list[Difference]:
     async with AsyncExitStack() as stack:
         scratch = await _scratch(stack, given)
         await up(scratch, report=lambda _: None)
+        if scratch.models is not None:
+            await create_missing(scratch.models, scratch)
         return await check(scratch)
 
 

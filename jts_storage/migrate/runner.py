@@ -20,6 +20,7 @@ from jts_storage.migrate.reports import Report, to_log
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.migrate.kept_tables import Kept
+    from jts_storage.models import Models
     from jts_storage.mongo.manager import MongoDBManager
     from jts_storage.relational.manager import DatabaseManager
 
@@ -34,6 +35,7 @@ class Databases:
 
     :param partition_by_year: see `jts_storage.clickhouse.tables.build`.
     :param folder: where migrations are, if not the kit's own.
+    :param models: of services, whose tables and collections are compared, too.
     """
 
     clickhouse: ClickHouseManager | None = None
@@ -41,6 +43,7 @@ class Databases:
     database: DatabaseManager | None = None
     partition_by_year: bool = False
     folder: Path | None = None
+    models: Models | None = None
 
 
 @dataclass(frozen=True, slots=True)

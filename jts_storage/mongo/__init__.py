@@ -9,14 +9,19 @@ from jts_storage.mongo.documents import (
     Models,
     StrategyDocument,
     TradeChunkDocument,
+    VersionedDocument,
 )
 from jts_storage.mongo.manager import MongoDBManager
+from jts_storage.mongo.model import DocumentModel
 from jts_storage.mongo.repositories import MongoDBFormulaRepository, MongoDBStrategyRepository
 from jts_storage.mongo.schema import CollectionSchema, collection_schemas, ensure_schema
+from jts_storage.mongo.stored import Stored as StoredFields
+from jts_storage.mongo.values import decimal, id_text
 
 __all__ = [
     "BacktestDocument",
     "CollectionSchema",
+    "DocumentModel",
     "Documents",
     "FormulaDocument",
     "Models",
@@ -25,8 +30,12 @@ __all__ = [
     "MongoDBFormulaRepository",
     "MongoDBManager",
     "MongoDBStrategyRepository",
+    "StoredFields",
     "StrategyDocument",
     "TradeChunkDocument",
+    "VersionedDocument",
     "collection_schemas",
+    "decimal",
     "ensure_schema",
+    "id_text",
 ]

@@ -79,14 +79,12 @@ class DocumentAccess(CollectionAccess, Generic[D]):
 
     @property
     def model(self) -> type[D]:
-        model: type[D] = getattr(self.manager.models, self.name)
+        model: type[D] = self.manager.models.of(self.name)
         return model
 
     async def bound(self) -> type[Any]:
         """The Beanie document class of the model."""
-        documents = await self.manager.documents()
-        bound: type[Any] = getattr(documents, self.name)
-        return bound
+        return (await self.manager.documents()).of(self.name)
 
     async def find_one(
         self, where: Mapping[str, Any], projection: Mapping[str, Any] | None = None

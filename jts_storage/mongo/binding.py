@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +29,12 @@ class Documents:
     strategies: type[Any]
     backtest_results: type[Any]
     backtest_trades: type[Any]
+    declared: Mapping[str, type[Any]]
+
+    def of(self, collection: str) -> type[Any]:
+        """The class of a collection, the kit's or a service's."""
+        found: type[Any] = self.declared.get(collection) or getattr(self, collection)
+        return found
 
 
 async def bind_documents(
@@ -43,7 +49,8 @@ async def bind_documents(
         name: _document_class(model, collection_of) for name, model in models.by_collection.items()
     }
     await beanie.init_beanie(database=db, document_models=list(bound.values()), skip_indexes=True)
-    return Documents(**bound)
+    declared = {name: bound.pop(name) for name in models.declared}
+    return Documents(**bound, declared=declared)
 
 
 def _document_class(model: type[StoredDocument], collection_of: CollectionOf) -> type[Document]:

@@ -10,9 +10,9 @@ made from these models by `binding.bind_documents`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from beanie import DecimalAnnotation, PydanticObjectId
 from pydantic import Field
@@ -20,7 +20,8 @@ from pymongo import ASCENDING, DESCENDING, TEXT, IndexModel
 
 from jts_storage.domain.enums import FormulaCategory, ParameterType, StopLossType, TradeSide
 from jts_storage.errors import InvalidConfiguration
-from jts_storage.mongo.stored import Stored, StoredDocument, at_path
+from jts_storage.mongo.held import as_held, object_id_of
+from jts_storage.mongo.stored import Stored, StoredDocument, ids_at
 
 FORMULAS: Final = "formulas"
 STRATEGIES: Final = "strategies"
@@ -29,13 +30,34 @@ BACKTEST_TRADES: Final = "backtest_trades"
 
 
 class VersionedDocument(StoredDocument):
-    """What formulas and strategies have in common: a save looks at version and times."""
+    """A document under an optimistic lock: a save looks at version and times."""
 
-    name: str
-    description: str | None = None
     version: int | None = 1
     created_at: datetime | None = None
     updated_at: datetime | None = None
+
+    @classmethod
+    def holding(cls, **values: Any) -> Self:
+        """A document of values as an entity has them.
+
+        Money becomes Decimal128, the text of an id an ObjectId, a member of an enum its value.
+
+        :raises InvalidData: an id is no id, or money has more digits than a document keeps.
+        """
+        ids = cls.id_fields()
+        return cls.of(
+            **{
+                name: object_id_of(value, name) if name in ids else as_held(value)
+                for name, value in values.items()
+            }
+        )
+
+
+class NamedDocument(VersionedDocument):
+    """What formulas and strategies have in common."""
+
+    name: str
+    description: str | None = None
 
 
 class ParameterFields(Stored):
@@ -46,7 +68,7 @@ class ParameterFields(Stored):
     max_value: int | float | DecimalAnnotation | None = None
 
 
-class FormulaDocument(VersionedDocument):
+class FormulaDocument(NamedDocument):
     collection: ClassVar[str] = FORMULAS
 
     expression: str
@@ -88,7 +110,7 @@ class RiskFields(Stored):
     max_daily_loss_pct: float | None = None
 
 
-class StrategyDocument(VersionedDocument):
+class StrategyDocument(NamedDocument):
     collection: ClassVar[str] = STRATEGIES
 
     entry_formula_id: PydanticObjectId | None = None
@@ -98,7 +120,7 @@ class StrategyDocument(VersionedDocument):
 
     @classmethod
     def indexes(cls) -> list[IndexModel]:
-        entered, left, stopped = cls.formula_references()
+        entered, left, stopped = cls.references()
         return [
             IndexModel([(entered, ASCENDING)], name="strategies_entry_formula"),
             IndexModel([(left, ASCENDING)], name="strategies_exit_formula"),
@@ -106,21 +128,15 @@ class StrategyDocument(VersionedDocument):
         ]
 
     @classmethod
-    def formula_references(cls) -> tuple[str, str, str]:
-        """Where a strategy names the formulas it enters, leaves and stops by."""
-        return (
-            cls.path("entry_formula_id"),
-            cls.path("exit_formula_id"),
-            cls.path("stop_loss_rule.formula_id"),
-        )
+    def references(cls) -> Mapping[str, str]:
+        """The formulas that a strategy enters, leaves and stops by."""
+        fields = ("entry_formula_id", "exit_formula_id", "stop_loss_rule.formula_id")
+        return dict.fromkeys(map(cls.path, fields), FORMULAS)
 
     @classmethod
     def formulas_of(cls, stored: Mapping[str, Any] | None) -> frozenset[str]:
         """The formulas that a stored strategy uses, also where their ids were stored as strings."""
-        if stored is None:
-            return frozenset()
-        found = (at_path(stored, path) for path in cls.formula_references())
-        return frozenset(str(each).lower() for each in found if each is not None)
+        return ids_at(stored, cls.references())
 
 
 class ConfigFields(Stored):
@@ -206,24 +222,46 @@ class Models:
     """The model of each collection: the kit's own, or what a service registered in its place.
 
     Attributes are named as the collections.
+
+    :param declared: the documents of a service's own collections.
+    :param referring: where these name documents of other collections.
     """
 
     formulas: type[FormulaDocument] = FormulaDocument
     strategies: type[StrategyDocument] = StrategyDocument
     backtest_results: type[BacktestDocument] = BacktestDocument
     backtest_trades: type[TradeChunkDocument] = TradeChunkDocument
+    declared: Mapping[str, type[VersionedDocument]] = field(default_factory=dict)
+    referring: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def by_collection(self) -> dict[str, type[StoredDocument]]:
-        models = (getattr(self, each.name) for each in fields(self))
-        return {model.collection: model for model in models}
+        kits = (getattr(self, name) for name in _KITS_OWN)
+        return {model.collection: model for model in kits} | dict(self.declared)
+
+    def of(self, collection: str) -> type[Any]:
+        model: type[Any] = self.by_collection[collection]
+        return model
+
+    def references_of(self, collection: str) -> Mapping[str, str]:
+        """Where its documents name others by their id, each with the collection of these."""
+        own: Mapping[str, str] = self.of(collection).references()
+        return {**own, **self.referring.get(collection, {})}
+
+    def users_of(self, collection: str) -> dict[str, list[str]]:
+        """The collections whose documents name ones of this, and where they do."""
+        found = {
+            name: [path for path, of in self.references_of(name).items() if of == collection]
+            for name in self.by_collection
+        }
+        return {name: paths for name, paths in found.items() if paths}
 
     def replaced_by(self, model: type[StoredDocument]) -> Models:
         """The models with `model` in the place of the one that it is a subclass of.
 
         :raises InvalidConfiguration: it is a subclass of none, or adds a field without a default.
         """
-        own = Models().by_collection
+        own = Models().by_collection  # without the declared ones
         for name, replaced in own.items():
             if issubclass(model, replaced):
                 _check_added(model, replaced)
@@ -234,6 +272,9 @@ class Models:
             remedy="Make it a subclass of one of"
             f" {', '.join(each.__name__ for each in own.values())}.",
         )
+
+
+_KITS_OWN: Final = (FORMULAS, STRATEGIES, BACKTEST_RESULTS, BACKTEST_TRADES)
 
 
 def _check_added(model: type[StoredDocument], replaced: type[StoredDocument]) -> None:

@@ -55,7 +55,12 @@ def tagged(model: type[FormulaDocument], tags: Iterable[object]) -> Bson:
 
 def uses_formula(model: type[StrategyDocument], formula_id: ObjectId) -> Bson:
     """Strategies that refer to the formula in any role."""
-    return {"$or": [{name: refers_to(formula_id)} for name in model.formula_references()]}
+    return names_one(model.references(), formula_id)
+
+
+def names_one(paths: Iterable[str], identity: ObjectId) -> Bson:
+    """Documents that refer to the document at any of these paths."""
+    return {"$or": [{path: refers_to(identity)} for path in paths]}
 
 
 def refers_to(identity: ObjectId) -> Bson:

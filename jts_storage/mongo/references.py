@@ -1,55 +1,68 @@
-"""Keeping a formula from being deleted while a strategy that uses it is saved.
+"""Keeping a document from being deleted while another one that refers to it is saved.
 
 MongoDB notices that two transactions write one document, not that one writes what the other has
-looked for. So both write here, in a document of that formula: whoever comes second has a conflict.
+looked for. So both write here, in a document of the one that is referred to: whoever comes second
+has a conflict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from bson import ObjectId
 from pymongo import UpdateOne
 
-from jts_storage.errors import Conflict, StorageError
-from jts_storage.mongo.access import CollectionAccess
+from jts_storage.errors import Conflict, InUse, StorageError
+from jts_storage.mongo import queries
+from jts_storage.mongo.access import CollectionAccess, DocumentAccess
+from jts_storage.mongo.documents import VersionedDocument
 from jts_storage.mongo.errors import ends_a_transaction
+from jts_storage.mongo.manager import Bson, MongoDBManager
+from jts_storage.mongo.saves import Save, VersionedEntity
+from jts_storage.mongo.store import Mapper, VersionedStore
+from jts_storage.mongo.stored import ID, ids_at
+from jts_storage.mongo.transaction import Transaction, in_own_transaction
+
+T = TypeVar("T")
+V = TypeVar("V", bound=VersionedDocument)
+Versioned = TypeVar("Versioned", bound=VersionedEntity)
 
 REFERENCES: Final = "uow_references"
 
 _DUPLICATE_KEY: Final = 11000
+_NAMES_SHOWN: Final = 10
 
 
 class References(CollectionAccess):
-    """The collection ``uow_references``: how often each formula was put to use or deleted."""
+    """The collection ``uow_references``: how often each document was put to use or deleted."""
 
-    async def use(self, formula_ids: Iterable[ObjectId]) -> None:
-        """Note that strategies begin to use the formulas.
+    async def use(self, identities: Iterable[ObjectId]) -> None:
+        """Note that others begin to refer to the documents.
 
         :raises Conflict: another transaction does the same, or deletes one of them.
         """
-        await self._count("uses", formula_ids)
+        await self._count("uses", identities)
 
-    async def delete_formula(self, formula_id: ObjectId) -> None:
-        """Note that the formula is deleted.
+    async def delete(self, identity: ObjectId) -> None:
+        """Note that the document is deleted.
 
-        :raises Conflict: another transaction does the same, or begins to use it.
+        :raises Conflict: another transaction does the same, or begins to refer to it.
         """
-        await self._count("deletions", [formula_id])
+        await self._count("deletions", [identity])
 
-    async def deletions(self, formula_ids: Iterable[ObjectId]) -> Mapping[ObjectId, int]:
-        """How often each formula was deleted, those never deleted left out."""
-        where = {"_id": {"$in": list(formula_ids)}, "deletions": {"$gt": 0}}
+    async def deletions(self, identities: Iterable[ObjectId]) -> Mapping[ObjectId, int]:
+        """How often each document was deleted, those never deleted left out."""
+        where = {"_id": {"$in": list(identities)}, "deletions": {"$gt": 0}}
         collection, session = self.collection, self.session
         found = await self.repeat(
             "reading", lambda: collection.find(where, session=session).to_list()
         )
         return {each["_id"]: each["deletions"] for each in found}
 
-    async def _count(self, what: str, formula_ids: Iterable[ObjectId]) -> None:
+    async def _count(self, what: str, identities: Iterable[ObjectId]) -> None:
         # All in one order, so that of two transactions only one has to give way.
-        wanted = sorted(set(formula_ids))
+        wanted = sorted(set(identities))
         if not wanted:
             return
         collection, session = self.collection, self.session
@@ -66,10 +79,132 @@ class References(CollectionAccess):
             raise
 
 
-def in_use_or_deleted(formula_ids: Iterable[ObjectId], code: int | str | None = None) -> Conflict:
-    names = ", ".join(map(str, list(formula_ids)[:10]))
+class ReferringStore(VersionedStore[V, Versioned]):
+    """Documents whose saves keep those that they begin to refer to from being deleted.
+
+    :param deletions: how often these had been deleted before the first attempt.
+    """
+
+    def __init__(
+        self,
+        manager: MongoDBManager,
+        name: str,
+        transaction: Transaction | None,
+        mapper: Mapper[V, Versioned],
+        deletions: Mapping[ObjectId, int] | None = None,
+    ) -> None:
+        super().__init__(manager, name, transaction, mapper)
+        self._references = References(manager, REFERENCES, transaction)
+        self._deletions = deletions
+
+    @property
+    def paths(self) -> Collection[str]:
+        """Where documents name the ones that they refer to."""
+        return self.manager.models.references_of(self.name).keys()
+
+    @property
+    def state(self) -> Bson:
+        return super().state | dict.fromkeys(self.paths, 1)
+
+    def needs_state(self, save: Save[Versioned]) -> bool:
+        refers = self.transaction is not None and ids_at(save.document, self.paths)
+        return bool(refers) or super().needs_state(save)
+
+    async def saving(
+        self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
+    ) -> None:
+        if self.transaction is None or not self.paths:
+            return
+        begun = self._begun(documents, states)
+        await self._references.use(begun)
+        is_repeated = begun and self._deletions is not None
+        if is_repeated and await self._references.deletions(begun) != self._deletions:
+            raise in_use_or_deleted(begun)
+
+    async def guarded(
+        self,
+        entities: Sequence[Versioned],
+        save: Callable[[ReferringStore[V, Versioned]], Awaitable[T]],
+    ) -> T:
+        """Save in a transaction where a document begins to refer to others, else without one."""
+        if self.transaction is not None or not self.manager.has_transactions:
+            return await save(self)
+        documents = [self._mapper.to_document(each, self.model).to_stored() for each in entities]
+        states = await self.states(each[ID] for each in documents if each[ID] is not None)
+        begun = self._begun(documents, states)
+        if not begun:
+            return await save(self)
+        deletions = await self._references.deletions(begun)
+        return await in_own_transaction(
+            self.manager,
+            f"saving in {self.name}",
+            lambda own: save(ReferringStore(self.manager, self.name, own, self._mapper, deletions)),
+        )
+
+    def _begun(
+        self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
+    ) -> list[ObjectId]:
+        """What the documents refer to, and did not as they are stored."""
+        begun: set[str] = set()
+        for document in documents:
+            before = ids_at(states.get(document[ID]), self.paths)
+            begun |= ids_at(document, self.paths) - before
+        return [ObjectId(each) for each in begun if ObjectId.is_valid(each)]
+
+
+async def delete_unused(
+    store: VersionedStore[Any, Any], identity: ObjectId, *, force: bool = False
+) -> bool:
+    """Delete a document that no other one refers to; whether there was something to delete.
+
+    :raises InUse: one does, and `force` is not given.
+    """
+    manager = store.manager
+    users = manager.models.users_of(store.name)
+    if force or not users:
+        return await store.delete(identity)
+    if store.transaction is None and manager.has_transactions:
+        return await in_own_transaction(
+            manager,
+            f"deleting in {store.name}",
+            lambda own: delete_unused(store.within(own), identity),
+        )
+    async with store.turn():
+        for name, paths in users.items():
+            await _refuse_if_used(store, identity, name, paths)
+        deleted = await store.delete(identity)
+        if deleted and store.transaction is not None:
+            await References(manager, REFERENCES, store.transaction).delete(identity)
+        return deleted
+
+
+async def _refuse_if_used(
+    store: VersionedStore[Any, Any], identity: ObjectId, name: str, paths: Sequence[str]
+) -> None:
+    others = DocumentAccess[Any](store.manager, name, store.transaction)
+    its_name = others.model.path("name") if "name" in others.model.model_fields else ID
+    users = await others.find(
+        queries.names_one(paths, identity), limit=_NAMES_SHOWN + 1, projection={its_name: 1}
+    )
+    if not users:
+        return
+    names = ", ".join(_shown(user.get(its_name)) for user in users[:_NAMES_SHOWN])
+    more = " and others" if len(users) > _NAMES_SHOWN else ""
+    kind = store.kind.__name__.lower()
+    raise InUse(
+        f"{kind} {identity} cannot be deleted: used by {names}{more}.",
+        remedy=f"Change those {name} first, or pass force=True.",
+    )
+
+
+def _shown(name: Any) -> str:
+    return str(name) if isinstance(name, ObjectId) else repr(str(name)[:80])
+
+
+def in_use_or_deleted(identities: Iterable[ObjectId], code: int | str | None = None) -> Conflict:
+    names = ", ".join(map(str, list(identities)[:10]))
     return Conflict(
-        f"A formula was put to use or deleted by somebody else at the same time (one of {names}).",
+        f"A document was put to use or deleted by somebody else at the same time (one of {names}).",
         remedy="Read again and repeat.",
         code=code,
     )

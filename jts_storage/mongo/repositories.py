@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
-
-from bson import ObjectId
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
 
 from jts_storage.domain import checks
 from jts_storage.domain.enums import FormulaCategory, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import Strategy
-from jts_storage.errors import InUse
 from jts_storage.mongo import queries
-from jts_storage.mongo.access import DocumentAccess
 from jts_storage.mongo.documents import (
     FORMULAS,
     STRATEGIES,
     StrategyDocument,
 )
-from jts_storage.mongo.manager import Bson, MongoDBManager
+from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.mongo.mappers import (
     formula_from_document,
     formula_to_document,
     strategy_from_document,
     strategy_to_document,
 )
-from jts_storage.mongo.references import REFERENCES, References, in_use_or_deleted
+from jts_storage.mongo.references import ReferringStore, delete_unused
 from jts_storage.mongo.search import FormulaSearch
 from jts_storage.mongo.store import Mapper, VersionedStore
-from jts_storage.mongo.stored import ID
-from jts_storage.mongo.transaction import Transaction, in_own_transaction
+from jts_storage.mongo.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -51,8 +46,6 @@ class MongoDBFormulaRepository:
             transaction,
             Mapper(Formula, formula_to_document, formula_from_document),
         )
-        self._strategies = DocumentAccess[StrategyDocument](manager, STRATEGIES, transaction)
-        self._references = References(manager, REFERENCES, transaction)
         self._search = FormulaSearch(self._store)
 
     async def get_by_id(self, formula_id: str) -> Formula | None:
@@ -93,83 +86,7 @@ class MongoDBFormulaRepository:
 
     async def delete(self, formula_id: str, *, force: bool = False) -> bool:
         identity = queries.object_id(formula_id)
-        if identity is None:
-            return False
-        if force:
-            return await self._store.delete(identity)
-        if self._store.transaction is not None or not self._manager.has_transactions:
-            return await self._delete_unused(identity)
-        return await in_own_transaction(
-            self._manager,
-            f"deleting in {FORMULAS}",
-            lambda own: MongoDBFormulaRepository(self._manager, own).delete(formula_id),
-        )
-
-    async def _delete_unused(self, identity: ObjectId) -> bool:
-        async with self._store.turn():
-            await self._refuse_if_used(identity)
-            deleted = await self._store.delete(identity)
-            if deleted and self._store.transaction is not None:
-                await self._references.delete_formula(identity)
-            return deleted
-
-    async def _refuse_if_used(self, formula_id: ObjectId) -> None:
-        model = self._strategies.model
-        users = await self._strategies.find(
-            queries.uses_formula(model, formula_id),
-            limit=_NAMES_SHOWN + 1,
-            projection=queries.only(model, "name"),
-        )
-        if users:
-            name = model.path("name")
-            names = ", ".join(repr(str(user.get(name))[:80]) for user in users[:_NAMES_SHOWN])
-            more = " and others" if len(users) > _NAMES_SHOWN else ""
-            raise InUse(
-                f"formula {formula_id} cannot be deleted: used by {names}{more}.",
-                remedy="Change those strategies first, or pass force=True.",
-            )
-
-
-class _StrategyStore(VersionedStore[StrategyDocument, Strategy]):
-    """Strategies, whose saves keep the formulas that they begin to use from being deleted.
-
-    :param deletions: how often those formulas had been deleted before the first attempt.
-    """
-
-    def __init__(
-        self,
-        manager: MongoDBManager,
-        transaction: Transaction | None,
-        deletions: Mapping[ObjectId, int] | None = None,
-    ) -> None:
-        super().__init__(
-            manager,
-            STRATEGIES,
-            transaction,
-            Mapper(Strategy, strategy_to_document, strategy_from_document),
-        )
-        self._references = References(manager, REFERENCES, transaction)
-        self._deletions = deletions
-
-    @property
-    def state(self) -> Bson:
-        return super().state | dict.fromkeys(self.model.formula_references(), 1)
-
-    async def saving(
-        self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
-    ) -> None:
-        if self.transaction is None:
-            return
-        begun: set[str] = set()
-        for document in documents:
-            before = states.get(document[ID])
-            begun |= self.model.formulas_of(document) - self.model.formulas_of(before)
-        formulas = list(map(ObjectId, begun))
-        await self._references.use(formulas)
-        if formulas and self._deletions is not None:
-            deletions = await self._references.deletions(formulas)
-            if deletions != self._deletions:
-                raise in_use_or_deleted(formulas)
+        return identity is not None and await delete_unused(self._store, identity, force=force)
 
 
 class MongoDBStrategyRepository:
@@ -180,8 +97,12 @@ class MongoDBStrategyRepository:
 
     def __init__(self, manager: MongoDBManager, transaction: Transaction | None = None) -> None:
         self._manager = manager
-        self._store = _StrategyStore(manager, transaction)
-        self._references = References(manager, REFERENCES, transaction)
+        self._store: ReferringStore[StrategyDocument, Strategy] = ReferringStore(
+            manager,
+            STRATEGIES,
+            transaction,
+            Mapper(Strategy, strategy_to_document, strategy_from_document),
+        )
 
     async def get_by_id(self, strategy_id: str) -> Strategy | None:
         return await self._store.get(strategy_id)
@@ -203,39 +124,12 @@ class MongoDBStrategyRepository:
 
     async def save(self, strategy: Strategy) -> Strategy:
         checks.instance(strategy, Strategy, "strategy")
-        return await self._guarded([strategy], lambda store: store.save(strategy))
+        return await self._store.guarded([strategy], lambda store: store.save(strategy))
 
     async def save_many(self, strategies: Iterable[Strategy]) -> Sequence[Strategy]:
         given = checks.several(strategies, Strategy, STRATEGIES)
-        return await self._guarded(given, lambda store: store.save_many(given))
+        return await self._store.guarded(given, lambda store: store.save_many(given))
 
     async def delete(self, strategy_id: str) -> bool:
         identity = queries.object_id(strategy_id)
-        return identity is not None and await self._store.delete(identity)
-
-    async def _guarded(
-        self, strategies: Sequence[Strategy], save: Callable[[_StrategyStore], Awaitable[T]]
-    ) -> T:
-        """Save in a transaction where a strategy begins to use a formula, else without one."""
-        manager = self._manager
-        if self._store.transaction is not None or not manager.has_transactions:
-            return await save(self._store)
-        begun = await self._begun(strategies)
-        if not begun:
-            return await save(self._store)
-        deletions = await self._references.deletions(begun)
-        return await in_own_transaction(
-            manager,
-            f"saving in {STRATEGIES}",
-            lambda own: save(_StrategyStore(manager, own, deletions)),
-        )
-
-    async def _begun(self, strategies: Sequence[Strategy]) -> set[ObjectId]:
-        """The formulas that the strategies refer to, and did not as they are stored."""
-        identities = [ObjectId(each.id) for each in strategies if each.id and each.formula_ids]
-        states = await self._store.states(identities)
-        begun: set[str] = set()
-        for each in strategies:
-            stored = states.get(ObjectId(each.id)) if each.id else None
-            begun |= each.formula_ids - self._store.model.formulas_of(stored)
-        return set(map(ObjectId, begun))
+        return identity is not None and await delete_unused(self._store, identity)

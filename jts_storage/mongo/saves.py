@@ -5,21 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, UpdateOne
 
-from jts_storage.domain.formula import Formula
-from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict
 from jts_storage.mongo import queries
 from jts_storage.mongo.documents import VersionedDocument
 from jts_storage.mongo.stored import ID
 
 Bson = dict[str, Any]
-Versioned = TypeVar("Versioned", Formula, Strategy)
+
+_TIMES: Final = ("created_at", "updated_at")
+
+
+class VersionedEntity(Protocol):
+    """An entity that is saved under an optimistic lock; it may have the times of both, too."""
+
+    @property
+    def id(self) -> str | None: ...
+
+    @property
+    def version(self) -> int: ...
+
+
+Versioned = TypeVar("Versioned", bound=VersionedEntity)
+
+
+def stamped(entity: Versioned, **values: Any) -> Versioned:
+    """The entity with these values in those of the fields that it has."""
+    kept = {name: value for name, value in values.items() if hasattr(entity, name)}
+    changed: Any = entity
+    made: Versioned = replace(changed, **kept)
+    return made
+
+
+def shown(entity: VersionedEntity) -> str:
+    """What an entity is called in messages."""
+    name = getattr(entity, "name", None)
+    return repr(name[:80]) if isinstance(name, str) else str(entity.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +76,13 @@ class Save(Generic[Versioned]):
         if before is None or self.follows:
             return {}
         path = self.model.path
-        times = {path("created_at"): before.created_at, path("updated_at"): before.updated_at}
+        times = {path(name): getattr(before, name, None) for name in _TIMES}
         return {name: moment for name, moment in times.items() if moment is not None}
 
     @property
     def says_when_created(self) -> bool:
-        """Whether what was read has the time of creation, so that `where` looks at it."""
-        return self.model.path("created_at") in self.times
+        """Whether the time of creation is known, so that `where` looks at it, or is not kept."""
+        return not hasattr(self.saved, "created_at") or self.model.path("created_at") in self.times
 
     @property
     def where(self) -> Bson:
@@ -96,9 +122,9 @@ class Save(Generic[Versioned]):
         if state is None:
             return self.saved
         created_at = state.get(self.model.path("created_at"))
-        if self.saved.created_at == created_at:
+        if getattr(self.saved, "created_at", None) == created_at:
             return self.saved
-        return replace(self.saved, created_at=created_at)
+        return stamped(self.saved, created_at=created_at)
 
     def conflict(self, name: str, state: Mapping[str, Any] | None) -> Conflict:
         """The error of a save whose document is not what it takes the place of.
@@ -107,7 +133,7 @@ class Save(Generic[Versioned]):
         :param state: what is stored.
         """
         assert self.before is not None
-        what = f"{name} {self.identity} ({self.saved.name[:80]!r})"
+        what = f"{name} {self.identity} ({shown(self.saved)})"
         if state is None:
             return Conflict(
                 f"{what} cannot be updated: it is not stored.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +28,7 @@ from jts_storage.mongo.mappers import (
     strategy_from_document,
     trades_from_document,
 )
+from jts_storage.mongo.model import DocumentModel
 from jts_storage.mongo.stored import ID, StoredDocument
 from jts_storage.ports.schema import NOTHING, Difference
 
@@ -101,10 +103,14 @@ def _readers(models: Models) -> dict[type[StoredDocument], Callable[[Any], objec
     }
 
 
-async def differences(db: Database, models: Models = _KITS_OWN) -> list[Difference]:
+async def differences(
+    db: Database, models: Models = _KITS_OWN, declared: Iterable[DocumentModel[Any, Any]] = ()
+) -> list[Difference]:
     """How the collections of a database differ from the documents: options, rules, indexes.
 
     And which documents cannot be read: every one is looked at.
+
+    :param declared: the models of services, which `models` has the documents of.
     """
     cursor = await db.list_collections()
     present = {info["name"]: info.get("options", {}) async for info in cursor}
@@ -113,7 +119,8 @@ async def differences(db: Database, models: Models = _KITS_OWN) -> list[Differen
         for schema in collection_schemas(models)
         for difference in await _compare(db, schema, present.get(schema.name))
     ]
-    for model, from_document in _readers(models).items():
+    readers = _readers(models) | {model.document: model.from_document for model in declared}
+    for model, from_document in readers.items():
         if model.collection in present:
             found += await _unreadable(db, model, from_document)
     return found
@@ -154,7 +161,9 @@ async def _compare(
 ) -> list[Difference]:
     name = schema.name
     if options is None:
-        return [Difference(STORE, name, "collection", "there", NOTHING, _REMAKE)]
+        is_kits = name in _UNITS_OF_WORK or name in _KITS_OWN.by_collection
+        mend = _REMAKE if is_kits else _made(schema)
+        return [Difference(STORE, name, "collection", "there", NOTHING, mend)]
     cursor = await db.get_collection(name).list_indexes()
     found = {index["name"]: dict(index) async for index in cursor}
     return [*_compare_options(schema, options), *_compare_indexes(schema, found)]
@@ -240,6 +249,28 @@ def shown(value: Any) -> str:
         return NOTHING
     text: str = json.dumps(value, default=json_util.default, ensure_ascii=False)
     return text
+
+
+def _made(schema: CollectionSchema) -> str:
+    """What a person runs to make a collection of a service."""
+    indexes = (
+        f"; db.getCollection({shown(schema.name)}).createIndex"
+        f"({shown(dict(index.document['key']))}, {{name: {shown(index.document['name'])}}})"
+        for index in schema.indexes
+    )
+    return f"db.createCollection({shown(schema.name)}, {shown(_rules(schema))}){''.join(indexes)}"
+
+
+async def create_missing(db: Database, models: Models) -> None:
+    """Create the collections of declared documents that are not there yet, with their indexes."""
+    present = set(await db.list_collection_names())
+    for schema in collection_schemas(models):
+        if schema.name not in models.declared or schema.name in present:
+            continue
+        with suppress(CollectionInvalid):  # another process was faster
+            await db.create_collection(schema.name, **_rules(schema))
+        if schema.indexes:
+            await db.get_collection(schema.name).create_indexes(list(schema.indexes))
 
 
 async def ensure_schema(db: Database, models: Models = _KITS_OWN) -> None:

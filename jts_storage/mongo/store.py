@@ -12,21 +12,19 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from jts_storage.domain import checks
-from jts_storage.domain.formula import Formula
 from jts_storage.domain.ids import new_document_id
-from jts_storage.domain.strategy import Strategy
 from jts_storage.mongo import queries
 from jts_storage.mongo.access import DocumentAccess
 from jts_storage.mongo.documents import VersionedDocument
 from jts_storage.mongo.errors import duplicate_of_id
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.mappers import read_stored
-from jts_storage.mongo.saves import Save, not_yet_stored
+from jts_storage.mongo.saves import Save, VersionedEntity, not_yet_stored, shown, stamped
 from jts_storage.mongo.stored import ID
 from jts_storage.mongo.transaction import Transaction
 
 V = TypeVar("V", bound=VersionedDocument)
-Versioned = TypeVar("Versioned", Formula, Strategy)
+Versioned = TypeVar("Versioned", bound=VersionedEntity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,15 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
     ) -> None:
         super().__init__(manager, name, transaction)
         self._mapper: Mapper[V, Versioned] = mapper
+
+    @property
+    def kind(self) -> type[Any]:
+        """The class of its entities."""
+        return self._mapper.kind
+
+    def within(self, transaction: Transaction | None) -> VersionedStore[V, Versioned]:
+        """The same documents in a transaction."""
+        return VersionedStore(self.manager, self.name, transaction, self._mapper)
 
     @property
     def state(self) -> Bson:
@@ -107,6 +114,10 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         :param states: what is stored of those that are updated: `state`, or more.
         """
 
+    def needs_state(self, save: Save[Versioned]) -> bool:
+        """Whether an update has to ask what was stored."""
+        return not save.says_when_created
+
     async def states(self, identities: Iterable[ObjectId]) -> dict[ObjectId, Bson]:
         """What a save has to know of what is stored under the ids."""
         return await self._stored(identities, self.state)
@@ -124,16 +135,21 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
     def _save(self, entity: Versioned, moment: datetime) -> Save[Versioned]:
         checks.instance(entity, self._mapper.kind, self._mapper.kind.__name__.lower())
         if entity.id is None:
-            saved = replace(
-                entity, id=new_document_id(), version=1, created_at=moment, updated_at=moment
-            )
-            return self._as_document(saved, None)
-        saved = replace(entity, version=entity.version + 1, updated_at=moment)
-        return self._as_document(saved, entity)
+            identity = new_document_id()
+            saved = stamped(entity, id=identity, version=1, created_at=moment, updated_at=moment)
+            return self._as_document(saved, None, moment)
+        saved = stamped(entity, version=entity.version + 1, updated_at=moment)
+        return self._as_document(saved, entity, moment)
 
-    def _as_document(self, saved: Versioned, before: Versioned | None) -> Save[Versioned]:
+    def _as_document(
+        self, saved: Versioned, before: Versioned | None, moment: datetime
+    ) -> Save[Versioned]:
         document = self._mapper.to_document(saved, self.model).to_stored()
-        what = f"{self._mapper.kind.__name__.lower()} {saved.name[:80]!r}"
+        # Entities of services need not know the times of their documents.
+        for name in (self.model.path("created_at"), self.model.path("updated_at")):
+            if document.get(name) is None:
+                document[name] = moment
+        what = f"{self._mapper.kind.__name__.lower()} {shown(saved)}"
         return Save(self.model, saved, document, self.encoded(document, what), before)
 
     async def _insert(self, save: Save[Versioned]) -> None:
@@ -164,11 +180,10 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
 
         async def update_only() -> Bson | None:
             # The server keeps a copy of what it gives back, lest the driver ask again.
-            result = await collection.update_one(save.where, save.change)
+            result = await collection.update_one(save.where, save.change, session=self.session)
             return dict(save.times) if result.matched_count else None
 
-        needs_state = self.transaction is not None or not save.says_when_created
-        update = update_and_read if needs_state else update_only
+        update = update_and_read if self.needs_state(save) else update_only
 
         async def update_unless_done() -> Bson | None:
             stored: Bson | None = await collection.find_one({ID: save.identity})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from functools import cache, partial
@@ -50,6 +50,14 @@ def at_path(stored: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def ids_at(stored: Mapping[str, Any] | None, paths: Iterable[str]) -> frozenset[str]:
+    """The ids that stand at these paths, also where they were stored as strings."""
+    if stored is None:
+        return frozenset()
+    found = (at_path(stored, path) for path in paths)
+    return frozenset(str(each).lower() for each in found if each is not None)
+
+
 class Stored(BaseModel):
     """Fields under camelCase names; what JTS stored beside them is kept."""
 
@@ -65,6 +73,11 @@ class Stored(BaseModel):
         :raises KeyError: the model has no such field.
         """
         return _path(cls, field)
+
+    @classmethod
+    def id_fields(cls) -> frozenset[str]:
+        """The fields that hold ids of documents."""
+        return _id_fields(cls)
 
     @classmethod
     def nested(cls, field: str) -> type[Any]:
@@ -136,6 +149,11 @@ class StoredDocument(Stored):
     id: PydanticObjectId | None = None
 
     @classmethod
+    def references(cls) -> Mapping[str, str]:
+        """Where documents name others by their id: stored names, each with a collection."""
+        return {}
+
+    @classmethod
     def indexes(cls) -> list[IndexModel]:
         """The indexes of the collection; a subclass adds its own to `super().indexes()`."""
         return []
@@ -205,6 +223,15 @@ def _default(info: FieldInfo) -> Callable[[], Any]:
 def _taking(keys: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     take = itemgetter(*keys)
     return take if len(keys) > 1 else lambda values: (take(values),)
+
+
+@cache
+def _id_fields(model: type[Stored]) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, info in model.model_fields.items()
+        if PydanticObjectId in (info.annotation, *typing.get_args(info.annotation))
+    )
 
 
 @cache

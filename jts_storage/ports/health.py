@@ -16,6 +16,8 @@ class Health(dict[str, bool]):
         `jts-storage check` looks at all of them.
     :ivar broken_parts: pieces of ClickHouse tables that are damaged on disk: the store answers, and
         its answers lack their rows. `jts-storage check` names each and says how to mend it.
+    :ivar unknown_models: declared tables that unfinished commits write and this storage has no
+        model of: a storage that has it finishes them.
     :ivar is_well: every store answers, and nothing that was stored is known to be missing.
     """
 
@@ -25,6 +27,7 @@ class Health(dict[str, bool]):
     parked_events: int = 0
     unreadable_documents: int = 0
     broken_parts: int = 0
+    unknown_models: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from jts_storage.ports.backtests import BacktestRepository
 from jts_storage.ports.candles import CandleRepository
 from jts_storage.ports.events import EventCollector
 from jts_storage.ports.formulas import FormulaRepository
 from jts_storage.ports.ingestion import IngestionRepository
+from jts_storage.ports.models import Model
 from jts_storage.ports.strategies import StrategyRepository
 from jts_storage.ports.symbols import SymbolRepository
 
@@ -33,6 +34,9 @@ class Repositories(Protocol):
     def events(self) -> EventCollector: ...
 
 
+R = TypeVar("R")
+
+
 class UnitOfWork(Repositories, Protocol):
     """Changes in every store that become visible together, or not at all.
 
@@ -40,6 +44,13 @@ class UnitOfWork(Repositories, Protocol):
     through it see its own changes; nobody else sees them before the commit. Afterwards every use
     raises `StorageError`.
     """
+
+    def repository(self, model: Model[R]) -> R:
+        """The repository of a declared model, within this unit of work.
+
+        :raises StorageError: the storage was opened without it.
+        """
+        ...
 
     async def commit(self) -> None:
         """Make the changes visible, then deliver the events.

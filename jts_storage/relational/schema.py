@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from sqlalchemy import Connection, inspect
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy import Connection, MetaData, Table, inspect
+from sqlalchemy.schema import CreateColumn, CreateTable
 
+from jts_storage.models.tables import RecordModel
 from jts_storage.ports.schema import NOTHING, Difference
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.tables import metadata
@@ -19,13 +20,21 @@ _REMAKE: Final = (
 )
 
 
-async def differences(manager: DatabaseManager) -> list[Difference]:
-    """Compare the tables of the bookkeeping with the models; other tables are ignored."""
+async def differences(
+    manager: DatabaseManager, models: Iterable[RecordModel[Any, Any]] = ()
+) -> list[Difference]:
+    """Compare the tables of the bookkeeping with the models; other tables are ignored.
+
+    :param models: of services, beside the kit's own.
+    """
+    wanted = MetaData()
+    for table in (*metadata.sorted_tables, *(model.table for model in models)):
+        table.to_metadata(wanted)
     async with manager.connection() as connection:
-        return await connection.run_sync(_compare)
+        return await connection.run_sync(_compare, wanted)
 
 
-def _compare(connection: Connection) -> list[Difference]:
+def _compare(connection: Connection, metadata: MetaData) -> list[Difference]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -43,7 +52,7 @@ def _compare(connection: Connection) -> list[Difference]:
         for each in (change if isinstance(change, list) else [change])
     ]
     found = [_difference(connection, change) for change in changes]
-    return [*found, *_primary_keys(connection)]
+    return [*found, *_primary_keys(connection, metadata)]
 
 
 def _other_default(
@@ -58,7 +67,8 @@ def _other_default(
 def _difference(connection: Connection, change: tuple[Any, ...]) -> Difference:
     kind = change[0]
     if kind == "add_table":
-        return Difference(STORE, change[1].name, "table", "there", NOTHING, _REMAKE)
+        table = change[1]
+        return Difference(STORE, table.name, "table", "there", NOTHING, _made(connection, table))
     if kind in {"add_column", "remove_column"}:
         _, _, table, column = change
         definition = _definition(connection, column)
@@ -111,7 +121,7 @@ def _surplus(connection: Connection, kind: str, thing: Any) -> Difference:
     return Difference(STORE, where, what, NOTHING, text, mend)
 
 
-def _primary_keys(connection: Connection) -> Iterator[Difference]:
+def _primary_keys(connection: Connection, metadata: MetaData) -> Iterator[Difference]:
     """Primary keys, which Alembic leaves out, and on which every upsert relies."""
     inspector = inspect(connection)
     present = set(inspector.get_table_names())
@@ -130,6 +140,13 @@ def _primary_keys(connection: Connection) -> Iterator[Difference]:
                 f"({', '.join(has)})" if has else NOTHING,
                 mend,
             )
+
+
+def _made(connection: Connection, table: Table) -> str:
+    """What makes a table: the kit's migrations, or the statement for a service's own."""
+    if table.name in metadata.tables:
+        return _REMAKE
+    return " ".join(str(CreateTable(table).compile(dialect=connection.dialect)).split())
 
 
 def _definition(connection: Connection, column: Any) -> str:

@@ -19,6 +19,9 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.candles import CandleData, Lake
+from jts_storage.ports.models import Model
+from jts_storage.ports.unit_of_work import R
+from jts_storage.sync.declared import Blocking
 from jts_storage.sync.portal import Portal
 
 
@@ -699,6 +702,13 @@ class UnitOfWork(Repositories):
     def __init__(self, portal: Portal, twin: ports.UnitOfWork) -> None:
         super().__init__(portal, twin)
         self._twin = twin
+
+    def repository(self, model: Model[R]) -> Blocking[R]:
+        """The repository of a declared model, within this unit of work.
+
+        :raises StorageError: the storage was opened without it.
+        """
+        return Blocking(self._portal, self._twin.repository(model))
 
     def commit(self) -> None:
         """Make the changes visible, then deliver the events.

@@ -6,14 +6,16 @@ import inspect
 import random
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jts_storage import storage as asynchronous
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
+from jts_storage.ports.models import Model
+from jts_storage.sync.declared import Blocking
 from jts_storage.sync.portal import Portal
 from jts_storage.sync.repositories import (
     BacktestReader,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 _USE_ASYNC = "With a coroutine function, use the asynchronous Storage."
@@ -56,18 +59,25 @@ class Storage:
         *,
         check: asynchronous.SchemaCheck | None = None,
         publisher: EventPublisher | None = None,
+        models: Iterable[Model[Any]] = (),
     ) -> Self:
         """A storage over the stores that `settings` name, or else ``JTS_*`` variables.
 
         :param check: what a difference between live schemas and models does, as asynchronously.
+        :param models: the service's own, beside those that installed packages name.
         :raises InvalidConfiguration: naming the setting at fault.
         """
-        return cls(asynchronous.Storage.open(settings, check=check, publisher=publisher))
+        storage = asynchronous.Storage.open(
+            settings, check=check, publisher=publisher, models=models
+        )
+        return cls(storage)
 
     @classmethod
-    def in_memory(cls, *, publisher: EventPublisher | None = None) -> Self:
+    def in_memory(
+        cls, *, publisher: EventPublisher | None = None, models: Iterable[Model[Any]] = ()
+    ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
-        return cls(asynchronous.Storage.in_memory(publisher=publisher))
+        return cls(asynchronous.Storage.in_memory(publisher=publisher, models=models))
 
     @property
     def candles(self) -> CandleStore:
@@ -92,6 +102,13 @@ class Storage:
     @property
     def ingestion(self) -> IngestionReader:
         return IngestionReader(self._portal, self._storage.ingestion)
+
+    def repository(self, model: Model[R]) -> Blocking[R]:
+        """What is committed of a declared model, by the repository that it declares.
+
+        :raises StorageError: the storage was opened without the model.
+        """
+        return Blocking(self._portal, self._storage.repository(model))
 
     @property
     def clickhouse(self) -> ClickHouseManager:

@@ -6,7 +6,7 @@ kit before a test asks for a fixture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import Strategy
     from jts_storage.domain.symbol import Symbol
+    from jts_storage.ports.models import Model
     from jts_storage.ports.unit_of_work import UnitOfWork
     from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
@@ -132,16 +133,22 @@ def _jts_settings_early(
     return _jts_stack.settings(asked)
 
 
+@pytest.fixture(scope="session")
+def jts_models() -> Iterable[Model[Any]]:
+    """The models of the service, beside those that installed packages name: override it."""
+    return ()
+
+
 @pytest.fixture
 def _jts_unopened(request: pytest.FixtureRequest, _jts_backend: str, _jts_watch: Watch) -> Storage:
     return _unopened(request, _jts_backend)
 
 
 @pytest.fixture
-def _jts_memory_unopened(_jts_watch: Watch) -> Storage:
+def _jts_memory_unopened(_jts_watch: Watch, jts_models: Iterable[Model[Any]]) -> Storage:
     from jts_storage.testing.storages import storage_over
 
-    return storage_over(None)
+    return storage_over(None, models=jts_models)
 
 
 # ---- addresses
@@ -270,11 +277,12 @@ def _jts_watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
 def _unopened(request: pytest.FixtureRequest, backend: str) -> Storage:
     from jts_storage.testing.storages import storage_over
 
+    models: Iterable[Model[Any]] = request.getfixturevalue("jts_models")
     if backend == "memory":
-        return storage_over(None)
+        return storage_over(None, models=models)
     settings: StorageSettings = request.getfixturevalue("_jts_settings_early")
     stack: Stack = request.getfixturevalue("_jts_stack")
-    return storage_over(settings, stack.finish_cleaning)
+    return storage_over(settings, stack.finish_cleaning, models)
 
 
 def _address(stack: Stack, watch: Watch, name: str) -> Iterator[Address]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from jts_storage.storage import Storage
 
 if TYPE_CHECKING:
+    from jts_storage.ports.models import Model
     from jts_storage.settings import StorageSettings
 
 
@@ -16,14 +17,16 @@ def nothing_to_wait_for() -> None:
 
 
 def storage_over(
-    settings: StorageSettings | None, until_empty: Callable[[], None] = nothing_to_wait_for
+    settings: StorageSettings | None,
+    until_empty: Callable[[], None] = nothing_to_wait_for,
+    models: Iterable[Model[Any]] = (),
 ) -> Storage:
     """A storage over empty stores, or in memory.
 
     :param until_empty: returns when the stores are empty; called while the storage opens.
     """
     if settings is None:
-        return Storage.in_memory()
+        return Storage.in_memory(models=models)
     from jts_storage.backend import StoreBackend
 
     class EmptyBackend(StoreBackend):
@@ -38,4 +41,7 @@ def storage_over(
                 return 0
             return await super().recover()
 
-    return Storage(EmptyBackend(settings))
+        def creates_models(self, url: object | None) -> bool:
+            return True
+
+    return Storage(EmptyBackend(settings, models=models))

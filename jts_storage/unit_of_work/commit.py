@@ -98,7 +98,13 @@ class JournalledCommit:
     async def _write_entry(self, version: int, chunks: int) -> None:
         names = self._changes.bookkeeping_names | self._changes.series_names
         await self._stores.journal.decide(
-            self._id, version, chunks, names, self._session, self._changes.symbols_version
+            self._id,
+            version,
+            chunks,
+            names,
+            self._session,
+            self._changes.symbols_version,
+            [change.name for change in self._changes.tables],
         )
         await self._stores.outbox.add(self._events, version, self._session)
         reached("entry written")
@@ -133,8 +139,18 @@ class JournalledCommit:
         await self._recovery.wait_for_earlier(self._changes, version)
         await self._stores.store_series(self._changes, version)
         reached("series stored")
+        if any(change.mode == "append" for change in self._changes.tables):
+            await self._take_back_if_overtaken(version)
         await self._stores.journal.done(self._id)
         reached("journal done")
+
+    async def _take_back_if_overtaken(self, version: int) -> None:
+        """Delete what was appended if another process finishes the commit, having found this one
+        paused: it appends the same rows under a version of its own.
+        """
+        if await self._stores.journal.is_ours(self._id):
+            return
+        await self._stores.forget_appended(self._changes, [version + 1])
 
     @asynccontextmanager
     async def _bookkeeping(self) -> AsyncIterator[None]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Literal
 
-from bson import Binary, ObjectId
+import pyarrow as pa
+from bson import Binary, Int64, ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
@@ -24,14 +24,18 @@ from jts_storage._runtime.processes import may_be_alive, this_process
 from jts_storage.domain.changes import Changes
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
-from jts_storage.mongo.leases import from_now, has_run_out, renewing
-from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
+from jts_storage.mongo.leases import from_now, renewing
+from jts_storage.mongo.manager import Bson, MongoDBManager
+from jts_storage.mongo.manager import Collection as Documents
+from jts_storage.unit_of_work import entries
+from jts_storage.unit_of_work.entries import Entry
 from jts_storage.unit_of_work.journal_format import (
     CHUNK_BYTES,
     Chunk,
     Kind,
     decode,
     decode_rows,
+    decode_table,
     encode,
     key_from_plain,
     key_to_plain,
@@ -57,26 +61,6 @@ _in_hand: set[ObjectId] = set()
 """The entries that this process is finishing, whichever storage of it does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A decided commit: its id, its version, when it was decided and how long ago that is.
-
-    :param chunks: how many it has.
-    :param owner: the process that is to finish it, as long as its lease lasts.
-    :param symbols_version: of its symbols; None where it has none, or an earlier release wrote it.
-    """
-
-    id: ObjectId
-    version: int
-    decided_at: datetime
-    age: timedelta
-    chunks: int
-    owner: str
-    lease_until: datetime
-    has_run_out: bool
-    symbols_version: int | None = None
-
-
 class Journal:
     """The entries of one database."""
 
@@ -96,6 +80,7 @@ class Journal:
                     "n": number + n,
                     "kind": chunk.kind,
                     "key": chunk.key and key_to_plain(chunk.key),
+                    "table": chunk.table,
                     "data": Binary(chunk.data),
                 }
                 for n, chunk in enumerate(together, start=1)
@@ -113,10 +98,12 @@ class Journal:
         names: set[str],
         session: AsyncClientSession,
         symbols_version: int | None = None,
+        models: Collection[str] = (),
     ) -> None:
         """Write the entry in the transaction of the commit.
 
         :param names: of what it changes, for those who have to come after it.
+        :param models: the declared tables that it writes, without which nobody can finish it.
         :param symbols_version: that of its symbols, if it has any.
         """
         entry = [
@@ -124,6 +111,7 @@ class Journal:
                 "$set": {
                     "version": version,
                     "symbolsVersion": symbols_version,
+                    "models": {"$literal": sorted(models)},
                     "chunks": chunks,
                     "touches": {"$literal": _listed(names)},
                     "decidedAt": "$$NOW",
@@ -143,6 +131,14 @@ class Journal:
         entries = self._entries.with_options(read_concern=ReadConcern("majority"))
         found = await self._manager.retries.repeat(
             "looking for a decision", lambda: entries.find_one({"_id": identity}, {"_id": 1})
+        )
+        return found is not None
+
+    async def is_ours(self, identity: ObjectId) -> bool:
+        """Whether it is still this process that finishes the entry."""
+        mine = {"_id": identity, "owner": self._owner, "appendedAs": {"$exists": False}}
+        found = await self._manager.retries.repeat(
+            "finishing a commit", lambda: self._entries.find_one(mine, {"_id": 1})
         )
         return found is not None
 
@@ -233,6 +229,27 @@ class Journal:
         async for chunk in self._chunks_of(entry, kind=kind):
             yield decode_rows(key_from_plain(chunk["key"]), bytes(chunk["data"]))
 
+    async def tables(self, entry: Entry) -> AsyncIterator[tuple[str, pa.Table]]:
+        """The rows of declared tables of an entry, with the tables' names."""
+        async for chunk in self._chunks_of(entry, kind="table"):
+            yield chunk["table"], decode_table(bytes(chunk["data"]))
+
+    async def appends_as(self, entry: Entry, version: int) -> list[int]:
+        """Note that what the entry appends is appended under this version from now on; under which
+        it was before.
+        """
+        found = await self._manager.retries.once(
+            "finishing a commit",
+            lambda: self._entries.find_one_and_update(
+                {"_id": entry.id, "owner": self._owner},
+                {"$push": {"appendedAs": Int64(version)}},
+                projection={"appendedAs": 1},
+            ),
+        )
+        if found is None:
+            raise StorageError(f"Commit {entry.id} is finished by somebody else.", remedy="Wait.")
+        return [entry.version + 1, *found.get("appendedAs", ())]
+
     async def _chunks_of(self, entry: Entry, kind: Kind) -> AsyncIterator[Bson]:
         after = 0
         while True:
@@ -246,40 +263,12 @@ class Journal:
 
     async def pending(self) -> list[Entry]:
         """The decided commits that are not finished yet, in the order of their versions."""
-        described: list[Bson] = [
-            {"$sort": {"version": 1}},
-            {
-                "$project": {
-                    "version": 1,
-                    "symbolsVersion": 1,
-                    "decidedAt": 1,
-                    "chunks": 1,
-                    "owner": 1,
-                    "leaseUntil": 1,
-                    "age": {"$subtract": ["$$NOW", "$decidedAt"]},
-                    "hasRunOut": has_run_out("$leaseUntil"),
-                }
-            },
-        ]
 
         async def read() -> list[Bson]:
-            return await (await self._entries.aggregate(described)).to_list()
+            return await (await self._entries.aggregate(entries.PENDING)).to_list()
 
         found = await self._manager.retries.repeat("reading the journal", read)
-        return [
-            Entry(
-                id=one["_id"],
-                version=one["version"],
-                decided_at=one["decidedAt"],
-                age=timedelta(milliseconds=one["age"]),
-                chunks=one["chunks"],
-                owner=one["owner"],
-                lease_until=one["leaseUntil"],
-                has_run_out=one["hasRunOut"],
-                symbols_version=one.get("symbolsVersion"),
-            )
-            for one in found
-        ]
+        return list(map(entries.entry_of, found))
 
     async def unfinished_versions(self) -> set[int]:
         """The versions of the commits that are decided, but not finished."""
@@ -357,11 +346,11 @@ class Journal:
         return {"owner": {"$literal": self._owner}, "leaseUntil": from_now(LEASE)}
 
     @property
-    def _entries(self) -> Collection:
+    def _entries(self) -> Documents:
         return self._manager.get_collection(ENTRIES)
 
     @property
-    def _chunks(self) -> Collection:
+    def _chunks(self) -> Documents:
         return self._manager.get_collection(CHUNKS)
 
 

@@ -21,6 +21,7 @@ from jts_storage.domain.changes import (
     Changes,
     CheckpointChange,
     SeriesChanges,
+    TableChange,
     pieces,
 )
 from jts_storage.domain.columns import NAMES, Columns
@@ -30,7 +31,7 @@ from jts_storage.domain.symbol import Symbol
 
 _COMPRESSION = pa.ipc.IpcWriteOptions(compression="zstd")
 Plain: TypeAlias = dict[str, Any]
-Kind: TypeAlias = Literal["work", "candles", "bars"]
+Kind: TypeAlias = Literal["work", "candles", "bars", "table"]
 
 CHUNK_BYTES = 7 * 1024 * 1024
 CHUNK_ROWS = CHUNK_BYTES // 56
@@ -44,13 +45,16 @@ _COLUMNS = pa.schema([*((name, pa.int64()) for name in NAMES[:-1]), (NAMES[-1], 
 class Chunk:
     """A part of the work small enough for one document.
 
-    :param kind: ``"work"`` for a piece of the JSON, ``"candles"`` or ``"bars"`` for rows.
+    :param kind: ``"work"`` for a piece of the JSON, ``"candles"``, ``"bars"`` or ``"table"`` for
+        rows.
     :param key: of the series whose rows these are.
+    :param table: the declared table whose rows these are.
     """
 
     kind: Kind
     data: bytes
     key: SeriesKey | None = None
+    table: str | None = None
 
 
 def encode(work: Changes) -> Iterator[Chunk]:
@@ -61,6 +65,7 @@ def encode(work: Changes) -> Iterator[Chunk]:
             "bars": [_described(change) for change in work.bars],
             "symbols": [_symbol(symbol) for symbol in work.symbols],
             "aggregates": [_aggregate(change) for change in work.aggregates],
+            "tables": [[change.name, change.store, change.mode] for change in work.tables],
             "checkpoints": [
                 {"name": change.name, "becomes": change.becomes, "base": change.base}
                 for change in work.checkpoints
@@ -73,6 +78,11 @@ def encode(work: Changes) -> Iterator[Chunk]:
         for change in changes:
             for piece in pieces(CandleSeries.trusted(change.key, change.upserts), CHUNK_ROWS):
                 yield Chunk(kind, _rows_to_bytes(piece.columns), change.key)  # type: ignore[arg-type]
+    for table in work.tables:
+        rows = max(1, table.rows.num_rows * CHUNK_BYTES // max(table.rows.nbytes, CHUNK_BYTES))
+        for start in range(0, table.rows.num_rows, rows):
+            for data in _small_enough(table.rows.slice(start, rows)):
+                yield Chunk("table", data, table=table.name)
 
 
 def decode(described: bytes) -> Changes:
@@ -83,6 +93,10 @@ def decode(described: bytes) -> Changes:
         bars=[_changes(item) for item in found["bars"]],
         symbols=[_read_symbol(item) for item in found["symbols"]],
         aggregates=[_read_aggregate(item) for item in found["aggregates"]],
+        # Entries of releases without declared tables have none.
+        tables=[
+            TableChange(name, store, mode, None) for name, store, mode in found.get("tables", ())
+        ],
         checkpoints=[
             CheckpointChange(item["name"], item["becomes"], item.get("base"), "base" in item)
             for item in found["checkpoints"]
@@ -95,6 +109,11 @@ def decode_rows(key: SeriesKey, data: bytes) -> CandleSeries:
         batch = stream.read_next_batch()
     columns: Sequence[Any] = [column.to_numpy() for column in batch.columns]
     return CandleSeries.trusted(key, Columns(*columns))
+
+
+def decode_table(data: bytes) -> pa.Table:
+    with pa.ipc.open_stream(data) as stream:
+        return stream.read_all()
 
 
 def key_to_plain(key: SeriesKey) -> list[str]:
@@ -110,6 +129,24 @@ def _rows_to_bytes(columns: Columns) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, _COLUMNS, options=_COMPRESSION) as stream:
         stream.write_batch(pa.record_batch([pa.array(column) for column in columns], _COLUMNS))
+    return memoryview(sink.getvalue()).tobytes()
+
+
+def _small_enough(rows: pa.Table) -> Iterator[bytes]:
+    """The rows in pieces that a document can hold; texts may be longer in one half."""
+    data = _table_to_bytes(rows)
+    if len(data) <= 2 * CHUNK_BYTES or rows.num_rows == 1:
+        yield data
+        return
+    half = rows.num_rows // 2
+    yield from _small_enough(rows.slice(0, half))
+    yield from _small_enough(rows.slice(half))
+
+
+def _table_to_bytes(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema, options=_COMPRESSION) as stream:
+        stream.write_table(rows)
     return memoryview(sink.getvalue()).tobytes()
 
 

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
+from jts_storage.clickhouse.declared import WRITE_ROWS, DeclaredTable
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.clickhouse.versions import paused_for_too_long
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import Changes, TableChange
 from jts_storage.errors import Conflict, SchemaDrift, StorageError
+from jts_storage.models import Models, RecordModel
+from jts_storage.models.document_repository import ReadOnlyDocuments
+from jts_storage.models.table_repository import ReadOnly, StoredTable
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,
     MongoDBManager,
     MongoDBStrategyRepository,
 )
+from jts_storage.mongo.declared import DeclaredDocuments
+from jts_storage.mongo.model import DocumentModel
+from jts_storage.ports.models import Model
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
+from jts_storage.relational import declared as records
+from jts_storage.relational.declared import DeclaredRecords
 from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
+
+R = TypeVar("R")
 
 
 class Overtaking(Conflict):
@@ -96,7 +108,30 @@ class Stores:
     journal: Journal
     outbox: Outbox
     delivery: Delivery
+    models: Models = field(default_factory=Models)
     commits: Commits = field(default_factory=Commits)
+    _declared: dict[str, DeclaredTable] = field(default_factory=dict)
+
+    def repository(self, model: Model[R]) -> R:
+        """The repository of a declared model, which reads what is committed."""
+        self.models.check(model)
+        if isinstance(model, DocumentModel):
+            documents = DeclaredDocuments(self.mongo, model)
+            return cast("R", model.repository(ReadOnlyDocuments(documents)))
+        return model.repository(ReadOnly(self.stored(model)))
+
+    def stored(self, model: Model[Any]) -> StoredTable:
+        """The committed rows of a declared table."""
+        if isinstance(model, RecordModel):
+            return DeclaredRecords(self.database, model)
+        return self.declared(model.name)
+
+    def declared(self, name: str) -> DeclaredTable:
+        """The ClickHouse table of a declared model."""
+        if name not in self._declared:
+            model: Any = self.models.table(name)
+            self._declared[name] = DeclaredTable(self.clickhouse, model)
+        return self._declared[name]
 
     async def look(self, changes: Changes) -> Look:
         """See that ClickHouse answers, before anything is stored anywhere."""
@@ -106,13 +141,25 @@ class Stores:
 
     def _look(self, changes: Changes) -> Look:
         self.clickhouse.connect()
+        tables = changes.tables_in("clickhouse")
+        for change in tables:
+            self.declared(change.name).check()
+        if tables and not changes.symbols:
+            if changes.candles:
+                self.candles.check_writable()
+                return Look(is_one_insert=False)
+            return Look(is_one_insert=len(tables) == 1 and self._is_one_insert(tables[0]))
         if not changes.symbols:
             return Look(is_one_insert=self.candles.is_one_part(changes.candles))
         if changes.candles:
             self.candles.check_writable()
         codes = {symbol.code for symbol in changes.symbols}
         above = self.symbols.version_before_now(codes)
-        return Look(is_one_insert=not changes.candles, symbols_above=above)
+        return Look(is_one_insert=not (changes.candles or tables), symbols_above=above)
+
+    def _is_one_insert(self, change: TableChange) -> bool:
+        is_one_part = self.declared(change.name).model.partition_by is None
+        return is_one_part and change.rows.num_rows <= WRITE_ROWS
 
     async def store_alone(self, changes: Changes, symbols_above: int | None) -> None:
         """Write what is one insert into ClickHouse and nothing else.
@@ -136,6 +183,17 @@ class Stores:
             # An entry of an earlier release has no version of its own for them.
             its = changes.symbols_version or version + 1
             await self.clickhouse.run(self.symbols.store, changes.symbols, its)
+        for change in changes.tables_in("clickhouse"):
+            if change.rows is not None:  # one that is recovered comes chunk by chunk
+                apply = self.declared(change.name).apply
+                await self.clickhouse.run(apply, change.rows, version + 1)
+
+    async def forget_appended(self, changes: Changes, versions: Iterable[int]) -> None:
+        """Delete what was appended under versions that do not count."""
+        for change in changes.tables:
+            if change.mode == "append":
+                for version in versions:
+                    await self.clickhouse.run(self.declared(change.name).forget, version)
 
     @asynccontextmanager
     async def bookkeeping(
@@ -148,6 +206,9 @@ class Stores:
         """
         async with self.database.transaction() as connection:
             await staged.apply(self.database, connection, changes, commit)
+            for change in changes.tables_in("database"):
+                model: Any = self.models.table(change.name)
+                await records.apply(connection, model, change.rows)
             # Looked at while the rows are locked: who held them before has decided, or never will.
             awaited = await self.journal.unfinished(changes.bookkeeping_names)
             applied = SqlIngestionRepository(self.database, connection=connection)
@@ -161,7 +222,12 @@ class Stores:
     async def latest_version(self) -> int:
         """The highest version that any store holds, for a clock that is to begin above it."""
         found = [await self.journal.latest_version(), await self.outbox.latest_version()]
-        for latest_version in (self.candles.latest_version, self.symbols.latest_version):
+        declared = [self.declared(model.name).latest_version for model in self.models.tables]
+        for latest_version in (
+            self.candles.latest_version,
+            self.symbols.latest_version,
+            *declared,
+        ):
             with suppress(SchemaDrift):  # a table that is not there yet, or knows no versions
                 found.append(await self.clickhouse.run(latest_version))
         return max(found)

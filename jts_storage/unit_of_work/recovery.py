@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from bson import ObjectId
 
 from jts_storage.domain.changes import Changes
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.relational import SqlIngestionRepository, staged
-from jts_storage.unit_of_work.journal import Entry
+from jts_storage.relational import declared as records
+from jts_storage.unit_of_work.entries import Entry
 from jts_storage.unit_of_work.participants import Overtaking, Stores
 
 _REPLAY_ATTEMPTS = 3
@@ -142,6 +145,7 @@ class Recovery:
         if changes is None:
             return
         changes.symbols_version = entry.symbols_version
+        self._check_models(entry)
         if changes.touches_database:
             await self._replay(entry, changes)
         await self.wait_for_earlier(changes, entry.version)
@@ -149,8 +153,44 @@ class Recovery:
         async for series in self._stores.journal.series(entry, "candles"):
             write = partial(self._stores.candles.write, series, entry.version + 1, again=True)
             await self._stores.clickhouse.run(write)
+        await self._store_tables(entry, changes)
         await self._stores.clock.forget([entry.id])
         await self._stores.journal.done(entry.id)
+
+    def _check_models(self, entry: Entry) -> None:
+        """:raises Unfinished: this storage does not know a table that the entry writes."""
+        unknown = [name for name in entry.models if name not in self._stores.models]
+        if unknown:
+            raise Unfinished(
+                f"Commit {entry.id} writes {', '.join(unknown)}, of which this storage has no"
+                " model.",
+                remedy="Open a storage with that model; the commit waits for it.",
+            )
+
+    async def _store_tables(self, entry: Entry, changes: Changes) -> None:
+        """Write the rows of declared tables in ClickHouse, chunk by chunk."""
+        stores = self._stores
+        modes = {change.name: change.mode for change in changes.tables_in("clickhouse")}
+        if "append" in modes.values():
+            async with stores.clock.place() as place:
+                before = await stores.journal.appends_as(entry, place.version)
+                await stores.forget_appended(changes, before)
+                await self._write_tables(entry, modes, place.version)
+        elif modes:
+            await self._write_tables(entry, modes, entry.version + 1)
+
+    async def _write_tables(self, entry: Entry, modes: Mapping[str, str], appended_as: int) -> None:
+        stores = self._stores
+        offsets: Counter[str] = Counter()
+        async for name, rows in stores.journal.tables(entry):
+            if name not in modes:
+                continue
+            table = stores.declared(name)
+            if modes[name] == "append":
+                await stores.clickhouse.run(table.write, rows, appended_as, offsets[name])
+                offsets[name] += rows.num_rows
+            else:
+                await stores.clickhouse.run(table.apply, rows, entry.version + 1)
 
     async def _replay(self, entry: Entry, changes: Changes) -> None:
         for attempt in range(1, _REPLAY_ATTEMPTS + 1):
@@ -169,6 +209,10 @@ class Recovery:
                 bars = SqlIngestionRepository(database, connection=connection).bars
                 async for series in journal.series(entry, "bars"):
                     await bars.save_many(series.key, series)
+                async for name, rows in journal.tables(entry):
+                    model: Any = self._stores.models.table(name)
+                    if model.store == "database":
+                        await records.replay(connection, model, rows)
 
 
 def _unfinished(failed: dict[ObjectId, StorageError]) -> Unfinished:

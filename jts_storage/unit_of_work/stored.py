@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, suppress
+from typing import Any, TypeVar, cast
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
@@ -20,8 +21,11 @@ from jts_storage.mongo import (
     MongoDBFormulaRepository,
     MongoDBStrategyRepository,
 )
+from jts_storage.mongo.declared import DeclaredDocuments
 from jts_storage.mongo.errors import translate
+from jts_storage.mongo.model import DocumentModel
 from jts_storage.mongo.transaction import Transaction, commit_alone
+from jts_storage.ports.models import Model
 from jts_storage.unit_of_work.commit import JournalledCommit
 from jts_storage.unit_of_work.participants import Look, Overtaking, Stores
 from jts_storage.unit_of_work.recovery import Recovery
@@ -31,6 +35,9 @@ from jts_storage.unit_of_work.staged import (
     StagedIngestion,
     StagedSymbols,
 )
+from jts_storage.unit_of_work.staged.tables import StagedTable
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +58,7 @@ class StoredWork:
         self.symbols = StagedSymbols(stores.symbols, lifetime)
         self.ingestion = StagedIngestion(stores.ingestion, lifetime)
         self.events = CollectedEvents(lifetime)
+        self._tables: dict[str, StagedTable] = {}
 
     @classmethod
     async def begun(cls, stores: Stores) -> StoredWork:
@@ -76,6 +84,18 @@ class StoredWork:
     def backtests(self) -> MongoDBBacktestResultRepository:
         self._touches_documents = True
         return self._backtests
+
+    def repository(self, model: Model[R]) -> R:
+        self._stores.models.check(model)
+        if isinstance(model, DocumentModel):
+            self._touches_documents = True
+            documents = DeclaredDocuments(self._stores.mongo, model, self._transaction)
+            return cast("R", model.repository(documents))
+        if model.name not in self._tables:
+            table: Any = model
+            stored = self._stores.stored(model)
+            self._tables[model.name] = StagedTable(table, stored, self.lifetime)
+        return model.repository(self._tables[model.name])
 
     def under_way(self) -> AbstractContextManager[None]:
         return self._stores.commits.one()
@@ -117,6 +137,7 @@ class StoredWork:
             aggregates=self.ingestion.symbol_bars.changes,
             checkpoints=self.ingestion.checkpoints.changes,
             bars=self.ingestion.bars.changes,
+            tables=[change for table in self._tables.values() if (change := table.change)],
         )
 
     async def _write(self, changes: Changes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage._runtime.tasks import run_to_the_end
@@ -15,15 +15,25 @@ from jts_storage.ports.candles import CandleRepository
 from jts_storage.ports.events import EventCollector
 from jts_storage.ports.formulas import FormulaRepository
 from jts_storage.ports.ingestion import IngestionRepository
+from jts_storage.ports.models import Model
 from jts_storage.ports.strategies import StrategyRepository
 from jts_storage.ports.symbols import SymbolRepository
 from jts_storage.ports.unit_of_work import Repositories
+
+R = TypeVar("R")
 
 
 class Work(Repositories, Protocol):
     """What a unit of work is made of from its first moment to its end: in real stores, or not."""
 
     lifetime: Lifetime
+
+    def repository(self, model: Model[R]) -> R:
+        """The repository of a declared model.
+
+        :raises StorageError: it is not known.
+        """
+        ...
 
     def under_way(self) -> AbstractContextManager[None]:
         """A commit, for as long as it takes; who closes the stores waits for it.
@@ -87,6 +97,9 @@ class UnitOfWork:
     @property
     def events(self) -> EventCollector:
         return self._active.events
+
+    def repository(self, model: Model[R]) -> R:
+        return self._active.repository(model)
 
     async def commit(self) -> None:
         work = self._active

@@ -57,7 +57,7 @@ async def test_what_a_cluster_gets_is_what_its_models_say(clickhouse: ClickHouse
         if each.startswith("CREATE TABLE IF NOT EXISTS")
     }
     altered = [each for each in statements if each.startswith("ALTER TABLE")]
-    for name, wanted in schema.models(tables.build("c1").metadata).items():
+    for name, wanted in schema.texts_of(tables.build("c1").metadata).items():
         # The Distributed table is made under another name, which is then exchanged.
         found = made.get(f"{name}_new", made.get(name))
         assert found is not None

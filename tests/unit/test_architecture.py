@@ -31,16 +31,18 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "readers": CORE,
     "usecases": CORE | {"readers"},
     "settings": frozenset({"errors", "domain"}),
-    "clickhouse": CORE | {"settings"},
-    "mongo": CORE | {"settings"},
-    "relational": CORE | {"settings"},
+    "models": CORE,
+    "clickhouse": CORE | {"settings", "models"},
+    "mongo": CORE | {"settings", "models"},
+    "relational": CORE | {"settings", "models"},
     "lake": CORE,
     "local_servers": CORE,
     # The twin has the real unit of work, and keeps what MongoDB's mappers make.
     "memory": CORE
-    | {"unit_of_work.staged", "unit_of_work.unit"}
-    | {"mongo.documents", "mongo.mappers", "mongo.stored", "mongo.trades"},
-    "unit_of_work": CORE | {"clickhouse", "mongo", "relational"},
+    | {"models", "unit_of_work.staged", "unit_of_work.unit"}
+    | {"mongo.documents", "mongo.mappers", "mongo.model", "mongo.saves", "mongo.stored"}
+    | {"mongo.trades"},
+    "unit_of_work": CORE | {"models", "clickhouse", "mongo", "relational"},
     "backend": EVERYTHING,
     "storage": EVERYTHING,
     "migrate": EVERYTHING,

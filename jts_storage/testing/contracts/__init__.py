@@ -14,6 +14,7 @@ from jts_storage.testing.contracts.ingestion import (
     OHLCVRepositoryContract,
     SymbolBarsRepositoryContract,
 )
+from jts_storage.testing.contracts.models import model_contract
 from jts_storage.testing.contracts.side_by_side import SideBySideContract
 from jts_storage.testing.contracts.strategies import StrategyRepositoryContract
 from jts_storage.testing.contracts.symbols import SymbolRepositoryContract
@@ -32,4 +33,5 @@ __all__ = [
     "SymbolBarsRepositoryContract",
     "SymbolRepositoryContract",
     "UnitOfWorkContract",
+    "model_contract",
 ]

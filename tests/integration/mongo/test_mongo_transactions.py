@@ -21,6 +21,7 @@ from jts_storage.mongo import (
     MongoDBManager,
     MongoDBStrategyRepository,
 )
+from jts_storage.mongo.references import ReferringStore
 from jts_storage.mongo.transaction import Transaction, in_own_transaction
 from jts_storage.testing.factories import make_backtest, make_formula, make_strategy
 
@@ -143,10 +144,11 @@ async def test_a_formula_deleted_between_look_and_save_is_a_conflict(
 ) -> None:
     formulas, strategies = MongoDBFormulaRepository(manager), MongoDBStrategyRepository(manager)
     formula = await formulas.save(make_formula())
-    real = MongoDBStrategyRepository._begun
+    real = ReferringStore._begun
 
-    async def overtaken(self: Any, given: Any) -> Any:
-        begun = await real(self, given)
+    def overtaken(self: Any, *given: Any) -> Any:
+        monkeypatch.setattr(ReferringStore, "_begun", real)
+        begun = real(self, *given)
         looked = type(self._references).deletions
 
         async def deletions(references: Any, formula_ids: Any) -> Any:
@@ -158,7 +160,7 @@ async def test_a_formula_deleted_between_look_and_save_is_a_conflict(
         monkeypatch.setattr(type(self._references), "deletions", deletions)
         return begun
 
-    monkeypatch.setattr(MongoDBStrategyRepository, "_begun", overtaken)
+    monkeypatch.setattr(ReferringStore, "_begun", overtaken)
     with pytest.raises(Conflict, match=str(formula.id)):
         await strategies.save(make_strategy(entry_formula_id=formula.id))
     assert await strategies.list() == []

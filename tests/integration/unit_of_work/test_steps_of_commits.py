@@ -26,6 +26,7 @@ from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula, make_strategy, make_symbol
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import journal
+from jts_storage.unit_of_work.entries import Entry
 from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES
 from jts_storage.unit_of_work.outbox import EVENTS
 from jts_storage.unit_of_work.participants import Overtaking, Stores
@@ -452,7 +453,7 @@ async def test_a_recovered_deletion_comes_after_the_writes_before_it(
     load = stores.journal.load
     first = (await stores.journal.pending())[0].id
 
-    async def slowly(self: object, entry: journal.Entry) -> Changes | None:
+    async def slowly(self: object, entry: Entry) -> Changes | None:
         if entry.id == first:
             await asyncio.sleep(0.3)
         return await load(entry)

@@ -1,0 +1,286 @@
+"""Declared tables of services in ClickHouse: what they become, and how their rows move."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import MetaData, Select, Table, delete, func, not_, select
+from sqlalchemy.schema import CreateTable
+
+from jts_storage.clickhouse.blocks import Array, DictionaryColumn, Typed
+from jts_storage.clickhouse.constructs import Final, ddl_of, text_of, type_of
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.statements import write_settings
+from jts_storage.clickhouse.tables import local_name, spread
+from jts_storage.clickhouse.tables import rows as engine_of
+from jts_storage.clickhouse.transport import Transport
+from jts_storage.models.conditions import applied_to
+from jts_storage.models.table_repository import TableQuery
+from jts_storage.models.tables import DELETED, GONE, TableModel
+
+AnyTableModel = TableModel[Any, Any]
+
+WRITE_ROWS = 1_000_000
+"""Rows of a single insert: below the server's block size, so that each is one part."""
+
+_DELETING = {"lightweight_deletes_sync": 2}
+
+_DICTIONARY = "LowCardinality(String)"
+_SHORT = 18
+"""Decimals of so many digits fit a word of 64 bits, and travel as one."""
+
+
+class DeclaredTable:
+    """The rows of one model in one ClickHouse, its blocking work done in threads."""
+
+    def __init__(self, manager: ClickHouseManager, model: AnyTableModel) -> None:
+        self.model = model
+        self._manager = manager
+        self.table = table_of(model, MetaData(), manager.config.cluster)
+        self._types = {column.key: type_of(column) for column in self.table.c}
+
+    # ---- reading
+
+    async def read(self, query: TableQuery) -> pa.Table:
+        return await self._manager.run(self._read, query)
+
+    async def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]:
+        blocks = self._blocks(query, block_rows)
+        try:
+            while (block := await self._manager.run(next, blocks, None)) is not None:
+                yield block
+        finally:
+            await self._manager.run(blocks.close)  # type: ignore[attr-defined]
+
+    def _read(self, query: TableQuery) -> pa.Table:
+        schema = self._schema(query)
+        found = self._manager.read_columns(
+            text_of(self._select(query)), stored=self._stored(schema)
+        )
+        return _to_arrow(found, schema)
+
+    def _blocks(self, query: TableQuery, block_rows: int) -> Iterator[pa.Table]:
+        schema = self._schema(query)
+        statement = text_of(self._select(query))
+        for columns in self._manager.stream_columns(statement, block_rows=block_rows):
+            block = _to_arrow(columns, schema)
+            for start in range(0, block.num_rows, block_rows):
+                yield block.slice(start, block_rows)
+
+    def _schema(self, query: TableQuery) -> pa.Schema:
+        schema = self.model.schema
+        return schema if query.columns is None else pa.schema(map(schema.field, query.columns))
+
+    def _stored(self, schema: pa.Schema) -> dict[str, str]:
+        """The columns that are read as the integers they are stored as."""
+        return {field.name: self._types[field.name] for field in schema if _is_scaled(field.type)}
+
+    def _select(self, query: TableQuery) -> Select[Any]:
+        latest = self.model.mode == "upsert"
+        rows = Final(self.table) if latest else self.table
+        names = query.columns or self.model.schema.names
+        statement = select(*(rows.c[name].label(name) for name in names)).select_from(rows)
+        if query.where is not None:
+            statement = statement.where(applied_to(query.where, self.model.table, rows))
+        if self.model.deletes:
+            statement = statement.where(not_(rows.c[DELETED]))
+        order = (rows.c[name] for name in self.model.order_by)
+        statement = statement.order_by(*(c.desc() if query.descending else c for c in order))
+        return statement if query.limit is None else statement.limit(query.limit)
+
+    # ---- the unit of work writes through these
+
+    def apply(self, rows: pa.Table, version: int) -> None:
+        """Store what a unit of work makes of keys, or appends; twice is once, but for appends in
+        another process: see `append_anew`.
+        """
+        offset = 0
+        for piece in pieces(rows):
+            self._insert(
+                piece if self.model.mode == "append" else self._latest(piece), version, offset
+            )
+            offset += piece.num_rows
+
+    def forget(self, version: int) -> None:
+        """Delete what was appended under a version that does not count."""
+        statement = _delete(self.table, self.model.version, version)
+        self._manager.execute(statement, settings=_DELETING, idempotent=True)
+
+    def write(self, rows: pa.Table, version: int, offset: int = 0) -> None:
+        """Append a part of the rows of a commit.
+
+        :param offset: how many of them come before.
+        """
+        self._insert(rows, version, offset)
+
+    def _insert(self, rows: pa.Table, version: int, offset: int) -> None:
+        self._manager.insert_columns(
+            self.table.name,
+            self._typed(rows, version),
+            settings=write_settings,
+            idempotent=True,
+            # Parts follow each other, each whole: so many rows are there once this one is.
+            is_there=partial(self._is_written, version, offset + rows.num_rows),
+        )
+
+    def _latest(self, changes: pa.Table) -> pa.Table:
+        """Rows as they are stored: one that is deleted says so, and holds no values."""
+        gone = changes.column(GONE)
+        filled = [
+            pc.fill_null(changes.column(field.name), _nothing(field))
+            if not field.nullable
+            else changes.column(field.name)
+            for field in self.model.schema
+        ]
+        rows = pa.Table.from_arrays(filled, schema=self.model.schema)
+        return rows.append_column(DELETED, gone.cast(pa.uint8())) if self.model.deletes else rows
+
+    def latest_version(self) -> int:
+        """The highest version that is stored; 0 if there is none."""
+        return int(self._manager.execute(_highest(self.table, self.model.version))[0][0])
+
+    def check(self) -> None:
+        """:raises SchemaDrift: the table is not there."""
+        self._manager.execute(_highest(self.table, self.model.version))
+
+    @property
+    def is_one_part(self) -> bool:
+        return self.model.partition_by is None
+
+    def _is_written(self, version: int, rows: int, transport: Transport) -> bool:
+        count = transport.execute(_written(self.table, self.model.version, version))[0][0]
+        return bool(count >= rows)
+
+    def _typed(self, rows: pa.Table, version: int) -> dict[str, Typed]:
+        typed = {
+            name: Typed(self._types[name], _to_clickhouse(rows.column(name), self._types[name]))
+            for name in rows.column_names
+        }
+        typed[self.model.version] = Typed(self._types[self.model.version], version)
+        return {self.table.c[key].name: column for key, column in typed.items()}
+
+
+def table_of(model: AnyTableModel, metadata: MetaData, cluster: str | None) -> Table:
+    """The model's table with its engine, in `metadata`; on a cluster with the local ones."""
+    if cluster is None:
+        return _with_engine(model, metadata, model.name, None)
+    _with_engine(model, metadata, local_name(model.name), cluster)
+    engine = spread(cluster, model.name, model.table.c[model.key[0]])
+    model.table.to_metadata(metadata)
+    return Table(model.name, metadata, engine, clickhouse_cluster=cluster, extend_existing=True)
+
+
+def create_statements(model: AnyTableModel, cluster: str | None) -> list[str]:
+    """What makes the tables of a model where they are not there yet."""
+    metadata = MetaData()
+    table_of(model, metadata, cluster)
+    # The local table first: the one that spreads the rows names it.
+    made = sorted(metadata.tables.values(), key=lambda table: table.name, reverse=True)
+    return [ddl_of(CreateTable(table, if_not_exists=True)) for table in made]
+
+
+def _with_engine(model: AnyTableModel, metadata: MetaData, name: str, cluster: str | None) -> Table:
+    c = model.table.to_metadata(metadata, name=name).c
+    engine = engine_of(
+        is_replicated=cluster is not None,
+        version=c[model.version] if model.mode == "upsert" else None,
+        order_by=tuple(c[key] for key in model.order_by),
+        partition_by=model.partition_by,
+    )
+    on: dict[str, Any] = {} if cluster is None else {"clickhouse_cluster": cluster}
+    return Table(name, metadata, engine, extend_existing=True, **on)
+
+
+def pieces(rows: pa.Table) -> Iterator[pa.Table]:
+    return (rows.slice(start, WRITE_ROWS) for start in range(0, rows.num_rows, WRITE_ROWS))
+
+
+def _nothing(field: pa.Field) -> pa.Scalar:
+    if pa.types.is_string(field.type):
+        return pa.scalar("")
+    return (
+        pa.scalar(0, pa.int64()).cast(field.type)
+        if not _is_moment(field.type)
+        else (pa.scalar(0, field.type))
+    )
+
+
+def _is_moment(declared: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(declared) or pa.types.is_date(declared))
+
+
+def _delete(table: Table, name: str, version: int) -> str:
+    return text_of(delete(table).where(table.c[name] == version))
+
+
+@cache
+def _highest(table: Table, version: str) -> str:
+    return text_of(select(func.max(table.c[version])))
+
+
+def _written(table: Table, name: str, version: int) -> str:
+    return text_of(select(func.count()).where(table.c[name] == version))
+
+
+def _is_scaled(declared: pa.DataType) -> bool:
+    is_short = pa.types.is_decimal(declared) and declared.precision <= _SHORT
+    return bool(is_short or pa.types.is_timestamp(declared))
+
+
+def _to_arrow(columns: dict[str, Array], schema: pa.Schema) -> pa.Table:
+    if not columns:
+        return schema.empty_table()
+    arrays = [_from_clickhouse(columns[field.name], field) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _from_clickhouse(values: Array, field: pa.Field) -> pa.Array:
+    declared = field.type
+    if pa.types.is_timestamp(declared) and values.dtype != object:
+        return pa.array(values.view(np.int64)).view(declared)
+    if pa.types.is_decimal(declared) and values.dtype != object:
+        return _decimals(values.view(np.int64), declared)
+    if pa.types.is_boolean(declared) and values.dtype != object:
+        return pa.array(values.astype(np.bool_))
+    return pa.array(values, declared)
+
+
+def _decimals(scaled: Array, declared: pa.DataType) -> pa.Array:
+    """Arrow's decimals have 16 bytes: the integer, and its sign again."""
+    words = np.empty((len(scaled), 2), np.int64)
+    words[:, 0] = scaled
+    np.right_shift(scaled, 63, out=words[:, 1])
+    return pa.Array.from_buffers(declared, len(scaled), [None, pa.py_buffer(words)])
+
+
+def _to_clickhouse(column: pa.ChunkedArray, type_name: str) -> Any:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+    declared = array.type
+    if array.null_count or type_name.startswith("Nullable"):
+        return array.to_pylist()
+    if pa.types.is_timestamp(declared):
+        return array.view(pa.int64()).to_numpy()
+    if pa.types.is_decimal(declared) and declared.precision <= _SHORT:
+        start, stop = 2 * array.offset, 2 * (array.offset + len(array))
+        return np.frombuffer(array.buffers()[1], np.int64)[start:stop:2].copy()
+    if type_name == _DICTIONARY:
+        encoded = array.dictionary_encode()
+        words = tuple(encoded.dictionary.to_pylist())
+        return DictionaryColumn(words, _smallest(encoded.indices.to_numpy(), len(words)))
+    if pa.types.is_integer(declared) or pa.types.is_floating(declared):
+        return array.to_numpy()
+    return array.to_pylist()
+
+
+def _smallest(keys: Array, words: int) -> Array:
+    return keys.astype(next(d for d in _KEYS if words <= np.iinfo(d).max))
+
+
+_KEYS = (np.uint8, np.uint16, np.uint32, np.uint64)

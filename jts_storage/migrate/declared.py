@@ -1,0 +1,36 @@
+"""The tables of declared models, made where they are missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jts_storage.migrate.runner import Databases
+    from jts_storage.models import Models
+
+
+async def create_missing(models: Models, databases: Databases) -> None:
+    """Create the tables and collections of declared models that are not there yet.
+
+    What is there stays as it is, whatever the models say: `check` tells the difference.
+    """
+    clickhouse, database = databases.clickhouse, databases.database
+    if clickhouse is not None and models.tables:
+        from jts_storage.clickhouse.declared import create_statements
+
+        for model in models.tables:
+            for statement in create_statements(model, clickhouse.config.cluster):
+                await clickhouse.run(clickhouse.execute, statement, idempotent=True)
+    if database is not None and models.records:
+        async with database.engine.begin() as connection:
+            for record in models.records:
+                await connection.run_sync(record.table.create, checkfirst=True)
+    mongo = databases.mongo
+    if mongo is not None and models.documents:
+        from jts_storage.mongo import schema
+        from jts_storage.mongo.model import with_declared
+
+        documents = with_declared(models)
+        await mongo.retries.repeat(
+            "making collections", lambda: schema.create_missing(mongo.db, documents)
+        )

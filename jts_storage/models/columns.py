@@ -1,0 +1,240 @@
+"""The columns of a declared table as Arrow has them: exact, and whole columns at once.
+
+Staged rows, the journal, the in-memory twin and what a read gives all have this one form. Money is
+decimal, moments are UTC, and a value that a column cannot hold exactly is refused, never rounded.
+To a mapper a time of nanoseconds is a whole number, since a datetime cannot hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+from clickhouse_sqlalchemy import types as clickhouse
+from sqlalchemy import Column, Table
+from sqlalchemy import types as sql
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from jts_storage.domain import checks
+from jts_storage.errors import InvalidConfiguration, InvalidData
+
+Row = Mapping[str, Any]
+
+_LARGEST_PRECISION = 38
+_UNITS = {3: "ms", 6: "us", 9: "ns"}
+_INTEGERS: Mapping[type[TypeEngine[Any]], pa.DataType] = {
+    clickhouse.Int8: pa.int8(),
+    clickhouse.Int16: pa.int16(),
+    clickhouse.Int32: pa.int32(),
+    clickhouse.Int64: pa.int64(),
+    clickhouse.UInt8: pa.uint8(),
+    clickhouse.UInt16: pa.uint16(),
+    clickhouse.UInt32: pa.uint32(),
+    clickhouse.UInt64: pa.uint64(),
+}
+
+
+def schema_of(table: Table) -> pa.Schema:
+    """The Arrow schema of a declared table, its columns called by their keys.
+
+    :raises InvalidConfiguration: naming the column whose type the kit cannot hold exactly.
+    """
+    return pa.schema([_field(table, column) for column in table.columns])
+
+
+def _field(table: Table, column: Column[Any]) -> pa.Field:
+    declared: Any = column.type
+    nullable = bool(column.nullable and not column.primary_key)
+    if isinstance(declared, clickhouse.Nullable):
+        declared, nullable = declared.nested_type, True
+    if isinstance(declared, clickhouse.LowCardinality):
+        declared = declared.nested_type
+    if isinstance(declared, type):
+        declared = declared()
+    if isinstance(declared, TypeDecorator):
+        declared = declared.impl_instance
+    found = _arrow_type(declared)
+    if found is None:
+        raise InvalidConfiguration(
+            f"column {table.name}.{column.key} has the type {type(declared).__name__}, which"
+            " declared tables do not have",
+            remedy="Use a string, a whole number, a float, a Decimal of at most"
+            f" {_LARGEST_PRECISION} digits, a flag, a date, or a time with a zone.",
+        )
+    return pa.field(column.key, found, nullable=nullable)
+
+
+def _arrow_type(declared: Any) -> pa.DataType | None:
+    for kind, found in _INTEGERS.items():
+        if isinstance(declared, kind):
+            return found
+    if isinstance(declared, clickhouse.DateTime64):
+        unit = _UNITS.get(declared.precision) if declared.timezone == "UTC" else None
+        return unit and pa.timestamp(unit, "UTC")
+    if isinstance(declared, clickhouse.Float32):
+        return pa.float32()
+    if isinstance(declared, sql.Numeric) and not isinstance(declared, sql.Float):
+        return _decimal(declared)
+    simple: Sequence[tuple[type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...], Any]] = (
+        ((sql.Float,), pa.float64()),
+        ((sql.Boolean,), pa.bool_()),
+        ((clickhouse.DateTime,), None),
+        ((sql.DateTime,), pa.timestamp("ms", "UTC")),
+        ((sql.Date,), pa.date32()),
+        ((sql.SmallInteger,), pa.int16()),
+        ((sql.BigInteger, sql.Integer), pa.int64()),
+        ((sql.Enum, clickhouse.UUID), None),
+        ((sql.String,), pa.string()),
+    )
+    return next((found for kinds, found in simple if isinstance(declared, kinds)), None)
+
+
+def _decimal(declared: Any) -> pa.DataType | None:
+    precision, scale = declared.precision, declared.scale
+    if precision is None or scale is None or precision > _LARGEST_PRECISION:
+        return None
+    return pa.decimal128(precision, scale)
+
+
+def table_of(rows: Iterable[Row], schema: pa.Schema, what: str) -> pa.Table:
+    """Rows as columns.
+
+    :raises InvalidData: naming the column, and the row, of a value that does not fit.
+    """
+    listed = list(rows)
+    columns = [_column(listed, field, what) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """Columns as rows, with times in UTC as `datetime` writes it."""
+    columns = [_values(table.column(field.name), field.type) for field in table.schema]
+    names = table.column_names
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray, declared: pa.DataType) -> list[Any]:
+    if not pa.types.is_timestamp(declared):
+        return list(column.to_pylist())
+    if declared.unit == "ns":  # more than a datetime has
+        return list(column.cast(pa.int64()).to_pylist())
+    naive = column.cast(pa.timestamp(declared.unit)).to_pylist()
+    return [value if value is None else value.replace(tzinfo=UTC) for value in naive]
+
+
+def key_of(row: Row, key: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in key)
+
+
+def version_of(row: Row | None, version: str) -> int:
+    """The version of a record; 0 where there is none."""
+    return int((row or {}).get(version) or 0)
+
+
+def digest(row: Row | None) -> str:
+    """What tells a row from every other one; rows are alike if it is equal."""
+    if row is None:
+        return ""
+    values = repr(sorted(row.items())).encode()
+    return blake2b(values, digest_size=16).hexdigest()
+
+
+def _column(rows: Sequence[Row], field: pa.Field, what: str) -> pa.Array:
+    try:
+        values = [_plain(row[field.name]) for row in rows]
+    except KeyError:
+        number = next(n for n, row in enumerate(rows) if field.name not in row)
+        raise InvalidData(f"{what} is missing", field=field.name, row=number) from None
+    if not field.nullable and None in values:
+        raise InvalidData(f"{what} must have a value", field=field.name, row=values.index(None))
+    checked = _checked(values, field, what)
+    try:
+        return pa.array(checked, field.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
+        raise _misfit(values, field, what) from exc
+
+
+def _checked(values: list[Any], field: pa.Field, what: str) -> list[Any]:
+    """Refuse what Arrow itself would round or cut."""
+    if pa.types.is_timestamp(field.type) and field.type.unit != "ns":
+        return [value if value is None else _moment(value, field) for value in values]
+    if pa.types.is_date(field.type):
+        return [value if value is None else checks.day(value, field.name) for value in values]
+    if pa.types.is_decimal(field.type) or pa.types.is_integer(field.type):
+        for number, value in enumerate(values):
+            if isinstance(value, float | bool):
+                raise InvalidData(
+                    f"{what} must be exact, and this is a {type(value).__name__}",
+                    field=field.name,
+                    value=value,
+                    row=number,
+                    remedy="Give a Decimal made of the original text, or a whole number.",
+                )
+    return values
+
+
+def _moment(value: Any, field: pa.Field) -> datetime:
+    if field.type.unit == "ms":
+        return checks.utc(value, field.name)
+    is_plain = isinstance(value, datetime) and not getattr(value, "nanosecond", 0)
+    checks.utc(value.replace(microsecond=0) if is_plain else value, field.name)
+    moment: datetime = value.astimezone(UTC)
+    return moment
+
+
+def _misfit(values: Sequence[Any], field: pa.Field, what: str) -> InvalidData:
+    for number, value in enumerate(values):
+        try:
+            pa.array([value], field.type)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return InvalidData(
+                f"{what} does not fit {field.type}", field=field.name, value=value, row=number
+            )
+    return InvalidData(f"{what} does not fit {field.type}", field=field.name)
+
+
+def as_columns(given: Any, schema: pa.Schema, what: str) -> pa.Table:
+    """Whole columns, cast to the schema where that changes no value.
+
+    :param given: an Arrow table, anything that gives one (a Polars or pandas frame), or columns
+        by name.
+    :raises InvalidData: a column is missing, is unknown, or does not fit.
+    """
+    try:
+        table = pa.table(dict(given)) if isinstance(given, Mapping) else pa.table(given)
+    except (pa.ArrowException, TypeError, ValueError) as exc:
+        raise InvalidData(f"{what} are no columns: {exc}") from exc
+    unknown = sorted(set(table.column_names) - set(schema.names))
+    missing = sorted(set(schema.names) - set(table.column_names))
+    if unknown or missing:
+        named = [*(f"no column {name}" for name in unknown), *(f"lacks {name}" for name in missing)]
+        raise InvalidData(f"{what} do not match the table ({', '.join(named)})")
+    arrays = [_cast(table.column(field.name), field, what) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.ChunkedArray:
+    exact = pa.types.is_decimal(field.type) or pa.types.is_integer(field.type)
+    if exact and pa.types.is_floating(column.type):
+        raise InvalidData(
+            f"{what} must be exact, and these are floats",
+            field=field.name,
+            remedy="Give Decimals, or whole numbers.",
+        )
+    if pa.types.is_timestamp(field.type) and getattr(column.type, "tz", "UTC") is None:
+        raise InvalidData(f"{what} must carry a time zone", field=field.name)
+    try:
+        fitted = column if column.type == field.type else column.cast(field.type)
+    except pa.ArrowException as exc:
+        raise InvalidData(f"{what} do not fit {field.type}: {exc}", field=field.name) from exc
+    if fitted.null_count and not field.nullable:
+        raise InvalidData(f"{what} must have values", field=field.name)
+    return fitted
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value

@@ -1,0 +1,105 @@
+"""The models of one storage, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
+from typing import Any
+
+from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.models.tables import AnyTable, RecordModel, TableModel
+from jts_storage.ports.models import Model
+
+ENTRY_POINTS = "jts_storage.models"
+"""The group in which a package names its models, or several in a list."""
+
+KITS_OWN = frozenset(
+    {
+        "applied_commits",
+        "backtest_results",
+        "backtest_trades",
+        "candles",
+        "checkpoints",
+        "formulas",
+        "ohlcv_bars",
+        "strategies",
+        "symbol_bars_aggregates",
+        "symbols",
+    }
+)
+_PREFIXES = ("uow_", "jts_", "system.")
+
+
+class Models:
+    """The declared models that a storage knows.
+
+    :raises InvalidConfiguration: a name is taken, or is one of the kit's.
+    """
+
+    def __init__(self, models: Iterable[Model[Any]] = ()) -> None:
+        self._by_name: dict[str, Model[Any]] = {}
+        for model in models:
+            self._add(model)
+
+    @classmethod
+    def known(cls, models: Iterable[Model[Any]] = ()) -> Models:
+        """Those given and those that installed packages name, each once."""
+        given = list(models)
+        named = (model for model in _installed() if not any(model is each for each in given))
+        return cls([*given, *named])
+
+    def __iter__(self) -> Iterator[Model[Any]]:
+        return iter(self._by_name.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    @property
+    def tables(self) -> list[TableModel[Any, Any]]:
+        return [model for model in self if isinstance(model, TableModel)]
+
+    @property
+    def records(self) -> list[RecordModel[Any, Any]]:
+        return [model for model in self if isinstance(model, RecordModel)]
+
+    @property
+    def documents(self) -> list[Any]:
+        """The `DocumentModel`s, of which only MongoDB's room knows more."""
+        return [model for model in self if model.store == "mongo"]
+
+    def table(self, name: str) -> AnyTable[Any]:
+        """The table model of that name; `name in models` is asked before."""
+        model = self._by_name[name]
+        assert isinstance(model, AnyTable)
+        return model
+
+    def check(self, model: Model[Any]) -> None:
+        """:raises StorageError: the storage was opened without this model."""
+        if self._by_name.get(getattr(model, "name", "")) is not model:
+            raise StorageError(
+                f"This storage does not know the model {getattr(model, 'name', model)!r}.",
+                remedy="Open it with Storage.open(models=[...]).",
+            )
+
+    def _add(self, model: Model[Any]) -> None:
+        if not callable(getattr(model, "repository", None)):
+            raise InvalidConfiguration(
+                f"{model!r} is no model",
+                remedy="Declare a TableModel, a RecordModel or a DocumentModel.",
+            )
+        name = model.name
+        if name in KITS_OWN or name.startswith(_PREFIXES):
+            raise InvalidConfiguration(
+                f"the name {name!r} is the kit's own", remedy="Choose another one."
+            )
+        if name in self._by_name:
+            raise InvalidConfiguration(
+                f"two models are called {name!r}", remedy="Journal and checks go by their names."
+            )
+        self._by_name[name] = model
+
+
+def _installed() -> Iterator[Model[Any]]:
+    for found in entry_points(group=ENTRY_POINTS):
+        named = found.load()
+        yield from named if isinstance(named, list | tuple) else [named]

@@ -1,0 +1,253 @@
+"""The repositories of declared tables, which a service may subclass for its own queries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import pyarrow as pa
+from sqlalchemy import ColumnElement
+
+from jts_storage.domain import checks
+from jts_storage.errors import InvalidData, StorageError
+from jts_storage.models.columns import as_columns
+from jts_storage.models.conditions import Where, behind, of_key, plain
+
+if TYPE_CHECKING:
+    from jts_storage.models.tables import AnyTable, RecordModel, TableModel
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class TableQuery:
+    """What rows of a declared table are wanted, in order of its key.
+
+    :param columns: their keys; all that entities fill if None.
+    """
+
+    where: ColumnElement[bool] | None = None
+    columns: tuple[str, ...] | None = None
+    descending: bool = False
+    limit: int | None = None
+
+
+class StoredTable(Protocol):
+    """The committed rows of a table."""
+
+    async def read(self, query: TableQuery) -> pa.Table: ...
+
+    def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]: ...
+
+
+class TableSource(StoredTable, Protocol):
+    """Where a repository's rows are: stored, or in a unit of work laid over what is stored."""
+
+    async def append(self, rows: pa.Table) -> None: ...
+
+    async def put(self, rows: pa.Table) -> pa.Table:
+        """Replace rows by their key; the same rows, with the versions that records get."""
+        ...
+
+    async def remove(self, key: Sequence[Any]) -> bool: ...
+
+
+class ReadOnly:
+    """What is stored, as a storage gives it outside of any unit of work."""
+
+    def __init__(self, stored: StoredTable) -> None:
+        self._stored = stored
+        self.read = stored.read
+        self.stream = stored.stream
+
+    async def append(self, rows: pa.Table) -> None:
+        raise not_in_a_unit_of_work()
+
+    async def put(self, rows: pa.Table) -> pa.Table:
+        raise not_in_a_unit_of_work()
+
+    async def remove(self, key: Sequence[Any]) -> bool:
+        raise not_in_a_unit_of_work()
+
+
+def not_in_a_unit_of_work() -> StorageError:
+    return StorageError(
+        "What a storage gives reads what is committed, and writes nothing.",
+        remedy="Write in a unit of work: uow.repository(model).",
+    )
+
+
+class _Reading(Generic[E]):
+    """What all repositories of tables read."""
+
+    _model: AnyTable[E]
+    _source: TableSource
+
+    async def read(
+        self,
+        *,
+        where: Where | None = None,
+        columns: Sequence[str] | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+    ) -> pa.Table:
+        """Whole columns, exact, in order of the key.
+
+        :param where: a condition on the columns: ``where=lambda c: c.price > 5``.
+        :param columns: their keys, if not all.
+        """
+        named = None if columns is None else tuple(columns)
+        for name in named or ():
+            if name not in self._model.schema.names:
+                raise InvalidData(f"{self._model.name} has no such column", field=name)
+        if limit is not None:
+            checks.whole(limit, "limit", below=2**31)
+        condition = where(self._model.table.c) if where is not None else None
+        return await self._source.read(TableQuery(condition, named, descending, limit))
+
+    async def list(
+        self,
+        *,
+        where: Where | None = None,
+        descending: bool = False,
+        limit: int = 1_000,
+        after: Sequence[Any] | None = None,
+    ) -> Sequence[E]:
+        """Entities in order of the key.
+
+        :param after: the key of the last entity of the page before, where keys ascend.
+        """
+        model = self._model
+        condition = where(model.table.c) if where is not None else None
+        if after is not None:
+            if descending or model.mode == "append":
+                raise InvalidData(
+                    f"pages of {model.name} cannot go on after a key",
+                    field="after",
+                    remedy="Name the range in `where`.",
+                )
+            rest = behind(model.table, model.key, self._key(after))
+            condition = rest if condition is None else condition & rest
+        checks.whole(limit, "limit", below=2**31)
+        rows = await self._source.read(TableQuery(condition, None, descending, limit))
+        return model.from_columns(rows)
+
+    async def stream(
+        self, *, where: Where | None = None, block_rows: int = 262_144
+    ) -> AsyncIterator[pa.Table]:
+        """The rows in blocks of at most so many, in constant memory."""
+        checks.whole(block_rows, "block_rows", least=1)
+        condition = where(self._model.table.c) if where is not None else None
+        async for block in self._source.stream(TableQuery(condition), block_rows):
+            yield block
+
+    def _key(self, values: Sequence[Any]) -> Sequence[Any]:
+        key = (values,) if isinstance(values, str) else tuple(values)
+        if len(key) != len(self._model.key):
+            raise InvalidData(
+                f"the key of {self._model.name} is {', '.join(self._model.key)}",
+                field="key",
+                value=values,
+            )
+        return tuple(map(plain, key))
+
+    async def _get(self, key: Sequence[Any]) -> E | None:
+        model = self._model
+        condition = of_key(model.table, model.key, self._key(key))
+        rows = await self._source.read(TableQuery(condition, limit=1))
+        return model.from_columns(rows)[0] if rows.num_rows else None
+
+    async def _put(self, entities: Sequence[E]) -> Sequence[E]:
+        saved = await self._source.put(self._model.to_columns(entities))
+        return self._model.from_columns(saved)
+
+
+class TableRepository(_Reading[E]):
+    """The rows of a `TableModel`.
+
+    What a storage gives reads what is committed; writes belong to a unit of work.
+    """
+
+    def __init__(self, model: TableModel[E, Any], source: TableSource) -> None:
+        self._model: TableModel[E, Any] = model
+        self._source = source
+
+    async def get(self, *key: Any) -> E | None:
+        """The entity of a key, of a table whose rows are replaced by it."""
+        self._check_mode("upsert")
+        return await self._get(key)
+
+    async def save(self, entity: E) -> E:
+        return (await self.save_many([entity]))[0]
+
+    async def save_many(self, entities: Iterable[E]) -> Sequence[E]:
+        """Store entities in place of those of their keys; of equal keys the last counts."""
+        self._check_mode("upsert")
+        listed = list(entities)
+        if listed:
+            await self._source.put(self._model.to_columns(listed))
+        return listed
+
+    async def delete(self, *key: Any) -> bool:
+        """Whether there was something to delete."""
+        self._check_mode("upsert")
+        if not self._model.deletes:
+            raise InvalidData(
+                f"{self._model.name} deletes nothing",
+                remedy='Add Column("is_deleted", types.UInt8) to the table.',
+            )
+        return await self._source.remove(self._key(key))
+
+    async def append(self, rows: Iterable[E] | Any) -> int:
+        """Add rows; how many.
+
+        :param rows: entities, or whole columns: an Arrow table, a Polars or pandas frame, or
+            columns by name.
+        """
+        self._check_mode("append")
+        model = self._model
+        if isinstance(rows, list | tuple):
+            table = model.to_columns(rows)
+        else:
+            table = as_columns(rows, model.schema, f"columns for {model.name}")
+        if table.num_rows:
+            await self._source.append(table)
+        return int(table.num_rows)
+
+    def _check_mode(self, mode: str) -> None:
+        if self._model.mode != mode:
+            raise InvalidData(
+                f"{self._model.name} is a table of mode {self._model.mode!r}",
+                remedy="Use append and read there."
+                if mode == "upsert"
+                else "Use save and save_many there.",
+            )
+
+
+class RecordRepository(_Reading[E]):
+    """The rows of a `RecordModel`, each under an optimistic lock.
+
+    What a storage gives reads what is committed; writes belong to a unit of work.
+    """
+
+    def __init__(self, model: RecordModel[E, Any], source: TableSource) -> None:
+        self._model: RecordModel[E, Any] = model
+        self._source = source
+
+    async def get(self, *key: Any) -> E | None:
+        return await self._get(key)
+
+    async def save(self, entity: E) -> E:
+        """Store an entity in place of what was read.
+
+        :raises Conflict: somebody else changed it first.
+        """
+        return (await self._put([entity]))[0]
+
+    async def save_many(self, entities: Iterable[E]) -> Sequence[E]:
+        listed = list(entities)
+        return await self._put(listed) if listed else []
+
+    async def delete(self, *key: Any) -> bool:
+        return await self._source.remove(self._key(key))

@@ -1,0 +1,244 @@
+"""Declared documents: what an entity is, the document that holds it, and the mapping."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final, Generic, Literal, TypeVar, cast, get_args, overload
+
+from beanie.odm.fields import ExpressionField
+from bson import ObjectId, decode, encode
+
+from jts_storage.domain.ids import new_document_id
+from jts_storage.errors import InvalidConfiguration, InvalidData
+from jts_storage.models.document_repository import (
+    Condition,
+    DocumentRepository,
+    DocumentSource,
+    DocumentWhere,
+)
+from jts_storage.models.mapper import Mapper
+from jts_storage.models.round_trip import check_money, check_round_trip
+from jts_storage.mongo.documents import Models, VersionedDocument
+from jts_storage.mongo.held import as_held
+from jts_storage.mongo.mappers import read_stored
+from jts_storage.mongo.stored import CODEC, ID, Stored, nested_model
+
+E = TypeVar("E")
+R = TypeVar("R")
+D = TypeVar("D", bound=VersionedDocument)
+
+
+class DocumentModel(Generic[E, R]):
+    """A collection of a service: documents with versions, in the commit of all stores.
+
+    The document is a subclass of `VersionedDocument` that names its collection, and its indexes.
+    The entity is a dataclass with ``id: str | None`` and ``version: int``; if it has
+    ``created_at`` and ``updated_at`` they are filled, too.
+
+    :param references: fields that hold the id of a document of another collection, which then
+        cannot be deleted: ``{"strategy_id": "strategies"}``.
+    :param repository: a subclass of `DocumentRepository` with the service's own queries.
+    :param examples: entities that the mapper is tried with, beside those the kit makes itself.
+    :param floats: fields that look like money and are meant to be floats all the same.
+    :raises InvalidConfiguration: saying what is wrong with the declaration.
+    """
+
+    store: Literal["mongo"] = "mongo"
+    mode: Literal["document"] = "document"
+
+    @overload
+    def __init__(
+        self: DocumentModel[E, DocumentRepository[E]],
+        entity: type[E],
+        document: type[D],
+        mapper: Mapper[E, D],
+        *,
+        references: Mapping[str, str] = ...,
+        examples: Iterable[E] = ...,
+        floats: Collection[str] = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        entity: type[E],
+        document: type[D],
+        mapper: Mapper[E, D],
+        *,
+        references: Mapping[str, str] = ...,
+        repository: type[R],
+        examples: Iterable[E] = ...,
+        floats: Collection[str] = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        entity: type[E],
+        document: type[D],
+        mapper: Mapper[E, D],
+        *,
+        references: Mapping[str, str] | None = None,
+        repository: Any = DocumentRepository,
+        examples: Iterable[E] = (),
+        floats: Collection[str] = (),
+    ) -> None:
+        self.entity: type[E] = entity
+        self.document: type[VersionedDocument] = document
+        self.mapper: Mapper[E, Any] = mapper
+        self._repository = repository
+        self.name = _checked_collection(document)
+        self.references = {
+            _path(document, field): target for field, target in (references or {}).items()
+        }
+        _check_entity(self.name, entity)
+        check_money(self.name, entity, _float_fields(document), floats)
+        self.examples = tuple(check_round_trip(self.name, entity, self._there_and_back, examples))
+
+    def __repr__(self) -> str:
+        return f"DocumentModel({self.name!r})"
+
+    def repository(self, source: DocumentSource[E]) -> R:
+        return cast("R", self._repository(self, source))
+
+    def key_of(self, entity: E) -> tuple[Any, ...]:
+        saved: Any = entity
+        return (saved.id,)
+
+    def to_document(self, entity: E, model: type[VersionedDocument]) -> VersionedDocument:
+        document: VersionedDocument = self.mapper.to_stored(entity)
+        return document
+
+    def from_document(self, document: Any) -> E:
+        return self.mapper.from_stored(document)
+
+    def condition(self, where: DocumentWhere) -> Condition:
+        """A condition as MongoDB has it, its values as documents hold them."""
+        made = where(fields_of(self.document))
+        if not isinstance(made, Mapping):
+            raise InvalidData(
+                "must be a condition",
+                field="where",
+                value=type(made).__name__,
+                remedy="Compare fields with values; join conditions by And and Or of Beanie.",
+            )
+        condition: Condition = _as_stored(self.document, dict(made))
+        return condition
+
+    def _there_and_back(self, entity: E) -> E:
+        saved: Any = entity
+        if saved.id is None:
+            saved = replace(saved, id=new_document_id())
+        stored = self.to_document(saved, self.document).to_stored()
+        data = decode(encode(stored), CODEC)
+        returned: Any = read_stored(self.document, self.from_document, data)
+        original: Any = entity
+        given: E = replace(returned, id=original.id)
+        return given
+
+
+class _Fields:
+    """The fields of a document by name, each to be compared with a value; nested ones by dots."""
+
+    def __init__(self, model: type[Stored], prefix: str = "") -> None:
+        self._model, self._prefix = model, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        info = self._model.model_fields.get(name)
+        if info is None:
+            raise InvalidData(
+                f"{self._model.__name__} has no such field", field="where", value=name
+            )
+        path = self._prefix + self._model.path(name)
+        inner = nested_model(info.annotation)
+        field: Any = ExpressionField
+        return _Fields(inner[0], f"{path}.") if inner else field(path)
+
+
+def fields_of(model: type[Stored]) -> Any:
+    return _Fields(model)
+
+
+def _as_stored(model: type[Stored], value: Any, path: str = "") -> Any:
+    """Values of a condition as documents hold them; an id in text matches both of its forms."""
+    if isinstance(value, Mapping):
+        # Plain text, since a field of Beanie equals whatever it is compared with.
+        named = ((str(key), each) for key, each in value.items())
+        return {
+            key: _as_stored(model, each, path if key.startswith("$") else key)
+            for key, each in named
+        }
+    if isinstance(value, list | tuple | set):
+        return [_as_stored(model, each, path) for each in value]
+    names_ids = path == ID or path in map(model.path, model.id_fields())
+    if isinstance(value, str) and names_ids and ObjectId.is_valid(value):
+        return ObjectId(value)
+    return as_held(value)
+
+
+def _checked_collection(document: type[Any]) -> str:
+    if not issubclass(document, VersionedDocument):
+        raise InvalidConfiguration(
+            f"{document.__name__} is no document with a version",
+            remedy="Make it a subclass of VersionedDocument.",
+        )
+    name = getattr(document, "collection", None)
+    if not isinstance(name, str) or not name:
+        raise InvalidConfiguration(
+            f"{document.__name__} names no collection",
+            remedy='Write collection: ClassVar[str] = "orders" into it.',
+        )
+    return name
+
+
+def _path(document: type[Stored], field: str) -> str:
+    try:
+        return document.path(field)
+    except KeyError:
+        raise InvalidConfiguration(
+            f"{document.__name__} has no field {field!r} to refer by",
+            remedy=f"It has {', '.join(document.model_fields)}.",
+        ) from None
+
+
+def _check_entity(name: str, entity: type[Any]) -> None:
+    known = dataclasses.fields(entity) if dataclasses.is_dataclass(entity) else ()
+    missing = {"id", "version"} - {field.name for field in known}
+    if missing:
+        raise InvalidConfiguration(
+            f"{entity.__name__}, which {name} holds, has no {' and no '.join(sorted(missing))}",
+            remedy="Make it a dataclass with id: str | None = None and version: int = 1.",
+        )
+
+
+def _float_fields(document: type[Stored]) -> set[str]:
+    return {
+        name
+        for name, info in document.model_fields.items()
+        if float in (info.annotation, *get_args(info.annotation))
+    }
+
+
+_KITS_OWN: Final = Models()
+
+
+def with_declared(models: Iterable[Any], documents: Models = _KITS_OWN) -> Models:
+    """The documents of the kit and of declared models, with where these refer to others.
+
+    :param documents: of the kit, perhaps with registered ones in their place.
+    :raises InvalidConfiguration: one refers to a collection that nobody declares.
+    """
+    declared = [model for model in models if isinstance(model, DocumentModel)]
+    found = replace(
+        documents,
+        declared={model.name: model.document for model in declared},
+        referring={model.name: model.references for model in declared},
+    )
+    for model in declared:
+        unknown = set(model.references.values()) - found.by_collection.keys()
+        if unknown:
+            raise InvalidConfiguration(
+                f"{model.name} refers to {', '.join(sorted(unknown))}, which is no collection that"
+                " is known",
+                remedy=f"Known are {', '.join(found.by_collection)}.",
+            )
+    return found

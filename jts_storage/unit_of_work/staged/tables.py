@@ -1,0 +1,146 @@
+"""Rows of declared tables that a unit of work has written, laid over what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.domain.changes import TableChange
+from jts_storage.errors import Conflict
+from jts_storage.models.columns import Row, key_of, rows_of, version_of
+from jts_storage.models.conditions import matching, of_key
+from jts_storage.models.table_repository import StoredTable, TableQuery
+from jts_storage.models.tables import AnyTable
+
+_Key = tuple[Any, ...]
+
+
+class StagedTable:
+    """A `TableSource` whose writes stay here until they are handed over."""
+
+    def __init__(
+        self, model: AnyTable[Any], stored: StoredTable, lifetime: Lifetime | None = None
+    ) -> None:
+        self._model = model
+        self._stored = stored
+        self._lifetime = lifetime or Lifetime()
+        self._appended: list[pa.Table] = []
+        self._rows: dict[_Key, Row | None] = {}
+        self._before: dict[_Key, Row | None] = {}
+        self._seen: dict[_Key, Row] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def change(self) -> TableChange | None:
+        """What the table is to become; None if nothing of it changes."""
+        model = self._model
+        if model.mode == "append":
+            rows = pa.concat_tables(self._appended) if self._appended else None
+            return rows and TableChange(model.name, model.store, model.mode, rows)
+        if not self._rows:
+            return None
+        rows = model.changes_of((key, row, self._before[key]) for key, row in self._rows.items())
+        return TableChange(model.name, model.store, model.mode, rows, list(self._rows))
+
+    async def read(self, query: TableQuery) -> pa.Table:
+        model, hidden = self._model, set(self._rows)
+        if not hidden and not self._appended:
+            return self._noted(await self._stored.read(query))
+        # Whole rows, of which as many more are asked for as may be hidden.
+        limit = None if query.limit is None else query.limit + len(hidden)
+        stored = self._noted(await self._stored.read(replace(query, columns=None, limit=limit)))
+        staged = [row for row in self._rows.values() if row is not None]
+        together = [stored.filter(_others(stored, model.key, hidden)), *self._appended]
+        together.append(pa.Table.from_pylist(staged, model.schema))
+        rows = matching(pa.concat_tables(together), query.where)
+        rows = rows.sort_by([(name, _direction(query)) for name in model.sort_key])
+        rows = rows if query.limit is None else rows.slice(0, query.limit)
+        return rows if query.columns is None else rows.select(list(query.columns))
+
+    async def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]:
+        rows = await self.read(query)
+        for start in range(0, rows.num_rows, block_rows):
+            yield rows.slice(start, block_rows)
+
+    async def append(self, rows: pa.Table) -> None:
+        self._lifetime.check()
+        self._appended.append(rows)
+
+    async def put(self, rows: pa.Table) -> pa.Table:
+        self._lifetime.check()
+        if self._model.mode != "record":
+            for row in rows_of(rows):
+                self._stage(key_of(row, self._model.key), row, None)
+            return rows
+        async with self._lock:
+            saved = [await self._put_record(row) for row in rows_of(rows)]
+        return pa.Table.from_pylist(saved, self._model.schema)
+
+    async def remove(self, key: Sequence[Any]) -> bool:
+        self._lifetime.check()
+        async with self._lock:
+            before = await self._found(tuple(key))
+            self._lifetime.check()
+            if before is None:
+                return False
+            self._stage(tuple(key), None, before)
+            return True
+
+    async def _put_record(self, row: Row) -> Row:
+        key = key_of(row, self._model.key)
+        before = await self._found(key)
+        self._lifetime.check()
+        version = self._model.version
+        read, found = version_of(row, version), version_of(before, version)
+        if read != found:
+            raise Conflict(
+                f"{self._model.name} {_shown(key)} was changed by somebody else: version {found}"
+                f" is stored, {read} was read.",
+                remedy="Read it again and repeat.",
+            )
+        saved = {**row, version: found + 1}
+        self._stage(key, saved, before)
+        return saved
+
+    async def _found(self, key: _Key) -> Row | None:
+        """The row of a key as it is here: staged, or else as it was when it was first read."""
+        if key in self._rows:
+            return self._rows[key]
+        if key in self._seen:
+            return self._seen[key]
+        condition = of_key(self._model.table, self._model.key, key)
+        found = self._noted(await self._stored.read(TableQuery(condition, limit=1)))
+        return rows_of(found)[0] if found.num_rows else None
+
+    def _noted(self, rows: pa.Table) -> pa.Table:
+        """The same rows; of records it is noted how each was when it was first read.
+
+        What a unit of work has read is what it may replace, and nothing that came later.
+        """
+        if rows.column_names == self._model.schema.names and self._model.mode == "record":
+            for row in rows_of(rows):
+                self._seen.setdefault(key_of(row, self._model.key), row)
+        return rows
+
+    def _stage(self, key: _Key, row: Row | None, before: Row | None) -> None:
+        self._before.setdefault(key, before)
+        self._rows[key] = row
+
+
+def _others(rows: pa.Table, key: Sequence[str], hidden: set[_Key]) -> pa.Array:
+    """Which rows are not among those keys."""
+    keys = (key_of(row, key) for row in rows_of(rows.select(list(key))))
+    return pa.array([each not in hidden for each in keys], pa.bool_())
+
+
+def _direction(query: TableQuery) -> str:
+    return "descending" if query.descending else "ascending"
+
+
+def _shown(key: _Key) -> str:
+    return ", ".join(map(str, key))
