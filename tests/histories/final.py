@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from jts_storage import Checkpoint, Storage, StorageSettings, Symbol
 from jts_storage.errors import StorageError
+from tests import declared
 from tests.histories.history import Final
 from tests.histories.process import Records, note_deliveries
-from tests.histories.scene import Scene, appended, last, moment, row_of
+from tests.histories.scene import MODELS, Scene, appended, last, moment, row_of
 
 E = TypeVar("E")
 _PAGE = 1_000
@@ -21,7 +22,7 @@ _FAR = moment(100_000_000)
 async def read_all(
     settings: StorageSettings, scene: Scene, records: Records, *, patience: float
 ) -> Final:
-    storage = Storage.open(settings)
+    storage = Storage.open(settings, models=MODELS)
     note_deliveries(storage, records, scene.name)
     async with storage:
         return await read_from(storage, scene, patience=patience)
@@ -35,6 +36,7 @@ async def read_from(storage: Storage, scene: Scene, *, patience: float = 30.0) -
     await _documents(storage, scene, found, lists, refers)
     await _bookkeeping(storage, scene, found, lists)
     await _series(storage, scene, found)
+    await _declared(storage, scene, found, lists)
     return Final(tuple(found), lists, refers, unsettled)
 
 
@@ -123,6 +125,33 @@ async def _series(storage: Storage, scene: Scene, found: list[tuple[str, int]]) 
     for symbol in symbols:
         if symbol.code.startswith(prefix):
             found.append((f"symbol:{symbol.code.removeprefix(prefix)}", int(symbol.name)))
+
+
+async def _declared(
+    storage: Storage,
+    scene: Scene,
+    found: list[tuple[str, int]],
+    lists: dict[str, tuple[int, ...]],
+) -> None:
+    for identity in scene.orders:
+        order = await storage.repository(declared.orders).get(identity)
+        if order is not None:
+            _list(f"order:{identity}", appended(order.symbol), found, lists)
+    prefix = scene.own("")
+    found += [
+        (f"balance:{balance.account.removeprefix(prefix)}", int(balance.cash))
+        for balance in await storage.repository(declared.balances).list()
+        if balance.account.startswith(prefix)
+    ]
+    found += [
+        (f"figure:{figure.symbol.removeprefix(prefix)}", int(figure.eps or 0))
+        for figure in await storage.repository(declared.fundamentals).list()
+        if figure.symbol.startswith(prefix)
+    ]
+    ticks = await storage.repository(declared.ticks).read(
+        where=lambda c: c.symbol == scene.own("A"), columns=["size"]
+    )
+    found += [(f"tick:{size}", size) for size in ticks.column("size").to_pylist()]
 
 
 def _list(

@@ -30,6 +30,10 @@ STORES = {
     "bar": "bookkeeping",
     "candle": "series",
     "symbol": "series",
+    "order": "documents",
+    "balance": "bookkeeping",
+    "figure": "series",
+    "tick": "series",
 }
 
 

@@ -15,12 +15,18 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import select
+
 from jts_storage.clickhouse.candles import ClickHouseCandleWriter
+from jts_storage.clickhouse.declared import DeclaredTable
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.errors import Conflict
+from jts_storage.models import tables as declared
+from jts_storage.models.columns import digest, rows_of
 from jts_storage.mongo import MongoDBFormulaRepository, queries, saves
 from jts_storage.mongo.access import CollectionAccess
 from jts_storage.mongo.references import References
+from jts_storage.relational import declared as records
 from jts_storage.relational import staged
 from jts_storage.relational.repositories import SqlCheckpointRepository
 from jts_storage.unit_of_work import clock, commit, journal, outbox, unit
@@ -346,6 +352,38 @@ def events_ordered_by_a_wrong_clock() -> None:
     replaced(outbox.Outbox, "add", make)
 
 
+def declared_rows_acknowledged_and_not_stored() -> None:
+    replaced(DeclaredTable, "apply", skipped())
+
+
+def rows_appended_again_by_a_recoverer() -> None:
+    """What a commit has appended before it died is not taken back."""
+
+    def make(real: Anything) -> Anything:
+        async def forget(self: Any, changes: Any, versions: Any) -> None:
+            return None
+
+        return forget
+
+    replaced(stores.Stores, "forget_appended", make)
+
+
+def declared_records_saved_without_comparing() -> None:
+    def make(real: Anything) -> Anything:
+        async def apply(connection: Any, model: Any, change: Any) -> bool:
+            table, names = model.table, model.schema.names
+            columns = [table.c[name].label(name) for name in names]
+            its_row = table.c.account == change["account"]
+            found = (await connection.execute(select(*columns).where(its_row))).mappings().all()
+            before = rows_of(records._read(model, names, found))[0] if found else None
+            state = {declared.BASE: len(found), declared.READ: digest(before)}
+            return bool(await real(connection, model, {**change, **state}))
+
+        return apply
+
+    replaced(records, "_apply", make)
+
+
 PLANTED: dict[str, Callable[[], None]] = {
     plant.__name__: plant
     for plant in (
@@ -372,5 +410,8 @@ PLANTED: dict[str, Callable[[], None]] = {
         events_of_a_commit_reversed,
         events_forgotten,
         events_ordered_by_a_wrong_clock,
+        declared_rows_acknowledged_and_not_stored,
+        rows_appended_again_by_a_recoverer,
+        declared_records_saved_without_comparing,
     )
 }

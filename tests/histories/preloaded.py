@@ -5,4 +5,5 @@ import clickhouse_driver  # noqa: F401
 import pyarrow  # noqa: F401
 
 import jts_storage.backend  # noqa: F401
+import tests.declared
 import tests.histories.process  # noqa: F401

@@ -30,7 +30,7 @@ from jts_storage.unit_of_work import commit
 from tests.histories import clock
 from tests.histories.history import Answer, Read, to_line
 from tests.histories.planted import PLANTED
-from tests.histories.scene import Happened, Scene
+from tests.histories.scene import MODELS, Happened, Scene
 from tests.histories.workload import Notes, Unit, chosen_kinds, read_something
 
 _PAUSE_AFTER_FAILURE = 0.05
@@ -108,7 +108,7 @@ class Worker:
         settings = settings_of(self.spec.urls, Path(self.spec.records).parent)
         while not self.is_stopping:
             try:
-                storage = Storage.open(settings)
+                storage = Storage.open(settings, models=MODELS)
                 note_deliveries(storage, self.records, self.spec.scene.name)
                 async with storage:
                     await self.work(storage)

@@ -26,7 +26,7 @@ from tests.histories.faults import Nemesis
 from tests.histories.final import read_all
 from tests.histories.history import History, from_lines
 from tests.histories.process import Records, Spec
-from tests.histories.scene import Scene, prepared
+from tests.histories.scene import MODELS, Scene, prepared
 from tests.histories.servers import Servers
 from tests.histories.workers import NUMBERS_A_START, Worker
 from tests.histories.workload import ACTIONS
@@ -98,7 +98,7 @@ def run_round(servers: Servers, plan: Plan, name: str) -> Outcome:
 
 
 async def _prepared(servers: Servers, name: str) -> Scene:
-    async with Storage.open(servers.settings) as storage:
+    async with Storage.open(servers.settings, models=MODELS) as storage:
         return await prepared(storage, name)
 
 

@@ -16,6 +16,10 @@ from jts_storage import (
     Strategy,
     Timeframe,
 )
+from tests import declared
+from tests.declared import Order
+
+MODELS = declared.MODELS
 
 START = datetime(2024, 1, 2, tzinfo=UTC)
 FIRST_DAY = date(2024, 1, 2)
@@ -44,11 +48,15 @@ class Scene:
 
     :param ledgers: ids of formulas that are never deleted.
     :param strategies: ids of strategies that are never deleted.
+    :param orders: ids of documents of a declared model, likewise.
     """
 
     name: str
     ledgers: tuple[str, ...] = ()
     strategies: tuple[str, ...] = ()
+    orders: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ("B0", "B1")
+    figures: tuple[str, ...] = ("F0", "F1", "F2")
     series: tuple[str, ...] = ("A", "B")
     symbols: tuple[str, ...] = ("S0", "S1", "S2")
     checkpoints: tuple[str, ...] = ("C0", "C1")
@@ -68,15 +76,17 @@ class Scene:
 
 async def prepared(storage: Storage, name: str) -> Scene:
     """A scene whose documents are stored."""
-    ledgers, strategies = [], []
+    ledgers, strategies, orders = [], [], []
     async with storage.unit_of_work() as uow:
         for n in range(2):
             ledger = Formula(name=f"{name} L{n}", expression="0", category=FormulaCategory.ENTRY)
             ledgers.append((await uow.formulas.save(ledger)).id or "")
             strategy = Strategy(name=f"{name} X{n}", description="0")
             strategies.append((await uow.strategies.save(strategy)).id or "")
+            order = await uow.repository(declared.orders).save(Order("0", Decimal(0)))
+            orders.append(order.id or "")
         await uow.commit()
-    return Scene(name, tuple(ledgers), tuple(strategies))
+    return Scene(name, tuple(ledgers), tuple(strategies), tuple(orders))
 
 
 def moment(row: int) -> datetime:

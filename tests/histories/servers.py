@@ -15,6 +15,7 @@ from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.fault_proxy import FaultProxy
 from tests.histories.process import settings_of
+from tests.histories.scene import MODELS
 
 HOST = "127.0.0.1"
 
@@ -91,5 +92,5 @@ class Servers:
 
     async def _migrate(self) -> None:
         settings = self.settings.model_copy(update={"migrate": True})
-        async with Storage.open(settings):
+        async with Storage.open(settings, models=MODELS):
             pass

@@ -57,6 +57,9 @@ EXPECTED = {
     planted.events_of_a_commit_reversed: shows("event ledger", "event"),
     planted.events_forgotten: shows("event ledger", "event"),
     planted.events_ordered_by_a_wrong_clock: shows("event", "event"),
+    planted.declared_rows_acknowledged_and_not_stored: shows("figure tick ledger", "lost half"),
+    planted.rows_appended_again_by_a_recoverer: shows("tick ledger", "doubled", "die"),
+    planted.declared_records_saved_without_comparing: shows("balance", "lost"),
     # The last, since what it leaves can never be finished.
     planted.chunks_purged_early: shows("candles ledger", "half lost unsettled", "die"),
 }

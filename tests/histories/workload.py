@@ -6,11 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from random import Random
 from typing import Any, Protocol
 
 from jts_storage import CandleSeries, Formula, FormulaCategory, Market, Storage, Symbol, SymbolBars
 from jts_storage.ports import UnitOfWork
+from tests import declared
+from tests.declared import Balance, Fundamental, Tick
 from tests.histories.history import How, Read, Write, store_of
 from tests.histories.scene import (
     SHARED_ROWS,
@@ -252,6 +255,55 @@ class Unit:
                 replace(state, collection_started=True, bar_count=self.notes.tx)
             )
 
+    async def order(self) -> None:
+        """A document of a declared model, changed as a ledger is."""
+        identity = self.choice.choice(self.scene.orders)
+        name, began = f"order:{identity}", time.monotonic()
+        if name in self.notes.writes:
+            return
+        stored = self.uow.repository(declared.orders)
+        order = await stored.get(identity)
+        assert order is not None
+        values = appended(order.symbol)
+        self.notes.saw(began, {name: last(values)}, {name: len(values)})
+        self.notes.wrote(name, "append", last(values))
+        await stored.save(replace(order, symbol=as_text([*values, self.notes.tx])))
+
+    async def balance(self) -> None:
+        """A record of a declared model, changed as an aggregate is."""
+        account = self.choice.choice(self.scene.accounts)
+        name, began = f"balance:{account}", time.monotonic()
+        if name in self.notes.writes:
+            return
+        stored = self.uow.repository(declared.balances)
+        found = await stored.get(self.scene.own(account))
+        value = int(found.cash) if found else 0
+        self.notes.saw(began, {name: value})
+        if found and self.choice.random() < 0.2:
+            self.notes.wrote(name, "remove", value)
+            await stored.delete(self.scene.own(account))
+        else:
+            self.notes.wrote(name, "append", value)
+            version = found.version if found else 0
+            cash = Decimal(self.notes.tx)
+            await stored.save(Balance(self.scene.own(account), cash, moment(0), version))
+
+    async def figure(self) -> None:
+        """A row of a declared table, replaced as a symbol is."""
+        name = self.choice.choice(self.scene.figures)
+        self.notes.wrote(f"figure:{name}", "put")
+        figure = Fundamental(self.scene.own(name), self.scene.day(0), Decimal(self.notes.tx))
+        await self.uow.repository(declared.fundamentals).save(figure)
+
+    async def tick(self) -> None:
+        """A row that is appended; what is appended twice is found twice."""
+        name = f"tick:{self.notes.tx}"
+        if name in self.notes.writes:
+            return
+        self.notes.wrote(name, "put")
+        tick = Tick(self.scene.own("A"), moment(0), Decimal(1), self.notes.tx)
+        await self.uow.repository(declared.ticks).append([tick])
+
     async def event(self) -> None:
         name = self.choice.choice(self.scene.keys)
         first = sum(key == name for key, _ in self.notes.events)
@@ -273,6 +325,10 @@ ACTIONS: dict[str, Callable[[Unit], Awaitable[None]]] = {
     "aggregate": Unit.aggregate,
     "bars": Unit.bars,
     "event": Unit.event,
+    "order": Unit.order,
+    "balance": Unit.balance,
+    "figure": Unit.figure,
+    "tick": Unit.tick,
 }
 
 
@@ -306,6 +362,19 @@ async def read_something(
         number = choice.randrange(scene.days)
         bars = await storage.ingestion.symbol_bars.get(scene.own("A"), scene.day(number))
         return {f"aggregate:{number}": (bars.bar_count if bars else 0, 0)}
+    if kind == "order":
+        identity = choice.choice(scene.orders)
+        order = await storage.repository(declared.orders).get(identity)
+        values = appended(order.symbol if order else None)
+        return {f"order:{identity}": (last(values), len(values))}
+    if kind == "balance":
+        name = choice.choice(scene.accounts)
+        balance = await storage.repository(declared.balances).get(scene.own(name))
+        return {f"balance:{name}": (int(balance.cash) if balance else 0, 0)}
+    if kind == "figure":
+        name = choice.choice(scene.figures)
+        figure = await storage.repository(declared.fundamentals).get(scene.own(name), scene.day(0))
+        return {f"figure:{name}": (int(figure.eps or 0) if figure else 0, 0)}
     identity = choice.choice(scene.ledgers)
     formula = await storage.formulas.get_by_id(identity)
     values = appended(formula.expression if formula else None)
