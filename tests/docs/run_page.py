@@ -42,7 +42,13 @@ def blocks(text: str) -> Iterator[Block]:
 def code_of(page: Path) -> list[CodeType]:
     return [
         # The lines above a block are made up for, so that tracebacks count from the page's top.
-        compile("\n" * block.line + block.code, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        compile(
+            "\n" * block.line + block.code,
+            str(page),
+            "exec",
+            ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+            dont_inherit=True,  # what this file says of annotations is not said by the page
+        )
         for block in blocks(page.read_text())
         if block.language == "python"
     ]
