@@ -66,12 +66,10 @@ class Retries:
             if not (self._config.max_retries and exc.repeatable):
                 raise
             _log.warning("repeating %s after %s", doing, type(exc.__cause__).__name__)
-
-        async def attempt() -> T:
-            return await self._attempt(doing, again or operation)
-
-        repeating = repetitions(self._config, self._config.max_retries, doing=doing)
-        return await AsyncRetrying(**repeating)(attempt)
+        repeating = AsyncRetrying(
+            **repetitions(self._config, self._config.max_retries, doing=doing)
+        )
+        return await repeating(self._attempt, doing, again or operation)
 
     async def _attempt(self, doing: str, operation: Callable[[], Awaitable[T]]) -> T:
         try:
