@@ -19,7 +19,7 @@ from tests.histories.final import read_from
 from tests.histories.history import from_lines
 from tests.histories.process import Spec, Worker, note_deliveries
 from tests.histories.run import Plan, run_round, shown
-from tests.histories.scene import prepared
+from tests.histories.scene import MODELS, prepared
 from tests.histories.servers import Servers
 from tests.histories.workload import ACTIONS
 
@@ -52,7 +52,7 @@ def judged(servers: Servers, plan: Plan) -> None:
 async def test_in_memory(tmp_path: Path) -> None:
     """The twin keeps the same promises, under cancellation too."""
     records = tmp_path / "memory.jsonl"
-    async with Storage.in_memory() as storage:
+    async with Storage.in_memory(models=MODELS) as storage:
         scene = await prepared(storage, "M")
         spec = Spec("p", SEED, 1, scene, {}, str(records), tuple(ACTIONS), clients=4)
         worker = Worker(spec)
