@@ -19,6 +19,7 @@ from jts_storage.clickhouse.statements import write_settings
 from jts_storage.clickhouse.tables import local_name, spread
 from jts_storage.clickhouse.tables import rows as engine_of
 from jts_storage.clickhouse.transport import Transport
+from jts_storage.errors import StorageError
 from jts_storage.models.conditions import applied_to
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import DELETED, GONE, TableModel
@@ -31,8 +32,14 @@ WRITE_ROWS = 1_000_000
 _DELETING = {"lightweight_deletes_sync": 2}
 
 _DICTIONARY = "LowCardinality(String)"
-_SHORT = 18
-"""Decimals of so many digits fit a word of 64 bits, and travel as one."""
+_WORDS = range(10, 19)
+"""Decimals of so many digits are a word of 64 bits, and travel as one; shorter ones have 32."""
+
+_ATTEMPTS = 3
+
+
+class Torn(StorageError):
+    """An insert has arrived in part."""
 
 
 class DeclaredTable:
@@ -96,14 +103,25 @@ class DeclaredTable:
     # ---- the unit of work writes through these
 
     def apply(self, rows: pa.Table, version: int) -> None:
-        """Store what a unit of work makes of keys, or appends; twice is once, but for appends in
-        another process: see `append_anew`.
-        """
+        """Store what a unit of work makes of keys, or appends; twice is once."""
+        if self.model.mode == "upsert":
+            for piece in pieces(rows):
+                self._insert(self._latest(piece), version, None)
+            return
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._append(rows, version)
+            except Torn:
+                if attempt == _ATTEMPTS:
+                    raise
+                self.forget(version)
+            else:
+                return
+
+    def _append(self, rows: pa.Table, version: int) -> None:
         offset = 0
         for piece in pieces(rows):
-            self._insert(
-                piece if self.model.mode == "append" else self._latest(piece), version, offset
-            )
+            self._insert(piece, version, offset)
             offset += piece.num_rows
 
     def forget(self, version: int) -> None:
@@ -118,14 +136,18 @@ class DeclaredTable:
         """
         self._insert(rows, version, offset)
 
-    def _insert(self, rows: pa.Table, version: int, offset: int) -> None:
+    def _insert(self, rows: pa.Table, version: int, offset: int | None) -> None:
+        """
+        :param offset: how many appended rows of the version come before; None for an upsert, which
+            may be repeated as it is.
+        """
+        there = None if offset is None else partial(self._is_there, version, offset, rows.num_rows)
         self._manager.insert_columns(
             self.table.name,
             self._typed(rows, version),
             settings=write_settings,
             idempotent=True,
-            # Parts follow each other, each whole: so many rows are there once this one is.
-            is_there=partial(self._is_written, version, offset + rows.num_rows),
+            is_there=there,
         )
 
     def _latest(self, changes: pa.Table) -> pa.Table:
@@ -148,13 +170,18 @@ class DeclaredTable:
         """:raises SchemaDrift: the table is not there."""
         self._manager.execute(_highest(self.table, self.model.version))
 
-    @property
-    def is_one_part(self) -> bool:
-        return self.model.partition_by is None
+    def _is_there(self, version: int, before: int, rows: int, transport: Transport) -> bool:
+        """Whether a part has arrived, of which the outcome is unknown; parts follow each other.
 
-    def _is_written(self, version: int, rows: int, transport: Transport) -> bool:
-        count = transport.execute(_written(self.table, self.model.version, version))[0][0]
-        return bool(count >= rows)
+        :raises Torn: some of its rows have, as where it crosses partitions or shards.
+        """
+        count = int(transport.execute(_written(self.table, self.model.version, version))[0][0])
+        if count not in (before, before + rows):
+            raise Torn(
+                f"Of {rows} rows for {self.table.name}, {count - before} are stored.",
+                remedy="They are taken back and appended anew: run `recover`.",
+            )
+        return count > before
 
     def _typed(self, rows: pa.Table, version: int) -> dict[str, Typed]:
         typed = {
@@ -228,8 +255,11 @@ def _written(table: Table, name: str, version: int) -> str:
 
 
 def _is_scaled(declared: pa.DataType) -> bool:
-    is_short = pa.types.is_decimal(declared) and declared.precision <= _SHORT
-    return bool(is_short or pa.types.is_timestamp(declared))
+    return _is_word(declared) or bool(pa.types.is_timestamp(declared))
+
+
+def _is_word(declared: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal(declared)) and declared.precision in _WORDS
 
 
 def _to_arrow(columns: dict[str, Array], schema: pa.Schema) -> pa.Table:
@@ -267,7 +297,7 @@ def _to_clickhouse(column: pa.ChunkedArray, type_name: str) -> Any:
         return array.to_pylist()
     if pa.types.is_timestamp(declared):
         return array.view(pa.int64()).to_numpy()
-    if pa.types.is_decimal(declared) and declared.precision <= _SHORT:
+    if _is_word(declared):
         start, stop = 2 * array.offset, 2 * (array.offset + len(array))
         return np.frombuffer(array.buffers()[1], np.int64)[start:stop:2].copy()
     if type_name == _DICTIONARY:

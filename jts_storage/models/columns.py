@@ -7,13 +7,15 @@ To a mapper a time of nanoseconds is a whole number, since a datetime cannot hol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from clickhouse_sqlalchemy import types as clickhouse
 from sqlalchemy import Column, Table
 from sqlalchemy import types as sql
@@ -38,23 +40,29 @@ _INTEGERS: Mapping[type[TypeEngine[Any]], pa.DataType] = {
 }
 
 
-def schema_of(table: Table) -> pa.Schema:
+def schema_of(table: Table, *, by_type: bool) -> pa.Schema:
     """The Arrow schema of a declared table, its columns called by their keys.
 
+    :param by_type: whether a column's type says that it may be empty, as in ClickHouse.
     :raises InvalidConfiguration: naming the column whose type the kit cannot hold exactly.
     """
-    return pa.schema([_field(table, column) for column in table.columns])
+    return pa.schema([_field(table, column, by_type) for column in table.columns])
 
 
-def _field(table: Table, column: Column[Any]) -> pa.Field:
+def _field(table: Table, column: Column[Any], by_type: bool) -> pa.Field:
     declared: Any = column.type
-    nullable = bool(column.nullable and not column.primary_key)
+    nullable = not by_type and bool(column.nullable and not column.primary_key)
     if isinstance(declared, clickhouse.Nullable):
         declared, nullable = declared.nested_type, True
+        if isinstance(_instance(declared), clickhouse.DateTime64):
+            raise InvalidConfiguration(
+                f"column {table.name}.{column.key} is a nullable time, which clickhouse-driver"
+                " does not write exactly",
+                remedy="Leave out Nullable, and say in a column of its own whether there is one.",
+            )
     if isinstance(declared, clickhouse.LowCardinality):
         declared = declared.nested_type
-    if isinstance(declared, type):
-        declared = declared()
+    declared = _instance(declared)
     if isinstance(declared, TypeDecorator):
         declared = declared.impl_instance
     found = _arrow_type(declared)
@@ -65,7 +73,47 @@ def _field(table: Table, column: Column[Any]) -> pa.Field:
             remedy="Use a string, a whole number, a float, a Decimal of at most"
             f" {_LARGEST_PRECISION} digits, a flag, a date, or a time with a zone.",
         )
-    return pa.field(column.key, found, nullable=nullable)
+    return pa.field(column.key, found, nullable=nullable, metadata=_limits(declared, by_type))
+
+
+def _instance(declared: Any) -> Any:
+    return declared() if isinstance(declared, type) else declared
+
+
+def _limits(declared: Any, by_type: bool) -> dict[str, str] | None:
+    """Which values a column can hold, where these are less than Arrow's."""
+    if isinstance(declared, sql.Float) and not by_type:
+        return {"finite": "SQLite takes NaN for NULL"}
+    if isinstance(declared, clickhouse.Date) and not isinstance(declared, clickhouse.Date32):
+        return {"first": "1970-01-01", "last": "2149-06-06"}
+    if isinstance(declared, sql.Date):
+        return {"first": "1900-01-01", "last": "2299-12-31"}
+    if isinstance(declared, sql.DateTime):
+        is_short = getattr(declared, "precision", None) == 9
+        return {"first": "1900-01-01", "last": "2262-04-10" if is_short else "2299-12-31"}
+    return None
+
+
+def check_limits(rows: pa.Table, what: str) -> pa.Table:
+    """:raises InvalidData: a date or time is one that the store would change or refuse."""
+    for field in rows.schema:
+        if not field.metadata:
+            continue
+        if b"finite" in field.metadata:
+            if not pc.all(pc.is_finite(rows.column(field.name)).fill_null(True)).as_py():
+                raise InvalidData(f"{what} must be finite", field=field.name)
+            continue
+        ends = pc.min_max(rows.column(field.name).cast(pa.date32(), safe=False))
+        first, last = (date.fromisoformat(field.metadata[key].decode()) for key in _ENDS)
+        for value in (ends["min"].as_py(), ends["max"].as_py()):
+            if value is not None and not first <= value <= last:
+                raise InvalidData(
+                    f"{what} must lie between {first} and {last}", field=field.name, value=value
+                )
+    return rows
+
+
+_ENDS = (b"first", b"last")
 
 
 def _arrow_type(declared: Any) -> pa.DataType | None:
@@ -76,7 +124,7 @@ def _arrow_type(declared: Any) -> pa.DataType | None:
         unit = _UNITS.get(declared.precision) if declared.timezone == "UTC" else None
         return unit and pa.timestamp(unit, "UTC")
     if isinstance(declared, clickhouse.Float32):
-        return pa.float32()
+        return None  # a float of Python has more digits
     if isinstance(declared, sql.Numeric) and not isinstance(declared, sql.Float):
         return _decimal(declared)
     simple: Sequence[tuple[type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...], Any]] = (
@@ -107,7 +155,7 @@ def table_of(rows: Iterable[Row], schema: pa.Schema, what: str) -> pa.Table:
     """
     listed = list(rows)
     columns = [_column(listed, field, what) for field in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return check_limits(pa.Table.from_arrays(columns, schema=schema), what)
 
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:
@@ -151,7 +199,12 @@ def _column(rows: Sequence[Row], field: pa.Field, what: str) -> pa.Array:
         raise InvalidData(f"{what} is missing", field=field.name, row=number) from None
     if not field.nullable and None in values:
         raise InvalidData(f"{what} must have a value", field=field.name, row=values.index(None))
-    checked = _checked(values, field, what)
+    return array_of(values, field, what)
+
+
+def array_of(values: Sequence[Any], field: pa.Field, what: str) -> pa.Array:
+    """:raises InvalidData: naming the row of a value that the column cannot hold exactly."""
+    checked = _checked(list(values), field, what)
     try:
         return pa.array(checked, field.type)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
@@ -164,17 +217,30 @@ def _checked(values: list[Any], field: pa.Field, what: str) -> list[Any]:
         return [value if value is None else _moment(value, field) for value in values]
     if pa.types.is_date(field.type):
         return [value if value is None else checks.day(value, field.name) for value in values]
-    if pa.types.is_decimal(field.type) or pa.types.is_integer(field.type):
-        for number, value in enumerate(values):
-            if isinstance(value, float | bool):
-                raise InvalidData(
-                    f"{what} must be exact, and this is a {type(value).__name__}",
-                    field=field.name,
-                    value=value,
-                    row=number,
-                    remedy="Give a Decimal made of the original text, or a whole number.",
-                )
+    expected: Any = _EXPECTED.get(_kind(field.type), object)
+    for number, value in enumerate(values):
+        if value is not None and (
+            not isinstance(value, expected) or (expected is not object and isinstance(value, bool))
+        ):
+            raise InvalidData(
+                f"{what} must be {_NAMES[_kind(field.type)]}, and this is a {type(value).__name__}",
+                field=field.name,
+                value=value,
+                row=number,
+            )
     return values
+
+
+def _kind(declared: pa.DataType) -> str:
+    if pa.types.is_decimal(declared):
+        return "decimal"
+    if pa.types.is_integer(declared) or pa.types.is_timestamp(declared):
+        return "whole"
+    return "text" if pa.types.is_string(declared) else ""
+
+
+_EXPECTED: Mapping[str, Any] = {"decimal": Decimal | int, "whole": int, "text": str}
+_NAMES = {"decimal": "exact", "whole": "a whole number", "text": "a text"}
 
 
 def _moment(value: Any, field: pa.Field) -> datetime:
@@ -214,7 +280,7 @@ def as_columns(given: Any, schema: pa.Schema, what: str) -> pa.Table:
         named = [*(f"no column {name}" for name in unknown), *(f"lacks {name}" for name in missing)]
         raise InvalidData(f"{what} do not match the table ({', '.join(named)})")
     arrays = [_cast(table.column(field.name), field, what) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return check_limits(pa.Table.from_arrays(arrays, schema=schema), what)
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.ChunkedArray:
@@ -227,6 +293,8 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.ChunkedArra
         )
     if pa.types.is_timestamp(field.type) and getattr(column.type, "tz", "UTC") is None:
         raise InvalidData(f"{what} must carry a time zone", field=field.name)
+    if _group(column.type) not in _FITTING[_group(field.type)]:
+        raise InvalidData(f"{what} are {column.type}, not {field.type}", field=field.name)
     try:
         fitted = column if column.type == field.type else column.cast(field.type)
     except pa.ArrowException as exc:
@@ -234,6 +302,32 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.ChunkedArra
     if fitted.null_count and not field.nullable:
         raise InvalidData(f"{what} must have values", field=field.name)
     return fitted
+
+
+def _group(declared: pa.DataType) -> str:
+    if pa.types.is_dictionary(declared):
+        declared = declared.value_type
+    for name, belongs in _GROUPS.items():
+        if belongs(declared):
+            return name
+    return "other"
+
+
+_GROUPS: Mapping[str, Callable[[pa.DataType], bool]] = {
+    "decimal": pa.types.is_decimal,
+    "whole": pa.types.is_integer,
+    "float": pa.types.is_floating,
+    "time": pa.types.is_timestamp,
+    "date": pa.types.is_date,
+    "flag": pa.types.is_boolean,
+    "text": lambda declared: pa.types.is_string(declared) or pa.types.is_large_string(declared),
+    "none": pa.types.is_null,
+}
+_FITTING: Mapping[str, set[str]] = {name: {name, "none"} for name in _GROUPS} | {
+    "decimal": {"decimal", "whole", "none"},
+    "float": {"float", "whole", "none"},
+}
+"""Of which groups of types columns are taken; a cast from another would change values."""
 
 
 def _plain(value: Any) -> Any:

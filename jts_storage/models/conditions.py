@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import reduce
 from operator import and_, or_
 from typing import Any, TypeAlias
 
@@ -17,7 +18,9 @@ from sqlalchemy import Column, ColumnElement, FromClause, Table
 from sqlalchemy.sql import elements, operators
 from sqlalchemy.sql.visitors import replacement_traverse
 
+from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
+from jts_storage.models.columns import array_of
 
 Where: TypeAlias = Callable[[Any], ColumnElement[bool]]
 """Makes a condition of the columns of a table: ``lambda c: c.price > 5``."""
@@ -29,14 +32,23 @@ _COMPARISONS: Mapping[Any, Callable[[Any, Any], Any]] = {
     operators.le: lambda a, b: a <= b,
     operators.gt: lambda a, b: a > b,
     operators.ge: lambda a, b: a >= b,
-    operators.is_: lambda a, _: a.is_null(),
-    operators.is_not: lambda a, _: ~a.is_null(),
 }
 
 
 def matching(rows: pa.Table, condition: ColumnElement[bool] | None) -> pa.Table:
     """The rows that meet a condition; all of them where there is none."""
-    return rows if condition is None else rows.filter(_expression(condition))
+    return rows if condition is None else rows.filter(_expression(condition, rows.schema))
+
+
+def checked(condition: Any, schema: pa.Schema) -> ColumnElement[bool]:
+    """A condition that every store and the rows in memory understand alike.
+
+    :raises InvalidData: it compares a column with a value that the column cannot hold, or asks
+        something else.
+    """
+    _expression(condition, schema)
+    made: ColumnElement[bool] = condition
+    return made
 
 
 def behind(table: Table, key: Sequence[str], after: Sequence[Any]) -> ColumnElement[bool]:
@@ -64,49 +76,96 @@ def applied_to(condition: ColumnElement[bool], table: Table, rows: FromClause) -
     return replacement_traverse(condition, {}, its_column)
 
 
-def _expression(element: Any) -> Any:
+def _expression(element: Any, schema: pa.Schema) -> Any:
     if isinstance(element, elements.Grouping):
-        return _expression(element.element)
+        return _expression(element.element, schema)
     if isinstance(element, elements.BooleanClauseList):
         join = {operators.and_: and_, operators.or_: or_}[element.operator]
-        first, *others = map(_expression, element.clauses)
-        for other in others:
-            first = join(first, other)
-        return first
+        return reduce(join, (_expression(each, schema) for each in element.clauses))
     if isinstance(element, elements.True_ | elements.False_):
         return pc.scalar(isinstance(element, elements.True_))
     if isinstance(element, elements.UnaryExpression) and element.operator is operators.inv:
-        return ~_expression(element.element)
+        return ~_expression(element.element, schema)
     if isinstance(element, elements.BinaryExpression):
-        return _comparison(element)
-    if isinstance(element, elements.ColumnClause):
-        return pc.field(element.key)
-    if isinstance(element, elements.BindParameter):
-        return pc.scalar(plain(element.value))
-    if isinstance(element, elements.Null):
-        return pc.scalar(None)
+        return _comparison(element, schema)
     raise _unknown(element)
 
 
-def _comparison(element: elements.BinaryExpression[Any]) -> Any:
-    left = _expression(element.left)
-    if element.operator in (operators.in_op, operators.not_in_op):
-        found = left.isin([plain(value) for value in _values(element.right)])
-        return ~found if element.operator is operators.not_in_op else found
-    if element.operator is operators.between_op:
-        low, high = map(_expression, element.right.clauses)
-        return (left >= low) & (left <= high)
-    compare = _COMPARISONS.get(element.operator)
+def _comparison(element: elements.BinaryExpression[Any], schema: pa.Schema) -> Any:
+    left, right, operator = element.left, element.right, element.operator
+    if not _is_column(left):
+        raise _unknown(element)
+    field = _field(left, schema)
+    column = _compared(field)
+    if operator in (operators.in_op, operators.not_in_op):
+        values = [_scalar(value, field) for value in _values(right)]
+        found = reduce(or_, (column == value for value in values), pc.scalar(False))
+        is_there = ~pc.field(field.name).is_null()
+        return (found if operator is operators.in_op else ~found) & is_there
+    if operator in (operators.between_op, operators.not_between_op):
+        bounds: Any = right
+        low, high = (_scalar(_value(each), field) for each in bounds.clauses)
+        within = (column >= low) & (column <= high)
+        return within if operator is operators.between_op else ~within
+    if operator in (operators.is_, operators.is_not) and isinstance(right, elements.Null):
+        is_null = pc.field(field.name).is_null()
+        return is_null if operator is operators.is_ else ~is_null
+    compare = _COMPARISONS.get(operator)
     if compare is None:
         raise _unknown(element)
-    return compare(left, _expression(element.right))
+    if _is_column(right):
+        other = _field(right, schema)
+        if other.type != field.type:
+            raise _unknown(element)
+        return compare(column, _compared(other))
+    return compare(column, _scalar(_value(right), field))
+
+
+def _is_column(element: Any) -> bool:
+    return isinstance(element, elements.ColumnClause)
+
+
+def _field(column: Any, schema: pa.Schema) -> pa.Field:
+    if column.key not in schema.names:
+        raise InvalidData("is filled by the kit, and not for conditions", field=str(column.key))
+    return schema.field(column.key)
+
+
+def _compared(field: pa.Field) -> Any:
+    """A column as it is compared: decimals with room for values of more digits."""
+    is_decimal = pa.types.is_decimal(field.type)
+    return pc.field(field.name).cast(_WIDE) if is_decimal else pc.field(field.name)
+
+
+def _scalar(value: Any, field: pa.Field) -> Any:
+    if value is None:
+        raise InvalidData(
+            "is compared with None", field=field.name, remedy="Write c.column.is_(None)."
+        )
+    plain_value = plain(value)
+    if pa.types.is_decimal(field.type):
+        number = checks.decimal(plain_value, field.name)
+        try:
+            return pc.scalar(pa.scalar(number, _WIDE))
+        except pa.ArrowException as exc:
+            raise InvalidData("has too many digits", field=field.name, value=value) from exc
+    what = "what a column is compared with"
+    return pc.scalar(array_of([plain_value], field, what)[0])
+
+
+_WIDE = pa.decimal256(72, 36)
+
+
+def _value(element: Any) -> Any:
+    if isinstance(element, elements.Null):
+        return None
+    if not isinstance(element, elements.BindParameter):
+        raise _unknown(element)
+    return element.value
 
 
 def _values(element: Any) -> Sequence[Any]:
-    if not isinstance(element, elements.BindParameter):
-        raise _unknown(element)
-    values: Any = element.value
-    return list(values)
+    return list(_value(element))
 
 
 def plain(value: Any) -> Any:
@@ -116,7 +175,8 @@ def plain(value: Any) -> Any:
 
 def _unknown(element: Any) -> InvalidData:
     return InvalidData(
-        f"cannot be applied to rows in memory: {element}",
+        f"is no condition that every store knows: {element}",
         field="where",
-        remedy="Compare columns with values: ==, !=, <, <=, >, >=, in_, between, &, | and ~.",
+        remedy="Compare columns with values: ==, !=, <, <=, >, >=, in_, between, is_(None), and"
+        " join comparisons by &, | and ~.",
     )

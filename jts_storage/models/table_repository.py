@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 from sqlalchemy import ColumnElement
+from sqlalchemy.exc import ArgumentError
 
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData, StorageError
-from jts_storage.models.columns import as_columns
-from jts_storage.models.conditions import Where, behind, of_key, plain
+from jts_storage.models.columns import array_of, as_columns
+from jts_storage.models.conditions import Where, behind, checked, of_key, plain
 
 if TYPE_CHECKING:
     from jts_storage.models.tables import AnyTable, RecordModel, TableModel
@@ -103,7 +104,7 @@ class _Reading(Generic[E]):
                 raise InvalidData(f"{self._model.name} has no such column", field=name)
         if limit is not None:
             checks.whole(limit, "limit", below=2**31)
-        condition = where(self._model.table.c) if where is not None else None
+        condition = self._condition(where)
         return await self._source.read(TableQuery(condition, named, descending, limit))
 
     async def list(
@@ -119,7 +120,7 @@ class _Reading(Generic[E]):
         :param after: the key of the last entity of the page before, where keys ascend.
         """
         model = self._model
-        condition = where(model.table.c) if where is not None else None
+        condition = self._condition(where)
         if after is not None:
             if descending or model.mode == "append":
                 raise InvalidData(
@@ -138,9 +139,18 @@ class _Reading(Generic[E]):
     ) -> AsyncIterator[pa.Table]:
         """The rows in blocks of at most so many, in constant memory."""
         checks.whole(block_rows, "block_rows", least=1)
-        condition = where(self._model.table.c) if where is not None else None
+        condition = self._condition(where)
         async for block in self._source.stream(TableQuery(condition), block_rows):
             yield block
+
+    def _condition(self, where: Where | None) -> ColumnElement[bool] | None:
+        if where is None:
+            return None
+        try:
+            condition = where(self._model.table.c)
+        except ArgumentError as exc:  # such as a column that is compared with None by <
+            raise InvalidData(f"is no condition: {exc}", field="where") from exc
+        return checked(condition, self._model.schema)
 
     def _key(self, values: Sequence[Any]) -> Sequence[Any]:
         key = (values,) if isinstance(values, str) else tuple(values)
@@ -150,6 +160,9 @@ class _Reading(Generic[E]):
                 field="key",
                 value=values,
             )
+        schema = self._model.schema
+        for name, value in zip(self._model.key, key, strict=True):
+            array_of([plain(value)], schema.field(name), f"a key of {self._model.name}")
         return tuple(map(plain, key))
 
     async def _get(self, key: Sequence[Any]) -> E | None:
@@ -207,10 +220,11 @@ class TableRepository(_Reading[E]):
         """
         self._check_mode("append")
         model = self._model
-        if isinstance(rows, list | tuple):
-            table = model.to_columns(rows)
-        else:
+        is_columns = isinstance(rows, Mapping) or hasattr(rows, "__arrow_c_stream__")
+        if is_columns:
             table = as_columns(rows, model.schema, f"columns for {model.name}")
+        else:
+            table = model.to_columns(rows)
         if table.num_rows:
             await self._source.append(table)
         return int(table.num_rows)

@@ -61,7 +61,7 @@ class AnyTable(Generic[E]):
     ) -> None:
         self.entity, self.table, self.mapper = entity, table, mapper
         self.name, self.key = table.name, _checked_key(table, key)
-        whole = schema_of(table)
+        whole = schema_of(table, by_type=self.store == "clickhouse")
         self.schema = pa.schema([field for field in whole if field.name not in filled])
         check_money(self.name, entity, _float_columns(self.schema), floats)
         self.examples = tuple(check_round_trip(self.name, entity, self._there_and_back, examples))

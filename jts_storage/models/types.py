@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from jts_storage.errors import InvalidConfiguration
+from jts_storage.errors import InvalidConfiguration, InvalidData
 
 
 class Exact(TypeDecorator[Decimal]):
@@ -36,9 +36,12 @@ class Exact(TypeDecorator[Decimal]):
         )
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        if value is None or dialect.name != "sqlite":
-            return value
-        return int(Decimal(value).scaleb(self.scale))
+        if value is None:
+            return None
+        scaled = Decimal(value).scaleb(self.scale)
+        if scaled != scaled.to_integral_value():
+            raise InvalidData(f"must have at most {self.scale} decimals", value=str(value))
+        return int(scaled) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         if value is None:

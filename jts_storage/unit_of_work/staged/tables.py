@@ -48,14 +48,16 @@ class StagedTable:
         return TableChange(model.name, model.store, model.mode, rows, list(self._rows))
 
     async def read(self, query: TableQuery) -> pa.Table:
-        model, hidden = self._model, set(self._rows)
-        if not hidden and not self._appended:
+        # As they are now: another task may stage more while this one waits.
+        model, rows_here, appended = self._model, dict(self._rows), list(self._appended)
+        hidden = set(rows_here)
+        if not hidden and not appended:
             return self._noted(await self._stored.read(query))
         # Whole rows, of which as many more are asked for as may be hidden.
         limit = None if query.limit is None else query.limit + len(hidden)
         stored = self._noted(await self._stored.read(replace(query, columns=None, limit=limit)))
-        staged = [row for row in self._rows.values() if row is not None]
-        together = [stored.filter(_others(stored, model.key, hidden)), *self._appended]
+        staged = [row for row in rows_here.values() if row is not None]
+        together = [stored.filter(_others(stored, model.key, hidden)), *appended]
         together.append(pa.Table.from_pylist(staged, model.schema))
         rows = matching(pa.concat_tables(together), query.where)
         rows = rows.sort_by([(name, _direction(query)) for name in model.sort_key])

@@ -246,10 +246,10 @@ def test_good_declarations_know_their_columns() -> None:
         ("price", Decimal(10) ** 15, "does not fit"),
         ("size", -1, "does not fit"),
         ("size", 2**64, "does not fit"),
-        ("size", True, "this is a bool"),
+        ("size", True, "must be a whole number, and this is a bool"),
         ("timestamp", datetime(2026, 1, 1), "must carry a time zone"),
         ("symbol", None, "must have a value"),
-        ("symbol", 5, "does not fit"),
+        ("symbol", 5, "must be a text, and this is a int"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(field: str, value: Any, message: str) -> None:

@@ -1,0 +1,169 @@
+"""Every type of a declared column comes back as it was given, or is refused before the commit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from clickhouse_sqlalchemy import types as t
+from sqlalchemy import Column, MetaData, Table
+
+from jts_storage import Mapper, Storage, StorageSettings, TableModel
+from jts_storage.backend import StoreBackend
+from jts_storage.errors import InvalidData
+from jts_storage.memory.backend import InMemoryBackend
+from jts_storage.testing.factories import make_formula
+
+COLUMNS: dict[str, tuple[Any, Any, Any]] = {
+    "i8": (t.Int8, -(2**7), 2**7 - 1),
+    "i16": (t.Int16, -(2**15), 2**15 - 1),
+    "i32": (t.Int32, -(2**31), 2**31 - 1),
+    "i64": (t.Int64, -(2**63), 2**63 - 1),
+    "u8": (t.UInt8, 0, 2**8 - 1),
+    "u16": (t.UInt16, 0, 2**16 - 1),
+    "u32": (t.UInt32, 0, 2**32 - 1),
+    "u64": (t.UInt64, 0, 2**64 - 1),
+    "f64": (t.Float64, -1e300, 0.1),
+    "flag": (t.Boolean, False, True),
+    "text": (t.String, "", "가' \\ % \n \x00"),
+    "word": (t.LowCardinality(t.String), "a", "나"),
+    "d9": (t.Decimal(9, 2), Decimal("-9999999.99"), Decimal("71200.50")),
+    "d10": (t.Decimal(10, 2), Decimal("-99999999.99"), Decimal(10**8 - 1)),
+    "d18": (t.Decimal(18, 4), Decimal("-99999999999999.9999"), Decimal("0.0001")),
+    "d38": (t.Decimal(38, 10), Decimal("-9999999999999999999999999999.9999999999"), Decimal(1)),
+    "day": (t.Date, date(1970, 1, 1), date(2149, 6, 6)),
+    "day32": (t.Date32, date(1900, 1, 1), date(2299, 12, 31)),
+    "ms": (
+        t.DateTime64(3, "UTC"),
+        datetime(1900, 1, 1, tzinfo=UTC),
+        datetime(2299, 12, 31, 23, 59, 59, 999000, UTC),
+    ),
+    "us": (
+        t.DateTime64(6, "UTC"),
+        datetime(1900, 1, 1, 0, 0, 0, 1, UTC),
+        datetime(2299, 12, 31, 23, 59, 59, 999999, UTC),
+    ),
+    "ns": (t.DateTime64(9, "UTC"), -1, 1_790_000_000_000_000_001),
+    "maybe": (t.Nullable(t.Decimal(18, 4)), None, Decimal("1.5")),
+    "perhaps": (t.Nullable(t.String), None, "x"),
+}
+
+
+@dataclass(frozen=True)
+class Wide:
+    i8: int
+    i16: int
+    i32: int
+    i64: int
+    u8: int
+    u16: int
+    u32: int
+    u64: int
+    f64: float
+    flag: bool
+    text: str
+    word: str
+    d9: Decimal
+    d10: Decimal
+    d18: Decimal
+    d38: Decimal
+    day: date
+    day32: date
+    ms: datetime
+    us: datetime
+    ns: int
+    maybe: Decimal | None
+    perhaps: str | None
+
+
+LEAST = Wide(**{name: values[1] for name, values in COLUMNS.items()})
+MOST = Wide(**{name: values[2] for name, values in COLUMNS.items()})
+
+table = Table(
+    "wide",
+    MetaData(),
+    *(Column(name, values[0]) for name, values in COLUMNS.items()),
+    Column("version", t.UInt64),
+)
+
+
+def to_row(wide: Wide) -> dict[str, Any]:
+    return {field.name: getattr(wide, field.name) for field in fields(wide)}
+
+
+def from_row(row: Any) -> Wide:
+    return Wide(**row)
+
+
+wides = TableModel(
+    Wide, table, Mapper(to_row, from_row), mode="append", key=("i8",), examples=[LEAST, MOST]
+)
+
+
+@pytest.fixture(params=["stored", "in memory"])
+async def storage(
+    request: pytest.FixtureRequest, settings: StorageSettings
+) -> AsyncIterator[Storage]:
+    is_real = request.param == "stored"
+    made = StoreBackend(settings, models=[wides]) if is_real else InMemoryBackend(models=[wides])
+    async with Storage(made) as storage:
+        yield storage
+
+
+@pytest.mark.parametrize("is_journalled", [False, True])
+async def test_the_ends_of_every_type_come_back(storage: Storage, is_journalled: bool) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.repository(wides).append([LEAST, MOST])
+        if is_journalled:
+            await uow.formulas.save(make_formula())
+        await uow.commit()
+    found = await storage.repository(wides).list()
+    for field in fields(Wide):
+        assert [getattr(each, field.name) for each in found] == [
+            getattr(LEAST, field.name),
+            getattr(MOST, field.name),
+        ], field.name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, None) for name in COLUMNS if name not in ("maybe", "perhaps")),
+        ("i8", 128),
+        ("u64", -1),
+        ("d9", Decimal("10000000")),
+        ("d9", Decimal("0.001")),
+        ("d38", Decimal(10**28)),
+        ("day", date(1969, 12, 31)),
+        ("day", date(2149, 6, 7)),
+        ("day32", date(1899, 12, 31)),
+        ("day", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("ms", datetime(1899, 12, 31, tzinfo=UTC)),
+        ("ms", datetime(2026, 1, 1, 0, 0, 0, 1, UTC)),
+        ("us", datetime(1899, 12, 31, tzinfo=UTC)),
+        ("us", datetime(2026, 1, 1)),
+        ("ns", 2**63 - 1),
+        ("ns", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("flag", "yes"),
+        ("text", "\ud800"),
+        ("text", b"x"),
+    ],
+)
+def test_what_a_column_cannot_hold_is_refused_where_it_is_given(name: str, value: Any) -> None:
+    with pytest.raises(InvalidData, match=name):
+        wides.to_columns([LEAST, replace(MOST, **{name: value})])
+
+
+async def test_columns_are_held_to_the_same_limits(storage: Storage) -> None:
+    columns = wides.to_columns([LEAST, MOST])
+    late = columns.column("day").cast("int32").to_pylist()
+    place = columns.column_names.index("day")
+    spoiled = columns.set_column(place, "day", pa.array([late[0], late[1] + 1], pa.date32()))
+    async with storage.unit_of_work() as uow:
+        with pytest.raises(InvalidData, match="day"):
+            await uow.repository(wides).append(spoiled)
