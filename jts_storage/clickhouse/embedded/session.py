@@ -18,6 +18,7 @@ from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.errors import EmbeddedError
 from jts_storage.clickhouse.sql import is_select, literal, quoted
 
+_DRAINS = 3
 _NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
 
 
@@ -114,8 +115,25 @@ class EmbeddedSession:
 
     def _query(self, query: str) -> Any:
         self.connect()
-        with engine_errors():
-            return self._connection.query(query, "Native")
+        try:
+            with engine_errors():
+                return self._connection.query(query, "Native")
+        except EmbeddedError:
+            self._drop_rows_of_the_failed()
+            raise
+
+    def _drop_rows_of_the_failed(self) -> None:
+        """Have chDB give away what it keeps of a query that fails in the middle of its result.
+
+        It would stand before the rows of the next query.
+        """
+        for _ in range(_DRAINS):
+            try:
+                answer = self._connection.query("SELECT 1", "TabSeparated")
+            except Exception:  # noqa: BLE001 - the error that is being told of comes first
+                return
+            if answer.bytes() == b"1\n":
+                return
 
     def _chunks(self, query: str) -> Iterator[Any]:
         if not is_select(query):  # nothing else can be streamed

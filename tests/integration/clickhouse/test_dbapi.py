@@ -181,3 +181,21 @@ def test_a_table_is_sent_along_with_a_statement(addresses: dict[str, str]) -> No
     ):
         connection.execute(query, execution_options={"external_tables": [wanted]})
     embedded.dispose()
+
+
+@pytest.mark.parametrize("rows", [20_000, 200_000])
+def test_rows_of_a_query_that_failed_do_not_come_back(rows: int) -> None:
+    """chDB keeps what it had read when a query fails in the middle of its result."""
+    engine = sa.create_engine("clickhouse+embedded:///:memory:")
+    failing = (
+        f"SELECT throwIf(number = {rows * 3 // 4}, 'mid'), number FROM numbers({rows})"
+        " SETTINGS max_block_size = 1000"
+    )
+    try:
+        with engine.connect() as connection:
+            with pytest.raises(sa.exc.DBAPIError, match="mid"):
+                connection.exec_driver_sql(failing).fetchall()
+            found = connection.exec_driver_sql("SELECT count(), sum(number) FROM numbers(10)")
+            assert [tuple(row) for row in found.fetchall()] == [(10, 45)]
+    finally:
+        engine.dispose()
