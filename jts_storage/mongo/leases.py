@@ -16,7 +16,7 @@ from time import monotonic
 from pymongo import ReturnDocument
 
 from jts_storage._runtime.processes import is_gone, new_owner, returned
-from jts_storage._runtime.tasks import stopped
+from jts_storage._runtime.tasks import run_to_the_end, stopped
 from jts_storage.errors import StorageError
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 
@@ -74,17 +74,27 @@ class Leases:
     async def taken(self, name: str) -> AsyncIterator[Lease | None]:
         """The lease on `name` as long as the block runs; None if somebody holds it."""
         owner = new_owner()
-        if await self._take(name, owner) != owner:
+        try:
+            # One that is cancelled may be taken all the same, and even after it was given back.
+            with returned(owner):
+                held = await self._take(name, owner)
+        except BaseException:
+            await run_to_the_end(self._give_back(name, owner))
+            raise
+        if held != owner:
             yield None
             return
         try:
             yield Lease(self._manager, self._leases, name, owner)
         finally:
-            with returned(owner):
-                await self._manager.retries.repeat(
-                    "returning a lease",
-                    lambda: self._leases.delete_one({"_id": name, "owner": owner}),
-                )
+            await run_to_the_end(self._give_back(name, owner))
+
+    async def _give_back(self, name: str, owner: str) -> None:
+        with returned(owner):
+            await self._manager.retries.repeat(
+                "returning a lease",
+                lambda: self._leases.delete_one({"_id": name, "owner": owner}),
+            )
 
     async def holder(self, name: str) -> str | None:
         """Who holds the lease on `name`; None if nobody does."""

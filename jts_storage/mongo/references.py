@@ -130,7 +130,8 @@ class ReferringStore(VersionedStore[V, Versioned]):
         if self.transaction is not None or not self.manager.has_transactions:
             return await save(self)
         documents = [self._mapper.to_document(each, self.model).to_stored() for each in entities]
-        states = await self.states(each[ID] for each in documents if each[ID] is not None)
+        # New ones have no id yet: nothing is asked of them, so that the look comes at once.
+        states = await self.states(ObjectId(each.id) for each in entities if each.id)
         begun = self._begun(documents, states)
         if not begun:
             return await save(self)
