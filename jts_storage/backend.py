@@ -38,7 +38,7 @@ from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
 from jts_storage.unit_of_work.participants import Stores
-from jts_storage.unit_of_work.recovery import Recovery
+from jts_storage.unit_of_work.recovery import Recovery, Unfinished
 from jts_storage.unit_of_work.stored import StoredWork
 from jts_storage.unit_of_work.unit import UnitOfWork
 
@@ -177,16 +177,18 @@ class StoreBackend:
         if self._recovering.done():
             self._recovering.result()
         else:
-            log.warning("Opened while commits of before are being finished in the background.")
+            log.warning("Opened while earlier commits are being finished in the background.")
         self.stores.delivery.deliver_now()
 
     async def _recover_what_can_be(self) -> None:
         recovery = Recovery(self.stores)
         try:
             await recovery.recover()
-        except StorageError as exc:
+        except Unfinished as exc:
             # `health` tells of it, too; a service that does not open would mend nothing.
-            log.error("Opened although a commit of before is unfinished: %s", exc)
+            log.error("Opened although an earlier commit is unfinished: %s", exc)
+        except StorageError as exc:
+            log.error("Opened without a look at earlier commits: %s", exc)
         await recovery.purge()
 
     def unit_of_work(self) -> UnitOfWork:

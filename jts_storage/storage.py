@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
-from jts_storage.errors import StorageError
+from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.backtests import BacktestReader
 from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher
@@ -106,6 +106,10 @@ class Storage:
 
         settings = settings or StorageSettings.load()
         if check is not None:
+            if check not in get_args(SchemaCheck):
+                raise InvalidConfiguration(
+                    f"check is {check!r}", remedy='Say "error", "warn" or "off".'
+                )
             settings = settings.model_copy(update={"check": check})
         return cls(StoreBackend(settings, publisher=publisher, models=models))
 
@@ -184,21 +188,9 @@ class Storage:
 
         :raises Conflict: also at the last of so many attempts.
         """
-        from tenacity import (
-            AsyncRetrying,
-            retry_if_exception,
-            stop_after_attempt,
-            wait_random_exponential,
-        )
+        from tenacity import AsyncRetrying
 
-        checks.whole(attempts, "attempts", least=1)
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_transient),
-            stop=stop_after_attempt(attempts),
-            wait=wait_random_exponential(multiplier=0.005, max=_LONGEST_PAUSE),
-            reraise=True,
-        )
-        return await retrying(self._run_once, work)
+        return await AsyncRetrying(**runs(attempts))(self._run_once, work)
 
     async def health(self) -> Health:
         """Whether each store answers, by its name, and what the journal holds.
@@ -257,6 +249,19 @@ class Storage:
             outcome = await work(uow)
             await uow.commit()
         return outcome
+
+
+def runs(attempts: int) -> dict[str, Any]:
+    """How often, and after which pauses, work is done again in a new unit of work."""
+    from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
+
+    checks.whole(attempts, "attempts", least=1)
+    return {
+        "retry": retry_if_exception(_is_transient),
+        "stop": stop_after_attempt(attempts),
+        "wait": wait_random_exponential(multiplier=0.005, max=_LONGEST_PAUSE),
+        "reraise": True,
+    }
 
 
 def _is_transient(exc: BaseException) -> bool:

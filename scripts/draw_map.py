@@ -62,6 +62,8 @@ def main() -> int:
     after = rest.split(END)[1]
     drawn = before + drawing() + after
     if "--check" in sys.argv:
+        if drawn != text:
+            sys.stderr.write("The map is not what the imports say: run scripts/draw_map.py.\n")
         return int(drawn != text)
     PAGE.write_text(drawn)
     return 0

@@ -80,6 +80,8 @@ def arrows(files: list[Source]) -> set[tuple[str, str]]:
 def _imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module == "jts_storage":
+        return [f"jts_storage.{alias.name}" for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module:
         return [node.module]
     return []

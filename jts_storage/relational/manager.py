@@ -45,6 +45,11 @@ class DatabaseManager:
     """
 
     def __init__(self, config: DatabaseConfig | str | Path) -> None:
+        if not isinstance(config, DatabaseConfig | str | Path):
+            raise InvalidConfiguration(
+                f"a DatabaseManager is given a {type(config).__name__}",
+                remedy="Give it a URL, the path of a SQLite file or a DatabaseConfig.",
+            )
         self.config = config if isinstance(config, DatabaseConfig) else DatabaseConfig(str(config))
         self._engine: AsyncEngine | None = None
         self._pool: ConnectionPool[Link] | None = None

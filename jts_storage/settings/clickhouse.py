@@ -71,13 +71,14 @@ def _split_port(host: str) -> tuple[str, str | None]:
 
 
 def _is_host(value: str) -> bool:
-    return is_text(value) and not set(value) & set(" /@?#,\\\t\n")
+    is_address = value.count(":") != 1  # one of IPv6 has several, and a port belongs elsewhere
+    return is_text(value) and is_address and not set(value) & set(" /@?#,\\\t\n")
 
 
 def _is_other_host(value: str) -> bool:
     name, port = _split_port(value)
     is_port = port is None or (port.isdigit() and 1 <= int(port) <= 65535)
-    return _is_host(value) and name != "" and is_port
+    return is_text(value) and _is_host(name) and name != "" and is_port
 
 
 def _checked_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -271,15 +272,19 @@ def read_url(url: str) -> dict[str, Any]:
     parts = split(url, schemes=_SCHEMES, of_files=frozenset({EMBEDDED_DRIVER}))
     if parts.scheme == EMBEDDED_DRIVER:
         if parts.authority:
-            raise InvalidConfiguration(
-                "url names a host for the embedded engine",
-                remedy="Write clickhouse+embedded:///path with three slashes.",
-            )
+            raise _names_a_host()
         return _from_query(parts.query) | {"embedded_path": unquote(parts.path) or MEMORY}
     if parts.scheme not in _TCP_SCHEMES:
         raise InvalidConfiguration(f"url has the scheme {parts.scheme!r}", remedy=_SCHEMES)
     # Hosts are checked first: if they are wrong, the options may be a part of the password.
     return _from_authority(parts) | _from_query(parts.query)
+
+
+def _names_a_host() -> InvalidConfiguration:
+    return InvalidConfiguration(
+        "url names a host for the embedded engine",
+        remedy="Write clickhouse+embedded:///path with three slashes.",
+    )
 
 
 def _from_query(query: str) -> dict[str, Any]:
@@ -301,6 +306,8 @@ def _from_sqlalchemy(url: URL) -> dict[str, Any]:
 
     values = _from_query(urlencode(dict(url.query), doseq=True))
     if url.drivername == EMBEDDED_DRIVER:
+        if url.host:
+            raise _names_a_host()
         return values | {"embedded_path": url.database or MEMORY}
     names = {"host": "host", "port": "port", "username": "user", "password": "password"}
     parts = {ours: getattr(url, theirs) for theirs, ours in names.items()}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import random
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jts_storage import storage as asynchronous
-from jts_storage.domain import checks
-from jts_storage.errors import InvalidData, StorageError
+from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
@@ -137,30 +134,28 @@ class Storage:
         """A new unit of work, to be used once: ``with storage.unit_of_work() as uow``."""
         return UnitOfWork(self._portal, self._storage.unit_of_work())
 
-    def run(self, work: Callable[[UnitOfWork], T], *, attempts: int = 5) -> T:
+    def run(self, work: Callable[[UnitOfWork], T], *, attempts: int = 10) -> T:
         """What `work` returns, called in a unit of work that is then committed.
 
         It is called again, in a new one, when somebody else changed the same thing first or the
         servers changed roles: it should therefore do nothing but use the unit of work.
 
-        :raises Conflict: after so many attempts.
+        :raises Conflict: also at the last of so many attempts.
         """
-        checks.whole(attempts, "attempts", least=1)
+        from tenacity import Retrying
+
         if inspect.iscoroutinefunction(work):
             raise InvalidData(
                 "must be a plain function", field="work", value=work, remedy=_USE_ASYNC
             )
-        for attempt in range(1, attempts + 1):
-            try:
-                with self.unit_of_work() as uow:
-                    outcome = work(uow)
-                    uow.commit()
-                    return outcome
-            except StorageError as exc:
-                if attempt == attempts or not exc.transient:
-                    raise
-                time.sleep(random.uniform(0, min(0.005 * 2**attempt, 1.0)))
-        raise AssertionError("unreachable")
+        outcome: T = Retrying(**asynchronous.runs(attempts))(self._run_once, work)
+        return outcome
+
+    def _run_once(self, work: Callable[[UnitOfWork], T]) -> T:
+        with self.unit_of_work() as uow:
+            outcome = work(uow)
+            uow.commit()
+            return outcome
 
     def health(self) -> Health:
         """Whether each store answers, by its name, and what the journal holds.
