@@ -80,6 +80,20 @@ async def test_a_lease_is_given_back_whatever_happens(
     assert await names(manager) == []
 
 
+async def test_who_is_cancelled_while_taking_a_lease_does_not_keep_it(leases: Leases) -> None:
+    async def take(name: str) -> None:
+        async with leases.taken(name):
+            pass
+
+    for number in range(40):
+        taking = asyncio.create_task(take(f"lease {number}"))
+        await asyncio.sleep(number / 10_000)
+        taking.cancel()
+        await asyncio.wait([taking])
+        async with leases.taken(f"lease {number}") as lease:
+            assert lease is not None, number
+
+
 async def test_a_lease_lasts_a_minute(leases: Leases, manager: MongoDBManager) -> None:
     minute, tick = timedelta(minutes=1), timedelta(milliseconds=1)
     before = checks.now()
