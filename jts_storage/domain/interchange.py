@@ -7,6 +7,7 @@ touches a price. The frame libraries are imported when they are first used.
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -23,7 +24,7 @@ from jts_storage.domain.columns import (
     blocks,
     empty,
 )
-from jts_storage.errors import InvalidData
+from jts_storage.errors import InvalidConfiguration, InvalidData
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,6 +108,7 @@ def _moments(column: Any) -> Int64Array:
 
 def to_pandas(columns: Columns, prices: PandasPrices) -> pd.DataFrame:
     """A frame indexed by UTC timestamps; prices as Arrow decimals, or as the nearest floats."""
+    _library("pandas")
     import pandas as pd
 
     index = pd.DatetimeIndex(columns.timestamp.view("M8[ms]"), name="timestamp").tz_localize("UTC")
@@ -138,9 +140,17 @@ def from_polars(frame: Any, floats: Floats = "refuse") -> Columns:
 
 
 def to_polars(columns: Columns) -> Any:
-    import polars as pl
-
+    pl = _library("polars")
     return pl.from_arrow(to_arrow(columns))
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as exc:
+        raise InvalidConfiguration(
+            f"{name} is not installed", remedy=f"Run pip install 'jts-storage[{name}]'."
+        ) from exc
 
 
 def _check_names(names: list[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal, localcontext
 from typing import Any
@@ -19,7 +20,8 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import BLOCK, NAMES, PRICES, Columns
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
-from jts_storage.errors import InvalidData
+from jts_storage.errors import InvalidConfiguration, InvalidData
+from jts_storage.testing.factories import make_candles
 
 KEY = SeriesKey("A", Timeframe.M1)
 MOMENT = datetime(2024, 1, 2, tzinfo=UTC)
@@ -640,3 +642,13 @@ def test_bad_columns_of_polars_are_refused(change: pl.Expr, field: str) -> None:
     with pytest.raises(InvalidData) as caught:
         CandleSeries.from_polars(KEY, made)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("name", ["pandas", "polars"])
+def test_a_missing_library_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    series = make_candles(count=2)
+    with pytest.raises(InvalidConfiguration, match=rf"{name} is not installed.*\[{name}\]"):
+        getattr(series, f"to_{name}")()
