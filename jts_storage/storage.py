@@ -104,6 +104,11 @@ class Storage:
         from jts_storage.backend import StoreBackend
         from jts_storage.settings import StorageSettings
 
+        if not isinstance(settings, StorageSettings | None):
+            raise InvalidConfiguration(
+                f"Storage.open is given a {type(settings).__name__}",
+                remedy="Give it StorageSettings(clickhouse_url=..., ...), or nothing.",
+            )
         settings = settings or StorageSettings.load()
         if check is not None:
             if check not in get_args(SchemaCheck):
