@@ -84,6 +84,7 @@ _OF_VALUES = (
     driver.UnknownTypeError,
     driver.CannotParseUuidError,
     driver.CannotParseDomainError,
+    driver.LogicalError,  # a value that an Enum does not have
 )
 """About values, and found on this side: the driver itself leaves nothing half sent."""
 

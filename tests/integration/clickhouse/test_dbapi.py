@@ -55,6 +55,21 @@ def test_a_value_of_the_wrong_type_leaves_the_connection_usable(
         assert connection.connection.dbapi_connection is before
 
 
+@pytest.mark.parametrize("value", ["y", 7])
+def test_a_value_that_an_enum_lacks_leaves_the_connection_usable(
+    engine: sa.Engine, value: Any
+) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS states")
+        connection.exec_driver_sql(
+            "CREATE TABLE states (state Enum8('x' = 1)) ENGINE = MergeTree ORDER BY state"
+        )
+        with pytest.raises(sa.exc.DBAPIError):
+            connection.exec_driver_sql("INSERT INTO states (state) VALUES", [{"state": value}] * 2)
+        assert connection.exec_driver_sql("SELECT count() FROM states").scalar() == 0
+        assert not connection.invalidated
+
+
 def test_a_missing_parameter_leaves_the_connection_usable(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         with pytest.raises(KeyError, match="absent"):
