@@ -381,3 +381,33 @@ async def test_a_place_has_as_many_versions_as_it_is_asked_for(manager: MongoDBM
         [listed] = await clock.under_way()
         assert listed.version == place.version
     assert await version_of(clock) == place.version + 5
+
+
+async def test_a_place_that_has_run_out_is_not_renewed(manager: MongoDBManager) -> None:
+    """Others have not waited for it meanwhile, whatever it is told later."""
+    clock = clock_of(manager)
+    async with clock.place() as place:
+        ended = [{"$set": {"running.until": {"$subtract": ["$$NOW", 1]}}}]
+        await manager.get_collection(CLOCK).update_one({}, ended)
+        await clock._renew(place)
+    assert not place.was_kept
+
+
+async def test_a_place_whose_end_is_not_told_was_kept_as_long_as_its_lease(
+    manager: MongoDBManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_of(manager)
+    once = manager.retries.once
+
+    async def fails(doing: str, operation: Any) -> Any:
+        if doing == "ending a commit":
+            raise ConnectionFailed("MongoDB is away")
+        return await once(doing, operation)
+
+    monkeypatch.setattr(manager.retries, "once", fails, raising=False)
+    async with clock.place() as fresh:
+        pass
+    assert fresh.was_kept
+    async with clock.place() as late:
+        late.renewed_at -= 2 * clocks.LEASE.total_seconds()
+    assert not late.was_kept
