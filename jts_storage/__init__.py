@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
     from jts_storage.domain.symbol import Symbol
-    from jts_storage.memory.events import InMemoryEventPublisher
     from jts_storage.models import (
         DocumentRepository,
         Exact,
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from jts_storage.mongo.model import DocumentModel
     from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
+    from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 
 _HOMES = {
     "domain.backtest": (
@@ -76,7 +76,7 @@ _HOMES = {
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
-    "memory.events": ("InMemoryEventPublisher",),
+    "unit_of_work.publisher": ("InMemoryEventPublisher",),
     "models": (
         "DocumentRepository",
         "Exact",

@@ -16,7 +16,6 @@ from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.errors import SchemaDrift, StorageError
-from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.migrate.declared import create_missing
 from jts_storage.models import Models
 from jts_storage.mongo import (
@@ -38,6 +37,7 @@ from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
 from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.recovery import Recovery, Unfinished
 from jts_storage.unit_of_work.stored import StoredWork
 from jts_storage.unit_of_work.unit import UnitOfWork

@@ -48,11 +48,13 @@ _UNDER_WAY = "tests/unit/unit_of_work/test_commits_under_way.py"
 TESTS: dict[str, tuple[str, ...]] = {
     "errors.py": ("tests/unit/test_errors.py",),
     "clickhouse/errors.py": ("tests/unit/clickhouse/test_clickhouse_errors.py",),
-    "clickhouse/mappers.py": (
+    "clickhouse/candle_mappers.py": (
         "tests/unit/clickhouse_repositories/test_clickhouse_mappers.py",
         "tests/unit/clickhouse_repositories/test_series_from_end.py",
     ),
-    "memory/mappers.py": _MEMORY,
+    "clickhouse/symbol_mappers.py": (
+        "tests/unit/clickhouse_repositories/test_clickhouse_mappers.py",
+    ),
     "mongo/errors.py": ("tests/unit/mongo/test_mongo_errors.py",),
     "relational/errors.py": ("tests/unit/relational/test_relational_errors.py",),
     "relational/mappers.py": ("tests/unit/relational/test_relational_mappers.py",),

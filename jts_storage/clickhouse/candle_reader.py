@@ -11,14 +11,14 @@ from typing import Any
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
-from jts_storage.clickhouse.candle_rows import KEY, Source, latest, original
-from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.mappers import (
+from jts_storage.clickhouse.candle_mappers import (
     series_from_columns,
     series_from_end,
     series_from_rows,
     series_of_several,
 )
+from jts_storage.clickhouse.candle_rows import KEY, Source, latest, original
+from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.statements import STREAM_SETTINGS, parameters
 from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES
+from jts_storage.clickhouse.candle_mappers import series_to_columns
 from jts_storage.clickhouse.candle_reader import (
     FIRST_MS,
     LAST_MS,
     ClickHouseCandleReader,
 )
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.mappers import series_to_columns
 from jts_storage.clickhouse.parquet import Target, import_files
 from jts_storage.clickhouse.statements import parameters
 from jts_storage.clickhouse.tables import Tables

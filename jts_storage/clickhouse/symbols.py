@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from jts_storage.clickhouse import symbol_statements as statements
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.mappers import symbol_from_row, symbol_to_row
 from jts_storage.clickhouse.statements import write_settings
+from jts_storage.clickhouse.symbol_mappers import symbol_from_row, symbol_to_row
 from jts_storage.clickhouse.symbol_statements import Condition
 from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.clickhouse.versions import Versions

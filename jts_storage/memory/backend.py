@@ -14,7 +14,6 @@ from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
     InMemoryStrategyRepository,
 )
-from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.work import InMemoryWork
 from jts_storage.models import Models
@@ -24,6 +23,7 @@ from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
+from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.unit import UnitOfWork
 
 R = TypeVar("R")

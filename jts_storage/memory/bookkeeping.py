@@ -1,4 +1,4 @@
-"""Symbols and the bookkeeping of ingestion in rows."""
+"""Symbols and the bookkeeping of ingestion as the rows of the real tables, by their own mappers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from jts_storage.clickhouse import symbol_mappers
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.domain.changes import same_aggregate, stamp
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import Conflict
-from jts_storage.memory import mappers
-from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, SYMBOLS, Row, Session
+from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, SYMBOLS, Session
 from jts_storage.ports.ingestion import OHLCVRepository
+from jts_storage.relational import mappers
 from jts_storage.unit_of_work.staged import StagedIngestion
 
 
@@ -34,11 +35,12 @@ class InMemorySymbolRepository:
     def store(self, symbols: Iterable[Symbol]) -> None:
         """Store symbols with the time they carry; of two writes the one stored later stays."""
         for symbol in symbols:
-            self._session.put(SYMBOLS, symbol.code, mappers.symbol_to_row(symbol))
+            row = tuple(symbol_mappers.symbol_to_row(symbol).values())
+            self._session.put(SYMBOLS, symbol.code, row)
 
     async def get_by_code(self, code: str) -> Symbol | None:
         row = self._session.get(SYMBOLS, checks.instance(code, str, "code"))
-        return None if row is None else mappers.symbol_from_row(row)
+        return None if row is None else symbol_mappers.symbol_from_row(row)
 
     async def get_by_market(
         self, market: Market, *, limit: int = 1_000, after: str | None = None
@@ -63,7 +65,7 @@ class InMemorySymbolRepository:
         self, belongs: Callable[[Symbol], bool], limit: int, after: str | None
     ) -> Sequence[Symbol]:
         checks.whole(limit, "limit", below=2**31)
-        symbols = map(mappers.symbol_from_row, self._session.scan(SYMBOLS))
+        symbols = map(symbol_mappers.symbol_from_row, self._session.scan(SYMBOLS))
         found = [s for s in symbols if belongs(s) and (after is None or s.code > after)]
         return sorted(found, key=lambda symbol: symbol.code)[:limit]
 
@@ -73,30 +75,34 @@ class InMemorySymbolBarsRepository:
         self._session = session
 
     async def get(self, symbol: str, trading_day: date) -> SymbolBars | None:
+        return self.stored(symbol, trading_day)
+
+    def stored(self, symbol: str, trading_day: date) -> SymbolBars | None:
         row = self._session.get(SYMBOL_BARS, (symbol, trading_day))
-        return None if row is None else mappers.symbol_bars_from_row(row)
+        return None if row is None else mappers.symbol_bars(row)
+
+    def store(self, bars: SymbolBars) -> None:
+        key = (bars.symbol, bars.trading_day)
+        self._session.put(SYMBOL_BARS, key, mappers.symbol_bars_row(bars))
 
     async def list(
         self, symbol: str, *, limit: int = 1_000, after: date | None = None
     ) -> Sequence[SymbolBars]:
         checks.whole(limit, "limit", least=1)
-        rows = [
-            row
-            for row in self._session.scan(SYMBOL_BARS)
-            if row["symbol"] == symbol and (after is None or row["trading_day"] > after)
+        every = map(mappers.symbol_bars, self._session.scan(SYMBOL_BARS))
+        found = [
+            bars
+            for bars in every
+            if bars.symbol == symbol and (after is None or bars.trading_day > after)
         ]
-        ordered = sorted(rows, key=lambda row: row["trading_day"])
-        return [mappers.symbol_bars_from_row(row) for row in ordered[:limit]]
+        return sorted(found, key=lambda bars: bars.trading_day)[:limit]
 
     async def save(self, bars: SymbolBars) -> SymbolBars:
-        key = (bars.symbol, bars.trading_day)
         moment = checks.now()
         with self._session.exclusive():
-            stored = self._session.get(SYMBOL_BARS, key)
-            found = 0 if stored is None else stored["version"]
-            if found != bars.version or not (
-                stored is None or same_aggregate(mappers.symbol_bars_from_row(stored), bars)
-            ):
+            stored = self.stored(bars.symbol, bars.trading_day)
+            found = 0 if stored is None else stored.version
+            if found != bars.version or not (stored is None or same_aggregate(stored, bars)):
                 raise Conflict(
                     f"the bars of {bars.symbol} on {bars.trading_day} were changed by somebody "
                     f"else: version {found} is stored, {bars.version} was read.",
@@ -105,10 +111,10 @@ class InMemorySymbolBarsRepository:
             saved = replace(
                 bars,
                 version=bars.version + 1,
-                created_at=moment if stored is None else stored["created_at"],
+                created_at=moment if stored is None else stored.created_at,
                 updated_at=moment,
             )
-            self._session.put(SYMBOL_BARS, key, mappers.symbol_bars_to_row(saved))
+            self.store(saved)
         return saved
 
     async def delete(self, symbol: str, trading_day: date) -> bool:
@@ -120,18 +126,21 @@ class InMemoryCheckpointRepository:
         self._session = session
 
     async def get(self, name: str) -> Checkpoint | None:
+        return self.stored(name)
+
+    def stored(self, name: str) -> Checkpoint | None:
         row = self._session.get(CHECKPOINTS, name)
-        return None if row is None else mappers.checkpoint_from_row(row)
+        return None if row is None else mappers.checkpoint(row)
 
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Checkpoint]:
         checks.whole(limit, "limit", least=1)
-        rows: list[Row] = sorted(self._session.scan(CHECKPOINTS), key=lambda row: row["name"])
-        page = [row for row in rows if after is None or row["name"] > after][:limit]
-        return [mappers.checkpoint_from_row(row) for row in page]
+        every = map(mappers.checkpoint, self._session.scan(CHECKPOINTS))
+        found = [checkpoint for checkpoint in every if after is None or checkpoint.name > after]
+        return sorted(found, key=lambda checkpoint: checkpoint.name)[:limit]
 
     async def save(self, name: str, data: Mapping[str, Any]) -> Checkpoint:
         checkpoint = Checkpoint(name, data, checks.now())
-        self._session.put(CHECKPOINTS, name, mappers.checkpoint_to_row(checkpoint))
+        self._session.put(CHECKPOINTS, name, mappers.checkpoint_row(checkpoint))
         return checkpoint
 
     async def update(
@@ -155,13 +164,13 @@ class InMemoryIngestionRepository:
     def check(self, staged: StagedIngestion) -> None:
         """:raises Conflict: what a unit of work is about to change is not as it saw it."""
         for aggregate in staged.symbol_bars.changes:
-            row = self._session.get(SYMBOL_BARS, (aggregate.symbol, aggregate.trading_day))
-            stored = None if row is None else mappers.symbol_bars_from_row(row)
-            if not aggregate.still_holds(stored):
+            if not aggregate.still_holds(
+                self.symbol_bars.stored(aggregate.symbol, aggregate.trading_day)
+            ):
                 raise aggregate.conflict()
         for checkpoint in staged.checkpoints.changes:
-            row = self._session.get(CHECKPOINTS, checkpoint.name)
-            if not checkpoint.still_holds(None if row is None else row["data"]):
+            stored = self.checkpoints.stored(checkpoint.name)
+            if not checkpoint.still_holds(None if stored is None else stored.data):
                 raise checkpoint.conflict()
 
     def apply(self, staged: StagedIngestion) -> None:
@@ -170,12 +179,10 @@ class InMemoryIngestionRepository:
             if aggregate.becomes is None:
                 self._session.delete(SYMBOL_BARS, key)
             else:
-                row = mappers.symbol_bars_to_row(aggregate.becomes)
-                self._session.put(SYMBOL_BARS, key, row)
+                self.symbol_bars.store(aggregate.becomes)
         for change in staged.checkpoints.changes:
             if change.becomes is None:
                 self._session.delete(CHECKPOINTS, change.name)
             else:
                 checkpoint = Checkpoint(change.name, change.becomes, checks.now())
-                row = mappers.checkpoint_to_row(checkpoint)
-                self._session.put(CHECKPOINTS, change.name, row)
+                self._session.put(CHECKPOINTS, change.name, mappers.checkpoint_row(checkpoint))

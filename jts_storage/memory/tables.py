@@ -1,22 +1,24 @@
 """Rows by table and key, and sessions that read and write them.
 
-Rows are immutable mappings: whether somebody changed one meanwhile is a question of identity.
+Rows never change: whether somebody replaced one meanwhile is a question of identity.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.errors import Conflict
 
-Row = Mapping[str, Any]
+Row: TypeAlias = Any
+"""What the mapper of a real store makes of an entity: a document, or the row of a table."""
+
 Place = tuple[str, Hashable]
 
 SYMBOLS = "symbols"

@@ -26,6 +26,24 @@ _ROW = np.dtype(
 )
 
 
+def symbol_bars_values(bars: SymbolBars) -> dict[str, Any]:
+    """Return what the statements bind of an aggregate beside its version and times."""
+    return {
+        "name": bars.symbol,
+        "day": bars.trading_day.isoformat(),
+        "started": bars.collection_started,
+        "complete": bars.is_complete,
+        "bars": bars.bar_count,
+    }
+
+
+def symbol_bars_row(bars: SymbolBars) -> tuple[Any, ...]:
+    """Return the row that a SELECT gives of a stored aggregate."""
+    name, day, *state = symbol_bars_values(bars).values()
+    times = (moment_text(at) for at in (bars.created_at, bars.updated_at) if at is not None)
+    return (name, day, bars.version, *state, *times)
+
+
 def symbol_bars(row: Sequence[Any]) -> SymbolBars:
     symbol, day, version, started, complete, bars, created, updated = row
     return _restored(
@@ -39,6 +57,12 @@ def symbol_bars(row: Sequence[Any]) -> SymbolBars:
         created_at=moment(created),
         updated_at=moment(updated),
     )
+
+
+def checkpoint_row(checkpoint: Checkpoint) -> tuple[Any, ...]:
+    """Return the row that a SELECT gives of a stored checkpoint."""
+    assert checkpoint.updated_at is not None
+    return (checkpoint.name, to_json(checkpoint.data), moment_text(checkpoint.updated_at))
 
 
 def checkpoint(row: Sequence[Any]) -> Checkpoint:

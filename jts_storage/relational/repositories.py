@@ -272,15 +272,7 @@ class SqlIngestionRepository:
 
 
 async def _save_aggregate(link: Link, bars: SymbolBars, now: datetime) -> SymbolBars:
-    day = bars.trading_day.isoformat()
-    state = {
-        "name": bars.symbol,
-        "day": day,
-        "started": bars.collection_started,
-        "complete": bars.is_complete,
-        "bars": bars.bar_count,
-        "now": link.moment(now),
-    }
+    state = {**mappers.symbol_bars_values(bars), "now": link.moment(now)}
     if bars.version == 0:
         rows = await link.fetch(statements.SYMBOL_BARS_INSERT, **state)
     elif bars.created_at is None:
@@ -296,13 +288,13 @@ async def _save_aggregate(link: Link, bars: SymbolBars, now: datetime) -> Symbol
     if rows:
         version, created = rows[0]
         return replace(bars, version=version, created_at=mappers.moment(created), updated_at=now)
-    found = await link.fetch(statements.SYMBOL_BARS_VERSION, name=bars.symbol, day=day)
+    found = await link.fetch(statements.SYMBOL_BARS_VERSION, name=bars.symbol, day=state["day"])
     stored = f"version {found[0][0]} of another" if found else "nothing"
     if found and found[0][0] != bars.version:
         stored = f"version {found[0][0]}"
     raise Conflict(
-        f"Cannot save version {bars.version} of the aggregate {bars.symbol} on {day}: the database "
-        f"holds {stored}.",
+        f"Cannot save version {bars.version} of the aggregate {bars.symbol} on {bars.trading_day}: "
+        f"the database holds {stored}.",
         remedy="Read it again and repeat the change.",
     )
 

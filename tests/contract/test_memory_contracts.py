@@ -14,7 +14,6 @@ from jts_storage.memory.bookkeeping import (
 )
 from jts_storage.memory.candles import InMemoryCandleRepository
 from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
-from jts_storage.memory.events import InMemoryEventPublisher
 from jts_storage.ports import OHLCVRepository, SymbolRepository
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts import (
@@ -30,6 +29,7 @@ from jts_storage.testing.contracts import (
     SymbolRepositoryContract,
     UnitOfWorkContract,
 )
+from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.staged import (
     StagedCandles,
     StagedCheckpoints,

@@ -37,9 +37,10 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "relational": CORE | {"settings", "models"},
     "lake": CORE,
     "local_servers": CORE,
-    # The twin has the real unit of work, and keeps what MongoDB's mappers make.
+    # The twin has the real unit of work, and keeps what the mappers of the real stores make.
     "memory": CORE
-    | {"models", "unit_of_work.staged", "unit_of_work.unit"}
+    | {"models", "unit_of_work.staged", "unit_of_work.unit", "unit_of_work.publisher"}
+    | {"clickhouse.symbol_mappers", "relational.mappers"}
     | {"mongo.documents", "mongo.mappers", "mongo.model", "mongo.saves", "mongo.stored"}
     | {"mongo.trades"},
     "unit_of_work": CORE | {"models", "clickhouse", "mongo", "relational"},
@@ -147,7 +148,7 @@ def _names_of(node: ast.AST, path: Path) -> list[str]:
 
 
 def _submodule(module: str, name: str) -> str:
-    """`from jts_storage.memory import mappers` names a module, most others a thing in one."""
+    """`from jts_storage.relational import mappers` names a module, most others a thing in one."""
     inside = PACKAGE.parent.joinpath(*module.split("."), name)
     is_module = inside.is_dir() or inside.with_suffix(".py").exists()
     return f"{module}.{name}" if is_module else module

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jts_storage.clickhouse import mappers, tables
+from jts_storage.clickhouse import candle_mappers as mappers
+from jts_storage.clickhouse import symbol_mappers, tables
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.series import CandleSeries
@@ -147,7 +148,7 @@ def test_no_rows_of_an_end_are_an_empty_series() -> None:
 def test_symbols_come_back_as_they_went(sector: str | None, is_active: bool) -> None:
     moment = datetime(2024, 1, 2, tzinfo=UTC)
     symbol = Symbol("005930", "Samsung", Market.KOSDAQ, sector, is_active, moment)
-    row = mappers.symbol_to_row(symbol)
+    row = symbol_mappers.symbol_to_row(symbol)
     assert row == {
         "code": "005930",
         "name": "Samsung",
@@ -157,10 +158,10 @@ def test_symbols_come_back_as_they_went(sector: str | None, is_active: bool) -> 
         "updated_at": moment,
     }
     assert type(row["is_active"]) is int
-    assert mappers.symbol_from_row(tuple(row.values())) == symbol
+    assert symbol_mappers.symbol_from_row(tuple(row.values())) == symbol
 
 
 def test_a_market_that_is_none_is_told_with_the_symbol() -> None:
     with pytest.raises(InvalidData) as caught:
-        mappers.symbol_from_row(("005930", "Samsung", "MOON", "", 1, None))
+        symbol_mappers.symbol_from_row(("005930", "Samsung", "MOON", "", 1, None))
     assert (caught.value.document, caught.value.field) == ("005930", "market")

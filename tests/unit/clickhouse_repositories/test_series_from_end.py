@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jts_storage.clickhouse.mappers import series_from_end
+from jts_storage.clickhouse.candle_mappers import series_from_end
 from jts_storage.testing.factories import SAMPLE_KEY
 
 

@@ -1,4 +1,4 @@
-"""Series and symbols to what ClickHouse holds, and back, field by field."""
+"""Series to the columns that ClickHouse holds, and back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from jts_storage.clickhouse.blocks import Array, Typed
 from jts_storage.clickhouse.constructs import type_of
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, concatenate, empty
-from jts_storage.domain.enums import Market, member
 from jts_storage.domain.series import CandleSeries
-from jts_storage.domain.symbol import Symbol
 
 
 def series_to_columns(
@@ -115,29 +113,3 @@ def series_from_end(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: boo
     last_of_equals = np.append(ordered[1:] != ordered[:-1], True)[: len(rows)]
     kept = rows[last_of_equals & (columns["deleted"][rows] == 0)]
     return series_from_columns(key, {name: column[kept] for name, column in columns.items()})
-
-
-def symbol_to_row(symbol: Symbol) -> dict[str, Any]:
-    return {
-        "code": symbol.code,
-        "name": symbol.name,
-        "market": symbol.market.value,
-        "sector": symbol.sector or "",
-        "is_active": int(symbol.is_active),
-        "updated_at": symbol.updated_at,
-    }
-
-
-def symbol_from_row(row: tuple[Any, ...]) -> Symbol:
-    """
-    :raises InvalidData: the row names a market that is none, with the code of the symbol.
-    """
-    code, name, market, sector, is_active, updated_at = row
-    return Symbol(
-        code=code,
-        name=name,
-        market=member(Market, market, "market", document=code),
-        sector=sector or None,
-        is_active=bool(is_active),
-        updated_at=updated_at,
-    )
