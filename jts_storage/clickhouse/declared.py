@@ -19,7 +19,9 @@ from jts_storage.clickhouse.statements import write_settings
 from jts_storage.clickhouse.tables import local_name, spread
 from jts_storage.clickhouse.tables import rows as engine_of
 from jts_storage.clickhouse.transport import Transport
+from jts_storage.domain.arrow import decimals_of
 from jts_storage.errors import StorageError
+from jts_storage.models.columns import in_blocks
 from jts_storage.models.conditions import applied_to
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import DELETED, GONE, TableModel
@@ -75,9 +77,7 @@ class DeclaredTable:
         schema = self._schema(query)
         statement = text_of(self._select(query))
         for columns in self._manager.stream_columns(statement, block_rows=block_rows):
-            block = _to_arrow(columns, schema)
-            for start in range(0, block.num_rows, block_rows):
-                yield block.slice(start, block_rows)
+            yield from in_blocks(_to_arrow(columns, schema), block_rows)
 
     def _schema(self, query: TableQuery) -> pa.Schema:
         schema = self.model.schema
@@ -105,7 +105,7 @@ class DeclaredTable:
     def apply(self, rows: pa.Table, version: int) -> None:
         """Store what a unit of work makes of keys, or appends; twice is once."""
         if self.model.mode == "upsert":
-            for piece in pieces(rows):
+            for piece in in_blocks(rows, WRITE_ROWS):
                 self._insert(self._latest(piece), version, None)
             return
         for attempt in range(1, _ATTEMPTS + 1):
@@ -120,7 +120,7 @@ class DeclaredTable:
 
     def _append(self, rows: pa.Table, version: int) -> None:
         offset = 0
-        for piece in pieces(rows):
+        for piece in in_blocks(rows, WRITE_ROWS):
             self._insert(piece, version, offset)
             offset += piece.num_rows
 
@@ -223,10 +223,6 @@ def _with_engine(model: AnyTableModel, metadata: MetaData, name: str, cluster: s
     return Table(name, metadata, engine, extend_existing=True, **on)
 
 
-def pieces(rows: pa.Table) -> Iterator[pa.Table]:
-    return (rows.slice(start, WRITE_ROWS) for start in range(0, rows.num_rows, WRITE_ROWS))
-
-
 def _nothing(field: pa.Field) -> pa.Scalar:
     if pa.types.is_string(field.type):
         return pa.scalar("")
@@ -274,18 +270,10 @@ def _from_clickhouse(values: Array, field: pa.Field) -> pa.Array:
     if pa.types.is_timestamp(declared) and values.dtype != object:
         return pa.array(values.view(np.int64)).view(declared)
     if pa.types.is_decimal(declared) and values.dtype != object:
-        return _decimals(values.view(np.int64), declared)
+        return decimals_of(values.view(np.int64), declared)
     if pa.types.is_boolean(declared) and values.dtype != object:
         return pa.array(values.astype(np.bool_))
     return pa.array(values, declared)
-
-
-def _decimals(scaled: Array, declared: pa.DataType) -> pa.Array:
-    """Arrow's decimals have 16 bytes: the integer, and its sign again."""
-    words = np.empty((len(scaled), 2), np.int64)
-    words[:, 0] = scaled
-    np.right_shift(scaled, 63, out=words[:, 1])
-    return pa.Array.from_buffers(declared, len(scaled), [None, pa.py_buffer(words)])
 
 
 def _to_clickhouse(column: pa.ChunkedArray, type_name: str) -> Any:

@@ -32,8 +32,11 @@ def price_type() -> Any:
     return pa.decimal128(18, checks.PRICE_DECIMALS)
 
 
-def decimals_of(scaled: Int64Array) -> Any:
-    """Return prices times 10**4 as an Arrow array of decimals."""
+def decimals_of(scaled: Int64Array, declared: Any = None) -> Any:
+    """Return scaled values as an Arrow array of decimals.
+
+    :param declared: their type, if they are not prices times 10**4.
+    """
     import pyarrow as pa
 
     # A decimal128 is two 64-bit words; the high one only repeats the sign of the low one.
@@ -41,7 +44,7 @@ def decimals_of(scaled: Int64Array) -> Any:
     for block in blocks(len(scaled)):
         words[block, 0] = scaled[block]
         np.right_shift(scaled[block], 63, out=words[block, 1])
-    return pa.Array.from_buffers(price_type(), len(scaled), [None, pa.py_buffer(words)])
+    return pa.Array.from_buffers(declared or price_type(), len(scaled), [None, pa.py_buffer(words)])
 
 
 def parquet_options(compression: str = "zstd") -> dict[str, Any]:

@@ -54,12 +54,13 @@ class InMemoryBackend:
         return self
 
     def repository(self, model: Model[R]) -> R:
-        self._models.check(model)
-        table: Any = model
-        if model.store == "mongo":
-            documents = InMemoryDocuments(Autocommit(self._database), table, self._documents)
-            return model.repository(ReadOnlyDocuments(documents))
-        return model.repository(ReadOnly(InMemoryTable(self._database, table)))
+        return self._models.repository(
+            model,
+            documents=lambda model: ReadOnlyDocuments(
+                InMemoryDocuments(Autocommit(self._database), model, self._documents)
+            ),
+            tables=lambda model: ReadOnly(InMemoryTable(self._database, model)),
+        )
 
     async def open(self) -> None:
         """Nothing has to be opened."""

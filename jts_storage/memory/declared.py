@@ -10,7 +10,7 @@ import pyarrow as pa
 from jts_storage.domain.changes import TableChange
 from jts_storage.errors import Conflict
 from jts_storage.memory.tables import MemoryDatabase
-from jts_storage.models.columns import digest, key_of, rows_of
+from jts_storage.models.columns import digest, in_blocks, key_of, rows_of
 from jts_storage.models.conditions import matching
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import GONE, READ, AnyTable
@@ -31,9 +31,8 @@ class InMemoryTable:
         return rows if query.columns is None else rows.select(list(query.columns))
 
     async def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]:
-        rows = await self.read(query)
-        for start in range(0, rows.num_rows, block_rows):
-            yield rows.slice(start, block_rows)
+        for block in in_blocks(await self.read(query), block_rows):
+            yield block
 
     def check(self, change: TableChange) -> None:
         """:raises Conflict: a record is not as the unit of work saw it."""

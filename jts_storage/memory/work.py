@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.events import DomainEvent
@@ -29,7 +30,7 @@ from jts_storage.unit_of_work.staged import (
     StagedIngestion,
     StagedSymbols,
 )
-from jts_storage.unit_of_work.staged.tables import StagedTable
+from jts_storage.unit_of_work.staged.tables import StagedTables
 
 R = TypeVar("R")
 
@@ -47,7 +48,6 @@ class InMemoryWork:
         self, database: MemoryDatabase, publisher: EventPublisher, models: Models | None = None
     ) -> None:
         self._models = models or Models()
-        self._tables: dict[str, StagedTable] = {}
         self._database = database
         self._publisher = publisher
         self._undelivered: list[DomainEvent] = []
@@ -56,32 +56,29 @@ class InMemoryWork:
         self.transaction = Transaction(database, lifetime)
         self.candles = StagedCandles(InMemoryCandleRepository(database), lifetime)
         self.symbols = StagedSymbols(InMemorySymbolRepository(stored), lifetime)
-        documents = with_declared(self._models)
-        self.formulas = InMemoryFormulaRepository(self.transaction, documents)
-        self.strategies = InMemoryStrategyRepository(self.transaction, documents)
+        self._documents = with_declared(self._models)
+        self.formulas = InMemoryFormulaRepository(self.transaction, self._documents)
+        self.strategies = InMemoryStrategyRepository(self.transaction, self._documents)
         self.backtests = InMemoryBacktestResultRepository(self.transaction)
         bars = InMemoryCandleRepository(database, database.bars)
         self.stored_ingestion = InMemoryIngestionRepository(stored, bars)
         self.ingestion = StagedIngestion(self.stored_ingestion, lifetime)
         self.events = CollectedEvents(lifetime)
+        self._tables = StagedTables(partial(InMemoryTable, database), lifetime)
 
     def repository(self, model: Model[R]) -> R:
-        self._models.check(model)
-        table: Any = model
-        if model.store == "mongo":
-            documents = with_declared(self._models)
-            return model.repository(InMemoryDocuments(self.transaction, table, documents))
-        if model.name not in self._tables:
-            stored = InMemoryTable(self._database, table)
-            self._tables[model.name] = StagedTable(table, stored, self.lifetime)
-        return model.repository(self._tables[model.name])
+        return self._models.repository(
+            model,
+            documents=lambda model: InMemoryDocuments(self.transaction, model, self._documents),
+            tables=self._tables.of,
+        )
 
     def under_way(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     async def commit(self) -> None:
         database = self._database
-        tables = [change for table in self._tables.values() if (change := table.change)]
+        tables = self._tables.changes
         with database.lock:
             self.transaction.check()
             for change in tables:

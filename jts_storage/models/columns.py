@@ -7,7 +7,7 @@ To a mapper a time of nanoseconds is a whole number, since a datetime cannot hol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -172,6 +172,11 @@ def _values(column: pa.ChunkedArray, declared: pa.DataType) -> list[Any]:
         return list(column.cast(pa.int64()).to_pylist())
     naive = column.cast(pa.timestamp(declared.unit)).to_pylist()
     return [value if value is None else value.replace(tzinfo=UTC) for value in naive]
+
+
+def in_blocks(table: pa.Table, rows: int) -> Iterator[pa.Table]:
+    """The table in slices of at most so many rows, which share its memory."""
+    return (table.slice(start, rows) for start in range(0, table.num_rows, rows))
 
 
 def key_of(row: Row, key: Sequence[str]) -> tuple[Any, ...]:

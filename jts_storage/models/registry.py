@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.models.tables import AnyTable, RecordModel, TableModel
 from jts_storage.ports.models import Model
+
+R = TypeVar("R")
+Source: TypeAlias = Callable[[Any], Any]
+"""Gives what a repository of a model works on."""
 
 ENTRY_POINTS = "jts_storage.models"
 """The group in which a package names its models, or several in a list."""
@@ -80,6 +84,15 @@ class Models:
                 f"This storage does not know the model {getattr(model, 'name', model)!r}.",
                 remedy="Open it with Storage.open(models=[...]).",
             )
+
+    def repository(self, model: Model[R], *, documents: Source, tables: Source) -> R:
+        """The repository of a model over what one of these gives for it.
+
+        :raises StorageError: the storage was opened without this model.
+        """
+        self.check(model)
+        source = documents if model.store == "mongo" else tables
+        return model.repository(source(model))
 
     def _add(self, model: Model[Any]) -> None:
         if not callable(getattr(model, "repository", None)):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage.errors import Conflict
-from jts_storage.models.columns import Row, digest, rows_of, table_of
+from jts_storage.models.columns import Row, digest, in_blocks, rows_of, table_of
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import BASE, GONE, READ, RecordModel
 from jts_storage.relational.manager import DatabaseManager
@@ -36,9 +36,8 @@ class DeclaredRecords:
         return _read(self.model, query.columns or self.model.schema.names, rows)
 
     async def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]:
-        rows = await self.read(query)
-        for start in range(0, rows.num_rows, block_rows):
-            yield rows.slice(start, block_rows)
+        for block in in_blocks(await self.read(query), block_rows):
+            yield block
 
     def _select(self, query: TableQuery) -> Select[Any]:
         c = self.model.table.c

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,10 +15,11 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.clickhouse.versions import paused_for_too_long
 from jts_storage.domain.changes import Changes, TableChange
-from jts_storage.errors import Conflict, SchemaDrift, StorageError
+from jts_storage.errors import Conflict, SchemaDrift
 from jts_storage.models import Models, RecordModel
 from jts_storage.models.document_repository import ReadOnlyDocuments
 from jts_storage.models.table_repository import ReadOnly, StoredTable
+from jts_storage.models.tables import AnyTable
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,
@@ -27,7 +27,6 @@ from jts_storage.mongo import (
     MongoDBStrategyRepository,
 )
 from jts_storage.mongo.declared import DeclaredDocuments
-from jts_storage.mongo.model import DocumentModel
 from jts_storage.ports.models import Model
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
 from jts_storage.relational import declared as records
@@ -36,6 +35,7 @@ from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
+from jts_storage.unit_of_work.under_way import Commits
 
 R = TypeVar("R")
 
@@ -55,40 +55,6 @@ class Look:
 
     is_one_insert: bool
     symbols_above: int | None = None
-
-
-class Commits:
-    """The commits under way, with the delivery of their events."""
-
-    def __init__(self) -> None:
-        self._under_way = 0
-        self._none_left = asyncio.Event()
-        self._is_over = False
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """:raises StorageError: the stores are being closed."""
-        if self._is_over:
-            raise StorageError(
-                "This storage was closed before the commit; nothing of it is stored.",
-                remedy="Open it again and repeat.",
-            )
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._none_left.set()
-
-    async def ended(self, seconds: float) -> None:
-        """Let none begin from now on, and wait for the others for so long."""
-        self._is_over = True
-        if self._under_way:
-            self._none_left.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._none_left.wait()
 
 
 @dataclass(slots=True)
@@ -114,13 +80,13 @@ class Stores:
 
     def repository(self, model: Model[R]) -> R:
         """The repository of a declared model, which reads what is committed."""
-        self.models.check(model)
-        if isinstance(model, DocumentModel):
-            documents = DeclaredDocuments(self.mongo, model)
-            return cast("R", model.repository(ReadOnlyDocuments(documents)))
-        return model.repository(ReadOnly(self.stored(model)))
+        return self.models.repository(
+            model,
+            documents=lambda model: ReadOnlyDocuments(DeclaredDocuments(self.mongo, model)),
+            tables=lambda model: ReadOnly(self.stored(model)),
+        )
 
-    def stored(self, model: Model[Any]) -> StoredTable:
+    def stored(self, model: AnyTable[Any]) -> StoredTable:
         """The committed rows of a declared table."""
         if isinstance(model, RecordModel):
             return DeclaredRecords(self.database, model)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, suppress
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
@@ -35,7 +35,7 @@ from jts_storage.unit_of_work.staged import (
     StagedIngestion,
     StagedSymbols,
 )
-from jts_storage.unit_of_work.staged.tables import StagedTable
+from jts_storage.unit_of_work.staged.tables import StagedTables
 
 R = TypeVar("R")
 
@@ -58,7 +58,7 @@ class StoredWork:
         self.symbols = StagedSymbols(stores.symbols, lifetime)
         self.ingestion = StagedIngestion(stores.ingestion, lifetime)
         self.events = CollectedEvents(lifetime)
-        self._tables: dict[str, StagedTable] = {}
+        self._tables = StagedTables(stores.stored, lifetime)
 
     @classmethod
     async def begun(cls, stores: Stores) -> StoredWork:
@@ -86,16 +86,13 @@ class StoredWork:
         return self._backtests
 
     def repository(self, model: Model[R]) -> R:
-        self._stores.models.check(model)
-        if isinstance(model, DocumentModel):
-            self._touches_documents = True
-            documents = DeclaredDocuments(self._stores.mongo, model, self._transaction)
-            return cast("R", model.repository(documents))
-        if model.name not in self._tables:
-            table: Any = model
-            stored = self._stores.stored(model)
-            self._tables[model.name] = StagedTable(table, stored, self.lifetime)
-        return model.repository(self._tables[model.name])
+        return self._stores.models.repository(
+            model, documents=self._documents, tables=self._tables.of
+        )
+
+    def _documents(self, model: DocumentModel[Any, Any]) -> DeclaredDocuments[Any]:
+        self._touches_documents = True
+        return DeclaredDocuments(self._stores.mongo, model, self._transaction)
 
     def under_way(self) -> AbstractContextManager[None]:
         return self._stores.commits.one()
@@ -137,7 +134,7 @@ class StoredWork:
             aggregates=self.ingestion.symbol_bars.changes,
             checkpoints=self.ingestion.checkpoints.changes,
             bars=self.ingestion.bars.changes,
-            tables=[change for table in self._tables.values() if (change := table.change)],
+            tables=self._tables.changes,
         )
 
     async def _write(self, changes: Changes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.changes import TableChange
 from jts_storage.errors import Conflict
-from jts_storage.models.columns import Row, key_of, rows_of, version_of
+from jts_storage.models.columns import Row, in_blocks, key_of, rows_of, version_of
 from jts_storage.models.conditions import matching, of_key
 from jts_storage.models.table_repository import StoredTable, TableQuery
 from jts_storage.models.tables import AnyTable
@@ -65,9 +65,8 @@ class StagedTable:
         return rows if query.columns is None else rows.select(list(query.columns))
 
     async def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]:
-        rows = await self.read(query)
-        for start in range(0, rows.num_rows, block_rows):
-            yield rows.slice(start, block_rows)
+        for block in in_blocks(await self.read(query), block_rows):
+            yield block
 
     async def append(self, rows: pa.Table) -> None:
         self._lifetime.check()
@@ -132,6 +131,27 @@ class StagedTable:
     def _stage(self, key: _Key, row: Row | None, before: Row | None) -> None:
         self._before.setdefault(key, before)
         self._rows[key] = row
+
+
+class StagedTables:
+    """The tables that a unit of work has touched.
+
+    :param stored: gives the committed rows of a model.
+    """
+
+    def __init__(self, stored: Callable[[AnyTable[Any]], StoredTable], lifetime: Lifetime) -> None:
+        self._stored = stored
+        self._lifetime = lifetime
+        self._touched: dict[str, StagedTable] = {}
+
+    def of(self, model: AnyTable[Any]) -> StagedTable:
+        if model.name not in self._touched:
+            self._touched[model.name] = StagedTable(model, self._stored(model), self._lifetime)
+        return self._touched[model.name]
+
+    @property
+    def changes(self) -> list[TableChange]:
+        return [change for table in self._touched.values() if (change := table.change)]
 
 
 def _others(rows: pa.Table, key: Sequence[str], hidden: set[_Key]) -> pa.Array:

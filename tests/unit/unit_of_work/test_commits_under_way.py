@@ -8,7 +8,7 @@ import time
 import pytest
 
 from jts_storage.errors import StorageError
-from jts_storage.unit_of_work.participants import Commits
+from jts_storage.unit_of_work.under_way import Commits
 
 PLENTY = 4.0
 
