@@ -52,7 +52,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/clickhouse_repositories/test_clickhouse_mappers.py",
         "tests/unit/clickhouse_repositories/test_series_from_end.py",
     ),
-    "clickhouse/symbol_mappers.py": (
+    "clickhouse/symbol_model.py": (
         "tests/unit/clickhouse_repositories/test_clickhouse_mappers.py",
     ),
     "mongo/errors.py": ("tests/unit/mongo/test_mongo_errors.py",),

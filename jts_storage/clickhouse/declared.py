@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from functools import cache, partial
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import MetaData, Select, Table, delete, func, not_, select
+from sqlalchemy import MetaData, Select, Table, and_, bindparam, delete, func, not_, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateTable
 
 from jts_storage.clickhouse.blocks import Array, DictionaryColumn, Typed
 from jts_storage.clickhouse.constructs import Final, ddl_of, text_of, type_of
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.sql import literal
 from jts_storage.clickhouse.statements import write_settings
-from jts_storage.clickhouse.tables import local_name, spread
-from jts_storage.clickhouse.tables import rows as engine_of
+from jts_storage.clickhouse.tables import AnyTableModel, table_of
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.domain.arrow import decimals_of
 from jts_storage.errors import StorageError
 from jts_storage.models.columns import in_blocks
-from jts_storage.models.conditions import applied_to
+from jts_storage.models.conditions import applied_to, has_text
 from jts_storage.models.table_repository import TableQuery
-from jts_storage.models.tables import DELETED, GONE, TableModel
-
-AnyTableModel = TableModel[Any, Any]
+from jts_storage.models.tables import DELETED, GONE
 
 WRITE_ROWS = 1_000_000
 """Rows of a single insert: below the server's block size, so that each is one part."""
@@ -47,10 +46,13 @@ class Torn(StorageError):
 class DeclaredTable:
     """The rows of one model in one ClickHouse, its blocking work done in threads."""
 
-    def __init__(self, manager: ClickHouseManager, model: AnyTableModel) -> None:
+    def __init__(
+        self, manager: ClickHouseManager, model: AnyTableModel, *, table: Table | None = None
+    ) -> None:
+        """:param table: if it is not the one that the model declares."""
         self.model = model
         self._manager = manager
-        self.table = table_of(model, MetaData(), manager.config.cluster)
+        self.table = table_of(model, MetaData(), manager.config.cluster) if table is None else table
         self._types = {column.key: type_of(column) for column in self.table.c}
 
     # ---- reading
@@ -68,9 +70,8 @@ class DeclaredTable:
 
     def _read(self, query: TableQuery) -> pa.Table:
         schema = self._schema(query)
-        found = self._manager.read_columns(
-            text_of(self._select(query)), stored=self._stored(schema)
-        )
+        statement = text_of(self._select(query)) if query.key is None else self._of_key(query.key)
+        found = self._manager.read_columns(statement, stored=self._stored(schema))
         return _to_arrow(found, schema)
 
     def _blocks(self, query: TableQuery, block_rows: int) -> Iterator[pa.Table]:
@@ -78,6 +79,16 @@ class DeclaredTable:
         statement = text_of(self._select(query))
         for columns in self._manager.stream_columns(statement, block_rows=block_rows):
             yield from in_blocks(_to_arrow(columns, schema), block_rows)
+
+    def _of_key(self, key: Sequence[Any]) -> str:
+        return self._by_key % {f"key{n}": literal(value) for n, value in enumerate(key)}
+
+    @cached_property
+    def _by_key(self) -> str:
+        """The statement that reads the row of a key, compiled once."""
+        c = self.model.table.c
+        sought = (c[name] == bindparam(f"key{n}") for n, name in enumerate(self.model.key))
+        return text_of(self._select(TableQuery(and_(*sought), limit=1)))
 
     def _schema(self, query: TableQuery) -> pa.Schema:
         schema = self.model.schema
@@ -91,7 +102,8 @@ class DeclaredTable:
         latest = self.model.mode == "upsert"
         rows = Final(self.table) if latest else self.table
         names = query.columns or self.model.schema.names
-        statement = select(*(rows.c[name].label(name) for name in names)).select_from(rows)
+        columns = (self._as_read(rows.c[name]).label(name) for name in names)
+        statement = select(*columns).select_from(rows)
         if query.where is not None:
             statement = statement.where(applied_to(query.where, self.model.table, rows))
         if self.model.deletes:
@@ -100,13 +112,16 @@ class DeclaredTable:
         statement = statement.order_by(*(c.desc() if query.descending else c for c in order))
         return statement if query.limit is None else statement.limit(query.limit)
 
+    def _as_read(self, column: Any) -> Any:
+        """What a read asks for a column."""
+        return column
+
     # ---- the unit of work writes through these
 
     def apply(self, rows: pa.Table, version: int) -> None:
         """Store what a unit of work makes of keys, or appends; twice is once."""
         if self.model.mode == "upsert":
-            for piece in in_blocks(rows, WRITE_ROWS):
-                self._insert(self._latest(piece), version, None)
+            self.replace(self._latest(rows), version)
             return
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -117,6 +132,11 @@ class DeclaredTable:
                 self.forget(version)
             else:
                 return
+
+    def replace(self, rows: pa.Table, version: int) -> None:
+        """Store rows in place of those of their keys and earlier versions; twice is once."""
+        for piece in in_blocks(rows, WRITE_ROWS):
+            self._insert(piece, version, None)
 
     def _append(self, rows: pa.Table, version: int) -> None:
         offset = 0
@@ -192,16 +212,6 @@ class DeclaredTable:
         return {self.table.c[key].name: column for key, column in typed.items()}
 
 
-def table_of(model: AnyTableModel, metadata: MetaData, cluster: str | None) -> Table:
-    """The model's table with its engine, in `metadata`; on a cluster with the local ones."""
-    if cluster is None:
-        return _with_engine(model, metadata, model.name, None)
-    _with_engine(model, metadata, local_name(model.name), cluster)
-    engine = spread(cluster, model.name, model.table.c[model.key[0]])
-    model.table.to_metadata(metadata)
-    return Table(model.name, metadata, engine, clickhouse_cluster=cluster, extend_existing=True)
-
-
 def create_statements(model: AnyTableModel, cluster: str | None) -> list[str]:
     """What makes the tables of a model where they are not there yet."""
     metadata = MetaData()
@@ -211,16 +221,10 @@ def create_statements(model: AnyTableModel, cluster: str | None) -> list[str]:
     return [ddl_of(CreateTable(table, if_not_exists=True)) for table in made]
 
 
-def _with_engine(model: AnyTableModel, metadata: MetaData, name: str, cluster: str | None) -> Table:
-    c = model.table.to_metadata(metadata, name=name).c
-    engine = engine_of(
-        is_replicated=cluster is not None,
-        version=c[model.version] if model.mode == "upsert" else None,
-        order_by=tuple(c[key] for key in model.order_by),
-        partition_by=model.partition_by,
-    )
-    on: dict[str, Any] = {} if cluster is None else {"clickhouse_cluster": cluster}
-    return Table(name, metadata, engine, extend_existing=True, **on)
+@compiles(has_text)
+def _has_text(element: has_text, compiler: Any, **options: Any) -> str:
+    column, text = (compiler.process(each, **options) for each in element.clauses)
+    return f"(positionCaseInsensitiveUTF8({column}, {text}) > 0)"
 
 
 def _nothing(field: pa.Field) -> pa.Scalar:

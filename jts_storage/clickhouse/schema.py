@@ -22,9 +22,8 @@ from jts_storage.clickhouse.create_texts import (
     items,
     parse,
 )
-from jts_storage.clickhouse.declared import table_of
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.tables import build
+from jts_storage.clickhouse.tables import build, table_of
 from jts_storage.models.tables import TableModel
 from jts_storage.ports.schema import NOTHING, Difference
 

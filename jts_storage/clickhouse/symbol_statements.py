@@ -2,74 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
-from sqlalchemy import Table, bindparam, func, or_, select, true
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import Table, bindparam, func, select
 
 from jts_storage.clickhouse import system
-from jts_storage.clickhouse.constructs import Final, InsertRows, text_of
+from jts_storage.clickhouse.constructs import text_of
 
 FURTHEST_AHEAD = 100 * 365 * 86_400 * 10**9
 """Versions more than a hundred years ahead of the server's time are another program's mistake: the
 clock of commits, which goes above every version, could not be counted up from them for long. The
 limit goes with time, so the clock never catches up with it."""
-
-Columns = Any
-Condition = Callable[[Columns], ColumnElement[bool]]
-
-
-def has_code(c: Columns) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = c.code == bindparam("code")
-    return found
-
-
-def is_of_market(c: Columns) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = c.market == bindparam("market")
-    return found
-
-
-def is_active(c: Columns) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = c.is_active == 1
-    return found
-
-
-def contains(c: Columns) -> ColumnElement[bool]:
-    """Whether the code or the name contains a text, in capitals or not."""
-    sought: ColumnElement[str] = bindparam("query")
-    return or_(*(func.positionCaseInsensitiveUTF8(where, sought) > 0 for where in (c.code, c.name)))
-
-
-def is_any(c: Columns) -> ColumnElement[bool]:
-    return true()
-
-
-@cache
-def select_page(symbols: Table, condition: Condition, *, goes_on: bool) -> str:
-    """Select the symbols that meet a condition, in order of codes.
-
-    :param goes_on: only those after a code.
-    """
-    c = Final(symbols).c
-    statement = select(
-        c.code,
-        c.name,
-        c.market,
-        c.sector,
-        c.is_active,
-        # The original schema has seconds without a zone; an explicit one keeps the moment.
-        func.toDateTime64(c.updated_at, 3, "UTC").label("updated"),
-    ).where(condition(c))
-    if goes_on:
-        statement = statement.where(c.code > bindparam("after"))
-    return text_of(statement.order_by(c.code).limit(bindparam("limit")))
-
-
-@cache
-def insert_rows(symbols: Table, keys: Sequence[str]) -> str:
-    return text_of(InsertRows(symbols, [symbols.c[key] for key in keys]))
 
 
 @cache

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import func
 
 from jts_storage.clickhouse import symbol_statements as statements
+from jts_storage.clickhouse.declared import DeclaredTable
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.statements import write_settings
-from jts_storage.clickhouse.symbol_mappers import symbol_from_row, symbol_to_row
-from jts_storage.clickhouse.symbol_statements import Condition
+from jts_storage.clickhouse.symbol_model import SYMBOLS, DeclaredSymbols
 from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.clickhouse.versions import Versions
 from jts_storage.domain import checks
 from jts_storage.domain.changes import stamp
-from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, SchemaDrift
+from jts_storage.models.table_repository import ReadOnly
 
 _ROWS_SHOWN = 10
 
 _versions = Versions()
 
 
-class ClickHouseSymbolStore:
+class SymbolTable(DeclaredTable):
+    """The rows of symbols, also in a table of the original schema."""
+
+    def _as_read(self, column: Any) -> Any:
+        # The original schema has seconds without a zone; an explicit one keeps the moment.
+        is_time = column.name == self.table.c.updated_at.name
+        return func.toDateTime64(column, 3, "UTC") if is_time else column
+
+
+class ClickHouseSymbolStore(DeclaredSymbols):
     """A `SymbolReader` over one `ClickHouseManager`, its blocking work done in threads.
 
     :param tables: the declared tables, if not those of `tables.build`.
@@ -32,24 +44,18 @@ class ClickHouseSymbolStore:
         self._manager = manager
         self._has_versions = False
         self._symbols = (tables or build(manager.config.cluster)).symbols
+        self.table = SymbolTable(manager, SYMBOLS, table=self._symbols)
+        super().__init__(SYMBOLS, ReadOnly(self.table))
 
     # ---- the unit of work writes through these
 
-    def store(self, symbols: Sequence[Symbol], version: int) -> None:
-        """Store symbols, replacing those of an earlier version; of equal codes the last counts.
+    def apply(self, rows: pa.Table, version: int) -> None:
+        """Store rows of symbols, replacing those of an earlier version.
 
         :raises SchemaDrift: the table has no versions yet.
         """
         self._check_schema()
-        latest = {symbol.code: symbol for symbol in symbols}
-        rows = [symbol_to_row(symbol) | {"version": version} for symbol in latest.values()]
-        if rows:
-            self._manager.execute_many(
-                statements.insert_rows(self._symbols, tuple(rows[0])),
-                [tuple(row.values()) for row in rows],
-                settings=write_settings,
-                idempotent=True,
-            )
+        self.table.replace(rows.select(SYMBOLS.schema.names), version)
 
     def latest_version(self) -> int:
         """Return the highest version that is stored, whoever wrote it; 0 if nothing is.
@@ -117,50 +123,14 @@ class ClickHouseSymbolStore:
             )
         self._has_versions = True
 
-    # ---- reading
-
-    async def get_by_code(self, code: str) -> Symbol | None:
-        if not _may_be_stored(checks.instance(code, str, "code")):
-            return None
-        found = await self._select(statements.has_code, 1, None, code=code)
-        return found[0] if found else None
-
-    async def get_by_market(
-        self, market: Market, *, limit: int = 1_000, after: str | None = None
-    ) -> Sequence[Symbol]:
-        value = member(Market, market, "market").value
-        return await self._select(statements.is_of_market, limit, after, market=value)
-
-    async def get_all_active(
-        self, *, limit: int = 10_000, after: str | None = None
-    ) -> Sequence[Symbol]:
-        return await self._select(statements.is_active, limit, after)
-
-    async def search(
-        self, query: str, *, limit: int = 100, after: str | None = None
-    ) -> Sequence[Symbol]:
-        if not query or not _may_be_stored(query):
-            return []
-        return await self._select(statements.contains, limit, after, query=query)
-
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Symbol]:
-        return await self._select(statements.is_any, limit, after)
-
-    async def _select(
-        self, condition: Condition, limit: int, after: str | None, **sought: str
-    ) -> Sequence[Symbol]:
-        checks.whole(limit, "limit", below=2**31)
-        query = statements.select_page(self._symbols, condition, goes_on=after is not None)
-        bound = sought | {"limit": limit} | ({} if after is None else {"after": after})
-        rows = await self._manager.run(self._manager.execute, query, bound)
-        return [symbol_from_row(row) for row in rows]
-
 
 class ClickHouseSymbolRepository(ClickHouseSymbolStore):
     """A `SymbolRepository` for who has ClickHouse alone: each save is a commit of its own."""
 
-    async def save(self, symbol: Symbol) -> Symbol:
-        return (await self.save_many([symbol]))[0]
+    def store(self, symbols: Sequence[Symbol], version: int) -> None:
+        """Store symbols under a version; of equal codes the last counts."""
+        latest = {symbol.code: symbol for symbol in symbols}
+        self.apply(SYMBOLS.to_columns(latest.values()), version)
 
     async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
         stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
@@ -179,8 +149,3 @@ class ClickHouseSymbolRepository(ClickHouseSymbolStore):
 
         with _versions.of("symbols", least) as versions:
             self.store(stamped, versions(1))
-
-
-def _may_be_stored(text: str) -> bool:
-    """Whether any symbol may hold it; a driver chokes on what is no text at all."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -11,18 +11,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from clickhouse_sqlalchemy import engines, types
 from sqlalchemy import Column, MetaData, Table, func, text
 
 from jts_storage.clickhouse.sqlalchemy_internals import NamedMergeTree
+from jts_storage.clickhouse.symbol_model import SYMBOLS
+from jts_storage.models.tables import TableModel
+
+AnyTableModel: TypeAlias = TableModel[Any, Any]
 
 DEDUPLICATION_WINDOW = 1_000
 """How many of the latest inserts are remembered, so that a repeated one is recognised."""
 
 _LOCAL_SUFFIX = "_local"
 _REPLICA_PATH = "/clickhouse/tables/{shard}/{database}/{table}"
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, types.LowCardinality(types.String), nullable=False)
+
+
+def _number(name: str, kind: Any) -> Column[Any]:
+    # Codecs were chosen by measuring: docs/decisions/ has the figures.
+    return Column(name, kind, clickhouse_codec=("T64", "LZ4"))
+
+
+CANDLES: Final = Table(
+    "candles",
+    MetaData(),
+    _key("symbol"),
+    _key("exchange"),
+    _key("timeframe"),
+    Column("timestamp", types.DateTime64(3, "UTC"), clickhouse_codec=("Delta(8)", "LZ4")),
+    *(_number(price, types.Decimal(18, 4)) for price in ("open", "high", "low", "close")),
+    _number("volume", types.UInt64),
+    _number("version", types.UInt64),
+    Column("is_deleted", types.UInt8, server_default=text("0")),
+)
+"""The columns of candles; `build` gives them an engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,93 +62,62 @@ class Tables:
     symbols: Table
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How rows lie on disk, and how a cluster spreads them.
+
+    :param version: the column by which the later of two rows is known; None where rows are only
+        appended.
+    """
+
+    order_by: Sequence[str]
+    sharded_by: str
+    version: str | None
+    partition_by: Any = None
+
+
 @lru_cache(maxsize=8)
 def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tables:
-    """The models for one server, or for a cluster of that name.
+    """The tables of the kit for one server, or for a cluster of that name.
 
     :param partition_by_year: split candles by year, for those who drop whole years; it costs
         writes and reads that cross years.
     """
     metadata = MetaData()
+    year = func.toYear(CANDLES.c.timestamp) if partition_by_year else None
+    key = ("symbol", "exchange", "timeframe", "timestamp")
+    candles = _laid_out(CANDLES, _Layout(key, "symbol", "version", year), metadata, cluster)
+    return Tables(metadata, candles, table_of(SYMBOLS, metadata, cluster))
+
+
+def table_of(model: AnyTableModel, metadata: MetaData, cluster: str | None) -> Table:
+    """The model's table with its engine, in `metadata`; on a cluster with the local ones."""
+    version = model.version if model.mode == "upsert" else None
+    layout = _Layout(model.order_by, model.key[0], version, model.partition_by)
+    return _laid_out(model.table, layout, metadata, cluster)
+
+
+def _laid_out(bare: Table, layout: _Layout, metadata: MetaData, cluster: str | None) -> Table:
     if cluster is None:
-        one_server = _declared(is_replicated=False, by_year=partition_by_year)
-        return Tables(metadata, *(_table(metadata, each) for each in one_server))
-    for each in _declared(is_replicated=True, by_year=partition_by_year):
-        _local_table(metadata, each, cluster)
-    spread = _declared(is_replicated=True, by_year=partition_by_year)
-    return Tables(metadata, *(_distributed(metadata, each, cluster) for each in spread))
+        return _with_engine(bare, layout, metadata, bare.name, None)
+    _with_engine(bare, layout, metadata, local_name(bare.name), cluster)
+    engine = spread(cluster, bare.name, bare.c[layout.sharded_by])
+    bare.to_metadata(metadata)
+    return Table(bare.name, metadata, engine, clickhouse_cluster=cluster, extend_existing=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Declaration:
-    """A table, whatever it becomes.
-
-    :param sharded_by: the column by which a cluster spreads the rows.
-    """
-
-    name: str
-    columns: Sequence[Column[Any]]
-    engine: NamedMergeTree
-    sharded_by: Column[Any]
-
-
-def _declared(*, is_replicated: bool, by_year: bool) -> list[_Declaration]:
-    """Both tables, with columns of their own: a column belongs to one table."""
-    return [
-        _candles(is_replicated=is_replicated, by_year=by_year),
-        _symbols(is_replicated=is_replicated),
-    ]
-
-
-def _candles(*, is_replicated: bool, by_year: bool) -> _Declaration:
-    # Codecs were chosen by measuring: docs/decisions/ has the figures.
-    name = types.LowCardinality(types.String)
-    number: dict[str, Any] = {"clickhouse_codec": ("T64", "LZ4")}
-    key = [Column(each, name, nullable=False) for each in ("symbol", "exchange", "timeframe")]
-    timestamp = Column(
-        "timestamp", types.DateTime64(3, "UTC"), clickhouse_codec=("Delta(8)", "LZ4")
+def _with_engine(
+    bare: Table, layout: _Layout, metadata: MetaData, name: str, cluster: str | None
+) -> Table:
+    c = bare.to_metadata(metadata, name=name).c
+    engine = rows(
+        is_replicated=cluster is not None,
+        version=None if layout.version is None else c[layout.version],
+        order_by=tuple(c[key] for key in layout.order_by),
+        partition_by=layout.partition_by,
     )
-    prices = ("open", "high", "low", "close")
-    version = Column("version", types.UInt64, **number)
-    return _Declaration(
-        "candles",
-        [
-            *key,
-            timestamp,
-            *(Column(each, types.Decimal(18, 4), **number) for each in prices),
-            Column("volume", types.UInt64, **number),
-            version,
-            Column("is_deleted", types.UInt8, server_default=text("0")),
-        ],
-        rows(
-            version=version,
-            is_replicated=is_replicated,
-            order_by=(*key, timestamp),
-            partition_by=func.toYear(timestamp) if by_year else None,
-        ),
-        sharded_by=key[0],
-    )
-
-
-def _symbols(*, is_replicated: bool) -> _Declaration:
-    code = Column("code", types.String, primary_key=True)
-    # Other programs name no version: theirs is the moment of their write.
-    moment = text("toUnixTimestamp64Nano(now64(9))")
-    version = Column("version", types.UInt64, server_default=moment)
-    return _Declaration(
-        "symbols",
-        [
-            code,
-            Column("name", types.String),
-            Column("market", types.LowCardinality(types.String)),
-            Column("sector", types.String),
-            Column("is_active", types.UInt8),
-            Column("updated_at", types.DateTime64(3, "UTC")),
-            version,
-        ],
-        rows(version=version, is_replicated=is_replicated, order_by=(code,)),
-        sharded_by=code,
-    )
+    on: dict[str, Any] = {} if cluster is None else {"clickhouse_cluster": cluster}
+    return Table(name, metadata, engine, extend_existing=True, **on)
 
 
 def rows(*, is_replicated: bool, version: Column[int] | None = None, **options: Any) -> Any:
@@ -134,26 +131,6 @@ def rows(*, is_replicated: bool, version: Column[int] | None = None, **options: 
             f"Replicated{kind}", [f"'{_REPLICA_PATH}'", "'{replica}'", *parameters], **options
         )
     return NamedMergeTree(kind, parameters, **options)
-
-
-def _table(metadata: MetaData, declared: _Declaration) -> Table:
-    return Table(declared.name, metadata, *declared.columns, declared.engine)
-
-
-def _local_table(metadata: MetaData, declared: _Declaration, cluster: str) -> Table:
-    """The table that holds the rows of one host."""
-    return Table(
-        local_name(declared.name),
-        metadata,
-        *declared.columns,
-        declared.engine,
-        clickhouse_cluster=cluster,
-    )
-
-
-def _distributed(metadata: MetaData, declared: _Declaration, cluster: str) -> Table:
-    engine = spread(cluster, declared.name, declared.sharded_by)
-    return Table(declared.name, metadata, *declared.columns, engine, clickhouse_cluster=cluster)
 
 
 def local_name(name: str) -> str:

@@ -133,11 +133,12 @@ class TableChange:
 class Changes:
     """The net effect of a unit of work outside of MongoDB.
 
+    :param symbols: an Arrow table of what each is to become; None where no symbol changes.
     :param symbols_version: under which the symbols are written, once the commit has its place.
     """
 
     candles: list[SeriesChanges] = field(default_factory=list)
-    symbols: list[Symbol] = field(default_factory=list)
+    symbols: Any = None
     aggregates: list[AggregateChange] = field(default_factory=list)
     checkpoints: list[CheckpointChange] = field(default_factory=list)
     bars: list[SeriesChanges] = field(default_factory=list)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Self, TypeVar
 
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
-from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
+from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
 from jts_storage.memory.declared import InMemoryTable
 from jts_storage.memory.documents import (
@@ -40,7 +41,7 @@ class InMemoryBackend:
         session = Autocommit(self._database)
         self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
         self.candles = InMemoryCandleRepository(self._database)
-        self.symbols = InMemorySymbolRepository(session)
+        self.symbols = SYMBOLS.repository(ReadOnly(InMemoryTable(self._database, SYMBOLS)))
         self._documents = with_declared(self._models)
         self.formulas = InMemoryFormulaRepository(session, self._documents)
         self.strategies = InMemoryStrategyRepository(session, self._documents)

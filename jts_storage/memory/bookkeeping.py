@@ -1,73 +1,20 @@
-"""Symbols and the bookkeeping of ingestion as the rows of the real tables, by their own mappers."""
+"""The bookkeeping of ingestion as the rows of the real tables, by their own mappers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from jts_storage.clickhouse import symbol_mappers
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
-from jts_storage.domain.changes import same_aggregate, stamp
-from jts_storage.domain.enums import Market, member
-from jts_storage.domain.symbol import Symbol
+from jts_storage.domain.changes import same_aggregate
 from jts_storage.errors import Conflict
-from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, SYMBOLS, Session
+from jts_storage.memory.tables import CHECKPOINTS, SYMBOL_BARS, Session
 from jts_storage.ports.ingestion import OHLCVRepository
 from jts_storage.relational import mappers
 from jts_storage.unit_of_work.staged import StagedIngestion
-
-
-class InMemorySymbolRepository:
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    async def save(self, symbol: Symbol) -> Symbol:
-        return (await self.save_many([symbol]))[0]
-
-    async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
-        stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
-        self.store(stamped)
-        return stamped
-
-    def store(self, symbols: Iterable[Symbol]) -> None:
-        """Store symbols with the time they carry; of two writes the one stored later stays."""
-        for symbol in symbols:
-            row = tuple(symbol_mappers.symbol_to_row(symbol).values())
-            self._session.put(SYMBOLS, symbol.code, row)
-
-    async def get_by_code(self, code: str) -> Symbol | None:
-        row = self._session.get(SYMBOLS, checks.instance(code, str, "code"))
-        return None if row is None else symbol_mappers.symbol_from_row(row)
-
-    async def get_by_market(
-        self, market: Market, *, limit: int = 1_000, after: str | None = None
-    ) -> Sequence[Symbol]:
-        wanted = member(Market, market, "market")
-        return self._page(lambda symbol: symbol.market is wanted, limit, after)
-
-    async def get_all_active(
-        self, *, limit: int = 10_000, after: str | None = None
-    ) -> Sequence[Symbol]:
-        return self._page(lambda symbol: symbol.is_active, limit, after)
-
-    async def search(
-        self, query: str, *, limit: int = 100, after: str | None = None
-    ) -> Sequence[Symbol]:
-        return self._page(lambda symbol: symbol.matches(query), limit, after)
-
-    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Sequence[Symbol]:
-        return self._page(lambda symbol: True, limit, after)
-
-    def _page(
-        self, belongs: Callable[[Symbol], bool], limit: int, after: str | None
-    ) -> Sequence[Symbol]:
-        checks.whole(limit, "limit", below=2**31)
-        symbols = map(symbol_mappers.symbol_from_row, self._session.scan(SYMBOLS))
-        found = [s for s in symbols if belongs(s) and (after is None or s.code > after)]
-        return sorted(found, key=lambda symbol: symbol.code)[:limit]
 
 
 class InMemorySymbolBarsRepository:

@@ -24,7 +24,7 @@ class InMemoryTable:
         self._model = model
 
     async def read(self, query: TableQuery) -> pa.Table:
-        rows = matching(self._rows(), query.where)
+        rows = matching(self._rows(), query.condition(self._model))
         direction = "descending" if query.descending else "ascending"
         rows = rows.sort_by([(name, direction) for name in self._model.sort_key])
         rows = rows if query.limit is None else rows.slice(0, query.limit)

@@ -21,7 +21,6 @@ Row: TypeAlias = Any
 
 Place = tuple[str, Hashable]
 
-SYMBOLS = "symbols"
 FORMULAS = "formulas"
 STRATEGIES = "strategies"
 BACKTESTS = "backtest_results"

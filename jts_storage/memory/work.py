@@ -9,9 +9,10 @@ from functools import partial
 from typing import TypeVar
 
 from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.events import DomainEvent
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
-from jts_storage.memory.bookkeeping import InMemoryIngestionRepository, InMemorySymbolRepository
+from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
 from jts_storage.memory.declared import InMemoryTable
 from jts_storage.memory.documents import (
@@ -28,7 +29,6 @@ from jts_storage.unit_of_work.staged import (
     CollectedEvents,
     StagedCandles,
     StagedIngestion,
-    StagedSymbols,
 )
 from jts_storage.unit_of_work.staged.tables import StagedTables
 
@@ -55,7 +55,6 @@ class InMemoryWork:
         stored = Autocommit(database)
         self.transaction = Transaction(database, lifetime)
         self.candles = StagedCandles(InMemoryCandleRepository(database), lifetime)
-        self.symbols = StagedSymbols(InMemorySymbolRepository(stored), lifetime)
         self._documents = with_declared(self._models)
         self.formulas = InMemoryFormulaRepository(self.transaction, self._documents)
         self.strategies = InMemoryStrategyRepository(self.transaction, self._documents)
@@ -65,6 +64,7 @@ class InMemoryWork:
         self.ingestion = StagedIngestion(self.stored_ingestion, lifetime)
         self.events = CollectedEvents(lifetime)
         self._tables = StagedTables(partial(InMemoryTable, database), lifetime)
+        self.symbols = SYMBOLS.repository(self._tables.of(SYMBOLS))
 
     def repository(self, model: Model[R]) -> R:
         return self._models.repository(
@@ -78,18 +78,19 @@ class InMemoryWork:
 
     async def commit(self) -> None:
         database = self._database
-        tables = self._tables.changes
+        tables = [
+            (InMemoryTable(database, model), change) for model, change in self._tables.changes
+        ]
         with database.lock:
             self.transaction.check()
-            for change in tables:
-                InMemoryTable(database, self._models.table(change.name)).check(change)
+            for table, change in tables:
+                table.check(change)
             self.stored_ingestion.check(self.ingestion)
             self.transaction.apply()
             self.stored_ingestion.apply(self.ingestion)
-            InMemorySymbolRepository(Autocommit(database)).store(self.symbols.changes)
             InMemoryCandleRepository(database).apply(self.candles.changes)
-            for change in tables:
-                InMemoryTable(database, self._models.table(change.name)).apply(change)
+            for table, change in tables:
+                table.apply(change)
             bars = InMemoryCandleRepository(database, database.bars)
             bars.apply(self.ingestion.bars.changes)
         self._undelivered = self.events.collected

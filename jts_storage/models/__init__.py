@@ -1,5 +1,6 @@
 """Models that a service declares: its entities, the tables and documents that hold them."""
 
+from jts_storage.models.conditions import has_text
 from jts_storage.models.document_repository import DocumentRepository
 from jts_storage.models.mapper import Mapper
 from jts_storage.models.registry import Models
@@ -18,4 +19,5 @@ __all__ = [
     "TableModel",
     "TableQuery",
     "TableRepository",
+    "has_text",
 ]

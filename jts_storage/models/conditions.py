@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Column, ColumnElement, FromClause, Table
+from sqlalchemy import Boolean, Column, ColumnElement, FromClause, Table, literal
 from sqlalchemy.sql import elements, operators
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from jts_storage.domain import checks
@@ -25,6 +26,20 @@ from jts_storage.models.columns import array_of
 Where: TypeAlias = Callable[[Any], ColumnElement[bool]]
 """Makes a condition of the columns of a table: ``lambda c: c.price > 5``."""
 
+
+class has_text(FunctionElement[bool]):  # noqa: N801 - written like a function of Core
+    """Whether a column contains a text, in capitals or not; every character counts as itself.
+
+    ``where=lambda c: has_text(c.name, "sam")``, in ClickHouse and in memory.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[str], text: str) -> None:
+        super().__init__(column, literal(text))
+
+
 _COMPARISONS: Mapping[Any, Callable[[Any, Any], Any]] = {
     operators.eq: lambda a, b: a == b,
     operators.ne: lambda a, b: a != b,
@@ -32,6 +47,14 @@ _COMPARISONS: Mapping[Any, Callable[[Any, Any], Any]] = {
     operators.le: lambda a, b: a <= b,
     operators.gt: lambda a, b: a > b,
     operators.ge: lambda a, b: a >= b,
+}
+
+
+_AS_IT_IS: Mapping[Any, bool] = {
+    operators.inv: False,
+    # How Core says that a function of a truth value is meant, or is not.
+    operators.istrue: True,
+    operators.isfalse: False,
 }
 
 
@@ -84,11 +107,23 @@ def _expression(element: Any, schema: pa.Schema) -> Any:
         return reduce(join, (_expression(each, schema) for each in element.clauses))
     if isinstance(element, elements.True_ | elements.False_):
         return pc.scalar(isinstance(element, elements.True_))
-    if isinstance(element, elements.UnaryExpression) and element.operator is operators.inv:
-        return ~_expression(element.element, schema)
+    if isinstance(element, elements.UnaryExpression) and element.operator in _AS_IT_IS:
+        found = _expression(element.element, schema)
+        return found if _AS_IT_IS[element.operator] else ~found
     if isinstance(element, elements.BinaryExpression):
         return _comparison(element, schema)
+    if isinstance(element, has_text):
+        column, text = element.clauses
+        return _has_text(column, text, schema)
     raise _unknown(element)
+
+
+def _has_text(column: Any, text: Any, schema: pa.Schema) -> Any:
+    field, sought = _field(column, schema), _value(text)
+    if not pa.types.is_string(field.type) or not isinstance(sought, str):
+        raise InvalidData("is asked for a text, and is none", field=field.name, value=sought)
+    lowered = pc.utf8_lower(pa.scalar(sought)).as_py()
+    return pc.match_substring(pc.utf8_lower(pc.field(field.name)), lowered)
 
 
 def _comparison(element: elements.BinaryExpression[Any], schema: pa.Schema) -> Any:

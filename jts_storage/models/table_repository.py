@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 from sqlalchemy import ColumnElement
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.sql.visitors import iterate
 
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.models.columns import array_of, as_columns
-from jts_storage.models.conditions import Where, behind, checked, of_key, plain
+from jts_storage.models.conditions import Where, behind, checked, has_text, of_key, plain
 
 if TYPE_CHECKING:
     from jts_storage.models.tables import AnyTable, RecordModel, TableModel
@@ -26,12 +27,17 @@ class TableQuery:
     """What rows of a declared table are wanted, in order of its key.
 
     :param columns: their keys; all that entities fill if None.
+    :param key: of the only row that is wanted.
     """
 
     where: ColumnElement[bool] | None = None
     columns: tuple[str, ...] | None = None
     descending: bool = False
     limit: int | None = None
+    key: tuple[Any, ...] | None = None
+
+    def condition(self, model: AnyTable[Any]) -> ColumnElement[bool] | None:
+        return self.where if self.key is None else of_key(model.table, model.key, self.key)
 
 
 class StoredTable(Protocol):
@@ -150,9 +156,15 @@ class _Reading(Generic[E]):
             condition = where(self._model.table.c)
         except ArgumentError as exc:  # such as a column that is compared with None by <
             raise InvalidData(f"is no condition: {exc}", field="where") from exc
+        if self._model.store == "database" and any(map(_asks_for_text, iterate(condition))):
+            raise InvalidData(
+                f"{self._model.name} is not searched by has_text",
+                field="where",
+                remedy="SQLite and PostgreSQL disagree on capitals: compare with ==.",
+            )
         return checked(condition, self._model.schema)
 
-    def _key(self, values: Sequence[Any]) -> Sequence[Any]:
+    def _key(self, values: Sequence[Any]) -> tuple[Any, ...]:
         key = (values,) if isinstance(values, str) else tuple(values)
         if len(key) != len(self._model.key):
             raise InvalidData(
@@ -167,13 +179,16 @@ class _Reading(Generic[E]):
 
     async def _get(self, key: Sequence[Any]) -> E | None:
         model = self._model
-        condition = of_key(model.table, model.key, self._key(key))
-        rows = await self._source.read(TableQuery(condition, limit=1))
+        rows = await self._source.read(TableQuery(key=self._key(key)))
         return model.from_columns(rows)[0] if rows.num_rows else None
 
     async def _put(self, entities: Sequence[E]) -> Sequence[E]:
         saved = await self._source.put(self._model.to_columns(entities))
         return self._model.from_columns(saved)
+
+
+def _asks_for_text(element: Any) -> bool:
+    return isinstance(element, has_text)
 
 
 class TableRepository(_Reading[E]):

@@ -118,6 +118,12 @@ class AnyTable(Generic[E]):
         ]
         return pa.Table.from_pylist(rows, self.changes_schema)
 
+    def changes_to(self, rows: pa.Table) -> pa.Table:
+        """What `changes_of` makes of rows of which nothing was read: each replaces its key's."""
+        state = (pa.scalar(False), pa.scalar(0, pa.int64()), pa.scalar(""))
+        added = [pa.repeat(value, rows.num_rows) for value in state]
+        return pa.Table.from_arrays([*rows.columns, *added], schema=self.changes_schema)
+
     def _row(self, entity: E) -> Row:
         if not isinstance(entity, self.entity):
             raise InvalidData(

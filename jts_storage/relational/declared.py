@@ -43,8 +43,9 @@ class DeclaredRecords:
         c = self.model.table.c
         names = query.columns or self.model.schema.names
         statement = select(*(c[name].label(name) for name in names))
-        if query.where is not None:
-            statement = statement.where(query.where)
+        condition = query.condition(self.model)
+        if condition is not None:
+            statement = statement.where(condition)
         order = [c[name].desc() if query.descending else c[name] for name in self.model.key]
         statement = statement.order_by(*order)
         return statement if query.limit is None else statement.limit(query.limit)

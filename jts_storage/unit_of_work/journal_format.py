@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
@@ -63,7 +64,7 @@ def encode(work: Changes) -> Iterator[Chunk]:
         {
             "candles": [_described(change) for change in work.candles],
             "bars": [_described(change) for change in work.bars],
-            "symbols": [_symbol(symbol) for symbol in work.symbols],
+            "symbols": [_symbol(symbol) for symbol in _symbols(work)],
             "aggregates": [_aggregate(change) for change in work.aggregates],
             "tables": [[change.name, change.store, change.mode] for change in work.tables],
             "checkpoints": [
@@ -91,7 +92,7 @@ def decode(described: bytes) -> Changes:
     return Changes(
         candles=[_changes(item) for item in found["candles"]],
         bars=[_changes(item) for item in found["bars"]],
-        symbols=[_read_symbol(item) for item in found["symbols"]],
+        symbols=_read_symbols(found["symbols"]),
         aggregates=[_read_aggregate(item) for item in found["aggregates"]],
         # Entries of releases without declared tables have none.
         tables=[
@@ -160,6 +161,14 @@ def _described(change: SeriesChanges) -> Plain:
 def _changes(described: Plain) -> SeriesChanges:
     deleted = [(first, last) for first, last in described["deleted"]]
     return SeriesChanges(key_from_plain(described["key"]), deleted)
+
+
+def _symbols(work: Changes) -> list[Symbol]:
+    return SYMBOLS.from_columns(work.symbols) if work.symbols else []
+
+
+def _read_symbols(items: Sequence[Plain]) -> pa.Table | None:
+    return SYMBOLS.to_columns(map(_read_symbol, items)) if items else None
 
 
 def _symbol(symbol: Symbol) -> Plain:

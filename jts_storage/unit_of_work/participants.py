@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.declared import WRITE_ROWS, DeclaredTable
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.clickhouse.versions import paused_for_too_long
 from jts_storage.domain.changes import Changes, TableChange
@@ -90,6 +91,8 @@ class Stores:
         """The committed rows of a declared table."""
         if isinstance(model, RecordModel):
             return DeclaredRecords(self.database, model)
+        if model is SYMBOLS:
+            return self.symbols.table
         return self.declared(model.name)
 
     def declared(self, name: str) -> DeclaredTable:
@@ -119,7 +122,7 @@ class Stores:
             return Look(is_one_insert=self.candles.is_one_part(changes.candles))
         if changes.candles:
             self.candles.check_writable()
-        codes = {symbol.code for symbol in changes.symbols}
+        codes = set(changes.symbols.column("code").to_pylist())
         above = self.symbols.version_before_now(codes)
         return Look(is_one_insert=not (changes.candles or tables), symbols_above=above)
 
@@ -148,7 +151,7 @@ class Stores:
         if changes.symbols:
             # An entry of an earlier release has no version of its own for them.
             its = changes.symbols_version or version + 1
-            await self.clickhouse.run(self.symbols.store, changes.symbols, its)
+            await self.clickhouse.run(self.symbols.apply, changes.symbols, its)
         for change in changes.tables_in("clickhouse"):
             if change.rows is not None:  # one that is recovered comes chunk by chunk
                 apply = self.declared(change.name).apply

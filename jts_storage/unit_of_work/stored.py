@@ -14,6 +14,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
 from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.changes import Changes
 from jts_storage.errors import StorageError
 from jts_storage.mongo import (
@@ -33,7 +34,6 @@ from jts_storage.unit_of_work.staged import (
     CollectedEvents,
     StagedCandles,
     StagedIngestion,
-    StagedSymbols,
 )
 from jts_storage.unit_of_work.staged.tables import StagedTables
 
@@ -55,10 +55,10 @@ class StoredWork:
         self._strategies = MongoDBStrategyRepository(stores.mongo, transaction)
         self._backtests = MongoDBBacktestResultRepository(stores.mongo, transaction)
         self.candles = StagedCandles(stores.candles, lifetime)
-        self.symbols = StagedSymbols(stores.symbols, lifetime)
         self.ingestion = StagedIngestion(stores.ingestion, lifetime)
         self.events = CollectedEvents(lifetime)
         self._tables = StagedTables(stores.stored, lifetime)
+        self.symbols = SYMBOLS.repository(self._tables.of(SYMBOLS))
 
     @classmethod
     async def begun(cls, stores: Stores) -> StoredWork:
@@ -128,13 +128,15 @@ class StoredWork:
             await self._session.end_session()
 
     def _changes(self) -> Changes:
+        changes = dict(self._tables.changes)
+        symbols = changes.pop(SYMBOLS, None)
         return Changes(
             candles=self.candles.changes,
-            symbols=self.symbols.changes,
+            symbols=symbols and symbols.rows,
             aggregates=self.ingestion.symbol_bars.changes,
             checkpoints=self.ingestion.checkpoints.changes,
             bars=self.ingestion.bars.changes,
-            tables=self._tables.changes,
+            tables=list(changes.values()),
         )
 
     async def _write(self, changes: Changes) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import (
@@ -13,7 +14,9 @@ from jts_storage.memory.bookkeeping import (
     InMemorySymbolBarsRepository,
 )
 from jts_storage.memory.candles import InMemoryCandleRepository
+from jts_storage.memory.declared import InMemoryTable
 from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
+from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.ports import OHLCVRepository, SymbolRepository
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts import (
@@ -34,8 +37,9 @@ from jts_storage.unit_of_work.staged import (
     StagedCandles,
     StagedCheckpoints,
     StagedSymbolBars,
-    StagedSymbols,
 )
+from jts_storage.unit_of_work.staged.tables import StagedTable
+from tests.contract.twin import symbols_at_once
 
 
 @pytest.fixture
@@ -57,14 +61,14 @@ class TestStagedCandles(CandleRepositoryContract):
 
 class TestSymbols(SymbolRepositoryContract):
     @pytest.fixture
-    def symbol_repository(self, backend: InMemoryBackend) -> SymbolRepository:
-        return backend.symbols
+    def symbol_repository(self) -> SymbolRepository:
+        return symbols_at_once()
 
 
 class TestStagedSymbols(SymbolRepositoryContract):
     @pytest.fixture
-    def symbol_repository(self, backend: InMemoryBackend) -> SymbolRepository:
-        return StagedSymbols(backend.symbols)
+    def symbol_repository(self) -> SymbolRepository:
+        return SYMBOLS.repository(StagedTable(SYMBOLS, InMemoryTable(MemoryDatabase(), SYMBOLS)))
 
 
 class TestFormulas(FormulaRepositoryContract):

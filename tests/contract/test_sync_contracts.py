@@ -22,6 +22,7 @@ from jts_storage.testing.contracts import (
     SymbolBarsRepositoryContract,
     SymbolRepositoryContract,
 )
+from tests.contract.twin import symbols_at_once
 
 
 class Awaitable:
@@ -67,7 +68,7 @@ def candle_repository(portal: Portal, backend: InMemoryBackend) -> Any:
 
 @pytest.fixture
 def symbol_repository(portal: Portal, backend: InMemoryBackend) -> Any:
-    return Awaitable(sync.SymbolRepository(portal, backend.symbols))
+    return Awaitable(sync.SymbolRepository(portal, symbols_at_once()))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from sqlalchemy import select
 
 from jts_storage.clickhouse.candles import ClickHouseCandleWriter
 from jts_storage.clickhouse.declared import DeclaredTable
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.errors import Conflict
 from jts_storage.models import tables as declared
@@ -58,7 +59,7 @@ def candles_acknowledged_and_not_stored() -> None:
 
 
 def symbols_acknowledged_and_not_stored() -> None:
-    replaced(ClickHouseSymbolStore, "store", skipped())
+    replaced(ClickHouseSymbolStore, "apply", skipped())
 
 
 def series_left_out_of_a_commit() -> None:
@@ -194,13 +195,15 @@ _recovering: list[Any] = []
 
 def symbols_ordered_by_when_they_were_staged() -> None:
     def make(real: Anything) -> Anything:
-        def store(self: Any, symbols: Any, version: int) -> None:
-            for symbol in symbols:
-                real(self, [symbol], int(symbol.updated_at.timestamp() * 10**9))
+        def apply(self: Any, rows: Any, version: int) -> None:
+            for symbol in SYMBOLS.from_columns(rows):
+                assert symbol.updated_at is not None
+                staged_at = int(symbol.updated_at.timestamp() * 10**9)
+                real(self, SYMBOLS.to_columns([symbol]), staged_at)
 
-        return store
+        return apply
 
-    replaced(ClickHouseSymbolStore, "store", make)
+    replaced(ClickHouseSymbolStore, "apply", make)
 
 
 def checkpoints_dropped_by_recovery() -> None:

@@ -12,7 +12,6 @@ from jts_storage.unit_of_work.staged.bookkeeping import (
 )
 from jts_storage.unit_of_work.staged.candles import StagedCandles
 from jts_storage.unit_of_work.staged.events import CollectedEvents, adapter, event_data
-from jts_storage.unit_of_work.staged.symbols import StagedSymbols
 
 __all__ = [
     "CollectedEvents",
@@ -20,7 +19,6 @@ __all__ = [
     "StagedCheckpoints",
     "StagedIngestion",
     "StagedSymbolBars",
-    "StagedSymbols",
     "adapter",
     "event_data",
 ]

@@ -13,7 +13,7 @@ from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.changes import TableChange
 from jts_storage.errors import Conflict
 from jts_storage.models.columns import Row, in_blocks, key_of, rows_of, version_of
-from jts_storage.models.conditions import matching, of_key
+from jts_storage.models.conditions import matching
 from jts_storage.models.table_repository import StoredTable, TableQuery
 from jts_storage.models.tables import AnyTable
 
@@ -26,10 +26,11 @@ class StagedTable:
     def __init__(
         self, model: AnyTable[Any], stored: StoredTable, lifetime: Lifetime | None = None
     ) -> None:
-        self._model = model
+        self.model = model
         self._stored = stored
         self._lifetime = lifetime or Lifetime()
         self._appended: list[pa.Table] = []
+        self._upserted: list[pa.Table] = []
         self._rows: dict[_Key, Row | None] = {}
         self._before: dict[_Key, Row | None] = {}
         self._seen: dict[_Key, Row] = {}
@@ -38,19 +39,29 @@ class StagedTable:
     @property
     def change(self) -> TableChange | None:
         """What the table is to become; None if nothing of it changes."""
-        model = self._model
+        model = self.model
         if model.mode == "append":
             rows = pa.concat_tables(self._appended) if self._appended else None
             return rows and TableChange(model.name, model.store, model.mode, rows)
+        if self._upserted and not self._rows:
+            rows = model.changes_to(_latest(pa.concat_tables(self._upserted), model.key))
+            return TableChange(model.name, model.store, model.mode, rows)
+        self._lay_out()
         if not self._rows:
             return None
         rows = model.changes_of((key, row, self._before[key]) for key, row in self._rows.items())
         return TableChange(model.name, model.store, model.mode, rows, list(self._rows))
 
     async def read(self, query: TableQuery) -> pa.Table:
+        self._lay_out()
         # As they are now: another task may stage more while this one waits.
-        model, rows_here, appended = self._model, dict(self._rows), list(self._appended)
+        model, rows_here, appended = self.model, dict(self._rows), list(self._appended)
         hidden = set(rows_here)
+        if query.key in rows_here:
+            row = rows_here[query.key]
+            return pa.Table.from_pylist([] if row is None else [row], model.schema)
+        if query.key is not None:
+            return self._noted(await self._stored.read(query))
         if not hidden and not appended:
             return self._noted(await self._stored.read(query))
         # Whole rows, of which as many more are asked for as may be hidden.
@@ -74,13 +85,12 @@ class StagedTable:
 
     async def put(self, rows: pa.Table) -> pa.Table:
         self._lifetime.check()
-        if self._model.mode != "record":
-            for row in rows_of(rows):
-                self._stage(key_of(row, self._model.key), row, None)
+        if self.model.mode != "record":
+            self._upserted.append(rows)
             return rows
         async with self._lock:
             saved = [await self._put_record(row) for row in rows_of(rows)]
-        return pa.Table.from_pylist(saved, self._model.schema)
+        return pa.Table.from_pylist(saved, self.model.schema)
 
     async def remove(self, key: Sequence[Any]) -> bool:
         self._lifetime.check()
@@ -93,14 +103,14 @@ class StagedTable:
             return True
 
     async def _put_record(self, row: Row) -> Row:
-        key = key_of(row, self._model.key)
+        key = key_of(row, self.model.key)
         before = await self._found(key)
         self._lifetime.check()
-        version = self._model.version
+        version = self.model.version
         read, found = version_of(row, version), version_of(before, version)
         if read != found:
             raise Conflict(
-                f"{self._model.name} {_shown(key)} was changed by somebody else: version {found}"
+                f"{self.model.name} {_shown(key)} was changed by somebody else: version {found}"
                 f" is stored, {read} was read.",
                 remedy="Read it again and repeat.",
             )
@@ -110,12 +120,12 @@ class StagedTable:
 
     async def _found(self, key: _Key) -> Row | None:
         """The row of a key as it is here: staged, or else as it was when it was first read."""
+        self._lay_out()
         if key in self._rows:
             return self._rows[key]
         if key in self._seen:
             return self._seen[key]
-        condition = of_key(self._model.table, self._model.key, key)
-        found = self._noted(await self._stored.read(TableQuery(condition, limit=1)))
+        found = self._noted(await self._stored.read(TableQuery(key=key)))
         return rows_of(found)[0] if found.num_rows else None
 
     def _noted(self, rows: pa.Table) -> pa.Table:
@@ -123,10 +133,17 @@ class StagedTable:
 
         What a unit of work has read is what it may replace, and nothing that came later.
         """
-        if rows.column_names == self._model.schema.names and self._model.mode == "record":
+        if rows.column_names == self.model.schema.names and self.model.mode == "record":
             for row in rows_of(rows):
-                self._seen.setdefault(key_of(row, self._model.key), row)
+                self._seen.setdefault(key_of(row, self.model.key), row)
         return rows
+
+    def _lay_out(self) -> None:
+        """Tell the rows apart by their keys, which nobody needs who only writes."""
+        for rows in self._upserted:
+            for row in rows_of(rows):
+                self._stage(key_of(row, self.model.key), row, None)
+        self._upserted.clear()
 
     def _stage(self, key: _Key, row: Row | None, before: Row | None) -> None:
         self._before.setdefault(key, before)
@@ -150,8 +167,17 @@ class StagedTables:
         return self._touched[model.name]
 
     @property
-    def changes(self) -> list[TableChange]:
-        return [change for table in self._touched.values() if (change := table.change)]
+    def changes(self) -> list[tuple[AnyTable[Any], TableChange]]:
+        """The models of which something changes, and what."""
+        touched = self._touched.values()
+        return [(table.model, change) for table in touched if (change := table.change)]
+
+
+def _latest(rows: pa.Table, key: Sequence[str]) -> pa.Table:
+    """Of the rows of one key the last."""
+    keys = zip(*(rows.column(name).to_pylist() for name in key), strict=True)
+    last = {each: number for number, each in enumerate(keys)}
+    return rows if len(last) == rows.num_rows else rows.take(pa.array(sorted(last.values())))
 
 
 def _others(rows: pa.Table, key: Sequence[str], hidden: set[_Key]) -> pa.Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jts_storage.clickhouse import candle_mappers as mappers
-from jts_storage.clickhouse import symbol_mappers, tables
+from jts_storage.clickhouse import symbol_model, tables
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.series import CandleSeries
@@ -148,7 +148,7 @@ def test_no_rows_of_an_end_are_an_empty_series() -> None:
 def test_symbols_come_back_as_they_went(sector: str | None, is_active: bool) -> None:
     moment = datetime(2024, 1, 2, tzinfo=UTC)
     symbol = Symbol("005930", "Samsung", Market.KOSDAQ, sector, is_active, moment)
-    row = symbol_mappers.symbol_to_row(symbol)
+    row = symbol_model.symbol_to_row(symbol)
     assert row == {
         "code": "005930",
         "name": "Samsung",
@@ -158,10 +158,12 @@ def test_symbols_come_back_as_they_went(sector: str | None, is_active: bool) -> 
         "updated_at": moment,
     }
     assert type(row["is_active"]) is int
-    assert symbol_mappers.symbol_from_row(tuple(row.values())) == symbol
+    assert symbol_model.symbol_from_row(row) == symbol
 
 
 def test_a_market_that_is_none_is_told_with_the_symbol() -> None:
     with pytest.raises(InvalidData) as caught:
-        symbol_mappers.symbol_from_row(("005930", "Samsung", "MOON", "", 1, None))
+        symbol_model.symbol_from_row(
+            {"code": "005930", "name": "Samsung", "market": "MOON", "sector": "", "is_active": 1}
+        )
     assert (caught.value.document, caught.value.field) == ("005930", "market")

@@ -73,5 +73,5 @@ def test_the_distributed_table_comes_after_the_one_it_stands_for(cluster: str | 
     assert names == (
         ["candles", "symbols"]
         if cluster is None
-        else ["candles_local", "symbols_local", "candles", "symbols"]
+        else ["candles_local", "candles", "symbols_local", "symbols"]
     )

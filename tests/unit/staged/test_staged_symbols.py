@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.clickhouse.symbol_model import SYMBOLS, DeclaredSymbols
 from jts_storage.domain.changes import stamp
 from jts_storage.domain.enums import Market
 from jts_storage.errors import InvalidData, StorageError
-from jts_storage.memory.backend import InMemoryBackend
+from jts_storage.memory.declared import InMemoryTable
+from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.ports import (
     CandleRepository,
     CheckpointRepository,
@@ -23,14 +25,14 @@ from jts_storage.unit_of_work.staged import (
     StagedCandles,
     StagedCheckpoints,
     StagedSymbolBars,
-    StagedSymbols,
 )
+from jts_storage.unit_of_work.staged.tables import StagedTable
 
 
 @pytest.mark.parametrize(
     ("staged", "port"),
     [
-        (StagedSymbols, SymbolRepository),
+        (DeclaredSymbols, SymbolRepository),
         (StagedCandles, CandleRepository),
         (StagedCheckpoints, CheckpointRepository),
         (StagedSymbolBars, SymbolBarsRepository),
@@ -49,8 +51,13 @@ def test_what_may_be_left_out_is_what_the_port_says(staged: type, port: type) ->
     assert checked
 
 
+def table(*, lifetime: Lifetime | None = None, over: InMemoryTable | None = None) -> StagedTable:
+    return StagedTable(SYMBOLS, over or InMemoryTable(MemoryDatabase(), SYMBOLS), lifetime)
+
+
 async def test_what_is_no_symbol_is_named() -> None:
-    staged = StagedSymbols(InMemoryBackend().symbols)
+    rows = table()
+    staged = SYMBOLS.repository(rows)
     nothing: Any = object()
     with pytest.raises(InvalidData, match=r"\bsymbols\b"):
         await staged.save_many([nothing])
@@ -59,16 +66,22 @@ async def test_what_is_no_symbol_is_named() -> None:
     unhashable: Any = ["005930"]
     with pytest.raises(InvalidData, match=r"\bcode\b"):
         await staged.get_by_code(unhashable)
-    assert staged.changes == []
+    assert rows.change is None
 
 
 async def test_what_is_staged_hides_what_is_stored() -> None:
-    stored = InMemoryBackend().symbols
-    await stored.save(make_symbol("A", market=Market.KOSPI, is_active=True))
-    await stored.save(make_symbol("B", market=Market.KOSPI, is_active=True))
-    staged = StagedSymbols(stored)
+    stored = InMemoryTable(MemoryDatabase(), SYMBOLS)
+    earlier = table(over=stored)
+    before = SYMBOLS.repository(earlier)
+    await before.save(make_symbol("A", market=Market.KOSPI, is_active=True))
+    await before.save(make_symbol("B", market=Market.KOSPI, is_active=True))
+    assert earlier.change is not None
+    stored.apply(earlier.change)
+    rows = table(over=stored)
+    staged = SYMBOLS.repository(rows)
     moved = await staged.save(make_symbol("A", market=Market.KOSDAQ, is_active=False))
-    assert staged.changes == [moved]
+    assert rows.change is not None
+    assert SYMBOLS.from_columns(rows.change.rows) == [moved]
     assert await staged.get_by_code("A") == moved
     assert [s.code for s in await staged.get_by_market(Market.KOSPI)] == ["B"]
     assert [s.code for s in await staged.get_by_market(Market.KOSDAQ)] == ["A"]
@@ -79,8 +92,8 @@ async def test_what_is_staged_hides_what_is_stored() -> None:
 
 async def test_what_is_over_takes_no_symbol() -> None:
     lifetime = Lifetime()
-    staged = StagedSymbols(InMemoryBackend().symbols, lifetime)
+    rows = table(lifetime=lifetime)
     lifetime.end("is over")
     with pytest.raises(StorageError, match="is over"):
-        await staged.save(make_symbol("A"))
-    assert staged.changes == []
+        await SYMBOLS.repository(rows).save(make_symbol("A"))
+    assert rows.change is None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import AggregateChange, Changes, CheckpointChange, SeriesChanges
@@ -46,10 +47,12 @@ def everything() -> Changes:
     new = SymbolBars(symbol="A", trading_day=DAY)
     return Changes(
         candles=[changes(30, deletes=True)],
-        symbols=[
-            Symbol("005930", "삼성전자", Market.KOSPI, "IT", True, MADE),
-            Symbol("A", "none", Market.KOSDAQ, None, False, LATER),
-        ],
+        symbols=SYMBOLS.to_columns(
+            [
+                Symbol("005930", "삼성전자", Market.KOSPI, "IT", True, MADE),
+                Symbol("A", "none", Market.KOSDAQ, None, False, LATER),
+            ]
+        ),
         aggregates=[
             AggregateChange("005930", DAY, 2, kept, MADE),
             AggregateChange("A", DAY, 0, new),
