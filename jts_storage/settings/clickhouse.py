@@ -37,7 +37,7 @@ from jts_storage.settings.fields import (
     must_be,
     named,
 )
-from jts_storage.settings.urls import Parts, joined, split, take_fields
+from jts_storage.settings.urls import ENCODE, Parts, joined, split, take_fields
 from jts_storage.settings.variables import of_variables
 
 if TYPE_CHECKING:
@@ -291,6 +291,10 @@ def _from_query(query: str) -> dict[str, Any]:
     settings = {}
     for name, text, _ in left:
         if not name.startswith(_SETTING) or name == _SETTING:
+            if "password" in values:  # it may hold an &, and what follows is a part of it
+                raise InvalidConfiguration(
+                    "url has an unknown option beside its password", remedy=ENCODE
+                )
             raise _unknown_option(name)
         settings[name.removeprefix(_SETTING)] = text
     return values | ({"settings": settings} if settings else {})

@@ -245,6 +245,12 @@ def test_an_unknown_option_of_the_url_says_what_to_write(option: str, why: str) 
     assert "Did you mean settings" not in str(caught.value)
 
 
+def test_a_password_that_holds_an_ampersand_is_not_shown() -> None:
+    with pytest.raises(InvalidConfiguration, match="Percent-encode") as caught:
+        ClickHouseConfig.from_url("clickhouse://h/?password=a&s3cr3t")
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_a_url_that_cannot_be_read_is_named_by_its_variable() -> None:
     with pytest.raises(InvalidConfiguration, match="JTS_CLICKHOUSE_URL: url has the scheme"):
         ClickHouseConfig.from_env({"JTS_CLICKHOUSE_URL": "http://h"})
