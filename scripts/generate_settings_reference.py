@@ -42,8 +42,9 @@ names. The keyword `clickhouse_url=None` makes the store embedded, whatever the 
 An empty variable is not set. `JTS_CLICKHOUSE__POOL_SIZE`, with two underscores behind the store,
 is the same as with one. A misspelled variable is refused, and the error suggests the right name:
 every name that begins with `JTS_CLICKHOUSE_`, `JTS_MONGO_` or `JTS_DATABASE_` must be one of these,
-and any other `JTS_` name must not look like one. Names that look like none belong to other programs
-and are ignored. Errors say which variable, or which line of `.env`, is at fault, without its value.
+and any other `JTS_` name must not look like one, nor like a field that lacks its store
+(`JTS_POOL_SIZE`). Names that look like none belong to other programs and are ignored. Errors say
+which variable, or which line of `.env`, is at fault, without its value.
 """
 
 

@@ -6,9 +6,9 @@ Each folder is a `jts_storage/`; with several, their figures stand side by side.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ def figures(package: Path) -> dict[str, str]:
         "largest file": f"{max(lengths)} ({largest.name})",
         f"files > {LONG_FILE}": str(sum(length > LONG_FILE for length in lengths)),
         f"functions > {LONG_FUNCTION}": str(sum(length > LONG_FUNCTION for length in functions)),
-        "longest function": str(max(functions)),
+        "longest function": str(max(functions, default=0)),
         "modules at the top": str(sum("/" not in file.name for file in files)),
         "packages": str(len(parts)),
         "arrows between parts": str(len(arrows(files))),
@@ -146,8 +146,18 @@ def _uses_of_any(files: list[Source]) -> int:
     )
 
 
+def package(text: str) -> Path:
+    path = Path(text)
+    if not sources(path):
+        raise argparse.ArgumentTypeError(f"{text} is no folder with Python files")
+    return path
+
+
 def main() -> None:
-    packages = [Path(name) for name in sys.argv[1:]] or [Path(__file__).parents[1] / "jts_storage"]
+    parser = argparse.ArgumentParser(description="Print the size and shape of the package.")
+    own = Path(__file__).parents[1] / "jts_storage"
+    parser.add_argument("folder", nargs="*", type=package, default=[own], help="a jts_storage/")
+    packages = parser.parse_args().folder
     columns = [figures(package) for package in packages]
     for name in columns[0]:
         print(f"{name:24}", *(f"{column[name]:>32}" for column in columns))

@@ -6,12 +6,14 @@ connector closes the TCP connection with every cursor and never with the connect
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 from clickhouse_driver.errors import Error as DriverError
+from clickhouse_driver.errors import PartiallyConsumedQueryError
 
 from jts_storage.clickhouse import dbapi_errors
 from jts_storage.clickhouse.config import ClickHouseConfig
@@ -25,6 +27,18 @@ from jts_storage.clickhouse.dbapi_errors import NotSupportedError as NotSupporte
 from jts_storage.clickhouse.dbapi_errors import OperationalError as OperationalError
 from jts_storage.clickhouse.dbapi_errors import ProgrammingError as ProgrammingError
 from jts_storage.clickhouse.dbapi_errors import Warning as Warning
+from jts_storage.clickhouse.dbapi_types import BINARY as BINARY
+from jts_storage.clickhouse.dbapi_types import DATETIME as DATETIME
+from jts_storage.clickhouse.dbapi_types import NUMBER as NUMBER
+from jts_storage.clickhouse.dbapi_types import ROWID as ROWID
+from jts_storage.clickhouse.dbapi_types import STRING as STRING
+from jts_storage.clickhouse.dbapi_types import Binary as Binary
+from jts_storage.clickhouse.dbapi_types import Date as Date
+from jts_storage.clickhouse.dbapi_types import DateFromTicks as DateFromTicks
+from jts_storage.clickhouse.dbapi_types import Time as Time
+from jts_storage.clickhouse.dbapi_types import TimeFromTicks as TimeFromTicks
+from jts_storage.clickhouse.dbapi_types import Timestamp as Timestamp
+from jts_storage.clickhouse.dbapi_types import TimestampFromTicks as TimestampFromTicks
 from jts_storage.clickhouse.errors import shown
 from jts_storage.clickhouse.transport import TcpTransport, Transport
 from jts_storage.errors import StorageError
@@ -32,6 +46,12 @@ from jts_storage.errors import StorageError
 apilevel = "2.0"
 threadsafety = 1
 paramstyle = "pyformat"
+
+_ONE_AT_A_TIME = (
+    "A connection carries one statement at a time: read the rows of a stream to their end, or close"
+    " its cursor, before the next."
+)
+_ENDED = "The rows that are left cannot be had: the connection has gone on to something else."
 
 
 def connect(config: ClickHouseConfig) -> Connection:
@@ -43,12 +63,26 @@ class Connection:
     """A pooled connection; `transport` is the way to whole columns."""
 
     def __init__(self, config: ClickHouseConfig) -> None:
+        self.is_closed = False
+        self._last: weakref.ref[Cursor] | None = None
         self.transport = _transport(config)
         with _wrapped():
             self.transport.connect()
 
     def close(self) -> None:
+        self.is_closed = True
         self.transport.disconnect()
+
+    def begin(self, cursor: Cursor) -> None:
+        """Make way for a statement of `cursor`.
+
+        :raises InterfaceError: another cursor still reads its rows, and goes on with them.
+        """
+        last = self._last() if self._last is not None else None
+        if last is not None and last is not cursor and last.is_streaming:
+            raise InterfaceError(_ONE_AT_A_TIME)
+        self.transport.discard_unfinished()
+        self._last = weakref.ref(cursor)
 
     def revive(self) -> None:
         """Replace a transport that has gone; costs no round trip when it was just used."""
@@ -62,9 +96,12 @@ class Connection:
 
     def rollback(self) -> None:
         """Nothing to undo; an abandoned stream ends here."""
+        self._last = None
         self.transport.discard_unfinished()
 
     def cursor(self) -> Cursor:
+        if self.is_closed:
+            raise InterfaceError("The connection is closed.")
         return Cursor(self)
 
 
@@ -83,12 +120,22 @@ class Cursor:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rows: Iterator[Any] | None = None
+        self._stream: Any = None  # the generator of its rows, if they come as they are fetched
+        self._is_closed = False
         self.arraysize = 1
         self.rowcount = -1
         self.description: list[tuple[Any, ...]] = []
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether rows of its statement are still to come."""
+        return self._stream is not None and self._stream.gi_frame is not None
+
     def close(self) -> None:
-        self._connection.transport.discard_unfinished()
+        self._is_closed = True
+        if self.is_streaming:
+            self._connection.transport.discard_unfinished()
+        self._forget()
 
     def execute(self, operation: str, parameters: Any = None, context: Any = None) -> None:
         """Run a statement.
@@ -96,7 +143,7 @@ class Cursor:
         :param context: SQLAlchemy's, whose options may hold `settings`, `stream_results`,
             `max_row_buffer`, `external_tables` and `types_check`.
         """
-        self._forget()
+        self._begin()
         options = _options(context)
         arguments = _arguments(context, options) | {"with_column_types": True}
         with _wrapped():
@@ -106,6 +153,7 @@ class Cursor:
                 }
                 rows = self._connection.transport.execute_iter(operation, parameters, **arguments)
                 self._take(rows, next(rows, ()))
+                self._stream = rows
                 return
             answer = self._connection.transport.execute(operation, parameters, **arguments)
         if isinstance(answer, int):
@@ -114,7 +162,7 @@ class Cursor:
 
     def executemany(self, operation: str, seq_of_parameters: Any, context: Any = None) -> None:
         """Insert rows."""
-        self._forget()
+        self._begin()
         arguments = _arguments(context, _options(context))
         with _wrapped():
             written = self._connection.transport.execute(operation, seq_of_parameters, **arguments)
@@ -140,14 +188,25 @@ class Cursor:
     def setoutputsize(self, size: int, column: int | None = None) -> None:
         """Part of PEP 249; does nothing."""
 
+    def _begin(self) -> None:
+        self._check_open()
+        self._connection.begin(self)
+        self._forget()
+
+    def _check_open(self) -> None:
+        if self._is_closed or self._connection.is_closed:
+            what = "cursor" if self._is_closed else "connection"
+            raise InterfaceError(f"The {what} is closed.")
+
     def _forget(self) -> None:
-        self._rows, self.rowcount, self.description = None, -1, []
+        self._rows, self._stream, self.rowcount, self.description = None, None, -1, []
 
     def _take(self, rows: Any, columns: Any) -> None:
         self._rows = iter(rows)
         self.description = [(name, kind, *[None] * 4, True) for name, kind in columns]
 
     def _result(self) -> Iterator[Any]:
+        self._check_open()
         if self._rows is None:
             raise ProgrammingError("There is nothing to fetch: no statement was run.")
         return self._rows
@@ -189,6 +248,8 @@ def _wrapped() -> Iterator[None]:
         yield
     except StorageError as exc:
         raise OperationalError(str(exc)) from exc
+    except PartiallyConsumedQueryError as exc:
+        raise InterfaceError(_ENDED) from exc
     except (DriverError, OSError, EOFError) as exc:
         code = getattr(exc, "code", None)
         text = f"Code: {code}. {shown(exc)}" if code and code > 0 else shown(exc)

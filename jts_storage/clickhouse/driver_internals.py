@@ -28,7 +28,7 @@ from clickhouse_driver.compression import get_compressor_cls as get_compressor_c
 from clickhouse_driver.connection import Connection
 from clickhouse_driver.connection import ServerInfo as ServerInfo
 from clickhouse_driver.context import Context as Context
-from clickhouse_driver.errors import NetworkError
+from clickhouse_driver.errors import NetworkError, PartiallyConsumedQueryError
 from clickhouse_driver.protocol import ClientPacketTypes as ClientPacketTypes
 from clickhouse_driver.protocol import ServerPacketTypes as ServerPacketTypes
 from clickhouse_driver.reader import read_binary_str as read_binary_str
@@ -166,21 +166,21 @@ class WireClient(Client):  # type: ignore[misc]
             self._used_at = time.monotonic()
 
     def execute(self, query: str, params: Any = None, **options: Any) -> Any:
-        self.connection.read_block = None
+        self._begin(None)
         try:
             return super().execute(query, params, **options)
         finally:
             self._used_at = time.monotonic()
 
     def execute_iter(self, query: str, params: Any = None, **options: Any) -> Any:
-        self.connection.read_block = None
+        self._begin(None)
         return super().execute_iter(query, params, **options)
 
     def read_blocks(
         self, query: str, params: Any, settings: Mapping[str, Any], read: ReadBlock
     ) -> Iterator[Any]:
         """The blocks of a result as `read` makes them, among others that it did not read."""
-        self.connection.read_block = read
+        self._begin(read)
         try:
             with self.disconnect_on_error(query, settings):
                 if params is not None:
@@ -202,7 +202,7 @@ class WireClient(Client):  # type: ignore[misc]
 
         :param blocks: gives, for the names and types of the columns, what writes each block.
         """
-        self.connection.read_block = None
+        self._begin(None)
         try:
             with self.disconnect_on_error(query, settings):
                 self.connection.send_query(query)
@@ -217,13 +217,33 @@ class WireClient(Client):  # type: ignore[misc]
         finally:
             self._used_at = time.monotonic()
 
+    def _begin(self, read: ReadBlock | None) -> None:
+        """Refuse a statement while another is under way; the driver would end both."""
+        if self._is_busy():
+            raise PartiallyConsumedQueryError
+        self.connection.read_block = read
+
+    def _is_busy(self) -> bool:
+        return bool(self.connection.connected and self.connection.is_query_executing)
+
+    def packet_generator(self) -> Iterator[Any]:
+        """As the driver's, but never of the connection that has replaced the statement's own."""
+        socket, packets = self.connection.socket, super().packet_generator()
+        while self.connection.socket is socket is not None:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            yield packet
+        raise PartiallyConsumedQueryError
+
     def ping(self) -> bool:
         self.connect()
         return bool(self.connection.ping())
 
     def is_broken(self) -> bool:
         connection = self.connection
-        if not connection.connected or connection.is_query_executing:
+        if not connection.connected or self._is_busy():
             return not connection.connected
         # A quiet connection has nothing to read; what there is, is its end.
         if is_readable(connection.socket) and not connection.secure_socket:
@@ -231,7 +251,7 @@ class WireClient(Client):  # type: ignore[misc]
         return time.monotonic() - self._used_at > self._idle_check and not self._answers()
 
     def discard_unfinished(self) -> None:
-        if self.connection.connected and self.connection.is_query_executing:
+        if self._is_busy():
             self.disconnect()
 
     def server_version(self) -> str:

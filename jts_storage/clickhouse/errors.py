@@ -89,7 +89,9 @@ _OF_VALUES = (
 """About values, and found on this side: the driver itself leaves nothing half sent."""
 
 _FROM_OUTSIDE = (driver.Error, dbapi_errors.Error, sa.SQLAlchemyError, OSError, EOFError)
-_CODE = re.compile(r"Code:\s*(\d+)\.\s*(?:DB::Exception:\s*)?")
+# chDB puts the code twice before the text of some errors.
+_EXCEPTION = r"(?:DB::Exception:\s*)?"
+_CODE = re.compile(rf"Code:\s*(\d+)\.\s*{_EXCEPTION}(?:Code:\s*\1\.\s*{_EXCEPTION})?")
 _NO_SPACE = "No space left on device"  # has no code of its own where a file cannot be made
 _MEMORY_LIMIT_TOTAL = "(total)"
 _LONGEST = 600

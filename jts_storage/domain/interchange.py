@@ -108,7 +108,7 @@ def _moments(column: Any) -> Int64Array:
 
 def to_pandas(columns: Columns, prices: PandasPrices) -> pd.DataFrame:
     """A frame indexed by UTC timestamps; prices as Arrow decimals, or as the nearest floats."""
-    _library("pandas")
+    library("pandas")
     import pandas as pd
 
     index = pd.DatetimeIndex(columns.timestamp.view("M8[ms]"), name="timestamp").tz_localize("UTC")
@@ -140,11 +140,15 @@ def from_polars(frame: Any, floats: Floats = "refuse") -> Columns:
 
 
 def to_polars(columns: Columns) -> Any:
-    pl = _library("polars")
+    pl = library("polars")
     return pl.from_arrow(to_arrow(columns))
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """Import a frame library.
+
+    :raises InvalidConfiguration: it is missing; names the extra that brings it.
+    """
     try:
         return import_module(name)
     except ImportError as exc:

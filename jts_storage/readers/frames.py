@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from jts_storage.domain.columns import NAMES
+from jts_storage.domain.interchange import library
 from jts_storage.errors import InvalidData
 from jts_storage.readers.headers import plain, target_of
 
@@ -40,8 +41,7 @@ def _from_rows(rows: list[Any]) -> Any:
 
 
 def _from_pandas(frame: Any, symbol: str | None) -> Any:
-    import pandas as pd
-
+    pd = library("pandas")
     if not isinstance(frame, pd.DataFrame):
         raise InvalidData("must be a frame", field="source", value=type(frame).__name__)
     if isinstance(frame.columns, pd.MultiIndex):

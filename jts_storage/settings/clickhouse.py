@@ -37,8 +37,8 @@ from jts_storage.settings.fields import (
     must_be,
     named,
 )
-from jts_storage.settings.urls import Parts, joined, split, take_fields
-from jts_storage.settings.variables import fields_of_environment
+from jts_storage.settings.urls import ENCODE, Parts, joined, split, take_fields
+from jts_storage.settings.variables import of_variables
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -236,10 +236,9 @@ class ClickHouseConfig(RetryPolicy):
         """Read ``<prefix><FIELD>`` variables; ``<prefix>URL`` gives the base that they refine.
 
         An empty one is not set. ``<prefix>SETTINGS`` is written like a query string:
-        ``max_threads=2&readonly=1``.
+        ``max_threads=2&readonly=1``; integers, ``true`` and ``false`` become values of their types.
         """
-        url, values = fields_of_environment(cls, os.environ if environ is None else environ, prefix)
-        return cls(**(read_url(url) if url else {}) | values)
+        return of_variables(cls, os.environ if environ is None else environ, prefix, read_url)
 
     @classmethod
     def from_url(cls, url: str | URL) -> ClickHouseConfig:
@@ -291,14 +290,28 @@ def _from_query(query: str) -> dict[str, Any]:
     values, left = take_fields(ClickHouseConfig, query, but=frozenset({"settings"}))
     settings = {}
     for name, text, _ in left:
-        if not name.startswith(_SETTING):
-            close = did_you_mean(name, field_names(ClickHouseConfig))
-            raise InvalidConfiguration(
-                f"url has the unknown option {name!r}",
-                remedy=close or f"ClickHouse settings are written {_SETTING}{name}=...",
-            )
+        if not name.startswith(_SETTING) or name == _SETTING:
+            if "password" in values:  # it may hold an &, and what follows is a part of it
+                raise InvalidConfiguration(
+                    "url has an unknown option beside its password", remedy=ENCODE
+                )
+            raise _unknown_option(name)
         settings[name.removeprefix(_SETTING)] = text
     return values | ({"settings": settings} if settings else {})
+
+
+def _unknown_option(name: str) -> InvalidConfiguration:
+    if name in {"settings", _SETTING}:
+        return InvalidConfiguration(
+            f"url has the option {name!r}, and each ClickHouse setting is an option of its own",
+            remedy=f"Write {_SETTING}max_threads=2&{_SETTING}readonly=1.",
+        )
+    known = tuple(each for each in field_names(ClickHouseConfig) if each != "settings")
+    close = did_you_mean(name, known)
+    return InvalidConfiguration(
+        f"url has the unknown option {name!r}",
+        remedy=f"{close or ''} A ClickHouse setting is written {_SETTING}{name}=...".strip(),
+    )
 
 
 def _from_sqlalchemy(url: URL) -> dict[str, Any]:

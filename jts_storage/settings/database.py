@@ -25,7 +25,7 @@ from jts_storage.settings.fields import (
     field_names,
 )
 from jts_storage.settings.urls import ENCODE, joined, split, take_fields
-from jts_storage.settings.variables import fields_of_environment
+from jts_storage.settings.variables import of_variables
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -149,8 +149,7 @@ class DatabaseConfig(RetryPolicy):
         cls, environ: Mapping[str, str] | None = None, prefix: str = "JTS_DATABASE_"
     ) -> DatabaseConfig:
         """Read ``<prefix><FIELD>`` variables; an empty one is not set."""
-        url, values = fields_of_environment(cls, os.environ if environ is None else environ, prefix)
-        return cls(**({"url": url} if url else {}) | values)
+        return of_variables(cls, os.environ if environ is None else environ, prefix, read_url)
 
 
 def read_url(url: str) -> dict[str, Any]:
@@ -164,7 +163,7 @@ def read_url(url: str) -> dict[str, Any]:
     allowed = _POSTGRES_OPTIONS if parts.scheme in _POSTGRES else ()
     unknown = sorted(name for name, _, _ in left if name not in allowed)
     if unknown:
-        known = (*allowed, *field_names(DatabaseConfig)[1:])
+        known = (*allowed, *(name for name in field_names(DatabaseConfig) if name != "url"))
         raise InvalidConfiguration(
             f"url has the unknown options {unknown}",
             remedy=did_you_mean(unknown[0], known) or f"Known are {', '.join(sorted(known))}.",

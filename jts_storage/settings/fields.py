@@ -186,6 +186,12 @@ def own_error(failure: ValidationError) -> InvalidConfiguration | None:
     return next((each for each in causes if isinstance(each, InvalidConfiguration)), None)
 
 
+def placed(error: InvalidConfiguration, origin: str) -> InvalidConfiguration:
+    """The same error, saying where the fault stands."""
+    message = str(error.args[0]).removeprefix("Invalid configuration: ")
+    return InvalidConfiguration(f"{origin}: {message}", remedy=error.remedy)
+
+
 def reason(message: str) -> str:
     return message.removeprefix("Value error, ").removeprefix("Input ")
 
@@ -200,9 +206,13 @@ def from_text(cls: type, name: str, text: str, origin: str, *, shows: bool = Tru
     :param shows: whether the error repeats the text; that of a password it never does.
     """
     hint = type_hints(cls)[name]
+    if get_origin(bare_type(hint)) is Mapping and not all(map(_is_pair, text.split("&"))):
+        raise InvalidConfiguration(f"{origin} should be written as name=value&name=value")
     try:
         return _read(hint, text)
     except ValidationError as failure:
+        if (own := own_error(failure)) is not None:
+            raise placed(own, origin) from None
         why = reason(failure.errors(include_url=False)[0]["msg"])
         is_value = f" is {text!r}: it" if shows and not is_secret(name) else ""
         raise InvalidConfiguration(f"{origin}{is_value} {why}") from None
@@ -231,9 +241,23 @@ def _read(hint: Any, text: str) -> Any:
             tuple(part.strip() for part in text.split(",") if part.strip())
         )
     if get_origin(kind) is Mapping:
-        return dict(parse_qsl(text, keep_blank_values=True))
+        pairs = parse_qsl(text, keep_blank_values=True)
+        return TypeAdapter(hint).validate_python({name: _typed(value) for name, value in pairs})
     is_word = kind in (bool, int, float)
     return TypeAdapter(hint).validate_strings(word if is_word else text)
+
+
+def _is_pair(part: str) -> bool:
+    name, equals, _ = part.partition("=")
+    return part == "" or (name != "" and equals != "")
+
+
+def _typed(text: str) -> int | bool | str:
+    """A flag or an integer where the text is just one, else the text."""
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    is_integer = text.removeprefix("-").isdecimal() and str(int(text)) == text
+    return int(text) if is_integer else text
 
 
 # ---- what fields are for, for the reference

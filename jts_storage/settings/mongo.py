@@ -25,10 +25,12 @@ from jts_storage.settings.fields import (
     Text,
     check_tls_files,
     configuration,
+    did_you_mean,
+    field_names,
     must_be,
 )
 from jts_storage.settings.urls import joined, options, split, take_fields
-from jts_storage.settings.variables import fields_of_environment
+from jts_storage.settings.variables import of_variables
 
 _SCHEMES: Final = "Use mongodb:// or mongodb+srv://, such as mongodb://host:27017/database."
 _SRV: Final = "mongodb+srv"
@@ -58,6 +60,16 @@ _DRIVER_OPTIONS: Final = {
     "tls_allow_invalid_hostnames": ("tlsAllowInvalidHostnames", None),
 }
 """The driver's name of a field, and what its seconds are multiplied with."""
+
+_OTHER_OPTIONS: Final = (
+    *("ssl", "tlsInsecure", "tlsDisableOCSPEndpointCheck", "tlsCRLFile", "authMechanism"),
+    *("authMechanismProperties", "retryWrites", "retryReads", "w", "wTimeoutMS", "journal"),
+    *("readPreference", "readPreferenceTags", "readConcernLevel", "maxStalenessSeconds"),
+    *("directConnection", "loadBalanced", "heartbeatFrequencyMS", "localThresholdMS"),
+    *("serverMonitoringMode", "maxConnecting", "timeoutMS", "compressors", "uuidRepresentation"),
+    *("zlibCompressionLevel", "srvServiceName", "srvMaxHosts"),
+)
+"""Options of the driver that are no field, as its documentation spells them: to suggest one."""
 
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "maxPoolSize": 50,
@@ -200,8 +212,7 @@ class MongoDBConfig(RetryPolicy):
 
         :raises InvalidConfiguration: a value cannot be read, or the two addresses differ.
         """
-        uri, values = fields_of_environment(cls, os.environ if environ is None else environ, prefix)
-        return cls(**({"uri": uri} if uri else {}) | values)
+        return of_variables(cls, os.environ if environ is None else environ, prefix, read_uri)
 
 
 def check_database_name(name: str) -> str:
@@ -230,7 +241,16 @@ def read_uri(uri: str) -> dict[str, Any]:
     if values:
         query = "&".join(raw for _, _, raw in left)
         uri = uri.partition("?")[0] + (f"?{query}" if query else "")
+    _check_readable(uri.partition("?")[0])
+    for name, text, raw in left:
+        _check_option(name, text, raw, shows=not _SECRET_OPTION.search(parts.query))
     _check_readable(uri)
+    if unquote(parts.path) not in {"", values.get("database", unquote(parts.path))}:
+        raise InvalidConfiguration(
+            f"uri names two databases: {unquote(parts.path)!r} as its path and"
+            f" {values['database']!r} as an option",
+            remedy=f"Leave ?database= out and write mongodb://host:27017/{values['database']}.",
+        )
     return {"uri": uri} | values
 
 
@@ -243,6 +263,33 @@ def said_by(uri: str) -> set[str]:
     }
     said |= {"username", "password"} if "@" in parts.authority else set()
     return said | ({"database"} if parts.path else set())
+
+
+def _check_option(name: str, text: str, raw: str, *, shows: bool) -> None:
+    """
+    :param shows: whether the error may repeat a part of the query: in one with a password, an
+        option that nobody knows may be a part of it.
+    :raises InvalidConfiguration: the driver has no such option, or cannot read its value.
+    """
+    from pymongo.errors import ConfigurationError, PyMongoError
+    from pymongo.uri_parser import split_options
+
+    known = (*(option for option, _ in _DRIVER_OPTIONS.values()), *_OTHER_OPTIONS)
+    is_known = name.lower() in {each.lower() for each in known}
+    try:
+        split_options(raw, validate=True, warn=False)
+    except (PyMongoError, ValueError, TypeError, OSError) as exc:
+        if is_known:
+            why = f": {exc}" if shows else ""
+            raise InvalidConfiguration(f"{name} in the uri cannot be read{why}") from None
+        if type(exc) is ConfigurationError:
+            fields = (each for each in field_names(MongoDBConfig) if each != "uri")
+            close = did_you_mean(name, (*known, *fields))
+            shown = repr(name) if shows else "(not shown: a password stands beside it)"
+            raise InvalidConfiguration(
+                f"uri has the unknown option {shown}",
+                remedy=close or "Options are those of MongoDB's driver and of MongoDBConfig.",
+            ) from None
 
 
 def _check_readable(uri: str) -> None:

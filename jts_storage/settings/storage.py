@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Set
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
@@ -14,12 +15,19 @@ from jts_storage.errors import InvalidConfiguration
 from jts_storage.settings import clickhouse, mongo
 from jts_storage.settings.clickhouse import ClickHouseConfig
 from jts_storage.settings.database import DatabaseConfig
-from jts_storage.settings.fields import is_secret, own_error, reason, unknown_field
+from jts_storage.settings.fields import (
+    is_secret,
+    own_error,
+    placed,
+    reason,
+    unknown_field,
+)
 from jts_storage.settings.mongo import MongoDBConfig
 from jts_storage.settings.stores import STORES, StoreFields, StoreSettings, nested, of_keywords
 from jts_storage.settings.variables import (
     Variable,
     names_of,
+    naming,
     of_environment,
     of_file,
     refuse_misspelled,
@@ -109,14 +117,14 @@ class StorageSettings(BaseModel):
         for variables in farther:
             refuse_misspelled(_ours(variables), _KNOWN, _STORE_PREFIXES)
         origins = {name: variable.origin for v in farther for name, variable in _own(v).items()}
-        merged = _merged(values, farther)
+        merged, urls = _merged(values, farther)
         try:
             super().__init__(**merged)
         except ValidationError as failure:
             raise _configuration_error(
                 failure, merged, origins.keys() - values.keys(), origins
             ) from None
-        self._check_stores()
+        self._check_stores(urls)
 
     @classmethod
     def load(cls, **values: Any) -> Self:
@@ -158,7 +166,8 @@ class StorageSettings(BaseModel):
         if url is None:
             raise InvalidConfiguration("JTS_MONGO_URL is not set and no mongod is embedded")
         own = self._bounds | self.mongo_fields.given
-        return MongoDBConfig(**mongo.read_uri(url) | {"database": self.mongo_database} | own)
+        named = {"database": self.mongo_database} if self.mongo_database else {}
+        return MongoDBConfig(**mongo.read_uri(url) | named | own)
 
     def database(self) -> DatabaseConfig:
         """Everything that is set of the bookkeeping's database."""
@@ -173,8 +182,11 @@ class StorageSettings(BaseModel):
         is_set = "health_timeout" in self.model_fields_set
         return {"health_timeout": self.health_timeout} if is_set else {}
 
-    def _check_stores(self) -> None:
-        """:raises InvalidConfiguration: what is set of a store does not go together."""
+    def _check_stores(self, urls: Mapping[str, str | None]) -> None:
+        """
+        :param urls: where the URL of each store stands.
+        :raises InvalidConfiguration: what is set of a store does not go together.
+        """
         for name, kind in STORES.items():
             of_servers = getattr(self, f"{name}_fields").model_fields_set & kind.of_servers
             if getattr(self, f"{name}_url") is None and of_servers:
@@ -183,16 +195,30 @@ class StorageSettings(BaseModel):
                     f"{name}.{min(of_servers)} is set, and {name} is embedded, which has none",
                     remedy=f"Set {variable}, or {name}_url as a keyword.",
                 )
-        self.clickhouse()
-        self.mongo("mongodb://localhost" if self.mongo_url is None else None)
-        self.database()
+            with naming(urls[name], partial(self._of_url_alone, name)):
+                self._config(name)
+
+    def _config(self, name: str) -> Any:
+        if name == "mongo":
+            return self.mongo("mongodb://localhost" if self.mongo_url is None else None)
+        return self.clickhouse() if name == "clickhouse" else self.database()
+
+    def _of_url_alone(self, name: str) -> Any:
+        url: SecretStr = getattr(self, f"{name}_url")
+        return STORES[name].config(**STORES[name].read(url.get_secret_value()))
 
 
-def _merged(values: dict[str, Any], farther: list[list[Variable]]) -> dict[str, Any]:
-    """All places in one, the nearest first; `farther` begins with the farthest."""
+def _merged(
+    values: dict[str, Any], farther: list[list[Variable]]
+) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """All places in one, the nearest first, and where the URL of each store stands.
+
+    `farther` begins with the farthest.
+    """
     keywords = dict(values)
     database = keywords.pop("mongo_database", None)
     merged: dict[str, Any] = {}
+    urls: dict[str, str | None] = {}
     for name, kind in STORES.items():
         store = StoreSettings()
         prefix = f"{PREFIX}{name.upper()}_"
@@ -201,6 +227,7 @@ def _merged(values: dict[str, Any], farther: list[list[Variable]]) -> dict[str, 
         store.add(kind, of_keywords(name, keywords))
         if name == "clickhouse" and store.address is None:
             store.address = _implied(store.fields)
+        urls[name] = store.origin
         merged[f"{name}_url"] = store.address
         merged[f"{name}_fields"] = store.fields
     named = merged["mongo_fields"].pop("database", "")
@@ -209,7 +236,7 @@ def _merged(values: dict[str, Any], farther: list[list[Variable]]) -> dict[str, 
     for unknown in keywords.keys() - StorageSettings.model_fields.keys():
         raise unknown_field(unknown, (*StorageSettings.model_fields, *STORES))
     own = {name: v.text for each in farther for name, v in _own(each).items()}
-    return own | merged | keywords
+    return own | merged | keywords, urls
 
 
 def _implied(fields: dict[str, Any]) -> str | None:
@@ -238,17 +265,17 @@ def _configuration_error(
     from_variables: Set[str],
     origins: dict[str, str],
 ) -> InvalidConfiguration:
-    if (own := own_error(failure)) is not None:
-        return own
     texts = []
     for fault in failure.errors(include_url=False):
         loc = [str(part) for part in fault["loc"]]
         name = loc[0]
         why = reason(fault["msg"])
+        shown = ".".join([name.removesuffix("_fields"), *loc[1:2]])
+        if (own := own_error(failure)) is not None:
+            return placed(own, shown)
         if name in from_variables:
             texts.append(f"{origins[name]} {why}")
         else:
-            shown = ".".join([name.removesuffix("_fields"), *loc[1:2]])
             value = values[name][loc[1]] if name.endswith("_fields") else values[name]
             is_masked = any(map(is_secret, loc[:2]))
             texts.append(f"{shown} is {MASK if is_masked else repr(value)}: it {why}")

@@ -21,7 +21,7 @@ from jts_storage.settings.fields import (
     unknown_field,
 )
 from jts_storage.settings.mongo import MongoDBConfig
-from jts_storage.settings.variables import ADDRESSES, StoreValues
+from jts_storage.settings.variables import ADDRESSES, StoreValues, naming
 
 
 class StoreFields(BaseModel):
@@ -54,11 +54,13 @@ def nested(cls: type) -> type[StoreFields]:
 class StoreKind(NamedTuple):
     """One of the three stores.
 
-    :param said_by: returns the fields that a URL sets.
+    :param read: returns the fields of its configuration that a URL names.
+    :param said_by: returns the names of the fields that a URL sets.
     :param of_servers: fields that mean nothing for the embedded store.
     """
 
     config: type
+    read: Callable[[str], dict[str, Any]]
     said_by: Callable[[str], set[str]]
     of_servers: frozenset[str]
 
@@ -66,15 +68,22 @@ class StoreKind(NamedTuple):
 STORES: Final[Mapping[str, StoreKind]] = {
     "clickhouse": StoreKind(
         ClickHouseConfig,
+        clickhouse.read_url,
         lambda url: set(clickhouse.read_url(url)),
         frozenset({"port", "user", "password", "alt_hosts", "secure", "ca_file", "cert_file"}),
     ),
     "mongo": StoreKind(
         MongoDBConfig,
+        mongo.read_uri,
         mongo.said_by,
         frozenset({"username", "password", "auth_source", "replica_set", "tls", "tls_ca_file"}),
     ),
-    "database": StoreKind(DatabaseConfig, lambda url: set(database.read_url(url)), frozenset()),
+    "database": StoreKind(
+        DatabaseConfig,
+        database.read_url,
+        lambda url: set(database.read_url(url)),
+        frozenset(),
+    ),
 }
 
 
@@ -83,19 +92,22 @@ class StoreSettings:
     """The settings of one store, merged from all places.
 
     :param address: its URL; None for the embedded store.
+    :param origin: where the URL stands.
     """
 
     address: str | None = None
+    origin: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
 
     def add(self, kind: StoreKind, said: StoreValues) -> None:
         """Add a nearer place, which wins: its URL replaces the URL and the fields so far."""
         if said.is_embedded:
-            self.address, self.fields = None, {}
+            self.address, self.origin, self.fields = None, None, {}
         if said.address is not None:
-            known = kind.said_by(said.address)
+            with naming(said.origin):
+                known = kind.said_by(said.address)
             self.fields = {n: v for n, v in self.fields.items() if n not in known}
-            self.address = said.address
+            self.address, self.origin = said.address, said.origin
         self.fields |= said.values
 
 
@@ -107,15 +119,16 @@ def of_keywords(name: str, values: dict[str, Any]) -> StoreValues:
     :raises InvalidConfiguration: the model has no such field, or the address is given twice.
     """
     own = _given_fields(name, values)
-    addresses = [own.pop(each) for each in ADDRESSES if each in own]
+    addresses = {f"{name}.{each}": own.pop(each) for each in ADDRESSES if each in own}
     flat = f"{name}_url"
     is_embedded = flat in values and values[flat] is None and not addresses
     if (url := values.pop(flat, None)) is not None:
-        addresses.append(url)
+        addresses[flat] = url
     if len(addresses) > 1:
         raise InvalidConfiguration(f"the address of {name} is given twice")
-    address = _text(addresses[0], name) if addresses else None
-    return StoreValues(address, own, is_embedded)
+    for origin, address in addresses.items():
+        return StoreValues(_text(address, name), own, origin=origin)
+    return StoreValues(None, own, is_embedded)
 
 
 def _given_fields(name: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from jts_storage.errors import InvalidConfiguration
-from jts_storage.settings.fields import field_names, from_text
+from jts_storage.settings.fields import field_names, from_text, placed
+
+T = TypeVar("T")
 
 ADDRESSES: Final = frozenset({"url", "uri"})
 """Either names the whole address of a store."""
@@ -26,6 +29,9 @@ _OTHER_NAMES: Final = {
     "JTS_MONGODB_": "JTS_MONGO_",
 }
 """What people call the stores, to suggest the right name."""
+
+_OTHER_ENDINGS: Final = {"_PATH": "_DIR", "_FOLDER": "_DIR"}
+"""What people call a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +93,58 @@ class StoreValues:
     :param address: its URL, if set.
     :param values: fields, of their own types.
     :param is_embedded: whether it says that there is no server, overriding the other places.
+    :param origin: where the address stands: what errors about it name.
     """
 
     address: str | None
     values: dict[str, Any]
     is_embedded: bool = False
+    origin: str | None = None
 
 
-def fields_of_environment(
-    cls: type, environ: Mapping[str, str], prefix: str
-) -> tuple[str | None, dict[str, Any]]:
-    """The address and the fields that ``<prefix><FIELD>`` variables name.
+@contextmanager
+def naming(origin: str | None, alone: Callable[[], Any] | None = None) -> Iterator[None]:
+    """Let an error about a URL say where the URL stands.
 
+    :param alone: makes a configuration of nothing but the URL: an error that this does not raise,
+        too, is about something else.
+    """
+    try:
+        yield
+    except InvalidConfiguration as error:
+        if origin is None or (alone is not None and str(error) != _error_of(alone)):
+            raise
+        raise placed(error, origin) from None
+
+
+def _error_of(make: Callable[[], Any]) -> str | None:
+    try:
+        make()
+    except InvalidConfiguration as error:
+        return str(error)
+    return None
+
+
+def of_variables(
+    cls: Callable[..., T],
+    environ: Mapping[str, str],
+    prefix: str,
+    read: Callable[[str], dict[str, Any]],
+) -> T:
+    """Make the configuration that ``<prefix><FIELD>`` variables name.
+
+    :param read: returns the fields that an address names.
     :raises InvalidConfiguration: a value cannot be read, or a name is misspelled.
     """
     variables = [each for each in of_environment(environ) if each.name.startswith(prefix)]
-    refuse_misspelled(variables, {prefix + name for name in names_of(cls)}, (prefix,))
-    said = store_values(cls, variables, prefix, shows=True)
-    return said.address, said.values
+    kind: Any = cls
+    refuse_misspelled(variables, {prefix + name for name in names_of(kind)}, (prefix,))
+    said = store_values(kind, variables, prefix, shows=True)
+    address = said.address
+    if address is None:
+        return cls(**said.values)
+    with naming(said.origin, lambda: cls(**read(address))):
+        return cls(**read(address) | said.values)
 
 
 def names_of(cls: type) -> tuple[str, ...]:
@@ -132,7 +172,9 @@ def store_values(
         name: from_text(cls, name, variable.text, variable.origin, shows=shows)
         for name, variable in found.items()
     }
-    return StoreValues(address.text if address else None, values)
+    if address is None:
+        return StoreValues(None, values)
+    return StoreValues(address.text, values, origin=address.origin)
 
 
 def _refuse_two(one: Variable | None, other: Variable) -> None:
@@ -154,16 +196,38 @@ def refuse_misspelled(variables: Iterable[Variable], known: set[str], own: tuple
         name = flat(variable.name, own)
         if name in known:
             continue
-        for other, ours in _OTHER_NAMES.items():
-            name = ours + name.removeprefix(other).lstrip("_") if name.startswith(other) else name
+        name = _usual(name, own)
         prefix = next((each for each in own if name.startswith(each)), "")
-        candidates = sorted(each for each in known if each.startswith(prefix))
-        alike = get_close_matches(name, candidates, n=1, cutoff=0.6 if prefix else _ALIKE)
-        if alike or prefix:
+        meant = _meant(name, known, prefix)
+        if meant or prefix:
             raise InvalidConfiguration(
                 f"{variable.origin} is not a setting",
-                remedy=f"Did you mean {alike[0]}?" if alike else "See docs/reference/settings.md.",
+                remedy=f"Did you mean {' or '.join(meant)}?"
+                if meant
+                else "See docs/reference/settings.md.",
             )
+
+
+def _usual(name: str, own: tuple[str, ...]) -> str:
+    """The name with the kit's words for the stores; that of a store alone means its URL."""
+    for other, ours in _OTHER_NAMES.items():
+        if f"{name}_".startswith(other):
+            name = ours + name.removeprefix(other.rstrip("_")).lstrip("_")
+    return f"{name.rstrip('_')}_URL" if f"{name.rstrip('_')}_" in own else name
+
+
+def _meant(name: str, known: set[str], prefix: str) -> list[str]:
+    for other, ours in _OTHER_ENDINGS.items():
+        if (folder := name.removesuffix(other) + ours) in known and name.endswith(other):
+            return [folder]
+    if name in known:
+        return [name]
+    # A field of several words that lacks its store; one word may be of another program.
+    field = name.partition("_")[2]
+    if not prefix and "_" in field and (of_stores := [n for n in known if n.endswith(f"_{field}")]):
+        return sorted(of_stores)
+    candidates = sorted(each for each in known if each.startswith(prefix))
+    return get_close_matches(name, candidates, n=1, cutoff=0.6 if prefix else _ALIKE)
 
 
 def flat(name: str, prefixes: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from clickhouse_driver.errors import PartiallyConsumedQueryError
 from clickhouse_sqlalchemy import engines, types
 
 from jts_storage.clickhouse.blocks import Typed
@@ -240,6 +241,32 @@ def test_a_stream_that_another_statement_ended_does_not_look_complete(
         transport.execute("SELECT 1")
         list(stream)
     assert manager.execute("SELECT 1") == [(1,)]
+
+
+def test_a_statement_beside_a_stream_over_the_network_is_refused_and_the_stream_goes_on(
+    manager: ClickHouseManager,
+) -> None:
+    if manager.config.is_embedded:
+        pytest.skip("the embedded engine ends the stream; the test above looks at that")
+    beside: list[Callable[[Any], Any]] = [
+        lambda transport: transport.execute("SELECT 1"),
+        lambda transport: next(transport.execute_iter("SELECT 1")),
+        lambda transport: transport.read_columns("SELECT 1"),
+        lambda transport: next(transport.stream_columns("SELECT 1")),
+        lambda transport: transport.insert_columns("c", {"volume": np.array([1], np.uint64)}),
+    ]
+    for statement in beside:
+        with manager.transport() as transport:
+            stream = transport.stream_columns("SELECT number FROM numbers(1000000)")
+            rows = len(next(stream)["number"])
+            with pytest.raises(PartiallyConsumedQueryError):
+                statement(transport)
+            assert rows + sum(len(block["number"]) for block in stream) == 1_000_000
+            assert transport.execute("SELECT count() FROM c") == [(0,)]
+    with pytest.raises(StorageError, match="unfinished result"), manager.transport() as transport:
+        stream = transport.stream_columns("SELECT number FROM numbers(1000000)")
+        next(stream)
+        transport.execute("SELECT 1")
 
 
 def test_texts_come_beside_integers_as_they_are_stored(manager: ClickHouseManager) -> None:

@@ -91,6 +91,16 @@ def test_a_hanging_server_breaks_a_statement_after_its_timeout(server: ClickHous
             server.faults.clear()
 
 
+def test_a_statement_may_take_longer_than_connecting(server: ClickHouseServer) -> None:
+    with _manager(server, connect_timeout=0.2, max_retries=0) as manager:
+        assert manager.execute("SELECT sleep(0.5)") == [(0,)]
+    with _manager(server, connect_timeout=10, send_receive_timeout=0.2, max_retries=0) as manager:
+        begun = time.monotonic()
+        with pytest.raises(ConnectionFailed, match="timed out"):
+            manager.execute("SELECT sleep(2)")
+        assert time.monotonic() - begun < 1.5
+
+
 def test_a_server_that_accepts_and_hangs_breaks_connecting_after_its_timeout(
     server: ClickHouseServer,
 ) -> None:

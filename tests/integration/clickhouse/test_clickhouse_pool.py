@@ -103,6 +103,26 @@ def test_a_broken_connection_is_replaced_unnoticed(server: ClickHouseServer) -> 
             assert connection.scalar(sa.text("SELECT 3")) == 3
 
 
+@pytest.mark.parametrize(("idle_check", "is_asked"), [(0.05, True), (60.0, False)])
+def test_an_idle_connection_that_answers_no_more_is_replaced_before_use(
+    server: ClickHouseServer, idle_check: float, is_asked: bool
+) -> None:
+    quick = {"idle_check": idle_check, "connect_timeout": 0.2, "max_retries": 50}
+    with _manager(server, **quick) as manager:
+        manager.execute("CREATE OR REPLACE TABLE idle (a Int64) ENGINE = MergeTree ORDER BY a")
+        time.sleep(0.1)
+        assert manager.execute("SELECT count() FROM idle") == [(0,)]
+        assert server.accepted == 1  # an idle one that answers is used
+        time.sleep(0.1)
+        server.faults.hang()
+        recovery = threading.Timer(0.4, server.faults.clear)
+        recovery.start()
+        manager.execute_many("INSERT INTO idle (a) VALUES", [(1,)])
+        recovery.join()
+        assert (server.accepted > 1) is is_asked
+        assert manager.execute("SELECT count() FROM idle") == [(1,)]
+
+
 def test_a_read_cut_in_the_middle_is_repeated(server: ClickHouseServer) -> None:
     with _manager(server) as manager:
         manager.connect()

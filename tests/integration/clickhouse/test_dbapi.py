@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,12 +136,139 @@ def test_the_connector_is_a_module_as_pep_249_describes() -> None:
         assert getattr(connector, name) is getattr(connector.Connection, name)
 
 
+STREAM = SimpleNamespace(execution_options={"stream_results": True, "max_row_buffer": 1000})
+ROWS = 100_000
+
+
+@pytest.fixture
+def connection(engine: sa.Engine) -> Iterator[connector.Connection]:
+    made = connector.connect(ClickHouseConfig.from_url(engine.url))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("rows", [None, [(1,)]])
+def test_a_statement_beside_a_stream_is_refused_and_the_stream_goes_on(
+    connection: connector.Connection, rows: Any
+) -> None:
+    first, second = connection.cursor(), connection.cursor()
+    first.execute(f"SELECT number FROM numbers({ROWS})", context=STREAM)
+    assert first.fetchone() == (0,)
+    with pytest.raises(connector.InterfaceError, match="one statement at a time"):
+        if rows is None:
+            second.execute("SELECT 1")
+        else:
+            second.executemany("INSERT INTO typed (small) VALUES", rows)
+    second.close()
+    assert [number for (number,) in first.fetchall()] == [*range(1, ROWS)]
+    third = connection.cursor()
+    third.execute("SELECT count() FROM typed")
+    assert third.fetchall() == [(0,)]
+
+
+def test_a_stream_that_sqlalchemy_reads_outlives_a_refused_statement(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        streaming = connection.execution_options(stream_results=True)
+        rows = streaming.exec_driver_sql(f"SELECT number FROM numbers({ROWS})")
+        assert rows.fetchone() == (0,)
+        with pytest.raises(sa.exc.InterfaceError, match="one statement at a time"):
+            connection.exec_driver_sql("SELECT 1")
+        assert not connection.invalidated
+        assert len(rows.fetchall()) == ROWS - 1
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+
+
+@pytest.mark.parametrize("leave", ["close", "forget", "again"])
+def test_a_stream_that_is_left_makes_way(connection: connector.Connection, leave: str) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SELECT number FROM numbers({ROWS})", context=STREAM)
+    assert cursor.fetchone() == (0,)
+    other = cursor if leave == "again" else connection.cursor()
+    if leave == "close":
+        cursor.close()
+    del cursor
+    other.execute("SELECT 2")
+    assert other.fetchall() == [(2,)]
+
+
+def test_a_stream_that_the_connection_has_left_does_not_look_complete(
+    connection: connector.Connection,
+) -> None:
+    first, second = connection.cursor(), connection.cursor()
+    first.execute(f"SELECT number FROM numbers({ROWS})", context=STREAM)
+    connection.rollback()
+    with pytest.raises(connector.InterfaceError, match="gone on to something else"):
+        first.fetchall()
+    first.execute(f"SELECT number FROM numbers({ROWS})", context=STREAM)
+    connection.rollback()
+    second.execute("SELECT 2")
+    with pytest.raises(connector.InterfaceError, match="gone on to something else"):
+        first.fetchall()
+    assert second.fetchall() == [(2,)]
+
+
+def test_what_is_closed_refuses(connection: connector.Connection) -> None:
+    cursor, other = connection.cursor(), connection.cursor()
+    cursor.execute("SELECT 1")
+    cursor.close()
+    cursor.close()
+    for use in (cursor.fetchone, cursor.fetchmany, cursor.fetchall, lambda: cursor.execute("x")):
+        with pytest.raises(connector.Error, match="The cursor is closed"):
+            use()
+    connection.close()
+    connection.close()
+    refused: tuple[Callable[[], Any], ...] = (
+        connection.cursor,
+        lambda: other.execute("SELECT 1"),
+        lambda: other.executemany("INSERT INTO typed (small) VALUES", [(1,)]),
+    )
+    for use in refused:
+        with pytest.raises(connector.Error, match="The connection is closed"):
+            use()
+
+
+def test_values_and_types_have_the_names_of_pep_249(connection: connector.Connection) -> None:
+    moment = connector.Timestamp(2024, 1, 2, 3, 4, 5)
+    assert moment == datetime.datetime(2024, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    ticks = moment.timestamp()
+    assert connector.TimestampFromTicks(ticks) == moment
+    assert connector.DateFromTicks(ticks) == connector.Date(2024, 1, 2)
+    assert connector.TimeFromTicks(ticks) == connector.Time(3, 4, 5)
+    assert connector.Binary(b"\xff") == b"\xff"
+    cursor = connection.cursor()
+    cursor.execute(
+        "SELECT 'a', toFixedString('a', 1), toLowCardinality(toNullable('a')), toUInt8(1),"
+        " toDecimal64(1, 4), 1.5, toNullable(-1), toDate('2024-01-02'),"
+        " toDateTime64(%(moment)s, 3, 'UTC') AS t, [1]",
+        {"moment": moment},
+    )
+    kinds = [column[1] for column in cursor.description]
+    named = {"STRING": connector.STRING, "NUMBER": connector.NUMBER, "DATE": connector.DATETIME}
+    found = [next((name for name, kind in named.items() if kind == k), None) for k in kinds]
+    assert found == [*["STRING"] * 3, *["NUMBER"] * 4, "DATE", "DATE", None]
+    assert kinds[0] == connector.BINARY and kinds[0] != connector.NUMBER
+    assert connector.ROWID not in kinds
+    (row,) = cursor.fetchall()
+    assert row[8].replace(tzinfo=datetime.UTC) == moment
+
+
+def test_the_code_of_an_error_stands_in_it_once(addresses: dict[str, str]) -> None:
+    engine = sa.create_engine(addresses["embedded"])
+    with engine.connect() as connection:
+        connection.exec_driver_sql(_TABLE)
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            connection.exec_driver_sql("INSERT INTO typed VALUES")
+    engine.dispose()
+    assert str(caught.value.orig).count("Code: 108.") == 1
+
+
 def test_a_cursor_fetches_as_many_rows_as_it_is_told() -> None:
     connection = connector.connect(ClickHouseConfig(embedded_path=":memory:"))
     cursor = connection.cursor()
     with pytest.raises(connector.ProgrammingError, match="no statement"):
         cursor.fetchone()
     cursor.execute("SELECT number FROM numbers(10)")
+    assert cursor.fetchmany(0) == []
     assert cursor.fetchmany() == [(0,)]
     cursor.arraysize = 3
     assert cursor.fetchmany() == [(1,), (2,), (3,)]

@@ -24,7 +24,9 @@ from jts_storage.mongo import (
     MongoDBManager,
     MongoDBStrategyRepository,
     StrategyDocument,
+    TradeChunkDocument,
     ensure_schema,
+    trade_sets,
 )
 from jts_storage.mongo.schema import differences
 from jts_storage.mongo.stored import StoredDocument
@@ -44,6 +46,7 @@ class DeskFormula(FormulaDocument):
 
 
 class DeskStrategy(StrategyDocument):
+    name: str = Field(alias="title")
     entry_formula_id: Any = Field(None, alias="opensBy")
 
 
@@ -91,6 +94,7 @@ async def test_what_runs_uses_the_new_names(manager: MongoDBManager) -> None:
     user = await strategies.save(make_strategy("its user", entry_formula_id=saved.id))
     used = await manager.get_collection("strategies").find_one({})
     assert used is not None and used["opensBy"] == ObjectId(saved.id)
+    assert used["title"] == "its user" and "name" not in used
     assert await strategies.get_by_formula(str(saved.id)) == [user]
     with pytest.raises(InUse, match="its user"):
         await formulas.delete(str(saved.id))
@@ -124,6 +128,28 @@ async def test_backtests_follow_their_model(mongod: LocalMongod) -> None:
         assert await backtests.best(Metric.WIN_RATE, strategy_id=older.strategy_id) == expected
         stored = await manager.get_collection("backtest_results").find_one({})
         assert stored is not None and {"ranAt", "strategy"} <= stored.keys()
+        await manager.client.drop_database("desk")
+
+
+async def test_trades_in_chunks_follow_their_model(
+    mongod: LocalMongod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DeskTrades(TradeChunkDocument):
+        trade_set: Any = Field(alias="heap")
+
+    monkeypatch.setattr(trade_sets, "INLINE_BYTES", 0)
+    async with MongoDBManager(uri=mongod.uri, database="desk") as manager:
+        manager.register(DeskTrades)
+        await ensure_schema(manager.db, manager.models)
+        backtests = MongoDBBacktestResultRepository(manager)
+        kept, deleted = [await backtests.save(make_backtest()) for _ in range(2)]
+        chunks = manager.get_collection("backtest_trades")
+        stored = await chunks.find({}).to_list()
+        assert len(stored) == 2 and all("heap" in chunk for chunk in stored)
+        await backtests.delete(str(deleted.id))
+        left = await chunks.find({}).to_list()
+        assert len(left) == 1 and left[0] in stored
+        assert await backtests.get_by_id(str(kept.id)) == kept
         await manager.client.drop_database("desk")
 
 

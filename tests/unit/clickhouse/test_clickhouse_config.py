@@ -198,15 +198,62 @@ def test_the_environment() -> None:
         "JTS_CLICKHOUSE_SECURE": "on",
         "JTS_CLICKHOUSE_COMPRESSION": "none",
         "JTS_CLICKHOUSE_ALT_HOSTS": "h2, h3:9",
-        "JTS_CLICKHOUSE_SETTINGS": "max_threads=1&readonly=2",
+        "JTS_CLICKHOUSE_SETTINGS": "max_threads=1&readonly=2&final=true&log_comment=007&x=-1.5",
         "UNRELATED": "x",
     }
     config = ClickHouseConfig.from_env(environ)
     assert (config.host, config.pool_size, config.secure) == ("h1", 4, True)
     assert config.compression is None
     assert config.alt_hosts == ("h2", "h3:9")
-    assert dict(config.settings) == {"max_threads": "1", "readonly": "2"}
+    assert dict(config.settings) == {
+        "max_threads": 1,
+        "readonly": 2,
+        "final": True,
+        "log_comment": "007",
+        "x": "-1.5",
+    }
     assert ClickHouseConfig.from_env({}) == ClickHouseConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("max_threads", "should be written as name=value&name=value"),
+        ('{"max_threads": 2}', "should be written as name=value"),
+        ("=2", "should be written as name=value"),
+        ("wait_for_async_insert=0", "Leave wait_for_async_insert out"),
+        ("wait_for_async_insert=false", "Leave wait_for_async_insert out"),
+    ],
+)
+def test_a_variable_of_settings_that_cannot_be_read_is_named(text: str, why: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=f": JTS_CLICKHOUSE_SETTINGS.*{why}"):
+        ClickHouseConfig.from_env({"JTS_CLICKHOUSE_SETTINGS": text})
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("settings=max_threads%3D2", r"'settings', and each.*Write setting\.max_threads=2&"),
+        ("setting.=2", r"Write setting\.max_threads=2&"),
+        ("max_threads=2", r"'max_threads'.* is written setting\.max_threads="),
+        ("pool_siz=2", "Did you mean pool_size"),
+    ],
+)
+def test_an_unknown_option_of_the_url_says_what_to_write(option: str, why: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=why) as caught:
+        ClickHouseConfig.from_url(f"clickhouse://h/?{option}")
+    assert "Did you mean settings" not in str(caught.value)
+
+
+def test_a_password_that_holds_an_ampersand_is_not_shown() -> None:
+    with pytest.raises(InvalidConfiguration, match="Percent-encode") as caught:
+        ClickHouseConfig.from_url("clickhouse://h/?password=a&s3cr3t")
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_url_that_cannot_be_read_is_named_by_its_variable() -> None:
+    with pytest.raises(InvalidConfiguration, match="JTS_CLICKHOUSE_URL: url has the scheme"):
+        ClickHouseConfig.from_env({"JTS_CLICKHOUSE_URL": "http://h"})
 
 
 def test_a_bad_variable_is_named() -> None:

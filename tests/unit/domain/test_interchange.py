@@ -21,6 +21,7 @@ from jts_storage.domain.columns import BLOCK, NAMES, PRICES, Columns
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidConfiguration, InvalidData
+from jts_storage.readers.sources import frame_source
 from jts_storage.testing.factories import make_candles
 
 KEY = SeriesKey("A", Timeframe.M1)
@@ -652,3 +653,12 @@ def test_a_missing_library_is_named_with_its_extra(
     series = make_candles(count=2)
     with pytest.raises(InvalidConfiguration, match=rf"{name} is not installed.*\[{name}\]"):
         getattr(series, f"to_{name}")()
+
+
+def test_a_frame_to_import_names_the_extra_of_a_missing_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame = make_candles(count=2).to_pandas()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InvalidConfiguration, match=r"pandas is not installed.*\[pandas\]"):
+        frame_source(frame)

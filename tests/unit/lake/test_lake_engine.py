@@ -221,6 +221,29 @@ def test_the_exchange_is_kept_in_the_file(engine: ParquetStorageEngine) -> None:
     assert engine.load_symbol_data("AAPL", "1m", exchange="KRX").key == krx
 
 
+def test_the_exchange_of_a_file_is_described_and_survives_compaction(
+    engine: ParquetStorageEngine,
+) -> None:
+    krx = SeriesKey("AAPL", Timeframe.M1, "KRX")
+    old, new = day_of_candles(key=krx), day_of_candles(key=krx, count=20, seed=1)
+    write(engine, old, "a")
+    write(engine, new, "b")
+    assert [file.key for job in "ab" for file in engine.job_files(job)] == [krx, krx]
+    (path,) = engine.compact("1m", "AAPL", DAY)
+    assert files.read_series(path)[0].key == krx
+    assert [file.key for file in engine.job_files("compacted")] == [krx]
+    assert engine.load_symbol_data("AAPL", "1m", exchange="KRX") == old.merge(new)
+
+
+def test_jobs_of_two_exchanges_are_not_compacted_into_one(engine: ParquetStorageEngine) -> None:
+    for exchange in ("KRX", "NXT"):
+        key = SeriesKey("AAPL", Timeframe.M1, exchange)
+        write(engine, day_of_candles(key=key), exchange)
+    with pytest.raises(InvalidData, match="'KRX', 'NXT'"):
+        engine.compact("1m", "AAPL", DAY)
+    assert engine.list_jobs() == ["KRX", "NXT"]
+
+
 def test_a_job_of_two_timeframes_is_loaded_one_by_one(engine: ParquetStorageEngine) -> None:
     write(engine, day_of_candles())
     coarse = day_of_candles(key=SeriesKey("AAPL", Timeframe.M5))

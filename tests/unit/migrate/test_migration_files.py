@@ -9,6 +9,7 @@ import pytest
 
 from jts_storage.errors import InvalidConfiguration, SchemaDrift
 from jts_storage.migrate import files, plan, reports
+from jts_storage.migrate.base import applied
 from jts_storage.migrate.plan import Entry, Goal, History, Step
 from jts_storage.migrate.runner import lines
 
@@ -28,6 +29,27 @@ def four(tmp_path: Path) -> tuple[files.Migration, ...]:
 
 def revisions(steps: list[Step]) -> list[str]:
     return [step.migration.revision for step in steps]
+
+
+def test_the_last_line_of_a_log_counts_for_each_revision() -> None:
+    first, second = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
+    by_hand = datetime(2024, 1, 3)
+    log = [
+        ("0001", "up", "one", first),
+        ("0002", "stamp", "two", first),
+        ("0002", "stamp", "two, edited", second),
+        ("0001", "stamp", "one, edited", by_hand),
+        ("0003", "up", "three", second),
+        ("0003", "down", "three", second),
+        ("0004", "stamp", "four", first),
+        ("0004", "down", "four", first),
+        ("0004", "up", "four again", second),
+    ]
+    assert applied(log) == {
+        "0001": Entry("one, edited", by_hand.replace(tzinfo=UTC)),
+        "0002": Entry("two, edited", second),
+        "0004": Entry("four again", second),
+    }
 
 
 def test_names_tell_number_phase_and_title(four: tuple[files.Migration, ...]) -> None:

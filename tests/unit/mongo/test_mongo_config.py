@@ -12,6 +12,7 @@ from pymongo import AsyncMongoClient
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.manager import MongoDBManager
+from jts_storage.settings.mongo import _DRIVER_OPTIONS, _OTHER_OPTIONS
 
 SECRET = "s3cr3t-Wort"
 
@@ -53,6 +54,56 @@ def test_fields_are_options_of_the_uri_and_yield_to_keywords() -> None:
     assert MongoDBConfig(uri=uri, max_retries=3).max_retries == 3
     with pytest.raises(InvalidConfiguration, match="max_retries in the url is 'many'"):
         MongoDBConfig(uri="mongodb://h/?max_retries=many")
+
+
+def test_the_database_is_an_option_or_the_path_but_not_two_of_them() -> None:
+    assert MongoDBConfig(uri="mongodb://h/?database=x").database == "x"
+    assert MongoDBConfig(uri="mongodb://h/x?database=x").database == "x"
+    with pytest.raises(InvalidConfiguration, match=r"'y' as its path and 'x'.* write mongodb://"):
+        MongoDBConfig(uri="mongodb://h/y?database=x")
+
+
+@pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("retryWritess=true", "unknown option 'retryWritess'. Did you mean retryWrites"),
+        ("maxPoolSizee=5", "unknown option 'maxPoolSizee'. Did you mean maxPoolSize"),
+        ("max_pool_siz=5", "unknown option 'max_pool_siz'. Did you mean max_pool_size"),
+        ("qqqqq=5", "unknown option 'qqqqq'. Options are"),
+        ("tls=1", "tls in the uri cannot be read: .* must be 'true' or 'false'"),
+        ("TLS=yes", "TLS in the uri cannot be read: .* must be 'true' or 'false'"),
+        ("maxPoolSize=many", "maxPoolSize in the uri cannot be read: .* an integer"),
+        ("tlsCAFile=/nowhere/ca.pem&tls=true", "tlsCAFile in the uri cannot be read: .*nowhere"),
+    ],
+)
+def test_an_option_of_the_uri_that_is_wrong_is_named(scheme: str, option: str, why: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=why):
+        MongoDBConfig(uri=f"{scheme}://h.example.com/?{option}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        f"tlsCertificateKeyFilePassword=a&{SECRET}=b",
+        f"authMechanismProperties=AWS_SESSION_TOKEN:{SECRET}&x=1",
+        f"authMechanism=MONGODB-AWS&authMechanismProperties=TOKEN:{SECRET}",
+        f"password={SECRET}&maxPoolSize=many",
+        f"password=a&{SECRET}",
+    ],
+)
+def test_no_error_about_an_option_shows_a_secret(options: str) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        MongoDBConfig(uri=f"mongodb://u@h/?{options}")
+    assert SECRET not in str(caught.value)
+
+
+def test_the_options_that_are_suggested_are_the_drivers() -> None:
+    from pymongo.common import URI_OPTIONS_VALIDATOR_MAP
+
+    names = (*_OTHER_OPTIONS, *(option for option, _ in _DRIVER_OPTIONS.values()))
+    not_in_a_uri = {"username", "password"}
+    assert {name.lower() for name in names} - not_in_a_uri <= set(URI_OPTIONS_VALIDATOR_MAP)
 
 
 @pytest.mark.parametrize("name", ["admin", "local", "config"])

@@ -204,6 +204,15 @@ def test_a_file_may_refer_to_its_other_lines_and_be_another_one(tmp_path: Path) 
         ("JTS_MONGO_MAXPOOLSIZE", "JTS_MONGO_MAX_POOL_SIZE"),
         ("JTS_CACHE_BYTE", "JTS_CACHE_BYTES"),
         ("JTS_DATA__DIR", "JTS_DATA_DIR"),
+        ("JTS_MONGO", "JTS_MONGO_URL"),
+        ("JTS_MONGODB", "JTS_MONGO_URL"),
+        ("JTS_POSTGRES", "JTS_DATABASE_URL"),
+        ("JTS_DB", "JTS_DATABASE_URL"),
+        ("jts_mongo", "JTS_MONGO_URL"),
+        ("Jts_Lake_Path", "JTS_LAKE_DIR"),
+        ("JTS_LAKE_PATH", "JTS_LAKE_DIR"),
+        ("JTS_POOL_SIZE", "JTS_CLICKHOUSE_POOL_SIZE or JTS_DATABASE_POOL_SIZE"),
+        ("JTS_MAX_RETRIES", "JTS_CLICKHOUSE_MAX_RETRIES or JTS_DATABASE_MAX_RETRIES or JTS_MONGO"),
     ],
 )
 def test_a_misspelled_variable_is_refused_with_the_right_name(
@@ -257,7 +266,10 @@ def test_two_spellings_of_one_setting_must_agree(monkeypatch: pytest.MonkeyPatch
         ({"clickhouse_ulr": "clickhouse://h"}, "clickhouse_ulr.*Did you mean clickhouse_url"),
         ({"mongo": {"retry_base_delay": 3.0}}, "retry_max_delay"),
         ({"clickhouse_url": "clickhouse://a", "clickhouse": {"url": "clickhouse://b"}}, "twice"),
-        ({"clickhouse": {"settings": {"wait_for_async_insert": 0}}}, "on: settings has wait_for"),
+        (
+            {"clickhouse": {"settings": {"wait_for_async_insert": 0}}},
+            "on: clickhouse.settings: .*wait_for",
+        ),
         ({"check": "perhaps"}, "check is 'perhaps': it should be 'error'"),
         ({"mongo_url": 3}, "mongo_url is of int"),
         ({"mongo_url": "mongodb://h/admin"}, "MongoDB's own.*authSource=admin"),
@@ -310,6 +322,58 @@ def test_a_file_that_is_no_text_is_named(content: bytes) -> None:
     Path(".env").write_bytes(content)
     with pytest.raises(InvalidConfiguration, match=r"\.env cannot be read: it is not UTF-8"):
         StorageSettings()
+
+
+WRONG_URLS = [
+    ("mongo", f"mongodb://u:{SECRET}@h/?maxPoolSizee=5"),
+    ("mongo", f"mongodb://u:{SECRET}@h/admin"),
+    ("mongo", f"mongodb://u:{SECRET}@h/x?w=0"),
+    ("mongo", f"mongodb://u:{SECRET}@h/y?database=x"),
+    ("clickhouse", f"clickhouse://u:{SECRET}@h/x?max_threads=1"),
+    ("clickhouse", f"clickhouse://u:{SECRET}@h/x?setting.wait_for_async_insert=0"),
+    ("clickhouse", f"clickhouse://u:{SECRET}@h/x?retry_max_delay=0.01"),
+    ("database", f"mysql://u:{SECRET}@h/x"),
+    ("database", f"postgresql://u:{SECRET}@h/x?sslmode=maybe"),
+]
+
+
+@pytest.mark.parametrize(("store", "url"), WRONG_URLS)
+def test_an_error_about_a_url_says_where_the_url_stands(
+    store: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def error(**keywords: Any) -> str:
+        with pytest.raises(InvalidConfiguration) as caught:
+            StorageSettings(**keywords)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+        return str(caught.value)
+
+    name = f"JTS_{store}_URL".upper()
+    assert f"{store}_url: " in error(**{f"{store}_url": SecretStr(url)})
+    if store != "clickhouse":
+        assert f"{store}.url: " in error(**{store: {"url": url}})
+    Path(".env").write_text(f"# stores\n{name}={url}\n")
+    assert f"{name} in .env, line 2: " in error()
+    Path(".env").unlink()
+    monkeypatch.setenv(name.lower(), url)
+    assert f"{name.lower()}: " in error()
+    cls: Any = STORES[store].config
+    with pytest.raises(InvalidConfiguration, match=f"{name}: ") as caught:
+        cls.from_env({name: url})
+    assert SECRET not in str(caught.value)
+
+
+def test_an_error_about_another_field_does_not_blame_the_url(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JTS_MONGO_URL", "mongodb://h/x")
+    with pytest.raises(InvalidConfiguration, match="on: retry_max_delay"):
+        StorageSettings(mongo={"retry_base_delay": 3.0})
+
+
+def test_the_database_that_the_query_of_a_uri_names_is_used() -> None:
+    settings = StorageSettings(mongo_url=SecretStr("mongodb://h/?database=x"))
+    assert settings.mongo().database == "x"
+    assert settings.model_copy(update={"mongo_database": "y"}).mongo().database == "y"
 
 
 def test_a_copy_has_no_names_of_its_own() -> None:
