@@ -8,7 +8,7 @@ assert await migrate.check(databases) == []
 """
 
 from jts_storage.migrate.checks import check, check_static
-from jts_storage.migrate.files import STORES, Migration, Phase, Store
+from jts_storage.migrate.files import STORES, Chain, ChainName, Migration, Phase, Store
 from jts_storage.migrate.plan import BASE, Goal, History, Step
 from jts_storage.migrate.reports import (
     Event,
@@ -26,7 +26,6 @@ from jts_storage.migrate.runner import (
     drop_kept,
     kept,
     lines,
-    new,
     opened,
     planned,
     sql,
@@ -34,11 +33,14 @@ from jts_storage.migrate.runner import (
     status,
     up,
 )
+from jts_storage.migrate.writing import new
 from jts_storage.ports.schema import Difference
 
 __all__ = [
     "BASE",
     "STORES",
+    "Chain",
+    "ChainName",
     "Databases",
     "Difference",
     "Event",

@@ -88,6 +88,9 @@ class StorageSettings(BaseModel):
     migrate: bool | None = None
     """Whether opening applies pending migrations; if not set, to embedded stores only."""
 
+    migrations: Path | None = None
+    """The folder of the service's own migrations, which are applied after the kit's."""
+
     clickhouse_fields: ClickHouseFields = ClickHouseFields()
     """Fields of `ClickHouseConfig` that are set beside the URL; the keyword is ``clickhouse``."""
 
