@@ -7,6 +7,7 @@ await migrate.up(databases)
 assert await migrate.check(databases) == []
 """
 
+from jts_storage.migrate.base import PATIENCE, Migrations
 from jts_storage.migrate.checks import check, check_static
 from jts_storage.migrate.files import STORES, Chain, ChainName, Migration, Phase, Store
 from jts_storage.migrate.plan import BASE, Goal, History, Step
@@ -24,6 +25,7 @@ from jts_storage.migrate.runner import (
     Line,
     down,
     drop_kept,
+    go,
     kept,
     lines,
     opened,
@@ -38,6 +40,7 @@ from jts_storage.ports.schema import Difference
 
 __all__ = [
     "BASE",
+    "PATIENCE",
     "STORES",
     "Chain",
     "ChainName",
@@ -48,6 +51,7 @@ __all__ = [
     "History",
     "Line",
     "Migration",
+    "Migrations",
     "Phase",
     "Progress",
     "Report",
@@ -60,6 +64,7 @@ __all__ = [
     "describe",
     "down",
     "drop_kept",
+    "go",
     "kept",
     "lines",
     "new",

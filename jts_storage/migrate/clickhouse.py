@@ -151,4 +151,3 @@ def _sender(connection: Connection) -> Any:
         return transport.execute(sql, settings={**_SETTINGS, **(settings or {})})
 
     return send
-

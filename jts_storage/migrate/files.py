@@ -174,8 +174,8 @@ def _check_number(migration: Migration, number: int, before: Migration | None) -
     if migration.store == "mongo":
         return
     should = {"revision": revision, "down_revision": f"{number - 1:04}" if before else "None"}
-    says = {found["name"]: found["value"] for found in _SAYS.finditer(path.read_text())}
-    if says != should:
+    says = _SAYS.finditer(path.read_text())
+    if any(found["value"] != should[found["name"]] for found in says):
         above = f'"{before.revision}"' if before else "None"
         raise InvalidConfiguration(
             f"{path} does not say of itself what its name says",

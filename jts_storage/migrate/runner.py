@@ -104,7 +104,7 @@ async def up(
     :raises Conflict: another runner is at it for longer.
     :raises SchemaDrift: a database was migrated by a later version of the kit or the service.
     """
-    return await _go(databases, Goal("up", to, phase, chain), report, patience)
+    return await go(databases, Goal("up", to, phase, chain), report=report, patience=patience)
 
 
 async def down(
@@ -122,7 +122,30 @@ async def down(
     :param chain: which of the two is to move, if not both; a revision must be of one.
     :raises Conflict: another runner is at it for longer than `patience` seconds.
     """
-    return await _go(databases, Goal("down", to, chain=chain), report, patience)
+    return await go(databases, Goal("down", to, chain=chain), report=report, patience=patience)
+
+
+async def go(
+    databases: Databases, goal: Goal, *, report: Report = to_log, patience: float = PATIENCE
+) -> list[Step]:
+    """Take the steps to a goal, all stores side by side, and say what was done.
+
+    A store that fails does not stop the others halfway.
+    """
+    wanted = await _wanted(databases, goal)
+    runs = [_lead(of_store, goal, report, patience) for of_store in wanted]
+    taken: list[Step] = []
+    failures: list[BaseException] = []
+    for outcome in await asyncio.gather(*runs, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            failures.append(outcome)
+        else:
+            taken += outcome
+    for failure in failures[1:]:
+        _log.error("Another store failed as well: %s", failure)
+    if failures:
+        raise failures[0]
+    return taken
 
 
 async def planned(databases: Databases, goal: Goal) -> list[Step]:
@@ -232,24 +255,6 @@ def _stores(databases: Databases) -> Iterator[tuple[Store, Callable[[Chain], Mig
         from jts_storage.migrate.relational import RelationalMigrations
 
         yield "relational", lambda chain: RelationalMigrations(database, chain=chain)
-
-
-async def _go(databases: Databases, goal: Goal, report: Report, patience: float) -> list[Step]:
-    """All stores side by side; one that fails does not stop the others halfway."""
-    wanted = await _wanted(databases, goal)
-    runs = [_lead(of_store, goal, report, patience) for of_store in wanted]
-    taken: list[Step] = []
-    failures: list[BaseException] = []
-    for outcome in await asyncio.gather(*runs, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            failures.append(outcome)
-        else:
-            taken += outcome
-    for failure in failures[1:]:
-        _log.error("Another store failed as well: %s", failure)
-    if failures:
-        raise failures[0]
-    return taken
 
 
 async def _lead(

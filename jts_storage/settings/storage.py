@@ -191,6 +191,13 @@ class StorageSettings(BaseModel):
         self.database()
 
 
+def named_migrations() -> Path | None:
+    """The setting `migrations`, also where the others are not needed or do not go together."""
+    variables = [*of_file(Path(".env")), *of_environment(os.environ)]
+    named = _own(variables).get("migrations")
+    return Path(named.text) if named else None
+
+
 def _merged(values: dict[str, Any], farther: list[list[Variable]]) -> dict[str, Any]:
     """All places in one, the nearest first; `farther` begins with the farthest."""
     keywords = dict(values)
