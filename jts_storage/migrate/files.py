@@ -171,13 +171,17 @@ def _check_number(migration: Migration, number: int, before: Migration | None) -
             f"{path} should have the number {revision}",
             remedy="Number migrations from 0001 on, without gaps.",
         )
-    if migration.store == "mongo":
-        return
-    should = {"revision": revision, "down_revision": f"{number - 1:04}" if before else "None"}
+    if migration.chain.name == "service" and migration.store != "mongo":
+        _check_what_it_says(path, revision, f"{number - 1:04}" if before else "None")
+
+
+def _check_what_it_says(path: Path, revision: str, before: str) -> None:
+    """Compare a file with its name: Alembic goes by what is in the file."""
+    should = {"revision": revision, "down_revision": before}
     says = _SAYS.finditer(path.read_text())
     if any(found["value"] != should[found["name"]] for found in says):
-        above = f'"{before.revision}"' if before else "None"
+        above = before if before == "None" else f'"{before}"'
         raise InvalidConfiguration(
-            f"{path} does not say of itself what its name says",
+            f"{path} has another number inside than in its name",
             remedy=f'Write revision = "{revision}" and down_revision = {above}.',
         )
