@@ -15,6 +15,7 @@ from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.mongo import MongoDBManager
 from jts_storage.relational.manager import DatabaseManager
+from tests.migration.service import Service
 
 
 def fresh_name(prefix: str) -> str:
@@ -87,3 +88,9 @@ def databases(
 ) -> migrate.Databases:
     """All three, empty."""
     return migrate.Databases(clickhouse, mongo, sqlite)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    """A service whose first migrations make its declared models."""
+    return Service(tmp_path / "own migrations")
