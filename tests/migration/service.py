@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import text
+
+from jts_storage import migrate
+from jts_storage.migrate import files
 from jts_storage.migrate.files import Store
 from jts_storage.models import Models
 from tests.declared import balances, orders, ticks
@@ -121,13 +126,13 @@ class Service:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for store, text in FIRST.items():
-            self.write(store, "0001_made.py", text)
+        for store, source in FIRST.items():
+            self.write(store, "0001_made.py", source)
 
-    def write(self, store: Store, name: str, text: str) -> Path:
+    def write(self, store: Store, name: str, source: str) -> Path:
         path = self.folder / store / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(source)
         return path
 
     def path(self, store: Store) -> Path:
@@ -136,8 +141,8 @@ class Service:
 
     def grow(self) -> None:
         """Write a second migration for each store."""
-        for store, text in SECOND.items():
-            self.write(store, "0002_grown.py", text)
+        for store, source in SECOND.items():
+            self.write(store, "0002_grown.py", source)
 
     def fail(self, store: Store) -> Path:
         """Write a second migration that does its work, and then fails."""
@@ -145,5 +150,46 @@ class Service:
         head, found, rest = SECOND[store].partition(f"def {name}(")
         body, end, tail = rest.partition("\n\n\n")
         assert found
-        text = f'{head}{found}{body}\n    raise RuntimeError("half done"){end}{tail}'
-        return self.write(store, "0002_fails.py", text)
+        source = f'{head}{found}{body}\n    raise RuntimeError("half done"){end}{tail}'
+        return self.write(store, "0002_fails.py", source)
+
+
+def only(databases: migrate.Databases, store: Store) -> migrate.Databases:
+    """Leave one store."""
+    return replace(
+        databases,
+        clickhouse=databases.clickhouse if store == "clickhouse" else None,
+        mongo=databases.mongo if store == "mongo" else None,
+        database=databases.database if store == "relational" else None,
+    )
+
+
+def told(steps: list[migrate.Step], store: Store) -> list[str]:
+    return [f"{s.migration.chain.name} {s.migration.revision}" for s in steps if s.store == store]
+
+
+def kits(store: Store) -> list[str]:
+    return [f"kit {file.revision}" for file in files.discover(store)]
+
+
+async def states(databases: migrate.Databases) -> dict[str, str]:
+    return {
+        f"{line.store} {line.revision}": line.state
+        for line in await migrate.status(databases, "service")
+    }
+
+
+async def names_in(databases: migrate.Databases) -> set[str]:
+    """The tables and collections of all stores."""
+    found: set[str] = set()
+    if databases.clickhouse is not None:
+        found |= {name for (name,) in databases.clickhouse.execute("SHOW TABLES")}
+    if databases.mongo is not None:
+        found |= set(await databases.mongo.db.list_collection_names())
+    if databases.database is not None:
+        async with databases.database.connection() as connection:
+            rows = await connection.execute(
+                text("SELECT name FROM sqlite_master WHERE type = 'table'")
+            )
+            found |= {str(name) for (name,) in rows}
+    return found

@@ -5,14 +5,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from jts_storage import migrate
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.errors import InvalidConfiguration, SchemaDrift, StorageError
+from jts_storage.errors import InvalidConfiguration, SchemaDrift
 from jts_storage.migrate import files
 from jts_storage.migrate.declared import create_missing
 from jts_storage.migrate.plan import Goal
@@ -21,55 +19,7 @@ from jts_storage.mongo import MongoDBManager
 from jts_storage.relational.manager import DatabaseManager
 from tests.declared import balances, ticks
 from tests.migration.conftest import quiet
-from tests.migration.service import FIRST, MODELS, Service
-
-
-@pytest.fixture
-def both(databases: migrate.Databases, service: Service) -> migrate.Databases:
-    """All three stores, with the service's folder."""
-    return replace(databases, service=service.folder, models=MODELS)
-
-
-def only(databases: migrate.Databases, store: files.Store) -> migrate.Databases:
-    """Leave one store."""
-    return replace(
-        databases,
-        clickhouse=databases.clickhouse if store == "clickhouse" else None,
-        mongo=databases.mongo if store == "mongo" else None,
-        database=databases.database if store == "relational" else None,
-    )
-
-
-def told(steps: list[migrate.Step], store: files.Store) -> list[str]:
-    return [f"{s.migration.chain.name} {s.migration.revision}" for s in steps if s.store == store]
-
-
-def kits(store: files.Store) -> list[str]:
-    return [f"kit {file.revision}" for file in files.discover(store)]
-
-
-async def states(databases: migrate.Databases) -> dict[str, str]:
-    return {
-        f"{line.store} {line.revision}": line.state
-        for line in await migrate.status(databases, "service")
-    }
-
-
-async def names_in(databases: migrate.Databases) -> set[str]:
-    """The tables and collections of all stores."""
-    found: set[str] = set()
-    if databases.clickhouse is not None:
-        found |= {name for (name,) in databases.clickhouse.execute("SHOW TABLES")}
-    if databases.mongo is not None:
-        found |= set(await databases.mongo.db.list_collection_names())
-    if databases.database is not None:
-        async with databases.database.connection() as connection:
-            rows = await connection.execute(
-                text("SELECT name FROM sqlite_master WHERE type = 'table'")
-            )
-            found |= {str(name) for (name,) in rows}
-    return found
-
+from tests.migration.service import FIRST, MODELS, Service, kits, names_in, only, states, told
 
 # ---- one order
 
@@ -373,83 +323,3 @@ async def test_a_migration_that_makes_another_table_than_declared_is_drift(
     assert [(each.where, each.what) for each in await migrate.check_static(given)] == [
         (where, what)
     ]
-
-
-# ---- failures
-
-
-@pytest.mark.parametrize("store", files.STORES)
-async def test_a_failing_migration_names_its_chain_and_file(
-    both: migrate.Databases, service: Service, store: files.Store
-) -> None:
-    given = only(both, store)
-    path = service.fail(store)
-    with pytest.raises(StorageError) as failed:
-        await migrate.up(given, report=quiet)
-    assert f"{store} service up 0002 fails ({path}): RuntimeError: half done" in str(failed.value)
-    assert {line.state for line in await migrate.status(given, "kit")} == {"applied"}
-    expected = "pending" if store == "relational" else "applied"
-    assert await states(given) == {f"{store} 0001": expected, f"{store} 0002": "pending"}
-    path.unlink()
-    service.grow()
-    await migrate.up(given, report=quiet)
-    assert set((await states(given)).values()) == {"applied"}
-
-
-async def test_an_error_of_the_database_keeps_its_kind(
-    clickhouse: ClickHouseManager, service: Service
-) -> None:
-    path = service.path("clickhouse")
-    path.write_text(path.read_text().replace("UInt64, version", "NoType, version"))
-    databases = migrate.Databases(clickhouse, service=service.folder)
-    with pytest.raises(StorageError, match=r"Migration failed: .*0001_made\.py.*NoType") as failed:
-        await migrate.up(databases, report=quiet)
-    assert failed.value.code is not None
-
-
-async def test_one_store_that_fails_does_not_stop_the_others(
-    both: migrate.Databases, service: Service
-) -> None:
-    service.fail("mongo")
-    with pytest.raises(StorageError, match="half done"):
-        await migrate.up(both, report=quiet)
-    assert {name: state for name, state in (await states(both)).items() if "0001" in name} == {
-        f"{store} 0001": "applied" for store in files.STORES
-    }
-
-
-def spoil(service: Service, how: str) -> dict[str, Any]:
-    """Make a folder wrong; what the error names."""
-    folder = service.folder
-    sql = folder / "relational"
-    if how == "missing":
-        shutil.rmtree(folder)
-        return {"match": f"{folder}, which should hold the service's migrations, is no folder"}
-    if how == "name":
-        service.write("mongo", "first.py", "")
-        return {"match": f"{folder / 'mongo' / 'first.py'} is no name of a migration"}
-    if how == "twice":
-        service.write("mongo", "0001_other.py", "")
-        return {"match": f"{folder / 'mongo' / '0001_made.py'} and 0001_other.py have one number"}
-    if how == "gap":
-        service.write("mongo", "0003_later.py", "")
-        return {"match": f"{folder / 'mongo' / '0003_later.py'} should have the number 0002"}
-    if how == "inside":
-        service.write("relational", "0002_copied.py", FIRST["relational"])
-        return {"match": f'{sql / "0002_copied.py"} has another number inside.* revision = "0002"'}
-    if how == "store":
-        sql.rename(folder / "sql")
-        return {"match": f"{folder / 'sql' / '0001_made.py'} belongs to no store"}
-    (folder / "0001_made.py").write_text("")
-    return {"match": f"{folder / '0001_made.py'} belongs to no store"}
-
-
-@pytest.mark.parametrize("how", ["missing", "name", "twice", "gap", "inside", "store", "top"])
-async def test_a_bad_folder_is_refused_with_the_path(
-    both: migrate.Databases, service: Service, how: str
-) -> None:
-    match = spoil(service, how)
-    for work in (migrate.up(both), migrate.status(both), migrate.check(both)):
-        with pytest.raises(InvalidConfiguration, **match):
-            await work
-    assert await names_in(both) == set(), "nothing was begun"
