@@ -166,7 +166,7 @@ async def test_a_runner_that_died_is_followed_by_one_that_goes_on(
     flag.touch()
     service.write(store, "0001_made.py", dying(FIRST[store], flag, within_a_step=within_a_step))
     key = "database" if store == "relational" else store
-    given = {key: places[key]}
+    given: dict[str, Any] = {key: places[key]}
     assert await run(given, service, -signal.SIGKILL) == []
     flag.unlink()
     taken = await run(given, service)
