@@ -37,8 +37,8 @@ async def databases(
             if settings.mongo_url is None:
                 from jts_storage.local_servers.mongod import LocalMongod
 
-                folder = settings.data_dir.absolute() / "mongo"
-                server = await asyncio.to_thread(LocalMongod.acquire, folder, settings.mongod)
+                files = settings.data_dir.absolute() / "mongo"
+                server = await asyncio.to_thread(LocalMongod.acquire, files, settings.mongod)
                 stack.push_async_callback(asyncio.to_thread, server.release)
                 uri = server.uri
             mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))

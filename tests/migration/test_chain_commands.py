@@ -237,3 +237,12 @@ def test_the_fixtures_migrate_both(
     )
     assert outcome.counts == {"passed": 2}, outcome.text
     engine_used("chDB")
+
+
+def test_the_folder_is_the_services_where_every_store_is_embedded(service: Service) -> None:
+    arguments = ["migrate", "up", "--dry-run", "--json", "--folder", str(service.folder)]
+    planned = CliRunner().invoke(app, arguments)
+    assert planned.exit_code == 0, planned.output
+    steps = json.loads(planned.stdout)["steps"]
+    own = [step["store"] for step in steps if step["chain"] == "service"]
+    assert own == list(files.STORES)
