@@ -104,7 +104,8 @@ def down(
 ) -> None:
     """Take back the latest migration of each store, or all after a given one.
 
-    The service's own migrations go before the kit's.
+    The service's own migrations go before the kit's: one step takes back the kit's only when the
+    service has none applied.
     """
     if not (yes or dry_run or as_sql):
         typer.confirm("Take migrations back?", abort=True, err=True)

@@ -71,7 +71,7 @@ class Goal:
 
     @property
     def is_one_step(self) -> bool:
-        """Whether it takes back the latest migration, whatever chain that is of."""
+        """Whether it takes back the latest migration of each store."""
         return self.direction == "down" and self.to is None
 
 

@@ -117,7 +117,8 @@ async def down(
 ) -> list[Step]:
     """Take back migrations after revision `to` (``"base"``: all), or the latest one of each store.
 
-    The service's own go first. What the earlier schema cannot hold stays where it is.
+    The service's own go first; the latest is the kit's when the service has none applied in any
+    store. What the earlier schema cannot hold stays where it is.
 
     :param chain: which of the two is to move, if not both; a revision must be of one.
     :raises Conflict: another runner is at it for longer than `patience` seconds.
@@ -264,21 +265,13 @@ async def _lead(
     taken: list[Step] = []
     for each in of_store:
         taken += await each.go(goal, report, patience=patience)
-        if taken and goal.is_one_step:
-            break
     return taken
 
 
 async def _plan(databases: Databases, goal: Goal) -> list[tuple[Migrations, list[Step]]]:
     """The steps of each chain, in the order in which `_lead` would take them."""
-    found: list[tuple[Migrations, list[Step]]] = []
-    for of_store in await _wanted(databases, goal):
-        for each in of_store:
-            steps = await each.planned(goal)
-            found.append((each, steps))
-            if steps and goal.is_one_step:
-                break
-    return found
+    wanted = await _wanted(databases, goal)
+    return [(each, await each.planned(goal)) for of_store in wanted for each in of_store]
 
 
 async def _wanted(databases: Databases, goal: Goal) -> list[list[Migrations]]:
@@ -290,8 +283,18 @@ async def _wanted(databases: Databases, goal: Goal) -> list[list[Migrations]]:
     _check_ambiguity(found, goal.to)
     if goal.direction == "up" and goal.chain == "service":
         await _check_kit_came_first(databases, goal, {each.store for each in found})
+    if goal.is_one_step:
+        found = await _latest(found, goal)
     ordered = [list(chains) for _, chains in groupby(found, lambda each: each.store)]
     return ordered if goal.direction == "up" else [of_store[::-1] for of_store in ordered]
+
+
+async def _latest(found: Sequence[Migrations], goal: Goal) -> list[Migrations]:
+    """Leave the chain that a step down is of: the service's while any of its own is applied."""
+    own = [each for each in found if each.chain.name == "service"]
+    if any([await each.planned(goal) for each in own]):
+        return own
+    return [each for each in found if each.chain.name == "kit"]
 
 
 def _check_ambiguity(found: Sequence[Migrations], name: str | None) -> None:

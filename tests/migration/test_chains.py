@@ -52,6 +52,24 @@ async def test_the_kits_migrations_come_first_up_and_last_down(
         assert told(every, store) == ["service 0002", "service 0001", *reversed(kits(store))]
 
 
+async def test_a_step_down_leaves_the_kit_alone_while_the_service_has_any(
+    both: migrate.Databases, service: Service
+) -> None:
+    """Also in stores for which the service has none: a step back is of what came last."""
+    shutil.rmtree(service.folder / "mongo")
+    shutil.rmtree(service.folder / "relational")
+    await migrate.up(both, report=quiet)
+    planned = await migrate.planned(both, Goal("down"))
+    back = await migrate.down(both, report=quiet)
+    assert planned == back
+    assert [str(step) for step in back] == ["clickhouse service down 0001 made"]
+    assert await migrate.down(both, chain="service", report=quiet) == []
+    then = await migrate.down(both, report=quiet)
+    assert [told(then, store) for store in files.STORES] == [
+        kits(store)[-1:] for store in files.STORES
+    ]
+
+
 async def test_declared_models_agree_with_what_the_service_migrated(
     both: migrate.Databases, service: Service
 ) -> None:
