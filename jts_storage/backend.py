@@ -253,6 +253,7 @@ class StoreBackend:
             clickhouse=stores.clickhouse if chosen(settings.clickhouse_url) else None,
             mongo=stores.mongo if chosen(settings.mongo_url) else None,
             database=stores.database if chosen(settings.database_url) else None,
+            service=settings.migrations,
         )
 
     def migrates(self, url: object | None) -> bool:
@@ -266,7 +267,11 @@ class StoreBackend:
     async def _compare_schemas(self) -> None:
         stores = self.stores
         everything = migrate.Databases(
-            stores.clickhouse, stores.mongo, stores.database, models=self.models
+            stores.clickhouse,
+            stores.mongo,
+            stores.database,
+            models=self.models,
+            service=self.settings.migrations,
         )
         found = await migrate.check(everything)
         # Of damaged rows the log has told already; a storage that does not open mends nothing.

@@ -9,10 +9,11 @@ import typer
 
 from jts_storage import migrate
 from jts_storage.cli import output as printing
-from jts_storage.cli.options import PartitionByYear, StoreOption
+from jts_storage.cli.options import FolderOption, PartitionByYear, StoreOption
 from jts_storage.cli.output import AsJson
 from jts_storage.cli.stores import databases
 from jts_storage.migrate import checks
+from jts_storage.settings.storage import named_migrations
 
 
 class Format(StrEnum):
@@ -29,6 +30,7 @@ def check(
     as_json: AsJson = False,
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
     partition_by_year: PartitionByYear = False,
+    folder: FolderOption = None,
 ) -> None:
     """Compare live schemas with the models, a line a difference.
 
@@ -39,10 +41,15 @@ def check(
         if static:
             from jts_storage.models import Models
 
-            models = Models.known()
-            scratch = migrate.Databases(partition_by_year=partition_by_year, models=models)
+            scratch = migrate.Databases(
+                partition_by_year=partition_by_year,
+                models=Models.known(),
+                service=folder or named_migrations(),
+            )
             return await migrate.check_static(scratch)
-        async with databases(store or [], partition_by_year=partition_by_year) as given:
+        async with databases(
+            store or [], partition_by_year=partition_by_year, folder=folder
+        ) as given:
             return await migrate.check(given)
 
     found = printing.finished(look)

@@ -94,7 +94,12 @@ async def _tour(folder: Path, report: _Report) -> _Outcome:
         for path in files.values():
             report.say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     settings = StorageSettings.load(
-        data_dir=folder, clickhouse_url=None, mongo_url=None, database_url=None, migrate=True
+        data_dir=folder,
+        clickhouse_url=None,
+        mongo_url=None,
+        database_url=None,
+        migrate=True,
+        migrations=None,
     )
     storage = Storage.open(settings)
     with report.step("Open and migrate: ClickHouse, MongoDB and SQLite, all local"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +12,17 @@ import typer
 from jts_storage import migrate
 from jts_storage.cli import output
 from jts_storage.cli.migrate_lines import Lines
-from jts_storage.cli.options import PartitionByYear, StoreName, StoreOption
+from jts_storage.cli.options import (
+    ChainOption,
+    FolderOption,
+    PartitionByYear,
+    StoreName,
+    StoreOption,
+)
 from jts_storage.cli.output import AsJson
 from jts_storage.cli.stores import databases
 from jts_storage.migrate import Goal, Step
+from jts_storage.settings.storage import named_migrations
 
 if TYPE_CHECKING:
     from jts_storage.migrate.kept_tables import Kept
@@ -31,22 +39,28 @@ _STOPPED = "Stopped; the same command goes on from here."
 
 @app.command()
 def status(
-    store: StoreOption = None, as_json: AsJson = False, partition_by_year: PartitionByYear = False
+    store: StoreOption = None,
+    chain: ChainOption = None,
+    folder: FolderOption = None,
+    as_json: AsJson = False,
+    partition_by_year: PartitionByYear = False,
 ) -> None:
     """Show every migration: applied, pending, changed since it was applied, or unknown."""
 
     async def look() -> list[migrate.Line]:
-        async with databases(store or [], partition_by_year=partition_by_year) as given:
-            return await migrate.status(given)
+        async with databases(
+            store or [], partition_by_year=partition_by_year, folder=folder
+        ) as given:
+            return await migrate.status(given, chain.value if chain else None)
 
     found = output.finished(look)
     if as_json:
         output.print_json(found)
         return
     output.print_table(
-        ["store", "number", "phase", "state", "applied", "title"],
+        ["store", "chain", "number", "phase", "state", "applied", "title"],
         (
-            [line.store, line.revision, line.phase, line.state, line.at, line.title]
+            [line.store, line.chain, line.revision, line.phase, line.state, line.at, line.title]
             for line in found
         ),
     )
@@ -59,15 +73,18 @@ def up(
     pre: Annotated[
         bool, typer.Option("--pre", help="Stop before what must wait for new code.")
     ] = False,
+    chain: ChainOption = None,
+    folder: FolderOption = None,
     dry_run: DryRun = False,
     as_sql: AsSql = False,
     as_json: AsJson = False,
     patience: Patience = 60.0,
     partition_by_year: PartitionByYear = False,
 ) -> None:
-    """Apply what is pending."""
-    goal = Goal("up", to, "pre" if pre else None)
-    _go(store, goal, dry_run, as_sql, as_json, patience, partition_by_year)
+    """Apply what is pending: the kit's migrations, then the service's own."""
+    goal = Goal("up", to, "pre" if pre else None, chain.value if chain else None)
+    where = _Where(store, folder, partition_by_year)
+    _go(where, goal, dry_run=dry_run, as_sql=as_sql, as_json=as_json, patience=patience)
 
 
 @app.command()
@@ -76,6 +93,8 @@ def down(
     to: Annotated[
         str | None, typer.Option(help="The migration to go back to; base takes back all.")
     ] = None,
+    chain: ChainOption = None,
+    folder: FolderOption = None,
     dry_run: DryRun = False,
     as_sql: AsSql = False,
     as_json: AsJson = False,
@@ -83,42 +102,57 @@ def down(
     yes: Yes = False,
     partition_by_year: PartitionByYear = False,
 ) -> None:
-    """Take back the latest migration of each store, or all after a given one."""
+    """Take back the latest migration of each store, or all after a given one.
+
+    The service's own migrations go before the kit's: one step takes back the kit's only when the
+    service has none applied.
+    """
     if not (yes or dry_run or as_sql):
         typer.confirm("Take migrations back?", abort=True, err=True)
-    _go(store, Goal("down", to), dry_run, as_sql, as_json, patience, partition_by_year)
+    goal = Goal("down", to, chain=chain.value if chain else None)
+    where = _Where(store, folder, partition_by_year)
+    _go(where, goal, dry_run=dry_run, as_sql=as_sql, as_json=as_json, patience=patience)
 
 
 @app.command()
 def sql(
     store: StoreOption = None,
     to: Annotated[str | None, typer.Option(help="The last migration to print.")] = None,
+    chain: ChainOption = None,
+    folder: FolderOption = None,
     as_json: AsJson = False,
     partition_by_year: PartitionByYear = False,
 ) -> None:
     """Print what a person would run to apply what is pending."""
-    _go(store, Goal("up", to), False, True, as_json, 60.0, partition_by_year)
+    goal = Goal("up", to, chain=chain.value if chain else None)
+    _go(_Where(store, folder, partition_by_year), goal, as_sql=True, as_json=as_json)
 
 
 @app.command()
 def stamp(
     revision: Annotated[str, typer.Argument(help="A number, head, or base.")],
     store: StoreOption = None,
+    chain: ChainOption = None,
+    folder: FolderOption = None,
     as_json: AsJson = False,
     patience: Patience = 60.0,
 ) -> None:
     """Say that databases stand at a migration, and do nothing else."""
 
-    async def work() -> list[str]:
-        async with databases(store or [], partition_by_year=False) as given:
-            await migrate.stamp(given, revision, patience=patience)
-            return [each.store for each in migrate.opened(given)]
+    async def work() -> list[migrate.Migrations]:
+        async with databases(store or [], folder=folder) as given:
+            name: migrate.ChainName | None = chain.value if chain else None
+            await migrate.stamp(given, revision, chain=name, patience=patience)
+            return migrate.opened(given, name)
 
     stamped = output.finished(work)
     if as_json:
-        output.print_json({"revision": revision, "stores": stamped})
+        stores = list(dict.fromkeys(each.store for each in stamped))
+        chains = list(dict.fromkeys(each.chain.name for each in stamped))
+        output.print_json({"revision": revision, "stores": stores, "chains": chains})
     else:
-        typer.echo(f"Stamped as {revision}: {', '.join(stamped)}.")
+        listed = ", ".join(f"{each.store} {each.chain.label}".strip() for each in stamped)
+        typer.echo(f"Stamped as {revision}: {listed}.")
 
 
 @app.command()
@@ -128,13 +162,14 @@ def new(
     post: Annotated[
         bool, typer.Option("--post", help="It must wait for new code to be deployed.")
     ] = False,
-    folder: Annotated[Path | None, typer.Option(help="Where migrations are.")] = None,
+    folder: FolderOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the file of a new migration, with the next number."""
 
     async def work() -> Path:
-        return migrate.new(store.value, name, phase="post" if post else "pre", folder=folder)
+        where = folder or named_migrations()
+        return migrate.new(store.value, name, phase="post" if post else "pre", folder=where)
 
     path = output.finished(work)
     if as_json:
@@ -156,7 +191,7 @@ def drop_legacy(
     """
 
     async def work() -> list[Kept]:
-        async with databases(["clickhouse"], partition_by_year=False) as given:
+        async with databases(["clickhouse"]) as given:
             with Lines(quiet=as_json) as lines:
                 kept = await migrate.kept(given, report=lines)
             if not as_json:
@@ -174,17 +209,28 @@ def drop_legacy(
         typer.echo(f"Dropped: {', '.join(each.table for each in kept)}.")
 
 
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """The databases and migrations that options name."""
+
+    store: Sequence[str] | None
+    folder: Path | None
+    partition_by_year: bool
+
+
 def _go(
-    store: Sequence[str] | None,
+    where: _Where,
     goal: Goal,
-    dry_run: bool,
-    as_sql: bool,
-    as_json: bool,
-    patience: float,
-    partition_by_year: bool,
+    *,
+    dry_run: bool = False,
+    as_sql: bool = False,
+    as_json: bool = False,
+    patience: float = migrate.PATIENCE,
 ) -> None:
     async def work() -> list[Step] | str:
-        async with databases(store or [], partition_by_year=partition_by_year) as given:
+        async with databases(
+            where.store or [], partition_by_year=where.partition_by_year, folder=where.folder
+        ) as given:
             if as_sql:
                 return await migrate.sql(given, goal)
             plan = await migrate.planned(given, goal)
@@ -193,11 +239,7 @@ def _go(
             if dry_run or not plan:
                 return plan
             with Lines(quiet=as_json) as lines:
-                if goal.direction == "up":
-                    return await migrate.up(
-                        given, to=goal.to, phase=goal.phase, report=lines, patience=patience
-                    )
-                return await migrate.down(given, to=goal.to, report=lines, patience=patience)
+                return await migrate.go(given, goal, report=lines, patience=patience)
 
     done = output.finished(work, stopped=lambda: _STOPPED)
     if isinstance(done, str):
@@ -209,6 +251,7 @@ def _go(
         steps = [
             {
                 "store": step.store,
+                "chain": step.migration.chain.name,
                 "direction": step.direction,
                 "revision": step.migration.revision,
                 "title": step.migration.title,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from jts_storage.migrate import Databases
 from jts_storage.settings import StorageSettings
@@ -14,8 +15,13 @@ _RETRIES = 2  # few, because a person waits for the command
 
 
 @asynccontextmanager
-async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIterator[Databases]:
-    """Managers of all stores, or of some; an embedded mongod runs as long as the block."""
+async def databases(
+    only: Sequence[str], *, partition_by_year: bool = False, folder: Path | None = None
+) -> AsyncIterator[Databases]:
+    """Managers of all stores, or of some; an embedded mongod runs as long as the block.
+
+    :param folder: of the service's own migrations, if not where the settings say.
+    """
     settings = StorageSettings.load()
     async with AsyncExitStack() as stack:
         clickhouse = mongo = database = None
@@ -31,8 +37,8 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
             if settings.mongo_url is None:
                 from jts_storage.local_servers.mongod import LocalMongod
 
-                folder = settings.data_dir.absolute() / "mongo"
-                server = await asyncio.to_thread(LocalMongod.acquire, folder, settings.mongod)
+                files = settings.data_dir.absolute() / "mongo"
+                server = await asyncio.to_thread(LocalMongod.acquire, files, settings.mongod)
                 stack.push_async_callback(asyncio.to_thread, server.release)
                 uri = server.uri
             mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
@@ -43,5 +49,11 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
             database = await stack.enter_async_context(DatabaseManager(config))
         from jts_storage.models import Models
 
-        models = Models.known()
-        yield Databases(clickhouse, mongo, database, partition_by_year, models=models)
+        yield Databases(
+            clickhouse,
+            mongo,
+            database,
+            partition_by_year,
+            models=Models.known(),
+            service=folder or settings.migrations,
+        )

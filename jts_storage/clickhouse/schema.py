@@ -32,11 +32,12 @@ STORE: Final = "clickhouse"
 _REPLICATED = re.compile(r"(Replicated\w+\()'[^']*', '[^']*'(?:, )?")
 _DISTRIBUTED = re.compile(r"Distributed\('?([^',]+)'?, [^,]+, '?([^',]+)'?")
 _REBUILD: Final = (
-    "jts-storage migrate down --store clickhouse --to 0001"
+    "jts-storage migrate down --chain kit --store clickhouse --to 0001"
     " && jts-storage migrate up --store clickhouse"
 )
 _REMAKE: Final = (
-    "jts-storage migrate stamp base --store clickhouse && jts-storage migrate up --store clickhouse"
+    "jts-storage migrate stamp base --chain kit --store clickhouse"
+    " && jts-storage migrate up --store clickhouse"
 )
 
 

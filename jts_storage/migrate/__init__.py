@@ -7,8 +7,9 @@ await migrate.up(databases)
 assert await migrate.check(databases) == []
 """
 
+from jts_storage.migrate.base import PATIENCE, Migrations
 from jts_storage.migrate.checks import check, check_static
-from jts_storage.migrate.files import STORES, Migration, Phase, Store
+from jts_storage.migrate.files import STORES, Chain, ChainName, Migration, Phase, Store
 from jts_storage.migrate.plan import BASE, Goal, History, Step
 from jts_storage.migrate.reports import (
     Event,
@@ -24,9 +25,9 @@ from jts_storage.migrate.runner import (
     Line,
     down,
     drop_kept,
+    go,
     kept,
     lines,
-    new,
     opened,
     planned,
     sql,
@@ -34,11 +35,15 @@ from jts_storage.migrate.runner import (
     status,
     up,
 )
+from jts_storage.migrate.writing import new
 from jts_storage.ports.schema import Difference
 
 __all__ = [
     "BASE",
+    "PATIENCE",
     "STORES",
+    "Chain",
+    "ChainName",
     "Databases",
     "Difference",
     "Event",
@@ -46,6 +51,7 @@ __all__ = [
     "History",
     "Line",
     "Migration",
+    "Migrations",
     "Phase",
     "Progress",
     "Report",
@@ -58,6 +64,7 @@ __all__ = [
     "describe",
     "down",
     "drop_kept",
+    "go",
     "kept",
     "lines",
     "new",

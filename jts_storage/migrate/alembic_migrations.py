@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
 from jts_storage.migrate.base import PATIENCE, Migrations, told
 from jts_storage.migrate.files import Migration
-from jts_storage.migrate.plan import Direction, Goal, History, Step, steps
+from jts_storage.migrate.plan import Direction, Goal, History, Step
 from jts_storage.migrate.reports import Report, to_log
 
 T = TypeVar("T")
 
+VERSION_TABLE: Final = "jts_schema_version"
+"""In all SQL databases; a service's own chain has one beside it."""
+
 Options: TypeAlias = Mapping[str, Any]
 Work: TypeAlias = Callable[[Connection, Options], T]
+
+
+class Scripts(NamedTuple):
+    """Where Alembic finds its environment, and the migrations."""
+
+    home: Path
+    versions: Path
 
 
 class AlembicMigrations(Migrations):
@@ -32,19 +43,21 @@ class AlembicMigrations(Migrations):
             return ""
         direction = planned[0].direction
         before = Step(planned[0].migration, "down" if direction == "up" else "up").target
-        options = {"on_version_apply": self._log, **self._printing()}
+        options = self._options(**self._printing())
         async with environment.turn(PATIENCE):
-            moved = environment.script(self._folder, before, planned[-1].target, direction, options)
+            moved = environment.script(
+                self._scripts(), before, planned[-1].target, direction, options
+            )
         return "\n".join([*(f"{each};" for each in self._own_tables()), "", moved])
 
     async def _go(self, goal: Goal, report: Report, patience: float) -> list[Step]:
         from jts_storage.migrate import environment
 
         def work(connection: Connection, options: Options) -> list[Step]:
-            planned = steps(self.files, self._history(connection), goal)
+            planned = self.steps(self._history(connection), goal)
             for step in planned:
                 with told(step, report):
-                    environment.move(self._folder, step.target, step.direction, options)
+                    environment.move(self._scripts(), step.target, step.direction, options)
             return planned
 
         async with environment.turn(patience):
@@ -55,7 +68,7 @@ class AlembicMigrations(Migrations):
 
         def work(connection: Connection, options: Options) -> None:
             self._forget(connection)
-            environment.stamp(self._folder, target, options)
+            environment.stamp(self._scripts(), target, options)
             for migration in stamped:
                 self._send(connection, self._log_line(migration, "stamp"))
 
@@ -64,7 +77,18 @@ class AlembicMigrations(Migrations):
 
     def _running(self, connection: Connection, **own: Any) -> Options:
         """The options of Alembic for changing a database."""
-        return {"connection": connection, "on_version_apply": self._log, **own}
+        return self._options(connection=connection, **own)
+
+    def _options(self, **own: Any) -> Options:
+        return {"version_table": self._version_table, "on_version_apply": self._log, **own}
+
+    def _scripts(self) -> Scripts:
+        return Scripts(self.chain.home(self.store), self.chain.versions(self.store))
+
+    @property
+    def _version_table(self) -> str:
+        """Where Alembic keeps the number at which the database stands."""
+        return f"{VERSION_TABLE}{self.chain.suffix}"
 
     def _log(self, *, ctx: Any, step: Any, **_: Any) -> None:
         """Write down a step when Alembic has taken it."""

@@ -7,28 +7,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from jts_storage._version import __version__
-from jts_storage.migrate.files import Migration, Store, discover, root
-from jts_storage.migrate.plan import BASE, Direction, Entry, Goal, History, Step, resolve, steps
-from jts_storage.migrate.reports import Report, StepFinished, StepStarted, to_log
+from jts_storage.errors import StorageError
+from jts_storage.migrate import plan
+from jts_storage.migrate.files import Chain, Migration, Store, chains
+from jts_storage.migrate.plan import BASE, Direction, Entry, Goal, History, Step
+from jts_storage.migrate.reports import Event, Report, StepFinished, StepStarted, to_log
 
 PATIENCE: Final = 60.0
 
 
 class Migrations(ABC):
-    """Leads one database from migration to migration.
+    """Leads one database from migration to migration of a chain.
 
-    :param folder: where migrations are, if not the kit's own.
+    :param chain: the kit's own if None.
     """
 
     store: ClassVar[Store]
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = (folder or root()) / self.store
-        self.files = discover(self.store, folder)
+    def __init__(self, chain: Chain | None) -> None:
+        self.chain = chain or chains()[0]
+        self.files = self.chain.migrations(self.store)
 
     @abstractmethod
     async def history(self) -> History:
@@ -40,14 +41,30 @@ class Migrations(ABC):
         """Do what leads to the goal; what was done.
 
         :raises Conflict: another runner is at it for longer than `patience` seconds.
+        :raises StorageError: a migration of the service failed, with the name of its file.
         """
-        if not steps(self.files, await self.history(), goal):
+        if not await self.planned(goal):
             return []
-        return await self._go(goal, report, patience)
+        under_way = _UnderWay(report)
+        try:
+            return await self._go(goal, under_way, patience)
+        except Exception as failure:
+            step = under_way.step
+            if step is None or self.chain.name == "kit":
+                raise
+            raise _named(failure, step) from failure
+
+    async def planned(self, goal: Goal) -> list[Step]:
+        """What leads to the goal."""
+        return self.steps(await self.history(), goal)
+
+    def steps(self, history: History, goal: Goal) -> list[Step]:
+        """What leads to the goal from where a database stands."""
+        return plan.steps(self.files, history, goal, self.chain)
 
     async def stamp(self, name: str, *, patience: float = PATIENCE) -> None:
         """Say that the database stands there, and that the files are those applied."""
-        target = resolve(self.files, name)
+        target = plan.resolve(self.files, name)
         stamped = [f for f in self.files if target is not None and f.revision <= target]
         await self._stamp(target or BASE, stamped, patience)
 
@@ -60,6 +77,33 @@ class Migrations(ABC):
 
     @abstractmethod
     async def _stamp(self, target: str, stamped: Sequence[Migration], patience: float) -> None: ...
+
+
+class _UnderWay:
+    """Passes on what is reported, and remembers the step that is being taken."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.step: Step | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepStarted):
+            self.step = event.step
+        self._report(event)
+        if isinstance(event, StepFinished):
+            self.step = None
+
+
+def _named(failure: Exception, step: Step) -> StorageError:
+    """The error of a service's migration, which says where it is from."""
+    where = f"Migration failed: {step} ({step.migration.path}): "
+    if isinstance(failure, StorageError):
+        failure.args = (f"{where}{failure.args[0]}", *failure.args[1:])
+        return failure
+    return StorageError(
+        f"{where}{type(failure).__name__}: {failure}",
+        remedy="Mend the file; the same command then goes on from there.",
+    )
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Final
 
 from jts_storage.migrate.base import Migrations
 from jts_storage.migrate.declared import create_missing
+from jts_storage.migrate.plan import History
 from jts_storage.migrate.runner import Databases, Line, lines, opened, up
 from jts_storage.ports.schema import DAMAGE, NOTHING, Difference
 
@@ -77,7 +78,7 @@ async def check_static(databases: Databases | None = None) -> list[Difference]:
 
     It needs the embedded engines, and no server; nothing is left behind.
 
-    :param databases: only its `folder`, `partition_by_year` and the stores that it has are used;
+    :param databases: only its folders, `partition_by_year` and the stores that it has are used;
         all of them if None.
     """
     given = databases or Databases()
@@ -111,21 +112,27 @@ def _message(text: str) -> str:
 
 
 async def _migrations(each: Migrations) -> list[Difference]:
-    found = lines(each.store, each.files, await each.history())
-    return [_as_difference(line) for line in found if line.state != "applied"]
+    history = await each.history()
+    found = lines(each.store, each.files, history, each.chain.name)
+    return [_as_difference(line, each, history) for line in found if line.state != "applied"]
 
 
-def _as_difference(line: Line) -> Difference:
-    where = f"migration {line.revision} {line.title}"
+def _as_difference(line: Line, each: Migrations, history: History) -> Difference:
+    chain = each.chain
+    where = f"{chain.label} migration {line.revision} {line.title}".strip()
     store = f"--store {line.store}"
     if line.state == "pending":
         mend = f"jts-storage migrate up {store}"
         return Difference(line.store, where, "state", "applied", _PENDING, mend)
     if line.state == "changed":
-        mend = f"undo the edit, or accept it: jts-storage migrate stamp {line.revision} {store}"
+        # Where the database stands: an earlier number would make the later ones pending again.
+        stamp = f"jts-storage migrate stamp {history.current} {store}"
+        stamp += f" --chain {chain.name}" if chain.label else ""
+        mend = f"undo the edit, or accept it: {stamp}"
         return Difference(line.store, where, "file", "as it was applied", "edited since", mend)
-    mend = "use the version of the kit that applied it, or a later one"
-    return Difference(line.store, where, "file", "among the kit's migrations", NOTHING, mend)
+    should = "among the kit's migrations" if chain.name == "kit" else f"in {chain.folder}"
+    mend = f"use the version of the {chain.name} that applied it, or a later one"
+    return Difference(line.store, where, "file", should, NOTHING, mend)
 
 
 def _mended_by_migrating(each: Difference, among: Sequence[Difference]) -> Difference:

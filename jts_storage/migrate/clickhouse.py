@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select
@@ -13,20 +12,23 @@ from sqlalchemy import Connection, func, insert, select
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.migrate.alembic_migrations import AlembicMigrations, Options, T, Work
+from jts_storage.migrate.alembic_migrations import (
+    AlembicMigrations,
+    Options,
+    T,
+    Work,
+)
 from jts_storage.migrate.base import PATIENCE, applied, log_values
 from jts_storage.migrate.clickhouse_lock import Lock
 from jts_storage.migrate.clickhouse_tables import (
-    LOCK_TABLE,
     LOG_TABLE,
-    VERSION_TABLE,
     create_statement,
     lock_table,
     log_table,
     version_table,
 )
 from jts_storage.migrate.copying import Execute, table_names
-from jts_storage.migrate.files import Migration
+from jts_storage.migrate.files import Chain, Migration
 from jts_storage.migrate.kept_tables import Kept, KeptTables
 from jts_storage.migrate.plan import History
 from jts_storage.migrate.reports import Report, to_log
@@ -57,12 +59,13 @@ class ClickHouseMigrations(AlembicMigrations):
         manager: ClickHouseManager,
         *,
         partition_by_year: bool = False,
-        folder: Path | None = None,
+        chain: Chain | None = None,
         chunk_rows: int = 1_000_000,
     ) -> None:
-        super().__init__(folder)
+        super().__init__(chain)
         self._manager = manager
         self._cluster = manager.config.cluster
+        self._log_table = log_table(self._cluster, f"{LOG_TABLE}{self.chain.suffix}")
         self._printed = Run(None, self._cluster, partition_by_year, chunk_rows=chunk_rows)
 
     async def history(self) -> History:
@@ -89,11 +92,12 @@ class ClickHouseMigrations(AlembicMigrations):
     def _read_history(self, execute: Execute) -> History:
         known = table_names(execute)
         current, log = None, []
-        if VERSION_TABLE in known:
-            latest = select(func.max(version_table(self._cluster).c.version_num))
+        if self._version_table in known:
+            versions = version_table(self._cluster, self._version_table)
+            latest = select(func.max(versions.c.version_num))
             current = str(execute(text_of(latest))[0][0]) or None
-        if LOG_TABLE in known:
-            c = log_table(self._cluster).c
+        if self._log_table.name in known:
+            c = self._log_table.c
             columns = select(c.revision, c.direction, c.checksum, c.at)
             log = execute(text_of(columns.order_by(c.id)))
         return History(current, applied(log))
@@ -121,14 +125,14 @@ class ClickHouseMigrations(AlembicMigrations):
     def _forget(self, connection: Connection) -> None:
         # Alembic's own way of forgetting is a DELETE without a condition, which is refused.
         # Core knows no TRUNCATE.
-        for table in (VERSION_TABLE, LOG_TABLE):
+        for table in (self._version_table, self._log_table.name):
             self._send(connection, f"TRUNCATE TABLE IF EXISTS {table}{self._printed.on_cluster}")
 
     def _send(self, connection: Connection, statement: str) -> None:
         connection.exec_driver_sql(statement)
 
     def _own_tables(self) -> list[str]:
-        tables = (lock_table(self._cluster), log_table(self._cluster))
+        tables = (lock_table(self._cluster), self._log_table)
         return [create_statement(table) for table in tables]
 
     def _printing(self) -> Options:
@@ -136,7 +140,7 @@ class ClickHouseMigrations(AlembicMigrations):
 
     def _log_line(self, migration: Migration, direction: Any) -> str:
         row = log_values(migration, direction) | {"id": time.time_ns()}
-        return text_of(insert(log_table(self._cluster)).values(row))
+        return text_of(insert(self._log_table).values(row))
 
 
 def _sender(connection: Connection) -> Any:
@@ -147,6 +151,3 @@ def _sender(connection: Connection) -> Any:
         return transport.execute(sql, settings={**_SETTINGS, **(settings or {})})
 
     return send
-
-
-OWN_TABLES: Final = frozenset({VERSION_TABLE, LOG_TABLE, LOCK_TABLE})

@@ -12,7 +12,6 @@ from sqlalchemy.schema import CreateTable
 from jts_storage.clickhouse.constructs import ddl_of
 from jts_storage.clickhouse.sqlalchemy_internals import NamedMergeTree
 
-VERSION_TABLE: Final = "jts_schema_version"
 LOG_TABLE: Final = "jts_schema_log"
 LOCK_TABLE: Final = "jts_schema_lock"
 
@@ -21,10 +20,10 @@ _REPLICA = "'{shard}-{replica}'"
 
 
 @cache
-def version_table(cluster: str | None) -> Table:
+def version_table(cluster: str | None, name: str) -> Table:
     """The table of Alembic, in which it updates its only row."""
     return _table(
-        VERSION_TABLE,
+        name,
         cluster,
         Column("version_num", types.String, nullable=False),
         order_by=text("tuple()"),
@@ -32,10 +31,10 @@ def version_table(cluster: str | None) -> Table:
 
 
 @cache
-def log_table(cluster: str | None) -> Table:
+def log_table(cluster: str | None, name: str = LOG_TABLE) -> Table:
     identity = Column("id", types.UInt64)
     return _table(
-        LOG_TABLE,
+        name,
         cluster,
         identity,
         Column("revision", types.String),

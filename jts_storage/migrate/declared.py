@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jts_storage.migrate.files import stores_of
+
 if TYPE_CHECKING:
     from jts_storage.migrate.runner import Databases
     from jts_storage.models import Models
@@ -12,9 +14,13 @@ if TYPE_CHECKING:
 async def create_missing(models: Models, databases: Databases) -> None:
     """Create the tables and collections of declared models that are not there yet.
 
-    What is there stays as it is, whatever the models say: `check` tells the difference.
+    What is there stays as it is, whatever the models say: `check` tells the difference. A store
+    for which the service has migrations of its own is left to them.
     """
-    clickhouse, database = databases.clickhouse, databases.database
+    migrated = stores_of(databases.service)
+    clickhouse = None if "clickhouse" in migrated else databases.clickhouse
+    database = None if "relational" in migrated else databases.database
+    mongo = None if "mongo" in migrated else databases.mongo
     if clickhouse is not None and models.tables:
         from jts_storage.clickhouse.declared import create_statements
 
@@ -25,7 +31,6 @@ async def create_missing(models: Models, databases: Databases) -> None:
         async with database.engine.begin() as connection:
             for record in models.records:
                 await connection.run_sync(record.table.create, checkfirst=True)
-    mongo = databases.mongo
     if mongo is not None and models.documents:
         from jts_storage.mongo import schema
         from jts_storage.mongo.model import with_declared

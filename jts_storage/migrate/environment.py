@@ -17,7 +17,8 @@ from alembic.ddl.impl import DefaultImpl
 from sqlalchemy import Table
 
 from jts_storage.errors import Conflict
-from jts_storage.migrate.clickhouse_tables import VERSION_TABLE, version_table
+from jts_storage.migrate.alembic_migrations import Scripts
+from jts_storage.migrate.clickhouse_tables import version_table
 from jts_storage.migrate.plan import Direction
 from jts_storage.migrate.running import RUN_OPTION
 
@@ -31,8 +32,9 @@ class ClickHouseImpl(DefaultImpl):
     __dialect__ = "clickhouse"
     transactional_ddl = False
 
-    def version_table_impl(self, **_: Any) -> Table:
-        return version_table(self.context_opts[RUN_OPTION].cluster)
+    def version_table_impl(self, **options: Any) -> Table:
+        cluster = self.context_opts[RUN_OPTION].cluster
+        return version_table(cluster, options["version_table"])
 
 
 @asynccontextmanager
@@ -57,36 +59,42 @@ def run() -> None:
     options = context.config.attributes.get("options")
     if options is None:
         raise SystemExit("These migrations run through `jts-storage migrate`, not `alembic`.")
-    context.configure(version_table=VERSION_TABLE, **options)
+    context.configure(**options)
     with context.begin_transaction():
         context.run_migrations()
 
 
-def move(folder: Path, target: str, direction: Direction, options: Mapping[str, Any]) -> None:
+def move(scripts: Scripts, target: str, direction: Direction, options: Mapping[str, Any]) -> None:
     """Apply migrations up or down to `target`, on the connection that `options` hold."""
-    config = _config(folder, options, io.StringIO())
+    config = _config(scripts, options, io.StringIO())
     (command.upgrade if direction == "up" else command.downgrade)(config, target)
 
 
-def stamp(folder: Path, target: str, options: Mapping[str, Any]) -> None:
+def stamp(scripts: Scripts, target: str, options: Mapping[str, Any]) -> None:
     """Say that the database stands at `target`, without doing anything."""
-    command.stamp(_config(folder, options, io.StringIO()), target)
+    command.stamp(_config(scripts, options, io.StringIO()), target)
 
 
 def script(
-    folder: Path, start: str, target: str, direction: Direction, options: Mapping[str, Any]
+    scripts: Scripts, start: str, target: str, direction: Direction, options: Mapping[str, Any]
 ) -> str:
     """The statements that lead from `start` to `target`."""
     output = io.StringIO()
-    config = _config(folder, options, output)
+    config = _config(scripts, options, output)
     run_command = command.upgrade if direction == "up" else command.downgrade
     run_command(config, f"{start}:{target}", sql=True)
     return output.getvalue()
 
 
-def _config(folder: Path, options: Mapping[str, Any], output: io.StringIO) -> Config:
+def _config(scripts: Scripts, options: Mapping[str, Any], output: io.StringIO) -> Config:
     # Alembic prints what it does; whoever calls the kit did not ask for that.
     config = Config(output_buffer=output, stdout=io.StringIO(), attributes={"options": options})
-    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("script_location", _literal(scripts.home))
+    config.set_main_option("version_locations", _literal(scripts.versions))
+    config.set_main_option("path_separator", "newline")
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     return config
+
+
+def _literal(path: Path) -> str:
+    return str(path).replace("%", "%%")

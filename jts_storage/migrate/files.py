@@ -1,4 +1,4 @@
-"""The migrations that ship with the kit: numbered files, one folder a store."""
+"""Migrations: numbered files, one folder a store; the kit's own, and those of a service."""
 
 from __future__ import annotations
 
@@ -13,10 +13,56 @@ from jts_storage.errors import InvalidConfiguration
 
 Store = Literal["clickhouse", "mongo", "relational"]
 Phase = Literal["pre", "post"]
+ChainName = Literal["kit", "service"]
 
 STORES: Final[tuple[Store, ...]] = ("clickhouse", "mongo", "relational")
 
 _NAME = re.compile(r"(?P<revision>\d{4})_(?:(?P<phase>pre|post)_)?(?P<title>\w+)\.py")
+_NUMBERED = re.compile(r"\d{4}_.*\.py")
+_SAYS = re.compile(r"^(?P<name>(?:down_)?revision)\b[^=\n]*=\s*[\"']?(?P<value>\w+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Migrations with numbers of their own, which each store records apart from other chains.
+
+    :param folder: holds one folder a store.
+    :param is_alone: whether it is the only chain; then messages leave out its name.
+    """
+
+    name: ChainName
+    folder: Path
+    is_alone: bool = True
+
+    @property
+    def label(self) -> str:
+        """Its name in messages."""
+        return "" if self.is_alone else self.name
+
+    @property
+    def suffix(self) -> str:
+        """The end of the names of its tables and collections."""
+        return "" if self.name == "kit" else f"_{self.name}"
+
+    def versions(self, store: Store) -> Path:
+        """The folder of a store's files."""
+        below = self.folder / store
+        return below / "versions" if (below / "versions").is_dir() else below
+
+    def home(self, store: Store) -> Path:
+        """The folder with Alembic's environment, which a service has not."""
+        return (self.folder if self.name == "kit" else root()) / store
+
+    def migrations(self, store: Store) -> tuple[Migration, ...]:
+        """List a store's migrations in their order.
+
+        :raises InvalidConfiguration: a file has no number, or one that is taken or leaves a gap.
+        """
+        files = sorted(self.versions(store).glob("[!_]*.py"))
+        found = [_migration(self, store, path) for path in files]
+        for number, (before, migration) in enumerate(zip([None, *found], found, strict=False), 1):
+            _check_number(migration, number, before)
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +80,7 @@ class Migration:
     phase: Phase
     path: Path
     checksum: str
+    chain: Chain
 
 
 def root() -> Path:
@@ -48,21 +95,46 @@ def root() -> Path:
     )
 
 
+def chains(folder: Path | None = None, service: Path | None = None) -> list[Chain]:
+    """List the chains in the order in which they are applied: the kit's, then the service's.
+
+    :param folder: the kit's migrations, if elsewhere.
+    :param service: the folder of a service's own migrations, if it has one.
+    :raises InvalidConfiguration: that is no folder, or has migrations where none are looked for.
+    """
+    kit = Chain("kit", folder or root(), is_alone=service is None)
+    if service is None:
+        return [kit]
+    service = service.absolute()
+    if not service.is_dir():
+        raise InvalidConfiguration(
+            f"{service}, which should hold the service's migrations, is no folder",
+            remedy="Name another one in JTS_MIGRATIONS or --folder, or let `jts-storage migrate"
+            " new` make it.",
+        )
+    known = {service / store for store in STORES}
+    for path in sorted([*service.glob("*.py"), *service.glob("*/*.py")]):
+        if _NUMBERED.fullmatch(path.name) and path.parent not in known:
+            raise InvalidConfiguration(
+                f"{path} belongs to no store",
+                remedy=f"Put it in one of the folders {', '.join(STORES)} in {service}.",
+            )
+    return [kit, Chain("service", service, is_alone=False)]
+
+
+def stores_of(service: Path | None) -> set[Store]:
+    """The stores for which a service has migrations."""
+    own = [chain for chain in chains(None, service) if chain.name == "service"]
+    return {store for chain in own for store in STORES if chain.migrations(store)}
+
+
 def discover(store: Store, folder: Path | None = None) -> tuple[Migration, ...]:
-    """The migrations of a store in their order.
+    """The kit's migrations of a store in their order.
 
     :param folder: the one that holds the stores' folders; the kit's own if None.
     :raises InvalidConfiguration: a file has no number, or one that is taken or leaves a gap.
     """
-    versions = (folder or root()) / store / "versions"
-    found = [_migration(store, path) for path in sorted(versions.glob("[!_]*.py"))]
-    for number, migration in enumerate(found, start=1):
-        if int(migration.revision) != number:
-            raise InvalidConfiguration(
-                f"{migration.path.name} should have the number {number:04}",
-                remedy="Number migrations from 0001 on, without gaps.",
-            )
-    return tuple(found)
+    return Chain("kit", folder or root()).migrations(store)
 
 
 def checksum(path: Path) -> str:
@@ -70,7 +142,7 @@ def checksum(path: Path) -> str:
     return hashlib.sha256("\n".join(path.read_text().splitlines()).encode()).hexdigest()[:16]
 
 
-def _migration(store: Store, path: Path) -> Migration:
+def _migration(chain: Chain, store: Store, path: Path) -> Migration:
     parts = _NAME.fullmatch(path.name)
     if parts is None:
         raise InvalidConfiguration(
@@ -83,4 +155,33 @@ def _migration(store: Store, path: Path) -> Migration:
         phase="post" if parts["phase"] == "post" else "pre",
         path=path,
         checksum=checksum(path),
+        chain=chain,
     )
+
+
+def _check_number(migration: Migration, number: int, before: Migration | None) -> None:
+    path, revision = migration.path, f"{number:04}"
+    if before is not None and before.revision == migration.revision:
+        raise InvalidConfiguration(
+            f"{before.path} and {path.name} have one number",
+            remedy=f"Give the one that is not applied anywhere yet the number {revision}.",
+        )
+    if migration.revision != revision:
+        raise InvalidConfiguration(
+            f"{path} should have the number {revision}",
+            remedy="Number migrations from 0001 on, without gaps.",
+        )
+    if migration.chain.name == "service" and migration.store != "mongo":
+        _check_what_it_says(path, revision, f"{number - 1:04}" if before else "None")
+
+
+def _check_what_it_says(path: Path, revision: str, before: str) -> None:
+    """Compare a file with its name: Alembic goes by what is in the file."""
+    should = {"revision": revision, "down_revision": before}
+    says = _SAYS.finditer(path.read_text())
+    if any(found["value"] != should[found["name"]] for found in says):
+        above = before if before == "None" else f'"{before}"'
+        raise InvalidConfiguration(
+            f"{path} has another number inside than in its name",
+            remedy=f'Write revision = "{revision}" and down_revision = {above}.',
+        )

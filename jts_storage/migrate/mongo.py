@@ -13,10 +13,10 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.migrate.base import Migrations, applied, log_values, told
-from jts_storage.migrate.files import Migration
+from jts_storage.migrate.files import Chain, Migration
 from jts_storage.migrate.mongo_lock import held
 from jts_storage.migrate.mongo_operations import Operations
-from jts_storage.migrate.plan import Goal, History, Step, steps
+from jts_storage.migrate.plan import Goal, History, Step
 from jts_storage.migrate.reports import Report
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 
@@ -34,9 +34,10 @@ class MongoMigrations(Migrations):
 
     store = "mongo"
 
-    def __init__(self, manager: MongoDBManager, *, folder: Path | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, manager: MongoDBManager, *, chain: Chain | None = None) -> None:
+        super().__init__(chain)
         self._manager = manager
+        self._log_name = f"{LOG_COLLECTION}{self.chain.suffix}"
 
     async def history(self) -> History:
         return await self._manager.retries.once("reading the log of migrations", self._history)
@@ -50,12 +51,12 @@ class MongoMigrations(Migrations):
             log |= {"checksum": step.migration.checksum}
             fields = ", ".join(f'{name}: "{value}"' for name, value in log.items())
             lines += [f"// {step}", *printing.printed]
-            lines += [f"db.{LOG_COLLECTION}.insertOne({{{fields}, at: new Date()}});", ""]
+            lines += [f"db.{self._log_name}.insertOne({{{fields}, at: new Date()}});", ""]
         return "\n".join(lines)
 
     async def _go(self, goal: Goal, report: Report, patience: float) -> list[Step]:
         async def work(alive: Callable[[], Awaitable[None]]) -> list[Step]:
-            planned = steps(self.files, await self._history(), goal)
+            planned = self.steps(await self._history(), goal)
             for step in planned:
                 await alive()
                 with told(step, report):
@@ -103,7 +104,7 @@ class MongoMigrations(Migrations):
 
     @property
     def _log(self) -> Collection:
-        return self._manager.get_collection(LOG_COLLECTION)
+        return self._manager.get_collection(self._log_name)
 
 
 def _function(step: Step) -> Callable[[Operations], Any]:

@@ -8,12 +8,15 @@ from datetime import datetime
 from typing import Final, Literal
 
 from jts_storage.errors import InvalidConfiguration, SchemaDrift
-from jts_storage.migrate.files import Migration, Phase, Store
+from jts_storage.migrate.files import Chain, ChainName, Migration, Phase, Store
 
 Direction = Literal["up", "down"]
 
 BASE: Final = "base"
 """The name of the place before the first migration."""
+
+HEAD: Final = "head"
+"""The name of the place after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,18 @@ class Goal:
 
     :param to: a revision, or `BASE`; None means all the way up, or one step down.
     :param phase: ``"pre"`` stops before the first migration that must wait for new code.
+    :param chain: the only chain that is to move; None means both.
     """
 
     direction: Direction = "up"
     to: str | None = None
     phase: Phase | None = None
+    chain: ChainName | None = None
+
+    @property
+    def is_one_step(self) -> bool:
+        """Whether it takes back the latest migration of each store."""
+        return self.direction == "down" and self.to is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +95,26 @@ class Step:
         return f"{before:04}" if before else BASE
 
     def __str__(self) -> str:
-        return f"{self.store} {self.direction} {self.migration.revision} {self.migration.title}"
+        migration = self.migration
+        chain = f" {migration.chain.label}" if migration.chain.label else ""
+        return f"{self.store}{chain} {self.direction} {migration.revision} {migration.title}"
 
 
-def steps(files: Sequence[Migration], history: History, goal: Goal) -> list[Step]:
+def steps(
+    files: Sequence[Migration], history: History, goal: Goal, chain: Chain | None = None
+) -> list[Step]:
     """What leads to the goal; nothing when the database is there or beyond.
 
-    :raises SchemaDrift: the database stands where no file is: a newer kit migrated it.
+    :param chain: what the files are of, to be named in errors; the kit's if None.
+    :raises SchemaDrift: the database stands where no file is: a newer version migrated it.
     :raises InvalidConfiguration: the goal names no migration.
     """
     if history.is_unknown(files):
+        where = ", which this version of the kit does not have"
+        if chain is not None and chain.name == "service":
+            where = f" of the service, which is not in {chain.folder}"
         raise SchemaDrift(
-            f"The database stands at migration {history.current}, which this version of the kit"
-            " does not have.",
+            f"The database stands at migration {history.current}{where}.",
             remedy="Use the version that migrated it, or a later one.",
         )
     target = _target(files, history, goal)
@@ -118,7 +135,7 @@ def resolve(files: Sequence[Migration], name: str) -> str | None:
     """
     if name == BASE:
         return None
-    if name == "head":
+    if name == HEAD:
         return files[-1].revision if files else None
     wanted = name.zfill(4)
     if wanted not in {f.revision for f in files}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -23,30 +23,22 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateTable
 
-from jts_storage.migrate.alembic_migrations import AlembicMigrations, Options, T, Work
+from jts_storage.migrate.alembic_migrations import (
+    AlembicMigrations,
+    Options,
+    T,
+    Work,
+)
 from jts_storage.migrate.base import applied, log_values
-from jts_storage.migrate.files import Migration
+from jts_storage.migrate.files import Chain, Migration
 from jts_storage.migrate.plan import History
 from jts_storage.migrate.reports import Report
 from jts_storage.relational.manager import DatabaseManager
 
-_VERSION_TABLE: Final = "jts_schema_version"
 _LONGEST_STATEMENT: Final = 86_400.0
 _LOCK_KEY: Final = 0x6A74735F73636865  # "jts_sche"
 
-_LOG = Table(
-    "jts_schema_log",
-    MetaData(),
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("revision", Text, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("direction", Text, nullable=False),
-    Column("checksum", Text, nullable=False),
-    Column("kit", Text, nullable=False),
-    Column("at", DateTime(timezone=True), nullable=False),
-)
-
-OWN_TABLES: Final = frozenset({_VERSION_TABLE, _LOG.name})
+_LOG_TABLE: Final = "jts_schema_log"
 
 
 class RelationalMigrations(AlembicMigrations):
@@ -54,9 +46,10 @@ class RelationalMigrations(AlembicMigrations):
 
     store = "relational"
 
-    def __init__(self, manager: DatabaseManager, *, folder: Path | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, manager: DatabaseManager, *, chain: Chain | None = None) -> None:
+        super().__init__(chain)
         self._manager = manager
+        self._log_table = _log_table(f"{_LOG_TABLE}{self.chain.suffix}")
 
     async def history(self) -> History:
         async with self._manager.connection() as connection:
@@ -68,7 +61,7 @@ class RelationalMigrations(AlembicMigrations):
         def prepared(connection: Connection) -> T:
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"))
-            _LOG.create(connection, checkfirst=True)
+            self._log_table.create(connection, checkfirst=True)
             # SQLite alters little; Alembic makes the table anew there.
             return work(connection, self._running(connection, render_as_batch=True))
 
@@ -87,23 +80,23 @@ class RelationalMigrations(AlembicMigrations):
     def _history(self, connection: Connection) -> History:
         present = set(inspect(connection).get_table_names())
         current = None
-        if _VERSION_TABLE in present:
-            latest = text(f"SELECT max(version_num) FROM {_VERSION_TABLE}")
+        if self._version_table in present:
+            latest = text(f"SELECT max(version_num) FROM {self._version_table}")
             current = connection.execute(latest).scalar_one()
-        if _LOG.name not in present:
+        if self._log_table.name not in present:
             return History(current)
-        c = _LOG.c
+        c = self._log_table.c
         log = select(c.revision, c.direction, c.checksum, c.at).order_by(c.id)
         return History(current, applied(map(tuple, connection.execute(log))))
 
     def _forget(self, connection: Connection) -> None:
-        connection.execute(_LOG.delete())
+        connection.execute(self._log_table.delete())
 
     def _send(self, connection: Connection, statement: Executable) -> None:
         connection.execute(statement)
 
     def _own_tables(self) -> list[str]:
-        create = CreateTable(_LOG, if_not_exists=True)
+        create = CreateTable(self._log_table, if_not_exists=True)
         return [str(create.compile(dialect=self._manager.engine.dialect)).strip()]
 
     def _printing(self) -> Options:
@@ -111,4 +104,19 @@ class RelationalMigrations(AlembicMigrations):
 
     def _log_line(self, migration: Migration, direction: Any) -> Executable:
         written = {"id": time.time_ns(), "at": datetime.now(UTC)}
-        return _LOG.insert().values(log_values(migration, direction) | written)
+        return self._log_table.insert().values(log_values(migration, direction) | written)
+
+
+@cache
+def _log_table(name: str) -> Table:
+    return Table(
+        name,
+        MetaData(),
+        Column("id", BigInteger, primary_key=True, autoincrement=False),
+        Column("revision", Text, nullable=False),
+        Column("title", Text, nullable=False),
+        Column("direction", Text, nullable=False),
+        Column("checksum", Text, nullable=False),
+        Column("kit", Text, nullable=False),
+        Column("at", DateTime(timezone=True), nullable=False),
+    )

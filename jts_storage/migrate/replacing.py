@@ -125,7 +125,7 @@ class Replacement:
         if not exists(self.name):
             raise StorageError(
                 f"Table {self.name} is missing, though an earlier migration made it.",
-                remedy="Run `jts-storage migrate stamp base --store clickhouse`, then"
+                remedy="Run `jts-storage migrate stamp base --chain kit --store clickhouse`, then"
                 " `migrate up`: what is there is kept.",
             )
         return [tuple(row) for row in found] == ([] if kind is None else [(kind,)])

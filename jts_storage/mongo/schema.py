@@ -43,7 +43,8 @@ RULES: Final = {"validationLevel": "moderate", "validationAction": "error"}
 
 _DEFAULT_RULES: Final = {"validationLevel": "strict", "validationAction": "error"}
 _REMAKE: Final = (
-    "jts-storage migrate stamp base --store mongo && jts-storage migrate up --store mongo"
+    "jts-storage migrate stamp base --chain kit --store mongo"
+    " && jts-storage migrate up --store mongo"
 )
 
 _BSON_TYPES: Final[dict[Any, str]] = {

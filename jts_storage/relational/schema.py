@@ -16,7 +16,8 @@ from jts_storage.relational.tables import metadata
 STORE: Final = "relational"
 
 _REMAKE: Final = (
-    "jts-storage migrate stamp base --store relational && jts-storage migrate up --store relational"
+    "jts-storage migrate stamp base --chain kit --store relational"
+    " && jts-storage migrate up --store relational"
 )
 
 

@@ -96,6 +96,9 @@ class StorageSettings(BaseModel):
     migrate: bool | None = None
     """Whether opening applies pending migrations; if not set, to embedded stores only."""
 
+    migrations: Path | None = None
+    """The folder of the service's own migrations, which are applied after the kit's."""
+
     clickhouse_fields: ClickHouseFields = ClickHouseFields()
     """Fields of `ClickHouseConfig` that are set beside the URL; the keyword is ``clickhouse``."""
 
@@ -206,6 +209,13 @@ class StorageSettings(BaseModel):
     def _of_url_alone(self, name: str) -> Any:
         url: SecretStr = getattr(self, f"{name}_url")
         return STORES[name].config(**STORES[name].read(url.get_secret_value()))
+
+
+def named_migrations() -> Path | None:
+    """The setting `migrations`, also where the others are not needed or do not go together."""
+    variables = [*of_file(Path(".env")), *of_environment(os.environ)]
+    named = _own(variables).get("migrations")
+    return Path(named.text) if named else None
 
 
 def _merged(

@@ -2,7 +2,7 @@
 
 Blocks of a page share their names and one event loop; top-level `await` works. Tracebacks name
 the page and its own line numbers. A block that is preceded by ``<!-- not executed: why -->`` is
-left out.
+left out. One with ``title="a/file.py"`` is written to that file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 _BLOCK = re.compile(
-    r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```$",
+    r"^(?P<indent> *)```(?P<language>\w+)(?: title=\"(?P<file>[^\"\n]+)\")?[^\n]*\n"
+    r"(?P<code>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
 _LEFT_OUT = re.compile(r"<!-- not executed: [^>]+ -->\s*\Z")
@@ -28,6 +29,7 @@ class Block(NamedTuple):
     language: str
     line: int
     code: str
+    file: str | None = None
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -36,14 +38,15 @@ def blocks(text: str) -> Iterator[Block]:
             continue
         indent = found["indent"]
         code = "".join(line.removeprefix(indent) for line in found["code"].splitlines(True))
-        yield Block(found["language"], text.count("\n", 0, found.start("code")), code)
+        line = text.count("\n", 0, found.start("code"))
+        yield Block(found["language"], line, code, found["file"])
 
 
 def code_of(page: Path) -> list[CodeType]:
     return [
         # The lines above a block are made up for, so that tracebacks count from the page's top.
         compile(
-            "\n" * block.line + block.code,
+            "\n" * block.line + (_writing(block) if block.file else block.code),
             str(page),
             "exec",
             ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
@@ -52,6 +55,12 @@ def code_of(page: Path) -> list[CodeType]:
         for block in blocks(page.read_text())
         if block.language == "python"
     ]
+
+
+def _writing(block: Block) -> str:
+    """What puts the block into its file, once those before it have run."""
+    path = f"__import__('pathlib').Path({block.file!r})"
+    return f"{path}.parent.mkdir(parents=True, exist_ok=True); {path}.write_text({block.code!r})"
 
 
 async def run(codes: list[CodeType]) -> None:

@@ -73,6 +73,23 @@ def test_the_first_screen_of_the_readme_says_what_matters() -> None:
         assert needed in text, f"the first {len(first_screen)} lines of README.md lack {needed!r}"
 
 
+def test_a_block_with_a_title_is_a_file(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        '```python title="own/thing.py"\nraise SystemExit("imported")\n```\n\n'
+        "```python\nfrom pathlib import Path\n\n"
+        'assert Path("own/thing.py").read_text().startswith("raise")\n```\n'
+    )
+    done = subprocess.run(
+        [sys.executable, str(RUNNER), str(page)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_wrong_block_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A page\n\n```python\nvalue = 1\n```\n\n```python\nassert value == 2\n```\n")

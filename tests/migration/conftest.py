@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.mongo import MongoDBManager
 from jts_storage.relational.manager import DatabaseManager
+from tests.migration.service import MODELS, Service
 
 
 def fresh_name(prefix: str) -> str:
@@ -87,3 +89,15 @@ def databases(
 ) -> migrate.Databases:
     """All three, empty."""
     return migrate.Databases(clickhouse, mongo, sqlite)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    """A service whose first migrations make its declared models."""
+    return Service(tmp_path / "own migrations")
+
+
+@pytest.fixture
+def both(databases: migrate.Databases, service: Service) -> migrate.Databases:
+    """All three stores, with the service's folder."""
+    return replace(databases, service=service.folder, models=MODELS)

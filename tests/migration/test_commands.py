@@ -183,7 +183,7 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
     shell("migrate", "stamp", "1", *only)
     assert states() == ["applied"] + ["pending"] * 4
     stamped = json.loads(shell("migrate", "stamp", "head", "--json", *only))
-    assert stamped == {"revision": "head", "stores": ["clickhouse"]}
+    assert stamped == {"revision": "head", "stores": ["clickhouse"], "chains": ["kit"]}
     shell("check", *only)
     folder = tmp_path / "migrations"
     (folder / "clickhouse" / "versions").mkdir(parents=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from jts_storage import migrate
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.settings import ClickHouseConfig
+from jts_storage.settings.storage import named_migrations
 from jts_storage.testing.address import Address
 from jts_storage.testing.stores.base import (
     BOOKS_OF_MIGRATIONS,
@@ -54,7 +55,8 @@ class ClickHouseStore(ServerStore):
         # It stays connected: the embedded engine lives as long as one connection does.
         self._manager = ClickHouseManager(self._config, pool_size=2, idle_check=3600).connect()
         self._closing.callback(self._manager.close)
-        asyncio.run(migrate.up(migrate.Databases(clickhouse=self._manager)))
+        databases = migrate.Databases(clickhouse=self._manager, service=named_migrations())
+        asyncio.run(migrate.up(databases))
 
     def clean(self) -> None:
         assert self._manager is not None, "prepare() comes first"

@@ -13,6 +13,7 @@ from pymongo.uri_parser import parse_uri
 
 from jts_storage import migrate
 from jts_storage.mongo import MongoDBConfig, MongoDBManager
+from jts_storage.settings.storage import named_migrations
 from jts_storage.testing.address import Address
 from jts_storage.testing.stores.base import (
     BOOKS_OF_MIGRATIONS,
@@ -56,7 +57,7 @@ class MongoStore(ServerStore):
     async def _migrate(self) -> None:
         config = MongoDBConfig(uri=self._url, database=self._database)
         async with MongoDBManager(config) as mongo:
-            await migrate.up(migrate.Databases(mongo=mongo))
+            await migrate.up(migrate.Databases(mongo=mongo, service=named_migrations()))
 
     def _proxied(self) -> Address:
         parts = parse_uri(self._url)

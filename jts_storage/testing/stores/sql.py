@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 
 from jts_storage import migrate
 from jts_storage.relational import DatabaseConfig, DatabaseManager
+from jts_storage.settings.storage import named_migrations
 from jts_storage.sync.portal import Portal
 from jts_storage.testing.address import Address
 from jts_storage.testing.stores.base import (
@@ -168,7 +169,7 @@ async def _create_postgres_database(base: str, database: str) -> None:
 
 async def _migrate(config: DatabaseConfig) -> None:
     async with DatabaseManager(config) as manager:
-        await migrate.up(migrate.Databases(database=manager))
+        await migrate.up(migrate.Databases(database=manager, service=named_migrations()))
 
 
 async def _connected(url: str) -> asyncpg.Connection[Any]:
