@@ -55,6 +55,10 @@ class ImportOptions:
         check_thousands(self.thousands)
         given_style(self.decimal, self.thousands)
 
+    @property
+    def is_incremental(self) -> bool:
+        return self.mode == "incremental"
+
     def described(self) -> dict[str, Any]:
         """What must be the same for an interrupted import to go on."""
         policy = self.policy
