@@ -195,7 +195,7 @@ class Storage:
         """
         from tenacity import AsyncRetrying
 
-        return await AsyncRetrying(**runs(attempts))(self._run_once, work)
+        return await AsyncRetrying(**retry_policy(attempts))(self._run_once, work)
 
     async def health(self) -> Health:
         """Whether each store answers, by its name, and what the journal holds.
@@ -256,7 +256,7 @@ class Storage:
         return outcome
 
 
-def runs(attempts: int) -> dict[str, Any]:
+def retry_policy(attempts: int) -> dict[str, Any]:
     """How often, and after which pauses, work is done again in a new unit of work."""
     from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
 

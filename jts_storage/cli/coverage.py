@@ -20,7 +20,7 @@ from jts_storage.cli.coverage_page import (
     page,
     rounded_down,
 )
-from jts_storage.cli.output import AsJson, meter, out, print_json, run
+from jts_storage.cli.output import AsJson, meter, out, print_json, with_storage
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -70,7 +70,7 @@ def coverage(
         return found
 
     with meter("Looking", quiet=as_json) as bar:
-        found = run(work)
+        found = with_storage(work)
     if html is not None:
         write_page(html, found)
     if as_json:
@@ -208,7 +208,7 @@ def _about_one(
         named = arguments.calendar_for(calendar, exchange)
         return await use_case.plan_backfill(key, start, end, calendar=named)
 
-    ranges = run(work)
+    ranges = with_storage(work)
     if as_json:
         print_json(ranges)
     elif backfill is None:

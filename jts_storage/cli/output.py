@@ -68,7 +68,7 @@ def out() -> Console:
     return Console(soft_wrap=True, highlight=False, width=_PIPE_WIDTH)
 
 
-def run(
+def with_storage(
     work: Callable[[Storage], Awaitable[T]],
     *,
     settings: StorageSettings | None = None,

@@ -30,10 +30,10 @@ def find_gaps(
     if len(timestamps) < 2:
         return []
     expected = expected_timestamps(int(timestamps[0]), int(timestamps[-1]), timeframe, calendar)
-    return runs(expected, ~np.isin(expected, timestamps, assume_unique=True))
+    return as_gaps(expected, ~np.isin(expected, timestamps, assume_unique=True))
 
 
-def runs(expected: Int64Array, missing: npt.NDArray[np.bool_]) -> list[Gap]:
+def as_gaps(expected: Int64Array, missing: npt.NDArray[np.bool_]) -> list[Gap]:
     """Neighbouring missing timestamps as one gap each."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False]))))
     return [

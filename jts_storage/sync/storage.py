@@ -148,7 +148,7 @@ class Storage:
             raise InvalidData(
                 "must be a plain function", field="work", value=work, remedy=_USE_ASYNC
             )
-        outcome: T = Retrying(**asynchronous.runs(attempts))(self._run_once, work)
+        outcome: T = Retrying(**asynchronous.retry_policy(attempts))(self._run_once, work)
         return outcome
 
     def _run_once(self, work: Callable[[UnitOfWork], T]) -> T:

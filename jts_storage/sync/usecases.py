@@ -23,8 +23,9 @@ from jts_storage.usecases import (
 )
 from jts_storage.usecases.coverage import Range, SeriesCoverage
 from jts_storage.usecases.export_candles import ExportResult
-from jts_storage.usecases.import_candles import Data, ImportProgress
+from jts_storage.usecases.import_candles import ImportProgress
 from jts_storage.usecases.import_options import ImportOptions
+from jts_storage.usecases.import_reading import Data
 from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.quarantine import QuarantinedRow
 from jts_storage.usecases.reconcile import Disagreement, RawFiles
@@ -128,7 +129,7 @@ class ImportCandles:
     """Reads a source block by block, judges it, and stores what passes.
 
     Memory stays constant. After every block the bookkeeping knows how far it has come; interrupted
-    and run again with the same source and options, it goes on there and ends as if nothing had
+    and run again with the same source and options, it resumes there and ends as if nothing had
     happened.
     """
 

@@ -15,13 +15,13 @@ from time import perf_counter
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Timeframe
 from jts_storage.readers.owners import Wanted
+from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.import_reading import Data, Input, input_of
 from jts_storage.usecases.import_writing import ImportWriter
 from jts_storage.usecases.progress import Progress
 from jts_storage.usecases.results import ImportResult
-from jts_storage.usecases.stores import Stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class ImportCandles:
     happened.
     """
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
+    def __init__(self, storage: AnyStorage) -> None:
+        self._storage = storage
 
     async def run(
         self,
@@ -72,7 +72,7 @@ class ImportCandles:
         options = options or ImportOptions()
         wanted = Wanted(symbol, timeframe, exchange)
         given = await asyncio.to_thread(input_of, data, wanted, options)
-        return await _Import(self._stores, given, wanted, options, progress).run()
+        return await _Import(self._storage, given, wanted, options, progress).run()
 
 
 class _Import:
@@ -80,7 +80,7 @@ class _Import:
 
     def __init__(
         self,
-        stores: Stores,
+        storage: AnyStorage,
         given: Input,
         wanted: Wanted,
         options: ImportOptions,
@@ -90,9 +90,9 @@ class _Import:
         self._wanted = wanted
         self._options = options
         self._report = report
-        self._progress = Progress(stores, checks.to_ms(options.policy.now or checks.now()))
-        self._checks = ImportChecks(stores, options, self._progress)
-        self._writer = ImportWriter(stores, given, self._checks, self._progress)
+        self._progress = Progress(storage, checks.to_ms(options.policy.now or checks.now()))
+        self._checks = ImportChecks(storage, options, self._progress)
+        self._writer = ImportWriter(storage, given, self._checks, self._progress)
 
     async def run(self) -> ImportResult:
         started = perf_counter()

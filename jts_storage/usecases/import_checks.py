@@ -8,24 +8,24 @@ from dataclasses import replace
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.usecases import incremental
+from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.gate import Judged, Part, passed
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.incremental import Extents, Known
 from jts_storage.usecases.known_symbols import KnownSymbols
 from jts_storage.usecases.progress import Progress
 from jts_storage.usecases.quality import Before
-from jts_storage.usecases.stores import Stores
 
 
 class ImportChecks:
     """Knows of each series what is stored, and judges its rows by that and by the policy."""
 
-    def __init__(self, stores: Stores, options: ImportOptions, progress: Progress) -> None:
-        self._candles = stores.candles
+    def __init__(self, storage: AnyStorage, options: ImportOptions, progress: Progress) -> None:
+        self._candles = storage.candles
         self._options = options
         self._progress = progress
-        self._symbols = KnownSymbols(stores, options.create)
-        self._extents = Extents(stores.candles)
+        self._symbols = KnownSymbols(storage, options.create)
+        self._extents = Extents(storage.candles)
 
     async def require_symbol(self, code: str) -> None:
         """:raises NotFound: the symbol is not known, and is not to be created."""

@@ -11,8 +11,8 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers.blocks import Floats
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.numbers import check_thousands, given_style
+from jts_storage.usecases.any_storage import BLOCK_ROWS
 from jts_storage.usecases.quality import QualityPolicy
-from jts_storage.usecases.stores import BLOCK_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from jts_storage.usecases import quarantine
+from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.gate import Judged
 from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_reading import Input
 from jts_storage.usecases.progress import Progress
 from jts_storage.usecases.results import Tally
-from jts_storage.usecases.stores import Stores
 
 
 class ImportWriter:
     """Writes block by block; see `progress` for what a crash in between comes to."""
 
     def __init__(
-        self, stores: Stores, given: Input, checks: ImportChecks, progress: Progress
+        self, storage: AnyStorage, given: Input, checks: ImportChecks, progress: Progress
     ) -> None:
-        self._stores = stores
+        self._storage = storage
         self._input = given
         self._checks = checks
         self._progress = progress
@@ -29,7 +29,7 @@ class ImportWriter:
         # counts are kept: counted again, its own rows would look as if they had been there before.
         begun_before = state.pending_stop == stop
         block = Tally()
-        async with self._stores.unit_of_work() as uow:
+        async with self._storage.unit_of_work() as uow:
             for item in judged:
                 may_replace = self._checks.may_replace(item)
                 saved = await uow.candles.save_many(
@@ -54,7 +54,7 @@ class ImportWriter:
         ]
         if not (notes or self._progress.is_kept):
             return
-        async with self._stores.unit_of_work() as uow:
+        async with self._storage.unit_of_work() as uow:
             for note in notes:
                 await uow.ingestion.checkpoints.save(note.name, note.data)
             await self._progress.save(uow.ingestion.checkpoints)

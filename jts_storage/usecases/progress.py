@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jts_storage.ports.ingestion import CheckpointRepository
+from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.incremental import Extent
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import Tally
-from jts_storage.usecases.stores import Stores
 
 PREFIX = "import:"
 
@@ -90,9 +90,9 @@ class Progress:
     :param now_ms: when it began.
     """
 
-    def __init__(self, stores: Stores, now_ms: int) -> None:
+    def __init__(self, storage: AnyStorage, now_ms: int) -> None:
         self.state = ImportState({}, now_ms)
-        self._stores = stores
+        self._storage = storage
         self._checkpoint: str | None = None
 
     @property
@@ -107,7 +107,7 @@ class Progress:
         """
         self.state.task = dict(task)
         self._checkpoint = name_of(task)
-        stored = await self._stores.ingestion.checkpoints.get(self._checkpoint) if resume else None
+        stored = await self._storage.ingestion.checkpoints.get(self._checkpoint) if resume else None
         if stored is None or stored.data["is_done"]:
             return None
         self.state = ImportState.from_json(stored.data)
@@ -120,7 +120,7 @@ class Progress:
     async def end(self) -> None:
         self.state.is_done = True
         if self.is_kept:
-            async with self._stores.unit_of_work() as uow:
+            async with self._storage.unit_of_work() as uow:
                 await self.save(uow.ingestion.checkpoints)
                 await uow.commit()
 

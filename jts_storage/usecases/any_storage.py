@@ -13,7 +13,7 @@ BLOCK_ROWS: Final = 262_144
 """How many rows a use case reads or stores at a time."""
 
 
-class Stores(Protocol):
+class AnyStorage(Protocol):
     """The read side of candles, symbols and bookkeeping, and units of work to write with."""
 
     @property
