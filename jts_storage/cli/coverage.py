@@ -93,13 +93,13 @@ async def look(
     from jts_storage.usecases.export_candles import resampled
 
     named = arguments.calendar_for(calendar, key.exchange)
-    place = zone_of(key, named, timezone)
-    found = await Coverage(storage).of(key, calendar=named, timezone=place)
+    days_in = zone_of(key, named, timezone)
+    found = await Coverage(storage).of(key, calendar=named, timezone=days_in)
     candles = CandleSeries.empty(key)
     if with_candles and found.first is not None and found.last is not None:
         blocks = storage.candles.stream(key, found.first, found.last)
         if key.timeframe.is_intraday:
-            blocks = resampled(blocks, Timeframe.D1, resolve(named), place)
+            blocks = resampled(blocks, Timeframe.D1, resolve(named), days_in)
         daily = [block async for block in blocks]
         candles = daily[0]
         for block in daily[1:]:
@@ -109,13 +109,13 @@ async def look(
         coverage=found,
         candles=fitting(candles),
         calendar=named,
-        timezone=place,
+        timezone=days_in,
         title=symbol.name if symbol else "",
     )
 
 
 def zone_of(key: SeriesKey, calendar: str | None, timezone: str | None) -> str:
-    """In which zone its days are to be seen; those of daily bars are written in UTC."""
+    """In which zone its days are shown; daily bars are stamped with their date in UTC."""
     if not key.timeframe.is_intraday:
         return "UTC"
     return timezone or _ZONES.get(calendar or "", "UTC")
@@ -149,7 +149,7 @@ def draw(found: Sequence[Shown]) -> None:
             out().print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
 
 
-def _bar(seen: SeriesCoverage, place: tzinfo) -> Text:
+def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
     line = Text()
     if not seen.by_day:
         return line
@@ -157,7 +157,7 @@ def _bar(seen: SeriesCoverage, place: tzinfo) -> Text:
     days = (last - first).days + 1
     buckets = min(_WIDTH, days)
     full = max(seen.by_day.values())
-    lacking = missing_by_day(seen.gaps, place)
+    lacking = missing_by_day(seen.gaps, timezone)
     for number in range(buckets):
         stretch = [
             first + timedelta(days=day)

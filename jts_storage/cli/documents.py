@@ -91,6 +91,7 @@ def search_strategies(
     """Find strategies by part of the name, or by a formula that they use."""
 
     async def work(storage: Storage) -> Sequence[Strategy]:
+        # First as the id of a formula, then as part of a name.
         using = await storage.strategies.get_by_formula(query, limit=limit)
         if using:
             return using

@@ -15,7 +15,7 @@ _RETRIES = 2  # few, because a person waits for the command
 
 @asynccontextmanager
 async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIterator[Databases]:
-    """Managers of all stores, or of some; an embedded mongod runs as long as the block."""
+    """Managers of all stores, or of some; a local mongod runs as long as the block."""
     settings = StorageSettings.load()
     async with AsyncExitStack() as stack:
         clickhouse = mongo = database = None

@@ -32,14 +32,14 @@ from jts_storage.errors import NotFound, SchemaDrift
 from jts_storage.ports.candles import CandleData, Lake
 
 WRITE_ROWS = 1_000_000
-"""Rows a single insert: below the server's block size, so that each is one part, all or nothing."""
+"""Rows of one insert: below the server's block size, so that it is one part, all or nothing."""
 
 WRITE_ROWS_TOGETHER = 100_000
 _SHORT_ROWS = 10_000
-"""A series of so many rows is written with others in one insert, and its names row by row."""
+"""A series of at most so many rows shares an insert with others, its key in every row."""
 
 _IMPORT_VERSIONS = 1_000_000
-"""More than an import has parts; a version is a nanosecond."""
+"""Reserved for an import, one for each of its inserts. A version is a nanosecond: many are free."""
 
 _versions = Versions()
 
@@ -75,6 +75,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """
         upserts = []
         for change in changes:
+            # Under the lower version, so that rows of the same unit of work survive the deletion.
             for first, last in change.deleted:
                 self.erase(change.key, first, last, version)
             upserts.append(CandleSeries.trusted(change.key, change.upserts))
@@ -136,7 +137,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         return not self._partition_key or len({end.year for end in ends}) == 1
 
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
-        """Delete what is older than `version`; how many rows this version has deleted."""
+        """Delete what is older than `version`; return how many rows this version has deleted."""
         self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
         self._manager.execute(
@@ -164,7 +165,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
 
 
 class ClickHouseCandleStore(ClickHouseCandleWriter):
-    """A `CandleStore`: writes go through a unit of work, imports take their place beside them.
+    """A `CandleStore`: units of work write candles to it, and imports of a lake write at once.
 
     :param clock: gives imports their place in the order of commits.
     """
@@ -191,7 +192,7 @@ class ClickHouseCandleStore(ClickHouseCandleWriter):
 
 
 class ClickHouseCandleRepository(ClickHouseCandleWriter):
-    """A `CandleRepository` over one `ClickHouseManager`, for who has ClickHouse alone.
+    """A `CandleRepository` over one `ClickHouseManager`, for a service without the other stores.
 
     Each write is a commit of its own, under a version that ClickHouse's clock gives.
     """

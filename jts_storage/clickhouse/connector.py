@@ -15,6 +15,8 @@ from clickhouse_driver.errors import Error as DriverError
 
 from jts_storage.clickhouse import dbapi_errors
 from jts_storage.clickhouse.config import ClickHouseConfig
+
+# PEP 249 has the exceptions in the module of the connector.
 from jts_storage.clickhouse.dbapi_errors import DatabaseError as DatabaseError
 from jts_storage.clickhouse.dbapi_errors import DataError as DataError
 from jts_storage.clickhouse.dbapi_errors import Error as Error
@@ -68,14 +70,14 @@ class Connection:
         return Cursor(self)
 
 
-for _kind in dbapi_errors.ALL:  # an extension of PEP 249: whoever has the connection has them
+for _kind in dbapi_errors.ALL:  # an extension of PEP 249: exceptions as attributes of it, too
     setattr(Connection, _kind.__name__, _kind)
 
 
 class Cursor:
     """A cursor that leaves its connection open.
 
-    :ivar arraysize: how many rows `fetchmany` gives unless told.
+    :ivar arraysize: how many rows `fetchmany` gives when it is not given a number.
     :ivar description: name and type of each column, as PEP 249 has it.
     :ivar rowcount: the rows that an INSERT wrote, else -1.
     """
@@ -105,7 +107,7 @@ class Cursor:
                     "max_block_size": options.get("max_row_buffer", 1000)
                 }
                 rows = self._connection.transport.execute_iter(operation, parameters, **arguments)
-                self._take(rows, next(rows, ()))
+                self._take(rows, next(rows, ()))  # the first item of a stream is its columns
                 return
             answer = self._connection.transport.execute(operation, parameters, **arguments)
         if isinstance(answer, int):

@@ -1,4 +1,4 @@
-"""What the driver, the server and the embedded engine report, in the kit's own words."""
+"""The kit's errors for those of the driver, the server and the embedded engine."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class EmbeddedError(driver.ServerException):  # type: ignore[misc]
     def parse(cls, text: str) -> EmbeddedError:
         found = _CODE.search(text)
         if found is None:
-            return cls(text, 1002)
+            return cls(text, 1002)  # ClickHouse's own code for an unknown exception
         return cls(text[found.end() :], int(found[1]))
 
 

@@ -74,6 +74,7 @@ class _Question(threading.Thread):
                 connection = connector.connect(self._config)
                 try:
                     answers = connection.transport.execute("SELECT 1") == [(1,)]
+                    # At once: to count the parts may take longer than the caller waits.
                     self.state = ServerState(answers)
                     self.state = ServerState(answers, _broken_parts(connection.transport))
                 finally:

@@ -123,7 +123,7 @@ def select_several(candles: Table) -> str:
 
 @cache
 def select_hashes() -> str:
-    names = (func.tupleElement(column("key"), place) for place in (1, 2, 3))
+    names = (func.tupleElement(column("key"), position) for position in (1, 2, 3))
     hashes = func.arrayMap(ForEach("key", func.cityHash64(*names)), bindparam("keys"))
     return text_of(select(hashes.label("hashes")))
 
@@ -303,7 +303,7 @@ def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "async_insert": 0,
         "insert_deduplicate": 1,
         "insert_deduplication_token": uuid4().hex,
-        "max_partitions_per_insert_block": 0,
+        "max_partitions_per_insert_block": 0,  # by default 100, too few years for some series
         "distributed_foreground_insert": 1,
         **(extra or {}),
     }

@@ -55,7 +55,7 @@ class Versions:
 
 
 class WritePlace(Protocol):
-    """The place of one write; `was_kept` tells at the end whether others waited for it."""
+    """The place of one write in the order of commits; `was_kept` says whether others waited."""
 
     version: int
     was_kept: bool

@@ -23,7 +23,7 @@ from jts_storage.errors import Conflict
 
 @dataclass(slots=True)
 class SeriesChanges:
-    """The staged changes of one series: ranges to delete, then rows to write."""
+    """The staged changes of one series: first the ranges to delete, then the rows to write."""
 
     key: SeriesKey
     deleted: list[tuple[int, int]] = field(default_factory=list)
@@ -32,6 +32,7 @@ class SeriesChanges:
     @property
     def upserts(self) -> Columns:
         """The staged rows, ascending, the latest write of a timestamp only."""
+        # Joined when asked for: a unit of work may save a series in thousands of small parts.
         if len(self._parts) != 1:
             self._parts = [in_order(concatenate(self._parts))[0]]
         return self._parts[0]
@@ -133,7 +134,7 @@ class TableChange:
 class Changes:
     """The net effect of a unit of work outside of MongoDB.
 
-    :param symbols_version: under which the symbols are written, once the commit has its place.
+    :param symbols_version: the version of the symbols, known once the commit has its place.
     """
 
     candles: list[SeriesChanges] = field(default_factory=list)

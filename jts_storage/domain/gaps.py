@@ -35,6 +35,7 @@ def find_gaps(
 
 def as_gaps(expected: Int64Array, missing: npt.NDArray[np.bool_]) -> list[Gap]:
     """Neighbouring missing timestamps as one gap each."""
+    # Between a True and a False the difference is set, at both ends of each gap.
     edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False]))))
     return [
         Gap(checks.from_ms(int(expected[a])), checks.from_ms(int(expected[b - 1])), int(b - a))
@@ -76,6 +77,6 @@ def _session_grid(sessions: Sessions, step: int) -> Int64Array:
     opens = np.concatenate((sessions.opens, sessions.break_ends[noon]))
     morning_closes = np.where(noon, sessions.break_starts, sessions.closes)
     closes = np.concatenate((morning_closes, sessions.closes[noon]))
-    bars = -(-(closes - opens) // step)
+    bars = -(-(closes - opens) // step)  # rounded up: the last bar may be cut short by the close
     bar = np.arange(int(bars.sum())) - np.repeat(np.cumsum(bars) - bars, bars)
     return np.sort(np.repeat(opens, bars) + bar * step)

@@ -20,7 +20,7 @@ SUFFIX = ".parquet"
 TEMPORARY = ".tmp"
 LOCKS = ".locks"
 
-_LONGEST_BYTES = 200
+_LONGEST_BYTES = 200  # of the 255 that a file name may have: prefix and suffix come on top
 _FRAMES = frozenset(timeframe.value for timeframe in Timeframe)
 _UNSAFE = frozenset('/\\:*?"<>|%{}[]`\n\r\t')
 _RESERVED = frozenset(

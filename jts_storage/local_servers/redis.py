@@ -87,7 +87,7 @@ class LocalRedis:
         }
         flat = [part for option in options.items() for part in option]
         command = ServerCommand(arguments=[str(program), *flat], port=self.port, scratch=True)
-        with self._folder.turn(timeout):
+        with self._folder.exclusive(timeout):
             self._folder.join()
             self._folder.start_until(self._answers, command, timeout)
 

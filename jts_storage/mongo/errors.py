@@ -1,4 +1,4 @@
-"""What the driver and the server report, in the kit's own words."""
+"""The kit's errors for those of the driver and the server."""
 
 from __future__ import annotations
 
@@ -160,6 +160,7 @@ def _code(exc: driver.OperationFailure) -> int:
 
 def _first_failure(exc: driver.OperationFailure) -> Mapping[str, Any]:
     details: Mapping[str, Any] = exc.details or {}
+    # A bulk write reports an error of its own, and the cause below it.
     for failure in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())):
         return dict(failure)
     return details
@@ -177,6 +178,7 @@ def _refusals(details: Mapping[str, Any]) -> str:
 
 
 def _shown(exc: Exception, message: object = None) -> str:
+    # The driver appends the whole answer of the server and its own timeouts, which say no more.
     text = str(message or str(exc) or type(exc).__name__).partition(", full error:")[0]
     text = text.partition(", Timeout: ")[0].strip().rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

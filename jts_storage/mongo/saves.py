@@ -22,7 +22,7 @@ _TIMES: Final = ("created_at", "updated_at")
 
 
 class VersionedEntity(Protocol):
-    """An entity that is saved under an optimistic lock; it may have the times of both, too."""
+    """An entity saved under an optimistic lock; it may have `created_at` and `updated_at` too."""
 
     @property
     def id(self) -> str | None: ...
@@ -54,7 +54,7 @@ class Save(Generic[Versioned]):
 
     :param encoded: the document as it is sent.
     :param before: the entity as it was read; None for an insert.
-    :param follows: an earlier save of the same batch made what this one takes the place of.
+    :param follows: it updates what an earlier save of the same batch has just stored.
     """
 
     model: type[VersionedDocument]
@@ -155,7 +155,7 @@ class Save(Generic[Versioned]):
 def not_yet_stored(
     saves: Sequence[Save[Versioned]], stored: Mapping[ObjectId, Bson]
 ) -> list[Save[Versioned]]:
-    """The saves that neither are what is stored nor lie beneath one of them that is."""
+    """The saves that are not stored, without those that a later save of the batch replaced."""
     reached: dict[ObjectId, int] = {}
     for save in saves:
         if save.is_stored(stored.get(save.identity)):

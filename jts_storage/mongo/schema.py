@@ -41,6 +41,7 @@ STORE: Final = "mongo"
 RULES: Final = {"validationLevel": "moderate", "validationAction": "error"}
 """How validators act: what was stored before and breaks one may still be updated."""
 
+# What holds where a collection lists no rule.
 _DEFAULT_RULES: Final = {"validationLevel": "strict", "validationAction": "error"}
 _REMAKE: Final = (
     "jts-storage migrate stamp base --store mongo && jts-storage migrate up --store mongo"
@@ -69,7 +70,7 @@ _UNITS_OF_WORK = {
     "uow_clock": [],
     "uow_references": [],
 }
-"""What commits over several stores keep, of which nobody else knows."""
+"""Collections of the unit of work: they have indexes, but no document model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,7 @@ def _index_options(index: dict[str, Any]) -> dict[str, Any]:
 
 
 def _where_apart(should: Any, has: Any, path: str = "") -> tuple[str, str]:
-    """The innermost place in which two rules differ, each side with its path."""
+    """The innermost part in which two rules differ, each side with its path."""
     if isinstance(should, dict) and isinstance(has, dict):
         apart = [k for k in [*should, *has] if should.get(k, NOTHING) != has.get(k, NOTHING)]
         if len(set(apart)) == 1:
@@ -283,7 +284,7 @@ async def ensure_schema(db: Database, models: Models = _KITS_OWN) -> None:
         rules = _rules(schema)
         try:
             await db.create_collection(schema.name, **rules)
-        except CollectionInvalid:
+        except CollectionInvalid:  # it exists
             if rules:
                 await db.command("collMod", schema.name, **rules)
         if schema.indexes:

@@ -27,8 +27,8 @@ INLINE_BYTES: Final = 8 * 1024 * 1024
 """Trades up to this estimate lie in the result itself; a document may have twice as much."""
 CHUNK_BYTES: Final = 1024 * 1024
 
-_TRADE_BYTES: Final = 256
-_BYTES_A_CHARACTER: Final = 4
+_TRADE_BYTES: Final = 256  # names and numbers, rounded up
+_BYTES_A_CHARACTER: Final = 4  # the most that UTF-8 takes
 _NO_LIMIT: Final = 2**31 - 1
 
 
@@ -72,6 +72,7 @@ class TradeSets(DocumentAccess[TradeChunkDocument]):
             await collection.insert_many(chunks, session=self.session)
 
         async def insert_anew() -> None:
+            # The attempt before may have stored some of the chunks.
             await bound.find(self._of_set(trade_set)).delete()
             await insert()
 

@@ -98,6 +98,7 @@ def plain_prices(column: Any) -> tuple[Int64Array, int] | None:
     plain = _plain_bytes(column)
     if plain is None:
         return None
+    # All texts lie in one buffer: without the points it holds the digits of every price.
     written, ends = plain
     is_point = written == _POINT
     points = int(np.count_nonzero(is_point))
@@ -139,7 +140,8 @@ def _plain_bytes(column: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int
 
 def _with_decimal_comma(column: Any, style: NumberStyle) -> Any:
     column = _without_thousands(column, style)
-    # A point that separates no thousands is no decimal mark here: spoil it, so that it is refused.
+    # A point that separates no thousands is not a decimal mark here. As an apostrophe it makes the
+    # reader behind this refuse the number.
     column = pc.if_else(
         pc.match_substring(column, "."), pc.replace_substring(column, ".", "'"), column
     )

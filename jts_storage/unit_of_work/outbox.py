@@ -69,6 +69,7 @@ class Outbox:
         """Store events in the transaction that decides about them."""
         documents = [_to_document(event, version, n) for n, event in enumerate(events)]
         if documents:
+            # Once: a statement that fails has ended the transaction, and all of it is repeated.
             await self._manager.retries.once(
                 "storing events", lambda: self._events.insert_many(documents, session=session)
             )
@@ -190,6 +191,7 @@ def _waiting(types: Iterable[str]) -> Bson:
     return {"isParked": False, "type": {"$in": [*types]}}
 
 
+# By commit, then as the unit of work collected them.
 _ORDER = [("version", 1), ("n", 1)]
 _KEYS_A_PAGE = 1_000
 _AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
@@ -217,6 +219,7 @@ def _waiting_event(document: Bson) -> Waiting:
     try:
         event = _from_document(document)
     except Exception:
+        # The class is the service's own, and its next release may raise anything for old data.
         is_refused = True
         log.warning("A stored event is refused by its class.", exc_info=True)
     return Waiting(
@@ -230,7 +233,7 @@ def _waiting_event(document: Bson) -> Waiting:
 
 
 def _from_document(document: Bson) -> DomainEvent | None:
-    """The event, if its class has been imported; a name in a database imports nothing."""
+    """The event, if its class is imported; a name in a database must not make us import code."""
     for kind in _kinds(DomainEvent):
         if f"{kind.__module__}.{kind.__qualname__}" == document["class"]:
             event: Any = adapter(kind).validate_python(document["data"])

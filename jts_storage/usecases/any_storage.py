@@ -1,4 +1,4 @@
-"""What a use case needs of a storage: `jts_storage.Storage` fits, and so does a twin in a test."""
+"""What a use case needs of a storage: `jts_storage.Storage` has it, in memory or not."""
 
 from __future__ import annotations
 

@@ -134,6 +134,7 @@ class Coverage:
 
         def with_range(data: Mapping[str, Any] | None) -> Mapping[str, Any]:
             known = [tuple(item) for item in (data or {}).get("empty", [])]
+            # Kept beside the ranges, so that nobody has to parse the name of the checkpoint.
             names = [key.symbol, key.timeframe.value, key.exchange]
             step = key.timeframe.step_ms or 0
             return {"key": names, "empty": merged([*known, asked], step)}

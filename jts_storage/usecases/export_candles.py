@@ -139,6 +139,7 @@ async def resampled(
 
 def _rows_of_last_bar(series: CandleSeries, coarser: Callable[[CandleSeries], CandleSeries]) -> int:
     """Count the candles at the end that make up one coarse bar, by doubling, then halving."""
+    # Tried out: where a bar begins depends on sessions and clock changes, which `coarser` knows.
     enough = 1
     while enough < len(series) and len(coarser(series.tail(enough))) == 1:
         enough *= 2

@@ -48,7 +48,7 @@ class Extents:
         return extent
 
     def widen(self, key: SeriesKey, stamps: Int64Array) -> bool:
-        """Add rows that are about to be stored; whether others may be stored between them."""
+        """Add rows that are about to be stored; return whether stored ones may lie among them."""
         if not len(stamps):
             return False
         first, last = int(stamps[0]), int(stamps[-1])

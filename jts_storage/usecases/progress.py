@@ -28,7 +28,7 @@ class ImportState:
     """What an import must know to resume.
 
     :param task: source and options; only an import of the same task resumes from this state.
-    :param now_ms: when it began, so that a later run judges as it did.
+    :param now_ms: when it began; a resumed import judges unclosed bars by the same time.
     :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
     :param epochs: by timeframe, the unit that numbers as moments had so far.
@@ -132,5 +132,6 @@ def _tally(data: Mapping[str, Any]) -> Tally:
 
 def name_of(task: Mapping[str, Any]) -> str:
     """Return the name of a task's checkpoint: the same for the same file, series and options."""
+    # Sorted, so that the same task gives the same name in each process.
     text = json.dumps(task, sort_keys=True, ensure_ascii=False, default=str)
     return PREFIX + hashlib.sha256(text.encode()).hexdigest()[:32]

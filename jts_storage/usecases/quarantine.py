@@ -101,7 +101,7 @@ class Quarantine:
         return found
 
     async def release(self, key: SeriesKey | None = None) -> tuple[int, int]:
-        """Store the rows that can be; how many were stored, and how many stay.
+        """Store the rows that can be stored; return how many were, and how many stay.
 
         A row whose values contradict each other cannot be stored and stays.
         """
@@ -110,6 +110,7 @@ class Quarantine:
             candles = [candle for row in rows if (candle := row.candle) is not None]
             stay = [item for item, row in zip(data["rows"], rows, strict=True) if not row.candle]
             if candles:
+                # One commit: no row is stored and kept aside at the same time.
                 async with self._storage.unit_of_work() as uow:
                     await uow.candles.save_many(rows[0].key, candles)
                     await _keep(uow, name, {**data, "rows": stay})
@@ -119,7 +120,7 @@ class Quarantine:
         return released, kept
 
     async def discard(self, key: SeriesKey | None = None) -> int:
-        """Throw the rows away; how many there were."""
+        """Throw the rows away; return how many there were."""
         gone = 0
         async for name, _, rows in self._notes(key):
             async with self._storage.unit_of_work() as uow:

@@ -1,4 +1,4 @@
-"""Whether the stores that keep the same bars in different ways agree about them."""
+"""Compare the stores that keep the same bars in different forms."""
 
 from __future__ import annotations
 
@@ -185,7 +185,8 @@ def _repair_of(seen: Disagreement, state: SymbolBars | None) -> str | None:
 
 
 def _ends(day: date, timezone: str) -> tuple[datetime, datetime]:
-    place = zone(timezone)
-    start = datetime.combine(day, time(), place)
-    stop = datetime.combine(day + timedelta(days=1), time(), place)
+    local = zone(timezone)
+    start = datetime.combine(day, time(), local)
+    # Not a day of hours later: where a clock changes, a day has 23 or 25.
+    stop = datetime.combine(day + timedelta(days=1), time(), local)
     return start, stop - timedelta(milliseconds=1)

@@ -31,7 +31,7 @@ class ValidationResult:
 
 
 class ValidateCandles:
-    """Looks at stored candles as an import looks at new ones; changes nothing."""
+    """Judges stored candles as an import judges new ones; changes nothing."""
 
     def __init__(self, storage: AnyStorage) -> None:
         self._storage = storage
