@@ -101,6 +101,7 @@ class Storage:
         :param models: the service's own, beside those that installed packages name.
         :raises InvalidConfiguration: naming the setting at fault.
         """
+        # Not at the top: to import the package must load no driver.
         from jts_storage.backend import StoreBackend
         from jts_storage.settings import StorageSettings
 

@@ -20,6 +20,7 @@ def tell_children(of: Forked) -> None:
 
 
 def _begin_in_child() -> None:
+    # A copy, since the garbage collector may shrink the set meanwhile.
     for each in tuple(_known):
         each.begin_in_child()
 

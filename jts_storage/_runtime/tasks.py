@@ -50,6 +50,7 @@ async def acquired(acquire: Callable[[], T], release: Callable[[T], object]) -> 
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
         await _ended(waiting)
+        # A thread cannot be interrupted: it has acquired by now, for nobody.
         if waiting.exception() is None:
             await asyncio.to_thread(release, waiting.result())
         raise

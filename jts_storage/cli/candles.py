@@ -264,6 +264,7 @@ async def _each(storage: Storage, symbol: str | None, what: str) -> tuple[int, i
     found = Quarantine(storage)
     done = kept = 0
     keys = {row.key for row in await found.review() if symbol in (None, row.key.symbol)}
+    # Each series is a commit of its own, so an interruption loses nothing that was done.
     for key in sorted(keys, key=lambda key: key.sort_key):
         if what == "discard":
             done += await found.discard(key)

@@ -163,6 +163,7 @@ def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
             first + timedelta(days=day)
             for day in range(number * days // buckets, (number + 1) * days // buckets)
         ]
+        # The fullest day of a stretch: holidays must not make it look thin.
         share = max(seen.by_day.get(day, 0) for day in stretch) / full
         shade = _SHADES[round(share * (len(_SHADES) - 1))]
         has_gap = any(day_number(day) in lacking for day in stretch)

@@ -156,6 +156,7 @@ def _imported(
 
     from jts_storage.usecases.import_candles import ImportCandles
 
+    # Before a storage is opened: a timeframe that is misspelled needs none.
     timeframe = series.step
 
     async def work(storage: Storage) -> ImportResult:

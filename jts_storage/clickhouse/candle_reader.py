@@ -124,6 +124,7 @@ class ClickHouseCandleReader:
             *ends,
             timezone=zone_name(timezone),
         )
+        # ClickHouse's sums wrap around silently; those in Python are checked.
         if columns and _may_overflow(columns):
             series = await self.get_range(key, start, end)
             return series.resample(target, timezone=timezone)
@@ -226,6 +227,7 @@ class ClickHouseCandleReader:
             for names in page:
                 symbol, exchange, timeframe = cursor = names
                 key = SeriesKey(symbol, Timeframe(timeframe), exchange)
+                # All candles of a series may be deleted; only then its last one is asked for.
                 if names not in with_deletions or len(self._get_latest(key, 1)):
                     found.append(key)
             if len(page) < limit or len(found) >= limit:

@@ -41,6 +41,7 @@ _SHORT_ROWS = 10_000
 _IMPORT_VERSIONS = 1_000_000
 """Reserved for an import, one for each of its inserts. A version is a nanosecond: many are free."""
 
+# One for the process: two managers may write the same series.
 _versions = Versions()
 
 
@@ -125,6 +126,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
     def is_one_part(self, changes: Sequence[SeriesChanges]) -> bool:
         """Whether these make one part, which is there in whole or not at all."""
         self.check_writable()
+        # By another partition key, rows may fall into any number of parts.
         if any(change.deleted for change in changes) or self._partition_key not in (
             "",
             self._by_year,
@@ -214,6 +216,7 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
     def _save_many(self, key: SeriesKey, candles: CandleData, detail: bool) -> SaveResult:
         series, duplicates = series_of(key, candles)
         counts = {"inserted": 0, "replaced": 0, "unchanged": 0} if detail else {}
+        # In pieces, so that no more than one insert is compared in memory.
         for block in pieces(series, WRITE_ROWS) if detail else ():
             stamps = block.columns.timestamp
             stored = self._get_range(key, int(stamps[0]), int(stamps[-1]))

@@ -103,6 +103,7 @@ class Cursor:
         arguments = _arguments(context, options) | {"with_column_types": True}
         with _wrapped():
             if options.get("stream_results"):
+                # The engine sends blocks of so many rows, so a stream never holds more.
                 arguments["settings"] = (arguments["settings"] or {}) | {
                     "max_block_size": options.get("max_row_buffer", 1000)
                 }
@@ -110,7 +111,7 @@ class Cursor:
                 self._take(rows, next(rows, ()))  # the first item of a stream is its columns
                 return
             answer = self._connection.transport.execute(operation, parameters, **arguments)
-        if isinstance(answer, int):
+        if isinstance(answer, int):  # the number of rows of an INSERT
             self.rowcount, answer = answer, ((), ())
         self._take(*answer)
 

@@ -79,9 +79,11 @@ def parse(create: str) -> TableText:
 
 
 def _column(rest: str) -> ColumnText:
+    # The compiler writes it, and the server leaves it out.
     rest = rest.removesuffix(" NOT NULL")
     parts = _split(rest, (*COLUMN_PARTS, "COMMENT"))
     kind = rest
+    # From the end, until the type is left.
     for part, text in reversed(parts.items()):
         kind = kind.removesuffix(text).rstrip().removesuffix(part).rstrip()
     kind = _SYNONYMS.get(kind, kind)
@@ -129,6 +131,7 @@ def _scan(text: str, start: int = 0) -> Iterator[tuple[int, str, int]]:
     while index < len(text):
         char = text[index]
         if quote:
+            # An escaped quote does not end the text.
             index += 1 if char == "\\" else 0
             quote = "" if char == quote else quote
         elif char in _QUOTES:

@@ -64,6 +64,7 @@ class HealthProbe:
 
 class _Question(threading.Thread):
     def __init__(self, config: ClickHouseConfig) -> None:
+        # A daemon, so that a probe which hangs does not keep the process from ending.
         super().__init__(name="clickhouse-health", daemon=True)
         self._config = config
         self.state = ServerState()

@@ -90,6 +90,7 @@ def _import_directly(target: Target, key: SeriesKey, paths: Sequence[Path]) -> i
 
 def _import_columns(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
     imported = 0
+    # Many small files make one insert.
     waiting: list[CandleSeries] = []
     for table in map(_read, paths):
         imported += table.num_rows

@@ -47,6 +47,7 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
         return Tables(metadata, *(_table(metadata, each) for each in one_server))
     for each in _declared(is_replicated=True, by_year=partition_by_year):
         _local_table(metadata, each, cluster)
+    # A column belongs to one table, so the distributed tables need others.
     spread = _declared(is_replicated=True, by_year=partition_by_year)
     return Tables(metadata, *(_distributed(metadata, each, cluster) for each in spread))
 
@@ -98,7 +99,7 @@ def _candles(*, is_replicated: bool, by_year: bool) -> _Declaration:
             order_by=(*key, timestamp),
             partition_by=func.toYear(timestamp) if by_year else None,
         ),
-        sharded_by=key[0],
+        sharded_by=key[0],  # rows of one key must meet on one shard, or FINAL cannot merge them
     )
 
 

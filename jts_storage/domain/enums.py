@@ -38,6 +38,7 @@ class Timeframe(Enum):
 
     def nests_in(self, coarser: Timeframe) -> bool:
         """Whether whole candles of this timeframe make up one of `coarser`."""
+        # A week may lie in two months.
         if self is Timeframe.W1:
             return False
         return _ORDER.index(self) < _ORDER.index(coarser)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ParameterValue = int | float | Decimal | str | bool
 
+# ``:name``, but neither in ``a:name`` nor in ``::name``.
 _TOKEN = re.compile(r"(?<![\w:]):([^\W\d]\w*)")
 _NUMERIC = frozenset({ParameterType.INT, ParameterType.FLOAT, ParameterType.DECIMAL})
 _PLAIN = {ParameterType.INT: int, ParameterType.FLOAT: float}

@@ -72,6 +72,7 @@ def safe_name(value: object, field: str) -> str:
     if name[0] in "._" or name[-1] == ".":
         # Readers of Hive layouts skip what begins so; .. is a folder of its own.
         raise InvalidData("must not begin with . or _ nor end with .", field=field, value=name)
+    # On Windows CON.parquet is the console, whatever follows the point.
     if name.partition(".")[0].lower() in _RESERVED:
         raise InvalidData("is a name reserved by file systems", field=field, value=name)
     if len(name.encode()) > _LONGEST_BYTES:

@@ -91,7 +91,7 @@ class LocalMongod:
             with folder.exclusive(timeout):
                 folder.join()
                 mongod._server = mongod._serve(timeout)
-        except BaseException:
+        except BaseException:  # Ctrl-C too, or the share would stay with this process
             folder.leave(_STOP_SECONDS)
             raise
         return mongod

@@ -109,7 +109,7 @@ class LocalPostgres:
         postgres = cls(scratch, found, {**durable, **(settings or {})}, timeout)
         try:
             postgres._create()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else would stop it
             postgres.stop()
             raise
         return postgres

@@ -60,7 +60,7 @@ class LocalRedis:
         redis = cls(Path(tempfile.mkdtemp(prefix="jts-redis-")), free_port())
         try:
             redis._serve(program, timeout)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else would stop it
             redis.stop()
             raise
         return redis

@@ -175,6 +175,7 @@ async def delete_unused(
         for name, paths in users.items():
             await _refuse_if_used(store, identity, name, paths)
         deleted = await store.delete(identity)
+        # Written down, so that a save which begins to refer to it at this moment conflicts.
         if deleted and store.transaction is not None:
             await References(manager, REFERENCES, store.transaction).delete(identity)
         return deleted
@@ -185,6 +186,7 @@ async def _refuse_if_used(
 ) -> None:
     others = DocumentAccess[Any](store.manager, name, store.transaction)
     its_name = others.model.path("name") if "name" in others.model.model_fields else ID
+    # One more than is shown, to know whether there are others.
     users = await others.find(
         queries.names_one(paths, identity), limit=_NAMES_SHOWN + 1, projection={its_name: 1}
     )

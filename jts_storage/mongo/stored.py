@@ -126,6 +126,7 @@ class Stored(BaseModel):
         try:
             stored = dict(zip(plan.names, plan.values(values), strict=False))
         except KeyError:
+            # `of` made it without the fields that a service has added, which have defaults.
             pairs = zip(plan.fields, plan.names, strict=True)
             stored = {name: values[field] for field, name in pairs if field in values}
         for alias, is_list in plan.nested_names:

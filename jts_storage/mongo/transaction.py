@@ -134,6 +134,7 @@ async def commit(manager: MongoDBManager, session: AsyncClientSession, doing: st
         try:
             await session.commit_transaction()
         except PyMongoError as exc:
+            # The server recognises the transaction, and says again what became of it.
             if exc.has_error_label(_UNKNOWN) and attempt < _COMMIT_ATTEMPTS:
                 continue
             raise translate(exc, doing=doing, hosts=manager.hosts) from exc

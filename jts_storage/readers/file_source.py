@@ -39,6 +39,7 @@ class FileSource:
         self.layout = layout
         self.name = str(path)
         self._read = 0
+        # At least 1, since the progress is divided by it.
         self._size = max(path.stat().st_size, 1)
 
     @property

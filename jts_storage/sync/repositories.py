@@ -549,7 +549,7 @@ class CheckpointRepository(CheckpointReader):
     def update(
         self, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
     ) -> Checkpoint:
-        """Replace the object by `change` of it (of None, if there is none), with nobody between.
+        """Replace the object by `change` of it (of None, if there is none) in one atomic step.
 
         `change` may be called again when somebody was faster, so it should do nothing else.
         """

@@ -188,14 +188,14 @@ class Quarantine:
         return self._portal.call(self._twin.review(key, limit=limit))
 
     def release(self, key: SeriesKey | None = None) -> tuple[int, int]:
-        """Store the rows that can be; how many were stored, and how many stay.
+        """Store the rows that can be stored; return how many were, and how many stay.
 
         A row whose values contradict each other cannot be stored and stays.
         """
         return self._portal.call(self._twin.release(key))
 
     def discard(self, key: SeriesKey | None = None) -> int:
-        """Throw the rows away; how many there were."""
+        """Throw the rows away; return how many there were."""
         return self._portal.call(self._twin.discard(key))
 
 
@@ -220,7 +220,7 @@ class Reconcile:
 
 
 class ValidateCandles:
-    """Looks at stored candles as an import looks at new ones; changes nothing."""
+    """Judges stored candles as an import judges new ones; changes nothing."""
 
     def __init__(self, storage: Storage) -> None:
         # A twin runs on the storage's own event loop.

@@ -194,6 +194,7 @@ class CommitClock:
 
         Each of them ends, dies or loses its lease, so this does, too.
         """
+        # A commit usually takes some milliseconds, so look soon, and then less often.
         pause = _POLL_SECONDS
         while earlier := [
             one for one in await self.under_way() if one.version < version and one.may_write(series)

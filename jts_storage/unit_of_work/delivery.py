@@ -126,6 +126,7 @@ class Delivery:
                 ):
                     self._look_again(waiting.due_in)
                     break
+                # Handlers may take half a minute an event, so the lease is looked at before each.
                 if not await lease.renewed():
                     break  # another process delivers this key now
                 if waiting.event is None and not waiting.is_refused:

@@ -90,6 +90,7 @@ class Outbox:
         due: Bson = {**_waiting(types), "$expr": {"$lte": ["$notBefore", "$$NOW"]}}
         last: Bson = {}
         while types:
+            # By key rather than with a cursor, which would time out: deliveries come in between.
             page = await self._manager.retries.repeat(
                 "looking for events",
                 partial(self._first_keys, due | last),

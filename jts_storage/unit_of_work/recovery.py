@@ -210,6 +210,7 @@ class Recovery:
     async def _replay_once(self, entry: Entry, changes: Changes) -> None:
         database, journal = self._stores.database, self._stores.journal
         async with database.transaction() as connection:
+            # False if the database has the commit: its id is stored in the same transaction.
             if await staged.replay(database, connection, changes, str(entry.id)):
                 bars = SqlIngestionRepository(database, connection=connection).bars
                 async for series in journal.series(entry, "bars"):

@@ -98,6 +98,7 @@ class _Import:
         started = perf_counter()
         resumed_at = await self._begin()
         blocks = self._input.blocks(self._progress.state, self._checks.prepare)
+        # Closed at once on an error: a thread may still be reading the file.
         async with aclosing(blocks) as found:
             async for block, stop in found:
                 judged = await self._checks.judge(block)

@@ -81,6 +81,7 @@ async def known(
     if held is None or not rows:
         return found
     first, last = max(int(stamps.min()), held[0]), min(int(stamps.max()), held[1])
+    # All rows lie outside of what is held, so nothing need be read.
     if first > last:
         return found
     start, end = checks.from_ms(first), checks.from_ms(last)

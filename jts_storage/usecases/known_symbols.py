@@ -24,6 +24,7 @@ class KnownSymbols:
 
         :raises NotFound: it is not known, and is not to be created.
         """
+        # Asked once for each symbol, not for each block.
         if code in self._known:
             return False
         is_new = await self._storage.symbols.get_by_code(code) is None

@@ -188,6 +188,7 @@ class _Checks:
     def off_session(self) -> Mask:
         calendar = resolve(self.policy.calendar)
         stamps = self.columns.timestamp
+        # A Monday or the first of a month, which stamp longer bars, need not be a session.
         if calendar is None or not len(stamps) or self.timeframe in (Timeframe.W1, Timeframe.MN1):
             return np.zeros(len(stamps), np.bool_)
         sessions = calendar.sessions(int(stamps.min()), int(stamps.max()))
