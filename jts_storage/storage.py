@@ -153,7 +153,7 @@ class Storage:
         return self._opened.readers.ingestion
 
     def repository(self, model: Model[T]) -> T:
-        """What is committed of a declared model, by the repository that it declares.
+        """Return what is committed of a declared model, by the repository that it declares.
 
         :raises StorageError: the storage was opened without the model.
         """
@@ -199,7 +199,7 @@ class Storage:
         return await AsyncRetrying(**retry_policy(attempts))(self._run_once, work)
 
     async def health(self) -> Health:
-        """Whether each store answers, by its name, and what the journal holds.
+        """Return whether each store answers, by its name, and what the journal holds.
 
         It answers within half a second, also when a store hangs, and never raises.
         """
@@ -223,7 +223,7 @@ class Storage:
         """
         async with self._opening:
             if self._is_open:
-                # First: who asks from now on is told that it is closed, and meets no half of it.
+                # First: a call that comes now is refused, and meets no stores that are half closed.
                 self._is_open = False
                 await self._backend.close()
 
@@ -259,7 +259,7 @@ class Storage:
 
 
 def retry_policy(attempts: int) -> dict[str, Any]:
-    """How often, and after which pauses, work is repeated in a new unit of work."""
+    """Return how often, and after which pauses, work is repeated in a new unit of work."""
     from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
 
     checks.whole(attempts, "attempts", least=1)

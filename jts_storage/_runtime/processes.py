@@ -49,7 +49,7 @@ def returned(owner: str) -> Iterator[None]:
 
 
 def is_gone(owner: str) -> bool:
-    """Whether the holder of a lease certainly uses it no more."""
+    """Return whether the holder of a lease certainly uses it no more."""
     # Earlier releases named the owner of a lock by its process alone, without the part before "@".
     return owner in _not_returned or not may_be_alive(owner.rpartition("@")[2])
 
@@ -67,7 +67,7 @@ def host() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started; None if there is none, or only a zombie."""
+    """Return when a process started; None if there is none, or only a zombie."""
     if not _PROCESSES.is_dir():
         return "unknown" if _exists(pid) else None
     try:

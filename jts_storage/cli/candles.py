@@ -47,7 +47,7 @@ quarantine = typer.Typer(help="Rows that an import set aside.", no_args_is_help=
 
 
 def export(
-    path: Annotated[Path, typer.Argument(help="Where to; the name tells the format.")],
+    path: Annotated[Path, typer.Argument(help="File to write; its suffix gives the format.")],
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="Code of the symbol.")],
     timeframe: Timeframe,
     exchange: Exchange = "",

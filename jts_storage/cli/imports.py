@@ -80,7 +80,7 @@ class Series:
         typer.Option(
             "--timeframe",
             "-t",
-            help="1m, 5m, 15m, 1h, 1d, 1w or 1M; otherwise as a column of the file tells.",
+            help="1m, 5m, 15m, 1h, 1d, 1w or 1M; by default from a column of the file.",
         ),
     ] = None
     symbol: Code = None

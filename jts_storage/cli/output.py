@@ -56,7 +56,7 @@ class _Debug:
 
 
 def debug(wanted: bool) -> None:
-    """Whether errors come with their traceback."""
+    """Show errors with their traceback from now on, or without."""
     _Debug.wanted = wanted
 
 

@@ -79,7 +79,7 @@ def tell_broken_parts(manager: ClickHouseManager) -> None:
 
 
 def differences(manager: ClickHouseManager) -> list[Difference]:
-    """The same, as `jts-storage check` tells it."""
+    """Return the broken parts as `jts-storage check` reports them."""
     return [
         Difference(
             "clickhouse",

@@ -76,7 +76,7 @@ class RangeCache:
     def get(
         self, key: SeriesKey, first: int, last: int, read: Callable[[], CandleSeries]
     ) -> CandleSeries:
-        """What `read` gives, or gave when the table was as it is now."""
+        """Return a held range if the table is unchanged since then, else what `read` gives."""
         wanted = _Range(key, first, last)
         if not self._capacity or not (wanted.may_be_large or self._has(wanted)):
             return read()

@@ -124,7 +124,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         return int(self._manager.execute(statements.select_highest_version(self._candles))[0][0])
 
     def is_one_part(self, changes: Sequence[SeriesChanges]) -> bool:
-        """Whether these make one part, which is there in whole or not at all."""
+        """Return whether these make one part, which is there in whole or not at all."""
         self.check_writable()
         # By another partition key, rows may fall into any number of parts.
         if any(change.deleted for change in changes) or self._partition_key not in (
@@ -154,7 +154,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
     def _is_written(
         self, together: Sequence[CandleSeries], version: int, transport: Transport
     ) -> bool:
-        """Whether all rows of an insert are there, so that it need not be repeated."""
+        """Return whether all rows of an insert are there, so that it need not be repeated."""
         ends = [series.columns.timestamp[[0, -1]] for series in together]
         bound = {
             "keys": statements.names_of(series.key for series in together),

@@ -79,7 +79,6 @@ def parse(create: str) -> TableText:
 
 
 def _column(rest: str) -> ColumnText:
-    # The compiler writes it, and the server leaves it out.
     rest = rest.removesuffix(" NOT NULL")
     parts = _split(rest, (*COLUMN_PARTS, "COMMENT"))
     kind = rest
@@ -91,7 +90,7 @@ def _column(rest: str) -> ColumnText:
 
 
 def _split(text: str, heads: tuple[str, ...]) -> dict[str, str]:
-    """What follows each of the heads, up to the next; in brackets and quotes there is none."""
+    """Return what follows each head, up to the next; none count in brackets and quotes."""
     found = [
         (index, head)
         for index, _, depth in _scan(text)
@@ -118,7 +117,7 @@ def items(text: str) -> Iterator[str]:
 
 
 def _closing(text: str, opening: int) -> int:
-    """Where the bracket that opens there is closed."""
+    """Return where the bracket that opens there is closed."""
     for index, char, depth in _scan(text, opening):
         if char in _CLOSING and depth == 0:
             return index

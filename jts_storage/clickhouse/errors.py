@@ -134,7 +134,7 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str] = ()) -> S
 
 
 def is_disconnect(exc: BaseException) -> bool:
-    """Whether the connection that raised this can carry nothing more."""
+    """Return whether the connection that raised this can carry nothing more."""
     cause = _innermost(exc)
     if isinstance(cause, (driver.ServerException, *_OF_VALUES)):
         return False
@@ -173,7 +173,7 @@ def _innermost(exc: BaseException) -> BaseException:
 
 
 def shown(cause: BaseException) -> str:
-    """What an error of the driver says, without the stack of the server."""
+    """Return what an error of the driver says, without the stack of the server."""
     text = getattr(cause, "message", None) or str(cause) or type(cause).__name__
     text = str(text).partition("Stack trace:")[0].strip()
     if isinstance(cause, EOFError):

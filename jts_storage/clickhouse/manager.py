@@ -147,7 +147,7 @@ class ClickHouseManager:
         )
 
     def health_check(self) -> bool:
-        """Whether ClickHouse answers ``SELECT 1`` within ``health_timeout``.
+        """Return whether ClickHouse answers ``SELECT 1`` within ``health_timeout``.
 
         It uses a connection of its own, so neither a busy pool nor a hanging server holds it up.
         """

@@ -135,7 +135,7 @@ def _check_pages(path: Path) -> None:
 
 
 def _is_ours(schema: pa.Schema, path: Path) -> bool:
-    """Whether the engine reads the file as `CandleSeries.from_arrow` would."""
+    """Return whether the engine reads the file as `CandleSeries.from_arrow` would."""
     types = dict(zip(schema.names, schema.types, strict=True))
     stamp = types.get("timestamp")
     return (

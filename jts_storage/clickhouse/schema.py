@@ -47,7 +47,7 @@ def differences(
     partition_by_year: bool = False,
     models: Iterable[TableModel[Any, Any]] = (),
 ) -> list[Difference]:
-    """How the tables of the manager's database differ from the models.
+    """Return how the tables of the manager's database differ from the models.
 
     :param models: of services, beside the kit's own.
     """
@@ -72,7 +72,7 @@ def differences(
 
 
 def texts_of(metadata: MetaData) -> dict[str, TableText]:
-    """What the models say of each table."""
+    """Return what the models say of each table."""
     return {table.name: parse(ddl_of(CreateTable(table))) for table in metadata.sorted_tables}
 
 

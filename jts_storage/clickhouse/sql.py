@@ -33,7 +33,7 @@ def first_word(statement: str) -> str:
 
 
 def only_reads(statement: str) -> bool:
-    """Whether repeating the statement can change nothing."""
+    """Return whether repeating the statement can change nothing."""
     return first_word(statement) in _READS
 
 

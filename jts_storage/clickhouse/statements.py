@@ -75,7 +75,7 @@ def stored_types(candles: Table) -> Mapping[str, str]:
 
 @cache
 def by_year(candles: Table) -> str:
-    """Return the partition key of a table that is split by year, as the server tells it."""
+    """Return the partition key of a table that is split by year, as the server writes it."""
     return text_of(func.toYear(candles.c.timestamp))
 
 
@@ -173,7 +173,7 @@ def select_days(source: Source) -> str:
 
 
 def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
-    """Select coarser candles, and what tells whether a volume may have overflowed."""
+    """Select coarser candles, with the figures that show whether a volume may have overflowed."""
     return _select_resampled(source, target, is_intraday=key.timeframe.is_intraday)
 
 
@@ -293,7 +293,7 @@ STREAM_SETTINGS = {"max_block_size": 16_384}
 
 
 def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What makes an insert durable when it is acknowledged; called anew for each attempt.
+    """Return what makes an insert durable when it is acknowledged; called anew for each attempt.
 
     The engine notes a token before it has the rows. One that was noted in the moment in which the
     server died would have the repetition dropped, so none is used twice: a repetition is

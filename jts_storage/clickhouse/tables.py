@@ -158,7 +158,7 @@ def _distributed(metadata: MetaData, declared: _Declaration, cluster: str) -> Ta
 
 
 def local_name(name: str) -> str:
-    """What a table is called that holds the rows of one host."""
+    """Return what a table is called that holds the rows of one host."""
     return f"{name}{_LOCAL_SUFFIX}"
 
 

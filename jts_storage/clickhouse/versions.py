@@ -16,7 +16,7 @@ class Versions:
     """Give each write of this process a version of its own.
 
     The server says which version a write must have at least: above what is stored, and not before
-    the moment. Two writes at once may be told the same, so those under way are known here.
+    the moment. Two writes at once may get the same answer, so those under way are counted here.
     """
 
     def __init__(self) -> None:

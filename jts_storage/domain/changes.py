@@ -104,7 +104,7 @@ class CheckpointChange:
     knows_base: bool = True
 
     def still_holds(self, stored: Mapping[str, Any] | str | None) -> bool:
-        """Whether what was read is what is stored; to Python 1 would equal true."""
+        """Return whether what was read is what is stored; to Python 1 would equal true."""
         return not self.knows_base or _as_text(stored) == _as_text(self.base)
 
     def conflict(self) -> Conflict:

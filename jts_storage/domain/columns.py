@@ -89,7 +89,7 @@ def checked(columns: Columns) -> Columns:
 
 
 def ascends(timestamps: Int64Array) -> bool:
-    """Whether each timestamp is later than the one before."""
+    """Return whether each timestamp is later than the one before."""
     return bool((timestamps[1:] > timestamps[:-1]).all())
 
 

@@ -46,7 +46,7 @@ def as_gaps(expected: Int64Array, missing: npt.NDArray[np.bool_]) -> list[Gap]:
 def expected_timestamps(
     first: int, last: int, timeframe: Timeframe, calendar: TradingCalendar | None
 ) -> Int64Array:
-    """When candles should begin between two moments, both included.
+    """Return when candles should begin between two moments, both included.
 
     Without a calendar the market never closes: the grid is counted from the first moment.
     """

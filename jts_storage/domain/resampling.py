@@ -121,7 +121,7 @@ def _floor(values: Int64Array, target: Timeframe) -> Int64Array:
 
 
 def _session_of(timestamps: Int64Array, sessions: Sessions) -> Int64Array:
-    """Where each row belongs: to the first session that has not closed before it.
+    """Return where each row belongs: to the first session that has not closed before it.
 
     A bar stamped at the close itself (a closing auction) is still of that session; one from
     before the opening is of the session that it precedes.

@@ -251,7 +251,7 @@ class CandleSeries(Sequence[Candle]):
         return self._fingerprint
 
     def same_rows(self, other: CandleSeries) -> bool:
-        """Whether both hold the same candles, whatever their keys."""
+        """Return whether both hold the same candles, whatever their keys."""
         return len(self) == len(other) and all(map(np.array_equal, self._columns, other.columns))
 
     def __eq__(self, other: object) -> bool:
@@ -295,7 +295,7 @@ class CandleSeries(Sequence[Candle]):
 
 
 def series_of(key: SeriesKey, candles: object) -> tuple[CandleSeries, int]:
-    """What `save_many` was given as a series of `key`, and how many duplicates gave way.
+    """Return what `save_many` was given as a series of `key`, and how many duplicates gave way.
 
     :raises InvalidData: it is a series of another key, or nothing that holds candles.
     """

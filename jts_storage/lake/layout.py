@@ -114,7 +114,7 @@ def temporary_paths(folder: Path) -> list[Path]:
 
 
 def _values(parent: Path, field: str, wanted: str | None) -> list[str]:
-    """What the folders of a level stand for, or `wanted` if there is such a folder."""
+    """Return what the folders of a level stand for, or `wanted` if there is such a folder."""
     prefix = f"{field}="
     if wanted is not None:
         return [wanted] if (parent / f"{prefix}{wanted}").is_dir() else []

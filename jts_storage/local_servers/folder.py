@@ -134,7 +134,7 @@ class ServerFolder:
         return None
 
     def last_port(self) -> int | None:
-        """Where the server listened the last time."""
+        """Return where the server listened the last time."""
         try:
             return int(json.loads(self._state.read_text())["port"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -187,7 +187,7 @@ class ServerFolder:
             self._wait_until_gone(timeout)
 
     def log_tail(self) -> str:
-        """What the server and its keeper last wrote to their standard streams."""
+        """Return what the server and its keeper last wrote to their standard streams."""
         try:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
         except OSError:
@@ -224,7 +224,7 @@ class ServerFolder:
             if time.monotonic() > deadline:
                 raise ConnectionFailed(
                     f"The server in {self.path} did not stop within {timeout:g} s.",
-                    remedy=f"Its process id stands in {self._state}.",
+                    remedy=f"Its process id is in {self._state}.",
                 )
             time.sleep(_POLL_SECONDS)
 

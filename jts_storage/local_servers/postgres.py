@@ -256,7 +256,7 @@ def _make_cluster(binaries: Path, data: Path) -> None:
 
 
 def _template(binaries: Path) -> Path | None:
-    """Where the result of initdb is kept; None when others could write to that folder."""
+    """Return where the result of initdb is kept; None when others could write to that folder."""
     cache = Path(tempfile.gettempdir()) / f"jts-storage-{os.geteuid()}"
     with suppress(FileExistsError):
         cache.mkdir(mode=0o700)

@@ -131,7 +131,7 @@ class DocumentAccess(CollectionAccess, Generic[D]):
         *,
         strict: bool = False,
     ) -> list[T]:
-        """What `read` makes of the documents, up to `limit`; those that cannot be read left out.
+        """Return what `read` makes of up to `limit` documents, without those that cannot be read.
 
         :param strict: raise for the first that cannot be read.
         """
@@ -155,7 +155,7 @@ class DocumentAccess(CollectionAccess, Generic[D]):
     def read_or_skip(
         self, document: Bson, read: Callable[[Bson], T], *, strict: bool = False
     ) -> T | None:
-        """What `read` makes of the document, or None and a line in the log."""
+        """Return what `read` makes of the document, or None and a line in the log."""
         unreadable = self.manager.unreadable
         try:
             entity = read(document)

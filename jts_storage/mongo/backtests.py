@@ -168,7 +168,7 @@ class MongoDBBacktestResultRepository:
         return deleted is not None
 
     async def _insert(self, result: BacktestResult, document: Bson, *, is_new: bool) -> bool:
-        """Whether the document stored is this one, and not an equal one of before."""
+        """Return whether the document stored is this one, and not an equal one of before."""
         results = self._results
 
         async def insert() -> bool:

@@ -245,7 +245,7 @@ class Models:
         return model
 
     def references_of(self, collection: str) -> Mapping[str, str]:
-        """Where its documents name others by their id, each with the collection of these."""
+        """Return where its documents name others by their id, each with the collection of these."""
         own: Mapping[str, str] = self.of(collection).references()
         return {**own, **self.referring.get(collection, {})}
 

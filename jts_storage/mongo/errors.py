@@ -116,7 +116,7 @@ def _translated(exc: Exception, doing: str, hosts: Sequence[str]) -> StorageErro
 
 
 def _is_repeatable(exc: Exception) -> bool:
-    """Whether the very same operation, if it is idempotent, may succeed when it is repeated.
+    """Return whether the very same operation, if it is idempotent, may succeed when it is repeated.
 
     Not so after waiting for a server or a free connection: that wait was the repetition.
     """
@@ -128,14 +128,14 @@ def _is_repeatable(exc: Exception) -> bool:
 
 
 def ends_a_transaction(exc: Exception) -> bool:
-    """Whether another transaction may do what this one could not."""
+    """Return whether another transaction may do what this one could not."""
     if isinstance(exc, driver.ServerSelectionTimeoutError | driver.WaitQueueTimeoutError):
         return False  # as for `_is_repeatable`
     return isinstance(exc, driver.PyMongoError) and exc.has_error_label("TransientTransactionError")
 
 
 def duplicate_of_id(exc: driver.DuplicateKeyError) -> bool:
-    """Whether the key that exists already is `_id`."""
+    """Return whether the key that exists already is `_id`."""
     return list((exc.details or {}).get("keyPattern", ())) == ["_id"]
 
 
@@ -167,7 +167,7 @@ def _first_failure(exc: driver.OperationFailure) -> Mapping[str, Any]:
 
 
 def _refusals(details: Mapping[str, Any]) -> str:
-    """Which fields the validator named."""
+    """Return which fields the validator named."""
     rules = details.get("errInfo", {}).get("details", {}).get("schemaRulesNotSatisfied", ())
     names: list[str] = []
     for rule in rules:

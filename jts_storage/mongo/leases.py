@@ -32,7 +32,7 @@ def from_now(duration: timedelta) -> Bson:
 
 
 def has_run_out(until: str) -> Bson:
-    """Whether a lease has ended by the server's clock; one without an end has, too.
+    """Make an expression that is true once a lease has ended by the server's clock, or has no end.
 
     :param until: where its end is, such as ``"$until"``.
     """
@@ -99,7 +99,7 @@ class Leases:
             )
 
     async def holder(self, name: str) -> str | None:
-        """Who holds the lease on `name`; None if nobody does."""
+        """Return who holds the lease on `name`; None if nobody does."""
         found = await self._manager.retries.repeat(
             "looking for a lease", lambda: self._leases.find_one({"_id": name})
         )

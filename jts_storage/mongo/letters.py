@@ -37,7 +37,7 @@ def beginning(word: str) -> str:
 
 
 def _pattern(word: str, choices: int) -> str:
-    """What may stand for the word. Without a choice left, nothing is asked from there on."""
+    """Return a pattern for the word; once no choice is left it ends, and matches more."""
     asked: list[str] = []
     for position, letter in enumerate(word):
         rest = word[position:]

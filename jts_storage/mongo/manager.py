@@ -169,7 +169,7 @@ class MongoDBManager:
             raise translate(exc, doing="ping", hosts=self._hosts) from exc
 
     async def health_check(self) -> bool:
-        """Whether the server answers within `health_timeout`; one that hangs does not."""
+        """Return whether the server answers within `health_timeout`; one that hangs does not."""
         try:
             await self.ping()
         except StorageError:

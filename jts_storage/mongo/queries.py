@@ -76,7 +76,7 @@ def of_version(model: type[VersionedDocument], identity: ObjectId, version: int)
 
 
 def known_fields(model: type[VersionedDocument], document: Mapping[str, Any]) -> Bson:
-    """What an update writes of a document: the time of creation stays as it is stored."""
+    """Return what an update writes of a document: the time of creation stays as it is stored."""
     kept = {ID, model.path("created_at")}
     return {name: value for name, value in document.items() if name not in kept}
 

@@ -52,7 +52,7 @@ class References(CollectionAccess):
         await self._count("deletions", [identity])
 
     async def deletions(self, identities: Iterable[ObjectId]) -> Mapping[ObjectId, int]:
-        """How often each document was deleted, those never deleted left out."""
+        """Return how often each document was deleted, those never deleted left out."""
         where = {"_id": {"$in": list(identities)}, "deletions": {"$gt": 0}}
         collection, session = self.collection, self.session
         found = await self.repeat(
@@ -146,7 +146,7 @@ class ReferringStore(VersionedStore[V, Versioned]):
     def _begun(
         self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
     ) -> list[ObjectId]:
-        """What the documents refer to, and did not as they are stored."""
+        """Return the ids that the documents refer to, and their stored forms do not."""
         begun: set[str] = set()
         for document in documents:
             before = ids_at(states.get(document[ID]), self.paths)

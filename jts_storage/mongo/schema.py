@@ -107,7 +107,7 @@ def _readers(models: Models) -> dict[type[StoredDocument], Callable[[Any], objec
 async def differences(
     db: Database, models: Models = _KITS_OWN, declared: Iterable[DocumentModel[Any, Any]] = ()
 ) -> list[Difference]:
-    """How the collections of a database differ from the documents: options, rules, indexes.
+    """Return how the collections of a database differ from the documents: options, rules, indexes.
 
     And which documents cannot be read: every one is looked at.
 
@@ -211,7 +211,7 @@ def _compare_indexes(
 
 
 def _index_options(index: dict[str, Any]) -> dict[str, Any]:
-    """What makes an index what it is, a text index as it was asked for."""
+    """Return the options to compare; those of a text index in the form in which it was created."""
     options = {
         name: value
         for name, value in index.items()
@@ -253,7 +253,7 @@ def shown(value: Any) -> str:
 
 
 def _made(schema: CollectionSchema) -> str:
-    """What a person runs to make a collection of a service."""
+    """Write the statements with which a person creates a collection of a service."""
     indexes = (
         f"; db.getCollection({shown(schema.name)}).createIndex"
         f"({shown(dict(index.document['key']))}, {{name: {shown(index.document['name'])}}})"

@@ -115,11 +115,11 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         """
 
     def needs_state(self, save: Save[Versioned]) -> bool:
-        """Whether an update has to ask what was stored."""
+        """Return whether an update has to ask what was stored."""
         return not save.says_when_created
 
     async def states(self, identities: Iterable[ObjectId]) -> dict[ObjectId, Bson]:
-        """What a save has to know of what is stored under the ids."""
+        """Return the fields that a save looks at, of what is stored under the ids."""
         return await self._stored(identities, self.state)
 
     def _saves(self, entities: Iterable[Versioned]) -> list[Save[Versioned]]:

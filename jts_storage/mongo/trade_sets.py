@@ -92,12 +92,12 @@ class TradeSets(DocumentAccess[TradeChunkDocument]):
 
 
 def fits_document(trades: Iterable[Trade]) -> bool:
-    """Whether the trades may lie in the document of their result."""
+    """Return whether the trades may lie in the document of their result."""
     return sum(map(_bytes, trades)) <= INLINE_BYTES
 
 
 def count_elsewhere(model: type[BacktestDocument], result: Mapping[str, Any]) -> int:
-    """How many trades of a stored result lie in chunks.
+    """Return how many trades of a stored result lie in chunks.
 
     :raises InvalidData: the result does not say it in a way that can be read.
     """
@@ -122,7 +122,7 @@ def incomplete(result: Mapping[str, Any]) -> InvalidData:
 
 
 def _bytes(trade: Trade) -> int:
-    """What a trade takes in BSON, estimated from above."""
+    """Estimate, from above, how many bytes a trade takes in BSON."""
     characters = len(trade.symbol) + len(trade.exit_reason or "")
     return _TRADE_BYTES + _BYTES_A_CHARACTER * characters
 

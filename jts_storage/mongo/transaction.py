@@ -155,7 +155,7 @@ async def commit_alone(manager: MongoDBManager, session: AsyncClientSession, doi
 
 
 def may_be_committed(failure: StorageError) -> bool:
-    """Whether a commit that failed so may be stored all the same, now or in a moment."""
+    """Return whether a commit that failed so may be stored all the same, now or in a moment."""
     cause = failure.__cause__
     if isinstance(cause, PyMongoError) and cause.has_error_label(_UNKNOWN):
         return True

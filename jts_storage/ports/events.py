@@ -32,7 +32,7 @@ class EventPublisher(Protocol):
         ...
 
     def hears(self, event_type: str) -> bool:
-        """Whether a handler would get an event of that type now.
+        """Return whether a handler would get an event of that type now.
 
         A stored event that a dead process left waits until a publisher hears its type. One that
         hands events to a broker hears every type.

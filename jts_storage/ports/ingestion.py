@@ -96,7 +96,7 @@ class OHLCVReader(Protocol):
     async def count(
         self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
     ) -> int:
-        """How many bars there are; an open end is no bound."""
+        """Return how many bars there are; an open end is no bound."""
         ...
 
 

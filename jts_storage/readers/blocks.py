@@ -60,7 +60,7 @@ class Source(Protocol):
         ...
 
     def progress(self) -> float | None:
-        """How much of the source has been read, from 0 to 1; None if unknown."""
+        """Return how much of the source has been read, from 0 to 1; None if unknown."""
         ...
 
 

@@ -65,7 +65,7 @@ class CsvFile(FileSource):
                 yield pa.Table.from_batches([batch]).rename_columns(list(self.targets))
 
     def _lines_before_data(self) -> int:
-        """Lines up to and with the header, so that our names stand for it."""
+        """Return how many lines to skip, up to and with the header: its names are known."""
         if not self.form.has_header:
             return 0
         number, _ = next(text_files.lines(self.path)) if self._is_bytewise else (1, b"")

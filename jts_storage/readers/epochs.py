@@ -67,7 +67,7 @@ class Epochs:
         return found
 
     def _of_coarser_units(self, values: Int64Array, unit: str) -> AnyArray | None:
-        """Which numbers look like a coarser unit's; None if none does.
+        """Return which numbers look like a coarser unit's; None if none does.
 
         A column of milliseconds that passes through January 1970 has such numbers, and others
         between 1970 and 1973, which a mixed column has not.
@@ -105,7 +105,7 @@ class Epochs:
 
 
 def are_dates(values: Int64Array) -> bool:
-    """Whether a column of numbers holds dates (20240102), perhaps with a time (202401020900).
+    """Return whether a column of numbers holds dates (20240102) or moments (202401020900).
 
     One in ten must be a valid date: the others are then reported as errors, with their rows.
     """

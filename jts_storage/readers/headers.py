@@ -76,7 +76,7 @@ def guess(
 
 
 def target_of(header: str) -> str | None:
-    """What a column of this header holds; None if that cannot be guessed."""
+    """Return what a column of this header holds; None if that cannot be guessed."""
     bare = header.strip("\ufeff ").casefold()
     names = (plain(header), bare, bare.strip("<>"))
     return next((found for name in names if (found := _TARGET_OF.get(name))), None)

@@ -37,14 +37,14 @@ def first_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _shape(piece: bytes) -> bytes | None:
-    """What all lines look like without their numbers; None if they do not look alike."""
+    """Return what all lines look like without their numbers; None if they do not look alike."""
     bare = piece.translate(None, _OF_NUMBERS)
     line = bare[: bare.find(b"\n") + 1]
     return line if bare == line * bare.count(b"\n") else None
 
 
 def _has_only(piece: bytes, names: set[bytes]) -> bool:
-    """Whether counting shows that there are no other names, which costs less than finding names."""
+    """Return whether there are no other names, by counting, which is faster than to find them."""
     if len(names) > _COUNTED or any(mark in piece for mark in _BLANK_BEFORE_COLON):
         return False
     return piece.count(b'":') == sum(piece.count(b'"%b":' % name) for name in names)

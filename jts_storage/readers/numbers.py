@@ -76,7 +76,7 @@ def plain_numbers(column: Any, style: NumberStyle) -> Any:
 
 
 def is_plain(column: Any) -> bool:
-    """Whether every text has digits and points only, and at least one: most columns of most files.
+    """Return whether every text has digits and points only, and at least one, as most columns have.
 
     Looked at as bytes, which costs a small part of what a pattern does.
     """
@@ -84,7 +84,7 @@ def is_plain(column: Any) -> bool:
 
 
 def has_marks(column: Any) -> bool:
-    """Whether some text has more than digits."""
+    """Return whether some text has more than digits."""
     plain = _plain_bytes(column)
     return plain is None or bool((plain[0] == _POINT).any())
 

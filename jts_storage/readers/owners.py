@@ -228,7 +228,7 @@ class Owners:
                     field="market",
                     value=name,
                     row=row,
-                    remedy="If the column tells the exchange, say exchange=HEADER (--column). "
+                    remedy="If the column holds the exchange, say exchange=HEADER (--column). "
                     + _ignore("market"),
                 )
 

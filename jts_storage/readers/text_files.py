@@ -187,7 +187,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
 
 
 def _has_odd_line(piece: bytes) -> bool:
-    """Whether some line has an odd number of quotes; quick for files without any."""
+    """Return whether some line has an odd number of quotes; quick for files without any."""
     if b'"' not in piece:
         return False
     letters = np.frombuffer(piece, np.uint8)
@@ -197,7 +197,7 @@ def _has_odd_line(piece: bytes) -> bool:
 
 
 def _leaves_open(line: bytes, delimiter: bytes) -> bool:
-    """Whether the line ends within quotes; a quote in the middle of a field does not count."""
+    """Return whether the line ends within quotes; one in the middle of a field does not count."""
     at = 0
     while True:
         if line[at : at + 1] == b'"':
@@ -221,6 +221,6 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """What changes when the file does."""
+    """Return what changes when the file does."""
     state = path.stat()
     return {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}

@@ -51,7 +51,7 @@ class Coverage:
         calendar: TradingCalendar | str | None = None,
         timezone: str = "UTC",
     ) -> SeriesCoverage:
-        """What is stored of `key`, and what is missing between its first and last candle."""
+        """Return what is stored of `key`, and what is missing between its first and last candle."""
         return self._portal.call(self._twin.of(key, calendar=calendar, timezone=timezone))
 
     def plan_backfill(

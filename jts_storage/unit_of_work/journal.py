@@ -129,7 +129,7 @@ class Journal:
         )
 
     async def is_decided(self, identity: ObjectId) -> bool:
-        """Whether its entry is there, and with a majority, so that it stays."""
+        """Return whether its entry is there, and with a majority, so that it stays."""
         entries = self._entries.with_options(read_concern=ReadConcern("majority"))
         found = await self._manager.retries.repeat(
             "looking for a decision", lambda: entries.find_one({"_id": identity}, {"_id": 1})
@@ -137,7 +137,7 @@ class Journal:
         return found is not None
 
     async def is_ours(self, identity: ObjectId) -> bool:
-        """Whether it is still this process that finishes the entry."""
+        """Return whether it is still this process that finishes the entry."""
         mine = {"_id": identity, "owner": self._owner, "appendedAs": {"$exists": False}}
         found = await self._manager.retries.repeat(
             "finishing a commit", lambda: self._entries.find_one(mine, {"_id": 1})
@@ -368,7 +368,7 @@ def _any_of(names: set[str]) -> Bson:
 
 
 def _next_of(chunks: Iterator[Chunk]) -> list[Chunk]:
-    """What is written at once: one large chunk, or many small ones."""
+    """Return what is written at once: one large chunk, or many small ones."""
     together: list[Chunk] = []
     size = 0
     for chunk in chunks:

@@ -106,7 +106,7 @@ class Outbox:
         return [event["key"] async for event in found]
 
     async def next_due(self, types: Collection[str]) -> timedelta | None:
-        """How long until the first of the events that wait may be delivered."""
+        """Return how long until the first of the events that wait may be delivered."""
         found = await self._manager.retries.repeat(
             "looking for events",
             lambda: self._events.find_one(
@@ -155,7 +155,7 @@ class Outbox:
         )
 
     async def list(self, *, limit: int = 1_000) -> Sequence[StoredEvent]:
-        """What waits or is parked, oldest first."""
+        """Return what waits or is parked, oldest first."""
         found = await self._manager.retries.repeat(
             "listing events", lambda: self._events.find().sort(_ORDER).limit(limit).to_list()
         )
@@ -165,7 +165,7 @@ class Outbox:
         ]
 
     async def counts(self) -> tuple[int, int]:
-        """How many events wait, and how many are parked."""
+        """Return how many events wait, and how many are parked."""
         waiting, parked = [
             await self._manager.retries.once(
                 "counting events", partial(self._events.count_documents, {"isParked": is_parked})

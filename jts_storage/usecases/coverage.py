@@ -92,7 +92,7 @@ class Coverage:
         calendar: TradingCalendar | str | None = None,
         timezone: str = "UTC",
     ) -> SeriesCoverage:
-        """What is stored of `key`, and what is missing between its first and last candle."""
+        """Return what is stored of `key`, and what is missing between its first and last candle."""
         ends = await self._storage.candles.get_coverage(key)
         gaps: list[Gap] = []
         empty: list[Gap] = []

@@ -65,7 +65,7 @@ class ImportChecks:
         ]
 
     def may_replace(self, item: Judged) -> bool:
-        """Whether rows that are about to be stored may take the place of stored ones.
+        """Return whether rows that are about to be stored may take the place of stored ones.
 
         Only then is it worth asking the store which of them are new.
         """

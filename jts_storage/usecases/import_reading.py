@@ -59,7 +59,7 @@ class Input(Protocol):
         ...
 
     def fraction(self) -> float | None:
-        """How much was read, from 0 to 1; None if unknown."""
+        """Return how much was read, from 0 to 1; None if unknown."""
         ...
 
 

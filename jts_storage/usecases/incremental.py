@@ -61,7 +61,7 @@ class Extents:
 
 
 def outside(stamps: Int64Array, held: Extent | None) -> AnyArray:
-    """Which timestamps lie before or after everything that is held."""
+    """Return which timestamps lie before or after everything that is held."""
     if held is None:
         return np.ones(len(stamps), np.bool_)
     found: AnyArray = (stamps < held[0]) | (stamps > held[1])

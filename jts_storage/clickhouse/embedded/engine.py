@@ -161,7 +161,7 @@ def check_process() -> None:
 
 
 def is_forked() -> bool:
-    """Whether this process was forked after the engine was loaded."""
+    """Return whether this process was forked after the engine was loaded."""
     return _engine.is_forked
 
 
@@ -176,7 +176,7 @@ def normalised(path: str) -> str:
 
 
 def holder(path: str) -> str | None:
-    """Which process has the store at `path` open, if any has: ``"process 123"``."""
+    """Return which process has the store at `path` open, if any has: ``"process 123"``."""
     status = Path(path) / _STATUS_FILE
     try:
         with status.open("rb") as file:
