@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from jts_storage.cli.coverage_page import (
     page,
     rounded_down,
 )
+from jts_storage.cli.groups import grouped
 from jts_storage.cli.output import AsJson, meter, out, print_json, with_storage
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
@@ -35,28 +37,42 @@ _SHADES = "·▁▂▃▄▅▆▇█"
 _ZONES = {"XKRX": "Asia/Seoul", "XNYS": "America/New_York", "XTKS": "Asia/Tokyo"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfOneSeries:
+    """What is asked about one series, or noted of it."""
+
+    backfill: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="START END: print the ranges to ask a source for."),
+    ] = None
+    known_empty: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="START END: keep that nothing was traded there."),
+    ] = None
+
+    @property
+    def is_given(self) -> bool:
+        return self.backfill is not None or self.known_empty is not None
+
+
+@grouped
 def coverage(
+    *,
     symbol: Code = None,
     timeframe: OfTimeframe = None,
     exchange: OfExchange = None,
     calendar: Calendar = None,
     timezone: Zone = None,
     html: Annotated[Path | None, typer.Option(help="Write a page that shows it.")] = None,
-    backfill: Annotated[
-        tuple[str, str] | None,
-        typer.Option(help="START END: print the ranges to ask a source for."),
-    ] = None,
-    known_empty: Annotated[
-        tuple[str, str] | None,
-        typer.Option(help="START END: keep that nothing was traded there."),
-    ] = None,
+    one: OfOneSeries,
     as_json: AsJson = False,
 ) -> None:
     """Show what is stored of each series, and what is missing."""
-    if backfill or known_empty:
-        _about_one(
-            symbol, timeframe, exchange or "", calendar, timezone, backfill, known_empty, as_json
-        )
+    if one.is_given:
+        if symbol is None or timeframe is None:
+            raise typer.BadParameter("--backfill and --known-empty need --symbol and --timeframe.")
+        key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange or "")
+        _about_one(key, one, calendar, timezone, as_json=as_json)
         return
 
     async def work(storage: Storage) -> list[Shown]:
@@ -185,34 +201,24 @@ def _summary(seen: SeriesCoverage) -> dict[str, object]:
 
 
 def _about_one(
-    symbol: str | None,
-    timeframe: str | None,
-    exchange: str,
-    calendar: str | None,
-    timezone: str | None,
-    backfill: tuple[str, str] | None,
-    known_empty: tuple[str, str] | None,
-    as_json: bool,
+    key: SeriesKey, one: OfOneSeries, calendar: str | None, timezone: str | None, *, as_json: bool
 ) -> None:
-    if symbol is None or timeframe is None:
-        raise typer.BadParameter("--backfill and --known-empty need --symbol and --timeframe.")
-    key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange)
-
     async def work(storage: Storage) -> list[Range]:
         use_case = Coverage(storage)
-        if known_empty is not None:
-            start, end = _ends(known_empty, timezone)
+        # First: what is noted as empty now is not asked for again.
+        if one.known_empty is not None:
+            start, end = _ends(one.known_empty, timezone)
             await use_case.record_empty(key, start, end)
-        if backfill is None:
+        if one.backfill is None:
             return []
-        start, end = _ends(backfill, timezone)
-        named = arguments.calendar_for(calendar, exchange)
+        start, end = _ends(one.backfill, timezone)
+        named = arguments.calendar_for(calendar, key.exchange)
         return await use_case.plan_backfill(key, start, end, calendar=named)
 
     ranges = with_storage(work)
     if as_json:
         print_json(ranges)
-    elif backfill is None:
+    elif one.backfill is None:
         typer.echo("Kept.")
     else:
         for item in ranges:
