@@ -64,7 +64,10 @@ class Input(Protocol):
 
 
 def input_of(data: Data, wanted: Wanted, options: ImportOptions) -> Input:
-    """:raises InvalidData: it is nothing that can be imported."""
+    """Return how to read what the caller passed.
+
+    :raises InvalidData: it is nothing that can be imported.
+    """
     if isinstance(data, CandleSeries):
         return SeriesInput(_only(data), wanted, options.block_rows)
     if hasattr(data, "__aiter__"):
