@@ -1,6 +1,6 @@
-"""What can go wrong, in the kit's own words.
+"""The errors of the kit: every exception that leaves it is a `StorageError`.
 
-Every exception that leaves the kit is a `StorageError`. The driver's exception, where there was
+The driver's exception, where there was
 one, is chained as ``__cause__``. A message says what was tried, on what, and what to do about it.
 """
 
@@ -30,12 +30,12 @@ class StorageError(Exception):
     """
 
     transient = False
-    """The unit of work that it ended stored nothing and may well succeed when it is repeated, which
-    `Storage.run` does."""
+    """The unit of work has stored nothing and may succeed when it is repeated, as `Storage.run`
+    does."""
 
     repeatable = False
-    """The same call may well succeed in a moment. The kit has repeated it already, where that could
-    store nothing twice, for as long as the settings say."""
+    """The same call may succeed in a moment. The kit has repeated it already for as long as the
+    settings say, where a repetition could not store anything twice."""
 
     def __init__(
         self, message: str, *, remedy: str | None = None, code: int | str | None = None
@@ -53,7 +53,7 @@ class StorageError(Exception):
 
 
 def came_through(exc: BaseException, *packages: str) -> bool:
-    """Whether an error left a function of one of these packages, by where it was raised."""
+    """True if the traceback passes through one of these packages."""
     frame = exc.__traceback__
     while frame is not None:
         module = str(frame.tb_frame.f_globals.get("__name__", ""))

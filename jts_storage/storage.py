@@ -80,7 +80,7 @@ class Storage:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._is_open = False
-        self._turn = asyncio.Lock()
+        self._opening = asyncio.Lock()
 
     @classmethod
     def open(
@@ -101,6 +101,7 @@ class Storage:
         :param models: the service's own, beside those that installed packages name.
         :raises InvalidConfiguration: naming the setting at fault.
         """
+        # Not at the top: to import the package must load no driver.
         from jts_storage.backend import StoreBackend
         from jts_storage.settings import StorageSettings
 
@@ -152,7 +153,7 @@ class Storage:
         return self._opened.readers.ingestion
 
     def repository(self, model: Model[T]) -> T:
-        """What is committed of a declared model, by the repository that it declares.
+        """Return what is committed of a declared model, by the repository that it declares.
 
         :raises StorageError: the storage was opened without the model.
         """
@@ -160,7 +161,7 @@ class Storage:
 
     @property
     def clickhouse(self) -> ClickHouseManager:
-        """The way to ClickHouse itself, for what the repositories do not offer.
+        """ClickHouse itself, for what the repositories do not offer.
 
         :raises StorageError: the storage is in memory; so do `mongo` and `database`.
         """
@@ -168,12 +169,12 @@ class Storage:
 
     @property
     def mongo(self) -> MongoDBManager:
-        """The way to MongoDB itself; it belongs to the event loop of the storage."""
+        """MongoDB itself; the manager belongs to the event loop of the storage."""
         return self._stores.mongo
 
     @property
     def database(self) -> DatabaseManager:
-        """The way to the SQL database itself; it belongs to the event loop of the storage."""
+        """The SQL database itself; the manager belongs to the event loop of the storage."""
         return self._stores.database
 
     @property
@@ -186,7 +187,7 @@ class Storage:
         return self._opened.unit_of_work()
 
     async def run(self, work: Callable[[UnitOfWork], Awaitable[T]], *, attempts: int = 10) -> T:
-        """What `work` returns, called in a unit of work that is then committed.
+        """Call `work` in a unit of work, commit it, and return what `work` returned.
 
         It is called again, in a new one, when somebody else changed the same thing first or the
         servers changed roles: it should therefore do nothing but use the unit of work.
@@ -195,10 +196,10 @@ class Storage:
         """
         from tenacity import AsyncRetrying
 
-        return await AsyncRetrying(**runs(attempts))(self._run_once, work)
+        return await AsyncRetrying(**retry_policy(attempts))(self._run_once, work)
 
     async def health(self) -> Health:
-        """Whether each store answers, by its name, and what the journal holds.
+        """Return whether each store answers, by its name, and what the journal holds.
 
         It answers within half a second, also when a store hangs, and never raises.
         """
@@ -210,7 +211,7 @@ class Storage:
 
     async def open_stores(self) -> None:
         """Open the stores; what entering the context manager does."""
-        async with self._turn:
+        async with self._opening:
             if not self._is_open:
                 await self._backend.open()
                 self._is_open = True
@@ -220,8 +221,9 @@ class Storage:
 
         Harmless when they are closed already.
         """
-        async with self._turn:
+        async with self._opening:
             if self._is_open:
+                # First: a call that comes now is refused, and meets no stores that are half closed.
                 self._is_open = False
                 await self._backend.close()
 
@@ -256,14 +258,15 @@ class Storage:
         return outcome
 
 
-def runs(attempts: int) -> dict[str, Any]:
-    """How often, and after which pauses, work is done again in a new unit of work."""
+def retry_policy(attempts: int) -> dict[str, Any]:
+    """Return how often, and after which pauses, work is repeated in a new unit of work."""
     from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
 
     checks.whole(attempts, "attempts", least=1)
     return {
         "retry": retry_if_exception(_is_transient),
         "stop": stop_after_attempt(attempts),
+        # A conflict is over within milliseconds; at random, so that the same two do not meet again.
         "wait": wait_random_exponential(multiplier=0.005, max=_LONGEST_PAUSE),
         "reraise": True,
     }

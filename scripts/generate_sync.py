@@ -178,7 +178,7 @@ def blocking(node: ast.ClassDef, module: str) -> str:
     """The twin of a use case."""
     members = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     made = next(member for member in members if member.name == "__init__")
-    signature = ast.unparse(made.args).replace("stores: Stores", "storage: Storage")
+    signature = ast.unparse(made.args).replace("AnyStorage", "Storage")
     given = ", ".join(["storage._storage", *arguments(made.args)[1:]])
     lines = [
         f"class {node.name}:",

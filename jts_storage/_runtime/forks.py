@@ -1,4 +1,4 @@
-"""What a forked child begins anew: it has the sockets and locks of its parent, but no thread."""
+"""Reset what a forked child inherits: sockets and locks of its parent, but none of its threads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _known: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
 def tell_children(of: Forked) -> None:
-    """Have ``of.begin_in_child()`` called in every child that is forked while `of` is there."""
+    """Call ``of.begin_in_child()`` in every child that is forked during the life of `of`."""
     _known.add(of)
 
 
 def _begin_in_child() -> None:
+    # A copy, since the garbage collector may shrink the set meanwhile.
     for each in tuple(_known):
         each.begin_in_child()
 

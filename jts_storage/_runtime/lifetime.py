@@ -1,4 +1,4 @@
-"""How long a unit of work takes changes."""
+"""Whether a unit of work still takes changes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from jts_storage.errors import StorageError
 
 
 class Lifetime:
-    """Whether a unit of work is open; its repositories, which may be kept beyond it, ask."""
+    """Whether a unit of work is open. Its repositories ask: a caller may keep them beyond it."""
 
     def __init__(self) -> None:
         self._is_open = True
         self._state = ""
 
     def end(self, state: str) -> None:
-        """:param state: as a message goes on after "This unit of work"."""
+        """:param state: what follows "This unit of work" in a message, such as ``"is over"``."""
         self._is_open = False
         self._state = state
 

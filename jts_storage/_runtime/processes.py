@@ -10,19 +10,22 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
-_PROCESSES = Path("/proc")  # of Linux; elsewhere a number may have been given to another process
+_PROCESSES = Path("/proc")  # Linux only: elsewhere a process id that was reused goes unnoticed
 _not_returned: set[str] = set()
 
 
 def this_process() -> str:
-    """Place, number and start, so that a process of a reused number is not taken for it."""
-    return f"{place()}/{os.getpid()}/{_started(os.getpid())}"
+    """Name this process by its host, its id and its start.
+
+    The start tells it from a later process that was given the same id.
+    """
+    return f"{host()}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def may_be_alive(name: str) -> bool:
-    """Whether a process may still be running; of other places nothing is known, so they may."""
-    where, number, started = name.rsplit("/", 2)
-    if where != place():
+    """False if a process is known to be gone; what runs on another host cannot be known."""
+    its_host, number, started = name.rsplit("/", 2)
+    if its_host != host():
         return True
     pid = int(number)
     if pid == os.getpid() or _is_a_start(started):
@@ -46,30 +49,29 @@ def returned(owner: str) -> Iterator[None]:
 
 
 def is_gone(owner: str) -> bool:
-    """Whether who holds a lease surely makes no more use of it.
-
-    Earlier releases named an owner of a lock by its process, without what stands before it here.
-    """
+    """Return whether the holder of a lease certainly uses it no more."""
+    # Earlier releases named the owner of a lock by its process alone, without the part before "@".
     return owner in _not_returned or not may_be_alive(owner.rpartition("@")[2])
 
 
 @cache
-def place() -> str:
-    """Where numbers of processes mean the same: a host since its start, or one container of it."""
+def host() -> str:
+    """Name what gives process ids their meaning: a host since it booted, or one container of it."""
     parts = [socket.gethostname()]
     try:
         parts.append((_PROCESSES / "sys/kernel/random/boot_id").read_text()[:8])
         parts.append(str((_PROCESSES / "self/ns/pid").stat().st_ino))
     except OSError:
-        pass  # no Linux: the name of the host has to do
+        pass  # not Linux: the name of the host alone must do
     return "~".join(parts)
 
 
 def _started(pid: int) -> str | None:
-    """When a process started; None if there is none, or only what its parent has not buried yet."""
+    """Return when a process started; None if there is none, or only a zombie."""
     if not _PROCESSES.is_dir():
         return "unknown" if _exists(pid) else None
     try:
+        # The 22nd field is the start, in ticks since boot. The 2nd, a name, may hold blanks.
         state, *numbers = (_PROCESSES / f"{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else numbers[18]
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""How often what failed is tried again, and after which pauses: the same for every store."""
+"""How often, and after which pauses, a failed operation is repeated: the same for every store."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def repetitions(
         failure = state.outcome.exception() if state.outcome else None
         log.warning("Attempt %d of %s failed: %s", state.attempt_number, doing, failure)
 
+    # Random pauses: those who failed together do not come back together.
     base = pauses.retry_base_delay if first_pause is None else first_pause
     return {
         "retry": retry_if_exception(worth),

@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_HEED_SECONDS = 0.25
-_LONGEST_HEED_SECONDS = 4.0
+_FIRST_WAIT_SECONDS = 0.25
+_LONGEST_WAIT_SECONDS = 4.0
 
 
 async def stopped(task: asyncio.Task[Any]) -> None:
@@ -21,13 +21,13 @@ async def stopped(task: asyncio.Task[Any]) -> None:
 
     Once may not be enough: on Python 3.11 `asyncio.wait_for`, with which the driver of MongoDB
     waits for answers, swallows a cancellation that comes together with its result. The pauses
-    grow, so that a task which heeded it can also tidy up.
+    grow, so that a task which did notice has time to clean up.
     """
-    pause = _HEED_SECONDS
+    pause = _FIRST_WAIT_SECONDS
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=pause)
-        pause = min(2 * pause, _LONGEST_HEED_SECONDS)
+        pause = min(2 * pause, _LONGEST_WAIT_SECONDS)
 
 
 async def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
@@ -37,25 +37,27 @@ async def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await _ended(task)
+        # The caller gets the cancellation, so a failure would be lost.
         if not task.cancelled() and task.exception() is not None:
             log.warning("What was cancelled has failed.", exc_info=task.exception())
         raise
 
 
 async def acquired(acquire: Callable[[], T], release: Callable[[T], object]) -> T:
-    """What `acquire` gives in a thread; given back at once if who waits for it is cancelled."""
+    """Call `acquire` in a thread; if the caller is cancelled meanwhile, release what it gave."""
     waiting = asyncio.create_task(asyncio.to_thread(acquire))
     try:
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
         await _ended(waiting)
+        # A thread cannot be interrupted: it has acquired by now, for nobody.
         if waiting.exception() is None:
             await asyncio.to_thread(release, waiting.result())
         raise
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:
-    """Wait for its end, however often who waits is cancelled: once is enough to be told of it."""
+    """Wait until the task has ended, even if the caller is cancelled again while it waits."""
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([task])

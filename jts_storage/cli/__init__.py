@@ -6,7 +6,7 @@ _INTERRUPTED = 130
 
 
 def command() -> None:
-    """What the console script calls: it begins to listen to Ctrl-C before the long imports."""
+    """Run the console script, and answer Ctrl-C during the long imports too."""
     try:
         from jts_storage.cli.main import main
 

@@ -77,6 +77,7 @@ def moment(text: str | None, timezone: str | None, *, is_end: bool = False) -> d
         value = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no date or moment of ISO 8601.") from None
+    # A date alone, as the end of a range that includes it, means its last millisecond.
     if is_end and len(text) <= 10:
         value = value.replace(hour=23, minute=59, second=59, microsecond=999_000)
     return value if value.tzinfo else value.replace(tzinfo=zone(timezone) if timezone else UTC)

@@ -22,7 +22,15 @@ from jts_storage.cli.arguments import (
     Zone,
 )
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import NOT_WELL, AsJson, meter, out, print_json, print_table, run
+from jts_storage.cli.output import (
+    NOT_WELL,
+    AsJson,
+    meter,
+    out,
+    print_json,
+    print_table,
+    with_storage,
+)
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.errors import NotFound
 from jts_storage.settings import StorageSettings
@@ -39,7 +47,7 @@ quarantine = typer.Typer(help="Rows that an import set aside.", no_args_is_help=
 
 
 def export(
-    path: Annotated[Path, typer.Argument(help="Where to; the name tells the format.")],
+    path: Annotated[Path, typer.Argument(help="File to write; its suffix gives the format.")],
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="Code of the symbol.")],
     timeframe: Timeframe,
     exchange: Exchange = "",
@@ -73,7 +81,7 @@ def export(
         )
 
     with meter(f"Exporting {key}", quiet=as_json) as bar:
-        result = run(work, stopped=lambda: f"Stopped; {path} was not written.")
+        result = with_storage(work, stopped=lambda: f"Stopped; {path} was not written.")
     if as_json:
         print_json(result)
     elif result.rows:
@@ -107,7 +115,7 @@ def validate(
             for key in await arguments.chosen(storage, symbol, timeframe, exchange)
         ]
 
-    found = run(work)
+    found = with_storage(work)
     if as_json:
         print_json(found)
     else:
@@ -154,7 +162,7 @@ def reconcile(
             found += await use_case.run(key, timezone=timezone or "UTC", repair=repair)
         return found
 
-    found = run(work)
+    found = with_storage(work)
     if as_json:
         print_json(found)
     elif found:
@@ -188,7 +196,9 @@ def quarantine_list(
 ) -> None:
     """Show the rows that were set aside, with reason and source."""
     found = [
-        row for row in run(lambda s: Quarantine(s).review()) if symbol in (None, row.key.symbol)
+        row
+        for row in with_storage(lambda s: Quarantine(s).review())
+        if symbol in (None, row.key.symbol)
     ]
     if as_json:
         print_json(found[:limit])
@@ -222,7 +232,7 @@ def quarantine_release(symbol: Code = None, as_json: AsJson = False) -> None:
     async def work(storage: Storage) -> tuple[int, int]:
         return await _each(storage, symbol, "release")
 
-    released, kept = run(work)
+    released, kept = with_storage(work)
     if as_json:
         print_json({"released": released, "kept": kept})
     else:
@@ -242,7 +252,7 @@ def quarantine_discard(
     async def work(storage: Storage) -> tuple[int, int]:
         return await _each(storage, symbol, "discard")
 
-    gone, _ = run(work)
+    gone, _ = with_storage(work)
     if as_json:
         print_json({"discarded": gone})
     else:
@@ -254,6 +264,7 @@ async def _each(storage: Storage, symbol: str | None, what: str) -> tuple[int, i
     found = Quarantine(storage)
     done = kept = 0
     keys = {row.key for row in await found.review() if symbol in (None, row.key.symbol)}
+    # Each series is a commit of its own, so an interruption loses nothing that was done.
     for key in sorted(keys, key=lambda key: key.sort_key):
         if what == "discard":
             done += await found.discard(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,8 @@ from jts_storage.cli.coverage_page import (
     page,
     rounded_down,
 )
-from jts_storage.cli.output import AsJson, meter, out, print_json, run
+from jts_storage.cli.groups import grouped
+from jts_storage.cli.output import AsJson, meter, out, print_json, with_storage
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -35,28 +37,42 @@ _SHADES = "·▁▂▃▄▅▆▇█"
 _ZONES = {"XKRX": "Asia/Seoul", "XNYS": "America/New_York", "XTKS": "Asia/Tokyo"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfOneSeries:
+    """What is asked about one series, or noted of it."""
+
+    backfill: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="START END: print the ranges to ask a source for."),
+    ] = None
+    known_empty: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="START END: keep that nothing was traded there."),
+    ] = None
+
+    @property
+    def is_given(self) -> bool:
+        return self.backfill is not None or self.known_empty is not None
+
+
+@grouped
 def coverage(
+    *,
     symbol: Code = None,
     timeframe: OfTimeframe = None,
     exchange: OfExchange = None,
     calendar: Calendar = None,
     timezone: Zone = None,
     html: Annotated[Path | None, typer.Option(help="Write a page that shows it.")] = None,
-    backfill: Annotated[
-        tuple[str, str] | None,
-        typer.Option(help="START END: print the ranges to ask a source for."),
-    ] = None,
-    known_empty: Annotated[
-        tuple[str, str] | None,
-        typer.Option(help="START END: keep that nothing was traded there."),
-    ] = None,
+    one: OfOneSeries,
     as_json: AsJson = False,
 ) -> None:
     """Show what is stored of each series, and what is missing."""
-    if backfill or known_empty:
-        _about_one(
-            symbol, timeframe, exchange or "", calendar, timezone, backfill, known_empty, as_json
-        )
+    if one.is_given:
+        if symbol is None or timeframe is None:
+            raise typer.BadParameter("--backfill and --known-empty need --symbol and --timeframe.")
+        key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange or "")
+        _about_one(key, one, calendar, timezone, as_json=as_json)
         return
 
     async def work(storage: Storage) -> list[Shown]:
@@ -70,7 +86,7 @@ def coverage(
         return found
 
     with meter("Looking", quiet=as_json) as bar:
-        found = run(work)
+        found = with_storage(work)
     if html is not None:
         write_page(html, found)
     if as_json:
@@ -93,13 +109,13 @@ async def look(
     from jts_storage.usecases.export_candles import resampled
 
     named = arguments.calendar_for(calendar, key.exchange)
-    place = zone_of(key, named, timezone)
-    found = await Coverage(storage).of(key, calendar=named, timezone=place)
+    days_in = zone_of(key, named, timezone)
+    found = await Coverage(storage).of(key, calendar=named, timezone=days_in)
     candles = CandleSeries.empty(key)
     if with_candles and found.first is not None and found.last is not None:
         blocks = storage.candles.stream(key, found.first, found.last)
         if key.timeframe.is_intraday:
-            blocks = resampled(blocks, Timeframe.D1, resolve(named), place)
+            blocks = resampled(blocks, Timeframe.D1, resolve(named), days_in)
         daily = [block async for block in blocks]
         candles = daily[0]
         for block in daily[1:]:
@@ -109,13 +125,13 @@ async def look(
         coverage=found,
         candles=fitting(candles),
         calendar=named,
-        timezone=place,
+        timezone=days_in,
         title=symbol.name if symbol else "",
     )
 
 
 def zone_of(key: SeriesKey, calendar: str | None, timezone: str | None) -> str:
-    """In which zone its days are to be seen; those of daily bars are written in UTC."""
+    """In which zone its days are shown; daily bars are stamped with their date in UTC."""
     if not key.timeframe.is_intraday:
         return "UTC"
     return timezone or _ZONES.get(calendar or "", "UTC")
@@ -149,7 +165,7 @@ def draw(found: Sequence[Shown]) -> None:
             out().print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
 
 
-def _bar(seen: SeriesCoverage, place: tzinfo) -> Text:
+def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
     line = Text()
     if not seen.by_day:
         return line
@@ -157,12 +173,13 @@ def _bar(seen: SeriesCoverage, place: tzinfo) -> Text:
     days = (last - first).days + 1
     buckets = min(_WIDTH, days)
     full = max(seen.by_day.values())
-    lacking = missing_by_day(seen.gaps, place)
+    lacking = missing_by_day(seen.gaps, timezone)
     for number in range(buckets):
         stretch = [
             first + timedelta(days=day)
             for day in range(number * days // buckets, (number + 1) * days // buckets)
         ]
+        # The fullest day of a stretch: holidays must not make it look thin.
         share = max(seen.by_day.get(day, 0) for day in stretch) / full
         shade = _SHADES[round(share * (len(_SHADES) - 1))]
         has_gap = any(day_number(day) in lacking for day in stretch)
@@ -184,34 +201,24 @@ def _summary(seen: SeriesCoverage) -> dict[str, object]:
 
 
 def _about_one(
-    symbol: str | None,
-    timeframe: str | None,
-    exchange: str,
-    calendar: str | None,
-    timezone: str | None,
-    backfill: tuple[str, str] | None,
-    known_empty: tuple[str, str] | None,
-    as_json: bool,
+    key: SeriesKey, one: OfOneSeries, calendar: str | None, timezone: str | None, *, as_json: bool
 ) -> None:
-    if symbol is None or timeframe is None:
-        raise typer.BadParameter("--backfill and --known-empty need --symbol and --timeframe.")
-    key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange)
-
     async def work(storage: Storage) -> list[Range]:
         use_case = Coverage(storage)
-        if known_empty is not None:
-            start, end = _ends(known_empty, timezone)
+        # First: what is noted as empty now is not asked for again.
+        if one.known_empty is not None:
+            start, end = _ends(one.known_empty, timezone)
             await use_case.record_empty(key, start, end)
-        if backfill is None:
+        if one.backfill is None:
             return []
-        start, end = _ends(backfill, timezone)
-        named = arguments.calendar_for(calendar, exchange)
+        start, end = _ends(one.backfill, timezone)
+        named = arguments.calendar_for(calendar, key.exchange)
         return await use_case.plan_backfill(key, start, end, calendar=named)
 
-    ranges = run(work)
+    ranges = with_storage(work)
     if as_json:
         print_json(ranges)
-    elif backfill is None:
+    elif one.backfill is None:
         typer.echo("Kept.")
     else:
         for item in ranges:

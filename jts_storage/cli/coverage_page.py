@@ -65,10 +65,10 @@ def fitting(series: CandleSeries) -> CandleSeries:
 def _described(shown: Shown) -> dict[str, Any]:
     found = shown.coverage
     days = {day_number(day): rows for day, rows in found.by_day.items()}
-    place = zone(shown.timezone)
+    timezone = zone(shown.timezone)
     written = _MINUTE if found.key.timeframe.is_intraday else _DATE
-    missing = missing_by_day(found.gaps, place)
-    empty = missing_by_day(found.known_empty, place)
+    missing = missing_by_day(found.gaps, timezone)
+    empty = missing_by_day(found.known_empty, timezone)
     longest = sorted(found.gaps, key=lambda gap: -gap.bars)[:_LONGEST_GAPS]
     return {
         "name": str(found.key),
@@ -76,8 +76,8 @@ def _described(shown: Shown) -> dict[str, Any]:
         "calendar": shown.calendar,
         "timezone": shown.timezone,
         "rows": found.rows,
-        "first": _moment(found.first, place, written),
-        "last": _moment(found.last, place, written),
+        "first": _moment(found.first, timezone, written),
+        "last": _moment(found.last, timezone, written),
         "first_day": min(days, default=0),
         "last_day": max(days, default=-1),
         "full_day": max(days.values(), default=0),
@@ -88,7 +88,7 @@ def _described(shown: Shown) -> dict[str, Any]:
         "gap_days": sorted(missing.items()),
         "empty_days": sorted(empty),
         "gaps": [
-            [_moment(gap.start, place, written), _moment(gap.end, place, written), gap.bars]
+            [_moment(gap.start, timezone, written), _moment(gap.end, timezone, written), gap.bars]
             for gap in sorted(longest, key=lambda gap: gap.start)
         ],
         "candle": _SPANS.get(shown.candles.key.timeframe, "bar"),
@@ -96,8 +96,8 @@ def _described(shown: Shown) -> dict[str, Any]:
     }
 
 
-def _moment(at: datetime | None, place: tzinfo, written: str) -> str:
-    return at.astimezone(place).strftime(written) if at else "-"
+def _moment(at: datetime | None, timezone: tzinfo, written: str) -> str:
+    return at.astimezone(timezone).strftime(written) if at else "-"
 
 
 def rounded_down(percent: float) -> float:
@@ -105,11 +105,11 @@ def rounded_down(percent: float) -> float:
     return math.floor(percent * 100) / 100
 
 
-def missing_by_day(gaps: Sequence[Gap], place: tzinfo) -> Counter[int]:
+def missing_by_day(gaps: Sequence[Gap], timezone: tzinfo) -> Counter[int]:
     """Missing candles by local day, counted from 1970; a gap of several is spread over them."""
     found: Counter[int] = Counter()
     for gap in gaps:
-        first, last = (day_number(at.astimezone(place).date()) for at in (gap.start, gap.end))
+        first, last = (day_number(at.astimezone(timezone).date()) for at in (gap.start, gap.end))
         share, rest = divmod(gap.bars, last - first + 1)
         for day in range(first, last + 1):
             missing = share + (day - first < rest)

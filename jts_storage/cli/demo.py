@@ -153,7 +153,7 @@ async def _import(
     if report.quiet:
         return
     print_table(
-        ["file", "read", "new", "changed", "as before", "twice", "set aside", "rows a second"],
+        ["file", "read", "new", "changed", "as before", "duplicates", "set aside", "rows a second"],
         [
             (
                 Path(r.source).name,

@@ -63,6 +63,7 @@ def write(folder: Path) -> dict[str, Path]:
     paths = {}
     for company, writer in zip(COMPANIES, writers, strict=True):
         path = folder / f"{company.code}.{company.file.partition('.')[2]}"
+        # Written once, under another name first: an interrupted demo leaves no half file.
         if not path.exists():
             half = path.with_name(f".half.{path.name}")
             writer(_spoiled(_walk(minutes, company), company), half)

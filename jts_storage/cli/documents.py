@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jts_storage.cli.output import AsJson, print_json, print_table, run
+from jts_storage.cli.output import AsJson, print_json, print_table, with_storage
 from jts_storage.domain.backtest import BacktestSummary
 from jts_storage.domain.enums import Metric, member
 from jts_storage.domain.formula import Formula
@@ -30,7 +30,7 @@ Id = Annotated[str, typer.Argument(help="Its id.")]
 @symbols.command("list")
 def list_symbols(limit: Limit = 100, after: After = None, as_json: AsJson = False) -> None:
     """List symbols by code."""
-    _symbols(run(lambda s: s.symbols.list(limit=limit, after=after)), as_json)
+    _symbols(with_storage(lambda s: s.symbols.list(limit=limit, after=after)), as_json)
 
 
 @symbols.command("show")
@@ -38,43 +38,48 @@ def show_symbol(
     code: Annotated[str, typer.Argument(help="Its code.")], as_json: AsJson = False
 ) -> None:
     """Show one symbol."""
-    _show(run(lambda s: _found(s.symbols.get_by_code(code), "symbol", code)), as_json)
+    _show(with_storage(lambda s: _found(s.symbols.get_by_code(code), "symbol", code)), as_json)
 
 
 @symbols.command("search")
 def search_symbols(query: Query, limit: Limit = 100, as_json: AsJson = False) -> None:
     """Search in codes and names."""
-    _symbols(run(lambda s: s.symbols.search(query, limit=limit)), as_json)
+    _symbols(with_storage(lambda s: s.symbols.search(query, limit=limit)), as_json)
 
 
 @formulas.command("list")
 def list_formulas(limit: Limit = 100, after: After = None, as_json: AsJson = False) -> None:
     """List formulas by id."""
-    _formulas(run(lambda s: s.formulas.list(limit=limit, after=after)), as_json)
+    _formulas(with_storage(lambda s: s.formulas.list(limit=limit, after=after)), as_json)
 
 
 @formulas.command("show")
 def show_formula(identity: Id, as_json: AsJson = False) -> None:
     """Show one formula."""
-    _show(run(lambda s: _found(s.formulas.get_by_id(identity), "formula", identity)), as_json)
+    _show(
+        with_storage(lambda s: _found(s.formulas.get_by_id(identity), "formula", identity)), as_json
+    )
 
 
 @formulas.command("search")
 def search_formulas(query: Query, limit: Limit = 100, as_json: AsJson = False) -> None:
     """Search in names, descriptions and tags."""
-    _formulas(run(lambda s: s.formulas.search(query, limit=limit)), as_json)
+    _formulas(with_storage(lambda s: s.formulas.search(query, limit=limit)), as_json)
 
 
 @strategies.command("list")
 def list_strategies(limit: Limit = 100, after: After = None, as_json: AsJson = False) -> None:
     """List strategies by id."""
-    _strategies(run(lambda s: s.strategies.list(limit=limit, after=after)), as_json)
+    _strategies(with_storage(lambda s: s.strategies.list(limit=limit, after=after)), as_json)
 
 
 @strategies.command("show")
 def show_strategy(identity: Id, as_json: AsJson = False) -> None:
     """Show one strategy."""
-    _show(run(lambda s: _found(s.strategies.get_by_id(identity), "strategy", identity)), as_json)
+    _show(
+        with_storage(lambda s: _found(s.strategies.get_by_id(identity), "strategy", identity)),
+        as_json,
+    )
 
 
 @strategies.command("search")
@@ -86,6 +91,7 @@ def search_strategies(
     """Find strategies by part of the name, or by a formula that they use."""
 
     async def work(storage: Storage) -> Sequence[Strategy]:
+        # First as the id of a formula, then as part of a name.
         using = await storage.strategies.get_by_formula(query, limit=limit)
         if using:
             return using
@@ -99,19 +105,21 @@ def search_strategies(
             after = page[-1].id
         return named[:limit]
 
-    _strategies(run(work), as_json)
+    _strategies(with_storage(work), as_json)
 
 
 @backtests.command("list")
 def list_backtests(limit: Limit = 100, after: After = None, as_json: AsJson = False) -> None:
     """List backtest results by id."""
-    _backtests(run(lambda s: s.backtests.list(limit=limit, after=after)), as_json)
+    _backtests(with_storage(lambda s: s.backtests.list(limit=limit, after=after)), as_json)
 
 
 @backtests.command("show")
 def show_backtest(identity: Id, as_json: AsJson = False) -> None:
     """Show one backtest result with its trades."""
-    _show(run(lambda s: _found(s.backtests.get_by_id(identity), "result", identity)), as_json)
+    _show(
+        with_storage(lambda s: _found(s.backtests.get_by_id(identity), "result", identity)), as_json
+    )
 
 
 @backtests.command("search")
@@ -133,7 +141,7 @@ def search_backtests(
             return await storage.backtests.get_by_strategy(strategy, limit=limit)
         return await storage.backtests.list(limit=limit)
 
-    _backtests(run(work), as_json)
+    _backtests(with_storage(work), as_json)
 
 
 async def _found(looking: Any, kind: str, name: str) -> Any:

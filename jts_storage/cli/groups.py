@@ -12,8 +12,8 @@ from typing import Any, get_type_hints
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Show each field of a parameter that is a dataclass as an option of its own.
 
-    Typer makes one option of each parameter in the signature. So it is shown a signature in which
-    the fields stand in place of their group, and the group is filled when the command is called.
+    Typer makes one option of each parameter in the signature. So it is given a signature that has
+    the fields instead of their group, and the group is filled when the command is called.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {n: hint for n, hint in hints.items() if is_dataclass(hint)}

@@ -15,12 +15,13 @@ import typer
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Code, Exchange, Gate, Zone
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, meter, print_json, run
+from jts_storage.cli.output import AsJson, meter, print_json, with_storage
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
+from jts_storage.usecases.any_storage import BLOCK_ROWS
+from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.results import COUNTS, ImportResult
-from jts_storage.usecases.stores import BLOCK_ROWS
 
 if TYPE_CHECKING:
     from jts_storage.readers.blocks import Floats
@@ -70,89 +71,106 @@ class Format:
         )
 
 
-@grouped
-def import_(
-    *,
-    source: Annotated[Path, typer.Argument(help="CSV, JSON lines, Parquet or Arrow, by its name.")],
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Whose candles the file holds, where no column of it says so."""
+
     timeframe: Annotated[
         str | None,
         typer.Option(
             "--timeframe",
             "-t",
-            help="1m, 5m, 15m, 1h, 1d, 1w or 1M; otherwise as a column of the file tells.",
+            help="1m, 5m, 15m, 1h, 1d, 1w or 1M; by default from a column of the file.",
         ),
-    ] = None,
-    symbol: Code = None,
-    exchange: Exchange = "",
+    ] = None
+    symbol: Code = None
+    exchange: Exchange = ""
+
+    @property
+    def step(self) -> Timeframe | None:
+        return arguments.timeframe_of(self.timeframe) if self.timeframe else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storing:
+    """Which of the rows are stored, and how."""
+
     incremental: Annotated[
         bool, typer.Option("--incremental", help="Only rows that are not stored yet.")
-    ] = False,
+    ] = False
     create: Annotated[
         str | None, typer.Option(help="Create unknown symbols in this market: KOSPI, KOSDAQ, ETF.")
-    ] = None,
-    format: Format,
-    gate: Gate,
-    block_rows: Annotated[int, typer.Option(help="Rows stored at a time.")] = BLOCK_ROWS,
+    ] = None
+    block_rows: Annotated[int, typer.Option(help="Rows stored at a time.")] = BLOCK_ROWS
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, even if it was interrupted before.")
-    ] = False,
+    ] = False
+
+
+@grouped
+def import_(
+    *,
+    source: Annotated[Path, typer.Argument(help="CSV, JSON lines, Parquet or Arrow, by its name.")],
+    series: Series,
+    storing: Storing,
+    format: Format,
+    gate: Gate,
     as_json: AsJson = False,
 ) -> None:
     """Import candles from a file; interrupted and repeated, it goes on where it stopped."""
-    step = arguments.timeframe_of(timeframe) if timeframe else None
-
-    def options() -> ImportOptions:
-        from jts_storage.usecases.import_candles import ImportOptions
-
-        return ImportOptions(
-            mode="incremental" if incremental else "full",
-            create=member(Market, create, "create") if create else None,
-            layout=format.layout,
-            timezone=format.timezone,
-            time_format=format.time_format,
-            decimal=format.decimal,
-            thousands=format.thousands,
-            floats=cast("Floats", format.floats),
-            policy=gate.policy(arguments.calendar_for(gate.calendar or "none", exchange)),
-            block_rows=block_rows,
-            resume=not restart,
-        )
-
-    result = _imported(source, step, symbol, exchange, options, quiet=as_json)
+    calendar = arguments.calendar_for(gate.calendar or "none", series.exchange)
+    result = _imported(
+        source, series, lambda: _options(storing, format, gate.policy(calendar)), quiet=as_json
+    )
     if as_json:
         print_json(result)
     else:
         print_import(result)
 
 
+def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportOptions:
+    from jts_storage.usecases.import_candles import ImportOptions
+
+    return ImportOptions(
+        mode="incremental" if storing.incremental else "full",
+        create=member(Market, storing.create, "create") if storing.create else None,
+        layout=format.layout,
+        timezone=format.timezone,
+        time_format=format.time_format,
+        decimal=format.decimal,
+        thousands=format.thousands,
+        floats=cast("Floats", format.floats),
+        policy=policy,
+        block_rows=storing.block_rows,
+        resume=not storing.restart,
+    )
+
+
 def _imported(
-    source: Path,
-    timeframe: Timeframe | None,
-    symbol: str | None,
-    exchange: str,
-    options: Callable[[], ImportOptions],
-    *,
-    quiet: bool,
+    source: Path, series: Series, options: Callable[[], ImportOptions], *, quiet: bool
 ) -> ImportResult:
     """Import the file with a progress bar.
 
-    :param options: called within `run`, which reports what is wrong with them.
+    :param options: called within `with_storage`, which reports what is wrong with them.
     """
 
     from jts_storage.usecases.import_candles import ImportCandles
+
+    # Before a storage is opened: a timeframe that is misspelled needs none.
+    timeframe = series.step
 
     async def work(storage: Storage) -> ImportResult:
         return await ImportCandles(storage).run(
             source,
             timeframe,
-            symbol=symbol,
-            exchange=exchange,
+            symbol=series.symbol,
+            exchange=series.exchange,
             options=options(),
             progress=lambda at: bar.update(at.rows, at.fraction),
         )
 
     with meter(f"Importing {source.name}", quiet=quiet) as bar:
-        return run(
+        return with_storage(
             work,
             stopped=lambda: (
                 f"Stopped after {bar.rows:,} rows of {source}. "

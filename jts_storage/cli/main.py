@@ -24,7 +24,7 @@ from jts_storage.cli import (
 from jts_storage.errors import StorageError
 
 app = typer.Typer(
-    help="Look after the stores of jts_storage. Where they are, JTS_* in the environment says.",
+    help="Look after the stores of jts_storage, which JTS_* variables locate.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -86,6 +86,7 @@ async def _recover(every: float | None, as_json: bool) -> None:
         while every is not None:
             try:
                 done = await storage.recover()
+            # A store may be away for a while: the next look tries again.
             except StorageError as exc:
                 typer.echo(f"Error: {exc}", err=True)
             else:

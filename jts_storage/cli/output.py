@@ -56,7 +56,7 @@ class _Debug:
 
 
 def debug(wanted: bool) -> None:
-    """Whether errors come with their traceback."""
+    """Show errors with their traceback from now on, or without."""
     _Debug.wanted = wanted
 
 
@@ -68,13 +68,13 @@ def out() -> Console:
     return Console(soft_wrap=True, highlight=False, width=_PIPE_WIDTH)
 
 
-def run(
+def with_storage(
     work: Callable[[Storage], Awaitable[T]],
     *,
     settings: StorageSettings | None = None,
     stopped: Callable[[], str] = lambda: "Stopped; what was committed stays.",
 ) -> T:
-    """What `work` returns, called with an open storage.
+    """Open a storage, call `work` with it, and return what it returned.
 
     :param settings: which storage; None opens the one of the environment.
     :param stopped: what to say when the user has interrupted it.
@@ -92,7 +92,7 @@ def finished(
     *,
     stopped: Callable[[], str] = lambda: "Stopped; what was committed stays.",
 ) -> T:
-    """What `work` returns; its errors become one sentence and an exit code."""
+    """Run `work` and return what it returned; its errors become one sentence and an exit code."""
 
     async def awaited() -> T:
         return await work()

@@ -18,7 +18,7 @@ _RETRIES = 2  # few, because a person waits for the command
 async def databases(
     only: Sequence[str], *, partition_by_year: bool = False, folder: Path | None = None
 ) -> AsyncIterator[Databases]:
-    """Managers of all stores, or of some; an embedded mongod runs as long as the block.
+    """Managers of all stores, or of some; a local mongod runs as long as the block.
 
     :param folder: of the service's own migrations, if not where the settings say.
     """

@@ -40,8 +40,9 @@ _NUMBERS = {
     "Float64": np.dtype("<f8"),
     "Bool": np.dtype("?"),
 }
+# Types whose values travel as 64-bit integers: scaled prices, and ticks since 1970.
 _SCALED = re.compile(r"Decimal64\(\d+\)|Decimal\((1[0-8]),\s*\d+\)|DateTime64\(.*\)")
-_WORTH_A_VIEW = 1024
+_WORTH_A_VIEW = 1024  # bytes; fewer are copied sooner than a view of them is made
 _ROOM_FOR_MANY = 1 << 20  # rows, once there is more than one block; what stays untouched is free
 _SPARE_SHIFT = 3  # an eighth of a column may stay unused at its end
 _LOW_CARDINALITY = "LowCardinality(String)"
@@ -179,7 +180,7 @@ def read_block(reader: Reader, context: Context, *, raw: bool = False) -> Column
 
 
 def _read_name(reader: Reader) -> str:
-    """A column without a name is called as its expression, which may be long."""
+    """Read a name of any length: a column without one is named as its expression."""
     return bytes(reader.read(read_varint(reader))).decode()
 
 
@@ -203,6 +204,7 @@ def _read_array(
 
 
 def _read_dictionary(reader: Reader) -> DictionaryColumn:
+    # A version, flags whose low bits say how wide a key is, and how many words follow.
     _version, kind, size = np.frombuffer(reader.read(24), "<i8").tolist()
     dictionary = tuple(reader.read_strings(size, encoding="utf-8"))
     n_keys = int(np.frombuffer(reader.read(8), "<i8")[0])
@@ -306,7 +308,7 @@ def write_block(out: Writer, context: Context, columns: Mapping[str, Typed]) -> 
         write_binary_str(name, out)
         write_binary_str(column.type, out)
         if revision >= defines.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION:
-            write_binary_uint8(0, out)
+            write_binary_uint8(0, out)  # values in full, none in a sparse form
         if n_rows:
             _write_column(out, context, name, column, n_rows)
 

@@ -70,6 +70,7 @@ def tell_broken_parts(manager: ClickHouseManager) -> None:
     """Log each broken part as an error."""
     try:
         found = broken_parts(manager)
+    # A storage opens all the same: its other rows can be read.
     except StorageError as failure:
         _log.warning("Whether parts of the tables are broken could not be found out: %s", failure)
         return
@@ -78,7 +79,7 @@ def tell_broken_parts(manager: ClickHouseManager) -> None:
 
 
 def differences(manager: ClickHouseManager) -> list[Difference]:
-    """The same, as `jts-storage check` tells it."""
+    """Return the broken parts as `jts-storage check` reports them."""
     return [
         Difference(
             "clickhouse",

@@ -1,4 +1,4 @@
-"""Ranges that were read before, given again as long as the table is provably the same.
+"""Held ranges: candles that were read before, given again while the table is provably unchanged.
 
 A part of a MergeTree is never changed: every insert, merge and mutation makes new parts and
 retires old ones. The table's identity with the names and content hashes of its active parts, asked
@@ -31,12 +31,13 @@ DEFAULT_BYTES = 128 << 20
 
 _State = tuple[str, str, int]
 
+# Their parts are all on this server; behind a replica, a view or a Distributed table lie others.
 _PROVABLE = ("MergeTree", "ReplacingMergeTree")
 _WORTH_ASKING = 20_000
 """Below so many rows, reading costs no more than asking whether anything changed."""
 
 
-class _Place(NamedTuple):
+class _Range(NamedTuple):
     """A range of a series, in milliseconds, both ends included."""
 
     key: SeriesKey
@@ -48,10 +49,10 @@ class _Place(NamedTuple):
         step = self.key.timeframe.step_ms
         return step is not None and (self.last - self.first) // step >= _WORTH_ASKING
 
-    def covers(self, other: _Place) -> bool:
+    def covers(self, other: _Range) -> bool:
         return self.key == other.key and self.first <= other.first and other.last <= self.last
 
-    def overlaps(self, other: _Place) -> bool:
+    def overlaps(self, other: _Range) -> bool:
         return self.key == other.key and self.first <= other.last and other.first <= self.last
 
 
@@ -63,7 +64,7 @@ class RangeCache:
         self._select_state = statements.select_parts_state(candles)
         is_one_server = manager.config.cluster is None and len(manager.config.hosts) < 2
         self._capacity = capacity if is_one_server else 0
-        self._held: OrderedDict[_Place, CandleSeries] = OrderedDict()
+        self._held: OrderedDict[_Range, CandleSeries] = OrderedDict()
         self._held_of: _State | None = None
         self._size = 0
         self.begin_in_child()
@@ -75,8 +76,8 @@ class RangeCache:
     def get(
         self, key: SeriesKey, first: int, last: int, read: Callable[[], CandleSeries]
     ) -> CandleSeries:
-        """What `read` gives, or gave when the table was as it is now."""
-        wanted = _Place(key, first, last)
+        """Return a held range if the table is unchanged since then, else what `read` gives."""
+        wanted = _Range(key, first, last)
         if not self._capacity or not (wanted.may_be_large or self._has(wanted)):
             return read()
         now = self._state()
@@ -84,11 +85,12 @@ class RangeCache:
         if held is not None:
             return held
         series = read()
+        # Asked again: what came in during the read may or may not be in it.
         if now is not None and len(series) >= _WORTH_ASKING and self._state() == now:
             self._hold(wanted, now, series)
         return series
 
-    def _look_up(self, wanted: _Place, now: _State | None) -> CandleSeries | None:
+    def _look_up(self, wanted: _Range, now: _State | None) -> CandleSeries | None:
         with self._lock:
             if now != self._held_of:
                 self._held.clear()
@@ -98,42 +100,42 @@ class RangeCache:
                 self._held.move_to_end(found)
                 return _cut(self._held[found], wanted)
             # What overlaps would be held twice; gone now, its memory serves the read.
-            for place in [place for place in self._held if place.overlaps(wanted)]:
-                self._forget(place)
+            for held in [held for held in self._held if held.overlaps(wanted)]:
+                self._forget(held)
             return None
 
-    def _has(self, wanted: _Place) -> bool:
+    def _has(self, wanted: _Range) -> bool:
         with self._lock:
             return self._covering(wanted) is not None
 
-    def _covering(self, wanted: _Place) -> _Place | None:
-        return next((place for place in self._held if place.covers(wanted)), None)
+    def _covering(self, wanted: _Range) -> _Range | None:
+        return next((held for held in self._held if held.covers(wanted)), None)
 
     def _state(self) -> _State | None:
-        """What is as long as the table is the same; None where that cannot be known."""
+        """The same as long as the table is unchanged; None where that cannot be known."""
         try:
             engine, table, digest, parts = self._manager.execute(self._select_state)[0]
         except StorageError:
             return None
         return (table, digest, parts) if engine in _PROVABLE and table else None
 
-    def _hold(self, place: _Place, state: _State, series: CandleSeries) -> None:
+    def _hold(self, wanted: _Range, state: _State, series: CandleSeries) -> None:
         with self._lock:
             if state != self._held_of or _size(series) > self._capacity:
                 return
-            self._forget(place)
-            self._held[place] = series
+            self._forget(wanted)
+            self._held[wanted] = series
             self._size += _size(series)
             while self._size > self._capacity and self._held:
                 self._forget(next(iter(self._held)))
 
-    def _forget(self, place: _Place) -> None:
-        series = self._held.pop(place, None)
+    def _forget(self, held: _Range) -> None:
+        series = self._held.pop(held, None)
         if series is not None:
             self._size -= _size(series)
 
 
-def _cut(series: CandleSeries, wanted: _Place) -> CandleSeries:
+def _cut(series: CandleSeries, wanted: _Range) -> CandleSeries:
     stamps = series.columns.timestamp
     start = int(np.searchsorted(stamps, wanted.first))
     stop = int(np.searchsorted(stamps, wanted.last, side="right"))

@@ -30,12 +30,12 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import SchemaDrift
 
 _FEW_KEYS = 8
-"""So many are read one by one, side by side, and may be held; more are read together."""
+"""Up to so many keys are read side by side, and may be held; more are read by one statement."""
 
 _KEYS_A_READ = 250
 
 _MERGE_SECONDS = 60.0
-"""How long duplicate rows that were met are taken to be there: the engine merges when it likes."""
+"""For how long duplicate rows that were met are expected again: the engine merges when it likes."""
 
 _EPOCH_DAY = date(1970, 1, 1)
 FIRST_MS, LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
@@ -124,6 +124,7 @@ class ClickHouseCandleReader:
             *ends,
             timezone=zone_name(timezone),
         )
+        # ClickHouse's sums wrap around silently; those in Python are checked.
         if columns and _may_overflow(columns):
             series = await self.get_range(key, start, end)
             return series.resample(target, timezone=timezone)
@@ -159,8 +160,9 @@ class ClickHouseCandleReader:
         return self._read_range(key, first, last)
 
     def _read_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
-        """FINAL merges row by row what may hold duplicates. Rows as they lie come a fifth quicker,
-        and show whether there are any; where there are, the next reads spare the attempt.
+        """Read without FINAL first: it is a fifth faster, and shows whether there are duplicates.
+
+        Where there are, read again with FINAL, and for the next minute with FINAL at once.
         """
         attempted = self._duplicates_met_at.get(key, -inf)
         if self._source().has_versions and monotonic() - attempted >= _MERGE_SECONDS:
@@ -179,6 +181,8 @@ class ClickHouseCandleReader:
     ) -> dict[SeriesKey, CandleSeries]:
         names = statements.names_of(keys)
         hashes = self._manager.execute(statements.select_hashes(), {"keys": list(names)})[0][0]
+        # The rows come with the hash of their key: where two keys share one, they cannot be told
+        # apart, and each is read by itself.
         if not self._source().has_versions or len(set(hashes)) < len(keys):
             return {key: self._get_range(key, first, last) for key in keys}
         query = statements.select_several(self._candles)
@@ -201,6 +205,7 @@ class ClickHouseCandleReader:
 
     def _end(self, key: SeriesKey, count: int, *, newest: bool) -> CandleSeries:
         """At least `count` candles from one end of the series, or all there are."""
+        # Each may be there twice, and the last timestamp may be cut off.
         asked = 2 * count + 2
         while True:
             query = statements.select_end(self._source(), newest=newest)
@@ -210,7 +215,7 @@ class ClickHouseCandleReader:
             series = series_from_end(key, columns, is_cut=is_cut)
             if len(series) >= count or not is_cut:
                 return series
-            asked *= 4
+            asked *= 4  # deletions or duplicates have left too few
 
     def _list_keys(self, limit: int, after: SeriesKey | None) -> list[SeriesKey]:
         found: list[SeriesKey] = []
@@ -222,6 +227,7 @@ class ClickHouseCandleReader:
             for names in page:
                 symbol, exchange, timeframe = cursor = names
                 key = SeriesKey(symbol, Timeframe(timeframe), exchange)
+                # All candles of a series may be deleted; only then its last one is asked for.
                 if names not in with_deletions or len(self._get_latest(key, 1)):
                     found.append(key)
             if len(page) < limit or len(found) >= limit:

@@ -1,4 +1,4 @@
-"""Where candles come from: whose rows, of which range, and which of them count.
+"""Where candles come from: the rows of a key and a range, and which of them count.
 
 Columns are called by their keys, as the domain calls them; the declared table says what they are
 called in ClickHouse.
@@ -108,9 +108,10 @@ def original(candles: Table) -> Source:
 
 def _inserted() -> Expression:
     """Return where a row of a plain MergeTree stands among all: higher means inserted later."""
+    # A part is named partition_block_block_level: later inserts have higher numbers of a block.
     part = func.splitByChar("_", func.toString(column("_part")))
     block: Expression = func.toUInt64OrZero(func.arrayElement(part, 2))
-    return block * 1_099_511_627_776 + column("_part_offset")
+    return block * 2**40 + column("_part_offset")
 
 
 def is_of_key(c: Columns) -> Expression:

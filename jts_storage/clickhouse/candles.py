@@ -32,15 +32,16 @@ from jts_storage.errors import NotFound, SchemaDrift
 from jts_storage.ports.candles import CandleData, Lake
 
 WRITE_ROWS = 1_000_000
-"""Rows a single insert: below the server's block size, so that each is one part, all or nothing."""
+"""Rows of one insert: below the server's block size, so that it is one part, all or nothing."""
 
 WRITE_ROWS_TOGETHER = 100_000
 _SHORT_ROWS = 10_000
-"""A series of so many rows is written with others in one insert, and its names row by row."""
+"""A series of at most so many rows shares an insert with others, its key in every row."""
 
 _IMPORT_VERSIONS = 1_000_000
-"""More than an import has parts; a version is a nanosecond."""
+"""Reserved for an import, one for each of its inserts. A version is a nanosecond: many are free."""
 
+# One for the process: two managers may write the same series.
 _versions = Versions()
 
 
@@ -75,6 +76,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """
         upserts = []
         for change in changes:
+            # Under the lower version, so that rows of the same unit of work survive the deletion.
             for first, last in change.deleted:
                 self.erase(change.key, first, last, version)
             upserts.append(CandleSeries.trusted(change.key, change.upserts))
@@ -122,8 +124,9 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         return int(self._manager.execute(statements.select_highest_version(self._candles))[0][0])
 
     def is_one_part(self, changes: Sequence[SeriesChanges]) -> bool:
-        """Whether these make one part, which is there in whole or not at all."""
+        """Return whether these make one part, which is there in whole or not at all."""
         self.check_writable()
+        # By another partition key, rows may fall into any number of parts.
         if any(change.deleted for change in changes) or self._partition_key not in (
             "",
             self._by_year,
@@ -136,7 +139,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         return not self._partition_key or len({end.year for end in ends}) == 1
 
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
-        """Delete what is older than `version`; how many rows this version has deleted."""
+        """Delete what is older than `version`; return how many rows this version has deleted."""
         self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
         self._manager.execute(
@@ -151,7 +154,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
     def _is_written(
         self, together: Sequence[CandleSeries], version: int, transport: Transport
     ) -> bool:
-        """Whether all rows of an insert are there, so that it need not be repeated."""
+        """Return whether all rows of an insert are there, so that it need not be repeated."""
         ends = [series.columns.timestamp[[0, -1]] for series in together]
         bound = {
             "keys": statements.names_of(series.key for series in together),
@@ -164,7 +167,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
 
 
 class ClickHouseCandleStore(ClickHouseCandleWriter):
-    """A `CandleStore`: writes go through a unit of work, imports take their place beside them.
+    """A `CandleStore`: units of work write candles to it, and imports of a lake write at once.
 
     :param clock: gives imports their place in the order of commits.
     """
@@ -191,7 +194,7 @@ class ClickHouseCandleStore(ClickHouseCandleWriter):
 
 
 class ClickHouseCandleRepository(ClickHouseCandleWriter):
-    """A `CandleRepository` over one `ClickHouseManager`, for who has ClickHouse alone.
+    """A `CandleRepository` over one `ClickHouseManager`, for a service without the other stores.
 
     Each write is a commit of its own, under a version that ClickHouse's clock gives.
     """
@@ -213,6 +216,7 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
     def _save_many(self, key: SeriesKey, candles: CandleData, detail: bool) -> SaveResult:
         series, duplicates = series_of(key, candles)
         counts = {"inserted": 0, "replaced": 0, "unchanged": 0} if detail else {}
+        # In pieces, so that no more than one insert is compared in memory.
         for block in pieces(series, WRITE_ROWS) if detail else ():
             stamps = block.columns.timestamp
             stored = self._get_range(key, int(stamps[0]), int(stamps[-1]))

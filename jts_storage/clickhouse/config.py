@@ -1,4 +1,4 @@
-"""Where ClickHouse is and how to talk to it: the model stands with the settings."""
+"""The configuration of ClickHouse, which is defined with the other settings."""
 
 from jts_storage.settings.clickhouse import MEMORY, ClickHouseConfig
 

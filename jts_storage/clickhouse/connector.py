@@ -152,11 +152,11 @@ class Cursor:
                     "max_block_size": options.get("max_row_buffer", 1000)
                 }
                 rows = self._connection.transport.execute_iter(operation, parameters, **arguments)
-                self._take(rows, next(rows, ()))
+                self._take(rows, next(rows, ()))  # the first item of a stream is its columns
                 self._stream = rows
                 return
             answer = self._connection.transport.execute(operation, parameters, **arguments)
-        if isinstance(answer, int):
+        if isinstance(answer, int):  # the number of rows of an INSERT
             self.rowcount, answer = answer, ((), ())
         self._take(*answer)
 

@@ -82,6 +82,7 @@ def _column(rest: str) -> ColumnText:
     rest = rest.removesuffix(" NOT NULL")
     parts = _split(rest, (*COLUMN_PARTS, "COMMENT"))
     kind = rest
+    # From the end, until the type is left.
     for part, text in reversed(parts.items()):
         kind = kind.removesuffix(text).rstrip().removesuffix(part).rstrip()
     kind = _SYNONYMS.get(kind, kind)
@@ -89,7 +90,7 @@ def _column(rest: str) -> ColumnText:
 
 
 def _split(text: str, heads: tuple[str, ...]) -> dict[str, str]:
-    """What follows each of the heads, up to the next; in brackets and quotes there is none."""
+    """Return what follows each head, up to the next; none count in brackets and quotes."""
     found = [
         (index, head)
         for index, _, depth in _scan(text)
@@ -116,7 +117,7 @@ def items(text: str) -> Iterator[str]:
 
 
 def _closing(text: str, opening: int) -> int:
-    """Where the bracket that opens there is closed."""
+    """Return where the bracket that opens there is closed."""
     for index, char, depth in _scan(text, opening):
         if char in _CLOSING and depth == 0:
             return index
@@ -129,6 +130,7 @@ def _scan(text: str, start: int = 0) -> Iterator[tuple[int, str, int]]:
     while index < len(text):
         char = text[index]
         if quote:
+            # An escaped quote does not end the text.
             index += 1 if char == "\\" else 0
             quote = "" if char == quote else quote
         elif char in _QUOTES:

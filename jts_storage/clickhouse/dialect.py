@@ -36,6 +36,7 @@ class PoolingDialect(NativeDialect):
         return errors.is_disconnect(e)
 
     def do_ping(self, dbapi_connection: Any) -> bool:
+        # No statement: whether the socket was closed shows without one.
         dbapi_connection.revive()
         return True
 

@@ -1,4 +1,4 @@
-"""What the driver, the server and the embedded engine report, in the kit's own words."""
+"""The kit's errors for those of the driver, the server and the embedded engine."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class EmbeddedError(driver.ServerException):  # type: ignore[misc]
     def parse(cls, text: str) -> EmbeddedError:
         found = _CODE.search(text)
         if found is None:
-            return cls(text, 1002)
+            return cls(text, 1002)  # ClickHouse's own code for an unknown exception
         return cls(text[found.end() :], int(found[1]))
 
 
@@ -136,7 +136,7 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str] = ()) -> S
 
 
 def is_disconnect(exc: BaseException) -> bool:
-    """Whether the connection that raised this can carry nothing more."""
+    """Return whether the connection that raised this can carry nothing more."""
     cause = _innermost(exc)
     if isinstance(cause, (driver.ServerException, *_OF_VALUES)):
         return False
@@ -175,7 +175,7 @@ def _innermost(exc: BaseException) -> BaseException:
 
 
 def shown(cause: BaseException) -> str:
-    """What an error of the driver says, without the stack of the server."""
+    """Return what an error of the driver says, without the stack of the server."""
     text = getattr(cause, "message", None) or str(cause) or type(cause).__name__
     text = str(text).partition("Stack trace:")[0].strip()
     if isinstance(cause, EOFError):

@@ -64,6 +64,7 @@ class HealthProbe:
 
 class _Question(threading.Thread):
     def __init__(self, config: ClickHouseConfig) -> None:
+        # A daemon, so that a probe which hangs does not keep the process from ending.
         super().__init__(name="clickhouse-health", daemon=True)
         self._config = config
         self.state = ServerState()
@@ -74,6 +75,7 @@ class _Question(threading.Thread):
                 connection = connector.connect(self._config)
                 try:
                     answers = connection.transport.execute("SELECT 1") == [(1,)]
+                    # At once: to count the parts may take longer than the caller waits.
                     self.state = ServerState(answers)
                     self.state = ServerState(answers, _broken_parts(connection.transport))
                 finally:

@@ -1,4 +1,4 @@
-"""The one door to ClickHouse: a pool of connections that knows what it may repeat."""
+"""A pool of connections to ClickHouse that repeats what may be repeated."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ClickHouseManager:
             pool_timeout=self.config.pool_timeout,
             pool_recycle=int(self.config.pool_recycle),
             pool_pre_ping=True,
-            pool_use_lifo=True,
+            pool_use_lifo=True,  # the one used last is the least likely to have been closed
         )
         attempts = self.config.max_retries + 1
         self._attempts = Retrying(**repetitions(self.config, attempts, doing="asking ClickHouse"))
@@ -147,7 +147,7 @@ class ClickHouseManager:
         )
 
     def health_check(self) -> bool:
-        """Whether ClickHouse answers ``SELECT 1`` within ``health_timeout``.
+        """Return whether ClickHouse answers ``SELECT 1`` within ``health_timeout``.
 
         It uses a connection of its own, so neither a busy pool nor a hanging server holds it up.
         """

@@ -19,7 +19,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _SMALLEST, _LARGEST = 4 << 20, 64 << 20
-_ALIGNED = 64
+_ALIGNED = 64  # bytes of a line of the processor's cache
 _WASTE_SHIFT = 2  # memory that is used again is larger by a quarter at most
 _idle: deque[mmap.mmap] = deque(maxlen=2)  # its methods are atomic: finalizers run anywhere
 

@@ -31,7 +31,7 @@ _TYPES = {field.name: field.type for field in candle_schema()}
 _UNSAFE_IN_A_PATTERN = frozenset("{},*?[]'\\\n")
 _SETTINGS = {
     "max_threads": 1,  # rows stay in the order of the file, so that the last of equals counts
-    "use_hive_partitioning": 0,
+    "use_hive_partitioning": 0,  # a folder symbol=AAPL is no column of the file
     "input_format_parquet_preserve_order": 1,
 }
 
@@ -61,6 +61,7 @@ def import_files(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
     :raises InvalidData: a file cannot be read, or holds a row that no store may hold.
     """
     schemas = [_schema(path) for path in paths]
+    # A server cannot open files of this host.
     if target.manager.config.is_embedded and all(map(_is_ours, schemas, paths)):
         for path in paths:
             _check_pages(path)
@@ -89,6 +90,7 @@ def _import_directly(target: Target, key: SeriesKey, paths: Sequence[Path]) -> i
 
 def _import_columns(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
     imported = 0
+    # Many small files make one insert.
     waiting: list[CandleSeries] = []
     for table in map(_read, paths):
         imported += table.num_rows
@@ -124,7 +126,7 @@ def _read(path: Path) -> pa.Table:
 
 
 def _check_pages(path: Path) -> None:
-    """The engine looks at no checksum, and a flipped bit may make another price."""
+    """Compare checksums, which the engine does not: a flipped bit may make another price."""
     try:
         for _ in open_parquet(path).iter_batches(columns=list(NAMES)):
             pass
@@ -133,7 +135,7 @@ def _check_pages(path: Path) -> None:
 
 
 def _is_ours(schema: pa.Schema, path: Path) -> bool:
-    """Whether the engine reads the file as `CandleSeries.from_arrow` would."""
+    """Return whether the engine reads the file as `CandleSeries.from_arrow` would."""
     types = dict(zip(schema.names, schema.types, strict=True))
     stamp = types.get("timestamp")
     return (

@@ -47,7 +47,7 @@ def differences(
     partition_by_year: bool = False,
     models: Iterable[TableModel[Any, Any]] = (),
 ) -> list[Difference]:
-    """How the tables of the manager's database differ from the models.
+    """Return how the tables of the manager's database differ from the models.
 
     :param models: of services, beside the kit's own.
     """
@@ -72,7 +72,7 @@ def differences(
 
 
 def texts_of(metadata: MetaData) -> dict[str, TableText]:
-    """What the models say of each table."""
+    """Return what the models say of each table."""
     return {table.name: parse(ddl_of(CreateTable(table))) for table in metadata.sorted_tables}
 
 
@@ -96,12 +96,12 @@ def compare(
 
 
 def _compare_columns(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
-    for place, (column, expected) in enumerate(wanted.columns.items()):
+    for position, (column, expected) in enumerate(wanted.columns.items()):
         where = f"{name}.{column}"
         actual = found.columns.get(column)
         if actual is None:
             mend = f"ALTER TABLE {name} ADD COLUMN {column} {expected.definition}"
-            mend += _place(list(wanted.columns), place)
+            mend += _position(list(wanted.columns), position)
             yield Difference(STORE, where, "column", expected.definition, NOTHING, mend)
             continue
         if apart := list(_column_parts(name, column, expected, actual)):
@@ -113,24 +113,24 @@ def _compare_columns(name: str, wanted: TableText, found: TableText) -> Iterator
 
 
 def _compare_order(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
-    """Statements of the kit name their columns; those of others, by hand, often do not."""
+    """Compare the order too: statements that people write by hand often name no columns."""
     should = [column for column in wanted.columns if column in found.columns]
     has = [column for column in found.columns if column in wanted.columns]
     if should == has:
         return
     moves, order = [], list(has)
-    for place, column in enumerate(should):
-        if order[place] != column:
+    for position, column in enumerate(should):
+        if order[position] != column:
             order.remove(column)
-            order.insert(place, column)
+            order.insert(position, column)
             definition = wanted.columns[column].definition
-            moves.append(f"MODIFY COLUMN {column} {definition}{_place(should, place)}")
+            moves.append(f"MODIFY COLUMN {column} {definition}{_position(should, position)}")
     mend = f"ALTER TABLE {name} {', '.join(moves)}"
     yield Difference(STORE, name, "column order", ", ".join(should), ", ".join(has), mend)
 
 
-def _place(columns: list[str], place: int) -> str:
-    return f" AFTER {columns[place - 1]}" if place else " FIRST"
+def _position(columns: list[str], position: int) -> str:
+    return f" AFTER {columns[position - 1]}" if position else " FIRST"
 
 
 def _column_parts(
@@ -191,7 +191,7 @@ def _compare_clauses(name: str, wanted: TableText, found: TableText) -> Iterator
                 "REMOVE TTL" if should == NOTHING else f"MODIFY TTL {should}"
             )
         yield Difference(STORE, name, label, should, has, mend)
-    # Only what the kit relies on: a server may have its own mind about the rest.
+    # Only what the kit relies on: the rest may be set as each server likes.
     has_settings = _settings(found.clauses.get("SETTINGS", ""))
     for setting, value in _settings(wanted.clauses.get("SETTINGS", "")).items():
         has = has_settings.get(setting, "the server's default")

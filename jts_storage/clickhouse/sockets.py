@@ -7,7 +7,7 @@ from typing import Any
 
 
 def is_readable(file: Any, seconds: float = 0.0) -> bool:
-    """Whether a socket or pipe has something to read, its end included.
+    """Return whether a socket or pipe has something to read, its end included.
 
     ``select.select`` knows no descriptor above 1,023, and services have more than that open.
     """

@@ -11,6 +11,7 @@ from typing import Any
 
 from jts_storage.clickhouse.driver_internals import escape_param
 
+# What may come before the first word: blanks, comments, and opening brackets.
 _COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*", re.DOTALL)
 _IDENTIFIER = r"(?:`(?:[^`\\]|\\.|``)+`|\"(?:[^\"\\]|\\.)+\"|\w+)"
 _INSERT = re.compile(
@@ -32,7 +33,7 @@ def first_word(statement: str) -> str:
 
 
 def only_reads(statement: str) -> bool:
-    """Whether repeating the statement can change nothing."""
+    """Return whether repeating the statement can change nothing."""
     return first_word(statement) in _READS
 
 

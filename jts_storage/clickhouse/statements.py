@@ -75,7 +75,7 @@ def stored_types(candles: Table) -> Mapping[str, str]:
 
 @cache
 def by_year(candles: Table) -> str:
-    """Return the partition key of a table that is split by year, as the server tells it."""
+    """Return the partition key of a table that is split by year, as the server writes it."""
     return text_of(func.toYear(candles.c.timestamp))
 
 
@@ -123,7 +123,7 @@ def select_several(candles: Table) -> str:
 
 @cache
 def select_hashes() -> str:
-    names = (func.tupleElement(column("key"), place) for place in (1, 2, 3))
+    names = (func.tupleElement(column("key"), position) for position in (1, 2, 3))
     hashes = func.arrayMap(ForEach("key", func.cityHash64(*names)), bindparam("keys"))
     return text_of(select(hashes.label("hashes")))
 
@@ -173,7 +173,7 @@ def select_days(source: Source) -> str:
 
 
 def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
-    """Select coarser candles, and what tells whether a volume may have overflowed."""
+    """Select coarser candles, with the figures that show whether a volume may have overflowed."""
     return _select_resampled(source, target, is_intraday=key.timeframe.is_intraday)
 
 
@@ -293,7 +293,7 @@ STREAM_SETTINGS = {"max_block_size": 16_384}
 
 
 def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What makes an insert durable when it is acknowledged; called anew for each attempt.
+    """Return what makes an insert durable when it is acknowledged; called anew for each attempt.
 
     The engine notes a token before it has the rows. One that was noted in the moment in which the
     server died would have the repetition dropped, so none is used twice: a repetition is
@@ -303,7 +303,7 @@ def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "async_insert": 0,
         "insert_deduplicate": 1,
         "insert_deduplication_token": uuid4().hex,
-        "max_partitions_per_insert_block": 0,
+        "max_partitions_per_insert_block": 0,  # by default 100, too few years for some series
         "distributed_foreground_insert": 1,
         **(extra or {}),
     }

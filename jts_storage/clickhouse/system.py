@@ -1,4 +1,4 @@
-"""The tables in which ClickHouse tells of itself; just the columns that are asked for."""
+"""ClickHouse's system tables, with just the columns that the kit reads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ detached_parts = _system("detached_parts", "table", "name", "reason", "path")
 
 
 def is_here(rows: TableClause) -> ColumnElement[bool]:
-    """Whether a row is of the database of the connection."""
+    """Select the rows of the database of the connection."""
     return rows.c.database == func.currentDatabase()
 
 
 def is_broken() -> ColumnElement[bool]:
-    """Which detached parts were put aside as damaged; one detached by hand has no reason."""
+    """Select the parts that were put aside as damaged; one detached by hand has no reason."""
     reason: ColumnElement[Any] = func.ifNull(detached_parts.c.reason, "")
     return is_here(detached_parts) & (func.position(reason, "broken") > 0)

@@ -66,6 +66,8 @@ class Tables:
 class _Layout:
     """How rows lie on disk, and how a cluster spreads them.
 
+    :param sharded_by: a column of the key: rows of one key must meet on one shard, or FINAL could
+        not merge them.
     :param version: the column by which the later of two rows is known; None where rows are only
         appended.
     """
@@ -134,7 +136,7 @@ def rows(*, is_replicated: bool, version: Column[int] | None = None, **options: 
 
 
 def local_name(name: str) -> str:
-    """What a table is called that holds the rows of one host."""
+    """Return what a table is called that holds the rows of one host."""
     return f"{name}{_LOCAL_SUFFIX}"
 
 

@@ -16,7 +16,7 @@ class Versions:
     """Give each write of this process a version of its own.
 
     The server says which version a write must have at least: above what is stored, and not before
-    the moment. Two writes at once may be told the same, so those under way are known here.
+    the moment. Two writes at once may get the same answer, so those under way are counted here.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Versions:
 
 
 class WritePlace(Protocol):
-    """The place of one write; `was_kept` tells at the end whether others waited for it."""
+    """The place of one write in the order of commits; `was_kept` says whether others waited."""
 
     version: int
     was_kept: bool

@@ -112,7 +112,7 @@ def _recorded(get: Callable[..., Any], name: str) -> Any:
     """The calendar from 1990 on, or from where its holidays are known."""
     try:
         return get(name, start=_FIRST_DAY)
-    except ValueError:
+    except ValueError:  # its holidays are known from a later day on only
         return get(name, start=type(get(name)).bound_min())
 
 

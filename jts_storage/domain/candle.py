@@ -32,10 +32,10 @@ class SeriesKey:
 
     def __str__(self) -> str:
         """As ``KRX:005930/1m``; no two keys read the same, whatever their names hold."""
-        place = ""
+        prefix = ""
         if self.exchange or ":" in self.symbol:
-            place = self.exchange.replace("\\", r"\\").replace(":", r"\:") + ":"
-        return f"{place}{self.symbol}/{self.timeframe.value}"
+            prefix = self.exchange.replace("\\", r"\\").replace(":", r"\:") + ":"
+        return f"{prefix}{self.symbol}/{self.timeframe.value}"
 
     @property
     def sort_key(self) -> tuple[str, str, str]:

@@ -23,7 +23,7 @@ from jts_storage.errors import Conflict
 
 @dataclass(slots=True)
 class SeriesChanges:
-    """The staged changes of one series: ranges to delete, then rows to write."""
+    """The staged changes of one series: first the ranges to delete, then the rows to write."""
 
     key: SeriesKey
     deleted: list[tuple[int, int]] = field(default_factory=list)
@@ -32,6 +32,7 @@ class SeriesChanges:
     @property
     def upserts(self) -> Columns:
         """The staged rows, ascending, the latest write of a timestamp only."""
+        # Joined when asked for: a unit of work may save a series in thousands of small parts.
         if len(self._parts) != 1:
             self._parts = [in_order(concatenate(self._parts))[0]]
         return self._parts[0]
@@ -103,7 +104,7 @@ class CheckpointChange:
     knows_base: bool = True
 
     def still_holds(self, stored: Mapping[str, Any] | str | None) -> bool:
-        """Whether what was read is what is stored; to Python 1 would equal true."""
+        """Return whether what was read is what is stored; to Python 1 would equal true."""
         return not self.knows_base or _as_text(stored) == _as_text(self.base)
 
     def conflict(self) -> Conflict:
@@ -134,7 +135,7 @@ class Changes:
     """The net effect of a unit of work outside of MongoDB.
 
     :param symbols: an Arrow table of what each is to become; None where no symbol changes.
-    :param symbols_version: under which the symbols are written, once the commit has its place.
+    :param symbols_version: the version of the symbols, known once the commit has its place.
     """
 
     candles: list[SeriesChanges] = field(default_factory=list)

@@ -120,6 +120,7 @@ def price(value: object, field: str, *, row: int | None = None) -> Decimal:
 
 def scaled_price(number: Decimal, field: str, *, row: int | None = None) -> int:
     """The price times 10**4 as an exact integer."""
+    # Before the product, which a huge exponent would make as long as memory.
     if number and number.adjusted() >= 14:
         raise InvalidData("must fit Decimal(18, 4)", field=field, value=str(number), row=row)
     scaled = EXACT.multiply(number, Decimal(PRICE_SCALE))

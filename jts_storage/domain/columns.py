@@ -89,7 +89,7 @@ def checked(columns: Columns) -> Columns:
 
 
 def ascends(timestamps: Int64Array) -> bool:
-    """Whether each timestamp is later than the one before."""
+    """Return whether each timestamp is later than the one before."""
     return bool((timestamps[1:] > timestamps[:-1]).all())
 
 
@@ -98,6 +98,7 @@ def in_order(columns: Columns) -> tuple[Columns, int]:
     stamps = columns.timestamp
     if ascends(stamps):
         return columns, 0
+    # Stable, so that the last of equal timestamps is the one that came last.
     order = np.argsort(stamps, kind="stable")
     stamps = stamps[order]
     last_of_equals = np.append(stamps[1:] != stamps[:-1], True)
@@ -120,6 +121,7 @@ def _possible(c: Columns) -> bool:
 
 def _refuse(block: Columns, offset: int) -> None:
     """Raise for the first row of the block that is no candle, with the first rule it breaks."""
+    # Slow, and only for the one block that holds a row at fault.
     for row in range(block.rows):
         stamp, *prices, _ = (int(column[row]) for column in block)
         if not _FIRST_MS <= stamp <= _LAST_MS:

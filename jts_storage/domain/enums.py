@@ -37,7 +37,8 @@ class Timeframe(Enum):
         return self in _INTRADAY
 
     def nests_in(self, coarser: Timeframe) -> bool:
-        """Whether whole candles of this timeframe make up one of `coarser`."""
+        """Return whether whole candles of this timeframe make up one of `coarser`."""
+        # A week may lie in two months.
         if self is Timeframe.W1:
             return False
         return _ORDER.index(self) < _ORDER.index(coarser)

@@ -11,7 +11,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.ids import new_event_id
 
-_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class DomainEvent:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.event_type = _WORDS.sub("_", cls.__name__).lower()
+        cls.event_type = _WORD_STARTS.sub("_", cls.__name__).lower()
 
     def __post_init__(self) -> None:
         checks.name(self.id, "id")

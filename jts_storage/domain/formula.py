@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ParameterValue = int | float | Decimal | str | bool
 
+# ``:name``, but neither in ``a:name`` nor in ``::name``.
 _TOKEN = re.compile(r"(?<![\w:]):([^\W\d]\w*)")
 _NUMERIC = frozenset({ParameterType.INT, ParameterType.FLOAT, ParameterType.DECIMAL})
 _PLAIN = {ParameterType.INT: int, ParameterType.FLOAT: float}
@@ -41,7 +42,7 @@ class FormulaParameter:
             self._check_numbers()
 
     def _is_plainly_within(self) -> bool:
-        """Whether default and bounds are 64-bit numbers of the very type, in their order."""
+        """Return whether default and bounds are 64-bit numbers of the very type, in their order."""
         least, value, most = self.min_value, self.default_value, self.max_value
         kind = _PLAIN.get(self.data_type)
         if kind is None or not type(least) is type(value) is type(most) is kind:
@@ -126,7 +127,7 @@ class Formula:
             raise InvalidData("must have one name each", field="parameters", value=twice)
 
     def rank(self, query: str) -> int | None:
-        """How well the formula matches: 0 by its name, 1 by tags or description too, None not.
+        """Rank the match: 0 by its name alone, 1 by tags or description too, None if there is none.
 
         Every word of `query` must begin a word of it, whatever the case.
         """

@@ -30,11 +30,12 @@ def find_gaps(
     if len(timestamps) < 2:
         return []
     expected = expected_timestamps(int(timestamps[0]), int(timestamps[-1]), timeframe, calendar)
-    return runs(expected, ~np.isin(expected, timestamps, assume_unique=True))
+    return as_gaps(expected, ~np.isin(expected, timestamps, assume_unique=True))
 
 
-def runs(expected: Int64Array, missing: npt.NDArray[np.bool_]) -> list[Gap]:
+def as_gaps(expected: Int64Array, missing: npt.NDArray[np.bool_]) -> list[Gap]:
     """Neighbouring missing timestamps as one gap each."""
+    # Between a True and a False the difference is set, at both ends of each gap.
     edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False]))))
     return [
         Gap(checks.from_ms(int(expected[a])), checks.from_ms(int(expected[b - 1])), int(b - a))
@@ -45,7 +46,7 @@ def runs(expected: Int64Array, missing: npt.NDArray[np.bool_]) -> list[Gap]:
 def expected_timestamps(
     first: int, last: int, timeframe: Timeframe, calendar: TradingCalendar | None
 ) -> Int64Array:
-    """When candles should begin between two moments, both included.
+    """Return when candles should begin between two moments, both included.
 
     Without a calendar the market never closes: the grid is counted from the first moment.
     """
@@ -76,6 +77,6 @@ def _session_grid(sessions: Sessions, step: int) -> Int64Array:
     opens = np.concatenate((sessions.opens, sessions.break_ends[noon]))
     morning_closes = np.where(noon, sessions.break_starts, sessions.closes)
     closes = np.concatenate((morning_closes, sessions.closes[noon]))
-    bars = -(-(closes - opens) // step)
+    bars = -(-(closes - opens) // step)  # rounded up: the last bar may be cut short by the close
     bar = np.arange(int(bars.sum())) - np.repeat(np.cumsum(bars) - bars, bars)
     return np.sort(np.repeat(opens, bars) + bar * step)

@@ -121,7 +121,7 @@ def _floor(values: Int64Array, target: Timeframe) -> Int64Array:
 
 
 def _session_of(timestamps: Int64Array, sessions: Sessions) -> Int64Array:
-    """Where each row belongs: to the first session that has not closed before it.
+    """Return where each row belongs: to the first session that has not closed before it.
 
     A bar stamped at the close itself (a closing auction) is still of that session; one from
     before the opening is of the session that it precedes.
@@ -169,6 +169,7 @@ def _offsets_at(milliseconds: Int64Array, timezone: tzinfo) -> Int64Array:
 
 def _summed(volume: UInt64Array, starts: Int64Array, stamps: Int64Array) -> UInt64Array:
     sums = np.add.reduceat(volume, starts)
+    # uint64 wraps around silently, so the sums are looked at as floats first.
     approximate = np.add.reduceat(volume.astype(np.float64), starts)
     over = approximate >= 2.0**63
     for bar in np.flatnonzero(over):  # only bars near the limit are added up exactly

@@ -244,13 +244,14 @@ class CandleSeries(Sequence[Candle]):
             key = (self._key.symbol, self._key.timeframe.value, self._key.exchange)
             digest = hashlib.sha256("\x1f".join(key).encode())
             for column in self._columns:
+                # The same bytes on a machine of the other byte order.
                 little_endian = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
                 digest.update(little_endian.view(np.uint8).data)
             self._fingerprint = f"jts1:{digest.hexdigest()}"
         return self._fingerprint
 
     def same_rows(self, other: CandleSeries) -> bool:
-        """Whether both hold the same candles, whatever their keys."""
+        """Return whether both hold the same candles, whatever their keys."""
         return len(self) == len(other) and all(map(np.array_equal, self._columns, other.columns))
 
     def __eq__(self, other: object) -> bool:
@@ -259,6 +260,7 @@ class CandleSeries(Sequence[Candle]):
         return self is other or (self._key == other.key and self.same_rows(other))
 
     def __hash__(self) -> int:
+        # Of the ends only: equal series have equal ends, and a hash must be quick.
         ends = [column[[0, -1]].tobytes() for column in self._columns] if len(self) else []
         return hash((self._key, len(self), *ends))
 
@@ -293,7 +295,7 @@ class CandleSeries(Sequence[Candle]):
 
 
 def series_of(key: SeriesKey, candles: object) -> tuple[CandleSeries, int]:
-    """What `save_many` was given as a series of `key`, and how many duplicates gave way.
+    """Return what `save_many` was given as a series of `key`, and how many duplicates gave way.
 
     :raises InvalidData: it is a series of another key, or nothing that holds candles.
     """

@@ -31,6 +31,6 @@ class Symbol:
         checks.given(self, checks.utc, "updated_at")
 
     def matches(self, query: str) -> bool:
-        """Whether code or name contains `query`, whatever its case; an empty query matches none."""
+        """Return whether code or name contains `query`, in any case; an empty one never fits."""
         wanted = query.lower()
         return bool(wanted) and (wanted in self.code.lower() or wanted in self.name.lower())

@@ -26,6 +26,7 @@ def _refusing(digits: int, exponent: int) -> Context:
     return Context(prec=digits, Emin=-exponent, Emax=exponent, traps=signals)
 
 
+# The digits that a Decimal128 and a double give back, with exponents well within theirs.
 _EXACT: Final = _refusing(34, 5_900)
 _PERCENTAGE: Final = _refusing(15, 300)
 
@@ -38,6 +39,7 @@ def plain_trades(columns: Mapping[str, Sequence[Any]]) -> tuple[Trade, ...] | No
     """
     if not _are_plain(columns):
         return None
+    # Past the constructor, which would check each value again.
     trades = list(map(object.__new__, repeat(Trade, len(columns["symbol"]))))
     for field in FIELDS:
         setter: Any = vars(Trade)[field].__set__

@@ -36,6 +36,7 @@ def compact(
         written_ns=max(facts.written_ns for _, facts in read),
     )
     write_file(target, series, facts, compression, verify=True)
+    # After the swap: a crash in between leaves the same candles twice, never none.
     for path in sources:
         if path != target:
             path.unlink(missing_ok=True)

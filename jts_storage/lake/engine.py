@@ -95,7 +95,7 @@ class ParquetStorageEngine(LakeReader):
         deleted = 0
         for partition, path in self._job_paths(safe_name(job_id, "job_id")):
             with self._locks.held(partition):
-                if path.exists():
+                if path.exists():  # a compaction may have merged it while this waited
                     path.unlink()
                     files.sync_folder(path.parent)
                     deleted += 1

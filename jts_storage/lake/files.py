@@ -39,7 +39,7 @@ from jts_storage.lake.layout import SUFFIX, TEMPORARY, Partition
 _METADATA, _CHECKSUM = b"jts_storage", b"jts_storage_crc32"
 _VERSION = 2
 _REMEMBERED = 10_000
-_lasting: set[tuple[Path, int]] = set()
+_synced: set[tuple[Path, int]] = set()  # folders, with their inodes: one may be made anew
 _LEVELS = 4  # of folders that a lake makes: the day's, the symbol's, the frame's, its own
 SCHEMA = candle_schema(nullable=False)
 
@@ -114,6 +114,7 @@ def write_file(
 
     :param verify: read it back first, and compare it with `series`.
     """
+    # Hidden, so that nobody reads it; in the same folder, so that the rename is atomic.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     with writing(path):
         make_folder(path.parent)
@@ -172,12 +173,12 @@ def with_timestamps(table: Any) -> Any:
     """The table with a column `timestamp` in place of `ts_ns`, nanoseconds since 1970."""
     if "timestamp" in table.schema.names or "ts_ns" not in table.schema.names:
         return table
-    place = table.schema.names.index("ts_ns")
+    index = table.schema.names.index("ts_ns")
     try:
-        stamps = table.column(place).cast(pa.int64()).cast(pa.timestamp("ns", "UTC"))
+        stamps = table.column(index).cast(pa.int64()).cast(pa.timestamp("ns", "UTC"))
     except pa.ArrowInvalid as exc:
         raise InvalidData(f"must be nanoseconds since 1970: {exc}", field="ts_ns") from exc
-    return table.set_column(place, "timestamp", stamps)
+    return table.set_column(index, "timestamp", stamps)
 
 
 def sync_folder(folder: Path) -> None:
@@ -203,13 +204,13 @@ def make_folder(folder: Path) -> None:
 def _sync_above(folder: Path) -> None:
     """Write the folders above to disk, once in each process: their maker may have died before."""
     seen = folder, folder.stat().st_ino
-    if seen in _lasting:
+    if seen in _synced:
         return
     for above in folder.parents[: _LEVELS - 1]:
         sync_folder(above)
-    if len(_lasting) >= _REMEMBERED:
-        _lasting.clear()
-    _lasting.add(seen)
+    if len(_synced) >= _REMEMBERED:
+        _synced.clear()
+    _synced.add(seen)
 
 
 def _write(path: Path, series: CandleSeries, facts: FileFacts, compression: str) -> None:
@@ -261,7 +262,7 @@ def facts_of(metadata: Any, path: Path) -> FileFacts:
         return FileFacts(**placed)
     try:
         given = json.loads(text.decode())
-        # Files of the first version have none.
+        # Files of the first version have no checksum.
         if given.pop("version") > 1 and stored.get(_CHECKSUM) != _checksum(text):
             raise ValueError("its checksum differs")
         return FileFacts(**{**given, **placed, "sources": tuple(given["sources"])})

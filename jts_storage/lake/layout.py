@@ -20,7 +20,7 @@ SUFFIX = ".parquet"
 TEMPORARY = ".tmp"
 LOCKS = ".locks"
 
-_LONGEST_BYTES = 200
+_LONGEST_BYTES = 200  # of the 255 that a file name may have: prefix and suffix come on top
 _FRAMES = frozenset(timeframe.value for timeframe in Timeframe)
 _UNSAFE = frozenset('/\\:*?"<>|%{}[]`\n\r\t')
 _RESERVED = frozenset(
@@ -72,6 +72,7 @@ def safe_name(value: object, field: str) -> str:
     if name[0] in "._" or name[-1] == ".":
         # Readers of Hive layouts skip what begins so; .. is a folder of its own.
         raise InvalidData("must not begin with . or _ nor end with .", field=field, value=name)
+    # On Windows CON.parquet is the console, whatever follows the point.
     if name.partition(".")[0].lower() in _RESERVED:
         raise InvalidData("is a name reserved by file systems", field=field, value=name)
     if len(name.encode()) > _LONGEST_BYTES:
@@ -113,7 +114,7 @@ def temporary_paths(folder: Path) -> list[Path]:
 
 
 def _values(parent: Path, field: str, wanted: str | None) -> list[str]:
-    """What the folders of a level stand for, or `wanted` if there is such a folder."""
+    """Return what the folders of a level stand for, or `wanted` if there is such a folder."""
     prefix = f"{field}="
     if wanted is not None:
         return [wanted] if (parent / f"{prefix}{wanted}").is_dir() else []

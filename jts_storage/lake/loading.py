@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Skipping:
-    """What to do about a damaged file: raise it, or log, report and go on without."""
+    """What to do about a damaged file: raise its error, or log and report it and read on."""
 
     def __init__(self, on_damaged: OnDamaged, report: list[Damage] | None) -> None:
         if on_damaged not in ("raise", "skip"):
@@ -78,6 +78,7 @@ def load_files(
 def merged(key: SeriesKey, files: Sequence[Loaded]) -> CandleSeries:
     """The candles of all files; of equal timestamps that of the file written last counts."""
     columns = _joined(files)
+    # Files of different days usually follow each other, and need no sort.
     if not ascends(columns.timestamp):
         by_time = sorted(files, key=lambda file: file.facts.age)
         columns = in_order(_joined(by_time))[0]
@@ -115,7 +116,7 @@ def _read(path: Path, floats: Floats) -> Loaded | DamagedFile:
 
 
 def _joined(files: Sequence[Loaded]) -> Columns:
-    """Return the rows of all files in a row, without a copy if they were read like that."""
+    """Return the rows of all files, one after the other; no copy if they were read as one."""
     if not files:
         return empty()
     first, last = files[0], files[-1]

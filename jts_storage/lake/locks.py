@@ -32,6 +32,7 @@ class PartitionLocks:
     @contextmanager
     def held(self, partition: Partition) -> Iterator[None]:
         """:raises Conflict: another process held it for too long."""
+        # Not hash(), which is another in each process.
         number = zlib.crc32(str(partition).encode()) % _FILES
         try:
             if not self._made:

@@ -180,8 +180,8 @@ class LakeReader:
         found = loading.load_files(paths, self._floats, skipping)
         if exchange is not None:
             found = [file for file in found if file.facts.exchange == exchange]
-        place = loading.one_exchange(found, f"{symbol} {timeframe.value}")
-        key = SeriesKey(symbol, timeframe, exchange if exchange is not None else place)
+        only = loading.one_exchange(found, f"{symbol} {timeframe.value}")
+        key = SeriesKey(symbol, timeframe, exchange if exchange is not None else only)
         return conversion.converted(loading.merged(key, found), format)
 
     def list_jobs(

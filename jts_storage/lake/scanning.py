@@ -20,7 +20,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.lake.files import SCHEMA, FileFacts, facts_of
 
 _READAHEAD = 16
-_SPARE = 1.25
+_SPARE = 1.25  # days differ in length, and to grow costs a copy of all
 _DTYPES = (np.int64,) * 5 + (np.uint64,)
 
 
@@ -78,8 +78,10 @@ class _Strip:
         return Columns(*self._arrays).take(slice(self.rows))
 
     def append(self, batch: Any) -> bool:
-        """Without the checks that the candles passed when they were written; False if the batch
-        does not look so."""
+        """Copy a batch unchecked, since its candles were checked when they were written.
+
+        Returns False if the batch is not as the kit writes them.
+        """
         chunks = batch.columns
         if any(chunk.null_count or chunk.offset for chunk in chunks):
             return False

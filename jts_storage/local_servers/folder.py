@@ -84,7 +84,7 @@ class ServerFolder:
         return self.path / name
 
     @contextmanager
-    def turn(self, timeout: float) -> Iterator[None]:
+    def exclusive(self, timeout: float) -> Iterator[None]:
         """Hold the lock under which processes join, leave, start and stop."""
         fd = self._open("turn.lock")
         try:
@@ -102,7 +102,7 @@ class ServerFolder:
             _unlock(fd)
 
     def join(self) -> None:
-        """Become a user; call it within `turn`."""
+        """Become a user; call it within `exclusive`."""
         self._users = self._open("users.lock")
         fcntl.flock(self._users, fcntl.LOCK_SH)
 
@@ -115,7 +115,7 @@ class ServerFolder:
             os.close(users)
             return
         try:
-            with self.turn(timeout):
+            with self.exclusive(timeout):
                 fcntl.flock(users, fcntl.LOCK_UN)
                 if _lock(users, fcntl.LOCK_EX):
                     self.stop(timeout)
@@ -134,17 +134,21 @@ class ServerFolder:
         return None
 
     def last_port(self) -> int | None:
-        """Where the server listened the last time."""
+        """Return where the server listened the last time."""
         try:
             return int(json.loads(self._state.read_text())["port"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def start(self, command: ServerCommand) -> RunningServer | None:
-        """Start the server; None when it ended at once. Within a turn, when none is running."""
+        """Start the server; None when it ended at once.
+
+        Call it within `exclusive`, when none is running.
+        """
         lock = self._open("server.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # `running` waits for this file, so that of the server before must go.
             self._state.unlink(missing_ok=True)
             self._launch_keeper(command, lock)
         finally:
@@ -167,7 +171,7 @@ class ServerFolder:
             server = self.running()
         name = Path(command.arguments[0]).name
         raise ConnectionFailed(
-            f"The local {name} in {self.path} did not start. Its last words:\n{self.log_tail()}\n"
+            f"The local {name} in {self.path} did not start. Its log ends:\n{self.log_tail()}\n"
         )
 
     def stop(self, timeout: float) -> None:
@@ -183,7 +187,7 @@ class ServerFolder:
             self._wait_until_gone(timeout)
 
     def log_tail(self) -> str:
-        """What the server and its keeper last wrote to their standard streams."""
+        """Return what the server and its keeper last wrote to their standard streams."""
         try:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
         except OSError:
@@ -203,12 +207,13 @@ class ServerFolder:
         }
         with self.log.open("wb") as log:
             subprocess.run(
+                # Isolated and without site-packages: quick to start, and nothing of ours is loaded.
                 [sys.executable, "-I", "-S", str(_KEEPER), str(self.path), json.dumps(spec)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[lock],
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C in the terminal is not meant for the server
                 check=False,  # whether it runs is seen by the lock, why not by the log
                 timeout=_LAUNCH_SECONDS,
             )
@@ -219,7 +224,7 @@ class ServerFolder:
             if time.monotonic() > deadline:
                 raise ConnectionFailed(
                     f"The server in {self.path} did not stop within {timeout:g} s.",
-                    remedy=f"Its process id stands in {self._state}.",
+                    remedy=f"Its process id is in {self._state}.",
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -261,6 +266,7 @@ def free_port(preferred: int | None = None) -> int:
 
 def _bound_port(port: int) -> int | None:
     with socket.socket() as probe:
+        # A port that a server has just left counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _LOOK_AROUND_SECONDS = 0.2
 
 
@@ -29,6 +29,7 @@ def main(folder: Path, spec: dict[str, Any]) -> None:
     if os.fork():
         os._exit(0)  # so that the process that started us need not reap us
     os.chdir(folder)
+    # Before the server starts: one that ends at once must wake us too.
     wakeup = _wake_on(signal.SIGTERM, signal.SIGCHLD)
     users = _Users(folder)
     server = _spawn(spec)
@@ -57,6 +58,7 @@ class _Users:
             return True
         if not _lock(self._turn):
             return False
+        # Both locks are kept once nobody is left: who comes now waits, and starts a new server.
         self._gone = _lock(self._users)
         if not self._gone:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
@@ -92,6 +94,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 
     def ask() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The keeper may have died before the call, which then asks for the death of another.
         if os.getppid() != parent:
             os._exit(1)
 
@@ -112,7 +115,7 @@ def _write_state(path: Path, pid: int, port: int) -> None:
     state = {"keeper": os.getpid(), "pid": pid, "port": port, "started": started}
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(state))
-    draft.replace(path)
+    draft.replace(path)  # readers never see half of it
 
 
 def _wake_on(*signals: signal.Signals) -> int:

@@ -88,10 +88,10 @@ class LocalMongod:
         folder = ServerFolder(Path(data_dir))
         mongod = cls(folder, binary)
         try:
-            with folder.turn(timeout):
+            with folder.exclusive(timeout):
                 folder.join()
                 mongod._server = mongod._serve(timeout)
-        except BaseException:
+        except BaseException:  # Ctrl-C too, or the share would stay with this process
             folder.leave(_STOP_SECONDS)
             raise
         return mongod
@@ -117,13 +117,13 @@ class LocalMongod:
 
     @property
     def uri(self) -> str:
-        """For any driver. By discovery, not directly: so a driver waits out a restart."""
+        """The URI for any driver. It names the replica set, so that drivers wait out a restart."""
         return f"mongodb://{_HOST}:{self.port}/?replicaSet={REPLICA_SET}"
 
     def ensure_running(self, timeout: float = 60.0) -> None:
         """Start mongod again if it died; on its old port unless another program took that."""
         _ = self._running  # which refuses a share that was given back
-        with self._folder.turn(timeout):
+        with self._folder.exclusive(timeout):
             self._server = self._serve(timeout)
 
     def release(self) -> None:
@@ -148,6 +148,7 @@ class LocalMongod:
                 return server
             if time.monotonic() > deadline:
                 raise self._failure(f"took no writes within {timeout:g} s")
+            # Another program may have taken the port since it was chosen: then choose again.
             if started and _PORT_TAKEN not in self._errors():
                 raise self._failure("ended while it started")
 
@@ -206,7 +207,7 @@ class LocalMongod:
                 " mongod made for this system.",
             )
         return ConnectionFailed(
-            f"The local mongod in {self._folder.path} {what}. Its last words:\n{self._errors()}\n",
+            f"The local mongod in {self._folder.path} {what}. Its log ends:\n{self._errors()}\n",
             remedy=f"The whole log: {self._log}.",
         )
 
@@ -252,10 +253,12 @@ def _configure(client: MongoClient[dict[str, Any]], address: str) -> None:
             {
                 "_id": REPLICA_SET,
                 "members": [{"_id": 0, "host": address}],
+                # The default of ten seconds allows for other members, of which there are none.
                 "settings": {"electionTimeoutMillis": 1000},
             },
         )
     elif config["members"][0]["host"] != address:
         config["members"][0]["host"] = address
         config["version"] += 1
+        # By force: at the old address nobody is left to vote.
         client.admin.command("replSetReconfig", config, force=True)

@@ -109,7 +109,7 @@ class LocalPostgres:
         postgres = cls(scratch, found, {**durable, **(settings or {})}, timeout)
         try:
             postgres._create()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else would stop it
             postgres.stop()
             raise
         return postgres
@@ -154,7 +154,7 @@ class LocalPostgres:
     def restart(self) -> None:
         """Stop the server if it runs, breaking its connections; start it again on its port."""
         self._server = None
-        with self._folder.turn(self._timeout):
+        with self._folder.exclusive(self._timeout):
             self._folder.stop(_STOP_SECONDS)
             self._server = self._serve()
 
@@ -171,7 +171,7 @@ class LocalPostgres:
         return self._server
 
     def _create(self) -> None:
-        with self._folder.turn(self._timeout):
+        with self._folder.exclusive(self._timeout):
             self._folder.join()
             self._binaries = _runnable(self._binaries, self._folder.path)
             _make_cluster(self._binaries, self._folder.path / "data")
@@ -197,7 +197,7 @@ class LocalPostgres:
                 *options,
             ],
             port=self.port,
-            stop_signal=signal.SIGINT,
+            stop_signal=signal.SIGINT,  # at SIGTERM it would wait for its clients to leave
             user=_account(),
             scratch=True,
         )
@@ -224,7 +224,7 @@ def _account() -> tuple[int, int] | None:
 
 
 def _runnable(binaries: Path, scratch: Path) -> Path:
-    """The same programs where the account may read them: a venv of root's often is private."""
+    """The same programs where the account may read them: a venv that belongs to root may not."""
     account = _account()
     if account is None:
         return binaries
@@ -238,7 +238,7 @@ def _runnable(binaries: Path, scratch: Path) -> Path:
 
 
 def _make_cluster(binaries: Path, data: Path) -> None:
-    """Run initdb once a machine and PostgreSQL; copying what it made is five times faster."""
+    """Run initdb once for each machine and PostgreSQL; to copy the result is five times faster."""
     template = _template(binaries)
     if template is not None and template.is_dir():
         _copy(template, data)
@@ -256,7 +256,7 @@ def _make_cluster(binaries: Path, data: Path) -> None:
 
 
 def _template(binaries: Path) -> Path | None:
-    """None when the cache's folder is not ours alone."""
+    """Return where the result of initdb is kept; None when others could write to that folder."""
     cache = Path(tempfile.gettempdir()) / f"jts-storage-{os.geteuid()}"
     with suppress(FileExistsError):
         cache.mkdir(mode=0o700)
@@ -274,6 +274,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _run(command: Sequence[str], account: tuple[int, int] | None = None) -> None:
     user, group = account or (None, None)
+    # PGHOST, PGUSER and their like would lead the tools to another server.
     environment = {name: value for name, value in os.environ.items() if name[:2] != "PG"}
     try:
         subprocess.run(
@@ -284,7 +285,7 @@ def _run(command: Sequence[str], account: tuple[int, int] | None = None) -> None
             text=True,
             errors="replace",
             env=environment,
-            cwd="/",
+            cwd="/",  # another account may not be allowed into ours
             timeout=_TOOL_SECONDS,
             user=user,
             group=group,

@@ -60,7 +60,7 @@ class LocalRedis:
         redis = cls(Path(tempfile.mkdtemp(prefix="jts-redis-")), free_port())
         try:
             redis._serve(program, timeout)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else would stop it
             redis.stop()
             raise
         return redis
@@ -87,7 +87,7 @@ class LocalRedis:
         }
         flat = [part for option in options.items() for part in option]
         command = ServerCommand(arguments=[str(program), *flat], port=self.port, scratch=True)
-        with self._folder.turn(timeout):
+        with self._folder.exclusive(timeout):
             self._folder.join()
             self._folder.start_until(self._answers, command, timeout)
 

@@ -17,7 +17,7 @@ from jts_storage.mongo import queries
 from jts_storage.mongo.errors import translate
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 from jts_storage.mongo.mappers import read_stored
-from jts_storage.mongo.retries import DRIVER_ERRORS
+from jts_storage.mongo.retries import DRIVER_ERRORS, Operation
 from jts_storage.mongo.stored import ID, StoredDocument
 from jts_storage.mongo.transaction import Transaction
 
@@ -25,8 +25,7 @@ T = TypeVar("T")
 D = TypeVar("D", bound=StoredDocument)
 
 Pages = Callable[[int, int], Awaitable[Sequence[Bson | None]]]
-"""Gives documents in their order: behind the first so many, at most so many. None is one that was
-deleted meanwhile."""
+"""``pages(skip, limit)`` gives documents in their order; None is one that was deleted meanwhile."""
 
 _LARGEST_BATCH: Final = 10_000
 _BY_ID: Final = ((ID, ASCENDING),)
@@ -49,23 +48,20 @@ class CollectionAccess:
         return self.manager.get_collection(self.name)
 
     async def repeat(
-        self,
-        doing: str,
-        operation: Callable[[], Awaitable[T]],
-        again: Callable[[], Awaitable[T]] | None = None,
+        self, doing: str, operation: Operation[T], again: Operation[T] | None = None
     ) -> T:
         """As `Retries.repeat`, unless a transaction forbids it."""
         if self.transaction is not None:
             return await self.once(doing, operation)
         return await self.manager.retries.repeat(f"{doing} in {self.name}", operation, again)
 
-    async def once(self, doing: str, operation: Callable[[], Awaitable[T]]) -> T:
-        async with self.turn():
+    async def once(self, doing: str, operation: Operation[T]) -> T:
+        async with self.exclusive():
             return await self.manager.retries.once(f"{doing} in {self.name}", operation)
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
-        """Let no other operation of the transaction in between."""
-        return nullcontext() if self.transaction is None else self.transaction.turn()
+    def exclusive(self) -> AbstractAsyncContextManager[object]:
+        """Keep other operations of the transaction out of the block."""
+        return nullcontext() if self.transaction is None else self.transaction.exclusive()
 
 
 class DocumentAccess(CollectionAccess, Generic[D]):
@@ -107,7 +103,7 @@ class DocumentAccess(CollectionAccess, Generic[D]):
         skip: int = 0,
         projection: Mapping[str, Any] | None = None,
     ) -> list[Bson]:
-        if not limit:
+        if not limit:  # to MongoDB 0 means no limit
             return []
         bound = await self.bound()
         query = bound.find(
@@ -135,7 +131,7 @@ class DocumentAccess(CollectionAccess, Generic[D]):
         *,
         strict: bool = False,
     ) -> list[T]:
-        """What `read` makes of the documents, up to `limit`; those that cannot be read left out.
+        """Return what `read` makes of up to `limit` documents, without those that cannot be read.
 
         :param strict: raise for the first that cannot be read.
         """
@@ -159,7 +155,7 @@ class DocumentAccess(CollectionAccess, Generic[D]):
     def read_or_skip(
         self, document: Bson, read: Callable[[Bson], T], *, strict: bool = False
     ) -> T | None:
-        """What `read` makes of the document, or None and a line in the log."""
+        """Return what `read` makes of the document, or None and a line in the log."""
         unreadable = self.manager.unreadable
         try:
             entity = read(document)
@@ -183,7 +179,7 @@ class DocumentAccess(CollectionAccess, Generic[D]):
         after: str | None,
         projection: Mapping[str, Any] | None = None,
     ) -> Pages:
-        """Documents by id, from behind `after`; nothing lies behind what is no id."""
+        """Documents by id, from the one after `after`; none if that is no id."""
         if after is not None:
             last = queries.object_id(after)
             if last is None:
@@ -228,7 +224,7 @@ async def no_pages(skip: int, limit: int) -> Sequence[Bson | None]:
 
 
 def as_stored(projection: Mapping[str, Any] | None = None) -> type[Any]:
-    """A projection model of Beanie that hands on documents as they are stored."""
+    """A projection model for Beanie that leaves documents as they are stored."""
     return _WHOLE if projection is None else _projecting(projection)
 
 

@@ -124,11 +124,11 @@ class MongoDBBacktestResultRepository:
         saved = result if result.id else replace(result, id=new_document_id())
         head = backtest_to_document(saved, [], self._results.model).to_stored()
         self._results.encoded(head, f"backtest result {saved.id}")
-        async with self._results.turn():
+        async with self._results.exclusive():
             return await self._save(saved, is_new=not result.id)
 
     async def _save(self, saved: BacktestResult, *, is_new: bool) -> BacktestResult:
-        # A duplicate key would end the transaction, so within one it is asked before.
+        # A duplicate key would abort the transaction, so within one we ask first.
         if not is_new and self._results.transaction is not None and await self._is_stored(saved):
             return saved
         model, count = self._results.model, len(saved.trades)
@@ -142,9 +142,10 @@ class MongoDBBacktestResultRepository:
         try:
             is_ours = await self._insert(saved, document.to_stored(), is_new=is_new)
         except (Conflict, InvalidData):
-            if self._results.transaction is None:
+            if self._results.transaction is None:  # else they go with it
                 await self._trade_sets.delete_set(trade_set)
             raise
+        # An equal result was stored before, with trades of its own.
         if not is_ours:
             await self._trade_sets.delete_set(trade_set)
         return saved
@@ -155,7 +156,7 @@ class MongoDBBacktestResultRepository:
             return False
         results, bound = self._results, await self._results.bound()
         mark = results.model.path("trade_set")
-        async with results.turn():
+        async with results.exclusive():
             deleted: Bson | None = await results.once(
                 "deleting",
                 lambda: bound.get_pymongo_collection().find_one_and_delete(
@@ -167,7 +168,7 @@ class MongoDBBacktestResultRepository:
         return deleted is not None
 
     async def _insert(self, result: BacktestResult, document: Bson, *, is_new: bool) -> bool:
-        """Whether the document stored is this one, and not an equal one of before."""
+        """Return whether the document stored is this one, and not an equal one of before."""
         results = self._results
 
         async def insert() -> bool:
@@ -194,7 +195,7 @@ class MongoDBBacktestResultRepository:
         if stored.get(mark) is not None and stored.get(mark) == document.get(mark):
             return True
         if not await self._is_stored(result):
-            # It was there a moment ago and is gone: as if it had never been.
+            # Deleted between the insert and the look: store it as if it had never been there.
             return await self._insert(result, document, is_new=is_new)
         return False
 
@@ -260,6 +261,7 @@ class MongoDBBacktestResultRepository:
         found = document | {path("trades"): trades}
         if len(trades) == document.get(path("trade_count")):
             return found
+        # Too few trades: either the result was deleted between the two reads, or it is damaged.
         is_there = await self._results.find_one({ID: document[ID]}, {ID: 1})
         return None if is_there is None else found
 

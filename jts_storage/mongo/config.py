@@ -1,4 +1,4 @@
-"""Where MongoDB is and how to talk to it: the model stands with the settings."""
+"""The configuration of MongoDB, which is defined with the other settings."""
 
 from jts_storage.settings.mongo import MongoDBConfig, check_database_name
 

@@ -16,6 +16,7 @@ from bson import Decimal128
 
 from jts_storage.domain.checks import EXACT
 
+# A Decimal128 has a sign, 14 bits of exponent and 113 of coefficient, in two little-endian words.
 _BIAS: Final = 6176
 _LAST_EXPONENT: Final = 6111
 _MOST_DIGITS: Final = 34

@@ -78,7 +78,7 @@ class FormulaDocument(NamedDocument):
 
     @classmethod
     def indexes(cls) -> list[IndexModel]:
-        """Names are unique nowhere: JTS never promised it."""
+        """None of them is unique: JTS lets formulas share a name."""
         path = cls.path
         weights = {path("name"): 10, path("tags"): 5, path("description"): 1}
         by_id = (path("id"), ASCENDING)
@@ -88,7 +88,8 @@ class FormulaDocument(NamedDocument):
                 name="formulas_text",
                 weights=weights,
                 # No stemming and no stop words: a word is found as it is written. The override
-                # names a field that nobody has, lest an extra field "language" fail the write.
+                # names a field that nobody has: a field "language" would otherwise be read as one
+                # of the index, and a value it does not know would fail the write.
                 default_language="none",
                 language_override="_textSearchLanguage",
             ),
@@ -244,7 +245,7 @@ class Models:
         return model
 
     def references_of(self, collection: str) -> Mapping[str, str]:
-        """Where its documents name others by their id, each with the collection of these."""
+        """Return where its documents name others by their id, each with the collection of these."""
         own: Mapping[str, str] = self.of(collection).references()
         return {**own, **self.referring.get(collection, {})}
 

@@ -1,4 +1,4 @@
-"""What the driver and the server report, in the kit's own words."""
+"""The kit's errors for those of the driver and the server."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _translated(exc: Exception, doing: str, hosts: Sequence[str]) -> StorageErro
 
 
 def _is_repeatable(exc: Exception) -> bool:
-    """Whether the very same operation, if it is idempotent, may succeed when it is repeated.
+    """Return whether the very same operation, if it is idempotent, may succeed when it is repeated.
 
     Not so after waiting for a server or a free connection: that wait was the repetition.
     """
@@ -128,14 +128,14 @@ def _is_repeatable(exc: Exception) -> bool:
 
 
 def ends_a_transaction(exc: Exception) -> bool:
-    """Whether another transaction may do what this one could not."""
+    """Return whether another transaction may do what this one could not."""
     if isinstance(exc, driver.ServerSelectionTimeoutError | driver.WaitQueueTimeoutError):
         return False  # as for `_is_repeatable`
     return isinstance(exc, driver.PyMongoError) and exc.has_error_label("TransientTransactionError")
 
 
 def duplicate_of_id(exc: driver.DuplicateKeyError) -> bool:
-    """Whether the key that exists already is `_id`."""
+    """Return whether the key that exists already is `_id`."""
     return list((exc.details or {}).get("keyPattern", ())) == ["_id"]
 
 
@@ -160,13 +160,14 @@ def _code(exc: driver.OperationFailure) -> int:
 
 def _first_failure(exc: driver.OperationFailure) -> Mapping[str, Any]:
     details: Mapping[str, Any] = exc.details or {}
+    # A bulk write reports an error of its own, and the cause below it.
     for failure in (*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())):
         return dict(failure)
     return details
 
 
 def _refusals(details: Mapping[str, Any]) -> str:
-    """Which fields the validator named."""
+    """Return which fields the validator named."""
     rules = details.get("errInfo", {}).get("details", {}).get("schemaRulesNotSatisfied", ())
     names: list[str] = []
     for rule in rules:
@@ -177,6 +178,7 @@ def _refusals(details: Mapping[str, Any]) -> str:
 
 
 def _shown(exc: Exception, message: object = None) -> str:
+    # The driver appends the whole answer of the server and its own timeouts, which say no more.
     text = str(message or str(exc) or type(exc).__name__).partition(", full error:")[0]
     text = text.partition(", Timeout: ")[0].strip().rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

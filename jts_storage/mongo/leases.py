@@ -1,7 +1,7 @@
 """Leases: while one process holds one, no other gets it, unless the holder has died.
 
-They end by the server's clock: no host's clock says when. Here are leases on names, and what every
-other lease in MongoDB is made of.
+They end by the server's clock, since clocks of hosts differ. Here are leases on names, and the
+pieces that every other lease in MongoDB is made of.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def from_now(duration: timedelta) -> Bson:
 
 
 def has_run_out(until: str) -> Bson:
-    """Whether a lease has ended by the server's clock; one without an end has, too.
+    """Make an expression that is true once a lease has ended by the server's clock, or has no end.
 
     :param until: where its end is, such as ``"$until"``.
     """
@@ -47,6 +47,7 @@ async def renewing(
 
     async def keep() -> None:
         while True:
+            # Early enough that it still holds when one renewal, or two, fails.
             await asyncio.sleep(duration.total_seconds() / 4)
             try:
                 await renew()
@@ -75,7 +76,8 @@ class Leases:
         """The lease on `name` as long as the block runs; None if somebody holds it."""
         owner = new_owner()
         try:
-            # One that is cancelled may be taken all the same, and even after it was given back.
+            # A request that is cancelled may still take the lease, even after it was given back
+            # below. So its owner counts as gone in this process, and the next may take it over.
             with returned(owner):
                 held = await self._take(name, owner)
         except BaseException:
@@ -97,7 +99,7 @@ class Leases:
             )
 
     async def holder(self, name: str) -> str | None:
-        """Who holds the lease on `name`; None if nobody does."""
+        """Return who holds the lease on `name`; None if nobody does."""
         found = await self._manager.retries.repeat(
             "looking for a lease", lambda: self._leases.find_one({"_id": name})
         )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
-_LAST_WITH_CASE: Final = 0x20000
+_LAST_WITH_CASE: Final = 0x20000  # no letter of Unicode's later planes has a case
 _CHOICES: Final = 3
 """Places in a word at which several letters may stand as one, of which each doubles the pattern."""
 _NO_WORD_BEFORE: Final = r"(?<![0-9A-Za-z_])"
@@ -37,7 +37,7 @@ def beginning(word: str) -> str:
 
 
 def _pattern(word: str, choices: int) -> str:
-    """What may stand for the word. Without a choice left, nothing is asked from there on."""
+    """Return a pattern for the word; once no choice is left it ends, and matches more."""
     asked: list[str] = []
     for position, letter in enumerate(word):
         rest = word[position:]

@@ -1,4 +1,4 @@
-"""The way to a MongoDB database: one client an event loop, opened when first needed."""
+"""Access to a MongoDB database: one client per event loop, opened when it is first needed."""
 
 from __future__ import annotations
 
@@ -155,6 +155,7 @@ class MongoDBManager:
         """
         limit = self.config.health_timeout
         try:
+            # The driver's own timeouts are of no help against a server that accepts and hangs.
             async with asyncio.timeout(limit):
                 await self.client.admin.command("ping")
         except TimeoutError as exc:
@@ -168,7 +169,7 @@ class MongoDBManager:
             raise translate(exc, doing="ping", hosts=self._hosts) from exc
 
     async def health_check(self) -> bool:
-        """Whether the server answers, told within `health_timeout`: a hanging one does not."""
+        """Return whether the server answers within `health_timeout`; one that hangs does not."""
         try:
             await self.ping()
         except StorageError:
@@ -182,7 +183,7 @@ class MongoDBManager:
             await opened.client.close()
 
     async def retire(self) -> None:
-        """Close it for good: whoever kept it, or a repository of it, opens nothing anew."""
+        """Close it for good: a later use, of it or of a repository, is refused."""
         self._is_retired = True
         await self.close()
 
@@ -215,6 +216,7 @@ class MongoDBManager:
         return opened
 
     def _open(self) -> _Opened:
+        # A client whose loop was closed first can be closed no more; only forget it.
         for loop in [loop for loop in self._opened if loop.is_closed()]:
             del self._opened[loop]
         try:

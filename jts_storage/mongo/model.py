@@ -129,6 +129,7 @@ class DocumentModel(Generic[E, R]):
         if saved.id is None:
             saved = replace(saved, id=new_document_id())
         stored = self.to_document(saved, self.document).to_stored()
+        # Through BSON, which cuts microseconds and returns other types for some values.
         data = decode(encode(stored), CODEC)
         returned: Any = read_stored(self.document, self.from_document, data)
         original: Any = entity

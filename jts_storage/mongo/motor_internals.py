@@ -19,7 +19,7 @@ _MOTORS_OWN = frozenset({"io_loop", "driver"})
 def opened_with(motor_client: AsyncIOMotorClient[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The arguments that a Motor client was made with, and its hosts.
 
-    Neither Motor nor PyMongo tells them: without these names nobody can open a second client like
+    Neither Motor nor PyMongo offers them: without these names nobody can open a second client like
     the first.
     """
     delegate = motor_client.delegate

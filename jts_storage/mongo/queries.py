@@ -25,6 +25,7 @@ from jts_storage.mongo.stored import ID, Stored
 Bson = dict[str, Any]
 
 _WORD: Final = re.compile(r"\w+")
+# Bounds on what a search may cost the server; `Formula.rank` looks at the whole query.
 _LONGEST_WORD: Final = 64
 _MOST_WORDS: Final = 8
 _FIGURE: Final = "_figure"
@@ -75,7 +76,7 @@ def of_version(model: type[VersionedDocument], identity: ObjectId, version: int)
 
 
 def known_fields(model: type[VersionedDocument], document: Mapping[str, Any]) -> Bson:
-    """What an update writes of a document."""
+    """Return what an update writes of a document: the time of creation stays as it is stored."""
     kept = {ID, model.path("created_at")}
     return {name: value for name, value in document.items() if name not in kept}
 
@@ -126,6 +127,7 @@ def older_than(model: type[BacktestDocument], run_at: datetime, identity: Object
     """Results behind that one where the newest comes first."""
     name = model.path("run_at")
     same_moment = {name: run_at, ID: {"$lt": identity}}
+    # The first bound says nothing new, but lets the index begin there.
     return {name: {"$lte": run_at}, "$or": [{name: {"$lt": run_at}}, same_moment]}
 
 
@@ -144,6 +146,7 @@ def best_ids(
 
     Only what is ranked goes through the sort, so that large documents do not.
     """
+    # Not NaN and not infinity: others store those for a metric that is not defined.
     figure = model.path(f"metrics.{metric.value}")
     match: Bson = {figure: {"$gt": float("-inf"), "$lt": float("inf")}}
     if strategy_id is not None:
@@ -187,9 +190,10 @@ def whole_words(wanted: list[str]) -> str | None:
 
 
 def beginnings(model: type[FormulaDocument], wanted: list[str]) -> Bson:
-    """A filter that lets everything through in which every word begins a word, and some more.
+    """A filter for formulas that have, for each word, a word that begins with it.
 
-    The last say has `Formula.rank`. Of very many or very long words only a part is asked for.
+    It finds some others too, which `Formula.rank` sorts out: of many words only the longest are
+    looked for, and of a long word only its beginning.
     """
     asked = sorted(wanted, key=len, reverse=True)[:_MOST_WORDS]
     names = [model.path(field) for field in ("name", "description", "tags")]

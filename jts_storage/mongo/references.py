@@ -8,7 +8,7 @@ has a conflict.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from bson import ObjectId
 from pymongo import UpdateOne
@@ -18,11 +18,11 @@ from jts_storage.mongo import queries
 from jts_storage.mongo.access import CollectionAccess, DocumentAccess
 from jts_storage.mongo.documents import VersionedDocument
 from jts_storage.mongo.errors import ends_a_transaction
-from jts_storage.mongo.manager import Bson, MongoDBManager
+from jts_storage.mongo.manager import Bson
 from jts_storage.mongo.saves import Save, VersionedEntity
-from jts_storage.mongo.store import Mapper, VersionedStore
+from jts_storage.mongo.store import VersionedStore
 from jts_storage.mongo.stored import ID, ids_at
-from jts_storage.mongo.transaction import Transaction, in_own_transaction
+from jts_storage.mongo.transaction import in_own_transaction
 
 T = TypeVar("T")
 V = TypeVar("V", bound=VersionedDocument)
@@ -52,7 +52,7 @@ class References(CollectionAccess):
         await self._count("deletions", [identity])
 
     async def deletions(self, identities: Iterable[ObjectId]) -> Mapping[ObjectId, int]:
-        """How often each document was deleted, those never deleted left out."""
+        """Return how often each document was deleted, those never deleted left out."""
         where = {"_id": {"$in": list(identities)}, "deletions": {"$gt": 0}}
         collection, session = self.collection, self.session
         found = await self.repeat(
@@ -61,7 +61,7 @@ class References(CollectionAccess):
         return {each["_id"]: each["deletions"] for each in found}
 
     async def _count(self, what: str, identities: Iterable[ObjectId]) -> None:
-        # All in one order, so that of two transactions only one has to give way.
+        # Everybody in the same order, so that two transactions do not refuse each other.
         wanted = sorted(set(identities))
         if not wanted:
             return
@@ -80,22 +80,21 @@ class References(CollectionAccess):
 
 
 class ReferringStore(VersionedStore[V, Versioned]):
-    """Documents whose saves keep those that they begin to refer to from being deleted.
+    """Documents whose saves keep those that they begin to refer to from being deleted."""
 
-    :param deletions: how often these had been deleted before the first attempt.
-    """
+    _deletions: Mapping[ObjectId, int] | None = None
 
-    def __init__(
-        self,
-        manager: MongoDBManager,
-        name: str,
-        transaction: Transaction | None,
-        mapper: Mapper[V, Versioned],
-        deletions: Mapping[ObjectId, int] | None = None,
-    ) -> None:
-        super().__init__(manager, name, transaction, mapper)
-        self._references = References(manager, REFERENCES, transaction)
+    def expecting(self, deletions: Mapping[ObjectId, int]) -> Self:
+        """Refuse a save when what it begins to refer to was deleted more often than this.
+
+        A transaction that is repeated reads anew, and would not notice what came in between.
+        """
         self._deletions = deletions
+        return self
+
+    @property
+    def _references(self) -> References:
+        return References(self.manager, REFERENCES, self.transaction)
 
     @property
     def paths(self) -> Collection[str]:
@@ -117,8 +116,8 @@ class ReferringStore(VersionedStore[V, Versioned]):
             return
         begun = self._begun(documents, states)
         await self._references.use(begun)
-        is_repeated = begun and self._deletions is not None
-        if is_repeated and await self._references.deletions(begun) != self._deletions:
+        is_known = begun and self._deletions is not None
+        if is_known and await self._references.deletions(begun) != self._deletions:
             raise in_use_or_deleted(begun)
 
     async def guarded(
@@ -130,7 +129,7 @@ class ReferringStore(VersionedStore[V, Versioned]):
         if self.transaction is not None or not self.manager.has_transactions:
             return await save(self)
         documents = [self._mapper.to_document(each, self.model).to_stored() for each in entities]
-        # New ones have no id yet: nothing is asked of them, so that the look comes at once.
+        # New documents have no id yet, so nothing is stored that they could have referred to.
         states = await self.states(ObjectId(each.id) for each in entities if each.id)
         begun = self._begun(documents, states)
         if not begun:
@@ -139,13 +138,15 @@ class ReferringStore(VersionedStore[V, Versioned]):
         return await in_own_transaction(
             self.manager,
             f"saving in {self.name}",
-            lambda own: save(ReferringStore(self.manager, self.name, own, self._mapper, deletions)),
+            lambda own: save(
+                ReferringStore(self.manager, self.name, own, self._mapper).expecting(deletions)
+            ),
         )
 
     def _begun(
         self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
     ) -> list[ObjectId]:
-        """What the documents refer to, and did not as they are stored."""
+        """Return the ids that the documents refer to, and their stored forms do not."""
         begun: set[str] = set()
         for document in documents:
             before = ids_at(states.get(document[ID]), self.paths)
@@ -170,10 +171,11 @@ async def delete_unused(
             f"deleting in {store.name}",
             lambda own: delete_unused(store.within(own), identity),
         )
-    async with store.turn():
+    async with store.exclusive():
         for name, paths in users.items():
             await _refuse_if_used(store, identity, name, paths)
         deleted = await store.delete(identity)
+        # Written down, so that a save which begins to refer to it at this moment conflicts.
         if deleted and store.transaction is not None:
             await References(manager, REFERENCES, store.transaction).delete(identity)
         return deleted
@@ -184,6 +186,7 @@ async def _refuse_if_used(
 ) -> None:
     others = DocumentAccess[Any](store.manager, name, store.transaction)
     its_name = others.model.path("name") if "name" in others.model.model_fields else ID
+    # One more than is shown, to know whether there are others.
     users = await others.find(
         queries.names_one(paths, identity), limit=_NAMES_SHOWN + 1, projection={its_name: 1}
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import DecimalException
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from bson.errors import BSONError
 from pymongo.errors import PyMongoError
@@ -21,6 +21,8 @@ from jts_storage.mongo.config import MongoDBConfig
 from jts_storage.mongo.errors import translate
 
 T = TypeVar("T")
+
+Operation: TypeAlias = Callable[[], Awaitable[T]]
 
 DRIVER_ERRORS: Final = (
     PyMongoError,
@@ -36,26 +38,23 @@ _log = logging.getLogger(__name__)
 
 
 class Retries:
-    """Runs operations under the settings of a configuration, and speaks the kit's errors."""
+    """Runs operations, repeats them as the configuration says, and translates their errors."""
 
     def __init__(self, config: MongoDBConfig, hosts: Sequence[str]) -> None:
         self._config = config
         self._hosts = hosts
 
-    async def once(self, doing: str, operation: Callable[[], Awaitable[T]]) -> T:
+    async def once(self, doing: str, operation: Operation[T]) -> T:
         """Run `operation` without repeating it.
 
-        :raises StorageError: whatever the driver raised, in the kit's words.
+        :raises StorageError: in place of whatever the driver raised.
         """
         return await self._attempt(doing, operation)
 
     async def repeat(
-        self,
-        doing: str,
-        operation: Callable[[], Awaitable[T]],
-        again: Callable[[], Awaitable[T]] | None = None,
+        self, doing: str, operation: Operation[T], again: Operation[T] | None = None
     ) -> T:
-        """Run `operation`; where its outcome is unknown or it came too early, run it again.
+        """Run `operation`; where its outcome is unknown or the server was not ready, run it again.
 
         :param again: what to run instead from the second attempt on, for an operation that must
             first find out what became of the one before.
@@ -71,7 +70,7 @@ class Retries:
         )
         return await repeating(self._attempt, doing, again or operation)
 
-    async def _attempt(self, doing: str, operation: Callable[[], Awaitable[T]]) -> T:
+    async def _attempt(self, doing: str, operation: Operation[T]) -> T:
         try:
             return await operation()
         except DRIVER_ERRORS as exc:

@@ -22,7 +22,7 @@ _TIMES: Final = ("created_at", "updated_at")
 
 
 class VersionedEntity(Protocol):
-    """An entity that is saved under an optimistic lock; it may have the times of both, too."""
+    """An entity saved under an optimistic lock; it may have `created_at` and `updated_at` too."""
 
     @property
     def id(self) -> str | None: ...
@@ -43,7 +43,7 @@ def stamped(entity: Versioned, **values: Any) -> Versioned:
 
 
 def shown(entity: VersionedEntity) -> str:
-    """What an entity is called in messages."""
+    """Name an entity in a message."""
     name = getattr(entity, "name", None)
     return repr(name[:80]) if isinstance(name, str) else str(entity.id)
 
@@ -54,7 +54,7 @@ class Save(Generic[Versioned]):
 
     :param encoded: the document as it is sent.
     :param before: the entity as it was read; None for an insert.
-    :param follows: an earlier save of the same batch made what this one takes the place of.
+    :param follows: it updates what an earlier save of the same batch has just stored.
     """
 
     model: type[VersionedDocument]
@@ -95,7 +95,7 @@ class Save(Generic[Versioned]):
         return queries.replacement(self.model, self.document)
 
     def is_stored(self, document: Bson | None) -> bool:
-        """Whether the stored document is what this very save made of it."""
+        """Return whether the stored document is what this very save made of it."""
         if document is None:
             return False
         # The id of an insert was made for it, so whatever is there came from it.
@@ -104,7 +104,7 @@ class Save(Generic[Versioned]):
         )
 
     def replaces(self, state: Mapping[str, Any]) -> bool:
-        """Whether a stored state is the one that was read."""
+        """Return whether a stored state is the one that was read."""
         assert self.before is not None
         is_of_version = self.version_of(state) == self.before.version
         return is_of_version and all(state.get(name) == time for name, time in self.times.items())
@@ -115,7 +115,7 @@ class Save(Generic[Versioned]):
         return UpdateOne(self.where, self.change)
 
     def result(self, state: Mapping[str, Any] | None) -> Versioned:
-        """What was saved, with the time of creation that is stored: a caller cannot change it.
+        """Return what was saved, with the stored time of creation, which a caller cannot change.
 
         :param state: what was stored before, None for an insert.
         """
@@ -155,7 +155,7 @@ class Save(Generic[Versioned]):
 def not_yet_stored(
     saves: Sequence[Save[Versioned]], stored: Mapping[ObjectId, Bson]
 ) -> list[Save[Versioned]]:
-    """The saves that neither are what is stored nor lie beneath one of them that is."""
+    """The saves that are not stored, without those that a later save of the batch replaced."""
     reached: dict[ObjectId, int] = {}
     for save in saves:
         if save.is_stored(stored.get(save.identity)):
@@ -164,7 +164,7 @@ def not_yet_stored(
 
 
 def _shows(stored: Any, written: Any) -> bool:
-    """Whether `stored` holds everything of `written`, whatever else it holds."""
+    """Return whether `stored` holds everything of `written`, whatever else it holds."""
     if isinstance(written, dict):
         return isinstance(stored, dict) and all(
             _shows(stored.get(name), value) for name, value in written.items()

@@ -41,6 +41,7 @@ STORE: Final = "mongo"
 RULES: Final = {"validationLevel": "moderate", "validationAction": "error"}
 """How validators act: what was stored before and breaks one may still be updated."""
 
+# What holds where a collection lists no rule.
 _DEFAULT_RULES: Final = {"validationLevel": "strict", "validationAction": "error"}
 _REMAKE: Final = (
     "jts-storage migrate stamp base --chain kit --store mongo"
@@ -70,7 +71,7 @@ _UNITS_OF_WORK = {
     "uow_clock": [],
     "uow_references": [],
 }
-"""What commits over several stores keep, of which nobody else knows."""
+"""Collections of the unit of work: they have indexes, but no document model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _readers(models: Models) -> dict[type[StoredDocument], Callable[[Any], objec
 async def differences(
     db: Database, models: Models = _KITS_OWN, declared: Iterable[DocumentModel[Any, Any]] = ()
 ) -> list[Difference]:
-    """How the collections of a database differ from the documents: options, rules, indexes.
+    """Return how the collections of a database differ from the documents: options, rules, indexes.
 
     And which documents cannot be read: every one is looked at.
 
@@ -211,7 +212,7 @@ def _compare_indexes(
 
 
 def _index_options(index: dict[str, Any]) -> dict[str, Any]:
-    """What makes an index what it is, a text index as it was asked for."""
+    """Return the options to compare; those of a text index in the form in which it was created."""
     options = {
         name: value
         for name, value in index.items()
@@ -234,7 +235,7 @@ def _index_options(index: dict[str, Any]) -> dict[str, Any]:
 
 
 def _where_apart(should: Any, has: Any, path: str = "") -> tuple[str, str]:
-    """The innermost place in which two rules differ, each side with its path."""
+    """The innermost part in which two rules differ, each side with its path."""
     if isinstance(should, dict) and isinstance(has, dict):
         apart = [k for k in [*should, *has] if should.get(k, NOTHING) != has.get(k, NOTHING)]
         if len(set(apart)) == 1:
@@ -253,7 +254,7 @@ def shown(value: Any) -> str:
 
 
 def _made(schema: CollectionSchema) -> str:
-    """What a person runs to make a collection of a service."""
+    """Write the statements with which a person creates a collection of a service."""
     indexes = (
         f"; db.getCollection({shown(schema.name)}).createIndex"
         f"({shown(dict(index.document['key']))}, {{name: {shown(index.document['name'])}}})"
@@ -284,7 +285,7 @@ async def ensure_schema(db: Database, models: Models = _KITS_OWN) -> None:
         rules = _rules(schema)
         try:
             await db.create_collection(schema.name, **rules)
-        except CollectionInvalid:
+        except CollectionInvalid:  # it exists
             if rules:
                 await db.command("collMod", schema.name, **rules)
         if schema.indexes:

@@ -1,7 +1,8 @@
 """Searching formulas: the text index ranks whole words, a filter finds what begins with them.
 
-What counts as a match, and as one in the name, says `Formula.rank`; the server only narrows down.
-The order is: matches in the name, then the text index's score (0 for mere beginnings), then id.
+`Formula.rank` decides what is a match, and whether it is one in the name; the server only narrows
+down. The order is: matches in the name, then the score of the text index (0 for what only begins
+with a word), then id.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class FormulaSearch:
         if not wanted or not limit:
             return []
         hits = await self._by_words(query, wanted, limit)
+        # Whole words in names come first in any case; with a page full of them the scan is spared.
         if not _suffices(hits, limit):
             hits += await self._by_beginnings(query, wanted, limit, hits)
         return [hit.formula for hit in sorted(hits, key=lambda hit: hit[:3])[:limit]]
@@ -66,7 +68,8 @@ class FormulaSearch:
         try:
             found: list[Bson] = await self._store.repeat("searching", search.to_list)
         except SchemaDrift as exc:
-            # A database of JTS before its migration. (A transaction did not survive the question.)
+            # A database of JTS before its migration has no text index. A transaction has ended
+            # with the error, so there it is raised.
             if exc.code != _INDEX_NOT_FOUND or session is not None:
                 raise
             return []
@@ -85,7 +88,8 @@ class FormulaSearch:
         async def read() -> list[_Hit]:
             in_name: list[_Hit] = []
             elsewhere: list[_Hit] = []
-            # Every document is looked at anyway: by the order of the disk, not by that of an index.
+            # Every document is looked at anyway, so in the order of the disk: an index would only
+            # add a jump for each.
             candidates = bound.find(
                 where,
                 projection_model=as_stored(),

@@ -79,7 +79,7 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
 
     async def save(self, entity: Versioned) -> Versioned:
         save = self._save(entity, checks.now())
-        async with self.turn():
+        async with self.exclusive():
             if save.before is None:
                 await self.saving([save.document], {})
                 await self._insert(save)
@@ -94,7 +94,7 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         saves = self._saves(entities)
         if not saves:
             return []
-        async with self.turn():
+        async with self.exclusive():
             updates = [save for save in saves if save.before is not None]
             states = await self.states(save.identity for save in updates)
             self._refuse_stale(saves, states)
@@ -115,11 +115,11 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         """
 
     def needs_state(self, save: Save[Versioned]) -> bool:
-        """Whether an update has to ask what was stored."""
+        """Return whether an update has to ask what was stored."""
         return not save.says_when_created
 
     async def states(self, identities: Iterable[ObjectId]) -> dict[ObjectId, Bson]:
-        """What a save has to know of what is stored under the ids."""
+        """Return the fields that a save looks at, of what is stored under the ids."""
         return await self._stored(identities, self.state)
 
     def _saves(self, entities: Iterable[Versioned]) -> list[Save[Versioned]]:
@@ -167,7 +167,7 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         await self.repeat("saving", insert, again=insert_unless_done)
 
     async def _update(self, save: Save[Versioned]) -> Bson | None:
-        """The state before or after the update, None if what was read is not there any more."""
+        """The stored state that a save needs to know; None if what was read is there no more."""
         bound = await self.bound()
         # Beanie's update would give back the whole document, and validate it.
         collection = bound.get_pymongo_collection()
@@ -179,7 +179,8 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
             return found
 
         async def update_only() -> Bson | None:
-            # The server keeps a copy of what it gives back, lest the driver ask again.
+            # Faster: for what `find_one_and_update` gives back, the server keeps a copy, in case
+            # the driver repeats it.
             result = await collection.update_one(save.where, save.change, session=self.session)
             return dict(save.times) if result.matched_count else None
 

@@ -43,7 +43,7 @@ def stored_alias(field: str) -> str:
 
 
 def at_path(stored: Mapping[str, Any], path: str) -> Any:
-    """What stands at a path such as "stopLossRule.formulaId", None if nothing does."""
+    """Return what stands at a path such as "stopLossRule.formulaId", None if nothing does."""
     value: Any = stored
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -120,12 +120,13 @@ class Stored(BaseModel):
         return cast("Self", _maker(cls)(values))
 
     def to_stored(self) -> dict[str, Any]:
-        """What `of` or `from_stored` was given, under the stored names."""
+        """Return what `of` or `from_stored` was given, under the stored names."""
         plan = _plan(type(self))
         values = self.__dict__
         try:
             stored = dict(zip(plan.names, plan.values(values), strict=False))
         except KeyError:
+            # `of` made it without the fields that a service has added, which have defaults.
             pairs = zip(plan.fields, plan.names, strict=True)
             stored = {name: values[field] for field, name in pairs if field in values}
         for alias, is_list in plan.nested_names:
@@ -150,7 +151,7 @@ class StoredDocument(Stored):
 
     @classmethod
     def references(cls) -> Mapping[str, str]:
-        """Where documents name others by their id: stored names, each with a collection."""
+        """Return where documents name others by their id: stored names, each with a collection."""
         return {}
 
     @classmethod

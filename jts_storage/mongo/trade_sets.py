@@ -27,8 +27,8 @@ INLINE_BYTES: Final = 8 * 1024 * 1024
 """Trades up to this estimate lie in the result itself; a document may have twice as much."""
 CHUNK_BYTES: Final = 1024 * 1024
 
-_TRADE_BYTES: Final = 256
-_BYTES_A_CHARACTER: Final = 4
+_TRADE_BYTES: Final = 256  # names and numbers, rounded up
+_BYTES_A_CHARACTER: Final = 4  # the most that UTF-8 takes
 _NO_LIMIT: Final = 2**31 - 1
 
 
@@ -72,6 +72,7 @@ class TradeSets(DocumentAccess[TradeChunkDocument]):
             await collection.insert_many(chunks, session=self.session)
 
         async def insert_anew() -> None:
+            # The attempt before may have stored some of the chunks.
             await bound.find(self._of_set(trade_set)).delete()
             await insert()
 
@@ -91,12 +92,12 @@ class TradeSets(DocumentAccess[TradeChunkDocument]):
 
 
 def fits_document(trades: Iterable[Trade]) -> bool:
-    """Whether the trades may lie in the document of their result."""
+    """Return whether the trades may lie in the document of their result."""
     return sum(map(_bytes, trades)) <= INLINE_BYTES
 
 
 def count_elsewhere(model: type[BacktestDocument], result: Mapping[str, Any]) -> int:
-    """How many trades of a stored result lie in chunks.
+    """Return how many trades of a stored result lie in chunks.
 
     :raises InvalidData: the result does not say it in a way that can be read.
     """
@@ -121,7 +122,7 @@ def incomplete(result: Mapping[str, Any]) -> InvalidData:
 
 
 def _bytes(trade: Trade) -> int:
-    """What a trade takes in BSON, estimated from above."""
+    """Estimate, from above, how many bytes a trade takes in BSON."""
     characters = len(trade.symbol) + len(trade.exit_reason or "")
     return _TRADE_BYTES + _BYTES_A_CHARACTER * characters
 

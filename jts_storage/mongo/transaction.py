@@ -39,7 +39,7 @@ class Transaction:
     """The transaction of a unit of work, which all its repositories share.
 
     A session takes one operation at a time, and one that begins after the commit would be stored
-    at once. So every operation asks for its `turn`.
+    at once. So every operation runs in `exclusive`.
     """
 
     def __init__(self, session: AsyncClientSession, lifetime: Lifetime | None = None) -> None:
@@ -50,10 +50,10 @@ class Transaction:
         self._holder: asyncio.Task[object] | None = None
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[AsyncClientSession]:
+    async def exclusive(self) -> AsyncIterator[AsyncClientSession]:
         """Hold the session for one operation, or for several that belong together.
 
-        Within a turn the same task may ask for further ones.
+        Within the block the same task may enter it again.
 
         :raises StorageError: the unit of work is over.
         """
@@ -63,7 +63,7 @@ class Transaction:
             yield self.session
             return
         async with self._lock:
-            self._lifetime.check()
+            self._lifetime.check()  # it may have ended while this task waited
             self._holder = task
             try:
                 yield self.session
@@ -105,6 +105,7 @@ async def in_own_transaction(
     except InvalidConfiguration as exc:
         if getattr(exc.__cause__, "code", None) != _NO_TRANSACTIONS:
             raise
+    # Asked once: the next save goes without a transaction from the start.
     manager.has_transactions = False
     _log.warning(
         "MongoDB at %s has no transactions: nothing keeps a formula from being deleted while a"
@@ -133,6 +134,7 @@ async def commit(manager: MongoDBManager, session: AsyncClientSession, doing: st
         try:
             await session.commit_transaction()
         except PyMongoError as exc:
+            # The server recognises the transaction, and says again what became of it.
             if exc.has_error_label(_UNKNOWN) and attempt < _COMMIT_ATTEMPTS:
                 continue
             raise translate(exc, doing=doing, hosts=manager.hosts) from exc
@@ -153,7 +155,7 @@ async def commit_alone(manager: MongoDBManager, session: AsyncClientSession, doi
 
 
 def may_be_committed(failure: StorageError) -> bool:
-    """Whether a commit that failed so may be stored all the same, now or in a moment."""
+    """Return whether a commit that failed so may be stored all the same, now or in a moment."""
     cause = failure.__cause__
     if isinstance(cause, PyMongoError) and cause.has_error_label(_UNKNOWN):
         return True

@@ -24,10 +24,11 @@ class Unreadable:
         return len(self._met)
 
     def met(self, collection: str, identity: object, why: InvalidData) -> None:
-        place = (collection, repr(identity))
-        if place in self._met or len(self._met) >= _MOST:
+        document = (collection, repr(identity))
+        # Bounded, and the log with it: a whole collection may be unreadable.
+        if document in self._met or len(self._met) >= _MOST:
             return
-        self._met.add(place)
+        self._met.add(document)
         _log.warning(
             "Left out of lists: %s cannot be read: %s",
             collection,

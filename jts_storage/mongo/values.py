@@ -55,7 +55,7 @@ def as_type(value: Any, kind: ParameterType) -> Any:
     return value if value is None else plain_value(value)
 
 
-# These hand on what they cannot convert: the entity refuses it, and names the field.
+# These pass on what they cannot convert: the entity then refuses it, and names the field.
 
 
 def decimal(value: Any) -> Any:

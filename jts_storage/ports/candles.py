@@ -45,13 +45,13 @@ class CandleReader(Protocol):
         ...
 
     async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
-        """How many candles each local day holds, ascending; days without candles are left out."""
+        """Return how many candles each local day holds, ascending, without days that have none."""
         ...
 
     async def count(
         self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
     ) -> int:
-        """How many candles there are, each timestamp counted once; an open end is no bound."""
+        """Return how many candles there are, each timestamp once; an open end is no bound."""
         ...
 
     async def resample(
@@ -63,8 +63,8 @@ class CandleReader(Protocol):
         *,
         timezone: str = "UTC",
     ) -> CandleSeries:
-        """What ``(await get_range(key, start, end)).resample(timeframe, timezone=...)`` gives,
-        computed where the candles are.
+        """Return ``(await get_range(key, start, end)).resample(timeframe, timezone=...)``, computed
+        where the candles are.
 
         :raises InvalidData: candles of the key do not make up whole ones of `timeframe`.
         """
@@ -135,7 +135,7 @@ class CandleRepository(CandleReader, Protocol):
         Of several with one timestamp in the batch the last counts. A batch is refused as a whole
         or stored as a whole, as far as it fits one block of the store.
 
-        :param detail: also tell how many were new, changed and unchanged, which costs a read.
+        :param detail: also count how many were new, changed and unchanged, which costs a read.
         :raises InvalidData: with row and field, before anything is written.
         """
         ...

@@ -28,11 +28,11 @@ class EventPublisher(Protocol):
     def unregister_handler(
         self, event_type: str | type[DomainEvent], handler: EventHandler
     ) -> bool:
-        """Call it no more; whether it was registered."""
+        """Stop calling `handler`; return whether it was registered."""
         ...
 
     def hears(self, event_type: str) -> bool:
-        """Whether anybody would get an event of that type now.
+        """Return whether a handler would get an event of that type now.
 
         A stored event that a dead process left waits until a publisher hears its type. One that
         hands events to a broker hears every type.

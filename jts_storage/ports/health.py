@@ -1,4 +1,4 @@
-"""What a storage tells of its state."""
+"""What `Storage.health` reports."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class CheckpointRepository(CheckpointReader, Protocol):
     async def update(
         self, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
     ) -> Checkpoint:
-        """Replace the object by `change` of it (of None, if there is none), with nobody between.
+        """Replace the object by `change` of it (of None, if there is none) in one atomic step.
 
         `change` may be called again when somebody was faster, so it should do nothing else.
         """
@@ -96,7 +96,7 @@ class OHLCVReader(Protocol):
     async def count(
         self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
     ) -> int:
-        """How many bars there are; an open end is no bound."""
+        """Return how many bars there are; an open end is no bound."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a declared model of a service is to a storage."""
+"""What a storage needs to know of a declared model."""
 
 from __future__ import annotations
 

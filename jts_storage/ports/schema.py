@@ -1,4 +1,4 @@
-"""How the schema of a store differs from the models: what every store tells in the same words."""
+"""How the schema of a store differs from the models, in one form for all stores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 NOTHING: Final = "nothing"
-"""What is expected, or there, when a thing should not be or is not."""
+"""Stands for a thing that should not be there, or is not there."""
 
 DAMAGE: Final = "stored rows"
 """What a difference calls rows that are lost on disk: no migration mends that."""

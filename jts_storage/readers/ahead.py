@@ -27,5 +27,6 @@ async def read_ahead(
         if not reading.done():
             with suppress(Exception, asyncio.CancelledError):
                 await asyncio.wait([reading])
+        # Looked at, or asyncio logs that nobody has: the first error is the one that counts.
         if reading.done() and not reading.cancelled():
             reading.exception()

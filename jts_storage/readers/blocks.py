@@ -50,17 +50,17 @@ class Source(Protocol):
 
     @property
     def commas_separate(self) -> bool:
-        """Whether a comma within a number had to be quoted."""
+        """Whether commas separate fields, so that one within a number is quoted."""
         ...
 
     def tables(self) -> Iterator[Any]: ...
 
-    def place(self, row: int, target: str) -> str:
+    def location(self, row: int, target: str) -> str:
         """Describe where the value is: ``prices.csv, line 7, column '종가'``."""
         ...
 
     def progress(self) -> float | None:
-        """How much of the source has been read, from 0 to 1; None if unknown."""
+        """Return how much of the source has been read, from 0 to 1; None if unknown."""
         ...
 
 
@@ -130,9 +130,10 @@ class Reader:
         except InvalidData as exc:
             if exc.row is None or exc.field is None:
                 raise
-            place = source.place(first + exc.row, exc.field)
+            where = source.location(first + exc.row, exc.field)
+            # Without the row and field of the block: the location names those of the source.
             rule = str(exc.args[0]).partition(": ")[2]
-            error = InvalidData(f"{place}: {rule}", remedy=exc.remedy)
+            error = InvalidData(f"{where}: {rule}", remedy=exc.remedy)
             error.row, error.field, error.value = first + exc.row, exc.field, exc.value
             raise error from exc
 
@@ -146,6 +147,7 @@ class Reader:
         if self.style is not None and self.style.decimal != ".":
             plain = {}  # a point groups thousands here
         missing = np.zeros(table.num_rows, np.bool_)
+        # Prices that are read already are put in afterwards: here they stand as zeros.
         nothing = pa.array(np.zeros(table.num_rows, np.int64))
         arrays = {"timestamp": pa.array(stamps)} | dict.fromkeys(plain, nothing)
         for name in (name for name in NAMES[1:] if name not in plain):
@@ -203,6 +205,7 @@ class Reader:
         # A quoted comma usually separates thousands, unless a later number shows that it cannot.
         self.style = marks.style(comma_separates_fields=by_custom and marks.doubtful_comma is None)
         if self.style is None and marks.is_doubtful:
+            # Read once more, from its beginning: a later number may show what these do not.
             self.style = search_source(source.tables(), marks) or marks.style(
                 comma_separates_fields=by_custom
             )
@@ -270,6 +273,7 @@ def _moments(columns: Mapping[str, Any]) -> Any:
 
 def _filled(column: Any) -> tuple[Any, AnyArray]:
     """The column with zeros where a value is missing, and where that is."""
+    # Digits and points only: nothing is missing, and no pattern need be tried.
     if _is_text(column) and is_plain(column):
         return column, np.zeros(len(column), np.bool_)
     gone = pc.is_null(column, nan_is_null=True)
@@ -306,6 +310,7 @@ def _volume(column: Any) -> Any:
 def _rounded(column: Any, name: str) -> Any:
     """Round float prices to four decimals, because the caller asked for it."""
     values = np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+    # Negated, so that NaN is refused too: it compares with nothing.
     at_fault = np.flatnonzero(~(np.abs(values) < 2**51 / checks.PRICE_SCALE))
     if len(at_fault):
         row = int(at_fault[0])

@@ -36,6 +36,7 @@ class CsvFile(FileSource):
     def tables(self) -> Iterator[Any]:
         wanted = list(self.targets.values())
         with self._explained(), opened(self.path) as (raw, stream):
+            # Arrow would take all up to the next quote for one field.
             open_quote = text_files.first_open_quote(self.path, self.form)
             if open_quote is not None:
                 raise InvalidData(
@@ -46,7 +47,7 @@ class CsvFile(FileSource):
                 stream,
                 read_options=arrow_csv.ReadOptions(
                     block_size=READ_BYTES,
-                    encoding=self.form.encoding.removesuffix("-sig"),
+                    encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
                     column_names=self.form.headers,
                     skip_rows=self._lines_before_data(),
                 ),
@@ -56,7 +57,7 @@ class CsvFile(FileSource):
                 convert_options=arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(self.form.headers, pa.string()),
                     include_columns=wanted,
-                    strings_can_be_null=False,
+                    strings_can_be_null=False,  # what counts as missing is decided in `blocks`
                 ),
             )
             for batch in reader:
@@ -64,7 +65,7 @@ class CsvFile(FileSource):
                 yield pa.Table.from_batches([batch]).rename_columns(list(self.targets))
 
     def _lines_before_data(self) -> int:
-        """Lines up to and with the header, so that our names stand for it."""
+        """Return how many lines to skip, up to and with the header: its names are known."""
         if not self.form.has_header:
             return 0
         number, _ = next(text_files.lines(self.path)) if self._is_bytewise else (1, b"")
@@ -74,7 +75,7 @@ class CsvFile(FileSource):
     def _is_bytewise(self) -> bool:
         return not self.form.encoding.startswith("utf-16")
 
-    def place(self, row: int, target: str) -> str:
+    def location(self, row: int, target: str) -> str:
         line = text_files.line_of_row(self.path, self.form, row)
         return f"{self.name}, line {line}, column {self._header(target)!r}"
 
@@ -85,6 +86,7 @@ class CsvFile(FileSource):
         except EOFError as exc:
             raise cut_off(self.name) from exc
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as exc:
+            # Read again in Python, slowly, to name the line: Arrow's error has none of the file.
             try:
                 misshapen = text_files.first_misshapen(self.path, self.form)
             except EOFError:

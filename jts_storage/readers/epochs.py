@@ -1,6 +1,6 @@
 """Moments that are written as whole numbers: since 1970 in some unit, or as dates in digits.
 
-A number is looked at beside all others of its column, since alone it may be either: 946684800000
+A number is judged together with its whole column, since alone it may be either: 946684800000
 are the milliseconds of 1 January 2000, 202401020900 is nine o'clock on 2 January 2024.
 """
 
@@ -22,7 +22,7 @@ _EARLIEST = 10**8
 _DIGITS = ((8, 1), (12, 10**4), (14, 10**6))
 """How many digits dates and moments have, and what divides them into dates."""
 _FIRST_DATE, _LAST_DATE = 1900_00_00, 2300_00_00
-_SHARE = 10
+_SHARE = 10  # one in so many must be a valid date
 
 
 @dataclass(slots=True)
@@ -56,6 +56,7 @@ class Epochs:
                 value=int(values[0]),
                 row=0,
             )
+        # The finest unit so far: this part may hold numbers of a coarser one only.
         if self.unit is not None:
             unit = max(unit, self.unit, key=UNITS.index)
         odd = self._of_coarser_units(values, unit)
@@ -66,7 +67,7 @@ class Epochs:
         return found
 
     def _of_coarser_units(self, values: Int64Array, unit: str) -> AnyArray | None:
-        """Which numbers look like a coarser unit's; None if none does.
+        """Return which numbers look like a coarser unit's; None if none does.
 
         A column of milliseconds that passes through January 1970 has such numbers, and others
         between 1970 and 1973, which a mixed column has not.
@@ -90,6 +91,7 @@ class Epochs:
         steps = np.diff(found if self.last is None else np.append(self.last, found))
         if (steps >= 0).all() or (steps <= 0).all():
             return
+        # The first number that is of another unit than the one that begins the part.
         row = 0
         if odd is not None and not odd.all():
             row = int(np.flatnonzero(odd != odd[0])[0])
@@ -103,7 +105,7 @@ class Epochs:
 
 
 def are_dates(values: Int64Array) -> bool:
-    """Whether a column of numbers holds dates (20240102), perhaps with a time (202401020900).
+    """Return whether a column of numbers holds dates (20240102) or moments (202401020900).
 
     One in ten must be a valid date: the others are then reported as errors, with their rows.
     """

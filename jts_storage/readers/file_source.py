@@ -39,6 +39,7 @@ class FileSource:
         self.layout = layout
         self.name = str(path)
         self._read = 0
+        # At least 1, since the progress is divided by it.
         self._size = max(path.stat().st_size, 1)
 
     @property
@@ -57,7 +58,7 @@ class FileSource:
     def _targets(self, names: list[str]) -> dict[str, str]:
         return headers.guess(names, self.layout.columns, where=self.name)
 
-    def place(self, row: int, target: str) -> str:
+    def location(self, row: int, target: str) -> str:
         return f"{self.name}, row {row + 1}, column {self._header(target)!r}"
 
     def _header(self, target: str) -> str:

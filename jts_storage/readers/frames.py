@@ -48,6 +48,7 @@ def _from_pandas(frame: Any, symbol: str | None) -> Any:
         frame = _of_one_ticker(frame, symbol)
     frame = _with_labels(frame)
     names = {plain(str(name)) for name in frame.columns}
+    # yfinance and others keep the timestamps in the index.
     is_dated = isinstance(frame.index, pd.DatetimeIndex) or frame.index.name == "timestamp"
     if is_dated and not names & {"timestamp", "datetime", "date"}:
         frame = frame.reset_index(names="timestamp")

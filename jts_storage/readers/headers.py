@@ -51,6 +51,7 @@ def guess(
     overrides = overrides or {}
     found = _overridden(headers, overrides, where)
     taken = set(found.values())
+    # In the order of the source, so that an error names the first of two that could be meant.
     for header in headers:
         target = target_of(header)
         if target is None or overrides.get(target) == "":
@@ -75,7 +76,7 @@ def guess(
 
 
 def target_of(header: str) -> str | None:
-    """What a column of this header holds; None if that cannot be guessed."""
+    """Return what a column of this header holds; None if that cannot be guessed."""
     bare = header.strip("\ufeff ").casefold()
     names = (plain(header), bare, bare.strip("<>"))
     return next((found for name in names if (found := _TARGET_OF.get(name))), None)
@@ -93,6 +94,7 @@ def _overridden(headers: Sequence[str], overrides: Mapping[str, str], where: str
 
 
 def _complete(found: dict[str, str], headers: Sequence[str], where: str) -> dict[str, str]:
+    # A timestamp is the whole moment, so a date and a time beside it say nothing more.
     if "timestamp" in found:
         found.pop("date", None)
         found.pop("time", None)

@@ -16,10 +16,10 @@ _OF_NUMBERS = b"0123456789.-+"
 
 
 def first_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines on which a name stands that no line before had, with their numbers.
+    """The lines that have a name which no line before had, with their numbers.
 
-    A text may look like a name, so a line may be returned without need. No new name is missed, as
-    long as names differ in more than digits.
+    A text may look like a name, so some lines come without need. No new name is missed, as long as
+    names differ in more than digits.
     """
     seen: set[bytes] = set()
     shape: bytes | None = None
@@ -37,20 +37,20 @@ def first_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _shape(piece: bytes) -> bytes | None:
-    """What all lines look like without their numbers; None if they do not look alike."""
+    """Return what all lines look like without their numbers; None if they do not look alike."""
     bare = piece.translate(None, _OF_NUMBERS)
     line = bare[: bare.find(b"\n") + 1]
     return line if bare == line * bare.count(b"\n") else None
 
 
 def _has_only(piece: bytes, names: set[bytes]) -> bool:
-    """Whether counting shows that there are no other names, which costs less than finding names."""
+    """Return whether there are no other names, by counting, which is faster than to find them."""
     if len(names) > _COUNTED or any(mark in piece for mark in _BLANK_BEFORE_COLON):
         return False
     return piece.count(b'":') == sum(piece.count(b'"%b":' % name) for name in names)
 
 
-def _line_at(piece: bytes, place: int) -> tuple[int, bytes]:
-    start = piece.rfind(b"\n", 0, place) + 1
-    end = piece.find(b"\n", place)
+def _line_at(piece: bytes, at: int) -> tuple[int, bytes]:
+    start = piece.rfind(b"\n", 0, at) + 1
+    end = piece.find(b"\n", at)
     return piece.count(b"\n", 0, start) + 1, piece[start : end if end >= 0 else len(piece)]

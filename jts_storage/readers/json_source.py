@@ -17,7 +17,7 @@ from jts_storage.readers import json_keys, text_files
 from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
 from jts_storage.readers.owners import LABELS
 
-_DECIMALS = 10
+_DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _SAMPLE_LINES = 1_000
 
 
@@ -35,6 +35,8 @@ class JsonLinesFile(FileSource):
         A column may begin anywhere: a symbol that only later lines have must not be overlooked.
         """
         found: dict[str, Any] = {}
+        # The first lines nearly always show every column. The whole file is searched for others
+        # afterwards, by a quicker way that finds new names only.
         for number, line in islice(text_files.lines(self.path), _SAMPLE_LINES):
             row = self._parsed(number, line)
             found |= {name: value for name, value in row.items() if found.get(name) is None}
@@ -83,7 +85,7 @@ class JsonLinesFile(FileSource):
             fields.append((name, kind))
         return pa.schema(fields)
 
-    def place(self, row: int, target: str) -> str:
+    def location(self, row: int, target: str) -> str:
         for index, (number, _) in enumerate(text_files.lines(self.path)):
             if index == row:
                 return f"{self.name}, line {number}, column {self._header(target)!r}"

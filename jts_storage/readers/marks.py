@@ -94,7 +94,7 @@ class Marks:
             mark = "." if self.doubtful_point else "," if self.doubtful_comma else None
             return NumberStyle(mark, self.thousands) if mark else None
         if comma_separates_fields and (self.doubtful_point or self.doubtful_comma):
-            return NumberStyle()  # where commas separate fields, decimal commas are rare
+            return NumberStyle()  # decimal commas are rare where commas separate fields
         return None
 
     @property

@@ -76,7 +76,7 @@ def plain_numbers(column: Any, style: NumberStyle) -> Any:
 
 
 def is_plain(column: Any) -> bool:
-    """Whether every text has digits and points only, and at least one: most columns of most files.
+    """Return whether every text has digits and points only, and at least one, as most columns have.
 
     Looked at as bytes, which costs a small part of what a pattern does.
     """
@@ -84,7 +84,7 @@ def is_plain(column: Any) -> bool:
 
 
 def has_marks(column: Any) -> bool:
-    """Whether some text has more than digits."""
+    """Return whether some text has more than digits."""
     plain = _plain_bytes(column)
     return plain is None or bool((plain[0] == _POINT).any())
 
@@ -98,6 +98,7 @@ def plain_prices(column: Any) -> tuple[Int64Array, int] | None:
     plain = _plain_bytes(column)
     if plain is None:
         return None
+    # All texts lie in one buffer: without the points it holds the digits of every price.
     written, ends = plain
     is_point = written == _POINT
     points = int(np.count_nonzero(is_point))
@@ -139,7 +140,8 @@ def _plain_bytes(column: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int
 
 def _with_decimal_comma(column: Any, style: NumberStyle) -> Any:
     column = _without_thousands(column, style)
-    # A point that separates no thousands is no decimal mark here: spoil it, so that it is refused.
+    # A point that separates no thousands is not a decimal mark here. As an apostrophe it makes the
+    # reader behind this refuse the number.
     column = pc.if_else(
         pc.match_substring(column, "."), pc.replace_substring(column, ".", "'"), column
     )

@@ -51,7 +51,7 @@ class Wanted:
 class Labels:
     """The series of some rows.
 
-    :param which: of each row, the place of its key in `keys`; None if all have the first.
+    :param which: for each row, the index of its key in `keys`; None if all rows have the first.
     """
 
     keys: tuple[SeriesKey, ...] = ()
@@ -63,12 +63,12 @@ def joined(parts: Sequence[Labels], rows: Sequence[int]) -> Labels:
     keys = tuple(sorted({key for part in parts for key in part.keys}, key=lambda k: k.sort_key))
     if len(keys) <= 1:
         return Labels(keys)
-    place = {key: number for number, key in enumerate(keys)}
+    index = {key: number for number, key in enumerate(keys)}
     return Labels(
         keys,
         np.concatenate(
             [
-                np.array([place[key] for key in part.keys])[
+                np.array([index[key] for key in part.keys])[
                     np.zeros(count, np.int64) if part.which is None else part.which
                 ]
                 for part, count in zip(parts, rows, strict=True)
@@ -126,6 +126,7 @@ class Owners:
         parts = [found.get(target) for target in ("symbol", "exchange", "timeframe")]
         if all(part is None or len(part.names) == 1 for part in parts):
             return Labels((SeriesKey(symbols[0], timeframes[0], exchanges[0]),))
+        # One number for each combination of names, so that one `unique` finds all series.
         code = np.zeros(rows, np.int64)
         for part in parts:
             if part is not None:
@@ -227,7 +228,7 @@ class Owners:
                     field="market",
                     value=name,
                     row=row,
-                    remedy="If the column tells the exchange, say exchange=HEADER (--column). "
+                    remedy="If the column holds the exchange, say exchange=HEADER (--column). "
                     + _ignore("market"),
                 )
 

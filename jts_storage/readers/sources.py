@@ -77,7 +77,7 @@ class TableSource:
     def tables(self) -> Iterator[Any]:
         yield self._table.select(list(self._targets.values())).rename_columns(list(self._targets))
 
-    def place(self, row: int, target: str) -> str:
+    def location(self, row: int, target: str) -> str:
         header = self._targets.get(target) or self._targets.get("date") or target
         return f"row {row}, column {header!r}"
 

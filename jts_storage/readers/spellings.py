@@ -32,6 +32,7 @@ def timeframes_meant(text: str) -> tuple[Timeframe, ...]:
         return (Timeframe(text),)
     if text == "60":
         return _SIXTY
+    # Several months, such as 3M; in lower case they would be taken for minutes.
     if re.fullmatch(r"\d+M", text):
         return ()
     found = _MEANT.get(re.sub(r"[\s_-]", "", text).casefold())

@@ -21,6 +21,7 @@ _SAMPLE = 65_536
 _SEARCHED_AT_ONCE = 1 << 20
 _QUOTE, _NEWLINE = b'"\n'
 _DELIMITERS = (",", ";", "\t", "|")
+# What a file may begin with to say its encoding (a byte order mark).
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
@@ -137,7 +138,7 @@ def line_of_row(path: Path, form: TextFormat, row: int) -> int | None:
 
 
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
-    """Line and number of fields of the first row that has not as many as the header."""
+    """Line and number of fields of the first row that has more or fewer than the header."""
     expected = len(form.headers)
     for line, fields in records(path, form):
         if len(fields) != expected:
@@ -148,8 +149,9 @@ def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
 def first_open_quote(path: Path, form: TextFormat) -> int | None:
     """The line on which a quote is opened that would swallow whole rows, or all that follows.
 
-    A text may have line breaks; what it has not is a line with as many delimiters as a row.
+    A text may have line breaks, but no line in it has as many delimiters as a row.
     """
+    # Quotes are looked for as single bytes, and in UTF-16 each is two.
     if form.encoding.startswith("utf-16"):
         return None
     delimiter = form.delimiter.encode()
@@ -185,7 +187,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
 
 
 def _has_odd_line(piece: bytes) -> bool:
-    """Whether some line has an odd number of quotes; quick for files without any."""
+    """Return whether some line has an odd number of quotes; quick for files without any."""
     if b'"' not in piece:
         return False
     letters = np.frombuffer(piece, np.uint8)
@@ -195,7 +197,7 @@ def _has_odd_line(piece: bytes) -> bool:
 
 
 def _leaves_open(line: bytes, delimiter: bytes) -> bool:
-    """Whether the line ends within quotes; a quote in the middle of a field does not count."""
+    """Return whether the line ends within quotes; one in the middle of a field does not count."""
     at = 0
     while True:
         if line[at : at + 1] == b'"':
@@ -219,6 +221,6 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """What changes when the file does."""
+    """Return what changes when the file does."""
     state = path.stat()
     return {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}

@@ -75,6 +75,7 @@ class TimestampReader:
         if first != first.strip():
             column = pc.utf8_trim_whitespace(column)
             first = first.strip()
+        # The first text shows the kind of all, and a wrong guess is found by the cast.
         if first.lstrip("-").isdigit():
             try:
                 numbers = column.cast(pa.int64())

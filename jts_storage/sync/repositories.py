@@ -79,13 +79,13 @@ class CandleReader:
         return self._portal.call(self._twin.get_coverage(key))
 
     def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
-        """How many candles each local day holds, ascending; days without candles are left out."""
+        """Return how many candles each local day holds, ascending, without days that have none."""
         return self._portal.call(self._twin.coverage_by_day(key, timezone=timezone))
 
     def count(
         self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
     ) -> int:
-        """How many candles there are, each timestamp counted once; an open end is no bound."""
+        """Return how many candles there are, each timestamp once; an open end is no bound."""
         return self._portal.call(self._twin.count(key, start, end))
 
     def resample(
@@ -97,8 +97,8 @@ class CandleReader:
         *,
         timezone: str = "UTC",
     ) -> CandleSeries:
-        """What ``(await get_range(key, start, end)).resample(timeframe, timezone=...)`` gives,
-        computed where the candles are.
+        """Return ``(await get_range(key, start, end)).resample(timeframe, timezone=...)``, computed
+        where the candles are.
 
         :raises InvalidData: candles of the key do not make up whole ones of `timeframe`.
         """
@@ -162,7 +162,7 @@ class CandleRepository(CandleReader):
         Of several with one timestamp in the batch the last counts. A batch is refused as a whole
         or stored as a whole, as far as it fits one block of the store.
 
-        :param detail: also tell how many were new, changed and unchanged, which costs a read.
+        :param detail: also count how many were new, changed and unchanged, which costs a read.
         :raises InvalidData: with row and field, before anything is written.
         """
         return self._portal.call(self._twin.save_many(key, candles, detail=detail))
@@ -549,7 +549,7 @@ class CheckpointRepository(CheckpointReader):
     def update(
         self, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
     ) -> Checkpoint:
-        """Replace the object by `change` of it (of None, if there is none), with nobody between.
+        """Replace the object by `change` of it (of None, if there is none) in one atomic step.
 
         `change` may be called again when somebody was faster, so it should do nothing else.
         """
@@ -582,7 +582,7 @@ class OHLCVReader:
     def count(
         self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
     ) -> int:
-        """How many bars there are; an open end is no bound."""
+        """Return how many bars there are; an open end is no bound."""
         return self._portal.call(self._twin.count(key, start, end))
 
 

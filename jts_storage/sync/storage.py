@@ -47,7 +47,7 @@ class Storage:
         self._storage = storage
         self._portal = Portal()
         self._is_open = False
-        self._turn = threading.Lock()
+        self._opening = threading.Lock()
 
     @classmethod
     def open(
@@ -148,7 +148,7 @@ class Storage:
             raise InvalidData(
                 "must be a plain function", field="work", value=work, remedy=_USE_ASYNC
             )
-        outcome: T = Retrying(**asynchronous.runs(attempts))(self._run_once, work)
+        outcome: T = Retrying(**asynchronous.retry_policy(attempts))(self._run_once, work)
         return outcome
 
     def _run_once(self, work: Callable[[UnitOfWork], T]) -> T:
@@ -170,7 +170,7 @@ class Storage:
 
     def open_stores(self) -> None:
         """Open the stores; what entering the context manager does."""
-        with self._turn:
+        with self._opening:
             if self._is_open:
                 return
             self._portal.start()
@@ -186,7 +186,7 @@ class Storage:
 
         Harmless when they are closed already.
         """
-        with self._turn:
+        with self._opening:
             if self._is_open:
                 self._is_open = False
                 try:

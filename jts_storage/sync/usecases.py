@@ -23,8 +23,9 @@ from jts_storage.usecases import (
 )
 from jts_storage.usecases.coverage import Range, SeriesCoverage
 from jts_storage.usecases.export_candles import ExportResult
-from jts_storage.usecases.import_candles import Data, ImportProgress
+from jts_storage.usecases.import_candles import ImportProgress
 from jts_storage.usecases.import_options import ImportOptions
+from jts_storage.usecases.import_reading import Data
 from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.quarantine import QuarantinedRow
 from jts_storage.usecases.reconcile import Disagreement, RawFiles
@@ -50,7 +51,7 @@ class Coverage:
         calendar: TradingCalendar | str | None = None,
         timezone: str = "UTC",
     ) -> SeriesCoverage:
-        """What is stored of `key`, and what is missing between its first and last candle."""
+        """Return what is stored of `key`, and what is missing between its first and last candle."""
         return self._portal.call(self._twin.of(key, calendar=calendar, timezone=timezone))
 
     def plan_backfill(
@@ -128,7 +129,7 @@ class ImportCandles:
     """Reads a source block by block, judges it, and stores what passes.
 
     Memory stays constant. After every block the bookkeeping knows how far it has come; interrupted
-    and run again with the same source and options, it goes on there and ends as if nothing had
+    and run again with the same source and options, it resumes there and ends as if nothing had
     happened.
     """
 
@@ -187,14 +188,14 @@ class Quarantine:
         return self._portal.call(self._twin.review(key, limit=limit))
 
     def release(self, key: SeriesKey | None = None) -> tuple[int, int]:
-        """Store the rows that can be; how many were stored, and how many stay.
+        """Store the rows that can be stored; return how many were, and how many stay.
 
         A row whose values contradict each other cannot be stored and stays.
         """
         return self._portal.call(self._twin.release(key))
 
     def discard(self, key: SeriesKey | None = None) -> int:
-        """Throw the rows away; how many there were."""
+        """Throw the rows away; return how many there were."""
         return self._portal.call(self._twin.discard(key))
 
 
@@ -219,7 +220,7 @@ class Reconcile:
 
 
 class ValidateCandles:
-    """Looks at stored candles as an import looks at new ones; changes nothing."""
+    """Judges stored candles as an import judges new ones; changes nothing."""
 
     def __init__(self, storage: Storage) -> None:
         # A twin runs on the storage's own event loop.

@@ -28,21 +28,23 @@ from jts_storage.mongo.manager import Collection as Documents
 
 CLOCK = "uow_clock"
 LEASE = timedelta(seconds=180)
-"""A commit under way is waited for so long after it was last renewed; a dead one shorter.
+"""How long others wait for a commit after its last renewal; less if its process is dead.
 
-It is longer than a commit may take to decide and MongoDB may take to end its transaction.
+It is longer than `DECIDES_WITHIN` and the minute that MongoDB gives a transaction, together.
 """
 
 DECIDES_WITHIN = timedelta(seconds=60)
-"""After that a commit decides no more: its place may be gone before MongoDB has its decision."""
+"""A commit that takes longer gives up: its place might expire before MongoDB has decided it."""
 
 LANDING = timedelta(seconds=5)
-"""Within it, what a writer sent arrives at ClickHouse, or never does, though its end is unknown."""
+"""How long an insert may still be on its way to ClickHouse after its writer failed or died."""
 
 _ID = "commits"
 _VERSIONS = 2
 """Versions a commit takes: one for what it deletes, and a later one for what it writes."""
 
+# Every commit rewrites the clock's document, so it must stay small: a commit of more keys or series
+# lists none, and others wait for it as if it had all.
 _MOST_NAMES = 100
 _MOST_CHARACTERS = 10_000
 _NANOSECONDS = 1_000_000
@@ -81,9 +83,9 @@ class UnderWay:
 class Place:
     """The place of a commit in the order of all.
 
-    :param was_kept: once it is left: whether it was listed until then. A commit that was paused
-        for longer than its lease is not, and others did not wait for it.
-    :param is_unknown: whether it may still be decided although it has failed.
+    :param was_kept: False if its lease ended before the commit did, as when the process was
+        paused: then others have not waited for it.
+    :param is_unknown: whether the commit may still be decided although it has failed.
     :param symbols_version: that of the symbols it writes; None if it writes none.
     """
 
@@ -192,6 +194,7 @@ class CommitClock:
 
         Each of them ends, dies or loses its lease, so this does, too.
         """
+        # A commit usually takes some milliseconds, so look soon, and then less often.
         pause = _POLL_SECONDS
         while earlier := [
             one for one in await self.under_way() if one.version < version and one.may_write(series)
@@ -203,7 +206,7 @@ class CommitClock:
                 await self.purge()
 
     async def forget(self, commits: Collection[ObjectId]) -> None:
-        """List these commits no more: others have finished them, or nobody ever will."""
+        """Take these commits off the list: others have finished them, or nobody ever will."""
         gone = {"$pull": {"running": {"id": {"$in": list(commits)}}}}
         await self._manager.retries.repeat(
             "ending commits of others", lambda: self._clock.update_one({"_id": _ID}, gone)
@@ -213,6 +216,7 @@ class CommitClock:
         """Forget the commits of processes that are known to be dead."""
         dead = [one.id for one in await self.under_way() if not one.may_be_alive]
         if dead:
+            # A deletion that waits for them must find their last insert.
             await asyncio.sleep(LANDING.total_seconds())
             await self.forget(dead)
 
@@ -226,6 +230,7 @@ class CommitClock:
     ) -> None:
         listed: Bson = {
             "id": place.id,
+            # The stage before has set `value`, the highest of the versions of this place.
             "version": {"$subtract": ["$value", versions - 1]},
             "owner": {"$literal": self._owner},
             "until": from_now(LEASE),
@@ -240,7 +245,8 @@ class CommitClock:
         if symbols_above is not None:
             symbols = {"$max": [{"$add": ["$symbols", 1]}, Int64(symbols_above + 1)]}
             change.append({"$set": {"symbols": symbols}})
-        # Versions of symbols begin above those that are decided, so not here.
+        # Without a count of symbols (a clock of an earlier release) nothing is found here:
+        # `catch_up` begins one, above all symbols that are decided.
         there: Bson = {} if symbols_above is None else {"symbols": {"$exists": True}}
         found = await self._tick(change, there)
         if found is None:
@@ -271,19 +277,19 @@ class CommitClock:
         gone = {"$pull": {"running": {"id": place.id}}}
         kept = {"running": {"$filter": {"input": "$running", "cond": _lasts(place)}}}
         try:
-            # What it returns is as it was before: one that has expired was not waited for.
+            # The document as it was before: a place that had expired by then was not waited for.
             found = await self._manager.retries.once(
                 "ending a commit",
                 lambda: self._clock.find_one_and_update({"_id": _ID}, gone, projection=kept),
             )
         except StorageError:
-            # What was committed stands; it only is listed until its lease ends.
+            # What was committed stands; others only wait for it until its lease ends.
             log.info("A commit is listed until its lease ends.", exc_info=True)
             return monotonic() - place.renewed_at < LEASE.total_seconds()
         return bool(found and found.get("running"))
 
     async def _give_up(self, place: Place, *, lands: bool) -> None:
-        """List a place that failed no more, or only until what it sent has arrived."""
+        """Take a failed place off the list, or keep it only until what it sent has arrived."""
         try:
             if lands:
                 await self._set_end(LANDING, _is(place))
@@ -298,7 +304,7 @@ class CommitClock:
             place.renewed_at = begun
 
     async def _set_end(self, lease: timedelta, which: Bson) -> int:
-        """Let the lease of a place end that much later than now; how many were changed."""
+        """Let the lease of a place end that much later than now; return how many were changed."""
         later = {"$mergeObjects": ["$$this", {"until": from_now(lease)}]}
         each = {"$map": {"input": "$running", "in": {"$cond": [which, later, "$$this"]}}}
         result = await self._manager.retries.once(

@@ -45,8 +45,10 @@ class JournalledCommit:
         self._decided = False
 
     async def run(self) -> None:
-        """:raises StorageError: nothing is stored, unless it says that it is decided, or that this
-        is unknown.
+        """Commit to all stores.
+
+        :raises StorageError: nothing is stored, unless the message says that the commit is decided,
+            or that its outcome is unknown.
         """
         try:
             await self._run()
@@ -63,20 +65,21 @@ class JournalledCommit:
         reached("before the journal")
         await self._recovery.finish_first(self._changes)
         async with AsyncExitStack() as undecided:
-            # A chunk may arrive although its answer does not: they are dropped in any case.
+            # A chunk may be stored although its answer was lost, so all are dropped in any case.
             undecided.push_async_callback(self._discard)
             chunks = await stores.journal.prepare(self._id, self._changes)
             reached("chunks written")
             async with stores.journal.held(self._id), AsyncExitStack() as listed:
                 async with self._bookkeeping():
                     reached("database ready")
-                    # Not before the rows of the bookkeeping are locked: who comes later is later
-                    # in every store.
+                    # Only once the rows of the bookkeeping are locked: of two commits that change
+                    # the same rows, the second then has the higher version in every store.
                     place = await listed.enter_async_context(self._place())
                     self._changes.symbols_version = place.symbols_version
                     await self._write_entry(place.version, chunks)
                     place.check()
-                    # From here on the outcome may be unknown to us: what the entry needs must stay.
+                    # From here on the commit may be decided even if an error comes back, so the
+                    # chunks that finish it must stay.
                     undecided.pop_all()
                     place.is_unknown = True
                     await self._decide(place)
@@ -110,12 +113,13 @@ class JournalledCommit:
         reached("entry written")
 
     async def _decide(self, place: Place) -> None:
-        """The moment of decision: before it nothing of the commit exists, after it all does."""
+        """Commit in MongoDB: until then nothing of the commit counts, from then on all of it."""
         try:
             await commit(self._stores.mongo, self._session, "committing")
         except StorageError as exc:
             if await self._is_decided(exc):
                 return
+            # No entry yet, but the server may still be committing: nobody can say.
             if may_be_committed(exc):
                 raise self._unknown(exc) from exc
             place.is_unknown = False
@@ -145,8 +149,9 @@ class JournalledCommit:
         reached("journal done")
 
     async def _take_back_if_overtaken(self, version: int) -> None:
-        """Delete what was appended if another process finishes the commit, having found this one
-        paused: it appends the same rows under a version of its own.
+        """Delete what was appended if another process has taken the commit over meanwhile.
+
+        It found this process paused, and appends the same rows under a version of its own.
         """
         if await self._stores.journal.is_ours(self._id):
             return
@@ -178,4 +183,4 @@ def _pass(_point: str) -> None:
 
 
 reached: Callable[[str], None] = _pass
-"""Called with the name of each point of a commit. Tests put something in its place that dies."""
+"""Called with the name of each step of a commit. Tests replace it to kill the process there."""

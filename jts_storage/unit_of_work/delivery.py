@@ -1,7 +1,7 @@
 """Delivery of stored events: at least once, and for one key in the order of the commits.
 
-A commit delivers its own events, and whoever has handlers for what others left delivers that. What
-fails is tried again in the background, until it is parked.
+A commit delivers its own events. What a dead process left is delivered by any process that has
+handlers for it. What fails is tried again in the background, until it is parked.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class Delivery:
         self._is_closed = False
 
     async def deliver_own(self, events: Sequence[DomainEvent]) -> int:
-        """Deliver what a commit has just stored and somebody here listens to, and what waits before
-        it; how many events.
+        """Deliver the events of a commit that this process has handlers for, and those before them.
+
+        Returns how many events were delivered.
         """
         delivered = 0
         heard = [event for event in events if self._publisher.hears(event.event_type)]
@@ -66,7 +67,7 @@ class Delivery:
         return delivered
 
     async def deliver(self) -> int:
-        """Deliver all that waits and somebody here listens to; how many events."""
+        """Deliver all waiting events that this process has handlers for; return how many."""
         waiting = await self._outbox.types()
         heard = self._heard(waiting)
         delivered = 0
@@ -103,15 +104,15 @@ class Delivery:
         return [event_type for event_type in types if self._publisher.hears(event_type)]
 
     async def _deliver_key(self, key: str, own: Collection[str] = frozenset()) -> int:
-        """Deliver what comes first of one key; what is too much for once, in the background."""
+        """Deliver the first events of a key; if there are more, the rest in the background."""
         delivered = 0
         async with self._leases.taken(key) as lease:
             if lease is None:
                 self._look_again(_SHORTEST_PAUSE)  # its holder may have looked before ours came
                 return 0
-            # Before the events are read: what these decide meanwhile comes before what is found.
+            # Before the events are read: a commit decided in between would be seen in neither.
             held_up = await self._first_under_way(key)
-            # Not before that either: an earlier commit may bring a type that did not wait yet.
+            # And the types only after it: such a commit may bring one that nothing had so far.
             types = self._heard(await self._outbox.types(key))
             found = await self._outbox.waiting(key, types, limit=_EVENTS_AT_ONCE)
             if len(found) == _EVENTS_AT_ONCE:
@@ -125,8 +126,9 @@ class Delivery:
                 ):
                     self._look_again(waiting.due_in)
                     break
+                # Handlers may take half a minute an event, so the lease is looked at before each.
                 if not await lease.renewed():
-                    break  # somebody else has taken the key over, and what waits of it
+                    break  # another process delivers this key now
                 if waiting.event is None and not waiting.is_refused:
                     log.warning("No class is known for a stored event.", extra={"key": key})
                 elif waiting.event is not None and await self._published(waiting.event):
@@ -146,7 +148,7 @@ class Delivery:
         return min(versions, default=inf)
 
     async def _unfinished(self, found: Iterable[Waiting], own: Collection[str]) -> set[int]:
-        """The commits whose events have to wait, and with them what comes after."""
+        """The commits that not every store has yet: their events wait, and those behind them."""
         if all(waiting.id in own for waiting in found):
             return set()
         return await self._journal.unfinished_versions()
@@ -158,6 +160,7 @@ class Delivery:
         except TimeoutError:
             log.warning("The handlers of an event took too long.", extra={"event_id": event.id})
         except Exception:
+            # A publisher is the service's own code: whatever it raises, the event is tried again.
             log.exception("An event was not published.", extra={"event_id": event.id})
         return False
 
@@ -172,7 +175,7 @@ class Delivery:
         return is_parked
 
     async def _plan(self, waiting: Collection[str], heard: Collection[str]) -> None:
-        """See that what waits is looked at again: handlers may be registered later, too."""
+        """Set the timer for the next look, also where nothing is due: handlers may come later."""
         due = await self._outbox.next_due(heard) if heard else None
         if due is not None:
             self._look_again(due)

@@ -2,7 +2,7 @@
 
 An entry is written in the MongoDB transaction of its commit: that transaction is the decision.
 What is large, the staged columns, is written before it in chunks that mean nothing without the
-entry. Whoever finishes an entry holds its lease; finishing is idempotent all the same.
+entry. Whoever finishes an entry holds its lease; to finish it twice does no harm all the same.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ ABANDONED_AFTER = timedelta(hours=1)
 long, by the server's clock, it never will be: no transaction of MongoDB lives longer.
 """
 
+# A commit that failed must not wait for a MongoDB that is away, only to give its lease back.
 _RELEASE_SECONDS = 1.0
 _CHUNKS_AT_ONCE = 1_000
+# An entry of more names counts as touching everything, so that it fits one document.
 _MOST_NAMES = 10_000
 _EVERYTHING = "*"
 
@@ -127,7 +129,7 @@ class Journal:
         )
 
     async def is_decided(self, identity: ObjectId) -> bool:
-        """Whether its entry is there, and with a majority, so that it stays."""
+        """Return whether its entry is there, and with a majority, so that it stays."""
         entries = self._entries.with_options(read_concern=ReadConcern("majority"))
         found = await self._manager.retries.repeat(
             "looking for a decision", lambda: entries.find_one({"_id": identity}, {"_id": 1})
@@ -135,7 +137,7 @@ class Journal:
         return found is not None
 
     async def is_ours(self, identity: ObjectId) -> bool:
-        """Whether it is still this process that finishes the entry."""
+        """Return whether it is still this process that finishes the entry."""
         mine = {"_id": identity, "owner": self._owner, "appendedAs": {"$exists": False}}
         found = await self._manager.retries.repeat(
             "finishing a commit", lambda: self._entries.find_one(mine, {"_id": 1})
@@ -143,7 +145,8 @@ class Journal:
         return found is not None
 
     async def done(self, identity: ObjectId) -> None:
-        """Forget an entry that every store has, and what belongs to it."""
+        """Forget an entry that every store has, and its chunks."""
+        # In this order: chunks alone are purged later, an entry without its chunks is an error.
         await self._manager.retries.repeat(
             "finishing a commit", lambda: self._entries.delete_one({"_id": identity})
         )
@@ -172,7 +175,7 @@ class Journal:
 
     @asynccontextmanager
     async def held(self, identity: ObjectId) -> AsyncIterator[None]:
-        """Within it the entry is this process's to finish, however long that takes."""
+        """Hold the entry's lease within the block, however long that takes."""
         _in_hand.add(identity)
         try:
             async with renewing(LEASE, lambda: self._renew(identity)):
@@ -204,11 +207,12 @@ class Journal:
             yield True
 
     async def load(self, entry: Entry) -> Changes | None:
-        """What is to be stored of an entry, but for the rows of its series; None if somebody else
-        has finished it meanwhile.
+        """The changes of an entry without their rows, which are read chunk by chunk.
+
+        None if another process has finished the entry meanwhile.
         """
         described = [bytes(chunk["data"]) async for chunk in self._chunks_of(entry, kind="work")]
-        # Counted after they were read: who finishes it meanwhile takes them away.
+        # Counted after they were read: whoever finishes the entry meanwhile deletes its chunks.
         found = await self._manager.retries.repeat(
             "reading a journal entry", lambda: self._chunks.count_documents({"entry": entry.id})
         )
@@ -235,9 +239,7 @@ class Journal:
             yield chunk["table"], decode_table(bytes(chunk["data"]))
 
     async def appends_as(self, entry: Entry, version: int) -> list[int]:
-        """Note that what the entry appends is appended under this version from now on; under which
-        it was before.
-        """
+        """Note a new version for the rows that the entry appends; return the earlier ones."""
         found = await self._manager.retries.once(
             "finishing a commit",
             lambda: self._entries.find_one_and_update(
@@ -247,7 +249,9 @@ class Journal:
             ),
         )
         if found is None:
-            raise StorageError(f"Commit {entry.id} is finished by somebody else.", remedy="Wait.")
+            raise StorageError(
+                f"Another process is finishing commit {entry.id}.", remedy="Wait for it."
+            )
         return [entry.version + 1, *found.get("appendedAs", ())]
 
     async def _chunks_of(self, entry: Entry, kind: Kind) -> AsyncIterator[Bson]:
@@ -317,6 +321,7 @@ class Journal:
         return entry.has_run_out or not may_be_alive(entry.owner)
 
     async def _take(self, seen: Entry) -> bool:
+        # Only as it was listed: of two processes that want it, the second finds it changed.
         same = {"_id": seen.id, "owner": seen.owner, "leaseUntil": seen.lease_until}
         taken = await self._manager.retries.once(
             "claiming a commit",
@@ -331,7 +336,7 @@ class Journal:
         )
 
     async def _release(self, identity: ObjectId) -> None:
-        """Let others finish it at once; if that cannot be told in time, the lease runs out."""
+        """Let others finish it at once; if MongoDB does not answer in time, the lease runs out."""
         mine = {"_id": identity, "owner": self._owner}
         try:
             async with asyncio.timeout(_RELEASE_SECONDS):
@@ -363,7 +368,7 @@ def _any_of(names: set[str]) -> Bson:
 
 
 def _next_of(chunks: Iterator[Chunk]) -> list[Chunk]:
-    """What is written at once: one large chunk, or many small ones."""
+    """Return what is written at once: one large chunk, or many small ones."""
     together: list[Chunk] = []
     size = 0
     for chunk in chunks:

@@ -34,10 +34,10 @@ _COMPRESSION = pa.ipc.IpcWriteOptions(compression="zstd")
 Plain: TypeAlias = dict[str, Any]
 Kind: TypeAlias = Literal["work", "candles", "bars", "table"]
 
+# A document holds at most 16 MiB, and texts may make a chunk twice as large (`_small_enough`).
 CHUNK_BYTES = 7 * 1024 * 1024
 CHUNK_ROWS = CHUNK_BYTES // 56
-"""48 bytes a row, and some for what surrounds them, if nothing can be compressed."""
-
+"""48 bytes a row, and 8 to spare for what surrounds them, if nothing can be compressed."""
 
 _COLUMNS = pa.schema([*((name, pa.int64()) for name in NAMES[:-1]), (NAMES[-1], pa.uint64())])
 
@@ -80,6 +80,7 @@ def encode(work: Changes) -> Iterator[Chunk]:
             for piece in pieces(CandleSeries.trusted(change.key, change.upserts), CHUNK_ROWS):
                 yield Chunk(kind, _rows_to_bytes(piece.columns), change.key)  # type: ignore[arg-type]
     for table in work.tables:
+        # As many rows as take CHUNK_BYTES on average, before they are compressed.
         rows = max(1, table.rows.num_rows * CHUNK_BYTES // max(table.rows.nbytes, CHUNK_BYTES))
         for start in range(0, table.rows.num_rows, rows):
             for data in _small_enough(table.rows.slice(start, rows)):
@@ -134,7 +135,7 @@ def _rows_to_bytes(columns: Columns) -> bytes:
 
 
 def _small_enough(rows: pa.Table) -> Iterator[bytes]:
-    """The rows in pieces that a document can hold; texts may be longer in one half."""
+    """Split the rows until each piece fits a document: one half may have the longer texts."""
     data = _table_to_bytes(rows)
     if len(data) <= 2 * CHUNK_BYTES or rows.num_rows == 1:
         yield data

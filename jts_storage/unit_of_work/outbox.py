@@ -69,6 +69,7 @@ class Outbox:
         """Store events in the transaction that decides about them."""
         documents = [_to_document(event, version, n) for n, event in enumerate(events)]
         if documents:
+            # Once: a statement that fails has ended the transaction, and all of it is repeated.
             await self._manager.retries.once(
                 "storing events", lambda: self._events.insert_many(documents, session=session)
             )
@@ -89,6 +90,7 @@ class Outbox:
         due: Bson = {**_waiting(types), "$expr": {"$lte": ["$notBefore", "$$NOW"]}}
         last: Bson = {}
         while types:
+            # By key rather than with a cursor, which would time out: deliveries come in between.
             page = await self._manager.retries.repeat(
                 "looking for events",
                 partial(self._first_keys, due | last),
@@ -104,7 +106,7 @@ class Outbox:
         return [event["key"] async for event in found]
 
     async def next_due(self, types: Collection[str]) -> timedelta | None:
-        """How long until the first of the events that wait may be delivered."""
+        """Return how long until the first of the events that wait may be delivered."""
         found = await self._manager.retries.repeat(
             "looking for events",
             lambda: self._events.find_one(
@@ -153,7 +155,7 @@ class Outbox:
         )
 
     async def list(self, *, limit: int = 1_000) -> Sequence[StoredEvent]:
-        """What waits or is parked, oldest first."""
+        """Return what waits or is parked, oldest first."""
         found = await self._manager.retries.repeat(
             "listing events", lambda: self._events.find().sort(_ORDER).limit(limit).to_list()
         )
@@ -163,7 +165,7 @@ class Outbox:
         ]
 
     async def counts(self) -> tuple[int, int]:
-        """How many events wait, and how many are parked."""
+        """Return how many events wait, and how many are parked."""
         waiting, parked = [
             await self._manager.retries.once(
                 "counting events", partial(self._events.count_documents, {"isParked": is_parked})
@@ -190,6 +192,7 @@ def _waiting(types: Iterable[str]) -> Bson:
     return {"isParked": False, "type": {"$in": [*types]}}
 
 
+# By commit, then as the unit of work collected them.
 _ORDER = [("version", 1), ("n", 1)]
 _KEYS_A_PAGE = 1_000
 _AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
@@ -217,6 +220,7 @@ def _waiting_event(document: Bson) -> Waiting:
     try:
         event = _from_document(document)
     except Exception:
+        # The class is the service's own, and its next release may raise anything for old data.
         is_refused = True
         log.warning("A stored event is refused by its class.", exc_info=True)
     return Waiting(
@@ -230,7 +234,7 @@ def _waiting_event(document: Bson) -> Waiting:
 
 
 def _from_document(document: Bson) -> DomainEvent | None:
-    """The event, if its class has been imported; a name in a database imports nothing."""
+    """The event, if its class is imported; a name in a database must not make us import code."""
     for kind in _kinds(DomainEvent):
         if f"{kind.__module__}.{kind.__qualname__}" == document["class"]:
             event: Any = adapter(kind).validate_python(document["data"])

@@ -19,6 +19,7 @@ from jts_storage.relational import declared as records
 from jts_storage.unit_of_work.entries import Entry
 from jts_storage.unit_of_work.participants import Overtaking, Stores
 
+# Of a replay that meets another writer of the same rows.
 _REPLAY_ATTEMPTS = 3
 _RECOVERIES_AT_ONCE = 4
 _PATIENCE_SECONDS = 30.0
@@ -40,9 +41,9 @@ class Recovery:
         self._stores = stores
 
     async def finish_first(self, changes: Changes) -> None:
-        """Finish what is decided and is to write candles that `changes` delete.
+        """Finish decided commits that are still to write candles which `changes` delete.
 
-        :raises Overtaking: it cannot be finished now.
+        :raises Overtaking: one cannot be finished now.
         """
         earlier = await self._stores.journal.unfinished(changes.shortened_series)
         if not earlier:
@@ -51,11 +52,12 @@ class Recovery:
             await self.recover(only=earlier)
         except Unfinished as exc:
             raise Overtaking(
-                f"What is to be deleted is not there yet: {exc}", remedy="Repeat once it is."
+                f"An earlier commit has not stored yet what is to be deleted: {exc}",
+                remedy="Repeat once it is finished.",
             ) from exc
 
     async def wait_for_earlier(self, changes: Changes, version: int) -> None:
-        """Wait until what came before a deletion is there to be deleted.
+        """Wait until the earlier commits of the series that are deleted from are stored.
 
         :raises Unfinished: an earlier commit is decided and cannot be finished.
         """
@@ -75,7 +77,7 @@ class Recovery:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def recover(self, *, only: Collection[ObjectId] | None = None) -> int:
-        """Finish the decided commits that nobody alive is finishing; how many there were.
+        """Finish the decided commits that no living process is finishing; return how many.
 
         :param only: leave all others alone.
         :raises Unfinished: some could not be finished; all the others are.
@@ -109,9 +111,9 @@ class Recovery:
         return len(finished)
 
     async def purge(self) -> None:
-        """Forget what commits and deliveries left that came to nothing, and look at the clock.
+        """Remove what failed commits and deliveries left, and set the clock above all versions.
 
-        What a store that is away would have to do is left for the next time.
+        Where a store is away, its part is left for the next time.
         """
         for work in (
             self._stores.clock.catch_up,
@@ -126,12 +128,12 @@ class Recovery:
                 log.info("What commits left is not all tidied up.", exc_info=True)
 
     async def _forget_applied(self) -> None:
-        # What is still in the journal may have to be recognised, however old it is.
+        # While the journal has an entry, recovery may have to find its id there, however old.
         if not await self._stores.journal.pending():
             await self._stores.ingestion.forget_applied()
 
     async def _recover_one(self, entry: Entry) -> bool:
-        # A failure has to leave the block, which then lets go of the entry.
+        # A failure has to leave the block: that is what gives the lease of the entry back.
         async with self._stores.journal.claimed(entry) as is_ours:
             if not is_ours:
                 return False
@@ -146,6 +148,7 @@ class Recovery:
             return
         changes.symbols_version = entry.symbols_version
         self._check_models(entry)
+        # Bookkeeping before ClickHouse, as in the commit itself.
         if changes.touches_database:
             await self._replay(entry, changes)
         await self.wait_for_earlier(changes, entry.version)
@@ -154,6 +157,7 @@ class Recovery:
             write = partial(self._stores.candles.write, series, entry.version + 1, again=True)
             await self._stores.clickhouse.run(write)
         await self._store_tables(entry, changes)
+        # The entry goes last: a crash before that only means that all of this is done again.
         await self._stores.clock.forget([entry.id])
         await self._stores.journal.done(entry.id)
 
@@ -172,6 +176,7 @@ class Recovery:
         stores = self._stores
         modes = {change.name: change.mode for change in changes.tables_in("clickhouse")}
         if "append" in modes.values():
+            # Under a version of our own, noted first: whoever takes over deletes what it wrote.
             async with stores.clock.place() as place:
                 before = await stores.journal.appends_as(entry, place.version)
                 await stores.forget_appended(changes, before)
@@ -205,6 +210,7 @@ class Recovery:
     async def _replay_once(self, entry: Entry, changes: Changes) -> None:
         database, journal = self._stores.database, self._stores.journal
         async with database.transaction() as connection:
+            # False if the database has the commit: its id is stored in the same transaction.
             if await staged.replay(database, connection, changes, str(entry.id)):
                 bars = SqlIngestionRepository(database, connection=connection).bars
                 async for series in journal.series(entry, "bars"):

@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 class Work(Repositories, Protocol):
-    """What a unit of work is made of from its first moment to its end: in real stores, or not."""
+    """One unit of work as the stores carry it out, the real ones or those in memory."""
 
     lifetime: Lifetime
 
@@ -36,7 +36,7 @@ class Work(Repositories, Protocol):
         ...
 
     def under_way(self) -> AbstractContextManager[None]:
-        """A commit, for as long as it takes; who closes the stores waits for it.
+        """Count as a running commit within the block: closing the stores waits for those.
 
         :raises StorageError: the stores are being closed.
         """
@@ -55,14 +55,14 @@ class Work(Repositories, Protocol):
         ...
 
     async def end(self) -> None:
-        """Let go of what is held; what is not committed is forgotten."""
+        """Release what is held, and drop what is not committed."""
         ...
 
 
 class UnitOfWork:
-    """The `UnitOfWork` of the ports, over whatever its work is done in.
+    """The `UnitOfWork` of the ports: sees that it is used once, and passes on to its `Work`.
 
-    :param begin: gives the work of one unit of work.
+    :param begin: begins the `Work` of one unit of work.
     """
 
     def __init__(self, begin: Callable[[], Awaitable[Work]]) -> None:
@@ -105,6 +105,7 @@ class UnitOfWork:
         work = self._active
         try:
             with work.under_way():
+                # First: a save that comes while the commit runs is refused rather than lost.
                 self._end("is being committed")
                 # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
                 await run_to_the_end(work.commit())

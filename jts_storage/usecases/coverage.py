@@ -13,8 +13,8 @@ from jts_storage.domain import checks
 from jts_storage.domain.calendar import TradingCalendar, resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
-from jts_storage.domain.gaps import Gap, expected_timestamps, runs
-from jts_storage.usecases.stores import Stores
+from jts_storage.domain.gaps import Gap, as_gaps, expected_timestamps
+from jts_storage.usecases.any_storage import AnyStorage
 
 PREFIX = "coverage:"
 _PAGE = 1_000
@@ -72,13 +72,13 @@ class SeriesCoverage:
 class Coverage:
     """Answers per series, by a trading calendar; without one the market never closes."""
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
+    def __init__(self, storage: AnyStorage) -> None:
+        self._storage = storage
 
     async def keys(self) -> list[SeriesKey]:
         found: list[SeriesKey] = []
         while True:
-            page = await self._stores.candles.list_keys(
+            page = await self._storage.candles.list_keys(
                 limit=_PAGE, after=found[-1] if found else None
             )
             found += page
@@ -92,14 +92,14 @@ class Coverage:
         calendar: TradingCalendar | str | None = None,
         timezone: str = "UTC",
     ) -> SeriesCoverage:
-        """What is stored of `key`, and what is missing between its first and last candle."""
-        ends = await self._stores.candles.get_coverage(key)
+        """Return what is stored of `key`, and what is missing between its first and last candle."""
+        ends = await self._storage.candles.get_coverage(key)
         gaps: list[Gap] = []
         empty: list[Gap] = []
         by_day: Mapping[date, int] = {}
         if ends.first is not None and ends.last is not None:
             gaps, empty = await self._missing(key, ends.first, ends.last, calendar)
-            by_day = await self._stores.candles.coverage_by_day(key, timezone=timezone)
+            by_day = await self._storage.candles.coverage_by_day(key, timezone=timezone)
         return SeriesCoverage(
             key=key,
             rows=sum(by_day.values()),
@@ -134,17 +134,18 @@ class Coverage:
 
         def with_range(data: Mapping[str, Any] | None) -> Mapping[str, Any]:
             known = [tuple(item) for item in (data or {}).get("empty", [])]
+            # Kept beside the ranges, so that nobody has to parse the name of the checkpoint.
             names = [key.symbol, key.timeframe.value, key.exchange]
             step = key.timeframe.step_ms or 0
             return {"key": names, "empty": merged([*known, asked], step)}
 
-        async with self._stores.unit_of_work() as uow:
+        async with self._storage.unit_of_work() as uow:
             await uow.ingestion.checkpoints.update(_name(key), with_range)
             await uow.commit()
 
     async def known_empty(self, key: SeriesKey) -> list[tuple[int, int]]:
         """Return the ranges recorded as empty, in milliseconds, both ends included."""
-        stored = await self._stores.ingestion.checkpoints.get(_name(key))
+        stored = await self._storage.ingestion.checkpoints.get(_name(key))
         return [] if stored is None else [(a, b) for a, b in stored.data["empty"]]
 
     async def _missing(
@@ -159,11 +160,11 @@ class Coverage:
         expected = expected_timestamps(first, last, key.timeframe, resolve(calendar))
         missing = ~np.isin(expected, await self._timestamps(key, start, end), assume_unique=True)
         empty = missing & _within(expected, await self.known_empty(key))
-        return runs(expected, missing & ~empty), runs(expected, empty)
+        return as_gaps(expected, missing & ~empty), as_gaps(expected, empty)
 
     async def _timestamps(self, key: SeriesKey, start: datetime, end: datetime) -> Int64Array:
         stamps: list[Int64Array] = []
-        async for block in self._stores.candles.stream(key, start, end):
+        async for block in self._storage.candles.stream(key, start, end):
             stamps.append(block.columns.timestamp)  # noqa: PERF401 - a comprehension needs more
         return np.concatenate(stamps) if stamps else np.empty(0, np.int64)
 

@@ -17,7 +17,7 @@ from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
-from jts_storage.usecases.stores import BLOCK_ROWS, Stores
+from jts_storage.usecases.any_storage import BLOCK_ROWS, AnyStorage
 from jts_storage.usecases.writers import open_writer
 
 
@@ -41,8 +41,8 @@ class ExportCandles:
     digit. The file appears under its name when it is complete, never before.
     """
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
+    def __init__(self, storage: AnyStorage) -> None:
+        self._storage = storage
 
     async def run(
         self,
@@ -65,7 +65,7 @@ class ExportCandles:
         """
         began = perf_counter()
         target = Path(path)
-        blocks = self._stores.candles.stream(
+        blocks = self._storage.candles.stream(
             key,
             start or checks.FIRST_TIMESTAMP,
             end or checks.LAST_TIMESTAMP,
@@ -139,6 +139,7 @@ async def resampled(
 
 def _rows_of_last_bar(series: CandleSeries, coarser: Callable[[CandleSeries], CandleSeries]) -> int:
     """Count the candles at the end that make up one coarse bar, by doubling, then halving."""
+    # Tried out: where a bar begins depends on sessions and clock changes, which `coarser` knows.
     enough = 1
     while enough < len(series) and len(coarser(series.tail(enough))) == 1:
         enough *= 2

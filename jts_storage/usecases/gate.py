@@ -54,11 +54,11 @@ class Judged:
 
 
 def parts(block: Block) -> list[Part]:
-    """The block by series."""
+    """Split a block by series, its rows in the order in which they came."""
     keys, which = block.labels.keys, block.labels.which
     if which is None:
         return [Part(keys[0], block.columns, block.rows, block.missing, block)]
-    order = np.argsort(which, kind="stable")
+    order = np.argsort(which, kind="stable")  # stable: the later of two equal rows stays the later
     bounds = np.flatnonzero(np.diff(which[order])) + 1
     return [
         Part(
@@ -95,10 +95,11 @@ def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | Non
         tally.first_ms, tally.last_ms = (int(columns.timestamp[i]) for i in (0, -1))
     after = Before(int(kept.timestamp.max()), int(kept.close[-1])) if kept.rows else before
     series = CandleSeries.trusted(part.key, columns)
-    return Judged(part.key, series, _quarantined_rows(part, verdict), tally, _later(before, after))
+    return Judged(part.key, series, _quarantined_rows(part, verdict), tally, _latest(before, after))
 
 
-def _later(before: Before, after: Before) -> Before:
+def _latest(before: Before, after: Before) -> Before:
+    """The last row for the next block; where time went back, with the latest timestamp so far."""
     if before.timestamp is None or after.timestamp is None or after.timestamp >= before.timestamp:
         return after
     return Before(before.timestamp, after.close)

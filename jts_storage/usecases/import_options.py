@@ -11,8 +11,8 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers.blocks import Floats
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.numbers import check_thousands, given_style
+from jts_storage.usecases.any_storage import BLOCK_ROWS
 from jts_storage.usecases.quality import QualityPolicy
-from jts_storage.usecases.stores import BLOCK_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +23,11 @@ class ImportOptions:
         stored when the import began, wherever they stand.
     :param create: the market of symbols that are not known yet; None refuses them.
     :param layout: what is known of the source better than a guess.
-    :param timezone: of moments that tell none; without it such moments are refused.
+    :param timezone: of moments that have none; if it is not given, such moments are refused.
     :param time_format: a strptime format, where moments are not ISO 8601.
     :param decimal: the decimal mark, where the numbers do not show it.
     :param thousands: the mark between thousands, where the numbers do not show it; a point or a
-        comma tells the decimal mark too.
+        comma implies the decimal mark.
     :param floats: what to do with prices that are floats: ``"exact"`` takes the nearest floats to
         prices of four decimals, ``"round"`` rounds to four decimals, otherwise they are refused.
     :param block_rows: how many rows are stored at a time.
@@ -55,8 +55,12 @@ class ImportOptions:
         check_thousands(self.thousands)
         given_style(self.decimal, self.thousands)
 
+    @property
+    def is_incremental(self) -> bool:
+        return self.mode == "incremental"
+
     def described(self) -> dict[str, Any]:
-        """What must be the same for an interrupted import to go on."""
+        """Return what must be the same for an interrupted import to go on."""
         policy = self.policy
         marks = [self.decimal] if self.thousands is None else [self.decimal, self.thousands]
         return {

@@ -48,7 +48,7 @@ class Extents:
         return extent
 
     def widen(self, key: SeriesKey, stamps: Int64Array) -> bool:
-        """Add rows that are about to be stored; whether others may be stored between them."""
+        """Add rows that are about to be stored; return whether stored ones may lie among them."""
         if not len(stamps):
             return False
         first, last = int(stamps[0]), int(stamps[-1])
@@ -61,7 +61,7 @@ class Extents:
 
 
 def outside(stamps: Int64Array, held: Extent | None) -> AnyArray:
-    """Which timestamps lie before or after everything that is held."""
+    """Return which timestamps lie before or after everything that is held."""
     if held is None:
         return np.ones(len(stamps), np.bool_)
     found: AnyArray = (stamps < held[0]) | (stamps > held[1])
@@ -81,6 +81,7 @@ async def known(
     if held is None or not rows:
         return found
     first, last = max(int(stamps.min()), held[0]), min(int(stamps.max()), held[1])
+    # All rows lie outside of what is held, so nothing need be read.
     if first > last:
         return found
     start, end = checks.from_ms(first), checks.from_ms(last)

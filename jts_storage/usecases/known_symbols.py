@@ -5,7 +5,7 @@ from __future__ import annotations
 from jts_storage.domain.enums import Market
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import NotFound
-from jts_storage.usecases.stores import Stores
+from jts_storage.usecases.any_storage import AnyStorage
 
 
 class KnownSymbols:
@@ -14,8 +14,8 @@ class KnownSymbols:
     :param market: where to create those that are not known yet; None refuses them.
     """
 
-    def __init__(self, stores: Stores, market: Market | None) -> None:
-        self._stores = stores
+    def __init__(self, storage: AnyStorage, market: Market | None) -> None:
+        self._storage = storage
         self._market = market
         self._known: set[str] = set()
 
@@ -24,9 +24,10 @@ class KnownSymbols:
 
         :raises NotFound: it is not known, and is not to be created.
         """
+        # Asked once for each symbol, not for each block.
         if code in self._known:
             return False
-        is_new = await self._stores.symbols.get_by_code(code) is None
+        is_new = await self._storage.symbols.get_by_code(code) is None
         if is_new:
             await self._create(code)
         self._known.add(code)
@@ -38,6 +39,6 @@ class KnownSymbols:
                 f"Symbol {code} is not known, so its candles were not imported.",
                 remedy="Save the symbol first, or say in which market to create it.",
             )
-        async with self._stores.unit_of_work() as uow:
+        async with self._storage.unit_of_work() as uow:
             await uow.symbols.save(Symbol(code, code, self._market))
             await uow.commit()

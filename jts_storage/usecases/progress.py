@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jts_storage.ports.ingestion import CheckpointRepository
+from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.incremental import Extent
 from jts_storage.usecases.quality import Before
 from jts_storage.usecases.results import Tally
-from jts_storage.usecases.stores import Stores
 
 PREFIX = "import:"
 
@@ -28,7 +28,7 @@ class ImportState:
     """What an import must know to resume.
 
     :param task: source and options; only an import of the same task resumes from this state.
-    :param now_ms: when it began, so that a later run judges as it did.
+    :param now_ms: when it began; a resumed import judges unclosed bars by the same time.
     :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
     :param epochs: by timeframe, the unit that numbers as moments had so far.
@@ -90,9 +90,9 @@ class Progress:
     :param now_ms: when it began.
     """
 
-    def __init__(self, stores: Stores, now_ms: int) -> None:
+    def __init__(self, storage: AnyStorage, now_ms: int) -> None:
         self.state = ImportState({}, now_ms)
-        self._stores = stores
+        self._storage = storage
         self._checkpoint: str | None = None
 
     @property
@@ -107,7 +107,7 @@ class Progress:
         """
         self.state.task = dict(task)
         self._checkpoint = name_of(task)
-        stored = await self._stores.ingestion.checkpoints.get(self._checkpoint) if resume else None
+        stored = await self._storage.ingestion.checkpoints.get(self._checkpoint) if resume else None
         if stored is None or stored.data["is_done"]:
             return None
         self.state = ImportState.from_json(stored.data)
@@ -120,7 +120,7 @@ class Progress:
     async def end(self) -> None:
         self.state.is_done = True
         if self.is_kept:
-            async with self._stores.unit_of_work() as uow:
+            async with self._storage.unit_of_work() as uow:
                 await self.save(uow.ingestion.checkpoints)
                 await uow.commit()
 
@@ -132,5 +132,6 @@ def _tally(data: Mapping[str, Any]) -> Tally:
 
 def name_of(task: Mapping[str, Any]) -> str:
     """Return the name of a task's checkpoint: the same for the same file, series and options."""
+    # Sorted, so that the same task gives the same name in each process.
     text = json.dumps(task, sort_keys=True, ensure_ascii=False, default=str)
     return PREFIX + hashlib.sha256(text.encode()).hexdigest()[:32]

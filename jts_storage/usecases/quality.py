@@ -154,6 +154,7 @@ def judge(
             rows = rows & ~missing
         if rows.any():
             broken[rule] = rows
+    # A row that breaks several rules meets the harshest action: rejected beats quarantined.
     nothing = np.zeros(columns.rows, np.bool_)
     rejected, quarantined = nothing.copy(), nothing.copy()
     for rule, rows in broken.items():
@@ -187,6 +188,7 @@ class _Checks:
     def off_session(self) -> Mask:
         calendar = resolve(self.policy.calendar)
         stamps = self.columns.timestamp
+        # A Monday or the first of a month, which stamp longer bars, need not be a session.
         if calendar is None or not len(stamps) or self.timeframe in (Timeframe.W1, Timeframe.MN1):
             return np.zeros(len(stamps), np.bool_)
         sessions = calendar.sessions(int(stamps.min()), int(stamps.max()))
@@ -196,6 +198,7 @@ class _Checks:
             return np.ones(len(stamps), np.bool_)
         index = np.minimum(np.searchsorted(sessions.closes, stamps), len(sessions) - 1)
         inside = (stamps >= sessions.opens[index]) & (stamps <= sessions.closes[index])
+        # From the start of the break on, and not at its end: there the afternoon begins.
         noon = (stamps >= sessions.break_starts[index]) & (stamps < sessions.break_ends[index])
         return np.asarray(~inside | noon)
 
@@ -217,6 +220,7 @@ class _Checks:
         stamps, step = self.columns.timestamp, self.timeframe.step_ms
         if step is None or not len(stamps):
             return np.zeros(len(stamps), np.bool_)
+        # Without a row before, one that ends just as the first begins.
         first = stamps[0] - step if self.before.timestamp is None else self.before.timestamp
         since = np.diff(stamps, prepend=first)
         return np.asarray((since > 0) & (since < step))

@@ -17,7 +17,7 @@ from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import NotFound
 from jts_storage.ports.unit_of_work import UnitOfWork
-from jts_storage.usecases.stores import Stores
+from jts_storage.usecases.any_storage import AnyStorage
 
 PREFIX = "quarantine:"
 ROWS_A_NOTE = 1_000
@@ -86,8 +86,8 @@ def notes(key: SeriesKey, source: str, rows: Sequence[Row], *, origin: str) -> l
 class Quarantine:
     """Look at quarantined rows, release them into their series, or throw them away."""
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
+    def __init__(self, storage: AnyStorage) -> None:
+        self._storage = storage
 
     async def review(
         self, key: SeriesKey | None = None, *, limit: int | None = None
@@ -101,7 +101,7 @@ class Quarantine:
         return found
 
     async def release(self, key: SeriesKey | None = None) -> tuple[int, int]:
-        """Store the rows that can be; how many were stored, and how many stay.
+        """Store the rows that can be stored; return how many were, and how many stay.
 
         A row whose values contradict each other cannot be stored and stays.
         """
@@ -110,7 +110,8 @@ class Quarantine:
             candles = [candle for row in rows if (candle := row.candle) is not None]
             stay = [item for item, row in zip(data["rows"], rows, strict=True) if not row.candle]
             if candles:
-                async with self._stores.unit_of_work() as uow:
+                # One commit: no row is stored and kept aside at the same time.
+                async with self._storage.unit_of_work() as uow:
                     await uow.candles.save_many(rows[0].key, candles)
                     await _keep(uow, name, {**data, "rows": stay})
                     await uow.commit()
@@ -119,10 +120,10 @@ class Quarantine:
         return released, kept
 
     async def discard(self, key: SeriesKey | None = None) -> int:
-        """Throw the rows away; how many there were."""
+        """Throw the rows away; return how many there were."""
         gone = 0
         async for name, _, rows in self._notes(key):
-            async with self._stores.unit_of_work() as uow:
+            async with self._storage.unit_of_work() as uow:
                 await uow.ingestion.checkpoints.delete(name)
                 await uow.commit()
             gone += len(rows)
@@ -134,7 +135,7 @@ class Quarantine:
         """Yield each checkpoint of the series, or of all: its name, its data and its rows."""
         after = PREFIX
         while True:
-            page = await self._stores.ingestion.checkpoints.list(limit=_PAGE, after=after)
+            page = await self._storage.ingestion.checkpoints.list(limit=_PAGE, after=after)
             for checkpoint in page:
                 if not checkpoint.name.startswith(PREFIX):
                     return

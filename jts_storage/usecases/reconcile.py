@@ -1,4 +1,4 @@
-"""Whether the stores that keep the same bars in different ways agree about them."""
+"""Compare the stores that keep the same bars in different forms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jts_storage.domain.changes import rows_by_day
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
-from jts_storage.usecases.stores import Stores
+from jts_storage.usecases.any_storage import AnyStorage
 
 _PAGE = 1_000
 # A call lists the folders of the lake once; two months of minutes take a few megabytes.
@@ -65,8 +65,8 @@ class Disagreement:
 class Reconcile:
     """Compares the bookkeeping of a series with its candles and, if given, its raw files."""
 
-    def __init__(self, stores: Stores, files: RawFiles | None = None) -> None:
-        self._stores = stores
+    def __init__(self, storage: AnyStorage, files: RawFiles | None = None) -> None:
+        self._storage = storage
         self._files = files
 
     async def run(
@@ -81,7 +81,7 @@ class Reconcile:
         # They count the bars that were collected, which are those of one minute.
         is_collected = key.timeframe is Timeframe.M1
         aggregates = await self._aggregates(key.symbol) if is_collected else {}
-        candles = await self._stores.candles.coverage_by_day(key, timezone=timezone)
+        candles = await self._storage.candles.coverage_by_day(key, timezone=timezone)
         bars = await self._raw_by_day(key, timezone)
         files = await self._files_by_day(key, timezone)
         found = []
@@ -108,7 +108,7 @@ class Reconcile:
         found: dict[date, SymbolBars] = {}
         after: date | None = None
         while True:
-            page = await self._stores.ingestion.symbol_bars.list(symbol, limit=_PAGE, after=after)
+            page = await self._storage.ingestion.symbol_bars.list(symbol, limit=_PAGE, after=after)
             found |= {bars.trading_day: bars for bars in page}
             if len(page) < _PAGE:
                 return found
@@ -117,7 +117,7 @@ class Reconcile:
     async def _raw_by_day(self, key: SeriesKey, timezone: str) -> Counter[date]:
         found: Counter[date] = Counter()
         ends = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
-        async for block in self._stores.ingestion.bars.stream(key, *ends):
+        async for block in self._storage.ingestion.bars.stream(key, *ends):
             found.update(rows_by_day(block, timezone))
         return found
 
@@ -147,7 +147,7 @@ class Reconcile:
 
     async def _mend(self, seen: Disagreement, state: SymbolBars | None, timezone: str) -> None:
         start, end = _ends(seen.day, timezone)
-        async with self._stores.unit_of_work() as uow:
+        async with self._storage.unit_of_work() as uow:
             rows = seen.candles or 0
             if not rows and (seen.raw or seen.files):
                 # The source with more rows: it has most likely seen the whole day.
@@ -185,7 +185,8 @@ def _repair_of(seen: Disagreement, state: SymbolBars | None) -> str | None:
 
 
 def _ends(day: date, timezone: str) -> tuple[datetime, datetime]:
-    place = zone(timezone)
-    start = datetime.combine(day, time(), place)
-    stop = datetime.combine(day + timedelta(days=1), time(), place)
+    local = zone(timezone)
+    start = datetime.combine(day, time(), local)
+    # Not a day of hours later: where a clock changes, a day has 23 or 25.
+    stop = datetime.combine(day + timedelta(days=1), time(), local)
     return start, stop - timedelta(milliseconds=1)

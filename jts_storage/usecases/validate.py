@@ -10,8 +10,8 @@ import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.quality import Before, QualityPolicy, Rule, judge
-from jts_storage.usecases.stores import Stores
 
 _EXAMPLES = 5
 
@@ -31,10 +31,10 @@ class ValidationResult:
 
 
 class ValidateCandles:
-    """Looks at stored candles as an import looks at new ones; changes nothing."""
+    """Judges stored candles as an import judges new ones; changes nothing."""
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
+    def __init__(self, storage: AnyStorage) -> None:
+        self._storage = storage
 
     async def run(
         self,
@@ -48,7 +48,7 @@ class ValidateCandles:
         result = ValidationResult(key)
         before = Before()
         ends = start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP
-        async for block in self._stores.candles.stream(key, *ends):
+        async for block in self._storage.candles.stream(key, *ends):
             columns = block.columns
             nothing = np.zeros(len(block), np.bool_)
             verdict = judge(columns, nothing, key.timeframe, policy, before)

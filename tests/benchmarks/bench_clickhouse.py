@@ -116,7 +116,7 @@ class Bench:
         )
 
     def latest(self) -> None:
-        for symbol, state in (("ten", "merged"), ("two", "doubles waiting")):
+        for symbol, state in (("ten", "merged"), ("two", "duplicates waiting")):
             for count in (1, 100):
                 final = "" if symbol == "ten" else "FINAL"  # or the bare answer is wrong
                 query = (
@@ -131,7 +131,7 @@ class Bench:
                 )
 
     def aggregates(self) -> None:
-        for symbol, state in (("ten", "10,000,000"), ("two", "doubles waiting")):
+        for symbol, state in (("ten", "10,000,000"), ("two", "duplicates waiting")):
             where = f"candles FINAL WHERE {of(symbol)}"
             self.compare(
                 f"coverage, {state}",

@@ -60,7 +60,7 @@ def _compare(folder: Path, runner: asyncio.Runner) -> None:
         numbers = count()
 
         def bare(read: Callable[[], Any]) -> Callable[[], None]:
-            # Every run writes a series of its own: merges of doubles are not what is measured.
+            # Every run writes a series of its own: merges of duplicates are not what is measured.
             def work() -> None:
                 read()
                 bare_table.write(f"F{next(numbers)}", series, time.time_ns())

@@ -2,7 +2,7 @@
 
 Each variant has a database of its own in one embedded engine, and they take turns. A line of JSON
 each: bytes a candle on disk for three kinds of series, a million candles in one part, and medians
-in milliseconds: 100,000 written, a million read as a series, and read with FINAL while doubles of
+in milliseconds: 100,000 written, a million read as a series, and with FINAL while duplicates of
 all of them wait for a merge.
 """
 

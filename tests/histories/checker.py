@@ -10,7 +10,7 @@ What is promised, and therefore looked for:
 - *order*: one order of commits explains what every store holds and every read saw;
 - *event*: each event of what is stored reaches a handler at least once, and those of one key in
   the order of the commits;
-- *unsettled*: once faults have ended, every commit is finished and every event delivered;
+- *unfinished*: once faults have ended, every commit is finished and every event delivered;
 - *error*: nothing but the kit's own errors leaves it.
 """
 
@@ -25,7 +25,7 @@ from tests.histories.history import History, Transaction, Write, store_of
 from tests.histories.order import Order
 from tests.histories.words import cycle_in_words, in_words
 
-KINDS = ("lost", "half", "doubled", "dirty", "dangling", "order", "event", "unsettled", "error")
+KINDS = ("lost", "half", "doubled", "dirty", "dangling", "order", "event", "unfinished", "error")
 STORED = ("ok", "decided")
 NOT_STORED = ("conflict", "failed")
 
@@ -71,8 +71,8 @@ class _Judge:
         )
 
     def violations(self) -> Iterator[Violation]:
-        if self.history.final.unsettled:
-            yield Violation("unsettled", (), self.history.final.unsettled)
+        if self.history.final.unfinished:
+            yield Violation("unfinished", (), self.history.final.unfinished)
         for surprise in self.history.surprises:
             yield Violation("error", (), surprise)
         yield from self._dirty()
@@ -204,7 +204,7 @@ class _Judge:
                 text = f"event {delivery.number} of {delivery.key} came before {before + 1}"
                 yield self._violation("event", (delivery.tx,), text)
             first[delivery.tx, delivery.key] = max(before, delivery.number)
-        if self.history.final.unsettled:
+        if self.history.final.unfinished:
             return  # told of already
         for tx in sorted(self.committed):
             for key, number in self.history.transactions[tx].events:

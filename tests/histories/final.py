@@ -29,7 +29,7 @@ async def read_all(
 
 
 async def read_from(storage: Storage, scene: Scene, *, patience: float = 30.0) -> Final:
-    unsettled = await _settled(storage, patience)
+    unfinished = await _unfinished(storage, patience)
     found: list[tuple[str, int]] = []
     lists: dict[str, tuple[int, ...]] = {}
     refers: dict[str, tuple[str, ...]] = {}
@@ -37,10 +37,10 @@ async def read_from(storage: Storage, scene: Scene, *, patience: float = 30.0) -
     await _bookkeeping(storage, scene, found, lists)
     await _series(storage, scene, found)
     await _declared(storage, scene, found, lists)
-    return Final(tuple(found), lists, refers, unsettled)
+    return Final(tuple(found), lists, refers, unfinished)
 
 
-async def _settled(storage: Storage, patience: float) -> str:
+async def _unfinished(storage: Storage, patience: float) -> str:
     """Wait until nothing is unfinished and no event waits; what is left all the same, in words."""
     give_up = time.monotonic() + patience
     trouble = ""

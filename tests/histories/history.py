@@ -108,13 +108,13 @@ class Final:
     :param found: each stored object with its value; one that is found twice is listed twice.
     :param lists: all transactions that ever appended to an object, in the order it tells.
     :param refers: the formulas that each strategy uses.
-    :param unsettled: what nobody would finish or deliver, in words.
+    :param unfinished: what nobody would finish or deliver, in words.
     """
 
     found: tuple[tuple[str, int], ...] = ()
     lists: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     refers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    unsettled: str = ""
+    unfinished: str = ""
 
     @property
     def values(self) -> dict[str, int]:

@@ -61,7 +61,7 @@ EXPECTED = {
     planted.rows_appended_again_by_a_recoverer: shows("tick ledger", "doubled", "die"),
     planted.declared_records_saved_without_comparing: shows("balance", "lost"),
     # The last, since what it leaves can never be finished.
-    planted.chunks_purged_early: shows("candles ledger", "half lost unsettled", "die"),
+    planted.chunks_purged_early: shows("candles ledger", "half lost unfinished", "die"),
 }
 QUICK = {
     planted.candles_acknowledged_and_not_stored,

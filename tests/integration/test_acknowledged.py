@@ -263,7 +263,7 @@ def test_a_file_of_the_lake_is_on_disk_with_the_folders_that_lead_to_it(
     series = CandleSeries.from_candles(KEY, make_candles(KEY, 5))
     if folders_are_there:
         save(lake, series, "before")
-        monkeypatch.setattr(files, "_lasting", set())  # as in another process
+        monkeypatch.setattr(files, "_synced", set())  # as in another process
     done: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
 

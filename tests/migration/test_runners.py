@@ -20,7 +20,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from jts_storage import migrate
-from jts_storage._runtime.processes import place
+from jts_storage._runtime.processes import host
 from jts_storage.cli.main import app
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import Conflict, InvalidConfiguration, SchemaDrift
@@ -143,7 +143,7 @@ def test_a_held_clickhouse_lock_is_refused_to_others_and_free_afterwards(
 def test_a_clickhouse_lock_ends_with_its_owner(
     locked: ClickHouseManager, owner: str, silence: int, is_free: bool
 ) -> None:
-    who = owner.format(host=place(), own=os.getpid(), parent=os.getppid())
+    who = owner.format(host=host(), own=os.getpid(), parent=os.getppid())
     locked.execute(
         f"INSERT INTO {LOCK_TABLE} (number, event, owner, at)"
         f" VALUES (1, 'take', '{who}', now64(3) - {silence})"
@@ -176,7 +176,7 @@ async def test_a_held_mongo_lock_is_refused_to_others_and_ends_with_its_owner(
         with pytest.raises(Conflict, match="Another runner"):
             async with mongo_lock.held(mongo, 0.2):
                 pass
-    stale = f"{place()}/999999999/abc"
+    stale = f"{host()}/999999999/abc"
     await collection.update_one(
         {"_id": "migrations"},
         [{"$set": {"owner": stale, "until": {"$add": ["$$NOW", 60_000]}}}],
@@ -193,7 +193,7 @@ async def test_a_runner_keeps_its_mongo_lock_and_is_told_when_it_lost_it(
     monkeypatch.setattr(leases, "DURATION", timedelta(seconds=1))
     collection = mongo.get_collection("jts_schema_lock")
     async with mongo_lock.held(mongo, 1) as alive:
-        with pytest.raises(Conflict, match=f"Another runner.*@{place()}/"):
+        with pytest.raises(Conflict, match=f"Another runner.*@{host()}/"):
             async with mongo_lock.held(mongo, 1.5):
                 pass
         await alive()

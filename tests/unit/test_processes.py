@@ -68,7 +68,7 @@ def test_a_killed_process_that_nobody_has_buried_is_dead() -> None:
 
 @pytest.mark.parametrize("run", ["5f3a0c9d1e2b", "123456789012"])
 def test_locks_of_earlier_releases_say_no_start(system: str, run: str) -> None:
-    """Their owners are named by place, number and a run; a new release must not take them over."""
+    """They name host, process id and a random run; a new release must not take them over."""
     assert not is_gone(owner(os.getppid(), run))
     assert is_gone(owner(ended(), run))
     assert is_gone(owner(os.getpid(), run)), "it was written by one before this process"

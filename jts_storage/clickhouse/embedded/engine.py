@@ -2,7 +2,7 @@
 
 chDB keeps one data path a process and compares it as text; a second process cannot open the same
 path at all; and a process forked after chDB was loaded hangs in its first query. All three are
-found out here, before chDB is asked, so that the caller gets an error in place of a riddle.
+found out here, before chDB is asked, so that the caller gets an error that says so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
 MEMORY = ":memory:"
 WARN_EVERY = 25
-"""Openings of the engine in one process; a process may often have 1,024 files open."""
+"""Openings after which a warning comes; each leaves files open, and 1,024 is a usual limit."""
 
 _log = logging.getLogger(__name__)
 _STATUS_FILE = "status"
@@ -67,7 +67,7 @@ class _Engine:
             return connection
 
     def release(self, connection: Any) -> None:
-        if self.is_forked:
+        if self.is_forked:  # it is the parent's, and closing it would hang
             return
         with self._lock:
             del self._live[id(connection)]
@@ -82,7 +82,7 @@ class _Engine:
         return self._loaded_in not in (None, os.getpid())
 
     def forget_inherited(self) -> None:
-        """In a forked child: let go of the parent's connections."""
+        """In a forked child: forget the connections of the parent without closing them."""
         for connection in self._live.values():
             disown(connection)
         self._live.clear()
@@ -117,6 +117,7 @@ class _Engine:
                 remedy='Install it with: pip install "jts-storage[embedded]"',
             ) from exc
         self._loaded_in = os.getpid()
+        # The defaults of all MergeTree tables come from a configuration file only.
         with tempfile.NamedTemporaryFile("w", suffix=".xml") as config:
             config.write(_CONFIG.format(fsync=int(opened.fsync)))
             config.flush()
@@ -125,6 +126,7 @@ class _Engine:
                     f"{opened.path}?config-file={config.name}"
                 )
             except RuntimeError as exc:
+                # Another process may have opened it since it was looked at.
                 if opened.path != MEMORY:
                     _check_free(opened.path)
                 raise ConnectionFailed(
@@ -159,7 +161,7 @@ def check_process() -> None:
 
 
 def is_forked() -> bool:
-    """Whether this process was forked after the engine was loaded."""
+    """Return whether this process was forked after the engine was loaded."""
     return _engine.is_forked
 
 
@@ -174,7 +176,7 @@ def normalised(path: str) -> str:
 
 
 def holder(path: str) -> str | None:
-    """Which process has the store at `path` open, if any has: ``"process 123"``."""
+    """Return which process has the store at `path` open, if any has: ``"process 123"``."""
     status = Path(path) / _STATUS_FILE
     try:
         with status.open("rb") as file:

@@ -38,6 +38,7 @@ class HandoverFile:
 
     def write(self, data: bytes) -> None:
         """Append all of `data`."""
+        # An unbuffered file may write less than it is given.
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]

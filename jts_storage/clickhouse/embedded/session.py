@@ -18,7 +18,7 @@ from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.errors import EmbeddedError
 from jts_storage.clickhouse.sql import is_select, literal, quoted
 
-_DRAINS = 3
+_DRAINS = 3  # tries at a clean answer
 _NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
 
 
@@ -28,6 +28,7 @@ class EmbeddedSession:
     def __init__(self, config: ClickHouseConfig) -> None:
         assert config.embedded_path is not None
         self._config = config
+        # At 2 a session may change its settings, but no data; at 1 it may do neither.
         self._base = dict(config.settings) | ({"readonly": 2} if config.readonly else {})
         self._connection: Any = None
         self._applied: dict[str, Any] = {}
@@ -82,7 +83,7 @@ class EmbeddedSession:
         return self._context
 
     def apply(self, settings: Mapping[str, Any] | None) -> None:
-        """Give the session just the settings of this statement; mostly nothing changes."""
+        """Give the session the settings of this statement alone; mostly nothing changes."""
         self.connect()
         self.discard_unfinished()
         wanted = self._base | {
@@ -123,14 +124,14 @@ class EmbeddedSession:
             raise
 
     def _drop_rows_of_the_failed(self) -> None:
-        """Have chDB give away what it keeps of a query that fails in the middle of its result.
+        """Discard the rows that chDB keeps of a query which failed in the middle of its result.
 
-        It would stand before the rows of the next query.
+        They would come before the rows of the next query.
         """
         for _ in range(_DRAINS):
             try:
                 answer = self._connection.query("SELECT 1", "TabSeparated")
-            except Exception:  # noqa: BLE001 - the error that is being told of comes first
+            except Exception:  # noqa: BLE001 - the first error is the one to report
                 return
             if answer.bytes() == b"1\n":
                 return
@@ -146,6 +147,7 @@ class EmbeddedSession:
             try:
                 while (chunk := stream.fetch()) is not None:
                     yield chunk
+                # Another statement began meanwhile, and has cancelled this stream.
                 if self._stream is not stream:
                     raise PartiallyConsumedQueryError
             finally:

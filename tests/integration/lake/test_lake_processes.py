@@ -91,7 +91,7 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def let_go(process: subprocess.Popen[str]) -> None:
+def resume(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None and process.stdin is not None
     assert process.stdout.readline() == "ready\n"
     process.stdin.write("\n")
@@ -102,7 +102,7 @@ def run_and_kill(script: str, seconds: float, *arguments: object) -> list[int]:
     """What the process acknowledged until it was killed."""
     process = start(script, *arguments)
     with process:
-        let_go(process)
+        resume(process)
         time.sleep(seconds)
         process.kill()
         output, _ = process.communicate(timeout=30)
@@ -113,7 +113,7 @@ def run_and_kill(script: str, seconds: float, *arguments: object) -> list[int]:
 def test_eight_processes_write_one_partition(tmp_path: Path) -> None:
     processes = [start(_ONE_OF_EIGHT, tmp_path, n) for n in range(8)]
     for process in processes:
-        let_go(process)
+        resume(process)
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 8
     engine = ParquetStorageEngine(tmp_path)
@@ -191,7 +191,7 @@ with engine._locks.held(Partition("1m", "AAPL", DAY)):
         tmp_path,
     )
     with holder:
-        let_go(holder)
+        resume(holder)
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         locks = PartitionLocks(tmp_path, timeout=0.05)
@@ -219,7 +219,7 @@ say("done")
         tmp_path,
     )
     with compacting:
-        let_go(compacting)
+        resume(compacting)
         reads = 0
         while compacting.poll() is None and reads < 100_000:
             assert engine.load_symbol_data("AAPL", "1m") == expected

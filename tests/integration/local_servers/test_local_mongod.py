@@ -248,7 +248,7 @@ def test_a_process_that_another_thread_forks_holds_no_lock_of_the_folder(tmp_pat
         try:
             for _ in range(5000):
                 assert folder.running() is None
-                with folder.turn(timeout=0.0):
+                with folder.exclusive(timeout=0.0):
                     pass
         finally:
             done.set()

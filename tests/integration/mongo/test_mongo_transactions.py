@@ -103,7 +103,7 @@ async def test_a_commit_waits_for_the_operation_under_way() -> None:
     begun = asyncio.Event()
 
     async def operation(name: str) -> None:
-        async with transaction.turn():
+        async with transaction.exclusive():
             begun.set()
             await asyncio.sleep(0.01)
             steps.append(name)
@@ -125,14 +125,14 @@ async def test_a_cancelled_operation_gives_its_turn_back() -> None:
     transaction = Transaction(session)
 
     async def hold() -> None:
-        async with transaction.turn(), transaction.turn():
+        async with transaction.exclusive(), transaction.exclusive():
             await asyncio.sleep(60)
 
     holding = asyncio.create_task(hold())
     await asyncio.sleep(0)
     holding.cancel()
     await asyncio.gather(holding, return_exceptions=True)
-    async with asyncio.timeout(1), transaction.turn():
+    async with asyncio.timeout(1), transaction.exclusive():
         pass
 
 

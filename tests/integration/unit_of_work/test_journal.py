@@ -271,7 +271,7 @@ async def test_a_claim_that_fails_is_no_claim(
 
 
 @pytest.mark.parametrize("failure", [StorageError("no"), asyncio.CancelledError()])
-async def test_what_fails_is_let_go_of_at_once(
+async def test_the_lease_of_what_fails_is_given_back_at_once(
     own: Journal, manager: MongoDBManager, failure: BaseException
 ) -> None:
     identity, other = await decide(own, 5), await decide(own, 6)

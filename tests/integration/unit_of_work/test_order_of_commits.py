@@ -168,7 +168,7 @@ async def test_a_deletion_after_what_cannot_be_finished_stores_nothing(
             await uow.formulas.save(make_formula("second"))
             await uow.commit()
 
-    with pytest.raises(Conflict, match="not there yet"):
+    with pytest.raises(Conflict, match="has not stored yet"):
         await delete()
     assert [formula.name for formula in await storage.formulas.list()] == ["first"]
     assert await storage.mongo.db[ENTRIES].count_documents({}) == 1

@@ -274,7 +274,7 @@ async def test_who_locks_the_bookkeeping_later_is_later_in_every_store(
     assert seen.count("version taken") == 1
 
 
-async def test_what_could_not_be_finished_is_let_go_of_and_keeps_nobody_from_opening(
+async def test_a_commit_that_cannot_be_finished_is_released_and_keeps_nobody_from_opening(
     storage: Storage, settings: StorageSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     await leave_unfinished(storage, "STUCK")

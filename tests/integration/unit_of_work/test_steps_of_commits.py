@@ -477,7 +477,7 @@ async def test_a_deletion_is_refused_while_what_it_deletes_cannot_be_finished(
     async with storage.unit_of_work() as uow:
         await uow.candles.delete_range(key_of(name), *ALWAYS)
         await uow.formulas.save(make_formula(f"{name} deleted"))
-        with pytest.raises(Overtaking, match="not there yet"):
+        with pytest.raises(Overtaking, match="has not stored yet"):
             await uow.commit()
     assert "chunks written" not in points, "before anything is written"
     assert f"{name} deleted" not in {formula.name for formula in await storage.formulas.list()}

@@ -57,7 +57,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "kills", [4, pytest.param(50, marks=pytest.mark.slow)], ids=["a few kills", "many kills"]
 )
-def test_a_killed_import_ends_as_an_undisturbed_one(
+def test_a_killed_import_ends_as_one_that_was_not_killed(
     folder: Path,
     file: Path,
     kills: int,
@@ -91,12 +91,12 @@ def test_a_killed_import_ends_as_an_undisturbed_one(
             answers.close()
     assert in_the_middle, "no blow fell while it worked"
     engine_used("chDB and mongod (killed imports)")
-    series, run_to_the_end = asyncio.run(_undisturbed(file))
+    series, run_to_the_end = asyncio.run(_imported_at_once(file))
     assert CandleSeries.from_columns(importer.KEY, columns) == series
     assert rows == run_to_the_end
 
 
-async def _undisturbed(file: Path) -> Any:
+async def _imported_at_once(file: Path) -> Any:
     async with Storage.in_memory() as storage:
         await importer.import_into(storage, file)
         return await importer.ends_of(storage)

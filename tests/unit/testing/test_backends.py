@@ -53,7 +53,7 @@ def test_databases_for_tests_are_accepted() -> None:
         (2, "sqlite:////var/books.db", "'books' (JTS_DATABASE_URL)"),
     ],
 )
-def test_others_are_refused_unless_told_twice(at: int, url: str, named: str) -> None:
+def test_others_are_refused_unless_allowed_in_two_places(at: int, url: str, named: str) -> None:
     urls = [*GOOD]
     urls[at] = url
     with pytest.raises(InvalidConfiguration) as refusal:

@@ -415,7 +415,7 @@ async def test_the_date_of_an_epoch_is_not_guessed(storage: Storage, tmp_path: P
         await imported(storage, path, Timeframe.D1)
 
 
-async def test_a_mark_is_not_settled_by_rows_that_have_none(
+async def test_a_mark_is_not_decided_by_rows_that_have_none(
     storage: Storage, tmp_path: Path
 ) -> None:
     """Integers, and an empty field, before the first comma: it may be a decimal one still."""

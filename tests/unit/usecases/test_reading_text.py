@@ -73,7 +73,7 @@ class Tables:
             yield self._table.slice(done, length)
             done += length
 
-    def place(self, row: int, target: str) -> str:
+    def location(self, row: int, target: str) -> str:
         return f"row {row}, {target}"
 
     def progress(self) -> float | None:

@@ -1,4 +1,4 @@
-"""What a use case needs of a storage: `jts_storage.Storage` fits, and so does a twin in a test."""
+"""What a use case needs of a storage: `jts_storage.Storage` has it, in memory or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK_ROWS: Final = 262_144
 """How many rows a use case reads or stores at a time."""
 
 
-class Stores(Protocol):
+class AnyStorage(Protocol):
     """The read side of candles, symbols and bookkeeping, and units of work to write with."""
 
     @property

@@ -1,0 +1,178 @@
+"""What an import reads: files and frames through a `Reader`, or series that are ready made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
+from jts_storage.readers import sources
+from jts_storage.readers.ahead import read_ahead
+from jts_storage.readers.blocks import Block, Reader, Source
+from jts_storage.readers.epochs import Epochs
+from jts_storage.readers.numbers import given_style
+from jts_storage.readers.owners import Labels, Owners, Wanted
+from jts_storage.readers.timestamps import TimestampReader
+from jts_storage.usecases.gate import Part, parts
+from jts_storage.usecases.import_options import ImportOptions
+from jts_storage.usecases.progress import ImportState
+
+Data: TypeAlias = Any
+"""A path, an Arrow table, a pandas or polars frame, ccxt's rows, or an async iterator of series."""
+
+Prepare: TypeAlias = Callable[[SeriesKey], Awaitable[None]]
+
+Blocks: TypeAlias = AsyncGenerator[tuple[list[Part], int], None]
+"""Gives the rows of a block by series, and the number of the row after it."""
+
+
+class Input(Protocol):
+    """Where the rows of an import come from.
+
+    :ivar symbol: the one that the caller passed for all rows; None if the rows name their own.
+    :ivar name: as people know it.
+    :ivar origin: unique, where two folders may hold files of the same name.
+    :ivar identity: what must be the same for an interrupted import to resume; None if it cannot.
+    """
+
+    @property
+    def symbol(self) -> str | None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def origin(self) -> str: ...
+    @property
+    def identity(self) -> Mapping[str, Any] | None: ...
+
+    def blocks(self, state: ImportState, prepare: Prepare) -> Blocks:
+        """The rows after those that `state` counts as stored.
+
+        :param prepare: looks up the series of the caller, while the first rows are read.
+        """
+        ...
+
+    def fraction(self) -> float | None:
+        """Return how much was read, from 0 to 1; None if unknown."""
+        ...
+
+
+def input_of(data: Data, wanted: Wanted, options: ImportOptions) -> Input:
+    """Return how to read what the caller passed.
+
+    :raises InvalidData: it is nothing that can be imported.
+    """
+    if isinstance(data, CandleSeries):
+        return SeriesInput(_only(data), wanted, options.block_rows)
+    if hasattr(data, "__aiter__"):
+        return SeriesInput(data, wanted, options.block_rows)
+    if isinstance(data, str | Path):
+        return SourceInput(sources.file_source(Path(data), options.layout), wanted, options)
+    if sources.is_frame(data):
+        frame = sources.frame_source(data, options.layout, symbol=wanted.symbol)
+        return SourceInput(frame, wanted, options)
+    raise sources.unknown_source(data)
+
+
+class SourceInput:
+    """A file or a frame, read in a thread while the block before is stored."""
+
+    def __init__(self, source: Source, wanted: Wanted, options: ImportOptions) -> None:
+        self._source = source
+        self._wanted = wanted
+        self._options = options
+        self.symbol = wanted.symbol
+        self.name = source.name
+        self.identity = source.identity
+        self.origin = str((source.identity or {}).get("path", source.name))
+
+    def fraction(self) -> float | None:
+        return self._source.progress()
+
+    async def blocks(self, state: ImportState, prepare: Prepare) -> Blocks:
+        async def meanwhile() -> None:
+            if self._wanted.key is not None:
+                await prepare(self._wanted.key)
+
+        reader = self._reader(state)
+        read = reader.blocks(self._source, self._options.block_rows, state.rows)
+        async with aclosing(read_ahead(read, meanwhile)) as ahead:
+            async for block in ahead:
+                _remember(reader, state)
+                yield parts(block), block.stop_row
+
+    def _reader(self, state: ImportState) -> Reader:
+        options = self._options
+        # Of each series, its own timeframe takes the place of this one.
+        timeframe = self._wanted.timeframe or Timeframe.M1
+        return Reader(
+            TimestampReader(timeframe, options.timezone, options.time_format),
+            # On resuming, the decimal mark was found in rows that are not read again.
+            given_style(options.decimal or state.decimal, options.thousands),
+            options.floats,
+            {Timeframe(name): Epochs(unit) for name, unit in state.epochs.items()},
+            options.thousands,
+            Owners(self._wanted, self.name),
+        )
+
+
+def _remember(reader: Reader, state: ImportState) -> None:
+    """Note what the numbers have shown, for a run that begins behind them."""
+    state.decimal = reader.style.decimal if reader.style else None
+    # A copy of the items: the thread that reads ahead may add one meanwhile.
+    state.epochs = {
+        step.value: seen.unit for step, seen in list(reader.epochs.items()) if seen.unit
+    }
+
+
+class SeriesInput:
+    """Series of the caller; they cannot be read again, so an import of them does not resume."""
+
+    symbol = None
+    name = origin = "the stream"
+    identity = None
+
+    def __init__(
+        self, stream: AsyncIterator[CandleSeries], wanted: Wanted, block_rows: int
+    ) -> None:
+        self._stream = stream
+        self._wanted = wanted
+        self._block_rows = block_rows
+
+    def fraction(self) -> float | None:
+        return None
+
+    async def blocks(self, state: ImportState, prepare: Prepare) -> Blocks:
+        row = 0
+        async for series in self._stream:
+            self._check_key(series.key)
+            for start in range(0, len(series), self._block_rows):
+                piece = series[start : start + self._block_rows]
+                yield [_part_of(piece, row)], row + len(piece)
+                row += len(piece)
+
+    def _check_key(self, key: SeriesKey) -> None:
+        wanted = SeriesKey(
+            self._wanted.symbol or key.symbol,
+            self._wanted.timeframe or key.timeframe,
+            self._wanted.exchange or key.exchange,
+        )
+        if key != wanted:
+            raise InvalidData(f"must be {wanted}", field="key", value=str(key))
+
+
+async def _only(series: CandleSeries) -> AsyncIterator[CandleSeries]:
+    yield series
+
+
+def _part_of(series: CandleSeries, first_row: int) -> Part:
+    rows = np.arange(first_row, first_row + len(series), dtype=np.int64)
+    missing = np.zeros(len(series), np.bool_)
+    block = Block(series.columns, rows, Labels((series.key,)), missing, series.to_arrow())
+    return Part(series.key, series.columns, rows, missing, block)
