@@ -74,7 +74,9 @@ class DeclaredTable:
     def _blocks(self, query: TableQuery, block_rows: int) -> Iterator[pa.Table]:
         schema = self._schema(query)
         statement = text_of(self._select(query))
-        for columns in self._manager.stream_columns(statement, block_rows=block_rows):
+        for columns in self._manager.stream_columns(
+            statement, block_rows=block_rows, stored=self._stored(schema)
+        ):
             block = _to_arrow(columns, schema)
             for start in range(0, block.num_rows, block_rows):
                 yield block.slice(start, block_rows)
@@ -271,8 +273,8 @@ def _to_arrow(columns: dict[str, Array], schema: pa.Schema) -> pa.Table:
 
 def _from_clickhouse(values: Array, field: pa.Field) -> pa.Array:
     declared = field.type
-    if pa.types.is_timestamp(declared) and values.dtype != object:
-        return pa.array(values.view(np.int64)).view(declared)
+    if pa.types.is_timestamp(declared):  # with None among its integers where it is nullable
+        return pa.array(values, pa.int64()).view(declared)
     if pa.types.is_decimal(declared) and values.dtype != object:
         return _decimals(values.view(np.int64), declared)
     if pa.types.is_boolean(declared) and values.dtype != object:
@@ -292,11 +294,11 @@ def _to_clickhouse(column: pa.ChunkedArray, type_name: str) -> Any:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+    if pa.types.is_timestamp(array.type):  # the integers it is stored as
+        array = array.view(pa.int64())
     declared = array.type
     if array.null_count or type_name.startswith("Nullable"):
         return array.to_pylist()
-    if pa.types.is_timestamp(declared):
-        return array.view(pa.int64()).to_numpy()
     if _is_word(declared):
         start, stop = 2 * array.offset, 2 * (array.offset + len(array))
         return np.frombuffer(array.buffers()[1], np.int64)[start:stop:2].copy()
