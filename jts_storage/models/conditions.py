@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import reduce
+from math import isnan
 from operator import and_, or_
 from typing import Any, TypeAlias
 
@@ -99,6 +100,8 @@ def _comparison(element: elements.BinaryExpression[Any], schema: pa.Schema) -> A
     column = _compared(field)
     if operator in (operators.in_op, operators.not_in_op):
         values = [_scalar(value, field) for value in _values(right)]
+        if not values:  # not even NULL is among them
+            return pc.scalar(operator is operators.not_in_op)
         found = reduce(or_, (column == value for value in values), pc.scalar(False))
         is_there = ~pc.field(field.name).is_null()
         return (found if operator is operators.in_op else ~found) & is_there
@@ -143,6 +146,12 @@ def _scalar(value: Any, field: pa.Field) -> Any:
             "is compared with None", field=field.name, remedy="Write c.column.is_(None)."
         )
     plain_value = plain(value)
+    if isinstance(plain_value, float) and isnan(plain_value):
+        raise InvalidData(
+            "is compared with NaN, which is neither more nor less than a number, nor equal to it",
+            field=field.name,
+            remedy="Keep None where there is no number, and ask c.column.is_(None).",
+        )
     if pa.types.is_decimal(field.type):
         number = checks.decimal(plain_value, field.name)
         try:
@@ -159,6 +168,8 @@ _WIDE = pa.decimal256(72, 36)
 def _value(element: Any) -> Any:
     if isinstance(element, elements.Null):
         return None
+    if isinstance(element, elements.True_ | elements.False_):
+        return isinstance(element, elements.True_)
     if not isinstance(element, elements.BindParameter):
         raise _unknown(element)
     return element.value

@@ -63,6 +63,7 @@ class AnyTable(Generic[E]):
         self.name, self.key = table.name, _checked_key(table, key)
         whole = schema_of(table, by_type=self.store == "clickhouse")
         self.schema = pa.schema([field for field in whole if field.name not in filled])
+        _check_sorted(self.schema, {*key, *self.sort_key})
         check_money(self.name, entity, _float_columns(self.schema), floats)
         self.examples = tuple(check_round_trip(self.name, entity, self._there_and_back, examples))
 
@@ -340,6 +341,16 @@ def _checked_key(table: Table, key: Sequence[str]) -> tuple[str, ...]:
             remedy=f"It has {', '.join(table.columns.keys())}.",
         )
     return tuple(key)
+
+
+def _check_sorted(schema: pa.Schema, names: set[str]) -> None:
+    """:raises InvalidConfiguration: a column that rows are sorted by may be empty."""
+    for name in sorted(names & set(schema.names)):
+        if schema.field(name).nullable:
+            raise InvalidConfiguration(
+                f"column {name!r}, by which rows are sorted, may be empty",
+                remedy="Leave out Nullable there, or leave the column out of the key.",
+            )
 
 
 def _float_columns(schema: pa.Schema) -> set[str]:
