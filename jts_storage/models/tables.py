@@ -26,6 +26,8 @@ E = TypeVar("E")
 R = TypeVar("R")
 
 Mode: TypeAlias = Literal["append", "upsert"]
+TableMode: TypeAlias = Literal["append", "upsert", "record"]
+TableStore: TypeAlias = Literal["clickhouse", "database"]
 RowMapper: TypeAlias = Mapper[E, Row]
 
 GONE, BASE, READ = "_gone", "_base", "_read"
@@ -45,8 +47,8 @@ class AnyTable(Generic[E]):
     :ivar examples: entities that the mapper was tried with.
     """
 
-    store: Literal["clickhouse", "database"]
-    mode: Literal["append", "upsert", "record"]
+    store: TableStore
+    mode: TableMode
     version: str
 
     def __init__(
@@ -148,7 +150,7 @@ class TableModel(AnyTable[E], Generic[E, R]):
     :raises InvalidConfiguration: saying what is wrong with the declaration.
     """
 
-    store = "clickhouse"
+    store: TableStore = "clickhouse"  # pyright would take an assignment alone for any text
 
     @overload
     def __init__(
@@ -257,8 +259,8 @@ class RecordModel(AnyTable[E], Generic[E, R]):
     :param version: the column, and the entity's attribute, that holds the version.
     """
 
-    store = "database"
-    mode = "record"
+    store: TableStore = "database"
+    mode: TableMode = "record"
 
     @overload
     def __init__(

@@ -216,7 +216,7 @@ async def test_a_float_of_64_bits_is_not_rounded_to_one_of_32(storage: Storage) 
     doubles = columns.set_column(place, "f32", pa.array([float("nan"), 0.5], pa.float64()))
     spoiled = columns.set_column(place, "f32", pa.array([0.5, 0.1], pa.float64()))
     async with storage.unit_of_work() as uow:
-        with pytest.raises(InvalidData, match="f32.*32 bits"):
+        with pytest.raises(InvalidData, match=r"f32.*32 bits"):
             await uow.repository(wides).append(spoiled)
         await uow.repository(wides).append(doubles)
         await uow.commit()

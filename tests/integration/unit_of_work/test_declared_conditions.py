@@ -47,7 +47,11 @@ VALUES: dict[str, Any] = {
     "is_final": True,
     "note": "가",
 }
-FILLED = [(1, {}), (2, VALUES), (3, {"filled_at": NOON, "is_final": False, "slippage": -(2.0**100)})]
+FILLED = [
+    (1, {}),
+    (2, VALUES),
+    (3, {"filled_at": NOON, "is_final": False, "slippage": -(2.0**100)}),
+]
 BALANCES = [Balance("A", Decimal("1.5"), NOON, 1), Balance("B", Decimal(-2), NOON, 1)]
 
 Where = Callable[[Any], Any]
