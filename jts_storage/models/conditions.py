@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Column, ColumnElement, FromClause, Table
 from sqlalchemy.sql import elements, operators
-from sqlalchemy.sql.visitors import replacement_traverse
+from sqlalchemy.sql.visitors import cloned_traverse, replacement_traverse
 
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
@@ -74,7 +74,21 @@ def applied_to(condition: ColumnElement[bool], table: Table, rows: FromClause) -
         is_ours = isinstance(element, Column) and element.table is table
         return rows.c[element.key] if is_ours else None
 
-    return replacement_traverse(condition, {}, its_column)
+    return replacement_traverse(_typed(condition), {}, its_column)
+
+
+def _typed(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition with values of the types of their columns; Core takes a number for an Integer,
+    which a time of nanoseconds is not, though it is given as one.
+    """
+
+    def give_types(comparison: elements.BinaryExpression[Any]) -> None:
+        right: Any = comparison.right
+        for value in getattr(right, "clauses", (right,)):
+            if isinstance(value, elements.BindParameter):
+                value.type = comparison.left.type
+
+    return cloned_traverse(condition, {}, {"binary": give_types})
 
 
 def _expression(element: Any, schema: pa.Schema) -> Any:

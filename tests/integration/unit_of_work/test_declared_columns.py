@@ -243,3 +243,18 @@ async def test_columns_go_through_parquet_as_they_are(storage: Storage, tmp_path
         await uow.repository(wides).append(pq.read_table(tmp_path / "wide.parquet"))
         await uow.commit()
     assert await storage.repository(wides).list() == [LEAST, LEAST, MOST, MOST]
+
+
+async def test_times_of_nanoseconds_are_compared_as_the_numbers_they_are(storage: Storage) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.repository(wides).append([LEAST, MOST])
+        await uow.commit()
+    for name in ("ns", "maybe_ns"):
+        last = getattr(MOST, name)
+        for found in (
+            lambda c, name=name, last=last: c[name] == last,
+            lambda c, name=name, last=last: c[name].in_([last, 5]),
+            lambda c, name=name, last=last: c[name].between(last, last + 1),
+            lambda c, name=name, last=last: (c[name] > last - 1) & (c[name] != 9_223_372_037),
+        ):
+            assert await storage.repository(wides).list(where=found) == [MOST], name
