@@ -125,7 +125,7 @@ def tables(draw: st.DrawFn) -> Declared:
         )
     )
     rows = draw(_rows(kinds, keys, nullable))
-    model = TableModel(Row, table, _MAPPER, mode=mode, key=keys, examples=rows)
+    model = TableModel(Row, table, _MAPPER, mode=mode, key=keys, examples=[_tried(rows[0])])
     return Declared(model, rows, draw(_conditions(kinds, rows)))
 
 
@@ -146,11 +146,16 @@ def records(draw: st.DrawFn) -> Declared:
         Row({**row.values, "version": number % 3 + 1})
         for number, row in enumerate(draw(_rows(kinds, keys, nullable)))
     ]
-    model = RecordModel(Row, table, _MAPPER, key=keys, examples=rows)
+    model = RecordModel(Row, table, _MAPPER, key=keys, examples=[_tried(rows[0])])
     return Declared(model, rows, draw(_conditions(kinds, rows)))
 
 
 _MAPPER: Mapper[Row, Any] = Mapper(lambda row: row.values, lambda row: Row(dict(row)))
+
+
+def _tried(row: Row) -> Row:
+    """A declaration is tried with values that equal themselves, which NaN does not."""
+    return Row({name: 0.0 if value != value else value for name, value in row.values.items()})
 
 
 @st.composite

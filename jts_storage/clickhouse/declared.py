@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from functools import cache, partial
 from typing import Any
 
@@ -230,13 +231,15 @@ def pieces(rows: pa.Table) -> Iterator[pa.Table]:
 
 
 def _nothing(field: pa.Field) -> pa.Scalar:
-    if pa.types.is_string(field.type):
+    """What a row that is deleted holds in a column that must have a value."""
+    declared = field.type
+    if pa.types.is_string(declared):
         return pa.scalar("")
-    return (
-        pa.scalar(0, pa.int64()).cast(field.type)
-        if not _is_moment(field.type)
-        else (pa.scalar(0, field.type))
-    )
+    if pa.types.is_decimal(declared):  # which takes no cast of a number that may have more digits
+        return pa.scalar(Decimal(0), declared)
+    if _is_moment(declared):
+        return pa.scalar(0, declared)
+    return pa.scalar(0, pa.int64()).cast(declared)
 
 
 def _is_moment(declared: pa.DataType) -> bool:

@@ -116,9 +116,8 @@ def _comparison(element: elements.BinaryExpression[Any], schema: pa.Schema) -> A
         values = [_scalar(value, field) for value in _values(right)]
         if not values:  # not even NULL is among them
             return pc.scalar(operator is operators.not_in_op)
-        found = reduce(or_, (column == value for value in values), pc.scalar(False))
-        is_there = ~pc.field(field.name).is_null()
-        return (found if operator is operators.in_op else ~found) & is_there
+        found = reduce(or_, (column == value for value in values))
+        return found if operator is operators.in_op else ~found
     if operator in (operators.between_op, operators.not_between_op):
         bounds: Any = right
         low, high = (_scalar(_value(each), field) for each in bounds.clauses)

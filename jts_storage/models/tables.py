@@ -310,6 +310,9 @@ class RecordModel(AnyTable[E], Generic[E, R]):
                 f"table {table.name} has no column {version!r}",
                 remedy=f'Add Column("{version}", BigInteger, nullable=False).',
             )
+        for column in table.primary_key:
+            if column.autoincrement == "auto":
+                column.autoincrement = False  # PostgreSQL would make an integer of money, too
         for column in table.columns:
             inexact = isinstance(column.type, Numeric | DateTime) and not isinstance(
                 column.type, Float
