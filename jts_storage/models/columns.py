@@ -27,7 +27,7 @@ from jts_storage.errors import InvalidConfiguration, InvalidData
 
 Row = Mapping[str, Any]
 
-_LARGEST_PRECISION = 38
+LARGEST_PRECISION = 38
 _UNITS = {3: "ms", 6: "us", 9: "ns"}
 _INTEGERS: Mapping[type[TypeEngine[Any]], pa.DataType] = {
     clickhouse.Int8: pa.int8(),
@@ -65,7 +65,7 @@ def _field(table: Table, column: Column[Any], by_type: bool) -> pa.Field:
             f"column {table.name}.{column.key} has the type {type(declared).__name__}, which"
             " declared tables do not have",
             remedy="Use a string, a whole number, a float, a Decimal of at most"
-            f" {_LARGEST_PRECISION} digits, a flag, a date, or a time with a zone.",
+            f" {LARGEST_PRECISION} digits, a flag, a date, or a time with a zone.",
         )
     return pa.field(column.key, found, nullable=nullable, metadata=_limits(declared, by_type))
 
@@ -137,7 +137,7 @@ def _arrow_type(declared: Any) -> pa.DataType | None:
 
 def _decimal(declared: Any) -> pa.DataType | None:
     precision, scale = declared.precision, declared.scale
-    if precision is None or scale is None or precision > _LARGEST_PRECISION:
+    if precision is None or scale is None or precision > LARGEST_PRECISION:
         return None
     return pa.decimal128(precision, scale)
 

@@ -21,7 +21,7 @@ from sqlalchemy.sql.visitors import cloned_traverse, replacement_traverse
 
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
-from jts_storage.models.columns import array_of
+from jts_storage.models.columns import LARGEST_PRECISION, array_of
 
 Where: TypeAlias = Callable[[Any], ColumnElement[bool]]
 """Makes a condition of the columns of a table: ``lambda c: c.price > 5``."""
@@ -166,7 +166,7 @@ def _scalar(value: Any, field: pa.Field) -> Any:
             remedy="Keep None where there is no number, and ask c.column.is_(None).",
         )
     if pa.types.is_decimal(field.type):
-        number = checks.decimal(plain_value, field.name)
+        number = checks.decimal(plain_value, field.name, digits=LARGEST_PRECISION)
         try:
             return pc.scalar(pa.scalar(number, _WIDE))
         except pa.ArrowException as exc:

@@ -42,12 +42,13 @@ class VersionedDocument(StoredDocument):
 
         Money becomes Decimal128, the text of an id an ObjectId, a member of an enum its value.
 
-        :raises InvalidData: an id is no id, or money has more digits than a document keeps.
+        :raises InvalidData: an id is no id, money has more digits than a document keeps, or a
+            time has no zone, or more than milliseconds.
         """
         ids = cls.id_fields()
         return cls.of(
             **{
-                name: object_id_of(value, name) if name in ids else as_held(value)
+                name: object_id_of(value, name) if name in ids else as_held(value, name)
                 for name, value in values.items()
             }
         )
