@@ -16,6 +16,8 @@ _RETRIES = 2  # few, because a person waits for the command
 @asynccontextmanager
 async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIterator[Databases]:
     """Managers of all stores, or of some; an embedded mongod runs as long as the block."""
+    from jts_storage.models.registry import Models, installed_documents
+
     settings = StorageSettings.load()
     async with AsyncExitStack() as stack:
         clickhouse = mongo = database = None
@@ -36,12 +38,11 @@ async def databases(only: Sequence[str], *, partition_by_year: bool) -> AsyncIte
                 stack.push_async_callback(asyncio.to_thread, server.release)
                 uri = server.uri
             mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
+            mongo.register(*installed_documents())
         if not only or "relational" in only:
             from jts_storage.relational.manager import DatabaseManager
 
             config = replace(settings.database(), max_retries=_RETRIES)
             database = await stack.enter_async_context(DatabaseManager(config))
-        from jts_storage.models import Models
-
         models = Models.known()
         yield Databases(clickhouse, mongo, database, partition_by_year, models=models)
