@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import Phase,HealthCheck, given, settings
+from hypothesis import Phase, HealthCheck, given, settings
 
 from jts_storage.clickhouse.declared import DeclaredTable, create_statements
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -17,7 +17,7 @@ from jts_storage.models import TableRepository
 from jts_storage.models.table_repository import ReadOnly, StoredTable
 from tests.generated import Declared, Row, tables
 
-BOUNDED = settings(max_examples=25,phases=[Phase.generate], suppress_health_check=[*HealthCheck])
+BOUNDED = settings(max_examples=25, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
 
 
 @pytest.fixture(scope="module")

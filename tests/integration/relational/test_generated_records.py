@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase,HealthCheck, given, settings
+from hypothesis import Phase, HealthCheck, given, settings
 
 from jts_storage.domain.changes import TableChange
 from jts_storage.local_servers.postgres import LocalPostgres
@@ -19,7 +19,7 @@ from jts_storage.relational import DatabaseManager
 from jts_storage.relational.declared import DeclaredRecords, apply
 from tests.generated import Declared, Row, records
 
-BOUNDED = settings(max_examples=25,phases=[Phase.generate], suppress_health_check=[*HealthCheck])
+BOUNDED = settings(max_examples=25, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
 Check = Callable[[Declared], None]
 
 
