@@ -29,6 +29,7 @@ from jts_storage.mongo.model import DocumentModel, with_declared
 from jts_storage.mongo.stored import Stored
 from jts_storage.mongo.values import plain_value, whole
 
+# Unshrunk: thousands of attempts, each with documents of its own, would take minutes.
 BOUNDED = settings(max_examples=40, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
 
 
@@ -240,7 +241,7 @@ def test_documents_come_back_and_are_found_in_memory_alike(
 
 
 @pytest.mark.slow
-@settings(BOUNDED, max_examples=2_000)
+@settings(BOUNDED, max_examples=500)
 @given(given_papers())
 def test_many_documents_come_back_and_are_found_in_memory_alike(
     check: Check, drawn: tuple[list[Paper], Callable[[Any], Any]]

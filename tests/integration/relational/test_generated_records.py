@@ -19,6 +19,7 @@ from jts_storage.relational import DatabaseManager
 from jts_storage.relational.declared import DeclaredRecords, apply
 from tests.generated import Declared, Row, records
 
+# Unshrunk: each attempt makes a table of its own, and thousands of them would take minutes.
 BOUNDED = settings(max_examples=25, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
 Check = Callable[[Declared], None]
 
@@ -76,7 +77,7 @@ def test_database_and_memory_hold_and_find_the_same(check: Check, declared: Decl
 
 
 @pytest.mark.slow
-@settings(BOUNDED, max_examples=1_000)
+@settings(BOUNDED, max_examples=300)
 @given(records())
 def test_database_and_memory_hold_and_find_the_same_in_many_tables(
     check: Check, declared: Declared

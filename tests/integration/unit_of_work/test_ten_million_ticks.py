@@ -1,4 +1,4 @@
-"""Ten million ticks of a declared table: appended in blocks, read by stream, the same to the bit."""
+"""Ten million ticks of a declared table: appended in blocks, read by stream, the same bits."""
 
 from __future__ import annotations
 
