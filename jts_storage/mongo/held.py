@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal, DecimalException
 from enum import Enum
-from typing import Any
+from types import NoneType
+from typing import Any, Final
 
 from bson import Decimal128, ObjectId
 
@@ -15,13 +16,16 @@ from jts_storage.errors import InvalidData
 from jts_storage.mongo.decimals import to_decimal128
 
 
+_HELD_AS_THEY_ARE: Final = frozenset({str, bool, float, NoneType})
+
+
 def as_held(value: Any, field: str = "value") -> Any:
     """Money as Decimal128, a member of an enum as its value, a moment in UTC; lists of these alike.
 
     :raises InvalidData: a document would keep the value as another one, or not at all.
     """
-    if value is None or isinstance(value, str | bool | float):
-        return value.value if isinstance(value, Enum) else value
+    if type(value) in _HELD_AS_THEY_ARE:
+        return value
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Decimal):

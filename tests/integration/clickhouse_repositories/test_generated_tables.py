@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import Phase, HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from jts_storage.clickhouse.declared import DeclaredTable, create_statements
 from jts_storage.clickhouse.manager import ClickHouseManager

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from jts_storage.domain.changes import TableChange
 from jts_storage.local_servers.postgres import LocalPostgres
