@@ -293,5 +293,24 @@ fill_records = RecordModel(
     key=("number",),
 )
 
+quote_table = Table(
+    "quotes",
+    MetaData(),
+    Column("symbol", types.LowCardinality(types.String)),
+    Column("timestamp", types.DateTime64(3, "UTC")),
+    Column("price", types.Decimal(18, 4)),
+    Column("size", types.UInt64),
+    Column("version", types.UInt64),
+    Column("is_deleted", types.UInt8),
+)
+quotes = TableModel(
+    Tick,
+    quote_table,
+    Mapper(tick_to_row, tick_from_row),
+    mode="upsert",
+    key=("symbol", "timestamp"),
+)
+"""Rows that are replaced, of which every column must have a value."""
+
 MODELS = (ticks, fundamentals, balances, orders)
 FILLS = (fills, fill_records)

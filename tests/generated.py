@@ -106,7 +106,7 @@ class Declared:
 def tables(draw: st.DrawFn) -> Declared:
     """A table of ClickHouse."""
     kinds, keys, nullable = draw(_columns(CLICKHOUSE))
-    mode = draw(st.sampled_from(["append", "upsert"]))
+    mode: Any = draw(st.sampled_from(["append", "upsert"]))
     columns = [
         Column(name, types.Nullable(kind.type) if name in nullable else kind.type)
         for name, kind in kinds.items()

@@ -15,7 +15,6 @@ from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
 from jts_storage.mongo.decimals import to_decimal128
 
-
 _HELD_AS_THEY_ARE: Final = frozenset({str, bool, float, NoneType})
 
 

@@ -78,13 +78,15 @@ FOUND: dict[str, tuple[Any, Where, str]] = {
     "records": (balances, lambda c: c.changed_at == NOON, "A B"),
     "a negative record": (balances, lambda c: c.cash.in_([-2]), "B"),
 }
+
+
+def comparing(name: str, operator: str, *values: Any) -> Where:
+    return lambda c: getattr(c[name], operator)(*values)
+
+
+HAS = {"filled_at", "is_final", "slippage"}
+"""What the third of the fills has, too."""
 FILLS_FOUND: dict[str, tuple[Where, str]] = {
-    **{f"{name} is None": (lambda c, name=name: c[name] == None, "1") for name in VALUES},  # noqa: E711
-    **{f"{name} is some": (lambda c, name=name: c[name] != None, "2") for name in VALUES},  # noqa: E711
-    **{f"{name}": (lambda c, name=name: c[name] == VALUES[name], "2") for name in VALUES},
-    **{f"not {name}": (lambda c, name=name: c[name] != VALUES[name], "") for name in VALUES},
-    **{f"{name} in": (lambda c, name=name: c[name].in_([VALUES[name]]), "2") for name in VALUES},
-    **{f"{name} not in": (lambda c, name=name: c[name].not_in([]), "1 2 3") for name in VALUES},
     "before": (lambda c: c.filled_at < SOON, "3"),
     "between moments": (lambda c: c.filled_at.between(NOON, SOON), "2 3"),
     "not between moments": (lambda c: ~c.filled_at.between(SOON, SOON), "3"),
@@ -96,11 +98,16 @@ FILLS_FOUND: dict[str, tuple[Where, str]] = {
         "1 3",
     ),
 }
-for name in ("filled_at", "is_final", "slippage"):  # the third has these, too
-    FILLS_FOUND[f"{name} is some"] = (FILLS_FOUND[f"{name} is some"][0], "2 3")
-    FILLS_FOUND[f"not {name}"] = (FILLS_FOUND[f"not {name}"][0], "3")
-for name in VALUES.keys() - {"filled_at", "is_final", "slippage"}:
-    FILLS_FOUND[f"{name} is None"] = (FILLS_FOUND[f"{name} is None"][0], "1 3")
+for name, value in VALUES.items():
+    others = ("1", "3", "2 3") if name in HAS else ("1 3", "", "2")
+    FILLS_FOUND |= {
+        f"{name} is None": (comparing(name, "__eq__", None), others[0]),
+        f"{name} is some": (comparing(name, "__ne__", None), others[2]),
+        f"{name} equals": (comparing(name, "__eq__", value), "2"),
+        f"{name} differs": (comparing(name, "__ne__", value), others[1]),
+        f"{name} in": (comparing(name, "in_", [value]), "2"),
+        f"{name} in none": (comparing(name, "not_in", []), "1 2 3"),
+    }
 REFUSED: dict[str, tuple[Any, Where, str]] = {
     "None": (fundamentals, lambda c: c.eps > None, "None"),
     "None among others": (fundamentals, lambda c: c.eps.in_([1, None]), "None"),
@@ -128,7 +135,7 @@ async def ask(
     request: pytest.FixtureRequest, settings: StorageSettings
 ) -> AsyncIterator[Callable[[Any], Any]]:
     in_memory = request.param == "in memory"
-    models = [*MODELS, *FILLS]
+    models: list[Any] = [*MODELS, *FILLS]
     made = InMemoryBackend(models=models) if in_memory else StoreBackend(settings, models=models)
     async with Storage(made) as storage, storage.unit_of_work() as uow:
         await uow.repository(fundamentals).save_many(FIGURES)
