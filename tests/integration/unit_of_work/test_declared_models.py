@@ -32,6 +32,7 @@ from tests.declared import (
     fills,
     fundamentals,
     orders,
+    quotes,
     ticks,
 )
 from tests.integration.unit_of_work.interrupted import Crash, dying, orphan
@@ -120,6 +121,15 @@ async def test_a_death_at_any_point_leaves_all_or_nothing(
     assert await everything(storage) == found
     await storage.recover()
     assert await everything(storage) == found
+
+
+async def test_tables_with_what_may_be_missing_are_as_they_were_declared(
+    settings: StorageSettings,
+) -> None:
+    strict = settings.model_copy(update={"check": "error"})
+    for _ in range(2):  # made, and found there
+        async with Storage(StoreBackend(strict, models=[*FILLS, quotes])) as storage:
+            assert await storage.repository(fills).list() == []
 
 
 async def test_what_is_missing_goes_through_the_journal(
