@@ -17,7 +17,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.errors import SchemaDrift, StorageError
 from jts_storage.migrate.declared import create_missing
-from jts_storage.models import Models
+from jts_storage.models.registry import Models, installed_documents
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,
@@ -207,6 +207,7 @@ class StoreBackend:
         clickhouse = ClickHouseManager(settings.clickhouse())
         mongo = MongoDBManager(settings.mongo(self._mongod.uri if self._mongod else None))
         database = DatabaseManager(settings.database())
+        mongo.register(*installed_documents())
         mongo.models = with_declared(self.models, mongo.models)
         journal, outbox = Journal(mongo), Outbox(mongo)
         clock = CommitClock(

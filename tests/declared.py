@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -13,7 +13,7 @@ from beanie import DecimalAnnotation, PydanticObjectId
 from beanie.operators import And
 from clickhouse_sqlalchemy import types
 from pymongo import ASCENDING, IndexModel
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, MetaData, Table, Text
 
 from jts_storage.models import (
     Exact,
@@ -223,4 +223,94 @@ orders = DocumentModel(
     repository=Orders,
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A request to trade: what is not known before it is filled is None until then."""
+
+    number: int
+    asked_at: datetime
+    filled_at: datetime | None = None
+    settled_at: datetime | None = None
+    fee: Decimal | None = None
+    lots: int | None = None
+    slippage: float | None = None
+    is_final: bool | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FillRecord(Fill):
+    version: int = 0
+
+
+fill_table = Table(
+    "fills",
+    MetaData(),
+    Column("number", types.Int64),
+    Column("asked_at", types.DateTime64(6, "UTC")),
+    Column("filled_at", types.Nullable(types.DateTime64(3, "UTC"))),
+    Column("settled_at", types.Nullable(types.DateTime64(6, "UTC"))),
+    Column("fee", types.Nullable(types.Decimal(18, 4))),
+    Column("lots", types.Nullable(types.UInt64)),
+    Column("slippage", types.Nullable(types.Float32)),
+    Column("is_final", types.Nullable(types.Boolean)),
+    Column("note", types.LowCardinality(types.Nullable(types.String))),
+    Column("version", types.UInt64),
+    Column("is_deleted", types.UInt8),
+)
+fill_record_table = Table(
+    "fill_records",
+    MetaData(),
+    Column("number", BigInteger, primary_key=True),
+    Column("asked_at", Moment, nullable=False),
+    Column("filled_at", Moment),
+    Column("settled_at", Moment),
+    Column("fee", Exact(18, 4)),
+    Column("lots", BigInteger),
+    Column("slippage", Float),
+    Column("is_final", Boolean),
+    Column("note", Text),
+    Column("version", BigInteger, nullable=False),
+)
+
+
+def fill_to_row(fill: Fill) -> Row:
+    return {field.name: getattr(fill, field.name) for field in fields(fill)}
+
+
+fills = TableModel(
+    Fill,
+    fill_table,
+    Mapper(fill_to_row, lambda row: Fill(**row)),
+    mode="upsert",
+    key=("number",),
+)
+fill_records = RecordModel(
+    FillRecord,
+    fill_record_table,
+    Mapper(fill_to_row, lambda row: FillRecord(**row)),
+    key=("number",),
+)
+
+quote_table = Table(
+    "quotes",
+    MetaData(),
+    Column("symbol", types.LowCardinality(types.String)),
+    Column("timestamp", types.DateTime64(3, "UTC")),
+    Column("price", types.Decimal(18, 4)),
+    Column("size", types.UInt64),
+    Column("version", types.UInt64),
+    Column("is_deleted", types.UInt8),
+)
+quotes = TableModel(
+    Tick,
+    quote_table,
+    Mapper(tick_to_row, tick_from_row),
+    mode="upsert",
+    key=("symbol", "timestamp"),
+)
+"""Rows that are replaced, of which every column must have a value."""
+
 MODELS = (ticks, fundamentals, balances, orders)
+FILLS = (fills, fill_records)

@@ -22,6 +22,8 @@ async def databases(
 
     :param folder: of the service's own migrations, if not where the settings say.
     """
+    from jts_storage.models.registry import Models, installed_documents
+
     settings = StorageSettings.load()
     async with AsyncExitStack() as stack:
         clickhouse = mongo = database = None
@@ -42,13 +44,12 @@ async def databases(
                 stack.push_async_callback(asyncio.to_thread, server.release)
                 uri = server.uri
             mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
+            mongo.register(*installed_documents())
         if not only or "relational" in only:
             from jts_storage.relational.manager import DatabaseManager
 
             config = replace(settings.database(), max_retries=_RETRIES)
             database = await stack.enter_async_context(DatabaseManager(config))
-        from jts_storage.models import Models
-
         yield Databases(
             clickhouse,
             mongo,

@@ -42,6 +42,7 @@ _NUMBERS = {
 }
 # Types whose values travel as 64-bit integers: scaled prices, and ticks since 1970.
 _SCALED = re.compile(r"Decimal64\(\d+\)|Decimal\((1[0-8]),\s*\d+\)|DateTime64\(.*\)")
+_NULLABLE_TIME = re.compile(r"Nullable\(DateTime64\(.*\)\)")
 _WORTH_A_VIEW = 1024  # bytes; fewer are copied sooner than a view of them is made
 _ROOM_FOR_MANY = 1 << 20  # rows, once there is more than one block; what stays untouched is free
 _SPARE_SHIFT = 3  # an eighth of a column may stay unused at its end
@@ -162,7 +163,7 @@ def read_block(reader: Reader, context: Context, *, raw: bool = False) -> Column
     """Read one block. Arrays may point into the reader's memory: copy before that goes.
 
     Columns without a fixed width come as arrays of the objects that the driver makes; with `raw`,
-    dictionaries stay dictionaries.
+    dictionaries stay dictionaries, and nullable times are the integers they are stored as.
     """
     revision = context.server_info.used_revision
     if revision >= defines.DBMS_MIN_REVISION_WITH_BLOCK_INFO:
@@ -197,6 +198,8 @@ def _read_array(
         return np.frombuffer(reader.read(n_rows * dtype.itemsize), dtype, n_rows)
     # What is scaled is read as the integers it is, not as the Decimals the driver would make.
     plain = type_name if dtype is None or type_name in _NUMBERS else "Int64"
+    if raw and _NULLABLE_TIME.fullmatch(type_name):
+        plain = "Nullable(Int64)"
     items = read_column(
         context, plain, n_rows, reader, use_numpy=False, has_custom_serialization=sparse
     )

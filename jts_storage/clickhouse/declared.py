@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from decimal import Decimal
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -77,7 +78,9 @@ class DeclaredTable:
     def _blocks(self, query: TableQuery, block_rows: int) -> Iterator[pa.Table]:
         schema = self._schema(query)
         statement = text_of(self._select(query))
-        for columns in self._manager.stream_columns(statement, block_rows=block_rows):
+        for columns in self._manager.stream_columns(
+            statement, block_rows=block_rows, stored=self._stored(schema)
+        ):
             yield from in_blocks(_to_arrow(columns, schema), block_rows)
 
     def _of_key(self, key: Sequence[Any]) -> str:
@@ -228,13 +231,15 @@ def _has_text(element: has_text, compiler: Any, **options: Any) -> str:
 
 
 def _nothing(field: pa.Field) -> pa.Scalar:
-    if pa.types.is_string(field.type):
+    """What a row that is deleted holds in a column that must have a value."""
+    declared = field.type
+    if pa.types.is_string(declared):
         return pa.scalar("")
-    return (
-        pa.scalar(0, pa.int64()).cast(field.type)
-        if not _is_moment(field.type)
-        else (pa.scalar(0, field.type))
-    )
+    if pa.types.is_decimal(declared):  # which takes no cast of a number that may have more digits
+        return pa.scalar(Decimal(0), declared)
+    if _is_moment(declared):
+        return pa.scalar(0, declared)
+    return pa.scalar(0, pa.int64()).cast(declared)
 
 
 def _is_moment(declared: pa.DataType) -> bool:
@@ -271,8 +276,8 @@ def _to_arrow(columns: dict[str, Array], schema: pa.Schema) -> pa.Table:
 
 def _from_clickhouse(values: Array, field: pa.Field) -> pa.Array:
     declared = field.type
-    if pa.types.is_timestamp(declared) and values.dtype != object:
-        return pa.array(values.view(np.int64)).view(declared)
+    if pa.types.is_timestamp(declared):  # with None among its integers where it is nullable
+        return pa.array(values, pa.int64()).view(declared)
     if pa.types.is_decimal(declared) and values.dtype != object:
         return decimals_of(values.view(np.int64), declared)
     if pa.types.is_boolean(declared) and values.dtype != object:
@@ -284,11 +289,11 @@ def _to_clickhouse(column: pa.ChunkedArray, type_name: str) -> Any:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+    if pa.types.is_timestamp(array.type):  # the integers it is stored as
+        array = array.view(pa.int64())
     declared = array.type
     if array.null_count or type_name.startswith("Nullable"):
         return array.to_pylist()
-    if pa.types.is_timestamp(declared):
-        return array.view(pa.int64()).to_numpy()
     if _is_word(declared):
         start, stop = 2 * array.offset, 2 * (array.offset + len(array))
         return np.frombuffer(array.buffers()[1], np.int64)[start:stop:2].copy()

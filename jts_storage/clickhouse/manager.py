@@ -247,17 +247,20 @@ class ClickHouseManager:
         params: Mapping[str, Any] | None = None,
         *,
         block_rows: int = 262_144,
+        stored: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Generator[Columns, None, None]:
         """The result in blocks of about `block_rows` rows, in constant memory.
 
         It holds a connection until it is exhausted or closed. Only its beginning is retried.
+
+        :param stored: as for `read_columns`.
         """
         given = dict(params) if params is not None else None
         wanted = {**(settings or {}), "max_block_size": block_rows}
         doing = summary(query)
         with self._borrowed(doing) as transport:
-            blocks = transport.stream_columns(query, given, wanted)
+            blocks = transport.stream_columns(query, given, wanted, stored)
             try:
                 with self._translated(doing):
                     yield from blocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from clickhouse_sqlalchemy import engines
+from clickhouse_sqlalchemy import engines, types
 from clickhouse_sqlalchemy.drivers.native.base import ClickHouseDialect_native
 
 from jts_storage.clickhouse.sql import literal
@@ -74,7 +74,14 @@ class _TextCompiler(ClickHouseDialect_native.statement_compiler):  # type: ignor
         return super().visit_bindparam(bindparam, **options)
 
     def render_literal_value(self, value: Any, type_: Any) -> str:
+        if isinstance(value, int) and _is_time(type_):  # of nanoseconds; as a number, seconds
+            return f"fromUnixTimestamp64Nano(toInt64({value}), 'UTC')"
         return literal(value).replace("%", "%%")
+
+
+def _is_time(declared: Any) -> bool:
+    nested = getattr(declared, "nested_type", declared)
+    return isinstance(nested, types.DateTime64) and nested.precision == 9
 
 
 class TextDialect(ClickHouseDialect_native):  # type: ignore[misc]

@@ -125,7 +125,7 @@ class ClickHouseSymbolStore(DeclaredSymbols):
 
 
 class ClickHouseSymbolRepository(ClickHouseSymbolStore):
-    """A `SymbolRepository` for a service without the other stores: each save is a commit of its own."""
+    """A `SymbolRepository` for a service without the other stores: each save is a commit."""
 
     def store(self, symbols: Sequence[Symbol], version: int) -> None:
         """Store symbols under a version; of equal codes the last counts."""

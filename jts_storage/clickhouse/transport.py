@@ -64,9 +64,16 @@ class Transport(Protocol):
         """
 
     def stream_columns(
-        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+        self,
+        query: str,
+        params: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        stored: Mapping[str, str] | None = None,
     ) -> Generator[Columns, None, None]:
-        """The result block by block; each block's arrays own their memory."""
+        """The result block by block; each block's arrays own their memory.
+
+        :param stored: see `ClickHouseManager.read_columns`.
+        """
 
     def insert_columns(
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
@@ -110,9 +117,14 @@ class TcpTransport(WireClient):
         return joined(checked(blocks, stored))
 
     def stream_columns(
-        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+        self,
+        query: str,
+        params: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        stored: Mapping[str, str] | None = None,
     ) -> Generator[Columns, None, None]:
-        for block in self._blocks(query, params, settings):
+        blocks = self._blocks(query, params, settings, raw=stored is not None)
+        for block in checked(blocks, stored):
             if block.num_rows:
                 yield joined([block])
 

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
+from numbers import Real
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from jts_storage.errors import InvalidConfiguration, InvalidData
 
 Row = Mapping[str, Any]
 
-_LARGEST_PRECISION = 38
+LARGEST_PRECISION = 38
 _UNITS = {3: "ms", 6: "us", 9: "ns"}
 _INTEGERS: Mapping[type[TypeEngine[Any]], pa.DataType] = {
     clickhouse.Int8: pa.int8(),
@@ -52,16 +53,9 @@ def schema_of(table: Table, *, by_type: bool) -> pa.Schema:
 def _field(table: Table, column: Column[Any], by_type: bool) -> pa.Field:
     declared: Any = column.type
     nullable = not by_type and bool(column.nullable and not column.primary_key)
-    if isinstance(declared, clickhouse.Nullable):
-        declared, nullable = declared.nested_type, True
-        if isinstance(_instance(declared), clickhouse.DateTime64):
-            raise InvalidConfiguration(
-                f"column {table.name}.{column.key} is a nullable time, which clickhouse-driver"
-                " does not write exactly",
-                remedy="Leave out Nullable, and say in a column of its own whether there is one.",
-            )
-    if isinstance(declared, clickhouse.LowCardinality):
-        declared = declared.nested_type
+    while isinstance(declared, clickhouse.Nullable | clickhouse.LowCardinality):
+        nullable = nullable or isinstance(declared, clickhouse.Nullable)
+        declared = _instance(declared.nested_type)
     declared = _instance(declared)
     if isinstance(declared, TypeDecorator):
         declared = declared.impl_instance
@@ -71,7 +65,7 @@ def _field(table: Table, column: Column[Any], by_type: bool) -> pa.Field:
             f"column {table.name}.{column.key} has the type {type(declared).__name__}, which"
             " declared tables do not have",
             remedy="Use a string, a whole number, a float, a Decimal of at most"
-            f" {_LARGEST_PRECISION} digits, a flag, a date, or a time with a zone.",
+            f" {LARGEST_PRECISION} digits, a flag, a date, or a time with a zone.",
         )
     return pa.field(column.key, found, nullable=nullable, metadata=_limits(declared, by_type))
 
@@ -100,7 +94,7 @@ def check_limits(rows: pa.Table, what: str) -> pa.Table:
         if not field.metadata:
             continue
         if b"finite" in field.metadata:
-            if not pc.all(pc.is_finite(rows.column(field.name)).fill_null(True)).as_py():
+            if pc.any(pc.invert(pc.is_finite(rows.column(field.name)))).as_py():
                 raise InvalidData(f"{what} must be finite", field=field.name)
             continue
         ends = pc.min_max(rows.column(field.name).cast(pa.date32(), safe=False))
@@ -124,7 +118,7 @@ def _arrow_type(declared: Any) -> pa.DataType | None:
         unit = _UNITS.get(declared.precision) if declared.timezone == "UTC" else None
         return unit and pa.timestamp(unit, "UTC")
     if isinstance(declared, clickhouse.Float32):
-        return None  # a float of Python has more digits
+        return pa.float32()
     if isinstance(declared, sql.Numeric) and not isinstance(declared, sql.Float):
         return _decimal(declared)
     simple: Sequence[tuple[type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...], Any]] = (
@@ -143,7 +137,7 @@ def _arrow_type(declared: Any) -> pa.DataType | None:
 
 def _decimal(declared: Any) -> pa.DataType | None:
     precision, scale = declared.precision, declared.scale
-    if precision is None or scale is None or precision > _LARGEST_PRECISION:
+    if precision is None or scale is None or precision > LARGEST_PRECISION:
         return None
     return pa.decimal128(precision, scale)
 
@@ -211,9 +205,12 @@ def array_of(values: Sequence[Any], field: pa.Field, what: str) -> pa.Array:
     """:raises InvalidData: naming the row of a value that the column cannot hold exactly."""
     checked = _checked(list(values), field, what)
     try:
-        return pa.array(checked, field.type)
+        made = pa.array(checked, field.type)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
         raise _misfit(values, field, what) from exc
+    if pa.types.is_float32(field.type):
+        _check_short(pa.array(checked, pa.float64()), field, what)
+    return made
 
 
 def _checked(values: list[Any], field: pa.Field, what: str) -> list[Any]:
@@ -236,16 +233,38 @@ def _checked(values: list[Any], field: pa.Field, what: str) -> list[Any]:
     return values
 
 
+def _check_short(values: pa.Array | pa.ChunkedArray, field: pa.Field, what: str) -> None:
+    """:raises InvalidData: a float of 64 bits is none of 32."""
+    short = values.cast(pa.float32(), safe=False).cast(pa.float64())
+    is_same = pc.or_(pc.equal(short, values), pc.is_nan(values))
+    row = pc.index(is_same, False).as_py()
+    if row >= 0:
+        raise InvalidData(
+            f"{what} is no number of 32 bits, and would be rounded",
+            field=field.name,
+            value=values[row].as_py(),
+            row=row,
+            remedy="Declare Float64, or round it yourself: float(numpy.float32(value)).",
+        )
+
+
 def _kind(declared: pa.DataType) -> str:
     if pa.types.is_decimal(declared):
         return "decimal"
     if pa.types.is_integer(declared) or pa.types.is_timestamp(declared):
         return "whole"
+    if pa.types.is_floating(declared):
+        return "float"
     return "text" if pa.types.is_string(declared) else ""
 
 
-_EXPECTED: Mapping[str, Any] = {"decimal": Decimal | int, "whole": int, "text": str}
-_NAMES = {"decimal": "exact", "whole": "a whole number", "text": "a text"}
+_EXPECTED: Mapping[str, Any] = {
+    "decimal": Decimal | int,
+    "whole": int,
+    "float": Real,
+    "text": str,
+}
+_NAMES = {"decimal": "exact", "whole": "a whole number", "float": "a float", "text": "a text"}
 
 
 def _moment(value: Any, field: pa.Field) -> datetime:
@@ -301,6 +320,8 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.ChunkedArra
     if _group(column.type) not in _FITTING[_group(field.type)]:
         raise InvalidData(f"{what} are {column.type}, not {field.type}", field=field.name)
     try:
+        if pa.types.is_float32(field.type) and pa.types.is_float64(column.type):
+            _check_short(column, field, what)
         fitted = column if column.type == field.type else column.cast(field.type)
     except pa.ArrowException as exc:
         raise InvalidData(f"{what} do not fit {field.type}: {exc}", field=field.name) from exc

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import reduce
+from math import isnan
 from operator import and_, or_
 from typing import Any, TypeAlias
 
@@ -17,11 +18,11 @@ import pyarrow.compute as pc
 from sqlalchemy import Boolean, Column, ColumnElement, FromClause, Table, literal
 from sqlalchemy.sql import elements, operators
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.visitors import replacement_traverse
+from sqlalchemy.sql.visitors import cloned_traverse, replacement_traverse
 
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
-from jts_storage.models.columns import array_of
+from jts_storage.models.columns import LARGEST_PRECISION, array_of
 
 Where: TypeAlias = Callable[[Any], ColumnElement[bool]]
 """Makes a condition of the columns of a table: ``lambda c: c.price > 5``."""
@@ -96,7 +97,21 @@ def applied_to(condition: ColumnElement[bool], table: Table, rows: FromClause) -
         is_ours = isinstance(element, Column) and element.table is table
         return rows.c[element.key] if is_ours else None
 
-    return replacement_traverse(condition, {}, its_column)
+    return replacement_traverse(_typed(condition), {}, its_column)
+
+
+def _typed(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition with values of the types of their columns; Core takes a number for an Integer,
+    which a time of nanoseconds is not, though it is given as one.
+    """
+
+    def give_types(comparison: elements.BinaryExpression[Any]) -> None:
+        right: Any = comparison.right
+        for value in getattr(right, "clauses", (right,)):
+            if isinstance(value, elements.BindParameter):
+                value.type = comparison.left.type
+
+    return cloned_traverse(condition, {}, {"binary": give_types})
 
 
 def _expression(element: Any, schema: pa.Schema) -> Any:
@@ -134,9 +149,10 @@ def _comparison(element: elements.BinaryExpression[Any], schema: pa.Schema) -> A
     column = _compared(field)
     if operator in (operators.in_op, operators.not_in_op):
         values = [_scalar(value, field) for value in _values(right)]
-        found = reduce(or_, (column == value for value in values), pc.scalar(False))
-        is_there = ~pc.field(field.name).is_null()
-        return (found if operator is operators.in_op else ~found) & is_there
+        if not values:  # not even NULL is among them
+            return pc.scalar(operator is operators.not_in_op)
+        found = reduce(or_, (column == value for value in values))
+        return found if operator is operators.in_op else ~found
     if operator in (operators.between_op, operators.not_between_op):
         bounds: Any = right
         low, high = (_scalar(_value(each), field) for each in bounds.clauses)
@@ -178,8 +194,14 @@ def _scalar(value: Any, field: pa.Field) -> Any:
             "is compared with None", field=field.name, remedy="Write c.column.is_(None)."
         )
     plain_value = plain(value)
+    if isinstance(plain_value, float) and isnan(plain_value):
+        raise InvalidData(
+            "is compared with NaN, which is neither more nor less than a number, nor equal to it",
+            field=field.name,
+            remedy="Keep None where there is no number, and ask c.column.is_(None).",
+        )
     if pa.types.is_decimal(field.type):
-        number = checks.decimal(plain_value, field.name)
+        number = checks.decimal(plain_value, field.name, digits=LARGEST_PRECISION)
         try:
             return pc.scalar(pa.scalar(number, _WIDE))
         except pa.ArrowException as exc:
@@ -194,6 +216,8 @@ _WIDE = pa.decimal256(72, 36)
 def _value(element: Any) -> Any:
     if isinstance(element, elements.Null):
         return None
+    if isinstance(element, elements.True_ | elements.False_):
+        return isinstance(element, elements.True_)
     if not isinstance(element, elements.BindParameter):
         raise _unknown(element)
     return element.value

@@ -17,6 +17,9 @@ Source: TypeAlias = Callable[[Any], Any]
 ENTRY_POINTS = "jts_storage.models"
 """The group in which a package names its models, or several in a list."""
 
+DOCUMENTS = "jts_storage.documents"
+"""The group in which a package names subclasses of the kit's documents, to be registered."""
+
 KITS_OWN = frozenset(
     {
         "applied_commits",
@@ -112,7 +115,16 @@ class Models:
         self._by_name[name] = model
 
 
+def installed_documents() -> list[type[Any]]:
+    """The subclasses of documents that installed packages name."""
+    return list(_named(DOCUMENTS))
+
+
 def _installed() -> Iterator[Model[Any]]:
-    for found in entry_points(group=ENTRY_POINTS):
+    return _named(ENTRY_POINTS)
+
+
+def _named(group: str) -> Iterator[Any]:
+    for found in entry_points(group=group):
         named = found.load()
         yield from named if isinstance(named, list | tuple) else [named]

@@ -26,6 +26,8 @@ E = TypeVar("E")
 R = TypeVar("R")
 
 Mode: TypeAlias = Literal["append", "upsert"]
+TableMode: TypeAlias = Literal["append", "upsert", "record"]
+TableStore: TypeAlias = Literal["clickhouse", "database"]
 RowMapper: TypeAlias = Mapper[E, Row]
 
 GONE, BASE, READ = "_gone", "_base", "_read"
@@ -45,8 +47,8 @@ class AnyTable(Generic[E]):
     :ivar examples: entities that the mapper was tried with.
     """
 
-    store: Literal["clickhouse", "database"]
-    mode: Literal["append", "upsert", "record"]
+    store: TableStore
+    mode: TableMode
     version: str
 
     def __init__(
@@ -63,6 +65,7 @@ class AnyTable(Generic[E]):
         self.name, self.key = table.name, _checked_key(table, key)
         whole = schema_of(table, by_type=self.store == "clickhouse")
         self.schema = pa.schema([field for field in whole if field.name not in filled])
+        _check_sorted(self.schema, {*key, *self.sort_key})
         check_money(self.name, entity, _float_columns(self.schema), floats)
         self.examples = tuple(check_round_trip(self.name, entity, self._there_and_back, examples))
 
@@ -153,7 +156,7 @@ class TableModel(AnyTable[E], Generic[E, R]):
     :raises InvalidConfiguration: saying what is wrong with the declaration.
     """
 
-    store = "clickhouse"
+    store: TableStore = "clickhouse"  # pyright would take an assignment alone for any text
 
     @overload
     def __init__(
@@ -262,8 +265,8 @@ class RecordModel(AnyTable[E], Generic[E, R]):
     :param version: the column, and the entity's attribute, that holds the version.
     """
 
-    store = "database"
-    mode = "record"
+    store: TableStore = "database"
+    mode: TableMode = "record"
 
     @overload
     def __init__(
@@ -313,6 +316,9 @@ class RecordModel(AnyTable[E], Generic[E, R]):
                 f"table {table.name} has no column {version!r}",
                 remedy=f'Add Column("{version}", BigInteger, nullable=False).',
             )
+        for column in table.primary_key:
+            if column.autoincrement == "auto":
+                column.autoincrement = False  # PostgreSQL would make an integer of money, too
         for column in table.columns:
             inexact = isinstance(column.type, Numeric | DateTime) and not isinstance(
                 column.type, Float
@@ -346,6 +352,16 @@ def _checked_key(table: Table, key: Sequence[str]) -> tuple[str, ...]:
             remedy=f"It has {', '.join(table.columns.keys())}.",
         )
     return tuple(key)
+
+
+def _check_sorted(schema: pa.Schema, names: set[str]) -> None:
+    """:raises InvalidConfiguration: a column that rows are sorted by may be empty."""
+    for name in sorted(names & set(schema.names)):
+        if schema.field(name).nullable:
+            raise InvalidConfiguration(
+                f"column {name!r}, by which rows are sorted, may be empty",
+                remedy="Leave out Nullable there, or leave the column out of the key.",
+            )
 
 
 def _float_columns(schema: pa.Schema) -> set[str]:

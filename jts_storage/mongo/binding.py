@@ -33,7 +33,9 @@ class Documents:
 
     def of(self, collection: str) -> type[Any]:
         """The class of a collection, the kit's or a service's."""
-        found: type[Any] = self.declared.get(collection) or getattr(self, collection)
+        if collection in self.declared:
+            return self.declared[collection]
+        found: type[Any] = getattr(self, collection)
         return found
 
 

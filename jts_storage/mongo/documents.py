@@ -42,12 +42,13 @@ class VersionedDocument(StoredDocument):
 
         Money becomes Decimal128, the text of an id an ObjectId, a member of an enum its value.
 
-        :raises InvalidData: an id is no id, or money has more digits than a document keeps.
+        :raises InvalidData: an id is no id, money has more digits than a document keeps, or a
+            time has no zone, or more than milliseconds.
         """
         ids = cls.id_fields()
         return cls.of(
             **{
-                name: object_id_of(value, name) if name in ids else as_held(value)
+                name: object_id_of(value, name) if name in ids else as_held(value, name)
                 for name, value in values.items()
             }
         )
@@ -234,11 +235,16 @@ class Models:
     backtest_trades: type[TradeChunkDocument] = TradeChunkDocument
     declared: Mapping[str, type[VersionedDocument]] = field(default_factory=dict)
     referring: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # Worked out once: each document that is read or saved asks for its model.
+    by_collection: Mapping[str, type[StoredDocument]] = field(init=False, repr=False)
+    _references: dict[str, Mapping[str, str]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
-    @property
-    def by_collection(self) -> dict[str, type[StoredDocument]]:
+    def __post_init__(self) -> None:
         kits = (getattr(self, name) for name in _KITS_OWN)
-        return {model.collection: model for model in kits} | dict(self.declared)
+        found = {model.collection: model for model in kits} | dict(self.declared)
+        object.__setattr__(self, "by_collection", found)
 
     def of(self, collection: str) -> type[Any]:
         model: type[Any] = self.by_collection[collection]
@@ -246,8 +252,11 @@ class Models:
 
     def references_of(self, collection: str) -> Mapping[str, str]:
         """Return where its documents name others by their id, each with the collection of these."""
-        own: Mapping[str, str] = self.of(collection).references()
-        return {**own, **self.referring.get(collection, {})}
+        known = self._references.get(collection)
+        if known is None:
+            own: Mapping[str, str] = self.of(collection).references()
+            known = self._references[collection] = {**own, **self.referring.get(collection, {})}
+        return known
 
     def users_of(self, collection: str) -> dict[str, list[str]]:
         """The collections whose documents name ones of this, and where they do."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar, cast, get_args, overload
 
 from beanie.odm.fields import ExpressionField
-from bson import ObjectId, decode, encode
+from bson import Decimal128, ObjectId, decode, encode
 
 from jts_storage.domain.ids import new_document_id
 from jts_storage.errors import InvalidConfiguration, InvalidData
@@ -160,12 +161,15 @@ def fields_of(model: type[Stored]) -> Any:
 
 
 def _as_stored(model: type[Stored], value: Any, path: str = "") -> Any:
-    """Values of a condition as documents hold them; an id in text matches both of its forms."""
+    """Values of a condition as documents hold them; an id in text matches both of its forms.
+
+    :raises InvalidData: a document holds no such value, or MongoDB compares nothing with it.
+    """
     if isinstance(value, Mapping):
         # Plain text, since a field of Beanie equals whatever it is compared with.
         named = ((str(key), each) for key, each in value.items())
         return {
-            key: _as_stored(model, each, path if key.startswith("$") else key)
+            key: _of_operator(key, _as_stored(model, each, path if key.startswith("$") else key))
             for key, each in named
         }
     if isinstance(value, list | tuple | set):
@@ -173,7 +177,37 @@ def _as_stored(model: type[Stored], value: Any, path: str = "") -> Any:
     names_ids = path == ID or path in map(model.path, model.id_fields())
     if isinstance(value, str) and names_ids and ObjectId.is_valid(value):
         return ObjectId(value)
-    return as_held(value)
+    return _compared(as_held(value, path or "where"), path or "where")
+
+
+def _compared(value: Any, field: str) -> Any:
+    if value != value or (isinstance(value, Decimal128) and value.to_decimal().is_nan()):
+        raise InvalidData(
+            "is compared with NaN, which is neither more nor less than a number",
+            field=field,
+            remedy="Keep None where there is no number, and ask for None.",
+        )
+    if value is not None and not isinstance(value, _COMPARED):
+        raise InvalidData(
+            f"is compared with a {type(value).__name__}, which no document holds", field=field
+        )
+    return value
+
+
+_COMPARED: Final = (bool, int, float, str, bytes, Decimal128, datetime, ObjectId)
+_ORDERS: Final = frozenset({"$lt", "$lte", "$gt", "$gte"})
+
+
+def _of_operator(name: str, value: Any) -> Any:
+    if name == "$exists" and not isinstance(value, bool):
+        raise InvalidData(
+            "asks whether a field is there by a value that is neither True nor False",
+            field="where",
+            value=value,
+        )
+    if name in _ORDERS and isinstance(value, list | dict):
+        raise InvalidData("lists and documents are in no order", field="where", value=name)
+    return value
 
 
 def _checked_collection(document: type[Any]) -> str:

@@ -91,7 +91,7 @@ class Save(Generic[Versioned]):
         return queries.of_version(self.model, self.identity, self.before.version) | self.times
 
     @property
-    def change(self) -> list[Bson]:
+    def change(self) -> list[Bson] | Bson:
         return queries.replacement(self.model, self.document)
 
     def is_stored(self, document: Bson | None) -> bool:

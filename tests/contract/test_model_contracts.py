@@ -15,7 +15,7 @@ from jts_storage.backend import StoreBackend
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports.models import Model
 from jts_storage.testing.contracts import model_contract
-from tests.declared import balances, fundamentals, orders, ticks
+from tests.declared import balances, fill_records, fills, fundamentals, orders, quotes, ticks
 
 
 @pytest.fixture(scope="module")
@@ -45,5 +45,8 @@ async def jts_storage(
 
 TestTicks = model_contract(ticks)
 TestFundamentals = model_contract(fundamentals)
+TestQuotes = model_contract(quotes)
+TestFills = model_contract(fills)
+TestFillRecords = model_contract(fill_records)
 TestBalances = model_contract(balances)
 TestOrders = model_contract(orders)

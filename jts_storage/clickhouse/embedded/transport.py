@@ -145,10 +145,15 @@ class ChdbTransport(EmbeddedSession):
         return columns or self._no_rows(query, raw=raw)
 
     def stream_columns(
-        self, query: str, params: Any = None, settings: Mapping[str, Any] | None = None
+        self,
+        query: str,
+        params: Any = None,
+        settings: Mapping[str, Any] | None = None,
+        stored: Mapping[str, str] | None = None,
     ) -> Generator[Columns, None, None]:
         self.apply({**READ_SETTINGS, **(settings or {})})
-        for block in self._blocks(self._substituted(query, params)):
+        blocks = self._blocks(self._substituted(query, params), raw=stored is not None)
+        for block in checked(blocks, stored):
             yield joined([block])
 
     def _blocks(self, query: str, *, raw: bool = False) -> Iterator[ColumnBlock]:

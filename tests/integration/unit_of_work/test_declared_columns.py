@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from clickhouse_sqlalchemy import types as t
 from sqlalchemy import Column, MetaData, Table
@@ -19,6 +22,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.testing.factories import make_formula
 
+LAST = datetime(2299, 12, 31, 23, 59, 59, 999_999, UTC)
 COLUMNS: dict[str, tuple[Any, Any, Any]] = {
     "i8": (t.Int8, -(2**7), 2**7 - 1),
     "i16": (t.Int16, -(2**15), 2**15 - 1),
@@ -51,6 +55,18 @@ COLUMNS: dict[str, tuple[Any, Any, Any]] = {
     "ns": (t.DateTime64(9, "UTC"), -1, 1_790_000_000_000_000_001),
     "maybe": (t.Nullable(t.Decimal(18, 4)), None, Decimal("1.5")),
     "perhaps": (t.Nullable(t.String), None, "x"),
+    "f32": (t.Float32, -(2.0**127), float(np.float32(0.1))),
+    "maybe_f32": (t.Nullable(t.Float32), None, 0.5),
+    "maybe_f64": (t.Nullable(t.Float64), None, 0.1),
+    "maybe_flag": (t.Nullable(t.Boolean), None, True),
+    "maybe_u64": (t.Nullable(t.UInt64), None, 2**64 - 1),
+    "maybe_i8": (t.Nullable(t.Int8), None, -(2**7)),
+    "maybe_d38": (t.Nullable(t.Decimal(38, 10)), None, Decimal("-0.0000000001")),
+    "maybe_day": (t.Nullable(t.Date32), None, date(2299, 12, 31)),
+    "maybe_word": (t.LowCardinality(t.Nullable(t.String)), None, "가"),
+    "maybe_ms": (t.Nullable(t.DateTime64(3, "UTC")), None, LAST.replace(microsecond=999_000)),
+    "maybe_us": (t.Nullable(t.DateTime64(6, "UTC")), None, LAST),
+    "maybe_ns": (t.Nullable(t.DateTime64(9, "UTC")), None, 1_790_000_000_000_000_001),
 }
 
 
@@ -79,6 +95,18 @@ class Wide:
     ns: int
     maybe: Decimal | None
     perhaps: str | None
+    f32: float
+    maybe_f32: float | None
+    maybe_f64: float | None
+    maybe_flag: bool | None
+    maybe_u64: int | None
+    maybe_i8: int | None
+    maybe_d38: Decimal | None
+    maybe_day: date | None
+    maybe_word: str | None
+    maybe_ms: datetime | None
+    maybe_us: datetime | None
+    maybe_ns: int | None
 
 
 LEAST = Wide(**{name: values[1] for name, values in COLUMNS.items()})
@@ -133,7 +161,7 @@ async def test_the_ends_of_every_type_come_back(storage: Storage, is_journalled:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, None) for name in COLUMNS if name not in ("maybe", "perhaps")),
+        *((name, None) for name, (_, least, _) in COLUMNS.items() if least is not None),
         ("i8", 128),
         ("u64", -1),
         ("d9", Decimal("10000000")),
@@ -152,6 +180,19 @@ async def test_the_ends_of_every_type_come_back(storage: Storage, is_journalled:
         ("flag", "yes"),
         ("text", "\ud800"),
         ("text", b"x"),
+        ("f32", 0.1),
+        ("f32", 1e300),
+        ("f32", 2**24 + 1),
+        ("f32", "1"),
+        ("f32", Decimal("0.1")),
+        ("f64", Decimal("0.1")),
+        ("f64", 2**53 + 1),
+        ("f64", True),
+        ("maybe_f32", 0.1),
+        ("maybe_ms", datetime(2026, 1, 1, 0, 0, 0, 1, UTC)),
+        ("maybe_ms", datetime(2026, 1, 1)),
+        ("maybe_us", datetime(1899, 12, 31, tzinfo=UTC)),
+        ("maybe_ns", 2**63 - 1),
     ],
 )
 def test_what_a_column_cannot_hold_is_refused_where_it_is_given(name: str, value: Any) -> None:
@@ -167,3 +208,53 @@ async def test_columns_are_held_to_the_same_limits(storage: Storage) -> None:
     async with storage.unit_of_work() as uow:
         with pytest.raises(InvalidData, match="day"):
             await uow.repository(wides).append(spoiled)
+
+
+async def test_a_float_of_64_bits_is_not_rounded_to_one_of_32(storage: Storage) -> None:
+    columns = wides.to_columns([LEAST, MOST])
+    place = columns.column_names.index("f32")
+    doubles = columns.set_column(place, "f32", pa.array([float("nan"), 0.5], pa.float64()))
+    spoiled = columns.set_column(place, "f32", pa.array([0.5, 0.1], pa.float64()))
+    async with storage.unit_of_work() as uow:
+        with pytest.raises(InvalidData, match=r"f32.*32 bits"):
+            await uow.repository(wides).append(spoiled)
+        await uow.repository(wides).append(doubles)
+        await uow.commit()
+    assert str((await storage.repository(wides).list())[0].f32) == "nan"
+
+
+async def test_a_stream_is_as_exact_as_a_read(storage: Storage) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.repository(wides).append([LEAST, MOST])
+        await uow.commit()
+    blocks = [block async for block in storage.repository(wides).stream(block_rows=1)]
+    assert [block.num_rows for block in blocks] == [1, 1]
+    assert pa.concat_tables(blocks) == wides.to_columns([LEAST, MOST])
+    assert pa.concat_tables(blocks) == await storage.repository(wides).read()
+
+
+async def test_columns_go_through_parquet_as_they_are(storage: Storage, tmp_path: Path) -> None:
+    """A service's export gives back what it was given, nanoseconds and None among it."""
+    async with storage.unit_of_work() as uow:
+        await uow.repository(wides).append([LEAST, MOST])
+        await uow.commit()
+    pq.write_table(await storage.repository(wides).read(), tmp_path / "wide.parquet")
+    async with storage.unit_of_work() as uow:
+        await uow.repository(wides).append(pq.read_table(tmp_path / "wide.parquet"))
+        await uow.commit()
+    assert await storage.repository(wides).list() == [LEAST, LEAST, MOST, MOST]
+
+
+async def test_times_of_nanoseconds_are_compared_as_the_numbers_they_are(storage: Storage) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.repository(wides).append([LEAST, MOST])
+        await uow.commit()
+    for name in ("ns", "maybe_ns"):
+        last = getattr(MOST, name)
+        for found in (
+            lambda c, name=name, last=last: c[name] == last,
+            lambda c, name=name, last=last: c[name].in_([last, 5]),
+            lambda c, name=name, last=last: c[name].between(last, last + 1),
+            lambda c, name=name, last=last: (c[name] > last - 1) & (c[name] != 9_223_372_037),
+        ):
+            assert await storage.repository(wides).list(where=found) == [MOST], name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,20 @@ from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
 from jts_storage.errors import InvalidData
 from jts_storage.memory.backend import InMemoryBackend
-from tests.declared import MODELS, Balance, Fundamental, Tick, balances, fundamentals, ticks
+from tests.declared import (
+    FILLS,
+    MODELS,
+    Balance,
+    Fill,
+    FillRecord,
+    Fundamental,
+    Tick,
+    balances,
+    fill_records,
+    fills,
+    fundamentals,
+    ticks,
+)
 
 DAY = date(2026, 3, 2)
 NOON = datetime(2026, 3, 2, 3, tzinfo=UTC)
@@ -24,6 +37,21 @@ FIGURES = [
     Fundamental("C'%", DAY, Decimal(-2)),
 ]
 TICKS = [Tick("A", NOON, Decimal("1.5"), 2**64 - 1), Tick("B", NOON, Decimal(7), 5)]
+SOON = NOON + timedelta(milliseconds=1)
+VALUES: dict[str, Any] = {
+    "filled_at": SOON,
+    "settled_at": SOON,
+    "fee": Decimal("0.0001"),
+    "lots": 2**62,
+    "slippage": 0.5,
+    "is_final": True,
+    "note": "가",
+}
+FILLED = [
+    (1, {}),
+    (2, VALUES),
+    (3, {"filled_at": NOON, "is_final": False, "slippage": -(2.0**100)}),
+]
 BALANCES = [Balance("A", Decimal("1.5"), NOON, 1), Balance("B", Decimal(-2), NOON, 1)]
 
 Where = Callable[[Any], Any]
@@ -50,6 +78,36 @@ FOUND: dict[str, tuple[Any, Where, str]] = {
     "records": (balances, lambda c: c.changed_at == NOON, "A B"),
     "a negative record": (balances, lambda c: c.cash.in_([-2]), "B"),
 }
+
+
+def comparing(name: str, operator: str, *values: Any) -> Where:
+    return lambda c: getattr(c[name], operator)(*values)
+
+
+HAS = {"filled_at", "is_final", "slippage"}
+"""What the third of the fills has, too."""
+FILLS_FOUND: dict[str, tuple[Where, str]] = {
+    "before": (lambda c: c.filled_at < SOON, "3"),
+    "between moments": (lambda c: c.filled_at.between(NOON, SOON), "2 3"),
+    "not between moments": (lambda c: ~c.filled_at.between(SOON, SOON), "3"),
+    "two moments": (lambda c: c.settled_at > c.asked_at, "2"),
+    "a flag": (lambda c: c.is_final == False, "3"),  # noqa: E712
+    "a small float": (lambda c: c.slippage < 0, "3"),
+    "open, or filled at noon": (
+        lambda c: (c.filled_at == None) | (c.filled_at == NOON),  # noqa: E711
+        "1 3",
+    ),
+}
+for name, value in VALUES.items():
+    others = ("1", "3", "2 3") if name in HAS else ("1 3", "", "2")
+    FILLS_FOUND |= {
+        f"{name} is None": (comparing(name, "__eq__", None), others[0]),
+        f"{name} is some": (comparing(name, "__ne__", None), others[2]),
+        f"{name} equals": (comparing(name, "__eq__", value), "2"),
+        f"{name} differs": (comparing(name, "__ne__", value), others[1]),
+        f"{name} in": (comparing(name, "in_", [value]), "2"),
+        f"{name} in none": (comparing(name, "not_in", []), "1 2 3"),
+    }
 REFUSED: dict[str, tuple[Any, Where, str]] = {
     "None": (fundamentals, lambda c: c.eps > None, "None"),
     "None among others": (fundamentals, lambda c: c.eps.in_([1, None]), "None"),
@@ -64,6 +122,11 @@ REFUSED: dict[str, tuple[Any, Where, str]] = {
     "a function": (ticks, lambda c: func.length(c.symbol) == 1, "no condition"),
     "what the kit fills": (ticks, lambda c: c.version > 1, "filled by the kit"),
     "a flag": (fundamentals, lambda c: c.eps.is_(True), "no condition"),
+    "a float that is NaN": (fills, lambda c: c.slippage == float("nan"), "NaN"),
+    "NaN among others": (fills, lambda c: c.slippage.in_([1.0, float("nan")]), "NaN"),
+    "a float of 64 bits": (fills, lambda c: c.slippage > 0.1, "32 bits"),
+    "a flag for a number": (fills, lambda c: c.lots == True, "whole number"),  # noqa: E712
+    "microseconds": (fills, lambda c: c.filled_at > NOON.replace(microsecond=1), "milliseconds"),
 }
 
 
@@ -72,13 +135,16 @@ async def ask(
     request: pytest.FixtureRequest, settings: StorageSettings
 ) -> AsyncIterator[Callable[[Any], Any]]:
     in_memory = request.param == "in memory"
-    made = InMemoryBackend(models=MODELS) if in_memory else StoreBackend(settings, models=MODELS)
+    models: list[Any] = [*MODELS, *FILLS]
+    made = InMemoryBackend(models=models) if in_memory else StoreBackend(settings, models=models)
     async with Storage(made) as storage, storage.unit_of_work() as uow:
         await uow.repository(fundamentals).save_many(FIGURES)
         await uow.repository(ticks).append(TICKS)
         await uow.repository(balances).save_many(
             [Balance(each.account, each.cash, each.changed_at) for each in BALANCES]
         )
+        await uow.repository(fills).save_many(Fill(n, NOON, **v) for n, v in FILLED)
+        await uow.repository(fill_records).save_many(FillRecord(n, NOON, **v) for n, v in FILLED)
         if request.param == "staged":
             yield uow.repository
             return
@@ -91,6 +157,20 @@ async def test_a_condition_finds_the_same_everywhere(ask: Callable[[Any], Any]) 
         found = await ask(model).list(where=where)
         names = [each.account if model is balances else each.symbol for each in found]
         assert " ".join(sorted(names)) == expected, name
+
+
+async def test_what_may_be_missing_is_found_the_same_everywhere(ask: Callable[[Any], Any]) -> None:
+    for model in FILLS:
+        for name, (where, expected) in FILLS_FOUND.items():
+            found = await ask(model).list(where=where)
+            assert " ".join(str(each.number) for each in found) == expected, (model, name)
+
+
+async def test_what_is_missing_is_none_and_nothing_else(ask: Callable[[Any], Any]) -> None:
+    assert await ask(fills).list() == [Fill(n, NOON, **values) for n, values in FILLED]
+    assert await ask(fill_records).list() == [
+        FillRecord(n, NOON, **values, version=1) for n, values in FILLED
+    ]
 
 
 async def test_others_are_refused_everywhere(ask: Callable[[Any], Any]) -> None:

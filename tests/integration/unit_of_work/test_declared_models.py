@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -17,15 +18,21 @@ from jts_storage.testing.factories import make_formula, make_strategy, make_symb
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work.participants import Stores
 from tests.declared import (
+    FILLS,
     MODELS,
     Balance,
+    Fill,
+    FillRecord,
     Fundamental,
     Order,
     OrderState,
     Tick,
     balances,
+    fill_records,
+    fills,
     fundamentals,
     orders,
+    quotes,
     ticks,
 )
 from tests.integration.unit_of_work.interrupted import Crash, dying, orphan
@@ -114,6 +121,43 @@ async def test_a_death_at_any_point_leaves_all_or_nothing(
     assert await everything(storage) == found
     await storage.recover()
     assert await everything(storage) == found
+
+
+async def test_tables_with_what_may_be_missing_are_as_they_were_declared(
+    settings: StorageSettings,
+) -> None:
+    strict = settings.model_copy(update={"check": "error"})
+    for _ in range(2):  # made, and found there
+        async with Storage(StoreBackend(strict, models=[*FILLS, quotes])) as storage:
+            assert await storage.repository(fills).list() == []
+
+
+async def test_what_is_missing_goes_through_the_journal(
+    settings: StorageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service's fill that is not filled yet, finished by whoever finds the commit."""
+    given = [Fill(1, NOON), Fill(2, NOON, NOON, NOON, Decimal("0.5"), 7, 0.5, True, "a")]
+    async with Storage(StoreBackend(settings, models=FILLS)) as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.formulas.save(make_formula())
+            await uow.repository(fills).save_many(given)
+            records = [FillRecord(**asdict(fill)) for fill in given]
+            await uow.repository(fill_records).save_many(records)
+            with monkeypatch.context() as patch, pytest.raises(Crash):
+                patch.setattr(commit_points, "reached", dying("decided"))
+                await uow.commit()
+        await orphan(storage)
+        await storage.recover()
+        assert await storage.repository(fills).list() == given
+        recovered = await storage.repository(fill_records).list()
+        assert recovered == [replace(record, version=1) for record in records]
+        async with storage.unit_of_work() as uow:
+            await uow.repository(fills).save(replace(given[1], filled_at=None))
+            await uow.repository(fill_records).save(replace(recovered[0], filled_at=NOON))
+            await uow.repository(fills).delete(1)
+            await uow.commit()
+        assert await storage.repository(fills).list() == [replace(given[1], filled_at=None)]
+        assert (await storage.repository(fill_records).list())[0].filled_at == NOON
 
 
 async def test_recovery_that_dies_halfway_appends_nothing_twice(

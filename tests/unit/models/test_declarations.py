@@ -72,6 +72,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         ),
         "replaces rows by its sort key",
     ),
+    "a key that may be empty": (
+        lambda: declared(tick_table(Column("symbol", types.Nullable(types.String)))),
+        "column 'symbol', by which rows are sorted, may be empty",
+    ),
     "key as a text": (lambda: declared(tick_table(), key="symbol"), "the key of ticks"),
     "an engine": (
         lambda: declared(tick_table(engines.MergeTree(order_by=("symbol",)))),
