@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jts_storage import migrate
 from jts_storage._runtime.tasks import acquired, run_to_the_end, stopped
-from jts_storage.clickhouse.broken_parts import tell_broken_parts
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
-from jts_storage.errors import SchemaDrift, StorageError
-from jts_storage.migrate.declared import create_missing
+from jts_storage.errors import StorageError
+from jts_storage.migrate.opening import Opening
 from jts_storage.models.registry import Models, installed_documents
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -29,7 +28,6 @@ from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
-from jts_storage.ports.schema import DAMAGE
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
 from jts_storage.unit_of_work.clock import CommitClock
@@ -55,7 +53,13 @@ log = logging.getLogger(__name__)
 
 
 class StoreBackend:
-    """ClickHouse, MongoDB and a SQL database, opened by settings."""
+    """ClickHouse, MongoDB and a SQL database, opened by settings.
+
+    :cvar creates_all_models: whether opening creates what is missing of declared models also in
+        stores that it does not migrate.
+    """
+
+    creates_all_models = False
 
     def __init__(
         self,
@@ -92,7 +96,7 @@ class StoreBackend:
             if settings.mongo_url is None:
                 self._mongod = await acquired(self._start_mongod, LocalMongod.release)
             self._opened = self._connected()
-            await self._prepare_schemas()
+            await self._opening().prepare(creates_all=self.creates_all_models)
             if self._recovers:
                 await self._begin_recovery()
         except BaseException:
@@ -230,59 +234,13 @@ class StoreBackend:
             delivery=Delivery(outbox, journal, clock, Leases(mongo), self.publisher),
         )
 
-    async def _prepare_schemas(self) -> None:
-        """Migrate what is embedded, or all if asked to; then compare, if asked to."""
-        await migrate.up(self._databases(self.migrates))
-        await create_missing(self.models, self._databases(self.creates_models))
-        await self._tell_broken_parts()
-        if self.settings.check != "off":
-            await self._compare_schemas()
-
-    async def _tell_broken_parts(self) -> None:
-        clickhouse = self.stores.clickhouse
-        # A server that is away shall not hold up the opening: the probe does not wait for it.
-        if (
-            clickhouse.config.is_embedded
-            or (await asyncio.to_thread(clickhouse.state)).broken_parts
-        ):
-            await clickhouse.run(tell_broken_parts, clickhouse)
-
-    def _databases(self, chosen: Callable[[object | None], bool]) -> migrate.Databases:
-        """Those of the stores that are chosen by their URL."""
-        settings, stores = self.settings, self.stores
-        return migrate.Databases(
-            clickhouse=stores.clickhouse if chosen(settings.clickhouse_url) else None,
-            mongo=stores.mongo if chosen(settings.mongo_url) else None,
-            database=stores.database if chosen(settings.database_url) else None,
-            service=settings.migrations,
-        )
-
-    def migrates(self, url: object | None) -> bool:
-        """Whether opening brings the store of a URL up to date."""
-        return url is None if self.settings.migrate is None else self.settings.migrate
-
-    def creates_models(self, url: object | None) -> bool:
-        """Whether opening creates what is missing of declared models there."""
-        return self.migrates(url)
-
-    async def _compare_schemas(self) -> None:
-        stores = self.stores
+    def _opening(self) -> Opening:
+        stores, settings = self.stores, self.settings
         everything = migrate.Databases(
             stores.clickhouse,
             stores.mongo,
             stores.database,
             models=self.models,
-            service=self.settings.migrations,
+            service=settings.migrations,
         )
-        found = await migrate.check(everything)
-        # Of damaged rows the log has told already; a storage that does not open mends nothing.
-        differences = [each for each in found if each.what != DAMAGE]
-        if not differences:
-            return
-        listed = "; ".join(map(str, differences))
-        if self.settings.check == "error":
-            raise SchemaDrift(
-                f"Live schemas differ from the models: {listed}",
-                remedy="`jts-storage check` tells which command mends each.",
-            )
-        log.warning("Live schemas differ from the models: %s", listed)
+        return Opening(settings, everything)

@@ -85,8 +85,7 @@ async def check_static(databases: Databases | None = None) -> list[Difference]:
     async with AsyncExitStack() as stack:
         scratch = await _scratch(stack, given)
         await up(scratch, report=lambda _: None)
-        if scratch.models is not None:
-            await create_missing(scratch.models, scratch)
+        await create_missing(scratch)
         return await check(scratch)
 
 

@@ -8,15 +8,17 @@ from jts_storage.migrate.files import stores_of
 
 if TYPE_CHECKING:
     from jts_storage.migrate.runner import Databases
-    from jts_storage.models import Models
 
 
-async def create_missing(models: Models, databases: Databases) -> None:
+async def create_missing(databases: Databases) -> None:
     """Create the tables and collections of declared models that are not there yet.
 
     What is there stays as it is, whatever the models say: `check` tells the difference. A store
     for which the service has migrations of its own is left to them.
     """
+    models = databases.models
+    if models is None:
+        return
     migrated = stores_of(databases.service)
     clickhouse = None if "clickhouse" in migrated else databases.clickhouse
     database = None if "relational" in migrated else databases.database

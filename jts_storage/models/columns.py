@@ -161,11 +161,17 @@ def rows_of(table: pa.Table) -> list[dict[str, Any]]:
 
 def _values(column: pa.ChunkedArray, declared: pa.DataType) -> list[Any]:
     if not pa.types.is_timestamp(declared):
-        return list(column.to_pylist())
+        return _as_list(column)
     if declared.unit == "ns":  # more than a datetime has
-        return list(column.cast(pa.int64()).to_pylist())
-    naive = column.cast(pa.timestamp(declared.unit)).to_pylist()
+        return _as_list(column.cast(pa.int64()))
+    naive = _as_list(column.cast(pa.timestamp(declared.unit)))
     return [value if value is None else value.replace(tzinfo=UTC) for value in naive]
+
+
+def _as_list(column: pa.ChunkedArray) -> list[Any]:
+    # NumPy makes the objects several times quicker, and has no None among numbers.
+    values: list[Any] = column.to_pylist() if column.null_count else column.to_numpy().tolist()
+    return values
 
 
 def in_blocks(table: pa.Table, rows: int) -> Iterator[pa.Table]:
@@ -192,12 +198,14 @@ def digest(row: Row | None) -> str:
 
 def _column(rows: Sequence[Row], field: pa.Field, what: str) -> pa.Array:
     try:
-        values = [_plain(row[field.name]) for row in rows]
+        values = [row[field.name] for row in rows]
     except KeyError:
         number = next(n for n, row in enumerate(rows) if field.name not in row)
         raise InvalidData(f"{what} is missing", field=field.name, row=number) from None
     if not field.nullable and None in values:
         raise InvalidData(f"{what} must have a value", field=field.name, row=values.index(None))
+    if any(issubclass(kind, Enum) for kind in set(map(type, values))):
+        values = list(map(_plain, values))
     return array_of(values, field, what)
 
 
@@ -219,6 +227,8 @@ def _checked(values: list[Any], field: pa.Field, what: str) -> list[Any]:
         return [value if value is None else _moment(value, field) for value in values]
     if pa.types.is_date(field.type):
         return [value if value is None else checks.day(value, field.name) for value in values]
+    if set(map(type, values)) <= _AS_EXPECTED.get(_kind(field.type), frozenset()):
+        return values
     expected: Any = _EXPECTED.get(_kind(field.type), object)
     for number, value in enumerate(values):
         if value is not None and (
@@ -264,6 +274,13 @@ _EXPECTED: Mapping[str, Any] = {
     "float": Real,
     "text": str,
 }
+_AS_EXPECTED: Mapping[str, frozenset[type]] = {
+    "decimal": frozenset({Decimal, int, type(None)}),
+    "whole": frozenset({int, type(None)}),
+    "float": frozenset({float, int, type(None)}),
+    "text": frozenset({str, type(None)}),
+}
+"""Types of values of which none has to be looked at; a flag is no number, and not among them."""
 _NAMES = {"decimal": "exact", "whole": "a whole number", "float": "a float", "text": "a text"}
 
 

@@ -33,6 +33,7 @@ def storage_over(
         """An empty journal has nothing to recover: opening connects to nothing."""
 
         is_new = True
+        creates_all_models = True
 
         async def recover(self) -> int:
             if self.is_new:
@@ -40,8 +41,5 @@ def storage_over(
                 until_empty()
                 return 0
             return await super().recover()
-
-        def creates_models(self, url: object | None) -> bool:
-            return True
 
     return Storage(EmptyBackend(settings, models=models))

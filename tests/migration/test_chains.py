@@ -282,14 +282,14 @@ async def test_migrations_alone_make_the_tables_where_there_are_any(
     both: migrate.Databases, service: Service
 ) -> None:
     shutil.rmtree(service.folder / "mongo")
-    await create_missing(MODELS, both)
+    await create_missing(replace(both, models=MODELS))
     assert await names_in(both) == {"orders"}, "the store without migrations"
     await migrate.up(both, report=quiet)
     assert await migrate.check(both) == []
 
 
 async def test_without_a_folder_missing_tables_are_made(databases: migrate.Databases) -> None:
-    await create_missing(MODELS, databases)
+    await create_missing(replace(databases, models=MODELS))
     assert {"ticks", "orders", "balances"} <= await names_in(databases)
 
 
@@ -301,7 +301,7 @@ async def test_tables_that_were_made_before_the_folder_are_taken_over(
         "    )\n\n\ndef down", "        if_not_exists=True,\n    )\n\n\ndef down"
     )
     service.write("relational", "0001_made.py", made)
-    await create_missing(MODELS, replace(both, service=None))
+    await create_missing(replace(both, models=MODELS, service=None))
     await migrate.up(both, report=quiet)
     assert await migrate.check(both) == []
 
@@ -335,7 +335,7 @@ async def test_a_migration_that_makes_another_table_than_declared_is_drift(
     service.write(store, "0001_made.py", FIRST[store].replace(*change))
     given = only(both, store)
     await migrate.up(given, report=quiet)
-    await create_missing(MODELS, given)
+    await create_missing(replace(given, models=MODELS))
     found = await migrate.check(given)
     assert [(each.where, each.what) for each in found] == [(where, what)]
     assert [(each.where, each.what) for each in await migrate.check_static(given)] == [

@@ -1,0 +1,77 @@
+"""What opening a storage does to the schemas of its stores, as its settings say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from jts_storage.clickhouse.broken_parts import tell_broken_parts
+from jts_storage.errors import SchemaDrift
+from jts_storage.migrate.checks import check
+from jts_storage.migrate.declared import create_missing
+from jts_storage.migrate.runner import Databases, up
+from jts_storage.ports.schema import DAMAGE
+from jts_storage.settings import StorageSettings
+
+log = logging.getLogger(__name__)
+
+
+class Opening:
+    """
+    :param stores: all of them; the settings say which of them are touched.
+    """
+
+    def __init__(self, settings: StorageSettings, stores: Databases) -> None:
+        self._settings = settings
+        self._stores = stores
+
+    async def prepare(self, *, creates_all: bool = False) -> None:
+        """Migrate what is embedded, or all if asked to; then compare, if asked to.
+
+        :param creates_all: create what is missing of declared models in every store.
+        """
+        migrated = self._chosen(self._migrates)
+        await up(migrated)
+        await create_missing(self._stores if creates_all else migrated)
+        await self._tell_broken_parts()
+        if self._settings.check != "off":
+            await self._compare()
+
+    def _chosen(self, is_chosen: Callable[[object | None], bool]) -> Databases:
+        """The stores that are chosen by their URL."""
+        settings, stores = self._settings, self._stores
+        return replace(
+            stores,
+            clickhouse=stores.clickhouse if is_chosen(settings.clickhouse_url) else None,
+            mongo=stores.mongo if is_chosen(settings.mongo_url) else None,
+            database=stores.database if is_chosen(settings.database_url) else None,
+        )
+
+    def _migrates(self, url: object | None) -> bool:
+        """Whether opening brings the store of a URL up to date."""
+        return url is None if self._settings.migrate is None else self._settings.migrate
+
+    async def _tell_broken_parts(self) -> None:
+        clickhouse = self._stores.clickhouse
+        if clickhouse is None:
+            return
+        # A server that is away shall not hold up the opening: the probe does not wait for it.
+        is_asked = clickhouse.config.is_embedded
+        if is_asked or (await asyncio.to_thread(clickhouse.state)).broken_parts:
+            await clickhouse.run(tell_broken_parts, clickhouse)
+
+    async def _compare(self) -> None:
+        found = await check(self._stores)
+        # Of damaged rows the log has told already; a storage that does not open mends nothing.
+        differences = [each for each in found if each.what != DAMAGE]
+        if not differences:
+            return
+        listed = "; ".join(map(str, differences))
+        if self._settings.check == "error":
+            raise SchemaDrift(
+                f"Live schemas differ from the models: {listed}",
+                remedy="`jts-storage check` tells which command mends each.",
+            )
+        log.warning("Live schemas differ from the models: %s", listed)
