@@ -66,7 +66,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "unit_of_work/staged/events.py": ("tests/unit/unit_of_work/test_collected_events.py", *_MEMORY),
     "_runtime/lifetime.py": _MEMORY,
     "unit_of_work/staged/pages.py": (f"{_STAGED}/test_staged_pages.py", *_MEMORY),
-    "unit_of_work/staged/symbols.py": (f"{_STAGED}/test_staged_symbols.py", *_MEMORY),
+    "unit_of_work/staged/tables.py": (f"{_STAGED}/test_staged_symbols.py", *_MEMORY),
     "unit_of_work/journal_format.py": ("tests/unit/unit_of_work/test_journal_format.py",),
     "unit_of_work/outbox.py": (f"{_WORK}/test_outbox.py", _DELIVERY),
     "unit_of_work/delivery.py": (_DELIVERY, _EVENTS),

@@ -19,11 +19,13 @@ from jts_storage.clickhouse.candle_mappers import (
 )
 from jts_storage.clickhouse.candle_rows import KEY, Source, latest, original
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.panels import PanelReader
 from jts_storage.clickhouse.statements import STREAM_SETTINGS, parameters
 from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.panel import CandlePanel, PanelQuery
 from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.results import Coverage
 from jts_storage.domain.series import CandleSeries
@@ -60,6 +62,7 @@ class ClickHouseCandleReader:
         self._candles = (tables or build(manager.config.cluster)).candles
         self._stored_types = statements.stored_types(self._candles)
         self._cache = RangeCache(manager, self._candles, cache_bytes) if cache_bytes else None
+        self._panels = PanelReader(manager, self._candles)
         self._is_ours = False
         self._partition_key = ""
         self._duplicates_met_at: dict[SeriesKey, float] = {}
@@ -81,6 +84,30 @@ class ClickHouseCandleReader:
             part = unique[start_at : start_at + _KEYS_A_READ]
             found_of_all |= await self._manager.run(self._get_several, part, *ends)
         return found_of_all
+
+    async def get_panel(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        last: int | None = None,
+    ) -> CandlePanel:
+        asked = PanelQuery.of(timeframe, start, end, keys, exchange, last)
+        return await self._manager.run(self._get_panel, asked)
+
+    async def get_latest_panel(
+        self,
+        timeframe: Timeframe,
+        count: int = 1,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+    ) -> CandlePanel:
+        asked = PanelQuery.latest(timeframe, count, keys, exchange)
+        return await self._manager.run(self._get_panel, asked)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         checks.whole(count, "count", least=1)
@@ -188,6 +215,13 @@ class ClickHouseCandleReader:
         query = statements.select_several(self._candles)
         columns = self._read_columns(query, {"keys": names, "first": first, "last": last})
         return series_of_several(dict(zip(hashes, keys, strict=True)), columns)
+
+    def _get_panel(self, asked: PanelQuery) -> CandlePanel:
+        if self._source().has_versions:
+            return self._panels.read(asked)
+        keys = self._list_keys(2**31 - 1, None) if asked.keys is None else asked.keys
+        wanted = (key for key in keys if asked.is_of(key))
+        return asked.panel(self._get_range(key, asked.first, asked.last) for key in wanted)
 
     def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
         query = statements.select_range(self._source(), limited=True)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES
@@ -26,6 +27,8 @@ from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from, 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.panel import panel_of
 from jts_storage.domain.results import SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import NotFound, SchemaDrift
@@ -203,6 +206,12 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
         self, key: SeriesKey, candles: CandleData, *, detail: bool = False
     ) -> SaveResult:
         return await self._manager.run(self._save_many, key, candles, detail)
+
+    async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
+        given = panel_of(timeframe, panel)
+        for key, series in given.items():
+            await self.save_many(key, series)
+        return SaveResult(given.rows)
 
     async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
         first, last = checks.range_ms(start, end)

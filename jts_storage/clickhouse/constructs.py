@@ -27,10 +27,11 @@ class Final(TableClause):
 
 
 class LimitBy(ColumnElement[Any]):
-    """``LIMIT 1 BY columns``: the first row of each combination; a suffix of a SELECT."""
+    """``LIMIT rows BY columns``: the first rows of each combination; a suffix of a SELECT."""
 
-    def __init__(self, *columns: ColumnElement[Any]) -> None:
-        self.columns = columns
+    def __init__(self, *columns: ColumnElement[Any], rows: Any = None) -> None:
+        """:param rows: a parameter, if more than one row is wanted."""
+        self.columns, self.rows = columns, rows
 
 
 class WithValue(ClauseElement):
@@ -64,7 +65,9 @@ def _final(element: Final, compiler: Any, **options: Any) -> str:
 
 @compiles(LimitBy)
 def _limit_by(element: LimitBy, compiler: Any, **options: Any) -> str:
-    return f"LIMIT 1 BY {', '.join(compiler.process(each, **options) for each in element.columns)}"
+    rows = "1" if element.rows is None else compiler.process(element.rows, **options)
+    columns = ", ".join(compiler.process(each, **options) for each in element.columns)
+    return f"LIMIT {rows} BY {columns}"
 
 
 @compiles(WithValue)

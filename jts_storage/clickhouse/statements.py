@@ -56,7 +56,7 @@ from jts_storage.domain.enums import Timeframe
 Parameters = dict[str, Any]
 
 
-def _as_stored(c: Columns) -> list[Expression]:
+def as_stored(c: Columns) -> list[Expression]:
     prices = (c[name].label(f"{name}_") for name in PRICES)
     return [c.timestamp.label("ms"), *prices, c.volume.label("volume")]
 
@@ -104,7 +104,7 @@ def parameters(key: SeriesKey, first: int, last: int) -> Parameters:
 @cache
 def select_range(source: Source, *, limited: bool = False) -> str:
     c = source.range.of.c
-    statement = source.range.select(*_as_stored(c)).order_by(c.timestamp)
+    statement = source.range.select(*as_stored(c)).order_by(c.timestamp)
     return text_of(statement.limit(bindparam("limit")) if limited else statement)
 
 
@@ -115,7 +115,7 @@ def select_several(candles: Table) -> str:
     c = rows.c
     names = [c[name] for name in KEY]
     return text_of(
-        select(*_as_stored(c), func.cityHash64(*names).label("hash"))
+        select(*as_stored(c), func.cityHash64(*names).label("hash"))
         .where(is_among_keys(c), is_in_range(c), not_(c.is_deleted))
         .order_by(*names, c.timestamp)
     )
@@ -135,7 +135,7 @@ def select_rows(source: Source) -> str:
     """
     c = source.table.c
     return text_of(
-        select(*_as_stored(c), source.is_deleted.label("deleted"))
+        select(*as_stored(c), source.is_deleted.label("deleted"))
         .where(is_of_key(c), is_in_range(c))
         .order_by(c.timestamp)
     )
@@ -152,7 +152,7 @@ def select_end(source: Source, *, newest: bool) -> str:
     c = source.table.c
     order = c.timestamp.desc() if newest else c.timestamp.asc()
     return text_of(
-        select(*_as_stored(c), source.is_deleted.label("deleted"), source.version.label("version"))
+        select(*as_stored(c), source.is_deleted.label("deleted"), source.version.label("version"))
         .where(is_of_key(c))
         .order_by(order)
         .limit(bindparam("limit"))

@@ -51,7 +51,7 @@ def from_arrow(table: Any, floats: Floats = "refuse") -> Columns:
     raw = {name: table.column(name) for name in NAMES}
     for name, column in raw.items():
         if column.null_count:
-            raise InvalidData("must not be null", field=name, row=_first_null(column))
+            raise InvalidData("must not be null", field=name, row=first_null(column))
     return Columns.of(
         _timestamps(raw["timestamp"]),
         (_prices(raw[name], name, floats) for name in PRICES),
@@ -366,5 +366,5 @@ def _from_objects(column: Any, field: str, cause: Exception) -> Any:
     raise InvalidData("cannot be read as prices", field=field) from cause
 
 
-def _first_null(column: Any) -> int:
+def first_null(column: Any) -> int:
     return int(np.flatnonzero(np.asarray(column.is_null()))[0])

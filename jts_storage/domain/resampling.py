@@ -63,13 +63,31 @@ def resample(
     calendar: TradingCalendar | None,
     timezone: tzinfo,
 ) -> Columns:
+    offsets = np.array([0, columns.rows], np.int64)
+    return resample_each(columns, offsets, source, target, calendar, timezone)[0]
+
+
+def resample_each(
+    columns: Columns,
+    offsets: Int64Array,
+    source: Timeframe,
+    target: Timeframe,
+    calendar: TradingCalendar | None,
+    timezone: tzinfo,
+) -> tuple[Columns, Int64Array]:
+    """Return the coarser candles of series that lie one after the other, and where each begins.
+
+    :param offsets: where each series begins, and behind the last where it ends.
+    """
     check_coarser(source, target)
     if not columns.rows:
-        return columns
+        return columns, offsets
     stamps = _stamps(columns.timestamp, source, target, calendar, timezone)
-    starts = np.flatnonzero(np.append(True, stamps[1:] != stamps[:-1]))
+    begins = np.append(True, stamps[1:] != stamps[:-1])
+    begins[offsets[:-1][offsets[:-1] < columns.rows]] = True
+    starts = np.flatnonzero(begins)
     last = np.append(starts[1:], columns.rows) - 1
-    return Columns(
+    coarser = Columns(
         stamps[starts],
         columns.open[starts],
         np.maximum.reduceat(columns.high, starts),
@@ -77,6 +95,7 @@ def resample(
         columns.close[last],
         _summed(columns.volume, starts, stamps),
     )
+    return coarser, np.searchsorted(starts, offsets).astype(np.int64)
 
 
 def _stamps(
@@ -90,7 +109,7 @@ def _stamps(
     if not source.is_intraday:
         dates = timestamps // DAY_MS * DAY_MS
     elif calendar is not None:
-        sessions = calendar.sessions(int(timestamps[0]), int(timestamps[-1]))
+        sessions = calendar.sessions(int(timestamps.min()), int(timestamps.max()))
         index = _session_of(timestamps, sessions)
         if target.is_intraday:
             resumes = sessions.break_ends[index]
@@ -127,12 +146,13 @@ def _session_of(timestamps: Int64Array, sessions: Sessions) -> Int64Array:
     before the opening is of the session that it precedes.
     """
     index = np.searchsorted(sessions.closes, timestamps, side="left")
-    if len(index) and index[-1] >= len(sessions):
+    last = int(index.argmax())
+    if index[last] >= len(sessions):
         raise InvalidData(
             "lies after the last session that the calendar knows",
             field="timestamp",
-            value=str(checks.from_ms(int(timestamps[-1]))),
-            row=len(timestamps) - 1,
+            value=str(checks.from_ms(int(timestamps[last]))),
+            row=last,
         )
     return index.astype(np.int64)
 

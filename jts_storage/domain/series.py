@@ -188,7 +188,10 @@ class CandleSeries(Sequence[Candle]):
 
     def slice(self, start: datetime, end: datetime) -> Self:
         """The candles from `start` to `end`, both included."""
-        first, last = checks.range_ms(start, end)
+        return self.slice_ms(*checks.range_ms(start, end))
+
+    def slice_ms(self, first: int, last: int) -> Self:
+        """As `slice`, by milliseconds since 1970."""
         return self._between_ms(first, last + 1)
 
     def between(self, start: datetime | None = None, end: datetime | None = None) -> Self:

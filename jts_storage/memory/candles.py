@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date, datetime
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.panel import CandlePanel, PanelQuery, panel_of
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import InvalidData, NotFound
@@ -58,6 +60,39 @@ class InMemoryCandleRepository:
         return {
             key: self._all(key).slice(start, end) for key in checks.several(keys, SeriesKey, "keys")
         }
+
+    async def get_panel(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        last: int | None = None,
+    ) -> CandlePanel:
+        return self._panel(PanelQuery.of(timeframe, start, end, keys, exchange, last))
+
+    async def get_latest_panel(
+        self,
+        timeframe: Timeframe,
+        count: int = 1,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+    ) -> CandlePanel:
+        return self._panel(PanelQuery.latest(timeframe, count, keys, exchange))
+
+    def _panel(self, asked: PanelQuery) -> CandlePanel:
+        with self._database.lock:
+            stored = list(self._columns)
+        return asked.panel(map(self._all, stored))
+
+    async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
+        given = panel_of(timeframe, panel)
+        for key, series in given.items():
+            await self.save_many(key, series)
+        return SaveResult(given.rows)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         return self._all(key).tail(checks.whole(count, "count", least=1))

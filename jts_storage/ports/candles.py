@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries
 
@@ -31,6 +32,35 @@ class CandleReader(Protocol):
         self, keys: Iterable[SeriesKey], start: datetime, end: datetime
     ) -> dict[SeriesKey, CandleSeries]:
         """The same range of several series in one call: one entry a key, in the order asked."""
+        ...
+
+    async def get_panel(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        last: int | None = None,
+    ) -> CandlePanel:
+        """The candles of a whole market from `start` to `end`, in one call.
+
+        :param keys: only these series; all of the timeframe if None.
+        :param exchange: only series of this exchange.
+        :param last: only so many of the last candles of each series.
+        """
+        ...
+
+    async def get_latest_panel(
+        self,
+        timeframe: Timeframe,
+        count: int = 1,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+    ) -> CandlePanel:
+        """The last `count` candles of every series, or of those that are named."""
         ...
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
@@ -137,6 +167,14 @@ class CandleRepository(CandleReader, Protocol):
 
         :param detail: also count how many were new, changed and unchanged, which costs a read.
         :raises InvalidData: with row and field, before anything is written.
+        """
+        ...
+
+    async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
+        """Store the candles of many series.
+
+        :param panel: a `CandlePanel`, or a frame with a column `symbol`, and perhaps `exchange`.
+        :param timeframe: of a frame, which does not say.
         """
         ...
 

@@ -14,6 +14,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.formula import Formula
+from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.strategy import Strategy
@@ -66,6 +67,39 @@ class CandleReader:
     ) -> dict[SeriesKey, CandleSeries]:
         """The same range of several series in one call: one entry a key, in the order asked."""
         return self._portal.call(self._twin.get_ranges(keys, start, end))
+
+    def get_panel(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        last: int | None = None,
+    ) -> CandlePanel:
+        """The candles of a whole market from `start` to `end`, in one call.
+
+        :param keys: only these series; all of the timeframe if None.
+        :param exchange: only series of this exchange.
+        :param last: only so many of the last candles of each series.
+        """
+        return self._portal.call(
+            self._twin.get_panel(timeframe, start, end, keys=keys, exchange=exchange, last=last)
+        )
+
+    def get_latest_panel(
+        self,
+        timeframe: Timeframe,
+        count: int = 1,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+    ) -> CandlePanel:
+        """The last `count` candles of every series, or of those that are named."""
+        return self._portal.call(
+            self._twin.get_latest_panel(timeframe, count, keys=keys, exchange=exchange)
+        )
 
     def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         """The last `count` candles, or as many as there are.
@@ -166,6 +200,14 @@ class CandleRepository(CandleReader):
         :raises InvalidData: with row and field, before anything is written.
         """
         return self._portal.call(self._twin.save_many(key, candles, detail=detail))
+
+    def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
+        """Store the candles of many series.
+
+        :param panel: a `CandlePanel`, or a frame with a column `symbol`, and perhaps `exchange`.
+        :param timeframe: of a frame, which does not say.
+        """
+        return self._portal.call(self._twin.save_panel(panel, timeframe=timeframe))
 
     def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
         """Remove the candles from `start` to `end`; how many there were. They stay removed."""

@@ -62,6 +62,8 @@ FRAME_LIBRARIES = frozenset({"pyarrow", "pandas", "polars"})
 DOMAIN_MAY_LOAD_LATE = {
     "domain.arrow": frozenset({"pyarrow"}),
     "domain.interchange": FRAME_LIBRARIES,
+    "domain.panel": FRAME_LIBRARIES,
+    "domain.panel_frames": FRAME_LIBRARIES,
     "domain.calendar": frozenset({"exchange_calendars", "pandas"}),
 }
 

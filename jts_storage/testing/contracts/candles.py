@@ -17,6 +17,7 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.ports.candles import CandleRepository
 from jts_storage.testing.contracts.candle_refusals import CandleRefusals
+from jts_storage.testing.contracts.panels import PanelContract
 from jts_storage.testing.contracts.samples import (
     FOREVER,
     KEY,
@@ -55,7 +56,7 @@ _operations = st.lists(
 
 
 @pytest.mark.asyncio
-class CandleRepositoryContract(CandleRefusals):
+class CandleRepositoryContract(CandleRefusals, PanelContract):
     """Give it a fixture `candle_repository`: a `CandleRepository` of which nothing is stored."""
 
     async def test_what_was_saved_is_read(self, candle_repository: CandleRepository) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date, datetime
+from typing import Any
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.panel import CandlePanel, PanelQuery, panel_of
 from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
@@ -63,6 +65,54 @@ class StagedCandles:
             key: self._changes[key].over(stored, *ends) if key in self._changes else stored
             for key, stored in (await self._stored.get_ranges(keys, start, end)).items()
         }
+
+    async def get_panel(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        last: int | None = None,
+    ) -> CandlePanel:
+        asked = PanelQuery.of(timeframe, start, end, keys, exchange, last)
+        stored = await self._stored.get_panel(
+            timeframe, start, end, keys=asked.keys, exchange=exchange, last=last
+        )
+        return await self._laid_over(stored, asked)
+
+    async def get_latest_panel(
+        self,
+        timeframe: Timeframe,
+        count: int = 1,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+    ) -> CandlePanel:
+        asked = PanelQuery.latest(timeframe, count, keys, exchange)
+        stored = await self._stored.get_latest_panel(
+            timeframe, count, keys=asked.keys, exchange=exchange
+        )
+        return await self._laid_over(stored, asked)
+
+    async def _laid_over(self, stored: CandlePanel, asked: PanelQuery) -> CandlePanel:
+        changed = [key for key in self._changes if asked.is_of(key)]
+        if not changed:
+            return stored
+        ends = checks.from_ms(asked.first), checks.from_ms(asked.last)
+        if asked.rows is not None and ends == (_FIRST, _LAST):
+            series = {key: await self.get_latest(key, asked.rows) for key in changed}
+        else:
+            series = await self.get_ranges(changed, *ends)
+        others = (stored[key] for key in stored if key not in series)
+        return asked.panel([*others, *series.values()])
+
+    async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
+        given = panel_of(timeframe, panel)
+        for key, series in given.items():
+            self._touch(key).save(series.columns)
+        return SaveResult(given.rows)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         changes = self._changes.get(key)

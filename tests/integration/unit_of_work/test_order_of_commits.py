@@ -191,7 +191,7 @@ async def test_symbols_and_candles_of_one_commit_are_stored_both_or_not_at_all(
         await uow.candles.save_many(KEY, make_candles(KEY, 1))
         await uow.symbols.save(make_symbol(KEY.symbol))
         with monkeypatch.context() as patch, pytest.raises(StorageError, match="is decided"):
-            patch.setattr(stores.symbols, "store", away)
+            patch.setattr(stores.symbols, "apply", away)
             await uow.commit()
     assert await storage.recover() == 1
     assert await storage.candles.count(KEY) == 1
@@ -370,9 +370,17 @@ async def test_candles_whose_writer_lost_its_place_undo_nothing_that_came_after(
 async def test_a_storage_writes_candles_and_symbols_in_units_of_work_only(
     storage: Storage,
 ) -> None:
-    for name in ("save", "save_many", "delete_range"):
+    for name in ("save", "save_many", "save_panel", "delete_range"):
         assert not hasattr(storage.candles, name)
-        assert not hasattr(storage.symbols, name)
+    symbols: Any = storage.symbols
+    for refused in (
+        symbols.save(make_symbol("A")),
+        symbols.save_many([make_symbol("A")]),
+        symbols.delete("A"),
+    ):
+        with pytest.raises(StorageError, match=r"unit of work|deletes nothing"):
+            await refused
+    assert await storage.symbols.list() == []
 
 
 async def test_a_commit_paused_before_its_decision_stores_nothing(

@@ -1,0 +1,318 @@
+"""Many series of one timeframe in the same columns: a whole market at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from jts_storage.domain import checks, interchange, panel_frames
+from jts_storage.domain.calendar import TradingCalendar, resolve
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Columns, Int64Array, checked, concatenate, empty
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.interchange import Floats, PandasPrices
+from jts_storage.domain.matrix import PanelMatrix
+from jts_storage.domain.resampling import resample_each, zone
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class CandlePanel(Mapping[SeriesKey, CandleSeries]):
+    """The candles of many symbols, one series after the other, in the order of their keys.
+
+    ``panel[key]`` is a `CandleSeries` on the same memory. Series without candles are left out. The
+    object and its columns do not change.
+    """
+
+    def __init__(self, timeframe: Timeframe, series: Iterable[CandleSeries] = ()) -> None:
+        """:raises InvalidData: a series is of another timeframe, or two are of one key."""
+        ordered = sorted((each for each in series if len(each)), key=lambda s: s.key.sort_key)
+        for each in ordered:
+            if each.key.timeframe is not timeframe:
+                raise InvalidData(f"must be of {timeframe.value}", field="key", value=str(each.key))
+        keys = tuple(each.key for each in ordered)
+        if len(set(keys)) < len(keys):
+            raise InvalidData("must name each series once", field="series")
+        offsets = np.cumsum([0, *map(len, ordered)], dtype=np.int64)
+        self._set(timeframe, keys, offsets, concatenate([each.columns for each in ordered]))
+
+    @classmethod
+    def trusted(
+        cls, timeframe: Timeframe, keys: Iterable[SeriesKey], offsets: Int64Array, columns: Columns
+    ) -> Self:
+        """From columns that are valid, in the order of keys and not shared: for stores."""
+        panel = cls.__new__(cls)
+        panel._set(timeframe, tuple(keys), offsets, columns)  # noqa: SLF001 - its own class
+        return panel
+
+    @classmethod
+    def from_arrow(cls, timeframe: Timeframe, table: Any, *, floats: Floats = "refuse") -> Self:
+        """From an Arrow table with a column `symbol`, and perhaps `exchange`, in any order.
+
+        Of equal timestamps of a series the last counts.
+
+        :param floats: see `CandleSeries.from_arrow`.
+        """
+        columns = checked(interchange.from_arrow(table, floats))
+        names = panel_frames.names_of_series(table)
+        return cls._grouped(member(Timeframe, timeframe, "timeframe"), *names, columns)
+
+    @classmethod
+    def from_pandas(
+        cls, timeframe: Timeframe, frame: pd.DataFrame, *, floats: Floats = "refuse"
+    ) -> Self:
+        """From a DataFrame, its names in columns or the index; otherwise as `from_arrow`."""
+        import pyarrow as pa
+
+        flat = frame.reset_index() if frame.index.names != [None] else frame
+        return cls.from_arrow(
+            timeframe, pa.Table.from_pandas(flat, preserve_index=False), floats=floats
+        )
+
+    @classmethod
+    def from_polars(cls, timeframe: Timeframe, frame: Any, *, floats: Floats = "refuse") -> Self:
+        return cls.from_arrow(timeframe, frame.to_arrow(), floats=floats)
+
+    @classmethod
+    def empty(cls, timeframe: Timeframe) -> Self:
+        return cls.trusted(timeframe, (), np.zeros(1, np.int64), empty())
+
+    @classmethod
+    def _grouped(cls, timeframe: Timeframe, symbols: Any, exchanges: Any, columns: Columns) -> Self:
+        names, number = np.unique(np.stack([symbols, exchanges]), axis=1, return_inverse=True)
+        number = number.reshape(-1)
+        # Stable, so that the last of equal timestamps is the one that came last.
+        order = np.lexsort((columns.timestamp, number))
+        number, stamps = number[order], columns.timestamp[order]
+        is_last = np.append((number[1:] != number[:-1]) | (stamps[1:] != stamps[:-1]), True)
+        kept = order[is_last[: len(order)]]
+        offsets = np.searchsorted(number[is_last[: len(order)]], np.arange(names.shape[1] + 1))
+        keys = [SeriesKey(str(s), timeframe, str(e)) for s, e in names.T]
+        return cls.trusted(timeframe, keys, offsets.astype(np.int64), columns.take(kept))
+
+    def _set(
+        self,
+        timeframe: Timeframe,
+        keys: tuple[SeriesKey, ...],
+        offsets: Int64Array,
+        columns: Columns,
+    ) -> None:
+        self._timeframe = timeframe
+        self._keys = keys
+        self._offsets = offsets
+        self._columns = columns.frozen()
+        offsets.flags.writeable = False
+
+    @property
+    def timeframe(self) -> Timeframe:
+        return self._timeframe
+
+    @property
+    def columns(self) -> Columns:
+        """The six read-only columns of all rows."""
+        return self._columns
+
+    @property
+    def offsets(self) -> Int64Array:
+        """Where each series begins, and behind the last where it ends."""
+        return self._offsets
+
+    @property
+    def rows(self) -> int:
+        return self._columns.rows
+
+    def __getitem__(self, key: SeriesKey) -> CandleSeries:
+        return self._series(self._places[key])
+
+    def __iter__(self) -> Iterator[SeriesKey]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        """How many series there are; `rows` says how many candles."""
+        return len(self._keys)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CandlePanel):
+            return NotImplemented
+        return (
+            self._timeframe is other.timeframe
+            and self._keys == tuple(other)
+            and np.array_equal(self._offsets, other.offsets)
+            and all(map(np.array_equal, self._columns, other.columns))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<CandlePanel {self._timeframe.value} {len(self)} series, {self.rows} candles>"
+
+    def select(self, keys: Iterable[SeriesKey]) -> Self:
+        """Some of the series, in the order of their keys; those that are not here are left out."""
+        places = self._places
+        wanted = sorted(places[key] for key in dict.fromkeys(keys) if key in places)
+        return self._of_places(wanted, self._offsets[:-1], self._offsets[1:])
+
+    def tail(self, rows: int) -> Self:
+        """The last candles of each series."""
+        stops = self._offsets[1:]
+        starts = np.maximum(self._offsets[:-1], stops - checks.whole(rows, "rows", least=1))
+        return self._of_places(range(len(self)), starts, stops)
+
+    def matrix(
+        self, field: str, *, floats: bool = False, fill: bool = False, times: Any = None
+    ) -> PanelMatrix:
+        """One field as times x series, for formulas over whole arrays.
+
+        :param field: a price, or ``"volume"``.
+        :param floats: the nearest floats, NaN where a series has no candle, in place of exact
+            integers (prices times 10**4) with a mask.
+        :param fill: repeat the last value where a series has no candle, once it has had one.
+        :param times: timestamps in milliseconds, ascending; all that any series has if None.
+        """
+        return PanelMatrix.of(self, field, floats=floats, fill=fill, times=times)
+
+    def resample(
+        self,
+        timeframe: Timeframe,
+        *,
+        calendar: TradingCalendar | str | None = None,
+        timezone: tzinfo | str = UTC,
+    ) -> CandlePanel:
+        """Each series as `CandleSeries.resample` makes it, all in one pass."""
+        target = member(Timeframe, timeframe, "timeframe")
+        columns, offsets = resample_each(
+            self._columns, self._offsets, self._timeframe, target, resolve(calendar), zone(timezone)
+        )
+        keys = (SeriesKey(key.symbol, target, key.exchange) for key in self._keys)
+        return CandlePanel.trusted(target, keys, offsets, columns)
+
+    def to_arrow(self) -> Any:
+        """An Arrow table: symbol and exchange as dictionaries, then as a series has it."""
+        return panel_frames.panel_to_arrow(self._keys, self._offsets, self._columns)
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def to_pandas(self, *, prices: PandasPrices = "decimal") -> pd.DataFrame:
+        """A frame indexed by symbol, exchange and timestamp; see `CandleSeries.to_pandas`."""
+        return panel_frames.panel_to_pandas(self._keys, self._offsets, self._columns, prices)
+
+    def to_polars(self) -> Any:
+        """A polars frame with exact Decimal(18, 4) prices and categorical names."""
+        return interchange.library("polars").from_arrow(self.to_arrow())
+
+    def fingerprint(self) -> str:
+        """A hash of keys and content, the same on every machine and in every version of the kit."""
+        digest = hashlib.sha256()
+        for series in self.values():
+            digest.update(series.fingerprint().encode())
+        return f"jts1p:{self._timeframe.value}:{digest.hexdigest()}"
+
+    @cached_property
+    def _places(self) -> dict[SeriesKey, int]:
+        return {key: place for place, key in enumerate(self._keys)}
+
+    def _series(self, place: int) -> CandleSeries:
+        rows = slice(int(self._offsets[place]), int(self._offsets[place + 1]))
+        return CandleSeries.trusted(self._keys[place], self._columns.take(rows))
+
+    def _of_places(self, places: Iterable[int], starts: Int64Array, stops: Int64Array) -> Self:
+        at = np.fromiter(places, np.int64)
+        counts = stops[at] - starts[at]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        # Of each row: where its series begins, and how far it is behind that.
+        rows = np.arange(offsets[-1]) + np.repeat(starts[at] - offsets[:-1], counts)
+        keys = (self._keys[place] for place in at.tolist())
+        return self.trusted(self._timeframe, keys, offsets, self._columns.take(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class PanelQuery:
+    """Which candles of which series are wanted.
+
+    :param keys: of the series; all there are if None.
+    :param rows: only so many of the last of each.
+    """
+
+    timeframe: Timeframe
+    first: int
+    last: int
+    keys: tuple[SeriesKey, ...] | None
+    exchange: str | None
+    rows: int | None
+
+    @classmethod
+    def of(
+        cls,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        keys: Iterable[SeriesKey] | None,
+        exchange: str | None,
+        rows: int | None,
+    ) -> Self:
+        """:raises InvalidData: a key is of another timeframe, or an argument is of no use."""
+        wanted = member(Timeframe, timeframe, "timeframe")
+        named = None
+        if keys is not None:
+            named = tuple(dict.fromkeys(checks.several(keys, SeriesKey, "keys")))
+            for key in named:
+                if key.timeframe is not wanted:
+                    raise InvalidData(f"must be of {wanted.value}", field="keys", value=str(key))
+        if exchange is not None:
+            checks.instance(exchange, str, "exchange")
+        if rows is not None:
+            checks.whole(rows, "last", least=1, below=2**31)
+        return cls(wanted, *checks.range_ms(start, end), named, exchange, rows)
+
+    @classmethod
+    def latest(
+        cls,
+        timeframe: Timeframe,
+        count: int,
+        keys: Iterable[SeriesKey] | None,
+        exchange: str | None,
+    ) -> Self:
+        checks.whole(count, "count", least=1, below=2**31)
+        ends = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+        return cls.of(timeframe, *ends, keys, exchange, count)
+
+    def is_of(self, key: SeriesKey) -> bool:
+        return (
+            key.timeframe is self.timeframe
+            and self.exchange in (None, key.exchange)
+            and (self.keys is None or key in self.keys)
+        )
+
+    def panel(self, series: Iterable[CandleSeries]) -> CandlePanel:
+        """What is wanted of series, each in its whole length."""
+        ranges = (each.slice_ms(self.first, self.last) for each in series if self.is_of(each.key))
+        panel = CandlePanel(self.timeframe, ranges)
+        return panel if self.rows is None else panel.tail(self.rows)
+
+
+def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:
+    """What `save_panel` was given as a panel.
+
+    :param timeframe: of a frame, which does not say.
+    :raises InvalidData: it is nothing that holds candles of several symbols.
+    """
+    if isinstance(given, CandlePanel):
+        return given
+    library = type(given).__module__.partition(".")[0]
+    if timeframe is None:
+        raise InvalidData("must be given with a frame", field="timeframe", value=None)
+    if library == "pandas":
+        return CandlePanel.from_pandas(timeframe, given)  # type: ignore[arg-type]
+    if library == "polars":
+        return CandlePanel.from_polars(timeframe, given)
+    return CandlePanel.from_arrow(timeframe, given)

@@ -1,0 +1,159 @@
+"""What a `CandleRepository` promises of whole markets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
+from jts_storage.ports.candles import CandleRepository
+from jts_storage.testing.contracts.samples import FOREVER, MANY_SUBCLASSES, fresh, minute
+from jts_storage.testing.factories import make_candles
+
+M1, D1 = Timeframe.M1, Timeframe.D1
+NAMES = ("005930", "A'B", "가나", "100%")
+
+
+def market(*rows: int, timeframe: Timeframe = M1) -> list[CandleSeries]:
+    """A series of so many candles for each of the names, every second one on an exchange."""
+    return [
+        make_candles(SeriesKey(name, timeframe, "KRX" if n % 2 else ""), count, seed=n + 1)
+        for n, (name, count) in enumerate(zip(NAMES, rows, strict=False))
+    ]
+
+
+class PanelContract:
+    """Part of the contract of `CandleRepository`; each test begins with an empty store."""
+
+    async def test_a_market_is_read_as_one_panel(self, candle_repository: CandleRepository) -> None:
+        series = market(5, 3, 4, 2)
+        for each in series:
+            await candle_repository.save_many(each.key, each)
+        days = market(9, timeframe=D1)[0]
+        await candle_repository.save_many(days.key, days)
+        panel = await candle_repository.get_panel(M1, *FOREVER)
+        assert panel == CandlePanel(M1, series)
+        assert await candle_repository.get_panel(D1, *FOREVER) == CandlePanel(D1, [days])
+        assert panel[series[1].key] == series[1]
+        middle = await candle_repository.get_panel(M1, minute(2), minute(3))
+        assert middle == CandlePanel(M1, [each.slice(minute(2), minute(3)) for each in series])
+
+    async def test_a_panel_may_be_of_some_series(self, candle_repository: CandleRepository) -> None:
+        series = market(5, 3, 4, 2)
+        for each in series:
+            await candle_repository.save_many(each.key, each)
+        keys = [series[2].key, series[0].key, SeriesKey("unknown", M1)]
+        some = await candle_repository.get_panel(M1, *FOREVER, keys=keys)
+        assert some == CandlePanel(M1, [series[0], series[2]])
+        on_exchange = await candle_repository.get_panel(M1, *FOREVER, exchange="KRX")
+        assert on_exchange == CandlePanel(M1, [series[1], series[3]])
+        assert len(await candle_repository.get_panel(M1, *FOREVER, keys=[])) == 0
+        both = await candle_repository.get_panel(M1, *FOREVER, keys=keys, exchange="KRX")
+        assert both == CandlePanel.empty(M1)
+
+    async def test_the_last_candles_of_each(self, candle_repository: CandleRepository) -> None:
+        series = market(5, 3, 4, 1)
+        for each in series:
+            await candle_repository.save_many(each.key, each)
+        for count in (1, 2, 9):
+            expected = CandlePanel(M1, [each.tail(count) for each in series])
+            assert await candle_repository.get_latest_panel(M1, count) == expected
+        keys = [series[0].key]
+        latest = await candle_repository.get_latest_panel(M1, keys=keys, exchange="")
+        assert latest == CandlePanel(M1, [series[0].tail(1)])
+        before = await candle_repository.get_panel(M1, minute(0), minute(2), last=2)
+        assert before == CandlePanel(
+            M1, [each.slice(minute(0), minute(2)).tail(2) for each in series]
+        )
+
+    async def test_what_was_replaced_or_deleted_is_not_in_it(
+        self, candle_repository: CandleRepository
+    ) -> None:
+        old, *others = market(6, 3, 4)
+        for each in (old, *others):
+            await candle_repository.save_many(each.key, each)
+        new = make_candles(old.key, 6, seed=9)[2:4]
+        await candle_repository.save_many(old.key, new)
+        await candle_repository.delete_range(others[0].key, minute(2), minute(9))
+        await candle_repository.delete_range(others[1].key, *FOREVER)
+        expected = CandlePanel(M1, [old.merge(new), others[0][:2]])
+        assert await candle_repository.get_panel(M1, *FOREVER) == expected
+        assert await candle_repository.get_latest_panel(M1) == expected.tail(1)
+        assert await candle_repository.get_latest_panel(M1, 4) == expected.tail(4)
+
+    @pytest.mark.parametrize("kind", ["panel", "arrow", "pandas", "polars"])
+    async def test_a_panel_is_saved_in_every_form(
+        self, candle_repository: CandleRepository, kind: str
+    ) -> None:
+        panel = CandlePanel(M1, market(5, 3, 4))
+        forms: dict[str, Any] = {
+            "panel": lambda: panel,
+            "arrow": panel.to_arrow,
+            "pandas": panel.to_pandas,
+            "polars": panel.to_polars,
+        }
+        saved = await candle_repository.save_panel(forms[kind](), timeframe=M1)
+        assert saved.written == 12
+        assert await candle_repository.get_panel(M1, *FOREVER) == panel
+
+    async def test_what_is_no_panel_is_refused(self, candle_repository: CandleRepository) -> None:
+        table = CandlePanel(M1, market(2, 2)).to_arrow()
+        for given_, timeframe in (
+            (table, None),
+            (table.drop_columns(["symbol"]), M1),
+            ("no panel", M1),
+            (market(2)[0].to_arrow(), M1),
+        ):
+            with pytest.raises(InvalidData):
+                await candle_repository.save_panel(given_, timeframe=timeframe)
+        repository: Any = candle_repository
+        for refused in (
+            repository.get_panel("2m", *FOREVER),
+            repository.get_panel(M1, *FOREVER, last=0),
+            repository.get_panel(M1, *FOREVER, keys=[SeriesKey("A", D1)]),
+            repository.get_panel(M1, *reversed(FOREVER)),
+            repository.get_panel(M1, *FOREVER, exchange=5),
+            repository.get_latest_panel(M1, 0),
+        ):
+            with pytest.raises(InvalidData):
+                await refused
+        assert len(await candle_repository.get_panel(M1, *FOREVER)) == 0
+
+    @settings(max_examples=15, deadline=None, suppress_health_check=MANY_SUBCLASSES)
+    @given(
+        writes=st.lists(
+            st.tuples(st.integers(0, 2), st.integers(0, 8), st.integers(1, 4), st.booleans()),
+            max_size=8,
+        ),
+        count=st.integers(1, 5),
+    )
+    async def test_a_panel_is_what_its_series_are(
+        self,
+        candle_repository: CandleRepository,
+        writes: list[tuple[int, int, int, bool]],
+        count: int,
+    ) -> None:
+        number = next(fresh)
+        keys = [SeriesKey(f"panel {number} {n}", M1) for n in range(3)]
+        for turn, (which, first, rows, deletes) in enumerate(writes):
+            if deletes:
+                ends = minute(first), minute(first + rows - 1)
+                await candle_repository.delete_range(keys[which], *ends)
+            else:
+                part = make_candles(keys[which], 12, seed=turn)[first : first + rows]
+                await candle_repository.save_many(keys[which], part)
+        series = await candle_repository.get_ranges(keys, *FOREVER)
+        expected = CandlePanel(M1, series.values())
+        assert await candle_repository.get_panel(M1, *FOREVER, keys=keys) == expected
+        latest = await candle_repository.get_latest_panel(M1, count, keys=keys)
+        assert latest == expected.tail(count)
+        matrix = expected.matrix("close", floats=True)
+        assert int(matrix.present.sum()) == expected.rows == int((~np.isnan(matrix.values)).sum())
