@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.events import DomainEvent
     from jts_storage.domain.formula import Formula, FormulaParameter
     from jts_storage.domain.gaps import Gap
+    from jts_storage.domain.panel import CandlePanel
     from jts_storage.domain.results import Coverage, SaveResult
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
@@ -72,6 +73,7 @@ _HOMES = {
     "domain.events": ("DomainEvent",),
     "domain.formula": ("Formula", "FormulaParameter"),
     "domain.gaps": ("Gap",),
+    "domain.panel": ("CandlePanel",),
     "domain.results": ("Coverage", "SaveResult"),
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
@@ -100,6 +102,7 @@ __all__ = [
     "BacktestResult",
     "BacktestSummary",
     "Candle",
+    "CandlePanel",
     "CandleSeries",
     "Checkpoint",
     "Coverage",

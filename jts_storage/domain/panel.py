@@ -152,6 +152,10 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        columns = self._columns.each(np.ascontiguousarray)
+        return (CandlePanel.trusted, (self._timeframe, self._keys, self._offsets, columns))
+
     def __repr__(self) -> str:
         return f"<CandlePanel {self._timeframe.value} {len(self)} series, {self.rows} candles>"
 

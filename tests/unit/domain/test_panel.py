@@ -1,0 +1,159 @@
+"""A panel is its series: taken apart, coarser, as a matrix, and there and back through frames."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
+from jts_storage.testing.factories import START, make_candles
+
+M1 = Timeframe.M1
+NAMES = ("A", "A", "B", "가나", "z'%")
+
+markets = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(1, 60)), min_size=0, max_size=len(NAMES)
+).map(
+    lambda parts: [
+        make_candles(SeriesKey(NAMES[n], M1, "KRX" if n % 2 else ""), first + rows, seed=n)[first:]
+        for n, (first, rows) in enumerate(parts)
+    ]
+)
+
+
+@given(markets)
+@settings(max_examples=60, deadline=None)
+def test_a_panel_gives_its_series_back(series: list[CandleSeries]) -> None:
+    panel = CandlePanel(M1, reversed(series))
+    assert list(panel) == sorted((s.key for s in series), key=lambda key: key.sort_key)
+    assert all(panel[each.key] == each for each in series)
+    assert (len(panel), panel.rows) == (len(series), sum(map(len, series)))
+    assert SeriesKey("nobody", M1) not in panel
+    with pytest.raises(KeyError):
+        panel[SeriesKey("nobody", M1)]
+    assert panel == CandlePanel(M1, panel.values())
+    assert panel.fingerprint() == CandlePanel(M1, panel.values()).fingerprint()
+    copied = pickle.loads(pickle.dumps(panel))
+    assert copied == panel
+    assert not copied.columns.close.flags.writeable
+
+
+@given(markets, st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_frames_in_any_order_give_it_back(series: list[CandleSeries], order: random.Random) -> None:
+    panel = CandlePanel(M1, series)
+    table = panel.to_arrow()
+    rows = list(range(table.num_rows))
+    order.shuffle(rows)
+    assert CandlePanel.from_arrow(M1, table.take(pa.array(rows, pa.int64()))) == panel
+    assert CandlePanel.from_pandas(M1, panel.to_pandas()) == panel
+    assert CandlePanel.from_polars(M1, panel.to_polars()) == panel
+    assert pa.table(panel).num_rows == panel.rows
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Asia/Seoul"])
+@pytest.mark.parametrize("timeframe", [Timeframe.M5, Timeframe.H1, Timeframe.D1, Timeframe.MN1])
+def test_each_series_is_resampled_as_it_would_be_alone(timeframe: Timeframe, timezone: str) -> None:
+    series = [make_candles(SeriesKey(f"S{n}", M1), 700 + n, seed=n)[n * 7 :] for n in range(6)]
+    coarser = CandlePanel(M1, series).resample(timeframe, timezone=timezone)
+    assert coarser == CandlePanel(
+        timeframe, [each.resample(timeframe, timezone=timezone) for each in series]
+    )
+
+
+def test_sessions_of_a_calendar_are_those_of_each_series() -> None:
+    pytest.importorskip("exchange_calendars")
+    series = [make_candles(SeriesKey(f"S{n}", M1), 300, seed=n)[n:] for n in range(3)]
+    coarser = CandlePanel(M1, series).resample(Timeframe.D1, calendar="XKRX")
+    alone = [each.resample(Timeframe.D1, calendar="XKRX") for each in series]
+    assert coarser == CandlePanel(Timeframe.D1, alone)
+
+
+@given(markets, st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_matrix_holds_each_value_at_its_time(series: list[CandleSeries], fill: bool) -> None:
+    panel = CandlePanel(M1, series)
+    exact = panel.matrix("close", fill=fill)
+    floats = panel.matrix("close", floats=True, fill=fill)
+    times = sorted({int(t) for each in series for t in each.columns.timestamp})
+    assert exact.times.tolist() == times
+    for n, key in enumerate(panel):
+        stored = dict(
+            zip(
+                panel[key].columns.timestamp.tolist(),
+                panel[key].columns.close.tolist(),
+                strict=True,
+            )
+        )
+        last = None
+        for row, time in enumerate(times):
+            last = stored.get(time, last if fill else None)
+            assert bool(exact.present[row, n]) is (last is not None)
+            assert exact.values[row, n] == (last or 0)
+            assert (last is None) == bool(np.isnan(floats.values[row, n]))
+            assert last is None or floats.values[row, n] == last / 10_000
+    assert exact.keys == tuple(panel)
+
+
+def test_a_matrix_is_aligned_on_given_times() -> None:
+    key = SeriesKey("A", M1)
+    panel = CandlePanel(M1, [make_candles(key, 5)])
+    asked = [START + timedelta(minutes=n) for n in (1, 3, 9)]
+    matrix = panel.matrix(
+        "volume", times=np.array([t.replace(tzinfo=None) for t in asked], "M8[ms]")
+    )
+    volumes = panel[key].columns.volume
+    assert matrix.values[:, 0].tolist() == [volumes[1], volumes[3], 0]
+    assert matrix.present[:, 0].tolist() == [True, True, False]
+    assert panel.matrix("open", times=[]).values.shape == (0, 1)
+    frame = panel.matrix("close", floats=True).to_pandas()
+    assert frame.shape == (5, 1) and frame.index[0] == START
+
+
+def test_nothing_of_it_can_be_changed() -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 5)])
+    matrix = panel.matrix("close")
+    for array in (*panel.columns, panel.offsets, matrix.values, matrix.present, matrix.times):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_bad_panels_are_refused() -> None:
+    one = make_candles(SeriesKey("A", M1), 3)
+    table = CandlePanel(M1, [one]).to_arrow()
+    nameless = table.set_column(0, "symbol", pa.array([None, "A", "A"], pa.string()))
+    bad: list[Any] = [
+        lambda: CandlePanel(Timeframe.D1, [one]),
+        lambda: CandlePanel(M1, [one, one]),
+        lambda: CandlePanel.from_arrow(M1, one.to_arrow()),
+        lambda: CandlePanel.from_arrow(M1, nameless),
+        lambda: CandlePanel(M1, [one]).matrix("price"),
+        lambda: CandlePanel(M1, [one]).matrix("open", times=[2, 1]),
+        lambda: CandlePanel(M1, [one]).matrix("open", times=["x"]),
+        lambda: CandlePanel(M1, [one]).tail(0),
+        lambda: CandlePanel(M1, [one]).resample(Timeframe.W1).resample(M1),
+    ]
+    for make in bad:
+        with pytest.raises(InvalidData):
+            make()
+
+
+def test_of_equal_timestamps_of_a_series_the_last_row_counts() -> None:
+    first, second = (make_candles(SeriesKey("A", M1), 3, seed=n) for n in (1, 2))
+    other = make_candles(SeriesKey("B", M1), 3)
+    tables = [CandlePanel(M1, [each]).to_arrow() for each in (first, other, second)]
+    panel = CandlePanel.from_arrow(M1, pa.concat_tables([t.unify_dictionaries() for t in tables]))
+    assert panel == CandlePanel(M1, [second, other])
+    assert panel[first.key].start == datetime(2024, 1, 2, tzinfo=UTC)
