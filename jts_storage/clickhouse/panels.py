@@ -27,10 +27,7 @@ class PanelReader:
         self._manager = manager
         self._candles = candles
 
-    def read(
-        self,
-        asked: PanelQuery,
-    ) -> CandlePanel:
+    def read(self, asked: PanelQuery) -> CandlePanel:
         """Rows as they lie come several times quicker than merged ones, and show whether any
         competes with another; where one does, the engine is asked to merge them.
         """
@@ -50,37 +47,48 @@ class PanelReader:
             "exchange": asked.exchange,
             "rows": asked.rows,
         }
-        given = [asked.keys is not None, asked.exchange is not None, asked.rows is not None]
-        query = _select(self._candles, merged, *given)
+        given = (asked.keys is not None, asked.exchange is not None)
+        is_cut = asked.rows is not None
+        query = _select(self._candles, merged, *given, is_cut=is_cut)
         types = stored_types(self._candles)
         found = self._manager.read_columns(query, bound, stored=types)
-        if asked.rows is None:
-            return found
-        return {name: column[::-1] for name, column in found.items()}
+        return {name: column[::-1] for name, column in found.items()} if is_cut else found
 
 
 @cache
-def _select(candles: Table, merged: bool, has_keys: bool, has_exchange: bool, is_cut: bool) -> str:
+def _select(
+    candles: Table, merged: bool, has_keys: bool, has_exchange: bool, *, is_cut: bool
+) -> str:
     rows = Final(candles) if merged else candles
     c = rows.c
     deleted = literal(0) if merged else c.is_deleted
     names = (c.symbol, c.exchange)
-    number = func.cityHash64(*names)
     statement: Select[Any] = select(
-        *as_stored(c), deleted.label("deleted"), number.label("series"), *names
-    ).where(c.timeframe == bindparam("timeframe"), is_in_range(c))
+        *as_stored(c), deleted.label("deleted"), _series(c).label("series"), *names
+    ).where(*_wanted(c, has_keys, has_exchange))
     if merged:
         statement = statement.where(not_(c.is_deleted))
-    if has_keys:
-        statement = statement.where(is_among_keys(c))
-    if has_exchange:
-        statement = statement.where(c.exchange == bindparam("exchange"))
+    # As the rows lie, so that the engine need not sort, though there is but one timeframe.
+    order = (*names, c.timeframe, c.timestamp)
     if not is_cut:
-        # As the rows lie, though there is but one timeframe.
-        return text_of(statement.order_by(*names, c.timeframe, c.timestamp))
+        return text_of(statement.order_by(*order))
     # Backwards, so that the last rows of a series are the first; turned round when they are here.
-    backwards = statement.order_by(*(name.desc() for name in names), c.timestamp.desc())
+    backwards = statement.order_by(*(each.desc() for each in order))
     return text_of(backwards.suffix_with(LimitBy(*names, rows=bindparam("rows"))))
+
+
+def _series(c: Any) -> Any:
+    """A number that changes where the next series begins."""
+    return func.cityHash64(c.symbol, c.exchange)
+
+
+def _wanted(c: Any, has_keys: bool, has_exchange: bool) -> list[Any]:
+    wanted = [c.timeframe == bindparam("timeframe"), is_in_range(c)]
+    if has_keys:
+        wanted.append(is_among_keys(c))
+    if has_exchange:
+        wanted.append(c.exchange == bindparam("exchange"))
+    return wanted
 
 
 def _counts(found: Mapping[str, Array], *, is_cut: bool) -> bool:
