@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import MetaData, Select, Table, and_, bindparam, delete, func, not_, select
+from sqlalchemy import (
+    MetaData,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    not_,
+    select,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateTable
 
@@ -191,7 +202,7 @@ class DeclaredTable:
 
     def check(self) -> None:
         """:raises SchemaDrift: the table is not there."""
-        self._manager.execute(_highest(self.table, self.model.version))
+        self._manager.execute(_nothing_of(self.table, self.model.version))
 
     def _is_there(self, version: int, before: int, rows: int, transport: Transport) -> bool:
         """Whether a part has arrived, of which the outcome is unknown; parts follow each other.
@@ -253,6 +264,12 @@ def _delete(table: Table, name: str, version: int) -> str:
 @cache
 def _highest(table: Table, version: str) -> str:
     return text_of(select(func.max(table.c[version])))
+
+
+@cache
+def _nothing_of(table: Table, version: str) -> str:
+    """A statement that fails where the table is missing, and reads no row where it is there."""
+    return text_of(select(table.c[version]).limit(literal_column("0")))
 
 
 def _written(table: Table, name: str, version: int) -> str:

@@ -88,9 +88,8 @@ class DeclaredSymbols(TableRepository[Symbol]):
         return await self._page(None, limit, after)
 
     async def _page(self, where: Where | None, limit: int, after: str | None) -> Sequence[Symbol]:
-        return await super().list(
-            where=where, limit=limit, after=None if after is None else (after,)
-        )
+        key = None if after is None else (after,)
+        return await super().list(where=where, limit=limit, after=key, strict=True)
 
 
 SYMBOLS: Final = TableModel(

@@ -47,7 +47,7 @@ class Chain:
     def versions(self, store: Store) -> Path:
         """The folder of a store's files."""
         below = self.folder / store
-        return below / "versions" if (below / "versions").is_dir() else below
+        return below / "versions" if any((below / "versions").glob("*.py")) else below
 
     def home(self, store: Store) -> Path:
         """The folder with Alembic's environment, which a service has not."""

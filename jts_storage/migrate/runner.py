@@ -283,10 +283,29 @@ async def _wanted(databases: Databases, goal: Goal) -> list[list[Migrations]]:
     _check_ambiguity(found, goal.to)
     if goal.direction == "up" and goal.chain == "service":
         await _check_kit_came_first(databases, goal, {each.store for each in found})
+    if goal.direction == "down" and goal.chain is None:
+        await _check_nothing_is_above(databases, found)
     if goal.is_one_step:
         found = await _latest(found, goal)
     ordered = [list(chains) for _, chains in groupby(found, lambda each: each.store)]
     return ordered if goal.direction == "up" else [of_store[::-1] for of_store in ordered]
+
+
+async def _check_nothing_is_above(databases: Databases, found: Sequence[Migrations]) -> None:
+    """:raises InvalidConfiguration: a service has migrations applied of which no folder is named,
+    and the kit's below them would be taken back.
+    """
+    led = {each.store for each in found if each.chain.name == "service"}
+    nowhere = Chain("service", Path(), is_alone=False)
+    for store, of_store in _stores(databases):
+        current = None if store in led else (await of_store(nowhere).history()).current
+        if current not in (None, BASE):
+            raise InvalidConfiguration(
+                f"{store} has migrations of a service up to {current}, and their folder is not"
+                " named",
+                remedy="Name it in JTS_MIGRATIONS or --folder; or say --chain kit to take back the"
+                " kit's below them.",
+            )
 
 
 async def _latest(found: Sequence[Migrations], goal: Goal) -> list[Migrations]:

@@ -7,12 +7,12 @@ To a mapper a time of nanoseconds is a whole number, since a datetime cannot hol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import pyarrow as pa
@@ -205,7 +205,7 @@ def _column(rows: Sequence[Row], field: pa.Field, what: str) -> pa.Array:
     if not field.nullable and None in values:
         raise InvalidData(f"{what} must have a value", field=field.name, row=values.index(None))
     if any(issubclass(kind, Enum) for kind in set(map(type, values))):
-        values = list(map(_plain, values))
+        values = list(map(plain_value, values))
     return array_of(values, field, what)
 
 
@@ -217,7 +217,7 @@ def array_of(values: Sequence[Any], field: pa.Field, what: str) -> pa.Array:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
         raise _misfit(values, field, what) from exc
     if pa.types.is_float32(field.type):
-        _check_short(pa.array(checked, pa.float64()), field, what)
+        check_short(pa.array(checked, pa.float64()), field, what)
     return made
 
 
@@ -229,6 +229,8 @@ def _checked(values: list[Any], field: pa.Field, what: str) -> list[Any]:
         return [value if value is None else checks.day(value, field.name) for value in values]
     if set(map(type, values)) <= _AS_EXPECTED.get(_kind(field.type), frozenset()):
         return values
+    if _kind(field.type) == "float":
+        values = [_float(value, field, what, row) for row, value in enumerate(values)]
     expected: Any = _EXPECTED.get(_kind(field.type), object)
     for number, value in enumerate(values):
         if value is not None and (
@@ -243,7 +245,19 @@ def _checked(values: list[Any], field: pa.Field, what: str) -> list[Any]:
     return values
 
 
-def _check_short(values: pa.Array | pa.ChunkedArray, field: pa.Field, what: str) -> None:
+def _float(value: Any, field: pa.Field, what: str, row: int) -> Any:
+    """A number of another type as a float of the same value."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return value
+    whole = int(value)
+    if abs(whole) > 2**1000 or int(float(whole)) != whole:
+        raise InvalidData(
+            f"{what} is no float, and would be rounded", field=field.name, value=whole, row=row
+        )
+    return float(whole)
+
+
+def check_short(values: pa.Array | pa.ChunkedArray, field: pa.Field, what: str) -> None:
     """:raises InvalidData: a float of 64 bits is none of 32."""
     short = values.cast(pa.float32(), safe=False).cast(pa.float64())
     is_same = pc.or_(pc.equal(short, values), pc.is_nan(values))
@@ -304,74 +318,5 @@ def _misfit(values: Sequence[Any], field: pa.Field, what: str) -> InvalidData:
     return InvalidData(f"{what} does not fit {field.type}", field=field.name)
 
 
-def as_columns(given: Any, schema: pa.Schema, what: str) -> pa.Table:
-    """Whole columns, cast to the schema where that changes no value.
-
-    :param given: an Arrow table, anything that gives one (a Polars or pandas frame), or columns
-        by name.
-    :raises InvalidData: a column is missing, is unknown, or does not fit.
-    """
-    try:
-        table = pa.table(dict(given)) if isinstance(given, Mapping) else pa.table(given)
-    except (pa.ArrowException, TypeError, ValueError) as exc:
-        raise InvalidData(f"{what} are no columns: {exc}") from exc
-    unknown = sorted(set(table.column_names) - set(schema.names))
-    missing = sorted(set(schema.names) - set(table.column_names))
-    if unknown or missing:
-        named = [*(f"no column {name}" for name in unknown), *(f"lacks {name}" for name in missing)]
-        raise InvalidData(f"{what} do not match the table ({', '.join(named)})")
-    arrays = [_cast(table.column(field.name), field, what) for field in schema]
-    return check_limits(pa.Table.from_arrays(arrays, schema=schema), what)
-
-
-def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.ChunkedArray:
-    exact = pa.types.is_decimal(field.type) or pa.types.is_integer(field.type)
-    if exact and pa.types.is_floating(column.type):
-        raise InvalidData(
-            f"{what} must be exact, and these are floats",
-            field=field.name,
-            remedy="Give Decimals, or whole numbers.",
-        )
-    if pa.types.is_timestamp(field.type) and getattr(column.type, "tz", "UTC") is None:
-        raise InvalidData(f"{what} must carry a time zone", field=field.name)
-    if _group(column.type) not in _FITTING[_group(field.type)]:
-        raise InvalidData(f"{what} are {column.type}, not {field.type}", field=field.name)
-    try:
-        if pa.types.is_float32(field.type) and pa.types.is_float64(column.type):
-            _check_short(column, field, what)
-        fitted = column if column.type == field.type else column.cast(field.type)
-    except pa.ArrowException as exc:
-        raise InvalidData(f"{what} do not fit {field.type}: {exc}", field=field.name) from exc
-    if fitted.null_count and not field.nullable:
-        raise InvalidData(f"{what} must have values", field=field.name)
-    return fitted
-
-
-def _group(declared: pa.DataType) -> str:
-    if pa.types.is_dictionary(declared):
-        declared = declared.value_type
-    for name, belongs in _GROUPS.items():
-        if belongs(declared):
-            return name
-    return "other"
-
-
-_GROUPS: Mapping[str, Callable[[pa.DataType], bool]] = {
-    "decimal": pa.types.is_decimal,
-    "whole": pa.types.is_integer,
-    "float": pa.types.is_floating,
-    "time": pa.types.is_timestamp,
-    "date": pa.types.is_date,
-    "flag": pa.types.is_boolean,
-    "text": lambda declared: pa.types.is_string(declared) or pa.types.is_large_string(declared),
-    "none": pa.types.is_null,
-}
-_FITTING: Mapping[str, set[str]] = {name: {name, "none"} for name in _GROUPS} | {
-    "decimal": {"decimal", "whole", "none"},
-    "float": {"float", "whole", "none"},
-}
-"""Of which groups of types columns are taken; a cast from another would change values."""
-
-
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value

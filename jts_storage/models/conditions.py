@@ -7,6 +7,7 @@ the in-memory twin are filtered by the same expression here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum
 from functools import reduce
 from math import isnan
@@ -137,6 +138,7 @@ def _has_text(column: Any, text: Any, schema: pa.Schema) -> Any:
     field, sought = _field(column, schema), _value(text)
     if not pa.types.is_string(field.type) or not isinstance(sought, str):
         raise InvalidData("is asked for a text, and is none", field=field.name, value=sought)
+    array_of([sought], field, "what is looked for")
     lowered = pc.utf8_lower(pa.scalar(sought)).as_py()
     return pc.match_substring(pc.utf8_lower(pc.field(field.name)), lowered)
 
@@ -149,6 +151,12 @@ def _comparison(element: elements.BinaryExpression[Any], schema: pa.Schema) -> A
     column = _compared(field)
     if operator in (operators.in_op, operators.not_in_op):
         values = [_scalar(value, field) for value in _values(right)]
+        if pa.types.is_floating(field.type) and 0 in _values(right):
+            raise InvalidData(
+                "is looked for among floats with zero, which has two signs",
+                field=field.name,
+                remedy="Ask for zero by c.column == 0.",
+            )
         if not values:  # not even NULL is among them
             return pc.scalar(operator is operators.not_in_op)
         found = reduce(or_, (column == value for value in values))
@@ -156,8 +164,9 @@ def _comparison(element: elements.BinaryExpression[Any], schema: pa.Schema) -> A
     if operator in (operators.between_op, operators.not_between_op):
         bounds: Any = right
         low, high = (_scalar(_value(each), field) for each in bounds.clauses)
-        within = (column >= low) & (column <= high)
-        return within if operator is operators.between_op else ~within
+        if operator is operators.between_op:
+            return (column >= low) & (column <= high)
+        return (column < low) | (column > high)  # as SQL says it: NaN is neither
     if operator in (operators.is_, operators.is_not) and isinstance(right, elements.Null):
         is_null = pc.field(field.name).is_null()
         return is_null if operator is operators.is_ else ~is_null
@@ -200,14 +209,34 @@ def _scalar(value: Any, field: pa.Field) -> Any:
             field=field.name,
             remedy="Keep None where there is no number, and ask c.column.is_(None).",
         )
+    if pa.types.is_floating(field.type) and type(plain_value) not in (float, int, bool):
+        raise InvalidData(
+            f"is compared with a {type(plain_value).__name__}, which is written otherwise",
+            field=field.name,
+            remedy="Write float(value).",
+        )
     if pa.types.is_decimal(field.type):
         number = checks.decimal(plain_value, field.name, digits=LARGEST_PRECISION)
+        _check_digits(number, field)
         try:
             return pc.scalar(pa.scalar(number, _WIDE))
         except pa.ArrowException as exc:
             raise InvalidData("has too many digits", field=field.name, value=value) from exc
     what = "what a column is compared with"
     return pc.scalar(array_of([plain_value], field, what)[0])
+
+
+def _check_digits(number: Decimal, field: pa.Field) -> None:
+    """:raises InvalidData: the engine would need more digits than it has to compare both."""
+    declared = field.type
+    if (field.metadata or {}).get(b"exact"):  # what the column cannot hold is not compared
+        array_of([number], field, "what a column is compared with")
+        return
+    _, digits, exponent = number.as_tuple()
+    scale = max(declared.scale, -int(exponent))
+    whole = max(declared.precision - declared.scale, len(digits) + int(exponent))
+    if whole + scale > LARGEST_PRECISION:
+        raise InvalidData("has too many digits", field=field.name, value=str(number))
 
 
 _WIDE = pa.decimal256(72, 36)

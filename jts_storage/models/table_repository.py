@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -13,13 +14,17 @@ from sqlalchemy.sql.visitors import iterate
 
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData, StorageError
-from jts_storage.models.columns import array_of, as_columns
-from jts_storage.models.conditions import Where, behind, checked, has_text, of_key, plain
+from jts_storage.models.columns import rows_of, table_of
+from jts_storage.models.conditions import Where, behind, checked, has_text, of_key
+from jts_storage.models.given import as_columns
+from jts_storage.models.guarded import GuardedColumns, bare
 
 if TYPE_CHECKING:
     from jts_storage.models.tables import AnyTable, RecordModel, TableModel
 
 E = TypeVar("E")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +125,12 @@ class _Reading(Generic[E]):
         descending: bool = False,
         limit: int = 1_000,
         after: Sequence[Any] | None = None,
+        strict: bool = False,
     ) -> Sequence[E]:
-        """Entities in order of the key.
+        """Entities in order of the key. Rows that cannot be read are left out and logged.
 
         :param after: the key of the last entity of the page before, where keys ascend.
+        :param strict: raise for a row that cannot be read.
         """
         model = self._model
         condition = self._condition(where)
@@ -138,7 +145,7 @@ class _Reading(Generic[E]):
             condition = rest if condition is None else condition & rest
         checks.whole(limit, "limit", below=2**31)
         rows = await self._source.read(TableQuery(condition, None, descending, limit))
-        return model.from_columns(rows)
+        return model.from_columns(rows) if strict else _readable(model, rows)
 
     async def stream(
         self, *, where: Where | None = None, block_rows: int = 262_144
@@ -153,8 +160,9 @@ class _Reading(Generic[E]):
         if where is None:
             return None
         try:
-            condition = where(self._model.table.c)
-        except ArgumentError as exc:  # such as a column that is compared with None by <
+            condition = bare(where(GuardedColumns(self._model.table)))
+        # Such as a column that is compared with None by <, or has_text joined by `and`.
+        except (ArgumentError, TypeError, UnicodeError) as exc:
             raise InvalidData(f"is no condition: {exc}", field="where") from exc
         if self._model.store == "database" and any(map(_asks_for_text, iterate(condition))):
             raise InvalidData(
@@ -172,10 +180,11 @@ class _Reading(Generic[E]):
                 field="key",
                 value=values,
             )
-        schema = self._model.schema
-        for name, value in zip(self._model.key, key, strict=True):
-            array_of([plain(value)], schema.field(name), f"a key of {self._model.name}")
-        return tuple(map(plain, key))
+        # As rows have it: a time in a zone equals no other in the hour that is repeated.
+        named = dict(zip(self._model.key, key, strict=True))
+        schema = pa.schema([self._model.schema.field(name) for name in named])
+        (row,) = rows_of(table_of([named], schema, f"a key of {self._model.name}"))
+        return tuple(row.values())
 
     async def _get(self, key: Sequence[Any]) -> E | None:
         model = self._model
@@ -185,6 +194,16 @@ class _Reading(Generic[E]):
     async def _put(self, entities: Sequence[E]) -> Sequence[E]:
         saved = await self._source.put(self._model.to_columns(entities))
         return self._model.from_columns(saved)
+
+
+def _readable(model: AnyTable[E], rows: pa.Table) -> list[E]:
+    found: list[E] = []
+    for row in rows_of(rows):
+        try:
+            found.append(model.from_row(row))
+        except InvalidData as exc:
+            log.warning("A row is left out of a list: %s", exc)
+    return found
 
 
 def _asks_for_text(element: Any) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar, cast, get_args, overload
 
 from beanie.odm.fields import ExpressionField
+from beanie.odm.operators.find.comparison import GT, GTE, LT, LTE, NE, Eq
 from bson import Decimal128, ObjectId, decode, encode
 
 from jts_storage.domain.ids import new_document_id
@@ -152,8 +153,46 @@ class _Fields:
             )
         path = self._prefix + self._model.path(name)
         inner = nested_model(info.annotation)
-        field: Any = ExpressionField
-        return _Fields(inner[0], f"{path}.") if inner else field(path)
+        return _Fields(inner[0], f"{path}.") if inner else _field(path)
+
+
+class _Guard:
+    """No condition is true or false by itself: ``and`` would keep only one of two."""
+
+    def __bool__(self) -> bool:
+        raise InvalidData(
+            "joins conditions by Python's and, or, not, or a chain such as 1 < x < 3, which keep"
+            " only one of them",
+            field="where",
+            remedy="Join them by And and Or of beanie.operators.",
+        )
+
+
+def _compared_by(operator: type[Any]) -> Any:
+    guarded = type(operator.__name__, (_Guard, operator), {})
+
+    def compare(self: Any, other: Any) -> Any:
+        # Beanie compares the names of fields so, as keys of a query.
+        return (
+            str(self) == str(other) if isinstance(other, ExpressionField) else guarded(self, other)
+        )
+
+    return compare
+
+
+class _Field(ExpressionField):
+    """A field whose comparisons are guarded."""
+
+    __eq__ = _compared_by(Eq)
+    __ne__ = _compared_by(NE)
+    __lt__ = _compared_by(LT)
+    __le__ = _compared_by(LTE)
+    __gt__ = _compared_by(GT)
+    __ge__ = _compared_by(GTE)
+    __hash__ = ExpressionField.__hash__
+
+
+_field: Any = _Field  # to a checker its constructor has no types
 
 
 def fields_of(model: type[Stored]) -> Any:

@@ -35,7 +35,9 @@ from jts_storage.settings.variables import of_variables
 _SCHEMES: Final = "Use mongodb:// or mongodb+srv://, such as mongodb://host:27017/database."
 _SRV: Final = "mongodb+srv"
 _CREDENTIALS: Final = re.compile(r"(?<=://).*@")
-_SECRET_OPTION: Final = re.compile(r"((?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+_SECRET_OPTION: Final = re.compile(
+    r"((?:password|secret|token|mechanismproperties)[^=&]*=)[^&]*", re.IGNORECASE
+)
 _NO_DATABASE_NAME: Final = re.compile(r'[/\\. "$*<>:|?\x00]')
 _SYSTEM_DATABASES: Final = frozenset({"admin", "config", "local"})
 

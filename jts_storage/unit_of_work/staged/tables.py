@@ -54,14 +54,14 @@ class StagedTable:
 
     async def read(self, query: TableQuery) -> pa.Table:
         self._lay_out()
+        if query.key is not None:
+            if query.key not in self._rows:
+                return self._noted(await self._stored.read(query))
+            row = self._rows[query.key]
+            return pa.Table.from_pylist([] if row is None else [row], self.model.schema)
         # As they are now: another task may stage more while this one waits.
         model, rows_here, appended = self.model, dict(self._rows), list(self._appended)
         hidden = set(rows_here)
-        if query.key in rows_here:
-            row = rows_here[query.key]
-            return pa.Table.from_pylist([] if row is None else [row], model.schema)
-        if query.key is not None:
-            return self._noted(await self._stored.read(query))
         if not hidden and not appended:
             return self._noted(await self._stored.read(query))
         # Whole rows, of which as many more are asked for as may be hidden.
@@ -175,8 +175,7 @@ class StagedTables:
 
 def _latest(rows: pa.Table, key: Sequence[str]) -> pa.Table:
     """Of the rows of one key the last."""
-    keys = zip(*(rows.column(name).to_pylist() for name in key), strict=True)
-    last = {each: number for number, each in enumerate(keys)}
+    last = {key_of(row, key): n for n, row in enumerate(rows_of(rows.select(list(key))))}
     return rows if len(last) == rows.num_rows else rows.take(pa.array(sorted(last.values())))
 
 

@@ -250,3 +250,11 @@ def test_the_manager_takes_a_uri_as_it_takes_a_configuration() -> None:
 def test_what_is_no_configuration_is_refused_in_words(given: Any) -> None:
     with pytest.raises(InvalidConfiguration, match=r"Give it a URI or a MongoDBConfig"):
         MongoDBManager(given)
+
+
+def test_properties_of_a_mechanism_are_shown_to_nobody() -> None:
+    options = "authMechanism=MONGODB-AWS&authMechanismProperties=AWS_SESSION_TOKEN:hush"
+    config = MongoDBConfig(f"mongodb://user:word@host/jts?{options}")
+    for shown in (repr(config), str(config), config.redacted, repr(config.uri)):
+        assert "hush" not in shown
+        assert "word" not in shown

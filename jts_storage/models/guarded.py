@@ -1,0 +1,103 @@
+"""Columns and comparisons as conditions get them: what Python would drop of them is refused.
+
+``a == 1 and b == 2`` asks Python whether ``a == 1`` is true and gives only ``b == 2`` or only the
+other; SQLAlchemy answers without a word. Here the question is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from sqlalchemy import Table
+
+from jts_storage.errors import InvalidData
+
+JOIN = "Join comparisons by &, | and ~, each in brackets: (c.a == 1) & (c.b > 2)."
+
+
+def refuse_truth() -> NoReturn:
+    """:raises InvalidData: a condition was joined by ``and``, ``or``, ``not`` or a chain."""
+    raise InvalidData(
+        "joins conditions by Python's and, or, not, or a chain such as 1 < x < 3, which keep only"
+        " one of them",
+        field="where",
+        remedy=JOIN,
+    )
+
+
+class GuardedColumns:
+    """The columns of a table by their keys."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __getattr__(self, name: str) -> GuardedColumn:
+        return self[name]
+
+    def __getitem__(self, name: str) -> GuardedColumn:
+        found = self._table.c.get(name)
+        if found is None:
+            raise InvalidData(
+                f"{self._table.name} has no column {name!r}",
+                field="where",
+                remedy=f"It has {', '.join(self._table.c.keys())}.",
+            )
+        return GuardedColumn(found)
+
+
+class Guarded:
+    """An element of SQLAlchemy, which takes this in its place."""
+
+    def __init__(self, element: Any) -> None:
+        self._element = element
+
+    def __clause_element__(self) -> Any:
+        return self._element
+
+    def __bool__(self) -> bool:
+        refuse_truth()
+
+
+class GuardedCondition(Guarded):
+    """A comparison, or several."""
+
+    def __and__(self, other: Any) -> GuardedCondition:
+        return GuardedCondition(self._element & bare(other))
+
+    def __or__(self, other: Any) -> GuardedCondition:
+        return GuardedCondition(self._element | bare(other))
+
+    def __invert__(self) -> GuardedCondition:
+        return GuardedCondition(~self._element)
+
+
+def _compared(name: str) -> Callable[..., GuardedCondition]:
+    def compare(self: Guarded, *values: Any) -> GuardedCondition:
+        return GuardedCondition(getattr(bare(self), name)(*map(bare, values)))
+
+    return compare
+
+
+class GuardedColumn(Guarded):
+    """A column, which can be compared."""
+
+    __eq__ = _compared("__eq__")  # type: ignore[assignment]
+    __ne__ = _compared("__ne__")  # type: ignore[assignment]
+    __lt__ = _compared("__lt__")
+    __le__ = _compared("__le__")
+    __gt__ = _compared("__gt__")
+    __ge__ = _compared("__ge__")
+    in_ = _compared("in_")
+    not_in = _compared("not_in")
+    between = _compared("between")
+    is_ = _compared("is_")
+    is_not = _compared("is_not")
+
+    def __hash__(self) -> int:
+        return hash(self._element)
+
+
+def bare(value: Any) -> Any:
+    """The element of SQLAlchemy in a guarded one; everything else as it is."""
+    return value.__clause_element__() if isinstance(value, Guarded) else value

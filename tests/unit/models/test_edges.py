@@ -1,0 +1,221 @@
+"""Values and conditions that would be changed, or answered otherwise, without a word."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from clickhouse_sqlalchemy import types
+from sqlalchemy import Column, MetaData, Table
+
+from jts_storage import Storage
+from jts_storage.errors import InvalidData
+from jts_storage.models import Mapper, TableModel
+from jts_storage.models.given import as_columns
+from tests.declared import Fundamental, Tick, fundamentals, orders, ticks
+
+DAY = date(2026, 3, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    at: datetime
+    figure: float = 0.0
+    share: Decimal = Decimal(1)
+
+
+readings = TableModel(
+    Reading,
+    Table(
+        "readings",
+        MetaData(),
+        Column("at", types.DateTime64(3, "UTC")),
+        Column("figure", types.Float64),
+        Column("share", types.Decimal(4, 2)),  # narrower than the values the kit would try
+        Column("version", types.UInt64),
+        Column("is_deleted", types.UInt8),
+    ),
+    Mapper(
+        lambda each: {"at": each.at, "figure": each.figure, "share": each.share},
+        lambda row: Reading(row["at"], row["figure"], row["share"]),
+    ),
+    mode="upsert",
+    key=("at",),
+)
+# The hour that a clock in Berlin shows twice.
+REPEATED = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+async def test_a_key_in_a_zone_is_the_moment_that_it_is() -> None:
+    async with Storage.in_memory(models=[readings]) as storage:
+        async with storage.unit_of_work() as uow:
+            table = uow.repository(readings)
+            await table.save(Reading(REPEATED, 2.0))
+            assert (await table.get(REPEATED)) == Reading(REPEATED.astimezone(UTC), 2.0)
+            assert await table.delete(REPEATED)
+            assert await table.get(REPEATED) is None
+            await table.save(Reading(REPEATED, 3.0))
+            await uow.commit()
+        assert [each.figure for each in await storage.repository(readings).list()] == [3.0]
+
+
+JOINED: list[Callable[[Any], Any]] = [
+    lambda c: c.symbol == "A" and c.eps == 2,
+    lambda c: c.symbol == "A" or c.eps == 2,
+    lambda c: not (c.symbol == "A"),  # noqa: SIM201
+    lambda c: 1 < c.eps < 3,
+    lambda c: (c.symbol == "A" and c.eps == 2) & (c.eps > 1),
+]
+
+
+@pytest.mark.parametrize("where", JOINED)
+async def test_conditions_joined_by_python_are_refused(where: Callable[[Any], Any]) -> None:
+    async with Storage.in_memory(models=[fundamentals]) as storage:
+        with pytest.raises(InvalidData, match="and, or, not"):
+            await storage.repository(fundamentals).list(where=where)
+        wrong: dict[str, Any] = {"no column 'nope'": lambda c: c.nope == 1, "cond": lambda c: 5}
+        for message, said in wrong.items():
+            with pytest.raises(InvalidData, match=message):
+                await storage.repository(fundamentals).list(where=said)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        lambda order: order.symbol == "A" and order.quantity == 2,
+        lambda order: order.symbol == "A" or order.quantity == 2,
+        lambda order: 1 < order.quantity < 3,
+        lambda order: not (order.symbol == "A"),  # noqa: SIM201
+    ],
+)
+async def test_so_are_those_of_documents(where: Callable[[Any], Any]) -> None:
+    async with Storage.in_memory(models=[orders]) as storage:
+        with pytest.raises(InvalidData, match="and, or, not"):
+            await storage.repository(orders).list(where=where)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (lambda c: c.figure == np.float32(0.1), "float"),
+        (lambda c: c.figure == np.uint64(2**64 - 1), "float"),
+        (lambda c: c.figure.in_([0.0, 1.0]), "two signs"),
+        (lambda c: c.share < Decimal("1E+37"), "digits"),
+        (lambda c: c.share < Decimal("1E-37"), "digits"),
+    ],
+)
+async def test_what_the_engine_would_answer_otherwise_is_refused(
+    where: Callable[[Any], Any], message: str
+) -> None:
+    async with Storage.in_memory(models=[readings]) as storage:
+        with pytest.raises(InvalidData, match=message):
+            await storage.repository(readings).list(where=where)
+
+
+async def test_nan_is_neither_between_nor_not_between() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    async with Storage.in_memory(models=[readings]) as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.repository(readings).save(Reading(moment, float("nan")))
+            await uow.commit()
+        table = storage.repository(readings)
+        assert await table.list(where=lambda c: ~c.figure.between(1, 2)) == []
+        assert await table.list(where=lambda c: c.figure.between(1, 2)) == []
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("at", pa.timestamp("ms", "UTC"), nullable=False),
+        pa.field("day", pa.date32(), nullable=False),
+        pa.field("figure", pa.float64(), nullable=False),
+        pa.field("price", pa.decimal128(18, 4), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+    ]
+)
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+GIVEN = {"at": [MOMENT], "day": [DAY], "figure": [1.5], "price": [Decimal(2)], "name": ["A"]}
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("at", [pd.Timestamp("2026-01-01T00:00:00.123000789", tz="UTC")]),
+        ("at", [datetime(2026, 1, 1)]),
+        ("day", [datetime(2026, 1, 1, 5)]),
+        ("figure", [True]),
+        ("figure", [np.uint64(2**64 - 1)]),
+        ("figure", [2**53 + 1]),
+        ("price", [1.5]),
+        ("price", [None]),
+        ("price", np.array([10**16])),
+        ("name", [b"A"]),
+    ],
+)
+def test_columns_by_name_are_refused_rather_than_changed(column: str, values: Any) -> None:
+    with pytest.raises(InvalidData, match=column):
+        as_columns({**GIVEN, column: values}, SCHEMA, "columns")
+
+
+def test_columns_by_name_of_every_form_are_taken() -> None:
+    expected = as_columns(GIVEN, SCHEMA, "columns")
+    for given in (
+        {**GIVEN, "price": [2]},
+        {**GIVEN, "price": np.array([2])},
+        {**GIVEN, "price": pd.Series([2])},
+        {**GIVEN, "price": pa.array([2])},
+        {**GIVEN, "figure": np.array([1.5])},
+        {**GIVEN, "name": pd.Series(["A"])},
+        {**GIVEN, "name": pa.array(["A"], pa.string_view())},
+        {**GIVEN, "at": pd.Series([MOMENT])},
+    ):
+        assert as_columns(given, SCHEMA, "columns") == expected
+    frame = pl.DataFrame({name: expected.column(name).to_pylist() for name in SCHEMA.names})
+    frame = frame.with_columns(pl.col("price").cast(pl.Decimal(18, 4)))
+    assert as_columns(frame, SCHEMA, "columns") == expected
+
+
+async def test_a_polars_frame_of_ticks_is_appended() -> None:
+    frame = pl.DataFrame(
+        {"symbol": ["A"], "timestamp": [MOMENT], "price": [Decimal("1.5")], "size": [1]}
+    ).with_columns(pl.col("size").cast(pl.UInt64))
+    async with Storage.in_memory(models=[ticks]) as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.repository(ticks).append(frame)
+            await uow.commit()
+        assert await storage.repository(ticks).list() == [Tick("A", MOMENT, Decimal("1.5"), 1)]
+
+
+async def test_a_row_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async with Storage.in_memory(models=[fundamentals]) as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.repository(fundamentals).save_many(
+                [Fundamental("A", DAY, None), Fundamental("B", DAY, None)]
+            )
+            await uow.commit()
+        table = storage.repository(fundamentals)
+        real = fundamentals.mapper
+
+        def picky(row: Any) -> Fundamental:
+            if row["symbol"] == "A":
+                raise ValueError("no such figure")
+            return real.from_stored(row)
+
+        fundamentals.mapper = Mapper(real.to_stored, picky)
+        try:
+            with caplog.at_level(logging.WARNING):
+                assert [each.symbol for each in await table.list()] == ["B"]
+            assert "A" in caplog.text
+            with pytest.raises(InvalidData, match="no such figure"):
+                await table.list(strict=True)
+        finally:
+            fundamentals.mapper = real
