@@ -33,6 +33,9 @@ class has_text(FunctionElement[bool]):  # noqa: N801 - written like a function o
     """Whether a column contains a text, in capitals or not; every character counts as itself.
 
     ``where=lambda c: has_text(c.name, "sam")``, in ClickHouse and in memory.
+
+    Of a few rare letters and signs, such as the Turkish dotted I and Roman numerals, ClickHouse
+    knows no other case, and the rows in memory do.
     """
 
     type = Boolean()
