@@ -9,11 +9,16 @@ import pytest
 
 from jts_storage import StorageSettings, migrate
 from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.migrate import files
 from jts_storage.migrate.opening import Opening
 from tests.migration.conftest import fresh_name
 from tests.migration.service import MODELS, names_in, only
 
-DECLARED = {"clickhouse": "ticks", "mongo": "orders", "relational": "balances"}
+DECLARED: dict[files.Store, str] = {
+    "clickhouse": "ticks",
+    "mongo": "orders",
+    "relational": "balances",
+}
 
 
 @pytest.mark.parametrize(
