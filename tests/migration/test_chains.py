@@ -116,6 +116,24 @@ async def test_the_phase_before_new_code_has_both_chains(
     assert told(after, "relational") == ["kit 0003", "service 0002"]
 
 
+async def test_the_service_goes_before_new_code_while_the_kit_waits_for_it(
+    sqlite: DatabaseManager, service: Service, tmp_path: Path
+) -> None:
+    """Of the kit only what comes after the new code is pending."""
+    folder = tmp_path / "kit"
+    shutil.copytree(files.root(), folder)
+    migrate.new("relational", "drop what was", phase="post", folder=folder)
+    databases = migrate.Databases(database=sqlite, folder=folder, service=service.folder)
+    with pytest.raises(InvalidConfiguration, match="0001 of relational is pending"):
+        await migrate.up(databases, phase="pre", chain="service", report=quiet)
+    await migrate.up(databases, phase="pre", chain="kit", report=quiet)
+    taken = await migrate.up(databases, phase="pre", chain="service", report=quiet)
+    assert told(taken, "relational") == ["service 0001"]
+    service.grow()
+    with pytest.raises(InvalidConfiguration, match="0003 of relational is pending"):
+        await migrate.up(databases, chain="service", report=quiet)
+
+
 # ---- records of their own
 
 

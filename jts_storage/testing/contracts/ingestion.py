@@ -72,6 +72,18 @@ class SymbolBarsRepositoryContract:
             await symbol_bars_repository.save(SymbolBars("B", DAY, version=1))
         assert await symbol_bars_repository.get("A", DAY) == second
 
+    async def test_one_made_anew_under_the_same_version_is_another(
+        self, symbol_bars_repository: SymbolBarsRepository
+    ) -> None:
+        first = await symbol_bars_repository.save(SymbolBars("A", DAY))
+        await symbol_bars_repository.delete("A", DAY)
+        await asyncio.sleep(0.005)  # it was made at another moment, of which milliseconds are kept
+        anew = await symbol_bars_repository.save(SymbolBars("A", DAY))
+        assert anew.version == first.version
+        with pytest.raises(Conflict):
+            await symbol_bars_repository.save(first.start_collection())
+        assert await symbol_bars_repository.get("A", DAY) == anew
+
     async def test_of_concurrent_saves_one_wins(
         self, symbol_bars_repository: SymbolBarsRepository
     ) -> None:
