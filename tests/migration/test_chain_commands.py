@@ -190,7 +190,7 @@ def test_down_shows_its_plan_and_then_asks(
     asked = CliRunner().invoke(app, [*down, "--json"], input="n\n")
     assert asked.exit_code == 1
     assert "plan" not in asked.stdout, "that is for JSON alone"
-    assert asked.stderr.startswith(f"{plan}Take them back? [y/N]: ")
+    assert asked.stderr.startswith(f"{plan}Take them back? [y/N]:")
     assert as_json("migrate", "down", "--dry-run")["done"] is False
     taken = CliRunner().invoke(app, down, input="y\n")
     assert taken.exit_code == 0, taken.output
