@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import invalidate_caches
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from jts_storage.cli.main import app
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.models.registry import DOCUMENTS, ENTRY_POINTS, Models, installed_documents
 
-LOADERS = {ENTRY_POINTS: Models.known, DOCUMENTS: installed_documents}
+LOADERS: dict[str, Callable[[], object]] = {ENTRY_POINTS: Models.known, DOCUMENTS: installed_documents}
 BROKEN = {
     "no module": ("nowhere_at_all.models:MODELS", "ModuleNotFoundError"),
     "no such name": ("tests.declared:MODLES", "AttributeError"),
