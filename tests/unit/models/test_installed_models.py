@@ -14,7 +14,10 @@ from jts_storage.cli.main import app
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.models.registry import DOCUMENTS, ENTRY_POINTS, Models, installed_documents
 
-LOADERS: dict[str, Callable[[], object]] = {ENTRY_POINTS: Models.known, DOCUMENTS: installed_documents}
+LOADERS: dict[str, Callable[[], object]] = {
+    ENTRY_POINTS: Models.known,
+    DOCUMENTS: installed_documents,
+}
 BROKEN = {
     "no module": ("nowhere_at_all.models:MODELS", "ModuleNotFoundError"),
     "no such name": ("tests.declared:MODLES", "AttributeError"),
