@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
     from jts_storage.domain.symbol import Symbol
+    from jts_storage.errors import Conflict, StorageError
     from jts_storage.models import (
         DocumentRepository,
         Exact,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         RecordRepository,
         TableModel,
         TableRepository,
+        has_text,
     )
     from jts_storage.mongo.documents import VersionedDocument
     from jts_storage.mongo.model import DocumentModel
@@ -78,6 +80,7 @@ _HOMES = {
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
+    "errors": ("Conflict", "StorageError"),
     "unit_of_work.publisher": ("InMemoryEventPublisher",),
     "models": (
         "DocumentRepository",
@@ -88,6 +91,7 @@ _HOMES = {
         "RecordRepository",
         "TableModel",
         "TableRepository",
+        "has_text",
     ),
     "mongo.documents": ("VersionedDocument",),
     "mongo.model": ("DocumentModel",),
@@ -105,6 +109,7 @@ __all__ = [
     "CandlePanel",
     "CandleSeries",
     "Checkpoint",
+    "Conflict",
     "Coverage",
     "DocumentModel",
     "DocumentRepository",
@@ -128,6 +133,7 @@ __all__ = [
     "StopLossRule",
     "StopLossType",
     "Storage",
+    "StorageError",
     "StorageSettings",
     "Strategy",
     "Symbol",
@@ -139,6 +145,7 @@ __all__ = [
     "TradeSide",
     "VersionedDocument",
     "__version__",
+    "has_text",
 ]
 
 

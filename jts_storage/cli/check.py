@@ -32,7 +32,7 @@ def check(
     partition_by_year: PartitionByYear = False,
     folder: FolderOption = None,
 ) -> None:
-    """Compare live schemas with the models, a line a difference.
+    """Compare live schemas with the models. Prints one line for each difference.
 
     Exit codes: 0 they agree, 1 they differ, 2 it could not look.
     """

@@ -1,4 +1,4 @@
-"""``jts-storage migrate``: where databases stand, and leading them up or down."""
+"""``jts-storage migrate``: apply and take back migrations, and show where databases stand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from jts_storage.settings.storage import named_migrations
 if TYPE_CHECKING:
     from jts_storage.migrate.kept_tables import Kept
 
-app = typer.Typer(help="Lead databases to the schema of the models.", no_args_is_help=True)
+app = typer.Typer(help="Apply and take back migrations.", no_args_is_help=True)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 AsSql = Annotated[bool, typer.Option("--sql", help="Print what a person would run, and stop.")]
@@ -107,11 +107,16 @@ def down(
     The service's own migrations go before the kit's: one step takes back the kit's only when the
     service has none applied.
     """
-    if not (yes or dry_run or as_sql):
-        typer.confirm("Take migrations back?", abort=True, err=True)
     goal = Goal("down", to, chain=chain.value if chain else None)
-    where = _Where(store, folder, partition_by_year)
-    _go(where, goal, dry_run=dry_run, as_sql=as_sql, as_json=as_json, patience=patience)
+    _go(
+        _Where(store, folder, partition_by_year),
+        goal,
+        dry_run=dry_run,
+        as_sql=as_sql,
+        as_json=as_json,
+        patience=patience,
+        question=None if yes else "Take them back?",
+    )
 
 
 @app.command()
@@ -137,7 +142,7 @@ def stamp(
     as_json: AsJson = False,
     patience: Patience = 60.0,
 ) -> None:
-    """Say that databases stand at a migration, and do nothing else."""
+    """Record a migration as applied without running it."""
 
     async def work() -> list[migrate.Migrations]:
         async with databases(store or [], folder=folder) as given:
@@ -226,7 +231,13 @@ def _go(
     as_sql: bool = False,
     as_json: bool = False,
     patience: float = migrate.PATIENCE,
+    question: str | None = None,
 ) -> None:
+    """Print the plan and carry it out.
+
+    :param question: asked before anything is done.
+    """
+
     async def work() -> list[Step] | str:
         async with databases(
             where.store or [], partition_by_year=where.partition_by_year, folder=where.folder
@@ -234,10 +245,13 @@ def _go(
             if as_sql:
                 return await migrate.sql(given, goal)
             plan = await migrate.planned(given, goal)
-            if not as_json:
-                _print_plan(plan)
+            asks = question is not None and bool(plan) and not dry_run
+            if asks or not as_json:
+                _print_plan(plan, err=as_json)
             if dry_run or not plan:
                 return plan
+            if question is not None:
+                typer.confirm(question, abort=True, err=True)
             with Lines(quiet=as_json) as lines:
                 return await migrate.go(given, goal, report=lines, patience=patience)
 
@@ -262,12 +276,12 @@ def _go(
         output.print_json({"done": not dry_run, "steps": steps})
 
 
-def _print_plan(plan: Sequence[Step]) -> None:
+def _print_plan(plan: Sequence[Step], *, err: bool = False) -> None:
     for step in plan:
         after = " (after the new code is deployed)" if step.migration.phase == "post" else ""
-        typer.echo(f"plan: {step}{after}")
+        typer.echo(f"plan: {step}{after}", err=err)
     if not plan:
-        typer.echo("Nothing to do.")
+        typer.echo("Nothing to do.", err=err)
 
 
 def _print_kept(kept: Sequence[Kept]) -> None:

@@ -25,7 +25,7 @@ from jts_storage.clickhouse.create_texts import (
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.tables import build, table_of
 from jts_storage.models.tables import TableModel
-from jts_storage.ports.schema import NOTHING, Difference
+from jts_storage.ports.schema import NOTHING, THERE, Difference
 
 STORE: Final = "clickhouse"
 
@@ -84,7 +84,7 @@ def compare(
     :param remake: what makes it.
     """
     if found is None:
-        yield Difference(STORE, name, "table", "there", NOTHING, remake)
+        yield Difference(STORE, name, "table", THERE, NOTHING, remake)
         return
     yield from _compare_columns(name, wanted, found)
     yield from _compare_order(name, wanted, found)

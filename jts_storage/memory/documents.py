@@ -28,7 +28,7 @@ from jts_storage.mongo.mappers import (
     strategy_to_document,
 )
 from jts_storage.mongo.model import DocumentModel
-from jts_storage.mongo.saves import VersionedEntity, shown, stamped
+from jts_storage.mongo.saves import VersionedEntity, shown, shown_of, stamped
 from jts_storage.mongo.stored import CODEC, ID, StoredDocument, ids_at
 
 Document = TypeVar("Document", bound=VersionedEntity)
@@ -121,7 +121,7 @@ class _Versioned(Generic[Document]):
         row = self._session.get(self.table, entity.id)
         if row is None:
             raise Conflict(
-                f"{self.table} {entity.id} ({shown(entity)}) cannot be updated: it is not stored.",
+                f"{shown_of(self.table, entity.id, entity)} cannot be updated: it is not stored.",
                 remedy="It may have been deleted; save it without an id to store it anew.",
             )
         stored = self.read(row)
@@ -131,7 +131,7 @@ class _Versioned(Generic[Document]):
             read = getattr(entity, name, None)
             if read is not None and read != getattr(stored, name):
                 raise Conflict(
-                    f"{self.table} {entity.id} ({shown(entity)}) was changed by somebody else:"
+                    f"{shown_of(self.table, entity.id, entity)} was changed by somebody else:"
                     f" {name} {getattr(stored, name)} is stored, {read} was read.",
                     remedy="Read it again and repeat.",
                 )
@@ -140,7 +140,7 @@ class _Versioned(Generic[Document]):
 
     def _changed(self, entity: Document, version: int) -> Conflict:
         return Conflict(
-            f"{self.table} {entity.id} ({shown(entity)}) was changed by somebody else: "
+            f"{shown_of(self.table, entity.id, entity)} was changed by somebody else: "
             f"version {version} is stored, {entity.version} was read.",
             remedy="Read it again and repeat.",
         )

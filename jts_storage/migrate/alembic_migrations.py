@@ -36,7 +36,7 @@ class AlembicMigrations(Migrations):
     Alembic is imported when there is something to do: most runs find that there is nothing.
     """
 
-    async def sql(self, planned: Sequence[Step]) -> str:
+    async def _sql(self, planned: Sequence[Step]) -> str:
         from jts_storage.migrate import environment
 
         if not planned:

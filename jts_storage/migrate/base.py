@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from traceback import walk_tb
 from typing import Any, ClassVar, Final, Literal
 
 from jts_storage._version import __version__
@@ -68,9 +69,21 @@ class Migrations(ABC):
         stamped = [f for f in self.files if target is not None and f.revision <= target]
         await self._stamp(target or BASE, stamped, patience)
 
-    @abstractmethod
     async def sql(self, planned: Sequence[Step]) -> str:
-        """What a person would run to take these steps."""
+        """What a person would run to take these steps.
+
+        :raises StorageError: a migration of the service failed, with the name of its file.
+        """
+        try:
+            return await self._sql(planned)
+        except Exception as failure:
+            step = _step_in(failure, planned)
+            if step is None or self.chain.name == "kit":
+                raise
+            raise _named(failure, step) from failure
+
+    @abstractmethod
+    async def _sql(self, planned: Sequence[Step]) -> str: ...
 
     @abstractmethod
     async def _go(self, goal: Goal, report: Report, patience: float) -> list[Step]: ...
@@ -97,13 +110,18 @@ class _UnderWay:
 def _named(failure: Exception, step: Step) -> StorageError:
     """The error of a service's migration, which says where it is from."""
     where = f"Migration failed: {step} ({step.migration.path}): "
+    remedy = f"Mend {step.migration.path.name} and run the command again."
     if isinstance(failure, StorageError):
         failure.args = (f"{where}{failure.args[0]}", *failure.args[1:])
+        failure.remedy = remedy  # its own is for those who call a repository
         return failure
-    return StorageError(
-        f"{where}{type(failure).__name__}: {failure}",
-        remedy="Mend the file; the same command then goes on from there.",
-    )
+    return StorageError(f"{where}{type(failure).__name__}: {failure}", remedy=remedy)
+
+
+def _step_in(failure: Exception, planned: Sequence[Step]) -> Step | None:
+    """The step whose file raised the error, or called what did."""
+    frames = [frame.f_code.co_filename for frame, _ in walk_tb(failure.__traceback__)]
+    return next((step for step in planned if str(step.migration.path) in frames), None)
 
 
 @contextmanager

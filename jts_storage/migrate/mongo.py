@@ -42,7 +42,7 @@ class MongoMigrations(Migrations):
     async def history(self) -> History:
         return await self._manager.retries.once("reading the log of migrations", self._history)
 
-    async def sql(self, planned: Sequence[Step]) -> str:
+    async def _sql(self, planned: Sequence[Step]) -> str:
         lines: list[str] = []
         for step in planned:
             printing = Operations(None)

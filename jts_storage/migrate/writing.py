@@ -31,6 +31,7 @@ def new(store: Store, name: str, *, phase: Phase = "pre", folder: Path | None = 
     after = files[-1].revision if files else None
     text = (chain.home(store) / template).read_text()
     text = text.replace("${message}", name.strip().capitalize())
+    text = text.replace("${title}", slug.replace("_", " "))
     text = text.replace("${repr(up_revision)}", f'"{revision}"')
     text = text.replace("${repr(down_revision)}", f'"{after}"' if after else "None")
     prefix = "post_" if phase == "post" else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeAlias, TypeVar
 
 from jts_storage.errors import InvalidConfiguration, StorageError
@@ -110,7 +110,8 @@ class Models:
             )
         if name in self._by_name:
             raise InvalidConfiguration(
-                f"two models are called {name!r}", remedy="Journal and checks go by their names."
+                f"two models are called {name!r}",
+                remedy="Rename one: names are unique, also those of installed packages.",
             )
         self._by_name[name] = model
 
@@ -126,5 +127,22 @@ def _installed() -> Iterator[Model[Any]]:
 
 def _named(group: str) -> Iterator[Any]:
     for found in entry_points(group=group):
-        named = found.load()
+        named = _loaded(found)
         yield from named if isinstance(named, list | tuple) else [named]
+
+
+def _loaded(named: EntryPoint) -> Any:
+    """What an entry point names.
+
+    :raises InvalidConfiguration: it cannot be imported, whatever another package raises then.
+    """
+    try:
+        return named.load()
+    except Exception as failure:
+        package = named.dist.name if named.dist else "an installed package"
+        raise InvalidConfiguration(
+            f"{package} names {named.value!r} in its entry points {named.group}, and that cannot be"
+            f" imported: {type(failure).__name__}: {failure}",
+            remedy=f"Correct it in the pyproject.toml of {package} and install that again, or"
+            " uninstall it.",
+        ) from failure

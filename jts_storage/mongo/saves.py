@@ -48,6 +48,12 @@ def shown(entity: VersionedEntity) -> str:
     return repr(name[:80]) if isinstance(name, str) else str(entity.id)
 
 
+def shown_of(collection: str, identity: object, entity: VersionedEntity) -> str:
+    """Name the document of an entity in a message, by its id and, where it has one, its name."""
+    name = f" ({shown(entity)})" if isinstance(getattr(entity, "name", None), str) else ""
+    return f"{collection} {identity}{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Save(Generic[Versioned]):
     """One save: the entity as it will be, its document, and what it takes the place of.
@@ -133,7 +139,7 @@ class Save(Generic[Versioned]):
         :param state: what is stored.
         """
         assert self.before is not None
-        what = f"{name} {self.identity} ({shown(self.saved)})"
+        what = shown_of(name, self.identity, self.saved)
         if state is None:
             return Conflict(
                 f"{what} cannot be updated: it is not stored.",

@@ -30,7 +30,7 @@ from jts_storage.mongo.mappers import (
 )
 from jts_storage.mongo.model import DocumentModel
 from jts_storage.mongo.stored import ID, StoredDocument
-from jts_storage.ports.schema import NOTHING, Difference
+from jts_storage.ports.schema import NOTHING, THERE, Difference
 
 if TYPE_CHECKING:
     from jts_storage.mongo.manager import Database
@@ -165,7 +165,7 @@ async def _compare(
     if options is None:
         is_kits = name in _UNITS_OF_WORK or name in _KITS_OWN.by_collection
         mend = _REMAKE if is_kits else _made(schema)
-        return [Difference(STORE, name, "collection", "there", NOTHING, mend)]
+        return [Difference(STORE, name, "collection", THERE, NOTHING, mend)]
     cursor = await db.get_collection(name).list_indexes()
     found = {index["name"]: dict(index) async for index in cursor}
     return [*_compare_options(schema, options), *_compare_indexes(schema, found)]

@@ -8,6 +8,9 @@ from typing import Final
 NOTHING: Final = "nothing"
 """Stands for a thing that should not be there, or is not there."""
 
+THERE: Final = "there"
+"""What a table or collection as a whole should be."""
+
 DAMAGE: Final = "stored rows"
 """What a difference calls rows that are lost on disk: no migration mends that."""
 
@@ -32,7 +35,7 @@ class Difference:
     remedy: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.store} {self.where}: {self.what} should be {self.expected},"
-            f" is {self.actual}; mend it with: {self.remedy}"
-        )
+        differs = f"should be {self.expected}, is {self.actual}"
+        if self.expected == THERE and self.actual == NOTHING:
+            differs = "is missing"
+        return f"{self.store} {self.where}: {self.what} {differs}; mend it with: {self.remedy}"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, MetaData, Table, inspect
 from sqlalchemy.schema import CreateColumn, CreateTable
 
 from jts_storage.models.tables import RecordModel
-from jts_storage.ports.schema import NOTHING, Difference
+from jts_storage.ports.schema import NOTHING, THERE, Difference
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.tables import metadata
 
@@ -69,7 +69,7 @@ def _difference(connection: Connection, change: tuple[Any, ...]) -> Difference:
     kind = change[0]
     if kind == "add_table":
         table = change[1]
-        return Difference(STORE, table.name, "table", "there", NOTHING, _made(connection, table))
+        return Difference(STORE, table.name, "table", THERE, NOTHING, _made(connection, table))
     if kind in {"add_column", "remove_column"}:
         _, _, table, column = change
         definition = _definition(connection, column)

@@ -7,8 +7,10 @@ down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
-    tables.alter("ticks", "ADD COLUMN IF NOT EXISTS venue String")
+    # tables.alter("your_table", "ADD COLUMN IF NOT EXISTS your_column String")
+    raise NotImplementedError('Write what "${title}" changes.')
 
 
 def downgrade() -> None:
-    tables.alter("ticks", "DROP COLUMN IF EXISTS venue")
+    # tables.alter("your_table", "DROP COLUMN IF EXISTS your_column")
+    raise NotImplementedError('Write what takes "${title}" back.')

@@ -8,10 +8,12 @@ down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("balances") as table:
-        table.add_column(sa.Column("note", sa.Text()))
+    # with op.batch_alter_table("your_table") as table:
+    #     table.add_column(sa.Column("your_column", sa.Text()))
+    raise NotImplementedError('Write what "${title}" changes.')
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("balances") as table:
-        table.drop_column("note")
+    # with op.batch_alter_table("your_table") as table:
+    #     table.drop_column("your_column")
+    raise NotImplementedError('Write what takes "${title}" back.')

@@ -175,6 +175,41 @@ def test_a_failure_is_one_sentence_with_the_file(service: Service) -> None:
     assert "RuntimeError: half done" in failed.stderr
 
 
+def test_down_shows_its_plan_and_then_asks(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JTS_MIGRATIONS", str(service.folder))
+    down = ["migrate", "down", "--store", "relational"]
+    nothing = CliRunner().invoke(app, down, input="")
+    assert (nothing.exit_code, nothing.output) == (0, "Nothing to do.\n")
+    invoke("migrate", "up")
+    refused = CliRunner().invoke(app, down, input="n\n")
+    assert refused.exit_code == 1
+    plan = "plan: relational service down 0001 made\n"
+    assert refused.output.startswith(f"{plan}Take them back? [y/N]: ")
+    asked = CliRunner().invoke(app, [*down, "--json"], input="n\n")
+    assert asked.exit_code == 1
+    assert "plan" not in asked.stdout, "that is for JSON alone"
+    assert asked.stderr.startswith(f"{plan}Take them back? [y/N]:")
+    assert as_json("migrate", "down", "--dry-run")["done"] is False
+    taken = CliRunner().invoke(app, down, input="y\n")
+    assert taken.exit_code == 0, taken.output
+    assert taken.stdout.startswith(plan)
+    assert as_json("migrate", "status", "--chain", "service")[0]["state"] == "pending"
+
+
+def test_a_file_that_is_not_filled_in_is_refused(service: Service) -> None:
+    folder = ["--folder", str(service.folder)]
+    path = invoke("migrate", "new", "add a venue", *folder).stdout.strip()
+    for command in (["migrate", "up"], ["migrate", "sql"]):
+        refused = invoke(*command, *folder, code=2)
+        assert refused.stderr.splitlines()[-1] == (
+            f"Error: Migration failed: relational service up 0002 add a venue ({path}):"
+            ' NotImplementedError: Write what "add a venue" changes.'
+            " Mend 0002_add_a_venue.py and run the command again."
+        )
+
+
 def test_the_static_check_knows_the_service(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

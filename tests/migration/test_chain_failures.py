@@ -64,6 +64,24 @@ async def test_an_error_of_the_database_keeps_its_kind(
     with pytest.raises(StorageError, match=r"Migration failed: .*0001_made\.py.*NoType") as failed:
         await migrate.up(databases, report=quiet)
     assert failed.value.code is not None
+    assert failed.value.remedy == "Mend 0001_made.py and run the command again."
+
+
+@pytest.mark.parametrize("store", files.STORES)
+async def test_a_new_file_changes_nothing_until_it_is_filled_in(
+    both: migrate.Databases, service: Service, store: files.Store
+) -> None:
+    given = only(both, store)
+    await migrate.up(given, report=quiet)
+    names = await names_in(given)
+    path = migrate.new(store, "add a venue", folder=service.folder)
+    message = rf"\({re.escape(str(path))}\): .*Write what \"add a venue\" changes\. Mend "
+    with pytest.raises(StorageError, match=message):
+        await migrate.sql(given, migrate.Goal())
+    with pytest.raises(StorageError, match=message):
+        await migrate.up(given, report=quiet)
+    assert await names_in(given) == names
+    assert await states(given) == {f"{store} 0001": "applied", f"{store} 0002": "pending"}
 
 
 async def test_one_store_that_fails_does_not_stop_the_others(

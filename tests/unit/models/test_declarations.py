@@ -152,7 +152,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: DocumentModel(Tick, OrderDocument, Mapper(no_document, no_tick)),
         "Tick, which orders holds, has no id and no version",
     ),
-    "two models of one name": (lambda: Models([ticks, ticks]), "two models are called 'ticks'"),
+    "two models of one name": (
+        lambda: Models([ticks, ticks]),
+        "two models are called 'ticks'. Rename one: names are unique, also those of installed",
+    ),
     "a name of the kit": (
         lambda: Models([declared(tick_table(name="candles"))]),
         "the name 'candles' is the kit's own",
