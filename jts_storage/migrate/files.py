@@ -47,7 +47,10 @@ class Chain:
     def versions(self, store: Store) -> Path:
         """The folder of a store's files."""
         below = self.folder / store
-        return below / "versions" if any((below / "versions").glob("*.py")) else below
+        inner = below / "versions"
+        # An empty one hides nothing of what lies beside it.
+        is_used = inner.is_dir() and (any(inner.glob("*.py")) or not any(below.glob("[0-9]*.py")))
+        return inner if is_used else below
 
     def home(self, store: Store) -> Path:
         """The folder with Alembic's environment, which a service has not."""
