@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jts_storage.errors import InvalidData
 from jts_storage.models.columns import array_of, check_limits, check_short, plain_value
@@ -35,6 +36,14 @@ def as_columns(given: Any, schema: pa.Schema, what: str) -> pa.Table:
     return check_limits(made, what)
 
 
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of a dictionary; Arrow itself takes none of Polars' texts."""
+    values = column.type.value_type
+    plain = pa.string() if _group(values) == "text" else values
+    parts = [pc.take(chunk.dictionary.cast(plain), chunk.indices) for chunk in column.chunks]
+    return pa.chunked_array(parts, plain)
+
+
 def _check_names(names: Sequence[str], schema: pa.Schema, what: str) -> None:
     unknown = sorted(set(names) - set(schema.names))
     missing = sorted(set(schema.names) - set(names))
@@ -45,20 +54,50 @@ def _check_names(names: Sequence[str], schema: pa.Schema, what: str) -> None:
 
 def _given(column: Any, field: pa.Field, what: str) -> pa.Array | pa.ChunkedArray:
     """A column by name: Python's values are looked at one by one, whole arrays as they are."""
-    is_whole = isinstance(column, pa.Array | pa.ChunkedArray)
-    if is_whole or getattr(getattr(column, "dtype", None), "hasobject", True) is False:
+    if _is_whole(column):
         try:
-            made = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+            made = column if isinstance(column, pa.ChunkedArray) else _chunked(column)
         except (pa.ArrowException, TypeError, ValueError) as exc:
             raise InvalidData(f"{what} are no column: {exc}", field=field.name) from exc
         return _cast(made, field, what)
+    if isinstance(column, str | bytes | Mapping | Set) or not isinstance(column, Iterable):
+        raise InvalidData(
+            f"{what} are no column: give a list or an array",
+            field=field.name,
+            value=type(column).__name__,
+        )
     values = list(map(plain_value, column))
     if not field.nullable and None in values:
         raise InvalidData(f"{what} must have values", field=field.name, row=values.index(None))
     return array_of(values, field, what)
 
 
+def _is_whole(column: Any) -> bool:
+    if isinstance(column, pa.Array | pa.ChunkedArray) or hasattr(column, "__arrow_array__"):
+        return True
+    dtype = getattr(column, "dtype", None)
+    is_numbers = getattr(dtype, "hasobject", None) is False
+    return is_numbers or (hasattr(column, "__arrow_c_stream__") and str(dtype) != "object")
+
+
+def _chunked(column: Any) -> pa.ChunkedArray:
+    if type(column).__module__.startswith("polars"):  # pa.array would go through its datetimes
+        return pa.chunked_array(column)
+    made = column if isinstance(column, pa.Array) else pa.array(column)
+    return made if isinstance(made, pa.ChunkedArray) else pa.chunked_array([made])
+
+
 def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):  # what is checked below is the type of its values
+        try:
+            column = _decoded(column)
+        except pa.ArrowException as exc:
+            raise InvalidData(f"{what} are {column.type}: {exc}", field=field.name) from exc
+    if pa.types.is_string(field.type):
+        try:
+            column.validate(full=True)
+        except pa.ArrowException as exc:
+            raise InvalidData(f"{what} are no texts in UTF-8: {exc}", field=field.name) from exc
     exact = pa.types.is_decimal(field.type) or pa.types.is_integer(field.type)
     if exact and pa.types.is_floating(column.type):
         raise InvalidData(

@@ -1,7 +1,8 @@
 """Columns and comparisons as conditions get them: what Python would drop of them is refused.
 
 ``a == 1 and b == 2`` asks Python whether ``a == 1`` is true and gives only ``b == 2`` or only the
-other; SQLAlchemy answers without a word. Here the question is an error.
+other; SQLAlchemy answers without a word. Here the question is an error. What ``and_``, ``or_`` and
+``not_`` of SQLAlchemy give is SQLAlchemy's again, and not guarded.
 """
 
 from __future__ import annotations
@@ -63,10 +64,18 @@ class GuardedCondition(Guarded):
     """A comparison, or several."""
 
     def __and__(self, other: Any) -> GuardedCondition:
-        return GuardedCondition(self._element & bare(other))
+        return GuardedCondition(self._element & _condition(other))
 
     def __or__(self, other: Any) -> GuardedCondition:
-        return GuardedCondition(self._element | bare(other))
+        return GuardedCondition(self._element | _condition(other))
+
+    def __eq__(self, other: object) -> bool:
+        refuse_truth()
+
+    def __ne__(self, other: object) -> bool:
+        refuse_truth()
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __invert__(self) -> GuardedCondition:
         return GuardedCondition(~self._element)
@@ -96,6 +105,13 @@ class GuardedColumn(Guarded):
 
     def __hash__(self) -> int:
         return hash(self._element)
+
+
+def _condition(value: Any) -> Any:
+    """:raises InvalidData: it is a bool, such as ``c.price is None`` gives."""
+    if isinstance(value, bool):
+        refuse_truth()
+    return bare(value)
 
 
 def bare(value: Any) -> Any:

@@ -162,7 +162,7 @@ class _Reading(Generic[E]):
         try:
             condition = bare(where(GuardedColumns(self._model.table)))
         # Such as a column that is compared with None by <, or has_text joined by `and`.
-        except (ArgumentError, TypeError, UnicodeError) as exc:
+        except (ArgumentError, AttributeError, TypeError, UnicodeError) as exc:
             raise InvalidData(f"is no condition: {exc}", field="where") from exc
         if self._model.store == "database" and any(map(_asks_for_text, iterate(condition))):
             raise InvalidData(

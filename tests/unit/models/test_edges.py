@@ -219,3 +219,48 @@ async def test_a_row_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptur
                 await table.list(strict=True)
         finally:
             fundamentals.mapper = real
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        lambda c: (c.symbol == "A") & ((c.eps == 1) != (c.eps == 2)),
+        lambda c: (c.symbol == "A") & (c.eps is None),
+        lambda c: (c.symbol == "A") | (c.eps is not None),
+        lambda c: c.symbol.like("A"),
+    ],
+)
+async def test_what_python_answers_itself_is_no_condition(where: Callable[[Any], Any]) -> None:
+    async with Storage.in_memory(models=[fundamentals]) as storage:
+        with pytest.raises(InvalidData, match="where"):
+            await storage.repository(fundamentals).list(where=where)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("name", pa.array([b"\xff"]).view(pa.string())),
+        ("name", pa.array([b"\xff"]).view(pa.string()).dictionary_encode()),
+        ("name", "A"),
+        ("name", {"A"}),
+        ("name", 5),
+        ("at", pa.array([datetime(2026, 1, 1)]).dictionary_encode()),
+        ("at", pl.Series([1], dtype=pl.Int64).cast(pl.Datetime("ns", "UTC"))),
+        ("figure", pa.array(["x"]).dictionary_encode()),
+    ],
+)
+def test_columns_that_arrow_takes_as_they_are_are_checked(column: str, values: Any) -> None:
+    with pytest.raises(InvalidData, match=column):
+        as_columns({**GIVEN, column: values}, SCHEMA, "columns")
+
+
+def test_dictionaries_and_nullable_columns_of_pandas_are_taken() -> None:
+    expected = as_columns(GIVEN, SCHEMA, "columns")
+    for given in (
+        {**GIVEN, "name": pd.Series(["A"], dtype="category")},
+        {**GIVEN, "price": pd.Series([2], dtype="Int64")},
+        {**GIVEN, "price": pa.array([2]).dictionary_encode()},
+        {**GIVEN, "name": pl.Series(["A"])},
+        {**GIVEN, "name": pl.Series(["A"], dtype=pl.Categorical)},
+    ):
+        assert as_columns(given, SCHEMA, "columns") == expected
