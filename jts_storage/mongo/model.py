@@ -181,7 +181,10 @@ def _compared_by(operator: type[Any]) -> Any:
 
 
 class _Field(ExpressionField):
-    """A field whose comparisons are guarded."""
+    """A field whose comparisons are guarded, and which is no condition itself."""
+
+    def __bool__(self) -> bool:
+        return _Guard.__bool__(self)  # type: ignore[arg-type]
 
     __eq__ = _compared_by(Eq)
     __ne__ = _compared_by(NE)

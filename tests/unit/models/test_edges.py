@@ -96,6 +96,7 @@ async def test_conditions_joined_by_python_are_refused(where: Callable[[Any], An
         lambda order: order.symbol == "A" or order.quantity == 2,
         lambda order: 1 < order.quantity < 3,
         lambda order: not (order.symbol == "A"),  # noqa: SIM201
+        lambda order: order.symbol and order.quantity == 2,
     ],
 )
 async def test_so_are_those_of_documents(where: Callable[[Any], Any]) -> None:
