@@ -25,7 +25,8 @@ from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe, member
-from jts_storage.domain.panel import CandlePanel, PanelQuery
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.results import Coverage
 from jts_storage.domain.series import CandleSeries
@@ -43,7 +44,7 @@ _EPOCH_DAY = date(1970, 1, 1)
 FIRST_MS, LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
 
-class ClickHouseCandleReader:
+class ClickHouseCandleReader(ReadsPanels):
     """A `CandleReader` over one `ClickHouseManager`, its blocking work done in threads.
 
     :param cache_bytes: how much of what was read to hold, to be given again as long as the table
@@ -85,28 +86,7 @@ class ClickHouseCandleReader:
             found_of_all |= await self._manager.run(self._get_several, part, *ends)
         return found_of_all
 
-    async def get_panel(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        exchange: str | None = None,
-        last: int | None = None,
-    ) -> CandlePanel:
-        asked = PanelQuery.of(timeframe, start, end, keys, exchange, last)
-        return await self._manager.run(self._get_panel, asked)
-
-    async def get_latest_panel(
-        self,
-        timeframe: Timeframe,
-        count: int = 1,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        exchange: str | None = None,
-    ) -> CandlePanel:
-        asked = PanelQuery.latest(timeframe, count, keys, exchange)
+    async def read_panel(self, asked: PanelQuery) -> CandlePanel:
         return await self._manager.run(self._get_panel, asked)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:

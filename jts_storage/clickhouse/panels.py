@@ -17,7 +17,8 @@ from jts_storage.clickhouse.statements import as_stored, names_of, stored_types
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.domain.enums import Timeframe
-from jts_storage.domain.panel import CandlePanel, PanelQuery
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.panel_query import PanelQuery
 
 
 class PanelReader:

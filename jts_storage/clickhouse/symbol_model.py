@@ -10,7 +10,7 @@ from clickhouse_sqlalchemy import types
 from sqlalchemy import Column, MetaData, Table, text
 
 from jts_storage.domain import checks
-from jts_storage.domain.changes import stamp
+from jts_storage.domain.changes import stamp_all
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
 from jts_storage.models.columns import Row
@@ -55,8 +55,7 @@ class DeclaredSymbols(TableRepository[Symbol]):
         return (await self.save_many([symbol]))[0]
 
     async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
-        stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
-        return await super().save_many(stamped)
+        return await super().save_many(stamp_all(symbols))
 
     async def get_by_code(self, code: str) -> Symbol | None:
         is_known = _may_be_stored(checks.instance(code, str, "code"))

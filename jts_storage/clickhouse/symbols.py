@@ -14,8 +14,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbol_model import SYMBOLS, DeclaredSymbols
 from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.clickhouse.versions import Versions
-from jts_storage.domain import checks
-from jts_storage.domain.changes import stamp
+from jts_storage.domain.changes import stamp_all
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData, SchemaDrift
 from jts_storage.models.table_repository import ReadOnly
@@ -133,7 +132,7 @@ class ClickHouseSymbolRepository(ClickHouseSymbolStore):
         self.apply(SYMBOLS.to_columns(latest.values()), version)
 
     async def save_many(self, symbols: Iterable[Symbol]) -> Sequence[Symbol]:
-        stamped = [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
+        stamped = stamp_all(symbols)
         if stamped:
             await self._manager.run(self._save_many, stamped)
         return stamped

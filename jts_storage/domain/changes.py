@@ -199,6 +199,11 @@ def stamp(symbol: Symbol) -> Symbol:
     )
 
 
+def stamp_all(symbols: Iterable[Symbol]) -> list[Symbol]:
+    """:raises InvalidData: something among them is no symbol."""
+    return [stamp(symbol) for symbol in checks.several(symbols, Symbol, "symbols")]
+
+
 def compare(stored: CandleSeries, series: CandleSeries) -> dict[str, int]:
     """Count the rows of `series` that are new to `stored`, replace a row, or change nothing."""
     known, same = matched(series.columns, stored.columns)

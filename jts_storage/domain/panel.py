@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -237,71 +236,6 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         rows = np.arange(offsets[-1]) + np.repeat(starts[at] - offsets[:-1], counts)
         keys = (self._keys[place] for place in at.tolist())
         return self.trusted(self._timeframe, keys, offsets, self._columns.take(rows))
-
-
-@dataclass(frozen=True, slots=True)
-class PanelQuery:
-    """Which candles of which series are wanted.
-
-    :param keys: of the series; all there are if None.
-    :param rows: only so many of the last of each.
-    """
-
-    timeframe: Timeframe
-    first: int
-    last: int
-    keys: tuple[SeriesKey, ...] | None
-    exchange: str | None
-    rows: int | None
-
-    @classmethod
-    def of(
-        cls,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        keys: Iterable[SeriesKey] | None,
-        exchange: str | None,
-        rows: int | None,
-    ) -> Self:
-        """:raises InvalidData: a key is of another timeframe, or an argument is of no use."""
-        wanted = member(Timeframe, timeframe, "timeframe")
-        named = None
-        if keys is not None:
-            named = tuple(dict.fromkeys(checks.several(keys, SeriesKey, "keys")))
-            for key in named:
-                if key.timeframe is not wanted:
-                    raise InvalidData(f"must be of {wanted.value}", field="keys", value=str(key))
-        if exchange is not None:
-            checks.instance(exchange, str, "exchange")
-        if rows is not None:
-            checks.whole(rows, "last", least=1, below=2**31)
-        return cls(wanted, *checks.range_ms(start, end), named, exchange, rows)
-
-    @classmethod
-    def latest(
-        cls,
-        timeframe: Timeframe,
-        count: int,
-        keys: Iterable[SeriesKey] | None,
-        exchange: str | None,
-    ) -> Self:
-        checks.whole(count, "count", least=1, below=2**31)
-        ends = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
-        return cls.of(timeframe, *ends, keys, exchange, count)
-
-    def is_of(self, key: SeriesKey) -> bool:
-        return (
-            key.timeframe is self.timeframe
-            and self.exchange in (None, key.exchange)
-            and (self.keys is None or key in self.keys)
-        )
-
-    def panel(self, series: Iterable[CandleSeries]) -> CandlePanel:
-        """What is wanted of series, each in its whole length."""
-        ranges = (each.slice_ms(self.first, self.last) for each in series if self.is_of(each.key))
-        panel = CandlePanel(self.timeframe, ranges)
-        return panel if self.rows is None else panel.tail(self.rows)
 
 
 def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:

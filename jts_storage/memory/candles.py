@@ -14,7 +14,8 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.enums import Timeframe
-from jts_storage.domain.panel import CandlePanel, PanelQuery, panel_of
+from jts_storage.domain.panel import CandlePanel, panel_of
+from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import InvalidData, NotFound
@@ -22,7 +23,7 @@ from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.ports.candles import CandleData, Lake
 
 
-class InMemoryCandleRepository:
+class InMemoryCandleRepository(ReadsPanels):
     """A `CandleRepository` over columns by key; raw bars are kept by one of the same kind."""
 
     def __init__(
@@ -61,29 +62,7 @@ class InMemoryCandleRepository:
             key: self._all(key).slice(start, end) for key in checks.several(keys, SeriesKey, "keys")
         }
 
-    async def get_panel(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        exchange: str | None = None,
-        last: int | None = None,
-    ) -> CandlePanel:
-        return self._panel(PanelQuery.of(timeframe, start, end, keys, exchange, last))
-
-    async def get_latest_panel(
-        self,
-        timeframe: Timeframe,
-        count: int = 1,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        exchange: str | None = None,
-    ) -> CandlePanel:
-        return self._panel(PanelQuery.latest(timeframe, count, keys, exchange))
-
-    def _panel(self, asked: PanelQuery) -> CandlePanel:
+    async def read_panel(self, asked: PanelQuery) -> CandlePanel:
         with self._database.lock:
             stored = list(self._columns)
         return asked.panel(map(self._all, stored))

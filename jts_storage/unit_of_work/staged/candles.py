@@ -12,7 +12,8 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.enums import Timeframe, member
-from jts_storage.domain.panel import CandlePanel, PanelQuery, panel_of
+from jts_storage.domain.panel import CandlePanel, panel_of
+from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
@@ -22,7 +23,7 @@ from jts_storage.unit_of_work.staged.pages import merged_page
 _FIRST, _LAST = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
 
 
-class StagedCandles:
+class StagedCandles(ReadsPanels):
     """A `CandleRepository` whose writes stay here until they are handed over."""
 
     def __init__(self, stored: CandleReader, lifetime: Lifetime | None = None) -> None:
@@ -66,41 +67,14 @@ class StagedCandles:
             for key, stored in (await self._stored.get_ranges(keys, start, end)).items()
         }
 
-    async def get_panel(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        exchange: str | None = None,
-        last: int | None = None,
-    ) -> CandlePanel:
-        asked = PanelQuery.of(timeframe, start, end, keys, exchange, last)
+    async def read_panel(self, asked: PanelQuery) -> CandlePanel:
+        ends = checks.from_ms(asked.first), checks.from_ms(asked.last)
         stored = await self._stored.get_panel(
-            timeframe, start, end, keys=asked.keys, exchange=exchange, last=last
+            asked.timeframe, *ends, keys=asked.keys, exchange=asked.exchange, last=asked.rows
         )
-        return await self._laid_over(stored, asked)
-
-    async def get_latest_panel(
-        self,
-        timeframe: Timeframe,
-        count: int = 1,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        exchange: str | None = None,
-    ) -> CandlePanel:
-        asked = PanelQuery.latest(timeframe, count, keys, exchange)
-        stored = await self._stored.get_latest_panel(
-            timeframe, count, keys=asked.keys, exchange=exchange
-        )
-        return await self._laid_over(stored, asked)
-
-    async def _laid_over(self, stored: CandlePanel, asked: PanelQuery) -> CandlePanel:
         changed = [key for key in self._changes if asked.is_of(key)]
         if not changed:
             return stored
-        ends = checks.from_ms(asked.first), checks.from_ms(asked.last)
         if asked.rows is not None and ends == (_FIRST, _LAST):
             series = {key: await self.get_latest(key, asked.rows) for key in changed}
         else:
