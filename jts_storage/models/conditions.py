@@ -16,7 +16,21 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Boolean, Column, ColumnElement, FromClause, Table, literal
+from clickhouse_sqlalchemy import types as clickhouse
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    FromClause,
+    Numeric,
+    Table,
+    false,
+    literal,
+    true,
+)
+from sqlalchemy import and_ as sql_and
+from sqlalchemy import or_ as sql_or
 from sqlalchemy.sql import elements, operators
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import cloned_traverse, replacement_traverse
@@ -101,7 +115,25 @@ def applied_to(condition: ColumnElement[bool], table: Table, rows: FromClause) -
         is_ours = isinstance(element, Column) and element.table is table
         return rows.c[element.key] if is_ours else None
 
-    return replacement_traverse(_typed(condition), {}, its_column)
+    spread = replacement_traverse(_typed(condition), {}, _each_compared)
+    return replacement_traverse(spread, {}, its_column)
+
+
+def _each_compared(element: Any, **_: Any) -> Any:
+    """``in_`` of decimals as comparisons with each: a set would have to fit the column."""
+    if not isinstance(element, elements.BinaryExpression) or not _is_exact(element.left.type):
+        return None
+    if element.operator is operators.in_op:
+        return sql_or(false(), *(element.left == value for value in _values(element.right)))
+    if element.operator is operators.not_in_op:
+        return sql_and(true(), *(element.left != value for value in _values(element.right)))
+    return None
+
+
+def _is_exact(declared: Any) -> bool:
+    if isinstance(declared, clickhouse.Nullable | clickhouse.LowCardinality):
+        declared = declared.nested_type
+    return isinstance(declared, Numeric) and not isinstance(declared, Float)
 
 
 def _typed(condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -114,8 +146,16 @@ def _typed(condition: ColumnElement[bool]) -> ColumnElement[bool]:
         for value in getattr(right, "clauses", (right,)):
             if isinstance(value, elements.BindParameter):
                 value.type = comparison.left.type
+                if _is_exact(value.type):  # a bare number need not fit the column's digits
+                    value.value = _as_decimals(value.value)
 
     return cloned_traverse(condition, {}, {"binary": give_types})
+
+
+def _as_decimals(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [Decimal(each) for each in value]
+    return Decimal(value)
 
 
 def _expression(element: Any, schema: pa.Schema) -> Any:

@@ -1,8 +1,8 @@
 """Columns and comparisons as conditions get them: what Python would drop of them is refused.
 
 ``a == 1 and b == 2`` asks Python whether ``a == 1`` is true and gives only ``b == 2`` or only the
-other; SQLAlchemy answers without a word. Here the question is an error. What ``and_``, ``or_`` and
-``not_`` of SQLAlchemy give is SQLAlchemy's again, and not guarded.
+other; SQLAlchemy answers without a word. Here the question is an error. A comparison that begins
+with an element of SQLAlchemy's own, such as ``literal(1) == c.a``, is not guarded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from sqlalchemy import Table
+from sqlalchemy.sql.elements import Grouping
 
 from jts_storage.errors import InvalidData
 
@@ -51,10 +52,23 @@ class Guarded:
     """An element of SQLAlchemy, which takes this in its place."""
 
     def __init__(self, element: Any) -> None:
-        self._element = element
+        self.element = element
 
     def __clause_element__(self) -> Any:
-        return self._element
+        return self.element
+
+    def __bool__(self) -> bool:
+        refuse_truth()
+
+
+class _Undecided(Grouping[bool]):
+    """A condition in brackets that is neither true nor false, whatever SQLAlchemy makes of it.
+
+    `and_` and `or_` of a single condition give that condition back, which would be no longer
+    guarded.
+    """
+
+    inherit_cache = True
 
     def __bool__(self) -> bool:
         refuse_truth()
@@ -63,11 +77,14 @@ class Guarded:
 class GuardedCondition(Guarded):
     """A comparison, or several."""
 
+    def __clause_element__(self) -> Any:
+        return _Undecided(self.element)
+
     def __and__(self, other: Any) -> GuardedCondition:
-        return GuardedCondition(self._element & _condition(other))
+        return GuardedCondition(self.element & _condition(other))
 
     def __or__(self, other: Any) -> GuardedCondition:
-        return GuardedCondition(self._element | _condition(other))
+        return GuardedCondition(self.element | _condition(other))
 
     def __eq__(self, other: object) -> bool:
         refuse_truth()
@@ -78,7 +95,7 @@ class GuardedCondition(Guarded):
     __hash__ = None  # type: ignore[assignment]
 
     def __invert__(self) -> GuardedCondition:
-        return GuardedCondition(~self._element)
+        return GuardedCondition(~self.element)
 
 
 def _compared(name: str) -> Callable[..., GuardedCondition]:
@@ -104,7 +121,7 @@ class GuardedColumn(Guarded):
     is_not = _compared("is_not")
 
     def __hash__(self) -> int:
-        return hash(self._element)
+        return hash(self.element)
 
 
 def _condition(value: Any) -> Any:
@@ -116,4 +133,4 @@ def _condition(value: Any) -> Any:
 
 def bare(value: Any) -> Any:
     """The element of SQLAlchemy in a guarded one; everything else as it is."""
-    return value.__clause_element__() if isinstance(value, Guarded) else value
+    return value.element if isinstance(value, Guarded) else value

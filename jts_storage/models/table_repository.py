@@ -173,7 +173,8 @@ class _Reading(Generic[E]):
         return checked(condition, self._model.schema)
 
     def _key(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        key = (values,) if isinstance(values, str) else tuple(values)
+        is_several = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+        key = tuple(values) if is_several else (values,)
         if len(key) != len(self._model.key):
             raise InvalidData(
                 f"the key of {self._model.name} is {', '.join(self._model.key)}",

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import func
+from sqlalchemy import and_, func, not_, or_
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
@@ -64,6 +64,13 @@ FOUND: dict[str, tuple[Any, Where, str]] = {
     "in nothing": (fundamentals, lambda c: c.eps.in_([]), ""),
     "not in leaves nulls out": (fundamentals, lambda c: c.eps.not_in([3]), "A C'%"),
     "not": (fundamentals, lambda c: ~(c.eps == 3), "A C'%"),
+    "a number too large for the column": (fundamentals, lambda c: c.eps < 10**18, "A C'%"),
+    "in numbers too large": (fundamentals, lambda c: c.eps.in_([10**18, Decimal("1.5")]), "A"),
+    "not in numbers too large": (fundamentals, lambda c: c.eps.not_in([2**63, -2]), "A"),
+    "more digits in": (fundamentals, lambda c: c.eps.in_([Decimal("1.50001"), -2]), "C'%"),
+    "and_ of one": (fundamentals, lambda c: and_(c.symbol == "A"), "A"),
+    "or_": (fundamentals, lambda c: or_(c.symbol == "A", c.eps == -2), "A C'%"),
+    "not_": (fundamentals, lambda c: not_((c.symbol == "A") | (c.symbol == "B")), "C'%"),
     "between": (fundamentals, lambda c: c.eps.between(-2, 1), "C'%"),
     "not between": (fundamentals, lambda c: ~c.eps.between(-2, 1), "A"),
     "none": (fundamentals, lambda c: c.eps.is_(None), "B"),

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from clickhouse_sqlalchemy import types
-from sqlalchemy import Column, MetaData, Table
+from sqlalchemy import Column, MetaData, Table, and_, not_, or_
 
 from jts_storage import Storage
 from jts_storage.errors import InvalidData
@@ -75,14 +75,23 @@ JOINED: list[Callable[[Any], Any]] = [
     lambda c: not (c.symbol == "A"),  # noqa: SIM201
     lambda c: 1 < c.eps < 3,
     lambda c: (c.symbol == "A" and c.eps == 2) & (c.eps > 1),
+    lambda c: and_(c.symbol == "A") and c.eps == 2,
+    lambda c: or_(c.symbol == "A") or c.eps == 2,
+    lambda c: and_(c.symbol == "A", c.eps == 2) or c.eps == 3,
+    lambda c: not_(c.symbol == "A") and c.eps == 2,
+    lambda c: not_(c.symbol != "A") or c.eps == 2,
 ]
 
 
 @pytest.mark.parametrize("where", JOINED)
 async def test_conditions_joined_by_python_are_refused(where: Callable[[Any], Any]) -> None:
     async with Storage.in_memory(models=[fundamentals]) as storage:
-        with pytest.raises(InvalidData, match="and, or, not"):
+        with pytest.raises(InvalidData, match=r"and, or, not|Boolean value"):
             await storage.repository(fundamentals).list(where=where)
+        after: Any
+        for after in (5, b"A", ("A",)):
+            with pytest.raises(InvalidData, match="key"):
+                await storage.repository(fundamentals).list(after=after)
         wrong: dict[str, Any] = {"no column 'nope'": lambda c: c.nope == 1, "cond": lambda c: 5}
         for message, said in wrong.items():
             with pytest.raises(InvalidData, match=message):
