@@ -172,7 +172,7 @@ class _Reading(Generic[E]):
             )
         return checked(condition, self._model.schema)
 
-    def _key(self, values: Sequence[Any]) -> tuple[Any, ...]:
+    def _key(self, values: Any) -> tuple[Any, ...]:
         is_several = isinstance(values, Sequence) and not isinstance(values, str | bytes)
         key = tuple(values) if is_several else (values,)
         if len(key) != len(self._model.key):
