@@ -129,6 +129,7 @@ class StoredWork:
 
     def _changes(self) -> Changes:
         changes = dict(self._tables.changes)
+        # Their versions are counted apart, since other programs write symbols, too (decision 0017).
         symbols = changes.pop(SYMBOLS, None)
         return Changes(
             candles=self.candles.changes,
