@@ -26,6 +26,8 @@ Work = Callable[[], Awaitable[object]]
 
 _ROWS = "symbol, exchange, timestamp, open, high, low, close, volume"
 _ORDER = "symbol, exchange, timeframe, timestamp"
+# Names as a dictionary, as they are stored: texts a row would take twice as long.
+_QUICKEST = "SETTINGS output_format_arrow_low_cardinality_as_dictionary = 1"
 
 
 def market(timeframe: Timeframe, rows: int, step: timedelta) -> CandlePanel:
@@ -81,7 +83,7 @@ async def reads(storage: Storage, days: CandlePanel) -> None:
         def ask() -> pa.Table:
             with clickhouse.transport() as transport:
                 connection: Any = transport
-                found = connection._connection.query(query, "Arrow")
+                found = connection._connection.query(f"{query} {_QUICKEST}", "Arrow")
                 return pa.ipc.open_file(pa.py_buffer(found.bytes())).read_all()
 
         return lambda: clickhouse.run(ask)
@@ -91,9 +93,8 @@ async def reads(storage: Storage, days: CandlePanel) -> None:
         f" fromUnixTimestamp64Milli({first}) AND fromUnixTimestamp64Milli({last})"
     )
     newest = (
-        "SELECT symbol, exchange, max(timestamp), argMax(open, timestamp), argMax(high, timestamp),"
-        " argMax(low, timestamp), argMax(close, timestamp), argMax(volume, timestamp)"
-        " FROM candles WHERE timeframe = '1m' GROUP BY symbol, exchange ORDER BY symbol"
+        f"SELECT {_ROWS} FROM candles WHERE timeframe = '1m' ORDER BY symbol DESC, exchange DESC,"
+        " timeframe DESC, timestamp DESC LIMIT 1 BY symbol, exchange"
     )
     panel = await candles.get_panel(Timeframe.D1, start, end)
     assert panel.rows == SYMBOLS * ASKED_DAYS
