@@ -21,10 +21,11 @@ from jts_storage.clickhouse.candle_rows import KEY, Source, latest, original
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panels import PanelReader
 from jts_storage.clickhouse.statements import STREAM_SETTINGS, parameters
+from jts_storage.clickhouse.symbol_statements import select_codes
 from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser, zone_name
@@ -60,7 +61,8 @@ class ClickHouseCandleReader(ReadsPanels):
         tables: Tables | None = None,
     ) -> None:
         self._manager = manager
-        self._candles = (tables or build(manager.config.cluster)).candles
+        tables = tables or build(manager.config.cluster)
+        self._candles, self._symbols = tables.candles, tables.symbols
         self._stored_types = statements.stored_types(self._candles)
         self._cache = RangeCache(manager, self._candles, cache_bytes) if cache_bytes else None
         self._panels = PanelReader(manager, self._candles)
@@ -88,6 +90,14 @@ class ClickHouseCandleReader(ReadsPanels):
 
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
         return await self._manager.run(self._get_panel, asked)
+
+    async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
+        return await self._manager.run(self._panel_sizes, asked)
+
+    async def symbols_of(self, market: Market) -> frozenset[str]:
+        query, bound = select_codes(self._symbols), {"market": market.value}
+        found = await self._manager.run(self._manager.execute, query, bound)
+        return frozenset(code for (code,) in found)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         checks.whole(count, "count", least=1)
@@ -199,9 +209,20 @@ class ClickHouseCandleReader(ReadsPanels):
     def _get_panel(self, asked: PanelQuery) -> CandlePanel:
         if self._source().has_versions:
             return self._panels.read(asked)
-        keys = self._list_keys(2**31 - 1, None) if asked.keys is None else asked.keys
-        wanted = (key for key in keys if asked.is_of(key))
+        wanted = self._keys_of(asked)
         return asked.panel(self._get_range(key, asked.first, asked.last) for key in wanted)
+
+    def _panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
+        if self._source().has_versions:
+            return self._panels.sizes(asked)
+        ranges = {
+            key: self._get_range(key, asked.first, asked.last) for key in self._keys_of(asked)
+        }
+        return {key: len(series) for key, series in ranges.items() if len(series)}
+
+    def _keys_of(self, asked: PanelQuery) -> list[SeriesKey]:
+        keys = self._list_keys(2**31 - 1, None) if asked.keys is None else asked.keys
+        return [key for key in keys if asked.is_of(key)]
 
     def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
         query = statements.select_range(self._source(), limited=True)

@@ -50,15 +50,17 @@ from jts_storage.clickhouse.constructs import (
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_TIMESTAMP, to_ms
-from jts_storage.domain.columns import PRICES
+from jts_storage.domain.columns import FIELDS, PRICES
 from jts_storage.domain.enums import Timeframe
 
 Parameters = dict[str, Any]
 
 
-def as_stored(c: Columns) -> list[Expression]:
-    prices = (c[name].label(f"{name}_") for name in PRICES)
-    return [c.timestamp.label("ms"), *prices, c.volume.label("volume")]
+def as_stored(c: Columns, fields: Iterable[str] = FIELDS) -> list[Expression]:
+    return [
+        c.timestamp.label("ms"),
+        *(c[name].label(f"{name}_" if name in PRICES else name) for name in fields),
+    ]
 
 
 @cache

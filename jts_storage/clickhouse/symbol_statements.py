@@ -7,7 +7,7 @@ from functools import cache
 from sqlalchemy import Table, bindparam, func, select
 
 from jts_storage.clickhouse import system
-from jts_storage.clickhouse.constructs import text_of
+from jts_storage.clickhouse.constructs import Final, text_of
 
 FURTHEST_AHEAD = 100 * 365 * 86_400 * 10**9
 """Versions more than a hundred years ahead of the server's time are another program's mistake: the
@@ -30,6 +30,15 @@ def select_above(symbols: Table) -> str:
     c = symbols.c
     statement = select(c.code, c.version).where(c.version > bindparam("version"))
     return text_of(statement.order_by(c.code, c.version))
+
+
+@cache
+def select_codes(symbols: Table) -> str:
+    """Select the codes of the symbols of a market."""
+    c = Final(symbols).c
+    return text_of(
+        select(c.code).select_from(Final(symbols)).where(c.market == bindparam("market"))
+    )
 
 
 @cache

@@ -20,7 +20,8 @@ UInt64Array = npt.NDArray[np.uint64]
 AnyArray = npt.NDArray[Any]
 
 PRICES = ("open", "high", "low", "close")
-NAMES = ("timestamp", *PRICES, "volume")
+FIELDS = (*PRICES, "volume")
+NAMES = ("timestamp", *FIELDS)
 
 BLOCK = 32_768
 _FIRST_MS = checks.to_ms(checks.FIRST_TIMESTAMP)
@@ -51,6 +52,15 @@ class Columns(NamedTuple):
 
     def take(self, rows: slice | npt.NDArray[np.intp]) -> Columns:
         return self.each(lambda column: column[rows])
+
+    def only(self, fields: Iterable[str]) -> Columns:
+        """These of the fields; the others become zeros that take no memory."""
+        absent = {
+            name: np.broadcast_to(np.zeros((), getattr(self, name).dtype), self.rows)
+            for name in FIELDS
+            if name not in fields
+        }
+        return self._replace(**absent)
 
     def frozen(self) -> Columns:
         for column in self:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import NAMES, PRICES, AnyArray, Int64Array
+from jts_storage.domain.columns import FIELDS, PRICES, AnyArray, Int64Array
 from jts_storage.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -36,10 +36,9 @@ class PanelMatrix:
     def of(
         cls, panel: CandlePanel, field: str, *, floats: bool, fill: bool, times: Any
     ) -> PanelMatrix:
-        if field not in NAMES[1:]:
-            raise InvalidData(f"must be one of {', '.join(NAMES[1:])}", field="field", value=field)
-        column = getattr(panel.columns, field)
-        stamps = panel.columns.timestamp
+        if field not in FIELDS:
+            raise InvalidData(f"must be one of {', '.join(FIELDS)}", field="field", value=field)
+        column, stamps = panel.column(field), panel.column("timestamp")
         axis = np.unique(stamps) if times is None else _ascending(times)
         row = np.searchsorted(axis, stamps)
         series = np.repeat(np.arange(len(panel)), np.diff(panel.offsets))

@@ -13,8 +13,17 @@ import numpy as np
 from jts_storage.domain import checks, interchange, panel_frames
 from jts_storage.domain.calendar import TradingCalendar, resolve
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns, Int64Array, checked, concatenate, empty
+from jts_storage.domain.columns import (
+    FIELDS,
+    AnyArray,
+    Columns,
+    Int64Array,
+    checked,
+    concatenate,
+    empty,
+)
 from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.gaps import expected_timestamps
 from jts_storage.domain.interchange import Floats, PandasPrices
 from jts_storage.domain.matrix import PanelMatrix
 from jts_storage.domain.resampling import resample_each, zone
@@ -29,7 +38,8 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
     """The candles of many symbols, one series after the other, in the order of their keys.
 
     ``panel[key]`` is a `CandleSeries` on the same memory. Series without candles are left out. The
-    object and its columns do not change.
+    object and its columns do not change. A panel that was read with some fields only has no series:
+    `column`, `matrix` and frames give what it has.
     """
 
     def __init__(self, timeframe: Timeframe, series: Iterable[CandleSeries] = ()) -> None:
@@ -46,11 +56,19 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
 
     @classmethod
     def trusted(
-        cls, timeframe: Timeframe, keys: Iterable[SeriesKey], offsets: Int64Array, columns: Columns
+        cls,
+        timeframe: Timeframe,
+        keys: Iterable[SeriesKey],
+        offsets: Int64Array,
+        columns: Columns,
+        fields: tuple[str, ...] = FIELDS,
     ) -> Self:
-        """From columns that are valid, in the order of keys and not shared: for stores."""
+        """From columns that are valid, in the order of keys and not shared: for stores.
+
+        :param fields: those that were read, in the order of a candle.
+        """
         panel = cls.__new__(cls)
-        panel._set(timeframe, tuple(keys), offsets, columns)  # noqa: SLF001 - its own class
+        panel._set(timeframe, tuple(keys), offsets, columns, fields)  # noqa: SLF001 - its own class
         return panel
 
     @classmethod
@@ -104,11 +122,13 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         keys: tuple[SeriesKey, ...],
         offsets: Int64Array,
         columns: Columns,
+        fields: tuple[str, ...] = FIELDS,
     ) -> None:
         self._timeframe = timeframe
         self._keys = keys
         self._offsets = offsets
-        self._columns = columns.frozen()
+        self._columns = columns.only(fields).frozen()
+        self._fields = fields
         offsets.flags.writeable = False
 
     @property
@@ -116,9 +136,39 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         return self._timeframe
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """What it has beside timestamps: ``"open"`` to ``"volume"``, if not read with fewer."""
+        return self._fields
+
+    @property
     def columns(self) -> Columns:
-        """The six read-only columns of all rows."""
+        """The six read-only columns of all rows.
+
+        :raises InvalidData: it was read with some fields only, see `column`.
+        """
+        self._check_complete()
         return self._columns
+
+    def column(self, name: str) -> AnyArray:
+        """One read-only column of all rows: ``"timestamp"`` or one of `fields`.
+
+        :raises InvalidData: it has no such field.
+        """
+        if name not in ("timestamp", *self._fields):
+            raise InvalidData(
+                f"is not in this panel, which has {', '.join(self._fields)}",
+                field="field",
+                value=name,
+            )
+        found: AnyArray = getattr(self._columns, name)
+        return found
+
+    def only(self, *fields: str) -> Self:
+        """The same candles with these fields only."""
+        for name in fields:
+            self.column(name)
+        kept = tuple(name for name in self._fields if name in fields)
+        return self.trusted(self._timeframe, self._keys, self._offsets, self._columns, kept)
 
     @property
     def offsets(self) -> Int64Array:
@@ -145,18 +195,23 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         return (
             self._timeframe is other.timeframe
             and self._keys == tuple(other)
+            and self._fields == other.fields
             and np.array_equal(self._offsets, other.offsets)
-            and all(map(np.array_equal, self._columns, other.columns))
+            and all(map(np.array_equal, self._columns, other._columns))
         )
 
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         columns = self._columns.each(np.ascontiguousarray)
-        return (CandlePanel.trusted, (self._timeframe, self._keys, self._offsets, columns))
+        made = (self._timeframe, self._keys, self._offsets, columns, self._fields)
+        return (CandlePanel.trusted, made)
 
     def __repr__(self) -> str:
-        return f"<CandlePanel {self._timeframe.value} {len(self)} series, {self.rows} candles>"
+        fields = "" if self._fields == FIELDS else f", {' and '.join(self._fields)} only"
+        return (
+            f"<CandlePanel {self._timeframe.value} {len(self)} series, {self.rows} candles{fields}>"
+        )
 
     def select(self, keys: Iterable[SeriesKey]) -> Self:
         """Some of the series, in the order of their keys; those that are not here are left out."""
@@ -171,7 +226,13 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         return self._of_places(range(len(self)), starts, stops)
 
     def matrix(
-        self, field: str, *, floats: bool = False, fill: bool = False, times: Any = None
+        self,
+        field: str,
+        *,
+        floats: bool = False,
+        fill: bool = False,
+        times: Any = None,
+        calendar: TradingCalendar | str | None = None,
     ) -> PanelMatrix:
         """One field as times x series, for formulas over whole arrays.
 
@@ -180,8 +241,13 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
             integers (prices times 10**4) with a mask.
         :param fill: repeat the last value where a series has no candle, once it has had one.
         :param times: timestamps in milliseconds, ascending; all that any series has if None.
+        :param calendar: in place of times, each time from the first to the last at which a candle
+            is expected by this calendar.
         """
-        return PanelMatrix.of(self, field, floats=floats, fill=fill, times=times)
+        if calendar is not None and times is not None:
+            raise InvalidData("must not be given together with times", field="calendar")
+        expected = self._expected(calendar) if calendar is not None else times
+        return PanelMatrix.of(self, field, floats=floats, fill=fill, times=expected)
 
     def resample(
         self,
@@ -193,21 +259,23 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         """Each series as `CandleSeries.resample` makes it, all in one pass."""
         target = member(Timeframe, timeframe, "timeframe")
         columns, offsets = resample_each(
-            self._columns, self._offsets, self._timeframe, target, resolve(calendar), zone(timezone)
+            self.columns, self._offsets, self._timeframe, target, resolve(calendar), zone(timezone)
         )
         keys = (SeriesKey(key.symbol, target, key.exchange) for key in self._keys)
         return CandlePanel.trusted(target, keys, offsets, columns)
 
     def to_arrow(self) -> Any:
         """An Arrow table: symbol and exchange as dictionaries, then as a series has it."""
-        return panel_frames.panel_to_arrow(self._keys, self._offsets, self._columns)
+        return panel_frames.panel_to_arrow(self._keys, self._offsets, self._columns, self._fields)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def to_pandas(self, *, prices: PandasPrices = "decimal") -> pd.DataFrame:
         """A frame indexed by symbol, exchange and timestamp; see `CandleSeries.to_pandas`."""
-        return panel_frames.panel_to_pandas(self._keys, self._offsets, self._columns, prices)
+        return panel_frames.panel_to_pandas(
+            self._keys, self._offsets, self._columns, self._fields, prices
+        )
 
     def to_polars(self) -> Any:
         """A polars frame with exact Decimal(18, 4) prices and categorical names."""
@@ -225,6 +293,7 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         return {key: place for place, key in enumerate(self._keys)}
 
     def _series(self, place: int) -> CandleSeries:
+        self._check_complete()
         rows = slice(int(self._offsets[place]), int(self._offsets[place + 1]))
         return CandleSeries.trusted(self._keys[place], self._columns.take(rows))
 
@@ -235,7 +304,21 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         # Of each row: where its series begins, and how far it is behind that.
         rows = np.arange(offsets[-1]) + np.repeat(starts[at] - offsets[:-1], counts)
         keys = (self._keys[place] for place in at.tolist())
-        return self.trusted(self._timeframe, keys, offsets, self._columns.take(rows))
+        columns = self._columns.take(rows)
+        return self.trusted(self._timeframe, keys, offsets, columns, self._fields)
+
+    def _expected(self, calendar: TradingCalendar | str) -> Int64Array:
+        if not self.rows:
+            return np.empty(0, np.int64)
+        stamps = self._columns.timestamp
+        ends = int(stamps.min()), int(stamps.max())
+        return expected_timestamps(*ends, self._timeframe, resolve(calendar))
+
+    def _check_complete(self) -> None:
+        if self._fields != FIELDS:
+            raise InvalidData(
+                f"has {', '.join(self._fields)} only, so its rows are no candles", field="panel"
+            )
 
 
 def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:
@@ -245,6 +328,7 @@ def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:
     :raises InvalidData: it is nothing that holds candles of several symbols.
     """
     if isinstance(given, CandlePanel):
+        given._check_complete()  # noqa: SLF001 - its own module
         return given
     library = type(given).__module__.partition(".")[0]
     if timeframe is None:

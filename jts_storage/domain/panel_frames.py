@@ -38,7 +38,9 @@ def _texts(column: Any, name: str) -> AnyArray:
     return texts.astype(np.str_)
 
 
-def panel_to_arrow(keys: Sequence[SeriesKey], offsets: Int64Array, columns: Columns) -> Any:
+def panel_to_arrow(
+    keys: Sequence[SeriesKey], offsets: Int64Array, columns: Columns, fields: Sequence[str]
+) -> Any:
     """The table of `to_arrow` with symbol and exchange before it, as dictionaries."""
     import pyarrow as pa
 
@@ -47,7 +49,7 @@ def panel_to_arrow(keys: Sequence[SeriesKey], offsets: Int64Array, columns: Colu
         "symbol": [key.symbol for key in keys],
         "exchange": [key.exchange for key in keys],
     }
-    table = to_arrow(columns)
+    table = to_arrow(columns).select(["timestamp", *fields])
     for place, (name, values) in enumerate(names.items()):
         known, of_series = np.unique(np.array(values, np.str_), return_inverse=True)
         indices = pa.array(of_series.astype(np.int32).reshape(-1)[number])
@@ -57,10 +59,14 @@ def panel_to_arrow(keys: Sequence[SeriesKey], offsets: Int64Array, columns: Colu
 
 
 def panel_to_pandas(
-    keys: Sequence[SeriesKey], offsets: Int64Array, columns: Columns, prices: PandasPrices
+    keys: Sequence[SeriesKey],
+    offsets: Int64Array,
+    columns: Columns,
+    fields: Sequence[str],
+    prices: PandasPrices,
 ) -> pd.DataFrame:
     """The frame of `to_pandas`, indexed by symbol, exchange and timestamp."""
-    frame = to_pandas(columns, prices)
+    frame = to_pandas(columns, prices)[list(fields)]
     import pandas as pd
 
     number = np.repeat(np.arange(len(keys)), np.diff(offsets))

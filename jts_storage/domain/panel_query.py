@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.columns import FIELDS
+from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
@@ -21,7 +22,9 @@ class PanelQuery:
     """Which candles of which series are wanted.
 
     :param keys: of the series; all there are if None.
+    :param symbols: only series of these; of all if None.
     :param rows: only so many of the last of each.
+    :param fields: what is wanted of a candle.
     """
 
     timeframe: Timeframe
@@ -29,7 +32,9 @@ class PanelQuery:
     last: int
     keys: tuple[SeriesKey, ...] | None
     exchange: str | None
-    rows: int | None
+    symbols: frozenset[str] | None = None
+    rows: int | None = None
+    fields: tuple[str, ...] = FIELDS
 
     @classmethod
     def of(
@@ -39,7 +44,6 @@ class PanelQuery:
         end: datetime,
         keys: Iterable[SeriesKey] | None,
         exchange: str | None,
-        rows: int | None,
     ) -> Self:
         """:raises InvalidData: a key is of another timeframe, or an argument is of no use."""
         wanted = member(Timeframe, timeframe, "timeframe")
@@ -51,34 +55,45 @@ class PanelQuery:
                     raise InvalidData(f"must be of {wanted.value}", field="keys", value=str(key))
         if exchange is not None:
             checks.instance(exchange, str, "exchange")
-        if rows is not None:
-            checks.whole(rows, "last", least=1, below=2**31)
-        return cls(wanted, *checks.range_ms(start, end), named, exchange, rows)
+        return cls(wanted, *checks.range_ms(start, end), named, exchange)
 
-    @classmethod
-    def latest(
-        cls,
-        timeframe: Timeframe,
-        count: int,
-        keys: Iterable[SeriesKey] | None,
-        exchange: str | None,
-    ) -> Self:
-        checks.whole(count, "count", least=1, below=2**31)
-        ends = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
-        return cls.of(timeframe, *ends, keys, exchange, count)
+    def limited(self, rows: int | None, fields: Iterable[str] | None, *, what: str) -> Self:
+        """The same with so many of the last rows of each series, and these fields.
+
+        :param what: how the caller calls the number of rows.
+        """
+        if rows is not None:
+            checks.whole(rows, what, least=1, below=2**31)
+        return replace(self, rows=rows, fields=FIELDS if fields is None else fields_of(fields))
 
     def is_of(self, key: SeriesKey) -> bool:
         return (
             key.timeframe is self.timeframe
             and self.exchange in (None, key.exchange)
             and (self.keys is None or key in self.keys)
+            and (self.symbols is None or key.symbol in self.symbols)
         )
 
     def panel(self, series: Iterable[CandleSeries]) -> CandlePanel:
         """What is wanted of series, each in its whole length."""
         ranges = (each.slice_ms(self.first, self.last) for each in series if self.is_of(each.key))
-        panel = CandlePanel(self.timeframe, ranges)
+        panel = CandlePanel(self.timeframe, ranges).only(*self.fields)
         return panel if self.rows is None else panel.tail(self.rows)
+
+
+def fields_of(given: Iterable[str]) -> tuple[str, ...]:
+    """Fields in the order of a candle.
+
+    :raises InvalidData: there is none among them, or something that is no field.
+    """
+    if isinstance(given, str):
+        given = (given,)
+    named = set(checks.several(given, str, "fields"))
+    if not named or not named <= set(FIELDS):
+        raise InvalidData(
+            f"must be some of {', '.join(FIELDS)}", field="fields", value=", ".join(sorted(named))
+        )
+    return tuple(name for name in FIELDS if name in named)
 
 
 class ReadsPanels(ABC):
@@ -92,9 +107,13 @@ class ReadsPanels(ABC):
         *,
         keys: Iterable[SeriesKey] | None = None,
         exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
         last: int | None = None,
     ) -> CandlePanel:
-        return await self.read_panel(PanelQuery.of(timeframe, start, end, keys, exchange, last))
+        asked = PanelQuery.of(timeframe, start, end, keys, exchange)
+        wanted = asked.limited(last, fields, what="last")
+        return await self.read_panel(await self._of_market(wanted, market))
 
     async def get_latest_panel(
         self,
@@ -103,9 +122,72 @@ class ReadsPanels(ABC):
         *,
         keys: Iterable[SeriesKey] | None = None,
         exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
     ) -> CandlePanel:
-        return await self.read_panel(PanelQuery.latest(timeframe, count, keys, exchange))
+        ends = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+        asked = PanelQuery.of(timeframe, *ends, keys, exchange)
+        wanted = asked.limited(checks.whole(count, "count", least=1), fields, what="count")
+        return await self.read_panel(await self._of_market(wanted, market))
+
+    async def stream_panels(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        block_rows: int = 1_000_000,
+    ) -> AsyncIterator[CandlePanel]:
+        checks.whole(block_rows, "block_rows", least=1)
+        asked = PanelQuery.of(timeframe, start, end, keys, exchange)
+        wanted = await self._of_market(asked.limited(None, fields, what="last"), market)
+        sizes = await self.panel_sizes(wanted)
+        for block in _blocks(sizes, block_rows):
+            if sizes[block[0]] <= block_rows:
+                panel = await self.read_panel(replace(wanted, keys=block))
+                if panel.rows:
+                    yield panel
+            else:
+                (key,) = block
+                async for piece in self.stream(key, start, end, block_rows=block_rows):
+                    yield wanted.panel([piece])
+
+    async def _of_market(self, asked: PanelQuery, market: Market | None) -> PanelQuery:
+        if market is None:
+            return asked
+        return replace(asked, symbols=await self.symbols_of(member(Market, market, "market")))
 
     @abstractmethod
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
         """What is asked, checked before."""
+
+    @abstractmethod
+    async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
+        """The series of what is asked, in order, and how many rows each has at most."""
+
+    @abstractmethod
+    async def symbols_of(self, market: Market) -> frozenset[str]:
+        """The codes of the symbols of a market."""
+
+    @abstractmethod
+    def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = ...
+    ) -> AsyncIterator[CandleSeries]: ...
+
+
+def _blocks(sizes: Mapping[SeriesKey, int], rows: int) -> Iterator[tuple[SeriesKey, ...]]:
+    """Keys whose series fit into so many rows together, or a single key."""
+    block: list[SeriesKey] = []
+    left = rows
+    for key, size in sizes.items():
+        if block and size > left:
+            yield tuple(block)
+            block, left = [], rows
+        block.append(key)
+        left -= size
+    if block:
+        yield tuple(block)

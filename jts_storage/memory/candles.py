@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain import checks
 from jts_storage.domain.arrow import open_parquet
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
 from jts_storage.domain.columns import Columns, concatenate, empty, in_order
-from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import InvalidData, NotFound
+from jts_storage.memory.declared import InMemoryTable
 from jts_storage.memory.tables import MemoryDatabase
+from jts_storage.models.table_repository import ReadOnly
 from jts_storage.ports.candles import CandleData, Lake
+from jts_storage.unit_of_work.staged.pages import codes_of
 
 
 class InMemoryCandleRepository(ReadsPanels):
@@ -63,9 +67,14 @@ class InMemoryCandleRepository(ReadsPanels):
         }
 
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
-        with self._database.lock:
-            stored = list(self._columns)
-        return asked.panel(map(self._all, stored))
+        return asked.panel(map(self._all, self._keys()))
+
+    async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
+        return {key: self._all(key).columns.rows for key in self._keys() if asked.is_of(key)}
+
+    async def symbols_of(self, market: Market) -> frozenset[str]:
+        symbols = SYMBOLS.repository(ReadOnly(InMemoryTable(self._database, SYMBOLS)))
+        return await codes_of(symbols, market)
 
     async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
         given = panel_of(timeframe, panel)
@@ -112,9 +121,9 @@ class InMemoryCandleRepository(ReadsPanels):
         self, *, limit: int = 1_000, after: SeriesKey | None = None
     ) -> Sequence[SeriesKey]:
         checks.whole(limit, "limit", below=2**31)
-        with self._database.lock:
-            keys = sorted(self._columns, key=lambda key: key.sort_key)
-        return [key for key in keys if after is None or key.sort_key > after.sort_key][:limit]
+        return [key for key in self._keys() if after is None or key.sort_key > after.sort_key][
+            :limit
+        ]
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         import pyarrow as pa
@@ -142,6 +151,10 @@ class InMemoryCandleRepository(ReadsPanels):
             last = checks.to_ms(checks.LAST_TIMESTAMP)
             becomes = change.over(self._all(change.key), checks.to_ms(checks.FIRST_TIMESTAMP), last)
             self._store(change.key, becomes.columns)
+
+    def _keys(self) -> list[SeriesKey]:
+        with self._database.lock:
+            return sorted(self._columns, key=lambda key: key.sort_key)
 
     def _all(self, key: SeriesKey) -> CandleSeries:
         checks.instance(key, SeriesKey, "key")

@@ -54,7 +54,6 @@ class InMemoryWork:
         lifetime = self.lifetime = Lifetime()
         stored = Autocommit(database)
         self.transaction = Transaction(database, lifetime)
-        self.candles = StagedCandles(InMemoryCandleRepository(database), lifetime)
         self._documents = with_declared(self._models)
         self.formulas = InMemoryFormulaRepository(self.transaction, self._documents)
         self.strategies = InMemoryStrategyRepository(self.transaction, self._documents)
@@ -65,6 +64,8 @@ class InMemoryWork:
         self.events = CollectedEvents(lifetime)
         self._tables = StagedTables(partial(InMemoryTable, database), lifetime)
         self.symbols = SYMBOLS.repository(self._tables.of(SYMBOLS))
+        candles = InMemoryCandleRepository(database)
+        self.candles = StagedCandles(candles, lifetime, self.symbols)
 
     def repository(self, model: Model[R]) -> R:
         return self._models.repository(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from jts_storage.domain.candle import Candle, SeriesKey
-from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries
@@ -42,12 +42,16 @@ class CandleReader(Protocol):
         *,
         keys: Iterable[SeriesKey] | None = None,
         exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
         last: int | None = None,
     ) -> CandlePanel:
         """The candles of a whole market from `start` to `end`, in one call.
 
         :param keys: only these series; all of the timeframe if None.
         :param exchange: only series of this exchange.
+        :param market: only series of symbols that are stored with this market.
+        :param fields: only these columns beside the timestamps, which is quicker; all if None.
         :param last: only so many of the last candles of each series.
         """
         ...
@@ -59,8 +63,29 @@ class CandleReader(Protocol):
         *,
         keys: Iterable[SeriesKey] | None = None,
         exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
     ) -> CandlePanel:
-        """The last `count` candles of every series, or of those that are named."""
+        """The last `count` candles of every series, or of those that `get_panel` would give."""
+        ...
+
+    def stream_panels(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        block_rows: int = 1_000_000,
+    ) -> AsyncIterator[CandlePanel]:
+        """What `get_panel` gives, in panels of at most `block_rows` rows, in constant memory.
+
+        A series is whole in one panel, unless it is longer than a block: then it comes in several
+        panels of its own, one after the other. What is written meanwhile may or may not be seen.
+        """
         ...
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:

@@ -76,16 +76,29 @@ class CandleReader:
         *,
         keys: Iterable[SeriesKey] | None = None,
         exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
         last: int | None = None,
     ) -> CandlePanel:
         """The candles of a whole market from `start` to `end`, in one call.
 
         :param keys: only these series; all of the timeframe if None.
         :param exchange: only series of this exchange.
+        :param market: only series of symbols that are stored with this market.
+        :param fields: only these columns beside the timestamps, which is quicker; all if None.
         :param last: only so many of the last candles of each series.
         """
         return self._portal.call(
-            self._twin.get_panel(timeframe, start, end, keys=keys, exchange=exchange, last=last)
+            self._twin.get_panel(
+                timeframe,
+                start,
+                end,
+                keys=keys,
+                exchange=exchange,
+                market=market,
+                fields=fields,
+                last=last,
+            )
         )
 
     def get_latest_panel(
@@ -95,10 +108,44 @@ class CandleReader:
         *,
         keys: Iterable[SeriesKey] | None = None,
         exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
     ) -> CandlePanel:
-        """The last `count` candles of every series, or of those that are named."""
+        """The last `count` candles of every series, or of those that `get_panel` would give."""
         return self._portal.call(
-            self._twin.get_latest_panel(timeframe, count, keys=keys, exchange=exchange)
+            self._twin.get_latest_panel(
+                timeframe, count, keys=keys, exchange=exchange, market=market, fields=fields
+            )
+        )
+
+    def stream_panels(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        block_rows: int = 1000000,
+    ) -> Iterator[CandlePanel]:
+        """What `get_panel` gives, in panels of at most `block_rows` rows, in constant memory.
+
+        A series is whole in one panel, unless it is longer than a block: then it comes in several
+        panels of its own, one after the other. What is written meanwhile may or may not be seen.
+        """
+        return self._portal.iterate(
+            self._twin.stream_panels(
+                timeframe,
+                start,
+                end,
+                keys=keys,
+                exchange=exchange,
+                market=market,
+                fields=fields,
+                block_rows=block_rows,
+            )
         )
 
     def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:

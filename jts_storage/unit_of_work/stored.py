@@ -54,11 +54,11 @@ class StoredWork:
         self._formulas = MongoDBFormulaRepository(stores.mongo, transaction)
         self._strategies = MongoDBStrategyRepository(stores.mongo, transaction)
         self._backtests = MongoDBBacktestResultRepository(stores.mongo, transaction)
-        self.candles = StagedCandles(stores.candles, lifetime)
         self.ingestion = StagedIngestion(stores.ingestion, lifetime)
         self.events = CollectedEvents(lifetime)
         self._tables = StagedTables(stores.stored, lifetime)
         self.symbols = SYMBOLS.repository(self._tables.of(SYMBOLS))
+        self.candles = StagedCandles(stores.candles, lifetime, self.symbols)
 
     @classmethod
     async def begun(cls, stores: Stores) -> StoredWork:

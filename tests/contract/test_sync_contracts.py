@@ -33,7 +33,7 @@ class Awaitable:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._blocking, name)
-        if name in {"stream", "trades"}:
+        if name in {"stream", "stream_panels", "trades"}:
             return lambda *args, **kwargs: _items(method(*args, **kwargs))
 
         async def call(*args: Any, **kwargs: Any) -> Any:

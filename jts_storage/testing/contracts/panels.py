@@ -30,6 +30,18 @@ def market(*rows: int, timeframe: Timeframe = M1) -> list[CandleSeries]:
     ]
 
 
+def joined(parts: list[CandleSeries]) -> CandleSeries:
+    whole, *others = parts
+    for part in others:
+        whole = whole.merge(part)
+    return whole
+
+
+def _again(panel: CandlePanel, place: int) -> tuple[SeriesKey, CandleSeries]:
+    key = list(panel)[place]
+    return key, panel[key]
+
+
 class PanelContract:
     """Part of the contract of `CandleRepository`; each test begins with an empty store."""
 
@@ -104,6 +116,56 @@ class PanelContract:
         assert saved.written == 12
         assert await candle_repository.get_panel(M1, *FOREVER) == panel
 
+    async def test_some_fields_are_read_alone(self, candle_repository: CandleRepository) -> None:
+        whole = CandlePanel(M1, market(5, 3, 4))
+        await candle_repository.save_panel(whole)
+        for fields in (("close",), ("volume", "open"), ("high", "low", "close")):
+            panel = await candle_repository.get_panel(M1, *FOREVER, fields=fields)
+            assert panel == whole.only(*fields)
+            assert panel.to_arrow() == whole.to_arrow().select(
+                ["symbol", "exchange", "timestamp", *panel.fields]
+            )
+            latest = await candle_repository.get_latest_panel(M1, 2, fields=fields)
+            assert latest == whole.tail(2).only(*fields)
+        await candle_repository.save_many(*_again(whole, 0))
+        again = await candle_repository.get_panel(M1, *FOREVER, fields=["close"])
+        assert again == whole.only("close")
+        refused: Any
+        for refused in ((), ("price",), ("close", "timestamp"), (5,)):
+            with pytest.raises(InvalidData):
+                await candle_repository.get_panel(M1, *FOREVER, fields=refused)
+
+    @pytest.mark.parametrize("block_rows", [1, 2, 5, 7, 100])
+    async def test_a_market_is_streamed_in_blocks(
+        self, candle_repository: CandleRepository, block_rows: int
+    ) -> None:
+        series = market(5, 3, 4, 2)
+        whole = CandlePanel(M1, series)
+        await candle_repository.save_panel(whole)
+        days = market(9, timeframe=D1)[0]
+        await candle_repository.save_many(days.key, days)
+
+        async def streamed(*ends: Any, **options: Any) -> CandlePanel:
+            parts: dict[SeriesKey, list[CandleSeries]] = {}
+            blocks = candle_repository.stream_panels(M1, *ends, block_rows=block_rows, **options)
+            async for block in blocks:
+                assert 0 < block.rows <= block_rows
+                for key, part in block.items():
+                    assert len(parts.setdefault(key, [])) == 0 or len(whole[key]) > block_rows
+                    parts[key].append(part)
+            return CandlePanel(M1, [joined(each) for each in parts.values()])
+
+        assert await streamed(*FOREVER) == whole
+        assert await streamed(*FOREVER, exchange="KRX") == CandlePanel(M1, [series[1], series[3]])
+        some = CandlePanel(M1, [each.slice(minute(1), minute(3)) for each in series[:2]])
+        assert await streamed(minute(1), minute(3), keys=[s.key for s in series[:2]]) == some
+        async for block in candle_repository.stream_panels(
+            M1, *FOREVER, fields=["close"], block_rows=block_rows
+        ):
+            assert block.fields == ("close",)
+        await candle_repository.delete_range(series[0].key, *FOREVER)
+        assert await streamed(*FOREVER) == CandlePanel(M1, series[1:])
+
     async def test_what_is_no_panel_is_refused(self, candle_repository: CandleRepository) -> None:
         table = CandlePanel(M1, market(2, 2)).to_arrow()
         for given_, timeframe in (
@@ -122,6 +184,9 @@ class PanelContract:
             repository.get_panel(M1, *reversed(FOREVER)),
             repository.get_panel(M1, *FOREVER, exchange=5),
             repository.get_latest_panel(M1, 0),
+            repository.get_panel(M1, *FOREVER, market="nowhere"),
+            repository.save_panel(CandlePanel(M1, market(2)).only("close")),
+            anext(repository.stream_panels(M1, *FOREVER, block_rows=0)),
         ):
             with pytest.raises(InvalidData):
                 await refused

@@ -22,6 +22,7 @@ from jts_storage.errors import InvalidData, StorageError
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts.conflicts import Conflicts
+from jts_storage.testing.contracts.markets import Markets
 from jts_storage.testing.contracts.samples import (
     DAY,
     FOREVER,
@@ -78,7 +79,7 @@ class Untold(DomainEvent):
 
 
 @pytest.mark.asyncio
-class UnitOfWorkContract(Conflicts):
+class UnitOfWorkContract(Conflicts, Markets):
     """Give it a fixture `storage`: an open `Storage` of which nothing is stored."""
 
     async def test_rolls_back_by_default(self, storage: Storage) -> None:

@@ -4,30 +4,50 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
-from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.columns import FIELDS
+from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.ports.candles import CandleData, CandleReader
-from jts_storage.unit_of_work.staged.pages import merged_page
+from jts_storage.ports.symbols import SymbolReader
+from jts_storage.unit_of_work.staged.pages import codes_of, merged_page
 
 _FIRST, _LAST = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
 
 
-class StagedCandles(ReadsPanels):
-    """A `CandleRepository` whose writes stay here until they are handed over."""
+class StoredCandles(CandleReader, Protocol):
+    """What is committed, as `ReadsPanels` reads it."""
 
-    def __init__(self, stored: CandleReader, lifetime: Lifetime | None = None) -> None:
+    async def read_panel(self, asked: PanelQuery) -> CandlePanel: ...
+    async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]: ...
+    async def symbols_of(self, market: Market) -> frozenset[str]: ...
+
+
+class StagedCandles(ReadsPanels):
+    """A `CandleRepository` whose writes stay here until they are handed over.
+
+    :param symbols: as this unit of work has them, if it has symbols.
+    """
+
+    def __init__(
+        self,
+        stored: StoredCandles,
+        lifetime: Lifetime | None = None,
+        symbols: SymbolReader | None = None,
+    ) -> None:
         self._stored = stored
+        self._symbols = symbols
         self._lifetime = lifetime or Lifetime()
         self._changes: dict[SeriesKey, SeriesChanges] = {}
 
@@ -68,19 +88,29 @@ class StagedCandles(ReadsPanels):
         }
 
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
-        ends = checks.from_ms(asked.first), checks.from_ms(asked.last)
-        stored = await self._stored.get_panel(
-            asked.timeframe, *ends, keys=asked.keys, exchange=asked.exchange, last=asked.rows
-        )
         changed = [key for key in self._changes if asked.is_of(key)]
         if not changed:
-            return stored
+            return await self._stored.read_panel(asked)
+        ends = checks.from_ms(asked.first), checks.from_ms(asked.last)
         if asked.rows is not None and ends == (_FIRST, _LAST):
             series = {key: await self.get_latest(key, asked.rows) for key in changed}
         else:
             series = await self.get_ranges(changed, *ends)
+        stored = await self._stored.read_panel(replace(asked, fields=FIELDS))
         others = (stored[key] for key in stored if key not in series)
         return asked.panel([*others, *series.values()])
+
+    async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
+        sizes = await self._stored.panel_sizes(asked)
+        for key, change in self._changes.items():
+            if asked.is_of(key):
+                sizes[key] = sizes.get(key, 0) + change.upserts.rows
+        return dict(sorted(sizes.items(), key=lambda item: item[0].sort_key))
+
+    async def symbols_of(self, market: Market) -> frozenset[str]:
+        if self._symbols is None:
+            return await self._stored.symbols_of(market)
+        return await codes_of(self._symbols, market)
 
     async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
         given = panel_of(timeframe, panel)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
+from jts_storage.domain.enums import Market
+from jts_storage.ports.symbols import SymbolReader
+
 T = TypeVar("T")
 K = TypeVar("K")
+
+_CODES = 10_000
 
 
 async def merged_page(
@@ -36,3 +41,13 @@ async def merged_page(
         if not more or len(found) >= limit:
             return sorted(found, key=lambda item: order(key_of(item)))[:limit]
         cursor = bound
+
+
+async def codes_of(symbols: SymbolReader, market: Market) -> frozenset[str]:
+    """The codes of all symbols of a market, page by page."""
+    codes: list[str] = []
+    after = None
+    while page := await symbols.get_by_market(market, limit=_CODES, after=after):
+        codes += (symbol.code for symbol in page)
+        after = codes[-1]
+    return frozenset(codes)

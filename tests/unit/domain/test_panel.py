@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Timeframe
-from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.testing.factories import START, make_candles
@@ -120,6 +121,69 @@ def test_a_matrix_is_aligned_on_given_times() -> None:
     assert panel.matrix("open", times=[]).values.shape == (0, 1)
     frame = panel.matrix("close", floats=True).to_pandas()
     assert frame.shape == (5, 1) and frame.index[0] == START
+
+
+def test_a_panel_of_some_fields_has_no_series() -> None:
+    whole = CandlePanel(M1, [make_candles(SeriesKey(name, M1), 5) for name in "AB"])
+    panel = whole.only("volume", "close")
+    assert panel.fields == ("close", "volume")
+    assert "close and volume only" in repr(panel)
+    assert panel != whole and panel == whole.only("close", "volume")
+    assert pickle.loads(pickle.dumps(panel)) == panel
+    assert (panel.column("close") == whole.columns.close).all()
+    assert (panel.matrix("volume").values == whole.matrix("volume").values).all()
+    assert panel.tail(2) == whole.tail(2).only("close", "volume")
+    assert panel.select([SeriesKey("B", M1)]).fields == ("close", "volume")
+    frame = panel.to_pandas()
+    assert list(frame.columns) == ["close", "volume"]
+    assert list(panel.to_polars().columns) == [
+        "symbol",
+        "exchange",
+        "timestamp",
+        "close",
+        "volume",
+    ]
+    refused: list[Any] = [
+        lambda: panel[SeriesKey("A", M1)],
+        lambda: panel.columns,
+        lambda: panel.column("open"),
+        lambda: panel.matrix("open"),
+        lambda: panel.only("open"),
+        lambda: panel.resample(Timeframe.H1),
+        lambda: panel.fingerprint(),
+        lambda: panel_of(None, panel),
+    ]
+    for ask in refused:
+        with pytest.raises(InvalidData):
+            ask()
+    assert CandlePanel.empty(M1).only("close").fields == ("close",)
+
+
+def test_fields_that_were_not_read_take_no_memory() -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 50)]).only("close").tail(40)
+    absent = panel._columns.open
+    assert (absent.strides, len(absent)) == ((0,), 40)
+
+
+def test_a_matrix_is_aligned_on_a_calendar() -> None:
+    pytest.importorskip("exchange_calendars")
+    monday = datetime(2024, 1, 8, tzinfo=UTC)
+    days = [CandleSeries.from_candles(key, _days(monday, rows)) for key, rows in _SOME_DAYS]
+    matrix = CandlePanel(Timeframe.D1, days).matrix("close", calendar="XKRX")
+    expected = [monday + timedelta(days=n) for n in (0, 1, 2, 3, 4, 7)]
+    assert [datetime.fromtimestamp(t / 1000, UTC) for t in matrix.times.tolist()] == expected
+    assert matrix.present.sum(axis=1).tolist() == [1, 2, 0, 0, 0, 2]
+    with pytest.raises(InvalidData):
+        CandlePanel(Timeframe.D1, days).matrix("close", calendar="XKRX", times=[1])
+    assert CandlePanel.empty(M1).matrix("close", calendar="XKRX").values.shape == (0, 0)
+
+
+_SOME_DAYS = ((SeriesKey("A", Timeframe.D1), (0, 1, 7)), (SeriesKey("B", Timeframe.D1), (1, 7)))
+
+
+def _days(first: datetime, days: tuple[int, ...]) -> list[Candle]:
+    one = Decimal(1)
+    return [Candle(first + timedelta(days=n), one, one, one, one, 1) for n in days]
 
 
 def test_nothing_of_it_can_be_changed() -> None:

@@ -1,0 +1,57 @@
+"""What a `Storage` promises of panels by market: symbols say which market a series is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.ports.unit_of_work import UnitOfWork
+from jts_storage.storage import Storage
+from jts_storage.testing.contracts.samples import FOREVER
+from jts_storage.testing.factories import make_candles, make_symbol
+
+D1 = Timeframe.D1
+
+
+class Markets:
+    """Part of the contract of `Storage`."""
+
+    async def test_a_panel_of_a_market(self, storage: Storage) -> None:
+        markets = {"A": Market.KOSPI, "B": Market.KOSDAQ, "C": Market.KOSPI}
+        async with storage.unit_of_work() as uow:
+            for name in (*markets, "without a symbol"):
+                key = SeriesKey(name, D1)
+                await uow.candles.save_many(key, make_candles(key, 3))
+            await uow.symbols.save_many(make_symbol(n, market=m) for n, m in markets.items())
+            assert await symbols_of(uow, Market.KOSPI) == ["A", "C"]
+            await uow.commit()
+        assert await symbols_of(storage, Market.KOSPI) == ["A", "C"]
+        assert await symbols_of(storage, Market.ETF) == []
+        latest = await storage.candles.get_latest_panel(D1, market=Market.KOSDAQ, fields=["close"])
+        assert names_of(latest) == ["B"]
+        blocks = storage.candles.stream_panels(D1, *FOREVER, market=Market.KOSPI, block_rows=4)
+        assert [names_of(block) async for block in blocks] == [["A"], ["C"]]
+
+    async def test_a_unit_of_work_sees_its_own_symbols(self, storage: Storage) -> None:
+        async with storage.unit_of_work() as uow:
+            for name in "AB":
+                key = SeriesKey(name, D1)
+                await uow.candles.save_many(key, make_candles(key, 3))
+            await uow.symbols.save(make_symbol("A", market=Market.KOSPI))
+            await uow.commit()
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(make_symbol("A", market=Market.ETF))
+            await uow.symbols.save(make_symbol("B", market=Market.KOSPI))
+            assert await symbols_of(uow, Market.KOSPI) == ["B"]
+            assert await symbols_of(storage, Market.KOSPI) == ["A"]
+
+
+async def symbols_of(reader: Storage | UnitOfWork, market: Market) -> list[str]:
+    return names_of(await reader.candles.get_panel(D1, *FOREVER, market=market))
+
+
+def names_of(panel: CandlePanel) -> list[str]:
+    keys: Iterable[SeriesKey] = panel
+    return [key.symbol for key in keys]
