@@ -11,6 +11,7 @@ from sqlalchemy import Table
 
 from jts_storage.clickhouse.blocks import Array, Typed
 from jts_storage.clickhouse.constructs import type_of
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, concatenate, empty
 from jts_storage.domain.series import CandleSeries
@@ -113,3 +114,9 @@ def series_from_end(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: boo
     last_of_equals = np.append(ordered[1:] != ordered[:-1], True)[: len(rows)]
     kept = rows[last_of_equals & (columns["deleted"][rows] == 0)]
     return series_from_columns(key, {name: column[kept] for name, column in columns.items()})
+
+
+def may_overflow(columns: Mapping[str, Array]) -> bool:
+    """Return whether a sum of volumes may be too large; ClickHouse's wrap around silently."""
+    at_most = columns["largest"].astype(np.float64) * columns["rows"]
+    return bool((at_most >= checks.VOLUME_LIMIT / 2).any())

@@ -12,6 +12,7 @@ from typing import Any
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
 from jts_storage.clickhouse.candle_mappers import (
+    may_overflow,
     series_from_columns,
     series_from_end,
     series_from_rows,
@@ -91,6 +92,14 @@ class ClickHouseCandleReader(ReadsPanels):
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
         return await self._manager.run(self._get_panel, asked)
 
+    async def read_resampled(
+        self, asked: PanelQuery, target: Timeframe, timezone: str
+    ) -> CandlePanel:
+        found = await self._manager.run(self._resampled_panel, asked, target, timezone)
+        if found is None:
+            return await super().read_resampled(asked, target, timezone)
+        return found
+
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         return await self._manager.run(self._panel_sizes, asked)
 
@@ -134,15 +143,17 @@ class ClickHouseCandleReader(ReadsPanels):
     ) -> CandleSeries:
         target = member(Timeframe, timeframe, "timeframe")
         check_coarser(key.timeframe, target)
-        ends = checks.range_ms(start, end)
+        ends, zone = checks.range_ms(start, end), zone_name(timezone)
         columns = await self._read(
-            lambda source: statements.select_resampled(source, key, target),
+            lambda source: statements.select_resampled(
+                source, key.timeframe, target, is_utc=zone == "UTC"
+            ),
             key,
             *ends,
-            timezone=zone_name(timezone),
+            timezone=zone,
         )
         # ClickHouse's sums wrap around silently; those in Python are checked.
-        if columns and _may_overflow(columns):
+        if columns and may_overflow(columns):
             series = await self.get_range(key, start, end)
             return series.resample(target, timezone=timezone)
         return series_from_columns(SeriesKey(key.symbol, target, key.exchange), columns)
@@ -211,6 +222,13 @@ class ClickHouseCandleReader(ReadsPanels):
             return self._panels.read(asked)
         wanted = self._keys_of(asked)
         return asked.panel(self._get_range(key, asked.first, asked.last) for key in wanted)
+
+    def _resampled_panel(
+        self, asked: PanelQuery, target: Timeframe, timezone: str
+    ) -> CandlePanel | None:
+        if not self._source().has_versions:
+            return None
+        return self._panels.resampled(asked, target, timezone)
 
     def _panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         if self._source().has_versions:
@@ -314,8 +332,3 @@ class ClickHouseCandleReader(ReadsPanels):
     @property
     def _by_year(self) -> str:
         return statements.by_year(self._candles)
-
-
-def _may_overflow(columns: dict[str, Any]) -> bool:
-    rows = zip(columns["largest"].tolist(), columns["rows"].tolist(), strict=True)
-    return any(largest * count >= checks.VOLUME_LIMIT for largest, count in rows)

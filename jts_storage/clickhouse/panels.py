@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from sqlalchemy import Select, Table, bindparam, func, literal, not_, select
+from sqlalchemy import Table
 
+from jts_storage.clickhouse import panel_statements as statements
 from jts_storage.clickhouse.blocks import Array
-from jts_storage.clickhouse.candle_rows import is_among_keys, is_in_range
-from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
+from jts_storage.clickhouse.candle_mappers import may_overflow
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.statements import as_stored, names_of, stored_types
+from jts_storage.clickhouse.panel_statements import Form, bound
+from jts_storage.clickhouse.statements import stored_types
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import PRICES, Columns
+from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery
+
+
+_NAMES = {"bucket": "ms", "volume_": "volume"}
+"""What is made of the rows of a coarser candle may not be called as its column is."""
 
 
 class PanelReader:
@@ -41,94 +45,40 @@ class PanelReader:
 
     def sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         """How many rows each series has, duplicates and deleted ones among them."""
-        query = _select_sizes(self._candles, _Form.of(asked, merged=False))
-        found = self._manager.execute(query, _bound(asked))
+        query = statements.select_sizes(self._candles, Form.of(asked, merged=False))
+        found = self._manager.execute(query, bound(asked))
         return {SeriesKey(s, asked.timeframe, e): int(rows) for s, e, rows in found}
 
     def _rows(self, asked: PanelQuery, *, merged: bool) -> dict[str, Array]:
-        form = _Form.of(asked, merged=merged)
-        query, types = _select(self._candles, form), stored_types(self._candles)
-        found = self._manager.read_columns(query, _bound(asked), stored=types)
+        form = Form.of(asked, merged=merged)
+        query, types = statements.select_rows(self._candles, form), stored_types(self._candles)
+        found = self._manager.read_columns(query, bound(asked), stored=types)
         return {name: column[::-1] for name, column in found.items()} if form.is_cut else found
 
+    def resampled(self, asked: PanelQuery, target: Timeframe, timezone: str) -> CandlePanel | None:
+        """The coarser candles; None if a volume may be too large for the engine's sums."""
+        becomes = replace(asked, timeframe=target)
+        if asked.keys == ():
+            return _panel(becomes, {})
+        found = self._coarser(asked, target, timezone, merged=False)
+        if found and ((found["different"] != found["rows"]).any() or found["deleted"].any()):
+            found = self._coarser(asked, target, timezone, merged=True)
+        return None if found and may_overflow(found) else _panel(becomes, found)
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What a statement looks like, whatever the values of its parameters are."""
-
-    merged: bool
-    has_keys: bool
-    has_symbols: bool
-    has_exchange: bool
-    is_cut: bool
-    fields: tuple[str, ...]
-
-    @classmethod
-    def of(cls, asked: PanelQuery, *, merged: bool) -> _Form:
-        return cls(
-            merged,
-            has_keys=asked.keys is not None,
-            has_symbols=asked.symbols is not None,
-            has_exchange=asked.exchange is not None,
-            is_cut=asked.rows is not None,
-            fields=asked.fields,
+    def _coarser(
+        self, asked: PanelQuery, target: Timeframe, timezone: str, *, merged: bool
+    ) -> dict[str, Array]:
+        form, is_utc = Form.of(asked, merged=merged), timezone == "UTC"
+        query = statements.select_resampled(
+            self._candles, form, asked.timeframe, target, is_utc=is_utc
         )
-
-
-def _bound(asked: PanelQuery) -> dict[str, Any]:
-    return {
-        "timeframe": asked.timeframe.value,
-        "first": asked.first,
-        "last": asked.last,
-        "keys": names_of(asked.keys or ()),
-        "symbols": sorted(asked.symbols or ()),
-        "exchange": asked.exchange,
-        "rows": asked.rows,
-    }
-
-
-@cache
-def _select_sizes(candles: Table, form: _Form) -> str:
-    names = (candles.c.symbol, candles.c.exchange)
-    statement = select(*names, func.count()).where(*_wanted(candles.c, form))
-    return text_of(statement.group_by(*names).order_by(*names))
-
-
-@cache
-def _select(candles: Table, form: _Form) -> str:
-    merged = form.merged
-    rows = Final(candles) if merged else candles
-    c = rows.c
-    deleted = literal(0) if merged else c.is_deleted
-    names = (c.symbol, c.exchange)
-    statement: Select[Any] = select(
-        *as_stored(c, form.fields), deleted.label("deleted"), _series(c).label("series"), *names
-    ).where(*_wanted(c, form))
-    if merged:
-        statement = statement.where(not_(c.is_deleted))
-    # As the rows lie, so that the engine need not sort, though there is but one timeframe.
-    order = (*names, c.timeframe, c.timestamp)
-    if not form.is_cut:
-        return text_of(statement.order_by(*order))
-    # Backwards, so that the last rows of a series are the first; turned round when they are here.
-    backwards = statement.order_by(*(each.desc() for each in order))
-    return text_of(backwards.suffix_with(LimitBy(*names, rows=bindparam("rows"))))
-
-
-def _series(c: Any) -> Any:
-    """A number that changes where the next series begins."""
-    return func.cityHash64(c.symbol, c.exchange)
-
-
-def _wanted(c: Any, form: _Form) -> list[Any]:
-    wanted = [c.timeframe == bindparam("timeframe"), is_in_range(c)]
-    if form.has_keys:
-        wanted.append(is_among_keys(c))
-    if form.has_symbols:
-        wanted.append(c.symbol.op("IN", is_comparison=True)(bindparam("symbols")))
-    if form.has_exchange:
-        wanted.append(c.exchange == bindparam("exchange"))
-    return wanted
+        found = self._manager.read_columns(
+            query,
+            bound(asked) | {"timezone": timezone},
+            stored=stored_types(self._candles),
+            settings=statements.RESAMPLE_SETTINGS,
+        )
+        return {_NAMES.get(name, name): column for name, column in found.items()}
 
 
 def _counts(found: Mapping[str, Array], *, is_cut: bool) -> bool:

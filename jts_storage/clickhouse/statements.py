@@ -48,6 +48,7 @@ from jts_storage.clickhouse.constructs import (
     type_of,
 )
 from jts_storage.domain import checks
+from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_TIMESTAMP, to_ms
 from jts_storage.domain.columns import FIELDS, PRICES
@@ -174,16 +175,18 @@ def select_days(source: Source) -> str:
     return text_of(statement.group_by("day").order_by("day"))
 
 
-def select_resampled(source: Source, key: SeriesKey, target: Timeframe) -> str:
-    """Select coarser candles, with the figures that show whether a volume may have overflowed."""
-    return _select_resampled(source, target, is_intraday=key.timeframe.is_intraday)
-
-
 @cache
-def _select_resampled(source: Source, target: Timeframe, *, is_intraday: bool) -> str:
+def select_resampled(source: Source, of: Timeframe, target: Timeframe, *, is_utc: bool) -> str:
+    """Select coarser candles, with the figures that show whether a volume may have overflowed."""
     c = source.range.of.c
-    statement = source.range.select(
-        _bucket(c.timestamp, target, is_intraday=is_intraday).label("bucket"),
+    bucket = bucket_of(c.timestamp, of, target, is_utc=is_utc).label("bucket")
+    statement = source.range.select(bucket, *bucketed(c))
+    return text_of(statement.group_by("bucket").order_by("bucket"))
+
+
+def bucketed(c: Columns) -> list[Expression]:
+    """The candle of a bucket, and the figures that show whether its volume may have overflowed."""
+    return [
         func.argMin(c.open, c.timestamp).label("open_"),
         func.max(c.high).label("high_"),
         func.min(c.low).label("low_"),
@@ -191,23 +194,31 @@ def _select_resampled(source: Source, target: Timeframe, *, is_intraday: bool) -
         func.sum(c.volume).label("volume_"),
         func.max(c.volume).label("largest"),
         func.count().label("rows"),
-    )
-    return text_of(statement.group_by("bucket").order_by("bucket"))
+    ]
 
 
-def _bucket(timestamp: Expression, target: Timeframe, *, is_intraday: bool) -> Expression:
+def bucket_of(
+    timestamp: Expression, source: Timeframe, target: Timeframe, *, is_utc: bool
+) -> Expression:
+    """The timestamp, in milliseconds, of the coarser candle that a row belongs to."""
     if target.is_intraday:
         ms: Expression = func.toUnixTimestamp64Milli(timestamp)
         # Counted from 1900, which is whole in every step, a remainder is never negative.
         return ms - func.modulo(ms - to_ms(FIRST_TIMESTAMP), target.step_ms)
     # What is a day or longer already carries its date; only intraday candles have a local day.
-    date = func.toDate32(timestamp, bindparam("timezone") if is_intraday else "UTC")
-    day: Expression = func.toInt64(date)
+    is_local = source.is_intraday and not is_utc
+    date = func.toDate32(timestamp, bindparam("timezone") if is_local else "UTC")
+    if target is Timeframe.MN1:
+        day: Expression = func.toInt64(func.makeDate32(func.toYear(date), func.toMonth(date), 1))
+    else:
+        # A division is several times quicker than a date.
+        since = func.toUnixTimestamp64Milli(timestamp) - to_ms(FIRST_TIMESTAMP)
+        in_utc: Expression = func.intDiv(since, DAY_MS) + to_ms(FIRST_TIMESTAMP) // DAY_MS
+        day = func.toInt64(date) if is_local else in_utc
     if target is Timeframe.W1:
         day = day - func.positiveModulo(day - 4, 7)
-    elif target is Timeframe.MN1:
-        day = func.toInt64(func.makeDate32(func.toYear(date), func.toMonth(date), 1))
-    return day * 86_400_000
+    bucket: Expression = day * DAY_MS
+    return bucket
 
 
 @cache

@@ -13,6 +13,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import FIELDS
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 
@@ -130,6 +131,24 @@ class ReadsPanels(ABC):
         wanted = asked.limited(checks.whole(count, "count", least=1), fields, what="count")
         return await self.read_panel(await self._of_market(wanted, market))
 
+    async def resample_panel(
+        self,
+        timeframe: Timeframe,
+        target: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        timezone: str = "UTC",
+    ) -> CandlePanel:
+        asked = PanelQuery.of(timeframe, start, end, keys, exchange)
+        coarser = member(Timeframe, target, "target")
+        check_coarser(asked.timeframe, coarser)
+        zone = zone_name(timezone)
+        return await self.read_resampled(await self._of_market(asked, market), coarser, zone)
+
     async def stream_panels(
         self,
         timeframe: Timeframe,
@@ -164,6 +183,12 @@ class ReadsPanels(ABC):
     @abstractmethod
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
         """What is asked, checked before."""
+
+    async def read_resampled(
+        self, asked: PanelQuery, target: Timeframe, timezone: str
+    ) -> CandlePanel:
+        """What is asked in coarser candles; where the store cannot make them, made here."""
+        return (await self.read_panel(asked)).resample(target, timezone=timezone)
 
     @abstractmethod
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:

@@ -69,6 +69,25 @@ class CandleReader(Protocol):
         """The last `count` candles of every series, or of those that `get_panel` would give."""
         ...
 
+    async def resample_panel(
+        self,
+        timeframe: Timeframe,
+        target: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        timezone: str = "UTC",
+    ) -> CandlePanel:
+        """Return ``(await get_panel(timeframe, ...)).resample(target, timezone=...)``, computed
+        where the candles are.
+
+        :raises InvalidData: candles of `timeframe` do not make up whole ones of `target`.
+        """
+        ...
+
     def stream_panels(
         self,
         timeframe: Timeframe,

@@ -118,6 +118,36 @@ class CandleReader:
             )
         )
 
+    def resample_panel(
+        self,
+        timeframe: Timeframe,
+        target: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        timezone: str = "UTC",
+    ) -> CandlePanel:
+        """Return ``(await get_panel(timeframe, ...)).resample(target, timezone=...)``, computed
+        where the candles are.
+
+        :raises InvalidData: candles of `timeframe` do not make up whole ones of `target`.
+        """
+        return self._portal.call(
+            self._twin.resample_panel(
+                timeframe,
+                target,
+                start,
+                end,
+                keys=keys,
+                exchange=exchange,
+                market=market,
+                timezone=timezone,
+            )
+        )
+
     def stream_panels(
         self,
         timeframe: Timeframe,

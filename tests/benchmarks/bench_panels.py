@@ -61,6 +61,55 @@ async def compare(works: dict[str, Work], runs: int) -> None:
         )
 
 
+async def coarser(storage: Storage) -> None:
+    """U4: 200 symbols of 100 days of minutes to days, beside the quickest statement that counts on
+    there being no duplicate rows.
+    """
+    key = [SeriesKey(f"M{n:03}", Timeframe.M1, "KRX") for n in range(200)]
+    day = checks.to_ms(START) + np.arange(100)[:, None] * 86_400_000
+    stamps = (day + np.arange(390) * 60_000).reshape(-1)
+    close = 700_000 + np.cumsum(np.random.default_rng(2).integers(-50, 51, len(stamps))) % 500_000
+    prices = (close, close + 100, close - 100, close + 10)
+    one = Columns.of(stamps, prices, np.arange(len(stamps), dtype=np.uint64))
+    each = one.each(lambda column: np.tile(column, len(key)))
+    offsets = np.arange(len(key) + 1) * len(stamps)
+    panel = CandlePanel.trusted(Timeframe.M1, key, offsets, each)
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_panel(panel)
+        await uow.commit()
+    end = START + timedelta(days=100)
+    first, last = checks.to_ms(START), checks.to_ms(end)
+    of = (
+        "SELECT symbol, exchange, intDiv(toUnixTimestamp64Milli(timestamp), 86400000) AS day,"
+        " argMin(open, timestamp), max(high), min(low), argMax(close, timestamp), sum(volume)"
+        " FROM candles WHERE timeframe = '1m' AND symbol LIKE 'M%' AND timestamp BETWEEN"
+        f" fromUnixTimestamp64Milli({first}) AND fromUnixTimestamp64Milli({last})"
+        " GROUP BY symbol, exchange, timeframe, day ORDER BY symbol, exchange, day"
+    )
+    asked = (Timeframe.M1, Timeframe.D1, START, end)
+    assert await storage.candles.resample_panel(*asked, keys=key) == panel.resample(Timeframe.D1)
+    await compare(
+        {
+            "200_symbols_minutes_to_days_plain_bare": bare(storage, of),
+            "200_symbols_minutes_to_days_in_order_bare": bare(storage, of, in_order=True),
+            "200_symbols_minutes_to_days": lambda: storage.candles.resample_panel(*asked, keys=key),
+        },
+        7,
+    )
+
+
+def bare(storage: Storage, query: str, *, in_order: bool = False) -> Work:
+    settings = f"{_QUICKEST}, optimize_aggregation_in_order = {int(in_order)}"
+
+    def ask() -> pa.Table:
+        with storage.clickhouse.transport() as transport:
+            connection: Any = transport
+            found = connection._connection.query(f"{query} {settings}", "Arrow")
+            return pa.ipc.open_file(pa.py_buffer(found.bytes())).read_all()
+
+    return lambda: storage.clickhouse.run(ask)
+
+
 async def run() -> None:
     days = market(Timeframe.D1, DAYS, timedelta(days=1))
     minutes = market(Timeframe.M1, MINUTES, timedelta(minutes=1))
@@ -71,22 +120,14 @@ async def run() -> None:
                     await uow.candles.save_panel(panel)
                     await uow.commit()
             await reads(storage, days)
+            await coarser(storage)
 
 
 async def reads(storage: Storage, days: CandlePanel) -> None:
-    clickhouse, candles = storage.clickhouse, storage.candles
+    candles = storage.candles
     end = START + timedelta(days=DAYS - 1)
     start = end - timedelta(days=ASKED_DAYS - 1)
     first, last = checks.to_ms(start), checks.to_ms(end)
-
-    def bare(query: str) -> Work:
-        def ask() -> pa.Table:
-            with clickhouse.transport() as transport:
-                connection: Any = transport
-                found = connection._connection.query(f"{query} {_QUICKEST}", "Arrow")
-                return pa.ipc.open_file(pa.py_buffer(found.bytes())).read_all()
-
-        return lambda: clickhouse.run(ask)
 
     of_days = (
         f"SELECT {_ROWS} FROM candles WHERE timeframe = '1d' AND timestamp BETWEEN"
@@ -101,21 +142,21 @@ async def reads(storage: Storage, days: CandlePanel) -> None:
     assert panel == days.tail(ASKED_DAYS)
     await compare(
         {
-            "250_days_of_2_500_symbols_bare": bare(f"{of_days} ORDER BY {_ORDER}"),
+            "250_days_of_2_500_symbols_bare": bare(storage, f"{of_days} ORDER BY {_ORDER}"),
             "250_days_of_2_500_symbols": lambda: candles.get_panel(Timeframe.D1, start, end),
         },
         11,
     )
     await compare(
         {
-            "latest_of_2_500_symbols_bare": bare(newest),
+            "latest_of_2_500_symbols_bare": bare(storage, newest),
             "latest_of_2_500_symbols": lambda: candles.get_latest_panel(Timeframe.M1),
         },
         7,
     )
     await compare(
         {
-            "one_by_one_bare": bare(f"{of_days} ORDER BY {_ORDER}"),
+            "one_by_one_bare": bare(storage, f"{of_days} ORDER BY {_ORDER}"),
             "250_days_by_get_ranges": lambda: candles.get_ranges(days, start, end),
         },
         3,

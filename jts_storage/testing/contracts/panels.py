@@ -135,6 +135,47 @@ class PanelContract:
             with pytest.raises(InvalidData):
                 await candle_repository.get_panel(M1, *FOREVER, fields=refused)
 
+    @pytest.mark.parametrize("timezone", ["UTC", "Asia/Seoul", "America/New_York"])
+    async def test_a_market_is_resampled_where_it_is(
+        self, candle_repository: CandleRepository, timezone: str
+    ) -> None:
+        series = market(3_000, 1, 1_500, 40)
+        await candle_repository.save_panel(CandlePanel(M1, series))
+        keys = [series[0].key, series[3].key]
+
+        async def check(*ends: Any, **options: Any) -> None:
+            panel = await candle_repository.get_panel(M1, *ends, **options)
+            for target in (Timeframe.M5, Timeframe.H1, D1, Timeframe.W1, Timeframe.MN1):
+                coarser = await candle_repository.resample_panel(
+                    M1, target, *ends, timezone=timezone, **options
+                )
+                assert coarser == panel.resample(target, timezone=timezone)
+
+        await check(*FOREVER)
+        await check(minute(10), minute(1_700), keys=keys)
+        # Rows that compete, and deleted ones.
+        other = make_candles(series[0].key, 3_000, seed=9)[100:2_000]
+        await candle_repository.save_many(series[0].key, other)
+        await check(*FOREVER)
+        await candle_repository.delete_range(series[2].key, minute(700), minute(1_000))
+        await check(*FOREVER)
+        await check(*FOREVER, exchange="KRX")
+        with pytest.raises(InvalidData):
+            await candle_repository.resample_panel(D1, M1, *FOREVER)
+
+    async def test_volumes_too_large_for_a_sum_are_told(
+        self, candle_repository: CandleRepository
+    ) -> None:
+        one = make_candles(SeriesKey("A", M1), 4).columns
+        huge = CandleSeries.trusted(SeriesKey("A", M1), one._replace(volume=one.volume * 0 + 2**62))
+        fits = CandleSeries.trusted(SeriesKey("B", M1), huge[:3].columns)
+        await candle_repository.save_panel(CandlePanel(M1, [fits]))
+        coarser = await candle_repository.resample_panel(M1, D1, *FOREVER)
+        assert coarser.columns.volume.tolist() == [3 * 2**62]
+        await candle_repository.save_panel(CandlePanel(M1, [huge]))
+        with pytest.raises(InvalidData, match="add up"):
+            await candle_repository.resample_panel(M1, D1, *FOREVER)
+
     @pytest.mark.parametrize("block_rows", [1, 2, 5, 7, 100])
     async def test_a_market_is_streamed_in_blocks(
         self, candle_repository: CandleRepository, block_rows: int

@@ -30,6 +30,9 @@ class StoredCandles(CandleReader, Protocol):
     """What is committed, as `ReadsPanels` reads it."""
 
     async def read_panel(self, asked: PanelQuery) -> CandlePanel: ...
+    async def read_resampled(
+        self, asked: PanelQuery, target: Timeframe, timezone: str
+    ) -> CandlePanel: ...
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]: ...
     async def symbols_of(self, market: Market) -> frozenset[str]: ...
 
@@ -99,6 +102,13 @@ class StagedCandles(ReadsPanels):
         stored = await self._stored.read_panel(replace(asked, fields=FIELDS))
         others = (stored[key] for key in stored if key not in series)
         return asked.panel([*others, *series.values()])
+
+    async def read_resampled(
+        self, asked: PanelQuery, target: Timeframe, timezone: str
+    ) -> CandlePanel:
+        if any(map(asked.is_of, self._changes)):
+            return await super().read_resampled(asked, target, timezone)
+        return await self._stored.read_resampled(asked, target, timezone)
 
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         sizes = await self._stored.panel_sizes(asked)
