@@ -3,7 +3,8 @@
 Each peer gets a venv of its own and a process of its own, and ours alternates with it: round by
 round, one measures after the other on the same machine. Work, in milliseconds: W1 100,000 candles
 written, W3 written again, R1 1,000,000 read as columns, R1b read again, R2 one day of 10,000,000,
-R3 the latest, R4 first, last and count, R5 a million 1m candles to hours.
+R3 the latest, R4 first, last and count, R5 a million 1m candles to hours; U1 to U5 are of a whole
+market, see `peer_market.py`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ PEERS = {
     "parquet": "pyarrow pandas",
     "nautilus": "nautilus_trader",
 }
+OF_MARKETS = ("arcticdb", "duckdb")
 ROUNDS = 3
 _INSTALL_SECONDS = 300
 _ROUND_SECONDS = 900
@@ -39,18 +41,23 @@ def main() -> None:
             python = _installed(home / peer, packages)
             if python is None:
                 continue
-            figures: dict[str, list[dict[str, float]]] = {peer: [], "ours": []}
-            for round_number in range(ROUNDS):
-                for who, interpreter in ((peer, python), ("ours", Path(sys.executable))):
-                    place = Path(folder, f"{peer}-{who}-{round_number}")
-                    found = _measured(interpreter, who, place)
-                    if found is not None:
-                        figures[who].append(found)
-                    shutil.rmtree(place, ignore_errors=True)
-            for who, rounds in figures.items():
-                if rounds:
-                    medians = {name: median(r[name] for r in rounds) for name in rounds[0]}
-                    report(f"peer {who} (beside {peer})", **medians)
+            for script in ("peer_work.py", *(["peer_market.py"] if peer in OF_MARKETS else [])):
+                _compare(peer, python, script, Path(folder))
+
+
+def _compare(peer: str, python: Path, script: str, folder: Path) -> None:
+    figures: dict[str, list[dict[str, float]]] = {peer: [], "ours": []}
+    for round_number in range(ROUNDS):
+        for who, interpreter in ((peer, python), ("ours", Path(sys.executable))):
+            place = folder / f"{peer}-{who}-{round_number}"
+            found = _measured(interpreter, script, who, place)
+            if found is not None:
+                figures[who].append(found)
+            shutil.rmtree(place, ignore_errors=True)
+    for who, rounds in figures.items():
+        if rounds:
+            medians = {name: median(r[name] for r in rounds) for name in rounds[0]}
+            report(f"peer {who} (beside {peer})", **medians)
 
 
 def _installed(folder: Path, packages: str) -> Path | None:
@@ -78,11 +85,11 @@ def _installed(folder: Path, packages: str) -> Path | None:
     return python
 
 
-def _measured(python: Path, who: str, place: Path) -> dict[str, float] | None:
+def _measured(python: Path, script: str, who: str, place: Path) -> dict[str, float] | None:
     place.mkdir()
     try:
         done = subprocess.run(
-            [str(python), str(HERE / "peer_work.py"), who, str(place)],
+            [str(python), str(HERE / script), who, str(place)],
             env={"PYTHONPATH": str(ROOT) if who == "ours" else ""},
             timeout=_ROUND_SECONDS,
             capture_output=True,
