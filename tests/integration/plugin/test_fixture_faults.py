@@ -35,18 +35,18 @@ FAILURES = (
 )
 
 def clickhouse(address):
-    options = dict(database=address.database, connect_timeout=0.5, send_receive_timeout=0.5)
+    options = dict(database=address.database, connect_timeout=1, send_receive_timeout=1)
     with Client(address.host, address.port, **options) as client:
         assert client.execute("SELECT 1") == [(1,)]
 
 def mongo(address):
-    times = dict(serverSelectionTimeoutMS=500, socketTimeoutMS=500, connectTimeoutMS=500)
+    times = dict(serverSelectionTimeoutMS=1000, socketTimeoutMS=1000, connectTimeoutMS=1000)
     with MongoClient(address.url, retryReads=False, **times) as client:
         assert client.admin.command("ping")["ok"]
 
 def postgres(address):
     async def ask():
-        connection = await asyncpg.connect(address.url, timeout=0.5, command_timeout=0.5)
+        connection = await asyncpg.connect(address.url, timeout=3, command_timeout=1)
         try:
             assert await connection.fetchval("SELECT 1") == 1
         finally:
@@ -54,7 +54,7 @@ def postgres(address):
     asyncio.run(ask())
 
 def redis_(address):
-    options = dict(socket_timeout=0.5,  retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
+    options = dict(socket_timeout=1, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
     with redis.Redis.from_url(address.url, **options) as client:
         assert client.ping()
 

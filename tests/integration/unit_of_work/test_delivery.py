@@ -588,7 +588,7 @@ async def test_what_is_not_due_yet_is_delivered_once_it_is(
     event = Noted(number=1)
     seen: list[int] = []
     await post.store(event, version=1)
-    await post.outbox.failed(event.id, 1, timedelta(milliseconds=200), is_parked=False)
+    await post.outbox.failed(event.id, 1, timedelta(seconds=1.5), is_parked=False)
     deliverer = post.deliverer(noting(seen))
     assert await (deliverer.deliver_own([event]) if how == "own" else deliverer.deliver()) == 0
     assert seen == []
