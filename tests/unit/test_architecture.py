@@ -55,8 +55,11 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
 OUTERMOST = frozenset({"sync", "testing", "cli"})
 MAY_IMPORT_OUTERMOST: dict[str, frozenset[str]] = {"cli": OUTERMOST, "testing": OUTERMOST}
 
-# Functions outside settings that look at the environment, to hand it on to a child process.
-MAY_READ_ENVIRONMENT = frozenset({("local_servers.postgres", "_run")})
+# Functions outside settings that look at the environment: to hand it on to a child process, and to
+# set what a library reads as it is imported.
+MAY_READ_ENVIRONMENT = frozenset(
+    {("local_servers.postgres", "_run"), ("clickhouse.driver_imports", "_dates_when_used")}
+)
 
 FRAME_LIBRARIES = frozenset({"pyarrow", "pandas", "polars"})
 DOMAIN_MAY_LOAD_LATE = {
