@@ -5,49 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from jts_storage import migrate
-from jts_storage._runtime.tasks import acquired, run_to_the_end, stopped
-from jts_storage.clickhouse.candles import ClickHouseCandleStore
-from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
+from jts_storage._runtime.tasks import acquired, run_to_the_end, side_by_side, stopped
 from jts_storage.errors import StorageError
-from jts_storage.migrate.opening import Opening
-from jts_storage.models.registry import Models, installed_documents
-from jts_storage.mongo import (
-    MongoDBBacktestResultRepository,
-    MongoDBFormulaRepository,
-    MongoDBManager,
-    MongoDBStrategyRepository,
-)
-from jts_storage.mongo.leases import Leases
-from jts_storage.mongo.model import with_declared
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
-from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
-from jts_storage.unit_of_work.clock import CommitClock
-from jts_storage.unit_of_work.delivery import Delivery
-from jts_storage.unit_of_work.journal import Journal
-from jts_storage.unit_of_work.outbox import Outbox
-from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
-from jts_storage.unit_of_work.recovery import Recovery, Unfinished
-from jts_storage.unit_of_work.stored import StoredWork
-from jts_storage.unit_of_work.unit import UnitOfWork
 
+# What needs a driver is imported while mongod starts: opening takes as long as the slower of both.
 if TYPE_CHECKING:
-    from jts_storage.local_servers.mongod import LocalMongod
+    from jts_storage.clickhouse.manager import ClickHouseManager
+    from jts_storage.models.registry import Models
+    from jts_storage.unit_of_work.participants import Stores
+    from jts_storage.unit_of_work.unit import UnitOfWork
 
 _CLOSE_SECONDS = 30.0
 """How long commits that have begun may take when the stores are to be closed."""
 
 _RECOVERY_SECONDS = 5.0
 """How long opening waits for the commits that a crash left; the rest goes on behind it."""
+
+_CLICKHOUSE: Final = "jts_storage.clickhouse.manager"
+_COMPOSITION: Final = "jts_storage.composition"
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +57,14 @@ class StoreBackend:
         recovers: bool = True,
     ) -> None:
         """:param recovers: whether opening finishes what a crash left."""
-        self.models = Models.known(models)
         self.settings = settings
+        self._given = list(models)
+        if self._given:
+            _ = self.models  # what is wrong with them is told at once
         self._recovers = recovers
         self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
         self._mongod: LocalMongod | None = None
+        self._clickhouse: ClickHouseManager | None = None
         self._opened: Stores | None = None
         self._recovering: asyncio.Task[None] | None = None
 
@@ -88,20 +78,47 @@ class StoreBackend:
     def readers(self) -> Stores:
         return self.stores
 
-    async def open(self) -> None:
-        from jts_storage.local_servers.mongod import LocalMongod
+    @cached_property
+    def models(self) -> Models:
+        """Those given and those that installed packages name."""
+        from jts_storage.models.registry import Models
 
-        settings = self.settings
+        return Models.known(self._given)
+
+    async def open(self) -> None:
         try:
-            if settings.mongo_url is None:
-                self._mongod = await acquired(self._start_mongod, LocalMongod.release)
+            await side_by_side(self._start_mongod(), self._open_clickhouse())
+            from jts_storage import composition
+
             self._opened = self._connected()
-            await self._opening().prepare(creates_all=self.creates_all_models)
+            opening = composition.opening(self.settings, self._opened)
+            await opening.prepare(creates_all=self.creates_all_models)
             if self._recovers:
                 await self._begin_recovery()
         except BaseException:
             await self.close()
             raise
+
+    async def _start_mongod(self) -> None:
+        if self.settings.mongo_url is None:
+            self._mongod = await acquired(self._acquire_mongod, LocalMongod.release)
+
+    async def _open_clickhouse(self) -> None:
+        """Import what the stores are made of, and open the embedded engine meanwhile."""
+        config = self.settings.clickhouse()
+        if not config.is_embedded:  # a server that is away does not hold up the opening
+            await asyncio.to_thread(import_module, _COMPOSITION)
+            return
+        await asyncio.gather(
+            asyncio.to_thread(_load_engine), asyncio.to_thread(import_module, _CLICKHOUSE)
+        )
+        from jts_storage.clickhouse.manager import ClickHouseManager
+
+        self._clickhouse = ClickHouseManager(config)
+        await asyncio.gather(
+            self._clickhouse.run(self._clickhouse.connect),
+            asyncio.to_thread(import_module, _COMPOSITION),
+        )
 
     async def close(self) -> None:
         try:
@@ -113,6 +130,7 @@ class StoreBackend:
 
     async def _close(self) -> None:
         opened, self._opened = self._opened, None
+        clickhouse, self._clickhouse = self._clickhouse, None
         mongod, self._mongod = self._mongod, None
         recovering, self._recovering = self._recovering, None
         if recovering is not None:
@@ -120,8 +138,9 @@ class StoreBackend:
         async with AsyncExitStack() as stack:  # each is closed, whatever becomes of the others
             if mongod is not None:
                 stack.push_async_callback(asyncio.to_thread, mongod.release)
+            if clickhouse is not None:
+                stack.push_async_callback(asyncio.to_thread, clickhouse.close)
             if opened is not None:
-                stack.push_async_callback(asyncio.to_thread, opened.clickhouse.close)
                 stack.push_async_callback(opened.mongo.retire)
                 stack.push_async_callback(opened.database.close)
                 stack.push_async_callback(opened.delivery.close)
@@ -158,6 +177,8 @@ class StoreBackend:
         return True
 
     async def recover(self) -> int:
+        from jts_storage.unit_of_work.recovery import Recovery
+
         stores = self.stores
         recovery = Recovery(stores)
         try:
@@ -185,6 +206,8 @@ class StoreBackend:
         self.stores.delivery.deliver_now()
 
     async def _recover_what_can_be(self) -> None:
+        from jts_storage.unit_of_work.recovery import Recovery, Unfinished
+
         recovery = Recovery(self.stores)
         try:
             await recovery.recover()
@@ -196,51 +219,31 @@ class StoreBackend:
         await recovery.purge()
 
     def unit_of_work(self) -> UnitOfWork:
-        stores = self.stores
-        return UnitOfWork(lambda: StoredWork.begun(stores))
+        from jts_storage import composition
 
-    def _start_mongod(self) -> LocalMongod:
-        from jts_storage.local_servers.mongod import LocalMongod
+        return composition.unit_of_work(self.stores)
 
+    def _acquire_mongod(self) -> LocalMongod:
         folder = Path(self.settings.data_dir).absolute() / "mongo"
         return LocalMongod.acquire(folder, self.settings.mongod)
 
     def _connected(self) -> Stores:
-        settings = self.settings
-        Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
-        clickhouse = ClickHouseManager(settings.clickhouse())
-        mongo = MongoDBManager(settings.mongo(self._mongod.uri if self._mongod else None))
-        database = DatabaseManager(settings.database())
-        mongo.register(*installed_documents())
-        mongo.models = with_declared(self.models, mongo.models)
-        journal, outbox = Journal(mongo), Outbox(mongo)
-        clock = CommitClock(
-            mongo, lambda: self.stores.latest_version(), journal.latest_symbols_version
-        )
-        return Stores(
-            clickhouse=clickhouse,
-            mongo=mongo,
-            database=database,
-            candles=ClickHouseCandleStore(clickhouse, clock, cache_bytes=settings.cache_bytes),
-            symbols=ClickHouseSymbolStore(clickhouse),
-            formulas=MongoDBFormulaRepository(mongo),
-            strategies=MongoDBStrategyRepository(mongo),
-            backtests=MongoDBBacktestResultRepository(mongo),
-            ingestion=SqlIngestionRepository(database),
-            clock=clock,
-            journal=journal,
-            outbox=outbox,
+        from jts_storage import composition
+        from jts_storage.clickhouse.manager import ClickHouseManager
+
+        Path(self.settings.data_dir).mkdir(parents=True, exist_ok=True)
+        if self._clickhouse is None:
+            self._clickhouse = ClickHouseManager(self.settings.clickhouse())
+        return composition.stores_of(
+            self.settings,
+            clickhouse=self._clickhouse,
+            mongo_uri=self._mongod.uri if self._mongod else None,
             models=self.models,
-            delivery=Delivery(outbox, journal, clock, Leases(mongo), self.publisher),
+            publisher=self.publisher,
         )
 
-    def _opening(self) -> Opening:
-        stores, settings = self.stores, self.settings
-        everything = migrate.Databases(
-            stores.clickhouse,
-            stores.mongo,
-            stores.database,
-            models=self.models,
-            service=settings.migrations,
-        )
-        return Opening(settings, everything)
+
+def _load_engine() -> None:
+    """Load the library of the embedded engine; that it is missing is told as it opens."""
+    with suppress(ImportError):
+        import_module("chdb")

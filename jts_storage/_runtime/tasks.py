@@ -56,6 +56,22 @@ async def acquired(acquire: Callable[[], T], release: Callable[[T], object]) -> 
         raise
 
 
+async def side_by_side(*works: Coroutine[Any, Any, object]) -> None:
+    """Wait for all of them; of one that fails the error is raised, once the others have ended."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException as raised:
+        for task in tasks:
+            task.cancel()  # once: a second one would disturb what cleans up
+        for task in tasks:
+            await _ended(task)
+            failure = None if task.cancelled() else task.exception()
+            if failure is not None and failure is not raised:
+                log.warning("Another part failed as well.", exc_info=failure)
+        raise
+
+
 async def _ended(task: asyncio.Task[Any]) -> None:
     """Wait until the task has ended, even if the caller is cancelled again while it waits."""
     while not task.done():

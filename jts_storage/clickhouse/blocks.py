@@ -8,7 +8,7 @@ that are plain machine words go straight between the wire and NumPy here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -299,8 +299,20 @@ def _exact(name: str, values: Array, dtype: np.dtype[Any]) -> Array:
     return np.ascontiguousarray(values, dtype)
 
 
-def write_block(out: Writer, context: Context, columns: Mapping[str, Typed]) -> None:
-    """Write one block; `declared` has made sure of the columns."""
+WriteArray = Callable[[Array], object]
+
+
+def write_block(
+    out: Writer,
+    context: Context,
+    columns: Mapping[str, Typed],
+    write_array: WriteArray | None = None,
+) -> None:
+    """Write one block; `declared` has made sure of the columns.
+
+    :param write_array: appends a contiguous array to `out`, where it needs no copy as bytes.
+    """
+    write_array = write_array or (lambda array: out.write(array.tobytes()))
     revision = context.server_info.used_revision
     n_rows = number_of_rows(columns)
     if revision >= defines.DBMS_MIN_REVISION_WITH_BLOCK_INFO:
@@ -313,17 +325,23 @@ def write_block(out: Writer, context: Context, columns: Mapping[str, Typed]) -> 
         if revision >= defines.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION:
             write_binary_uint8(0, out)  # values in full, none in a sparse form
         if n_rows:
-            _write_column(out, context, name, column, n_rows)
+            _write_column(out, context, name, column, n_rows, write_array)
 
 
-def _write_column(out: Writer, context: Context, name: str, column: Typed, n_rows: int) -> None:
+def _write_column(
+    out: Writer,
+    context: Context,
+    name: str,
+    column: Typed,
+    n_rows: int,
+    write_array: WriteArray,
+) -> None:
     dtype = fixed_dtype(column.type, raw=True)
     if dtype is not None:
         values = column.values
-        array = np.full(n_rows, values, dtype) if column.is_constant else values
-        out.write(array.tobytes())
+        write_array(np.full(n_rows, values, dtype) if column.is_constant else values)
     elif column.type == _LOW_CARDINALITY:
-        _write_dictionary(out, _as_dictionary(column, n_rows))
+        _write_dictionary(out, _as_dictionary(column, n_rows), write_array)
     else:
         items = [column.values] * n_rows if column.is_constant else list(column.values)
         write_column(context, name, column.type, items, out)
@@ -342,13 +360,13 @@ def _as_dictionary(column: Typed, n_rows: int) -> DictionaryColumn:
     )
 
 
-def _write_dictionary(out: Writer, column: DictionaryColumn) -> None:
+def _write_dictionary(out: Writer, column: DictionaryColumn, write_array: WriteArray) -> None:
     kind = _KEYS.index(column.keys.dtype) | _OWN_DICTIONARY
     out.write(np.array([1, kind, len(column.dictionary)], "<i8").tobytes())
     for word in column.dictionary:
         write_binary_str(word, out)
     out.write(np.array([len(column)], "<i8").tobytes())
-    out.write(column.keys.tobytes())
+    write_array(np.ascontiguousarray(column.keys))
 
 
 def sliced(columns: Mapping[str, Typed], rows: int) -> Iterator[dict[str, Typed]]:

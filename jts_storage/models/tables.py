@@ -67,7 +67,7 @@ class AnyTable(Generic[E]):
         self.schema = pa.schema([field for field in whole if field.name not in filled])
         _check_sorted(self.schema, {*key, *self.sort_key})
         check_money(self.name, entity, _float_columns(self.schema), floats)
-        self.examples = tuple(check_round_trip(self.name, entity, self._there_and_back, examples))
+        self.examples = self._tried(examples)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -126,6 +126,10 @@ class AnyTable(Generic[E]):
         state = (pa.scalar(False), pa.scalar(0, pa.int64()), pa.scalar(""))
         added = [pa.repeat(value, rows.num_rows) for value in state]
         return pa.Table.from_arrays([*rows.columns, *added], schema=self.changes_schema)
+
+    def _tried(self, examples: Iterable[E]) -> tuple[E, ...]:
+        """:raises InvalidConfiguration: an entity comes back as another."""
+        return tuple(check_round_trip(self.name, self.entity, self._there_and_back, examples))
 
     def _row(self, entity: E) -> Row:
         if not isinstance(entity, self.entity):

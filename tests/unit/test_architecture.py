@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     | {"mongo.trades"},
     "unit_of_work": CORE | {"models", "clickhouse", "mongo", "relational"},
     "backend": EVERYTHING,
+    "composition": EVERYTHING,
     "storage": EVERYTHING,
     "migrate": EVERYTHING,
     "sync": EVERYTHING,
@@ -55,8 +56,11 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
 OUTERMOST = frozenset({"sync", "testing", "cli"})
 MAY_IMPORT_OUTERMOST: dict[str, frozenset[str]] = {"cli": OUTERMOST, "testing": OUTERMOST}
 
-# Functions outside settings that look at the environment, to hand it on to a child process.
-MAY_READ_ENVIRONMENT = frozenset({("local_servers.postgres", "_run")})
+# Functions outside settings that look at the environment: to hand it on to a child process, and to
+# set what a library reads as it is imported.
+MAY_READ_ENVIRONMENT = frozenset(
+    {("local_servers.postgres", "_run"), ("clickhouse.driver_imports", "_dates_when_used")}
+)
 
 FRAME_LIBRARIES = frozenset({"pyarrow", "pandas", "polars"})
 DOMAIN_MAY_LOAD_LATE = {
@@ -243,6 +247,19 @@ def test_importing_the_settings_loads_pydantic_at_most() -> None:
         env={**os.environ, "COVERAGE_PROCESS_START": ""},
     ).stdout.split()
     assert sorted(HEAVY & {name.partition(".")[0] for name in listing}) == ["pydantic"]
+
+
+def test_importing_what_opens_stores_loads_no_driver() -> None:
+    """They are imported while mongod starts."""
+    listing = subprocess.run(
+        [sys.executable, "-c", "import sys, jts_storage.backend; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "COVERAGE_PROCESS_START": ""},
+    ).stdout.split()
+    assert HEAVY & {name.partition(".")[0] for name in listing} <= {"numpy", "pydantic"}
 
 
 def test_importing_the_domain_loads_numpy_at_most() -> None:

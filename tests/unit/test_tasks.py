@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from jts_storage._runtime.tasks import acquired, stopped
+from jts_storage._runtime.tasks import acquired, side_by_side, stopped
 
 
 @pytest.mark.parametrize("deaf", [0, 1, 3])
@@ -63,3 +63,33 @@ async def test_a_task_that_failed_or_ended_is_left_as_it_is() -> None:
     await stopped(task)
     with pytest.raises(ValueError, match="of its own"):
         task.result()
+
+
+async def test_of_what_runs_side_by_side_the_first_failure_ends_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended: list[str] = []
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("the first")
+
+    async def run(name: str, failure: Exception | None = None) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(name)
+            if failure is not None:
+                raise failure
+
+    with pytest.raises(ValueError, match="the first"):
+        await side_by_side(run("one"), fail(), run("two", OSError("the second")))
+    assert ended == ["one", "two"]
+    assert "the second" in caplog.text
+
+    task = asyncio.create_task(side_by_side(run("three"), run("four")))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended[2:] == ["three", "four"]

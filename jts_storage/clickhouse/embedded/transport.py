@@ -33,14 +33,13 @@ from jts_storage.clickhouse.driver_internals import (
     BlockOutputStream,
     ColumnOrientedBlock,
     CompressedBufferedReader,
-    CompressedBufferedWriter,
     RowOrientedBlock,
     escape_params,
 )
-from jts_storage.clickhouse.embedded.handover import HandoverFile
-from jts_storage.clickhouse.embedded.session import EmbeddedSession, engine_errors
+from jts_storage.clickhouse.embedded.handover import HandoverFile, HandoverWriter
+from jts_storage.clickhouse.embedded.session import EmbeddedSession
 from jts_storage.clickhouse.errors import EmbeddedError
-from jts_storage.clickhouse.sql import insert_into, insert_target, is_select, literal, quoted
+from jts_storage.clickhouse.sql import insert_into, insert_target, is_select, literal
 from jts_storage.clickhouse.transport import (
     INSERT_BLOCK_ROWS,
     READ_SETTINGS,
@@ -48,11 +47,6 @@ from jts_storage.clickhouse.transport import (
     checked,
 )
 
-FRAME_ROWS = 50_000
-"""From so many rows on, a data frame scanned in place is written faster than a block."""
-
-_WRITE_BUFFER = 1 << 20
-_KEPT_BYTES = 4 << 20  # a larger hand-over file gives its memory back after the statement
 # Without these, to read a file in memory takes a tenth longer.
 _READ_AT_ONCE = "SETTINGS input_format_parallel_parsing = 0, max_threads = 1"
 
@@ -170,33 +164,11 @@ class ChdbTransport(EmbeddedSession):
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
     ) -> int:
         self.apply(settings)
-        if number_of_rows(columns) >= FRAME_ROWS and all(map(_fits_frame, columns.values())):
-            self._insert_frame(table, columns)
-        else:
-            self._insert_blocks(table, columns)
-        return number_of_rows(columns)
-
-    def _insert_frame(self, table: str, columns: Mapping[str, Typed]) -> None:
-        import pandas as pd
-
-        fitted = as_table_types(table, columns, dict(self.table_columns(table)))
-        jts_rows_to_insert = pd.DataFrame(
-            {name: c.values for name, c in fitted.items() if not c.is_constant}, copy=False
-        )
-        values = ", ".join(_frame_expression(name, c) for name, c in fitted.items())
-        with engine_errors():  # chDB finds the frame by the name of this variable
-            self._connection.query(
-                f"{insert_into(table, fitted)} SELECT {values} FROM Python(jts_rows_to_insert)",
-                "Native",
-            )
-        del jts_rows_to_insert
-
-    def _insert_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
         fitted = as_table_types(table, columns, dict(self.table_columns(table)))
         with self.native_writer(insert_into(table, fitted)) as out:
             for piece in sliced(fitted, INSERT_BLOCK_ROWS):
-                write_block(out, self._context, piece)
-                out.flush()
+                write_block(out, self._context, piece, out.write_array)
+        return number_of_rows(columns)
 
     def _insert_rows(
         self, query: str, rows: Iterable[Any], *, types_check: bool, columnar: bool
@@ -227,26 +199,23 @@ class ChdbTransport(EmbeddedSession):
         yield from self._chunks(query)
 
     @contextmanager
-    def native_writer(self, statement: str) -> Iterator[Any]:
+    def native_writer(self, statement: str) -> Iterator[HandoverWriter]:
         """A buffered writer whose bytes, in Native format, become the rows of an INSERT.
 
         Leaving the block without an error means that the engine has stored them.
         """
-        with _file_errors():
-            if self._handover is None:
-                self._handover = HandoverFile()
-            self._handover.rewind()
-        out = CompressedBufferedWriter(self._handover, _WRITE_BUFFER)
+        if self._handover is None:
+            self._handover = HandoverFile()
+        self._handover.rewind()
+        out = HandoverWriter(self._handover)
         yield out
-        with _file_errors():
-            out.flush()
-            self._handover.end()
+        out.flush()
+        self._handover.end()
         source = f"FROM INFILE {literal(self._handover.path)} COMPRESSION 'none'"
         try:
             self._query(f"{statement} {source} {_READ_AT_ONCE} FORMAT Native")
         finally:
-            if self._handover.size > _KEPT_BYTES:
-                self._close_handover()
+            self._handover.give_back()
 
     def _close_handover(self) -> None:
         handover, self._handover = self._handover, None
@@ -290,17 +259,6 @@ class ChdbTransport(EmbeddedSession):
         }
 
 
-@contextmanager
-def _file_errors() -> Iterator[None]:
-    """Report a hand-over file that cannot take the rows as the full disk or memory that it is."""
-    try:
-        yield
-    except OSError as exc:
-        raise EmbeddedError(
-            f"The rows could not be handed to the engine: {exc}", ErrorCodes.NOT_ENOUGH_SPACE
-        ) from exc
-
-
 def _rows_of_blocks(blocks: Sequence[Any]) -> list[Any]:
     return list(chain.from_iterable(block.get_rows() for block in blocks))
 
@@ -308,15 +266,3 @@ def _rows_of_blocks(blocks: Sequence[Any]) -> list[Any]:
 def _columns_of_blocks(blocks: Sequence[Any]) -> list[Any]:
     pieces = zip(*(block.get_columns() for block in blocks), strict=True)
     return [tuple(chain.from_iterable(piece)) for piece in pieces]
-
-
-def _fits_frame(column: Typed) -> bool:
-    return column.is_constant or fixed_dtype(column.type, raw=True) is not None
-
-
-def _frame_expression(name: str, column: Typed) -> str:
-    if column.is_constant:
-        return f"CAST({literal(column.values)}, {literal(column.type)})"
-    if fixed_dtype(column.type) is not None:
-        return quoted(name)
-    return f"reinterpret({quoted(name)}, {literal(column.type)})"

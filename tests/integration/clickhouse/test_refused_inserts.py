@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +17,6 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
 
 from jts_storage.clickhouse.blocks import Typed
-from jts_storage.clickhouse.embedded.transport import FRAME_ROWS
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import StorageError
 from jts_storage.testing.clickhouse_server import ClickHouseServer
@@ -29,6 +31,28 @@ TABLES: Final = (
     "CREATE TABLE fine (n Int64) ENGINE = MergeTree ORDER BY n",
 )
 LARGE: Final = 2_000_000
+MANY: Final = 50_000  # so many that a column does not go through the buffer of the hand-over file
+
+NO_ROOM: Final = """
+import resource, signal, sys
+import numpy as np
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.errors import StorageError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with ClickHouseManager(embedded_path=sys.argv[1]) as manager:
+    manager.execute("CREATE TABLE t (n Int64, w String) ENGINE = MergeTree ORDER BY n")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for rows in (3, 50_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
+        try:
+            manager.insert_columns("t", {"n": np.arange(rows), "w": ["word"] * rows})
+        except StorageError as failure:
+            print(failure.code)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    print(manager.execute("SELECT count() FROM t")[0][0])
+"""
 
 Write = Callable[[ClickHouseManager, str, np.ndarray[Any, Any]], object]
 
@@ -85,8 +109,8 @@ def by_sqlalchemy(manager: ClickHouseManager, table: str, values: np.ndarray[Any
 
 
 WAYS: Final = [
-    *((by_columns, rows) for rows in (1, 20_000, FRAME_ROWS - 1, FRAME_ROWS)),
-    *((by_rows, rows) for rows in (1, FRAME_ROWS)),
+    *((by_columns, rows) for rows in (1, 20_000, MANY)),
+    *((by_rows, rows) for rows in (1, MANY)),
     *((by_sqlalchemy, rows) for rows in (1, 1_000)),
 ]
 
@@ -132,14 +156,14 @@ def test_an_error_may_repeat_bytes_that_are_no_text(manager: ClickHouseManager) 
 def test_a_connection_that_only_reads_refuses_rows(manager: ClickHouseManager) -> None:
     before = count(manager, "fine")
     with ClickHouseManager(manager.config, readonly=True) as reading:
-        for rows in (3, FRAME_ROWS):
+        for rows in (3, MANY):
             with pytest.raises(StorageError) as caught:
                 reading.insert_columns("fine", {"n": np.arange(rows)})
             assert code_of(caught.value) == 164
     assert count(manager, "fine") == before
 
 
-@pytest.mark.parametrize("rows", [3, FRAME_ROWS])
+@pytest.mark.parametrize("rows", [3, MANY])
 def test_an_insert_beyond_its_memory_stores_nothing(manager: ClickHouseManager, rows: int) -> None:
     before = count(manager, "fine")
     with pytest.raises(StorageError) as caught:
@@ -185,3 +209,16 @@ def code_of(failure: BaseException) -> int | str | None:
         assert failure.orig is not None
         return getattr(failure.orig.__cause__ or failure.orig, "code", None)
     return getattr(failure, "code", None)
+
+
+def test_rows_that_find_no_room_on_their_way_to_the_engine_are_told(tmp_path: Path) -> None:
+    """Whether they are gathered first, or many at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", NO_ROOM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["243", "243", "0"]

@@ -126,6 +126,24 @@ async def test_closing_waits_for_the_commits_that_have_begun(settings: StorageSe
             assert (key.symbol in names) == is_committed
 
 
+async def test_an_engine_that_cannot_be_opened_leaves_no_mongod(tmp_path: Path) -> None:
+    """It fails while mongod is starting."""
+    (tmp_path / "clickhouse").write_text("a file where the folder should be")
+    with pytest.raises(InvalidConfiguration, match="cannot be made a directory"):
+        await Storage.open(StorageSettings(data_dir=tmp_path)).open_stores()
+    assert ServerFolder(tmp_path / "mongo").running() is None
+
+
+async def test_a_mongod_that_cannot_start_leaves_the_engine_closed(
+    tmp_path: Path, settings: StorageSettings
+) -> None:
+    wanting = StorageSettings(data_dir=tmp_path, mongod=tmp_path / "none")
+    with pytest.raises(InvalidConfiguration, match="no program that can be run"):
+        await Storage.open(wanting).open_stores()
+    async with Storage.open(settings) as storage:  # a process has one embedded engine at a time
+        assert (await storage.health()).is_well
+
+
 async def test_closing_that_is_cancelled_leaves_nothing_open(settings: StorageSettings) -> None:
     storage = Storage.open(settings)
     await storage.open_stores()

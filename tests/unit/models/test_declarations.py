@@ -14,6 +14,7 @@ from clickhouse_sqlalchemy import engines, types
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, Numeric, Table, Text
 
 from jts_storage import Storage
+from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.models import Mapper, Models, RecordModel, TableModel
 from jts_storage.mongo.documents import VersionedDocument
@@ -267,3 +268,9 @@ def test_a_value_that_does_not_fit_is_refused(field: str, value: Any, message: s
     with pytest.raises(InvalidData, match=message) as refused:
         ticks.to_columns([replace(ticks.examples[0], **{field: value})])
     assert field in str(refused.value)
+
+
+def test_the_model_of_symbols_passes_the_trial_that_it_is_spared() -> None:
+    tried = TableModel._tried(SYMBOLS, ())
+    assert {symbol.sector for symbol in tried} > {None}
+    assert len(tried) > 2

@@ -1,0 +1,60 @@
+"""Import the ClickHouse libraries without what costs a process much and is never used here.
+
+clickhouse-driver makes a table of 146,000 dates as it is imported, unless its lazy one is asked
+for by a variable. clickhouse-sqlalchemy imports ``requests`` for the HTTP interface, which the kit
+does not speak.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final
+
+_LAZY_DATES: Final = "CLICKHOUSE_DRIVER_LASY_DATE_LUT"  # so it is spelled there
+
+
+class _WhenUsed(ModuleType):
+    """Stands for a module that is imported when something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+def import_libraries() -> None:
+    """Import both libraries, if they are not there yet."""
+    with _dates_when_used():
+        import clickhouse_driver  # noqa: F401
+    with _imported_when_used("requests"):
+        import clickhouse_sqlalchemy.drivers.native.base  # noqa: F401
+
+
+@contextmanager
+def _dates_when_used() -> Iterator[None]:
+    is_ours = _LAZY_DATES not in os.environ
+    if is_ours:
+        os.environ[_LAZY_DATES] = "none at first"
+    try:
+        yield
+    finally:
+        if is_ours:
+            del os.environ[_LAZY_DATES]
+
+
+@contextmanager
+def _imported_when_used(name: str) -> Iterator[None]:
+    if name in sys.modules:
+        yield
+        return
+    stand_in = sys.modules[name] = _WhenUsed(name)
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]

@@ -1,0 +1,79 @@
+"""How the stores of a storage are put together from its settings: all that needs their drivers."""
+
+from __future__ import annotations
+
+from jts_storage import migrate
+from jts_storage.clickhouse.candles import ClickHouseCandleStore
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
+from jts_storage.migrate.opening import Opening
+from jts_storage.models.registry import Models, installed_documents
+from jts_storage.mongo import (
+    MongoDBBacktestResultRepository,
+    MongoDBFormulaRepository,
+    MongoDBManager,
+    MongoDBStrategyRepository,
+)
+from jts_storage.mongo.leases import Leases
+from jts_storage.mongo.model import with_declared
+from jts_storage.ports.events import EventPublisher
+from jts_storage.relational import DatabaseManager, SqlIngestionRepository
+from jts_storage.settings import StorageSettings
+from jts_storage.unit_of_work.clock import CommitClock
+from jts_storage.unit_of_work.delivery import Delivery
+from jts_storage.unit_of_work.journal import Journal
+from jts_storage.unit_of_work.outbox import Outbox
+from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.stored import StoredWork
+from jts_storage.unit_of_work.unit import UnitOfWork
+
+
+def stores_of(
+    settings: StorageSettings,
+    *,
+    clickhouse: ClickHouseManager,
+    mongo_uri: str | None,
+    models: Models,
+    publisher: EventPublisher,
+) -> Stores:
+    """
+    :param mongo_uri: of the embedded mongod, if there is one.
+    """
+    mongo = MongoDBManager(settings.mongo(mongo_uri))
+    database = DatabaseManager(settings.database())
+    mongo.register(*installed_documents())
+    mongo.models = with_declared(models, mongo.models)
+    journal, outbox = Journal(mongo), Outbox(mongo)
+    clock = CommitClock(mongo, lambda: stores.latest_version(), journal.latest_symbols_version)
+    stores = Stores(
+        clickhouse=clickhouse,
+        mongo=mongo,
+        database=database,
+        candles=ClickHouseCandleStore(clickhouse, clock, cache_bytes=settings.cache_bytes),
+        symbols=ClickHouseSymbolStore(clickhouse),
+        formulas=MongoDBFormulaRepository(mongo),
+        strategies=MongoDBStrategyRepository(mongo),
+        backtests=MongoDBBacktestResultRepository(mongo),
+        ingestion=SqlIngestionRepository(database),
+        clock=clock,
+        journal=journal,
+        outbox=outbox,
+        models=models,
+        delivery=Delivery(outbox, journal, clock, Leases(mongo), publisher),
+    )
+    return stores
+
+
+def opening(settings: StorageSettings, stores: Stores) -> Opening:
+    everything = migrate.Databases(
+        stores.clickhouse,
+        stores.mongo,
+        stores.database,
+        models=stores.models,
+        service=settings.migrations,
+    )
+    return Opening(settings, everything)
+
+
+def unit_of_work(stores: Stores) -> UnitOfWork:
+    return UnitOfWork(lambda: StoredWork.begun(stores))

@@ -1,0 +1,93 @@
+"""What the first open, write and read of a process import, and what they do without."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from jts_storage.local_servers.mongod import LocalMongod
+
+OPENED_WRITTEN_READ: Final = """
+import asyncio, json, sys
+from pathlib import Path
+from pydantic import SecretStr
+from jts_storage import Storage, StorageSettings
+from jts_storage.testing.factories import SAMPLE_KEY, make_candles
+
+async def main(folder, mongo_url, rows):
+    settings = StorageSettings(data_dir=Path(folder), mongo_url=SecretStr(mongo_url), migrate=True)
+    series = make_candles(SAMPLE_KEY, int(rows))
+    async with Storage.open(settings) as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(SAMPLE_KEY, series)
+            await uow.commit()
+        found = await storage.candles.get_latest(SAMPLE_KEY, int(rows))
+    tops = {name.partition(".")[0] for name in sys.modules}
+    print(json.dumps({"is_the_same": found == series, "modules": sorted(tops)}))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+UNNEEDED: Final = frozenset(
+    {"asyncpg", "exchange_calendars", "motor", "pandas", "polars", "redis", "requests", "scipy"}
+    | {"typer"}
+)
+
+LEFT_OUT: Final = """
+import json, os, sys
+from datetime import date
+import jts_storage.clickhouse.manager
+from clickhouse_driver.columns.datecolumn import DateColumn
+from clickhouse_sqlalchemy.drivers.http import transport
+
+made = len(DateColumn.date_lut)
+requests = ["requests" in sys.modules, transport.requests.Session is not None]
+import requests as real
+requests[1] = requests[1] and transport.requests.Session is real.Session
+print(json.dumps({
+    "requests": requests,
+    "dates": [made, str(DateColumn.date_lut[20455])],
+    "variable": "CLICKHOUSE_DRIVER_LASY_DATE_LUT" in os.environ,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    with LocalMongod.acquire(tmp_path_factory.mktemp("first")) as mongod:
+        for engine in ("mongod", "chDB", "SQLite"):
+            engine_used(engine)
+        yield mongod
+
+
+def run(script: str, *arguments: object) -> Any:
+    """Run a script in a process of its own; return what it prints as JSON."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("rows", [10, 60_000])
+def test_open_save_and_read_go_without_pandas(
+    mongod: LocalMongod, tmp_path: Path, rows: int
+) -> None:
+    done = run(OPENED_WRITTEN_READ, tmp_path, mongod.uri, rows)
+    assert done["is_the_same"]
+    assert UNNEEDED & set(done["modules"]) == set()
+    # The second time, when the schemas are up to date, nothing is migrated.
+    done = run(OPENED_WRITTEN_READ, tmp_path, mongod.uri, rows)
+    assert (UNNEEDED | {"alembic"}) & set(done["modules"]) == set()
+
+
+def test_what_is_left_out_of_the_drivers_is_there_when_it_is_used() -> None:
+    done = run(LEFT_OUT)
+    assert done == {"requests": [False, True], "dates": [0, "2026-01-02"], "variable": False}
