@@ -37,6 +37,9 @@ _FEW_KEYS = 8
 
 _KEYS_A_READ = 250
 
+_GIVEN_IN_A_ROW = 64
+"""So many held ranges are given before other tasks have a turn: none waits for a store there."""
+
 _MERGE_SECONDS = 60.0
 """For how long duplicate rows that were met are expected again: the engine merges when it likes."""
 
@@ -49,6 +52,8 @@ class ClickHouseCandleReader(ReadsPanels):
 
     :param cache_bytes: how much of what was read to hold, to be given again as long as the table
         is provably unchanged; 0 holds nothing.
+    :param max_age: for how many seconds what a server said of its table is believed, so that one
+        question serves many reads. What others wrote meanwhile is not seen until then.
     :param tables: the declared tables, if not those of `tables.build`.
     """
 
@@ -57,12 +62,16 @@ class ClickHouseCandleReader(ReadsPanels):
         manager: ClickHouseManager,
         *,
         cache_bytes: int = DEFAULT_BYTES,
+        max_age: float = 0.0,
         tables: Tables | None = None,
     ) -> None:
         self._manager = manager
         self._candles = (tables or build(manager.config.cluster)).candles
         self._stored_types = statements.stored_types(self._candles)
-        self._cache = RangeCache(manager, self._candles, cache_bytes) if cache_bytes else None
+        self._cache = (
+            RangeCache(manager, self._candles, cache_bytes, max_age) if cache_bytes else None
+        )
+        self._given_at_once = 0
         self._panels = PanelReader(manager, self._candles)
         self._is_ours = False
         self._partition_key = ""
@@ -70,7 +79,14 @@ class ClickHouseCandleReader(ReadsPanels):
 
     async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
         first, last = checks.range_ms(start, end)
-        return await self._manager.run(self._get_range, key, first, last)
+        checks.instance(key, SeriesKey, "key")
+        held = self._cache.held(key, first, last) if self._cache is not None else None
+        if held is None:
+            return await self._manager.run(self._get_range, key, first, last)
+        self._given_at_once += 1
+        if self._given_at_once % _GIVEN_IN_A_ROW == 0:
+            await asyncio.sleep(0)
+        return held
 
     async def get_ranges(
         self, keys: Iterable[SeriesKey], start: datetime, end: datetime
@@ -161,7 +177,6 @@ class ClickHouseCandleReader(ReadsPanels):
     # ---- blocking
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
-        checks.instance(key, SeriesKey, "key")
         if self._cache is not None:
             return self._cache.get(key, first, last, lambda: self._read_range(key, first, last))
         return self._read_range(key, first, last)

@@ -27,6 +27,7 @@ from jts_storage.clickhouse.blocks import (
     sliced,
     write_block,
 )
+from jts_storage.clickhouse.changes import Change, known, touching
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.driver_internals import (
     BlockInputStream,
@@ -37,10 +38,18 @@ from jts_storage.clickhouse.driver_internals import (
     RowOrientedBlock,
     escape_params,
 )
+from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.embedded.handover import HandoverFile
 from jts_storage.clickhouse.embedded.session import EmbeddedSession, engine_errors
 from jts_storage.clickhouse.errors import EmbeddedError
-from jts_storage.clickhouse.sql import insert_into, insert_target, is_select, literal, quoted
+from jts_storage.clickhouse.sql import (
+    bare_table,
+    insert_into,
+    insert_target,
+    is_select,
+    literal,
+    quoted,
+)
 from jts_storage.clickhouse.transport import (
     INSERT_BLOCK_ROWS,
     READ_SETTINGS,
@@ -91,11 +100,11 @@ class ChdbTransport(EmbeddedSession):
         self.apply(settings)
         if isinstance(params, list | tuple | GeneratorType):
             return self._insert_rows(query, params, types_check=types_check, columnar=columnar)
-        result = self._query(self._substituted(query, params))
-        blocks = list(self._decoded(result))
+        text = self._substituted(query, params)
+        blocks = list(self._decoded(self._query(text, query)))
         with_types = blocks[0].columns_with_types if blocks else []
         if not blocks and with_column_types:
-            with_types = self.describe(self._substituted(query, params))
+            with_types = self.describe(text, query)
         rows = _columns_of_blocks(blocks) if columnar else _rows_of_blocks(blocks)
         return (rows, with_types) if with_column_types else rows
 
@@ -114,20 +123,20 @@ class ChdbTransport(EmbeddedSession):
         if external_tables:
             raise EmbeddedError("external tables need a server", ErrorCodes.NOT_IMPLEMENTED)
         self.apply(settings)
-        query = self._substituted(query, params)
-        rows = self._iterate(query, with_column_types=with_column_types)
+        text = self._substituted(query, params)
+        rows = self._iterate(text, query, with_column_types=with_column_types)
         return iter(lambda: list(islice(rows, chunk_size)), []) if chunk_size > 1 else rows
 
-    def _iterate(self, query: str, *, with_column_types: bool) -> Iterator[Any]:
+    def _iterate(self, query: str, template: str, *, with_column_types: bool) -> Iterator[Any]:
         header_due = with_column_types
-        for chunk in self._chunks(query):
+        for chunk in self._chunks(query, template):
             for block in self._decoded(chunk):
                 if header_due:
                     yield block.columns_with_types
                     header_due = False
                 yield from block.get_rows()
         if header_due:
-            yield self.describe(query)
+            yield self.describe(query, template)
 
     # ---- columns
 
@@ -139,10 +148,9 @@ class ChdbTransport(EmbeddedSession):
         stored: Mapping[str, str] | None = None,
     ) -> Columns:
         self.apply({**READ_SETTINGS, **(settings or {})})
-        query = self._substituted(query, params)
-        raw = stored is not None
-        columns = joined(checked(self._blocks(query, raw=raw), stored))
-        return columns or self._no_rows(query, raw=raw)
+        text, raw = self._substituted(query, params), stored is not None
+        columns = joined(checked(self._blocks(text, query, raw=raw), stored))
+        return columns or self._no_rows(text, query, raw=raw)
 
     def stream_columns(
         self,
@@ -152,13 +160,13 @@ class ChdbTransport(EmbeddedSession):
         stored: Mapping[str, str] | None = None,
     ) -> Generator[Columns, None, None]:
         self.apply({**READ_SETTINGS, **(settings or {})})
-        blocks = self._blocks(self._substituted(query, params), raw=stored is not None)
+        blocks = self._blocks(self._substituted(query, params), query, raw=stored is not None)
         for block in checked(blocks, stored):
             yield joined([block])
 
-    def _blocks(self, query: str, *, raw: bool = False) -> Iterator[ColumnBlock]:
+    def _blocks(self, query: str, template: str, *, raw: bool = False) -> Iterator[ColumnBlock]:
         """The arrays of a block point into memory that goes when the next is asked for."""
-        for chunk in self._chunks(query):
+        for chunk in self._chunks(query, template):
             # To be held: chDB frees what a view points into together with this object.
             memory = chunk.get_memview()
             reader = MemoryReader(memory.view())
@@ -170,10 +178,11 @@ class ChdbTransport(EmbeddedSession):
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
     ) -> int:
         self.apply(settings)
-        if number_of_rows(columns) >= FRAME_ROWS and all(map(_fits_frame, columns.values())):
-            self._insert_frame(table, columns)
-        else:
-            self._insert_blocks(table, columns)
+        with touching(Change(bare_table(table))):
+            if number_of_rows(columns) >= FRAME_ROWS and all(map(_fits_frame, columns.values())):
+                self._insert_frame(table, columns)
+            else:
+                self._insert_blocks(table, columns)
         return number_of_rows(columns)
 
     def _insert_frame(self, table: str, columns: Mapping[str, Typed]) -> None:
@@ -184,7 +193,8 @@ class ChdbTransport(EmbeddedSession):
             {name: c.values for name, c in fitted.items() if not c.is_constant}, copy=False
         )
         values = ", ".join(_frame_expression(name, c) for name, c in fitted.items())
-        with engine_errors():  # chDB finds the frame by the name of this variable
+        # chDB finds the frame by the name of this variable.
+        with engine.changes.change(known()), engine_errors():
             self._connection.query(
                 f"{insert_into(table, fitted)} SELECT {values} FROM Python(jts_rows_to_insert)",
                 "Native",
@@ -269,12 +279,13 @@ class ChdbTransport(EmbeddedSession):
             raise ValueError("Parameters are expected in dict form")
         return str(query % escape_params(params, self._context))
 
-    def describe(self, query: str) -> list[tuple[str, str]]:
+    def describe(self, query: str, template: str | None = None) -> list[tuple[str, str]]:
         """Names and types of a query's result: Native leaves them out where there are no rows."""
         if not is_select(query):
             return []
         # Core knows no DESCRIBE, and no column is named here.
-        described = self._query(f"DESCRIBE ({query.strip().rstrip(';')})")
+        asked = f"DESCRIBE ({query.strip().rstrip(';')})"
+        described = self._query(asked, template and f"DESCRIBE ({template})")
         return [(row[0], row[1]) for block in self._decoded(described) for row in block.get_rows()]
 
     def table_columns(self, table: str) -> list[tuple[str, str]]:
@@ -283,10 +294,10 @@ class ChdbTransport(EmbeddedSession):
         rows = [row for block in self._decoded(described) for row in block.get_rows()]
         return [(row[0], row[1]) for row in rows if row[2] not in {"MATERIALIZED", "ALIAS"}]
 
-    def _no_rows(self, query: str, *, raw: bool) -> Columns:
+    def _no_rows(self, query: str, template: str, *, raw: bool) -> Columns:
         return {
             name: np.empty(0, fixed_dtype(type_name, raw=raw) or object)
-            for name, type_name in self.describe(query)
+            for name, type_name in self.describe(query, template)
         }
 
 
