@@ -17,6 +17,8 @@ from jts_storage.domain.series import CandleSeries
 OVERHEAD = 2_048
 """Bytes of the objects that a held range is made of, beside its columns."""
 
+_ROW_BYTES = 6 * 8
+
 _first, _last = attrgetter("first"), attrgetter("last")
 
 
@@ -99,7 +101,7 @@ class HeldRanges:
                 right = _remains(held, last + 1, held.last)
                 kept = left if len(left.series) >= len(right.series) else right
                 # What is left must not keep many times its own memory.
-                if 2 * len(kept.series) > len(held.series):
+                if 2 * _ROW_BYTES * len(kept.series) > held.size - OVERHEAD:
                     self.hold(key, kept.first, kept.last, kept.series)
 
     def _overlapping(self, key: SeriesKey, first: int, last: int) -> list[Held]:
