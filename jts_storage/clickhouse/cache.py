@@ -19,23 +19,26 @@ the user may not see `system.parts`. Row policies made in between are not notice
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Table
 
 from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.changes import Change
-from jts_storage.clickhouse.held import HeldRanges
+from jts_storage.clickhouse.held import HeldAnswers, HeldRanges
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.quiet import is_quiet
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 
+_T = TypeVar("_T")
+
 DEFAULT_BYTES = 128 << 20
+FIRST_MS, LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
 # Their parts are all on this server; behind a replica, a view or a Distributed table lie others.
 _PROVABLE = ("MergeTree", "ReplacingMergeTree")
@@ -90,13 +93,13 @@ class RangeCache:
         self._capacity = capacity if is_one_server else 0
         self._max_age = max_age
         self._log = manager.changes
-        self._held = HeldRanges(self._capacity)
+        self._held, self._answers = HeldRanges(self._capacity), HeldAnswers()
         self.begin_in_child()
         tell_children(self)
 
     def begin_in_child(self) -> None:
         self._lock, self._asking = threading.Lock(), threading.Lock()
-        self._held.clear()
+        self._forget()
         self._held_by: _State | None = None
         self._asked_at = 0.0
         self._seen = 0  # of the log
@@ -106,10 +109,12 @@ class RangeCache:
     def held(self, key: SeriesKey, first: int, last: int) -> CandleSeries | None:
         """Return what is held of a range if that needs no question; never blocks for long."""
         with self._lock:
-            if not self._is_proven() or self._manager.is_closed:
-                return None
-            self._catch_up()
-            return self._held.look_up(key, first, last)
+            return self._held.look_up(key, first, last) if self._is_usable() else None
+
+    def answered(self, what: Hashable, key: SeriesKey | None) -> Any:
+        """Return what was answered before, if that needs no question, else None."""
+        with self._lock:
+            return self._answers.look_up(what, key) if self._is_usable() else None
 
     def get(
         self, key: SeriesKey, first: int, last: int, read: Callable[[], CandleSeries]
@@ -131,7 +136,34 @@ class RangeCache:
             self._hold(_Read(key, first, last, series, proof.state, begun))
         return series
 
+    def answer(self, what: Hashable, key: SeriesKey | None, ask: Callable[[], _T]) -> _T:
+        """Return what `ask` gives, and hold it where no question is needed to give it again.
+
+        Answers are small: their number is bounded, not their bytes.
+
+        :param key: the series that the answer is about; None for a list of series.
+        """
+        begun = self._log.number
+        if not self._capacity or not (self._is_logged() or self._max_age):
+            return ask()
+        proof = _Proof(_LOGGED) if self._is_logged() else self._ask_if_due()
+        with self._lock:
+            self._take(proof)
+        found = ask()
+        with self._lock:
+            self._catch_up()
+            is_proven = proof.state is not None and proof.state == self._held_by
+            if is_proven and not self._changed_since(begun, key):
+                self._answers.hold(what, key, found)
+        return found
+
     # ---- what proves it
+
+    def _is_usable(self) -> bool:
+        if not self._is_proven() or self._manager.is_closed:
+            return False
+        self._catch_up()
+        return True
 
     def _is_proven(self) -> bool:
         """Whether what is held is true without a question."""
@@ -169,7 +201,7 @@ class RangeCache:
             return False
 
     def _is_worth_asking(self, key: SeriesKey, first: int, last: int) -> bool:
-        if self._max_age or _may_be_large(key, first, last):
+        if self._max_age or may_be_large(key, first, last):
             return True
         with self._lock:
             return self._held.look_up(key, first, last) is not None
@@ -202,26 +234,33 @@ class RangeCache:
 
     def _look_up(self, key: SeriesKey, first: int, last: int, proof: _Proof) -> CandleSeries | None:
         with self._lock:
-            if proof.state != self._held_by:
-                self._held.clear()
-            self._held_by, self._asked_at = proof
-            self._catch_up()
+            self._take(proof)
             found = self._held.look_up(key, first, last)
             if found is None and self._held_by is not None:
                 # What overlaps would be held twice; gone now, its memory serves the read.
                 self._held.make_room(key, first, last)
             return found
 
+    def _take(self, proof: _Proof) -> None:
+        """Forget what was held by another proof."""
+        if proof.state != self._held_by:
+            self._forget()
+        self._held_by, self._asked_at = proof
+        self._catch_up()
+
     def _hold(self, read: _Read) -> None:
         with self._lock:
             self._catch_up()
-            _, meanwhile = self._log.since(read.begun, under_way=True)
-            if read.state == self._held_by and not self._touch(meanwhile, *read[:3]):
+            if read.state == self._held_by and not self._changed_since(read.begun, *read[:3]):
                 self._held.hold(*read[:4])
 
-    def _touch(self, changes: list[Change], key: SeriesKey, first: int, last: int) -> bool:
+    def _changed_since(
+        self, begun: int, key: SeriesKey | None, first: int = FIRST_MS, last: int = LAST_MS
+    ) -> bool:
+        """Whether what was read may be of before a change, or of its middle."""
+        _, changes = self._log.since(begun, under_way=True)
         ours = [change for change in changes if change.touches(self._candles.name)]
-        if any(change.spans is None for change in ours):
+        if any(change.spans is None or key is None for change in ours):
             return True
         spans = [change.spans[key] for change in ours if change.spans and key in change.spans]
         return any(first <= span_last and span_first <= last for span_first, span_last in spans)
@@ -235,11 +274,16 @@ class RangeCache:
             if not change.touches(self._candles.name):
                 continue
             if change.spans is None:
-                self._held.clear()
+                self._forget()
             else:
                 self._held.drop(change.spans)
+                self._answers.drop(change)
+
+    def _forget(self) -> None:
+        self._held.clear()
+        self._answers.clear()
 
 
-def _may_be_large(key: SeriesKey, first: int, last: int) -> bool:
+def may_be_large(key: SeriesKey, first: int, last: int) -> bool:
     step = key.timeframe.step_ms
     return step is not None and (last - first) // step >= _WORTH_ASKING

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.cache import DEFAULT_BYTES
+from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS
 from jts_storage.clickhouse.candle_mappers import series_to_columns
-from jts_storage.clickhouse.candle_reader import (
-    FIRST_MS,
-    LAST_MS,
-    ClickHouseCandleReader,
-)
+from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
 from jts_storage.clickhouse.changes import Change, Spans, touching
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.parquet import Target, import_files
@@ -108,9 +104,9 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
                     may_be_there=again,
                 )
 
-    def _touching(self, spans: Spans) -> AbstractContextManager[None]:
+    def _touching(self, spans: Spans, *, deletes: bool = False) -> AbstractContextManager[None]:
         """Say which candles are written meanwhile, so that all others may be held on to."""
-        change = Change(self._candles.name, spans)
+        change = Change(self._candles.name, spans, deletes)
         # The embedded session tells of each statement itself.
         is_embedded = self._manager.config.is_embedded
         return touching(change) if is_embedded else self._manager.changes.change(change)
@@ -155,7 +151,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """Delete what is older than `version`; return how many rows this version has deleted."""
         self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
-        with self._touching({key: (first, last)}):
+        with self._touching({key: (first, last)}, deletes=True):
             self._manager.execute(
                 statements.delete(self._source()),
                 bound,

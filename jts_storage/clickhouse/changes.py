@@ -34,10 +34,12 @@ class Change:
 
     :param table: the only table whose rows it may change; None if it may do anything.
     :param spans: the only candles that it may change; None if they may be any.
+    :param deletes: whether there may be fewer of them afterwards.
     """
 
     table: str | None = None
     spans: Spans | None = None
+    deletes: bool = False
 
     def touches(self, table: str) -> bool:
         return self.table is None or self.table == table
