@@ -1,5 +1,5 @@
 """Candles and symbols in ClickHouse, on a server or embedded in the process."""
 
-from jts_storage.clickhouse.driver_imports import import_libraries
+from jts_storage.clickhouse.import_internals import import_libraries
 
 import_libraries()

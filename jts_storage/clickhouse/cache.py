@@ -1,8 +1,15 @@
-"""Held ranges: candles that were read before, given again while the table is provably unchanged.
+"""Held ranges: candles that were read before, given again while they are provably unchanged.
 
-A part of a MergeTree is never changed: every insert, merge and mutation makes new parts and
-retires old ones. The table's identity with the names and content hashes of its active parts, asked
-before and after a read, are therefore a proof that what was read is what the table gives now.
+Two things prove it. In the embedded store, which is this process's alone, the log of its statements
+(`changes`) does, for any range and without a question, as long as rows change by statements alone
+(`quiet`): what a write of candles touches is dropped, and all after a statement that may have
+touched anything.
+
+Elsewhere the parts of the table do: a part of a MergeTree is never changed, every insert, merge and
+mutation makes new parts and retires old ones. The table's identity with the names and content
+hashes of its active parts, asked before and after a read, prove that what was read is what the
+table gives now. Where the caller accepts answers of some age, one question serves all reads until
+then, and short ranges are worth holding, too; changes from here are still seen at once.
 
 There is no such proof, and nothing is held, where answers may come from several servers, where
 `candles` is not a MergeTree of this server (a view, a Distributed or Replicated table), and where
@@ -12,151 +19,273 @@ the user may not see `system.parts`. Row policies made in between are not notice
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 from sqlalchemy import Table
 
 from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import statements
+from jts_storage.clickhouse.held import HeldAnswers, HeldRanges
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.quiet import is_quiet
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import AnyArray
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 
-DEFAULT_BYTES = 128 << 20
+_T = TypeVar("_T")
 
-_State = tuple[str, str, int]
+DEFAULT_BYTES = 128 << 20
+FIRST_MS, LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
 # Their parts are all on this server; behind a replica, a view or a Distributed table lie others.
 _PROVABLE = ("MergeTree", "ReplacingMergeTree")
 _WORTH_ASKING = 20_000
 """Below so many rows, reading costs no more than asking whether anything changed."""
 
+_ASK_AGAIN_AFTER = 1.0
+"""Seconds after which a table that was not quiet may have become so."""
 
-class _Range(NamedTuple):
-    """A range of a series, in milliseconds, both ends included."""
+
+class _State(NamedTuple):
+    """What the held ranges are proven by: the parts of a table, or none where the log does it."""
+
+    table: str = ""
+    digest: str = ""
+    parts: int = 0
+
+
+_LOGGED = _State()
+
+
+class _Proof(NamedTuple):
+    """What a table was like, and when it was asked; None where that cannot be known."""
+
+    state: _State | None
+    asked_at: float = 0.0
+
+
+class _Read(NamedTuple):
+    """What was read of a range, and what the log and the table were like before it was."""
 
     key: SeriesKey
     first: int
     last: int
-
-    @property
-    def may_be_large(self) -> bool:
-        step = self.key.timeframe.step_ms
-        return step is not None and (self.last - self.first) // step >= _WORTH_ASKING
-
-    def covers(self, other: _Range) -> bool:
-        return self.key == other.key and self.first <= other.first and other.last <= self.last
-
-    def overlaps(self, other: _Range) -> bool:
-        return self.key == other.key and self.first <= other.last and other.first <= self.last
+    series: CandleSeries
+    state: _State | None
+    begun: int
 
 
 class RangeCache:
-    """The ranges last read, up to a number of bytes. Safe to share among threads."""
+    """The ranges last read, up to a number of bytes. Safe to share among threads.
 
-    def __init__(self, manager: ClickHouseManager, candles: Table, capacity: int) -> None:
-        self._manager = manager
+    :param max_age: for how many seconds a server's answer is good, at the least.
+    """
+
+    def __init__(
+        self, manager: ClickHouseManager, candles: Table, capacity: int, max_age: float = 0.0
+    ) -> None:
+        self._manager, self._candles = manager, candles
         self._select_state = statements.select_parts_state(candles)
         is_one_server = manager.config.cluster is None and len(manager.config.hosts) < 2
         self._capacity = capacity if is_one_server else 0
-        self._held: OrderedDict[_Range, CandleSeries] = OrderedDict()
-        self._held_of: _State | None = None
-        self._size = 0
+        self._max_age = max_age
+        self._log = manager.changes
+        self._held, self._answers = HeldRanges(self._capacity), HeldAnswers()
         self.begin_in_child()
         tell_children(self)
 
     def begin_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._asking = threading.Lock(), threading.Lock()
+        self._forget()
+        self._held_by: _State | None = None
+        self._asked_at = 0.0
+        self._seen = 0  # of the log
+        self._quiet_since: int | None = None  # the unknown change after which the table was quiet
+        self._not_quiet_at: tuple[int, float] = (-1, 0.0)
+
+    def held(self, key: SeriesKey, first: int, last: int) -> CandleSeries | None:
+        """Return what is held of a range if that needs no question; never blocks for long."""
+        with self._lock:
+            return self._held.look_up(key, first, last) if self._is_usable() else None
+
+    def answered(self, what: Hashable, key: SeriesKey | None) -> Any:
+        """Return what was answered before, if that needs no question, else None."""
+        with self._lock:
+            return self._answers.look_up(what, key) if self._is_usable() else None
 
     def get(
         self, key: SeriesKey, first: int, last: int, read: Callable[[], CandleSeries]
     ) -> CandleSeries:
-        """Return a held range if the table is unchanged since then, else what `read` gives."""
-        wanted = _Range(key, first, last)
-        if not self._capacity or not (wanted.may_be_large or self._has(wanted)):
+        """Return a held range if it is unchanged since then, else what `read` gives."""
+        if not self._capacity:
             return read()
-        now = self._state()
-        held = self._look_up(wanted, now)
-        if held is not None:
-            return held
+        begun = self._log.number  # before the proof, so that what comes after it is noticed
+        proof = _Proof(_LOGGED) if self._is_logged() else None
+        if proof is None:
+            if not self._is_worth_asking(key, first, last):
+                return read()
+            proof = self._ask_if_due()
+        found = self._look_up(key, first, last, proof)
+        if found is not None:
+            return found
         series = read()
-        # Asked again: what came in during the read may or may not be in it.
-        if now is not None and len(series) >= _WORTH_ASKING and self._state() == now:
-            self._hold(wanted, now, series)
+        if self._is_still(proof.state, series):
+            self._hold(_Read(key, first, last, series, proof.state, begun))
         return series
 
-    def _look_up(self, wanted: _Range, now: _State | None) -> CandleSeries | None:
+    def answer(self, what: Hashable, key: SeriesKey | None, ask: Callable[[], _T]) -> _T:
+        """Return what `ask` gives, and hold it where no question is needed to give it again.
+
+        Answers are small: their number is bounded, not their bytes.
+
+        :param key: the series that the answer is about; None for a list of series.
+        """
+        begun = self._log.number
+        if not self._capacity or not (self._is_logged() or self._max_age):
+            return ask()
+        proof = _Proof(_LOGGED) if self._is_logged() else self._ask_if_due()
         with self._lock:
-            if now != self._held_of:
-                self._held.clear()
-                self._held_of, self._size = now, 0
-            found = self._covering(wanted)
-            if found is not None:
-                self._held.move_to_end(found)
-                return _cut(self._held[found], wanted)
-            # What overlaps would be held twice; gone now, its memory serves the read.
-            for held in [held for held in self._held if held.overlaps(wanted)]:
-                self._forget(held)
-            return None
-
-    def _has(self, wanted: _Range) -> bool:
+            self._take(proof)
+        found = ask()
         with self._lock:
-            return self._covering(wanted) is not None
+            self._catch_up()
+            is_proven = proof.state is not None and proof.state == self._held_by
+            if is_proven and not self._changed_since(begun, key):
+                self._answers.hold(what, key, found)
+        return found
 
-    def _covering(self, wanted: _Range) -> _Range | None:
-        return next((held for held in self._held if held.covers(wanted)), None)
+    # ---- what proves it
 
-    def _state(self) -> _State | None:
-        """The same as long as the table is unchanged; None where that cannot be known."""
+    def _is_usable(self) -> bool:
+        if not self._is_proven() or self._manager.is_closed:
+            return False
+        self._catch_up()
+        return True
+
+    def _is_proven(self) -> bool:
+        """Whether what is held is true without a question."""
+        if self._held_by is None:
+            return False
+        if self._held_by is _LOGGED:
+            return self._log.is_open and self._quiet_since == self._log.unknown
+        return monotonic() - self._asked_at < self._max_age
+
+    def _is_logged(self) -> bool:
+        """Find out whether the log of this process tells of all changes."""
+        if not self._log.is_open:
+            return False
+        if self._quiet_since == self._log.unknown:
+            return True
+        with self._asking:
+            unknown = self._log.unknown
+            since, asked_at = self._not_quiet_at
+            if since == unknown and monotonic() - asked_at < _ASK_AGAIN_AFTER:
+                return False
+            if self._quiet_since != unknown and self._becomes_quiet(unknown):
+                # Said of the moment before the question: what came since is another number.
+                self._quiet_since = unknown
+            elif self._quiet_since != unknown:
+                self._not_quiet_at = (unknown, monotonic())
+            return self._quiet_since == unknown
+
+    def _becomes_quiet(self, unknown: int) -> bool:
+        _, under_way = self._log.since(unknown, under_way=True)
+        if any(change.table is None for change in under_way):
+            return False
         try:
-            engine, table, digest, parts = self._manager.execute(self._select_state)[0]
+            return is_quiet(self._manager, self._candles)
         except StorageError:
-            return None
-        return (table, digest, parts) if engine in _PROVABLE and table else None
+            return False
 
-    def _hold(self, wanted: _Range, state: _State, series: CandleSeries) -> None:
+    def _is_worth_asking(self, key: SeriesKey, first: int, last: int) -> bool:
+        if self._max_age or may_be_large(key, first, last):
+            return True
         with self._lock:
-            if state != self._held_of or _size(series) > self._capacity:
-                return
-            self._forget(wanted)
-            self._held[wanted] = series
-            self._size += _size(series)
-            while self._size > self._capacity and self._held:
-                self._forget(next(iter(self._held)))
+            return self._held.look_up(key, first, last) is not None
 
-    def _forget(self, held: _Range) -> None:
-        series = self._held.pop(held, None)
-        if series is not None:
-            self._size -= _size(series)
+    def _ask_if_due(self) -> _Proof:
+        with self._lock:
+            if self._held_by is not _LOGGED and self._is_proven():
+                return _Proof(self._held_by, self._asked_at)
+        return self._ask()
+
+    def _ask(self) -> _Proof:
+        asked_at = monotonic()
+        try:
+            kind, *state = self._manager.execute(self._select_state)[0]
+        except StorageError:
+            return _Proof(None)
+        return _Proof(_State(*state) if kind in _PROVABLE and state[0] else None, asked_at)
+
+    def _is_still(self, state: _State | None, series: CandleSeries) -> bool:
+        """Whether to hold what was read, asked again: what came in during the read may or may not
+        be in it. Short ranges are held until the next question, which will tell.
+        """
+        if state is None or state is _LOGGED:
+            return state is not None
+        if len(series) < _WORTH_ASKING:
+            return bool(self._max_age)
+        return self._ask().state == state
+
+    # ---- what is held
+
+    def _look_up(self, key: SeriesKey, first: int, last: int, proof: _Proof) -> CandleSeries | None:
+        with self._lock:
+            self._take(proof)
+            found = self._held.look_up(key, first, last)
+            if found is None and self._held_by is not None:
+                # What overlaps would be held twice; gone now, its memory serves the read.
+                self._held.make_room(key, first, last)
+            return found
+
+    def _take(self, proof: _Proof) -> None:
+        """Forget what was held by another proof."""
+        if proof.state != self._held_by:
+            self._forget()
+        self._held_by, self._asked_at = proof
+        self._catch_up()
+
+    def _hold(self, read: _Read) -> None:
+        with self._lock:
+            self._catch_up()
+            if read.state == self._held_by and not self._changed_since(read.begun, *read[:3]):
+                self._held.hold(*read[:4])
+
+    def _changed_since(
+        self, begun: int, key: SeriesKey | None, first: int = FIRST_MS, last: int = LAST_MS
+    ) -> bool:
+        """Whether what was read may be of before a change, or of its middle."""
+        _, changes = self._log.since(begun, under_way=True)
+        ours = [change for change in changes if change.touches(self._candles.name)]
+        if key is None:
+            return bool(ours)
+        if any(change.spans is None for change in ours):
+            return True
+        spans = [change.spans[key] for change in ours if change.spans and key in change.spans]
+        return any(first <= span_last and span_first <= last for span_first, span_last in spans)
+
+    def _catch_up(self) -> None:
+        """Forget what has changed since the last look at the log."""
+        if self._seen == self._log.number:
+            return
+        self._seen, changes = self._log.since(self._seen)
+        for change in changes:
+            if not change.touches(self._candles.name):
+                continue
+            if change.spans is None:
+                self._forget()
+            else:
+                self._held.drop(change.spans)
+                self._answers.drop(change)
+
+    def _forget(self) -> None:
+        self._held.clear()
+        self._answers.clear()
 
 
-def _cut(series: CandleSeries, wanted: _Range) -> CandleSeries:
-    stamps = series.columns.timestamp
-    start = int(np.searchsorted(stamps, wanted.first))
-    stop = int(np.searchsorted(stamps, wanted.last, side="right"))
-    if stop - start == len(series):
-        return series
-    part = series[start:stop]
-    # A small part must not keep all of the range in memory when the range itself is forgotten.
-    return part if 2 * len(part) > len(series) else _copied(part)
-
-
-def _copied(series: CandleSeries) -> CandleSeries:
-    return CandleSeries.trusted(series.key, series.columns.each(np.copy))
-
-
-def _size(series: CandleSeries) -> int:
-    """The bytes of the memory that a series lies in, of which it may be a part."""
-    owners = {id(owner): owner.nbytes for owner in map(_owner, series.columns)}
-    return sum(owners.values())
-
-
-def _owner(array: AnyArray) -> AnyArray:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
+def may_be_large(key: SeriesKey, first: int, last: int) -> bool:
+    step = key.timeframe.step_ms
+    return step is not None and (last - first) // step >= _WORTH_ASKING

@@ -86,12 +86,17 @@ def series_of_several(
 
 
 def series_from_rows(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries | None:
-    """The candles among rows by time; None if there are several of a timestamp."""
+    """The candles among rows in any order; None if there are several of a timestamp."""
     if not columns:
         return CandleSeries.empty(key)
-    stamps, is_deleted = columns["ms"], columns["deleted"].view(np.bool_)
+    stamps = columns["ms"]
     if not (stamps[1:] > stamps[:-1]).all():
-        return None
+        order = np.argsort(stamps, kind="stable")
+        columns = {name: column[order] for name, column in columns.items()}
+        stamps = columns["ms"]
+        if not (stamps[1:] > stamps[:-1]).all():
+            return None
+    is_deleted = columns["deleted"].view(np.bool_)
     if is_deleted.any():
         columns = {name: column[~is_deleted] for name, column in columns.items()}
     return series_from_columns(key, columns)

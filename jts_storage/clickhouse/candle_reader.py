@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache
+from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS, RangeCache, may_be_large
 from jts_storage.clickhouse.candle_mappers import (
     may_overflow,
     series_from_columns,
@@ -39,11 +39,18 @@ _FEW_KEYS = 8
 
 _KEYS_A_READ = 250
 
+_FEW_CANDLES = 10
+"""Up to so many of the latest candles of a series are held."""
+
+_GIVEN_IN_A_ROW = 64
+"""So many held ranges and answers are given before other tasks have a turn."""
+
+_T = TypeVar("_T")
+
 _MERGE_SECONDS = 60.0
 """For how long duplicate rows that were met are expected again: the engine merges when it likes."""
 
 _EPOCH_DAY = date(1970, 1, 1)
-FIRST_MS, LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
 
 class ClickHouseCandleReader(ReadsPanels):
@@ -51,6 +58,8 @@ class ClickHouseCandleReader(ReadsPanels):
 
     :param cache_bytes: how much of what was read to hold, to be given again as long as the table
         is provably unchanged; 0 holds nothing.
+    :param max_age: for how many seconds what a server said of its table is believed, so that one
+        question serves many reads. What others wrote meanwhile is not seen until then.
     :param tables: the declared tables, if not those of `tables.build`.
     """
 
@@ -59,13 +68,17 @@ class ClickHouseCandleReader(ReadsPanels):
         manager: ClickHouseManager,
         *,
         cache_bytes: int = DEFAULT_BYTES,
+        max_age: float = 0.0,
         tables: Tables | None = None,
     ) -> None:
         self._manager = manager
         tables = tables or build(manager.config.cluster)
         self._candles, self._symbols = tables.candles, tables.symbols
         self._stored_types = statements.stored_types(self._candles)
-        self._cache = RangeCache(manager, self._candles, cache_bytes) if cache_bytes else None
+        self._cache = (
+            RangeCache(manager, self._candles, cache_bytes, max_age) if cache_bytes else None
+        )
+        self._given_at_once = 0
         self._panels = PanelReader(manager, self._candles)
         self._is_ours = False
         self._partition_key = ""
@@ -73,7 +86,11 @@ class ClickHouseCandleReader(ReadsPanels):
 
     async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
         first, last = checks.range_ms(start, end)
-        return await self._manager.run(self._get_range, key, first, last)
+        checks.instance(key, SeriesKey, "key")
+        held = self._cache.held(key, first, last) if self._cache is not None else None
+        if held is None:
+            return await self._manager.run(self._get_range, key, first, last)
+        return await self._given(held)
 
     async def get_ranges(
         self, keys: Iterable[SeriesKey], start: datetime, end: datetime
@@ -110,10 +127,14 @@ class ClickHouseCandleReader(ReadsPanels):
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         checks.whole(count, "count", least=1)
-        return await self._manager.run(self._get_latest, key, count)
+        checks.instance(key, SeriesKey, "key")
+        if count > _FEW_CANDLES:
+            return await self._manager.run(self._get_latest, key, count)
+        return await self._answer(("latest", count), key, lambda: self._get_latest(key, count))
 
     async def get_coverage(self, key: SeriesKey) -> Coverage:
-        return await self._manager.run(self._get_coverage, key)
+        checks.instance(key, SeriesKey, "key")
+        return await self._answer("coverage", key, lambda: self._get_coverage(key))
 
     async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
         columns = await self._read(statements.select_days, key, timezone=zone_name(timezone))
@@ -127,10 +148,10 @@ class ClickHouseCandleReader(ReadsPanels):
     ) -> int:
         ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
         bounded = start is not None or end is not None
-        columns = await self._read(
-            lambda source: statements.select_count(source, bounded=bounded), key, *ends
+        checks.instance(key, SeriesKey, "key")
+        return await self._answer(
+            ("count", ends), key, lambda: self._count(key, *ends, bounded=bounded)
         )
-        return int(columns["rows"][0]) if columns else 0
 
     async def resample(
         self,
@@ -177,12 +198,31 @@ class ClickHouseCandleReader(ReadsPanels):
         self, *, limit: int = 1_000, after: SeriesKey | None = None
     ) -> Sequence[SeriesKey]:
         checks.whole(limit, "limit", below=2**31)
-        return await self._manager.run(self._list_keys, limit, after)
+        return list(
+            await self._answer(
+                ("keys", limit, after), None, lambda: tuple(self._list_keys(limit, after))
+            )
+        )
+
+    async def _answer(self, what: Hashable, key: SeriesKey | None, ask: Callable[[], _T]) -> _T:
+        """Return an answer that is held, or ask for it in a thread."""
+        if self._cache is None:
+            return await self._manager.run(ask)
+        held = self._cache.answered(what, key)
+        if held is None:
+            return await self._manager.run(self._cache.answer, what, key, ask)
+        return await self._given(held)
+
+    async def _given(self, held: _T) -> _T:
+        """Return what is held, and now and then let other tasks run: nothing is waited for."""
+        self._given_at_once += 1
+        if self._given_at_once % _GIVEN_IN_A_ROW == 0:
+            await asyncio.sleep(0)
+        return held
 
     # ---- blocking
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
-        checks.instance(key, SeriesKey, "key")
         if self._cache is not None:
             return self._cache.get(key, first, last, lambda: self._read_range(key, first, last))
         return self._read_range(key, first, last)
@@ -194,7 +234,8 @@ class ClickHouseCandleReader(ReadsPanels):
         """
         attempted = self._duplicates_met_at.get(key, -inf)
         if self._source().has_versions and monotonic() - attempted >= _MERGE_SECONDS:
-            query = statements.select_rows(self._source())
+            is_long = may_be_large(key, first, last)
+            query = statements.select_rows(self._source(), ordered=is_long)
             rows = self._read_columns(query, parameters(key, first, last))
             series = series_from_rows(key, rows)
             if series is not None:
@@ -251,6 +292,11 @@ class ClickHouseCandleReader(ReadsPanels):
     def _get_latest(self, key: SeriesKey, count: int) -> CandleSeries:
         return self._end(key, count, newest=True).tail(count)
 
+    def _count(self, key: SeriesKey, first: int, last: int, *, bounded: bool) -> int:
+        query = statements.select_count(self._source(), bounded=bounded)
+        columns = self._read_columns(query, parameters(key, first, last))
+        return int(columns["rows"][0]) if columns else 0
+
     def _get_coverage(self, key: SeriesKey) -> Coverage:
         last = self._end(key, 1, newest=True)
         first = self._end(key, 1, newest=False) if len(last) else last
@@ -276,7 +322,8 @@ class ClickHouseCandleReader(ReadsPanels):
         with_deletions = self._keys_with_deletions()
         while True:
             bound = dict(zip(KEY, cursor, strict=True)) | {"limit": limit}
-            page = self._manager.execute(statements.select_keys(self._candles), bound)
+            query = statements.select_keys(self._candles, after=any(cursor))
+            page = self._manager.execute(query, bound)
             for names in page:
                 symbol, exchange, timeframe = cursor = names
                 key = SeriesKey(symbol, Timeframe(timeframe), exchange)

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.cache import DEFAULT_BYTES
+from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS
 from jts_storage.clickhouse.candle_mappers import series_to_columns
-from jts_storage.clickhouse.candle_reader import (
-    FIRST_MS,
-    LAST_MS,
-    ClickHouseCandleReader,
-)
+from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
+from jts_storage.clickhouse.changes import Change, Spans, touching
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.parquet import Target, import_files
 from jts_storage.clickhouse.statements import parameters
@@ -97,20 +94,29 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
     ) -> None:
         self.check_writable()
         for together in inserts_of(many):
-            self._manager.insert_columns(
-                self._candles.name,
-                series_to_columns(self._candles, together, version),
-                settings=statements.write_settings,
-                idempotent=True,
-                is_there=partial(self._is_written, together, version),
-                may_be_there=again,
-            )
+            with self._touching(_spans_of(together)):
+                self._manager.insert_columns(
+                    self._candles.name,
+                    series_to_columns(self._candles, together, version),
+                    settings=statements.write_settings,
+                    idempotent=True,
+                    is_there=partial(self._is_written, together, version),
+                    may_be_there=again,
+                )
+
+    def _touching(self, spans: Spans, *, deletes: bool = False) -> AbstractContextManager[None]:
+        """Say which candles are written meanwhile, so that all others may be held on to."""
+        change = Change(self._candles.name, spans, deletes)
+        # The embedded session tells of each statement itself.
+        is_embedded = self._manager.config.is_embedded
+        return touching(change) if is_embedded else self._manager.changes.change(change)
 
     def _import_files(
         self, key: SeriesKey, paths: Sequence[Path], versions: Callable[[int], int]
     ) -> int:
         target = Target(self._manager, self._candles, self.write, versions)
-        return import_files(target, key, paths)
+        with self._touching({key: (FIRST_MS, LAST_MS)}):
+            return import_files(target, key, paths)
 
     def check_writable(self) -> None:
         """:raises SchemaDrift: the table has the original schema, or does not exist."""
@@ -145,12 +151,13 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """Delete what is older than `version`; return how many rows this version has deleted."""
         self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
-        self._manager.execute(
-            statements.delete(self._source()),
-            bound,
-            settings=statements.write_settings,
-            idempotent=True,
-        )
+        with self._touching({key: (first, last)}, deletes=True):
+            self._manager.execute(
+                statements.delete(self._source()),
+                bound,
+                settings=statements.write_settings,
+                idempotent=True,
+            )
         count = statements.count_deleted(self._candles)
         return int(self._manager.execute(count, bound)[0][0])
 
@@ -261,6 +268,15 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
             return int(self._manager.execute(query, bound)[0][0])
 
         return _versions.of(key, least)
+
+
+def _spans_of(together: Iterable[CandleSeries]) -> Spans:
+    spans: dict[SeriesKey, tuple[int, int]] = {}
+    for series in together:
+        stamps = series.columns.timestamp
+        before = spans.get(series.key, (LAST_MS, FIRST_MS))
+        spans[series.key] = (min(before[0], int(stamps[0])), max(before[1], int(stamps[-1])))
+    return spans
 
 
 def inserts_of(many: Iterable[CandleSeries]) -> Iterator[list[CandleSeries]]:

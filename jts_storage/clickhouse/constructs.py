@@ -26,6 +26,14 @@ class Final(TableClause):
         super().__init__(table.name, *map(_plain, table.columns))
 
 
+class Prewhere(TableClause):
+    """``table PREWHERE condition``: only rows that fulfil it have their other columns read."""
+
+    def __init__(self, table: Table, condition: ColumnElement[bool]) -> None:
+        super().__init__(table.name, *map(_plain, table.columns))
+        self.condition = condition
+
+
 class LimitBy(ColumnElement[Any]):
     """``LIMIT rows BY columns``: the first rows of each combination; a suffix of a SELECT."""
 
@@ -61,6 +69,12 @@ class InsertRows(ClauseElement):
 @compiles(Final)
 def _final(element: Final, compiler: Any, **options: Any) -> str:
     return f"{compiler.visit_table(element, **options)} FINAL"
+
+
+@compiles(Prewhere)
+def _prewhere(element: Prewhere, compiler: Any, **options: Any) -> str:
+    condition = compiler.process(element.condition)
+    return f"{compiler.visit_table(element, **options)} PREWHERE {condition}"
 
 
 @compiles(LimitBy)

@@ -19,9 +19,11 @@ from jts_storage._runtime.forks import tell_children
 from jts_storage._runtime.retries import repetitions
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.blocks import Column, Columns, declared, number_of_rows
+from jts_storage.clickhouse.changes import ChangeLog
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
+from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.health import HealthProbe, ServerState
 from jts_storage.clickhouse.sql import first_word, only_reads, summary
 from jts_storage.clickhouse.transport import Transport
@@ -80,7 +82,8 @@ class ClickHouseManager:
         )
         attempts = self.config.max_retries + 1
         self._attempts = Retrying(**repetitions(self.config, attempts, doing="asking ClickHouse"))
-        self._closed = False
+        self.is_closed = False
+        self.changes = engine.changes if self.config.is_embedded else ChangeLog()
         self._begin()
         tell_children(self)
 
@@ -109,7 +112,7 @@ class ClickHouseManager:
 
     def close(self) -> None:
         """Close every connection; one in use is closed when it comes back. Safe to repeat."""
-        self._closed = True
+        self.is_closed = True
         with self._threads_lock:
             threads, self._threads = self._threads, None
         if threads is not None:
@@ -130,7 +133,7 @@ class ClickHouseManager:
     @property
     def is_connected(self) -> bool:
         """Whether a connection is open; `health_check` asks whether it works."""
-        return not self._closed and self.pool_status().open > 0
+        return not self.is_closed and self.pool_status().open > 0
 
     @property
     def engine(self) -> Engine:
@@ -155,7 +158,7 @@ class ClickHouseManager:
 
     def state(self) -> ServerState:
         """As `health_check`, and how many parts of the tables are broken."""
-        return ServerState() if self._closed else self._probe.ask()
+        return ServerState() if self.is_closed else self._probe.ask()
 
     # ---- statements
 
@@ -313,7 +316,7 @@ class ClickHouseManager:
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._threads_lock:
-            if self._closed:
+            if self.is_closed:
                 raise StorageError("ClickHouse is closed.", remedy="Make a new ClickHouseManager.")
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(
@@ -355,12 +358,12 @@ class ClickHouseManager:
             self._give_back(pooled)
 
     def _give_back(self, pooled: PoolProxiedConnection) -> None:
-        if self._closed:
+        if self.is_closed:
             pooled.detach()  # the pool that it came from is no more, so closing it closes it
         pooled.close()
 
     def _checked_out(self, doing: str) -> PoolProxiedConnection:
-        if self._closed:
+        if self.is_closed:
             raise StorageError(
                 f"ClickHouse is closed: no {doing}.", remedy="Make a new ClickHouseManager."
             )

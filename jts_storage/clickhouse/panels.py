@@ -20,7 +20,6 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery
 
-
 _NAMES = {"bucket": "ms", "volume_": "volume"}
 """What is made of the rows of a coarser candle may not be called as its column is."""
 

@@ -20,6 +20,7 @@ _INSERT = re.compile(
     re.IGNORECASE,
 )
 _NAME = re.compile(_IDENTIFIER)
+_MAY_WRITE = re.compile(r";\s*[^\s;]|\b(?:INSERT|PARALLEL)\b", re.IGNORECASE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"})
 
@@ -33,8 +34,11 @@ def first_word(statement: str) -> str:
 
 
 def only_reads(statement: str) -> bool:
-    """Return whether repeating the statement can change nothing."""
-    return first_word(statement) in _READS
+    """Return whether the statement, as it is sent, surely changes nothing, however often it runs.
+
+    ``WITH ... INSERT`` writes, and the embedded engine runs what follows a semicolon.
+    """
+    return first_word(statement) in _READS and not _MAY_WRITE.search(statement)
 
 
 def is_select(statement: str) -> bool:
@@ -60,6 +64,13 @@ def bare(identifier: str) -> str:
         inner = identifier[1:-1].replace("``", "`")
         return re.sub(r"\\(.)", r"\1", inner)
     return identifier
+
+
+def bare_table(named: str) -> str | None:
+    """Return the name of a table, as SQL names it, without its database; None if it is no name."""
+    if re.fullmatch(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})?", named) is None:
+        return None
+    return bare(_NAME.findall(named)[-1])
 
 
 def quoted(name: str) -> str:

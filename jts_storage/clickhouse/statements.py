@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from sqlalchemy import (
     Table,
+    and_,
     bindparam,
     column,
     func,
@@ -38,11 +39,11 @@ from jts_storage.clickhouse.candle_rows import (
     is_among_keys,
     is_in_range,
     is_of_key,
-    key_of,
 )
 from jts_storage.clickhouse.constructs import (
     Final,
     ForEach,
+    Prewhere,
     WithValue,
     text_of,
     type_of,
@@ -132,16 +133,16 @@ def select_hashes() -> str:
 
 
 @cache
-def select_rows(source: Source) -> str:
+def select_rows(source: Source, *, ordered: bool = True) -> str:
     """Select the rows of a range as they lie there: right if no timestamp is there twice, and
     quicker than FINAL.
+
+    :param ordered: by time; few rows are sorted sooner here than the engine plans to.
     """
     c = source.table.c
-    return text_of(
-        select(*as_stored(c), source.is_deleted.label("deleted"))
-        .where(is_of_key(c), is_in_range(c))
-        .order_by(c.timestamp)
-    )
+    rows = Prewhere(source.table, and_(is_of_key(c), is_in_range(c)))
+    found = select(*as_stored(rows.c), rows.c.is_deleted.label("deleted"))
+    return text_of(found.order_by(rows.c.timestamp) if ordered else found)
 
 
 @cache
@@ -222,18 +223,24 @@ def bucket_of(
 
 
 @cache
-def select_keys(candles: Table) -> str:
-    """Select the keys after one of which rows are stored, deleted ones included."""
+def select_keys(candles: Table, *, after: bool) -> str:
+    """Select keys of which rows are stored, deleted ones included.
+
+    Each is found where it begins in the sorted rows; an expression of its names would be computed
+    for every row.
+    """
     c = candles.c
+    each = select(*(c[name] for name in KEY)).distinct()
+    if after:
+        # The limit keeps the engine from asking every row for what comes after.
+        each = each.where(c.symbol >= bindparam("symbol")).limit(2**31)
+    found = each.subquery("found").c
     labels = ("s", "e", "t")
-    names = (func.toString(c[name]).label(label) for name, label in zip(KEY, labels, strict=True))
-    return text_of(
-        select(*names)
-        .distinct()
-        .where(key_of(c) > tuple_(*map(bindparam, KEY)))
-        .order_by(*labels)
-        .limit(bindparam("limit"))
-    )
+    names = [func.toString(found[c[name].name]) for name in KEY]
+    statement = select(*(name.label(label) for name, label in zip(names, labels, strict=True)))
+    if after:
+        statement = statement.where(tuple_(*names) > tuple_(*map(bindparam, KEY)))
+    return text_of(statement.order_by(*labels).limit(bindparam("limit")))
 
 
 @cache

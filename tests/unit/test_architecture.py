@@ -59,7 +59,7 @@ MAY_IMPORT_OUTERMOST: dict[str, frozenset[str]] = {"cli": OUTERMOST, "testing": 
 # Functions outside settings that look at the environment: to hand it on to a child process, and to
 # set what a library reads as it is imported.
 MAY_READ_ENVIRONMENT = frozenset(
-    {("local_servers.postgres", "_run"), ("clickhouse.driver_imports", "_dates_when_used")}
+    {("local_servers.postgres", "_run"), ("clickhouse.import_internals", "_dates_when_used")}
 )
 
 FRAME_LIBRARIES = frozenset({"pyarrow", "pandas", "polars"})

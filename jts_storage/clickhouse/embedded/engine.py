@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jts_storage.clickhouse.changes import ChangeLog
 from jts_storage.clickhouse.embedded.chdb_internals import disown
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
@@ -61,6 +62,7 @@ class _Engine:
             connection = self._connect(opened)
             if opened.connections == 0:
                 self._count_opening()
+                changes.opened()
             opened.connections += 1
             self._opened = opened
             self._live[id(connection)] = connection
@@ -71,11 +73,12 @@ class _Engine:
             return
         with self._lock:
             del self._live[id(connection)]
-            connection.close()
             if self._opened is not None:
                 self._opened.connections -= 1
                 if self._opened.connections == 0:
                     self._opened = None
+                    changes.closed()
+            connection.close()
 
     @property
     def is_forked(self) -> bool:
@@ -83,6 +86,7 @@ class _Engine:
 
     def forget_inherited(self) -> None:
         """In a forked child: forget the connections of the parent without closing them."""
+        changes.begin_in_child()
         for connection in self._live.values():
             disown(connection)
         self._live.clear()
@@ -135,6 +139,9 @@ class _Engine:
                     remedy="Check that the directory is writable and holds the engine's data.",
                 ) from exc
 
+
+changes = ChangeLog()
+"""Of the store that is open: what the statements of this process may have changed."""
 
 _engine = _Engine()
 os.register_at_fork(after_in_child=_engine.forget_inherited)

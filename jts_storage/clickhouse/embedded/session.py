@@ -12,11 +12,12 @@ from typing import Any
 from chdb import ChdbError
 from clickhouse_driver.errors import PartiallyConsumedQueryError
 
+from jts_storage.clickhouse.changes import known
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.driver_internals import CLIENT_SETTINGS, Context, ServerInfo
 from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.errors import EmbeddedError
-from jts_storage.clickhouse.sql import is_select, literal, quoted
+from jts_storage.clickhouse.sql import is_select, literal, only_reads, quoted
 
 _DRAINS = 3  # tries at a clean answer
 _NATIVE_REVISION = 0  # the plain format of files: no block info, no custom serialization
@@ -104,7 +105,7 @@ class EmbeddedSession:
 
     def _set(self, values: Mapping[str, str]) -> None:
         if values:
-            self._query("SET " + ", ".join(f"{k} = {v}" for k, v in values.items()))
+            self._asked("SET " + ", ".join(f"{k} = {v}" for k, v in values.items()))
 
     def _begin_anew(self) -> None:
         """Get a fresh session: what the last statement set may forbid to set anything else."""
@@ -114,8 +115,16 @@ class EmbeddedSession:
         finally:
             engine.release(spoilt)
 
-    def _query(self, query: str) -> Any:
+    def _query(self, query: str, template: str | None = None) -> Any:
+        """Run a statement.
+
+        :param template: the statement without its values, which do not say what it does.
+        """
         self.connect()
+        with _counted(template or query):
+            return self._asked(query)
+
+    def _asked(self, query: str) -> Any:
         try:
             with engine_errors():
                 return self._connection.query(query, "Native")
@@ -136,13 +145,13 @@ class EmbeddedSession:
             if answer.bytes() == b"1\n":
                 return
 
-    def _chunks(self, query: str) -> Iterator[Any]:
+    def _chunks(self, query: str, template: str | None = None) -> Iterator[Any]:
         if not is_select(query):  # nothing else can be streamed
-            result = self._query(query)
+            result = self._query(query, template)
             if result.size():
                 yield result
             return
-        with engine_errors():
+        with _counted(template or query), engine_errors():
             self._stream = stream = self._connection.send_query(query, "Native")
             try:
                 while (chunk := stream.fetch()) is not None:
@@ -174,6 +183,16 @@ class EmbeddedSession:
         context.settings = {}
         context.client_settings = CLIENT_SETTINGS
         return context
+
+
+@contextmanager
+def _counted(statement: str) -> Iterator[None]:
+    """Tell those who hold what they have read of all that may do more than read."""
+    if only_reads(statement):
+        yield
+        return
+    with engine.changes.change(known()):
+        yield
 
 
 @contextmanager

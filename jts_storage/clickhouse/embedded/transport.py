@@ -27,6 +27,7 @@ from jts_storage.clickhouse.blocks import (
     sliced,
     write_block,
 )
+from jts_storage.clickhouse.changes import Change, touching
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.driver_internals import (
     BlockInputStream,
@@ -39,7 +40,13 @@ from jts_storage.clickhouse.driver_internals import (
 from jts_storage.clickhouse.embedded.handover import HandoverFile, HandoverWriter
 from jts_storage.clickhouse.embedded.session import EmbeddedSession
 from jts_storage.clickhouse.errors import EmbeddedError
-from jts_storage.clickhouse.sql import insert_into, insert_target, is_select, literal
+from jts_storage.clickhouse.sql import (
+    bare_table,
+    insert_into,
+    insert_target,
+    is_select,
+    literal,
+)
 from jts_storage.clickhouse.transport import (
     INSERT_BLOCK_ROWS,
     READ_SETTINGS,
@@ -85,11 +92,11 @@ class ChdbTransport(EmbeddedSession):
         self.apply(settings)
         if isinstance(params, list | tuple | GeneratorType):
             return self._insert_rows(query, params, types_check=types_check, columnar=columnar)
-        result = self._query(self._substituted(query, params))
-        blocks = list(self._decoded(result))
+        text = self._substituted(query, params)
+        blocks = list(self._decoded(self._query(text, query)))
         with_types = blocks[0].columns_with_types if blocks else []
         if not blocks and with_column_types:
-            with_types = self.describe(self._substituted(query, params))
+            with_types = self.describe(text, query)
         rows = _columns_of_blocks(blocks) if columnar else _rows_of_blocks(blocks)
         return (rows, with_types) if with_column_types else rows
 
@@ -108,20 +115,20 @@ class ChdbTransport(EmbeddedSession):
         if external_tables:
             raise EmbeddedError("external tables need a server", ErrorCodes.NOT_IMPLEMENTED)
         self.apply(settings)
-        query = self._substituted(query, params)
-        rows = self._iterate(query, with_column_types=with_column_types)
+        text = self._substituted(query, params)
+        rows = self._iterate(text, query, with_column_types=with_column_types)
         return iter(lambda: list(islice(rows, chunk_size)), []) if chunk_size > 1 else rows
 
-    def _iterate(self, query: str, *, with_column_types: bool) -> Iterator[Any]:
+    def _iterate(self, query: str, template: str, *, with_column_types: bool) -> Iterator[Any]:
         header_due = with_column_types
-        for chunk in self._chunks(query):
+        for chunk in self._chunks(query, template):
             for block in self._decoded(chunk):
                 if header_due:
                     yield block.columns_with_types
                     header_due = False
                 yield from block.get_rows()
         if header_due:
-            yield self.describe(query)
+            yield self.describe(query, template)
 
     # ---- columns
 
@@ -133,10 +140,9 @@ class ChdbTransport(EmbeddedSession):
         stored: Mapping[str, str] | None = None,
     ) -> Columns:
         self.apply({**READ_SETTINGS, **(settings or {})})
-        query = self._substituted(query, params)
-        raw = stored is not None
-        columns = joined(checked(self._blocks(query, raw=raw), stored))
-        return columns or self._no_rows(query, raw=raw)
+        text, raw = self._substituted(query, params), stored is not None
+        columns = joined(checked(self._blocks(text, query, raw=raw), stored))
+        return columns or self._no_rows(text, query, raw=raw)
 
     def stream_columns(
         self,
@@ -146,13 +152,13 @@ class ChdbTransport(EmbeddedSession):
         stored: Mapping[str, str] | None = None,
     ) -> Generator[Columns, None, None]:
         self.apply({**READ_SETTINGS, **(settings or {})})
-        blocks = self._blocks(self._substituted(query, params), raw=stored is not None)
+        blocks = self._blocks(self._substituted(query, params), query, raw=stored is not None)
         for block in checked(blocks, stored):
             yield joined([block])
 
-    def _blocks(self, query: str, *, raw: bool = False) -> Iterator[ColumnBlock]:
+    def _blocks(self, query: str, template: str, *, raw: bool = False) -> Iterator[ColumnBlock]:
         """The arrays of a block point into memory that goes when the next is asked for."""
-        for chunk in self._chunks(query):
+        for chunk in self._chunks(query, template):
             # To be held: chDB frees what a view points into together with this object.
             memory = chunk.get_memview()
             reader = MemoryReader(memory.view())
@@ -164,10 +170,11 @@ class ChdbTransport(EmbeddedSession):
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
     ) -> int:
         self.apply(settings)
-        fitted = as_table_types(table, columns, dict(self.table_columns(table)))
-        with self.native_writer(insert_into(table, fitted)) as out:
-            for piece in sliced(fitted, INSERT_BLOCK_ROWS):
-                write_block(out, self._context, piece, out.write_array)
+        with touching(Change(bare_table(table))):
+            fitted = as_table_types(table, columns, dict(self.table_columns(table)))
+            with self.native_writer(insert_into(table, fitted)) as out:
+                for piece in sliced(fitted, INSERT_BLOCK_ROWS):
+                    write_block(out, self._context, piece, out.write_array)
         return number_of_rows(columns)
 
     def _insert_rows(
@@ -238,12 +245,13 @@ class ChdbTransport(EmbeddedSession):
             raise ValueError("Parameters are expected in dict form")
         return str(query % escape_params(params, self._context))
 
-    def describe(self, query: str) -> list[tuple[str, str]]:
+    def describe(self, query: str, template: str | None = None) -> list[tuple[str, str]]:
         """Names and types of a query's result: Native leaves them out where there are no rows."""
         if not is_select(query):
             return []
         # Core knows no DESCRIBE, and no column is named here.
-        described = self._query(f"DESCRIBE ({query.strip().rstrip(';')})")
+        asked = f"DESCRIBE ({query.strip().rstrip(';')})"
+        described = self._query(asked, template and f"DESCRIBE ({template})")
         return [(row[0], row[1]) for block in self._decoded(described) for row in block.get_rows()]
 
     def table_columns(self, table: str) -> list[tuple[str, str]]:
@@ -252,10 +260,10 @@ class ChdbTransport(EmbeddedSession):
         rows = [row for block in self._decoded(described) for row in block.get_rows()]
         return [(row[0], row[1]) for row in rows if row[2] not in {"MATERIALIZED", "ALIAS"}]
 
-    def _no_rows(self, query: str, *, raw: bool) -> Columns:
+    def _no_rows(self, query: str, template: str, *, raw: bool) -> Columns:
         return {
             name: np.empty(0, fixed_dtype(type_name, raw=raw) or object)
-            for name, type_name in self.describe(query)
+            for name, type_name in self.describe(query, template)
         }
 
 

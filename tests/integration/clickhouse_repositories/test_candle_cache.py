@@ -12,6 +12,7 @@ import pytest
 
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.held import OVERHEAD
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -167,10 +168,10 @@ async def test_what_was_read_while_another_table_stood_there_is_not_held(
         stranger.execute("EXCHANGE TABLES candles AND other")
         return OTHER
 
-    before = cache._state()
+    before = cache._ask().state
     assert cache.get(elsewhere, first, last, read) is OTHER
     stranger.execute("EXCHANGE TABLES candles AND other")
-    assert cache._state() == before is not None
+    assert cache._ask().state == before is not None
     assert cache.get(elsewhere, first, last, lambda: SERIES) is SERIES
 
 
@@ -182,7 +183,7 @@ async def test_no_more_is_held_than_was_allowed(manager: ClickHouseManager) -> N
     first = {key: await candles.get_range(key, *ALWAYS) for key in keys}
     assert await candles.get_range(keys[2], *ALWAYS) is first[keys[2]]
     assert await candles.get_range(keys[0], *ALWAYS) is not first[keys[0]]
-    assert candles._cache is not None and candles._cache._size <= 2 * MEGABYTE
+    assert candles._cache is not None and candles._cache._held.size <= 2 * MEGABYTE
 
 
 async def test_what_is_larger_than_was_allowed_drives_nothing_out(
@@ -205,15 +206,21 @@ async def test_all_of_the_memory_that_is_held_is_counted(manager: ClickHouseMana
     assert isinstance(whole, np.ndarray) and whole.base is not None, "in memory used again"
     while isinstance(whole.base, np.ndarray):
         whole = whole.base
-    assert candles._cache is not None and candles._cache._size == whole.nbytes >= 200_000 * 49
+    assert whole.nbytes >= 200_000 * 49
+    assert candles._cache is not None and candles._cache._held.size == whole.nbytes + OVERHEAD
 
 
-async def test_short_ranges_are_not_held(manager: ClickHouseManager) -> None:
+async def test_short_ranges_are_held_where_that_needs_no_question(
+    manager: ClickHouseManager,
+) -> None:
     candles = ClickHouseCandleRepository(manager)
     await candles.save_many(KEY, SERIES)
     day = (START, START + timedelta(days=1))
-    assert await candles.get_range(KEY, *day) == await candles.get_range(KEY, *day)
-    assert candles._cache is not None and not candles._cache._held
+    first = await candles.get_range(KEY, *day)
+    again = await candles.get_range(KEY, *day)
+    assert first == again
+    assert (first is again) == manager.config.is_embedded
+    assert candles._cache is not None and len(candles._cache._held) == manager.config.is_embedded
 
 
 @pytest.mark.parametrize(
@@ -231,15 +238,13 @@ async def test_a_part_of_what_is_held_is_cut_from_it(
     whole = await cached.get_range(KEY, *ALWAYS)
     found = await cached.get_range(KEY, *ends)
     assert found == await ClickHouseCandleRepository(manager, cache_bytes=0).get_range(KEY, *ends)
-    # A small part must not keep the whole in memory.
-    shares = np.shares_memory(found.columns.close, whole.columns.close)
-    assert shares == (2 * len(found) > len(whole))
+    assert np.shares_memory(found.columns.close, whole.columns.close) == (len(found) > 0)
     _write_row(manager)
     late = await cached.get_range(KEY, *ends)
     assert not np.shares_memory(late.columns.close, whole.columns.close)
 
 
-async def test_of_overlapping_ranges_the_last_is_held(manager: ClickHouseManager) -> None:
+async def test_of_overlapping_ranges_the_longer_is_held(manager: ClickHouseManager) -> None:
     candles = ClickHouseCandleRepository(manager)
     await candles.save_many(KEY, make_candles(KEY, 50_000))
 
@@ -254,8 +259,9 @@ async def test_of_overlapping_ranges_the_last_is_held(manager: ClickHouseManager
     assert await candles.get_range(KEY, *range_of(25_000, 48_000)) is late
     assert await candles.get_range(KEY, *range_of(0, 22_000)) is not early
     assert candles._cache is not None
-    assert 48 * (22_001 + 23_001) <= candles._cache._size < 56 * (22_001 + 23_001)
+    assert 48 * (22_001 + 23_001) <= candles._cache._held.size < 56 * (22_001 + 23_001)
     assert len(candles._cache._held) == 2
+    assert await candles.get_range(KEY, *range_of(1, 24_000)) is wider
 
 
 @pytest.mark.parametrize("what", ["a view", "several hosts", "a cluster"])
@@ -275,8 +281,7 @@ async def test_where_nothing_is_proof_nothing_is_held(
             manager.execute("CREATE VIEW candles AS SELECT * FROM other FINAL")
         candles = ClickHouseCandleRepository(manager)
         if what == "a view":
-            state = candles._cache._state() if candles._cache else None
-            assert state is None
+            assert candles._cache is not None and candles._cache._ask().state is None
             manager.execute("DROP VIEW candles SYNC")
             return
         first = await candles.get_range(KEY, *ALWAYS)

@@ -1,0 +1,189 @@
+"""What was read, in memory: ranges found by key and time, and short answers by what was asked."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from jts_storage.clickhouse.changes import Change, Spans
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import AnyArray
+from jts_storage.domain.series import CandleSeries
+
+_MOST_SERIES, _MOST_OF_A_SERIES = 10_000, 4
+"""Of how many series answers are held, and how many of each."""
+
+OVERHEAD = 2_048
+"""Bytes of the objects that a held range is made of, beside its columns."""
+
+_ROW_BYTES = 6 * 8
+
+_first, _last = attrgetter("first"), attrgetter("last")
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """What a series holds in a range of milliseconds, both ends included.
+
+    :param size: bytes of the memory that `series` lies in, of which it may be a part.
+    """
+
+    key: SeriesKey
+    first: int
+    last: int
+    series: CandleSeries
+    size: int
+
+    @property
+    def length(self) -> int:
+        return self.last - self.first
+
+
+class HeldRanges:
+    """Ranges that do not overlap, up to a number of bytes. The caller locks."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.clear()
+
+    def clear(self) -> None:
+        self._of_key: dict[SeriesKey, list[Held]] = {}
+        self._by_use: OrderedDict[Held, None] = OrderedDict()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._by_use)
+
+    def look_up(self, key: SeriesKey, first: int, last: int) -> CandleSeries | None:
+        """Return the candles of a range if all of it is held."""
+        ranges = self._of_key.get(key)
+        if ranges is None:
+            return None
+        at = bisect_right(ranges, first, key=_first) - 1
+        if at < 0 or ranges[at].last < last:
+            return None
+        held = ranges[at]
+        self._by_use.move_to_end(held)
+        return _cut(held.series, first, last)
+
+    def make_room(self, key: SeriesKey, first: int, last: int) -> bool:
+        """Forget what would be held twice with a range that is going to be read.
+
+        Return False, and forget nothing, if what is held is the longer of the two.
+        """
+        overlapping = self._overlapping(key, first, last)
+        if sum(held.length for held in overlapping) > last - first:
+            return False
+        for held in overlapping:
+            self._forget(held)
+        return True
+
+    def hold(self, key: SeriesKey, first: int, last: int, series: CandleSeries) -> None:
+        size = size_of(series)
+        if size > self._capacity or not self.make_room(key, first, last):
+            return
+        held = Held(key, first, last, series, size)
+        ranges = self._of_key.setdefault(key, [])
+        ranges.insert(bisect_right(ranges, first, key=_first), held)
+        self._by_use[held] = None
+        self.size += size
+        while self.size > self._capacity:
+            self._forget(next(iter(self._by_use)))
+
+    def drop(self, spans: Spans) -> None:
+        """Forget what has changed, and keep the longer side of what lies around it."""
+        for key in spans.keys() & self._of_key.keys():
+            first, last = spans[key]
+            for held in self._overlapping(key, first, last):
+                self._forget(held)
+                left = _remains(held, held.first, first - 1)
+                right = _remains(held, last + 1, held.last)
+                kept = left if len(left.series) >= len(right.series) else right
+                # What is left must not keep many times its own memory.
+                if 2 * _ROW_BYTES * len(kept.series) > held.size - OVERHEAD:
+                    self.hold(key, kept.first, kept.last, kept.series)
+
+    def _overlapping(self, key: SeriesKey, first: int, last: int) -> list[Held]:
+        ranges = self._of_key.get(key, [])
+        begin, end = bisect_left(ranges, first, key=_last), bisect_right(ranges, last, key=_first)
+        return ranges[begin:end]
+
+    def _forget(self, held: Held) -> None:
+        del self._by_use[held]
+        self.size -= held.size
+        ranges = self._of_key[held.key]
+        ranges.remove(held)
+        if not ranges:
+            del self._of_key[held.key]
+
+
+class HeldAnswers:
+    """Answers about a series, and lists of series. The caller locks."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._of_key: dict[SeriesKey, dict[Hashable, Any]] = {}
+        self._lists: dict[Hashable, tuple[SeriesKey, ...]] = {}
+        self._listed: set[SeriesKey] = set()
+
+    def look_up(self, what: Hashable, key: SeriesKey | None) -> Any:
+        """Return an answer, or None."""
+        return (self._lists if key is None else self._of_key.get(key, {})).get(what)
+
+    def hold(self, what: Hashable, key: SeriesKey | None, answer: Any) -> None:
+        """
+        :param key: None for a list of series.
+        """
+        if key is None:
+            if len(self._listed) >= _MOST_SERIES:
+                self._forget_lists()
+            self._lists[what] = answer
+            self._listed.update(answer)
+            return
+        if key not in self._of_key and len(self._of_key) >= _MOST_SERIES:
+            del self._of_key[next(iter(self._of_key))]
+        answers = self._of_key.setdefault(key, {})
+        if len(answers) >= _MOST_OF_A_SERIES:
+            answers.clear()
+        answers[what] = answer
+
+    def drop(self, change: Change) -> None:
+        for key in (change.spans or {}).keys() & self._of_key.keys():
+            del self._of_key[key]
+        # Rows of a series that is listed list no other; deleted ones may have been its last.
+        if change.deletes or not self._listed.issuperset(change.spans or ()):
+            self._forget_lists()
+
+    def _forget_lists(self) -> None:
+        self._lists, self._listed = {}, set()
+
+
+def _remains(held: Held, first: int, last: int) -> Held:
+    return Held(held.key, first, last, _cut(held.series, first, last), held.size)
+
+
+def _cut(series: CandleSeries, first: int, last: int) -> CandleSeries:
+    """The part in a range, on the same memory."""
+    stamps = series.columns.timestamp
+    start, stop = stamps.searchsorted((first, last + 1)).tolist()
+    return series if stop - start == len(series) else series[start:stop]
+
+
+def size_of(series: CandleSeries) -> int:
+    """Return the bytes of the memory that a series lies in, of which it may be a part."""
+    owners = {id(owner): owner.nbytes for owner in map(_owner, series.columns)}
+    return sum(owners.values()) + OVERHEAD
+
+
+def _owner(array: AnyArray) -> AnyArray:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
