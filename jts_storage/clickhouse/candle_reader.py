@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS, RangeCache, may_be_large
 from jts_storage.clickhouse.candle_mappers import (
+    by_time,
     series_from_columns,
     series_from_end,
     series_from_rows,
@@ -216,7 +217,7 @@ class ClickHouseCandleReader(ReadsPanels):
             is_long = may_be_large(key, first, last)
             query = statements.select_rows(self._source(), ordered=is_long)
             rows = self._read_columns(query, parameters(key, first, last))
-            series = series_from_rows(key, rows)
+            series = series_from_rows(key, by_time(rows))
             if series is not None:
                 self._duplicates_met_at.pop(key, None)
                 return series

@@ -25,7 +25,7 @@ class Threads:
     def __init__(self, connections: int, *, is_embedded: bool) -> None:
         readers = max(connections - 1, 1)
         if is_embedded:
-            readers = min(readers, 2 * (os.cpu_count() or 1))
+            readers = min(readers, (os.cpu_count() or 1) + 1)
         self._sizes = {"clickhouse": connections, "clickhouse-reads": readers}
         self._is_closed = False
         self.begin_in_child()
