@@ -49,7 +49,9 @@ def stores_of(
         clickhouse=clickhouse,
         mongo=mongo,
         database=database,
-        candles=ClickHouseCandleStore(clickhouse, clock, cache_bytes=settings.cache_bytes),
+        candles=ClickHouseCandleStore(
+            clickhouse, clock, cache_bytes=settings.cache_bytes, max_age=settings.cache_max_age
+        ),
         symbols=ClickHouseSymbolStore(clickhouse),
         formulas=MongoDBFormulaRepository(mongo),
         strategies=MongoDBStrategyRepository(mongo),

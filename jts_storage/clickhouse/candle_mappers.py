@@ -16,6 +16,8 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, concatenate, empty
 from jts_storage.domain.series import CandleSeries
 
+_NOTHING = np.empty(0, np.int64)
+
 
 def series_to_columns(
     candles: Table, together: Sequence[CandleSeries], version: int
@@ -85,18 +87,22 @@ def series_of_several(
     return found
 
 
+def by_time(columns: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Rows as they came, sorted; mostly they are."""
+    stamps = columns.get("ms", _NOTHING)
+    if (stamps[1:] >= stamps[:-1]).all():
+        return columns
+    order = np.argsort(stamps, kind="stable")
+    return {name: column[order] for name, column in columns.items()}
+
+
 def series_from_rows(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries | None:
-    """The candles among rows in any order; None if there are several of a timestamp."""
+    """The candles among rows by time; None if there are several of a timestamp."""
     if not columns:
         return CandleSeries.empty(key)
-    stamps = columns["ms"]
+    stamps, is_deleted = columns["ms"], columns["deleted"].view(np.bool_)
     if not (stamps[1:] > stamps[:-1]).all():
-        order = np.argsort(stamps, kind="stable")
-        columns = {name: column[order] for name, column in columns.items()}
-        stamps = columns["ms"]
-        if not (stamps[1:] > stamps[:-1]).all():
-            return None
-    is_deleted = columns["deleted"].view(np.bool_)
+        return None
     if is_deleted.any():
         columns = {name: column[~is_deleted] for name, column in columns.items()}
     return series_from_columns(key, columns)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS, RangeCache, may_be_large
 from jts_storage.clickhouse.candle_mappers import (
+    by_time,
     may_overflow,
     series_from_columns,
     series_from_end,
@@ -89,7 +90,7 @@ class ClickHouseCandleReader(ReadsPanels):
         checks.instance(key, SeriesKey, "key")
         held = self._cache.held(key, first, last) if self._cache is not None else None
         if held is None:
-            return await self._manager.run(self._get_range, key, first, last)
+            return await self._manager.run_read(self._get_range, key, first, last)
         return await self._given(held)
 
     async def get_ranges(
@@ -103,33 +104,33 @@ class ClickHouseCandleReader(ReadsPanels):
         found_of_all: dict[SeriesKey, CandleSeries] = {}
         for start_at in range(0, len(unique), _KEYS_A_READ):
             part = unique[start_at : start_at + _KEYS_A_READ]
-            found_of_all |= await self._manager.run(self._get_several, part, *ends)
+            found_of_all |= await self._manager.run_read(self._get_several, part, *ends)
         return found_of_all
 
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
-        return await self._manager.run(self._get_panel, asked)
+        return await self._manager.run_read(self._get_panel, asked)
 
     async def read_resampled(
         self, asked: PanelQuery, target: Timeframe, timezone: str
     ) -> CandlePanel:
-        found = await self._manager.run(self._resampled_panel, asked, target, timezone)
+        found = await self._manager.run_read(self._resampled_panel, asked, target, timezone)
         if found is None:
             return await super().read_resampled(asked, target, timezone)
         return found
 
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
-        return await self._manager.run(self._panel_sizes, asked)
+        return await self._manager.run_read(self._panel_sizes, asked)
 
     async def symbols_of(self, market: Market) -> frozenset[str]:
         query, bound = select_codes(self._symbols), {"market": market.value}
-        found = await self._manager.run(self._manager.execute, query, bound)
+        found = await self._manager.run_read(self._manager.execute, query, bound)
         return frozenset(code for (code,) in found)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         checks.whole(count, "count", least=1)
         checks.instance(key, SeriesKey, "key")
         if count > _FEW_CANDLES:
-            return await self._manager.run(self._get_latest, key, count)
+            return await self._manager.run_read(self._get_latest, key, count)
         return await self._answer(("latest", count), key, lambda: self._get_latest(key, count))
 
     async def get_coverage(self, key: SeriesKey) -> Coverage:
@@ -187,7 +188,7 @@ class ClickHouseCandleReader(ReadsPanels):
         first, last = checks.range_ms(start, end)
         checks.whole(block_rows, "block_rows", least=1)
         while first <= last:
-            block = await self._manager.run(self._get_block, key, first, last, block_rows)
+            block = await self._manager.run_read(self._get_block, key, first, last, block_rows)
             if len(block):
                 yield block
             if len(block) < block_rows:
@@ -207,10 +208,10 @@ class ClickHouseCandleReader(ReadsPanels):
     async def _answer(self, what: Hashable, key: SeriesKey | None, ask: Callable[[], _T]) -> _T:
         """Return an answer that is held, or ask for it in a thread."""
         if self._cache is None:
-            return await self._manager.run(ask)
+            return await self._manager.run_read(ask)
         held = self._cache.answered(what, key)
         if held is None:
-            return await self._manager.run(self._cache.answer, what, key, ask)
+            return await self._manager.run_read(self._cache.answer, what, key, ask)
         return await self._given(held)
 
     async def _given(self, held: _T) -> _T:
@@ -237,7 +238,7 @@ class ClickHouseCandleReader(ReadsPanels):
             is_long = may_be_large(key, first, last)
             query = statements.select_rows(self._source(), ordered=is_long)
             rows = self._read_columns(query, parameters(key, first, last))
-            series = series_from_rows(key, rows)
+            series = series_from_rows(key, by_time(rows))
             if series is not None:
                 self._duplicates_met_at.pop(key, None)
                 return series
@@ -346,7 +347,7 @@ class ClickHouseCandleReader(ReadsPanels):
             query = build(self._source())
             return self._read_columns(query, parameters(key, first, last) | more)
 
-        return await self._manager.run(read)
+        return await self._manager.run_read(read)
 
     def _read_columns(
         self,

@@ -188,9 +188,10 @@ class ClickHouseCandleStore(ClickHouseCandleWriter):
         clock: WriteClock,
         *,
         cache_bytes: int = DEFAULT_BYTES,
+        max_age: float = 0.0,
         tables: Tables | None = None,
     ) -> None:
-        super().__init__(manager, cache_bytes=cache_bytes, tables=tables)
+        super().__init__(manager, cache_bytes=cache_bytes, max_age=max_age, tables=tables)
         self._clock = clock
 
     async def import_parquet(self, key: SeriesKey, paths: Sequence[Path]) -> int:

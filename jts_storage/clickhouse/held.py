@@ -16,7 +16,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import AnyArray
 from jts_storage.domain.series import CandleSeries
 
-_MOST_SERIES, _MOST_OF_A_SERIES = 10_000, 4
+_MOST_SERIES, _MOST_OF_A_SERIES = 5_000, 8
 """Of how many series answers are held, and how many of each."""
 
 OVERHEAD = 2_048
@@ -152,7 +152,7 @@ class HeldAnswers:
             del self._of_key[next(iter(self._of_key))]
         answers = self._of_key.setdefault(key, {})
         if len(answers) >= _MOST_OF_A_SERIES:
-            answers.clear()
+            del answers[next(iter(answers))]
         answers[what] = answer
 
     def drop(self, change: Change) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +23,7 @@ from jts_storage.clickhouse.dialect import register
 from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.health import HealthProbe, ServerState
 from jts_storage.clickhouse.sql import first_word, only_reads, summary
+from jts_storage.clickhouse.threads import Threads
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.errors import StorageError
 
@@ -84,17 +82,19 @@ class ClickHouseManager:
         self._attempts = Retrying(**repetitions(self.config, attempts, doing="asking ClickHouse"))
         self.is_closed = False
         self.changes = engine.changes if self.config.is_embedded else ChangeLog()
+        self._threads = Threads(
+            self.config.pool_size + self.config.max_overflow, is_embedded=self.config.is_embedded
+        )
         self._begin()
         tell_children(self)
 
     def _begin(self) -> None:
         self._probe = HealthProbe(self.config)
-        self._threads: ThreadPoolExecutor | None = None
-        self._threads_lock = threading.Lock()
 
     def begin_in_child(self) -> None:
         """After a fork the sockets are the parent's, and none of its threads is here."""
         self._engine.dispose(close=False)
+        self._threads.begin_in_child()
         self._begin()
 
     def __repr__(self) -> str:
@@ -113,10 +113,7 @@ class ClickHouseManager:
     def close(self) -> None:
         """Close every connection; one in use is closed when it comes back. Safe to repeat."""
         self.is_closed = True
-        with self._threads_lock:
-            threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=True)
+        self._threads.close()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -311,18 +308,11 @@ class ClickHouseManager:
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run blocking work in a thread; no more at once than the pool has connections."""
-        call = partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._executor(), call)
+        return await self._threads.run(partial(function, *args, **kwargs))
 
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._threads_lock:
-            if self.is_closed:
-                raise StorageError("ClickHouse is closed.", remedy="Make a new ClickHouseManager.")
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(
-                    self.config.pool_size + self.config.max_overflow, "clickhouse"
-                )
-            return self._threads
+    async def run_read(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """As `run`, for one of many reads: they leave a connection to everything else."""
+        return await self._threads.run(partial(function, *args, **kwargs), is_read=True)
 
     # ---- inside
 

@@ -230,13 +230,13 @@ def select_keys(candles: Table, *, after: bool) -> str:
     for every row.
     """
     c = candles.c
-    each = select(*(c[name] for name in KEY)).distinct()
+    each = select(*(c[name].label(name) for name in KEY)).distinct()
     if after:
         # The limit keeps the engine from asking every row for what comes after.
         each = each.where(c.symbol >= bindparam("symbol")).limit(2**31)
     found = each.subquery("found").c
     labels = ("s", "e", "t")
-    names = [func.toString(found[c[name].name]) for name in KEY]
+    names = [func.toString(found[name]) for name in KEY]
     statement = select(*(name.label(label) for name, label in zip(names, labels, strict=True)))
     if after:
         statement = statement.where(tuple_(*names) > tuple_(*map(bindparam, KEY)))

@@ -87,6 +87,9 @@ class StorageSettings(BaseModel):
     cache_bytes: int = Field(default=128 * 2**20, ge=0)
     """How much of what was read of candles is kept, as long as the table proves unchanged."""
 
+    cache_max_age: float = Field(default=0.0, ge=0)
+    """For how many seconds a ClickHouse server's table is taken to be as it was last seen."""
+
     health_timeout: float = Field(default=0.45, gt=0)
     """Seconds after which a store that has not answered `health` does not answer."""
 
