@@ -15,6 +15,12 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
+DEPENDS_ON = {
+    "clickhouse_driver.columns.datecolumn": ("enable_lazy_date_lut", "make_date_lut_range"),
+    "clickhouse_sqlalchemy.drivers.http.transport": ("requests",),
+}
+"""What is used of a module."""
+
 _LAZY_DATES: Final = "CLICKHOUSE_DRIVER_LASY_DATE_LUT"  # so it is spelled there
 
 
