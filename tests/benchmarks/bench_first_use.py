@@ -77,7 +77,9 @@ def run(arguments: list[str], **environment: str) -> tuple[float, float, float]:
 def compare(name: str, programs: dict[str, list[str]], **environment: str) -> None:
     for arguments in programs.values():
         run(arguments, **environment)
-    rounds = [{label: run(p, **environment) for label, p in programs.items()} for _ in range(ROUNDS)]
+    rounds = [
+        {label: run(p, **environment) for label, p in programs.items()} for _ in range(ROUNDS)
+    ]
     figures: dict[str, float] = {}
     for label in programs:
         columns = zip(*(each[label] for each in rounds), strict=True)
