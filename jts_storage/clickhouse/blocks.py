@@ -82,6 +82,9 @@ class DictionaryColumn:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def __getitem__(self, rows: slice) -> DictionaryColumn:
+        return DictionaryColumn(self.dictionary, self.keys[rows])
+
     def to_array(self) -> Array:
         return object_array(self.dictionary)[self.keys]
 
@@ -343,8 +346,16 @@ def _write_column(
     elif column.type == _LOW_CARDINALITY:
         _write_dictionary(out, _as_dictionary(column, n_rows), write_array)
     else:
-        items = [column.values] * n_rows if column.is_constant else list(column.values)
+        values = column.values
+        if isinstance(values, DictionaryColumn):
+            values = values.to_array()
+        items = [values] * n_rows if column.is_constant else list(values)
         write_column(context, name, column.type, items, out)
+
+
+def key_dtype(words: int) -> np.dtype[Any]:
+    """The smallest type of keys into a dictionary of so many words."""
+    return next(dtype for dtype in _KEYS if words <= np.iinfo(dtype).max)
 
 
 def _as_dictionary(column: Typed, n_rows: int) -> DictionaryColumn:
@@ -354,7 +365,7 @@ def _as_dictionary(column: Typed, n_rows: int) -> DictionaryColumn:
     if column.is_constant:
         return DictionaryColumn((values,), np.zeros(n_rows, _KEYS[0]))
     index = {word: key for key, word in enumerate(dict.fromkeys(values))}
-    dtype = next(d for d in _KEYS if len(index) <= np.iinfo(d).max)
+    dtype = key_dtype(len(index))
     return DictionaryColumn(
         tuple(index), np.fromiter(map(index.__getitem__, values), dtype, n_rows)
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Table
 
-from jts_storage.clickhouse.blocks import Array, Typed
+from jts_storage.clickhouse.blocks import Array, DictionaryColumn, Typed, key_dtype
 from jts_storage.clickhouse.constructs import type_of
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -53,9 +53,11 @@ def _types(table: Table) -> Mapping[str, str]:
 
 
 def _name_of_each_row(names: Sequence[str], rows: Sequence[int]) -> Any:
-    if len(set(names)) == 1:
+    index = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(index) == 1:
         return names[0]
-    return np.repeat(np.array(names, object), rows)
+    keys = np.array([index[name] for name in names], key_dtype(len(index)))
+    return DictionaryColumn(tuple(index), np.repeat(keys, rows))
 
 
 def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries:

@@ -34,10 +34,6 @@ from jts_storage.ports.candles import CandleData, Lake
 WRITE_ROWS = 1_000_000
 """Rows of one insert: below the server's block size, so that it is one part, all or nothing."""
 
-WRITE_ROWS_TOGETHER = 100_000
-_SHORT_ROWS = 10_000
-"""A series of at most so many rows shares an insert with others, its key in every row."""
-
 _IMPORT_VERSIONS = 1_000_000
 """Reserved for an import, one for each of its inserts. A version is a nanosecond: many are free."""
 
@@ -281,17 +277,19 @@ def _spans_of(together: Iterable[CandleSeries]) -> Spans:
 
 
 def inserts_of(many: Iterable[CandleSeries]) -> Iterator[list[CandleSeries]]:
-    """What each insert is to hold: a long series in pieces, and many short ones together."""
+    """What each insert is to hold: as many series as fit, or a piece of a longer one alone."""
     together: list[CandleSeries] = []
     rows = 0
     for series in many:
-        if len(series) > _SHORT_ROWS:
+        if len(series) > WRITE_ROWS:
+            # Alone: whether an insert is there is found by counting the rows of its series.
             yield from ([piece] for piece in pieces(series, WRITE_ROWS))
-        elif len(series):
+            continue
+        if together and rows + len(series) > WRITE_ROWS:
+            yield together
+            together, rows = [], 0
+        if len(series):
             together.append(series)
             rows += len(series)
-            if rows > WRITE_ROWS_TOGETHER:
-                yield together
-                together, rows = [], 0
     if together:
         yield together

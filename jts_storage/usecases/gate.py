@@ -58,17 +58,16 @@ def parts(block: Block) -> list[Part]:
     keys, which = block.labels.keys, block.labels.which
     if which is None:
         return [Part(keys[0], block.columns, block.rows, block.missing, block)]
-    order = np.argsort(which, kind="stable")  # stable: the later of two equal rows stays the later
-    bounds = np.flatnonzero(np.diff(which[order])) + 1
+    columns, rows, missing = block.columns, block.rows, block.missing
+    if (which[1:] < which[:-1]).any():
+        # Stable, so that the later of two equal rows stays the later.
+        order = np.argsort(which, kind="stable")
+        which, rows, missing = which[order], rows[order], missing[order]
+        columns = columns.take(order)
+    starts = np.flatnonzero(np.append(True, which[1:] != which[:-1]))
     return [
-        Part(
-            keys[which[rows[0]]],
-            block.columns.take(rows),
-            block.rows[rows],
-            block.missing[rows],
-            block,
-        )
-        for rows in np.split(order, bounds)
+        Part(keys[which[part.start]], columns.take(part), rows[part], missing[part], block)
+        for part in map(slice, starts, [*starts[1:], len(which)])
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from jts_storage.domain import checks
@@ -34,18 +35,20 @@ class ImportChecks:
 
     async def prepare(self, key: SeriesKey) -> None:
         """Look up what is stored of a series, before its first rows."""
-        if key in self._extents:
-            return
-        await self.require_symbol(key.symbol)
-        extent = await self._extents.read(key)
-        if self._options.is_incremental:
-            # A resumed import keeps what the first run saw: rows of its own do not count as old.
-            self._progress.state.held.setdefault(str(key), extent)
+        await self._prepare([key])
+
+    async def _prepare(self, keys: Sequence[SeriesKey]) -> None:
+        new = [key for key in keys if key not in self._extents]
+        created = await self._symbols.require_all(key.symbol for key in new)
+        self._progress.state.created += created
+        for key, extent in (await self._extents.read_all(new)).items():
+            if self._options.is_incremental:
+                # A resumed import keeps what the first run saw: its own rows do not count as old.
+                self._progress.state.held.setdefault(str(key), extent)
 
     async def judge(self, found: list[Part]) -> list[Judged]:
         """Find out what becomes of each row of a block."""
-        for part in found:
-            await self.prepare(part.key)
+        await self._prepare([part.key for part in found])
         known = [await self._stored_already(part) for part in found]
         return await asyncio.to_thread(self._judge, found, known)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import matched
 from jts_storage.domain.columns import AnyArray, Columns, Int64Array
 from jts_storage.ports.candles import CandleReader
+from jts_storage.usecases.known_symbols import MANY
 
 Extent = tuple[int, int]
 """First and last timestamp of a series, in milliseconds."""
@@ -37,6 +39,24 @@ class Extents:
 
     def __contains__(self, key: SeriesKey) -> bool:
         return key in self._found
+
+    async def read_all(self, keys: Sequence[SeriesKey]) -> dict[SeriesKey, Extent | None]:
+        """As `read`, for many series; those of which nothing is stored are found at once."""
+        if len(keys) < MANY:
+            return {key: await self.read(key) for key in keys}
+        stored = set(await self._all_stored())
+        for key in keys:
+            if key not in stored:
+                self._found[key] = None
+        return {key: await self.read(key) if key in stored else None for key in keys}
+
+    async def _all_stored(self) -> list[SeriesKey]:
+        keys: list[SeriesKey] = []
+        while True:
+            page = await self._candles.list_keys(after=keys[-1] if keys else None)
+            if not page:
+                return keys
+            keys += page
 
     async def read(self, key: SeriesKey) -> Extent | None:
         """Read and remember what is stored of a series; None if nothing is."""

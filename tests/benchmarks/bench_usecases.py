@@ -1,5 +1,7 @@
 """Imports and exports of a million candles, against bare reads, inserts and writes of the same.
 
+Then an import of five million rows of 500 symbols, minute by minute, from one file.
+
 The floor of an import reads the file with pyarrow, and inserts the same rows, which it was given as
 columns, with the fastest statement of `clickhouse_floor`; that of an export reads the columns with
 one bare statement and has pyarrow write them.
@@ -19,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
-from clickhouse_floor import TABLE, BareChdb, of
+from clickhouse_floor import TABLE, BareChdb, insert_frame, of
 from harness import compare
 
 from jts_storage import Market, SeriesKey, Storage, StorageSettings, Symbol, Timeframe
@@ -27,11 +29,14 @@ from jts_storage.clickhouse.embedded import engine
 from jts_storage.domain.columns import NAMES
 from jts_storage.testing.factories import make_candles
 from jts_storage.usecases.export_candles import ExportCandles
-from jts_storage.usecases.import_candles import ImportCandles
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 
 ROWS = 1_000_000
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 RUNS = 5
+MARKET_ROWS = 5_000_000
+MARKET_SYMBOLS = 500
+MARKET_RUNS = 3
 
 
 def main() -> None:
@@ -73,6 +78,7 @@ def _compare(folder: Path, runner: asyncio.Runner) -> None:
         parquet, csv = folder / "candles.parquet", folder / "candles.csv"
         compare("import_parquet_1m", ours(parquet), bare(lambda: pq.read_table(parquet)), RUNS)
         compare("import_csv_1m", ours(csv), bare(lambda: arrow_csv.read_csv(csv)), RUNS)
+        _compare_market(folder, runner, storage, connection)
         runner.run(_import(storage, parquet, KEY.exchange))
         source = f"candles FINAL WHERE {of(KEY.symbol)}"
         query = f"SELECT {BareChdb.columns} FROM {source} ORDER BY timestamp"
@@ -85,6 +91,47 @@ def _compare(folder: Path, runner: asyncio.Runner) -> None:
     finally:
         engine.release(connection)
         runner.run(storage.close())
+
+
+def _compare_market(
+    folder: Path, runner: asyncio.Runner, storage: Storage, connection: Any
+) -> None:
+    path = folder / "market.csv"
+    frames = _market(path)
+    numbers = count()
+
+    def bare() -> None:
+        arrow_csv.read_csv(path)
+        for frame in frames:
+            insert_frame(connection, "bare", frame.assign(version=time.time_ns()))
+
+    def ours() -> None:
+        # An exchange for each run: merges of duplicates are not what is measured.
+        options = ImportOptions(create=Market.KOSPI)
+        work = ImportCandles(storage).run(
+            path, KEY.timeframe, exchange=f"X{next(numbers)}", options=options
+        )
+        runner.run(work)
+
+    compare("import_csv_market", ours, bare, MARKET_RUNS)
+
+
+def _market(path: Path) -> list[Any]:
+    """Write the rows of all symbols to a CSV file; return them as frames of a million rows."""
+    import pandas as pd
+
+    rows = MARKET_ROWS // MARKET_SYMBOLS
+    codes = [f"S{number:03}" for number in range(MARKET_SYMBOLS)]
+    keys = [SeriesKey(code, KEY.timeframe, KEY.exchange) for code in codes]
+    many = [make_candles(key, rows, seed=number) for number, key in enumerate(keys)]
+    # Minute by minute, as a collector of the market writes them.
+    order = np.arange(rows * MARKET_SYMBOLS).reshape(MARKET_SYMBOLS, rows).T.ravel()
+    names = pa.array(np.repeat(codes, rows))
+    table = pa.concat_tables([series.to_arrow() for series in many])
+    arrow_csv.write_csv(table.append_column("symbol", names).take(pa.array(order)), path)
+    frame = pd.concat([pd.DataFrame(series.to_columns()) for series in many]).iloc[order]
+    frame = frame.assign(symbol=np.repeat(codes, rows)[order].astype(object))
+    return [frame[start : start + ROWS].copy() for start in range(0, len(frame), ROWS)]
 
 
 async def _symbol(storage: Storage) -> None:

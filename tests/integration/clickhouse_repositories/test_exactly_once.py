@@ -151,11 +151,25 @@ async def test_many_short_series_are_one_insert(
     assert await candles.get_ranges(keys, *ALWAYS) == dict(zip(keys, series, strict=True))
 
 
-async def test_long_series_are_inserts_of_their_own() -> None:
-    lengths = [5, WRITE_ROWS + 1, 0, 99_000, 5_000, 2_000]
+async def test_series_share_inserts_as_long_as_they_fit() -> None:
+    lengths = [5, WRITE_ROWS + 1, 0, 99_000, 5_000, WRITE_ROWS - 104_005, 2_000]
     series = [make_candles(SeriesKey(f"S{n}", Timeframe.M1), n) for n in lengths]
     inserts = [[len(each) for each in together] for together in inserts_of(series)]
-    assert inserts == [[WRITE_ROWS], [1], [99_000], [5, 5_000, 2_000]]
+    assert inserts == [[WRITE_ROWS], [1], [5, 99_000, 5_000, WRITE_ROWS - 104_005], [2_000]]
+
+
+async def test_a_million_rows_of_many_series_are_one_part(
+    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+) -> None:
+    manager.execute("SYSTEM STOP MERGES candles")
+    series = [make_candles(SeriesKey(f"S{n}", Timeframe.M1), WRITE_ROWS // 300) for n in range(300)]
+    changes = [SeriesChanges(each.key) for each in series]
+    for change, each in zip(changes, series, strict=True):
+        change.save(each.columns)
+    assert candles.is_one_part(changes)
+    candles.apply(changes, next_version())
+    assert parts(manager) == [sum(map(len, series))]
+    assert await candles.get_range(series[299].key, *ALWAYS) == series[299]
 
 
 async def test_rows_deleted_and_written_anew_are_there(
