@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import Any, Final
 
 DEPENDS_ON = {
-    "clickhouse_driver.columns.datecolumn": ("enable_lazy_date_lut", "make_date_lut_range"),
-    "clickhouse_sqlalchemy.drivers.http.transport": ("requests",),
+    "clickhouse_driver.columns:datecolumn": ("enable_lazy_date_lut", "make_date_lut_range"),
+    "clickhouse_sqlalchemy.drivers.http:transport": ("requests",),
 }
 """What is used of a module."""
 
