@@ -12,7 +12,7 @@ def _system(name: str, *columns: str) -> TableClause:
     return table(name, *map(column, ("database", *columns)), schema="system")
 
 
-tables = _system("tables", "name", "engine", "partition_key", "create_table_query")
+tables = _system("tables", "name", "engine", "partition_key", "sorting_key", "create_table_query")
 columns = _system("columns", "table", "name", "type")
 parts = _system("parts", "table", "name", "engine", "path", "hash_of_all_files", "active")
 detached_parts = _system("detached_parts", "table", "name", "reason", "path")

@@ -87,7 +87,8 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
     """
     metadata = MetaData()
     year = func.toYear(CANDLES.c.timestamp) if partition_by_year else None
-    key = ("symbol", "exchange", "timeframe", "timestamp")
+    # By timeframe first: what reads one of a whole market reads no row of another.
+    key = ("timeframe", "symbol", "exchange", "timestamp")
     candles = _laid_out(CANDLES, _Layout(key, "symbol", "version", year), metadata, cluster)
     return Tables(metadata, candles, table_of(SYMBOLS, metadata, cluster))
 
