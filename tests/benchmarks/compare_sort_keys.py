@@ -76,6 +76,11 @@ _LAST_BARS = (
     f"ALTER TABLE candles ADD PROJECTION last_bars (SELECT {_NAMES}, max({_LAST_BAR})"
     f" GROUP BY {_NAMES})",
 )
+_ENDS = (
+    _REBUILD,
+    "ALTER TABLE candles ADD PROJECTION ends (SELECT timeframe, symbol, exchange, min(timestamp),"
+    f" max(timestamp), count() GROUP BY {_NAMES})",
+)
 _TUPLE = (
     "Tuple(DateTime64(3, 'UTC'), UInt64, UInt8, Decimal(18, 4), Decimal(18, 4), Decimal(18, 4),"
     " Decimal(18, 4), UInt64)"
@@ -95,6 +100,7 @@ CANDIDATES = {
         SERIES_FIRST, _VIEW, "SELECT symbol, exchange, max(bar) AS bar FROM latest"
     ),
     "timeframe first, last bars": Candidate(TIMEFRAME_FIRST, _LAST_BARS, _NEWEST),
+    "timeframe first, ends": Candidate(TIMEFRAME_FIRST, _ENDS),
 }
 
 
@@ -177,7 +183,9 @@ class Turns:
             flat = f"SELECT symbol, exchange, {', '.join(bar)} FROM ({query})"
             return lambda: self._manager.read_columns(flat)
         backwards = ", ".join(f"{name} DESC" for name in self._candidate.order.split(", "))
-        return self._reading(where, f"ORDER BY {backwards} LIMIT 1 BY symbol, exchange")
+        # Only by what the rows are ordered by, from the first on, are they taken as they come.
+        series = self._candidate.order.removesuffix(", timestamp")
+        return self._reading(where, f"ORDER BY {backwards} LIMIT 1 BY {series}")
 
     # ---- writing
 

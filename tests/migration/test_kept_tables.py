@@ -56,6 +56,7 @@ async def test_what_is_kept_is_compared_and_dropped(adopted: ClickHouseManager) 
     kept = await migrate.kept(databases)
     assert kept == [
         Kept("candles_legacy", "candles", rows=320, keys=300, missing=0),
+        Kept("candles_legacy_2", "candles", rows=300, keys=300, missing=0),
         Kept("symbols_legacy", "symbols", rows=2, keys=2, missing=0),
         Kept("symbols_legacy_2", "symbols", rows=2, keys=2, missing=0),
     ]
@@ -71,7 +72,10 @@ async def test_what_is_kept_is_compared_and_dropped(adopted: ClickHouseManager) 
             "INSERT INTO candles_legacy VALUES ('S9', 'KRX', '1m', now64(3), 1, 2, 1, 2, 5)",
             {"candles_legacy": 1},
         ),
-        ("ALTER TABLE candles DELETE WHERE symbol = 'S2'", {"candles_legacy": 100}),
+        (
+            "ALTER TABLE candles DELETE WHERE symbol = 'S2'",
+            {"candles_legacy": 100, "candles_legacy_2": 100},
+        ),
         (
             "ALTER TABLE symbols DELETE WHERE code = 'S1'",
             {"symbols_legacy": 1, "symbols_legacy_2": 1},

@@ -159,20 +159,23 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
     databases = migrate.Databases(earlier)
     if goal == "down":
         await migrate.up(databases)
+        earlier.execute("SYSTEM STOP MERGES candles")
+        await ClickHouseCandleRepository(earlier).save_many(KEYS[0], make_candles(KEYS[0], 20))
     count = "SELECT count() FROM {} WHERE symbol BETWEEN 'A' AND 'B'"
-    rows = earlier.execute(count.format("candles"))[0][0]
+    rows = earlier.execute(count.format("candles"))
     retire = Replacement._retire
 
     def late(self: Replacement) -> None:
         old = INSERT.replace("{table}", "candles_new")
         earlier.execute(old.format(symbol="A", at="2024-03-04 05:06:00", version=LATER))
         if merged:
+            earlier.execute("SYSTEM START MERGES candles_new")
             earlier.execute("OPTIMIZE TABLE candles_new FINAL")
-            lacking = rows - earlier.execute(count.format("candles_new"))[0][0]
-            for minute in range(lacking):
-                at = f"2024-03-05 05:{minute // 60:02}:{minute % 60:02}"
+            earlier.execute("SYSTEM STOP MERGES candles_new")
+            for second in range(rows[0][0] - earlier.execute(count.format("candles_new"))[0][0]):
+                at = f"2024-03-05 05:{second // 60:02}:{second % 60:02}"
                 earlier.execute(old.format(symbol="B", at=at, version=LATER))
-            assert earlier.execute(count.format("candles_new")) == [(max(rows, 0),)]
+            assert earlier.execute(count.format("candles_new")) == rows
         # What the new table got in the meantime is later than what is taken over.
         new = INSERT.replace("{table}", "candles")
         earlier.execute(new.format(symbol="A", at="2024-03-04 05:06:00", version=LATER + 1))
