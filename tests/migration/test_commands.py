@@ -194,19 +194,14 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
     assert written == str(folder / "clickhouse" / "versions" / "0001_a_note.py")
 
     compared = json.loads(shell("migrate", "drop-legacy", "--dry-run", "--json"))
+    counts = {"in_its_place": "candles", "rows": 2100, "keys": 2100, "missing": 0}
     assert compared["tables"] == [
-        {
-            "table": "candles_legacy",
-            "in_its_place": "candles",
-            "rows": 2100,
-            "keys": 2100,
-            "missing": 0,
-        }
+        {"table": name, **counts} for name in ("candles_legacy", "candles_legacy_2")
     ]
     shell("migrate", "drop-legacy", code=1)  # it asks, and nobody answers
     dropped = shell("migrate", "drop-legacy", "--yes")
     assert "2,100" in dropped
-    assert dropped.endswith("Dropped: candles_legacy.\n")
+    assert dropped.endswith("Dropped: candles_legacy, candles_legacy_2.\n")
     assert shell("migrate", "drop-legacy", "--yes") == "Nothing is kept.\n"
 
 

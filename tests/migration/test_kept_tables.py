@@ -100,7 +100,11 @@ async def test_a_comparison_in_ranges_tells_how_far_it_is(adopted: ClickHouseMan
     migrations = ClickHouseMigrations(adopted, chunk_rows=50)
     (candles, *_) = await migrations.kept(events.append)
     assert (candles.rows, candles.keys, candles.missing) == (320, 300, 0)
-    told = [e for e in events if isinstance(e, migrate.Progress) and e.what.startswith("candles")]
+    told = [
+        each
+        for each in events
+        if isinstance(each, migrate.Progress) and each.what.startswith("candles_legacy against")
+    ]
     assert len(told) > 5
     assert told[-1].done == told[-1].total == 320
     assert re.search(r"^candles_legacy against candles: \d+ of 320 rows", migrate.describe(told[0]))

@@ -35,6 +35,10 @@ INSERT = "INSERT INTO {table} VALUES ('{symbol}', 'KRX', '1m', '{at}', 1, 2, 1, 
 LATER = 3 * 10**18
 
 
+class Died(RuntimeError):
+    pass
+
+
 @pytest.fixture
 async def earlier(clickhouse: ClickHouseManager) -> ClickHouseManager:
     """The table before the migration: rows of one candle that no merge has put together, and
@@ -240,8 +244,34 @@ async def test_a_copy_that_differs_is_never_exchanged(
 # ---- deaths
 
 
-class Died(RuntimeError):
-    pass
+async def test_ranges_that_were_copied_before_a_death_are_compared_again(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have as many rows as before, and yet another: a merge has made room for it."""
+    databases, count = migrate.Databases(earlier), "SELECT count() FROM candles"
+    rows = earlier.execute(count)
+
+    def died(self: Replacement) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Replacement, "_exchange", died)
+        with pytest.raises(Died):
+            await migrate.up(databases)
+    earlier.execute("SYSTEM START MERGES candles")
+    earlier.execute("OPTIMIZE TABLE candles FINAL")
+    late = rows[0][0] - earlier.execute(count)[0][0]
+    assert late > 0
+    statement = INSERT.replace("{table}", "candles")
+    earlier.execute("SYSTEM STOP MERGES candles")
+    for number in range(late):
+        at = f"2024-03-04 {number // 60:02}:{number % 60:02}:00"
+        earlier.execute(statement.format(symbol="A", at=at, version=LATER))
+    assert earlier.execute(count) == rows
+    monkeypatch.setattr(RangeCopy, "run_late", lambda _: None)
+    await migrate.up(databases)
+    found = f"SELECT count() FROM candles FINAL WHERE version = {LATER}"
+    assert (sort_key(earlier), earlier.execute(found)) == (NEW, [(late,)])
 
 
 @pytest.mark.parametrize("goal", ["6", "5"])
