@@ -48,6 +48,7 @@ from jts_storage.clickhouse.constructs import (
     text_of,
     type_of,
 )
+from jts_storage.clickhouse.tables import CANDLES_ORDER
 from jts_storage.domain import checks
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
@@ -121,7 +122,7 @@ def select_several(candles: Table) -> str:
     return text_of(
         select(*as_stored(c), func.cityHash64(*names).label("hash"))
         .where(is_among_keys(c), is_in_range(c), not_(c.is_deleted))
-        .order_by(*names, c.timestamp)
+        .order_by(*(c[name] for name in CANDLES_ORDER))
     )
 
 

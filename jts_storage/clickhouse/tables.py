@@ -52,6 +52,9 @@ CANDLES: Final = Table(
 )
 """The columns of candles; `build` gives them an engine."""
 
+CANDLES_ORDER: Final = ("timeframe", "symbol", "exchange", "timestamp")
+"""How they lie on disk: what reads one timeframe of a whole market reads no row of another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
@@ -87,8 +90,8 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
     """
     metadata = MetaData()
     year = func.toYear(CANDLES.c.timestamp) if partition_by_year else None
-    key = ("symbol", "exchange", "timeframe", "timestamp")
-    candles = _laid_out(CANDLES, _Layout(key, "symbol", "version", year), metadata, cluster)
+    layout = _Layout(CANDLES_ORDER, "symbol", "version", year)
+    candles = _laid_out(CANDLES, layout, metadata, cluster)
     return Tables(metadata, candles, table_of(SYMBOLS, metadata, cluster))
 
 

@@ -14,8 +14,9 @@ LOCAL: Final = "_local"
 class Definition:
     """A table as a migration makes it: frozen here, whatever the models say later.
 
-    :param marker: a column and its type by which this table is told from the one before it; None
-        if it is told by having no such column.
+    :param marker: a column and its type by which this table is told from the one before it; the
+        type is None if it is told by having no such column. Without a marker it is told by its
+        sort key, and has the columns of the one before it.
     :param sharded_by: the column by which a cluster spreads the rows; None gives each host a
         table of its own, as JTS had them.
     """
@@ -23,7 +24,7 @@ class Definition:
     columns: str
     engine: str
     order_by: str
-    marker: tuple[str, str | None]
+    marker: tuple[str, str | None] | None = None
     arguments: str = ""
     partition_by: str | None = None
     sharded_by: str | None = None

@@ -39,7 +39,7 @@ class Replacement:
         if not self._is_there_already(self._holder):
             self._fill()
             self._exchange()
-        if self._is_beneath:
+        if self._is_beneath and self.definition.marker is not None:
             self._spread_new_columns()
         if exists(self._new):
             self._retire()
@@ -52,7 +52,7 @@ class Replacement:
         execute(self.copy.comparison(self._rows_to_copy, self._filled))
         execute("-- go on only if that found nothing")
         self._exchange()
-        if self._is_beneath:
+        if self._is_beneath and self.definition.marker is not None:
             self._spread_new_columns()
         if self.keep:
             execute(f"RENAME TABLE {self._new} TO {self._kept(self.first_number)}{{on_cluster}}")
@@ -113,22 +113,16 @@ class Replacement:
     # ---- steps
 
     def _is_there_already(self, table: str) -> bool:
-        column, kind = self.definition.marker
-        c = system.columns.c
-        found = execute(
-            text_of(
-                select(c.type).where(
-                    system.is_here(system.columns), c.table == table, c.name == column
-                )
-            )
-        )
         if not exists(self.name):
             raise StorageError(
                 f"Table {self.name} is missing, though an earlier migration made it.",
                 remedy="Run `jts-storage migrate stamp base --chain kit --store clickhouse`, then"
                 " `migrate up`: what is there is kept.",
             )
-        return [tuple(row) for row in found] == ([] if kind is None else [(kind,)])
+        if self.definition.marker is None:
+            return _sort_key(table) == self.definition.order_by.strip("()")
+        column, kind = self.definition.marker
+        return _type_of(table, column) == kind
 
     def _fill(self) -> None:
         if not self.copy.is_repeatable:
@@ -138,7 +132,7 @@ class Replacement:
             self._drop(self._journal)
         self._create()
         if count(self._rows_to_copy):
-            self._copy_ranges(self._rows_to_copy, self._filled, compare=True)
+            self._copying(self._rows_to_copy, self._filled).run(compare=True)
 
     def _create(self) -> None:
         cluster = run().cluster
@@ -171,6 +165,8 @@ class Replacement:
 
     def _retire(self) -> None:
         """Put the old table away, with care for what was written until the names were exchanged."""
+        if self.copy.version is not None:
+            self._copying(self._replaced_rows, self.name).run_late()
         if not self.keep and self._shortfall() > 0:
             kept = self._put_by()
             raise StorageError(
@@ -181,8 +177,8 @@ class Replacement:
         if not self.keep or not count(self._replaced_rows):
             self._drop(self._new)
             return
-        if self.copy.is_repeatable:
-            self._copy_ranges(self._replaced_rows, self.name, compare=False)
+        if self.copy.is_repeatable and self.copy.version is None:
+            self._copying(self._replaced_rows, self.name).run(compare=False)
         self._put_by()
 
     def _shortfall(self) -> int:
@@ -201,10 +197,10 @@ class Replacement:
         self._drop(self._journal)
         self._drop_spread()
 
-    def _copy_ranges(self, source: str, target: str, *, compare: bool) -> None:
+    def _copying(self, source: str, target: str) -> RangeCopy:
         current = run()
         assert current.execute is not None
-        RangeCopy(
+        return RangeCopy(
             copy=self.copy,
             source=source,
             target=target,
@@ -213,7 +209,7 @@ class Replacement:
             report=current.report,
             alive=current.alive,
             chunk_rows=current.chunk_rows,
-        ).run(compare=compare)
+        )
 
     def _drop_spread(self) -> None:
         if self._filled == self._spread:
@@ -233,3 +229,20 @@ class Replacement:
     def _drop(self, *names: str) -> None:
         for name in names:
             execute(f"DROP TABLE IF EXISTS {name}{{on_cluster}} SYNC")
+
+
+def _type_of(table: str, column: str) -> str | None:
+    """Return the type of a column; None if the table has none of this name."""
+    c = system.columns.c
+    of_column = (system.is_here(system.columns), c.table == table, c.name == column)
+    found = execute(text_of(select(c.type).where(*of_column)))
+    return str(found[0][0]) if found else None
+
+
+def _sort_key(table: str) -> str:
+    """Return the columns of a sort key as the server writes them."""
+    c = system.tables.c
+    found = execute(
+        text_of(select(c.sorting_key).where(system.is_here(system.tables), c.name == table))
+    )
+    return str(found[0][0]) if found else ""

@@ -27,7 +27,7 @@ CREATE TABLE {name} (
     open Decimal(18, 4) CODEC(T64, LZ4), high Decimal(18, 4) CODEC(T64, LZ4),
     low Decimal(18, 4) CODEC(T64, LZ4), close Decimal(18, 4) CODEC(T64, LZ4),
     volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(T64, LZ4)
-) ENGINE = ReplacingMergeTree(version) ORDER BY (symbol, exchange, timeframe, timestamp)
+) ENGINE = ReplacingMergeTree(version) ORDER BY (timeframe, symbol, exchange, timestamp)
 """
 SETTINGS = {"max_threads": 1, "max_block_size": 65_536, "preferred_block_size_bytes": 0}
 _SETTINGS = " SETTINGS " + ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())

@@ -95,6 +95,10 @@ async def main() -> dict[str, Any]:
         facts["columns that differ"] = [
             str(each) for each in await migrate.check(databases) if "." in each.where
         ]
+        facts["orders"] = manager.execute(
+            "SELECT sorting_key FROM system.tables WHERE name IN ('candles_local', 'candles')"
+            " AND sorting_key != ''"
+        )
         facts["kept"] = manager.execute(f"SELECT count() FROM {THERE}.candles_legacy")[0][0]
         manager.execute(
             "INSERT INTO candles SELECT * REPLACE (1 AS is_deleted, version + 1e18 AS version)"

@@ -85,7 +85,7 @@ async def test_up_collects_the_rows_of_every_host(clickhouse: ClickHouseManager)
 async def test_down_gives_each_shard_its_rows_and_removes_what_held_them(
     clickhouse: ClickHouseManager,
 ) -> None:
-    _, _, symbols, candles, tables_made = await printed(clickhouse, "down")
+    _, _, _, symbols, candles, tables_made = await printed(clickhouse, "down")
     for step, name, key in ((candles, "candles", "symbol"), (symbols, "symbols", "code")):
         own = [each for each in step if "jts_schema" not in each]
         on = "ON CLUSTER c1"
@@ -116,7 +116,7 @@ async def test_what_is_distributed_gets_new_tables_beneath_it(
 ) -> None:
     """The rows of each shard are copied and exchanged; only then the columns above follow."""
     steps = await printed(clickhouse, direction)
-    step = steps[4] if direction == "up" else steps[0]
+    step = steps[4] if direction == "up" else steps[1]
     own = [each for each in step if "jts_schema" not in each]
     on, local = "ON CLUSTER c1", "symbols_local_new"
     assert own[0].startswith(f"CREATE TABLE IF NOT EXISTS {local} {on} (code String")
@@ -141,6 +141,34 @@ async def test_what_is_distributed_gets_new_tables_beneath_it(
     ]
 
 
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_what_is_distributed_gets_another_order_beneath_it(
+    clickhouse: ClickHouseManager, direction: Direction
+) -> None:
+    """The table above has neither a sort key nor new columns: it stays as it is."""
+    steps = await printed(clickhouse, direction)
+    step = steps[5] if direction == "up" else steps[0]
+    own = [each for each in step if "jts_schema" not in each]
+    on, local = "ON CLUSTER c1", "candles_local_new"
+    key = "timeframe, symbol, exchange" if direction == "up" else "symbol, exchange, timeframe"
+    assert own[0].startswith(f"CREATE TABLE IF NOT EXISTS {local} {on} (symbol LowCardinality")
+    assert "ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}'" in own[0]
+    assert f"ORDER BY ({key}, timestamp)" in own[0]
+    assert own[1].startswith(f"CREATE TABLE IF NOT EXISTS candles_spread {on}")
+    assert f"Distributed(c1, currentDatabase(), {local}, cityHash64(symbol))" in own[1]
+    assert own[2].startswith("INSERT INTO candles_spread (")
+    assert own[2].endswith("FROM candles FINAL WHERE (1) AND 1"), "a distributed table, asked once"
+    assert own[3].startswith("SELECT")
+    assert own[4:] == [
+        "-- go on only if that found nothing",
+        f"EXCHANGE TABLES candles_local AND {local} {on}",
+        f"RENAME TABLE {local} TO candles_legacy_2 {on}"
+        if direction == "up"
+        else f"DROP TABLE {local} {on} SYNC",
+        f"DROP TABLE IF EXISTS candles_spread {on} SYNC",
+    ]
+
+
 def test_rows_of_two_hosts_come_together_and_go_back() -> None:
     """The runner's own host holds no candle at all, which must not pass for an empty cluster."""
     done = subprocess.run(
@@ -151,6 +179,7 @@ def test_rows_of_two_hosts_come_together_and_go_back() -> None:
     assert facts["columns that differ"] == []
     assert facts["filled"][0] == 600
     assert facts["up"]["candles"] == facts["filled"]
+    assert facts["orders"] == 2 * [["timeframe, symbol, exchange, timestamp"]]
     assert facts["kept"] == 630
     assert facts["deleted"][0] == 400
     for state in ("down", "up again", "base"):

@@ -145,43 +145,44 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
 
     def states() -> list[str]:
         listed = json.loads(shell("migrate", "status", "--json", *only))
-        assert [line["revision"] for line in listed] == ["0001", "0002", "0003", "0004", "0005"]
+        assert [line["revision"] for line in listed] == [f"{number:04}" for number in range(1, 7)]
         return [line["state"] for line in listed]
 
-    assert states() == ["pending"] * 5
+    assert states() == ["pending"] * 6
     plan = [
         "plan: clickhouse up 0001 jts schema",
         "plan: clickhouse up 0002 candles are upserts",
         "plan: clickhouse up 0003 symbols to the millisecond",
         "plan: clickhouse up 0004 codecs that read quicker",
         "plan: clickhouse up 0005 symbols have versions",
+        "plan: clickhouse up 0006 candles lie by timeframe",
     ]
     assert shell("migrate", "up", "--dry-run", *only).splitlines() == plan
     dry = json.loads(shell("migrate", "up", "--dry-run", "--json", *only))
-    assert (dry["done"], len(dry["steps"])) == (False, 5)
+    assert (dry["done"], len(dry["steps"])) == (False, 6)
     for script in (shell("migrate", "sql", *only), shell("migrate", "up", "--sql", *only)):
-        assert script.count("EXCHANGE TABLES") == 3
+        assert script.count("EXCHANGE TABLES") == 4
     as_json = json.loads(shell("migrate", "sql", "--json", *only))
-    assert as_json["sql"].count("EXCHANGE TABLES") == 3
-    assert states() == ["pending"] * 5, "nothing was done yet"
+    assert as_json["sql"].count("EXCHANGE TABLES") == 4
+    assert states() == ["pending"] * 6, "nothing was done yet"
 
     done = shell("migrate", "up", *only)
-    assert done.splitlines()[:5] == plan
-    assert len(re.findall(r"^clickhouse up \d{4} .* done in \d+\.\d\d s$", done, re.M)) == 5
+    assert done.splitlines()[:6] == plan
+    assert len(re.findall(r"^clickhouse up \d{4} .* done in \d+\.\d\d s$", done, re.M)) == 6
     assert "rows" not in done, "progress is for terminals"
-    assert states() == ["applied"] * 5
+    assert states() == ["applied"] * 6
     assert re.search(r"0002 +pre +applied +\d{4}-\d\d-\d\d", shell("migrate", "status", *only))
 
     assert "EXCHANGE TABLES candles" in shell("migrate", "down", "--to", "1", "--sql", *only)
     shell("migrate", "down", *only, code=1)  # it asks, and nobody answers
     down = json.loads(shell("migrate", "down", "--yes", "--json", *only))
-    assert [step["revision"] for step in down["steps"]] == ["0005"]
-    assert states() == ["applied", "applied", "applied", "applied", "pending"]
+    assert [step["revision"] for step in down["steps"]] == ["0006"]
+    assert states() == ["applied"] * 5 + ["pending"]
     shell("check", *only, code=1)
-    shell("migrate", "up", "--to", "5", *only)
+    shell("migrate", "up", "--to", "6", *only)
 
     shell("migrate", "stamp", "1", *only)
-    assert states() == ["applied"] + ["pending"] * 4
+    assert states() == ["applied"] + ["pending"] * 5
     stamped = json.loads(shell("migrate", "stamp", "head", "--json", *only))
     assert stamped == {"revision": "head", "stores": ["clickhouse"], "chains": ["kit"]}
     shell("check", *only)
@@ -193,19 +194,14 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
     assert written == str(folder / "clickhouse" / "versions" / "0001_a_note.py")
 
     compared = json.loads(shell("migrate", "drop-legacy", "--dry-run", "--json"))
+    counts = {"in_its_place": "candles", "rows": 2100, "keys": 2100, "missing": 0}
     assert compared["tables"] == [
-        {
-            "table": "candles_legacy",
-            "in_its_place": "candles",
-            "rows": 2100,
-            "keys": 2100,
-            "missing": 0,
-        }
+        {"table": name, **counts} for name in ("candles_legacy", "candles_legacy_2")
     ]
     shell("migrate", "drop-legacy", code=1)  # it asks, and nobody answers
     dropped = shell("migrate", "drop-legacy", "--yes")
     assert "2,100" in dropped
-    assert dropped.endswith("Dropped: candles_legacy.\n")
+    assert dropped.endswith("Dropped: candles_legacy, candles_legacy_2.\n")
     assert shell("migrate", "drop-legacy", "--yes") == "Nothing is kept.\n"
 
 

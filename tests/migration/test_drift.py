@@ -35,7 +35,7 @@ SYMBOLS = (
     " sector String, is_active UInt8, updated_at DateTime64(3, '{zone}'),"
     " version UInt64 DEFAULT toUnixTimestamp64Nano(now64(9))) "
 )
-ORDER = " ORDER BY (symbol, exchange, timeframe, timestamp)"
+ORDER = " ORDER BY (timeframe, symbol, exchange, timestamp)"
 WINDOW = " SETTINGS non_replicated_deduplication_window = 1000"
 REPLACING = "ENGINE = ReplacingMergeTree(version)"
 
@@ -225,10 +225,15 @@ CLICKHOUSE = [
     ),
     remade(
         "candles",
+        "order by",
+        f"{CANDLES}{REPLACING} ORDER BY (symbol, exchange, timeframe, timestamp){WINDOW}",
+    ),
+    remade(
+        "candles",
         "partition by",
         f"{CANDLES}{REPLACING} PARTITION BY toYYYYMM(timestamp){ORDER}{WINDOW}",
     ),
-    remade("candles", "primary key", f"{CANDLES}{REPLACING} PRIMARY KEY symbol{ORDER}{WINDOW}"),
+    remade("candles", "primary key", f"{CANDLES}{REPLACING} PRIMARY KEY timeframe{ORDER}{WINDOW}"),
     remade(
         "symbols",
         "order by",

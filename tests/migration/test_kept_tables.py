@@ -56,6 +56,7 @@ async def test_what_is_kept_is_compared_and_dropped(adopted: ClickHouseManager) 
     kept = await migrate.kept(databases)
     assert kept == [
         Kept("candles_legacy", "candles", rows=320, keys=300, missing=0),
+        Kept("candles_legacy_2", "candles", rows=300, keys=300, missing=0),
         Kept("symbols_legacy", "symbols", rows=2, keys=2, missing=0),
         Kept("symbols_legacy_2", "symbols", rows=2, keys=2, missing=0),
     ]
@@ -71,7 +72,10 @@ async def test_what_is_kept_is_compared_and_dropped(adopted: ClickHouseManager) 
             "INSERT INTO candles_legacy VALUES ('S9', 'KRX', '1m', now64(3), 1, 2, 1, 2, 5)",
             {"candles_legacy": 1},
         ),
-        ("ALTER TABLE candles DELETE WHERE symbol = 'S2'", {"candles_legacy": 100}),
+        (
+            "ALTER TABLE candles DELETE WHERE symbol = 'S2'",
+            {"candles_legacy": 100, "candles_legacy_2": 100},
+        ),
         (
             "ALTER TABLE symbols DELETE WHERE code = 'S1'",
             {"symbols_legacy": 1, "symbols_legacy_2": 1},
@@ -96,7 +100,11 @@ async def test_a_comparison_in_ranges_tells_how_far_it_is(adopted: ClickHouseMan
     migrations = ClickHouseMigrations(adopted, chunk_rows=50)
     (candles, *_) = await migrations.kept(events.append)
     assert (candles.rows, candles.keys, candles.missing) == (320, 300, 0)
-    told = [e for e in events if isinstance(e, migrate.Progress) and e.what.startswith("candles")]
+    told = [
+        each
+        for each in events
+        if isinstance(each, migrate.Progress) and each.what.startswith("candles_legacy against")
+    ]
     assert len(told) > 5
     assert told[-1].done == told[-1].total == 320
     assert re.search(r"^candles_legacy against candles: \d+ of 320 rows", migrate.describe(told[0]))

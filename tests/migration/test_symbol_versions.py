@@ -101,7 +101,7 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
         retire(self)
 
     monkeypatch.setattr(Replacement, "_retire", late)
-    await migrate.up(migrate.Databases(earlier))
+    await migrate.up(migrate.Databases(earlier), to="5")
     names = {code: name for code, name, *_ in earlier.execute(IN_ORDER)}
     assert (names["A"], names["B"]) == ("saved", "late")
 

@@ -24,7 +24,7 @@ _SYMBOLS = (
     "code String, name String, market LowCardinality(String), sector String, is_active UInt8,"
     " updated_at DateTime64(3, 'UTC'), version UInt64 DEFAULT toUnixTimestamp64Nano(now64(9))"
 )
-_KEY = "ORDER BY (symbol, exchange, timeframe, timestamp)"
+_KEY = "ORDER BY (timeframe, symbol, exchange, timestamp)"
 _PLACE = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
 
 

@@ -1,0 +1,329 @@
+"""Migration 0006: candles lie by timeframe first; what is read and written stays the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from jts_storage import SeriesKey, StorageSettings, Timeframe, migrate
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.errors import StorageError
+from jts_storage.migrate import clickhouse as migrations_module
+from jts_storage.migrate.clickhouse import ClickHouseMigrations
+from jts_storage.migrate.copying import Copy, RangeCopy
+from jts_storage.migrate.opening import Opening
+from jts_storage.migrate.plan import Goal
+from jts_storage.migrate.replacing import Replacement
+from jts_storage.testing.factories import START, make_candles
+
+OLD, NEW = "symbol, exchange, timeframe, timestamp", "timeframe, symbol, exchange, timestamp"
+WHOLE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+KEYS = [
+    SeriesKey(symbol, timeframe, exchange)
+    for symbol in ("A", "B", "C")
+    for exchange in ("KRX", "NXT")
+    for timeframe in (Timeframe.M1, Timeframe.D1)
+]
+ROWS = (
+    "SELECT count(), groupBitXor(cityHash64(symbol, exchange, timeframe, toString(timestamp),"
+    " toString(open), toString(close), volume, version, is_deleted)) FROM candles FINAL"
+)
+INSERT = "INSERT INTO {table} VALUES ('{symbol}', 'KRX', '1m', '{at}', 1, 2, 1, 2, 5, {version}, 0)"
+LATER = 3 * 10**18
+
+
+class Died(RuntimeError):
+    pass
+
+
+@pytest.fixture
+async def earlier(clickhouse: ClickHouseManager) -> ClickHouseManager:
+    """The table before the migration: rows of one candle that no merge has put together, and
+    deleted ones.
+    """
+    await migrate.up(migrate.Databases(clickhouse), to="5")
+    clickhouse.execute("SYSTEM STOP MERGES candles")
+    repository = ClickHouseCandleRepository(clickhouse)
+    for number, key in enumerate(KEYS):
+        await repository.save_many(key, make_candles(key, 30 + number))
+        await repository.save_many(key, make_candles(key, 10 + number, seed=7))
+    await repository.delete_range(KEYS[0], START, START + timedelta(minutes=5))
+    await repository.delete_range(KEYS[3], *WHOLE)
+    return clickhouse
+
+
+def sort_key(manager: ClickHouseManager) -> str:
+    found = manager.execute(
+        "SELECT sorting_key FROM system.tables WHERE database = currentDatabase()"
+        " AND name = 'candles'"
+    )
+    return str(found[0][0])
+
+
+async def answers(manager: ClickHouseManager) -> list[Any]:
+    """What every kind of reading gives."""
+    candles = ClickHouseCandleRepository(manager)
+    key = KEYS[0]
+    return [
+        await candles.get_ranges(KEYS, *WHOLE),
+        await candles.get_ranges(KEYS[:2], *WHOLE),
+        await candles.get_panel(Timeframe.M1, *WHOLE),
+        await candles.get_panel(Timeframe.D1, *WHOLE, keys=KEYS[1::2], last=3),
+        await candles.get_panel(Timeframe.M1, *WHOLE, exchange="NXT"),
+        await candles.get_latest_panel(Timeframe.M1, 2),
+        [await candles.get_latest(each, 3) for each in KEYS],
+        [await candles.get_coverage(each) for each in KEYS],
+        [await candles.count(each) for each in KEYS],
+        await candles.coverage_by_day(key),
+        await candles.resample(key, Timeframe.H1, *WHOLE),
+        [block async for block in candles.stream(key, *WHOLE, block_rows=7)],
+        await candles.list_keys(),
+        await candles.list_keys(limit=3, after=KEYS[4]),
+    ]
+
+
+async def test_all_that_is_read_is_the_same_before_it_after_it_and_taken_back(
+    earlier: ClickHouseManager,
+) -> None:
+    databases = migrate.Databases(earlier)
+    before, rows = await answers(earlier), earlier.execute(ROWS)
+    assert len(before[0][KEYS[-1]]) == 41
+    for goal, key in (("up", NEW), ("down", OLD), ("up", NEW)):
+        await (migrate.up if goal == "up" else migrate.down)(databases, to=None)
+        assert sort_key(earlier) == key
+        assert await answers(earlier) == before
+        assert earlier.execute(ROWS) == rows, "versions and deleted candles among them"
+
+
+async def test_before_it_candles_are_written_deleted_and_read(earlier: ClickHouseManager) -> None:
+    candles, key = ClickHouseCandleRepository(earlier), KEYS[0]
+    written = make_candles(key, 50, seed=9)
+    await candles.save_many(key, written)
+    assert await candles.get_range(key, *WHOLE) == written
+    assert await candles.delete_range(key, START, START) == 1
+    await migrate.up(migrate.Databases(earlier))
+    assert len(await candles.get_range(key, *WHOLE)) == 49, "the same repository, without a restart"
+    await candles.save_many(key, written)
+    assert await candles.get_range(key, *WHOLE) == written
+
+
+async def test_check_tells_of_the_old_order_and_what_mends_it(earlier: ClickHouseManager) -> None:
+    found = await migrate.check(migrate.Databases(earlier))
+    (order,) = [each for each in found if each.where == "candles"]
+    assert (order.what, order.expected, order.actual) == ("order by", f"({NEW})", f"({OLD})")
+    assert {each.remedy for each in found} == {"jts-storage migrate up --store clickhouse"}
+    await migrate.up(migrate.Databases(earlier))
+    assert await migrate.check(migrate.Databases(earlier)) == []
+
+
+async def test_opening_migrates_an_embedded_table(earlier: ClickHouseManager) -> None:
+    stores = migrate.Databases(earlier)
+    await Opening(StorageSettings(env_file=None), stores).prepare()
+    assert sort_key(earlier) == NEW
+
+
+async def test_a_table_that_has_the_order_already_is_left_alone(
+    clickhouse: ClickHouseManager,
+) -> None:
+    databases = migrate.Databases(clickhouse)
+    await migrate.up(databases)
+    identity = (
+        "SELECT name, uuid FROM system.tables WHERE database = currentDatabase() AND name LIKE 'c%'"
+    )
+    before = clickhouse.execute(identity)
+    await migrate.stamp(databases, "5")
+    await migrate.up(databases)
+    assert clickhouse.execute(identity) == before
+
+
+async def test_a_table_by_year_stays_one(clickhouse: ClickHouseManager) -> None:
+    databases = migrate.Databases(clickhouse, partition_by_year=True)
+    await migrate.up(databases, to="5")
+    key = SeriesKey("A", Timeframe.D1)
+    series = make_candles(key, 700)
+    await ClickHouseCandleRepository(clickhouse).save_many(key, series)
+    for step in (migrate.up, migrate.down, migrate.up):
+        await step(databases, to=None)
+        assert await ClickHouseCandleRepository(clickhouse).get_range(key, *WHOLE) == series
+    assert await migrate.check(databases) == []
+
+
+# ---- writers meanwhile
+
+
+@pytest.mark.parametrize("goal", ["up", "down"])
+@pytest.mark.parametrize("merged", [False, True])
+async def test_what_is_written_until_the_exchange_is_taken_over(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, goal: str, merged: bool
+) -> None:
+    """A merge may leave as many rows as there were before the late write."""
+    databases = migrate.Databases(earlier)
+    if goal == "down":
+        await migrate.up(databases)
+        earlier.execute("SYSTEM STOP MERGES candles")
+        await ClickHouseCandleRepository(earlier).save_many(KEYS[0], make_candles(KEYS[0], 20))
+    count = "SELECT count() FROM {} WHERE symbol BETWEEN 'A' AND 'B'"
+    rows = earlier.execute(count.format("candles"))
+    retire = Replacement._retire
+
+    def late(self: Replacement) -> None:
+        old = INSERT.replace("{table}", "candles_new")
+        earlier.execute(old.format(symbol="A", at="2024-03-04 05:06:00", version=LATER))
+        if merged:
+            earlier.execute("SYSTEM START MERGES candles_new")
+            earlier.execute("OPTIMIZE TABLE candles_new FINAL")
+            earlier.execute("SYSTEM STOP MERGES candles_new")
+            for second in range(rows[0][0] - earlier.execute(count.format("candles_new"))[0][0]):
+                at = f"2024-03-05 05:{second // 60:02}:{second % 60:02}"
+                earlier.execute(old.format(symbol="B", at=at, version=LATER))
+            assert earlier.execute(count.format("candles_new")) == rows
+        # What the new table got in the meantime is later than what is taken over.
+        new = INSERT.replace("{table}", "candles")
+        earlier.execute(new.format(symbol="A", at="2024-03-04 05:06:00", version=LATER + 1))
+        earlier.execute(old.format(symbol="D", at="2024-03-04 05:06:00", version=LATER))
+        retire(self)
+
+    monkeypatch.setattr(Replacement, "_retire", late)
+    await (migrate.up if goal == "up" else migrate.down)(databases, to=None)
+    found = "SELECT symbol, max(version), count() FROM candles FINAL WHERE version >= {} GROUP BY 1"
+    by_symbol = {s: (v, n) for s, v, n in earlier.execute(found.format(LATER))}
+    assert (by_symbol["A"], by_symbol["D"]) == ((LATER + 1, 1), (LATER, 1))
+    assert ("B" in by_symbol) == merged
+
+
+@pytest.mark.parametrize("times", [2, 9])
+async def test_a_range_that_is_written_to_while_it_is_copied_is_copied_again(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    insert, written = RangeCopy._insert, []
+
+    def written_to(self: RangeCopy, each: Any) -> None:
+        insert(self, each)
+        if len(written) < times:
+            written.append(each)
+            at = f"2024-03-04 05:06:{len(written):02}"
+            statement = INSERT.replace("{table}", "candles")
+            earlier.execute(statement.format(symbol="A", at=at, version=LATER))
+
+    monkeypatch.setattr(RangeCopy, "_insert", written_to)
+    databases = migrate.Databases(earlier)
+    if times == 9:
+        with pytest.raises(StorageError, match="Is somebody writing to it"):
+            await migrate.up(databases)
+        assert sort_key(earlier) == OLD
+        monkeypatch.undo()
+    await migrate.up(databases)
+    late = f"SELECT count() FROM candles FINAL WHERE version = {LATER}"
+    assert earlier.execute(late) == [(len(written),)]
+
+
+async def test_a_copy_that_differs_is_never_exchanged(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, insert = earlier.execute(ROWS), Copy.insert
+
+    def lossy(self: Copy, source: str, target: str, where: str = "1") -> str:
+        return (
+            insert(self, source, target, where)
+            .replace("toInt64(", "(")
+            .replace("is_deleted FROM", "0 FROM")
+        )
+
+    monkeypatch.setattr(Copy, "insert", lossy)
+    with pytest.raises(StorageError, match="differs from it"):
+        await migrate.up(migrate.Databases(earlier))
+    assert (sort_key(earlier), earlier.execute(ROWS)) == (OLD, rows)
+    monkeypatch.undo()
+    await migrate.up(migrate.Databases(earlier))
+    assert (sort_key(earlier), earlier.execute(ROWS)) == (NEW, rows)
+
+
+# ---- deaths
+
+
+async def test_ranges_that_were_copied_before_a_death_are_compared_again(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have as many rows as before, and yet another: a merge has made room for it."""
+    databases, count = migrate.Databases(earlier), "SELECT count() FROM candles"
+    rows = earlier.execute(count)
+
+    def died(self: Replacement) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Replacement, "_exchange", died)
+        with pytest.raises(Died):
+            await migrate.up(databases)
+    earlier.execute("SYSTEM START MERGES candles")
+    earlier.execute("OPTIMIZE TABLE candles FINAL")
+    late = rows[0][0] - earlier.execute(count)[0][0]
+    assert late > 0
+    statement = INSERT.replace("{table}", "candles")
+    earlier.execute("SYSTEM STOP MERGES candles")
+    for number in range(late):
+        at = f"2024-03-04 {number // 60:02}:{number % 60:02}:00"
+        earlier.execute(statement.format(symbol="A", at=at, version=LATER))
+    assert earlier.execute(count) == rows
+    monkeypatch.setattr(RangeCopy, "run_late", lambda _: None)
+    await migrate.up(databases)
+    found = f"SELECT count() FROM candles FINAL WHERE version = {LATER}"
+    assert (sort_key(earlier), earlier.execute(found)) == (NEW, [(late,)])
+
+
+@pytest.mark.parametrize("goal", ["6", "5"])
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, every: int, goal: str
+) -> None:
+    """With a write between death and the next run, which a range that was copied before lacks."""
+    migrations = ClickHouseMigrations(earlier, chunk_rows=100)
+    died = 0
+    for last in range(0, 200, every):
+        await reach(migrations, "5" if goal == "6" else "6")
+        with monkeypatch.context() as patched:
+            let_pass(last, patched)
+            try:
+                await reach(migrations, goal)
+            except Died:
+                died += 1
+            else:
+                break
+        at = f"2024-03-04 05:{last // 60:02}:{last % 60:02}"
+        statement = INSERT.replace("{table}", "candles")
+        earlier.execute(statement.format(symbol="A", at=at, version=LATER))
+        rows = earlier.execute(ROWS)
+        await reach(migrations, goal)
+        assert earlier.execute(ROWS) == rows, f"gone on with after {last} statements"
+        left = {name for (name,) in earlier.execute("SHOW TABLES LIKE 'candles%'")}
+        assert not {name for name in left if name.endswith(("_new", "_copied"))}
+    assert died > 30 / every
+    late = f"SELECT count() FROM candles FINAL WHERE version = {LATER}"
+    assert earlier.execute(late) == [(died,)]
+
+
+async def reach(migrations: ClickHouseMigrations, revision: str) -> None:
+    await migrations.go(Goal("up", revision))
+    await migrations.go(Goal("down", revision))
+
+
+def let_pass(last: int, patched: pytest.MonkeyPatch) -> None:
+    """Let so many statements pass and none after them, not even to free the lock."""
+    make_sender, passed = migrations_module._sender, 0
+
+    def sender(connection: Any) -> Any:
+        send = make_sender(connection)
+
+        def send_or_die(sql: str, **options: Any) -> Any:
+            nonlocal passed
+            passed += 1
+            if passed > last:
+                raise Died
+            return send(sql, **options)
+
+        return send_or_die
+
+    patched.setattr(migrations_module, "_sender", sender)
