@@ -79,8 +79,17 @@ class DictionaryColumn:
     dictionary: tuple[str, ...]
     keys: Array
 
+    @classmethod
+    def of(cls, dictionary: tuple[str, ...], numbers: Array) -> DictionaryColumn:
+        """From the number in the dictionary of each row."""
+        dtype = next(dtype for dtype in _KEYS if len(dictionary) <= np.iinfo(dtype).max)
+        return cls(dictionary, numbers.astype(dtype))
+
     def __len__(self) -> int:
         return len(self.keys)
+
+    def part(self, rows: slice) -> DictionaryColumn:
+        return DictionaryColumn(self.dictionary, self.keys[rows])
 
     def to_array(self) -> Array:
         return object_array(self.dictionary)[self.keys]
@@ -325,7 +334,10 @@ def _write_column(out: Writer, context: Context, name: str, column: Typed, n_row
     elif column.type == _LOW_CARDINALITY:
         _write_dictionary(out, _as_dictionary(column, n_rows))
     else:
-        items = [column.values] * n_rows if column.is_constant else list(column.values)
+        values = column.values
+        if isinstance(values, DictionaryColumn):
+            values = values.to_array()
+        items = [values] * n_rows if column.is_constant else list(values)
         write_column(context, name, column.type, items, out)
 
 
@@ -336,10 +348,8 @@ def _as_dictionary(column: Typed, n_rows: int) -> DictionaryColumn:
     if column.is_constant:
         return DictionaryColumn((values,), np.zeros(n_rows, _KEYS[0]))
     index = {word: key for key, word in enumerate(dict.fromkeys(values))}
-    dtype = next(d for d in _KEYS if len(index) <= np.iinfo(d).max)
-    return DictionaryColumn(
-        tuple(index), np.fromiter(map(index.__getitem__, values), dtype, n_rows)
-    )
+    numbers = np.fromiter(map(index.__getitem__, values), np.int64, n_rows)
+    return DictionaryColumn.of(tuple(index), numbers)
 
 
 def _write_dictionary(out: Writer, column: DictionaryColumn) -> None:
@@ -359,6 +369,11 @@ def sliced(columns: Mapping[str, Typed], rows: int) -> Iterator[dict[str, Typed]
         return
     for start in range(0, total, rows):
         yield {
-            name: c if c.is_constant else Typed(c.type, c.values[start : start + rows])
+            name: c if c.is_constant else Typed(c.type, _part(c.values, start, start + rows))
             for name, c in columns.items()
         }
+
+
+def _part(values: Any, start: int, stop: int) -> Any:
+    rows = slice(start, stop)
+    return values.part(rows) if isinstance(values, DictionaryColumn) else values[rows]

@@ -9,29 +9,24 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Table
 
-from jts_storage.clickhouse.blocks import Array, Typed
+from jts_storage.clickhouse.blocks import Array, DictionaryColumn, Typed
 from jts_storage.clickhouse.constructs import type_of
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns, concatenate, empty
+from jts_storage.domain.columns import Columns, empty
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 
 
-def series_to_columns(
-    candles: Table, together: Sequence[CandleSeries], version: int
-) -> dict[str, Typed]:
+def rows_to_columns(candles: Table, rows: SeriesRows, version: int) -> dict[str, Typed]:
     """Return the columns of an insert, called and typed as the table declares them.
 
     Integers of a Decimal are its scaled value, of a time its ticks.
     """
-    first, *others = together
-    columns = concatenate([s.columns for s in together]) if others else first.columns
-    names = [(s.key.symbol, s.key.exchange, s.key.timeframe.value) for s in together]
-    symbol, exchange, timeframe = zip(*names, strict=True)
-    rows = [len(series) for series in together]
+    columns = rows.columns
     values: dict[str, Any] = {
-        "symbol": _name_of_each_row(symbol, rows),
-        "exchange": _name_of_each_row(exchange, rows),
-        "timeframe": _name_of_each_row(timeframe, rows),
+        "symbol": _name_of_each_row([key.symbol for key in rows.keys], rows),
+        "exchange": _name_of_each_row([key.exchange for key in rows.keys], rows),
+        "timeframe": _name_of_each_row([key.timeframe.value for key in rows.keys], rows),
         "timestamp": columns.timestamp,
         "open": columns.open,
         "high": columns.high,
@@ -49,10 +44,12 @@ def _types(table: Table) -> Mapping[str, str]:
     return {column.key: type_of(column) for column in table.c}
 
 
-def _name_of_each_row(names: Sequence[str], rows: Sequence[int]) -> Any:
-    if len(set(names)) == 1:
+def _name_of_each_row(names: Sequence[str], rows: SeriesRows) -> Any:
+    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(known) == 1:
         return names[0]
-    return np.repeat(np.array(names, object), rows)
+    of_series = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
+    return DictionaryColumn.of(tuple(known), of_series[rows.number])
 
 
 def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries:

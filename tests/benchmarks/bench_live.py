@@ -12,11 +12,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import pandas as pd
 from harness import report
 
 from jts_storage import Candle, CandlePanel, SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage.domain import checks
+from jts_storage.clickhouse import tables
+from jts_storage.clickhouse.blocks import write_block
+from jts_storage.clickhouse.candle_mappers import rows_to_columns
+from jts_storage.clickhouse.driver_internals import CompressedBufferedWriter
+from jts_storage.clickhouse.embedded.handover import HandoverFile
+from jts_storage.domain.rows import SeriesRows
+from jts_storage.domain.series import CandleSeries
 from jts_storage.testing.factories import START
 
 SYMBOLS = 2_500
@@ -24,11 +29,9 @@ RUNS = 15
 KEYS = [SeriesKey(f"S{n:05}", Timeframe.M1, "KRX") for n in range(SYMBOLS)]
 Bars = list[Candle]
 
-_BARE = (
-    "INSERT INTO bare (symbol, exchange, timeframe, timestamp, open, high, low, close, volume,"
-    " version) SELECT symbol, 'KRX', '1m', fromUnixTimestamp64Milli(timestamp, 'UTC'),"
-    + ", ".join(f"reinterpret({name}, 'Decimal64(4)')" for name in ("open", "high", "low", "close"))
-    + ", volume, {version} FROM Python(bare_minute) SETTINGS async_insert = 0"
+_FROM_FILE = (
+    "INSERT INTO bare ({names}) FROM INFILE '{path}' COMPRESSION 'none'"
+    " SETTINGS async_insert = 0, input_format_parallel_parsing = 0, max_threads = 1 FORMAT Native"
 )
 
 
@@ -47,32 +50,32 @@ class Live:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._file = HandoverFile()
+        self._candles = tables.build().candles
         with storage.clickhouse.transport() as transport:
             transport.execute("CREATE TABLE IF NOT EXISTS bare AS candles")
 
     async def bare(self, bars: Bars, number: int) -> float:
-        bare_minute = pd.DataFrame(
-            {
-                "symbol": [key.symbol for key in KEYS],
-                "timestamp": [checks.to_ms(bar.timestamp) for bar in bars],
-                **{
-                    name: [int(getattr(bar, name) * 10_000) for bar in bars]
-                    for name in ("open", "high", "low", "close")
-                },
-                "volume": [bar.volume for bar in bars],
-            }
-        )
+        """The quickest there is: rows in the engine's own format, written from arrays."""
+        rows = SeriesRows.of_candles(KEYS, bars)
+        columns = rows_to_columns(self._candles, rows, number + 1)
+        names = ", ".join(columns)
 
-        def insert() -> None:
+        def insert() -> float:
             with self._storage.clickhouse.transport() as transport:
                 connection: Any = transport
                 connection.connect()
-                connection._connection.query(_BARE.format(version=number + 1), "Native")
-            assert len(bare_minute) == SYMBOLS  # chDB finds the frame by the name of the variable
+                begin = perf_counter()
+                self._file.rewind()
+                out = CompressedBufferedWriter(self._file, 1 << 20)
+                write_block(out, connection.context, columns)
+                out.flush()
+                self._file.end()
+                query = _FROM_FILE.format(names=names, path=self._file.path)
+                connection._connection.query(query, "Native")
+                return perf_counter() - begin
 
-        begin = perf_counter()
-        await self._storage.clickhouse.run(insert)
-        return perf_counter() - begin
+        return await self._storage.clickhouse.run(insert)
 
     async def calls(self, bars: Bars, number: int) -> float:
         begin = perf_counter()
@@ -103,8 +106,6 @@ class Live:
 
 
 def panel_of(bars: Bars) -> CandlePanel:
-    from jts_storage.domain.series import CandleSeries
-
     each = (CandleSeries(key, [bar]) for key, bar in zip(KEYS, bars, strict=True))
     return CandlePanel(Timeframe.M1, each)
 
