@@ -79,10 +79,16 @@ class DictionaryColumn:
     dictionary: tuple[str, ...]
     keys: Array
 
+    @classmethod
+    def of(cls, dictionary: tuple[str, ...], numbers: Array) -> DictionaryColumn:
+        """From the number in the dictionary of each row."""
+        dtype = next(dtype for dtype in _KEYS if len(dictionary) <= np.iinfo(dtype).max)
+        return cls(dictionary, numbers.astype(dtype))
+
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, rows: slice) -> DictionaryColumn:
+    def part(self, rows: slice) -> DictionaryColumn:
         return DictionaryColumn(self.dictionary, self.keys[rows])
 
     def to_array(self) -> Array:
@@ -353,11 +359,6 @@ def _write_column(
         write_column(context, name, column.type, items, out)
 
 
-def key_dtype(words: int) -> np.dtype[Any]:
-    """The smallest type of keys into a dictionary of so many words."""
-    return next(dtype for dtype in _KEYS if words <= np.iinfo(dtype).max)
-
-
 def _as_dictionary(column: Typed, n_rows: int) -> DictionaryColumn:
     values = column.values
     if isinstance(values, DictionaryColumn):
@@ -365,10 +366,8 @@ def _as_dictionary(column: Typed, n_rows: int) -> DictionaryColumn:
     if column.is_constant:
         return DictionaryColumn((values,), np.zeros(n_rows, _KEYS[0]))
     index = {word: key for key, word in enumerate(dict.fromkeys(values))}
-    dtype = key_dtype(len(index))
-    return DictionaryColumn(
-        tuple(index), np.fromiter(map(index.__getitem__, values), dtype, n_rows)
-    )
+    numbers = np.fromiter(map(index.__getitem__, values), np.int64, n_rows)
+    return DictionaryColumn.of(tuple(index), numbers)
 
 
 def _write_dictionary(out: Writer, column: DictionaryColumn, write_array: WriteArray) -> None:
@@ -388,6 +387,11 @@ def sliced(columns: Mapping[str, Typed], rows: int) -> Iterator[dict[str, Typed]
         return
     for start in range(0, total, rows):
         yield {
-            name: c if c.is_constant else Typed(c.type, c.values[start : start + rows])
+            name: c if c.is_constant else Typed(c.type, _part(c.values, start, start + rows))
             for name, c in columns.items()
         }
+
+
+def _part(values: Any, start: int, stop: int) -> Any:
+    rows = slice(start, stop)
+    return values.part(rows) if isinstance(values, DictionaryColumn) else values[rows]

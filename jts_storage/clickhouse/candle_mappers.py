@@ -9,32 +9,27 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Table
 
-from jts_storage.clickhouse.blocks import Array, DictionaryColumn, Typed, key_dtype
+from jts_storage.clickhouse.blocks import Array, DictionaryColumn, Typed
 from jts_storage.clickhouse.constructs import type_of
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns, concatenate, empty
+from jts_storage.domain.columns import Columns, empty
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 
 _NOTHING = np.empty(0, np.int64)
 
 
-def series_to_columns(
-    candles: Table, together: Sequence[CandleSeries], version: int
-) -> dict[str, Typed]:
+def rows_to_columns(candles: Table, rows: SeriesRows, version: int) -> dict[str, Typed]:
     """Return the columns of an insert, called and typed as the table declares them.
 
     Integers of a Decimal are its scaled value, of a time its ticks.
     """
-    first, *others = together
-    columns = concatenate([s.columns for s in together]) if others else first.columns
-    names = [(s.key.symbol, s.key.exchange, s.key.timeframe.value) for s in together]
-    symbol, exchange, timeframe = zip(*names, strict=True)
-    rows = [len(series) for series in together]
+    columns = rows.columns
     values: dict[str, Any] = {
-        "symbol": _name_of_each_row(symbol, rows),
-        "exchange": _name_of_each_row(exchange, rows),
-        "timeframe": _name_of_each_row(timeframe, rows),
+        "symbol": _name_of_each_row([key.symbol for key in rows.keys], rows),
+        "exchange": _name_of_each_row([key.exchange for key in rows.keys], rows),
+        "timeframe": _name_of_each_row([key.timeframe.value for key in rows.keys], rows),
         "timestamp": columns.timestamp,
         "open": columns.open,
         "high": columns.high,
@@ -52,12 +47,12 @@ def _types(table: Table) -> Mapping[str, str]:
     return {column.key: type_of(column) for column in table.c}
 
 
-def _name_of_each_row(names: Sequence[str], rows: Sequence[int]) -> Any:
-    index = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    if len(index) == 1:
+def _name_of_each_row(names: Sequence[str], rows: SeriesRows) -> Any:
+    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(known) == 1:
         return names[0]
-    keys = np.array([index[name] for name in names], key_dtype(len(index)))
-    return DictionaryColumn(tuple(index), np.repeat(keys, rows))
+    of_series = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
+    return DictionaryColumn.of(tuple(known), of_series[rows.number])
 
 
 def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS
-from jts_storage.clickhouse.candle_mappers import series_to_columns
+from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
 from jts_storage.clickhouse.changes import Change, Spans, touching
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -23,10 +23,12 @@ from jts_storage.clickhouse.transport import Transport
 from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from, paused_for_too_long
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.changes import SeriesChanges, compare, pieces
+from jts_storage.domain.candle_changes import CandleChanges
+from jts_storage.domain.changes import compare, pieces
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import panel_of
 from jts_storage.domain.results import SaveResult
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import NotFound, SchemaDrift
 from jts_storage.ports.candles import CandleData, Lake
@@ -66,34 +68,30 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
             file and those after it nothing is written.
         """
 
-    def apply(self, changes: Iterable[SeriesChanges], version: int) -> None:
+    def apply(self, changes: CandleChanges, version: int) -> None:
         """Store the net effect of a unit of work. Doing it again with the same version, whole or
         in part and whatever was written since, changes nothing more.
         """
-        upserts = []
-        for change in changes:
+        for deletion in changes.deletions:
             # Under the lower version, so that rows of the same unit of work survive the deletion.
-            for first, last in change.deleted:
-                self.erase(change.key, first, last, version)
-            upserts.append(CandleSeries.trusted(change.key, change.upserts))
-        self._write_all(upserts, version + 1)
+            self.erase(*deletion, version)
+        self.write_rows(changes.upserts, version + 1)
 
     def write(self, series: CandleSeries, version: int, *, again: bool = False) -> None:
         """Store a series, or a part of one; parts under one version may follow each other.
 
         :param again: it may be there already, under this version.
         """
-        self._write_all([series], version, again=again)
+        self.write_rows(SeriesRows.of(series), version, again=again)
 
-    def _write_all(
-        self, many: Iterable[CandleSeries], version: int, *, again: bool = False
-    ) -> None:
+    def write_rows(self, rows: SeriesRows, version: int, *, again: bool = False) -> None:
+        """As `write`, of many series."""
         self.check_writable()
-        for together in inserts_of(many):
-            with self._touching(_spans_of(together)):
+        for together in rows.pieces(WRITE_ROWS):
+            with self._touching(together.spans):
                 self._manager.insert_columns(
                     self._candles.name,
-                    series_to_columns(self._candles, together, version),
+                    rows_to_columns(self._candles, together, version),
                     settings=statements.write_settings,
                     idempotent=True,
                     is_there=partial(self._is_written, together, version),
@@ -128,20 +126,16 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         self.check_writable()
         return int(self._manager.execute(statements.select_highest_version(self._candles))[0][0])
 
-    def is_one_part(self, changes: Sequence[SeriesChanges]) -> bool:
+    def is_one_part(self, changes: CandleChanges) -> bool:
         """Return whether these make one part, which is there in whole or not at all."""
         self.check_writable()
         # By another partition key, rows may fall into any number of parts.
-        if any(change.deleted for change in changes) or self._partition_key not in (
-            "",
-            self._by_year,
-        ):
+        if changes.deletions or self._partition_key not in ("", self._by_year):
             return False
-        many = [CandleSeries.trusted(change.key, change.upserts) for change in changes]
-        if len(list(inserts_of(many))) > 1:
+        rows = changes.upserts
+        if rows.rows > WRITE_ROWS:
             return False
-        ends = [end for series in many for end in (series.start, series.end) if end is not None]
-        return not self._partition_key or len({end.year for end in ends}) == 1
+        return not self._partition_key or len({end.year for end in rows.ends}) == 1
 
     def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
         """Delete what is older than `version`; return how many rows this version has deleted."""
@@ -157,19 +151,22 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         count = statements.count_deleted(self._candles)
         return int(self._manager.execute(count, bound)[0][0])
 
-    def _is_written(
-        self, together: Sequence[CandleSeries], version: int, transport: Transport
-    ) -> bool:
+    def _is_written(self, together: SeriesRows, version: int, transport: Transport) -> bool:
         """Return whether all rows of an insert are there, so that it need not be repeated."""
-        ends = [series.columns.timestamp[[0, -1]] for series in together]
+        # No other insert of this version has rows in between: series are written in their order.
+        first_key, last_key = statements.names_of((together.keys[0], together.keys[-1]))
+        first, last = map(checks.to_ms, together.ends)
         bound = {
-            "keys": statements.names_of(series.key for series in together),
-            "first": min(int(first) for first, _ in ends),
-            "last": max(int(last) for _, last in ends),
+            "first_key": first_key,
+            "last_key": last_key,
+            "first_symbol": first_key[0],
+            "last_symbol": last_key[0],
+            "first": first,
+            "last": last,
             "version": version,
         }
         written = transport.execute(statements.count_written(self._candles), bound)[0][0]
-        return bool(written == sum(map(len, together)))
+        return bool(written == together.rows)
 
 
 class ClickHouseCandleStore(ClickHouseCandleWriter):
@@ -265,31 +262,3 @@ class ClickHouseCandleRepository(ClickHouseCandleWriter):
             return int(self._manager.execute(query, bound)[0][0])
 
         return _versions.of(key, least)
-
-
-def _spans_of(together: Iterable[CandleSeries]) -> Spans:
-    spans: dict[SeriesKey, tuple[int, int]] = {}
-    for series in together:
-        stamps = series.columns.timestamp
-        before = spans.get(series.key, (LAST_MS, FIRST_MS))
-        spans[series.key] = (min(before[0], int(stamps[0])), max(before[1], int(stamps[-1])))
-    return spans
-
-
-def inserts_of(many: Iterable[CandleSeries]) -> Iterator[list[CandleSeries]]:
-    """What each insert is to hold: as many series as fit, or a piece of a longer one alone."""
-    together: list[CandleSeries] = []
-    rows = 0
-    for series in many:
-        if len(series) > WRITE_ROWS:
-            # Alone: whether an insert is there is found by counting the rows of its series.
-            yield from ([piece] for piece in pieces(series, WRITE_ROWS))
-            continue
-        if together and rows + len(series) > WRITE_ROWS:
-            yield together
-            together, rows = [], 0
-        if len(series):
-            together.append(series)
-            rows += len(series)
-    if together:
-        yield together

@@ -39,6 +39,7 @@ from jts_storage.clickhouse.candle_rows import (
     is_among_keys,
     is_in_range,
     is_of_key,
+    key_of,
 )
 from jts_storage.clickhouse.constructs import (
     Final,
@@ -304,7 +305,10 @@ def count_written(candles: Table) -> str:
     c = candles.c
     return text_of(
         select(func.count()).where(
-            is_among_keys(c), is_in_range(c), c.version == bindparam("version")
+            c.symbol.between(bindparam("first_symbol"), bindparam("last_symbol")),
+            key_of(c).between(bindparam("first_key"), bindparam("last_key")),
+            is_in_range(c),
+            c.version == bindparam("version"),
         )
     )
 

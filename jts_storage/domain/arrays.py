@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from jts_storage.domain.candle import Candle
 from jts_storage.domain.columns import NAMES, PRICES, AnyArray, Columns
 from jts_storage.errors import InvalidData
 
+_SCALE = repeat(Decimal(checks.PRICE_SCALE))
+
 
 def from_candles(candles: Iterable[object]) -> Columns:
     rows: list[Candle] = []
@@ -20,18 +24,14 @@ def from_candles(candles: Iterable[object]) -> Columns:
         if not isinstance(candle, Candle):
             raise InvalidData("must be a Candle", field="candles", value=candle, row=row)
         rows.append(candle)
-    scaled = checks.EXACT.multiply
+    stamps, *prices, volumes = (map(attrgetter(name), rows) for name in NAMES)
     return Columns.of(
-        np.fromiter((checks.to_ms(row.timestamp) for row in rows), np.int64, len(rows)),
+        np.fromiter(map(checks.to_ms, stamps), np.int64, len(rows)),
         (
-            np.fromiter(
-                (int(scaled(getattr(row, name), checks.PRICE_SCALE)) for row in rows),
-                np.int64,
-                len(rows),
-            )
-            for name in PRICES
+            np.fromiter(map(int, map(checks.EXACT.multiply, price, _SCALE)), np.int64, len(rows))
+            for price in prices
         ),
-        np.fromiter((row.volume for row in rows), np.uint64, len(rows)),
+        np.fromiter(volumes, np.uint64, len(rows)),
     )
 
 

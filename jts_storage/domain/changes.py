@@ -14,54 +14,12 @@ from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import AnyArray, Columns, concatenate, in_order
+from jts_storage.domain.candle_changes import CandleChanges
+from jts_storage.domain.columns import AnyArray, Columns
 from jts_storage.domain.resampling import utc_offsets, zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import Conflict
-
-
-@dataclass(slots=True)
-class SeriesChanges:
-    """The staged changes of one series: first the ranges to delete, then the rows to write."""
-
-    key: SeriesKey
-    deleted: list[tuple[int, int]] = field(default_factory=list)
-    _parts: list[Columns] = field(default_factory=list)
-
-    @property
-    def upserts(self) -> Columns:
-        """The staged rows, ascending, the latest write of a timestamp only."""
-        # Joined when asked for: a unit of work may save a series in thousands of small parts.
-        if len(self._parts) != 1:
-            self._parts = [in_order(concatenate(self._parts))[0]]
-        return self._parts[0]
-
-    def save(self, columns: Columns) -> None:
-        if columns.rows:
-            self._parts.append(columns)
-
-    def delete(self, first: int, last: int) -> None:
-        stamps = self.upserts.timestamp
-        self._parts = [self.upserts.take((stamps < first) | (stamps > last))]  # type: ignore[arg-type]
-        self.deleted.append((first, last))
-
-    @property
-    def span(self) -> tuple[int, int] | None:
-        """The first and last timestamp at which staged and stored rows may differ."""
-        stamps = self.upserts.timestamp
-        ends = [*self.deleted, *([(int(stamps[0]), int(stamps[-1]))] if len(stamps) else [])]
-        return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
-
-    def over(self, stored: CandleSeries, first: int, last: int) -> CandleSeries:
-        """Apply the changes to `stored`, which is all that is stored from `first` to `last`."""
-        kept = stored.columns
-        for begin, end in self.deleted:
-            outside = (kept.timestamp < begin) | (kept.timestamp > end)
-            kept = kept.take(outside)  # type: ignore[arg-type]
-        begin, end = np.searchsorted(self.upserts.timestamp, (first, last + 1))
-        staged = self.upserts.take(slice(begin, end))
-        return CandleSeries.trusted(self.key, in_order(concatenate([kept, staged]))[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +96,11 @@ class Changes:
     :param symbols_version: the version of the symbols, known once the commit has its place.
     """
 
-    candles: list[SeriesChanges] = field(default_factory=list)
+    candles: CandleChanges = field(default_factory=CandleChanges)
     symbols: Any = None
     aggregates: list[AggregateChange] = field(default_factory=list)
     checkpoints: list[CheckpointChange] = field(default_factory=list)
-    bars: list[SeriesChanges] = field(default_factory=list)
+    bars: CandleChanges = field(default_factory=CandleChanges)
     tables: list[TableChange] = field(default_factory=list)
     symbols_version: int | None = None
 
@@ -163,7 +121,7 @@ class Changes:
         return {
             *(f"aggregate {change.symbol} {change.trading_day}" for change in self.aggregates),
             *(f"checkpoint {change.name}" for change in self.checkpoints),
-            *(f"bars {change.key}" for change in self.bars),
+            *(f"bars {key}" for key in self.bars.keys),
             *(
                 f"record {change.name} {key}"
                 for change in self.tables_in("database")
@@ -174,12 +132,16 @@ class Changes:
     @property
     def series_names(self) -> set[str]:
         """Names of the series of candles that it changes."""
-        return {series_name(change.key) for change in self.candles}
+        return set(map(series_name, self.candles.keys))
+
+    def few_series_names(self, most: int) -> set[str] | None:
+        """As `series_names`, but None if there are more: to name thousands takes long."""
+        return self.series_names if len(self.candles.keys) <= most else None
 
     @property
     def shortened_series(self) -> set[str]:
         """Names of the series of which it deletes candles."""
-        return {series_name(change.key) for change in self.candles if change.deleted}
+        return {series_name(key) for key, _, _ in self.candles.deletions}
 
 
 def series_name(key: SeriesKey) -> str:

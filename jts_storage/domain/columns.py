@@ -116,6 +116,23 @@ def in_order(columns: Columns) -> tuple[Columns, int]:
     return columns.take(kept), columns.rows - len(kept)
 
 
+def grouped(
+    number: npt.NDArray[np.int64], series: int, columns: Columns
+) -> tuple[Int64Array, Columns]:
+    """Rows by series and timestamp, as `in_order`, and where each series begins.
+
+    :param number: of the series of each row, below `series`.
+    """
+    stamps = columns.timestamp
+    same = number[1:] == number[:-1]
+    if not np.where(same, stamps[1:] > stamps[:-1], number[1:] > number[:-1]).all():
+        order = np.lexsort((stamps, number))  # stable
+        number, stamps = number[order], stamps[order]
+        is_last = np.append((number[1:] != number[:-1]) | (stamps[1:] != stamps[:-1]), True)
+        number, columns = number[is_last], columns.take(order[is_last])
+    return np.searchsorted(number, np.arange(series + 1)), columns
+
+
 def _possible(c: Columns) -> bool:
     return bool(
         c.timestamp.min() >= _FIRST_MS

@@ -21,6 +21,7 @@ from jts_storage.domain.columns import (
     checked,
     concatenate,
     empty,
+    grouped,
 )
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.gaps import expected_timestamps
@@ -106,15 +107,9 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
     @classmethod
     def _grouped(cls, timeframe: Timeframe, symbols: Any, exchanges: Any, columns: Columns) -> Self:
         names, number = np.unique(np.stack([symbols, exchanges]), axis=1, return_inverse=True)
-        number = number.reshape(-1)
-        # Stable, so that the last of equal timestamps is the one that came last.
-        order = np.lexsort((columns.timestamp, number))
-        number, stamps = number[order], columns.timestamp[order]
-        is_last = np.append((number[1:] != number[:-1]) | (stamps[1:] != stamps[:-1]), True)
-        kept = order[is_last[: len(order)]]
-        offsets = np.searchsorted(number[is_last[: len(order)]], np.arange(names.shape[1] + 1))
+        offsets, ordered = grouped(number.reshape(-1), names.shape[1], columns)
         keys = [SeriesKey(str(s), timeframe, str(e)) for s, e in names.T]
-        return cls.trusted(timeframe, keys, offsets.astype(np.int64), columns.take(kept))
+        return cls.trusted(timeframe, keys, offsets, ordered)
 
     def _set(
         self,

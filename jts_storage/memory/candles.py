@@ -12,7 +12,8 @@ from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain import checks
 from jts_storage.domain.arrow import open_parquet
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
+from jts_storage.domain.candle_changes import SeriesChanges
+from jts_storage.domain.changes import compare, pieces, rows_by_day
 from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel, panel_of

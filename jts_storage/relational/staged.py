@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage.domain import checks
-from jts_storage.domain.changes import AggregateChange, CheckpointChange, SeriesChanges
+from jts_storage.domain.candle_changes import CandleChanges
+from jts_storage.domain.changes import AggregateChange, CheckpointChange
 from jts_storage.domain.series import CandleSeries
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.repositories import (
@@ -28,7 +29,7 @@ class StagedBookkeeping(Protocol):
 
     aggregates: list[AggregateChange]
     checkpoints: list[CheckpointChange]
-    bars: list[SeriesChanges]
+    bars: CandleChanges
 
 
 async def apply(

@@ -45,7 +45,7 @@ _VERSIONS = 2
 
 # Every commit rewrites the clock's document, so it must stay small: a commit of more keys or series
 # lists none, and others wait for it as if it had all.
-_MOST_NAMES = 100
+MOST_NAMES = 100
 _MOST_CHARACTERS = 10_000
 _NANOSECONDS = 1_000_000
 _POLL_SECONDS = 0.005
@@ -158,7 +158,7 @@ class CommitClock:
         symbols_above: int | None = None,
         versions: int = _VERSIONS,
         event_keys: Collection[str] = (),
-        series: Collection[str] = (),
+        series: Collection[str] | None = (),
         identity: ObjectId | None = None,
         lands: bool = True,
     ) -> AsyncIterator[Place]:
@@ -167,6 +167,7 @@ class CommitClock:
         :param symbols_above: what the version of its symbols must be above. They are counted apart:
             other programs write them under ClickHouse's time, which the clock may be far ahead of.
         :param versions: how many the place has, from its `version` on.
+        :param series: the names of those that it writes; None if they are too many to name.
         :param lands: whether what was sent may still arrive when the block fails.
         """
         place = Place(identity or ObjectId(), 0)
@@ -341,10 +342,12 @@ def _now() -> Bson:
     return {"$multiply": [{"$toLong": "$$NOW"}, Int64(_NANOSECONDS)]}
 
 
-def _listed(names: Collection[str]) -> list[str] | None:
+def _listed(names: Collection[str] | None) -> list[str] | None:
     """The names, or None where there are too many, so that the clock stays small."""
+    if names is None:
+        return None
     each = sorted(set(names))
-    few = len(each) <= _MOST_NAMES and sum(map(len, each)) <= _MOST_CHARACTERS
+    few = len(each) <= MOST_NAMES and sum(map(len, each)) <= _MOST_CHARACTERS
     return each if few else None
 
 

@@ -13,7 +13,7 @@ from jts_storage.domain.changes import Changes
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.mongo.transaction import commit, may_be_committed
-from jts_storage.unit_of_work.clock import Place
+from jts_storage.unit_of_work.clock import MOST_NAMES, Place
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.recovery import Recovery
 
@@ -93,7 +93,7 @@ class JournalledCommit:
         return self._stores.clock.place(
             symbols_above=self._symbols_above,
             event_keys=keys,
-            series=self._changes.series_names,
+            series=self._changes.few_series_names(MOST_NAMES),
             identity=self._id,
             lands=False,
         )

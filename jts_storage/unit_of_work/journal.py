@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 
 from jts_storage._runtime.processes import may_be_alive, this_process
 from jts_storage.domain.changes import Changes
-from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import StorageError
 from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
@@ -226,12 +226,13 @@ class Journal:
             remedy=f"Bring the others back from a backup, or remove its entry from {ENTRIES}.",
         )
 
-    async def series(
+    async def rows(
         self, entry: Entry, kind: Literal["candles", "bars"]
-    ) -> AsyncIterator[CandleSeries]:
+    ) -> AsyncIterator[SeriesRows]:
         """The rows of an entry, one chunk after the other."""
         async for chunk in self._chunks_of(entry, kind=kind):
-            yield decode_rows(key_from_plain(chunk["key"]), bytes(chunk["data"]))
+            key = chunk["key"] and key_from_plain(chunk["key"])
+            yield decode_rows(key, bytes(chunk["data"]))
 
     async def tables(self, entry: Entry) -> AsyncIterator[tuple[str, pa.Table]]:
         """The rows of declared tables of an entry, with the tables' names."""

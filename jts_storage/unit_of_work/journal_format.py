@@ -11,22 +11,23 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain import checks
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.candle_changes import CandleChanges, SeriesChanges
 from jts_storage.domain.changes import (
     AggregateChange,
     Changes,
     CheckpointChange,
-    SeriesChanges,
     TableChange,
-    pieces,
 )
 from jts_storage.domain.columns import NAMES, Columns
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 
@@ -37,8 +38,9 @@ Kind: TypeAlias = Literal["work", "candles", "bars", "table"]
 # A document holds at most 16 MiB, and texts may make a chunk twice as large (`_small_enough`).
 CHUNK_BYTES = 7 * 1024 * 1024
 CHUNK_ROWS = CHUNK_BYTES // 56
-"""48 bytes a row, and 8 to spare for what surrounds them, if nothing can be compressed."""
+"""52 bytes a row, and 4 to spare for what surrounds them, if nothing can be compressed."""
 
+_SERIES = "series"
 _COLUMNS = pa.schema([*((name, pa.int64()) for name in NAMES[:-1]), (NAMES[-1], pa.uint64())])
 
 
@@ -48,7 +50,7 @@ class Chunk:
 
     :param kind: ``"work"`` for a piece of the JSON, ``"candles"``, ``"bars"`` or ``"table"`` for
         rows.
-    :param key: of the series whose rows these are.
+    :param key: of the series whose rows these are; None where rows of several are together.
     :param table: the declared table whose rows these are.
     """
 
@@ -62,8 +64,8 @@ def encode(work: Changes) -> Iterator[Chunk]:
     """The work in chunks, each made when it is asked for: rows as Arrow IPC, all else as JSON."""
     described = json.dumps(
         {
-            "candles": [_described(change) for change in work.candles],
-            "bars": [_described(change) for change in work.bars],
+            "candles": _described(work.candles),
+            "bars": _described(work.bars),
             "symbols": [_symbol(symbol) for symbol in _symbols(work)],
             "aggregates": [_aggregate(change) for change in work.aggregates],
             "tables": [[change.name, change.store, change.mode] for change in work.tables],
@@ -75,10 +77,11 @@ def encode(work: Changes) -> Iterator[Chunk]:
     ).encode()  # in ASCII: a lone surrogate in a checkpoint has no bytes of its own
     for start in range(0, len(described), CHUNK_BYTES):
         yield Chunk("work", described[start : start + CHUNK_BYTES])
-    for kind, changes in (("candles", work.candles), ("bars", work.bars)):
-        for change in changes:
-            for piece in pieces(CandleSeries.trusted(change.key, change.upserts), CHUNK_ROWS):
-                yield Chunk(kind, _rows_to_bytes(piece.columns), change.key)  # type: ignore[arg-type]
+    for piece in work.candles.upserts.pieces(CHUNK_ROWS):
+        yield Chunk("candles", *_rows_to_bytes(piece))
+    for series in work.bars.upserts:
+        for piece in SeriesRows.of(series).pieces(CHUNK_ROWS):
+            yield Chunk("bars", *_rows_to_bytes(piece))
     for table in work.tables:
         # As many rows as take CHUNK_BYTES on average, before they are compressed.
         rows = max(1, table.rows.num_rows * CHUNK_BYTES // max(table.rows.nbytes, CHUNK_BYTES))
@@ -91,8 +94,8 @@ def decode(described: bytes) -> Changes:
     """The work without its rows, which `decode_rows` reads chunk by chunk."""
     found = json.loads(described)
     return Changes(
-        candles=[_changes(item) for item in found["candles"]],
-        bars=[_changes(item) for item in found["bars"]],
+        candles=_changes(found["candles"]),
+        bars=_changes(found["bars"]),
         symbols=_read_symbols(found["symbols"]),
         aggregates=[_read_aggregate(item) for item in found["aggregates"]],
         # Entries of releases without declared tables have none.
@@ -106,11 +109,17 @@ def decode(described: bytes) -> Changes:
     )
 
 
-def decode_rows(key: SeriesKey, data: bytes) -> CandleSeries:
+def decode_rows(key: SeriesKey | None, data: bytes) -> SeriesRows:
+    """:param key: of the series whose rows these are; the rows of several have it beside them."""
     with pa.ipc.open_stream(data) as stream:
         batch = stream.read_next_batch()
-    columns: Sequence[Any] = [column.to_numpy() for column in batch.columns]
-    return CandleSeries.trusted(key, Columns(*columns))
+    values: Sequence[Any] = [column.to_numpy() for column in batch.select(NAMES).columns]
+    columns = Columns(*values)
+    if key is not None:
+        return SeriesRows.of(CandleSeries.trusted(key, columns))
+    named = batch.column(_SERIES)
+    keys = [key_from_plain(json.loads(text)) for text in named.dictionary.to_pylist()]
+    return SeriesRows.grouped(keys, named.indices.to_numpy(), columns)
 
 
 def decode_table(data: bytes) -> pa.Table:
@@ -127,11 +136,15 @@ def key_from_plain(plain: Sequence[str]) -> SeriesKey:
     return SeriesKey(symbol, Timeframe(timeframe), exchange)
 
 
-def _rows_to_bytes(columns: Columns) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, _COLUMNS, options=_COMPRESSION) as stream:
-        stream.write_batch(pa.record_batch([pa.array(column) for column in columns], _COLUMNS))
-    return memoryview(sink.getvalue()).tobytes()
+def _rows_to_bytes(rows: SeriesRows) -> tuple[bytes, SeriesKey | None]:
+    """Rows as Arrow IPC, and their key; where there are several, each row has its own."""
+    batch = pa.record_batch([pa.array(column) for column in rows.columns], _COLUMNS)
+    if len(rows.keys) == 1:
+        return _table_to_bytes(pa.Table.from_batches([batch])), rows.keys[0]
+    names = pa.array([json.dumps(key_to_plain(key)) for key in rows.keys])
+    number = pa.array(rows.number.astype(np.int32))
+    named = batch.append_column(_SERIES, pa.DictionaryArray.from_arrays(number, names))
+    return _table_to_bytes(pa.Table.from_batches([named])), None
 
 
 def _small_enough(rows: pa.Table) -> Iterator[bytes]:
@@ -152,16 +165,18 @@ def _table_to_bytes(rows: pa.Table) -> bytes:
     return memoryview(sink.getvalue()).tobytes()
 
 
-def _described(change: SeriesChanges) -> Plain:
-    return {
-        "key": key_to_plain(change.key),
-        "deleted": [list(ends) for ends in change.deleted],
-    }
+def _described(changes: CandleChanges) -> list[Plain]:
+    deleted: dict[SeriesKey, list[tuple[int, int]]] = {key: [] for key in changes.keys}
+    for key, first, last in changes.deletions:
+        deleted[key].append((first, last))
+    return [{"key": key_to_plain(key), "deleted": ranges} for key, ranges in deleted.items()]
 
 
-def _changes(described: Plain) -> SeriesChanges:
-    deleted = [(first, last) for first, last in described["deleted"]]
-    return SeriesChanges(key_from_plain(described["key"]), deleted)
+def _changes(described: Sequence[Plain]) -> CandleChanges:
+    return CandleChanges(
+        SeriesChanges(key_from_plain(item["key"]), list(map(tuple, item["deleted"])))
+        for item in described
+    )
 
 
 def _symbols(work: Changes) -> list[Symbol]:

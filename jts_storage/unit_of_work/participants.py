@@ -32,7 +32,7 @@ from jts_storage.ports.models import Model
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
 from jts_storage.relational import declared as records
 from jts_storage.relational.declared import DeclaredRecords
-from jts_storage.unit_of_work.clock import CommitClock
+from jts_storage.unit_of_work.clock import MOST_NAMES, CommitClock
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
@@ -135,9 +135,8 @@ class Stores:
 
         :raises ConnectionFailed: whether it is stored is unknown.
         """
-        async with self.clock.place(
-            symbols_above=symbols_above, series=changes.series_names
-        ) as place:
+        series = changes.few_series_names(MOST_NAMES)
+        async with self.clock.place(symbols_above=symbols_above, series=series) as place:
             changes.symbols_version = place.symbols_version
             await self.store_series(changes, place.version)
         # Nobody deletes symbols.

@@ -153,8 +153,8 @@ class Recovery:
             await self._replay(entry, changes)
         await self.wait_for_earlier(changes, entry.version)
         await self._stores.store_series(changes, entry.version)
-        async for series in self._stores.journal.series(entry, "candles"):
-            write = partial(self._stores.candles.write, series, entry.version + 1, again=True)
+        async for rows in self._stores.journal.rows(entry, "candles"):
+            write = partial(self._stores.candles.write_rows, rows, entry.version + 1, again=True)
             await self._stores.clickhouse.run(write)
         await self._store_tables(entry, changes)
         # The entry goes last: a crash before that only means that all of this is done again.
@@ -213,12 +213,13 @@ class Recovery:
             # False if the database has the commit: its id is stored in the same transaction.
             if await staged.replay(database, connection, changes, str(entry.id)):
                 bars = SqlIngestionRepository(database, connection=connection).bars
-                async for series in journal.series(entry, "bars"):
-                    await bars.save_many(series.key, series)
-                async for name, rows in journal.tables(entry):
+                async for rows in journal.rows(entry, "bars"):
+                    for series in rows:
+                        await bars.save_many(series.key, series)
+                async for name, table in journal.tables(entry):
                     model: Any = self._stores.models.table(name)
                     if model.store == "database":
-                        await records.replay(connection, model, rows)
+                        await records.replay(connection, model, table)
 
 
 def _unfinished(failed: dict[ObjectId, StorageError]) -> Unfinished:

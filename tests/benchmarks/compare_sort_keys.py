@@ -24,12 +24,13 @@ from harness import report, timed
 from sqlalchemy.schema import CreateTable
 
 from jts_storage.clickhouse import statements, tables
-from jts_storage.clickhouse.candle_mappers import series_to_columns
+from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.constructs import ddl_of
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 
 ROWS = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
@@ -201,7 +202,8 @@ class Turns:
         return self._writing([_series(self._random.randrange(SYMBOLS), stamps, self._minutes)])
 
     def _writing(self, many: list[CandleSeries]) -> Any:
-        columns = series_to_columns(self._declared, many, _VERSION + self._minutes)
+        rows = SeriesRows.joined([SeriesRows.of(each) for each in many])
+        columns = rows_to_columns(self._declared, rows, _VERSION + self._minutes)
         return lambda: self._manager.insert_columns(
             "candles", columns, settings=statements.write_settings
         )

@@ -21,6 +21,7 @@ from jts_storage.clickhouse.candles import ClickHouseCandleWriter
 from jts_storage.clickhouse.declared import DeclaredTable
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import Conflict
 from jts_storage.models import tables as declared
 from jts_storage.models.columns import digest, rows_of
@@ -82,16 +83,19 @@ def candles_inserted_in_two_parts() -> None:
         return apply
 
     def halves(real: Anything) -> Anything:
-        def write_all(self: Any, many: Any, version: int, **named: Any) -> None:
-            series = list(many)
-            real(self, [one.head(len(one) // 2) for one in series], version, **named)
-            time.sleep(0.05)
-            real(self, [one[len(one) // 2 :] for one in series], version, **named)
+        def write_rows(self: Any, rows: Any, version: int, **named: Any) -> None:
+            series = list(rows)
+            for parts in (
+                [one.head(len(one) // 2) for one in series],
+                [one[len(one) // 2 :] for one in series],
+            ):
+                real(self, SeriesRows.joined(list(map(SeriesRows.of, parts))), version, **named)
+                time.sleep(0.05)
 
-        return write_all
+        return write_rows
 
     replaced(ClickHouseCandleWriter, "apply", make)
-    replaced(ClickHouseCandleWriter, "_write_all", halves)
+    replaced(ClickHouseCandleWriter, "write_rows", halves)
 
 
 def series_written_again_by_an_unfenced_recoverer() -> None:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
-from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
+from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.candle_changes import CandleChanges, SeriesChanges
+from jts_storage.domain.changes import compare, pieces, rows_by_day
 from jts_storage.domain.columns import FIELDS
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser
 from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.ports.candles import CandleData, CandleReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.unit_of_work.staged.pages import codes_of, merged_page
 
+_FEW_CANDLES = 100
 _FIRST, _LAST = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
 
 
@@ -52,15 +56,18 @@ class StagedCandles(ReadsPanels):
         self._stored = stored
         self._symbols = symbols
         self._lifetime = lifetime or Lifetime()
-        self._changes: dict[SeriesKey, SeriesChanges] = {}
+        self.changes = CandleChanges()
 
     @property
-    def changes(self) -> list[SeriesChanges]:
-        return [change for change in self._changes.values() if change.span is not None]
+    def _changes(self) -> dict[SeriesKey, SeriesChanges]:
+        return self.changes.by_series()
 
     async def save_many(
         self, key: SeriesKey, candles: CandleData, *, detail: bool = False
     ) -> SaveResult:
+        self._lifetime.check()
+        if not detail and _are_few_candles(candles):
+            return await self._save_few(key, candles)
         series, duplicates = series_of(key, candles)
         counts: dict[str, int] = {}
         if detail and len(series):
@@ -68,12 +75,22 @@ class StagedCandles(ReadsPanels):
             counts = compare(await self.get_range(key, series.start, series.end), series)
         elif detail:
             counts = {"inserted": 0, "replaced": 0, "unchanged": 0}
-        self._touch(key).save(series.columns)
+        self._lifetime.check()
+        self.changes.save(SeriesRows.of(series))
         return SaveResult(len(series), duplicates, **counts)
+
+    async def _save_few(self, key: SeriesKey, candles: Sequence[Candle]) -> SaveResult:
+        # Each was checked when it was made: their columns can wait for those of others.
+        checks.instance(key, SeriesKey, "key")
+        if self.changes.add(key, candles):
+            await asyncio.sleep(0)
+        written = len({candle.timestamp for candle in candles})
+        return SaveResult(written, len(candles) - written)
 
     async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
         count = await self.count(key, start, end)
-        self._touch(key).delete(*checks.range_ms(start, end))
+        self._lifetime.check()
+        self.changes.delete(key, *checks.range_ms(start, end))
         return count
 
     async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
@@ -124,8 +141,8 @@ class StagedCandles(ReadsPanels):
 
     async def save_panel(self, panel: Any, *, timeframe: Timeframe | None = None) -> SaveResult:
         given = panel_of(timeframe, panel)
-        for key, series in given.items():
-            self._touch(key).save(series.columns)
+        self._lifetime.check()
+        self.changes.save(SeriesRows(tuple(given), given.offsets, given.columns))
         return SaveResult(given.rows)
 
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
@@ -225,6 +242,10 @@ class StagedCandles(ReadsPanels):
             after=after,
         )
 
-    def _touch(self, key: SeriesKey) -> SeriesChanges:
-        self._lifetime.check()
-        return self._changes.setdefault(key, SeriesChanges(key))
+
+def _are_few_candles(candles: object) -> TypeGuard[Sequence[Candle]]:
+    return (
+        isinstance(candles, list | tuple)
+        and 0 < len(candles) <= _FEW_CANDLES
+        and all(type(candle) is Candle for candle in candles)
+    )

@@ -17,12 +17,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jts_storage.clickhouse.candles import WRITE_ROWS, ClickHouseCandleRepository, inserts_of
+from jts_storage.clickhouse.candles import WRITE_ROWS, ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.changes import SeriesChanges
+from jts_storage.domain.candle_changes import CandleChanges
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import ConnectionFailed
 from jts_storage.testing.clickhouse_server import ClickHouseServer
@@ -129,10 +130,10 @@ async def test_what_a_clock_ahead_of_ours_wrote_can_be_corrected_and_deleted(
     await candles.import_parquet(KEY, [tmp_path / "new.parquet"])
     assert await candles.get_range(KEY, *ALWAYS) == NEW
     candles.write(OLD, next(ahead))
-    change = SeriesChanges(KEY)
-    change.save(NEW[:100].columns)
-    change.delete(checks.to_ms(NEW[200].timestamp), checks.to_ms(ALWAYS[1]))
-    candles.apply([change], candles.latest_version() + 1)
+    changes = CandleChanges()
+    changes.save(SeriesRows.of(NEW[:100]))
+    changes.delete(KEY, checks.to_ms(NEW[200].timestamp), checks.to_ms(ALWAYS[1]))
+    candles.apply(changes, candles.latest_version() + 1)
     assert await candles.get_range(KEY, *ALWAYS) == NEW[:100].merge(OLD[100:200])
 
 
@@ -142,34 +143,29 @@ async def test_many_short_series_are_one_insert(
     manager.execute("SYSTEM STOP MERGES candles")
     keys = [SeriesKey(f"S{n}", Timeframe.D1, f"X{n % 2}") for n in range(300)]
     series = [make_candles(key, 1 + n % 3, seed=n) for n, key in enumerate(keys)]
-    changes = [SeriesChanges(each.key) for each in series]
-    for change, each in zip(changes, series, strict=True):
-        change.save(each.columns)
+    changes = CandleChanges()
+    for each in series:
+        changes.save(SeriesRows.of(each))
     assert candles.is_one_part(changes)
     candles.apply(changes, next_version())
     assert parts(manager) == [sum(map(len, series))]
     assert await candles.get_ranges(keys, *ALWAYS) == dict(zip(keys, series, strict=True))
 
 
-async def test_series_share_inserts_as_long_as_they_fit() -> None:
-    lengths = [5, WRITE_ROWS + 1, 0, 99_000, 5_000, WRITE_ROWS - 104_005, 2_000]
-    series = [make_candles(SeriesKey(f"S{n}", Timeframe.M1), n) for n in lengths]
-    inserts = [[len(each) for each in together] for together in inserts_of(series)]
-    assert inserts == [[WRITE_ROWS], [1], [5, 99_000, 5_000, WRITE_ROWS - 104_005], [2_000]]
-
-
-async def test_a_million_rows_of_many_series_are_one_part(
-    candles: ClickHouseCandleRepository, manager: ClickHouseManager
-) -> None:
-    manager.execute("SYSTEM STOP MERGES candles")
-    series = [make_candles(SeriesKey(f"S{n}", Timeframe.M1), WRITE_ROWS // 300) for n in range(300)]
-    changes = [SeriesChanges(each.key) for each in series]
-    for change, each in zip(changes, series, strict=True):
-        change.save(each.columns)
-    assert candles.is_one_part(changes)
-    candles.apply(changes, next_version())
-    assert parts(manager) == [sum(map(len, series))]
-    assert await candles.get_range(series[299].key, *ALWAYS) == series[299]
+async def test_as_many_series_are_one_insert_as_it_has_room_for() -> None:
+    lengths = [5, WRITE_ROWS + 1, 99_000, WRITE_ROWS - 99_000, 2_000, 5_000]
+    each = [make_candles(SeriesKey(f"S{n}", Timeframe.M1), rows) for n, rows in enumerate(lengths)]
+    rows = SeriesRows.joined(list(map(SeriesRows.of, each)))
+    inserts = [list(piece) for piece in rows.pieces(WRITE_ROWS)]
+    assert [list(map(len, insert)) for insert in inserts] == [
+        [5],
+        [WRITE_ROWS],
+        [1],
+        [99_000, WRITE_ROWS - 99_000],
+        [2_000, 5_000],
+    ]
+    assert [series for insert in inserts[3:] for series in insert] == each[2:]
+    assert inserts[1][0].merge(inserts[2][0]) == each[1]
 
 
 async def test_rows_deleted_and_written_anew_are_there(
@@ -280,20 +276,20 @@ async def test_applying_again_changes_nothing_more(
     candles: ClickHouseCandleRepository,
 ) -> None:
     await candles.save_many(KEY, OLD)
-    changes = SeriesChanges(KEY)
-    changes.delete(*checks.range_ms(START, START + timedelta(minutes=249)))
-    changes.save(NEW[100:150].columns)
+    changes = CandleChanges()
+    changes.delete(KEY, *checks.range_ms(START, START + timedelta(minutes=249)))
+    changes.save(SeriesRows.of(NEW[100:150]))
     version = next_version()
     wanted = OLD[250:].merge(NEW[100:150])
     for _ in range(2):
-        candles.apply([changes], version)
+        candles.apply(changes, version)
         assert await candles.get_range(KEY, *ALWAYS) == wanted
 
     await candles.save_many(KEY, NEW[200:210])  # inside what was deleted
     await candles.delete_range(KEY, START + timedelta(minutes=120), START + timedelta(minutes=129))
     later = OLD[250:].merge(NEW[100:120]).merge(NEW[130:150]).merge(NEW[200:210])
     assert await candles.get_range(KEY, *ALWAYS) == later
-    candles.apply([changes], version)
+    candles.apply(changes, version)
     assert await candles.get_range(KEY, *ALWAYS) == later
 
 

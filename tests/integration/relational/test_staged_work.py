@@ -105,7 +105,7 @@ async def test_bars_of_one_series_replaced_side_by_side_end_as_one_after_the_oth
         await unit.bars.delete_range(KEY, *FOREVER)
         await unit.bars.save_many(KEY, make_candles(KEY, rows, seed=seed))
         # It deletes what others store meanwhile, too: that is not among the rows that it has seen.
-        assert staged_in(unit).bars[0].deleted
+        assert staged_in(unit).bars.deletions
     async with manager.transaction() as connection:
         await staged.apply(manager, connection, staged_in(first))
         late = asyncio.create_task(commit(manager, second))

@@ -15,7 +15,9 @@ from bson import ObjectId
 from jts_storage import SeriesKey, Timeframe
 from jts_storage._runtime.processes import this_process
 from jts_storage.domain import checks
-from jts_storage.domain.changes import AggregateChange, Changes, CheckpointChange, SeriesChanges
+from jts_storage.domain.candle_changes import CandleChanges
+from jts_storage.domain.changes import AggregateChange, Changes, CheckpointChange
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager
@@ -56,12 +58,12 @@ def own(manager: MongoDBManager) -> Journal:
 
 
 def work_of(rows: int = 20) -> Changes:
-    candles, bars = SeriesChanges(KEY), SeriesChanges(OTHER)
-    candles.save(make_candles(KEY, rows).columns)
-    bars.save(make_candles(OTHER, rows).columns)
+    candles, bars = CandleChanges(), CandleChanges()
+    candles.save(SeriesRows.of(make_candles(KEY, rows)))
+    bars.save(SeriesRows.of(make_candles(OTHER, rows)))
     return Changes(
-        candles=[candles],
-        bars=[bars],
+        candles=candles,
+        bars=bars,
         aggregates=[AggregateChange("A", DAY, 0, None)],
         checkpoints=[CheckpointChange("x", {"n": 1}, None)],
     )
@@ -123,9 +125,9 @@ async def test_what_was_decided_is_read_again(
     found = await own.load(entry)
     assert found is not None
     assert (found.aggregates, found.checkpoints) == (work.aggregates, work.checkpoints)
-    assert [change.key for change in found.candles + found.bars] == [KEY, OTHER]
+    assert [*found.candles.keys, *found.bars.keys] == [KEY, OTHER]
     for kind, key in (("candles", KEY), ("bars", OTHER)):
-        read = [series async for series in own.series(entry, kind)]  # type: ignore[arg-type]
+        read = [series async for rows in own.rows(entry, kind) for series in rows]  # type: ignore[arg-type]
         assert [(series.key, len(series)) for series in read] == [(key, n) for n in (6, 6, 6, 2)]
         assert [row for series in read for row in series] == list(make_candles(key, 20))
 

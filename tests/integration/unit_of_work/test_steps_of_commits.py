@@ -172,7 +172,7 @@ async def test_what_deletes_and_writes_has_a_version_for_each(
 ) -> None:
     stores, key = stores_of(storage), key_of(name)
     versions: list[int] = []
-    write = stores.candles._write_all
+    write = stores.candles.write_rows
 
     def noted(many: Any, version: int, **options: Any) -> None:
         versions.append(version)
@@ -185,7 +185,7 @@ async def test_what_deletes_and_writes_has_a_version_for_each(
     async with storage.unit_of_work() as uow:
         await uow.candles.save_many(key, make_candles(key, 9, seed=1))
         await uow.commit()
-    monkeypatch.setattr(stores.candles, "_write_all", noted)
+    monkeypatch.setattr(stores.candles, "write_rows", noted)
     async with storage.unit_of_work() as uow:
         await uow.candles.delete_range(key, *ALWAYS)
         await uow.candles.save_many(key, make_candles(key, 5))

@@ -12,6 +12,7 @@ from jts_storage.clickhouse import candle_mappers as mappers
 from jts_storage.clickhouse import symbol_model, tables
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import InvalidData
@@ -30,6 +31,10 @@ def result_of(series: CandleSeries, **further: Any) -> dict[str, Any]:
     return {"ms": columns.timestamp, **prices, "volume": columns.volume, **further}
 
 
+def together(*series: CandleSeries) -> SeriesRows:
+    return SeriesRows.joined(list(map(SeriesRows.of, series)))
+
+
 def flags(*is_deleted: int) -> Any:
     return np.array(is_deleted, np.uint8)
 
@@ -39,7 +44,7 @@ def flags(*is_deleted: int) -> Any:
 
 def test_a_series_becomes_columns_of_the_table() -> None:
     series = make_candles(KEY, 3)
-    columns = mappers.series_to_columns(CANDLES, [series], 7)
+    columns = mappers.rows_to_columns(CANDLES, SeriesRows.of(series), 7)
     assert [(name, column.type) for name, column in columns.items()] == [
         ("symbol", "LowCardinality(String)"),
         ("exchange", "LowCardinality(String)"),
@@ -63,11 +68,11 @@ def test_several_series_lie_one_behind_the_other() -> None:
     one, other = make_candles(KEY, 2), make_candles(OTHER, 3, seed=1)
     values: Any = {
         name: column.values
-        for name, column in mappers.series_to_columns(CANDLES, [one, other], 7).items()
+        for name, column in mappers.rows_to_columns(CANDLES, together(one, other), 7).items()
     }
-    assert list(values["symbol"]) == ["005930"] * 2 + ["AAPL"] * 3
-    assert list(values["exchange"]) == ["KRX"] * 2 + ["NASDAQ"] * 3
-    assert list(values["timeframe"]) == ["1m"] * 2 + ["1d"] * 3
+    assert list(values["symbol"].to_array()) == ["005930"] * 2 + ["AAPL"] * 3
+    assert list(values["exchange"].to_array()) == ["KRX"] * 2 + ["NASDAQ"] * 3
+    assert list(values["timeframe"].to_array()) == ["1m"] * 2 + ["1d"] * 3
     for name in ("timestamp", *NAMES, "volume"):
         expected = [*getattr(one.columns, name), *getattr(other.columns, name)]
         assert list(values[name]) == expected
@@ -75,9 +80,10 @@ def test_several_series_lie_one_behind_the_other() -> None:
 
 def test_what_all_series_share_is_told_once() -> None:
     same = SeriesKey("AAPL", Timeframe.M1, "KRX")
-    columns = mappers.series_to_columns(CANDLES, [make_candles(KEY, 2), make_candles(same, 1)], 7)
+    rows = together(make_candles(KEY, 2), make_candles(same, 1))
+    columns = mappers.rows_to_columns(CANDLES, rows, 7)
     assert (columns["exchange"].values, columns["timeframe"].values) == ("KRX", "1m")
-    assert list(columns["symbol"].values) == ["005930", "005930", "AAPL"]
+    assert list(columns["symbol"].values.to_array()) == ["005930", "005930", "AAPL"]
 
 
 # From columns

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.changes import SeriesChanges, compare, pieces, rows_by_day
+from jts_storage.domain.candle_changes import SeriesChanges
+from jts_storage.domain.changes import compare, pieces, rows_by_day
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.results import Coverage, SaveResult
 from jts_storage.domain.series import CandleSeries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.changes import AggregateChange, Changes, CheckpointChange, SeriesChanges
+from jts_storage.domain.candle_changes import CandleChanges
+from jts_storage.domain.changes import AggregateChange, Changes, CheckpointChange
 from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.symbol import Symbol
 from jts_storage.testing.factories import make_candles
 from jts_storage.unit_of_work import journal_format as staged_work
@@ -24,12 +27,12 @@ MADE = datetime(2024, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 LATER = MADE + timedelta(seconds=1)
 
 
-def changes(rows: int, *, key: SeriesKey = KEY, deletes: bool = False) -> SeriesChanges:
-    made = SeriesChanges(key)
+def changes(rows: int, *, key: SeriesKey = KEY, deletes: bool = False) -> CandleChanges:
+    made = CandleChanges()
     if deletes:
-        made.delete(1_000, 2_000)
-        made.delete(5_000, 5_000)
-    made.save(make_candles(key, rows).columns)
+        made.delete(key, 1_000, 2_000)
+        made.delete(key, 5_000, 5_000)
+    made.save(SeriesRows.of(make_candles(key, rows)))
     return made
 
 
@@ -46,7 +49,7 @@ def everything() -> Changes:
     )
     new = SymbolBars(symbol="A", trading_day=DAY)
     return Changes(
-        candles=[changes(30, deletes=True)],
+        candles=changes(30, deletes=True),
         symbols=SYMBOLS.to_columns(
             [
                 Symbol("005930", "삼성전자", Market.KOSPI, "IT", True, MADE),
@@ -63,7 +66,7 @@ def everything() -> Changes:
             CheckpointChange("made", {"n": 1}, None),
             CheckpointChange("deleted", None, {"n": 1}),
         ],
-        bars=[changes(20, key=SeriesKey("A", Timeframe.M5), deletes=True)],
+        bars=changes(20, key=SeriesKey("A", Timeframe.M5), deletes=True),
     )
 
 
@@ -82,14 +85,13 @@ def test_what_was_written_is_read() -> None:
         ("candles", work.candles, found.candles),
         ("bars", work.bars, found.bars),
     ):
-        assert [(c.key, c.deleted) for c in after] == [(c.key, c.deleted) for c in before]
-        rows = [c for c in chunks if c.kind == kind]
-        assert [c.key for c in rows] == [c.key for c in before]
-        for chunk, change in zip(rows, before, strict=True):
-            assert chunk.key is not None
-            series = decode_rows(chunk.key, chunk.data)
-            assert series.columns.rows == change.upserts.rows > 0
-            assert series == make_candles(change.key, change.upserts.rows)
+        assert after.keys == before.keys
+        assert after.deletions == before.deletions != []
+        [chunk] = [c for c in chunks if c.kind == kind]
+        [key] = before.keys
+        assert chunk.key == key
+        [series] = decode_rows(chunk.key, chunk.data)
+        assert series == make_candles(key, 30 if kind == "candles" else 20)
 
 
 def test_what_a_release_wrote_before_it_noted_the_base_is_read() -> None:
@@ -109,10 +111,66 @@ def test_chunks_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staged_work, "CHUNK_ROWS", 7)
     chunks = list(encode(everything()))
     assert {len(chunk.data) for chunk in chunks if chunk.kind == "work"} <= set(range(1, 51))
-    assert decode(described(chunks)) == decode(described(list(encode(everything()))))
+    found, whole = decode(described(chunks)), everything()
+    assert (found.aggregates, found.checkpoints) == (whole.aggregates, whole.checkpoints)
+    assert found.candles.deletions == whole.candles.deletions
     for kind, sizes in (("candles", [7, 7, 7, 7, 2]), ("bars", [7, 7, 6])):
         read = [decode_rows(c.key, c.data) for c in chunks if c.kind == kind and c.key]
-        assert [len(series) for series in read] == sizes
+        assert [rows.rows for rows in read] == sizes
+
+
+def test_short_series_share_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staged_work, "CHUNK_ROWS", 10)
+    frames = (Timeframe.D1, Timeframe.M1)
+    keys = [SeriesKey(f'"{n}\\', frame, "KRX") for n in range(3) for frame in frames]
+    each = [make_candles(key, 1 + 3 * n) for n, key in enumerate(keys)]
+    work = Changes()
+    for series in reversed(each):
+        work.candles.save(SeriesRows.of(series))
+    chunks = [chunk for chunk in encode(work) if chunk.kind == "candles"]
+    assert [chunk.key for chunk in chunks] == [
+        None,
+        keys[2],
+        keys[3],
+        *[keys[4]] * 2,
+        *[keys[5]] * 2,
+    ]
+    found = [series for c in chunks for series in decode_rows(c.key, c.data)]
+    assert found[:4] == each[:4]
+    assert found[4].merge(found[5]) == each[4]
+    assert decode(described(list(encode(work)))).candles.keys == keys
+
+
+# As a release wrote them of which each chunk had the rows of one series: with a deletion, and three
+# rows.
+_WORK_OF_BEFORE = (
+    b'{"candles": [{"key": ["005930", "1m", "KRX"], "deleted": [[1000, 2000]]}], "bars'
+    b'": [], "symbols": [], "aggregates": [], "tables": [], "checkpoints": []}'
+)
+_ROWS_OF_BEFORE = base64.b85decode(
+    b"|NsC0hyefq5C8xG000UA3;+fI1po*D3IG5A009I53;+NC2mlBG000C42mk;81ONa41^@s67y$qP)Bpegpa1{>Z~y"
+    b"=RJOBUy1ONa45dZ)G000335C8xGAOHXW1ONa4000001^@s6c5iHTZDjxe000I62mk~C1^@s6KmY&$MF0Q)000335"
+    b"C8xG7ytkO1ONa4000001poj5V{C78WdHyGF#rGm00001KmY&$bpQYV000335C8xG6aWAK1ONa4000000{{R3Y;Sh"
+    b"}T>t<700001KmY&$p#T5>000335C8xG7ytkO1ONa4000001ONa4XlZ9?00000jQ{`t00001KmY&$(EtDc000335C"
+    b"8xG7ytkO1ONa4000001ONa4Z*XO900000y#N3I00001KmY&$5C9Ya2ml5E2LKEJ000mG5C8xG000335C8xGBme*a"
+    b"1ONa4000002><{9bZKp6b97;CZ~y=R2mlNK2ml8F2mk;800001KmY&$00000|NsC0kO2Sy6aWAK000003;-Aa1^@"
+    b"*B2mlNK3;+NC00RU78~^|S2mt^900000000003;-Sg5C8-K2mlNK3;+NC@Bjb+Bme*a7ytkO0{{R300000000000"
+    b"00I62ml8F1^@s6000013;+NC000000000000000000000000000000DF6Tf00000FaQ7m000000000000000FaQ7"
+    b"m00000CIA2c00000SO5S3000000000000000SO5S300000CIA2c00000fB*mh000000000000000fB*mh00000DF"
+    b"6Tf00000umAu6000000000000000umAu600000A^-pY00000*Z=?k000000000000000*Z=?k00000DF6Tf00000"
+    b"000001^@s60{{R30000000000000000{{R30000000000000000{{R30000000000000000{{R30000000000000"
+    b"000{{R30000000000000000{{R30000000000000007ytkO00000D77#BAQ-^_002;U$BY300AM<K$BY300Kg=A$"
+    b"BY3000000000007ytkO00000D77#BAQ-Ix0B8U(_9*~>v=k};0000204oVBpalQ`7ytkO00000D77#BAQ-Ix0B8U"
+    b"(_9*~>v=k};0000204oVBpalQ`7ytkO00000D77#BAQ-^_0Knv_DF6Tf06=NTDF6Tf001YsDF6Tf00000000007y"
+    b"tkO00000D77#BAQ+7R09b&l*C_x1006-4<^cdZiWdL?000007ytkO00000D77#BAQ-^_086h2000000IWd?00000"
+    b"0QS!g000000000000000|NsC000000"
+)
+
+
+def test_an_entry_of_before_series_shared_chunks_is_read() -> None:
+    found = decode(_WORK_OF_BEFORE)
+    assert (found.candles.keys, found.candles.deletions) == ([KEY], [(KEY, 1_000, 2_000)])
+    assert list(decode_rows(KEY, _ROWS_OF_BEFORE)) == [make_candles(KEY, 3)]
 
 
 def test_a_chunk_fits_a_document_even_if_nothing_can_be_compressed() -> None:
@@ -140,9 +198,9 @@ def test_what_is_touched_and_by_which_names() -> None:
         "checkpoint changed",
         "checkpoint made",
         "checkpoint deleted",
-        f"bars {work.bars[0].key}",
+        f"bars {work.bars.keys[0]}",
     }
     assert work.series_names == work.shortened_series == {f"candles {KEY}"}
-    work.candles = [changes(3)]
+    work.candles = changes(3)
     assert work.series_names == {f"candles {KEY}"}
     assert work.shortened_series == set()

@@ -1,0 +1,140 @@
+"""What a unit of work asks of the candles: of each series what to delete, and what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.columns import Columns, concatenate, in_order
+from jts_storage.domain.rows import SeriesRows
+from jts_storage.domain.series import CandleSeries
+
+_LOOSE_CANDLES = 1_000
+"""So many become columns at once: in some milliseconds, for which an event loop can wait."""
+
+
+@dataclass(slots=True)
+class SeriesChanges:
+    """The staged changes of one series: first the ranges to delete, then the rows to write."""
+
+    key: SeriesKey
+    deleted: list[tuple[int, int]] = field(default_factory=list)
+    _parts: list[Columns] = field(default_factory=list)
+
+    @property
+    def upserts(self) -> Columns:
+        """The staged rows, ascending, the latest write of a timestamp only."""
+        # Joined when asked for: a unit of work may save a series in thousands of small parts.
+        if len(self._parts) != 1:
+            self._parts = [in_order(concatenate(self._parts))[0]]
+        return self._parts[0]
+
+    def save(self, columns: Columns) -> None:
+        if columns.rows:
+            self._parts.append(columns)
+
+    def delete(self, first: int, last: int) -> None:
+        stamps = self.upserts.timestamp
+        self._parts = [self.upserts.take((stamps < first) | (stamps > last))]  # type: ignore[arg-type]
+        self.deleted.append((first, last))
+
+    def without_rows(self) -> SeriesChanges:
+        return SeriesChanges(self.key, self.deleted)
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """The first and last timestamp at which staged and stored rows may differ."""
+        stamps = self.upserts.timestamp
+        ends = [*self.deleted, *([(int(stamps[0]), int(stamps[-1]))] if len(stamps) else [])]
+        return (min(a for a, _ in ends), max(b for _, b in ends)) if ends else None
+
+    def over(self, stored: CandleSeries, first: int, last: int) -> CandleSeries:
+        """Apply the changes to `stored`, which is all that is stored from `first` to `last`."""
+        kept = stored.columns
+        for begin, end in self.deleted:
+            outside = (kept.timestamp < begin) | (kept.timestamp > end)
+            kept = kept.take(outside)  # type: ignore[arg-type]
+        begin, end = np.searchsorted(self.upserts.timestamp, (first, last + 1))
+        staged = self.upserts.take(slice(begin, end))
+        return CandleSeries.trusted(self.key, in_order(concatenate([kept, staged]))[0])
+
+
+class CandleChanges:
+    """The staged changes of all series, in columns as they come.
+
+    Rows are parted by series only once a read or a deletion asks for one of them.
+    """
+
+    def __init__(self, changes: Iterable[SeriesChanges] = ()) -> None:
+        self._series = {change.key: change for change in changes}
+        # Written after what is in `_series`, and before the loose candles.
+        self._parts: list[SeriesRows] = []
+        self._loose: list[Candle] = []
+        self._keys_of_loose: list[SeriesKey] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._series or self._parts or self._loose)
+
+    def __iter__(self) -> Iterator[SeriesChanges]:
+        return iter(self.by_series().values())
+
+    def add(self, key: SeriesKey, candles: Sequence[Candle]) -> bool:
+        """Save some candles of a series; True after thousands, to let others work for once."""
+        self._loose += candles
+        self._keys_of_loose += [key] * len(candles)
+        is_many = len(self._loose) >= _LOOSE_CANDLES
+        if is_many:
+            self._gather()
+        return is_many
+
+    def save(self, rows: SeriesRows) -> None:
+        self._gather()
+        if rows.rows:
+            self._parts.append(rows)
+
+    def delete(self, key: SeriesKey, first: int, last: int) -> None:
+        self.by_series().setdefault(key, SeriesChanges(key)).delete(first, last)
+
+    def by_series(self) -> dict[SeriesKey, SeriesChanges]:
+        self._gather()
+        parts, self._parts = self._parts, []
+        for part in parts:
+            for series in part:
+                self._series.setdefault(series.key, SeriesChanges(series.key)).save(series.columns)
+        return self._series
+
+    @property
+    def upserts(self) -> SeriesRows:
+        """The rows of all series, joined when they are asked for."""
+        self._gather()
+        of_series = [
+            SeriesRows.of(CandleSeries.trusted(key, change.upserts))
+            for key, change in self._series.items()
+            if change.upserts.rows
+        ]
+        # What is joined is not kept in two places.
+        self._series = {
+            key: change.without_rows() for key, change in self._series.items() if change.deleted
+        }
+        joined = SeriesRows.joined([*of_series, *self._parts])
+        self._parts = [joined] if joined.rows else []
+        return joined
+
+    @property
+    def deletions(self) -> list[tuple[SeriesKey, int, int]]:
+        """The ranges to delete before anything is written."""
+        return [(key, *ends) for key, change in self._series.items() for ends in change.deleted]
+
+    @property
+    def keys(self) -> list[SeriesKey]:
+        """Of the series that change."""
+        return list(dict.fromkeys([*self._series, *self.upserts.keys]))
+
+    def _gather(self) -> None:
+        if self._loose:
+            candles, keys = self._loose, self._keys_of_loose
+            self._loose, self._keys_of_loose = [], []
+            self._parts.append(SeriesRows.of_candles(keys, candles))

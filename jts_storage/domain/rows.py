@@ -1,0 +1,112 @@
+"""Rows of several series in the same columns, whatever their timeframes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from jts_storage.domain import checks
+from jts_storage.domain.arrays import from_candles
+from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.columns import Columns, Int64Array, checked, concatenate, empty, grouped
+from jts_storage.domain.series import CandleSeries
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesRows:
+    """The rows of one series behind those of the other.
+
+    Each series ascends by timestamp, each timestamp once.
+
+    :param keys: in the order of their `sort_key`.
+    :param offsets: where each series begins, and behind the last where it ends.
+    """
+
+    keys: Sequence[SeriesKey]
+    offsets: Int64Array
+    columns: Columns
+
+    @classmethod
+    def of(cls, series: CandleSeries) -> SeriesRows:
+        return cls((series.key,), np.array([0, len(series)]), series.columns)
+
+    @classmethod
+    def of_candles(cls, keys: Sequence[SeriesKey], candles: Sequence[Candle]) -> SeriesRows:
+        """Candles and the key of each; the last of equal timestamps of a series counts."""
+        known = _in_order(set(keys))
+        place = {key: number for number, key in enumerate(known)}
+        number = np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+        return cls.grouped(known, number, checked(from_candles(candles)))
+
+    @classmethod
+    def grouped(cls, keys: Sequence[SeriesKey], number: Int64Array, columns: Columns) -> SeriesRows:
+        """Rows in any order, `number` saying of each which key it has."""
+        return cls(keys, *grouped(number, len(keys), columns))
+
+    @classmethod
+    def joined(cls, parts: Sequence[SeriesRows]) -> SeriesRows:
+        """All in one; the last part that has a timestamp of a series counts."""
+        if not parts:
+            return cls((), np.zeros(1, np.int64), empty())
+        if len(parts) == 1:
+            return parts[0]
+        keys = _in_order({key for part in parts for key in part.keys})
+        place = {key: number for number, key in enumerate(keys)}
+        numbers = [np.array([place[key] for key in part.keys])[part.number] for part in parts]
+        columns = concatenate([part.columns for part in parts])
+        return cls.grouped(keys, np.concatenate(numbers), columns)
+
+    @property
+    def rows(self) -> int:
+        return self.columns.rows
+
+    @property
+    def ends(self) -> tuple[datetime, datetime]:
+        """The first and the last timestamp of all."""
+        stamps = self.columns.timestamp
+        return checks.from_ms(int(stamps.min())), checks.from_ms(int(stamps.max()))
+
+    @property
+    def spans(self) -> dict[SeriesKey, tuple[int, int]]:
+        """The first and the last millisecond of each series."""
+        stamps, filled = self.columns.timestamp, np.diff(self.offsets) > 0
+        firsts, lasts = stamps[self.offsets[:-1][filled]], stamps[self.offsets[1:][filled] - 1]
+        keys = (key for key, has_rows in zip(self.keys, filled.tolist(), strict=True) if has_rows)
+        return dict(zip(keys, zip(firsts.tolist(), lasts.tolist(), strict=True), strict=True))
+
+    @property
+    def number(self) -> Int64Array:
+        """Which key each row has."""
+        return np.repeat(np.arange(len(self.keys)), np.diff(self.offsets))
+
+    def __iter__(self) -> Iterator[CandleSeries]:
+        for key, begin, end in zip(self.keys, self.offsets, self.offsets[1:], strict=False):
+            yield CandleSeries.trusted(key, self.columns.take(slice(begin, end)))
+
+    def pieces(self, most: int) -> Iterator[SeriesRows]:
+        """At most so many rows each: whole series together, or a part of a longer one alone."""
+        first = 0
+        while first < len(self.keys):
+            begin = int(self.offsets[first])
+            behind = int(np.searchsorted(self.offsets, begin + most, side="right")) - 1
+            if behind == first:  # a longer one
+                behind = first + 1
+                for start in range(begin, int(self.offsets[behind]), most):
+                    stop = min(start + most, int(self.offsets[behind]))
+                    yield self._part(first, behind, start, stop)
+            elif (first, behind) == (0, len(self.keys)):
+                yield self
+            else:
+                yield self._part(first, behind, begin, int(self.offsets[behind]))
+            first = behind
+
+    def _part(self, first: int, behind: int, start: int, stop: int) -> SeriesRows:
+        offsets = np.clip(self.offsets[first : behind + 1], start, stop) - start
+        return SeriesRows(self.keys[first:behind], offsets, self.columns.take(slice(start, stop)))
+
+
+def _in_order(keys: Iterable[SeriesKey]) -> list[SeriesKey]:
+    return sorted(keys, key=lambda key: key.sort_key)

@@ -1,0 +1,175 @@
+"""One new minute of a whole market in one commit, over a bare durable insert of its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from harness import report
+
+from jts_storage import Candle, CandlePanel, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.clickhouse import tables
+from jts_storage.clickhouse.blocks import write_block
+from jts_storage.clickhouse.candle_mappers import rows_to_columns
+from jts_storage.clickhouse.driver_internals import CompressedBufferedWriter
+from jts_storage.clickhouse.embedded.handover import HandoverFile
+from jts_storage.domain.rows import SeriesRows
+from jts_storage.domain.series import CandleSeries
+from jts_storage.testing.factories import START
+
+SYMBOLS = 2_500
+RUNS = 15
+KEYS = [SeriesKey(f"S{n:05}", Timeframe.M1, "KRX") for n in range(SYMBOLS)]
+Bars = list[Candle]
+
+_FROM_FILE = (
+    "INSERT INTO bare ({names}) FROM INFILE '{path}' COMPRESSION 'none'"
+    " SETTINGS async_insert = 0, input_format_parallel_parsing = 0, max_threads = 1 FORMAT Native"
+)
+
+
+def minute(number: int) -> Bars:
+    """One bar of each symbol."""
+    stamp = START + timedelta(minutes=number)
+    price = Decimal("78200.5")
+    return [
+        Candle(stamp, price + n, price + n + 2, price + n - 2, price + n + 1, 1_000 + n)
+        for n in range(SYMBOLS)
+    ]
+
+
+class Live:
+    """The ways to store a minute, each in a commit of its own."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._file = HandoverFile()
+        self._candles = tables.build().candles
+        with storage.clickhouse.transport() as transport:
+            transport.execute("CREATE TABLE IF NOT EXISTS bare AS candles")
+
+    async def bare(self, bars: Bars, number: int) -> float:
+        """The quickest there is: rows in the engine's own format, written from arrays."""
+        rows = SeriesRows.of_candles(KEYS, bars)
+        columns = rows_to_columns(self._candles, rows, number + 1)
+        names = ", ".join(columns)
+
+        def insert() -> float:
+            with self._storage.clickhouse.transport() as transport:
+                connection: Any = transport
+                connection.connect()
+                begin = perf_counter()
+                self._file.rewind()
+                out = CompressedBufferedWriter(self._file, 1 << 20)
+                write_block(out, connection.context, columns)
+                out.flush()
+                self._file.end()
+                query = _FROM_FILE.format(names=names, path=self._file.path)
+                connection._connection.query(query, "Native")
+                return perf_counter() - begin
+
+        return await self._storage.clickhouse.run(insert)
+
+    async def calls(self, bars: Bars, number: int) -> float:
+        begin = perf_counter()
+        async with self._storage.unit_of_work() as uow:
+            for key, bar in zip(KEYS, bars, strict=True):
+                await uow.candles.save_many(key, [bar])
+            await uow.commit()
+        return perf_counter() - begin
+
+    async def panel(self, bars: Bars, number: int) -> float:
+        return await self._save(panel_of(bars))
+
+    async def arrow(self, bars: Bars, number: int) -> float:
+        return await self._save(panel_of(bars).to_arrow())
+
+    async def pandas(self, bars: Bars, number: int) -> float:
+        return await self._save(panel_of(bars).to_pandas())
+
+    async def polars(self, bars: Bars, number: int) -> float:
+        return await self._save(panel_of(bars).to_polars())
+
+    async def _save(self, given: Any) -> float:
+        begin = perf_counter()
+        async with self._storage.unit_of_work() as uow:
+            await uow.candles.save_panel(given, timeframe=Timeframe.M1)
+            await uow.commit()
+        return perf_counter() - begin
+
+
+def panel_of(bars: Bars) -> CandlePanel:
+    each = (CandleSeries(key, [bar]) for key, bar in zip(KEYS, bars, strict=True))
+    return CandlePanel(Timeframe.M1, each)
+
+
+async def compare(live: Live) -> None:
+    """Run all in turn; print the median of each and how many times the floor that is."""
+    works: dict[str, Callable[[Bars, int], Awaitable[float]]] = {
+        "bare": live.bare,
+        "2_500_calls_of_save_many": live.calls,
+        "save_panel": live.panel,
+        "save_panel_arrow": live.arrow,
+        "save_panel_pandas": live.pandas,
+        "save_panel_polars": live.polars,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    number = 0
+    for run in range(RUNS + 1):
+        for name in list(works)[:: 1 if run % 2 else -1]:
+            number += 1
+            seconds = await works[name](minute(number), number)
+            if run:  # the first is a warm-up
+                taken[name].append(seconds)
+    floor = statistics.median(taken.pop("bare"))
+    for name, each in taken.items():
+        seconds = statistics.median(each)
+        report(name, seconds=seconds, floor_seconds=floor, ratio=seconds / floor)
+
+
+async def lag(storage: Storage) -> None:
+    """Print the longest time for which a commit keeps the event loop from anything else."""
+    longest = 0.0
+    done = False
+
+    async def watch() -> None:
+        nonlocal longest
+        while not done:
+            begin = perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, perf_counter() - begin)
+
+    live = Live(storage)
+    found = []
+    for number in range(10_000, 10_000 + RUNS):
+        bars = minute(number)
+        longest, done = 0.0, False
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(0)
+        await live.calls(bars, number)
+        done = True
+        await watching
+        found.append(longest)
+    report("event_loop_lag_of_2_500_calls", seconds=statistics.median(found), most=max(found))
+
+
+async def run() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with Storage.open(StorageSettings(data_dir=Path(folder))) as storage:
+            await compare(Live(storage))
+            await lag(storage)
+
+
+def main() -> None:
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()
