@@ -260,8 +260,8 @@ class RangeCache:
         """Whether what was read may be of before a change, or of its middle."""
         _, changes = self._log.since(begun, under_way=True)
         ours = [change for change in changes if change.touches(self._candles.name)]
-        if any(change.spans is None or key is None for change in ours):
-            return True
+        if key is None or any(change.spans is None for change in ours):
+            return bool(ours)
         spans = [change.spans[key] for change in ours if change.spans and key in change.spans]
         return any(first <= span_last and span_first <= last for span_first, span_last in spans)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -15,7 +17,7 @@ from sqlalchemy import text
 
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
-from jts_storage.clickhouse.changes import ANYTHING
+from jts_storage.clickhouse.changes import ANYTHING, Change
 from jts_storage.clickhouse.connector import connect
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
@@ -36,6 +38,16 @@ _COPY = (
     " FROM candles FINAL WHERE symbol = '005930' ORDER BY timestamp LIMIT 1"
 )
 _INSERT = f"INSERT INTO candles {_COPY}"
+_ELSEWHERE = """
+import sys
+from jts_storage.clickhouse.manager import ClickHouseManager
+
+with ClickHouseManager(embedded_path=sys.argv[1], fsync=False) as manager:
+    manager.execute(
+        "INSERT INTO candles SELECT * REPLACE (timestamp - INTERVAL 1 DAY AS timestamp)"
+        " FROM candles ORDER BY timestamp LIMIT 1"
+    )
+"""
 
 
 @pytest.fixture
@@ -197,14 +209,18 @@ async def test_a_failed_statement_may_have_written(
     assert await candles.get_range(KEY, *ALWAYS) == truth
 
 
+@pytest.mark.parametrize(
+    "change",
+    [ANYTHING, Change("candles"), Change("candles", {KEY: checks.range_ms(START, START)})],
+    ids=["anything", "candles", "a candle"],
+)
 async def test_while_somebody_writes_nothing_is_held(
-    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+    change: Change, candles: ClickHouseCandleRepository, manager: ClickHouseManager
 ) -> None:
-    assert candles._cache is not None
     writing, written = threading.Event(), threading.Event()
 
     def write() -> None:
-        with manager.changes.change(ANYTHING):
+        with manager.changes.change(change):
             writing.set()
             written.wait(10)
 
@@ -355,7 +371,7 @@ async def test_a_mutation_that_nobody_waits_for_is_seen(
 async def test_what_was_held_before_the_store_was_closed_is_not_given(
     tmp_path: Any,
 ) -> None:
-    fields = {"embedded_path": str(tmp_path / "store"), "fsync": False}
+    fields: dict[str, Any] = {"embedded_path": str(tmp_path / "store"), "fsync": False}
     with ClickHouseManager(**fields) as first:
         tables.build().metadata.create_all(first.engine)
         candles = ClickHouseCandleRepository(first)
@@ -364,7 +380,10 @@ async def test_what_was_held_before_the_store_was_closed_is_not_given(
         first.engine.dispose()  # as the pool does with connections that it replaces
         assert candles._cache is not None
         assert candles._cache.held(KEY, *checks.range_ms(*ALWAYS)) is None
-        assert await candles.get_range(KEY, *ALWAYS) == SERIES
+        command = [sys.executable, "-c", _ELSEWHERE, fields["embedded_path"]]
+        await asyncio.to_thread(subprocess.run, command, check=True)
+        first.execute("SELECT 1")  # opens it again
+        assert len(await candles.get_range(KEY, *ALWAYS)) == 1_001
     with pytest.raises(StorageError, match="closed"):
         await candles.get_range(KEY, *ALWAYS)
 
