@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from jts_storage.clickhouse import tables
+from jts_storage.clickhouse import cache, tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.changes import ANYTHING, Change
 from jts_storage.clickhouse.connector import connect
@@ -236,8 +236,8 @@ async def test_while_somebody_writes_nothing_is_held(
 async def test_a_change_between_look_and_read_is_not_held(
     candles: ClickHouseCandleRepository, manager: ClickHouseManager
 ) -> None:
-    cache = candles._cache
-    assert cache is not None
+    held = candles._cache
+    assert held is not None
     first, last = checks.range_ms(*_minutes(5_000, 6_000))
 
     def read_and(statement: Callable[[], Any]) -> CandleSeries | None:
@@ -247,8 +247,8 @@ async def test_a_change_between_look_and_read_is_not_held(
             thread.join(10)
             return CandleSeries.empty(OTHER_KEY)
 
-        cache.get(OTHER_KEY, first, last, read)
-        return cache.held(OTHER_KEY, first, last)
+        held.get(OTHER_KEY, first, last, read)
+        return held.held(OTHER_KEY, first, last)
 
     def write(key: SeriesKey, minute: int) -> None:
         part = make_candles(key, 10, start=START + minute * MINUTE)
@@ -257,7 +257,7 @@ async def test_a_change_between_look_and_read_is_not_held(
     assert read_and(lambda: manager.execute(_INSERT)) is None
     assert read_and(lambda: write(OTHER_KEY, 5_500)) is None
     assert read_and(lambda: write(KEY, 5_500)) is not None
-    cache._held.clear()
+    held._held.clear()
     assert read_and(lambda: write(OTHER_KEY, 6_500)) is not None
 
 
@@ -418,3 +418,25 @@ async def test_other_tasks_have_a_turn_between_held_ranges(
         await candles.get_range(KEY, *ALWAYS)
     task.cancel()
     assert turns > 5
+
+
+async def test_statements_that_come_faster_than_reads_cost_no_questions(
+    candles: ClickHouseCandleRepository,
+    manager: ClickHouseManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+    is_quiet = cache.is_quiet
+
+    def counted(*arguments: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return is_quiet(*arguments)
+
+    monkeypatch.setattr(cache, "is_quiet", counted)
+    for _ in range(10):
+        manager.execute("OPTIMIZE TABLE candles")
+        assert await candles.get_range(KEY, *_minutes(0, 9)) == SERIES[:10]
+    assert asked <= 3
+    monkeypatch.setattr(cache, "_ASK_AGAIN_AFTER", 0.0)
+    await _held(candles)
