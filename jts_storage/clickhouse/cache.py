@@ -207,7 +207,7 @@ class RangeCache:
         self._unused, self._quiet_asked_at = self._unused + 1, now
         return True
 
-    def _served(self, found: Any) -> Any:
+    def _served(self, found: _T) -> _T:
         if found is not None:
             self._unused = 0
         return found

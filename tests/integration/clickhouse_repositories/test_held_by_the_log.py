@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from jts_storage.clickhouse import cache, tables
+from jts_storage.clickhouse import cache, quiet, tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.changes import ANYTHING, Change
 from jts_storage.clickhouse.connector import connect
@@ -426,12 +426,11 @@ async def test_statements_that_come_faster_than_reads_cost_no_questions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = 0
-    is_quiet = cache.is_quiet
 
     def counted(*arguments: Any) -> bool:
         nonlocal asked
         asked += 1
-        return is_quiet(*arguments)
+        return quiet.is_quiet(*arguments)
 
     monkeypatch.setattr(cache, "is_quiet", counted)
     for _ in range(10):
