@@ -48,6 +48,8 @@ _WORTH_ASKING = 20_000
 _ASK_AGAIN_AFTER = 1.0
 """Seconds after which a table that was not quiet may have become so."""
 
+_UNUSED_PROOFS = 3
+
 
 class _State(NamedTuple):
     """What the held ranges are proven by: the parts of a table, or none where the log does it."""
@@ -105,16 +107,18 @@ class RangeCache:
         self._seen = 0  # of the log
         self._quiet_since: int | None = None  # the unknown change after which the table was quiet
         self._not_quiet_at: tuple[int, float] = (-1, 0.0)
+        self._unused, self._quiet_asked_at = 0, 0.0
 
     def held(self, key: SeriesKey, first: int, last: int) -> CandleSeries | None:
         """Return what is held of a range if that needs no question; never blocks for long."""
         with self._lock:
-            return self._held.look_up(key, first, last) if self._is_usable() else None
+            found = self._held.look_up(key, first, last) if self._is_usable() else None
+            return self._served(found)
 
     def answered(self, what: Hashable, key: SeriesKey | None) -> Any:
         """Return what was answered before, if that needs no question, else None."""
         with self._lock:
-            return self._answers.look_up(what, key) if self._is_usable() else None
+            return self._served(self._answers.look_up(what, key) if self._is_usable() else None)
 
     def get(
         self, key: SeriesKey, first: int, last: int, read: Callable[[], CandleSeries]
@@ -184,12 +188,29 @@ class RangeCache:
             since, asked_at = self._not_quiet_at
             if since == unknown and monotonic() - asked_at < _ASK_AGAIN_AFTER:
                 return False
+            if self._quiet_since != unknown and not self._may_pay():
+                return False
             if self._quiet_since != unknown and self._becomes_quiet(unknown):
                 # Said of the moment before the question: what came since is another number.
                 self._quiet_since = unknown
             elif self._quiet_since != unknown:
                 self._not_quiet_at = (unknown, monotonic())
             return self._quiet_since == unknown
+
+    def _may_pay(self) -> bool:
+        """Whether to ask once more: not at once after proofs that have all ended unused, since
+        statements that may do anything came faster than reads.
+        """
+        now = monotonic()
+        if self._unused >= _UNUSED_PROOFS and now - self._quiet_asked_at < _ASK_AGAIN_AFTER:
+            return False
+        self._unused, self._quiet_asked_at = self._unused + 1, now
+        return True
+
+    def _served(self, found: _T) -> _T:
+        if found is not None:
+            self._unused = 0
+        return found
 
     def _becomes_quiet(self, unknown: int) -> bool:
         _, under_way = self._log.since(unknown, under_way=True)
@@ -260,10 +281,8 @@ class RangeCache:
         """Whether what was read may be of before a change, or of its middle."""
         _, changes = self._log.since(begun, under_way=True)
         ours = [change for change in changes if change.touches(self._candles.name)]
-        if key is None:
+        if key is None or any(change.spans is None for change in ours):
             return bool(ours)
-        if any(change.spans is None for change in ours):
-            return True
         spans = [change.spans[key] for change in ours if change.spans and key in change.spans]
         return any(first <= span_last and span_first <= last for span_first, span_last in spans)
 

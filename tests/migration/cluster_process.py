@@ -37,7 +37,7 @@ ROWS = f"count(), groupBitXor(cityHash64({KEYS}, open, high, low, close, volume)
 
 def play_cluster() -> None:
     engine._CONFIG = engine._CONFIG.replace("</clickhouse>", _ONE_SHARD)
-    send = EmbeddedSession._query
+    send = EmbeddedSession._asked
 
     def on_both_hosts(self: EmbeddedSession, query: str, template: str | None = None) -> Any:
         query = _REPLICATED.sub(r"\1(", query).replace(
@@ -52,7 +52,7 @@ def play_cluster() -> None:
         send(self, f"USE {HERE}")
         return send(self, alone)
 
-    EmbeddedSession._query = on_both_hosts  # type: ignore[method-assign]
+    EmbeddedSession._asked = on_both_hosts  # type: ignore[method-assign]
 
 
 def fill(manager: ClickHouseManager) -> None:

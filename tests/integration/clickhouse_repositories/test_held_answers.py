@@ -177,13 +177,18 @@ async def test_a_write_does_not_wait_behind_a_crowd_of_readers(manager: ClickHou
         await asyncio.gather(*crowd)
 
 
-async def test_rows_of_several_parts_come_in_order(manager: ClickHouseManager) -> None:
+async def test_rows_of_several_parts_come_in_order(
+    manager: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manager.execute("SYSTEM STOP MERGES candles")
     candles = ClickHouseCandleRepository(manager, cache_bytes=0)
     for start in (60, 30, 90, 0):
         await candles.save_many(KEY, SERIES[start : start + 30])
     day = (START, START + 500 * MINUTE)
-    assert await candles.get_range(KEY, *day) == SERIES
+    with monkeypatch.context() as patched:
+        asked = _count_statements(manager, patched)
+        assert await candles.get_range(KEY, *day) == SERIES
+        assert len(asked) == 1, "the engine was asked to merge what needs no merging"
     other = make_candles(KEY, 50, seed=3)
     await candles.save_many(KEY, other)
     assert await candles.get_range(KEY, *day) == SERIES.merge(other)

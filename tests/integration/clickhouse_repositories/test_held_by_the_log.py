@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -13,9 +15,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from jts_storage.clickhouse import tables
+from jts_storage.clickhouse import cache, quiet, tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
-from jts_storage.clickhouse.changes import ANYTHING
+from jts_storage.clickhouse.changes import ANYTHING, Change
 from jts_storage.clickhouse.connector import connect
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
@@ -36,6 +38,16 @@ _COPY = (
     " FROM candles FINAL WHERE symbol = '005930' ORDER BY timestamp LIMIT 1"
 )
 _INSERT = f"INSERT INTO candles {_COPY}"
+_ELSEWHERE = """
+import sys
+from jts_storage.clickhouse.manager import ClickHouseManager
+
+with ClickHouseManager(embedded_path=sys.argv[1], fsync=False) as manager:
+    manager.execute(
+        "INSERT INTO candles SELECT * REPLACE (timestamp - INTERVAL 1 DAY AS timestamp)"
+        " FROM candles ORDER BY timestamp LIMIT 1"
+    )
+"""
 
 
 @pytest.fixture
@@ -197,14 +209,18 @@ async def test_a_failed_statement_may_have_written(
     assert await candles.get_range(KEY, *ALWAYS) == truth
 
 
+@pytest.mark.parametrize(
+    "change",
+    [ANYTHING, Change("candles"), Change("candles", {KEY: checks.range_ms(START, START)})],
+    ids=["anything", "candles", "a candle"],
+)
 async def test_while_somebody_writes_nothing_is_held(
-    candles: ClickHouseCandleRepository, manager: ClickHouseManager
+    change: Change, candles: ClickHouseCandleRepository, manager: ClickHouseManager
 ) -> None:
-    assert candles._cache is not None
     writing, written = threading.Event(), threading.Event()
 
     def write() -> None:
-        with manager.changes.change(ANYTHING):
+        with manager.changes.change(change):
             writing.set()
             written.wait(10)
 
@@ -220,8 +236,8 @@ async def test_while_somebody_writes_nothing_is_held(
 async def test_a_change_between_look_and_read_is_not_held(
     candles: ClickHouseCandleRepository, manager: ClickHouseManager
 ) -> None:
-    cache = candles._cache
-    assert cache is not None
+    held = candles._cache
+    assert held is not None
     first, last = checks.range_ms(*_minutes(5_000, 6_000))
 
     def read_and(statement: Callable[[], Any]) -> CandleSeries | None:
@@ -231,8 +247,8 @@ async def test_a_change_between_look_and_read_is_not_held(
             thread.join(10)
             return CandleSeries.empty(OTHER_KEY)
 
-        cache.get(OTHER_KEY, first, last, read)
-        return cache.held(OTHER_KEY, first, last)
+        held.get(OTHER_KEY, first, last, read)
+        return held.held(OTHER_KEY, first, last)
 
     def write(key: SeriesKey, minute: int) -> None:
         part = make_candles(key, 10, start=START + minute * MINUTE)
@@ -241,7 +257,7 @@ async def test_a_change_between_look_and_read_is_not_held(
     assert read_and(lambda: manager.execute(_INSERT)) is None
     assert read_and(lambda: write(OTHER_KEY, 5_500)) is None
     assert read_and(lambda: write(KEY, 5_500)) is not None
-    cache._held.clear()
+    held._held.clear()
     assert read_and(lambda: write(OTHER_KEY, 6_500)) is not None
 
 
@@ -364,7 +380,10 @@ async def test_what_was_held_before_the_store_was_closed_is_not_given(
         first.engine.dispose()  # as the pool does with connections that it replaces
         assert candles._cache is not None
         assert candles._cache.held(KEY, *checks.range_ms(*ALWAYS)) is None
-        assert await candles.get_range(KEY, *ALWAYS) == SERIES
+        command = [sys.executable, "-c", _ELSEWHERE, fields["embedded_path"]]
+        await asyncio.to_thread(subprocess.run, command, check=True)
+        first.execute("SELECT 1")  # opens it again
+        assert len(await candles.get_range(KEY, *ALWAYS)) == 1_001
     with pytest.raises(StorageError, match="closed"):
         await candles.get_range(KEY, *ALWAYS)
 
@@ -399,3 +418,24 @@ async def test_other_tasks_have_a_turn_between_held_ranges(
         await candles.get_range(KEY, *ALWAYS)
     task.cancel()
     assert turns > 5
+
+
+async def test_statements_that_come_faster_than_reads_cost_no_questions(
+    candles: ClickHouseCandleRepository,
+    manager: ClickHouseManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+
+    def counted(*arguments: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return quiet.is_quiet(*arguments)
+
+    monkeypatch.setattr(cache, "is_quiet", counted)
+    for _ in range(10):
+        manager.execute("OPTIMIZE TABLE candles")
+        assert await candles.get_range(KEY, *_minutes(0, 9)) == SERIES[:10]
+    assert asked <= 3
+    monkeypatch.setattr(cache, "_ASK_AGAIN_AFTER", 0.0)
+    await _held(candles)

@@ -50,18 +50,18 @@ def test_a_range_is_given_only_if_nothing_in_it_has_changed(
     steps: list[Any], capacity: int
 ) -> None:
     held = HeldRanges(capacity)
-    known_minutes: set[int] = set()
+    minutes_held: set[int] = set()
     for what, (start, end) in steps:
         minutes = set(range(start, end + 1))
         if what == "hold":
             _hold(held, start, end)
-            known_minutes |= minutes
+            minutes_held |= minutes
         elif what == "drop":
             held.drop({KEY: (FIRST + start * MS, FIRST + end * MS)})
-            known_minutes -= minutes
+            minutes_held -= minutes
         found = _look(held, start, end)
         if found is not None:
-            assert minutes <= known_minutes and found == _series(start, end)
+            assert minutes <= minutes_held and found == _series(start, end)
         assert held.size <= capacity
         ranges = held._of_key.get(KEY, [])
         assert sorted(ranges, key=lambda each: each.first) == ranges
