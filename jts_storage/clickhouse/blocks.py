@@ -82,9 +82,6 @@ class DictionaryColumn:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, rows: slice) -> DictionaryColumn:
-        return DictionaryColumn(self.dictionary, self.keys[rows])
-
     def to_array(self) -> Array:
         return object_array(self.dictionary)[self.keys]
 
@@ -388,6 +385,12 @@ def sliced(columns: Mapping[str, Typed], rows: int) -> Iterator[dict[str, Typed]
         return
     for start in range(0, total, rows):
         yield {
-            name: c if c.is_constant else Typed(c.type, c.values[start : start + rows])
+            name: c if c.is_constant else Typed(c.type, _cut(c.values, start, start + rows))
             for name, c in columns.items()
         }
+
+
+def _cut(values: Any, start: int, stop: int) -> Any:
+    if isinstance(values, DictionaryColumn):
+        return DictionaryColumn(values.dictionary, values.keys[start:stop])
+    return values[start:stop]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from clickhouse_driver.errors import ErrorCodes
 
 from jts_storage.clickhouse.blocks import Array
@@ -93,4 +94,4 @@ class HandoverWriter(CompressedBufferedWriter):  # type: ignore[misc]
             self.write(array.tobytes())
         else:
             self.flush()
-            self._file.write(memoryview(array).cast("B"))
+            self._file.write(array.reshape(-1).view(np.uint8).data)
