@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from jts_storage import Market, SeriesKey, Storage, StorageSettings, Symbol, Tim
 from jts_storage.clickhouse.embedded import engine
 from jts_storage.domain.columns import NAMES
 from jts_storage.testing.factories import make_candles
+from jts_storage.usecases.any_storage import BLOCK_ROWS
 from jts_storage.usecases.export_candles import ExportCandles
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 
@@ -105,15 +107,16 @@ def _compare_market(
         for frame in frames:
             insert_frame(connection, "bare", frame.assign(version=time.time_ns()))
 
-    def ours() -> None:
+    def ours(block_rows: int) -> None:
         # An exchange for each run: merges of duplicates are not what is measured.
-        options = ImportOptions(create=Market.KOSPI)
+        options = ImportOptions(create=Market.KOSPI, block_rows=block_rows)
         work = ImportCandles(storage).run(
             path, KEY.timeframe, exchange=f"X{next(numbers)}", options=options
         )
         runner.run(work)
 
-    compare("import_csv_market", ours, bare, MARKET_RUNS)
+    for name, rows in (("import_csv_market", BLOCK_ROWS), ("import_csv_market_1m_blocks", ROWS)):
+        compare(name, partial(ours, rows), bare, MARKET_RUNS)
 
 
 def _market(path: Path) -> list[Any]:

@@ -94,4 +94,4 @@ class HandoverWriter(CompressedBufferedWriter):  # type: ignore[misc]
             self.write(array.tobytes())
         else:
             self.flush()
-            self._file.write(array.view(np.uint8).data)
+            self._file.write(array.reshape(-1).view(np.uint8).data)

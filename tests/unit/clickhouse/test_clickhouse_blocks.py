@@ -24,6 +24,7 @@ from jts_storage.clickhouse.blocks import (
     Typed,
     declared,
     joined,
+    key_dtype,
     read_block,
     sliced,
     write_block,
@@ -192,3 +193,21 @@ def test_a_sparse_column_keeps_its_scale() -> None:
     context = _context(defines.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION)
     block = read_block(MemoryReader(memoryview(sink.data)), context, raw=True)
     assert joined([block])["price"].tolist() == [0, 0, 15_000, 0, 0, 0]
+
+
+@pytest.mark.parametrize("type_name", ["LowCardinality(String)", "String"])
+@pytest.mark.parametrize("words", [1, 3, 300, 70_000])
+def test_names_given_as_a_dictionary_are_written_as_the_texts_they_are(
+    type_name: str, words: int
+) -> None:
+    dictionary = tuple(f"word {number}" for number in range(words))
+    keys = np.tile(np.arange(words), 2).astype(key_dtype(words))
+    given = Typed(type_name, DictionaryColumn(dictionary, keys))
+    block = _through_the_wire({"a": given}, raw=False)
+    assert block.arrays[0].tolist() == [*dictionary, *dictionary]
+
+
+def test_a_dictionary_is_cut_as_other_columns_are() -> None:
+    given = {"a": Typed("LowCardinality(String)", DictionaryColumn(("x", "y"), np.arange(5) % 2))}
+    pieces = [piece["a"].values.to_array().tolist() for piece in sliced(given, 2)]
+    assert pieces == [["x", "y"], ["x", "y"], ["x"]]
