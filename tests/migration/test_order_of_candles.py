@@ -165,7 +165,7 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
         await migrate.up(databases)
         earlier.execute("SYSTEM STOP MERGES candles")
         await ClickHouseCandleRepository(earlier).save_many(KEYS[0], make_candles(KEYS[0], 20))
-    count = "SELECT count() FROM {} WHERE symbol BETWEEN 'A' AND 'B'"
+    count = "SELECT count() FROM {}"
     rows = earlier.execute(count.format("candles"))
     retire = Replacement._retire
 
@@ -183,15 +183,16 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
         # What the new table got in the meantime is later than what is taken over.
         new = INSERT.replace("{table}", "candles")
         earlier.execute(new.format(symbol="A", at="2024-03-04 05:06:00", version=LATER + 1))
-        earlier.execute(old.format(symbol="D", at="2024-03-04 05:06:00", version=LATER))
+        if not merged:  # else the counts would tell that somebody wrote
+            earlier.execute(old.format(symbol="D", at="2024-03-04 05:06:00", version=LATER))
         retire(self)
 
     monkeypatch.setattr(Replacement, "_retire", late)
     await (migrate.up if goal == "up" else migrate.down)(databases, to=None)
     found = "SELECT symbol, max(version), count() FROM candles FINAL WHERE version >= {} GROUP BY 1"
     by_symbol = {s: (v, n) for s, v, n in earlier.execute(found.format(LATER))}
-    assert (by_symbol["A"], by_symbol["D"]) == ((LATER + 1, 1), (LATER, 1))
-    assert ("B" in by_symbol) == merged
+    assert by_symbol.pop("A") == (LATER + 1, 1)
+    assert by_symbol.keys() == ({"B"} if merged else {"D"})
 
 
 @pytest.mark.parametrize("times", [2, 9])
