@@ -55,6 +55,7 @@ _WRITE_BUFFER = 1 << 20
 _KEPT_BYTES = 4 << 20  # a larger hand-over file gives its memory back after the statement
 # Without these, to read a file in memory takes a tenth longer.
 _READ_AT_ONCE = "SETTINGS input_format_parallel_parsing = 0, max_threads = 1"
+_AS_DECLARED = ", input_format_native_allow_types_conversion = 0"
 
 
 class ChdbTransport(EmbeddedSession):
@@ -192,9 +193,18 @@ class ChdbTransport(EmbeddedSession):
         del jts_rows_to_insert
 
     def _insert_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
-        fitted = as_table_types(table, columns, dict(self.table_columns(table)))
-        with self.native_writer(insert_into(table, fitted)) as out:
-            for piece in sliced(fitted, INSERT_BLOCK_ROWS):
+        try:
+            self._write_blocks(table, columns)
+        except EmbeddedError as exc:
+            if exc.code != ErrorCodes.TYPE_MISMATCH:
+                raise
+            actual = dict(self.table_columns(table))
+            self._write_blocks(table, as_table_types(table, columns, actual))
+
+    def _write_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
+        # The engine compares the types: to ask for them first would take a tenth of a small insert.
+        with self.native_writer(insert_into(table, columns), _AS_DECLARED) as out:
+            for piece in sliced(columns, INSERT_BLOCK_ROWS):
                 write_block(out, self._context, piece)
                 out.flush()
 
@@ -227,9 +237,10 @@ class ChdbTransport(EmbeddedSession):
         yield from self._chunks(query)
 
     @contextmanager
-    def native_writer(self, statement: str) -> Iterator[Any]:
+    def native_writer(self, statement: str, settings: str = "") -> Iterator[Any]:
         """A buffered writer whose bytes, in Native format, become the rows of an INSERT.
 
+        :param settings: further ones, as SQL after a comma.
         Leaving the block without an error means that the engine has stored them.
         """
         with _file_errors():
@@ -243,7 +254,7 @@ class ChdbTransport(EmbeddedSession):
             self._handover.end()
         source = f"FROM INFILE {literal(self._handover.path)} COMPRESSION 'none'"
         try:
-            self._query(f"{statement} {source} {_READ_AT_ONCE} FORMAT Native")
+            self._query(f"{statement} {source} {_READ_AT_ONCE}{settings} FORMAT Native")
         finally:
             if self._handover.size > _KEPT_BYTES:
                 self._close_handover()
