@@ -13,6 +13,7 @@ from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.health import Health
+from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
 from jts_storage.ports.strategies import StrategyReader
@@ -197,6 +198,18 @@ class Storage:
         from tenacity import AsyncRetrying
 
         return await AsyncRetrying(**retry_policy(attempts))(self._run_once, work)
+
+    def ingest(self, *, every: float = 1.0, rows: int = 10_000, limit: int = 100_000) -> LiveIngest:
+        """A writer of single candles as they come in: ``async with storage.ingest() as ingest``.
+
+        It commits what was added once the oldest has waited `every` seconds, or once `rows` wait.
+
+        :param limit: of how many candles that are not stored there are; `add` waits then.
+        :raises InvalidData: `every` or `rows` is not above 0, or `limit` is below `rows`.
+        """
+        from jts_storage.usecases.ingest import Ingest
+
+        return Ingest(self.run, every=every, rows=rows, limit=limit)
 
     async def health(self) -> Health:
         """Return whether each store answers, by its name, and what the journal holds.

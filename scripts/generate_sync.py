@@ -16,7 +16,16 @@ PACKAGE = ROOT / "jts_storage"
 PORTS = PACKAGE / "ports"
 REPOSITORIES = PACKAGE / "sync" / "repositories.py"
 USE_CASES = PACKAGE / "sync" / "usecases.py"
-ORDER = ("events", "candles", "symbols", "formulas", "strategies", "backtests", "ingestion")
+ORDER = (
+    "events",
+    "candles",
+    "ingest",
+    "symbols",
+    "formulas",
+    "strategies",
+    "backtests",
+    "ingestion",
+)
 WITHOUT_TWIN = {
     "EventPublisher",
     "Lake",
@@ -213,7 +222,11 @@ def method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 def call(node: ast.FunctionDef | ast.AsyncFunctionDef, returns: str) -> str:
     asked = f"self._twin.{node.name}"
     if is_property(node):
-        return f"return {returns}(self._portal, {asked})"
+        return (
+            f"return {returns}(self._portal, {asked})"
+            if is_twin_name(returns)
+            else f"return {asked}"
+        )
     asked += f"({', '.join(arguments(node.args))})"
     if returns == DECLARED:
         return f"return Blocking(self._portal, {asked})"

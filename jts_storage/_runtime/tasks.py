@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,6 +41,18 @@ async def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled() and task.exception() is not None:
             log.warning("What was cancelled has failed.", exc_info=task.exception())
         raise
+
+
+@asynccontextmanager
+async def alongside(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Run `work` beside the block, which may wait for it; when the block has ended, so has it."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        await _ended(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it has it; else it is not what ended the block
 
 
 async def acquired(acquire: Callable[[], T], release: Callable[[T], object]) -> T:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ def rows_to_columns(candles: Table, rows: SeriesRows, version: int) -> dict[str,
     """
     columns = rows.columns
     values: dict[str, Any] = {
-        "symbol": _name_of_each_row([key.symbol for key in rows.keys], rows),
-        "exchange": _name_of_each_row([key.exchange for key in rows.keys], rows),
-        "timeframe": _name_of_each_row([key.timeframe.value for key in rows.keys], rows),
+        "symbol": _name_of_each_row(rows, "symbol"),
+        "exchange": _name_of_each_row(rows, "exchange"),
+        "timeframe": _name_of_each_row(rows, "timeframe._value_"),
         "timestamp": columns.timestamp,
         "open": columns.open,
         "high": columns.high,
@@ -47,8 +48,9 @@ def _types(table: Table) -> Mapping[str, str]:
     return {column.key: type_of(column) for column in table.c}
 
 
-def _name_of_each_row(names: Sequence[str], rows: SeriesRows) -> Any:
-    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+def _name_of_each_row(rows: SeriesRows, name: str) -> Any:
+    names = list(map(attrgetter(name), rows.keys))
+    known = {each: number for number, each in enumerate(dict.fromkeys(names))}
     if len(known) == 1:
         return names[0]
     of_series = np.fromiter(map(known.__getitem__, names), np.int64, len(names))

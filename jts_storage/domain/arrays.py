@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from itertools import repeat
 from operator import attrgetter
@@ -12,7 +13,7 @@ import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import Candle
-from jts_storage.domain.columns import NAMES, PRICES, AnyArray, Columns
+from jts_storage.domain.columns import NAMES, PRICES, AnyArray, Columns, Int64Array
 from jts_storage.errors import InvalidData
 
 _SCALE = repeat(Decimal(checks.PRICE_SCALE))
@@ -26,13 +27,19 @@ def from_candles(candles: Iterable[object]) -> Columns:
         rows.append(candle)
     stamps, *prices, volumes = (map(attrgetter(name), rows) for name in NAMES)
     return Columns.of(
-        np.fromiter(map(checks.to_ms, stamps), np.int64, len(rows)),
+        _milliseconds(list(stamps)),
         (
             np.fromiter(map(int, map(checks.EXACT.multiply, price, _SCALE)), np.int64, len(rows))
             for price in prices
         ),
         np.fromiter(volumes, np.uint64, len(rows)),
     )
+
+
+def _milliseconds(stamps: list[datetime]) -> Int64Array:
+    if stamps and stamps.count(stamps[0]) == len(stamps):  # bars of many series as they come in
+        return np.full(len(stamps), checks.to_ms(stamps[0]))
+    return np.fromiter(map(checks.to_ms, stamps), np.int64, len(stamps))
 
 
 def from_mapping(columns: Mapping[str, Any]) -> Columns:

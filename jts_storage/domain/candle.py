@@ -30,6 +30,10 @@ class SeriesKey:
         elif not isinstance(self.exchange, str):
             raise InvalidData("must be a string", field="exchange", value=self.exchange)
 
+    def __hash__(self) -> int:
+        # By the text of the timeframe: the hash of an enum's member is made in Python.
+        return hash((self.symbol, self.timeframe._value_, self.exchange))
+
     def __str__(self) -> str:
         """As ``KRX:005930/1m``; no two keys read the same, whatever their names hold."""
         prefix = ""

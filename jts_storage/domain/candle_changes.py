@@ -9,11 +9,13 @@ import numpy as np
 
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.columns import Columns, concatenate, in_order
-from jts_storage.domain.rows import SeriesRows
+from jts_storage.domain.rows import LooseRows, SeriesRows
 from jts_storage.domain.series import CandleSeries
 
-_LOOSE_CANDLES = 1_000
+_LOOSE_CANDLES = 3_000
 """So many become columns at once: in some milliseconds, for which an event loop can wait."""
+
+_WITHOUT_A_PAUSE = 500
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class CandleChanges:
     def __init__(self, changes: Iterable[SeriesChanges] = ()) -> None:
         self._series = {change.key: change for change in changes}
         # Written after what is in `_series`, and before the loose candles.
-        self._parts: list[SeriesRows] = []
+        self._parts: list[SeriesRows | LooseRows] = []
         self._loose: list[Candle] = []
         self._keys_of_loose: list[SeriesKey] = []
 
@@ -82,13 +84,14 @@ class CandleChanges:
         return iter(self.by_series().values())
 
     def add(self, key: SeriesKey, candles: Sequence[Candle]) -> bool:
-        """Save some candles of a series; True after thousands, to let others work for once."""
+        """Save some candles of a series; True after hundreds, to let others work for once."""
+        before = len(self._loose)
         self._loose += candles
         self._keys_of_loose += [key] * len(candles)
-        is_many = len(self._loose) >= _LOOSE_CANDLES
-        if is_many:
+        if len(self._loose) >= _LOOSE_CANDLES:
             self._gather()
-        return is_many
+            return True
+        return before // _WITHOUT_A_PAUSE < len(self._loose) // _WITHOUT_A_PAUSE
 
     def save(self, rows: SeriesRows) -> None:
         self._gather()
@@ -101,7 +104,10 @@ class CandleChanges:
     def by_series(self) -> dict[SeriesKey, SeriesChanges]:
         self._gather()
         parts, self._parts = self._parts, []
+        if len(parts) > 1 or any(isinstance(part, LooseRows) for part in parts):
+            parts = [SeriesRows.joined(parts)]
         for part in parts:
+            assert isinstance(part, SeriesRows)
             for series in part:
                 self._series.setdefault(series.key, SeriesChanges(series.key)).save(series.columns)
         return self._series
@@ -133,8 +139,18 @@ class CandleChanges:
         """Of the series that change."""
         return list(dict.fromkeys([*self._series, *self.upserts.keys]))
 
+    def few_keys(self, most: int) -> set[SeriesKey] | None:
+        """As `keys`, but None if there are more; nothing is joined for that."""
+        known = set(self._series)
+        for keys in (*(part.keys for part in self._parts), self._keys_of_loose):
+            for start in range(0, len(keys), most):
+                known.update(keys[start : start + most])
+                if len(known) > most:
+                    return None
+        return known
+
     def _gather(self) -> None:
         if self._loose:
             candles, keys = self._loose, self._keys_of_loose
             self._loose, self._keys_of_loose = [], []
-            self._parts.append(SeriesRows.of_candles(keys, candles))
+            self._parts.append(LooseRows.of(keys, candles))

@@ -105,6 +105,12 @@ class Changes:
     symbols_version: int | None = None
 
     @property
+    def are_candles_to_save(self) -> bool:
+        """Whether that is all they are, beside documents and events."""
+        others = self.symbols or self.tables or self.touches_database
+        return bool(self.candles) and not (others or self.candles.deletions)
+
+    @property
     def touches_clickhouse(self) -> bool:
         return bool(self.candles or self.symbols or self.tables_in("clickhouse"))
 
@@ -136,7 +142,8 @@ class Changes:
 
     def few_series_names(self, most: int) -> set[str] | None:
         """As `series_names`, but None if there are more: to name thousands takes long."""
-        return self.series_names if len(self.candles.keys) <= most else None
+        keys = self.candles.few_keys(most)
+        return None if keys is None else set(map(series_name, keys))
 
     @property
     def shortened_series(self) -> set[str]:

@@ -81,8 +81,11 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         :param floats: see `CandleSeries.from_arrow`.
         """
         columns = checked(interchange.from_arrow(table, floats))
-        names = panel_frames.names_of_series(table)
-        return cls._grouped(member(Timeframe, timeframe, "timeframe"), *names, columns)
+        wanted = member(Timeframe, timeframe, "timeframe")
+        names, number = panel_frames.names_of_series(table)
+        offsets, ordered = grouped(number, len(names), columns)
+        keys = [SeriesKey(symbol, wanted, exchange) for symbol, exchange in names]
+        return cls.trusted(wanted, keys, offsets, ordered)
 
     @classmethod
     def from_pandas(
@@ -103,13 +106,6 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
     @classmethod
     def empty(cls, timeframe: Timeframe) -> Self:
         return cls.trusted(timeframe, (), np.zeros(1, np.int64), empty())
-
-    @classmethod
-    def _grouped(cls, timeframe: Timeframe, symbols: Any, exchanges: Any, columns: Columns) -> Self:
-        names, number = np.unique(np.stack([symbols, exchanges]), axis=1, return_inverse=True)
-        offsets, ordered = grouped(number.reshape(-1), names.shape[1], columns)
-        keys = [SeriesKey(str(s), timeframe, str(e)) for s, e in names.T]
-        return cls.trusted(timeframe, keys, offsets, ordered)
 
     def _set(
         self,

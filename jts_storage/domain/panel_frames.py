@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import AnyArray, Columns, Int64Array
+from jts_storage.domain.columns import Columns, Int64Array
 from jts_storage.domain.interchange import PandasPrices, first_null, to_arrow, to_pandas
 from jts_storage.errors import InvalidData
 
@@ -16,26 +16,41 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def names_of_series(table: Any) -> tuple[AnyArray, AnyArray]:
-    """The columns `symbol` and `exchange` of a table of several series; no exchange is ""."""
+def names_of_series(table: Any) -> tuple[list[tuple[str, str]], Int64Array]:
+    """The symbols and exchanges of a table of several series, in order, and of each row which.
+
+    No exchange is "".
+    """
     if "symbol" not in table.schema.names:
         raise InvalidData("lacks symbol, which names the series of a row", field="columns")
-    symbols = _texts(table.column("symbol"), "symbol")
-    if "exchange" not in table.schema.names:
-        return symbols, np.full(len(symbols), "")
-    return symbols, _texts(table.column("exchange"), "exchange")
+    symbols, of_symbol = _texts(table.column("symbol"), "symbol")
+    exchanges, of_exchange = [""], np.zeros(len(of_symbol), np.int64)
+    if "exchange" in table.schema.names:
+        exchanges, of_exchange = _texts(table.column("exchange"), "exchange")
+    pairs = of_symbol * len(exchanges) + of_exchange
+    known, number = np.unique(pairs, return_inverse=True)
+    names = [(symbols[at // len(exchanges)], exchanges[at % len(exchanges)]) for at in known]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    return [names[at] for at in order], place[number.reshape(-1)]
 
 
-def _texts(column: Any, name: str) -> AnyArray:
+def _texts(column: Any, name: str) -> tuple[list[str], Int64Array]:
+    """The texts of a column, and which each row has."""
     import pyarrow as pa
 
     if column.null_count:
         raise InvalidData("must not be null", field=name, row=first_null(column))
     try:
-        texts: AnyArray = np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False))
+        texts = column.cast(pa.string()).dictionary_encode()
     except (pa.ArrowException, TypeError) as exc:
         raise InvalidData(f"must be texts, not {column.type}", field=name) from exc
-    return texts.astype(np.str_)
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    if isinstance(texts, pa.ChunkedArray):  # of no rows
+        return [], np.zeros(0, np.int64)
+    return texts.dictionary.to_pylist(), texts.indices.to_numpy().astype(np.int64)
 
 
 def panel_to_arrow(

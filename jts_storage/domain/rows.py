@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,30 +34,31 @@ class SeriesRows:
         return cls((series.key,), np.array([0, len(series)]), series.columns)
 
     @classmethod
-    def of_candles(cls, keys: Sequence[SeriesKey], candles: Sequence[Candle]) -> SeriesRows:
-        """Candles and the key of each; the last of equal timestamps of a series counts."""
-        known = _in_order(set(keys))
-        place = {key: number for number, key in enumerate(known)}
-        number = np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
-        return cls.grouped(known, number, checked(from_candles(candles)))
-
-    @classmethod
     def grouped(cls, keys: Sequence[SeriesKey], number: Int64Array, columns: Columns) -> SeriesRows:
         """Rows in any order, `number` saying of each which key it has."""
         return cls(keys, *grouped(number, len(keys), columns))
 
     @classmethod
-    def joined(cls, parts: Sequence[SeriesRows]) -> SeriesRows:
+    def joined(cls, parts: Sequence[SeriesRows | LooseRows]) -> SeriesRows:
         """All in one; the last part that has a timestamp of a series counts."""
         if not parts:
             return cls((), np.zeros(1, np.int64), empty())
-        if len(parts) == 1:
+        if len(parts) == 1 and isinstance(parts[0], SeriesRows):
             return parts[0]
-        keys = _in_order({key for part in parts for key in part.keys})
-        place = {key: number for number, key in enumerate(keys)}
-        numbers = [np.array([place[key] for key in part.keys])[part.number] for part in parts]
+        # Numbered as they come, then by their order: a key is hashed once.
+        came: dict[SeriesKey, int] = {}
+        numbers = [
+            np.array([came.setdefault(key, len(came)) for key in part.keys])[part.number]
+            for part in parts
+        ]
+        names = [key.sort_key for key in came]
+        order = sorted(range(len(came)), key=names.__getitem__)
+        place = np.empty(len(came), np.int64)
+        place[order] = np.arange(len(came))
+        keys = list(came)
         columns = concatenate([part.columns for part in parts])
-        return cls.grouped(keys, np.concatenate(numbers), columns)
+        number = place[np.concatenate(numbers)]
+        return cls.grouped([keys[at] for at in order], number, columns)
 
     @property
     def rows(self) -> int:
@@ -108,5 +109,21 @@ class SeriesRows:
         return SeriesRows(self.keys[first:behind], offsets, self.columns.take(slice(start, stop)))
 
 
-def _in_order(keys: Iterable[SeriesKey]) -> list[SeriesKey]:
-    return sorted(keys, key=lambda key: key.sort_key)
+@dataclass(frozen=True, slots=True, eq=False)
+class LooseRows:
+    """Rows in any order, as they came; of equal timestamps of a series the last counts.
+
+    :param keys: of each row.
+    """
+
+    keys: Sequence[SeriesKey]
+    columns: Columns
+
+    @classmethod
+    def of(cls, keys: Sequence[SeriesKey], candles: Sequence[Candle]) -> LooseRows:
+        return cls(keys, checked(from_candles(candles)))
+
+    @property
+    def number(self) -> slice:
+        """Which key each row has."""
+        return slice(None)

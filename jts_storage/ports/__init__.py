@@ -11,6 +11,7 @@ from jts_storage.ports.candles import (
 )
 from jts_storage.ports.events import ALL_EVENTS, EventCollector, EventHandler, EventPublisher
 from jts_storage.ports.formulas import FormulaReader, FormulaRepository
+from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import (
     CheckpointReader,
     CheckpointRepository,
@@ -43,6 +44,7 @@ __all__ = [
     "IngestionRepository",
     "Lake",
     "LakeFile",
+    "LiveIngest",
     "OHLCVReader",
     "OHLCVRepository",
     "Repositories",

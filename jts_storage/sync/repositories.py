@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from jts_storage import ports
 from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
-from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.formula import Formula
@@ -289,6 +289,75 @@ class CandleRepository(CandleReader):
     def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
         """Remove the candles from `start` to `end`; how many there were. They stay removed."""
         return self._portal.call(self._twin.delete_range(key, start, end))
+
+
+class LiveIngest:
+    """Takes single candles as a collector gets them, and commits many at once.
+
+    Use it once, as an asynchronous context manager. Candles are committed in units of work of its
+    own, in the order in which they were added, so that of two of one timestamp the later counts.
+    A candle is safe once `flush` has returned after it was added, or the block was left without
+    an error; of what was added since, a crash may lose some. Leaving the block stores what was
+    added, also when it is left by an exception or a cancellation, which then goes on.
+
+    When a commit fails, after the repetitions that `Storage.run` makes, its candles are kept and
+    tried again; the failure is raised once, by the next `add` or by a `flush` that waits. Only
+    when leaving the block cannot store them are they lost, and that is raised.
+    """
+
+    _twin: ports.LiveIngest
+
+    def __init__(self, portal: Portal, twin: ports.LiveIngest) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def add(self, key: SeriesKey, candle: Candle) -> None:
+        """Take a candle; wait first while as many as the limit are not stored yet.
+
+        :raises InvalidData: it is no candle, or the key no key.
+        :raises StorageError: a commit has failed. This candle was not taken: add it again.
+        """
+        self._portal.call(self._twin.add(key, candle))
+
+    def flush(self) -> None:
+        """Store what was added before, and return when it is stored.
+
+        :raises StorageError: it could not be stored; it is kept and tried again.
+        """
+        self._portal.call(self._twin.flush())
+
+    @property
+    def oldest(self) -> timedelta | None:
+        """How long ago the oldest candle was added that is not stored; None if all are."""
+        return self._twin.oldest
+
+    @property
+    def pending(self) -> int:
+        """How many candles were added and are not stored."""
+        return self._twin.pending
+
+    @property
+    def stored(self) -> int:
+        """How many candles that were added are stored."""
+        return self._twin.stored
+
+    @property
+    def commits(self) -> int:
+        """How many commits have stored them."""
+        return self._twin.commits
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._twin.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self._portal.call(self._twin.__aexit__(kind, error, traceback))
 
 
 class SymbolReader:

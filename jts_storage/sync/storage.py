@@ -19,6 +19,7 @@ from jts_storage.sync.repositories import (
     CandleStore,
     FormulaReader,
     IngestionReader,
+    LiveIngest,
     StrategyReader,
     SymbolReader,
     UnitOfWork,
@@ -156,6 +157,17 @@ class Storage:
             outcome = work(uow)
             uow.commit()
             return outcome
+
+    def ingest(self, *, every: float = 1.0, rows: int = 10_000, limit: int = 100_000) -> LiveIngest:
+        """A writer of single candles as they come in: ``with storage.ingest() as ingest``.
+
+        It commits what was added once the oldest has waited `every` seconds, or once `rows` wait.
+
+        :param limit: of how many candles that are not stored there are; `add` waits then.
+        :raises InvalidData: `every` or `rows` is not above 0, or `limit` is below `rows`.
+        """
+        twin = self._storage.ingest(every=every, rows=rows, limit=limit)
+        return LiveIngest(self._portal, twin)
 
     def health(self) -> Health:
         """Whether each store answers, by its name, and what the journal holds.

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from jts_storage._runtime.tasks import alongside
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.declared import WRITE_ROWS, DeclaredTable
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -130,18 +131,32 @@ class Stores:
         is_one_part = self.declared(change.name).model.partition_by is None
         return is_one_part and change.rows.num_rows <= WRITE_ROWS
 
+    async def store_candles(self, changes: Changes) -> bool:
+        """Write candles and nothing else, if one insert takes them; False if none does.
+
+        :raises ConnectionFailed: whether they are stored is unknown.
+        """
+        series = changes.few_series_names(MOST_NAMES)
+        # The rows are joined, and ClickHouse is looked at, while the clock is asked.
+        async with (
+            alongside(self.look(changes)) as looking,
+            self.clock.place(series=series) as place,
+        ):
+            look = await looking
+            if look.is_one_insert:
+                await self.store_series(changes, place.version)
+        if look.is_one_insert and not place.was_kept:
+            raise paused_for_too_long("The commit")
+        return look.is_one_insert
+
     async def store_alone(self, changes: Changes, symbols_above: int | None) -> None:
-        """Write what is one insert into ClickHouse and nothing else.
+        """Write symbols or rows of one table, which are one insert, and nothing else.
 
         :raises ConnectionFailed: whether it is stored is unknown.
         """
-        series = changes.few_series_names(MOST_NAMES)
-        async with self.clock.place(symbols_above=symbols_above, series=series) as place:
+        async with self.clock.place(symbols_above=symbols_above) as place:
             changes.symbols_version = place.symbols_version
             await self.store_series(changes, place.version)
-        # Nobody deletes symbols.
-        if changes.candles and not place.was_kept:
-            raise paused_for_too_long("The commit")
 
     async def store_series(self, changes: Changes, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""

@@ -142,6 +142,9 @@ class StoredWork:
 
     async def _write(self, changes: Changes) -> None:
         stores, events = self._stores, self.events.collected
+        is_alone = changes.are_candles_to_save and not (self._touches_documents or events)
+        if is_alone and await stores.store_candles(changes):
+            return
         look = await stores.look(changes)
         if self._needs_journal(changes, look):
             await JournalledCommit(stores, self._session, changes, events, look.symbols_above).run()

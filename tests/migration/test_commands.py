@@ -196,7 +196,8 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
     compared = json.loads(shell("migrate", "drop-legacy", "--dry-run", "--json"))
     counts = {"in_its_place": "candles", "rows": 2100, "keys": 2100, "missing": 0}
     assert compared["tables"] == [
-        {"table": name, **counts} for name in ("candles_legacy", "candles_legacy_2", "candles_legacy_3")
+        {"table": name, **counts}
+        for name in ("candles_legacy", "candles_legacy_2", "candles_legacy_3")
     ]
     shell("migrate", "drop-legacy", code=1)  # it asks, and nobody answers
     dropped = shell("migrate", "drop-legacy", "--yes")

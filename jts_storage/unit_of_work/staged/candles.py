@@ -27,6 +27,7 @@ from jts_storage.ports.symbols import SymbolReader
 from jts_storage.unit_of_work.staged.pages import codes_of, merged_page
 
 _FEW_CANDLES = 100
+_ONE = SaveResult(1)
 _FIRST, _LAST = checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP
 
 
@@ -84,6 +85,8 @@ class StagedCandles(ReadsPanels):
         checks.instance(key, SeriesKey, "key")
         if self.changes.add(key, candles):
             await asyncio.sleep(0)
+        if len(candles) == 1:
+            return _ONE
         written = len({candle.timestamp for candle in candles})
         return SaveResult(written, len(candles) - written)
 
@@ -247,5 +250,6 @@ def _are_few_candles(candles: object) -> TypeGuard[Sequence[Candle]]:
     return (
         isinstance(candles, list | tuple)
         and 0 < len(candles) <= _FEW_CANDLES
-        and all(type(candle) is Candle for candle in candles)
+        and type(candles[0]) is Candle
+        and (len(candles) == 1 or all(type(candle) is Candle for candle in candles))
     )
