@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Literal
+from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
 from bson import Binary, Int64, ObjectId
@@ -56,6 +56,8 @@ _CHUNKS_AT_ONCE = 1_000
 # An entry of more names counts as touching everything, so that it fits one document.
 _MOST_NAMES = 10_000
 _EVERYTHING = "*"
+
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +219,7 @@ class Journal:
             "reading a journal entry", lambda: self._chunks.count_documents({"entry": entry.id})
         )
         if found == entry.chunks:
-            return decode(b"".join(described))
+            return _read(entry, "its work", decode, b"".join(described))
         if not await self.is_decided(entry.id):
             return None
         raise StorageError(
@@ -231,12 +233,13 @@ class Journal:
     ) -> AsyncIterator[CandleSeries]:
         """The rows of an entry, one chunk after the other."""
         async for chunk in self._chunks_of(entry, kind=kind):
-            yield decode_rows(key_from_plain(chunk["key"]), bytes(chunk["data"]))
+            yield _read(entry, f"chunk {chunk['n']}", _rows_of, chunk)
 
     async def tables(self, entry: Entry) -> AsyncIterator[tuple[str, pa.Table]]:
         """The rows of declared tables of an entry, with the tables' names."""
         async for chunk in self._chunks_of(entry, kind="table"):
-            yield chunk["table"], decode_table(bytes(chunk["data"]))
+            rows = _read(entry, f"chunk {chunk['n']}", decode_table, bytes(chunk["data"]))
+            yield chunk["table"], rows
 
     async def appends_as(self, entry: Entry, version: int) -> list[int]:
         """Note a new version for the rows that the entry appends; return the earlier ones."""
@@ -279,7 +282,7 @@ class Journal:
         found = await self._manager.retries.repeat(
             "reading the journal", lambda: self._entries.distinct("version")
         )
-        return set(found)
+        return {version for version in found if isinstance(version, int)}
 
     async def latest_version(self) -> int:
         """The highest version of a decided commit that is not finished; 0 if there is none."""
@@ -357,6 +360,29 @@ class Journal:
     @property
     def _chunks(self) -> Documents:
         return self._manager.get_collection(CHUNKS)
+
+
+def _rows_of(chunk: Bson) -> CandleSeries:
+    return decode_rows(key_from_plain(chunk["key"]), bytes(chunk["data"]))
+
+
+# What reading JSON, Arrow, and values out of them raises where they are not as they were written.
+_DAMAGED: Final = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, StopIteration, TypeError, ValueError),
+    pa.ArrowException,
+)
+
+
+def _read(entry: Entry, what: str, decode: Callable[..., R], *stored: Any) -> R:
+    """:raises StorageError: it is damaged, or of a release that writes it otherwise."""
+    try:
+        return decode(*stored)
+    except _DAMAGED as exc:
+        raise StorageError(
+            f"Commit {entry.id} cannot be finished: {what} in {CHUNKS} cannot be read:"
+            f" {type(exc).__name__}: {exc}",
+            remedy=f"Bring its chunks back from a backup, or remove its entry from {ENTRIES}.",
+        ) from exc
 
 
 def _listed(names: set[str]) -> list[str]:
