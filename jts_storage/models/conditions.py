@@ -163,6 +163,12 @@ def _expression(element: Any, schema: pa.Schema) -> Any:
         return _expression(element.element, schema)
     if isinstance(element, elements.BooleanClauseList):
         join = {operators.and_: and_, operators.or_: or_}[element.operator]
+        if not element.clauses:
+            raise InvalidData(
+                "joins no comparisons, which SQLAlchemy takes for no condition",
+                field="where",
+                remedy="Leave `where` out for all rows; begin and_ by true(), and or_ by false().",
+            )
         return reduce(join, (_expression(each, schema) for each in element.clauses))
     if isinstance(element, elements.True_ | elements.False_):
         return pc.scalar(isinstance(element, elements.True_))

@@ -2,7 +2,8 @@
 
 ``a == 1 and b == 2`` asks Python whether ``a == 1`` is true and gives only ``b == 2`` or only the
 other; SQLAlchemy answers without a word. Here the question is an error. A comparison that begins
-with an element of SQLAlchemy's own, such as ``literal(1) == c.a``, is not guarded.
+with an element of SQLAlchemy's own, such as ``literal(1) == c.a``, cannot be guarded so: it is
+noted which columns went into such, and one that is not in the condition was dropped.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy import Table
 from sqlalchemy.sql.elements import Grouping
+from sqlalchemy.sql.visitors import iterate, replacement_traverse
 
 from jts_storage.errors import InvalidData
 
@@ -33,6 +35,20 @@ class GuardedColumns:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._taken: list[_Taken] = []
+
+    def complete(self, condition: Any) -> Any:
+        """The condition as SQLAlchemy has it, in which is all that SQLAlchemy made of columns.
+
+        :raises InvalidData: Python dropped some of it.
+        """
+        made = bare(condition)
+        if not self._taken:
+            return made
+        used = set(map(id, iterate(made)))
+        if any(id(each) not in used for each in self._taken):
+            refuse_truth()
+        return replacement_traverse(made, {}, _as_it_was)
 
     def __getattr__(self, name: str) -> GuardedColumn:
         return self[name]
@@ -45,7 +61,7 @@ class GuardedColumns:
                 field="where",
                 remedy=f"It has {', '.join(self._table.c.keys())}.",
             )
-        return GuardedColumn(found)
+        return GuardedColumn(found, self._taken)
 
 
 class Guarded:
@@ -72,6 +88,16 @@ class _Undecided(Grouping[bool]):
 
     def __bool__(self) -> bool:
         refuse_truth()
+
+
+class _Taken(Grouping[Any]):
+    """A column that SQLAlchemy took into an element of its own."""
+
+    inherit_cache = True
+
+
+def _as_it_was(element: Any, **_: Any) -> Any:
+    return element.element if isinstance(element, _Taken) else None
 
 
 class GuardedCondition(Guarded):
@@ -107,6 +133,14 @@ def _compared(name: str) -> Callable[..., GuardedCondition]:
 
 class GuardedColumn(Guarded):
     """A column, which can be compared."""
+
+    def __init__(self, element: Any, taken: list[_Taken]) -> None:
+        super().__init__(element)
+        self._taken = taken
+
+    def __clause_element__(self) -> Any:
+        self._taken.append(_Taken(self.element))
+        return self._taken[-1]
 
     __eq__ = _compared("__eq__")  # type: ignore[assignment]
     __ne__ = _compared("__ne__")  # type: ignore[assignment]

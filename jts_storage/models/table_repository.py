@@ -17,7 +17,7 @@ from jts_storage.errors import InvalidData, StorageError
 from jts_storage.models.columns import rows_of, table_of
 from jts_storage.models.conditions import Where, behind, checked, has_text, of_key
 from jts_storage.models.given import as_columns
-from jts_storage.models.guarded import GuardedColumns, bare
+from jts_storage.models.guarded import GuardedColumns
 
 if TYPE_CHECKING:
     from jts_storage.models.tables import AnyTable, RecordModel, TableModel
@@ -160,7 +160,8 @@ class _Reading(Generic[E]):
         if where is None:
             return None
         try:
-            condition = bare(where(GuardedColumns(self._model.table)))
+            columns = GuardedColumns(self._model.table)
+            condition = columns.complete(where(columns))
         # Such as a column that is compared with None by <, or has_text joined by `and`.
         except (ArgumentError, AttributeError, TypeError, UnicodeError) as exc:
             raise InvalidData(f"is no condition: {exc}", field="where") from exc

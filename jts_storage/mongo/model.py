@@ -6,10 +6,17 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, Generic, Literal, TypeVar, cast, get_args, overload
+from functools import cache
+from typing import Any, Final, Generic, Literal, NoReturn, TypeVar, cast, get_args, overload
 
 from beanie.odm.fields import ExpressionField
-from beanie.odm.operators.find.comparison import GT, GTE, LT, LTE, NE, Eq
+from beanie.odm.operators.find.comparison import GT, GTE, LT, LTE, NE, Eq, In, NotIn
+from beanie.odm.operators.find.logical import (
+    And,
+    LogicalOperatorForListOfExpressions,
+    Nor,
+    Or,
+)
 from bson import Decimal128, ObjectId, decode, encode
 
 from jts_storage.domain.ids import new_document_id
@@ -22,6 +29,7 @@ from jts_storage.models.document_repository import (
 )
 from jts_storage.models.mapper import Mapper
 from jts_storage.models.round_trip import check_money, check_round_trip
+from jts_storage.mongo.beanie_internals import refused_truth
 from jts_storage.mongo.documents import Models, VersionedDocument
 from jts_storage.mongo.held import as_held
 from jts_storage.mongo.mappers import read_stored
@@ -115,15 +123,16 @@ class DocumentModel(Generic[E, R]):
 
     def condition(self, where: DocumentWhere) -> Condition:
         """A condition as MongoDB has it, its values as documents hold them."""
-        made = where(fields_of(self.document))
+        with refused_truth(_refuse_truth):
+            made = where(fields_of(self.document))
         if not isinstance(made, Mapping):
             raise InvalidData(
                 "must be a condition",
                 field="where",
                 value=type(made).__name__,
-                remedy="Compare fields with values; join conditions by And and Or of Beanie.",
+                remedy=f"Compare fields with values. {_JOIN}",
             )
-        condition: Condition = _as_stored(self.document, dict(made))
+        condition: Condition = _as_stored(self.document, made)
         return condition
 
     def _there_and_back(self, entity: E) -> E:
@@ -156,26 +165,58 @@ class _Fields:
         return _Fields(inner[0], f"{path}.") if inner else _field(path)
 
 
+_JOIN: Final = "Join conditions by &, | and ~, each in brackets: (f.a == 1) & (f.b > 2)."
+
+
+def _refuse_truth() -> NoReturn:
+    raise InvalidData(
+        "joins conditions by Python's and, or, not, or a chain such as 1 < x < 3, which keep only"
+        " one of them",
+        field="where",
+        remedy=_JOIN,
+    )
+
+
 class _Guard:
-    """No condition is true or false by itself: ``and`` would keep only one of two."""
+    """A condition, to be joined with others; none is true or false by itself."""
 
     def __bool__(self) -> bool:
-        raise InvalidData(
-            "joins conditions by Python's and, or, not, or a chain such as 1 < x < 3, which keep"
-            " only one of them",
-            field="where",
-            remedy="Join them by And and Or of beanie.operators.",
-        )
+        _refuse_truth()
+
+    def __and__(self, other: Any) -> Any:
+        return _guarded(And)(self, _condition(other))
+
+    def __rand__(self, other: Any) -> Any:
+        return _guarded(And)(_condition(other), self)
+
+    def __or__(self, other: Any) -> Any:
+        return _guarded(Or)(self, _condition(other))
+
+    def __ror__(self, other: Any) -> Any:
+        return _guarded(Or)(_condition(other), self)
+
+    def __invert__(self) -> Any:
+        return _guarded(Nor)(self)
 
 
-def _compared_by(operator: type[Any]) -> Any:
-    guarded = type(operator.__name__, (_Guard, operator), {})
+@cache
+def _guarded(operator: Any) -> Any:
+    return type(operator.__name__, (_Guard, operator), {})
 
+
+def _condition(value: Any) -> Mapping[str, Any]:
+    """:raises InvalidData: it is none, such as the bool that ``f.price is None`` gives."""
+    if not isinstance(value, Mapping):
+        raise InvalidData("is joined with what is no condition", field="where", value=value)
+    return value
+
+
+def _compared_by(operator: Any) -> Any:
     def compare(self: Any, other: Any) -> Any:
         # Beanie compares the names of fields so, as keys of a query.
-        return (
-            str(self) == str(other) if isinstance(other, ExpressionField) else guarded(self, other)
-        )
+        if isinstance(other, ExpressionField):
+            return str(self) == str(other)
+        return _guarded(operator)(self, other)
 
     return compare
 
@@ -184,7 +225,23 @@ class _Field(ExpressionField):
     """A field whose comparisons are guarded, and which is no condition itself."""
 
     def __bool__(self) -> bool:
-        return _Guard.__bool__(self)  # type: ignore[arg-type]
+        _refuse_truth()
+
+    def __getitem__(self, item: Any) -> Any:
+        return _field(f"{self}.{item}")
+
+    def __getattr__(self, item: str) -> Any:
+        if item.startswith("_"):
+            raise AttributeError(item)
+        return self[item]
+
+    def in_(self, values: Iterable[Any]) -> Any:
+        """The field, or an item of its list, is one of these."""
+        return _guarded(In)(self, _values(values))
+
+    def not_in(self, values: Iterable[Any]) -> Any:
+        """Not `in_`; documents without the field are found, too."""
+        return _guarded(NotIn)(self, _values(values))
 
     __eq__ = _compared_by(Eq)
     __ne__ = _compared_by(NE)
@@ -193,6 +250,12 @@ class _Field(ExpressionField):
     __gt__ = _compared_by(GT)
     __ge__ = _compared_by(GTE)
     __hash__ = ExpressionField.__hash__
+
+
+def _values(given: Iterable[Any]) -> list[Any]:
+    if isinstance(given, str | bytes | Mapping):
+        raise InvalidData("is looked for among no list of values", field="where", value=given)
+    return list(given)
 
 
 _field: Any = _Field  # to a checker its constructor has no types
@@ -207,6 +270,8 @@ def _as_stored(model: type[Stored], value: Any, path: str = "") -> Any:
 
     :raises InvalidData: a document holds no such value, or MongoDB compares nothing with it.
     """
+    if isinstance(value, LogicalOperatorForListOfExpressions) and not value.expressions:
+        raise InvalidData("joins no conditions", field="where", value=type(value).__name__)
     if isinstance(value, Mapping):
         # Plain text, since a field of Beanie equals whatever it is compared with.
         named = ((str(key), each) for key, each in value.items())
@@ -237,6 +302,7 @@ def _compared(value: Any, field: str) -> Any:
 
 
 _COMPARED: Final = (bool, int, float, str, bytes, Decimal128, datetime, ObjectId)
+_JOINS: Final = frozenset({"$and", "$or", "$nor"})
 _ORDERS: Final = frozenset({"$lt", "$lte", "$gt", "$gte"})
 
 
@@ -247,9 +313,15 @@ def _of_operator(name: str, value: Any) -> Any:
             field="where",
             value=value,
         )
+    if name in _JOINS and not _are_conditions(value):
+        raise InvalidData("joins what is no condition", field="where", value=value)
     if name in _ORDERS and isinstance(value, list | dict):
         raise InvalidData("lists and documents are in no order", field="where", value=name)
     return value
+
+
+def _are_conditions(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _checked_collection(document: type[Any]) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 
+import pyarrow as pa
 from bson import ObjectId
 
+from jts_storage.errors import StorageError
 from jts_storage.mongo.leases import has_run_out
 from jts_storage.mongo.manager import Bson
+
+ENTRIES = "uow_journal"
+CHUNKS = "uow_journal_chunks"
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,7 @@ class Entry:
     :param owner: the process that is to finish it, as long as its lease lasts.
     :param symbols_version: of its symbols; None where it has none, or an earlier release wrote it.
     :param models: the declared tables that it writes.
+    :param damage: what of it cannot be read, and stands for nothing here; nobody can finish it.
     """
 
     id: ObjectId
@@ -32,8 +41,10 @@ class Entry:
     has_run_out: bool
     symbols_version: int | None = None
     models: tuple[str, ...] = ()
+    damage: str | None = None
 
 
+_IS_TIME: Final = {"$eq": [{"$type": "$decidedAt"}, "date"]}
 PENDING: Final[list[Bson]] = [
     {"$sort": {"version": 1}},
     {
@@ -45,7 +56,7 @@ PENDING: Final[list[Bson]] = [
             "chunks": 1,
             "owner": 1,
             "leaseUntil": 1,
-            "age": {"$subtract": ["$$NOW", "$decidedAt"]},
+            "age": {"$subtract": ["$$NOW", {"$cond": [_IS_TIME, "$decidedAt", "$$NOW"]}]},
             "hasRunOut": has_run_out("$leaseUntil"),
         }
     },
@@ -53,16 +64,54 @@ PENDING: Final[list[Bson]] = [
 """Lists all entries, the oldest version first, and looks at the clock of the server."""
 
 
+_FIELDS: Final = {
+    "version": (int, 0),
+    "decidedAt": (datetime, datetime.fromtimestamp(0, UTC)),
+    "chunks": (int, 0),
+    "owner": (str, ""),
+    "leaseUntil": (datetime, datetime.fromtimestamp(0, UTC)),
+    "symbolsVersion": (int | None, None),
+    "models": (list, []),
+}
+"""What an entry holds: of which type, and what stands for it where it is damaged."""
+
+# Entries of earlier releases have none.
+_MAY_BE_MISSING: Final[dict[str, Any]] = {"symbolsVersion": None, "models": []}
+
+
 def entry_of(one: dict[str, Any]) -> Entry:
+    given = _MAY_BE_MISSING | one
+    wrong = [name for name, (kind, _) in _FIELDS.items() if not isinstance(given.get(name), kind)]
+    given |= {name: _FIELDS[name][1] for name in wrong}
     return Entry(
-        id=one["_id"],
-        version=one["version"],
-        decided_at=one["decidedAt"],
-        age=timedelta(milliseconds=one["age"]),
-        chunks=one["chunks"],
-        owner=one["owner"],
-        lease_until=one["leaseUntil"],
-        has_run_out=one["hasRunOut"],
-        symbols_version=one.get("symbolsVersion"),
-        models=tuple(one.get("models", ())),
+        id=given["_id"],
+        version=given["version"],
+        decided_at=given["decidedAt"],
+        age=timedelta(milliseconds=given["age"]),
+        chunks=given["chunks"],
+        owner=given["owner"],
+        lease_until=given["leaseUntil"],
+        has_run_out=given["hasRunOut"],
+        symbols_version=given["symbolsVersion"],
+        models=tuple(map(str, given["models"])),
+        damage=", ".join(wrong) or None,
     )
+
+
+# What reading JSON, Arrow, and values out of them raises where they are not as they were written.
+_DAMAGED: Final = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, StopIteration, TypeError, ValueError),
+    pa.ArrowException,
+)
+
+
+def readable(entry: Entry, what: str, decode: Callable[..., R], *stored: Any) -> R:
+    """:raises StorageError: it is damaged, or of a release that writes it otherwise."""
+    try:
+        return decode(*stored)
+    except _DAMAGED as exc:
+        raise StorageError(
+            f"Commit {entry.id} cannot be finished: {what} in {CHUNKS} cannot be read:"
+            f" {type(exc).__name__}: {exc}",
+            remedy=f"Bring its chunks back from a backup, or remove its entry from {ENTRIES}.",
+        ) from exc

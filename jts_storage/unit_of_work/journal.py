@@ -28,7 +28,7 @@ from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as Documents
 from jts_storage.unit_of_work import entries
-from jts_storage.unit_of_work.entries import Entry
+from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Entry, readable
 from jts_storage.unit_of_work.journal_format import (
     CHUNK_BYTES,
     Chunk,
@@ -40,9 +40,6 @@ from jts_storage.unit_of_work.journal_format import (
     key_from_plain,
     key_to_plain,
 )
-
-ENTRIES = "uow_journal"
-CHUNKS = "uow_journal_chunks"
 
 LEASE = timedelta(seconds=60)
 ABANDONED_AFTER = timedelta(hours=1)
@@ -56,6 +53,7 @@ _CHUNKS_AT_ONCE = 1_000
 # An entry of more names counts as touching everything, so that it fits one document.
 _MOST_NAMES = 10_000
 _EVERYTHING = "*"
+
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +215,7 @@ class Journal:
             "reading a journal entry", lambda: self._chunks.count_documents({"entry": entry.id})
         )
         if found == entry.chunks:
-            return decode(b"".join(described))
+            return readable(entry, "its work", decode, b"".join(described))
         if not await self.is_decided(entry.id):
             return None
         raise StorageError(
@@ -231,13 +229,13 @@ class Journal:
     ) -> AsyncIterator[SeriesRows]:
         """The rows of an entry, one chunk after the other."""
         async for chunk in self._chunks_of(entry, kind=kind):
-            key = chunk["key"] and key_from_plain(chunk["key"])
-            yield decode_rows(key, bytes(chunk["data"]))
+            yield readable(entry, f"chunk {chunk['n']}", _rows_of, chunk)
 
     async def tables(self, entry: Entry) -> AsyncIterator[tuple[str, pa.Table]]:
         """The rows of declared tables of an entry, with the tables' names."""
         async for chunk in self._chunks_of(entry, kind="table"):
-            yield chunk["table"], decode_table(bytes(chunk["data"]))
+            rows = readable(entry, f"chunk {chunk['n']}", decode_table, bytes(chunk["data"]))
+            yield chunk["table"], rows
 
     async def appends_as(self, entry: Entry, version: int) -> list[int]:
         """Note a new version for the rows that the entry appends; return the earlier ones."""
@@ -280,7 +278,7 @@ class Journal:
         found = await self._manager.retries.repeat(
             "reading the journal", lambda: self._entries.distinct("version")
         )
-        return set(found)
+        return {version for version in found if isinstance(version, int)}
 
     async def latest_version(self) -> int:
         """The highest version of a decided commit that is not finished; 0 if there is none."""
@@ -358,6 +356,11 @@ class Journal:
     @property
     def _chunks(self) -> Documents:
         return self._manager.get_collection(CHUNKS)
+
+
+def _rows_of(chunk: Bson) -> SeriesRows:
+    key = chunk["key"] and key_from_plain(chunk["key"])
+    return decode_rows(key, bytes(chunk["data"]))
 
 
 def _listed(names: set[str]) -> list[str]:

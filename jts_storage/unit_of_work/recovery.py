@@ -10,6 +10,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+import pyarrow as pa
 from bson import ObjectId
 
 from jts_storage.domain.changes import Changes
@@ -133,6 +134,12 @@ class Recovery:
             await self._stores.ingestion.forget_applied()
 
     async def _recover_one(self, entry: Entry) -> bool:
+        if entry.damage:
+            raise Unfinished(
+                f"Commit {entry.id} cannot be read: {entry.damage} of its entry is missing, or is"
+                " of another type.",
+                remedy="Bring the entry back from a backup, or remove it from the journal.",
+            )
         # A failure has to leave the block: that is what gives the lease of the entry back.
         async with self._stores.journal.claimed(entry) as is_ours:
             if not is_ours:
@@ -171,6 +178,16 @@ class Recovery:
                 remedy="Open a storage with that model; the commit waits for it.",
             )
 
+    def _check_columns(self, entry: Entry, name: str, rows: pa.Table) -> None:
+        """:raises Unfinished: the model has columns that the entry knows nothing of."""
+        model: Any = self._stores.models.table(name)
+        missing = set(model.schema.names) - set(rows.column_names)
+        if missing:
+            raise Unfinished(
+                f"Commit {entry.id} writes {name} without {', '.join(sorted(missing))}.",
+                remedy="Open a storage with the model that it was written with.",
+            )
+
     async def _store_tables(self, entry: Entry, changes: Changes) -> None:
         """Write the rows of declared tables in ClickHouse, chunk by chunk."""
         stores = self._stores
@@ -190,6 +207,7 @@ class Recovery:
         async for name, rows in stores.journal.tables(entry):
             if name not in modes:
                 continue
+            self._check_columns(entry, name, rows)
             table = stores.declared(name)
             if modes[name] == "append":
                 await stores.clickhouse.run(table.write, rows, appended_as, offsets[name])
@@ -219,6 +237,7 @@ class Recovery:
                 async for name, table in journal.tables(entry):
                     model: Any = self._stores.models.table(name)
                     if model.store == "database":
+                        self._check_columns(entry, name, table)
                         await records.replay(connection, model, table)
 
 

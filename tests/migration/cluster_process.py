@@ -39,14 +39,14 @@ def play_cluster() -> None:
     engine._CONFIG = engine._CONFIG.replace("</clickhouse>", _ONE_SHARD)
     send = EmbeddedSession._asked
 
-    def on_both_hosts(self: EmbeddedSession, query: str, template: str | None = None) -> Any:
+    def on_both_hosts(self: EmbeddedSession, query: str) -> Any:
         query = _REPLICATED.sub(r"\1(", query).replace(
             " replicated_deduplication_window", " non_replicated_deduplication_window"
         )
         query = _EVERY_HOST.sub(rf"merge(REGEXP('^{HERE}(_there)?$'), '^\1$')", query)
         alone = query.replace(f" ON CLUSTER {CLUSTER}", "")
         if alone == query:
-            return send(self, query, template)
+            return send(self, query)
         send(self, f"USE {THERE}")
         send(self, alone)
         send(self, f"USE {HERE}")

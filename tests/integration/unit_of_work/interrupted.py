@@ -15,7 +15,7 @@ from jts_storage.ports import UnitOfWork
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import journal
 from jts_storage.unit_of_work.clock import CLOCK, Place
-from jts_storage.unit_of_work.journal import ENTRIES
+from jts_storage.unit_of_work.entries import ENTRIES
 
 
 class Crash(BaseException):

@@ -22,7 +22,8 @@ from jts_storage.mongo.leases import LEASES, Leases
 from jts_storage.unit_of_work import delivery
 from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place, UnderWay
 from jts_storage.unit_of_work.delivery import ATTEMPTS, Delivery
-from jts_storage.unit_of_work.journal import ENTRIES, Journal
+from jts_storage.unit_of_work.entries import ENTRIES
+from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import EVENTS, Outbox
 
 NEVER = timedelta(days=1)

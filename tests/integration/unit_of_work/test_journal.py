@@ -24,8 +24,8 @@ from jts_storage.mongo import MongoDBManager
 from jts_storage.testing.factories import make_candles
 from jts_storage.unit_of_work import journal
 from jts_storage.unit_of_work import journal_format as staged_work
-from jts_storage.unit_of_work.entries import Entry
-from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES, LEASE, Journal
+from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Entry
+from jts_storage.unit_of_work.journal import LEASE, Journal
 
 KEY = SeriesKey("005930", Timeframe.M1, exchange="KRX")
 OTHER = SeriesKey("A", Timeframe.M5)

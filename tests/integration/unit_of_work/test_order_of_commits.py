@@ -28,7 +28,7 @@ from jts_storage.testing.factories import make_candles, make_formula, make_symbo
 from jts_storage.unit_of_work import clock as clocks
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work.clock import CLOCK, Place
-from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES
+from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES
 from tests.integration.unit_of_work.interrupted import (
     Crash,
     abandon,

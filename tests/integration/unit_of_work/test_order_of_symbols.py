@@ -15,7 +15,7 @@ from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
 from jts_storage.errors import InvalidData
 from jts_storage.testing.factories import make_formula, make_symbol
 from jts_storage.unit_of_work.clock import CLOCK
-from jts_storage.unit_of_work.journal import ENTRIES
+from jts_storage.unit_of_work.entries import ENTRIES
 from tests.integration.unit_of_work.interrupted import abandon, losing_its_place, orphan
 
 

@@ -35,8 +35,8 @@ from jts_storage.unit_of_work import clock as clocks
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import journal
 from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
-from jts_storage.unit_of_work.entries import Entry
-from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES, Journal
+from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Entry
+from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.recovery import Recovery
 
 DAY = date(2024, 1, 2)

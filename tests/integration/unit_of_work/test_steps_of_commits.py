@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -26,8 +27,7 @@ from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula, make_strategy, make_symbol
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import journal
-from jts_storage.unit_of_work.entries import Entry
-from jts_storage.unit_of_work.journal import CHUNKS, ENTRIES
+from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Entry
 from jts_storage.unit_of_work.outbox import EVENTS
 from jts_storage.unit_of_work.participants import Overtaking, Stores
 from jts_storage.unit_of_work.recovery import Recovery, Unfinished
@@ -413,6 +413,53 @@ async def test_recovery_may_be_asked_for_some_only_and_says_what_it_could_not_fi
         await Recovery(stores).recover(only=[broken])
     await storage.mongo.db[CHUNKS].insert_many(lost)
     assert await storage.recover() == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("work", {"data": b"\xff{"}),
+        ("work", {"data": b"[]"}),
+        ("work", {"data": b'{"candles": [], "bars": []}'}),
+        ("candles", {"data": b""}),
+        ("candles", {"key": ["A", "9m", ""]}),
+        ("bars", {"data": b"no Arrow"}),
+        (None, {"version": "seven"}),
+        (None, {"decidedAt": None}),
+        (None, {"models": 5, "chunks": "3"}),
+    ],
+)
+async def test_an_entry_that_cannot_be_read_keeps_no_storage_from_opening(
+    storage: Storage,
+    settings: StorageSettings,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: str | None,
+    change: dict[str, Any],
+) -> None:
+    async with storage.unit_of_work() as uow:
+        await write(uow, name)
+        await abandon(storage, monkeypatch, uow)
+    await leave_the_clock(storage)
+    place = storage.mongo.db[CHUNKS if kind else ENTRIES]
+    wanted = {"kind": kind} if kind else {}
+    was = await place.find_one(wanted)
+    assert was is not None
+    await place.update_one(wanted, {"$set": change})
+    before = await left(storage)
+    await storage.close()
+    with caplog.at_level(logging.ERROR):
+        await storage.open_stores()
+    assert "an earlier commit is unfinished" in caplog.text
+    assert (await storage.health()).unfinished == 1
+    assert await left(storage) == before
+    with pytest.raises(Unfinished, match="cannot be read"):
+        await storage.recover()
+    await storage.mongo.db[place.name].replace_one({"_id": was["_id"]}, was)
+    await leave_the_clock(storage)
+    assert await storage.recover() == 1
+    assert await seen(storage, name) == EVERYTHING
 
 
 async def test_what_a_dead_process_decided_is_brought_everywhere(

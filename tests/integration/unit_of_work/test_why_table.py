@@ -34,7 +34,8 @@ from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.unit_of_work import commit as commit_points
-from jts_storage.unit_of_work import delivery, journal
+from jts_storage.unit_of_work import delivery
+from jts_storage.unit_of_work.entries import CHUNKS
 
 PAGE = Path(__file__).parents[3] / "docs" / "why.md"
 SERVICE = Path(__file__).with_name("dying_service.py")
@@ -116,7 +117,7 @@ class Stores:
 
     def chunks(self) -> int:
         with MongoClient[dict[str, Any]](self.mongo_url) as client:
-            return client["jts"][journal.CHUNKS].count_documents({})
+            return client["jts"][CHUNKS].count_documents({})
 
     def heal(self) -> None:
         for faults in (self.mongo.faults, self.clickhouse.faults, self.sql.faults):

@@ -24,7 +24,6 @@ from jts_storage.clickhouse.blocks import (
     Typed,
     declared,
     joined,
-    key_dtype,
     read_block,
     sliced,
     write_block,
@@ -201,8 +200,7 @@ def test_names_given_as_a_dictionary_are_written_as_the_texts_they_are(
     type_name: str, words: int
 ) -> None:
     dictionary = tuple(f"word {number}" for number in range(words))
-    keys = np.tile(np.arange(words), 2).astype(key_dtype(words))
-    given = Typed(type_name, DictionaryColumn(dictionary, keys))
+    given = Typed(type_name, DictionaryColumn.of(dictionary, np.tile(np.arange(words), 2)))
     block = _through_the_wire({"a": given}, raw=False)
     assert block.arrays[0].tolist() == [*dictionary, *dictionary]
 

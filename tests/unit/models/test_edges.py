@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,14 +16,16 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from beanie.odm.operators import BaseOperator
+from beanie.operators import And, In, Or
 from clickhouse_sqlalchemy import types
-from sqlalchemy import Column, MetaData, Table, and_, not_, or_
+from sqlalchemy import Column, MetaData, Table, and_, func, literal, not_, or_
 
 from jts_storage import Storage
 from jts_storage.errors import InvalidData
 from jts_storage.models import Mapper, TableModel
 from jts_storage.models.given import as_columns
-from tests.declared import Fundamental, Tick, fundamentals, orders, ticks
+from tests.declared import Fundamental, Order, Tick, fundamentals, orders, ticks
 
 DAY = date(2026, 3, 2)
 
@@ -80,6 +83,10 @@ JOINED: list[Callable[[Any], Any]] = [
     lambda c: and_(c.symbol == "A", c.eps == 2) or c.eps == 3,
     lambda c: not_(c.symbol == "A") and c.eps == 2,
     lambda c: not_(c.symbol != "A") or c.eps == 2,
+    lambda c: (literal("A") == c.symbol) or c.eps == 2,
+    lambda c: (literal("A") != c.symbol) and c.eps == 2,
+    lambda c: (func.lower(c.symbol) == "a") or c.eps == 2,
+    lambda c: (literal("A") == c.symbol) or c.symbol == "B",
 ]
 
 
@@ -106,12 +113,76 @@ async def test_conditions_joined_by_python_are_refused(where: Callable[[Any], An
         lambda order: 1 < order.quantity < 3,
         lambda order: not (order.symbol == "A"),  # noqa: SIM201
         lambda order: order.symbol and order.quantity == 2,
+        lambda order: order.symbol.deeper and order.quantity == 2,
+        lambda order: In(order.symbol, ["A"]) and order.quantity == 2,
+        lambda order: In(order.symbol, ["A"]) or order.quantity == 2,
+        lambda order: Or(order.symbol == "A", order.quantity == 2) or order.quantity == 3,
+        lambda order: And(order.symbol == "A", order.quantity == 2) and order.quantity == 3,
+        lambda order: not In(order.symbol, ["A"]),
+        lambda order: (order.symbol == "A") & (order.quantity == 2) and order.quantity == 3,
+        lambda order: order.symbol.in_(["A"]) or order.quantity == 3,
     ],
 )
 async def test_so_are_those_of_documents(where: Callable[[Any], Any]) -> None:
     async with Storage.in_memory(models=[orders]) as storage:
         with pytest.raises(InvalidData, match="and, or, not"):
             await storage.repository(orders).list(where=where)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (lambda order: (order.symbol == "A") & (order.quantity == 1), "A1"),
+        (lambda order: (order.symbol == "B") | (order.quantity == 1), "A1 B1 B2"),
+        (lambda order: ~(order.symbol == "A") & (order.quantity == 2), "B2"),
+        (lambda order: order.symbol.in_(("A",)) & ~order.quantity.in_([1]), "A2"),
+        (lambda order: order.symbol.not_in({"A"}), "B1 B2"),
+        (lambda order: In(order.symbol, ["A"]), "A1 A2"),
+        (lambda order: In(order.symbol, ["A"]) & (order.quantity == 2), "A2"),
+        (lambda order: {"symbol": "A"} | (order.quantity == 2), "A1 A2 B2"),
+        (lambda order: And(order.symbol == "A"), "A1 A2"),
+    ],
+)
+async def test_conditions_on_documents_are_joined_as_those_on_columns(
+    where: Callable[[Any], Any], expected: str
+) -> None:
+    async with Storage.in_memory(models=[orders]) as storage:
+        async with storage.unit_of_work() as uow:
+            for symbol, quantity in product("AB", (1, 2)):
+                await uow.repository(orders).save(Order(symbol, Decimal(quantity)))
+            await uow.commit()
+        found = await storage.repository(orders).list(where=where)
+        assert " ".join(sorted(f"{each.symbol}{each.quantity}" for each in found)) == expected
+
+
+async def test_a_beanie_operator_is_true_outside_of_a_condition_as_it_was() -> None:
+    async with Storage.in_memory(models=[orders]):
+        assert In("symbol", ["A"])
+        assert not type("Empty", (BaseOperator,), {"query": {}})()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        lambda order: And(),
+        lambda order: Or(order.symbol == "A", And()),
+        lambda order: And(order.symbol == "A", order.quantity is None),
+        lambda order: (order.symbol == "A") & True,
+        lambda order: order.symbol.in_("A"),
+    ],
+)
+async def test_what_is_no_condition_on_documents_is_refused(where: Callable[[Any], Any]) -> None:
+    async with Storage.in_memory(models=[orders]) as storage:
+        with pytest.raises(InvalidData, match="where"):
+            await storage.repository(orders).list(where=where)
+
+
+@pytest.mark.filterwarnings("ignore:Invoking .*without arguments")
+@pytest.mark.parametrize("where", [lambda c: and_(*[]), lambda c: (c.eps == 1) & or_(*[])])
+async def test_nothing_joined_is_no_condition(where: Callable[[Any], Any]) -> None:
+    async with Storage.in_memory(models=[fundamentals]) as storage:
+        with pytest.raises(InvalidData, match=r"joins no|no condition"):
+            await storage.repository(fundamentals).list(where=where)
 
 
 @pytest.mark.parametrize(
