@@ -34,7 +34,7 @@ from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.unit_of_work import commit as commit_points
-from jts_storage.unit_of_work import delivery
+from jts_storage.unit_of_work import delivery, journal
 from jts_storage.unit_of_work.entries import CHUNKS
 
 PAGE = Path(__file__).parents[3] / "docs" / "why.md"
