@@ -69,21 +69,9 @@ def series_from_columns(key: SeriesKey, columns: Mapping[str, Array]) -> CandleS
     )
 
 
-def series_of_several(
-    keys: Mapping[int, SeriesKey], columns: Mapping[str, Array]
-) -> dict[SeriesKey, CandleSeries]:
-    """The series of each key, by the hash in the last column; rows of a key lie together."""
-    found = {key: CandleSeries.empty(key) for key in keys.values()}
-    if not columns or not len(columns["hash"]):
-        return found
-    hashes = columns["hash"]
-    starts = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1]))
-    for start, stop in zip(starts, [*starts[1:], len(hashes)], strict=True):
-        key = keys[int(hashes[start])]
-        # Copied, so that one series does not keep the memory of all.
-        of_key = {name: column[start:stop].copy() for name, column in columns.items()}
-        found[key] = series_from_columns(key, of_key)
-    return found
+def copied(series: CandleSeries) -> CandleSeries:
+    """The same in memory of its own."""
+    return CandleSeries.trusted(series.key, series.columns.each(np.copy))
 
 
 def by_time(columns: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -13,11 +13,11 @@ from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS, RangeCache, may_be_large
 from jts_storage.clickhouse.candle_mappers import (
     by_time,
+    copied,
     may_overflow,
     series_from_columns,
     series_from_end,
     series_from_rows,
-    series_of_several,
 )
 from jts_storage.clickhouse.candle_rows import KEY, Source, latest, original
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -37,8 +37,6 @@ from jts_storage.errors import SchemaDrift
 
 _FEW_KEYS = 8
 """Up to so many keys are read side by side, and may be held; more are read by one statement."""
-
-_KEYS_A_READ = 250
 
 _FEW_CANDLES = 10
 """Up to so many of the latest candles of a series are held."""
@@ -101,10 +99,12 @@ class ClickHouseCandleReader(ReadsPanels):
         if len(unique) <= _FEW_KEYS:
             found = await asyncio.gather(*(self.get_range(key, start, end) for key in unique))
             return dict(zip(unique, found, strict=True))
-        found_of_all: dict[SeriesKey, CandleSeries] = {}
-        for start_at in range(0, len(unique), _KEYS_A_READ):
-            part = unique[start_at : start_at + _KEYS_A_READ]
-            found_of_all |= await self._manager.run_read(self._get_several, part, *ends)
+        found_of_all = {key: CandleSeries.empty(key) for key in unique}
+        for timeframe in dict.fromkeys(key.timeframe for key in unique):
+            keys = tuple(key for key in unique if key.timeframe is timeframe)
+            panel = await self.read_panel(PanelQuery(timeframe, *ends, keys, None))
+            # Copied, so that one series does not keep the memory of all.
+            found_of_all |= {key: copied(series) for key, series in panel.items()}
         return found_of_all
 
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
@@ -245,19 +245,6 @@ class ClickHouseCandleReader(ReadsPanels):
             self._duplicates_met_at[key] = monotonic()
         query = statements.select_range(self._source())
         return series_from_columns(key, self._read_columns(query, parameters(key, first, last)))
-
-    def _get_several(
-        self, keys: Sequence[SeriesKey], first: int, last: int
-    ) -> dict[SeriesKey, CandleSeries]:
-        names = statements.names_of(keys)
-        hashes = self._manager.execute(statements.select_hashes(), {"keys": list(names)})[0][0]
-        # The rows come with the hash of their key: where two keys share one, they cannot be told
-        # apart, and each is read by itself.
-        if not self._source().has_versions or len(set(hashes)) < len(keys):
-            return {key: self._get_range(key, first, last) for key in keys}
-        query = statements.select_several(self._candles)
-        columns = self._read_columns(query, {"keys": names, "first": first, "last": last})
-        return series_of_several(dict(zip(hashes, keys, strict=True)), columns)
 
     def _get_panel(self, asked: PanelQuery) -> CandlePanel:
         if self._source().has_versions:

@@ -52,13 +52,6 @@ class WithValue(ClauseElement):
         self.name, self.value, self.statement = name, value, statement
 
 
-class ForEach(ColumnElement[Any]):
-    """``name -> result``: what a function of arrays does with each element."""
-
-    def __init__(self, name: str, result: ColumnElement[Any]) -> None:
-        self.name, self.result = name, result
-
-
 class InsertRows(ClauseElement):
     """``INSERT INTO table (columns) VALUES``: the driver sends the rows behind it."""
 
@@ -88,11 +81,6 @@ def _limit_by(element: LimitBy, compiler: Any, **options: Any) -> str:
 def _with_value(element: WithValue, compiler: Any, **options: Any) -> str:
     value, statement = (compiler.process(each) for each in (element.value, element.statement))
     return f"WITH ({value}) AS {element.name} {statement}"
-
-
-@compiles(ForEach)
-def _for_each(element: ForEach, compiler: Any, **options: Any) -> str:
-    return f"{element.name} -> {compiler.process(element.result, **options)}"
 
 
 @compiles(InsertRows)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,11 +14,15 @@ from sqlalchemy import Select, Table, bindparam, func, literal, not_, select
 from jts_storage.clickhouse.candle_rows import is_among_keys, is_in_range
 from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
 from jts_storage.clickhouse.statements import as_stored, bucket_of, bucketed, names_of
+from jts_storage.clickhouse.tables import CANDLES_ORDER
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel_query import PanelQuery
 
-RESAMPLE_SETTINGS = {"optimize_aggregation_in_order": 1}
+SETTINGS = {"max_query_size": 64 << 20}
+"""Some thousand keys are more text than the engine takes by default."""
+
+RESAMPLE_SETTINGS = {**SETTINGS, "optimize_aggregation_in_order": 1}
 """Rows come in the order of their series: without this the engine keeps every bar until the end,
 which takes three times as long."""
 
@@ -72,22 +77,17 @@ def select_rows(candles: Table, form: Form) -> str:
     deleted = literal(0) if merged else c.is_deleted
     names = _names(c)
     statement: Select[Any] = select(
-        *as_stored(c, form.fields), deleted.label("deleted"), _series(c).label("series"), *names
+        *as_stored(c, form.fields), deleted.label("deleted"), *_labelled(names)
     ).where(*_wanted(c, form))
     if merged:
         statement = statement.where(not_(c.is_deleted))
     # As the rows lie, so that the engine need not sort, though there is but one timeframe.
-    order = (*names, c.timeframe, c.timestamp)
+    order = [c[name] for name in CANDLES_ORDER]
     if not form.is_cut:
         return text_of(statement.order_by(*order))
     # Backwards, so that the last rows of a series are the first; turned round when they are here.
     backwards = statement.order_by(*(each.desc() for each in order))
     return text_of(backwards.suffix_with(LimitBy(*names, rows=bindparam("rows"))))
-
-
-def _series(c: Any) -> Any:
-    """A number that changes where the next series begins."""
-    return func.cityHash64(c.symbol, c.exchange)
 
 
 def _wanted(c: Any, form: Form) -> list[Any]:
@@ -112,7 +112,7 @@ def select_resampled(
     c = rows.c
     bucket = bucket_of(c.timestamp, source, target, is_utc=is_utc).label("bucket")
     statement: Select[Any] = select(
-        bucket, *bucketed(c), *_proof(c, source, form), _series(c).label("series"), *_names(c)
+        bucket, *bucketed(c), *_proof(c, source, form), *_labelled(_names(c))
     ).where(*_wanted(c, form))
     if form.merged:
         statement = statement.where(not_(c.is_deleted))
@@ -131,3 +131,7 @@ def _proof(c: Any, source: Timeframe, form: Form) -> list[Any]:
 
 def _names(c: Any) -> tuple[Any, Any]:
     return c.symbol, c.exchange
+
+
+def _labelled(columns: Iterable[Any]) -> list[Any]:
+    return [each.label(each.key) for each in columns]

@@ -45,13 +45,15 @@ class PanelReader:
     def sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         """How many rows each series has, duplicates and deleted ones among them."""
         query = statements.select_sizes(self._candles, Form.of(asked, merged=False))
-        found = self._manager.execute(query, bound(asked))
+        found = self._manager.execute(query, bound(asked), settings=statements.SETTINGS)
         return {SeriesKey(s, asked.timeframe, e): int(rows) for s, e, rows in found}
 
     def _rows(self, asked: PanelQuery, *, merged: bool) -> dict[str, Array]:
         form = Form.of(asked, merged=merged)
         query, types = statements.select_rows(self._candles, form), stored_types(self._candles)
-        found = self._manager.read_columns(query, bound(asked), stored=types)
+        found = self._manager.read_columns(
+            query, bound(asked), stored=types, settings=statements.SETTINGS
+        )
         return {name: column[::-1] for name, column in found.items()} if form.is_cut else found
 
     def resampled(self, asked: PanelQuery, target: Timeframe, timezone: str) -> CandlePanel | None:
@@ -88,9 +90,17 @@ def _counts(found: Mapping[str, Array], *, is_cut: bool) -> bool:
     """
     if not found:
         return True
-    series, stamps = found["series"], found["ms"]
-    repeated = (series[1:] == series[:-1]) & (stamps[1:] == stamps[:-1])
+    stamps = found["ms"]
+    repeated = ~_begins(found)[1:] & (stamps[1:] == stamps[:-1])
     return not (repeated.any() or (is_cut and found["deleted"].any()))
+
+
+def _begins(found: Mapping[str, Array]) -> Array:
+    """Whether a row is of another series than the one before it."""
+    symbol, exchange = found["symbol"], found["exchange"]
+    begins = np.ones(len(symbol), np.bool_)
+    begins[1:] = (symbol[1:] != symbol[:-1]) | (exchange[1:] != exchange[:-1])
+    return begins
 
 
 def _panel(asked: PanelQuery, found: Mapping[str, Array]) -> CandlePanel:
@@ -100,12 +110,11 @@ def _panel(asked: PanelQuery, found: Mapping[str, Array]) -> CandlePanel:
     if found["deleted"].any():
         kept = found["deleted"] == 0
         found = {name: column[kept] for name, column in found.items()}
-    series = found["series"]
-    starts = np.flatnonzero(np.append(True, series[1:] != series[:-1])[: len(series)])
+    rows, starts = len(found["ms"]), np.flatnonzero(_begins(found))
     symbols, exchanges = found["symbol"][starts], found["exchange"][starts]
     keys = [SeriesKey(s, timeframe, e) for s, e in zip(symbols, exchanges, strict=True)]
-    offsets = np.append(starts, len(series)).astype(np.int64)
-    nothing = np.zeros(len(series), np.int64)
+    offsets = np.append(starts, rows).astype(np.int64)
+    nothing = np.zeros(rows, np.int64)
     read = [found.get(f"{price}_", nothing) for price in PRICES]
     volume = found.get("volume", nothing).view(np.uint64)
     columns = Columns.of(found["ms"].view(np.int64), read, volume)

@@ -22,7 +22,6 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
-    not_,
     select,
     tuple_,
 )
@@ -35,20 +34,16 @@ from jts_storage.clickhouse.candle_rows import (
     Expression,
     Source,
     carried_columns,
-    is_among_keys,
     is_in_range,
     is_of_key,
     key_of,
 )
 from jts_storage.clickhouse.constructs import (
-    Final,
-    ForEach,
     Prewhere,
     WithValue,
     text_of,
     type_of,
 )
-from jts_storage.clickhouse.tables import CANDLES_ORDER
 from jts_storage.domain import checks
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
@@ -111,26 +106,6 @@ def select_range(source: Source, *, limited: bool = False) -> str:
     c = source.range.of.c
     statement = source.range.select(*as_stored(c)).order_by(c.timestamp)
     return text_of(statement.limit(bindparam("limit")) if limited else statement)
-
-
-@cache
-def select_several(candles: Table) -> str:
-    """Select the candles of several keys; where the next key begins, the hash changes."""
-    rows = Final(candles)
-    c = rows.c
-    names = [c[name] for name in KEY]
-    return text_of(
-        select(*as_stored(c), func.cityHash64(*names).label("hash"))
-        .where(is_among_keys(c), is_in_range(c), not_(c.is_deleted))
-        .order_by(*(c[name] for name in CANDLES_ORDER))
-    )
-
-
-@cache
-def select_hashes() -> str:
-    names = (func.tupleElement(column("key"), position) for position in (1, 2, 3))
-    hashes = func.arrayMap(ForEach("key", func.cityHash64(*names)), bindparam("keys"))
-    return text_of(select(hashes.label("hashes")))
 
 
 @cache

@@ -103,25 +103,6 @@ def test_a_result_comes_back_as_the_series() -> None:
     assert mappers.series_from_columns(KEY, {}) == CandleSeries.empty(KEY)
 
 
-def test_a_result_of_several_series_is_parted_by_its_hashes() -> None:
-    one, other = make_candles(KEY, 3), make_candles(OTHER, 2, seed=1)
-    missing = SeriesKey("NONE", Timeframe.M1)
-    keys = {2**64 - 1: KEY, 5: OTHER, 6: missing}
-    both = [result_of(one), result_of(other)]
-    columns = {name: np.concatenate([each[name] for each in both]) for name in both[0]}
-    columns["hash"] = np.array([2**64 - 1] * 3 + [5] * 2, np.uint64)
-    found = mappers.series_of_several(keys, columns)
-    assert found == {KEY: one, OTHER: other, missing: CandleSeries.empty(missing)}
-    for series in found.values():
-        assert not np.shares_memory(series.columns.close, columns["close_"])
-
-
-@pytest.mark.parametrize("columns", [{}, {"hash": np.array([], np.uint64)}])
-def test_a_result_without_rows_is_an_empty_series_for_each(columns: dict[str, Any]) -> None:
-    found = mappers.series_of_several({1: KEY, 2: OTHER}, columns)
-    assert found == {KEY: CandleSeries.empty(KEY), OTHER: CandleSeries.empty(OTHER)}
-
-
 def test_rows_by_time_are_a_series_but_for_those_that_say_deleted() -> None:
     series = make_candles(KEY, 4)
     assert mappers.series_from_rows(KEY, result_of(series, deleted=flags(0, 0, 0, 0))) == series
