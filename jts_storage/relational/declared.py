@@ -15,8 +15,9 @@ from sqlalchemy.types import NullType
 
 from jts_storage.errors import Conflict, InvalidData
 from jts_storage.models.columns import Row, digest, in_blocks, key_of, rows_of, table_of
+from jts_storage.models.names import BASE, GONE, READ
 from jts_storage.models.table_repository import TableQuery
-from jts_storage.models.tables import BASE, GONE, READ, RecordModel
+from jts_storage.models.tables import RecordModel
 from jts_storage.relational.manager import DatabaseManager
 
 AnyRecordModel = RecordModel[Any, Any]

@@ -68,7 +68,7 @@ _FIELDS: Final = {
 """What an entry holds: of which type, and what stands for it where it is damaged."""
 
 # Entries of earlier releases have none.
-_MAY_BE_MISSING: Final = {"symbolsVersion": None, "models": []}
+_MAY_BE_MISSING: Final[dict[str, Any]] = {"symbolsVersion": None, "models": []}
 
 
 def entry_of(one: dict[str, Any]) -> Entry:
