@@ -189,7 +189,7 @@ class Cursor:
             return next(rows, None)
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
-        wanted = self.arraysize if size is None else size
+        wanted: Any = self.arraysize if size is None else size
         if not isinstance(wanted, int) or wanted < 0:
             raise ProgrammingError(f"A number of rows to fetch is wanted, not {wanted!r}.")
         with self._fetching() as rows:

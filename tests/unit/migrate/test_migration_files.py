@@ -79,8 +79,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     def latin(path: Path) -> object:
         return path.write_bytes('"""Größe"""\n'.encode("latin-1"))
 
-    def dangling(path: Path) -> object:
-        return path.symlink_to(tmp_path / "gone.py")
+    def dangling(path: Path) -> None:
+        path.symlink_to(tmp_path / "gone.py")
 
     makers: dict[str, Callable[[Path], object]] = {
         "no text in UTF-8": latin,
