@@ -13,7 +13,7 @@ from jts_storage.cli.options import FolderOption, PartitionByYear, StoreOption
 from jts_storage.cli.output import AsJson
 from jts_storage.cli.stores import databases
 from jts_storage.migrate import checks
-from jts_storage.settings.storage import named_migrations
+from jts_storage.settings.storage import is_postgres_named, named_migrations
 
 
 class Format(StrEnum):
@@ -45,6 +45,7 @@ def check(
                 partition_by_year=partition_by_year,
                 models=Models.known(),
                 service=folder or named_migrations(),
+                told_for="postgresql" if is_postgres_named() else None,
             )
             return await migrate.check_static(scratch)
         async with databases(

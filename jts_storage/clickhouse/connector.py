@@ -6,10 +6,12 @@ connector closes the TCP connection with every cursor and never with the connect
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
+from types import GeneratorType
 from typing import Any
 
 from clickhouse_driver.errors import Error as DriverError
@@ -51,7 +53,11 @@ _ONE_AT_A_TIME = (
     "A connection carries one statement at a time: read the rows of a stream to their end, or close"
     " its cursor, before the next."
 )
+_FAILED = "The rows that are left cannot be had: fetching them failed. Run the statement again."
 _ENDED = "The rows that are left cannot be had: the connection has gone on to something else."
+
+_INSERT = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*INSERT\b", re.IGNORECASE | re.DOTALL)
+_ENDS_WITHOUT_ROWS = re.compile(r"\bVALUES\s*;?\s*\Z", re.IGNORECASE)
 
 
 def connect(config: ClickHouseConfig) -> Connection:
@@ -64,6 +70,7 @@ class Connection:
 
     def __init__(self, config: ClickHouseConfig) -> None:
         self.is_closed = False
+        self.is_embedded = config.is_embedded
         self._last: weakref.ref[Cursor] | None = None
         self.transport = _transport(config)
         with _wrapped():
@@ -83,6 +90,11 @@ class Connection:
             raise InterfaceError(_ONE_AT_A_TIME)
         self.transport.discard_unfinished()
         self._last = weakref.ref(cursor)
+
+    def leave(self, cursor: Cursor) -> None:
+        """End the stream of `cursor`, unless the connection has gone on to another."""
+        if self._last is not None and self._last() is cursor:
+            self.transport.discard_unfinished()
 
     def revive(self) -> None:
         """Replace a transport that has gone; costs no round trip when it was just used."""
@@ -121,7 +133,7 @@ class Cursor:
         self._connection = connection
         self._rows: Iterator[Any] | None = None
         self._stream: Any = None  # the generator of its rows, if they come as they are fetched
-        self._is_closed = False
+        self._is_closed = self._has_failed = False
         self.arraysize = 1
         self.rowcount = -1
         self.description: list[tuple[Any, ...]] = []
@@ -134,7 +146,7 @@ class Cursor:
     def close(self) -> None:
         self._is_closed = True
         if self.is_streaming:
-            self._connection.transport.discard_unfinished()
+            self._connection.leave(self)
         self._forget()
 
     def execute(self, operation: str, parameters: Any = None, context: Any = None) -> None:
@@ -143,7 +155,9 @@ class Cursor:
         :param context: SQLAlchemy's, whose options may hold `settings`, `stream_results`,
             `max_row_buffer`, `external_tables` and `types_check`.
         """
-        self._begin()
+        self._begin(operation)
+        if not self._connection.is_embedded:  # which says so itself, with the engine's code
+            _check_rows(operation, parameters)
         options = _options(context)
         arguments = _arguments(context, options) | {"with_column_types": True}
         with _wrapped():
@@ -162,7 +176,7 @@ class Cursor:
 
     def executemany(self, operation: str, seq_of_parameters: Any, context: Any = None) -> None:
         """Insert rows."""
-        self._begin()
+        self._begin(operation)
         arguments = _arguments(context, _options(context))
         with _wrapped():
             written = self._connection.transport.execute(operation, seq_of_parameters, **arguments)
@@ -171,16 +185,19 @@ class Cursor:
             self.rowcount = written
 
     def fetchone(self) -> Any:
-        with _wrapped():
-            return next(self._result(), None)
+        with self._fetching() as rows:
+            return next(rows, None)
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
-        with _wrapped():
-            return list(islice(self._result(), self.arraysize if size is None else size))
+        wanted: Any = self.arraysize if size is None else size
+        if not isinstance(wanted, int) or wanted < 0:
+            raise ProgrammingError(f"A number of rows to fetch is wanted, not {wanted!r}.")
+        with self._fetching() as rows:
+            return list(islice(rows, wanted))
 
     def fetchall(self) -> list[Any]:
-        with _wrapped():
-            return list(self._result())
+        with self._fetching() as rows:
+            return list(rows)
 
     def setinputsizes(self, sizes: Any) -> None:
         """Part of PEP 249; does nothing."""
@@ -188,8 +205,10 @@ class Cursor:
     def setoutputsize(self, size: int, column: int | None = None) -> None:
         """Part of PEP 249; does nothing."""
 
-    def _begin(self) -> None:
+    def _begin(self, operation: Any) -> None:
         self._check_open()
+        if not isinstance(operation, str):
+            raise ProgrammingError(f"A statement is a text, not {type(operation).__name__}.")
         self._connection.begin(self)
         self._forget()
 
@@ -200,16 +219,41 @@ class Cursor:
 
     def _forget(self) -> None:
         self._rows, self._stream, self.rowcount, self.description = None, None, -1, []
+        self._has_failed = False
 
     def _take(self, rows: Any, columns: Any) -> None:
         self._rows = iter(rows)
         self.description = [(name, kind, *[None] * 4, True) for name, kind in columns]
 
+    @contextmanager
+    def _fetching(self) -> Iterator[Iterator[Any]]:
+        """The rows that are left; none, once fetching them has failed."""
+        rows = self._result()
+        try:
+            with _wrapped():
+                yield rows
+        except BaseException:
+            self._has_failed = True
+            raise
+
     def _result(self) -> Iterator[Any]:
         self._check_open()
+        if self._has_failed:
+            raise InterfaceError(_FAILED)
         if self._rows is None:
             raise ProgrammingError("There is nothing to fetch: no statement was run.")
         return self._rows
+
+
+def _check_rows(operation: str, parameters: Any) -> None:
+    """:raises ProgrammingError: the server would wait for rows that never come."""
+    is_several = isinstance(parameters, list | tuple | GeneratorType)
+    if is_several or not _ENDS_WITHOUT_ROWS.search(operation, max(0, len(operation) - 64)):
+        return
+    if _INSERT.match(operation):
+        raise ProgrammingError(
+            "The INSERT ends with VALUES and brings no rows: pass them to `executemany`."
+        )
 
 
 def _options(context: Any) -> Mapping[str, Any]:

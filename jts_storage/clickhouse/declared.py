@@ -36,8 +36,9 @@ from jts_storage.domain.arrow import decimals_of
 from jts_storage.errors import StorageError
 from jts_storage.models.columns import in_blocks
 from jts_storage.models.conditions import applied_to, has_text
+from jts_storage.models.names import GONE
 from jts_storage.models.table_repository import TableQuery
-from jts_storage.models.tables import DELETED, GONE
+from jts_storage.models.tables import DELETED
 
 WRITE_ROWS = 1_000_000
 """Rows of a single insert: below the server's block size, so that each is one part."""

@@ -12,8 +12,9 @@ from jts_storage.errors import Conflict
 from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.models.columns import digest, in_blocks, key_of, rows_of
 from jts_storage.models.conditions import matching
+from jts_storage.models.names import GONE, READ
 from jts_storage.models.table_repository import TableQuery
-from jts_storage.models.tables import GONE, READ, AnyTable
+from jts_storage.models.tables import AnyTable
 
 
 class InMemoryTable:

@@ -57,7 +57,7 @@ async def check(databases: Databases) -> list[Difference]:
         from jts_storage.relational import schema as relational
 
         records = databases.models.records if databases.models else []
-        jobs.append(relational.differences(databases.database, records))
+        jobs.append(relational.differences(databases.database, records, databases.told_for))
     found = await asyncio.gather(*jobs, return_exceptions=True)
     results: list[Difference] = []
     for result in found:
@@ -169,4 +169,6 @@ async def _scratch(stack: AsyncExitStack, given: Databases) -> Databases:
     if every or given.database is not None:
         database = await stack.enter_async_context(DatabaseManager(":memory:"))
         scratch = replace(scratch, database=database)
+        if given.database is not None and not given.database.config.is_sqlite:
+            scratch = replace(scratch, told_for="postgresql")
     return scratch

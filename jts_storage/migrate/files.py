@@ -141,8 +141,27 @@ def discover(store: Store, folder: Path | None = None) -> tuple[Migration, ...]:
 
 
 def checksum(path: Path) -> str:
-    """Of the file's text, whatever its line ends are."""
-    return hashlib.sha256("\n".join(path.read_text().splitlines()).encode()).hexdigest()[:16]
+    """Of the file's text, whatever its line ends are.
+
+    :raises InvalidConfiguration: it cannot be read, or is no text in UTF-8.
+    """
+    return hashlib.sha256("\n".join(_text(path).splitlines()).encode()).hexdigest()[:16]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as exc:
+        raise InvalidConfiguration(
+            f"the migration {path} is no text in UTF-8: {exc.reason} at byte {exc.start}",
+            remedy="Store the file as UTF-8.",
+        ) from exc
+    except OSError as exc:
+        what = "a link that leads nowhere" if path.is_symlink() and not path.exists() else None
+        raise InvalidConfiguration(
+            f"the migration {path} cannot be read: {what or exc.strerror or exc}",
+            remedy="Put the file itself there, readable, or take its name away.",
+        ) from exc
 
 
 def _migration(chain: Chain, store: Store, path: Path) -> Migration:
@@ -181,7 +200,7 @@ def _check_number(migration: Migration, number: int, before: Migration | None) -
 def _check_what_it_says(path: Path, revision: str, before: str) -> None:
     """Compare a file with its name: Alembic goes by what is in the file."""
     should = {"revision": revision, "down_revision": before}
-    says = _SAYS.finditer(path.read_text())
+    says = _SAYS.finditer(_text(path))
     if any(found["value"] != should[found["name"]] for found in says):
         above = before if before == "None" else f'"{before}"'
         raise InvalidConfiguration(

@@ -37,6 +37,8 @@ class Databases:
     :param folder: where the kit's migrations are, if elsewhere.
     :param service: the folder of a service's own migrations, which come after the kit's.
     :param models: of services, whose tables and collections are compared, too.
+    :param told_for: the bookkeeping database whose statements a check tells, if it is another one
+        than that it looks at.
     """
 
     clickhouse: ClickHouseManager | None = None
@@ -46,6 +48,7 @@ class Databases:
     folder: Path | None = None
     models: Models | None = None
     service: Path | None = None
+    told_for: Literal["sqlite", "postgresql"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ def _check_names(names: Sequence[str], schema: pa.Schema, what: str) -> None:
 
 def _given(column: Any, field: pa.Field, what: str) -> pa.Array | pa.ChunkedArray:
     """A column by name: Python's values are looked at one by one, whole arrays as they are."""
+    inner = getattr(column, "array", None)  # of an index of pandas, which Arrow does not take
+    column = inner if hasattr(inner, "__arrow_array__") and not _is_whole(column) else column
     if _is_whole(column):
         try:
             made = column if isinstance(column, pa.ChunkedArray) else _chunked(column)
@@ -66,10 +68,17 @@ def _given(column: Any, field: pa.Field, what: str) -> pa.Array | pa.ChunkedArra
             field=field.name,
             value=type(column).__name__,
         )
-    values = list(map(plain_value, column))
+    values = _with_none(list(map(plain_value, column)))
     if not field.nullable and None in values:
         raise InvalidData(f"{what} must have values", field=field.name, row=values.index(None))
     return array_of(values, field, what)
+
+
+def _with_none(values: list[Any]) -> list[Any]:
+    """The values with None for what pandas has for it among others of Python."""
+    kinds = {each for each in set(map(type, values)) if each.__module__.startswith("pandas.")}
+    missing = tuple(each for each in kinds if each.__name__ in {"NAType", "NaTType"})
+    return [None if isinstance(each, missing) else each for each in values] if missing else values
 
 
 def _is_whole(column: Any) -> bool:

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeAlias, TypeVar
 
 from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.models.names import local_of
 from jts_storage.models.tables import AnyTable, RecordModel, TableModel
 from jts_storage.ports.models import Model
 
@@ -108,12 +109,26 @@ class Models:
             raise InvalidConfiguration(
                 f"the name {name!r} is the kit's own", remedy="Choose another one."
             )
+        self._check_local(model)
         if name in self._by_name:
             raise InvalidConfiguration(
                 f"two models are called {name!r}",
                 remedy="Rename one: names are unique, also those of installed packages.",
             )
         self._by_name[name] = model
+
+    def _check_local(self, model: Model[Any]) -> None:
+        """:raises InvalidConfiguration: on a cluster one of two tables would be the other's."""
+        tables = [each for each in (*self, model) if each.store == "clickhouse"]
+        names = {each.name for each in tables} | KITS_OWN
+        for each in tables:
+            whole = local_of(each.name)
+            if whole in names:
+                raise InvalidConfiguration(
+                    f"the name {each.name!r} is that of the rows of {whole} on each server of a"
+                    " cluster",
+                    remedy="Choose another one.",
+                )
 
 
 def installed_documents() -> list[type[Any]]:

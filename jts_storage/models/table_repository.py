@@ -33,6 +33,7 @@ class TableQuery:
 
     :param columns: their keys; all that entities fill if None.
     :param key: of the only row that is wanted.
+    :param strict: raise for a stored value that cannot be converted; else its row is left out.
     """
 
     where: ColumnElement[bool] | None = None
@@ -40,6 +41,7 @@ class TableQuery:
     descending: bool = False
     limit: int | None = None
     key: tuple[Any, ...] | None = None
+    strict: bool = True
 
     def condition(self, model: AnyTable[Any]) -> ColumnElement[bool] | None:
         return self.where if self.key is None else of_key(model.table, model.key, self.key)
@@ -144,7 +146,9 @@ class _Reading(Generic[E]):
             rest = behind(model.table, model.key, self._key(after))
             condition = rest if condition is None else condition & rest
         checks.whole(limit, "limit", below=2**31)
-        rows = await self._source.read(TableQuery(condition, None, descending, limit))
+        rows = await self._source.read(
+            TableQuery(condition, None, descending, limit, strict=strict)
+        )
         return model.from_columns(rows) if strict else _readable(model, rows)
 
     async def stream(

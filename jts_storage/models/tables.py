@@ -19,6 +19,9 @@ from jts_storage.models.columns import (
     version_of,
 )
 from jts_storage.models.mapper import Mapper
+from jts_storage.models.names import BASE as BASE
+from jts_storage.models.names import GONE, check_names
+from jts_storage.models.names import READ as READ
 from jts_storage.models.round_trip import check_money, check_round_trip
 from jts_storage.models.table_repository import RecordRepository, TableRepository, TableSource
 
@@ -29,10 +32,6 @@ Mode: TypeAlias = Literal["append", "upsert"]
 TableMode: TypeAlias = Literal["append", "upsert", "record"]
 TableStore: TypeAlias = Literal["clickhouse", "database"]
 RowMapper: TypeAlias = Mapper[E, Row]
-
-GONE, BASE, READ = "_gone", "_base", "_read"
-"""In what a commit does with keys: whether the row is deleted, and the version and the digest of
-the row that was read. The version alone would not tell a record that was deleted and made anew."""
 
 DELETED = "is_deleted"
 """The column of an upsert table in which deletions are marked; without it nothing is deleted."""
@@ -63,6 +62,7 @@ class AnyTable(Generic[E]):
     ) -> None:
         self.entity, self.table, self.mapper = entity, table, mapper
         self.name, self.key = table.name, _checked_key(table, key)
+        check_names(table, ignoring_case=self.store == "database")
         whole = schema_of(table, by_type=self.store == "clickhouse")
         self.schema = pa.schema([field for field in whole if field.name not in filled])
         _check_sorted(self.schema, {*key, *self.sort_key})

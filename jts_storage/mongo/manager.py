@@ -13,6 +13,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
+from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.domain.secret import plain
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageError
 from jts_storage.mongo.binding import Documents, bind_documents
@@ -22,7 +23,6 @@ from jts_storage.mongo.errors import translate
 from jts_storage.mongo.motor_internals import opened_with
 from jts_storage.mongo.retries import DRIVER_ERRORS, Retries
 from jts_storage.mongo.stored import CODEC, StoredDocument
-from jts_storage.mongo.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClient

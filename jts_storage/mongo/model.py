@@ -336,6 +336,11 @@ def _checked_collection(document: type[Any]) -> str:
             f"{document.__name__} names no collection",
             remedy='Write collection: ClassVar[str] = "orders" into it.',
         )
+    if "$" in name or "\0" in name or name.startswith(".") or name.endswith("."):
+        raise InvalidConfiguration(
+            f"{document.__name__} names the collection {name!r}, which MongoDB refuses",
+            remedy="Use letters, digits and _.",
+        )
     return name
 
 

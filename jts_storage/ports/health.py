@@ -14,6 +14,7 @@ class Health(dict[str, bool]):
     :ivar parked_events: events that failed too often and wait for `retry`.
     :ivar unreadable_documents: documents that reads of this process met and left out of lists;
         `jts-storage check` looks at all of them.
+    :ivar unreadable_records: the same of declared records in the bookkeeping database.
     :ivar broken_parts: pieces of ClickHouse tables that are damaged on disk: the store answers, and
         its answers lack their rows. `jts-storage check` names each and says how to mend it.
     :ivar unknown_models: declared tables that unfinished commits write and this storage has no
@@ -26,6 +27,7 @@ class Health(dict[str, bool]):
     waiting_events: int = 0
     parked_events: int = 0
     unreadable_documents: int = 0
+    unreadable_records: int = 0
     broken_parts: int = 0
     unknown_models: tuple[str, ...] = ()
 

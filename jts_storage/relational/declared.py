@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Insert, Select, and_, delete, insert, select, update
+from sqlalchemy import Insert, Select, and_, delete, insert, select, type_coerce, update
+from sqlalchemy.engine import MappingResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
 
-from jts_storage.errors import Conflict
-from jts_storage.models.columns import Row, digest, in_blocks, rows_of, table_of
+from jts_storage.errors import Conflict, InvalidData
+from jts_storage.models.columns import Row, digest, in_blocks, key_of, rows_of, table_of
+from jts_storage.models.names import BASE, GONE, READ
 from jts_storage.models.table_repository import TableQuery
-from jts_storage.models.tables import BASE, GONE, READ, RecordModel
+from jts_storage.models.tables import RecordModel
 from jts_storage.relational.manager import DatabaseManager
 
 AnyRecordModel = RecordModel[Any, Any]
@@ -31,9 +34,45 @@ class DeclaredRecords:
 
     async def read(self, query: TableQuery) -> pa.Table:
         async with self._manager.connection() as connection:
-            found = await connection.execute(self._select(query))
-            rows = [dict(row) for row in found.mappings()]
-        return _read(self.model, query.columns or self.model.schema.names, rows)
+            names = query.columns or self.model.schema.names
+            try:
+                stored = await _stored(connection, self.model, names, self._select(query))
+            except InvalidData:
+                return await self._read_each(connection, query, names)
+        if self._manager.unreadable.count:
+            self._mended(stored)
+        return stored
+
+    async def _read_each(
+        self, connection: AsyncConnection, query: TableQuery, names: Sequence[str]
+    ) -> pa.Table:
+        """Row by row, to tell which cannot be read.
+
+        :raises InvalidData: naming the key of the first, where the query is strict.
+        """
+        model, c = self.model, self.model.table.c
+        # As the driver has it: a key may be what cannot be converted.
+        bare = [type_coerce(c[name], NullType()).label(name) for name in model.key]
+        keys = await connection.execute(self._select(query).with_only_columns(*bare))
+        found = (await connection.execute(self._select(query))).mappings()
+        rows = [_read(model, names, [])]
+        for key in map(tuple, keys):
+            try:
+                rows.append(_converted(model, names, found, one=True))
+            except InvalidData as exc:
+                if query.strict:
+                    shown = ", ".join(map(str, key))
+                    raise InvalidData(
+                        f"{model.name} {shown} cannot be read: {exc}",
+                        remedy="Mend the stored value, or ask for the other rows by `where`.",
+                    ) from exc
+                self._manager.unreadable.met(model.name, key, exc)
+        return pa.concat_tables(rows)
+
+    def _mended(self, rows: pa.Table) -> None:
+        if set(self.model.key) <= set(rows.column_names):
+            for row in rows_of(rows.select(list(self.model.key))):
+                self._manager.unreadable.mended(self.model.name, key_of(row, self.model.key))
 
     async def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]:
         for block in in_blocks(await self.read(query), block_rows):
@@ -49,6 +88,29 @@ class DeclaredRecords:
         order = [c[name].desc() if query.descending else c[name] for name in self.model.key]
         statement = statement.order_by(*order)
         return statement if query.limit is None else statement.limit(query.limit)
+
+
+async def _stored(
+    connection: AsyncConnection, model: AnyRecordModel, names: Sequence[str], statement: Select[Any]
+) -> pa.Table:
+    found = await connection.execute(statement)
+    return _converted(model, names, found.mappings())
+
+
+def _converted(
+    model: AnyRecordModel, names: Sequence[str], found: MappingResult, *, one: bool = False
+) -> pa.Table:
+    """What a statement found, or the next row of it.
+
+    :raises InvalidData: a value is none of its column's type; SQLite keeps any in any column.
+    """
+    try:
+        rows = found.fetchmany(1) if one else found.all()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise InvalidData(
+            f"a stored value of {model.name} is none of its column's type: {exc}"
+        ) from exc
+    return _read(model, names, [dict(row) for row in rows])
 
 
 def _read(model: AnyRecordModel, names: Sequence[str], rows: Sequence[Row]) -> pa.Table:
@@ -84,8 +146,8 @@ async def _apply(connection: AsyncConnection, model: AnyRecordModel, change: Row
     its_row = and_(*(table.c[name] == change[name] for name in model.key))
     # SQLite has no FOR UPDATE and leaves it out: there the transaction holds the file already.
     columns = (table.c[name].label(name) for name in names)
-    found = await connection.execute(select(*columns).where(its_row).with_for_update())
-    stored = _read(model, names, [dict(row) for row in found.mappings()])
+    statement = select(*columns).where(its_row).with_for_update()
+    stored = await _stored(connection, model, names, statement)
     if digest(rows_of(stored)[0] if stored.num_rows else None) != change[READ]:
         return False
     values = {name: change[name] for name in names}

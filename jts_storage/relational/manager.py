@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying
 
 from jts_storage._runtime.retries import repetitions
+from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.errors import (
     ConnectionFailed,
     InvalidConfiguration,
@@ -51,6 +52,7 @@ class DatabaseManager:
                 remedy="Give it a URL, the path of a SQLite file or a DatabaseConfig.",
             )
         self.config = config if isinstance(config, DatabaseConfig) else DatabaseConfig(str(config))
+        self.unreadable = Unreadable()
         self._engine: AsyncEngine | None = None
         self._pool: ConnectionPool[Link] | None = None
         self._asking: asyncio.Task[bool] | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
-from sqlalchemy import Connection, MetaData, Table, inspect
+from sqlalchemy import Connection, Dialect, MetaData, Table, inspect
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateColumn, CreateTable
 
 from jts_storage.models.tables import RecordModel
@@ -15,6 +16,12 @@ from jts_storage.relational.tables import metadata
 
 STORE: Final = "relational"
 
+Database: TypeAlias = Literal["sqlite", "postgresql"]
+_DIALECTS: Final[dict[Database, Any]] = {
+    "sqlite": sqlite.dialect,
+    "postgresql": postgresql.dialect,
+}
+
 _REMAKE: Final = (
     "jts-storage migrate stamp base --chain kit --store relational"
     " && jts-storage migrate up --store relational"
@@ -22,20 +29,24 @@ _REMAKE: Final = (
 
 
 async def differences(
-    manager: DatabaseManager, models: Iterable[RecordModel[Any, Any]] = ()
+    manager: DatabaseManager,
+    models: Iterable[RecordModel[Any, Any]] = (),
+    told_for: Database | None = None,
 ) -> list[Difference]:
     """Compare the tables of the bookkeeping with the models; other tables are ignored.
 
     :param models: of services, beside the kit's own.
+    :param told_for: the database whose statements are to be told, if it is not this one.
     """
     wanted = MetaData()
     for table in (*metadata.sorted_tables, *(model.table for model in models)):
         table.to_metadata(wanted)
     async with manager.connection() as connection:
-        return await connection.run_sync(_compare, wanted)
+        told = None if told_for is None else _DIALECTS[told_for]()
+        return await connection.run_sync(_compare, wanted, told)
 
 
-def _compare(connection: Connection, metadata: MetaData) -> list[Difference]:
+def _compare(connection: Connection, metadata: MetaData, told: Dialect | None) -> list[Difference]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -52,7 +63,7 @@ def _compare(connection: Connection, metadata: MetaData) -> list[Difference]:
         for change in compare_metadata(context, metadata)
         for each in (change if isinstance(change, list) else [change])
     ]
-    found = [_difference(connection, change) for change in changes]
+    found = [_difference(told or connection.dialect, change) for change in changes]
     return [*found, *_primary_keys(connection, metadata)]
 
 
@@ -65,14 +76,14 @@ def _other_default(
     return False if has.strip("()'") == should.strip("()'") else None
 
 
-def _difference(connection: Connection, change: tuple[Any, ...]) -> Difference:
+def _difference(dialect: Dialect, change: tuple[Any, ...]) -> Difference:
     kind = change[0]
     if kind == "add_table":
         table = change[1]
-        return Difference(STORE, table.name, "table", THERE, NOTHING, _made(connection, table))
+        return Difference(STORE, table.name, "table", THERE, NOTHING, _made(dialect, table))
     if kind in {"add_column", "remove_column"}:
         _, _, table, column = change
-        definition = _definition(connection, column)
+        definition = _definition(dialect, column)
         where = f"{table}.{column.name}"
         if kind == "add_column":
             mend = f"ALTER TABLE {table} ADD COLUMN {definition}"
@@ -81,15 +92,15 @@ def _difference(connection: Connection, change: tuple[Any, ...]) -> Difference:
         return Difference(STORE, where, "column", NOTHING, definition, mend)
     if kind.startswith("modify_"):
         _, _, table, column, _, has, should = change
-        return _modified(connection, kind, f"{table}.{column}", has, should)
-    return _surplus(connection, kind, change[1])
+        return _modified(dialect, kind, f"{table}.{column}", has, should)
+    return _surplus(dialect, kind, change[1])
 
 
-def _modified(connection: Connection, kind: str, where: str, has: Any, should: Any) -> Difference:
+def _modified(dialect: Dialect, kind: str, where: str, has: Any, should: Any) -> Difference:
     table, _, column = where.partition(".")
     what = kind.removeprefix("modify_")
     show = {
-        "type": lambda type_: str(type_.compile(connection.dialect)),
+        "type": lambda type_: str(type_.compile(dialect)),
         "nullable": lambda nullable: "NULL" if nullable else "NOT NULL",
         "default": _default_text,
     }.get(what, str)
@@ -100,19 +111,19 @@ def _modified(connection: Connection, kind: str, where: str, has: Any, should: A
         "default": "DROP DEFAULT" if should == NOTHING else f"SET DEFAULT {should}",
     }.get(what, what)
     mend = f"ALTER TABLE {table} ALTER COLUMN {column} {change}"
-    if connection.dialect.name == "sqlite":
+    if dialect.name == "sqlite":
         mend = f'jts-storage migrate new "mend {where}" --store relational'
     return Difference(STORE, where, what, should, has, mend)
 
 
-def _surplus(connection: Connection, kind: str, thing: Any) -> Difference:
+def _surplus(dialect: Dialect, kind: str, thing: Any) -> Difference:
     """An index or a constraint that is there or missing."""
     verb, _, what = kind.partition("_")
     columns = ", ".join(column.name for column in getattr(thing, "columns", ()))
     where = f"{thing.table.name}.{thing.name or what}"
     if what == "index":
         mend = f"DROP INDEX {thing.name}"
-    elif connection.dialect.name == "sqlite":
+    elif dialect.name == "sqlite":
         mend = f'jts-storage migrate new "mend {where}" --store relational'
     else:
         mend = f"ALTER TABLE {thing.table.name} DROP CONSTRAINT {thing.name}"
@@ -143,15 +154,15 @@ def _primary_keys(connection: Connection, metadata: MetaData) -> Iterator[Differ
             )
 
 
-def _made(connection: Connection, table: Table) -> str:
+def _made(dialect: Dialect, table: Table) -> str:
     """What makes a table: the kit's migrations, or the statement for a service's own."""
     if table.name in metadata.tables:
         return _REMAKE
-    return " ".join(str(CreateTable(table).compile(dialect=connection.dialect)).split())
+    return " ".join(str(CreateTable(table).compile(dialect=dialect)).split())
 
 
-def _definition(connection: Connection, column: Any) -> str:
-    return " ".join(str(CreateColumn(column).compile(dialect=connection.dialect)).split())
+def _definition(dialect: Dialect, column: Any) -> str:
+    return " ".join(str(CreateColumn(column).compile(dialect=dialect)).split())
 
 
 def _default_text(default: Any) -> str:

@@ -221,6 +221,13 @@ def named_migrations() -> Path | None:
     return Path(named.text) if named else None
 
 
+def is_postgres_named() -> bool:
+    """Whether the bookkeeping is in PostgreSQL, also where the settings do not go together."""
+    variables = [*of_file(Path(".env")), *of_environment(os.environ)]
+    urls = [each.text for each in variables if each.name == f"{PREFIX}DATABASE_URL"]
+    return bool(urls) and urls[-1].startswith("postgres")
+
+
 def _merged(
     values: dict[str, Any], farther: list[list[Variable]]
 ) -> tuple[dict[str, Any], dict[str, str | None]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, NamedTuple
+from functools import cache
+from typing import Any, ClassVar, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, SecretStr, create_model, model_serializer
 
@@ -29,6 +30,13 @@ class StoreFields(BaseModel):
 
     model_config = ConfigDict(**STRICT, frozen=True)
 
+    _config: ClassVar[type]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its class has no name that pickle finds, and views of mappings are not pickled.
+        plain = {n: dict(v) if isinstance(v, Mapping) else v for n, v in self.given.items()}
+        return _remade, (self._config, plain)
+
     @model_serializer(mode="wrap")
     def _only_what_is_set(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
@@ -41,6 +49,7 @@ class StoreFields(BaseModel):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
+@cache
 def nested(cls: type) -> type[StoreFields]:
     """The model of a store's configuration that knows which of its fields were set."""
     annotated: dict[str, Any] = {
@@ -48,7 +57,13 @@ def nested(cls: type) -> type[StoreFields]:
         for f in fields(cls)
         if f.name not in ADDRESSES
     }
-    return create_model(f"{cls.__name__}Fields", __base__=StoreFields, **annotated)
+    made = create_model(f"{cls.__name__}Fields", __base__=StoreFields, **annotated)
+    made._config = cls  # noqa: SLF001
+    return made
+
+
+def _remade(cls: type, given: dict[str, Any]) -> StoreFields:
+    return nested(cls)(**given)
 
 
 class StoreKind(NamedTuple):

@@ -207,6 +207,69 @@ def test_a_stream_that_the_connection_has_left_does_not_look_complete(
     assert second.fetchall() == [(2,)]
 
 
+def test_what_is_left_of_a_stream_that_failed_does_not_look_complete(
+    connection: connector.Connection,
+) -> None:
+    cursor = connection.cursor()
+    failing = f"SELECT throwIf(number = {ROWS * 3 // 4}, 'mid') FROM numbers({ROWS})"
+    cursor.execute(failing, context=STREAM)
+    with pytest.raises(connector.DatabaseError, match="mid"):
+        cursor.fetchall()
+    for use in (cursor.fetchone, cursor.fetchmany, cursor.fetchall):
+        with pytest.raises(connector.InterfaceError, match="fetching them failed"):
+            use()
+    cursor.execute("SELECT 1")
+    assert cursor.fetchall() == [(1,)]
+
+
+def test_closing_a_cursor_that_was_left_ends_no_other_stream(
+    connection: connector.Connection,
+) -> None:
+    left, other = connection.cursor(), connection.cursor()
+    left.execute(f"SELECT number FROM numbers({ROWS})", context=STREAM)
+    connection.rollback()
+    other.execute(f"SELECT number FROM numbers({ROWS})", context=STREAM)
+    left.close()
+    assert len(other.fetchall()) == ROWS
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO typed (small) VALUES",
+        "/* as */ insert into typed values ; ",
+        "-- rows\nINSERT INTO typed\nVALUES\n",
+    ],
+)
+def test_an_insert_without_rows_is_refused_before_it_is_sent(
+    connection: connector.Connection, statement: str
+) -> None:
+    cursor = connection.cursor()
+    for given in (None, {"small": 1}):
+        with pytest.raises(connector.DatabaseError, match=r"brings no rows|No data to insert"):
+            cursor.execute(statement, given)
+    cursor.execute("SELECT 'INSERT INTO typed' AS values")
+    assert cursor.fetchall() == [("INSERT INTO typed",)]
+    cursor.execute("INSERT INTO typed (small) VALUES", [(1,)])
+    assert cursor.rowcount == 1
+
+
+def test_what_is_no_statement_and_no_number_is_refused(connection: connector.Connection) -> None:
+    cursor = connection.cursor()
+    no_text: Any
+    for no_text in (None, b"SELECT 1", 5):
+        with pytest.raises(connector.ProgrammingError, match="A statement is a text"):
+            cursor.execute(no_text)
+        with pytest.raises(connector.ProgrammingError, match="A statement is a text"):
+            cursor.executemany(no_text, [(1,)])
+    cursor.execute("SELECT 1")
+    no_number: Any
+    for no_number in (-1, 1.5, "2"):
+        with pytest.raises(connector.ProgrammingError, match="number of rows"):
+            cursor.fetchmany(no_number)
+    assert cursor.fetchall() == [(1,)]
+
+
 def test_what_is_closed_refuses(connection: connector.Connection) -> None:
     cursor, other = connection.cursor(), connection.cursor()
     cursor.execute("SELECT 1")

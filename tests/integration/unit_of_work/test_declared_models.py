@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
-from jts_storage.errors import Conflict, InUse, StorageError
+from jts_storage.errors import Conflict, InUse, InvalidData, StorageError
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_formula, make_strategy, make_symbol
@@ -232,6 +234,54 @@ async def test_a_commit_waits_for_a_storage_that_knows_its_model(
     async with Storage(StoreBackend(settings, models=MODELS)) as storage:
         assert await everything(storage) == ALL
         assert (await storage.health()).unknown_models == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "stored"),
+    [("changed_at", "yesterday"), ("cash", "much"), ("cash", 1.5e-9), ("account", b"B")],
+)
+async def test_a_record_that_cannot_be_converted_hides_no_other(
+    storage: Storage, caplog: pytest.LogCaptureFixture, column: str, stored: Any
+) -> None:
+    async with storage.unit_of_work() as uow:
+        for account in "ABC":
+            await uow.repository(balances).save(Balance(account, Decimal(1), NOON))
+        await uow.commit()
+    table, damage = storage.repository(balances), "UPDATE balances SET {} = ? WHERE {} = ?"
+    async with storage.database.engine.begin() as connection:
+        await connection.exec_driver_sql(damage.format(column, "account"), (stored, "B"))
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert [each.account for each in await table.list()] == ["A", "C"]
+            assert [each.account for each in await table.list(descending=True)] == ["C", "A"]
+        assert caplog.text.count("Left out of lists: balances cannot be read") == 1
+        assert (await storage.health()).unreadable_records == 1
+        with pytest.raises(InvalidData, match=r"balances .*B.* cannot be read"):
+            await table.list(strict=True)
+        with pytest.raises(InvalidData, match=r"balances .*B.* cannot be read"):
+            await table.read()
+        if column != "account":
+            with pytest.raises(InvalidData, match="balances B cannot be read"):
+                await table.get("B")
+        async with storage.unit_of_work() as uow:
+            await uow.repository(balances).delete("A")
+            assert [each.account for each in await uow.repository(balances).list()] == ["C"]
+    finally:
+        async with storage.database.engine.begin() as connection:
+            await connection.exec_driver_sql("DELETE FROM balances")
+
+
+async def test_a_record_that_was_mended_is_counted_no_longer(storage: Storage) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.repository(balances).save(Balance("A", Decimal(1), NOON))
+        await uow.commit()
+    for at, count in (("soon", 1), ("2026-03-02 03:00:00.000000", 0)):
+        async with storage.database.engine.begin() as connection:
+            await connection.exec_driver_sql("UPDATE balances SET changed_at = ?", (at,))
+        await storage.repository(balances).list()
+        assert (await storage.health()).unreadable_records == count
+    async with storage.database.engine.begin() as connection:
+        await connection.exec_driver_sql("DELETE FROM balances")
 
 
 async def test_two_commits_of_one_record_conflict(storage: Storage) -> None:

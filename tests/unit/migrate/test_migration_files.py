@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +73,26 @@ def test_gaps_doubles_and_other_names_are_refused(tmp_path: Path, names: tuple[s
 def test_the_kit_brings_migrations_of_every_store() -> None:
     for store in files.STORES:
         assert files.discover(store)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    def latin(path: Path) -> object:
+        return path.write_bytes('"""Größe"""\n'.encode("latin-1"))
+
+    def dangling(path: Path) -> None:
+        path.symlink_to(tmp_path / "gone.py")
+
+    makers: dict[str, Callable[[Path], object]] = {
+        "no text in UTF-8": latin,
+        "is a directory": Path.mkdir,
+        "a link that leads nowhere": dangling,
+    }
+    for number, (message, make) in enumerate(makers.items()):
+        service = tmp_path / str(number)
+        (service / "relational").mkdir(parents=True)
+        make(service / "relational" / "0001_a.py")
+        with pytest.raises(InvalidConfiguration, match=rf"(?i)0001_a\.py .*{message}"):
+            files.stores_of(service)
 
 
 def test_a_checksum_knows_text_but_no_line_ends(tmp_path: Path) -> None:

@@ -161,6 +161,49 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Models([declared(tick_table(name="candles"))]),
         "the name 'candles' is the kit's own",
     ),
+    **{
+        f"a table called {name!r}": (
+            lambda name=name: declared(tick_table(name=name)),  # type: ignore[misc]
+            "has a name that not every statement takes",
+        )
+        for name in ("my ticks", "ticks%", "ti`cks", 'ti"cks', "a.ticks", "1ticks", "", "t" * 64)
+    },
+    **{
+        f"a column called {name!r}": (
+            lambda name=name: declared(tick_table(Column(name, types.String))),  # type: ignore[misc]
+            "column .* of ticks has a name that not every statement takes",
+        )
+        for name in ("the venue", "ven%ue", "ven`ue", "ven:ue")
+    },
+    "a column with the name of one of the kit's": (
+        lambda: declared(tick_table(Column("_gone", types.String))),
+        "column '_gone' of ticks has a name that the kit itself uses",
+    ),
+    "two columns that differ by capitals": (
+        lambda: RecordModel(
+            Balance,
+            balance_table(Column("Account", Text, nullable=False)),
+            Mapper(balance_to_row, balance_from_row),
+            key=("account",),
+        ),
+        "table balances has two columns called 'account'",
+    ),
+    "the local table of another": (
+        lambda: Models([ticks, declared(tick_table(name="ticks_local"))]),
+        "'ticks_local' is that of the rows of ticks on each server of a cluster",
+    ),
+    "the table whose local one is there": (
+        lambda: Models([declared(tick_table(name="ticks_local")), ticks]),
+        "'ticks_local' is that of the rows of ticks",
+    ),
+    "the local table of the kit's": (
+        lambda: Models([declared(tick_table(name="candles_local"))]),
+        "'candles_local' is that of the rows of candles",
+    ),
+    "a collection that MongoDB refuses": (
+        lambda: DocumentModel(Order, Dollars, Mapper(order_to_document, order_from_document)),  # type: ignore[misc]
+        r"Dollars names the collection 'or\$ders'",
+    ),
     "what is no model": (lambda: Models([Tick]), "is no model"),  # type: ignore[list-item]
     "a reference to nothing": (
         lambda: Storage.in_memory(models=[lost_orders()]),
@@ -171,6 +214,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
 
 class Plain:
     collection = "orders"
+
+
+class Dollars(VersionedDocument):
+    collection = "or$ders"
 
 
 class Nameless(VersionedDocument):

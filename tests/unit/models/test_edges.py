@@ -335,6 +335,40 @@ def test_columns_that_arrow_takes_as_they_are_are_checked(column: str, values: A
         as_columns({**GIVEN, column: values}, SCHEMA, "columns")
 
 
+NULLABLE = pa.schema([field.with_nullable(True) for field in SCHEMA])
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("price", pd.Series([2, pd.NA], dtype="Int64")),
+        ("price", pd.Index([2, pd.NA], dtype="Int64")),
+        ("price", pd.array([2, pd.NA], dtype="UInt8")),
+        ("price", pd.Series([Decimal(2), pd.NA], dtype=object)),
+        ("price", [Decimal(2), pd.NA]),
+        ("name", pd.Series(["A", pd.NA], dtype="string")),
+        ("name", pd.Series(["A", pd.NA], dtype=object)),
+        ("name", ["A", pd.NA]),
+        ("day", pd.Series([DAY, pd.NA], dtype=object)),
+        ("at", pd.Series([pd.Timestamp(MOMENT), pd.NaT], dtype=object)),
+        ("figure", pd.Series([1.5, pd.NA], dtype="Float64")),
+        ("flag", pd.Series([True, pd.NA], dtype="boolean")),
+        ("flag", pd.Series([True, pd.NA], dtype=object)),
+    ],
+)
+def test_what_pandas_has_for_none_is_none_by_name_as_in_a_frame(column: str, values: Any) -> None:
+    schema = pa.schema([*NULLABLE, pa.field("flag", pa.bool_())])
+    one = pa.schema([schema.field(column)])
+    made = as_columns({column: values}, one, "columns")
+    values_of: dict[str, Any] = {**GIVEN, "flag": [True]}
+    expected = values_of[column]
+    assert made == as_columns({column: [*expected, None]}, one, "columns")
+    assert made == as_columns(pd.DataFrame({column: values}), one, "columns")
+    required = pa.schema([field.with_nullable(False) for field in one])
+    with pytest.raises(InvalidData, match=column):
+        as_columns({column: values}, required, "columns")
+
+
 def test_dictionaries_and_nullable_columns_of_pandas_are_taken() -> None:
     expected = as_columns(GIVEN, SCHEMA, "columns")
     for given in (

@@ -1,4 +1,4 @@
-"""Documents that lists leave out, since they cannot be read."""
+"""Documents and records that lists leave out, since they cannot be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Unreadable:
-    """The unreadable documents that reads of this process have met, each logged once."""
+    """What reads of this process have met and could not read, each logged once."""
 
     def __init__(self) -> None:
         self._met: set[tuple[str, str]] = set()
