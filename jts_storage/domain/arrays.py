@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from jts_storage.domain import checks
+from jts_storage.domain import checks, interchange
 from jts_storage.domain.candle import Candle
 from jts_storage.domain.columns import NAMES, PRICES, AnyArray, Columns, Int64Array
 from jts_storage.errors import InvalidData
 
 _SCALE = repeat(Decimal(checks.PRICE_SCALE))
+_WORTH_ARROW = 500
+"""From so many prices on Arrow reads them in half the time."""
 
 
 def from_candles(candles: Iterable[object]) -> Columns:
@@ -28,12 +30,18 @@ def from_candles(candles: Iterable[object]) -> Columns:
     stamps, *prices, volumes = (map(attrgetter(name), rows) for name in NAMES)
     return Columns.of(
         _milliseconds(list(stamps)),
-        (
-            np.fromiter(map(int, map(checks.EXACT.multiply, price, _SCALE)), np.int64, len(rows))
-            for price in prices
-        ),
+        (_prices(list(price)) for price in prices),
         np.fromiter(volumes, np.uint64, len(rows)),
     )
+
+
+def _prices(prices: list[Decimal]) -> Int64Array:
+    """Prices of candles, which have checked that they fit, times 10**4."""
+    if len(prices) >= _WORTH_ARROW:
+        scaled = interchange.scaled_decimals(prices)
+        if scaled is not None:
+            return scaled
+    return np.fromiter(map(int, map(checks.EXACT.multiply, prices, _SCALE)), np.int64, len(prices))
 
 
 def _milliseconds(stamps: list[datetime]) -> Int64Array:

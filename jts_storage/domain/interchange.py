@@ -27,6 +27,8 @@ from jts_storage.domain.columns import (
 from jts_storage.errors import InvalidConfiguration, InvalidData
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     import pandas as pd
 
 Floats = Literal["refuse", "exact"]
@@ -247,6 +249,17 @@ def _prices(column: Any, field: str, floats: Floats) -> Int64Array:
         except pa.ArrowInvalid as exc:
             _refuse_prices(column, field, exc)
     return _prices_from_decimals(column, field)
+
+
+def scaled_decimals(prices: list[Decimal]) -> Int64Array | None:
+    """Decimals times 10**4; None where Arrow does not see that they have four decimals."""
+    import pyarrow as pa
+
+    try:
+        column = pa.array(prices, pa.decimal128(18, checks.PRICE_DECIMALS))
+    except pa.ArrowInvalid:  # such as 1.00000
+        return None
+    return _prices_from_decimals(column, "price")
 
 
 def _prices_from_decimals(column: Any, field: str) -> Int64Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from jts_storage.domain.arrays import from_candles
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.columns import Columns, Int64Array, checked, concatenate, empty, grouped
 from jts_storage.domain.series import CandleSeries
+
+_ORDER = attrgetter("symbol", "exchange", "timeframe._value_")
+"""As `SeriesKey.sort_key`, of thousands."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,11 +51,8 @@ class SeriesRows:
             return parts[0]
         # Numbered as they come, then by their order: a key is hashed once.
         came: dict[SeriesKey, int] = {}
-        numbers = [
-            np.array([came.setdefault(key, len(came)) for key in part.keys])[part.number]
-            for part in parts
-        ]
-        names = [key.sort_key for key in came]
+        numbers = [_numbered(part.keys, came)[part.number] for part in parts]
+        names = list(map(_ORDER, came))
         order = sorted(range(len(came)), key=names.__getitem__)
         place = np.empty(len(came), np.int64)
         place[order] = np.arange(len(came))
@@ -107,6 +108,16 @@ class SeriesRows:
     def _part(self, first: int, behind: int, start: int, stop: int) -> SeriesRows:
         offsets = np.clip(self.offsets[first : behind + 1], start, stop) - start
         return SeriesRows(self.keys[first:behind], offsets, self.columns.take(slice(start, stop)))
+
+
+def _numbered(keys: Sequence[SeriesKey], came: dict[SeriesKey, int]) -> Int64Array:
+    """The number of each key, in `came`, which gets those that are new."""
+    if not came:
+        came.update(zip(keys, range(len(keys)), strict=True))
+        if len(came) == len(keys):
+            return np.arange(len(keys))
+        came.clear()
+    return np.array([came.setdefault(key, len(came)) for key in keys])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -125,7 +126,9 @@ async def compare(live: Live) -> None:
     for run in range(RUNS + 1):
         for name in list(works)[:: 1 if run % 2 else -1]:
             number += 1
-            seconds = await works[name](minute(number), number)
+            bars = minute(number)
+            gc.collect()
+            seconds = await works[name](bars, number)
             if run:  # the first is a warm-up
                 taken[name].append(seconds)
     floor = statistics.median(taken.pop("bare"))

@@ -68,7 +68,10 @@ class StagedCandles(ReadsPanels):
     ) -> SaveResult:
         self._lifetime.check()
         if not detail and _are_few_candles(candles):
-            return await self._save_few(key, candles)
+            # Each was checked when it was made: their columns can wait for those of others.
+            if self.changes.add(checks.instance(key, SeriesKey, "key"), candles):
+                await asyncio.sleep(0)
+            return _ONE if len(candles) == 1 else _saved(candles)
         series, duplicates = series_of(key, candles)
         counts: dict[str, int] = {}
         if detail and len(series):
@@ -79,16 +82,6 @@ class StagedCandles(ReadsPanels):
         self._lifetime.check()
         self.changes.save(SeriesRows.of(series))
         return SaveResult(len(series), duplicates, **counts)
-
-    async def _save_few(self, key: SeriesKey, candles: Sequence[Candle]) -> SaveResult:
-        # Each was checked when it was made: their columns can wait for those of others.
-        checks.instance(key, SeriesKey, "key")
-        if self.changes.add(key, candles):
-            await asyncio.sleep(0)
-        if len(candles) == 1:
-            return _ONE
-        written = len({candle.timestamp for candle in candles})
-        return SaveResult(written, len(candles) - written)
 
     async def delete_range(self, key: SeriesKey, start: datetime, end: datetime) -> int:
         count = await self.count(key, start, end)
@@ -244,6 +237,11 @@ class StagedCandles(ReadsPanels):
             limit=limit,
             after=after,
         )
+
+
+def _saved(candles: Sequence[Candle]) -> SaveResult:
+    written = len({candle.timestamp for candle in candles})
+    return SaveResult(written, len(candles) - written)
 
 
 def _are_few_candles(candles: object) -> TypeGuard[Sequence[Candle]]:

@@ -39,7 +39,7 @@ class Failing:
 
     async def __call__(self, work: Callable[[UnitOfWork], Awaitable[None]]) -> None:
         self.begun += 1
-        await self.gate.wait()
+        await asyncio.wait_for(self.gate.wait(), SECONDS)
         if self.is_away:
             raise StorageError("ClickHouse is away.")
         await self._storage.run(work)
@@ -172,6 +172,23 @@ async def test_what_could_not_be_stored_is_kept_and_tried_again() -> None:
             await until(lambda: ingest.stored == 3)
             await ingest.add(KEY, BARS[2])
         assert list(await stored(storage)) == [later, *BARS[1:3]]
+
+
+async def test_what_is_tried_again_comes_before_what_came_meanwhile() -> None:
+    later = make_candles(KEY, 1, seed=9)[0]
+    async with Storage.in_memory() as storage:
+        run = Failing(storage)
+        async with Ingest(run, every=SECONDS, rows=1, limit=10) as ingest:
+            run.gate.clear()
+            await ingest.add(KEY, BARS[0])
+            await until(lambda: run.begun == 1)
+            await ingest.add(KEY, later)
+            run.is_away = True
+            run.gate.set()
+            with pytest.raises(StorageError):
+                await ingest.flush()
+            run.is_away = False
+        assert list(await stored(storage)) == [later]
 
 
 async def test_a_flush_tries_at_once_and_raises_if_that_fails() -> None:
