@@ -49,8 +49,9 @@ def test_prices_of_many_candles_are_those_of_few(price: Decimal) -> None:
 
 
 def test_the_one_moment_of_many_candles_is_that_of_each() -> None:
-    same = [Candle(START, *[Decimal(1)] * 4, 1) for _ in range(3)]
-    other = Candle(START + timedelta(milliseconds=1), *[Decimal(1)] * 4, 1)
+    one = Decimal(1)
+    same = [Candle(START, one, one, one, one, 1) for _ in range(3)]
+    other = Candle(START + timedelta(milliseconds=1), one, one, one, one, 1)
     first = int(arrays.from_candles(same[:1]).timestamp[0])
     assert arrays.from_candles(same).timestamp.tolist() == [first] * 3
     assert arrays.from_candles([*same, other]).timestamp.tolist() == [first] * 3 + [first + 1]
