@@ -14,7 +14,6 @@ from sqlalchemy import Select, Table, bindparam, func, literal, not_, select
 from jts_storage.clickhouse.candle_rows import is_among_keys, is_in_range
 from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
 from jts_storage.clickhouse.statements import as_stored, bucket_of, bucketed, names_of
-from jts_storage.clickhouse.tables import CANDLES_ORDER
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel_query import PanelQuery
@@ -81,8 +80,9 @@ def select_rows(candles: Table, form: Form) -> str:
     ).where(*_wanted(c, form))
     if merged:
         statement = statement.where(not_(c.is_deleted))
-    # As the rows lie, so that the engine need not sort, though there is but one timeframe.
-    order = [c[name] for name in CANDLES_ORDER]
+    # As the rows lie in either order of the table, there being but one timeframe; and LIMIT BY
+    # takes rows as they come only if its columns begin the order.
+    order = (*names, c.timeframe, c.timestamp)
     if not form.is_cut:
         return text_of(statement.order_by(*order))
     # Backwards, so that the last rows of a series are the first; turned round when they are here.
