@@ -9,7 +9,8 @@ Elsewhere the parts of the table do: a part of a MergeTree is never changed, eve
 mutation makes new parts and retires old ones. The table's identity with the names and content
 hashes of its active parts, asked before and after a read, prove that what was read is what the
 table gives now. Where the caller accepts answers of some age, one question serves all reads until
-then, and short ranges are worth holding, too; changes from here are still seen at once.
+then, and short ranges are worth holding, too; what the repositories of the same manager
+write is still seen at once.
 
 There is no such proof, and nothing is held, where answers may come from several servers, where
 `candles` is not a MergeTree of this server (a view, a Distributed or Replicated table), and where

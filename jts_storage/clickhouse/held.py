@@ -143,7 +143,7 @@ class HeldAnswers:
         :param key: None for a list of series.
         """
         if key is None:
-            if len(self._listed) >= _MOST_SERIES:
+            if len(self._listed) >= _MOST_SERIES or len(self._lists) >= _MOST_OF_A_SERIES:
                 self._forget_lists()
             self._lists[what] = answer
             self._listed.update(answer)

@@ -16,6 +16,7 @@ from jts_storage.clickhouse import system
 from jts_storage.clickhouse.candle_rows import KEY
 from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.sql import IDENTIFIER, bare
 
 _HOLDING = ("MergeTree", "ReplacingMergeTree")
 """Engines whose rows all lie in this table, and nowhere else."""
@@ -26,13 +27,15 @@ _PASSIVE = (
 )
 """Engines of other tables that never write into a table by themselves; a MergeTree does not."""
 
+_ACTIVE = ("MaterializedView", "Buffer")
 _SYSTEM = ("system", "INFORMATION_SCHEMA", "information_schema")
 _EXPIRES = re.compile(r"\bTTL\b")
+_TARGET = re.compile(rf"\bTO\s+(?:{IDENTIFIER}\.)?({IDENTIFIER})")
 
 
 def is_quiet(manager: ClickHouseManager, table: Table) -> bool:
     """Return whether from now on only statements can change the rows of `table`."""
-    if manager.execute(_select_unfinished(table))[0][0]:
+    if any(manager.execute(each)[0][0] for each in (_select_unfinished(table), _SELECT_RESTORING)):
         return False
     found = manager.execute(_select_active(table))
     ours = [row for here, *row in found if here]
@@ -49,11 +52,15 @@ def _holds(table: Table, engine: str, sorting_key: str, created: str) -> bool:
 
 
 def _only_views(table: Table, found: Any) -> bool:
-    into = re.compile(rf"\bTO\s+\S*\b{re.escape(table.name)}\b")
+    """Return whether there are only views beside the table, and none of them writes into it."""
     return all(
-        here or (engine == "MaterializedView" and not into.search(created))
+        here or (engine == "MaterializedView" and table.name not in _targets_of(created))
         for here, engine, _, created in found
     )
+
+
+def _targets_of(created: str) -> list[str]:
+    return [bare(name) for name in _TARGET.findall(created)]
 
 
 @cache
@@ -74,6 +81,13 @@ def _select_active(table: Table) -> str:
     is_passive = or_(func.endsWith(c.engine, "MergeTree"), c.engine.in_(_PASSIVE))
     return text_of(
         select(is_ours.label("ours"), c.engine, c.sorting_key, c.create_table_query).where(
-            c.database.not_in(_SYSTEM), or_(is_ours, not_(is_passive))
+            or_(c.database.not_in(_SYSTEM), c.engine.in_(_ACTIVE)), or_(is_ours, not_(is_passive))
         )
     )
+
+
+_SELECT_RESTORING = text_of(
+    select(func.count())
+    .select_from(system.backups)
+    .where(func.startsWith(func.toString(system.backups.c.status), "RESTORING"))
+)

@@ -13,14 +13,15 @@ from jts_storage.clickhouse.driver_internals import escape_param
 
 # What may come before the first word: blanks, comments, and opening brackets.
 _COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*", re.DOTALL)
-_IDENTIFIER = r"(?:`(?:[^`\\]|\\.|``)+`|\"(?:[^\"\\]|\\.)+\"|\w+)"
+IDENTIFIER = r"(?:`(?:[^`\\]|\\.|``)+`|\"(?:[^\"\\]|\\.)+\"|\w+)"
 _INSERT = re.compile(
-    rf"INSERT\s+INTO\s+(?:TABLE\s+)?(?P<table>{_IDENTIFIER}(?:\.{_IDENTIFIER})?)"
+    rf"INSERT\s+INTO\s+(?:TABLE\s+)?(?P<table>{IDENTIFIER}(?:\.{IDENTIFIER})?)"
     rf"\s*(?:\((?P<columns>[^()]*)\))?",
     re.IGNORECASE,
 )
-_NAME = re.compile(_IDENTIFIER)
+_NAME = re.compile(IDENTIFIER)
 _MAY_WRITE = re.compile(r";\s*[^\s;]|\b(?:INSERT|PARALLEL)\b", re.IGNORECASE)
+_NESTED_COMMENT = re.compile(r"/\*(?:(?!\*/).)*/\*", re.DOTALL)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN"})
 
@@ -36,9 +37,12 @@ def first_word(statement: str) -> str:
 def only_reads(statement: str) -> bool:
     """Return whether the statement, as it is sent, surely changes nothing, however often it runs.
 
-    ``WITH ... INSERT`` writes, and the embedded engine runs what follows a semicolon.
+    ``WITH ... INSERT`` writes, and the embedded engine runs what follows a semicolon. It nests
+    comments, too: what seems to begin with SELECT may be the end of one.
     """
-    return first_word(statement) in _READS and not _MAY_WRITE.search(statement)
+    if _MAY_WRITE.search(statement) or _NESTED_COMMENT.search(statement):
+        return False
+    return first_word(statement) in _READS
 
 
 def is_select(statement: str) -> bool:
@@ -67,8 +71,10 @@ def bare(identifier: str) -> str:
 
 
 def bare_table(named: str) -> str | None:
-    """Return the name of a table, as SQL names it, without its database; None if it is no name."""
-    if re.fullmatch(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})?", named) is None:
+    """Return the name of a table, as SQL names it, without its database; None if it is no name,
+    or one with escapes.
+    """
+    if "\\" in named or re.fullmatch(rf"{IDENTIFIER}(?:\.{IDENTIFIER})?", named) is None:
         return None
     return bare(_NAME.findall(named)[-1])
 

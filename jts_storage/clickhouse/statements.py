@@ -277,9 +277,10 @@ def count_deleted(candles: Table) -> str:
 
 @cache
 def count_written(candles: Table) -> str:
+    """Count the candles of a version; one that lies there twice, after a repetition, is one."""
     c = candles.c
     return text_of(
-        select(func.count()).where(
+        select(func.uniqExact(*(c[name] for name in KEY), c.timestamp)).where(
             c.symbol.between(bindparam("first_symbol"), bindparam("last_symbol")),
             key_of(c).between(bindparam("first_key"), bindparam("last_key")),
             is_in_range(c),

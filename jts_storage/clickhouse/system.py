@@ -16,6 +16,7 @@ tables = _system("tables", "name", "engine", "partition_key", "sorting_key", "cr
 columns = _system("columns", "table", "name", "type")
 parts = _system("parts", "table", "name", "engine", "path", "hash_of_all_files", "active")
 mutations = _system("mutations", "table", "is_done")
+backups = table("backups", column("status"), schema="system")
 detached_parts = _system("detached_parts", "table", "name", "reason", "path")
 
 

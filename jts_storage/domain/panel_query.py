@@ -164,7 +164,7 @@ class ReadsPanels(ABC):
         checks.whole(block_rows, "block_rows", least=1)
         asked = PanelQuery.of(timeframe, start, end, keys, exchange)
         wanted = await self._of_market(asked.limited(None, fields, what="last"), market)
-        sizes = await self.panel_sizes(wanted)
+        sizes = {} if wanted.keys == () else await self.panel_sizes(wanted)
         for block in _blocks(sizes, block_rows):
             if sizes[block[0]] <= block_rows:
                 panel = await self.read_panel(replace(wanted, keys=block))

@@ -80,6 +80,7 @@ class Ingest:
         self._check_open()
         self._raise_untold()
         while self.pending >= self._limit:
+            self._have_writer()
             await self._outcome.wait()
             self._check_open()
             self._raise_untold()
@@ -102,7 +103,7 @@ class Ingest:
                 "An ingest can be entered only once.", remedy="Ask the storage for a new one."
             )
         self._state = ""
-        self._writer = asyncio.create_task(self._write())
+        self._have_writer()
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -117,17 +118,18 @@ class Ingest:
             log.exception("%d candles were lost when an ingest was left.", self.pending)
 
     async def _finish(self) -> None:
-        assert self._writer is not None
         try:
             await self._flush()
         finally:
-            await stopped(self._writer)
+            if self._writer is not None:
+                await stopped(self._writer)
             self._tell()  # who waits in `add` is told that it is over
 
     async def _flush(self) -> None:
         wanted, seen = self._added, self._failures
         self._is_untold = False  # what failed is tried again now
         while self._stored < wanted:
+            self._have_writer()
             self._flush_to = max(self._flush_to, wanted)
             self._wake.set()
             await self._outcome.wait()
@@ -136,6 +138,12 @@ class Ingest:
                 raise self._error()
 
     # ---- the writer
+
+    def _have_writer(self) -> None:
+        """Begin a writer if there is none, or none any more: a loop that ends cancels all tasks."""
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+            self._writer.add_done_callback(lambda _: self._tell())
 
     async def _write(self) -> None:
         while True:
@@ -164,12 +172,14 @@ class Ingest:
         self._in_commit, self._waiting = batch, []
         try:
             await self._run(self._save)
-        except Exception as exc:  # noqa: BLE001 - the writer lives on, and whoever waits gets it
-            log.warning("%d candles were not stored yet: %s", len(batch), exc)
+        except BaseException as exc:
             # Before those that came meanwhile, which are later.
-            self._waiting = batch + self._waiting
+            self._waiting, self._in_commit = batch + self._waiting, []
             self._waiting_since = self._in_commit_since
             self._flush_to = 0
+            if not isinstance(exc, Exception):  # cancelled: the next writer stores them
+                raise
+            log.warning("%d candles were not stored yet: %s", len(batch), exc)
             self._not_before = monotonic() + min(self._every, _LONGEST_PAUSE)
             self._failures += 1
             self._failure, self._is_untold = exc, True

@@ -204,6 +204,7 @@ class PanelContract:
             M1, *FOREVER, fields=["close"], block_rows=block_rows
         ):
             assert block.fields == ("close",)
+        assert await streamed(*FOREVER, keys=[]) == CandlePanel.empty(M1)
         await candle_repository.delete_range(series[0].key, *FOREVER)
         assert await streamed(*FOREVER) == CandlePanel(M1, series[1:])
 

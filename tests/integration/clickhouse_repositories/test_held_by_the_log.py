@@ -139,6 +139,7 @@ CHANGES: dict[str, Callable[[ClickHouseManager], Any] | str] = {
     "INSERT": _INSERT,
     "WITH ... INSERT": f"WITH 1 AS one {_INSERT}",
     "behind a SELECT": f"SELECT 1; {_INSERT}",
+    "nested comments": "/* once: /* the old way */ SELECT * */ TRUNCATE TABLE candles",
     "in a comment's shadow": f"/* SELECT */ {_INSERT}",
     "DELETE": "DELETE FROM candles WHERE timestamp < '2024-01-02 00:10:00'",
     "ALTER": "ALTER TABLE candles DELETE WHERE volume > 0 SETTINGS mutations_sync = 2",
@@ -327,10 +328,17 @@ async def test_inserts_into_other_tables_drop_nothing(
     [
         "CREATE TABLE copy AS candles ENGINE = Buffer(held, candles, 1, 9, 9, 9, 9, 9, 9)",
         "CREATE MATERIALIZED VIEW copy TO candles AS SELECT * FROM other",
+        "CREATE MATERIALIZED VIEW copy REFRESH EVERY 1 YEAR APPEND TO candles AS SELECT * FROM other",
         "ALTER TABLE candles MODIFY TTL toDateTime(timestamp) + INTERVAL 200 YEAR",
         "ALTER TABLE candles UPDATE volume = volume + 1 WHERE 1 SETTINGS mutations_sync = 0",
     ],
-    ids=["a buffer", "a view", "a table whose rows expire", "an unfinished mutation"],
+    ids=[
+        "a buffer",
+        "a view",
+        "a view that is refreshed",
+        "a table whose rows expire",
+        "an unfinished mutation",
+    ],
 )
 async def test_where_rows_may_change_without_a_statement_the_log_proves_nothing(
     noise: str, candles: ClickHouseCandleRepository, manager: ClickHouseManager

@@ -17,7 +17,11 @@ def test_reads(statement: str) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["INSERT INTO t SELECT 1", "/* select */ DROP TABLE t", "", "ALTER TABLE t", "-- x"],
+    [
+        *("INSERT INTO t SELECT 1", "/* select */ DROP TABLE t", "", "ALTER TABLE t", "-- x"),
+        *("/* a /* b */ SELECT 1 */ DROP TABLE t", "/*/**/ SELECT 1 */ DROP TABLE t"),
+        *("SELECT 1; DROP TABLE t", "WITH 1 AS a INSERT INTO t SELECT a"),
+    ],
 )
 def test_writes(statement: str) -> None:
     assert not only_reads(statement)

@@ -281,6 +281,43 @@ async def test_a_cancellation_stores_what_was_added_and_goes_on() -> None:
         assert list(await stored(storage)) == BARS[:1]
 
 
+async def test_a_loop_that_ends_cancels_every_task_and_loses_nothing() -> None:
+    async with Storage.in_memory() as storage:
+
+        async def collect() -> None:
+            async with storage.ingest(every=SECONDS, rows=100, limit=100) as ingest:
+                for bar in BARS[:50]:
+                    await ingest.add(KEY, bar)
+                await asyncio.sleep(SECONDS)
+
+        service = asyncio.create_task(collect())
+        await asyncio.sleep(0.05)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(asyncio.CancelledError):
+                await service
+        assert list(await stored(storage)) == BARS[:50]
+
+
+async def test_a_commit_that_is_cancelled_is_made_again() -> None:
+    async with Storage.in_memory() as storage:
+        cancelled = 0
+
+        async def run(work: Callable[[UnitOfWork], Awaitable[None]]) -> None:
+            nonlocal cancelled
+            cancelled += 1
+            if cancelled == 1:
+                raise asyncio.CancelledError
+            await storage.run(work)
+
+        async with asyncio.timeout(SECONDS), Ingest(run, every=9, rows=9, limit=9) as ingest:
+            await ingest.add(KEY, BARS[0])
+            await ingest.flush()
+            assert (ingest.stored, ingest.pending) == (1, 0)
+        assert list(await stored(storage)) == BARS[:1]
+
+
 async def test_an_add_that_is_cancelled_while_it_waits_has_added_nothing() -> None:
     async with Storage.in_memory() as storage:
         run = Failing(storage)
