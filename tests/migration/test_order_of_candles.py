@@ -199,7 +199,8 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
 async def test_a_range_that_is_written_to_while_it_is_copied_is_copied_again(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    insert, written = RangeCopy._insert, []
+    insert = RangeCopy._insert
+    written: list[Any] = []
 
     def written_to(self: RangeCopy, each: Any) -> None:
         insert(self, each)
