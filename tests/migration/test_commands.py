@@ -195,14 +195,13 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
 
     compared = json.loads(shell("migrate", "drop-legacy", "--dry-run", "--json"))
     counts = {"in_its_place": "candles", "rows": 2100, "keys": 2100, "missing": 0}
-    assert compared["tables"] == [
-        {"table": name, **counts}
-        for name in ("candles_legacy", "candles_legacy_2", "candles_legacy_3")
-    ]
+    # Each way up has copied them once more.
+    kept = ["candles_legacy", "candles_legacy_2", "candles_legacy_3"]
+    assert compared["tables"] == [{"table": name, **counts} for name in kept]
     shell("migrate", "drop-legacy", code=1)  # it asks, and nobody answers
     dropped = shell("migrate", "drop-legacy", "--yes")
     assert "2,100" in dropped
-    assert dropped.endswith("Dropped: candles_legacy, candles_legacy_2, candles_legacy_3.\n")
+    assert dropped.endswith(f"Dropped: {', '.join(kept)}.\n")
     assert shell("migrate", "drop-legacy", "--yes") == "Nothing is kept.\n"
 
 
