@@ -328,7 +328,7 @@ async def test_inserts_into_other_tables_drop_nothing(
     [
         "CREATE TABLE copy AS candles ENGINE = Buffer(held, candles, 1, 9, 9, 9, 9, 9, 9)",
         "CREATE MATERIALIZED VIEW copy TO candles AS SELECT * FROM other",
-        "CREATE MATERIALIZED VIEW copy REFRESH EVERY 1 YEAR APPEND TO candles AS SELECT * FROM other",
+        "CREATE MATERIALIZED VIEW v REFRESH EVERY 1 YEAR APPEND TO candles AS SELECT * FROM other",
         "ALTER TABLE candles MODIFY TTL toDateTime(timestamp) + INTERVAL 200 YEAR",
         "ALTER TABLE candles UPDATE volume = volume + 1 WHERE 1 SETTINGS mutations_sync = 0",
     ],
