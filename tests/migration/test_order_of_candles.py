@@ -195,6 +195,28 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
     assert by_symbol.keys() == ({"B"} if merged else {"D"})
 
 
+async def test_a_later_version_of_a_row_that_was_copied_is_taken_over(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retire = Replacement._retire
+    of_c = "symbol = 'C' AND exchange = 'KRX' AND timeframe = '1m'"
+    ((at,),) = earlier.execute(f"SELECT toString(max(timestamp)) FROM candles WHERE {of_c}")
+    found = (
+        "SELECT version, volume, count() FROM candles FINAL"
+        f" WHERE {of_c} AND timestamp = '{at}' GROUP BY 1, 2"
+    )
+    assert earlier.execute(found)[0][0] < LATER
+
+    def late(self: Replacement) -> None:
+        statement = INSERT.replace("{table}", "candles_new")
+        earlier.execute(statement.format(symbol="C", at=at.split(".")[0], version=LATER))
+        retire(self)
+
+    monkeypatch.setattr(Replacement, "_retire", late)
+    await migrate.up(migrate.Databases(earlier))
+    assert earlier.execute(found) == [(LATER, 5, 1)]
+
+
 @pytest.mark.parametrize("times", [2, 9])
 async def test_a_range_that_is_written_to_while_it_is_copied_is_copied_again(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, times: int

@@ -29,6 +29,10 @@ class Markets:
             await uow.commit()
         assert await symbols_of(storage, Market.KOSPI) == ["A", "C"]
         assert await symbols_of(storage, Market.ETF) == []
+        weeks = await storage.candles.resample_panel(
+            D1, Timeframe.W1, *FOREVER, market=Market.KOSPI
+        )
+        assert names_of(weeks) == ["A", "C"]
         latest = await storage.candles.get_latest_panel(D1, market=Market.KOSDAQ, fields=["close"])
         assert names_of(latest) == ["B"]
         blocks = storage.candles.stream_panels(D1, *FOREVER, market=Market.KOSPI, block_rows=4)

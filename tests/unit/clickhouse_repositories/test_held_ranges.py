@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,3 +124,26 @@ def test_a_minute_is_not_lost_at_either_end() -> None:
     assert _look(held, 9, 20) is None and _look(held, 10, 21) is None
     found = _look(held, 10, 20)
     assert found is not None and found.end == START + timedelta(minutes=20)
+
+
+@pytest.mark.parametrize("changed", [0, 10, 90, 99])
+def test_the_moment_that_changed_is_in_nothing_that_is_left(changed: int) -> None:
+    held, at = HeldRanges(10**9), FIRST + changed * MS
+    _hold(held, 0, 99)
+    held.drop({KEY: (at, at)})
+    assert len(held) == 1, "the longer side is kept"
+    assert held.look_up(KEY, at, at) is None
+    first, last = (0, changed - 1) if changed > 50 else (changed + 1, 99)
+    assert held.look_up(KEY, FIRST + first * MS, FIRST + last * MS) == _series(first, last)
+    if changed < 50:
+        assert held.look_up(KEY, at, FIRST + 99 * MS) is None
+    else:
+        assert held.look_up(KEY, FIRST, at) is None
+
+
+def test_not_a_millisecond_is_added_at_either_end() -> None:
+    held, first, last = HeldRanges(10**9), FIRST + 10 * MS, FIRST + 20 * MS
+    _hold(held, 10, 20)
+    assert held.look_up(KEY, first - 1, last) is None
+    assert held.look_up(KEY, first, last + 1) is None
+    assert held.look_up(KEY, first, last) is not None

@@ -1,0 +1,113 @@
+"""Panels of rows that are not merged yet, and answers that a write overtakes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.panel_query import PanelQuery
+from jts_storage.testing.contracts.samples import FOREVER
+from jts_storage.testing.factories import SAMPLE_KEY as KEY
+from jts_storage.testing.factories import START, make_candles
+
+M1, D1 = Timeframe.M1, Timeframe.D1
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def unmerged(manager: ClickHouseManager) -> ClickHouseCandleRepository:
+    manager.execute("SYSTEM STOP MERGES candles")
+    return ClickHouseCandleRepository(manager)
+
+
+async def test_panels_of_rows_that_compete(unmerged: ClickHouseCandleRepository) -> None:
+    series = make_candles(SeriesKey("A", M1), 10)
+    again = make_candles(series.key, 10, seed=9)[4:6]
+    await unmerged.save_many(series.key, series)
+    await unmerged.save_many(series.key, again)
+    expected = CandlePanel(M1, [series.merge(again)])
+    assert await unmerged.get_panel(M1, *FOREVER) == expected
+    for count in (1, 5, 20):
+        assert await unmerged.get_latest_panel(M1, count) == expected.tail(count)
+    assert await unmerged.resample_panel(M1, D1, *FOREVER) == expected.resample(D1)
+
+
+async def test_panels_of_deleted_rows_alone(unmerged: ClickHouseCandleRepository) -> None:
+    """As after a merge, which leaves the row that says deleted and none that competes with it."""
+    series = make_candles(SeriesKey("A", M1), 10)
+    await unmerged.save_many(series.key, series)
+    await unmerged.delete_range(series.key, START + 8 * MINUTE, START + 9 * MINUTE)
+    manager = unmerged._manager
+    manager.execute("SYSTEM START MERGES candles")
+    manager.execute("OPTIMIZE TABLE candles FINAL")
+    expected = CandlePanel(M1, [series[:8]])
+    assert manager.execute("SELECT count() FROM candles") == [(10,)]
+    assert await unmerged.get_panel(M1, *FOREVER) == expected
+    for count in (1, 2, 3, 20):
+        assert await unmerged.get_latest_panel(M1, count) == expected.tail(count)
+    for target in (Timeframe.M5, D1):
+        assert await unmerged.resample_panel(M1, target, *FOREVER) == expected.resample(target)
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Asia/Seoul"])
+@pytest.mark.parametrize("target", [Timeframe.M5, Timeframe.H1, D1, Timeframe.W1, Timeframe.MN1])
+async def test_what_lies_before_1970_is_resampled_there_as_here(
+    unmerged: ClickHouseCandleRepository, target: Timeframe, timezone: str
+) -> None:
+    start = datetime(1969, 12, 28, 20, 3, tzinfo=UTC)
+    series = make_candles(SeriesKey("A", M1), 6_000, start=start)
+    await unmerged.save_many(series.key, series)
+    expected = series.resample(target, timezone=timezone)
+    assert await unmerged.resample(series.key, target, *FOREVER, timezone=timezone) == expected
+    panel = await unmerged.resample_panel(M1, target, *FOREVER, timezone=timezone)
+    assert panel == CandlePanel(target, [expected])
+
+
+async def test_an_answer_that_a_write_overtook_is_not_held(manager: ClickHouseManager) -> None:
+    candles = ClickHouseCandleRepository(manager, max_age=60)
+    await candles.save_many(KEY, make_candles(KEY, 100))
+    late = make_candles(KEY, 1, start=START + 200 * MINUTE)
+    cache, version = candles._cache, candles.latest_version() + 1
+    assert cache is not None
+
+    def ask() -> int:
+        candles.write(late, version)
+        return 100
+
+    cache.answer("before", KEY, lambda: 1)
+    assert cache.answered("before", KEY) == 1, "answers are held"
+    assert cache.answer("count", KEY, ask) == 100
+    assert cache.answered("count", KEY) is None
+
+
+async def test_a_write_of_many_rows_ends_all_that_they_touch(manager: ClickHouseManager) -> None:
+    candles = ClickHouseCandleRepository(manager, max_age=60)
+    await candles.save_many(KEY, make_candles(KEY, 100))
+    middle = (START + 50 * MINUTE, START + 60 * MINUTE)
+    await candles.get_range(KEY, *middle)
+    assert candles._cache is not None
+    new = make_candles(KEY, 100, seed=9)
+    await candles.save_many(KEY, new)
+    assert await candles.get_range(KEY, *middle) == new[50:61]
+
+
+async def test_what_is_of_no_symbol_of_a_market_is_left_out(
+    candles: ClickHouseCandleRepository,
+) -> None:
+    series = [make_candles(SeriesKey(name, D1), 3) for name in ("A", "B", "C")]
+    await candles.save_panel(CandlePanel(D1, series))
+    ends = PanelQuery.of(D1, *FOREVER, None, None)
+    asked = replace(ends, symbols=frozenset(("A", "C", "X")))
+    assert await candles.read_panel(asked) == CandlePanel(D1, [series[0], series[2]])
+    assert list(await candles.panel_sizes(asked)) == [series[0].key, series[2].key]
+    weeks = await candles.read_resampled(asked, Timeframe.W1, "UTC")
+    assert [key.symbol for key in weeks] == ["A", "C"]
+    none = replace(ends, symbols=frozenset())
+    assert await candles.read_panel(none) == CandlePanel.empty(D1)
