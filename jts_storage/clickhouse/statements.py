@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import (
     Table,
@@ -295,15 +296,16 @@ STREAM_SETTINGS = {"max_block_size": 16_384}
 
 
 def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what makes an insert durable when it is acknowledged.
+    """Return what makes an insert durable when it is acknowledged; called anew for each attempt.
 
-    The engine notes what it has inserted before it has the rows: if the server dies in that moment
-    it would drop the repetition. So it is told not to look; a repetition is recognised by its rows,
-    which carry a version.
+    The engine notes a token before it has the rows. One that was noted in the moment in which the
+    server died would have the repetition dropped, so none is used twice: a repetition is
+    recognised by its rows, which carry a version.
     """
     return {
         "async_insert": 0,
-        "insert_deduplicate": 0,
+        "insert_deduplicate": 1,
+        "insert_deduplication_token": uuid4().hex,
         "max_partitions_per_insert_block": 0,  # by default 100, too few years for some series
         "distributed_foreground_insert": 1,
         **(extra or {}),

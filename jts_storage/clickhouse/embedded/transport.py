@@ -55,6 +55,7 @@ _WRITE_BUFFER = 1 << 20
 _KEPT_BYTES = 4 << 20  # a larger hand-over file gives its memory back after the statement
 # Without these, to read a file in memory takes a tenth longer.
 _READ_AT_ONCE = "SETTINGS input_format_parallel_parsing = 0, max_threads = 1"
+_TOKEN = "insert_deduplication_token"
 _AS_DECLARED = ", input_format_native_allow_types_conversion = 0"
 
 
@@ -170,14 +171,17 @@ class ChdbTransport(EmbeddedSession):
     def insert_columns(
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
     ) -> int:
-        self.apply(settings)
+        # Each insert has a token of its own; in its statement it takes no other to set it.
+        kept = {name: value for name, value in (settings or {}).items() if name != _TOKEN}
+        own = f"{_TOKEN} = {literal((settings or {}).get(_TOKEN, ''))}"
+        self.apply(kept)
         if number_of_rows(columns) >= FRAME_ROWS and all(map(_fits_frame, columns.values())):
-            self._insert_frame(table, columns)
+            self._insert_frame(table, columns, own)
         else:
-            self._insert_blocks(table, columns)
+            self._insert_blocks(table, columns, own)
         return number_of_rows(columns)
 
-    def _insert_frame(self, table: str, columns: Mapping[str, Typed]) -> None:
+    def _insert_frame(self, table: str, columns: Mapping[str, Typed], settings: str) -> None:
         import pandas as pd
 
         fitted = as_table_types(table, columns, dict(self.table_columns(table)))
@@ -187,23 +191,24 @@ class ChdbTransport(EmbeddedSession):
         values = ", ".join(_frame_expression(name, c) for name, c in fitted.items())
         with engine_errors():  # chDB finds the frame by the name of this variable
             self._connection.query(
-                f"{insert_into(table, fitted)} SELECT {values} FROM Python(jts_rows_to_insert)",
+                f"{insert_into(table, fitted)} SELECT {values} FROM Python(jts_rows_to_insert)"
+                f" SETTINGS {settings}",
                 "Native",
             )
         del jts_rows_to_insert
 
-    def _insert_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
+    def _insert_blocks(self, table: str, columns: Mapping[str, Typed], settings: str) -> None:
         try:
-            self._write_blocks(table, columns)
+            self._write_blocks(table, columns, settings)
         except EmbeddedError as exc:
             if exc.code != ErrorCodes.TYPE_MISMATCH:
                 raise
             actual = dict(self.table_columns(table))
-            self._write_blocks(table, as_table_types(table, columns, actual))
+            self._write_blocks(table, as_table_types(table, columns, actual), settings)
 
-    def _write_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
+    def _write_blocks(self, table: str, columns: Mapping[str, Typed], settings: str) -> None:
         # The engine compares the types: to ask for them first would take a tenth of a small insert.
-        with self.native_writer(insert_into(table, columns), _AS_DECLARED) as out:
+        with self.native_writer(insert_into(table, columns), f"{_AS_DECLARED}, {settings}") as out:
             for piece in sliced(columns, INSERT_BLOCK_ROWS):
                 write_block(out, self._context, piece)
                 out.flush()
