@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Timeframe, member
@@ -45,6 +46,12 @@ class SeriesKey:
     def sort_key(self) -> tuple[str, str, str]:
         """The order in which every store lists keys."""
         return (self.symbol, self.exchange, self.timeframe.value)
+
+
+@lru_cache(maxsize=32_768)
+def series_key(symbol: str, timeframe: Timeframe, exchange: str) -> SeriesKey:
+    """A `SeriesKey`, kept for the next time: a market has the same names each minute."""
+    return SeriesKey(symbol, timeframe, exchange)
 
 
 @dataclass(frozen=True, slots=True)

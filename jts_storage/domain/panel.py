@@ -12,7 +12,7 @@ import numpy as np
 
 from jts_storage.domain import checks, interchange, panel_frames
 from jts_storage.domain.calendar import TradingCalendar, resolve
-from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.candle import SeriesKey, series_key
 from jts_storage.domain.columns import (
     FIELDS,
     AnyArray,
@@ -84,7 +84,7 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         wanted = member(Timeframe, timeframe, "timeframe")
         names, number = panel_frames.names_of_series(table)
         offsets, ordered = grouped(number, len(names), columns)
-        keys = [SeriesKey(symbol, wanted, exchange) for symbol, exchange in names]
+        keys = [series_key(symbol, wanted, exchange) for symbol, exchange in names]
         return cls.trusted(wanted, keys, offsets, ordered)
 
     @classmethod

@@ -29,7 +29,9 @@ def names_of_series(table: Any) -> tuple[list[tuple[str, str]], Int64Array]:
         exchanges, of_exchange = _texts(table.column("exchange"), "exchange")
     pairs = of_symbol * len(exchanges) + of_exchange
     known, number = np.unique(pairs, return_inverse=True)
-    names = [(symbols[at // len(exchanges)], exchanges[at % len(exchanges)]) for at in known]
+    names = [
+        (symbols[at // len(exchanges)], exchanges[at % len(exchanges)]) for at in known.tolist()
+    ]
     order = sorted(range(len(names)), key=names.__getitem__)
     place = np.empty(len(names), np.int64)
     place[order] = np.arange(len(names))

@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any
 
 from bson import Int64, ObjectId
-from pymongo import ReturnDocument, WriteConcern
+from pymongo import ReturnDocument
 
 from jts_storage._runtime.processes import may_be_alive, this_process
 from jts_storage.errors import Conflict, StorageError
@@ -96,11 +96,6 @@ class Place:
     is_unknown: bool = False
     taken_at: float = field(default_factory=monotonic)
     renewed_at: float = field(default_factory=monotonic)
-
-    @property
-    def lasts(self) -> bool:
-        """Whether its lease cannot have ended yet, by the clock of this process."""
-        return monotonic() - self.renewed_at < LEASE.total_seconds()
 
     def check(self) -> None:
         """:raises Conflict: it is too late to decide under this version."""
@@ -282,20 +277,17 @@ class CommitClock:
     async def _leave(self, place: Place) -> bool:
         gone = {"$pull": {"running": {"id": place.id}}}
         kept = {"running": {"$filter": {"input": "$running", "cond": _lasts(place)}}}
-        # Nobody waits for the journal of this: if it is lost, others wait until the lease ends.
-        clock = self._clock.with_options(write_concern=WriteConcern(w=1))
         try:
             # The document as it was before: a place that had expired by then was not waited for.
             found = await self._manager.retries.once(
                 "ending a commit",
-                lambda: clock.find_one_and_update({"_id": _ID}, gone, projection=kept),
+                lambda: self._clock.find_one_and_update({"_id": _ID}, gone, projection=kept),
             )
         except StorageError:
             # What was committed stands; others only wait for it until its lease ends.
             log.info("A commit is listed until its lease ends.", exc_info=True)
-            return place.lasts
-        # A server that was paused may not know yet that others have taken over from it.
-        return place.lasts and bool(found and found.get("running"))
+            return monotonic() - place.renewed_at < LEASE.total_seconds()
+        return bool(found and found.get("running"))
 
     async def _give_up(self, place: Place, *, lands: bool) -> None:
         """Take a failed place off the list, or keep it only until what it sent has arrived."""

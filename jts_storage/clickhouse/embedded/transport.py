@@ -56,6 +56,7 @@ from jts_storage.clickhouse.transport import (
 
 # Without these, to read a file in memory takes a tenth longer.
 _READ_AT_ONCE = "SETTINGS input_format_parallel_parsing = 0, max_threads = 1"
+_TOKEN = "insert_deduplication_token"
 _AS_DECLARED = ", input_format_native_allow_types_conversion = 0"
 
 
@@ -170,20 +171,23 @@ class ChdbTransport(EmbeddedSession):
     def insert_columns(
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
     ) -> int:
-        self.apply(settings)
+        # Each insert has a token of its own; in its statement it takes no other to set it.
+        kept = {name: value for name, value in (settings or {}).items() if name != _TOKEN}
+        own = f"{_TOKEN} = {literal((settings or {}).get(_TOKEN, ''))}"
+        self.apply(kept)
         with touching(Change(bare_table(table))):
             try:
-                self._write_blocks(table, columns)
+                self._write_blocks(table, columns, own)
             except EmbeddedError as exc:
                 if exc.code != ErrorCodes.TYPE_MISMATCH:
                     raise
                 actual = dict(self.table_columns(table))
-                self._write_blocks(table, as_table_types(table, columns, actual))
+                self._write_blocks(table, as_table_types(table, columns, actual), own)
         return number_of_rows(columns)
 
-    def _write_blocks(self, table: str, columns: Mapping[str, Typed]) -> None:
+    def _write_blocks(self, table: str, columns: Mapping[str, Typed], settings: str) -> None:
         # The engine compares the types: to ask for them first would take a tenth of a small insert.
-        with self.native_writer(insert_into(table, columns), _AS_DECLARED) as out:
+        with self.native_writer(insert_into(table, columns), f"{_AS_DECLARED}, {settings}") as out:
             for piece in sliced(columns, INSERT_BLOCK_ROWS):
                 write_block(out, self._context, piece, out.write_array)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -48,10 +48,14 @@ def test_prices_of_many_candles_are_those_of_few(price: Decimal) -> None:
     assert [column.dtype for column in found] == [column.dtype for column in few[0]]
 
 
-def test_the_one_moment_of_many_candles_is_that_of_each() -> None:
+def flat(moment: datetime) -> Candle:
     one = Decimal(1)
-    same = [Candle(START, one, one, one, one, 1) for _ in range(3)]
-    other = Candle(START + timedelta(milliseconds=1), one, one, one, one, 1)
+    return Candle(moment, one, one, one, one, 1)
+
+
+def test_the_one_moment_of_many_candles_is_that_of_each() -> None:
+    same = [flat(START) for _ in range(3)]
+    other = flat(START + timedelta(milliseconds=1))
     first = int(arrays.from_candles(same[:1]).timestamp[0])
     assert arrays.from_candles(same).timestamp.tolist() == [first] * 3
     assert arrays.from_candles([*same, other]).timestamp.tolist() == [first] * 3 + [first + 1]
