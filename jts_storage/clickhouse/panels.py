@@ -37,10 +37,13 @@ class PanelReader:
         """
         if asked.keys == ():
             return _panel(asked, {})
-        found = self._rows(asked, merged=False)
+        # One row more than wanted shows whether the first of them competes with one behind it.
+        more = asked if asked.rows is None else replace(asked, rows=asked.rows + 1)
+        found = self._rows(more, merged=False)
         if not _counts(found, is_cut=asked.rows is not None):
             found = self._rows(asked, merged=True)
-        return _panel(asked, found)
+        panel = _panel(asked, found)
+        return panel if asked.rows is None else panel.tail(asked.rows)
 
     def sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         """How many rows each series has, duplicates and deleted ones among them."""

@@ -39,6 +39,20 @@ async def test_panels_of_rows_that_compete(unmerged: ClickHouseCandleRepository)
     assert await unmerged.resample_panel(M1, D1, *FOREVER) == expected.resample(D1)
 
 
+@pytest.mark.parametrize("versions", [(300, 200), (200, 300)])
+async def test_the_first_of_the_last_rows_competes_with_one_behind_it(
+    unmerged: ClickHouseCandleRepository, versions: tuple[int, int]
+) -> None:
+    keys = [SeriesKey(name, M1) for name in "ABCD"]
+    for seed, version in enumerate(versions):
+        for key in keys:
+            unmerged.write(make_candles(key, 5, seed=seed), version)
+    newest = versions.index(max(versions))
+    expected = CandlePanel(M1, [make_candles(key, 5, seed=newest) for key in keys])
+    for count in range(1, 6):
+        assert await unmerged.get_latest_panel(M1, count) == expected.tail(count)
+
+
 async def test_panels_of_deleted_rows_alone(unmerged: ClickHouseCandleRepository) -> None:
     """As after a merge, which leaves the row that says deleted and none that competes with it."""
     series = make_candles(SeriesKey("A", M1), 10)
