@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Insert, Select, and_, delete, insert, select, type_coerce, update
+from sqlalchemy import Insert, Select, and_, delete, insert, literal, select, type_coerce, update
 from sqlalchemy.engine import MappingResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -156,16 +156,19 @@ async def _apply(connection: AsyncConnection, model: AnyRecordModel, change: Row
     elif change[BASE]:
         await connection.execute(update(table).where(its_row).values(values))
     else:
-        return await _inserted(connection, insert(table).values(values))
+        return await _inserted(connection, insert(table).values(values), its_row)
     return True
 
 
-async def _inserted(connection: AsyncConnection, statement: Insert) -> bool:
+async def _inserted(connection: AsyncConnection, statement: Insert, its_row: Any) -> bool:
     """False where another transaction has inserted the same key meanwhile."""
     try:
         async with connection.begin_nested():
             await connection.execute(statement)
     except IntegrityError:
+        ask = select(literal(1)).select_from(statement.table).where(its_row)
+        if (await connection.execute(ask)).first() is None:
+            raise  # the row breaks another rule of the table
         return False
     return True
 
