@@ -206,7 +206,9 @@ class Storage:
 
         :param limit: of how many candles that are not stored there are; `add` waits then.
         :raises InvalidData: `every` or `rows` is not above 0, or `limit` is below `rows`.
+        :raises StorageError: the storage is not open.
         """
+        self._check_open()
         from jts_storage.usecases.ingest import Ingest
 
         return Ingest(self.run, every=every, rows=rows, limit=limit)
@@ -249,11 +251,14 @@ class Storage:
 
     @property
     def _opened(self) -> Backend:
+        self._check_open()
+        return self._backend
+
+    def _check_open(self) -> None:
         if not self._is_open:
             raise StorageError(
                 "This storage is not open.", remedy="Use it within `async with storage`."
             )
-        return self._backend
 
     @property
     def _stores(self) -> Stores:

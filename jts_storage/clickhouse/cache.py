@@ -9,8 +9,8 @@ Elsewhere the parts of the table do: a part of a MergeTree is never changed, eve
 mutation makes new parts and retires old ones. The table's identity with the names and content
 hashes of its active parts, asked before and after a read, prove that what was read is what the
 table gives now. Where the caller accepts answers of some age, one question serves all reads until
-then, and short ranges are worth holding, too; what the repositories of the same manager
-write is still seen at once.
+then, and short ranges are worth holding, too; what the repositories of the same manager write is
+still seen at once.
 
 There is no such proof, and nothing is held, where answers may come from several servers, where
 `candles` is not a MergeTree of this server (a view, a Distributed or Replicated table), and where
@@ -30,19 +30,16 @@ from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.held import HeldAnswers, HeldRanges
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.quiet import is_quiet
-from jts_storage.domain import checks
+from jts_storage.clickhouse.quiet import HOLDING, is_quiet
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 
 _T = TypeVar("_T")
 
 DEFAULT_BYTES = 128 << 20
-FIRST_MS, LAST_MS = checks.to_ms(checks.FIRST_TIMESTAMP), checks.to_ms(checks.LAST_TIMESTAMP)
 
-# Their parts are all on this server; behind a replica, a view or a Distributed table lie others.
-_PROVABLE = ("MergeTree", "ReplacingMergeTree")
 _WORTH_ASKING = 20_000
 """Below so many rows, reading costs no more than asking whether anything changed."""
 
@@ -240,7 +237,7 @@ class RangeCache:
             kind, *state = self._manager.execute(self._select_state)[0]
         except StorageError:
             return _Proof(None)
-        return _Proof(_State(*state) if kind in _PROVABLE and state[0] else None, asked_at)
+        return _Proof(_State(*state) if kind in HOLDING and state[0] else None, asked_at)
 
     def _is_still(self, state: _State | None, series: CandleSeries) -> bool:
         """Whether to hold what was read, asked again: what came in during the read may or may not

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS, RangeCache, may_be_large
+from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache, may_be_large
 from jts_storage.clickhouse.candle_mappers import (
     by_time,
     copied,
@@ -27,6 +27,7 @@ from jts_storage.clickhouse.symbol_statements import select_codes
 from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.cache import DEFAULT_BYTES, FIRST_MS, LAST_MS
+from jts_storage.clickhouse.cache import DEFAULT_BYTES
 from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
 from jts_storage.clickhouse.changes import Change, Spans, touching
@@ -25,6 +25,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges
 from jts_storage.domain.changes import compare, pieces
+from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import panel_of
 from jts_storage.domain.results import SaveResult

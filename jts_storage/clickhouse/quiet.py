@@ -18,7 +18,7 @@ from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.sql import IDENTIFIER, bare
 
-_HOLDING = ("MergeTree", "ReplacingMergeTree")
+HOLDING = ("MergeTree", "ReplacingMergeTree")
 """Engines whose rows all lie in this table, and nowhere else."""
 
 _PASSIVE = (
@@ -48,7 +48,7 @@ def _holds(table: Table, engine: str, sorting_key: str, created: str) -> bool:
     """
     key = {table.c[name].name for name in (*KEY, "timestamp")}
     sorted_by = set(sorting_key.replace("`", "").split(", "))
-    return engine in _HOLDING and key <= sorted_by and not _EXPIRES.search(created)
+    return engine in HOLDING and key <= sorted_by and not _EXPIRES.search(created)
 
 
 def _only_views(table: Table, found: Any) -> bool:

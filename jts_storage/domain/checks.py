@@ -76,6 +76,9 @@ def to_ms(moment: datetime) -> int:
     return (moment - EPOCH) // _MILLISECOND
 
 
+FIRST_MS, LAST_MS = to_ms(FIRST_TIMESTAMP), to_ms(LAST_TIMESTAMP)
+
+
 def from_ms(milliseconds: int) -> datetime:
     return EPOCH + timedelta(milliseconds=milliseconds)
 

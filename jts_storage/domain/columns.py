@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jts_storage.domain import checks
+from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.errors import InvalidData
 
 Int64Array = npt.NDArray[np.int64]
@@ -24,8 +25,6 @@ FIELDS = (*PRICES, "volume")
 NAMES = ("timestamp", *FIELDS)
 
 BLOCK = 32_768
-_FIRST_MS = checks.to_ms(checks.FIRST_TIMESTAMP)
-_LAST_MS = checks.to_ms(checks.LAST_TIMESTAMP)
 
 
 class Columns(NamedTuple):
@@ -135,8 +134,8 @@ def grouped(
 
 def _possible(c: Columns) -> bool:
     return bool(
-        c.timestamp.min() >= _FIRST_MS
-        and c.timestamp.max() <= _LAST_MS
+        c.timestamp.min() >= FIRST_MS
+        and c.timestamp.max() <= LAST_MS
         and c.low.min() > -checks.PRICE_LIMIT
         and c.high.max() < checks.PRICE_LIMIT
         and (c.low <= c.open).all()
@@ -151,7 +150,7 @@ def _refuse(block: Columns, offset: int) -> None:
     # Slow, and only for the one block that holds a row at fault.
     for row in range(block.rows):
         stamp, *prices, _ = (int(column[row]) for column in block)
-        if not _FIRST_MS <= stamp <= _LAST_MS:
+        if not FIRST_MS <= stamp <= LAST_MS:
             raise InvalidData(
                 "must lie between 1900 and 2299 (milliseconds UTC)",
                 field="timestamp",

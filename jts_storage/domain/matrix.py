@@ -25,12 +25,14 @@ class PanelMatrix:
     :ivar keys: the series, one a column.
     :ivar values: floats with NaN, or exact integers (prices times 10**4) with 0 where nothing is.
     :ivar present: where there is a value, filled ones included.
+    :ivar field: what the values are of.
     """
 
     times: Int64Array
     keys: tuple[SeriesKey, ...]
     values: AnyArray
     present: npt.NDArray[np.bool_]
+    field: str
 
     @classmethod
     def of(
@@ -51,7 +53,7 @@ class PanelMatrix:
         values: AnyArray
         if floats:
             values = np.full(shape, np.nan)
-            values[row, series] = column / checks.PRICE_SCALE if field in PRICES else column
+            values[row, series] = column / _scale_of(field)
         else:
             values = np.zeros(shape, column.dtype)
             values[row, series] = column
@@ -59,10 +61,13 @@ class PanelMatrix:
             values, present = _forward_filled(values, present)
         for array in (axis, values, present):
             array.flags.writeable = False
-        return cls(axis, tuple(panel), values, present)
+        return cls(axis, tuple(panel), values, present, field)
 
     def to_pandas(self) -> Any:
-        """A frame of floats: a row a time in UTC, a column a symbol and exchange."""
+        """A frame of floats: a row a time in UTC, a column a symbol and exchange.
+
+        Exact integers become the nearest floats, and NaN where nothing is.
+        """
         from jts_storage.domain.interchange import library
 
         pd = library("pandas")
@@ -70,7 +75,14 @@ class PanelMatrix:
         names = pd.MultiIndex.from_tuples(
             [(key.symbol, key.exchange) for key in self.keys], names=["symbol", "exchange"]
         )
-        return pd.DataFrame(self.values, index=index, columns=names)
+        values = self.values
+        if values.dtype.kind != "f":
+            values = np.where(self.present, values / _scale_of(self.field), np.nan)
+        return pd.DataFrame(values, index=index, columns=names)
+
+
+def _scale_of(field: str) -> int:
+    return checks.PRICE_SCALE if field in PRICES else 1
 
 
 def _forward_filled(

@@ -147,7 +147,7 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         """
         if name not in ("timestamp", *self._fields):
             raise InvalidData(
-                f"is not in this panel, which has {', '.join(self._fields)}",
+                f"is not in this panel, which was read with {', '.join(self._fields)}",
                 field="field",
                 value=name,
             )
@@ -308,7 +308,9 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
     def _check_complete(self) -> None:
         if self._fields != FIELDS:
             raise InvalidData(
-                f"has {', '.join(self._fields)} only, so its rows are no candles", field="panel"
+                f"was read with {', '.join(self._fields)} only, so its rows are no candles",
+                field="panel",
+                remedy="Read it without `fields`, or use `column`, `matrix` or a frame.",
             )
 
 
@@ -320,6 +322,13 @@ def panel_of(timeframe: Timeframe | None, given: object) -> CandlePanel:
     """
     if isinstance(given, CandlePanel):
         given._check_complete()  # noqa: SLF001 - its own module
+        if timeframe not in (None, given.timeframe):
+            raise InvalidData(
+                f"is not that of the panel, which is {given.timeframe.value}",
+                field="timeframe",
+                value=timeframe,
+                remedy="Leave it out, or resample the panel first.",
+            )
         return given
     library = type(given).__module__.partition(".")[0]
     if timeframe is None:

@@ -19,6 +19,7 @@ from sqlalchemy.schema import CreateTable
 from jts_storage.clickhouse import system
 from jts_storage.clickhouse.constructs import ddl_of, text_of
 from jts_storage.clickhouse.sql import literal
+from jts_storage.clickhouse.statements import write_settings
 from jts_storage.errors import StorageError
 from jts_storage.migrate.reports import Progress, Report
 
@@ -26,14 +27,6 @@ WRITTEN = "bitShiftLeft(toUInt64(splitByChar('_', _part)[3]), 32) + _part_offset
 """The order in which rows were inserted into a MergeTree: by the number of their first block, then
 by their place in the part. Merges keep it for rows of the same key. It is below any version that
 the kit gives, which are nanoseconds of today."""
-
-_WRITING = {
-    "async_insert": 0,
-    "insert_deduplicate": 0,
-    "max_partitions_per_insert_block": 0,
-    "distributed_foreground_insert": 1,
-}
-
 
 _REPETITIONS = 3
 """How often a range is copied again into which somebody writes."""
@@ -204,7 +197,7 @@ class RangeCopy:
             self._tell(done, total, done)
             self.alive()
             late = self.copy.insert_lacking(self.source, self.target, each.where)
-            self.execute(late, settings=_WRITING)
+            self.execute(late, settings=write_settings())
             done += each.rows
         self._tell(done, total, done)
 
@@ -224,11 +217,11 @@ class RangeCopy:
         if compare:
             self._compare(each)
         row = insert(self._copied()).values(condition=each.where, rows=each.rows)
-        self.execute(text_of(row), settings=_WRITING)
+        self.execute(text_of(row), settings=write_settings())
 
     def _insert(self, each: Range) -> None:
         copy = self.copy.insert(self.source, self.target, each.where)
-        self.execute(copy, settings=_WRITING)
+        self.execute(copy, settings=write_settings())
 
     def _compare(self, each: Range) -> None:
         differing = self._differing(each)

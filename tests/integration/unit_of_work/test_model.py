@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.backend import StoreBackend
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.unit_of_work import commit as commit_points
+from jts_storage.unit_of_work.clock import CLOCK
 
 POINTS = ["before the journal", "chunks written", "database ready", "entry written"]
 AFTER_DECISION = ["decided", "series stored", "database committed", "journal done"]
@@ -89,6 +91,7 @@ class Trial:
                         if ending != "rollback":
                             await uow.commit()
             except Crash:
+                await self.forget_its_place()
                 await self.storage.recover()
                 # A commit to one store alone has no such points: then it just committed.
                 if ending in AFTER_DECISION:
@@ -97,6 +100,12 @@ class Trial:
                 if ending != "rollback":
                     self.model = staged
             await self.agree(self.storage, self.model)
+
+    async def forget_its_place(self) -> None:
+        """As if its process were dead: this one lives, and is waited for until its lease ends."""
+        if isinstance(self.storage._backend, StoreBackend):
+            clock = self.storage.mongo.db[CLOCK]
+            await clock.update_one({}, {"$set": {"running": []}})
 
     async def change(
         self, uow: UnitOfWork, staged: Model, name: str, first: int, length: int

@@ -121,6 +121,13 @@ def test_a_matrix_is_aligned_on_given_times() -> None:
     assert panel.matrix("open", times=[]).values.shape == (0, 1)
     frame = panel.matrix("close", floats=True).to_pandas()
     assert frame.shape == (5, 1) and frame.index[0] == START
+    other = make_candles(SeriesKey("B", M1), 3)
+    for field in ("close", "volume"):
+        exact, floats = (
+            CandlePanel(M1, [panel[key], other]).matrix(field, floats=kind).to_pandas()
+            for kind in (False, True)
+        )
+        assert exact.equals(floats)
 
 
 def test_a_panel_of_some_fields_has_no_series() -> None:
@@ -184,6 +191,13 @@ _SOME_DAYS = ((SeriesKey("A", Timeframe.D1), (0, 1, 7)), (SeriesKey("B", Timefra
 def _days(first: datetime, days: tuple[int, ...]) -> list[Candle]:
     one = Decimal(1)
     return [Candle(first + timedelta(days=n), one, one, one, one, 1) for n in days]
+
+
+def test_a_panel_says_its_own_timeframe() -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey("A", M1), 5)])
+    assert panel_of(M1, panel) is panel
+    with pytest.raises(InvalidData, match="of the panel, which is 1m"):
+        panel_of(Timeframe.D1, panel)
 
 
 def test_nothing_of_it_can_be_changed() -> None:

@@ -394,6 +394,12 @@ async def test_options_that_make_no_sense_are_refused() -> None:
             assert caught.value.field == field
 
 
+async def test_a_storage_that_is_not_open_is_told_at_once() -> None:
+    storage = Storage.in_memory()
+    with pytest.raises(StorageError, match="not open"):
+        storage.ingest()
+
+
 async def test_it_is_used_once_and_within_its_block() -> None:
     async with Storage.in_memory() as storage:
         ingest = storage.ingest()
