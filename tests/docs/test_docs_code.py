@@ -101,10 +101,9 @@ def test_a_wrong_block_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_navigation_and_the_index_list_every_decision() -> None:
-    root = Path(__file__).resolve().parents[2]
-    navigation = (root / "mkdocs.yml").read_text()
-    index = (root / "docs/decisions/index.md").read_text()
-    pages = sorted(page.name for page in (root / "docs/decisions").glob("0*.md"))
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    index = (ROOT / "docs/decisions/index.md").read_text()
+    pages = sorted(page.name for page in (ROOT / "docs/decisions").glob("0*.md"))
     assert pages
     assert [name for name in pages if f"decisions/{name}" not in navigation] == []
     assert [name for name in pages if f"({name})" not in index] == []
