@@ -100,13 +100,13 @@ class ClickHouseCandleReader(ReadsPanels):
         if len(unique) <= _FEW_KEYS:
             found = await asyncio.gather(*(self.get_range(key, start, end) for key in unique))
             return dict(zip(unique, found, strict=True))
-        found_of_all = {key: CandleSeries.empty(key) for key in unique}
+        found_of_all: dict[SeriesKey, CandleSeries] = {}
         for timeframe in dict.fromkeys(key.timeframe for key in unique):
             keys = tuple(key for key in unique if key.timeframe is timeframe)
             panel = await self.read_panel(PanelQuery(timeframe, *ends, keys, None))
             # Copied, so that one series does not keep the memory of all.
             found_of_all |= {key: copied(series) for key, series in panel.items()}
-        return found_of_all
+        return {key: found_of_all.get(key) or CandleSeries.empty(key) for key in unique}
 
     async def read_panel(self, asked: PanelQuery) -> CandlePanel:
         return await self._manager.run_read(self._get_panel, asked)
@@ -173,6 +173,7 @@ class ClickHouseCandleReader(ReadsPanels):
             ),
             key,
             *ends,
+            settings=statements.RESAMPLE_SETTINGS,
             timezone=zone,
         )
         # ClickHouse's sums wrap around silently; those in Python are checked.
@@ -329,11 +330,18 @@ class ClickHouseCandleReader(ReadsPanels):
         return {tuple(row) for row in self._manager.execute(query)}
 
     async def _read(
-        self, build: Any, key: SeriesKey, first: int = FIRST_MS, last: int = LAST_MS, **more: Any
+        self,
+        build: Any,
+        key: SeriesKey,
+        first: int = FIRST_MS,
+        last: int = LAST_MS,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
         def read() -> dict[str, Any]:
             query = build(self._source())
-            return self._read_columns(query, parameters(key, first, last) | more)
+            return self._read_columns(query, parameters(key, first, last) | more, settings=settings)
 
         return await self._manager.run_read(read)
 

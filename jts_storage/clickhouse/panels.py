@@ -13,7 +13,7 @@ from jts_storage.clickhouse.blocks import Array
 from jts_storage.clickhouse.candle_mappers import may_overflow
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import Form, bound
-from jts_storage.clickhouse.statements import stored_types
+from jts_storage.clickhouse.statements import RESAMPLE_SETTINGS, stored_types
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import PRICES, Columns
 from jts_storage.domain.enums import Timeframe
@@ -37,6 +37,7 @@ class PanelReader:
         """
         if asked.keys == ():
             return _panel(asked, {})
+        asked = _by_symbols(asked)
         # One row more than wanted shows whether the first of them competes with one behind it.
         more = asked if asked.rows is None else replace(asked, rows=asked.rows + 1)
         found = self._rows(more, merged=False)
@@ -64,6 +65,7 @@ class PanelReader:
         becomes = replace(asked, timeframe=target)
         if asked.keys == ():
             return _panel(becomes, {})
+        asked = _by_symbols(asked)
         found = self._coarser(asked, target, timezone, merged=False)
         if found and ((found["different"] != found["rows"]).any() or found["deleted"].any()):
             found = self._coarser(asked, target, timezone, merged=True)
@@ -80,9 +82,21 @@ class PanelReader:
             query,
             bound(asked) | {"timezone": timezone},
             stored=stored_types(self._candles),
-            settings=statements.RESAMPLE_SETTINGS,
+            settings=statements.SETTINGS | RESAMPLE_SETTINGS,
         )
         return {_NAMES.get(name, name): column for name, column in found.items()}
+
+
+def _by_symbols(asked: PanelQuery) -> PanelQuery:
+    """Ask for keys of one exchange by their symbols.
+
+    The engine looks up the few names of a column of symbols, but a key for each row.
+    """
+    exchanges = {key.exchange for key in asked.keys or ()}
+    if asked.keys is None or len(exchanges) != 1 or asked.symbols or asked.exchange:
+        return asked
+    symbols = frozenset(key.symbol for key in asked.keys)
+    return replace(asked, keys=None, symbols=symbols, exchange=exchanges.pop())
 
 
 def _counts(found: Mapping[str, Array], *, is_cut: bool) -> bool:
