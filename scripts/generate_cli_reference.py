@@ -38,8 +38,8 @@ prints one JSON value and nothing else.
 
 def commands(group: Any, path: str = "jts-storage") -> Iterator[tuple[str, Any]]:
     """Every command that does something, with its full name."""
-    for name, command in sorted(group.commands.items()):
-        full = f"{path} {name}"
+    for name, listed in sorted(group.commands.items()):
+        full, command = f"{path} {name}", getattr(listed, "real", listed)
         if hasattr(command, "commands"):
             yield from commands(command, full)
         else:

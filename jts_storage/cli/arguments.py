@@ -13,17 +13,40 @@ from jts_storage.domain import enums
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import member
 from jts_storage.domain.resampling import zone
-from jts_storage.errors import NotFound
+from jts_storage.errors import InvalidData, NotFound
 from jts_storage.storage import Storage
 from jts_storage.usecases.coverage import Coverage, calendar_of
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 
+
+def complete_timeframes() -> list[str]:
+    return [item.value for item in enums.Timeframe]
+
+
+def complete_markets() -> list[str]:
+    return [item.value for item in enums.Market]
+
+
 Code = Annotated[str | None, typer.Option("--symbol", "-s", help="Code of the symbol.")]
 OfTimeframe = Annotated[
-    str | None, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")
+    str | None,
+    typer.Option(
+        "--timeframe",
+        "-t",
+        help="1m, 5m, 15m, 1h, 1d, 1w or 1M.",
+        autocompletion=complete_timeframes,
+    ),
 ]
 OfExchange = Annotated[str | None, typer.Option("--exchange", "-x", help="Name of the exchange.")]
-Timeframe = Annotated[str, typer.Option("--timeframe", "-t", help="1m, 5m, 15m, 1h, 1d, 1w or 1M.")]
+Timeframe = Annotated[
+    str,
+    typer.Option(
+        "--timeframe",
+        "-t",
+        help="1m, 5m, 15m, 1h, 1d, 1w or 1M.",
+        autocompletion=complete_timeframes,
+    ),
+]
 Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
 Calendar = Annotated[
     str | None,
@@ -67,6 +90,13 @@ def timeframe_of(text: str) -> enums.Timeframe:
     except ValueError:
         known = ", ".join(item.value for item in enums.Timeframe)
         raise typer.BadParameter(f"{text!r} is none of {known}.") from None
+
+
+def key_of(text: str) -> SeriesKey:
+    try:
+        return SeriesKey.parse(text)
+    except InvalidData as exc:
+        raise typer.BadParameter(str(exc)) from exc
 
 
 def moment(text: str | None, timezone: str | None, *, is_end: bool = False) -> datetime | None:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from jts_storage.cli.arguments import complete_markets
 from jts_storage.cli.output import AsJson, print_json, print_table, with_storage
 from jts_storage.domain.backtest import BacktestSummary
-from jts_storage.domain.enums import Metric, member
+from jts_storage.domain.enums import Market, Metric, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.symbol import Symbol
@@ -45,6 +46,26 @@ def show_symbol(
 def search_symbols(query: Query, limit: Limit = 100, as_json: AsJson = False) -> None:
     """Search in codes and names."""
     _symbols(with_storage(lambda s: s.symbols.search(query, limit=limit)), as_json)
+
+
+@symbols.command("add")
+def add_symbol(
+    code: Annotated[str, typer.Argument(help="Its code, such as 005930.")],
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    market: Annotated[str, typer.Argument(help="Its market.", autocompletion=complete_markets)],
+    sector: Annotated[str | None, typer.Option(help="Its sector.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a symbol, or replace the one of its code."""
+
+    async def work(storage: Storage) -> Symbol:
+        symbol = Symbol(code, name, member(Market, market, "market"), sector)
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save(symbol)
+            await uow.commit()
+        return symbol
+
+    _show(with_storage(work), as_json)
 
 
 @formulas.command("list")

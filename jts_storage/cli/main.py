@@ -3,68 +3,100 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 try:
     import typer
 except ImportError:
     sys.exit("jts-storage needs typer; install it with: pip install 'jts-storage[cli]'")
 
-from jts_storage.cli import (
-    candles,
-    check,
-    coverage,
-    demo,
-    documents,
-    imports,
-    migrate,
-    operations,
-    output,
-)
+from typer.core import TyperGroup
+
+from jts_storage._version import __version__
+from jts_storage.cli.deferred import Deferred
 from jts_storage.errors import StorageError
 
+_COMMANDS: Final = {
+    "migrate": ("migrate:app", "Apply and take back migrations."),
+    "check": ("check:check", "Compare live schemas with the models."),
+    "demo": ("demo:demo", "Make a market, import it, look at it."),
+    "import": ("imports:import_", "Import candles from a file."),
+    "export": ("candles:export", "Export candles to a file."),
+    "show": ("show:show", "Show the rows of a series, by default the last."),
+    "query": (
+        "query:query",
+        "Ask ClickHouse a question of your own.",
+    ),
+    "validate": ("candles:validate", "Look at stored candles as an import does."),
+    "coverage": ("coverage:coverage", "Show what is stored of each series, and what is missing."),
+    "reconcile": ("candles:reconcile", "Compare bookkeeping, candles and Parquet files."),
+    "health": ("operations:health", "Ask every store whether it answers."),
+    "recover": ("operations:recover", "Finish commits that a crash left."),
+    "quarantine": ("candles:quarantine", "Rows that an import set aside."),
+    "events": ("operations:events", "Events of commits that not every handler has had."),
+    "symbols": ("documents:symbols", "Symbols."),
+    "formulas": ("documents:formulas", "Formulas."),
+    "strategies": ("documents:strategies", "Strategies."),
+    "backtests": ("documents:backtests", "Backtest results."),
+}
+
+
+class _Commands(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (home, line) in _COMMANDS.items():
+            self.add_command(Deferred(name, home, line))
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Look after the stores of jts_storage, which JTS_* variables locate.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # loading rich takes longer than the help
 )
-app.add_typer(migrate.app, name="migrate")
-app.command("check")(check.check)
-app.command("demo")(demo.demo)
-app.command("import")(imports.import_)
-app.command("export")(candles.export)
-app.command("validate")(candles.validate)
-app.command("coverage")(coverage.coverage)
-app.command("reconcile")(candles.reconcile)
-app.command("health")(operations.health)
-app.command("recover")(operations.recover)
-app.add_typer(candles.quarantine, name="quarantine")
-app.add_typer(operations.events, name="events")
-app.add_typer(documents.symbols, name="symbols")
-app.add_typer(documents.formulas, name="formulas")
-app.add_typer(documents.strategies, name="strategies")
-app.add_typer(documents.backtests, name="backtests")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jts-storage {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
-    output.debug(debug)
+    if debug:
+        from jts_storage.cli import output
+
+        output.debug(debug)
 
 
 def main() -> None:
     try:
         app()
-    except StorageError as exc:
-        output.report(exc)
-        raise SystemExit(output.FAILED) from exc
-    except OSError as exc:
-        output.report_system_error(exc)
-        raise SystemExit(output.FAILED) from exc
     except Exception as exc:
+        raise SystemExit(_told(exc)) from exc
+
+
+def _told(exc: Exception) -> int:
+    """Print an error, and return the exit code."""
+    from jts_storage.cli import output
+
+    if isinstance(exc, StorageError):
+        output.report(exc)
+    elif isinstance(exc, OSError):
+        output.report_system_error(exc)
+    else:
         output.report_unexpected(exc)
-        raise SystemExit(output.FAILED) from exc
+    return output.FAILED
 
 
 if __name__ == "__main__":

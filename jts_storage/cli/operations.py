@@ -68,7 +68,7 @@ def recover(
     every: Annotated[float, typer.Option(help="Seconds between looks.", min=0.1)] = 5.0,
     as_json: AsJson = False,
 ) -> None:
-    """Finish commits that a crash left decided but unfinished."""
+    """Finish commits that a crash left, decided but unfinished."""
     if dry_run:
         _show_pending(as_json)
         return

@@ -7,6 +7,7 @@ Exit codes: 0 all is well; 1 what was looked at is not as it should be; 2 it cou
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import logging
 import sys
@@ -136,6 +137,12 @@ def report_unexpected(error: Exception) -> None:
 
 def print_json(value: Any) -> None:
     typer.echo(json.dumps(plain(value), ensure_ascii=False))
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([plain(value) for value in row] for row in rows)
 
 
 def plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +11,9 @@ from functools import lru_cache
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.errors import InvalidData
+
+_TEXT = re.compile(r"(?:(?P<exchange>(?:[^:\\]|\\.)*):)?(?P<symbol>.+)/(?P<timeframe>[^/]+)")
+"""How a key reads: colons and backslashes within the exchange stand behind a backslash."""
 
 
 @dataclass(frozen=True, slots=True, order=False)
@@ -41,6 +45,21 @@ class SeriesKey:
         if self.exchange or ":" in self.symbol:
             prefix = self.exchange.replace("\\", r"\\").replace(":", r"\:") + ":"
         return f"{prefix}{self.symbol}/{self.timeframe.value}"
+
+    @classmethod
+    def parse(cls, text: str) -> SeriesKey:
+        """The key that reads so, as ``KRX:005930/1m``.
+
+        :raises InvalidData: none does.
+        """
+        found = _TEXT.fullmatch(checks.text(text, "key"))
+        if found is not None:
+            exchange = re.sub(r"\\(.)", r"\1", found["exchange"] or "")
+            timeframe = member(Timeframe, found["timeframe"], "timeframe")
+            key = cls(found["symbol"], timeframe, exchange)
+            if str(key) == text:
+                return key
+        raise InvalidData("must read as KRX:005930/1m or 005930/1m", field="key", value=text)
 
     @property
     def sort_key(self) -> tuple[str, str, str]:

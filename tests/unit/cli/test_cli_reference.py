@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.testing import CliRunner
 
+from jts_storage._version import __version__
 from jts_storage.cli.main import app
 
 ROOT = Path(__file__).parents[3]
@@ -41,11 +44,31 @@ def test_every_command_and_option_says_what_it_does() -> None:
 def test_help_waits_for_no_engine() -> None:
     """Shells ask at every press of the tab key."""
     heavy = ("alembic", "pandas", "pyarrow", "sqlalchemy", "pymongo", "beanie", "chdb")
-    code = f"import sys, jts_storage.cli.main; print([n for n in {heavy!r} if n in sys.modules])"
+    light = ("numpy", "pydantic", "rich")
+    code = f"""
+import sys
+from jts_storage.cli.main import app
+try:
+    app(["--help"], standalone_mode=False)
+finally:
+    print([name for name in {heavy + light!r} if name in sys.modules])
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout == "[]\n"
+    assert "backtests" in done.stdout
+    assert done.stdout.endswith("\n[]\n")
+
+
+def test_the_list_of_commands_is_true() -> None:
+    for name, listed in _root().commands.items():
+        told = " ".join((listed.real.help or "").split())
+        assert told.startswith((listed.help or "").removesuffix(".")), name
+
+
+def test_the_version_is_told() -> None:
+    told = CliRunner().invoke(app, ["--version"])
+    assert (told.exit_code, told.output) == (0, f"jts-storage {__version__}\n")
 
 
 def test_every_command_that_prints_can_print_json() -> None:
@@ -85,11 +108,15 @@ def test_every_command_is_in_a_page_that_people_read() -> None:
     assert {name for name in groups if f"jts-storage {name}" not in written} == set()
 
 
+def _root() -> Any:
+    return typer.main.get_command(app)
+
+
 def _commands(
     group: object, path: str = "jts-storage"
 ) -> list[tuple[str, typer.core.TyperCommand]]:
     found: list[tuple[str, typer.core.TyperCommand]] = []
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
-        full = f"{path} {name}"
+    for name, listed in group.commands.items():  # type: ignore[attr-defined]
+        full, command = f"{path} {name}", getattr(listed, "real", listed)
         found += _commands(command, full) if hasattr(command, "commands") else [(full, command)]
     return found

@@ -193,3 +193,22 @@ def test_a_key_that_some_store_would_garble_is_refused(fields: Any, field: str) 
     with pytest.raises(InvalidData) as caught:
         SeriesKey(*fields)
     assert caught.value.field == field
+
+
+@given(
+    st.text(st.sampled_from("a:\\/1m "), max_size=6),
+    st.text(st.sampled_from("a:\\/1m "), min_size=1, max_size=6),
+    st.sampled_from(Timeframe),
+)
+def test_a_key_is_read_from_its_text(exchange: str, symbol: str, timeframe: Timeframe) -> None:
+    try:
+        key = SeriesKey(symbol, timeframe, exchange)
+    except InvalidData:
+        return
+    assert SeriesKey.parse(str(key)) == key
+
+
+@pytest.mark.parametrize("text", ["", "005930", "005930/", "005930/2m", "/1m", "KRX:/1m", 7])
+def test_what_is_no_key_is_refused(text: Any) -> None:
+    with pytest.raises(InvalidData):
+        SeriesKey.parse(text)

@@ -1,0 +1,90 @@
+"""What people look at first: a series, a question of their own, a symbol they add."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SERIES = ("--symbol", "005930", "--timeframe", "1m", "--exchange", "KRX")
+
+
+@pytest.fixture
+def stored(run: Any) -> Any:
+    run("symbols", "add", "005930", "Samsung", "KOSPI", "--sector", "Tech")
+    run("import", "prices.csv", *SERIES)
+    return run
+
+
+def test_a_series_is_shown(stored: Any) -> None:
+    shown = stored("show", "KRX:005930/1m").out.splitlines()
+    assert shown[-1].startswith("close ▁")
+    assert [line.split()[1] for line in shown[1:-1]] == ["01:00", "01:01", "01:05"]
+
+    rows = list(csv.DictReader(stored("show", "KRX:005930/1m", "--last", "1", "--csv").out.split()))
+    assert [(row["close"], row["volume"]) for row in rows] == [("78800.0000", "0")]
+
+    ranges = {
+        ("--start", "2024-01-02T01:01:00Z"): ["78700.0000", "78800.0000"],
+        ("--end", "2024-01-02T01:04:00Z", "--last", "1"): ["78700.0000"],
+        ("--start", "2024-01-02T10:05:00", "--timezone", "Asia/Seoul"): ["78800.0000"],
+    }
+    for asked, closes in ranges.items():
+        found = json.loads(stored("show", "KRX:005930/1m", *asked, "--json").out)
+        assert [row["close"] for row in found] == closes, asked
+    assert found[0]["timestamp"] == "2024-01-02T10:05:00+09:00"
+
+    drawn = stored("show", "KRX:005930/1m", "--chart").out
+    assert "░" in drawn and "3 candles" in drawn
+    nothing = stored("show", "KRX:005930/1m", "--start", "2025-01-01").out
+    assert nothing == "No candles of KRX:005930/1m there.\n"
+    assert "No candles of 005930/1m are stored" in stored("show", "005930/1m", code=2).err
+    assert "must read as KRX:005930/1m" in stored("show", "005930", code=2).err
+
+
+def test_a_question_is_answered_and_nothing_is_written(stored: Any, folder: Path) -> None:
+    asked = "SELECT symbol, count() AS n, max(close) AS most FROM candles GROUP BY symbol"
+    assert json.loads(stored("query", asked, "--json").out) == [
+        {"symbol": "005930", "n": 3, "most": "78800"}
+    ]
+    assert stored("query", asked, "--csv").out == "symbol,n,most\n005930,3,78800\n"
+    few = stored("query", "SELECT volume FROM candles", "--limit", "2")
+    assert (len(few.out.splitlines()), few.err) == (
+        3,
+        "There are more than 2 rows: --limit 0 prints all.\n",
+    )
+    for statement in (
+        "DROP TABLE candles",
+        "INSERT INTO symbols SELECT * FROM symbols",
+        "SELECT 1; DROP TABLE candles",
+        "SELECT 1 INTO OUTFILE 'stolen.csv'",
+        "INSERT INTO FUNCTION file('stolen.csv') SELECT 1",
+        "SET readonly = 0",
+    ):
+        assert "only reads" in stored("query", statement, code=2).err, statement
+    assert not list(folder.rglob("stolen.csv"))
+    refused = stored("query", "SELECT 1 SETTINGS readonly = 0", code=2).err
+    assert "READONLY" in refused
+    assert json.loads(stored("query", asked, "--json").out)[0]["n"] == 3
+
+
+def test_a_symbol_is_added_and_replaced(stored: Any) -> None:
+    added = json.loads(stored("symbols", "add", "005930", "Samsung E.", "KOSPI", "--json").out)
+    assert (added["name"], added["sector"]) == ("Samsung E.", None)
+    (listed,) = json.loads(stored("symbols", "list", "--json").out)
+    assert listed["name"] == "Samsung E."
+    assert "must be one of" in stored("symbols", "add", "X", "X", "NOWHERE", code=2).err
+
+
+def test_keys_are_completed(stored: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored.close()  # the shell asks in a process of its own
+    from jts_storage.cli import completion
+
+    monkeypatch.setenv("JTS_DATA_DIR", str(folder / "data"))
+    assert completion.keys("KRX") == ["KRX:005930/1m"]
+    assert completion.keys("NYSE") == []
+    monkeypatch.setenv("JTS_DATA_DIR", "/dev/null/nowhere")
+    assert completion.keys("") == []
