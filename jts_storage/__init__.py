@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
     from jts_storage.domain.symbol import Symbol
-    from jts_storage.errors import Conflict, StorageError
+    from jts_storage.errors import (
+        Conflict,
+        ConnectionFailed,
+        InvalidData,
+        NotFound,
+        StorageError,
+    )
     from jts_storage.models import (
         DocumentRepository,
         Exact,
@@ -80,7 +86,7 @@ _HOMES = {
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
-    "errors": ("Conflict", "StorageError"),
+    "errors": ("Conflict", "ConnectionFailed", "InvalidData", "NotFound", "StorageError"),
     "unit_of_work.publisher": ("InMemoryEventPublisher",),
     "models": (
         "DocumentRepository",
@@ -110,6 +116,7 @@ __all__ = [
     "CandleSeries",
     "Checkpoint",
     "Conflict",
+    "ConnectionFailed",
     "Coverage",
     "DocumentModel",
     "DocumentRepository",
@@ -120,10 +127,12 @@ __all__ = [
     "FormulaParameter",
     "Gap",
     "InMemoryEventPublisher",
+    "InvalidData",
     "Mapper",
     "Market",
     "Metric",
     "Moment",
+    "NotFound",
     "ParameterType",
     "RecordModel",
     "RecordRepository",

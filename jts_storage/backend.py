@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from jts_storage._runtime.tasks import acquired, run_to_the_end, side_by_side, stopped
@@ -86,18 +87,28 @@ class StoreBackend:
         return Models.known(self._given)
 
     async def open(self) -> None:
+        begun = perf_counter()
         try:
             await side_by_side(self._start_mongod(), self._open_clickhouse())
             from jts_storage import composition
 
             self._opened = self._connected()
             opening = composition.opening(self.settings, self._opened)
-            await opening.prepare(creates_all=self.creates_all_models)
+            applied = await opening.prepare(creates_all=self.creates_all_models)
             if self._recovers:
                 await self._begin_recovery()
         except BaseException:
             await self.close()
             raise
+        stores = self._opened
+        configs = (stores.clickhouse.config, stores.mongo.config, stores.database.config)
+        log.info(
+            "Opened %s and %s in %.2f s; migrations applied: %d.",
+            ", ".join(each.redacted for each in configs[:-1]),
+            configs[-1].redacted,
+            perf_counter() - begun,
+            len(applied),
+        )
 
     async def _start_mongod(self) -> None:
         if self.settings.mongo_url is None:

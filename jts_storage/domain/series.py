@@ -133,6 +133,10 @@ class CandleSeries(Sequence[Candle]):
         """The columns by name: milliseconds, prices times 10**4, volume; read-only, not copied."""
         return dict(zip(NAMES, self._columns, strict=True))
 
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """What polars, DuckDB, pandas and others take a frame from."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
     def to_arrow(self) -> Any:
         """An Arrow table: timestamp[ms, UTC], decimal128(18, 4), uint64."""
         return interchange.to_arrow(self._columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from jts_storage.migrate.plan import Direction, Goal, History, Step
 from jts_storage.migrate.reports import Report, to_log
 
 T = TypeVar("T")
+
+if (_alembic := logging.getLogger("alembic")).level == logging.NOTSET:
+    # At INFO it tells of each step three times; who wants that sets its level before.
+    _alembic.setLevel(logging.WARNING)
 
 VERSION_TABLE: Final = "jts_schema_version"
 """In all SQL databases; a service's own chain has one beside it."""

@@ -11,11 +11,19 @@ from jts_storage.clickhouse.broken_parts import tell_broken_parts
 from jts_storage.errors import SchemaDrift
 from jts_storage.migrate.checks import check
 from jts_storage.migrate.declared import create_missing
+from jts_storage.migrate.plan import Step
+from jts_storage.migrate.reports import Event, Progress, describe
 from jts_storage.migrate.runner import Databases, up
 from jts_storage.ports.schema import DAMAGE
 from jts_storage.settings import StorageSettings
 
 log = logging.getLogger(__name__)
+
+
+def _told(event: Event) -> None:
+    """Tell what takes long as it goes on; the rest is one line once all is open."""
+    is_long = isinstance(event, Progress) and event.total > 0
+    log.log(logging.INFO if is_long else logging.DEBUG, "%s", describe(event))
 
 
 class Opening:
@@ -27,17 +35,20 @@ class Opening:
         self._settings = settings
         self._stores = stores
 
-    async def prepare(self, *, creates_all: bool = False) -> None:
+    async def prepare(self, *, creates_all: bool = False) -> list[Step]:
         """Migrate what is embedded, or all if asked to; then compare, if asked to.
+
+        Return the migrations that were applied.
 
         :param creates_all: create what is missing of declared models in every store.
         """
         migrated = self._chosen(self._migrates)
-        await up(migrated)
+        applied = await up(migrated, report=_told)
         await create_missing(self._stores if creates_all else migrated)
         await self._tell_broken_parts()
         if self._settings.check != "off":
             await self._compare()
+        return applied
 
     def _chosen(self, is_chosen: Callable[[object | None], bool]) -> Databases:
         """The stores that are chosen by their URL."""

@@ -25,14 +25,16 @@ SAMPLE_KEY = SeriesKey("005930", Timeframe.M1, exchange="KRX")
 
 
 def make_candles(
-    key: SeriesKey = SAMPLE_KEY,
+    key: SeriesKey | int = SAMPLE_KEY,
     count: int = 10,
     *,
     start: datetime = START,
     seed: int = 0,
     tick: Decimal = Decimal(100),
 ) -> CandleSeries:
-    """An unbroken series that walks at random by whole ticks."""
+    """An unbroken series that walks at random by whole ticks; ``make_candles(500)`` is of 500."""
+    if isinstance(key, int):
+        return make_candles(count=key, start=start, seed=seed, tick=tick)
     random = np.random.default_rng(seed)
     step = int(tick * checks.PRICE_SCALE)
     close = np.maximum(np.cumsum(random.integers(-3, 4, count)) + 700, 10)

@@ -91,3 +91,33 @@ def test_open_save_and_read_go_without_pandas(
 def test_what_is_left_out_of_the_drivers_is_there_when_it_is_used() -> None:
     done = run(LEFT_OUT)
     assert done == {"requests": [False, True], "dates": [0, "2026-01-02"], "variable": False}
+
+
+def test_opening_tells_one_line(tmp_path: Path) -> None:
+    told = _log_of_opening(tmp_path)
+    assert len(told) == 1
+    assert told[0].startswith("INFO jts_storage.backend Opened clickhouse+embedded:")
+    assert told[0].endswith("migrations applied: 14.")
+    assert _log_of_opening(tmp_path)[0].endswith("migrations applied: 0.")
+
+
+def _log_of_opening(folder: Path) -> list[str]:
+    code = """
+import asyncio, logging, sys
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+from jts_storage import Storage, StorageSettings
+
+async def main(folder):
+    async with Storage.open(StorageSettings(data_dir=folder)):
+        pass
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stderr.splitlines()

@@ -662,3 +662,8 @@ def test_a_frame_to_import_names_the_extra_of_a_missing_library(
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InvalidConfiguration, match=r"pandas is not installed.*\[pandas\]"):
         frame_source(frame)
+
+
+def test_who_speaks_arrow_takes_a_series_as_it_is() -> None:
+    series = make_candles(3)
+    assert pa.table(series).equals(series.to_arrow())
