@@ -128,7 +128,7 @@ class ReferringStore(VersionedStore[V, Versioned]):
         """Save in a transaction where a document begins to refer to others, else without one."""
         if self.transaction is not None or not self.manager.has_transactions:
             return await save(self)
-        documents = [self._mapper.to_document(each, self.model).to_stored() for each in entities]
+        documents = [self._mapper.to_stored(each, self.model) for each in entities]
         # New documents have no id yet, so nothing is stored that they could have referred to.
         states = await self.states(ObjectId(each.id) for each in entities if each.id)
         begun = self._begun(documents, states)
