@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import cached_property
 from importlib import import_module
@@ -25,6 +25,7 @@ from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.models.registry import Models
+    from jts_storage.unit_of_work.entries import Entry
     from jts_storage.unit_of_work.participants import Stores
     from jts_storage.unit_of_work.unit import UnitOfWork
 
@@ -172,21 +173,29 @@ class StoreBackend:
 
     async def _mongo_health(self, health: Health) -> bool:
         """Whether MongoDB answers, also for the journal and the events it keeps."""
-        stores = self.stores
+        stores, answers = self.stores, False
         try:
             async with asyncio.timeout(self.settings.health_timeout):
                 if not await stores.mongo.health_check():
                     return False
                 pending = await stores.journal.pending()
                 health.waiting_events, health.parked_events = await stores.outbox.counts()
-        except (TimeoutError, StorageError):
+                answers = True
+                self._tell_unfinished(health, pending)
+                async for identity, damage in stores.inspection.damaged(pending):
+                    health.damaged_commits[str(identity)] = str(damage)
+        except TimeoutError:
+            pass
+        except StorageError:
             return False
+        return answers
+
+    def _tell_unfinished(self, health: Health, pending: Sequence[Entry]) -> None:
         health.unfinished = len(pending)
         named = {name for entry in pending for name in entry.models}
         health.unknown_models = tuple(sorted(name for name in named if name not in self.models))
         if pending:
             health.oldest = max(entry.age for entry in pending)
-        return True
 
     async def recover(self) -> int:
         from jts_storage.unit_of_work.recovery import Recovery

@@ -20,6 +20,7 @@ from jts_storage.ports.events import EventPublisher
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
 from jts_storage.unit_of_work.clock import CommitClock
+from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
@@ -62,6 +63,7 @@ def stores_of(
         outbox=outbox,
         models=models,
         delivery=Delivery(outbox, journal, clock, Leases(mongo), publisher),
+        inspection=Inspection(journal),
     )
     return stores
 

@@ -26,7 +26,7 @@ events = typer.Typer(help="Events of commits that not every handler has had.", n
 
 
 def health(as_json: AsJson = False) -> None:
-    """Ask every store whether it answers; exits with 1 if one does not, or if rows are lost."""
+    """Ask every store whether it answers; exits with 1 if one does not, or if data is lost."""
 
     from jts_storage.backend import StoreBackend
 
@@ -41,7 +41,12 @@ def health(as_json: AsJson = False) -> None:
 
     answers, seconds = finished(opened)
     if as_json:
-        found = {"stores": answers, "broken_parts": answers.broken_parts}
+        found = {
+            "stores": answers,
+            "broken_parts": answers.broken_parts,
+            "unfinished": answers.unfinished,
+            "damaged_commits": answers.damaged_commits,
+        }
         print_json({**found, "seconds": round(seconds, 4)})
     else:
         print_table(
@@ -54,6 +59,8 @@ def health(as_json: AsJson = False) -> None:
                 f"Broken parts of ClickHouse tables: {answers.broken_parts}. Their rows are missing"
                 " from every read; see jts-storage check."
             )
+        for damage in answers.damaged_commits.values():
+            typer.echo(damage)
     if not answers.is_well:
         raise typer.Exit(NOT_WELL)
 

@@ -87,8 +87,8 @@ def given(entity: object, check: Callable[[Any, str], object], *fields: str) -> 
     """Replace these fields of a frozen entity by what `check` makes of them; None stays None."""
     for field in fields:
         value = getattr(entity, field)
-        if value is not None:
-            object.__setattr__(entity, field, check(value, field))
+        if value is not None and (checked := check(value, field)) is not value:
+            object.__setattr__(entity, field, checked)
 
 
 def range_ms(start: datetime, end: datetime) -> tuple[int, int]:

@@ -118,11 +118,12 @@ class Formula:
         check_document_header(self)
         if not checks.text(self.expression, "expression").strip():
             raise InvalidData("must not be empty", field="expression")
-        store(self, "category", member(FormulaCategory, self.category, "category"))
+        if type(self.category) is not FormulaCategory:
+            store(self, "category", member(FormulaCategory, self.category, "category"))
         store(self, "tags", checks.names(self.tags, "tags"))
         store(self, "parameters", checks.several(self.parameters, FormulaParameter, "parameters"))
         names = [parameter.name for parameter in self.parameters]
-        if len(set(names)) < len(names):
+        if len(names) > 1 and len(set(names)) < len(names):
             twice = next(name for place, name in enumerate(names) if name in names[:place])
             raise InvalidData("must have one name each", field="parameters", value=twice)
 

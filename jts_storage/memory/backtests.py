@@ -16,10 +16,10 @@ from jts_storage.memory.documents import as_row, is_behind, known_as, page_size
 from jts_storage.memory.tables import BACKTESTS, Row, Session
 from jts_storage.mongo.documents import BacktestDocument
 from jts_storage.mongo.mappers import (
-    backtest_to_document,
+    backtest_to_stored,
     read_stored,
     summary_from_document,
-    trades_to_fields,
+    trades_to_stored,
 )
 from jts_storage.mongo.stored import ID, at_path
 from jts_storage.mongo.trades import read_backtest, read_trades
@@ -32,8 +32,8 @@ class InMemoryBacktestResultRepository:
     async def save(self, result: BacktestResult) -> BacktestResult:
         checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
-        as_row(backtest_to_document(saved, []).to_stored(), f"backtest result {saved.id}")
-        row = as_row(backtest_to_document(saved, trades_to_fields(saved.trades)).to_stored())
+        as_row(backtest_to_stored(saved, []), f"backtest result {saved.id}")
+        row = as_row(backtest_to_stored(saved, trades_to_stored(saved.trades)))
         with self._session.exclusive():
             stored = self._session.get(BACKTESTS, saved.id)
             if stored is not None and _result(stored) != saved:

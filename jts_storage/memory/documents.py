@@ -22,14 +22,14 @@ from jts_storage.memory.tables import FORMULAS, REFERENCES, STRATEGIES, Row, Ses
 from jts_storage.mongo.documents import FormulaDocument, Models, StrategyDocument
 from jts_storage.mongo.mappers import (
     formula_from_document,
-    formula_to_document,
+    formula_to_stored,
     read_stored,
     strategy_from_document,
-    strategy_to_document,
+    strategy_to_stored,
 )
 from jts_storage.mongo.model import DocumentModel
 from jts_storage.mongo.saves import VersionedEntity, shown, shown_of, stamped
-from jts_storage.mongo.stored import CODEC, ID, StoredDocument, ids_at
+from jts_storage.mongo.stored import CODEC, ID, ids_at
 
 Document = TypeVar("Document", bound=VersionedEntity)
 
@@ -45,7 +45,7 @@ class _Versioned(Generic[Document]):
         self._session = session
         self._models = models or Models()
 
-    def to_document(self, entity: Document) -> StoredDocument:
+    def to_stored(self, entity: Document) -> dict[str, Any]:
         raise NotImplementedError
 
     def read(self, row: Row) -> Document:
@@ -92,7 +92,7 @@ class _Versioned(Generic[Document]):
 
     def _row(self, saved: Document) -> Row:
         what = f"{self.kind.__name__.lower()} {shown(saved)}"
-        return as_row(self.to_document(saved).to_stored(), what)
+        return as_row(self.to_stored(saved), what)
 
     def _delete(self, identity: str, *, force: bool = False) -> bool:
         known, kind = known_as(identity), self.kind.__name__.lower()
@@ -159,8 +159,8 @@ class InMemoryFormulaRepository(_Versioned[Formula]):
     table = FORMULAS
     kind = Formula
 
-    def to_document(self, entity: Formula) -> FormulaDocument:
-        return formula_to_document(entity)
+    def to_stored(self, entity: Formula) -> dict[str, Any]:
+        return formula_to_stored(entity)
 
     def read(self, row: Row) -> Formula:
         return read_stored(FormulaDocument, formula_from_document, row)
@@ -204,8 +204,8 @@ class InMemoryStrategyRepository(_Versioned[Strategy]):
     table = STRATEGIES
     kind = Strategy
 
-    def to_document(self, entity: Strategy) -> StrategyDocument:
-        return strategy_to_document(entity)
+    def to_stored(self, entity: Strategy) -> dict[str, Any]:
+        return strategy_to_stored(entity)
 
     def read(self, row: Row) -> Strategy:
         return read_stored(StrategyDocument, strategy_from_document, row)
@@ -229,8 +229,8 @@ class InMemoryDocuments(_Versioned[Document]):
         super().__init__(session, models)
         self.table, self.kind, self._model = model.name, model.entity, model
 
-    def to_document(self, entity: Document) -> StoredDocument:
-        return self._model.to_document(entity, self._model.document)
+    def to_stored(self, entity: Document) -> dict[str, Any]:
+        return self._model.to_stored(entity, self._model.document)
 
     def read(self, row: Row) -> Document:
         return read_stored(self._model.document, self._model.from_document, row)

@@ -24,9 +24,9 @@ from jts_storage.mongo.documents import BACKTEST_RESULTS, BacktestDocument
 from jts_storage.mongo.errors import duplicate_of_id
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.mappers import (
-    backtest_to_document,
+    backtest_to_stored,
     summary_from_document,
-    trades_to_fields,
+    trades_to_stored,
 )
 from jts_storage.mongo.stored import ID
 from jts_storage.mongo.trade_sets import TradeSets, count_elsewhere, fits_document, incomplete
@@ -122,7 +122,7 @@ class MongoDBBacktestResultRepository:
     async def save(self, result: BacktestResult) -> BacktestResult:
         checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
-        head = backtest_to_document(saved, [], self._results.model).to_stored()
+        head = backtest_to_stored(saved, [], self._results.model)
         self._results.encoded(head, f"backtest result {saved.id}")
         async with self._results.exclusive():
             return await self._save(saved, is_new=not result.id)
@@ -133,14 +133,14 @@ class MongoDBBacktestResultRepository:
             return saved
         model, count = self._results.model, len(saved.trades)
         if fits_document(saved.trades):
-            trades = trades_to_fields(saved.trades, model.nested("trades"))
-            document = backtest_to_document(saved, trades, model)
-            await self._insert(saved, document.to_stored(), is_new=is_new)
+            trades = trades_to_stored(saved.trades, model.nested("trades"))
+            document = backtest_to_stored(saved, trades, model)
+            await self._insert(saved, document, is_new=is_new)
             return saved
         trade_set = await self._trade_sets.insert_set(saved.trades)
-        document = backtest_to_document(saved, [], model, trade_set=trade_set, trade_count=count)
+        document = backtest_to_stored(saved, [], model, trade_set=trade_set, trade_count=count)
         try:
-            is_ours = await self._insert(saved, document.to_stored(), is_new=is_new)
+            is_ours = await self._insert(saved, document, is_new=is_new)
         except (Conflict, InvalidData):
             if self._results.transaction is None:  # else they go with it
                 await self._trade_sets.delete_set(trade_set)

@@ -25,7 +25,7 @@ class DeclaredDocuments(Generic[E]):
         model: DocumentModel[E, Any],
         transaction: Transaction | None = None,
     ) -> None:
-        mapper: Mapper[Any, Any] = Mapper(model.entity, model.to_document, model.from_document)
+        mapper: Mapper[Any, Any] = Mapper(model.entity, model.to_stored, model.from_document)
         self._store = ReferringStore[Any, Any](manager, model.name, transaction, mapper)
 
     async def get(self, identity: str) -> E | None:

@@ -1,4 +1,4 @@
-"""Entities to documents of the models and back, field by field.
+"""Entities to stored documents by the names of their models, and back, field by field.
 
 Documents hold values as they are stored. What the collections call a Number is written as a
 double, or as an integer where the entity has one; money is Decimal128. Reading takes any kind of
@@ -55,6 +55,7 @@ from jts_storage.mongo.values import (
 )
 
 D = TypeVar("D", bound=StoredDocument)
+Bson = dict[str, Any]
 E = TypeVar("E")
 
 _DEFAULT_RISK: Final = RiskConfig()
@@ -96,18 +97,16 @@ def read_stored(
         ) from exc
 
 
-def formula_to_document(
-    formula: Formula, model: type[FormulaDocument] = FormulaDocument
-) -> FormulaDocument:
+def formula_to_stored(formula: Formula, model: type[FormulaDocument] = FormulaDocument) -> Bson:
     parameter_fields = model.nested("parameters")
-    return model.of(
+    return model.stored_of(
         id=ObjectId(formula.id),
         name=formula.name,
         expression=formula.expression,
         category=formula.category.value,
         description=formula.description,
         tags=list(formula.tags),
-        parameters=[_parameter_to_fields(each, parameter_fields) for each in formula.parameters],
+        parameters=[_parameter_to_stored(each, parameter_fields) for each in formula.parameters],
         version=formula.version,
         created_at=formula.created_at,
         updated_at=formula.updated_at,
@@ -129,10 +128,8 @@ def formula_from_document(document: FormulaDocument) -> Formula:
     )
 
 
-def _parameter_to_fields(
-    parameter: FormulaParameter, model: type[ParameterFields]
-) -> ParameterFields:
-    return model.of(
+def _parameter_to_stored(parameter: FormulaParameter, model: type[ParameterFields]) -> Bson:
+    return model.stored_of(
         name=parameter.name,
         data_type=parameter.data_type.value,
         default_value=to_bson(parameter.default_value),
@@ -166,23 +163,23 @@ def _parameter(name: str, data_type: Any, default: Any, least: Any, most: Any) -
     )
 
 
-def strategy_to_document(
+def strategy_to_stored(
     strategy: Strategy, model: type[StrategyDocument] = StrategyDocument
-) -> StrategyDocument:
+) -> Bson:
     stop, risk = strategy.stop_loss_rule, strategy.risk_config
-    return model.of(
+    return model.stored_of(
         id=ObjectId(strategy.id),
         name=strategy.name,
         description=strategy.description,
         entry_formula_id=reference(strategy.entry_formula_id),
         exit_formula_id=reference(strategy.exit_formula_id),
         stop_loss_rule=stop
-        and model.nested("stop_loss_rule").of(
+        and model.nested("stop_loss_rule").stored_of(
             type=stop.type.value,
             formula_id=reference(stop.formula_id),
             percentage=double(stop.percentage),
         ),
-        risk_config=model.nested("risk_config").of(
+        risk_config=model.nested("risk_config").stored_of(
             position_size_pct=double(risk.position_size_pct),
             max_positions=risk.max_positions,
             take_profit_pct=double(risk.take_profit_pct),
@@ -243,28 +240,28 @@ def _risk_of(size: Any, positions: Any, profit: Any, loss: Any) -> RiskConfig:
     )
 
 
-def backtest_to_document(
+def backtest_to_stored(
     result: BacktestSummary,
-    trades: list[TradeFields],
+    trades: list[Bson],
     model: type[BacktestDocument] = BacktestDocument,
     *,
     trade_set: ObjectId | None = None,
     trade_count: int | None = None,
-) -> BacktestDocument:
-    """:param trades: those that lie in the document itself, as `trades_to_fields` made them."""
+) -> Bson:
+    """:param trades: those that lie in the document itself, as `trades_to_stored` made them."""
     config, metrics = result.config, result.metrics
-    return model.of(
+    return model.stored_of(
         id=ObjectId(result.id),
         strategy_id=ObjectId(result.strategy_id),
         run_at=result.run_at,
-        config=model.nested("config").of(
+        config=model.nested("config").stored_of(
             start_date=config.start_date,
             end_date=config.end_date,
             symbols=list(config.symbols),
             initial_capital=to_decimal128(config.initial_capital),
             data_fingerprint=config.data_fingerprint,
         ),
-        metrics=model.nested("metrics").of(
+        metrics=model.nested("metrics").stored_of(
             total_return_pct=metrics.total_return_pct,
             sharpe_ratio=metrics.sharpe_ratio,
             max_drawdown_pct=metrics.max_drawdown_pct,
@@ -323,11 +320,10 @@ def _metrics(fields: MetricsFields) -> BacktestMetrics:
     )
 
 
-def trades_to_fields(
-    trades: Iterable[Trade], model: type[TradeFields] = TradeFields
-) -> list[TradeFields]:
+def trades_to_stored(trades: Iterable[Trade], model: type[TradeFields] = TradeFields) -> list[Bson]:
+    stored_of = model.stored_of
     return [
-        model.of(
+        stored_of(
             symbol=trade.symbol,
             side=trade.side.value,
             entry_time=trade.entry_time,

@@ -114,9 +114,9 @@ class DocumentModel(Generic[E, R]):
         saved: Any = entity
         return (saved.id,)
 
-    def to_document(self, entity: E, model: type[VersionedDocument]) -> VersionedDocument:
+    def to_stored(self, entity: E, model: type[VersionedDocument]) -> dict[str, Any]:
         document: VersionedDocument = self.mapper.to_stored(entity)
-        return document
+        return document.to_stored()
 
     def from_document(self, document: Any) -> E:
         return self.mapper.from_stored(document)
@@ -139,7 +139,7 @@ class DocumentModel(Generic[E, R]):
         saved: Any = entity
         if saved.id is None:
             saved = replace(saved, id=new_document_id())
-        stored = self.to_document(saved, self.document).to_stored()
+        stored = self.to_stored(saved, self.document)
         # Through BSON, which cuts microseconds and returns other types for some values.
         data = decode(encode(stored), CODEC)
         returned: Any = read_stored(self.document, self.from_document, data)

@@ -115,8 +115,10 @@ class ReferringStore(VersionedStore[V, Versioned]):
         if self.transaction is None or not self.paths:
             return
         begun = self._begun(documents, states)
+        if not begun:
+            return
         await self._references.use(begun)
-        is_known = begun and self._deletions is not None
+        is_known = self._deletions is not None
         if is_known and await self._references.deletions(begun) != self._deletions:
             raise in_use_or_deleted(begun)
 
@@ -128,7 +130,7 @@ class ReferringStore(VersionedStore[V, Versioned]):
         """Save in a transaction where a document begins to refer to others, else without one."""
         if self.transaction is not None or not self.manager.has_transactions:
             return await save(self)
-        documents = [self._mapper.to_document(each, self.model).to_stored() for each in entities]
+        documents = [self._mapper.to_stored(each, self.model) for each in entities]
         # New documents have no id yet, so nothing is stored that they could have referred to.
         states = await self.states(ObjectId(each.id) for each in entities if each.id)
         begun = self._begun(documents, states)
@@ -147,10 +149,10 @@ class ReferringStore(VersionedStore[V, Versioned]):
         self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
     ) -> list[ObjectId]:
         """Return the ids that the documents refer to, and their stored forms do not."""
-        begun: set[str] = set()
+        paths, begun = self.paths, set[str]()
         for document in documents:
-            before = ids_at(states.get(document[ID]), self.paths)
-            begun |= ids_at(document, self.paths) - before
+            if named := ids_at(document, paths):
+                begun |= named - ids_at(states.get(document[ID]), paths)
         return [ObjectId(each) for each in begun if ObjectId.is_valid(each)]
 
 

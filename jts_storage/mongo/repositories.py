@@ -18,9 +18,9 @@ from jts_storage.mongo.documents import (
 from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.mongo.mappers import (
     formula_from_document,
-    formula_to_document,
+    formula_to_stored,
     strategy_from_document,
-    strategy_to_document,
+    strategy_to_stored,
 )
 from jts_storage.mongo.references import ReferringStore, delete_unused
 from jts_storage.mongo.search import FormulaSearch
@@ -44,7 +44,7 @@ class MongoDBFormulaRepository:
             manager,
             FORMULAS,
             transaction,
-            Mapper(Formula, formula_to_document, formula_from_document),
+            Mapper(Formula, formula_to_stored, formula_from_document),
         )
         self._search = FormulaSearch(self._store)
 
@@ -101,7 +101,7 @@ class MongoDBStrategyRepository:
             manager,
             STRATEGIES,
             transaction,
-            Mapper(Strategy, strategy_to_document, strategy_from_document),
+            Mapper(Strategy, strategy_to_stored, strategy_from_document),
         )
 
     async def get_by_id(self, strategy_id: str) -> Strategy | None:

@@ -11,6 +11,8 @@ from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, UpdateOne
 
+from jts_storage.domain.formula import Formula
+from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict
 from jts_storage.mongo import queries
 from jts_storage.mongo.documents import VersionedDocument
@@ -19,6 +21,7 @@ from jts_storage.mongo.stored import ID
 Bson = dict[str, Any]
 
 _TIMES: Final = ("created_at", "updated_at")
+_CHECKED: Final[frozenset[type[Any]]] = frozenset({Formula, Strategy})
 
 
 class VersionedEntity(Protocol):
@@ -40,6 +43,23 @@ def stamped(entity: Versioned, **values: Any) -> Versioned:
     changed: Any = entity
     made: Versioned = replace(changed, **kept)
     return made
+
+
+def marked(entity: Versioned, **values: Any) -> Versioned:
+    """As `stamped`, for an id, a version and times that the kit makes itself.
+
+    The kit's own entities were checked when they were made, and are not checked again: that took
+    a third of saving a thousand.
+    """
+    kind: Any = type(entity)
+    if kind not in _CHECKED:
+        return stamped(entity, **values)
+    made = object.__new__(kind)
+    for name in kind.__slots__:
+        value = values[name] if name in values else getattr(entity, name)
+        object.__setattr__(made, name, value)
+    marked_entity: Versioned = made
+    return marked_entity
 
 
 def shown(entity: VersionedEntity) -> str:

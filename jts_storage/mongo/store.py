@@ -19,7 +19,7 @@ from jts_storage.mongo.documents import VersionedDocument
 from jts_storage.mongo.errors import duplicate_of_id
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.mappers import read_stored
-from jts_storage.mongo.saves import Save, VersionedEntity, not_yet_stored, shown, stamped
+from jts_storage.mongo.saves import Save, VersionedEntity, marked, not_yet_stored, shown
 from jts_storage.mongo.stored import ID
 from jts_storage.mongo.transaction import Transaction
 
@@ -29,10 +29,10 @@ Versioned = TypeVar("Versioned", bound=VersionedEntity)
 
 @dataclass(frozen=True, slots=True)
 class Mapper(Generic[V, Versioned]):
-    """How entities of a kind become documents, and documents entities."""
+    """How entities of a kind become stored documents, and documents entities."""
 
     kind: type[Versioned]
-    to_document: Callable[[Versioned, type[V]], V]
+    to_stored: Callable[[Versioned, type[V]], Bson]
     from_document: Callable[[V], Versioned]
 
 
@@ -136,15 +136,16 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         checks.instance(entity, self._mapper.kind, self._mapper.kind.__name__.lower())
         if entity.id is None:
             identity = new_document_id()
-            saved = stamped(entity, id=identity, version=1, created_at=moment, updated_at=moment)
+            saved = marked(entity, id=identity, version=1, created_at=moment, updated_at=moment)
             return self._as_document(saved, None, moment)
-        saved = stamped(entity, version=entity.version + 1, updated_at=moment)
+        version = checks.whole(entity.version + 1, "version")
+        saved = marked(entity, version=version, updated_at=moment)
         return self._as_document(saved, entity, moment)
 
     def _as_document(
         self, saved: Versioned, before: Versioned | None, moment: datetime
     ) -> Save[Versioned]:
-        document = self._mapper.to_document(saved, self.model).to_stored()
+        document = self._mapper.to_stored(saved, self.model)
         # Entities of services need not know the times of their documents.
         for name in (self.model.path("created_at"), self.model.path("updated_at")):
             if document.get(name) is None:

@@ -15,10 +15,9 @@ from jts_storage.mongo.documents import (
     BACKTEST_TRADES,
     BacktestDocument,
     TradeChunkDocument,
-    TradeFields,
 )
 from jts_storage.mongo.manager import Bson, MongoDBManager
-from jts_storage.mongo.mappers import trades_to_fields
+from jts_storage.mongo.mappers import trades_to_stored
 from jts_storage.mongo.stored import ID
 from jts_storage.mongo.trades import read_trades
 from jts_storage.mongo.transaction import Transaction
@@ -58,11 +57,9 @@ class TradeSets(DocumentAccess[TradeChunkDocument]):
     async def insert_set(self, trades: Sequence[Trade]) -> ObjectId:
         """Store the trades under a new mark: nobody else can have written anything there."""
         trade_set = ObjectId()
-        fields = trades_to_fields(trades, self.model.nested("trades"))
+        fields = trades_to_stored(trades, self.model.nested("trades"))
         chunks = [
-            self.model.of(
-                id=ObjectId(), trade_set=trade_set, number=number, trades=chunk
-            ).to_stored()
+            self.model.stored_of(id=ObjectId(), trade_set=trade_set, number=number, trades=chunk)
             for number, chunk in enumerate(_in_chunks(trades, fields))
         ]
         bound = await self.bound()
@@ -127,8 +124,8 @@ def _bytes(trade: Trade) -> int:
     return _TRADE_BYTES + _BYTES_A_CHARACTER * characters
 
 
-def _in_chunks(trades: Sequence[Trade], fields: Sequence[TradeFields]) -> list[list[TradeFields]]:
-    chunks: list[list[TradeFields]] = [[]]
+def _in_chunks(trades: Sequence[Trade], fields: Sequence[Bson]) -> list[list[Bson]]:
+    chunks: list[list[Bson]] = [[]]
     size = 0
     for trade, its_fields in zip(trades, fields, strict=True):
         more = _bytes(trade)

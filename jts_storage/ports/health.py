@@ -19,6 +19,9 @@ class Health(dict[str, bool]):
         its answers lack their rows. `jts-storage check` names each and says how to mend it.
     :ivar unknown_models: declared tables that unfinished commits write and this storage has no
         model of: a storage that has it finishes them.
+    :ivar damaged_commits: decided commits that cannot be read in the journal, so that nobody can
+        finish them: the id of each, with what is wrong and what to do. `health` reads those that
+        wait for recovery, and stops when its time is over; the next one goes on.
     :ivar is_well: every store answers, and nothing that was stored is known to be missing.
     """
 
@@ -31,6 +34,10 @@ class Health(dict[str, bool]):
     broken_parts: int = 0
     unknown_models: tuple[str, ...] = ()
 
+    def __init__(self, **answers: bool) -> None:
+        super().__init__(**answers)
+        self.damaged_commits: dict[str, str] = {}
+
     @property
     def is_well(self) -> bool:
-        return all(self.values()) and not self.broken_parts
+        return all(self.values()) and not self.broken_parts and not self.damaged_commits

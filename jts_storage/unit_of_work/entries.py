@@ -20,6 +20,10 @@ CHUNKS = "uow_journal_chunks"
 R = TypeVar("R")
 
 
+class Damaged(StorageError):
+    """A decided commit cannot be read in the journal, so that nobody can finish it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A decided commit: its id, its version, when it was decided and how long ago that is.
@@ -105,12 +109,22 @@ _DAMAGED: Final = (
 )
 
 
+def check(entry: Entry) -> None:
+    """:raises Damaged: a field of the entry is missing, or of another type."""
+    if entry.damage:
+        raise Damaged(
+            f"Commit {entry.id} cannot be read: {entry.damage} of its entry is missing, or is"
+            " of another type.",
+            remedy=f"Bring the entry back from a backup, or remove it from {ENTRIES}.",
+        )
+
+
 def readable(entry: Entry, what: str, decode: Callable[..., R], *stored: Any) -> R:
-    """:raises StorageError: it is damaged, or of a release that writes it otherwise."""
+    """:raises Damaged: it is, or a release wrote it that writes it otherwise."""
     try:
         return decode(*stored)
     except _DAMAGED as exc:
-        raise StorageError(
+        raise Damaged(
             f"Commit {entry.id} cannot be finished: {what} in {CHUNKS} cannot be read:"
             f" {type(exc).__name__}: {exc}",
             remedy=f"Bring its chunks back from a backup, or remove its entry from {ENTRIES}.",

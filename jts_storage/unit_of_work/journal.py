@@ -28,7 +28,7 @@ from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as Documents
 from jts_storage.unit_of_work import entries
-from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Entry, readable
+from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Damaged, Entry, readable
 from jts_storage.unit_of_work.journal_format import (
     CHUNK_BYTES,
     Chunk,
@@ -187,7 +187,7 @@ class Journal:
     @asynccontextmanager
     async def claimed(self, entry: Entry) -> AsyncIterator[bool]:
         """Hold an entry that nobody alive is finishing; False where that is not so."""
-        if entry.id in _in_hand or not self._is_abandoned(entry):
+        if not self.is_abandoned(entry):
             yield False
             return
         # Before the first await, so that no other task of this process takes it too.
@@ -218,7 +218,7 @@ class Journal:
             return readable(entry, "its work", decode, b"".join(described))
         if not await self.is_decided(entry.id):
             return None
-        raise StorageError(
+        raise Damaged(
             f"Commit {entry.id} cannot be finished: of its {entry.chunks} chunks in {CHUNKS}, "
             f"{found} are there.",
             remedy=f"Bring the others back from a backup, or remove its entry from {ENTRIES}.",
@@ -314,7 +314,10 @@ class Journal:
         )
         return result.deleted_count
 
-    def _is_abandoned(self, entry: Entry) -> bool:
+    def is_abandoned(self, entry: Entry) -> bool:
+        """Return whether nobody alive is finishing the entry."""
+        if entry.id in _in_hand:
+            return False
         if entry.owner == self._owner:
             return True  # what this process has in hand, it knows without a lease
         return entry.has_run_out or not may_be_alive(entry.owner)

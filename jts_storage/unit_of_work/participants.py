@@ -34,6 +34,7 @@ from jts_storage.relational import DatabaseManager, SqlIngestionRepository, stag
 from jts_storage.relational import declared as records
 from jts_storage.relational.declared import DeclaredRecords
 from jts_storage.unit_of_work.clock import MOST_NAMES, CommitClock
+from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
@@ -76,6 +77,7 @@ class Stores:
     journal: Journal
     outbox: Outbox
     delivery: Delivery
+    inspection: Inspection
     models: Models = field(default_factory=Models)
     commits: Commits = field(default_factory=Commits)
     _declared: dict[str, DeclaredTable] = field(default_factory=dict)

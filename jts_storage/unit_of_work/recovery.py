@@ -17,7 +17,7 @@ from jts_storage.domain.changes import Changes
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.relational import SqlIngestionRepository, staged
 from jts_storage.relational import declared as records
-from jts_storage.unit_of_work.entries import Entry
+from jts_storage.unit_of_work.entries import Entry, check
 from jts_storage.unit_of_work.participants import Overtaking, Stores
 
 # Of a replay that meets another writer of the same rows.
@@ -134,12 +134,7 @@ class Recovery:
             await self._stores.ingestion.forget_applied()
 
     async def _recover_one(self, entry: Entry) -> bool:
-        if entry.damage:
-            raise Unfinished(
-                f"Commit {entry.id} cannot be read: {entry.damage} of its entry is missing, or is"
-                " of another type.",
-                remedy="Bring the entry back from a backup, or remove it from the journal.",
-            )
+        check(entry)
         # A failure has to leave the block: that is what gives the lease of the entry back.
         async with self._stores.journal.claimed(entry) as is_ours:
             if not is_ours:

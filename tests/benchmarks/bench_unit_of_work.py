@@ -22,7 +22,7 @@ from jts_storage.clickhouse.embedded import engine
 from jts_storage.domain.events import CandlesImported
 from jts_storage.domain.ids import new_document_id
 from jts_storage.mongo.documents import FORMULAS
-from jts_storage.mongo.mappers import formula_to_document
+from jts_storage.mongo.mappers import formula_to_stored
 from jts_storage.testing.factories import SAMPLE_KEY, START, make_candles, make_formula
 
 ROWS = 100_000
@@ -82,7 +82,7 @@ async def measure(storage: Storage, backend: StoreBackend) -> None:
         mongo = backend.stores.mongo
         formula: Formula = make_formula(id=new_document_id())
         async with mongo.client.start_session() as session, await session.start_transaction():
-            document = formula_to_document(formula).to_stored()
+            document = formula_to_stored(formula)
             await mongo.db[FORMULAS].insert_one(document, session=session)
 
     async def empty() -> None:

@@ -57,6 +57,17 @@ async def test_what_is_saved_comes_back_equal_and_of_the_same_types(
         assert type(after.min_value) is type(before.min_value)
 
 
+async def test_a_version_that_cannot_be_counted_up_is_refused(
+    formulas: MongoDBFormulaRepository,
+) -> None:
+    last = formula(id=new_document_id(), version=2**63 - 1)
+    with pytest.raises(InvalidData, match="must lie between") as raised:
+        await formulas.save(last)
+    assert raised.value.field == "version"
+    with pytest.raises(InvalidData, match="must lie between"):
+        await formulas.save_many([last])
+
+
 async def test_an_update_counts_up_and_keeps_the_time_of_creation(
     formulas: MongoDBFormulaRepository,
 ) -> None:

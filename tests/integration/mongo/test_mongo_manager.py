@@ -21,7 +21,7 @@ from jts_storage.mongo import (
     collection_schemas,
     ensure_schema,
 )
-from jts_storage.mongo.mappers import formula_to_document
+from jts_storage.mongo.mappers import formula_to_stored
 from jts_storage.mongo.transaction import Transaction
 
 
@@ -163,9 +163,9 @@ async def test_motor_and_the_kit_read_what_the_other_wrote(mongod: LocalMongod) 
             found = await motor["motor_db"]["formulas"].find_one({"_id": ObjectId(saved.id)})
             assert found is not None and found["name"] == "by the kit"
 
-            theirs = formula_to_document(
+            theirs = formula_to_stored(
                 Formula(id="b" * 24, name="by motor", expression="e", tags=("x",))
-            ).to_stored()
+            )
             await motor["motor_db"]["formulas"].insert_one(theirs)
             ours = await repository.get_by_tag("x")
             assert [each.name for each in ours] == ["by motor"]

@@ -228,10 +228,61 @@ async def test_one_that_cannot_be_finished_holds_up_no_other(storage: Storage) -
     with pytest.raises(StorageError, match=rf"{broken['_id']}.*chunks"):
         await storage.recover()
     assert await is_whole(storage, "WELL")
-    assert (await storage.health()).unfinished == 1
+    health = await storage.health()
+    assert (health.unfinished, list(health.damaged_commits)) == (1, [str(broken["_id"])])
     await chunks.insert_one(lost)
+    assert (await storage.health()).is_well
     assert await storage.recover() == 1
     assert await is_whole(storage, "BROKEN")
+
+
+DAMAGES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "an entry of another type": (ENTRIES, {}, {"chunks": "two"}, "chunks of its entry"),
+    "work that is no JSON": (CHUNKS, {"kind": "work"}, {"data": b"no"}, "its work"),
+    "rows that are no Arrow": (CHUNKS, {"kind": "candles"}, {"data": b"no"}, "chunk "),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_health_names_a_commit_that_cannot_be_read(
+    storage: Storage, settings: StorageSettings, environment: dict[str, str], damage: str
+) -> None:
+    lost = f"LOST {damage}"
+    await leave_unfinished(storage, lost, f"WHOLE {damage}")
+    where, which, change, what = DAMAGES[damage]
+    entry = await storage.mongo.db[ENTRIES].find_one({"touches": f"aggregate {lost} {DAY}"})
+    assert entry is not None and (await storage.health()).is_well
+    own = {"_id" if where == ENTRIES else "entry": entry["_id"], **which}
+    was = await storage.mongo.db[where].find_one(own)
+    assert was is not None
+    await storage.mongo.db[where].update_one({"_id": was["_id"]}, {"$set": change})
+    other = Storage(StoreBackend(settings, recovers=False))
+    async with other:  # one that has not found the commit whole before
+        health = await other.health()
+    identity = str(entry["_id"])
+    assert (health.unfinished, health.is_well) == (2, False)
+    assert list(health.damaged_commits) == [identity]
+    told_of_it = health.damaged_commits[identity]
+    assert identity in told_of_it and what in told_of_it
+    assert "back from a backup" in told_of_it and f"from {ENTRIES}" in told_of_it
+    assert told_of_it in await told(environment, "health", exits_with=1)
+    shown = json.loads(await told(environment, "health", "--json", exits_with=1))
+    assert shown["damaged_commits"] == {identity: told_of_it}
+    await storage.mongo.db[where].replace_one({"_id": was["_id"]}, was)
+    assert (await storage.health()).is_well
+    assert await storage.recover() == 2
+
+
+async def test_health_leaves_what_is_being_finished_alone(storage: Storage) -> None:
+    await leave_unfinished(storage, "BUSY")
+    [entry] = await Journal(storage.mongo).pending()
+    lost = await storage.mongo.db[CHUNKS].find_one_and_delete({"entry": entry.id, "n": 1})
+    assert lost is not None
+    async with Journal(storage.mongo).claimed(entry) as is_ours:
+        assert is_ours and (await storage.health()).is_well
+    assert list((await storage.health()).damaged_commits) == [str(entry.id)]
+    await storage.mongo.db[CHUNKS].insert_one(lost)
+    assert await storage.recover() == 1
 
 
 async def test_a_cancelled_commit_ends_and_its_events_are_delivered(
@@ -570,8 +621,8 @@ async def test_the_command_goes_on_looking(storage: Storage, environment: dict[s
             await follower.wait()
 
 
-async def told(environment: dict[str, str], *arguments: str) -> str:
+async def told(environment: dict[str, str], *arguments: str, exits_with: int = 0) -> str:
     # In a thread, because a command runs a loop of its own.
     result = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=environment)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == exits_with, result.output
     return result.stdout

@@ -19,7 +19,7 @@ from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
 from jts_storage.errors import InvalidData
 from jts_storage.mongo import mappers
 from jts_storage.mongo.documents import BacktestDocument, FormulaDocument, StrategyDocument
-from jts_storage.mongo.stored import CODEC, Stored
+from jts_storage.mongo.stored import CODEC
 
 ids = st.binary(min_size=12, max_size=12).map(bytes.hex)
 words = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
@@ -39,9 +39,9 @@ percentages = st.builds(
 figures = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 
-def wired(document: Stored) -> dict[str, Any]:
+def wired(document: dict[str, Any]) -> dict[str, Any]:
     """As the server would give it back."""
-    return bson.decode(bson.encode(document.to_stored()), CODEC)
+    return bson.decode(bson.encode(document), CODEC)
 
 
 def formula_of(stored: dict[str, Any]) -> Formula:
@@ -87,7 +87,7 @@ parameters = st.one_of(
     )
 )
 def test_formulas_come_back_equal(formula: Formula) -> None:
-    found = formula_of(wired(mappers.formula_to_document(formula)))
+    found = formula_of(wired(mappers.formula_to_stored(formula)))
     assert found == formula
     for before, after in zip(formula.parameters, found.parameters, strict=True):
         assert type(after.default_value) is type(before.default_value)
@@ -115,7 +115,7 @@ def test_formulas_come_back_equal(formula: Formula) -> None:
     )
 )
 def test_strategies_come_back_equal(strategy: Strategy) -> None:
-    document = wired(mappers.strategy_to_document(strategy))
+    document = wired(mappers.strategy_to_stored(strategy))
     assert strategy_of(document) == strategy
 
 
@@ -158,7 +158,7 @@ def test_backtests_come_back_equal(
         metrics=metrics,
         trades=tuple(trades),
     )
-    document = mappers.backtest_to_document(result, mappers.trades_to_fields(result.trades))
+    document = mappers.backtest_to_stored(result, mappers.trades_to_stored(result.trades))
     assert backtest_of(wired(document)) == result
 
 

@@ -139,7 +139,7 @@ def plain(value: Any) -> Any:
 
 
 def of_save(models: Models) -> object:
-    document = mappers.formula_to_document(FORMULA, models.formulas).to_stored()
+    document = mappers.formula_to_stored(FORMULA, models.formulas)
     encoded = RawBSONDocument(bson.encode(document))
     save = Save(models.formulas, replace(FORMULA, version=2), document, encoded, FORMULA)
     request = save.request()
@@ -158,7 +158,7 @@ BUILT: dict[str, Callable[[Models], object]] = {
     "state": lambda m: queries.only(m.formulas, "version", "created_at", "updated_at"),
     "save": of_save,
     "update of a strategy": lambda m: queries.replacement(
-        m.strategies, mappers.strategy_to_document(STRATEGY, m.strategies).to_stored()
+        m.strategies, mappers.strategy_to_stored(STRATEGY, m.strategies)
     ),
     "users": lambda m: queries.uses_formula(m.strategies, IDENTITY),
     "of a strategy": lambda m: queries.of_strategy(m.backtest_results, IDENTITY),
@@ -179,18 +179,16 @@ BUILT: dict[str, Callable[[Models], object]] = {
         for name, model in m.by_collection.items()
     },
     "validators": lambda m: [each.validator for each in collection_schemas(m)],
-    "formula": lambda m: mappers.formula_to_document(FORMULA, m.formulas).to_stored(),
-    "strategy": lambda m: mappers.strategy_to_document(STRATEGY, m.strategies).to_stored(),
+    "formula": lambda m: mappers.formula_to_stored(FORMULA, m.formulas),
+    "strategy": lambda m: mappers.strategy_to_stored(STRATEGY, m.strategies),
     "backtest": lambda m: stored_backtest(m),
 }
 
 
 def stored_backtest(models: Models) -> dict[str, Any]:
     model = models.backtest_results
-    trades = mappers.trades_to_fields(BACKTEST.trades, model.nested("trades"))
-    return mappers.backtest_to_document(
-        BACKTEST, trades, model, trade_set=IDENTITY, trade_count=3
-    ).to_stored()
+    trades = mappers.trades_to_stored(BACKTEST.trades, model.nested("trades"))
+    return mappers.backtest_to_stored(BACKTEST, trades, model, trade_set=IDENTITY, trade_count=3)
 
 
 @pytest.mark.parametrize("built", BUILT)
@@ -222,12 +220,12 @@ def _exchanged_schema(schema: Any) -> Any:
 def test_the_mappers_read_by_the_new_names() -> None:
     read = mappers.read_stored
 
-    def wired(document: Stored) -> dict[str, Any]:
-        return bson.decode(bson.encode(document.to_stored()), CODEC)
+    def wired(document: dict[str, Any]) -> dict[str, Any]:
+        return bson.decode(bson.encode(document), CODEC)
 
-    formula = wired(mappers.formula_to_document(FORMULA, NewFormula))
+    formula = wired(mappers.formula_to_stored(FORMULA, NewFormula))
     assert read(NewFormula, mappers.formula_from_document, formula) == FORMULA
-    strategy = wired(mappers.strategy_to_document(STRATEGY, NewStrategy))
+    strategy = wired(mappers.strategy_to_stored(STRATEGY, NewStrategy))
     assert read(NewStrategy, mappers.strategy_from_document, strategy) == STRATEGY
     assert NewStrategy.formulas_of(strategy) == STRATEGY.formula_ids
     backtest = bson.decode(bson.encode(stored_backtest(NEW)), CODEC)
@@ -242,6 +240,8 @@ def test_a_field_that_a_model_has_not_is_no_name() -> None:
         StrategyDocument.path("stop_loss_rule.formula")
     with pytest.raises(TypeError, match="categroy"):
         FormulaDocument.of(categroy="entry")
+    with pytest.raises(TypeError, match="categroy"):
+        FormulaDocument.stored_of(categroy="entry")
 
 
 class Odd(Stored):
@@ -257,3 +257,7 @@ def test_what_has_nothing_to_say_is_left_out_and_read_as_none() -> None:
     assert Odd.of(name="n").to_stored() == {"name": "n"}
     with pytest.raises(TypeError, match="lacks name"):
         Odd.of(extra=1)
+    assert Odd.stored_of(name="n", extra=None) == Odd.stored_of(name="n") == {"name": "n"}
+    assert Odd.stored_of(name="n", extra=1) == {"name": "n", "extra": 1}
+    with pytest.raises(TypeError, match="lacks name"):
+        Odd.stored_of(extra=1)

@@ -80,7 +80,7 @@ dirty = st.builds(
 
 def stored(trades: list[dict[str, Any]], **head: Any) -> dict[str, Any]:
     """The document of a result with the trades, which are given by field."""
-    document = mappers.backtest_to_document(make_backtest(id="c" * 24), []).to_stored() | head
+    document = mappers.backtest_to_stored(make_backtest(id="c" * 24), []) | head
     path = TradeFields.path
     return document | {
         "trades": [
