@@ -13,7 +13,7 @@ from jts_storage.clickhouse.blocks import Array
 from jts_storage.clickhouse.candle_mappers import may_overflow
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import Form, bound
-from jts_storage.clickhouse.statements import stored_types
+from jts_storage.clickhouse.statements import STREAM_SETTINGS, stored_types
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import PRICES, Columns
 from jts_storage.domain.enums import Timeframe
@@ -44,6 +44,17 @@ class PanelReader:
             found = self._rows(asked, merged=True)
         panel = _panel(asked, found)
         return panel if asked.rows is None else panel.tail(asked.rows)
+
+    def first_rows(self, asked: PanelQuery, rows: int) -> CandlePanel:
+        """The first rows of what is asked, with no more memory than they take."""
+        form = Form.of(asked, merged=True, is_first=True)
+        found = self._manager.read_columns(
+            statements.select_rows(self._candles, form),
+            bound(asked) | {"limit": rows},
+            stored=stored_types(self._candles),
+            settings=statements.SETTINGS | STREAM_SETTINGS,
+        )
+        return _panel(asked, found)
 
     def sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         """How many rows each series has, duplicates and deleted ones among them."""
