@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from jts_storage.clickhouse.changes import Change, Spans
+from jts_storage.clickhouse.memory import bytes_in_use
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import owner_of
 from jts_storage.domain.series import CandleSeries
@@ -177,5 +178,5 @@ def _cut(series: CandleSeries, first: int, last: int) -> CandleSeries:
 
 def size_of(series: CandleSeries) -> int:
     """Return the bytes of the memory that a series lies in, of which it may be a part."""
-    owners = {id(owner): owner.nbytes for owner in map(owner_of, series.columns)}
+    owners = {id(owner): bytes_in_use(owner) for owner in map(owner_of, series.columns)}
     return sum(owners.values()) + OVERHEAD

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Table
 
 from jts_storage.clickhouse import panel_statements as statements
-from jts_storage.clickhouse.blocks import Array
+from jts_storage.clickhouse.blocks import Array, DictionaryColumn
 from jts_storage.clickhouse.candle_mappers import may_overflow
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import Form, bound
@@ -53,6 +54,7 @@ class PanelReader:
             bound(asked) | {"limit": rows},
             stored=stored_types(self._candles),
             settings=statements.SETTINGS | STREAM_SETTINGS,
+            dictionaries=True,
         )
         return _panel(asked, found)
 
@@ -66,7 +68,7 @@ class PanelReader:
         form = Form.of(asked, merged=merged)
         query, types = statements.select_rows(self._candles, form), stored_types(self._candles)
         found = self._manager.read_columns(
-            query, bound(asked), stored=types, settings=statements.SETTINGS
+            query, bound(asked), stored=types, settings=statements.SETTINGS, dictionaries=True
         )
         return {name: column[::-1] for name, column in found.items()} if form.is_cut else found
 
@@ -92,6 +94,7 @@ class PanelReader:
             bound(asked) | {"timezone": timezone},
             stored=stored_types(self._candles),
             settings=statements.RESAMPLE_SETTINGS,
+            dictionaries=True,
         )
         return {_NAMES.get(name, name): column for name, column in found.items()}
 
@@ -111,10 +114,18 @@ def _counts(found: Mapping[str, Array], *, is_cut: bool) -> bool:
 
 def _begins(found: Mapping[str, Array]) -> Array:
     """Whether a row is of another series than the one before it."""
-    symbol, exchange = found["symbol"], found["exchange"]
-    begins = np.ones(len(symbol), np.bool_)
-    begins[1:] = (symbol[1:] != symbol[:-1]) | (exchange[1:] != exchange[:-1])
+    begins = np.zeros(len(found["ms"]), np.bool_)
+    begins[:1] = True
+    for name in ("symbol", "exchange"):
+        # Numbers are compared sooner than the texts they mean; of another type there are texts.
+        column: Any = found[name]
+        each = column.keys if isinstance(column, DictionaryColumn) else column
+        begins[1:] |= each[1:] != each[:-1]
     return begins
+
+
+def _texts(column: Any) -> Array:
+    return column.to_array() if isinstance(column, DictionaryColumn) else column
 
 
 def _panel(asked: PanelQuery, found: Mapping[str, Array]) -> CandlePanel:
@@ -125,7 +136,7 @@ def _panel(asked: PanelQuery, found: Mapping[str, Array]) -> CandlePanel:
         kept = found["deleted"] == 0
         found = {name: column[kept] for name, column in found.items()}
     rows, starts = len(found["ms"]), np.flatnonzero(_begins(found))
-    symbols, exchanges = found["symbol"][starts], found["exchange"][starts]
+    symbols, exchanges = _texts(found["symbol"][starts]), _texts(found["exchange"][starts])
     keys = [SeriesKey(s, timeframe, e) for s, e in zip(symbols, exchanges, strict=True)]
     offsets = np.append(starts, rows).astype(np.int64)
     nothing = np.zeros(rows, np.int64)
