@@ -211,7 +211,7 @@ class Storage:
         self._check_open()
         from jts_storage.usecases.ingest import Ingest
 
-        return Ingest(self.run, every=every, rows=rows, limit=limit)
+        return Ingest(self.run, every=every, rows=rows, limit=limit, check_storage=self._check_open)
 
     async def health(self) -> Health:
         """Return whether each store answers, by its name, and what the journal holds.

@@ -27,7 +27,7 @@ from jts_storage.clickhouse.driver_internals import (
     write_column,
     write_varint,
 )
-from jts_storage.clickhouse.memory import new_arrays
+from jts_storage.clickhouse.memory import give_back, new_arrays
 from jts_storage.errors import InvalidData
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -88,7 +88,7 @@ class DictionaryColumn:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def part(self, rows: slice) -> DictionaryColumn:
+    def __getitem__(self, rows: slice | Array) -> DictionaryColumn:
         return DictionaryColumn(self.dictionary, self.keys[rows])
 
     def to_array(self) -> Array:
@@ -232,38 +232,76 @@ def object_array(items: Sequence[Any]) -> Array:
     return array
 
 
-def joined(blocks: Iterable[ColumnBlock]) -> Columns:
+def joined(blocks: Iterable[ColumnBlock], *, dictionaries: bool = False) -> Columns:
     """The blocks' columns, each in one piece of memory of its own.
 
     A block is copied before the next is asked for: its memory may then go, and is best filled anew
     while it is in the processor's cache.
+
+    :param dictionaries: give columns that came as dictionaries as one `DictionaryColumn` each.
     """
-    names: tuple[str, ...] = ()
-    arrays: list[Array] = []
-    rows = room = 0
+    joining = _Joining(dictionaries)
     for block in blocks:
-        end = rows + block.num_rows
-        pieces = [p.to_array() if isinstance(p, DictionaryColumn) else p for p in block.arrays]
-        if not names:
-            names, room = block.names, end
-            arrays = new_arrays([piece.dtype for piece in pieces], room)
-        elif end > room:
-            room = max(end, 2 * room, _ROOM_FOR_MANY)
-            arrays = _moved(arrays, rows, room)
-        if end > rows:  # the last block of a connection has neither rows nor columns
-            for array, piece in zip(arrays, pieces, strict=True):
-                array[rows:end] = piece
-        rows = end
-    if room - rows > rows >> _SPARE_SHIFT:
-        arrays = _moved(arrays, rows, rows)
-    return {name: array[:rows] for name, array in zip(names, arrays, strict=True)}
+        joining.add(block)
+    return joining.columns()
 
 
-def _moved(arrays: Sequence[Array], rows: int, room: int) -> list[Array]:
-    moved = new_arrays([array.dtype for array in arrays], room)
-    for target, array in zip(moved, arrays, strict=True):
-        target[:rows] = array[:rows]
-    return moved
+class _Joining:
+    """Columns that grow block by block."""
+
+    def __init__(self, dictionaries: bool) -> None:
+        self._keeps_dictionaries = dictionaries
+        self._names: tuple[str, ...] = ()
+        self._arrays: list[Array] = []
+        self._words: dict[int, dict[str, int]] = {}
+        self._rows = self._room = 0
+        self._is_empty = True
+
+    def add(self, block: ColumnBlock) -> None:
+        # The first and the last block of a connection have no rows, the last no columns either.
+        if not block.num_rows and self._names:
+            return
+        self._names = self._names or block.names
+        pieces = [self._piece(place, each) for place, each in enumerate(block.arrays)]
+        end = self._rows + block.num_rows
+        if self._is_empty:
+            self._arrays, self._room = new_arrays([each.dtype for each in pieces], end), end
+            self._is_empty = not end
+        elif end > self._room:
+            self._room = max(end, 2 * self._room, _ROOM_FOR_MANY)
+            _move(self._arrays, self._rows, self._room)
+        for array, piece in zip(self._arrays, pieces, strict=True):
+            array[self._rows : end] = piece
+        self._rows = end
+
+    def columns(self) -> Columns:
+        rows = self._rows
+        if self._room - rows > rows >> _SPARE_SHIFT and not give_back(self._arrays, rows):
+            _move(self._arrays, rows, rows)
+        return {name: self._column(place) for place, name in enumerate(self._names)}
+
+    def _piece(self, place: int, piece: Any) -> Array:
+        if not isinstance(piece, DictionaryColumn):
+            array: Array = piece
+            return array
+        if not self._keeps_dictionaries:
+            return piece.to_array()
+        # Each block has a dictionary of its own.
+        words = self._words.setdefault(place, {})
+        numbers = (words.setdefault(word, len(words)) for word in piece.dictionary)
+        return np.fromiter(numbers, _KEYS[2], len(piece.dictionary))[piece.keys]
+
+    def _column(self, place: int) -> Any:
+        array = self._arrays[place][: self._rows]
+        words = self._words.get(place)
+        return array if words is None else DictionaryColumn(tuple(words), array)
+
+
+def _move(arrays: list[Array], rows: int, room: int) -> None:
+    """Put new arrays in the place of these, one after the other, so that each may go at once."""
+    for place, target in enumerate(new_arrays([array.dtype for array in arrays], room)):
+        target[:rows] = arrays[place][:rows]
+        arrays[place] = target
 
 
 def declared(columns: Mapping[str, Column]) -> dict[str, Typed]:
@@ -387,11 +425,6 @@ def sliced(columns: Mapping[str, Typed], rows: int) -> Iterator[dict[str, Typed]
         return
     for start in range(0, total, rows):
         yield {
-            name: c if c.is_constant else Typed(c.type, _part(c.values, start, start + rows))
+            name: c if c.is_constant else Typed(c.type, c.values[start : start + rows])
             for name, c in columns.items()
         }
-
-
-def _part(values: Any, start: int, stop: int) -> Any:
-    rows = slice(start, stop)
-    return values.part(rows) if isinstance(values, DictionaryColumn) else values[rows]

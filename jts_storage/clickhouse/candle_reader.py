@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from math import inf
 from time import monotonic
@@ -28,6 +29,7 @@ from jts_storage.clickhouse.tables import Tables, build
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS, LAST_MS
+from jts_storage.domain.columns import FIELDS
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
@@ -196,6 +198,20 @@ class ClickHouseCandleReader(ReadsPanels):
             if len(block) < block_rows:
                 return
             first = int(block.columns.timestamp[-1]) + 1
+
+    async def stream_long(self, asked: PanelQuery, block_rows: int) -> AsyncIterator[CandlePanel]:
+        # All fields are read quicker, and of the original table only, by the key of one series.
+        if asked.fields == FIELDS or not (await self._manager.run_read(self._source)).has_versions:
+            async for panel in super().stream_long(asked, block_rows):
+                yield panel
+            return
+        while asked.first <= asked.last:
+            panel = await self._manager.run_read(self._panels.first_rows, asked, block_rows)
+            if panel.rows:
+                yield panel
+            if panel.rows < block_rows:
+                return
+            asked = replace(asked, first=int(panel.column("timestamp")[-1]) + 1)
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None

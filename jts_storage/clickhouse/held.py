@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
 from jts_storage.clickhouse.changes import Change, Spans
+from jts_storage.clickhouse.memory import bytes_in_use
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import AnyArray
+from jts_storage.domain.columns import owner_of
 from jts_storage.domain.series import CandleSeries
 
 _MOST_SERIES, _MOST_OF_A_SERIES = 5_000, 8
@@ -179,11 +178,5 @@ def _cut(series: CandleSeries, first: int, last: int) -> CandleSeries:
 
 def size_of(series: CandleSeries) -> int:
     """Return the bytes of the memory that a series lies in, of which it may be a part."""
-    owners = {id(owner): owner.nbytes for owner in map(_owner, series.columns)}
+    owners = {id(owner): bytes_in_use(owner) for owner in map(owner_of, series.columns)}
     return sum(owners.values()) + OVERHEAD
-
-
-def _owner(array: AnyArray) -> AnyArray:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array

@@ -223,6 +223,7 @@ class ClickHouseManager:
         *,
         stored: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
+        dictionaries: bool = False,
     ) -> Columns:
         """The whole result, one array a column, in the order of the query.
 
@@ -231,12 +232,16 @@ class ClickHouseManager:
 
         :param stored: columns to be given as the integers they are stored as, which is quickest,
             and the type each must have, such as ``{"open": "Decimal(18, 4)"}``.
+        :param dictionaries: with `stored`, give a column of LowCardinality texts as a
+            `DictionaryColumn`: numbers, and the texts that they mean.
         :raises SchemaDrift: such a column has another type, so that its integers mean something
             else.
         """
         given = dict(params) if params is not None else None
         return self._with_transport(
-            lambda transport: transport.read_columns(query, given, settings, stored),
+            lambda transport: transport.read_columns(
+                query, given, settings, stored, dictionaries=dictionaries
+            ),
             doing=summary(query),
             idempotent=True,
         )

@@ -21,6 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _SMALLEST, _LARGEST = 4 << 20, 64 << 20
 _ALIGNED = 64  # bytes of a line of the processor's cache
 _WASTE_SHIFT = 2  # memory that is used again is larger by a quarter at most
+_shrunk: dict[int, int] = {}  # bytes that are in use, by the array that owns the memory
 _idle: deque[mmap.mmap] = deque(maxlen=2)  # its methods are atomic: finalizers run anywhere
 
 
@@ -34,12 +35,52 @@ def new_arrays(dtypes: Sequence[np.dtype[Any]], rows: int) -> list[Array]:
     except OSError as refused:
         raise MemoryError(f"No memory for a result of {rows:,} rows: {refused}") from refused
     whole = np.frombuffer(memory, np.uint8)  # the base of all the arrays, gone with the last
-    weakref.finalize(whole, _idle.append, memory).atexit = False
+    weakref.finalize(whole, _retire, id(whole), memory).atexit = False
     starts = accumulate(sizes, initial=0)
     return [
         whole[start : start + rows * dtype.itemsize].view(dtype)
         for start, dtype in zip(starts, dtypes, strict=False)
     ]
+
+
+def give_back(arrays: Sequence[Array], rows: int) -> bool:
+    """Give the pages behind the first rows of each of these `new_arrays` back to the system.
+
+    Returns False, and does nothing, if they are not in memory that is used again.
+    """
+    whole = arrays[0].base if arrays else None
+    memory = _memory_of(whole) if isinstance(whole, np.ndarray) else None
+    if whole is None or memory is None:
+        return False
+    begins = [_address(array) - _address(whole) for array in arrays]
+    ends = [*begins[1:], len(memory)]
+    for array, begin, end in zip(arrays, begins, ends, strict=True):
+        first = -(-(begin + rows * array.itemsize) // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = end // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if size > 0:
+            memory.madvise(mmap.MADV_DONTNEED, first, size)
+    _shrunk[id(whole)] = sum(rows * array.itemsize for array in arrays)
+    return True
+
+
+def bytes_in_use(owner: Array) -> int:
+    """Return the bytes of memory of an array that owns it, without those that were given back."""
+    return _shrunk.get(id(owner), owner.nbytes)
+
+
+def _retire(owner: int, memory: mmap.mmap) -> None:
+    _shrunk.pop(owner, None)
+    _idle.append(memory)
+
+
+def _memory_of(whole: Array) -> mmap.mmap | None:
+    base: Any = whole.base
+    base = base.obj if isinstance(base, memoryview) else base
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _taken(size: int) -> mmap.mmap:

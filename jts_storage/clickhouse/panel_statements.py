@@ -32,9 +32,13 @@ class Form:
     has_exchange: bool
     is_cut: bool
     fields: tuple[str, ...]
+    is_first: bool = False
 
     @classmethod
-    def of(cls, asked: PanelQuery, *, merged: bool) -> Form:
+    def of(cls, asked: PanelQuery, *, merged: bool, is_first: bool = False) -> Form:
+        """
+        :param is_first: whether only the first rows of all are wanted.
+        """
         return cls(
             merged,
             has_keys=asked.keys is not None,
@@ -42,6 +46,7 @@ class Form:
             has_exchange=asked.exchange is not None,
             is_cut=asked.rows is not None,
             fields=asked.fields,
+            is_first=is_first,
         )
 
 
@@ -80,7 +85,8 @@ def select_rows(candles: Table, form: Form) -> str:
     # takes rows as they come only if its columns begin the order.
     order = (*names, c.timeframe, c.timestamp)
     if not form.is_cut:
-        return text_of(statement.order_by(*order))
+        ordered = statement.order_by(*order)
+        return text_of(ordered.limit(bindparam("limit")) if form.is_first else ordered)
     # Backwards, so that the last rows of a series are the first; turned round when they are here.
     backwards = statement.order_by(*(each.desc() for each in order))
     return text_of(backwards.suffix_with(LimitBy(*names, rows=bindparam("rows"))))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Table
 
 from jts_storage.clickhouse import panel_statements as statements
-from jts_storage.clickhouse.blocks import Array
+from jts_storage.clickhouse.blocks import Array, DictionaryColumn
 from jts_storage.clickhouse.candle_mappers import may_overflow
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import Form, bound
-from jts_storage.clickhouse.statements import RESAMPLE_SETTINGS, stored_types
+from jts_storage.clickhouse.statements import (
+    RESAMPLE_SETTINGS,
+    STREAM_SETTINGS,
+    stored_types,
+)
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import PRICES, Columns
 from jts_storage.domain.enums import Timeframe
@@ -46,6 +51,18 @@ class PanelReader:
         panel = _panel(asked, found)
         return panel if asked.rows is None else panel.tail(asked.rows)
 
+    def first_rows(self, asked: PanelQuery, rows: int) -> CandlePanel:
+        """The first rows of what is asked, with no more memory than they take."""
+        form = Form.of(asked, merged=True, is_first=True)
+        found = self._manager.read_columns(
+            statements.select_rows(self._candles, form),
+            bound(asked) | {"limit": rows},
+            stored=stored_types(self._candles),
+            settings=statements.SETTINGS | STREAM_SETTINGS,
+            dictionaries=True,
+        )
+        return _panel(asked, found)
+
     def sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         """How many rows each series has, duplicates and deleted ones among them."""
         query = statements.select_sizes(self._candles, Form.of(asked, merged=False))
@@ -56,7 +73,7 @@ class PanelReader:
         form = Form.of(asked, merged=merged)
         query, types = statements.select_rows(self._candles, form), stored_types(self._candles)
         found = self._manager.read_columns(
-            query, bound(asked), stored=types, settings=statements.SETTINGS
+            query, bound(asked), stored=types, settings=statements.SETTINGS, dictionaries=True
         )
         return {name: column[::-1] for name, column in found.items()} if form.is_cut else found
 
@@ -83,6 +100,7 @@ class PanelReader:
             bound(asked) | {"timezone": timezone},
             stored=stored_types(self._candles),
             settings=statements.SETTINGS | RESAMPLE_SETTINGS,
+            dictionaries=True,
         )
         return {_NAMES.get(name, name): column for name, column in found.items()}
 
@@ -114,10 +132,18 @@ def _counts(found: Mapping[str, Array], *, is_cut: bool) -> bool:
 
 def _begins(found: Mapping[str, Array]) -> Array:
     """Whether a row is of another series than the one before it."""
-    symbol, exchange = found["symbol"], found["exchange"]
-    begins = np.ones(len(symbol), np.bool_)
-    begins[1:] = (symbol[1:] != symbol[:-1]) | (exchange[1:] != exchange[:-1])
+    begins = np.zeros(len(found["ms"]), np.bool_)
+    begins[:1] = True
+    for name in ("symbol", "exchange"):
+        # Numbers are compared sooner than the texts they mean; of another type there are texts.
+        column: Any = found[name]
+        each = column.keys if isinstance(column, DictionaryColumn) else column
+        begins[1:] |= each[1:] != each[:-1]
     return begins
+
+
+def _texts(column: Any) -> Array:
+    return column.to_array() if isinstance(column, DictionaryColumn) else column
 
 
 def _panel(asked: PanelQuery, found: Mapping[str, Array]) -> CandlePanel:
@@ -128,7 +154,7 @@ def _panel(asked: PanelQuery, found: Mapping[str, Array]) -> CandlePanel:
         kept = found["deleted"] == 0
         found = {name: column[kept] for name, column in found.items()}
     rows, starts = len(found["ms"]), np.flatnonzero(_begins(found))
-    symbols, exchanges = found["symbol"][starts], found["exchange"][starts]
+    symbols, exchanges = _texts(found["symbol"][starts]), _texts(found["exchange"][starts])
     keys = [SeriesKey(s, timeframe, e) for s, e in zip(symbols, exchanges, strict=True)]
     offsets = np.append(starts, rows).astype(np.int64)
     nothing = np.zeros(rows, np.int64)

@@ -57,10 +57,12 @@ class Transport(Protocol):
         params: Any = None,
         settings: Mapping[str, Any] | None = None,
         stored: Mapping[str, str] | None = None,
+        *,
+        dictionaries: bool = False,
     ) -> Columns:
         """The whole result as one array a column; the arrays own their memory.
 
-        :param stored: see `ClickHouseManager.read_columns`.
+        :param stored: see `ClickHouseManager.read_columns`, also of `dictionaries`.
         """
 
     def stream_columns(
@@ -112,9 +114,11 @@ class TcpTransport(WireClient):
         params: Any = None,
         settings: Mapping[str, Any] | None = None,
         stored: Mapping[str, str] | None = None,
+        *,
+        dictionaries: bool = False,
     ) -> Columns:
         blocks = self._blocks(query, params, settings, raw=stored is not None)
-        return joined(checked(blocks, stored))
+        return joined(checked(blocks, stored), dictionaries=dictionaries)
 
     def stream_columns(
         self,

@@ -62,9 +62,25 @@ class Columns(NamedTuple):
         return self._replace(**absent)
 
     def frozen(self) -> Columns:
-        for column in self:
-            column.flags.writeable = False
-        return self
+        return self.each(sealed)
+
+
+def sealed(array: AnyArray) -> AnyArray:
+    """A view that nobody can make writable: an array that owns its memory lets anybody do so."""
+    if not array.flags.writeable:
+        return array
+    view: AnyArray = np.asarray(array.data.toreadonly())
+    return view
+
+
+def owner_of(array: AnyArray) -> AnyArray:
+    """The array that owns the memory of a view, sealed or not."""
+    while True:
+        base: Any = array.base
+        base = base.obj if isinstance(base, memoryview) else base
+        if not isinstance(base, np.ndarray):
+            return array
+        array = base
 
 
 def empty() -> Columns:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import FIELDS, PRICES, AnyArray, Int64Array
+from jts_storage.domain.columns import FIELDS, PRICES, AnyArray, Int64Array, sealed
 from jts_storage.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class PanelMatrix:
             values[row, series] = column
         if fill and len(axis):
             values, present = _forward_filled(values, present)
-        for array in (axis, values, present):
-            array.flags.writeable = False
-        return cls(axis, tuple(panel), values, present, field)
+        return cls(sealed(axis), tuple(panel), sealed(values), sealed(present), field)
 
     def to_pandas(self) -> Any:
         """A frame of floats: a row a time in UTC, a column a symbol and exchange.

@@ -22,6 +22,7 @@ from jts_storage.domain.columns import (
     concatenate,
     empty,
     grouped,
+    sealed,
 )
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.gaps import expected_timestamps
@@ -117,10 +118,9 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
     ) -> None:
         self._timeframe = timeframe
         self._keys = keys
-        self._offsets = offsets
+        self._offsets = sealed(offsets)
         self._columns = columns.only(fields).frozen()
         self._fields = fields
-        offsets.flags.writeable = False
 
     @property
     def timeframe(self) -> Timeframe:

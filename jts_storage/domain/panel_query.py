@@ -171,9 +171,8 @@ class ReadsPanels(ABC):
                 if panel.rows:
                     yield panel
             else:
-                (key,) = block
-                async for piece in self.stream(key, start, end, block_rows=block_rows):
-                    yield wanted.panel([piece])
+                async for panel in self.stream_long(replace(wanted, keys=block), block_rows):
+                    yield panel
 
     async def _of_market(self, asked: PanelQuery, market: Market | None) -> PanelQuery:
         if market is None:
@@ -189,6 +188,13 @@ class ReadsPanels(ABC):
     ) -> CandlePanel:
         """What is asked in coarser candles; where the store cannot make them, made here."""
         return (await self.read_panel(asked)).resample(target, timezone=timezone)
+
+    async def stream_long(self, asked: PanelQuery, block_rows: int) -> AsyncIterator[CandlePanel]:
+        """What is asked of one series that is longer than a block, in blocks; no empty ones."""
+        (key,) = asked.keys or ()
+        ends = checks.from_ms(asked.first), checks.from_ms(asked.last)
+        async for piece in self.stream(key, *ends, block_rows=block_rows):
+            yield asked.panel([piece])
 
     @abstractmethod
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -36,8 +36,9 @@ _WRITING = {
     "distributed_foreground_insert": 1,
 }
 
-_REPETITIONS = 3
-"""How often a range is copied again into which somebody writes."""
+_CATCHING_UP = 5
+"""How often at most new rows are brought over before a table takes over; each time they are fewer,
+and what comes after the last is brought over when it has taken over."""
 
 
 class Execute(Protocol):
@@ -75,7 +76,8 @@ class Copy:
     :param is_repeatable: whether the target is a table of versions, in which writing the same
         rows again changes nothing.
     :param version: the column of the target that has the versions of the source; then rows that
-        came late are found by it.
+        came late are found by it, and somebody may write meanwhile. It and the key are compared,
+        each by its own name.
     """
 
     values: Mapping[str, str]
@@ -115,6 +117,12 @@ class Copy:
         )
         return self.insert(source, target, f"({where}) AND {is_lacking}")
 
+    def insert_newer(self, source: str, target: str, version: int) -> str:
+        """Writes the rows above a version that the target has not, replaced ones among them."""
+        # Without FINAL, which would read the whole key: those that are replaced are few.
+        newer = replace(self, source_is_ours=False)
+        return newer.insert_lacking(source, target, f"{self.version} > {version}")
+
     def comparison(self, source: str, target: str, where: str = "1") -> str:
         """Finds the groups that have other rows in the target than in the source."""
         chosen = _listed(self.compared)
@@ -132,6 +140,22 @@ class Copy:
             f" UNION ALL SELECT toInt64(-1) AS side, {chosen} FROM {target}{final} WHERE {where})"
             f" GROUP BY {', '.join(self.grouped_by)}"
             f" HAVING {' OR '.join(f'{each} != 0' for each in sums)} LIMIT 10"
+        )
+
+    def differences(self, source: str, target: str, where: str = "1") -> str:
+        """Finds each key that has another row in the target, with the highest version it has in
+        either table: as one list of hashes.
+        """
+        assert self.version is not None
+        key, chosen = ", ".join(self.key), _listed(self.compared)
+        texts = ", ".join(f"toString({name})" for name in self.compared)
+        side = "SELECT toInt64({}) AS side, {} FROM {} FINAL WHERE ({}) AND {}"
+        return (
+            f"SELECT groupArray(difference) FROM ("
+            f"SELECT cityHash64({key}, max({self.version})) AS difference FROM ("
+            f"{side.format(1, chosen, source, where, self.source_where)} UNION ALL "
+            f"{side.format(-1, chosen, target, where, '1')})"
+            f" GROUP BY {key} HAVING sum(side * reinterpret(cityHash64({texts}), 'Int64')) != 0)"
         )
 
     def shortfall(self, source: str, target: str) -> str:
@@ -204,10 +228,28 @@ class RangeCopy:
         for each in ranges:
             self._tell(done, total, done)
             self.alive()
-            late = self.copy.insert_lacking(self.source, self.target, each.where)
-            self.execute(late, settings=_WRITING)
+            self._insert_lacking(each)
             done += each.rows
         self._tell(done, total, done)
+
+    def catch_up(self, version: int) -> int:
+        """Bring over what is above a version and whatever is written meanwhile, a few times.
+
+        :returns: the version above which rows may still be lacking.
+        """
+        for _ in range(_CATCHING_UP):
+            latest = self.latest_version()
+            if latest == version:
+                break
+            self.alive()
+            newer = self.copy.insert_newer(self.source, self.target, version)
+            self.execute(newer, settings=_WRITING)
+            version = latest
+        return version
+
+    def latest_version(self) -> int:
+        """Return the highest version in the source."""
+        return int(self.execute(f"SELECT max({self.copy.version}) FROM {self.source}")[0][0])
 
     def _is_there(self, each: Range, finished: set[tuple[str, int]]) -> bool:
         if (each.where, each.rows) not in finished:
@@ -233,19 +275,30 @@ class RangeCopy:
 
     def _compare(self, each: Range) -> None:
         differing = self._differing(each)
-        # Somebody may have written in between; where rows have versions, copying again mends it.
-        for _ in range(_REPETITIONS if self.copy.version else 0):
-            if not differing:
-                return
-            self._insert(each)
-            differing = self._differing(each)
-        if differing:
+        if differing and not self._came_late(each):
             groups = "; ".join(" ".join(map(str, row)) for row in differing)
             raise StorageError(
                 f"The copy of {self.source} differs from it where {each.where}: {groups}.",
                 remedy="Is somebody writing to it? Stop writers and run"
                 " the same again; the table itself is untouched.",
             )
+
+    def _came_late(self, each: Range) -> bool:
+        """Return whether all that differs was written meanwhile, after bringing it over.
+
+        Only a fault of the copy is still there when the same rows were copied again; a writer who
+        goes on leaves others.
+        """
+        if self.copy.version is None:
+            return False
+        differences = self.copy.differences(self.source, self.target, each.where)
+        before = self.execute(differences)[0][0]
+        self._insert_lacking(each)
+        return set(before).isdisjoint(self.execute(differences)[0][0])
+
+    def _insert_lacking(self, each: Range) -> None:
+        lacking = self.copy.insert_lacking(self.source, self.target, each.where)
+        self.execute(lacking, settings=_WRITING)
 
     def _differing(self, each: Range) -> Sequence[Sequence[Any]]:
         comparison = self.copy.comparison(self.source, self.target, each.where)

@@ -5,6 +5,7 @@ Core knows neither EXCHANGE and RENAME of tables nor DROP ... SYNC, so these are
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,9 @@ from jts_storage.migrate.running import count, execute, exists, run
 
 KEPT: Final = "_legacy"
 """What the name of a replaced table ends with while it is kept."""
+
+_LONGEST_INSERT: Final = 600.0
+_PAUSE: Final = 0.05
 
 _UNIQUE_PATH: Final = "/clickhouse/tables/{uuid}/{shard}"
 """Where replicas of a table meet that takes over the name of one that is still there."""
@@ -37,8 +41,11 @@ class Replacement:
     def run(self) -> None:
         """Fill, compare, exchange, put away; what an interrupted run has done is left out."""
         if not self._is_there_already(self._holder):
-            self._fill()
+            copied = self._fill()
             self._exchange()
+            if copied is not None:
+                # Before anything else: until then nobody sees what was written last.
+                self._copying(self._replaced_rows, self.name).catch_up(copied)
         if self._is_beneath and self.definition.marker is not None:
             self._spread_new_columns()
         if exists(self._new):
@@ -124,15 +131,22 @@ class Replacement:
         column, kind = self.definition.marker
         return _type_of(table, column) == kind
 
-    def _fill(self) -> None:
+    def _fill(self) -> int | None:
+        """Copy the rows.
+
+        :returns: the version above which rows may still be lacking; None if they have no versions.
+        """
         if not self.copy.is_repeatable:
             self._drop(self._spread, self._new)
         if not exists(self._new):
             # The journal tells of ranges in a table that is gone.
             self._drop(self._journal)
         self._create()
+        copying = self._copying(self._rows_to_copy, self._filled)
+        version = None if self.copy.version is None else copying.latest_version()
         if count(self._rows_to_copy):
-            self._copying(self._rows_to_copy, self._filled).run(compare=True)
+            copying.run(compare=True)
+        return None if version is None else copying.catch_up(version)
 
     def _create(self) -> None:
         cluster = run().cluster
@@ -166,6 +180,7 @@ class Replacement:
     def _retire(self) -> None:
         """Put the old table away, with care for what was written until the names were exchanged."""
         if self.copy.version is not None:
+            self._wait_for_writers()
             self._copying(self._replaced_rows, self.name).run_late()
         if not self.keep and self._shortfall() > 0:
             kept = self._put_by()
@@ -180,6 +195,35 @@ class Replacement:
         if self.copy.is_repeatable and self.copy.version is None:
             self._copying(self._replaced_rows, self.name).run(compare=False)
         self._put_by()
+
+    def _wait_for_writers(self) -> None:
+        """Wait for inserts that began before the exchange: they write to the table that was
+        replaced, which nobody looks at later.
+
+        :raises StorageError: one of them takes longer than any insert of the kit.
+        """
+        ends = time.monotonic() + _LONGEST_INSERT
+        begun = running = self._inserts()
+        while begun & running:
+            if time.monotonic() > ends:
+                raise StorageError(
+                    f"An insert that began before {self.name} was replaced has not ended for"
+                    f" {_LONGEST_INSERT:.0f} s; it may write to {self._new}.",
+                    remedy="See system.processes, end it, and run the same again.",
+                )
+            run().alive()
+            time.sleep(_PAUSE)
+            running = self._inserts()
+
+    def _inserts(self) -> set[str]:
+        """Return the inserts that are under way, in whatever table."""
+        cluster = run().cluster
+        rows = (
+            f"clusterAllReplicas({cluster}, system, processes)" if cluster else "system.processes"
+        )
+        of_inserts = "query_kind IN ('Insert', 'AsyncInsertFlush')"
+        found = execute(f"SELECT query_id FROM {rows} WHERE {of_inserts}")
+        return {str(query_id) for (query_id,) in found}
 
     def _shortfall(self) -> int:
         target = self.name

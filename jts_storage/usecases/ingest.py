@@ -31,10 +31,19 @@ class Ingest:
     """A `LiveIngest` over units of work.
 
     :param run: calls its argument in a unit of work and commits it, as `Storage.run` does.
+    :param check_storage: raises when no unit of work can begin any more.
     """
 
-    def __init__(self, run: Run, *, every: float, rows: int, limit: int) -> None:
-        self._run = run
+    def __init__(
+        self,
+        run: Run,
+        *,
+        every: float,
+        rows: int,
+        limit: int,
+        check_storage: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._run, self._check_storage = run, check_storage
         self._every = checks.finite(every, "every")
         if every <= 0:
             raise InvalidData("must be above 0", field="every", value=every)
@@ -77,13 +86,11 @@ class Ingest:
     async def add(self, key: SeriesKey, candle: Candle) -> None:
         checks.instance(key, SeriesKey, "key")
         checks.instance(candle, Candle, "candle")
-        self._check_open()
-        self._raise_untold()
+        self._check_takes_candles()
         while self.pending >= self._limit:
             self._have_writer()
             await self._outcome.wait()
-            self._check_open()
-            self._raise_untold()
+            self._check_takes_candles()
         if not self._waiting:
             self._waiting_since = monotonic()
         self._waiting.append((key, candle))
@@ -206,6 +213,11 @@ class Ingest:
             raise StorageError(
                 f"This ingest {self._state}.", remedy="Use it within `async with storage.ingest()`."
             )
+
+    def _check_takes_candles(self) -> None:
+        self._check_open()
+        self._check_storage()
+        self._raise_untold()
 
     def _raise_untold(self) -> None:
         if self._is_untold:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,6 +23,8 @@ from jts_storage.migrate.copying import Copy, RangeCopy
 from jts_storage.migrate.opening import Opening
 from jts_storage.migrate.plan import Goal
 from jts_storage.migrate.replacing import Replacement
+from jts_storage.settings.clickhouse import ClickHouseConfig
+from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import START, make_candles
 
 OLD, NEW = "symbol, exchange, timeframe, timestamp", "timeframe, symbol, exchange, timestamp"
@@ -217,31 +225,114 @@ async def test_a_later_version_of_a_row_that_was_copied_is_taken_over(
     assert earlier.execute(found) == [(LATER, 5, 1)]
 
 
-@pytest.mark.parametrize("times", [2, 9])
-async def test_a_range_that_is_written_to_while_it_is_copied_is_copied_again(
-    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, times: int
+async def test_who_writes_before_each_statement_does_not_hold_it_up(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert = RangeCopy._insert
-    written: list[Any] = []
+    """One row that is new each time, and one that is replaced each time."""
+    written = 0
 
-    def written_to(self: RangeCopy, each: Any) -> None:
-        insert(self, each)
-        if len(written) < times:
-            written.append(each)
-            at = f"2024-03-04 05:06:{len(written):02}"
+    def write() -> None:
+        nonlocal written
+        written += 1
+        for symbol, second in (("A", written), ("B", 0)):
+            at = f"2024-03-04 05:{second // 60:02}:{second % 60:02}"
             statement = INSERT.replace("{table}", "candles")
-            earlier.execute(statement.format(symbol="A", at=at, version=LATER))
+            earlier.execute(statement.format(symbol=symbol, at=at, version=LATER + written))
 
-    monkeypatch.setattr(RangeCopy, "_insert", written_to)
-    databases = migrate.Databases(earlier)
-    if times == 9:
-        with pytest.raises(StorageError, match="Is somebody writing to it"):
-            await migrate.up(databases)
-        assert sort_key(earlier) == OLD
-        monkeypatch.undo()
-    await migrate.up(databases)
-    late = f"SELECT count() FROM candles FINAL WHERE version = {LATER}"
-    assert earlier.execute(late) == [(len(written),)]
+    before_each_statement(write, monkeypatch)
+    await migrate.up(migrate.Databases(earlier))
+    assert sort_key(earlier) == NEW
+    late = (
+        "SELECT symbol, count(), max(version), count() = uniqExact(version) FROM candles FINAL"
+        f" WHERE version > {LATER} GROUP BY symbol ORDER BY symbol"
+    )
+    assert earlier.execute(late) == [
+        ("A", written, LATER + written, 1),
+        ("B", 1, LATER + written, 1),
+    ]
+
+
+@pytest.mark.parametrize("where", ["embedded", "server"])
+async def test_nothing_is_lost_of_what_threads_write_all_the_while(where: str) -> None:
+    """Each thread writes new candles, replaces and deletes others."""
+    with ExitStack() as closing:
+        given: dict[str, Any] = {"embedded_path": ":memory:", "database": f"steady_{where}"}
+        if where == "server":
+            server = closing.enter_context(ClickHouseServer(database=given["database"]))
+            given |= {"embedded_path": None, "host": server.host, "port": server.port}
+        manager = closing.enter_context(ClickHouseManager(**given))
+        closing.callback(manager.execute, f"DROP DATABASE {manager.config.database}")
+        await migrate.up(migrate.Databases(manager), to="5")
+        for key in KEYS:
+            await ClickHouseCandleRepository(manager).save_many(key, make_candles(key, 500))
+        writers = [Collector(manager.config, SeriesKey(f"W{n}", Timeframe.M1)) for n in range(3)]
+        for writer in writers:
+            writer.thread.start()
+        try:
+            await migrate.up(migrate.Databases(manager))
+            await asyncio.sleep(0.3)
+        finally:
+            for writer in writers:
+                writer.stop()
+        assert sort_key(manager) == NEW
+        candles = ClickHouseCandleRepository(manager)
+        for writer in writers:
+            assert writer.rounds > 3
+            found = await candles.get_range(writer.key, *WHOLE)
+            assert {each.timestamp: each.close for each in found} == writer.acknowledged
+            assert await candles.count(writer.key) == len(writer.acknowledged)
+
+
+class Collector:
+    """Writes a few candles after the other, and keeps what was acknowledged."""
+
+    def __init__(self, config: ClickHouseConfig, key: SeriesKey) -> None:
+        self.key, self.acknowledged, self.rounds = key, dict[datetime, Decimal](), 0
+        self._config, self._stopped, self._failed = config, threading.Event(), [Exception()]
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._write()))
+
+    async def _write(self) -> None:
+        with ClickHouseManager(self._config) as manager:
+            candles = ClickHouseCandleRepository(manager)
+            while not self._stopped.is_set():
+                # Each overlaps the last one.
+                at = START + timedelta(minutes=5 * self.rounds)
+                series = make_candles(self.key, 10, start=at, seed=self.rounds)
+                await candles.save_many(self.key, series)
+                self.acknowledged |= {each.timestamp: each.close for each in series}
+                await candles.delete_range(self.key, at, at)
+                del self.acknowledged[at]
+                self.rounds += 1
+        self._failed.clear()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.thread.join()
+        assert not self._failed, "its thread died"
+
+
+async def test_an_insert_that_began_before_the_exchange_is_waited_for(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes into the table that was replaced, after all late rows were looked for."""
+    exchange = Replacement._exchange
+    slow = (
+        "INSERT INTO candles SELECT 'S', 'KRX', '1m', toDateTime64(number, 3, 'UTC'), 1, 2, 1, 2,"
+        f" 5, {LATER} + sleepEachRow(0.25), 0 FROM numbers(4) SETTINGS max_block_size = 1"
+    )
+    inserting = threading.Thread(target=earlier.execute, args=(slow,))
+
+    def beside_an_insert(self: Replacement) -> None:
+        inserting.start()
+        of_it = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO candles SE%'"
+        while not earlier.execute(of_it)[0][0]:
+            time.sleep(0.01)
+        exchange(self)
+
+    monkeypatch.setattr(Replacement, "_exchange", beside_an_insert)
+    await migrate.up(migrate.Databases(earlier))
+    inserting.join()
+    assert earlier.execute("SELECT count() FROM candles FINAL WHERE symbol = 'S'") == [(4,)]
 
 
 async def test_a_copy_that_differs_is_never_exchanged(
@@ -332,6 +423,21 @@ async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
 async def reach(migrations: ClickHouseMigrations, revision: str) -> None:
     await migrations.go(Goal("up", revision))
     await migrations.go(Goal("down", revision))
+
+
+def before_each_statement(act: Callable[[], None], patched: pytest.MonkeyPatch) -> None:
+    make_sender = migrations_module._sender
+
+    def sender(connection: Any) -> Any:
+        send = make_sender(connection)
+
+        def send_after(sql: str, **options: Any) -> Any:
+            act()
+            return send(sql, **options)
+
+        return send_after
+
+    patched.setattr(migrations_module, "_sender", sender)
 
 
 def let_pass(last: int, patched: pytest.MonkeyPatch) -> None:

@@ -140,10 +140,13 @@ class ChdbTransport(EmbeddedSession):
         params: Any = None,
         settings: Mapping[str, Any] | None = None,
         stored: Mapping[str, str] | None = None,
+        *,
+        dictionaries: bool = False,
     ) -> Columns:
         self.apply({**READ_SETTINGS, **(settings or {})})
         text, raw = self._substituted(query, params), stored is not None
-        columns = joined(checked(self._blocks(text, query, raw=raw), stored))
+        blocks = checked(self._blocks(text, query, raw=raw), stored)
+        columns = joined(blocks, dictionaries=dictionaries)
         return columns or self._no_rows(text, query, raw=raw)
 
     def stream_columns(

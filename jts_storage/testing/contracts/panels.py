@@ -200,10 +200,13 @@ class PanelContract:
         assert await streamed(*FOREVER, exchange="KRX") == CandlePanel(M1, [series[1], series[3]])
         some = CandlePanel(M1, [each.slice(minute(1), minute(3)) for each in series[:2]])
         assert await streamed(minute(1), minute(3), keys=[s.key for s in series[:2]]) == some
+        closes: list[int] = []
         async for block in candle_repository.stream_panels(
             M1, *FOREVER, fields=["close"], block_rows=block_rows
         ):
-            assert block.fields == ("close",)
+            assert block.fields == ("close",) and 0 < block.rows <= block_rows
+            closes += block.column("close").tolist()
+        assert closes == whole.columns.close.tolist()
         assert await streamed(*FOREVER, keys=[]) == CandlePanel.empty(M1)
         await candle_repository.delete_range(series[0].key, *FOREVER)
         assert await streamed(*FOREVER) == CandlePanel(M1, series[1:])

@@ -39,6 +39,9 @@ class StoredCandles(CandleReader, Protocol):
         self, asked: PanelQuery, target: Timeframe, timezone: str
     ) -> CandlePanel: ...
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]: ...
+
+    def stream_long(self, asked: PanelQuery, block_rows: int) -> AsyncIterator[CandlePanel]: ...
+
     async def symbols_of(self, market: Market) -> frozenset[str]: ...
 
 
@@ -129,6 +132,14 @@ class StagedCandles(ReadsPanels):
             if asked.is_of(key):
                 sizes[key] = sizes.get(key, 0) + change.upserts.rows
         return dict(sorted(sizes.items(), key=lambda item: item[0].sort_key))
+
+    async def stream_long(self, asked: PanelQuery, block_rows: int) -> AsyncIterator[CandlePanel]:
+        if any(map(asked.is_of, self._changes)):
+            blocks = super().stream_long(asked, block_rows)
+        else:
+            blocks = self._stored.stream_long(asked, block_rows)
+        async for panel in blocks:
+            yield panel
 
     async def symbols_of(self, market: Market) -> frozenset[str]:
         if self._symbols is None:

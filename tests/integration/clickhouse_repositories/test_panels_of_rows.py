@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import numpy as np
 import pytest
 
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
@@ -68,6 +70,40 @@ async def test_panels_of_deleted_rows_alone(unmerged: ClickHouseCandleRepository
         assert await unmerged.get_latest_panel(M1, count) == expected.tail(count)
     for target in (Timeframe.M5, D1):
         assert await unmerged.resample_panel(M1, target, *FOREVER) == expected.resample(target)
+
+
+async def test_a_stream_of_a_long_series_reads_the_fields_that_are_asked_for(
+    unmerged: ClickHouseCandleRepository,
+    manager: ClickHouseManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    series = make_candles(SeriesKey("A", M1, "KRX"), 100)
+    again = make_candles(series.key, 100, seed=9)[10:90]
+    for each in (series, again, make_candles(SeriesKey("B", M1, "KRX"), 30)):
+        await unmerged.save_many(each.key, each)
+    await unmerged.delete_range(series.key, START, START + 4 * MINUTE)
+    read, columns = manager.read_columns, set[str]()
+
+    def spied(*given: Any, **more: Any) -> Any:
+        found = read(*given, **more)
+        columns.update(found)
+        return found
+
+    monkeypatch.setattr(manager, "read_columns", spied)
+    ends = START, START + 79 * MINUTE
+    blocks = [
+        block async for block in unmerged.stream_panels(M1, *ends, fields=["close"], block_rows=40)
+    ]
+    whole = series.merge(again)[5:80].columns
+    assert [(*block, block.rows) for block in blocks] == [
+        (series.key, 40),
+        (series.key, 35),
+        (SeriesKey("B", M1, "KRX"), 30),
+    ]
+    for name, expected in (("close", whole.close), ("timestamp", whole.timestamp)):
+        given_ = np.concatenate([block.column(name) for block in blocks[:2]])
+        assert given_.tolist() == expected.tolist()
+    assert columns & {"open_", "high_", "low_", "volume"} == set()
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "Asia/Seoul"])

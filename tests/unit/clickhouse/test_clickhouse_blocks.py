@@ -17,6 +17,8 @@ from clickhouse_driver.writer import write_binary_str
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jts_storage.clickhouse import blocks as blocks_module
+from jts_storage.clickhouse import memory
 from jts_storage.clickhouse.blocks import (
     ColumnBlock,
     DictionaryColumn,
@@ -29,6 +31,7 @@ from jts_storage.clickhouse.blocks import (
     write_block,
 )
 from jts_storage.clickhouse.transport import as_table_types
+from jts_storage.domain.columns import owner_of
 from jts_storage.errors import InvalidData, SchemaDrift
 
 
@@ -82,9 +85,10 @@ def test_what_goes_out_comes_back(
     }
     block = _through_the_wire(columns, revision, raw=True)
     assert block.num_rows == len(rows)
+    arrays: dict[str, Any] = block.columns
     back = {
         name: (array.to_array() if isinstance(array, DictionaryColumn) else array).tolist()
-        for name, array in block.columns.items()
+        for name, array in arrays.items()
     }
     assert back == {
         "price": prices,
@@ -105,6 +109,42 @@ def test_numbers_are_views_until_they_are_joined() -> None:
         assert not np.shares_memory(copied, block.arrays[0])
         assert copied.tolist() == list(range(1000)) * len(blocks)
     assert joined([]) == {}
+
+
+def test_spare_room_is_given_back_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy into memory that fits would need all of it twice."""
+    blocks = [_through_the_wire({"a": np.arange(rows)}, raw=True) for rows in (200_000, 400_000)]
+    made, room = memory.new_arrays, list[int]()
+
+    def counted(dtypes: Any, rows: int) -> Any:
+        room.append(rows)
+        return made(dtypes, rows)
+
+    monkeypatch.setattr(blocks_module, "new_arrays", counted)
+    found = joined(blocks)["a"]
+    assert found.tolist() == [*range(200_000), *range(400_000)]
+    assert room == [200_000, 1 << 20]
+    owner = owner_of(found)
+    assert memory.bytes_in_use(owner) == 600_000 * 8 < owner.nbytes
+
+
+def test_dictionaries_of_many_blocks_become_one() -> None:
+    texts = [["b", "a", "b"], [], ["c", "a"], [f"w{n}" for n in range(300)]]
+    blocks = [
+        _through_the_wire(
+            {"w": Typed("LowCardinality(String)", each), "n": np.arange(len(each))}, raw=True
+        )
+        for each in texts
+    ]
+    for given_ in (blocks, blocks[1:], blocks[1:2]):
+        found: Any = joined(given_, dictionaries=True)["w"]
+        plain = joined(given_)["w"].tolist()
+        assert len(found) == len(plain) == sum(block.num_rows for block in given_)
+        assert isinstance(found, DictionaryColumn) == (len(plain) > 0)
+        if plain:
+            assert found.to_array().tolist() == plain
+            assert found[1:4].to_array().tolist() == plain[1:4]
+    assert joined(blocks)["w"].tolist() == [text for each in texts for text in each]
 
 
 def test_many_different_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from jts_storage.clickhouse import memory
-from jts_storage.clickhouse.memory import Array, new_arrays
+from jts_storage.clickhouse.memory import Array, give_back, new_arrays
+from jts_storage.domain.columns import owner_of
 
 ROWS = 300_001
 LONG, BYTE, TEXT = np.dtype(np.int64), np.dtype(np.uint8), np.dtype(object)
@@ -57,6 +59,30 @@ def test_memory_serves_again_when_the_last_array_is_gone() -> None:
     del kept
     again = new_arrays([LONG, LONG], ROWS)
     assert address(again[0]) == first
+
+
+def test_pages_that_nobody_needs_are_given_back() -> None:
+    """What is given back reads as zeros afterwards, since the system has to clear it."""
+    arrays = new_arrays([LONG, BYTE, LONG], ROWS)
+    for array in arrays:
+        array[:] = 7
+    owner = owner_of(arrays[0])
+    assert memory.bytes_in_use(owner) == owner.nbytes
+    assert give_back(arrays, 100_001)
+    for array in arrays:
+        assert (array[:100_001] == 7).all()
+        page = mmap.PAGESIZE // array.itemsize
+        assert not array[100_001 + page : -page].any()
+    assert memory.bytes_in_use(owner) == 100_001 * 17
+    del arrays, array, owner
+    again = new_arrays([LONG, BYTE, LONG], ROWS)
+    assert memory.bytes_in_use(owner_of(again[0])) > 100_001 * 17
+
+
+def test_memory_of_others_is_left_alone() -> None:
+    small = new_arrays([LONG, BYTE], 1_000)
+    assert not give_back(small, 10)
+    assert not give_back([], 0)
 
 
 @pytest.mark.parametrize("columns", [4, 20])

@@ -17,6 +17,7 @@ from jts_storage.domain.columns import (
     concatenate,
     empty,
     in_order,
+    owner_of,
 )
 from jts_storage.errors import InvalidData
 
@@ -54,6 +55,17 @@ def test_nothing_is_six_columns_that_cannot_be_written() -> None:
     assert not any(column.flags.writeable for column in empty())
     assert empty().volume.dtype == np.uint64
     assert concatenate([]).rows == 0
+
+
+def test_what_is_frozen_is_not_copied_and_cannot_be_thawed() -> None:
+    given = columns()
+    frozen = given.take(slice(1, None, 2)).frozen()
+    assert all(map(np.shares_memory, frozen, given))
+    assert all(owner_of(column) is owner for column, owner in zip(frozen, given, strict=True))
+    assert frozen.frozen() == frozen
+    for column in (*frozen, frozen.close[1:]):
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            column.flags.writeable = True
 
 
 def test_possible_rows_pass_unchanged() -> None:

@@ -206,6 +206,8 @@ def test_nothing_of_it_can_be_changed() -> None:
     for array in (*panel.columns, panel.offsets, matrix.values, matrix.present, matrix.times):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.flags.writeable = True
 
 
 def test_bad_panels_are_refused() -> None:

@@ -264,6 +264,8 @@ def test_the_columns_cannot_be_written() -> None:
     for given in (series(3), series(3)[1:], pickle.loads(pickle.dumps(series(3)))):
         for name, column in given.to_columns().items():
             assert column is getattr(given.columns, name)
+            with pytest.raises(ValueError, match="WRITEABLE"):
+                column.flags.writeable = True
             with pytest.raises(ValueError, match="read-only"):
                 column[0] = 0
 

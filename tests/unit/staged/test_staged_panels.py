@@ -53,7 +53,12 @@ async def panels_alike(before: list[Any], staged: list[Any], start: int, number:
         assert 0 < block.rows <= number
         for key, part in block.items():
             found[key] = found[key].merge(part) if key in found else part
-    assert CandlePanel(M1, found.values()) == await pair.direct.get_panel(M1, *ends)
+    whole = await pair.direct.get_panel(M1, *ends)
+    assert CandlePanel(M1, found.values()) == whole
+    lows: list[int] = []
+    async for block in pair.staged.stream_panels(M1, *ends, fields=["low"], block_rows=number):
+        lows += block.column("low").tolist()
+    assert lows == whole.columns.low.tolist()
 
 
 _form = st.sampled_from(["few", "series", "panel"])

@@ -400,6 +400,19 @@ async def test_a_storage_that_is_not_open_is_told_at_once() -> None:
         storage.ingest()
 
 
+async def test_a_storage_that_was_closed_is_told_when_a_candle_is_added() -> None:
+    storage = Storage.in_memory()
+    async with storage:
+        ingest = storage.ingest(every=SECONDS)
+        await ingest.__aenter__()
+        await ingest.add(KEY, BARS[0])
+        await ingest.flush()
+    with pytest.raises(StorageError, match="not open"):
+        await ingest.add(KEY, BARS[1])
+    assert (ingest.pending, ingest.stored) == (0, 1)
+    await ingest.__aexit__(None, None, None)
+
+
 async def test_it_is_used_once_and_within_its_block() -> None:
     async with Storage.in_memory() as storage:
         ingest = storage.ingest()
