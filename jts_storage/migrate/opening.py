@@ -12,7 +12,7 @@ from jts_storage.errors import SchemaDrift
 from jts_storage.migrate.checks import check
 from jts_storage.migrate.declared import create_missing
 from jts_storage.migrate.runner import Databases, up
-from jts_storage.ports.schema import DAMAGE
+from jts_storage.ports.schema import STATES
 from jts_storage.settings import StorageSettings
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Opening:
     async def _compare(self) -> None:
         found = await check(self._stores)
         # Of damaged rows the log has told already; a storage that does not open mends nothing.
-        differences = [each for each in found if each.what != DAMAGE]
+        differences = [each for each in found if each.what not in STATES and not each.is_note]
         if not differences:
             return
         listed = "; ".join(map(str, differences))
