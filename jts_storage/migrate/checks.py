@@ -46,7 +46,7 @@ def _schemas(databases: Databases) -> Iterator[Awaitable[list[Difference]]]:
     """What looks at each store that is given."""
     models = databases.models
     if databases.clickhouse is not None:
-        from jts_storage.clickhouse import broken_parts, surroundings
+        from jts_storage.clickhouse import broken_parts, surroundings, unreadable
         from jts_storage.clickhouse import schema as clickhouse
 
         manager, tables = databases.clickhouse, models.tables if models else []
@@ -55,6 +55,7 @@ def _schemas(databases: Databases) -> Iterator[Awaitable[list[Difference]]]:
         yield manager.run(look, manager)
         yield manager.run(broken_parts.differences, manager)
         yield manager.run(surroundings.differences, manager, tables)
+        yield manager.run(unreadable.differences, manager)
     if databases.mongo is not None:
         from jts_storage.mongo import schema as documents
         from jts_storage.mongo.model import with_declared

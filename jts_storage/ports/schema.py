@@ -20,6 +20,9 @@ MUTATION: Final = "mutation"
 PARTS: Final = "parts"
 """What a difference calls parts of a table that nobody merges."""
 
+ROWS: Final = "rows"
+"""What a difference calls rows that lists leave out, since they are nothing the kit knows."""
+
 VIEW: Final = "view"
 """What a difference calls a view through which every write runs."""
 
@@ -29,7 +32,7 @@ READER: Final = "reader"
 TRIGGER: Final = "trigger"
 """What a difference calls a statement that a database runs at each write."""
 
-STATES: Final = frozenset({DAMAGE, MUTATION, PARTS})
+STATES: Final = frozenset({DAMAGE, MUTATION, PARTS, ROWS})
 """Differences in what is stored and not in its form: migrations do not mend them, and a storage
 opens with them, or nothing could be read until they are mended."""
 
