@@ -10,13 +10,16 @@ from typing import Annotated
 import typer
 
 from jts_storage.domain import enums
+from jts_storage.domain.calendar import calendar_of
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import member
 from jts_storage.domain.resampling import zone
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.storage import Storage
-from jts_storage.usecases.coverage import Coverage, calendar_of
+from jts_storage.usecases.coverage import Coverage
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
+
+_FRAMES = "1m, 3m, 5m, 10m, 15m, 30m, 1h, 2h, 4h, 1d, 1w or 1M."
 
 
 def complete_timeframes() -> list[str]:
@@ -27,26 +30,12 @@ def complete_markets() -> list[str]:
     return [item.value for item in enums.Market]
 
 
+_OF_FRAME = typer.Option("--timeframe", "-t", help=_FRAMES, autocompletion=complete_timeframes)
+
 Code = Annotated[str | None, typer.Option("--symbol", "-s", help="Code of the symbol.")]
-OfTimeframe = Annotated[
-    str | None,
-    typer.Option(
-        "--timeframe",
-        "-t",
-        help="1m, 5m, 15m, 1h, 1d, 1w or 1M.",
-        autocompletion=complete_timeframes,
-    ),
-]
+OfTimeframe = Annotated[str | None, _OF_FRAME]
 OfExchange = Annotated[str | None, typer.Option("--exchange", "-x", help="Name of the exchange.")]
-Timeframe = Annotated[
-    str,
-    typer.Option(
-        "--timeframe",
-        "-t",
-        help="1m, 5m, 15m, 1h, 1d, 1w or 1M.",
-        autocompletion=complete_timeframes,
-    ),
-]
+Timeframe = Annotated[str, _OF_FRAME]
 Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
 Calendar = Annotated[
     str | None,
@@ -97,6 +86,19 @@ def key_of(text: str) -> SeriesKey:
         return SeriesKey.parse(text)
     except InvalidData as exc:
         raise typer.BadParameter(str(exc)) from exc
+
+
+def market_of(text: str) -> enums.Market:
+    """Return the market of that name; ``own:SPOT`` is one of the user's own."""
+    if text.startswith("own:"):
+        return enums.Market.own(text.removeprefix("own:"))
+    try:
+        return enums.Market(text)
+    except ValueError:
+        known = ", ".join(item.value for item in enums.Market)
+        raise typer.BadParameter(
+            f"{text!r} is none of {known}. A market of your own is written own:{text}."
+        ) from None
 
 
 def moment(text: str | None, timezone: str | None, *, is_end: bool = False) -> datetime | None:

@@ -61,6 +61,6 @@ def check(
     else:
         for difference in found:
             typer.echo(str(difference))
-        if not found:
+        if checks.agrees(found):
             typer.echo("Schemas and models agree.")
     raise typer.Exit(checks.exit_code(found))

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from jts_storage.cli.arguments import complete_markets
+from jts_storage.cli.arguments import complete_markets, market_of
 from jts_storage.cli.output import AsJson, print_json, print_table, with_storage
 from jts_storage.domain.backtest import BacktestSummary
-from jts_storage.domain.enums import Market, Metric, member
+from jts_storage.domain.enums import Metric, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.symbol import Symbol
@@ -59,7 +59,7 @@ def add_symbol(
     """Add a symbol, or replace the one of its code."""
 
     async def work(storage: Storage) -> Symbol:
-        symbol = Symbol(code, name, member(Market, market, "market"), sector)
+        symbol = Symbol(code, name, market_of(market), sector)
         async with storage.unit_of_work() as uow:
             await uow.symbols.save(symbol)
             await uow.commit()

@@ -16,7 +16,8 @@ from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Code, Exchange, Gate, Zone
 from jts_storage.cli.groups import grouped
 from jts_storage.cli.output import AsJson, meter, print_json, with_storage
-from jts_storage.domain.enums import Market, Timeframe, member
+from jts_storage.domain.calendar import BY_EXCHANGE
+from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
 from jts_storage.usecases.any_storage import BLOCK_ROWS
@@ -99,7 +100,8 @@ class Storing:
         bool, typer.Option("--incremental", help="Only rows that are not stored yet.")
     ] = False
     create: Annotated[
-        str | None, typer.Option(help="Create unknown symbols in this market: KOSPI, KOSDAQ, ETF.")
+        str | None,
+        typer.Option(help="Create unknown symbols in this market: KOSPI, NYSE, own:MINE."),
     ] = None
     block_rows: Annotated[int, typer.Option(help="Rows stored at a time.")] = BLOCK_ROWS
     restart: Annotated[
@@ -118,7 +120,7 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import candles from a file; interrupted and repeated, it goes on where it stopped."""
-    calendar = arguments.calendar_for(gate.calendar or "none", series.exchange)
+    calendar = arguments.calendar_for(gate.calendar or BY_EXCHANGE, series.exchange)
     result = _imported(
         source, series, lambda: _options(storing, format, gate.policy(calendar)), quiet=as_json
     )
@@ -133,7 +135,7 @@ def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportO
 
     return ImportOptions(
         mode="incremental" if storing.incremental else "full",
-        create=member(Market, storing.create, "create") if storing.create else None,
+        create=arguments.market_of(storing.create) if storing.create else None,
         layout=format.layout,
         timezone=format.timezone,
         time_format=format.time_format,

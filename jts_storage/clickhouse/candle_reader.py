@@ -36,7 +36,8 @@ from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.results import Coverage
 from jts_storage.domain.series import CandleSeries
-from jts_storage.errors import SchemaDrift
+from jts_storage.domain.unreadable import LeftOut
+from jts_storage.errors import InvalidData, SchemaDrift
 
 _FEW_KEYS = 8
 """Up to so many keys are read side by side, and may be held; more are read by one statement."""
@@ -48,6 +49,8 @@ _GIVEN_IN_A_ROW = 64
 """So many held ranges and answers are given before other tasks have a turn."""
 
 _T = TypeVar("_T")
+
+_left_out = LeftOut("series")
 
 _MERGE_SECONDS = 60.0
 """For how long duplicate rows that were met are expected again: the engine merges when it likes."""
@@ -332,7 +335,11 @@ class ClickHouseCandleReader(ReadsPanels):
             page = self._manager.execute(query, bound)
             for names in page:
                 symbol, exchange, timeframe = cursor = names
-                key = SeriesKey(symbol, Timeframe(timeframe), exchange)
+                try:
+                    key = SeriesKey(symbol, timeframe, exchange)
+                except InvalidData as exc:  # a row that another program wrote
+                    _left_out.tell(" ".join(names), str(exc))
+                    continue
                 # All candles of a series may be deleted; only then its last one is asked for.
                 if names not in with_deletions or len(self._get_latest(key, 1)):
                     found.append(key)

@@ -54,11 +54,13 @@ class TableText:
 
     :param extras: indexes, constraints and projections, by kind and name.
     :param clauses: what follows the columns, by its first words.
+    :param is_view: whether it has no rows of its own.
     """
 
     columns: Mapping[str, ColumnText]
     extras: Mapping[str, str] = field(default_factory=dict)
     clauses: Mapping[str, str] = field(default_factory=dict)
+    is_view: bool = False
 
 
 def parse(create: str) -> TableText:
@@ -75,7 +77,8 @@ def parse(create: str) -> TableText:
             extras[f"{first.lower()} {bare(extra)}"] = definition
         else:
             columns[bare(first)] = _column(rest)
-    return TableText(columns, extras, _split(text[closing + 1 :], _CLAUSES))
+    is_view = " VIEW " in text[:opening]
+    return TableText(columns, extras, _split(text[closing + 1 :], _CLAUSES), is_view)
 
 
 def _column(rest: str) -> ColumnText:

@@ -6,39 +6,25 @@ the same kind of text: the CREATE of the models, and the one that the server kee
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import MetaData, select
+from sqlalchemy import MetaData, func, select
 from sqlalchemy.schema import CreateTable
 
 from jts_storage.clickhouse import system
+from jts_storage.clickhouse.comparing import LIMITS, REBUILD, STORE, compare
 from jts_storage.clickhouse.constructs import ddl_of, text_of
-from jts_storage.clickhouse.create_texts import (
-    COLUMN_PARTS,
-    ColumnText,
-    TableText,
-    items,
-    parse,
-)
+from jts_storage.clickhouse.create_texts import TableText, parse
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.rebuilding import Rebuild
+from jts_storage.clickhouse.renames import renamed_columns
 from jts_storage.clickhouse.tables import build, table_of
 from jts_storage.models.tables import TableModel
 from jts_storage.ports.schema import NOTHING, THERE, Difference
 
-STORE: Final = "clickhouse"
-
-_REPLICATED = re.compile(r"(Replicated\w+\()'[^']*', '[^']*'(?:, )?")
-_DISTRIBUTED = re.compile(r"Distributed\('?([^',]+)'?, [^,]+, '?([^',]+)'?")
-_REBUILD: Final = (
-    "jts-storage migrate down --chain kit --store clickhouse --to 0001"
-    " && jts-storage migrate up --store clickhouse"
-)
-_REMAKE: Final = (
-    "jts-storage migrate stamp base --chain kit --store clickhouse"
-    " && jts-storage migrate up --store clickhouse"
-)
+_KEPT_BY_MIGRATIONS: Final = "_legacy"
 
 
 def differences(
@@ -52,23 +38,28 @@ def differences(
     :param models: of services, beside the kit's own.
     """
     cluster = manager.config.cluster
-    expected = texts_of(build(cluster, partition_by_year=partition_by_year).metadata)
+    kits = build(cluster, partition_by_year=partition_by_year).metadata
     declared = MetaData()
     for model in models:
         table_of(model, declared, cluster)
-    remade = {table.name: ddl_of(CreateTable(table)) for table in declared.sorted_tables}
-    expected |= texts_of(declared)
+    made = {
+        table.name: ddl_of(CreateTable(table))
+        for metadata in (kits, declared)
+        for table in metadata.sorted_tables
+    }
     c = system.tables.c
-    query = select(c.name, c.create_table_query).where(
-        system.is_here(system.tables), c.name.in_(expected)
-    )
-    rows = manager.execute(text_of(query))
-    actual = {str(name): parse(text) for name, text in rows}
-    return [
-        difference
-        for name, wanted in expected.items()
-        for difference in compare(name, wanted, actual.get(name), remade.get(name, _REMAKE))
-    ]
+    query = select(c.name, c.create_table_query).where(system.is_here(system.tables))
+    present = {str(name): str(text) for name, text in manager.execute(text_of(query))}
+    found: list[Difference] = []
+    limits = _limits(manager)
+    for name, create in made.items():
+        if name not in present:
+            found.append(_missing(manager, name, create, made, present))
+            continue
+        wanted, actual = parse(create), parse(present[name])
+        apart = list(compare(name, wanted, actual, limits=limits))
+        found += _with_rebuild(apart, name, create, present) if cluster is None else apart
+    return found
 
 
 def texts_of(metadata: MetaData) -> dict[str, TableText]:
@@ -76,141 +67,58 @@ def texts_of(metadata: MetaData) -> dict[str, TableText]:
     return {table.name: parse(ddl_of(CreateTable(table))) for table in metadata.sorted_tables}
 
 
-def compare(
-    name: str, wanted: TableText, found: TableText | None, remake: str = _REMAKE
-) -> Iterator[Difference]:
-    """How one table differs; None means that there is none.
-
-    :param remake: what makes it.
-    """
-    if found is None:
-        yield Difference(STORE, name, "table", THERE, NOTHING, remake)
-        return
-    yield from _compare_columns(name, wanted, found)
-    yield from _compare_order(name, wanted, found)
-    yield from _compare_extras(name, wanted, found)
-    yield from _compare_clauses(name, wanted, found)
+def _limits(manager: ClickHouseManager) -> Mapping[str, int]:
+    """What the server has of the settings by which ClickHouse refuses writes to a table."""
+    c = system.merge_tree_settings.c
+    query = select(c.name, c.value).where(c.name.in_(LIMITS))
+    rows = manager.execute(text_of(query))
+    return {str(name): int(value) for name, value in rows if str(value).isdigit()}
 
 
-# ---- comparing; what mends a difference is text, since a person runs it
+def _with_rebuild(
+    apart: list[Difference], name: str, create: str, present: Mapping[str, str]
+) -> list[Difference]:
+    """Give all differences of a table one remedy where one of them needs another table."""
+    if not any(REBUILD in each.remedy for each in apart):
+        return apart
+    wanted, found = parse(create), parse(present[name])
+    rebuild = Rebuild(name, create, wanted, found, renamed_columns(wanted, found), present)
+    remedy = "; ".join(rebuild.statements())
+    return [replace(each, remedy=remedy, warning=rebuild.warning()) for each in apart]
 
 
-def _compare_columns(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
-    for position, (column, expected) in enumerate(wanted.columns.items()):
-        where = f"{name}.{column}"
-        actual = found.columns.get(column)
-        if actual is None:
-            mend = f"ALTER TABLE {name} ADD COLUMN {column} {expected.definition}"
-            mend += _position(list(wanted.columns), position)
-            yield Difference(STORE, where, "column", expected.definition, NOTHING, mend)
-            continue
-        if apart := list(_column_parts(name, column, expected, actual)):
-            yield _as_one(where, apart, expected, actual)
-    for column, surplus in found.columns.items():
-        if column not in wanted.columns:
-            mend = f"ALTER TABLE {name} DROP COLUMN {column}"
-            yield Difference(STORE, f"{name}.{column}", "column", NOTHING, surplus.definition, mend)
-
-
-def _compare_order(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
-    """Compare the order too: statements that people write by hand often name no columns."""
-    should = [column for column in wanted.columns if column in found.columns]
-    has = [column for column in found.columns if column in wanted.columns]
-    if should == has:
-        return
-    moves, order = [], list(has)
-    for position, column in enumerate(should):
-        if order[position] != column:
-            order.remove(column)
-            order.insert(position, column)
-            definition = wanted.columns[column].definition
-            moves.append(f"MODIFY COLUMN {column} {definition}{_position(should, position)}")
-    mend = f"ALTER TABLE {name} {', '.join(moves)}"
-    yield Difference(STORE, name, "column order", ", ".join(should), ", ".join(has), mend)
-
-
-def _position(columns: list[str], position: int) -> str:
-    return f" AFTER {columns[position - 1]}" if position else " FIRST"
-
-
-def _column_parts(
-    name: str, column: str, expected: ColumnText, actual: ColumnText
-) -> Iterator[Difference]:
-    alter = f"ALTER TABLE {name} MODIFY COLUMN {column}"
-    where, mend = f"{name}.{column}", f"{alter} {expected.definition}"
-    if expected.type != actual.type:
-        yield Difference(STORE, where, "type", expected.type, actual.type, mend)
-    for part in COLUMN_PARTS:
-        should, has = expected.parts.get(part, NOTHING), actual.parts.get(part, NOTHING)
-        if should != has:
-            mending = f"{alter} REMOVE {part}" if should == NOTHING else mend
-            yield Difference(STORE, where, part.lower(), should, has, mending)
-
-
-def _as_one(
-    where: str, apart: list[Difference], expected: ColumnText, actual: ColumnText
+def _missing(
+    manager: ClickHouseManager,
+    name: str,
+    create: str,
+    made: Mapping[str, str],
+    present: Mapping[str, str],
 ) -> Difference:
-    """A column is one thing, whatever of it differs: another type often brings another codec."""
-    if len(apart) == 1:
-        return apart[0]
-    what = " and ".join(each.what for each in apart)
-    mend = "; ".join(dict.fromkeys(each.remedy for each in apart))
-    return Difference(STORE, where, what, expected.definition, actual.definition, mend)
-
-
-def _compare_extras(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
-    for extra in sorted(wanted.extras.keys() | found.extras.keys()):
-        kind, _, title = extra.partition(" ")
-        should, has = wanted.extras.get(extra, NOTHING), found.extras.get(extra, NOTHING)
-        if should == has:
-            continue
-        mend = (
-            f"ALTER TABLE {name} DROP {kind.upper()} {title}"
-            if should == NOTHING
-            else f"ALTER TABLE {name} ADD {kind.upper()} {title} {should}"
+    remedy = create
+    warning = "If it had rows, they are not in this database: restore or import them afterwards."
+    if name in _detached(manager):
+        remedy, warning = f"ATTACH TABLE {name}", ""
+    elif alike := [
+        other
+        for other, text in present.items()
+        if other not in made
+        and _KEPT_BY_MIGRATIONS not in other
+        and not list(compare(name, parse(create), parse(text)))
+    ]:
+        remedy = f"RENAME TABLE {alike[0]} TO {name}"
+        warning = (
+            f"{', '.join(alike)} has just its form, and perhaps its rows. If that is another table,"
+            f" create a new one: {create}."
         )
-        yield Difference(STORE, f"{name}.{title}", kind, should, has, mend)
+    return Difference(STORE, name, "table", THERE, NOTHING, remedy, warning)
 
 
-def _compare_clauses(name: str, wanted: TableText, found: TableText) -> Iterator[Difference]:
-    for clause, label in (
-        ("ENGINE =", "engine"),
-        ("ORDER BY", "order by"),
-        ("PARTITION BY", "partition by"),
-        ("PRIMARY KEY", "primary key"),
-        ("SAMPLE BY", "sample by"),
-        ("TTL", "ttl"),
-    ):
-        should = _canonical(clause, wanted.clauses.get(clause, NOTHING))
-        has = _canonical(clause, found.clauses.get(clause, NOTHING))
-        if should == has:
-            continue
-        mend = _REBUILD
-        if clause == "TTL":
-            mend = f"ALTER TABLE {name} " + (
-                "REMOVE TTL" if should == NOTHING else f"MODIFY TTL {should}"
-            )
-        yield Difference(STORE, name, label, should, has, mend)
-    # Only what the kit relies on: the rest may be set as each server likes.
-    has_settings = _settings(found.clauses.get("SETTINGS", ""))
-    for setting, value in _settings(wanted.clauses.get("SETTINGS", "")).items():
-        has = has_settings.get(setting, "the server's default")
-        if has != value:
-            mend = f"ALTER TABLE {name} MODIFY SETTING {setting} = {value}"
-            yield Difference(STORE, name, f"setting {setting}", value, has, mend)
-
-
-def _canonical(clause: str, text: str) -> str:
-    if clause == "ENGINE =":
-        text = text.removesuffix("()")
-        # Where replicas meet is each cluster's own business.
-        text = _REPLICATED.sub(r"\1", text)
-        return _DISTRIBUTED.sub(r"Distributed(\1, _, \2", text)
-    if clause in {"ORDER BY", "PRIMARY KEY"} and text.startswith("(") and "," not in text:
-        return text[1:-1]
-    return text
-
-
-def _settings(text: str) -> dict[str, str]:
-    pairs = (item.partition("=") for item in items(text))
-    return {name.strip(): value.strip() for name, _, value in pairs if name}
+def _detached(manager: ClickHouseManager) -> set[str]:
+    """The tables that were detached; none where the server does not list them."""
+    c = system.tables.c
+    lists = select(func.count()).where(c.database == "system", c.name == "detached_tables")
+    if not manager.execute(text_of(lists))[0][0]:
+        return set()
+    rows = system.detached_tables
+    found = manager.execute(text_of(select(rows.c.table).where(system.is_here(rows))))
+    return {str(name) for (name,) in found}

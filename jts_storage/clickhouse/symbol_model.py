@@ -13,11 +13,15 @@ from jts_storage.domain import checks
 from jts_storage.domain.changes import stamp_all
 from jts_storage.domain.enums import Market, member
 from jts_storage.domain.symbol import Symbol
-from jts_storage.models.columns import Row
+from jts_storage.domain.unreadable import LeftOut
+from jts_storage.errors import InvalidData
+from jts_storage.models.columns import Row, rows_of
 from jts_storage.models.conditions import Where, has_text
 from jts_storage.models.mapper import Mapper
-from jts_storage.models.table_repository import TableRepository
+from jts_storage.models.table_repository import TableQuery, TableRepository
 from jts_storage.models.tables import TableModel
+
+_left_out: Final = LeftOut("symbols")
 
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for a symbol that was never stored: the column holds no NULL."""
@@ -36,12 +40,18 @@ def symbol_to_row(symbol: Symbol) -> Row:
 
 def symbol_from_row(row: Row) -> Symbol:
     """
-    :raises InvalidData: the row names a market that is none, with the code of the symbol.
+    :raises InvalidData: it is no symbol, such as one without a market; with its code.
     """
+    try:
+        market = Market.own(row["market"])
+    except InvalidData as exc:
+        raise InvalidData(
+            "is no market", field="market", value=row["market"], document=row["code"]
+        ) from exc
     return Symbol(
         code=row["code"],
         name=row["name"],
-        market=member(Market, row["market"], "market", document=row["code"]),
+        market=market,
         sector=row["sector"] or None,
         is_active=bool(row["is_active"]),
         updated_at=None if row["updated_at"] == _NEVER else row["updated_at"],
@@ -87,8 +97,23 @@ class DeclaredSymbols(TableRepository[Symbol]):
         return await self._page(None, limit, after)
 
     async def _page(self, where: Where | None, limit: int, after: str | None) -> Sequence[Symbol]:
-        key = None if after is None else (after,)
-        return await super().list(where=where, limit=limit, after=key, strict=True)
+        """A page, full where there are enough symbols: of rows that are none, none counts."""
+        checks.whole(limit, "limit", below=2**31)
+        given = None if where is None else self._condition(where)
+        found: list[Symbol] = []
+        while True:
+            c = self._model.table.c.code
+            rest = given if after is None else (c > after) & (True if given is None else given)
+            asked = limit - len(found)
+            rows = await self._source.read(TableQuery(rest, None, limit=asked))
+            for row in rows_of(rows):
+                try:
+                    found.append(self._model.from_row(row))
+                except InvalidData as exc:
+                    _left_out.tell(row["code"], str(exc))
+                after = row["code"]
+            if rows.num_rows < asked or len(found) >= limit:
+                return found
 
 
 class SymbolModel(TableModel[Symbol, DeclaredSymbols]):

@@ -12,10 +12,19 @@ def _system(name: str, *columns: str) -> TableClause:
     return table(name, *map(column, ("database", *columns)), schema="system")
 
 
-tables = _system("tables", "name", "engine", "partition_key", "sorting_key", "create_table_query")
+tables = _system(
+    "tables",
+    *("name", "engine", "partition_key", "sorting_key", "create_table_query"),
+    *("dependencies_database", "dependencies_table"),
+    *("loading_dependent_database", "loading_dependent_table"),
+)
 columns = _system("columns", "table", "name", "type")
-parts = _system("parts", "table", "name", "engine", "path", "hash_of_all_files", "active")
-mutations = _system("mutations", "table", "is_done")
+parts = _system(
+    "parts", "table", "name", "engine", "path", "hash_of_all_files", "active", "partition"
+)
+mutations = _system("mutations", "table", "mutation_id", "command", "is_done", "latest_fail_reason")
+merge_tree_settings = table("merge_tree_settings", column("name"), column("value"), schema="system")
+detached_tables = _system("detached_tables", "table")
 backups = table("backups", column("status"), schema="system")
 detached_parts = _system("detached_parts", "table", "name", "reason", "path")
 

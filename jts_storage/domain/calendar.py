@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,39 @@ Int64Array = npt.NDArray[np.int64]
 
 DAY_MS = 86_400_000
 _FIRST_DAY = "1990-01-01"
+
+ALWAYS = "24/7"
+"""The calendar of a market that never closes."""
+
+BY_EXCHANGE = "exchange"
+"""Stands for the calendar of the exchange that each series is of."""
+
+_ALIASES = {
+    "XKRX": "KRX KOSPI KOSDAQ KONEX XKOS XKON",
+    "XNYS": "NYSE NASDAQ AMEX ARCA ARCX BATS IEX XNAS XASE",
+    "XTKS": "TSE TYO JPX",
+    "XLON": "LSE",
+    "XHKG": "HKEX HKG",
+    "XSHG": "SSE SZSE XSHE",
+    "XTSE": "TSX",
+    "XASX": "ASX",
+    "XFRA": "FWB",
+    "XETR": "XETRA",
+    "XSWX": "SIX",
+    "CMES": "CME CBOT COMEX NYMEX",
+    "24/5": "FX FOREX",
+    ALWAYS: "CRYPTO UPBIT BITHUMB COINONE BINANCE COINBASE KRAKEN BYBIT OKX BITFINEX BITSTAMP",
+}
+CALENDARS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
+"""Calendars of exchanges by the names that people give them."""
+
+_NAMES = """
+XKRX XNYS XTKS XLON XHKG XSHG XTSE XASX XFRA XETR XSWX XAMS XBKK XBOM XBRU XBUD XCSE XDUB XHEL XICE
+XIDX XIST XJSE XKAR XKLS XLIS XLUX XMAD XMEX XMIL XMOS XNZE XOSL XPAR XPHS XPRA XSAU XSES XSGO XSTO
+XTAE XTAI XWAR XWBO BVMF ASEX CMES IEPA 24/5 24/7
+"""
+_KNOWN = frozenset(_NAMES.split())
+"""Names of calendars that serve as names of their exchanges, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +157,29 @@ def exchange_calendar(name: str) -> ExchangeCalendar:
 
 
 def resolve(calendar: TradingCalendar | str | None) -> TradingCalendar | None:
-    return exchange_calendar(calendar) if isinstance(calendar, str) else calendar
+    """Return the calendar of that name or alias; None for a market that never closes."""
+    if not isinstance(calendar, str):
+        return calendar
+    name = CALENDARS.get(calendar.upper(), calendar)
+    return None if name == ALWAYS else exchange_calendar(name)
+
+
+def calendar_of(exchange: str) -> str | None:
+    """Return the name of an exchange's calendar; None if the exchange is not known."""
+    name = exchange.upper()
+    return name if name in _KNOWN else CALENDARS.get(name)
+
+
+def of_series(
+    calendar: TradingCalendar | str | None, exchange: str
+) -> TradingCalendar | str | None:
+    """Return the calendar for a series of an exchange.
+
+    `BY_EXCHANGE` is the exchange's own; None where it is not known, or no calendars are installed.
+    """
+    if calendar != BY_EXCHANGE:
+        return calendar
+    return calendar_of(exchange) if find_spec("exchange_calendars") else None
 
 
 def _ms(values: Any) -> Int64Array:

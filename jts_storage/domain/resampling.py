@@ -146,6 +146,9 @@ def _session_of(timestamps: Int64Array, sessions: Sessions) -> Int64Array:
     before the opening is of the session that it precedes.
     """
     index = np.searchsorted(sessions.closes, timestamps, side="left")
+    # Where one session begins as the other closes, a bar of that moment is of the one that begins.
+    following = np.minimum(index + 1, len(sessions) - 1)
+    index = np.where(timestamps == sessions.opens[following], following, index)
     last = int(index.argmax())
     if index[last] >= len(sessions):
         raise InvalidData(

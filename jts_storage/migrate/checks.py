@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 import uuid
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -17,7 +17,7 @@ from jts_storage.migrate.base import Migrations
 from jts_storage.migrate.declared import create_missing
 from jts_storage.migrate.plan import History
 from jts_storage.migrate.runner import Databases, Line, lines, opened, up
-from jts_storage.ports.schema import DAMAGE, NOTHING, Difference
+from jts_storage.ports.schema import NOTHING, UNMIGRATED, Difference
 
 AGREES: Final = 0
 DIFFERS: Final = 1
@@ -31,33 +31,7 @@ async def check(databases: Databases) -> list[Difference]:
 
     :raises ConnectionFailed: a database could not be looked at.
     """
-    jobs: list[Awaitable[list[Difference]]] = [_migrations(each) for each in opened(databases)]
-    if databases.clickhouse is not None:
-        from jts_storage.clickhouse import broken_parts
-        from jts_storage.clickhouse import schema as clickhouse
-
-        manager, by_year = databases.clickhouse, databases.partition_by_year
-        models = databases.models.tables if databases.models else []
-        jobs.append(
-            manager.run(
-                lambda: clickhouse.differences(manager, partition_by_year=by_year, models=models)
-            )
-        )
-        jobs.append(manager.run(broken_parts.differences, manager))
-    if databases.mongo is not None:
-        from jts_storage.mongo import schema as documents
-        from jts_storage.mongo.model import with_declared
-
-        mongo = databases.mongo
-        declared = databases.models.documents if databases.models else []
-        known = with_declared(declared, mongo.models)
-        look = partial(documents.differences, mongo.db, known, declared)
-        jobs.append(mongo.retries.once("reading schemas", look))
-    if databases.database is not None:
-        from jts_storage.relational import schema as relational
-
-        records = databases.models.records if databases.models else []
-        jobs.append(relational.differences(databases.database, records, databases.told_for))
+    jobs = [*map(_migrations, opened(databases)), *_schemas(databases)]
     found = await asyncio.gather(*jobs, return_exceptions=True)
     results: list[Difference] = []
     for result in found:
@@ -68,9 +42,44 @@ async def check(databases: Databases) -> list[Difference]:
     return sorted(results, key=lambda each: (each.store, each.where, each.what))
 
 
+def _schemas(databases: Databases) -> Iterator[Awaitable[list[Difference]]]:
+    """What looks at each store that is given."""
+    models = databases.models
+    if databases.clickhouse is not None:
+        from jts_storage.clickhouse import broken_parts, surroundings, unreadable
+        from jts_storage.clickhouse import schema as clickhouse
+
+        manager, tables = databases.clickhouse, models.tables if models else []
+        by_year = databases.partition_by_year
+        look = partial(clickhouse.differences, partition_by_year=by_year, models=tables)
+        yield manager.run(look, manager)
+        yield manager.run(broken_parts.differences, manager)
+        yield manager.run(surroundings.differences, manager, tables)
+        yield manager.run(unreadable.differences, manager)
+    if databases.mongo is not None:
+        from jts_storage.mongo import schema as documents
+        from jts_storage.mongo.model import with_declared
+
+        mongo = databases.mongo
+        declared = models.documents if models else []
+        known = with_declared(declared, mongo.models)
+        see = partial(documents.differences, mongo.db, known, declared)
+        yield mongo.retries.once("reading schemas", see)
+    if databases.database is not None:
+        from jts_storage.relational import schema as relational
+
+        records = models.records if models else []
+        yield relational.differences(databases.database, records, databases.told_for)
+
+
+def agrees(found: Iterable[Difference]) -> bool:
+    """Return whether there are only notes among what a check found."""
+    return all(each.is_note for each in found)
+
+
 def exit_code(found: Sequence[Difference]) -> int:
     """What the command ends with; `COULD_NOT_LOOK` when `check` raised instead."""
-    return DIFFERS if found else AGREES
+    return AGREES if agrees(found) else DIFFERS
 
 
 async def check_static(databases: Databases | None = None) -> list[Difference]:
@@ -91,14 +100,15 @@ async def check_static(databases: Databases | None = None) -> list[Difference]:
 
 def as_json(found: Sequence[Difference]) -> str:
     """For programs."""
-    return json.dumps({"agrees": not found, "differences": [asdict(each) for each in found]})
+    return json.dumps({"agrees": agrees(found), "differences": [asdict(each) for each in found]})
 
 
 def as_github(found: Sequence[Difference]) -> str:
     """Annotations that GitHub shows at a run of its workflows."""
     return "\n".join(
-        f"::error title={_property(f'{each.store} {each.where}')}::{_message(str(each))}"
+        f"::{level} title={_property(f'{each.store} {each.where}')}::{_message(str(each))}"
         for each in found
+        for level in ("notice" if each.is_note else "error",)
     )
 
 
@@ -113,7 +123,29 @@ def _message(text: str) -> str:
 async def _migrations(each: Migrations) -> list[Difference]:
     history = await each.history()
     found = lines(each.store, each.files, history, each.chain.name)
-    return [_as_difference(line, each, history) for line in found if line.state != "applied"]
+    apart = [_as_difference(line, each, history) for line in found if line.state != "applied"]
+    return [*apart, *_unlogged(each, history)]
+
+
+def _unlogged(each: Migrations, history: History) -> Iterator[Difference]:
+    """Migrations of which the log of a database says nothing: an edit of these is not noticed."""
+    missing = [
+        file.revision
+        for file in each.files
+        if history.is_applied(file) and file.revision not in history.entries
+    ]
+    if missing:
+        stamp = f"jts-storage migrate stamp {history.current} --store {each.store}"
+        stamp += f" --chain {each.chain.name}" if each.chain.label else ""
+        yield Difference(
+            each.store,
+            f"{each.chain.label} migrations".strip(),
+            "log",
+            "a line for each that is applied",
+            f"none for {', '.join(missing)}",
+            stamp,
+            "It takes the files as they are for those that were applied.",
+        )
 
 
 def _as_difference(line: Line, each: Migrations, history: History) -> Difference:
@@ -136,10 +168,10 @@ def _as_difference(line: Line, each: Migrations, history: History) -> Difference
 
 def _mended_by_migrating(each: Difference, among: Sequence[Difference]) -> Difference:
     """Where migrations are pending, they come before any mending by hand."""
-    if each.what == DAMAGE:
+    if each.what in UNMIGRATED:
         return each
     pending = [other for other in among if other.store == each.store and other.actual == _PENDING]
-    return replace(each, remedy=pending[0].remedy) if pending else each
+    return replace(each, remedy=pending[0].remedy, warning="") if pending else each
 
 
 async def _scratch(stack: AsyncExitStack, given: Databases) -> Databases:

@@ -14,7 +14,7 @@ from jts_storage.migrate.declared import create_missing
 from jts_storage.migrate.plan import Step
 from jts_storage.migrate.reports import Event, Progress, describe
 from jts_storage.migrate.runner import Databases, up
-from jts_storage.ports.schema import DAMAGE
+from jts_storage.ports.schema import STATES
 from jts_storage.settings import StorageSettings
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Opening:
     async def _compare(self) -> None:
         found = await check(self._stores)
         # Of damaged rows the log has told already; a storage that does not open mends nothing.
-        differences = [each for each in found if each.what != DAMAGE]
+        differences = [each for each in found if each.what not in STATES and not each.is_note]
         if not differences:
             return
         listed = "; ".join(map(str, differences))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -115,17 +115,51 @@ async def differences(
     :param declared: the models of services, which `models` has the documents of.
     """
     cursor = await db.list_collections()
-    present = {info["name"]: info.get("options", {}) async for info in cursor}
-    found = [
-        difference
-        for schema in collection_schemas(models)
-        for difference in await _compare(db, schema, present.get(schema.name))
-    ]
+    listed = {info["name"]: info async for info in cursor}
+    views = {name for name, info in listed.items() if info.get("type") == "view"}
+    present = {name: info.get("options", {}) for name, info in listed.items()}
+    found: list[Difference] = []
+    for schema in collection_schemas(models):
+        if schema.name in views:
+            found.append(_in_its_place(schema, present[schema.name], present.keys()))
+        else:
+            found += await _compare(db, schema, present.get(schema.name))
     readers = _readers(models) | {model.document: model.from_document for model in declared}
     for model, from_document in readers.items():
         if model.collection in present:
             found += await _unreadable(db, model, from_document)
     return found
+
+
+def _in_its_place(
+    schema: CollectionSchema, options: dict[str, Any], taken: Collection[str]
+) -> Difference:
+    """Say what makes a collection of a view, with all documents that the view shows."""
+    name, new = schema.name, f"{schema.name}_rebuilt"
+    while new in taken:
+        new += "_"
+    view, made = (f"db.getCollection({shown(each)})" for each in (name, new))
+    steps = [
+        f"db.createCollection({shown(new)}, {shown(_rules(schema))})",
+        f"{view}.aggregate({shown([{'$merge': {'into': new}}])})",
+        *(_index_made(made, index) for index in schema.indexes),
+        f"{view}.drop()",
+        f"{made}.renameCollection({shown(name)})",
+    ]
+    origin = shown(options.get("viewOn", ""))
+    warning = (
+        f"Nothing can be written to it. No document is lost: those of {origin} stay, and what the"
+        " view shows of them is copied. One that breaks the validator stops it."
+    )
+    return Difference(
+        STORE, name, "collection", "a collection", f"a view of {origin}", "; ".join(steps), warning
+    )
+
+
+def _index_made(collection: str, index: IndexModel) -> str:
+    document = dict(index.document)
+    key = dict(document.pop("key"))
+    return f"{collection}.createIndex({shown(key)}, {shown(document)})"
 
 
 async def _unreadable(

@@ -14,6 +14,31 @@ THERE: Final = "there"
 DAMAGE: Final = "stored rows"
 """What a difference calls rows that are lost on disk: no migration mends that."""
 
+MUTATION: Final = "mutation"
+"""What a difference calls a change of stored rows that does not get done."""
+
+PARTS: Final = "parts"
+"""What a difference calls parts of a table that nobody merges."""
+
+ROWS: Final = "rows"
+"""What a difference calls rows that lists leave out, since they are nothing the kit knows."""
+
+VIEW: Final = "view"
+"""What a difference calls a view through which every write runs."""
+
+READER: Final = "reader"
+"""What a difference calls a thing that needs a table to be there under its name."""
+
+TRIGGER: Final = "trigger"
+"""What a difference calls a statement that a database runs at each write."""
+
+STATES: Final = frozenset({DAMAGE, MUTATION, PARTS, ROWS})
+"""Differences in what is stored and not in its form: migrations do not mend them, and a storage
+opens with them, or nothing could be read until they are mended."""
+
+UNMIGRATED: Final = STATES | {VIEW, READER, TRIGGER}
+"""What migrations neither make nor mend."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -24,7 +49,9 @@ class Difference:
     :param what: which side of it, such as ``type`` or ``codec``.
     :param expected: as the models say.
     :param actual: as it is.
-    :param remedy: the command that mends it.
+    :param remedy: the commands that mend it, one after the other.
+    :param warning: what these commands cannot keep, or what must be known before they are run.
+    :param is_note: it is worth to know, and no error.
     """
 
     store: str
@@ -33,9 +60,14 @@ class Difference:
     expected: str
     actual: str
     remedy: str
+    warning: str = ""
+    is_note: bool = False
 
     def __str__(self) -> str:
         differs = f"should be {self.expected}, is {self.actual}"
         if self.expected == THERE and self.actual == NOTHING:
             differs = "is missing"
-        return f"{self.store} {self.where}: {self.what} {differs}; mend it with: {self.remedy}"
+        head = "note: " if self.is_note else ""
+        mends = "to change it" if self.is_note else "mend it with"
+        warned = f"; first know: {self.warning} Then {mends}" if self.warning else f"; {mends}"
+        return f"{head}{self.store} {self.where}: {self.what} {differs}{warned}: {self.remedy}"

@@ -13,6 +13,7 @@ from jts_storage.models.tables import RecordModel
 from jts_storage.ports.schema import NOTHING, THERE, Difference
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.tables import metadata
+from jts_storage.relational.triggers import triggers
 
 STORE: Final = "relational"
 
@@ -25,6 +26,11 @@ _DIALECTS: Final[dict[Database, Any]] = {
 _REMAKE: Final = (
     "jts-storage migrate stamp base --chain kit --store relational"
     " && jts-storage migrate up --store relational"
+)
+
+_LOST: Final = (
+    "Values that it had went with it, or it was renamed: then rename it back instead. Where rows"
+    " are and it may not be null, give it a DEFAULT in the same statement."
 )
 
 
@@ -64,7 +70,7 @@ def _compare(connection: Connection, metadata: MetaData, told: Dialect | None) -
         for each in (change if isinstance(change, list) else [change])
     ]
     found = [_difference(told or connection.dialect, change) for change in changes]
-    return [*found, *_primary_keys(connection, metadata)]
+    return [*found, *_primary_keys(connection, metadata), *triggers(connection, metadata)]
 
 
 def _other_default(
@@ -87,9 +93,14 @@ def _difference(dialect: Dialect, change: tuple[Any, ...]) -> Difference:
         where = f"{table}.{column.name}"
         if kind == "add_column":
             mend = f"ALTER TABLE {table} ADD COLUMN {definition}"
-            return Difference(STORE, where, "column", definition, NOTHING, mend)
-        mend = f"ALTER TABLE {table} DROP COLUMN {column.name}"
-        return Difference(STORE, where, "column", NOTHING, definition, mend)
+            return Difference(STORE, where, "column", definition, NOTHING, mend, _LOST)
+        kept = f"{table}_{column.name}"
+        mend = (
+            f"CREATE TABLE {kept} AS SELECT * FROM {table};"
+            f" ALTER TABLE {table} DROP COLUMN {column.name}"
+        )
+        warning = f"Its values go with it: {kept} keeps them until somebody drops it."
+        return Difference(STORE, where, "column", NOTHING, definition, mend, warning)
     if kind.startswith("modify_"):
         _, _, table, column, _, has, should = change
         return _modified(dialect, kind, f"{table}.{column}", has, should)
@@ -110,10 +121,14 @@ def _modified(dialect: Dialect, kind: str, where: str, has: Any, should: Any) ->
         "nullable": "DROP NOT NULL" if should == "NULL" else "SET NOT NULL",
         "default": "DROP DEFAULT" if should == NOTHING else f"SET DEFAULT {should}",
     }.get(what, what)
-    mend = f"ALTER TABLE {table} ALTER COLUMN {column} {change}"
+    mend, warning = f"ALTER TABLE {table} ALTER COLUMN {column} {change}", ""
+    if what == "type":
+        kept = f"{table}_before"
+        mend = f"CREATE TABLE {kept} AS SELECT * FROM {table}; {mend}"
+        warning = f"Values may be rounded: {kept} keeps them until somebody drops it."
     if dialect.name == "sqlite":
-        mend = f'jts-storage migrate new "mend {where}" --store relational'
-    return Difference(STORE, where, what, should, has, mend)
+        mend, warning = f'jts-storage migrate new "mend {where}" --store relational', ""
+    return Difference(STORE, where, what, should, has, mend, warning)
 
 
 def _surplus(dialect: Dialect, kind: str, thing: Any) -> Difference:

@@ -26,7 +26,7 @@ from jts_storage.domain.changes import (
     TableChange,
 )
 from jts_storage.domain.columns import NAMES, Columns
-from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
@@ -203,7 +203,7 @@ def _read_symbol(item: Plain) -> Symbol:
     return Symbol(
         code=item["code"],
         name=item["name"],
-        market=item["market"],
+        market=Market.own(item["market"]),
         sector=item["sector"],
         is_active=item["is_active"],
         updated_at=checks.from_ms(item["updated_at"]),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jts_storage.domain import checks
-from jts_storage.domain.calendar import TradingCalendar, resolve
+from jts_storage.domain.calendar import TradingCalendar, of_series, resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.gaps import Gap, as_gaps, expected_timestamps
@@ -18,18 +18,6 @@ from jts_storage.usecases.any_storage import AnyStorage
 
 PREFIX = "coverage:"
 _PAGE = 1_000
-
-CALENDARS = {
-    "KRX": "XKRX",
-    "KOSPI": "XKRX",
-    "KOSDAQ": "XKRX",
-    "NASDAQ": "XNYS",
-    "NYSE": "XNYS",
-    "TSE": "XTKS",
-    "LSE": "XLON",
-    "HKEX": "XHKG",
-}
-"""Calendars of exchanges by the names people give them; a calendar's own name serves too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +58,10 @@ class SeriesCoverage:
 
 
 class Coverage:
-    """Answers per series, by a trading calendar; without one the market never closes."""
+    """Answers per series, by a trading calendar; without one the market never closes.
+
+    The calendar ``"exchange"`` is that of the exchange of each series, where it has one.
+    """
 
     def __init__(self, storage: AnyStorage) -> None:
         self._storage = storage
@@ -157,7 +148,8 @@ class Coverage:
     ) -> tuple[list[Gap], list[Gap]]:
         """Return the unexplained gaps, and those recorded as empty."""
         first, last = checks.range_ms(start, end)
-        expected = expected_timestamps(first, last, key.timeframe, resolve(calendar))
+        sessions = resolve(of_series(calendar, key.exchange))
+        expected = expected_timestamps(first, last, key.timeframe, sessions)
         missing = ~np.isin(expected, await self._timestamps(key, start, end), assume_unique=True)
         empty = missing & _within(expected, await self.known_empty(key))
         return as_gaps(expected, missing & ~empty), as_gaps(expected, empty)
@@ -167,12 +159,6 @@ class Coverage:
         async for block in self._storage.candles.stream(key, start, end):
             stamps.append(block.columns.timestamp)  # noqa: PERF401 - a comprehension needs more
         return np.concatenate(stamps) if stamps else np.empty(0, np.int64)
-
-
-def calendar_of(exchange: str) -> str | None:
-    """Return the calendar of an exchange; None if its name is not known."""
-    known = set(CALENDARS.values())
-    return exchange if exchange in known else CALENDARS.get(exchange.upper())
 
 
 def merged(ranges: Iterable[Sequence[int]], step: int = 0) -> list[list[int]]:

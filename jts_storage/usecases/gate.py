@@ -84,6 +84,7 @@ def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | Non
         tally.differing = int((known.differing & ~part.missing).sum())
         part = part.take(~known.stored)
         tally.skipped = tally.read - part.columns.rows
+    policy = policy.of_exchange(part.key.exchange)
     verdict = judge(part.columns, part.missing, part.key.timeframe, policy, before)
     tally.rejected = int(verdict.rejected.sum())
     tally.quarantined = int(verdict.quarantined.sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jts_storage.domain import checks
-from jts_storage.domain.calendar import TradingCalendar, resolve
+from jts_storage.domain.calendar import BY_EXCHANGE, TradingCalendar, of_series, resolve
 from jts_storage.domain.columns import Columns, Int64Array, ascends
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.errors import InvalidData
@@ -72,7 +72,9 @@ class QualityPolicy:
         harshest of their actions.
     :param jump: the largest change from one close to the next, as a part of the former.
     :param tick: the price step, or ``"krx"`` for the Korean exchange's; None looks at no prices.
-    :param calendar: of whose sessions bars must be; None looks at no sessions.
+    :param calendar: of whose sessions bars must be; None looks at no sessions, and ``"exchange"``
+        at those of the exchange that each series is of, as far as they are known. Then bars
+        beside them are only flagged, unless `actions` says otherwise.
     :param now: the time by which a bar must have closed; None is the present.
     """
 
@@ -81,6 +83,7 @@ class QualityPolicy:
     tick: Decimal | str | None = None
     calendar: TradingCalendar | str | None = None
     now: datetime | None = None
+    is_assumed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         given = {
@@ -98,7 +101,16 @@ class QualityPolicy:
             raise InvalidData("must be a Decimal or 'krx'", field="tick", value=self.tick)
         if isinstance(self.tick, Decimal) and checks.scaled_price(self.tick, "tick") <= 0:
             raise InvalidData("must be above zero", field="tick", value=str(self.tick))
-        object.__setattr__(self, "actions", _DEFAULTS | given)
+        unasked = {Rule.OFF_SESSION: Action.FLAG} if self.calendar == BY_EXCHANGE else {}
+        object.__setattr__(self, "actions", _DEFAULTS | unasked | given)
+
+    def of_exchange(self, exchange: str) -> QualityPolicy:
+        """Return the policy for a series of an exchange."""
+        if self.calendar != BY_EXCHANGE:
+            return self
+        policy = replace(self, calendar=of_series(BY_EXCHANGE, exchange))
+        object.__setattr__(policy, "is_assumed", True)
+        return policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +203,12 @@ class _Checks:
         # A Monday or the first of a month, which stamp longer bars, need not be a session.
         if calendar is None or not len(stamps) or self.timeframe in (Timeframe.W1, Timeframe.MN1):
             return np.zeros(len(stamps), np.bool_)
-        sessions = calendar.sessions(int(stamps.min()), int(stamps.max()))
+        try:
+            sessions = calendar.sessions(int(stamps.min()), int(stamps.max()))
+        except InvalidData:  # older than what the calendar knows
+            if self.policy.is_assumed:
+                return np.zeros(len(stamps), np.bool_)
+            raise
         if not self.timeframe.is_intraday:
             return ~np.isin(stamps, sessions.dates)
         if not len(sessions):

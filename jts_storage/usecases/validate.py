@@ -44,7 +44,7 @@ class ValidateCandles:
         start: datetime | None = None,
         end: datetime | None = None,
     ) -> ValidationResult:
-        policy = policy or QualityPolicy()
+        policy = (policy or QualityPolicy()).of_exchange(key.exchange)
         result = ValidationResult(key)
         before = Before()
         ends = start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP

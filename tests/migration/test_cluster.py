@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jts_storage.clickhouse import schema, tables
+from jts_storage.clickhouse import comparing, schema, tables
 from jts_storage.clickhouse.create_texts import parse
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.migrate.clickhouse import ClickHouseMigrations
@@ -71,7 +71,7 @@ async def test_what_a_cluster_gets_is_what_its_models_say(clickhouse: ClickHouse
         for column, codec in codecs:
             columns[column] = replace(columns[column], parts={"CODEC": codec})
         found = replace(found, columns=columns)
-        assert list(schema.compare(name, wanted, found)) == []
+        assert list(comparing.compare(name, wanted, found)) == []
 
 
 async def test_up_collects_the_rows_of_every_host(clickhouse: ClickHouseManager) -> None:

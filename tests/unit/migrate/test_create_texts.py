@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jts_storage.clickhouse.create_texts import parse
-from jts_storage.clickhouse.schema import compare
+from jts_storage.clickhouse.comparing import compare
 
 SERVER = (
     "CREATE TABLE db.t (`a` LowCardinality(String) DEFAULT 'x, (y)' COMMENT 'TTL of it',"

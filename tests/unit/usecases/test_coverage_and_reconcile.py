@@ -16,7 +16,7 @@ from jts_storage import SeriesKey, Storage, SymbolBars, Timeframe
 from jts_storage.domain.gaps import Gap
 from jts_storage.lake import ParquetStorageEngine
 from jts_storage.testing.factories import START, make_candles
-from jts_storage.usecases.coverage import Coverage, calendar_of, merged
+from jts_storage.usecases.coverage import Coverage, merged
 from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.reconcile import Reconcile
 from jts_storage.usecases.validate import ValidateCandles
