@@ -15,7 +15,7 @@ import typer
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Code, Exchange, Gate, Zone
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, meter, print_json, with_storage
+from jts_storage.cli.output import AsJson, meter, print_json, print_table, with_storage
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
@@ -24,8 +24,9 @@ from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.results import COUNTS, ImportResult
 
 if TYPE_CHECKING:
-    from jts_storage.readers.blocks import Floats
+    from jts_storage.readers.adjusting import Adjusted
     from jts_storage.readers.file_source import Layout
+    from jts_storage.readers.values import Floats
     from jts_storage.usecases.import_candles import ImportOptions
 
 _SERIES_SHOWN = 10
@@ -58,6 +59,16 @@ class Format:
     floats: Annotated[str, typer.Option(help="Prices that are floats: refuse, exact or round.")] = (
         "refuse"
     )
+    round_prices: Annotated[
+        bool, typer.Option("--round-prices", help="Round prices to four decimals, half to even.")
+    ] = False
+    volume: Annotated[
+        str | None,
+        typer.Option(
+            help="Volumes that are no whole numbers: round, floor, scale:N (stored times 10**N), "
+            "zero-if-missing; several with commas. Otherwise they are refused."
+        ),
+    ] = None
 
     @property
     def layout(self) -> Layout:
@@ -140,6 +151,8 @@ def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportO
         decimal=format.decimal,
         thousands=format.thousands,
         floats=cast("Floats", format.floats),
+        round_prices=format.round_prices,
+        volume=format.volume,
         policy=policy,
         block_rows=storing.block_rows,
         resume=not storing.restart,
@@ -184,10 +197,8 @@ def print_import(result: ImportResult) -> None:
         typer.echo(f"Went on at row {result.resumed_at:,}.")
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
     typer.echo(f"{result.source}: {counts}.")
-    if len(result.series) > 1:
-        shown = [f"{key} {count:,}" for key, count in list(result.series.items())[:_SERIES_SHOWN]]
-        more = len(result.series) - len(shown)
-        typer.echo(f"Series: {', '.join(shown)}{f' and {more:,} more' if more else ''}.")
+    print_series(result)
+    print_adjusted(result.adjusted)
     if result.differing:
         typer.echo(
             f"{result.differing:,} of those skipped are stored with other values; "
@@ -200,6 +211,29 @@ def print_import(result: ImportResult) -> None:
         typer.echo(f"Created: {', '.join(result.created_symbols)}.")
     if result.start is not None and result.end is not None:
         typer.echo(f"From {result.start:%Y-%m-%d %H:%M} to {result.end:%Y-%m-%d %H:%M} UTC.")
+
+
+def print_series(result: ImportResult) -> None:
+    """Print a line for each series, if there are several."""
+    if len(result.by_series) < 2:
+        return
+    shown = list(result.by_series.items())[:_SERIES_SHOWN]
+    names = [name for name in COUNTS if getattr(result, name)]
+    print_table(
+        ["series", *names], [(key, *(counts.get(n, 0) for n in names)) for key, counts in shown]
+    )
+    if len(result.by_series) > len(shown):
+        typer.echo(f"... and {len(result.by_series) - len(shown):,} more series.")
+
+
+def print_adjusted(adjusted: Adjusted) -> None:
+    for name, changes in (("prices", adjusted.prices), ("volumes", adjusted.volumes)):
+        if changes.values:
+            typer.echo(
+                f"Rounded: {changes.values:,} {name}, the largest change {changes.largest:f}."
+            )
+    if adjusted.filled:
+        typer.echo(f"Missing: {adjusted.filled:,} volumes, stored as zero.")
 
 
 def _overrides(given: list[str] | None) -> dict[str, str]:

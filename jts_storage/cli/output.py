@@ -34,6 +34,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from jts_storage._runtime.surface import use_command_line
 from jts_storage.errors import StorageError
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
@@ -95,6 +96,7 @@ def finished(
     """Run `work` and return what it returned; its errors become one sentence and an exit code."""
 
     async def awaited() -> T:
+        use_command_line()
         return await work()
 
     # The driver logs failures with a traceback, which Python prints if there is no handler.

@@ -21,12 +21,14 @@ class Layout:
     """What the caller knows about a source, so that it need not be guessed.
 
     :param columns: headers by target, such as ``{"close": "Adj Close"}``.
+    :param needs_volume: whether a source without a column of volumes is refused.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     delimiter: str | None = None
     encoding: str | None = None
     header: bool = True
+    needs_volume: bool = True
 
 
 class FileSource:
@@ -56,7 +58,12 @@ class FileSource:
         return min(position, self._read + int(batch.nbytes))
 
     def _targets(self, names: list[str]) -> dict[str, str]:
-        return headers.guess(names, self.layout.columns, where=self.name)
+        return headers.guess(
+            names,
+            self.layout.columns,
+            where=self.name,
+            needs_volume=self.layout.needs_volume,
+        )
 
     def location(self, row: int, target: str) -> str:
         return f"{self.name}, row {row + 1}, column {self._header(target)!r}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from jts_storage.domain.columns import NAMES
+from jts_storage._runtime.surface import column_option, option
+from jts_storage.domain.columns import FIELDS
 from jts_storage.errors import InvalidData
 
 _KNOWN = {
@@ -28,7 +29,6 @@ _KNOWN = {
 }
 _SHOWN = 300
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
-_PRICES_AND_VOLUME = NAMES[1:]
 
 
 def plain(header: str) -> str:
@@ -37,7 +37,11 @@ def plain(header: str) -> str:
 
 
 def guess(
-    headers: Sequence[str], overrides: Mapping[str, str] | None = None, *, where: str = "the source"
+    headers: Sequence[str],
+    overrides: Mapping[str, str] | None = None,
+    *,
+    where: str = "the source",
+    needs_volume: bool = True,
 ) -> dict[str, str]:
     """The header of each target: ``{"timestamp": "Date", "open": "시가", ...}``.
 
@@ -68,11 +72,13 @@ def guess(
                 continue
             raise InvalidData(
                 f"{where}: columns {found[target]!r} and {header!r} could both be {target}.",
-                remedy=f"Say which one is: {target}=...",
+                remedy=f"Say which one is: {column_option(target, 'HEADER')}.",
             )
         found[target] = header
         taken.add(header)
-    return _complete(found, headers, where)
+    _take_whole_moments(found)
+    _refuse_missing(found, headers, where, needs_volume)
+    return found
 
 
 def target_of(header: str) -> str | None:
@@ -93,21 +99,28 @@ def _overridden(headers: Sequence[str], overrides: Mapping[str, str], where: str
     return {target: header for target, header in overrides.items() if header}
 
 
-def _complete(found: dict[str, str], headers: Sequence[str], where: str) -> dict[str, str]:
+def _take_whole_moments(found: dict[str, str]) -> None:
     # A timestamp is the whole moment, so a date and a time beside it say nothing more.
     if "timestamp" in found:
         found.pop("date", None)
         found.pop("time", None)
     elif "date" not in found and "time" in found:
         found["timestamp"] = found.pop("time")
-    missing = [name for name in _PRICES_AND_VOLUME if name not in found]
+
+
+def _refuse_missing(
+    found: Mapping[str, str], headers: Sequence[str], where: str, needs_volume: bool
+) -> None:
+    missing = [name for name in FIELDS if name not in found]
+    if not needs_volume and "volume" in missing:
+        missing.remove("volume")
     if "timestamp" not in found and "date" not in found:
         missing.insert(0, "timestamp")
-    if missing:
-        among = ", ".join(map(str, headers))
-        among = among if len(among) <= _SHOWN else f"{among[:_SHOWN]} ..."
-        raise InvalidData(
-            f"{where}: no column for {', '.join(missing)} among {among}.",
-            remedy=f"Name it: {missing[0]}=HEADER.",
-        )
-    return found
+    if not missing:
+        return
+    among = ", ".join(map(str, headers))
+    among = among if len(among) <= _SHOWN else f"{among[:_SHOWN]} ..."
+    remedy = f"Name it: {column_option(missing[0], 'HEADER')}."
+    if missing == ["volume"]:
+        remedy += f" {option('volume', 'zero-if-missing')} takes all volumes for zero."
+    raise InvalidData(f"{where}: no column for {', '.join(missing)} among {among}.", remedy=remedy)

@@ -72,7 +72,12 @@ class TableSource:
     def __init__(self, table: Any, layout: Layout) -> None:
         self.name = "the frame"
         self._table = table
-        self._targets = headers.guess(table.column_names, layout.columns, where=self.name)
+        self._targets = headers.guess(
+            table.column_names,
+            layout.columns,
+            where=self.name,
+            needs_volume=layout.needs_volume,
+        )
 
     def tables(self) -> Iterator[Any]:
         yield self._table.select(list(self._targets.values())).rename_columns(list(self._targets))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -14,12 +15,14 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.readers import sources
+from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.ahead import read_ahead
 from jts_storage.readers.blocks import Block, Reader, Source
 from jts_storage.readers.epochs import Epochs
 from jts_storage.readers.numbers import given_style
 from jts_storage.readers.owners import Labels, Owners, Wanted
 from jts_storage.readers.timestamps import TimestampReader
+from jts_storage.readers.values import ValueReader
 from jts_storage.usecases.gate import Part, parts
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.progress import ImportState
@@ -72,10 +75,12 @@ def input_of(data: Data, wanted: Wanted, options: ImportOptions) -> Input:
         return SeriesInput(_only(data), wanted, options.block_rows)
     if hasattr(data, "__aiter__"):
         return SeriesInput(data, wanted, options.block_rows)
+    needs_volume = not VolumeRule.of(options.volume).zero_if_missing
+    layout = replace(options.layout, needs_volume=needs_volume and options.layout.needs_volume)
     if isinstance(data, str | Path):
-        return SourceInput(sources.file_source(Path(data), options.layout), wanted, options)
+        return SourceInput(sources.file_source(Path(data), layout), wanted, options)
     if sources.is_frame(data):
-        frame = sources.frame_source(data, options.layout, symbol=wanted.symbol)
+        frame = sources.frame_source(data, layout, symbol=wanted.symbol)
         return SourceInput(frame, wanted, options)
     raise sources.unknown_source(data)
 
@@ -113,18 +118,22 @@ class SourceInput:
         timeframe = self._wanted.timeframe or Timeframe.M1
         return Reader(
             TimestampReader(timeframe, options.timezone, options.time_format),
-            # On resuming, the decimal mark was found in rows that are not read again.
-            given_style(options.decimal or state.decimal, options.thousands),
-            options.floats,
+            ValueReader(
+                # On resuming, the decimal mark was found in rows that are not read again.
+                given_style(options.decimal or state.decimal, options.thousands),
+                options.floats,
+                options.thousands,
+                options.round_prices,
+                VolumeRule.of(options.volume),
+            ),
             {Timeframe(name): Epochs(unit) for name, unit in state.epochs.items()},
-            options.thousands,
             Owners(self._wanted, self.name),
         )
 
 
 def _remember(reader: Reader, state: ImportState) -> None:
     """Note what the numbers have shown, for a run that begins behind them."""
-    state.decimal = reader.style.decimal if reader.style else None
+    state.decimal = reader.values.style.decimal if reader.values.style else None
     # A copy of the items: the thread that reads ahead may add one meanwhile.
     state.epochs = {
         step.value: seen.unit for step, seen in list(reader.epochs.items()) if seen.unit

@@ -36,6 +36,7 @@ class ImportWriter:
                     item.key, item.series, detail=may_replace and not begun_before
                 )
                 item.tally.note(saved)
+                item.tally.series[str(item.key)] = item.tally.counts()
                 block.add(item.tally)
             if not begun_before:
                 state.pending_stop, state.pending = stop, block
