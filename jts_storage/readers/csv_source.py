@@ -33,8 +33,13 @@ class CsvFile(FileSource):
     def _names(self) -> list[str]:
         return self.form.headers
 
+    def _first_value(self) -> object:
+        return self.form.first_value
+
     def tables(self) -> Iterator[Any]:
-        wanted = list(self.targets.values())
+        # By number: pandas leaves the header of an index empty, and Arrow needs a name for each.
+        names = [str(number) for number in range(len(self.form.headers))]
+        wanted = [names[self.form.headers.index(header)] for header in self.targets.values()]
         with self._explained(), opened(self.path) as (raw, stream):
             # Arrow would take all up to the next quote for one field.
             open_quote = text_files.first_open_quote(self.path, self.form)
@@ -48,14 +53,14 @@ class CsvFile(FileSource):
                 read_options=arrow_csv.ReadOptions(
                     block_size=READ_BYTES,
                     encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
-                    column_names=self.form.headers,
+                    column_names=names,
                     skip_rows=self._lines_before_data(),
                 ),
                 parse_options=arrow_csv.ParseOptions(
                     delimiter=self.form.delimiter, newlines_in_values=True
                 ),
                 convert_options=arrow_csv.ConvertOptions(
-                    column_types=dict.fromkeys(self.form.headers, pa.string()),
+                    column_types=dict.fromkeys(names, pa.string()),
                     include_columns=wanted,
                     strings_can_be_null=False,  # what counts as missing is decided in `blocks`
                 ),

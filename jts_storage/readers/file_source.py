@@ -63,7 +63,12 @@ class FileSource:
             self.layout.columns,
             where=self.name,
             needs_volume=self.layout.needs_volume,
+            first_value=self._first_value(),
         )
+
+    def _first_value(self) -> object:
+        """Return the first value of the first column, where that may tell what it holds."""
+        return None
 
     def location(self, row: int, target: str) -> str:
         return f"{self.name}, row {row + 1}, column {self._header(target)!r}"

@@ -28,6 +28,10 @@ _KNOWN = {
     "deleted": "isdeleted deleted",
 }
 _SHOWN = 300
+_PARQUET_INDEX = "__index_level_0__"
+_UNNAMED = re.compile(rf"(Unnamed: 0|{_PARQUET_INDEX})?")
+_COUNT = r"\d{1,7}(\.0)?"
+"""Too short for a date in digits, and for seconds since 1970 after April."""
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
 
 
@@ -42,6 +46,7 @@ def guess(
     *,
     where: str = "the source",
     needs_volume: bool = True,
+    first_value: object = None,
 ) -> dict[str, str]:
     """The header of each target: ``{"timestamp": "Date", "open": "시가", ...}``.
 
@@ -50,6 +55,8 @@ def guess(
 
     :param overrides: headers by target, which come before every guess; an empty one says that no
         column is meant.
+    :param first_value: the first one of the first column, by which a column without a name is the
+        index of a frame: moments, or only a count.
     :raises InvalidData: a column is missing, or two could be meant.
     """
     overrides = overrides or {}
@@ -76,6 +83,8 @@ def guess(
             )
         found[target] = header
         taken.add(header)
+    if not {"timestamp", "date", "time"} & found.keys():
+        found |= _index(headers, first_value)
     _take_whole_moments(found)
     _refuse_missing(found, headers, where, needs_volume)
     return found
@@ -86,6 +95,15 @@ def target_of(header: str) -> str | None:
     bare = header.strip("\ufeff ").casefold()
     names = (plain(header), bare, bare.strip("<>"))
     return next((found for name in names if (found := _TARGET_OF.get(name))), None)
+
+
+def _index(headers: Sequence[str], first_value: object) -> dict[str, str]:
+    """Return the column of moments that a frame had as its index, which pandas writes unnamed."""
+    for header in headers[:1] if _PARQUET_INDEX not in headers else (_PARQUET_INDEX,):
+        is_unnamed = _UNNAMED.fullmatch(header) is not None
+        if is_unnamed and re.fullmatch(_COUNT, str(first_value)) is None:
+            return {"timestamp": header}
+    return {}
 
 
 def _overridden(headers: Sequence[str], overrides: Mapping[str, str], where: str) -> dict[str, str]:

@@ -35,8 +35,7 @@ def format_of(path: Path) -> str:
     :raises InvalidData: it stands for none.
     """
     is_compressed = text_files.compression_of(path) is not None
-    plain = path.with_suffix("") if is_compressed else path
-    kind = FORMATS.get(plain.suffix.lower())
+    kind = FORMATS.get(text_files.suffix_of(path))
     if kind is None or (is_compressed and kind not in ("csv", "jsonl")):
         raise InvalidData(
             f"{path}: the suffix stands for no known format. Known are {', '.join(FORMATS)}, and"
@@ -77,6 +76,7 @@ class TableSource:
             layout.columns,
             where=self.name,
             needs_volume=layout.needs_volume,
+            first_value=table.column(0)[0].as_py() if table.num_columns and len(table) else None,
         )
 
     def tables(self) -> Iterator[Any]:

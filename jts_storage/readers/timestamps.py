@@ -17,9 +17,10 @@ from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.resampling import period_starts, zone
 from jts_storage.errors import InvalidData
-from jts_storage.readers.epochs import Epochs, are_dates
+from jts_storage.readers.epochs import Epochs, are_dates, is_date
 
 _OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
+_WHOLE = r"-?\d+(\.0*)?"
 _SPELLINGS = (
     (r"^(\d{4})[./] ?(\d{1,2})[./] ?(\d{1,2})\.?", r"\1-\2-\3"),
     (r"^(\d{4})-(\d)-", r"\1-0\2-"),
@@ -60,7 +61,7 @@ class TimestampReader:
             return self._dated(column.cast(pa.timestamp("ms")), has_zone=False)
         if pa.types.is_timestamp(kind):
             return self._dated(column, has_zone=kind.tz is not None)
-        if pa.types.is_integer(kind):
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             return self._from_numbers(column, epochs or Epochs())
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return self._from_text(column, epochs or Epochs())
@@ -76,15 +77,14 @@ class TimestampReader:
             column = pc.utf8_trim_whitespace(column)
             first = first.strip()
         # The first text shows the kind of all, and a wrong guess is found by the cast.
-        if first.lstrip("-").isdigit():
-            try:
-                numbers = column.cast(pa.int64())
-            except pa.ArrowInvalid:  # dates in digits may stand among others
-                if len(first) not in (8, 12, 14):
+        if re.fullmatch(_WHOLE, first):
+            numbers = _whole_numbers(column)
+            if numbers is None:  # dates in digits may stand among others
+                if not is_date(first):
                     return self._from_numbers(_cast(column, pa.int64()), epochs)
+                column = _from_compact(column)
             else:
                 return self._from_numbers(numbers, epochs)
-            column = _from_compact(column)
         return self._from_written(column)
 
     def _from_written(self, column: Any) -> Int64Array:
@@ -192,6 +192,17 @@ def joined(date: Any, time: Any) -> Any:
     compact = pc.match_substring_regex(date, r"^\d{8}$")
     spread = pc.replace_substring_regex(date, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
     return pc.binary_join_element_wise(pc.if_else(compact, spread, date), time, " ")
+
+
+def _whole_numbers(column: Any) -> Any:
+    """The integers of a column of text, some perhaps with zeros behind a point; None if it has
+    something else."""
+    for texts in (column, pc.replace_substring_regex(column, r"\.0*$", "")):
+        try:
+            return texts.cast(pa.int64())
+        except pa.ArrowInvalid:
+            continue
+    return None
 
 
 def _from_compact(column: Any) -> Any:
