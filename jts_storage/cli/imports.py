@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Code, Exchange, Gate, Zone
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, meter, print_json, print_table, with_storage
+from jts_storage.cli.output import NOT_WELL, AsJson, meter, print_json, print_table, with_storage
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
@@ -113,6 +113,12 @@ class Storing:
         str | None, typer.Option(help="Create unknown symbols in this market: KOSPI, KOSDAQ, ETF.")
     ] = None
     block_rows: Annotated[int, typer.Option(help="Rows stored at a time.")] = BLOCK_ROWS
+    on_error: Annotated[
+        str,
+        typer.Option(
+            help="Rows with a wrong number of fields: stop at the first, or quarantine them."
+        ),
+    ] = "stop"
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, even if it was interrupted before.")
     ] = False
@@ -137,6 +143,13 @@ def import_(
         print_json(result)
     else:
         print_import(result)
+    if is_all_refused(result):
+        raise typer.Exit(NOT_WELL)
+
+
+def is_all_refused(result: ImportResult) -> bool:
+    """Return whether rows were read and the stores have none of them."""
+    return bool(result.read) and not (result.imported or result.skipped)
 
 
 def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportOptions:
@@ -153,6 +166,7 @@ def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportO
         floats=cast("Floats", format.floats),
         round_prices=format.round_prices,
         volume=format.volume,
+        on_error=cast("Literal['stop', 'quarantine']", storing.on_error),
         policy=policy,
         block_rows=storing.block_rows,
         resume=not storing.restart,

@@ -16,6 +16,7 @@ from jts_storage.domain.columns import (
     Columns,
     Int64Array,
     concatenate,
+    empty,
 )
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
@@ -50,7 +51,13 @@ class Source(Protocol):
         """Whether commas separate fields, so that one within a number is quoted."""
         ...
 
-    def tables(self) -> Iterator[Any]: ...
+    def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
+        """Yield the rows.
+
+        :param broken: takes the rows that cannot be read, in their order, each before the table
+            that follows it; without it the first is refused.
+        """
+        ...
 
     def location(self, row: int, target: str) -> str:
         """Describe where the value is: ``prices.csv, line 7, column '종가'``."""
@@ -62,31 +69,45 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Consecutive rows of a source.
+class BrokenRow:
+    """A row that cannot be read.
 
+    :param before: how many rows that can be read stand before it.
+    :param line: where it stands in the file.
+    """
+
+    before: int
+    line: int
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows of a source; none, if those that are left cannot be read.
+
+    :param stop_row: the number of the row after them.
     :param columns: their values; rows with something missing hold zeros.
     :param rows: the number of each row in its source.
     :param labels: which series the rows belong to.
     :param missing: where a price or the volume is missing.
     :param table: the rows as they came.
+    :param broken: rows among them that cannot be read.
     :param adjusted: which of the values were rounded, because the caller asked for it.
     """
 
+    stop_row: int
     columns: Columns
     rows: Int64Array
     labels: Labels
     missing: AnyArray
     table: Any
     adjusted: Adjusted = NOTHING_ADJUSTED
+    broken: tuple[BrokenRow, ...] = ()
 
     @property
     def first_row(self) -> int:
         return int(self.rows[0])
-
-    @property
-    def stop_row(self) -> int:
-        return int(self.rows[-1]) + 1
 
 
 @dataclass(slots=True)
@@ -94,6 +115,8 @@ class Reader:
     """Turns tables of one source into blocks.
 
     :param epochs: for each timeframe, the unit found so far of timestamps that are numbers.
+    :param keeps_broken: whether rows that cannot be read are kept aside; otherwise the first one is
+        refused.
     :param owners: finds the series of each row; None if that is not needed.
     """
 
@@ -101,6 +124,7 @@ class Reader:
     values: ValueReader = field(default_factory=ValueReader)
     epochs: dict[Timeframe, Epochs] = field(default_factory=dict)
     owners: Owners | None = None
+    keeps_broken: bool = False
 
     def blocks(self, source: Source, rows: int, skip: int = 0) -> Iterator[Block]:
         """Blocks of exactly `rows`, but for the last, after the first `skip` rows.
@@ -109,15 +133,19 @@ class Reader:
         """
         first = skip
         read: list[Block] = []
-        for piece in _pieces(source.tables(), rows, skip):
+        broken: list[BrokenRow] = []
+        tables = source.tables(broken if self.keeps_broken else None)
+        for piece in _pieces(tables, rows, skip):
             # Converted at once, so that the text of a block need not be kept until it is full.
             read.append(self._read(piece, first, source))
             first += piece.num_rows
             if first - read[0].first_row == rows:
-                yield _together(read)
+                yield _with_broken(_together(read), broken, skip)
                 read = []
         if read:
-            yield _together(read)
+            yield _with_broken(_together(read), broken, skip)
+        if any(row.before >= skip for row in broken):
+            yield _with_broken(_nothing(first), broken, skip)
 
     def _read(self, table: Any, first: int, source: Source) -> Block:
         try:
@@ -143,7 +171,15 @@ class Reader:
         ready: dict[str, Any] = dict(values.ready)
         parsed = interchange.from_arrow(pa.table(arrays | values.others), "exact")
         rows = np.arange(first, first + table.num_rows, dtype=np.int64)
-        return Block(parsed._replace(**ready), rows, labels, values.missing, table, values.adjusted)
+        return Block(
+            first + table.num_rows,
+            parsed._replace(**ready),
+            rows,
+            labels,
+            values.missing,
+            table,
+            values.adjusted,
+        )
 
     def _stamps(self, columns: Mapping[str, Any], labels: Labels) -> Int64Array:
         moments = _moments(columns)
@@ -185,6 +221,7 @@ def _together(pieces: list[Block]) -> Block:
     if len(pieces) == 1:
         return pieces[0]
     return Block(
+        pieces[-1].stop_row,
         concatenate([piece.columns for piece in pieces]),
         np.concatenate([piece.rows for piece in pieces]),
         labels_joined([piece.labels for piece in pieces], [len(piece.rows) for piece in pieces]),
@@ -192,6 +229,22 @@ def _together(pieces: list[Block]) -> Block:
         pa.concat_tables([piece.table for piece in pieces]),
         sum((piece.adjusted for piece in pieces), NOTHING_ADJUSTED),
     )
+
+
+def _nothing(row: int) -> Block:
+    """A block without rows, before that row."""
+    return Block(row, empty(), np.empty(0, np.int64), Labels(), np.empty(0, np.bool_), None)
+
+
+def _with_broken(block: Block, broken: list[BrokenRow], skip: int) -> Block:
+    """The block with the broken rows before its end, which are taken out of the list.
+
+    :param skip: rows before that one, and broken ones among them, were handled by an earlier run.
+    """
+    count = sum(row.before < block.stop_row or not len(block.rows) for row in broken)
+    taken = tuple(row for row in broken[:count] if row.before >= skip)
+    del broken[:count]
+    return replace(block, broken=taken)
 
 
 def _whole(column: Any) -> Any:

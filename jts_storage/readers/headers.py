@@ -19,7 +19,7 @@ _KNOWN = {
     "low": "low l lowprice min 저가 최저가",
     "close": "close c closeprice last 종가 현재가",
     "volume": "volume vol v qty quantity tradevolume 거래량 체결량 누적거래량",
-    "symbol": "symbol ticker code stockcode 종목코드 단축코드 종목",
+    "symbol": "symbol ticker tic code stockcode instrument pair 종목코드 단축코드 종목",
     "exchange": "exchange exchangecode exchangename exch venue mic 거래소 거래소명 거래소코드",
     # <PER> of Metastock's format; a bare PER is a ratio of price and earnings.
     "timeframe": "timeframe tf interval barinterval barsize <per> period periodicity resolution "

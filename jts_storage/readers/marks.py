@@ -114,7 +114,7 @@ class Marks:
 
 
 class Searched(Protocol):
-    def tables(self) -> Iterable[Any]: ...
+    def tables(self, broken: Any = None) -> Iterable[Any]: ...
 
 
 def search_source(source: Searched, marks: Marks) -> NumberStyle | None:
@@ -122,7 +122,7 @@ def search_source(source: Searched, marks: Marks) -> NumberStyle | None:
 
     Costs a second reading, of sources whose first numbers are all doubtful.
     """
-    for table in source.tables():
+    for table in source.tables([]):
         for name in (name for name in FIELDS if name in table.column_names):
             for column in table.column(name).chunks:
                 if any(is_kind(column.type) for is_kind in _text_kinds()):

@@ -9,7 +9,7 @@ from typing import Any
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.readers import headers, text_files
 from jts_storage.readers.arrow_sources import ArrowFile, ParquetFile
-from jts_storage.readers.blocks import Source
+from jts_storage.readers.blocks import BrokenRow, Source
 from jts_storage.readers.csv_source import CsvFile
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.json_source import JsonLinesFile
@@ -79,7 +79,7 @@ class TableSource:
             first_value=table.column(0)[0].as_py() if table.num_columns and len(table) else None,
         )
 
-    def tables(self) -> Iterator[Any]:
+    def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
         yield self._table.select(list(self._targets.values())).rename_columns(list(self._targets))
 
     def location(self, row: int, target: str) -> str:

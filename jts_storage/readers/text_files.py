@@ -9,6 +9,7 @@ import gzip
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -144,10 +145,9 @@ def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
 
 
 def line_of_row(path: Path, form: TextFormat, row: int) -> int | None:
-    for number, (line, _) in enumerate(records(path, form)):
-        if number == row:
-            return line
-    return None
+    """Line of a row, counted without those that have another number of fields than the header."""
+    whole = (line for line, fields in records(path, form) if len(fields) == len(form.headers))
+    return next(islice(whole, row, None), None)
 
 
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:

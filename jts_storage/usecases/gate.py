@@ -61,6 +61,8 @@ def parts(block: Block) -> list[Part]:
 
     What was rounded in the block is counted with the first of them.
     """
+    if not len(block.rows):
+        return []
     keys, which = block.labels.keys, block.labels.which
     if which is None:
         return [Part(keys[0], block.columns, block.rows, block.missing, block, block.adjusted)]

@@ -92,7 +92,7 @@ class _Import:
         self._report = report
         self._progress = Progress(storage, checks.to_ms(options.policy.now or checks.now()))
         self._checks = ImportChecks(storage, options, self._progress)
-        self._writer = ImportWriter(storage, given, self._checks, self._progress)
+        self._writer = ImportWriter(storage, given, self._checks, self._progress, self._wanted.key)
 
     async def run(self) -> ImportResult:
         started = perf_counter()
@@ -100,9 +100,9 @@ class _Import:
         blocks = self._input.blocks(self._progress.state, self._checks.prepare)
         # Closed at once on an error: a thread may still be reading the file.
         async with aclosing(blocks) as found:
-            async for block, stop in found:
-                judged = await self._checks.judge(block)
-                await self._writer.store(judged, stop)
+            async for piece in found:
+                judged = await self._checks.judge(piece.parts)
+                await self._writer.store(judged, piece)
                 self._tell()
         await self._progress.end()
         return self._result(resumed_at, perf_counter() - started)

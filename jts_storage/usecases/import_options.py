@@ -36,6 +36,8 @@ class ImportOptions:
     :param volume: what becomes of volumes that are no whole numbers: ``"round"``, ``"floor"`` or
         ``"scale:N"``, which stores them times 10**N; and ``"zero-if-missing"``. Several are
         separated by commas; by default they are refused.
+    :param on_error: ``"quarantine"`` keeps rows with a wrong number of fields aside, with their
+        line and reason; ``"stop"`` refuses the first.
     :param block_rows: how many rows are stored at a time.
     :param resume: whether to go on where an interrupted import of the same source stopped.
     """
@@ -50,6 +52,7 @@ class ImportOptions:
     floats: Floats = "refuse"
     round_prices: bool = False
     volume: str | None = None
+    on_error: Literal["stop", "quarantine"] = "stop"
     policy: QualityPolicy = field(default_factory=QualityPolicy)
     block_rows: int = BLOCK_ROWS
     resume: bool = True
@@ -63,6 +66,8 @@ class ImportOptions:
         check_thousands(self.thousands)
         given_style(self.decimal, self.thousands)
         VolumeRule.of(self.volume)
+        if self.on_error not in ("stop", "quarantine"):
+            raise InvalidData("must be stop or quarantine", field="on_error", value=self.on_error)
 
     @property
     def is_incremental(self) -> bool:
@@ -72,7 +77,11 @@ class ImportOptions:
         """Return what must be the same for an interrupted import to go on."""
         policy = self.policy
         marks = [self.decimal] if self.thousands is None else [self.decimal, self.thousands]
-        rounding = [self.round_prices, self.volume] if self.round_prices or self.volume else []
+        rounding: list[Any] = (
+            [self.round_prices, self.volume] if self.round_prices or self.volume else []
+        )
+        if self.on_error != "stop":
+            rounding.append(self.on_error)
         return {
             "mode": self.mode,
             "columns": dict(self.layout.columns),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -17,7 +17,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers import sources
 from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.ahead import read_ahead
-from jts_storage.readers.blocks import Block, Reader, Source
+from jts_storage.readers.blocks import Block, BrokenRow, Reader, Source
 from jts_storage.readers.epochs import Epochs
 from jts_storage.readers.numbers import given_style
 from jts_storage.readers.owners import Labels, Owners, Wanted
@@ -32,8 +32,21 @@ Data: TypeAlias = Any
 
 Prepare: TypeAlias = Callable[[SeriesKey], Awaitable[None]]
 
-Blocks: TypeAlias = AsyncGenerator[tuple[list[Part], int], None]
-"""Gives the rows of a block by series, and the number of the row after it."""
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The rows of a block by series.
+
+    :param stop: the number of the row after it.
+    :param broken: rows that cannot be read.
+    """
+
+    parts: list[Part]
+    stop: int
+    broken: tuple[BrokenRow, ...] = ()
+
+
+Blocks: TypeAlias = AsyncGenerator[Piece, None]
 
 
 class Input(Protocol):
@@ -110,7 +123,7 @@ class SourceInput:
         async with aclosing(read_ahead(read, meanwhile)) as ahead:
             async for block in ahead:
                 _remember(reader, state)
-                yield parts(block), block.stop_row
+                yield Piece(parts(block), block.stop_row, block.broken)
 
     def _reader(self, state: ImportState) -> Reader:
         options = self._options
@@ -128,6 +141,7 @@ class SourceInput:
             ),
             {Timeframe(name): Epochs(unit) for name, unit in state.epochs.items()},
             Owners(self._wanted, self.name),
+            options.on_error == "quarantine",
         )
 
 
@@ -163,7 +177,7 @@ class SeriesInput:
             self._check_key(series.key)
             for start in range(0, len(series), self._block_rows):
                 piece = series[start : start + self._block_rows]
-                yield [_part_of(piece, row)], row + len(piece)
+                yield Piece([_part_of(piece, row)], row + len(piece))
                 row += len(piece)
 
     def _check_key(self, key: SeriesKey) -> None:
@@ -183,5 +197,12 @@ async def _only(series: CandleSeries) -> AsyncIterator[CandleSeries]:
 def _part_of(series: CandleSeries, first_row: int) -> Part:
     rows = np.arange(first_row, first_row + len(series), dtype=np.int64)
     missing = np.zeros(len(series), np.bool_)
-    block = Block(series.columns, rows, Labels((series.key,)), missing, series.to_arrow())
+    block = Block(
+        first_row + len(series),
+        series.columns,
+        rows,
+        Labels((series.key,)),
+        missing,
+        series.to_arrow(),
+    )
     return Part(series.key, series.columns, rows, missing, block)

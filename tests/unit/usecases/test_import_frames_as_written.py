@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from jts_storage import Candle, Market, SeriesKey, Storage, Timeframe
 from jts_storage.errors import InvalidData
+from jts_storage.readers.file_source import Layout
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.usecases.export_candles import ExportCandles
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
@@ -82,12 +83,10 @@ async def test_a_count_is_no_time(storage: Storage, tmp_path: Path) -> None:
 async def test_tabs_separate_fields_by_the_suffix(storage: Storage, tmp_path: Path) -> None:
     path = tmp_path / "p.tsv"
     path.write_text(
-        "time, in UTC, of the bar's start\tOpen\tHigh\tLow\tClose\tVolume\n"
+        "a, time, of, the, bar's, start, UTC\tOpen\tHigh\tLow\tClose\tVolume\n"
         "2024-01-02T09:00Z\t1\t2\t1\t2\t5\n"
     )
-    columns = {"timestamp": "time, in UTC, of the bar's start"}
-    from jts_storage.readers.file_source import Layout
-
+    columns = {"timestamp": "a, time, of, the, bar's, start, UTC"}
     (candle,) = await imported(storage, path, layout=Layout(columns=columns))
     assert candle == Candle(NINE, Decimal(1), Decimal(2), Decimal(1), Decimal(2), 5)
 
