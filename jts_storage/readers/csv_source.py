@@ -23,8 +23,8 @@ _LONGEST_TEXT = 1_000
 class CsvFile(FileSource):
     """CSV, or its like with another delimiter; everything is read as text."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        super().__init__(path, layout)
+    def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
+        super().__init__(path, layout, name)
         self.form: TextFormat = text_files.sniff(
             path, encoding=layout.encoding, delimiter=layout.delimiter, header=layout.header
         )

@@ -32,20 +32,26 @@ class Layout:
 
 
 class FileSource:
-    """A file, how far it was read, and where its rows stand."""
+    """A file, how far it was read, and where its rows stand.
+
+    :param name: of what the file was made from, if it is there only for now.
+    """
 
     commas_separate = True
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
         self.path = path
         self.layout = layout
-        self.name = str(path)
+        self.name = name or str(path)
+        self._is_lasting = name is None
         self._read = 0
         # At least 1, since the progress is divided by it.
         self._size = max(path.stat().st_size, 1)
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, Any] | None:
+        if not self._is_lasting:
+            return None
         return text_files.identity(self.path)
 
     def progress(self) -> float | None:

@@ -25,8 +25,8 @@ _SAMPLE_LINES = 1_000
 class JsonLinesFile(FileSource):
     """A JSON object a line. Numbers are read as the decimals they are written as."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        super().__init__(path, layout)
+    def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
+        super().__init__(path, layout, name)
         self._first = self._first_values()
         self.targets = self._targets(list(self._first)) if self._first else {}
 

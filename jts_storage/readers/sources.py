@@ -44,15 +44,16 @@ def format_of(path: Path) -> str:
     return kind
 
 
-def file_source(path: Path, layout: Layout | None = None) -> Source:
+def file_source(path: Path, layout: Layout | None = None, name: str | None = None) -> Source:
     """The rows of a file, by its suffix.
 
+    :param name: of what the file was made from, if it is there only for now.
     :raises NotFound: there is no such file.
     """
     layout = layout or Layout()
     kind = {"csv": CsvFile, "jsonl": JsonLinesFile, "parquet": ParquetFile, "arrow": ArrowFile}
-    made: Callable[[Path, Layout], Source] = kind[format_of(text_files.found(path))]  # type: ignore[assignment]
-    return made(path, layout)
+    made: Callable[[Path, Layout, str | None], Source] = kind[format_of(text_files.found(path))]  # type: ignore[assignment]
+    return made(path, layout, name)
 
 
 def frame_source(data: Any, layout: Layout | None = None, *, symbol: str | None = None) -> Source:
@@ -99,7 +100,7 @@ def is_frame(data: object) -> bool:
 
 def unknown_source(data: object) -> StorageError:
     return InvalidData(
-        "must be a path, a frame, a table, rows or an async iterator of series",
+        "must be a path, a binary stream, a frame, a table, rows or an async iterator of series",
         field="source",
         value=type(data).__name__,
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
-from jts_storage.readers import sources
+from jts_storage.readers import sources, streams
 from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.ahead import read_ahead
 from jts_storage.readers.blocks import Block, BrokenRow, Reader, Source
@@ -28,7 +28,8 @@ from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.progress import ImportState
 
 Data: TypeAlias = Any
-"""A path, an Arrow table, a pandas or polars frame, ccxt's rows, or an async iterator of series."""
+"""A path, a binary stream, an Arrow table, a pandas or polars frame, ccxt's rows, or an async
+iterator of series."""
 
 Prepare: TypeAlias = Callable[[SeriesKey], Awaitable[None]]
 
@@ -79,7 +80,31 @@ class Input(Protocol):
         ...
 
 
-def input_of(data: Data, wanted: Wanted, options: ImportOptions) -> Input:
+@dataclass(slots=True)
+class Streams:
+    """Files that hold what came through pipes, until the import ends.
+
+    :param tell: is told how many bytes have come so far.
+    """
+
+    tell: Callable[[int], None]
+    is_stopped: bool = False
+    _held: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_stopped = True
+        self._held.close()
+
+    def file_of(self, data: Any) -> Path:
+        return self._held.enter_context(
+            streams.spooled(data, tell=self.tell, is_stopped=lambda: self.is_stopped)
+        )
+
+
+def input_of(data: Data, wanted: Wanted, options: ImportOptions, held: Streams) -> Input:
     """Return how to read what the caller passed.
 
     :raises InvalidData: it is nothing that can be imported.
@@ -90,6 +115,10 @@ def input_of(data: Data, wanted: Wanted, options: ImportOptions) -> Input:
         return SeriesInput(data, wanted, options.block_rows)
     needs_volume = not VolumeRule.of(options.volume).zero_if_missing
     layout = replace(options.layout, needs_volume=needs_volume and options.layout.needs_volume)
+    if streams.is_stream(data):
+        name = streams.name_of(data)
+        file = sources.file_source(held.file_of(data), layout, name)
+        return SourceInput(file, wanted, options)
     if isinstance(data, str | Path):
         return SourceInput(sources.file_source(Path(data), layout), wanted, options)
     if sources.is_frame(data):

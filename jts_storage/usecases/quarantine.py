@@ -10,15 +10,17 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import NotFound
 from jts_storage.ports.unit_of_work import UnitOfWork
-from jts_storage.readers.blocks import BrokenRow
 from jts_storage.usecases.any_storage import AnyStorage
+
+if TYPE_CHECKING:
+    from jts_storage.readers.blocks import BrokenRow
 
 PREFIX = "quarantine:"
 ROWS_A_NOTE = 1_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -157,6 +157,46 @@ class ImportResult:
             end=None if tally.last_ms is None else checks.from_ms(tally.last_ms),
             **more,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesResult:
+    """What an import of many files did.
+
+    :param files: what became of each that was imported.
+    :param refused: why each of the others was not.
+    :param left: files behind the one that was refused, which were not tried.
+    """
+
+    files: tuple[ImportResult, ...]
+    refused: dict[str, str]
+    left: tuple[str, ...]
+    total: ImportResult
+
+
+def total_of(results: Iterable[ImportResult], source: str) -> ImportResult:
+    """Return what several imports did together."""
+    tally = Tally()
+    created: dict[str, None] = {}
+    seconds = 0.0
+    for result in results:
+        counts = {name: getattr(result, name) for name in (*COUNTS, "differing", "adjusted")}
+        first, last = (
+            None if moment is None else checks.to_ms(moment)
+            for moment in (result.start, result.end)
+        )
+        tally.add(
+            Tally(
+                **counts,
+                broken=result.broken,
+                series=result.by_series,
+                first_ms=first,
+                last_ms=last,
+            )
+        )
+        created |= dict.fromkeys(result.created_symbols)
+        seconds += result.seconds
+    return ImportResult.of(tally, source=source, created_symbols=tuple(created), seconds=seconds)
 
 
 def _add(ours: dict[str, int], theirs: Mapping[str, int]) -> None:
