@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jts_storage._runtime.surface import option
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.resampling import period_starts, zone
 from jts_storage.errors import InvalidData
 from jts_storage.readers.epochs import Epochs, are_dates, is_date
+from jts_storage.readers.time_formats import spelled
 
 _OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
 _WHOLE = r"-?\d+(\.0*)?"
@@ -154,7 +156,8 @@ class TimestampReader:
                 field="timestamp",
                 value=str(column[0]) if len(column) else None,
                 row=0,
-                remedy="Name the zone it was recorded in, for example timezone='Asia/Seoul'.",
+                remedy="Name the zone it was recorded in, for example "
+                f"{option('timezone', 'Asia/Seoul')}.",
             )
         try:
             return pc.assume_timezone(column, self.timezone)
@@ -176,7 +179,8 @@ class TimestampReader:
         _refuse_first(
             pa.array(milliseconds % DAY_MS != 0),
             column,
-            "is not midnight UTC, so its date depends on a time zone: name it with timezone=",
+            "is not midnight UTC, so its date depends on a time zone",
+            f"Name it: {option('timezone', 'Asia/Seoul')}.",
         )
 
 
@@ -241,7 +245,9 @@ def _cast(column: Any, kind: Any) -> Any:
         rule = "is no moment that this column's first rows are like"
         if isinstance(value, str) and "zone offset" in str(exc):
             rule = "must have an offset or none, as the rows before it"
-        raise InvalidData(rule, field="timestamp", value=value, row=row) from exc
+        raise InvalidData(
+            rule, field="timestamp", value=value, row=row, remedy=spelled(value)
+        ) from exc
 
 
 def _first_refused(column: Any, convert: Callable[[Any], object]) -> int:
@@ -270,11 +276,10 @@ def _milliseconds(column: Any) -> Int64Array:
     return values
 
 
-def _refuse_first(at_fault: Any, column: Any, rule: str) -> None:
+def _refuse_first(at_fault: Any, column: Any, rule: str, remedy: str | None = None) -> None:
     rows = np.flatnonzero(np.asarray(at_fault))
     if len(rows):
         row = int(rows[0])
         value = column[row].as_py()
-        raise InvalidData(
-            rule, field="timestamp", value=value if value is None else str(value), row=row
-        )
+        shown = value if value is None else str(value)
+        raise InvalidData(rule, field="timestamp", value=shown, row=row, remedy=remedy)

@@ -50,8 +50,10 @@ class ImportWriter:
                 block.add(item.tally)
             if not begun_before:
                 state.pending_stop, state.pending = piece.stop, block
+            new = self._checks.note_new_symbols(judged)
             # Before the candles: what is stored and not noted would be counted twice.
             await self._note(judged, piece.broken)
+            await self._checks.create_symbols(new)
             await uow.commit()
         state.mark_stored({str(item.key): item.after for item in judged})
 
