@@ -39,6 +39,7 @@ USE_CASE_OF = {
     "coverage": "Coverage",
     "export_candles": "ExportCandles",
     "import_candles": "ImportCandles",
+    "import_files": "ImportFiles",
     "quarantine": "Quarantine",
     "reconcile": "Reconcile",
     "validate": "ValidateCandles",

@@ -198,7 +198,7 @@ def quarantine_list(
     found = [
         row
         for row in with_storage(lambda s: Quarantine(s).review())
-        if symbol in (None, row.key.symbol)
+        if symbol in (None, row.key and row.key.symbol)
     ]
     if as_json:
         print_json(found[:limit])
@@ -215,7 +215,7 @@ def print_quarantined(rows: Sequence[QuarantinedRow]) -> None:
             (
                 row.key,
                 Path(row.source).name,
-                row.row,
+                row.row if row.line is None else f"line {row.line}",
                 row.timestamp,
                 ", ".join(row.reasons),
                 " ".join(map(str, row.came_as.values())),
@@ -263,9 +263,11 @@ async def _each(storage: Storage, symbol: str | None, what: str) -> tuple[int, i
     """Release or discard the rows of every series of a symbol, or of all."""
     found = Quarantine(storage)
     done = kept = 0
-    keys = {row.key for row in await found.review() if symbol in (None, row.key.symbol)}
-    # Each series is a commit of its own, so an interruption loses nothing that was done.
-    for key in sorted(keys, key=lambda key: key.sort_key):
+    keys: list[SeriesKey | None] = [None]  # those of all series, and of none
+    if symbol is not None:
+        its = {row.key for row in await found.review() if row.key and row.key.symbol == symbol}
+        keys = list(its)
+    for key in keys:
         if what == "discard":
             done += await found.discard(key)
         else:

@@ -5,28 +5,38 @@ What loads Arrow is imported when the command runs: shells ask for its help at e
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Code, Exchange, Gate, Zone
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, meter, print_json, with_storage
+from jts_storage.cli.output import (
+    FAILED,
+    NOT_WELL,
+    AsJson,
+    meter,
+    print_json,
+    print_table,
+    with_storage,
+)
 from jts_storage.domain.calendar import BY_EXCHANGE
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
 from jts_storage.usecases.any_storage import BLOCK_ROWS
 from jts_storage.usecases.quality import QualityPolicy
-from jts_storage.usecases.results import COUNTS, ImportResult
+from jts_storage.usecases.results import COUNTS, FilesResult, ImportResult
 
 if TYPE_CHECKING:
-    from jts_storage.readers.blocks import Floats
+    from jts_storage.readers.adjusting import Adjusted
     from jts_storage.readers.file_source import Layout
+    from jts_storage.readers.values import Floats
     from jts_storage.usecases.import_candles import ImportOptions
 
 _SERIES_SHOWN = 10
@@ -59,6 +69,16 @@ class Format:
     floats: Annotated[str, typer.Option(help="Prices that are floats: refuse, exact or round.")] = (
         "refuse"
     )
+    round_prices: Annotated[
+        bool, typer.Option("--round-prices", help="Round prices to four decimals, half to even.")
+    ] = False
+    volume: Annotated[
+        str | None,
+        typer.Option(
+            help="Volumes that are no whole numbers: round, floor, scale:N (stored times 10**N), "
+            "zero-if-missing; several with commas. Otherwise they are refused."
+        ),
+    ] = None
 
     @property
     def layout(self) -> Layout:
@@ -85,6 +105,12 @@ class Series:
         ),
     ] = None
     symbol: Code = None
+    symbol_from_name: Annotated[
+        bool,
+        typer.Option(
+            "--symbol-from-name", help="The name of a file is its symbol, as in AAPL.csv."
+        ),
+    ] = False
     exchange: Exchange = ""
 
     @property
@@ -104,6 +130,12 @@ class Storing:
         typer.Option(help="Create unknown symbols in this market: KOSPI, NYSE, own:MINE."),
     ] = None
     block_rows: Annotated[int, typer.Option(help="Rows stored at a time.")] = BLOCK_ROWS
+    on_error: Annotated[
+        str,
+        typer.Option(
+            help="Rows with a wrong number of fields: stop at the first, or quarantine them."
+        ),
+    ] = "stop"
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, even if it was interrupted before.")
     ] = False
@@ -112,22 +144,41 @@ class Storing:
 @grouped
 def import_(
     *,
-    source: Annotated[Path, typer.Argument(help="CSV, JSON lines, Parquet or Arrow, by its name.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files of CSV, JSON lines, Parquet or Arrow, by their names; folders, patterns in "
+            "quotes, or - for standard input."
+        ),
+    ],
     series: Series,
     storing: Storing,
     format: Format,
     gate: Gate,
     as_json: AsJson = False,
 ) -> None:
-    """Import candles from a file; interrupted and repeated, it goes on where it stopped."""
+    """Import candles from files; interrupted and repeated, it goes on where it stopped."""
     calendar = arguments.calendar_for(gate.calendar or BY_EXCHANGE, series.exchange)
-    result = _imported(
-        source, series, lambda: _options(storing, format, gate.policy(calendar)), quiet=as_json
-    )
+    run = _Run(sources, series, lambda: _options(storing, format, gate.policy(calendar)), as_json)
+    result = run.many() if run.has_many else run.one()
     if as_json:
         print_json(result)
-    else:
+    elif isinstance(result, ImportResult):
         print_import(result)
+    else:
+        print_files(result)
+    refused = {} if isinstance(result, ImportResult) else result.refused
+    for message in refused.values():
+        typer.echo(f"Error: {message}", err=True)
+    if refused and storing.on_error == "stop":
+        raise typer.Exit(FAILED)
+    if refused or is_all_refused(result if isinstance(result, ImportResult) else result.total):
+        raise typer.Exit(NOT_WELL)
+
+
+def is_all_refused(result: ImportResult) -> bool:
+    """Return whether rows were read and the stores have none of them."""
+    return bool(result.read) and not (result.imported or result.skipped)
 
 
 def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportOptions:
@@ -142,43 +193,90 @@ def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportO
         decimal=format.decimal,
         thousands=format.thousands,
         floats=cast("Floats", format.floats),
+        round_prices=format.round_prices,
+        volume=format.volume,
+        on_error=cast("Literal['stop', 'quarantine']", storing.on_error),
         policy=policy,
         block_rows=storing.block_rows,
         resume=not storing.restart,
     )
 
 
-def _imported(
-    source: Path, series: Series, options: Callable[[], ImportOptions], *, quiet: bool
-) -> ImportResult:
-    """Import the file with a progress bar.
+@dataclass(frozen=True)
+class _Run:
+    """One import, with a progress bar.
 
     :param options: called within `with_storage`, which reports what is wrong with them.
     """
 
-    from jts_storage.usecases.import_candles import ImportCandles
+    sources: list[Path]
+    series: Series
+    options: Callable[[], ImportOptions]
+    quiet: bool
 
-    # Before a storage is opened: a timeframe that is misspelled needs none.
-    timeframe = series.step
+    @property
+    def has_many(self) -> bool:
+        from jts_storage.usecases.import_files import is_pattern
 
-    async def work(storage: Storage) -> ImportResult:
-        return await ImportCandles(storage).run(
-            source,
-            timeframe,
-            symbol=series.symbol,
-            exchange=series.exchange,
-            options=options(),
-            progress=lambda at: bar.update(at.rows, at.fraction),
-        )
+        first, *others = self.sources
+        return bool(others) or first.is_dir() or is_pattern(first)
 
-    with meter(f"Importing {source.name}", quiet=quiet) as bar:
-        return with_storage(
-            work,
-            stopped=lambda: (
-                f"Stopped after {bar.rows:,} rows of {source}. "
-                "The same command again goes on from there."
-            ),
-        )
+    def one(self) -> ImportResult:
+        from jts_storage.usecases.import_candles import ImportCandles
+        from jts_storage.usecases.import_files import symbol_of
+
+        (source,) = self.sources
+        symbol = symbol_of(source) if self.series.symbol_from_name else self.series.symbol
+        # Before a storage is opened: a timeframe that is misspelled needs none.
+        step = self.series.step
+
+        async def work(storage: Storage) -> ImportResult:
+            return await ImportCandles(storage).run(
+                sys.stdin.buffer if str(source) == "-" else source,
+                step,
+                symbol=symbol,
+                exchange=self.series.exchange,
+                options=self.options(),
+                progress=lambda at: bar.update(at.rows, at.fraction, at.read_bytes),
+            )
+
+        with meter(f"Importing {source.name}", quiet=self.quiet) as bar:
+            return with_storage(work, stopped=lambda: _stopped(bar.rows, str(source)))
+
+    def many(self) -> FilesResult:
+        from jts_storage.usecases.import_files import ImportFiles
+
+        step = self.series.step
+
+        async def work(storage: Storage) -> FilesResult:
+            return await ImportFiles(storage).run(
+                self.sources,
+                step,
+                symbol=self.series.symbol,
+                exchange=self.series.exchange,
+                symbol_from_name=self.series.symbol_from_name,
+                options=self.options(),
+                progress=lambda at: bar.update(at.rows, at.fraction, at.read_bytes),
+            )
+
+        with meter("Importing files", quiet=self.quiet) as bar:
+            return with_storage(work, stopped=lambda: _stopped(bar.rows, "the files"))
+
+
+def _stopped(rows: int, source: str) -> str:
+    said = f"Stopped after {rows:,} rows of {source}."
+    return said if source == "-" else f"{said} The same command again goes on from there."
+
+
+def print_files(result: FilesResult) -> None:
+    names = [name for name in COUNTS if name == "read" or getattr(result.total, name)]
+    rows = [(Path(item.source).name, *(getattr(item, n) for n in names)) for item in result.files]
+    print_table(["file", *names], rows)
+    print_import(result.total)
+    if result.refused:
+        typer.echo(f"Refused: {len(result.refused):,} files.")
+    if result.left:
+        typer.echo(f"Not tried: {len(result.left):,} files behind it.")
 
 
 def print_import(result: ImportResult) -> None:
@@ -186,10 +284,8 @@ def print_import(result: ImportResult) -> None:
         typer.echo(f"Went on at row {result.resumed_at:,}.")
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
     typer.echo(f"{result.source}: {counts}.")
-    if len(result.series) > 1:
-        shown = [f"{key} {count:,}" for key, count in list(result.series.items())[:_SERIES_SHOWN]]
-        more = len(result.series) - len(shown)
-        typer.echo(f"Series: {', '.join(shown)}{f' and {more:,} more' if more else ''}.")
+    print_series(result)
+    print_adjusted(result.adjusted)
     if result.differing:
         typer.echo(
             f"{result.differing:,} of those skipped are stored with other values; "
@@ -202,6 +298,29 @@ def print_import(result: ImportResult) -> None:
         typer.echo(f"Created: {', '.join(result.created_symbols)}.")
     if result.start is not None and result.end is not None:
         typer.echo(f"From {result.start:%Y-%m-%d %H:%M} to {result.end:%Y-%m-%d %H:%M} UTC.")
+
+
+def print_series(result: ImportResult) -> None:
+    """Print a line for each series, if there are several."""
+    if len(result.by_series) < 2:
+        return
+    shown = list(result.by_series.items())[:_SERIES_SHOWN]
+    names = [name for name in COUNTS if getattr(result, name)]
+    print_table(
+        ["series", *names], [(key, *(counts.get(n, 0) for n in names)) for key, counts in shown]
+    )
+    if len(result.by_series) > len(shown):
+        typer.echo(f"... and {len(result.by_series) - len(shown):,} more series.")
+
+
+def print_adjusted(adjusted: Adjusted) -> None:
+    for name, changes in (("prices", adjusted.prices), ("volumes", adjusted.volumes)):
+        if changes.values:
+            typer.echo(
+                f"Rounded: {changes.values:,} {name}, the largest change {changes.largest:f}."
+            )
+    if adjusted.filled:
+        typer.echo(f"Missing: {adjusted.filled:,} volumes, stored as zero.")
 
 
 def _overrides(given: list[str] | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ _COMMANDS: Final = {
     "migrate": ("migrate:app", "Apply and take back migrations."),
     "check": ("check:check", "Compare live schemas with the models."),
     "demo": ("demo:demo", "Make a market, import it, look at it."),
-    "import": ("imports:import_", "Import candles from a file."),
+    "import": ("imports:import_", "Import candles from files."),
     "export": ("candles:export", "Export candles to a file."),
     "show": ("show:show", "Show the rows of a series, by default the last."),
     "query": (

@@ -35,6 +35,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from jts_storage._runtime.surface import use_command_line
 from jts_storage.errors import StorageError
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
@@ -96,6 +97,7 @@ def finished(
     """Run `work` and return what it returned; its errors become one sentence and an exit code."""
 
     async def awaited() -> T:
+        use_command_line()
         return await work()
 
     # The driver logs failures with a traceback, which Python prints if there is no handler.
@@ -202,7 +204,9 @@ class Meter:
         self._task: Any = None
         self.rows = 0
 
-    def update(self, rows: int, fraction: float | None = None) -> None:
+    def update(
+        self, rows: int, fraction: float | None = None, read_bytes: int | None = None
+    ) -> None:
         self.rows = rows
         elapsed = time.monotonic() - self._started
         if self._progress is None or (self._task is None and elapsed < _PATIENCE):
@@ -214,8 +218,14 @@ class Meter:
             self._task,
             total=None if fraction is None else 1.0,
             completed=fraction or 0.0,
-            rate=f"{rows:,} rows, {rows / max(elapsed, 1e-9):,.0f} a second",
+            rate=_rate(rows, read_bytes, max(elapsed, 1e-9)),
         )
+
+
+def _rate(rows: int, read_bytes: int | None, seconds: float) -> str:
+    if read_bytes is None:
+        return f"{rows:,} rows, {rows / seconds:,.0f} a second"
+    return f"{read_bytes / 1e6:,.1f} MB, {read_bytes / 1e6 / seconds:,.1f} a second"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from jts_storage.domain.arrow import open_parquet
+from jts_storage.readers.blocks import BrokenRow
 from jts_storage.readers.file_source import FileSource, readable
 
 _BATCH_ROWS = 131_072
@@ -16,7 +17,7 @@ _BATCH_ROWS = 131_072
 class ParquetFile(FileSource):
     """Parquet, a batch of rows at a time."""
 
-    def tables(self) -> Iterator[Any]:
+    def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
         with readable(self.name), open_parquet(self.path) as file:
             targets = self._targets(file.schema_arrow.names)
             total = max(file.metadata.num_rows, 1)
@@ -35,7 +36,7 @@ class ParquetFile(FileSource):
 class ArrowFile(FileSource):
     """Arrow IPC: a Feather file, or a stream."""
 
-    def tables(self) -> Iterator[Any]:
+    def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
         with readable(self.name), pa.memory_map(str(self.path)) as file:
             for batch in self._batches(file):
                 targets = self._targets(batch.schema.names)

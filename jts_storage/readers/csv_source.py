@@ -10,17 +10,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from jts_storage._runtime.surface import option
 from jts_storage.errors import InvalidData
 from jts_storage.readers import text_files
+from jts_storage.readers.blocks import BrokenRow
 from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
 from jts_storage.readers.text_files import TextFormat
+
+_LONGEST_TEXT = 1_000
 
 
 class CsvFile(FileSource):
     """CSV, or its like with another delimiter; everything is read as text."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        super().__init__(path, layout)
+    def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
+        super().__init__(path, layout, name)
         self.form: TextFormat = text_files.sniff(
             path, encoding=layout.encoding, delimiter=layout.delimiter, header=layout.header
         )
@@ -33,8 +37,10 @@ class CsvFile(FileSource):
     def _names(self) -> list[str]:
         return self.form.headers
 
-    def tables(self) -> Iterator[Any]:
-        wanted = list(self.targets.values())
+    def _first_value(self) -> object:
+        return self.form.first_value
+
+    def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
         with self._explained(), opened(self.path) as (raw, stream):
             # Arrow would take all up to the next quote for one field.
             open_quote = text_files.first_open_quote(self.path, self.form)
@@ -43,26 +49,36 @@ class CsvFile(FileSource):
                     f"{self.name}, line {open_quote}: a quote is opened and not closed.",
                     remedy="Close it, or write it twice where it is part of a text.",
                 )
-            reader = arrow_csv.open_csv(
-                stream,
-                read_options=arrow_csv.ReadOptions(
-                    block_size=READ_BYTES,
-                    encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
-                    column_names=self.form.headers,
-                    skip_rows=self._lines_before_data(),
-                ),
-                parse_options=arrow_csv.ParseOptions(
-                    delimiter=self.form.delimiter, newlines_in_values=True
-                ),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=dict.fromkeys(self.form.headers, pa.string()),
-                    include_columns=wanted,
-                    strings_can_be_null=False,  # what counts as missing is decided in `blocks`
-                ),
-            )
-            for batch in reader:
+            for batch in self._reader(stream, broken):
                 self._read = self._consumed(raw.tell(), batch)
                 yield pa.Table.from_batches([batch]).rename_columns(list(self.targets))
+
+    def _reader(self, stream: Any, broken: list[BrokenRow] | None) -> Any:
+        # By number: pandas leaves the header of an index empty, and Arrow needs a name for each.
+        names = [str(number) for number in range(len(self.form.headers))]
+        before = self._lines_before_data()
+        return arrow_csv.open_csv(
+            stream,
+            read_options=arrow_csv.ReadOptions(
+                block_size=READ_BYTES,
+                encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
+                column_names=names,
+                skip_rows=before,
+                use_threads=broken is None,  # with several, Arrow does not number broken rows
+            ),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=self.form.delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=None if broken is None else _Aside(self, broken, before),
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=[
+                    names[self.form.headers.index(header)] for header in self.targets.values()
+                ],
+                strings_can_be_null=False,  # what counts as missing is decided in `values`
+            ),
+        )
 
     def _lines_before_data(self) -> int:
         """Return how many lines to skip, up to and with the header: its names are known."""
@@ -97,6 +113,27 @@ class CsvFile(FileSource):
                 column = self.form.headers[min(fields, expected - 1)]
                 raise InvalidData(
                     f"{self.name}, line {line}, column {column!r}: "
-                    f"has {fields} fields, not {expected} as the header."
+                    f"has {fields} fields, not {expected} as the header.",
+                    remedy=f"{option('on_error', 'quarantine')} keeps such rows aside.",
                 ) from exc
             raise InvalidData(f"{self.name} cannot be read: {exc}") from exc
+
+
+class _Aside:
+    """Keeps rows with another number of fields than the header aside, for Arrow to skip."""
+
+    def __init__(self, file: CsvFile, broken: list[BrokenRow], before: int) -> None:
+        self._broken = broken
+        self._before = before + 1
+        self._count = 0
+        # Read in Python only as far as the last broken row: Arrow counts rows, not lines.
+        self._records = enumerate(text_files.records(file.path, file.form))
+
+    def __call__(self, row: Any) -> str:
+        number = row.number - self._before
+        line = next(line for index, (line, _) in self._records if index == number)
+        reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"
+        before = number - self._count
+        self._broken.append(BrokenRow(before, line, reason, row.text[:_LONGEST_TEXT]))
+        self._count += 1
+        return "skip"

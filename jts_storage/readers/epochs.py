@@ -21,7 +21,7 @@ _EARLIEST = 10**8
 """Seconds in 1973. If all numbers of a column are smaller, its unit cannot be found out."""
 _DIGITS = ((8, 1), (12, 10**4), (14, 10**6))
 """How many digits dates and moments have, and what divides them into dates."""
-_FIRST_DATE, _LAST_DATE = 1900_00_00, 2300_00_00
+_FIRST_DATE, _LAST_DATE = 1900_00_00, 2200_00_00
 _SHARE = 10  # one in so many must be a valid date
 
 
@@ -119,6 +119,11 @@ def are_dates(values: Int64Array) -> bool:
         if len(within):
             real += int(_is_real(within, digits, divisor).sum())
     return real * _SHARE >= len(values) and real > 0
+
+
+def is_date(text: str) -> bool:
+    """Return whether a number alone may be a date: 20240102 is one, 946684800000 is none."""
+    return text.isdecimal() and len(text) <= 14 and are_dates(np.array([int(text)], np.int64))
 
 
 def _is_real(values: Int64Array, digits: int, divisor: int) -> AnyArray:

@@ -21,29 +21,37 @@ class Layout:
     """What the caller knows about a source, so that it need not be guessed.
 
     :param columns: headers by target, such as ``{"close": "Adj Close"}``.
+    :param needs_volume: whether a source without a column of volumes is refused.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     delimiter: str | None = None
     encoding: str | None = None
     header: bool = True
+    needs_volume: bool = True
 
 
 class FileSource:
-    """A file, how far it was read, and where its rows stand."""
+    """A file, how far it was read, and where its rows stand.
+
+    :param name: of what the file was made from, if it is there only for now.
+    """
 
     commas_separate = True
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
         self.path = path
         self.layout = layout
-        self.name = str(path)
+        self.name = name or str(path)
+        self._is_lasting = name is None
         self._read = 0
         # At least 1, since the progress is divided by it.
         self._size = max(path.stat().st_size, 1)
 
     @property
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, Any] | None:
+        if not self._is_lasting:
+            return None
         return text_files.identity(self.path)
 
     def progress(self) -> float | None:
@@ -56,7 +64,17 @@ class FileSource:
         return min(position, self._read + int(batch.nbytes))
 
     def _targets(self, names: list[str]) -> dict[str, str]:
-        return headers.guess(names, self.layout.columns, where=self.name)
+        return headers.guess(
+            names,
+            self.layout.columns,
+            where=self.name,
+            needs_volume=self.layout.needs_volume,
+            first_value=self._first_value(),
+        )
+
+    def _first_value(self) -> object:
+        """Return the first value of the first column, where that may tell what it holds."""
+        return None
 
     def location(self, row: int, target: str) -> str:
         return f"{self.name}, row {row + 1}, column {self._header(target)!r}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from jts_storage.domain.columns import NAMES
+from jts_storage._runtime.surface import column_option, option
+from jts_storage.domain.columns import FIELDS
 from jts_storage.errors import InvalidData
 
 _KNOWN = {
@@ -18,7 +19,7 @@ _KNOWN = {
     "low": "low l lowprice min 저가 최저가",
     "close": "close c closeprice last 종가 현재가",
     "volume": "volume vol v qty quantity tradevolume 거래량 체결량 누적거래량",
-    "symbol": "symbol ticker code stockcode 종목코드 단축코드 종목",
+    "symbol": "symbol ticker tic code stockcode instrument pair 종목코드 단축코드 종목",
     "exchange": "exchange exchangecode exchangename exch venue mic 거래소 거래소명 거래소코드",
     # <PER> of Metastock's format; a bare PER is a ratio of price and earnings.
     "timeframe": "timeframe tf interval barinterval barsize <per> period periodicity resolution "
@@ -27,8 +28,11 @@ _KNOWN = {
     "deleted": "isdeleted deleted",
 }
 _SHOWN = 300
+_PARQUET_INDEX = "__index_level_0__"
+_UNNAMED = re.compile(rf"(Unnamed: 0|{_PARQUET_INDEX})?")
+_COUNT = r"\d{1,7}(\.0)?"
+"""Too short for a date in digits, and for seconds since 1970 after April."""
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
-_PRICES_AND_VOLUME = NAMES[1:]
 
 
 def plain(header: str) -> str:
@@ -37,7 +41,12 @@ def plain(header: str) -> str:
 
 
 def guess(
-    headers: Sequence[str], overrides: Mapping[str, str] | None = None, *, where: str = "the source"
+    headers: Sequence[str],
+    overrides: Mapping[str, str] | None = None,
+    *,
+    where: str = "the source",
+    needs_volume: bool = True,
+    first_value: object = None,
 ) -> dict[str, str]:
     """The header of each target: ``{"timestamp": "Date", "open": "시가", ...}``.
 
@@ -46,6 +55,8 @@ def guess(
 
     :param overrides: headers by target, which come before every guess; an empty one says that no
         column is meant.
+    :param first_value: the first one of the first column, by which a column without a name is the
+        index of a frame: moments, or only a count.
     :raises InvalidData: a column is missing, or two could be meant.
     """
     overrides = overrides or {}
@@ -68,11 +79,15 @@ def guess(
                 continue
             raise InvalidData(
                 f"{where}: columns {found[target]!r} and {header!r} could both be {target}.",
-                remedy=f"Say which one is: {target}=...",
+                remedy=f"Say which one is: {column_option(target, 'HEADER')}.",
             )
         found[target] = header
         taken.add(header)
-    return _complete(found, headers, where)
+    if not {"timestamp", "date", "time"} & found.keys():
+        found |= _index(headers, first_value)
+    _take_whole_moments(found)
+    _refuse_missing(found, headers, where, needs_volume)
+    return found
 
 
 def target_of(header: str) -> str | None:
@@ -80,6 +95,15 @@ def target_of(header: str) -> str | None:
     bare = header.strip("\ufeff ").casefold()
     names = (plain(header), bare, bare.strip("<>"))
     return next((found for name in names if (found := _TARGET_OF.get(name))), None)
+
+
+def _index(headers: Sequence[str], first_value: object) -> dict[str, str]:
+    """Return the column of moments that a frame had as its index, which pandas writes unnamed."""
+    for header in headers[:1] if _PARQUET_INDEX not in headers else (_PARQUET_INDEX,):
+        is_unnamed = _UNNAMED.fullmatch(header) is not None
+        if is_unnamed and re.fullmatch(_COUNT, str(first_value)) is None:
+            return {"timestamp": header}
+    return {}
 
 
 def _overridden(headers: Sequence[str], overrides: Mapping[str, str], where: str) -> dict[str, str]:
@@ -93,21 +117,28 @@ def _overridden(headers: Sequence[str], overrides: Mapping[str, str], where: str
     return {target: header for target, header in overrides.items() if header}
 
 
-def _complete(found: dict[str, str], headers: Sequence[str], where: str) -> dict[str, str]:
+def _take_whole_moments(found: dict[str, str]) -> None:
     # A timestamp is the whole moment, so a date and a time beside it say nothing more.
     if "timestamp" in found:
         found.pop("date", None)
         found.pop("time", None)
     elif "date" not in found and "time" in found:
         found["timestamp"] = found.pop("time")
-    missing = [name for name in _PRICES_AND_VOLUME if name not in found]
+
+
+def _refuse_missing(
+    found: Mapping[str, str], headers: Sequence[str], where: str, needs_volume: bool
+) -> None:
+    missing = [name for name in FIELDS if name not in found]
+    if not needs_volume and "volume" in missing:
+        missing.remove("volume")
     if "timestamp" not in found and "date" not in found:
         missing.insert(0, "timestamp")
-    if missing:
-        among = ", ".join(map(str, headers))
-        among = among if len(among) <= _SHOWN else f"{among[:_SHOWN]} ..."
-        raise InvalidData(
-            f"{where}: no column for {', '.join(missing)} among {among}.",
-            remedy=f"Name it: {missing[0]}=HEADER.",
-        )
-    return found
+    if not missing:
+        return
+    among = ", ".join(map(str, headers))
+    among = among if len(among) <= _SHOWN else f"{among[:_SHOWN]} ..."
+    remedy = f"Name it: {column_option(missing[0], 'HEADER')}."
+    if missing == ["volume"]:
+        remedy += f" {option('volume', 'zero-if-missing')} takes all volumes for zero."
+    raise InvalidData(f"{where}: no column for {', '.join(missing)} among {among}.", remedy=remedy)

@@ -14,6 +14,7 @@ import pyarrow.json as arrow_json
 
 from jts_storage.errors import InvalidData
 from jts_storage.readers import json_keys, text_files
+from jts_storage.readers.blocks import BrokenRow
 from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
 from jts_storage.readers.owners import LABELS
 
@@ -24,8 +25,8 @@ _SAMPLE_LINES = 1_000
 class JsonLinesFile(FileSource):
     """A JSON object a line. Numbers are read as the decimals they are written as."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        super().__init__(path, layout)
+    def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
+        super().__init__(path, layout, name)
         self._first = self._first_values()
         self.targets = self._targets(list(self._first)) if self._first else {}
 
@@ -55,7 +56,7 @@ class JsonLinesFile(FileSource):
     def _names(self) -> list[str]:
         return list(self._first)
 
-    def tables(self) -> Iterator[Any]:
+    def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
         if not self._first:
             return
         with self._explained(), opened(self.path) as (raw, stream):

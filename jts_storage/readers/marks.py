@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jts_storage._runtime.surface import option
 from jts_storage.domain import checks
-from jts_storage.domain.columns import NAMES, Int64Array
+from jts_storage.domain.columns import FIELDS, Int64Array
 from jts_storage.errors import InvalidData
 from jts_storage.readers.numbers import NumberStyle, has_marks
 
@@ -107,17 +108,22 @@ class Marks:
         return InvalidData(
             f"{where}: {self.doubtful_comma or self.doubtful_point!r} could have a decimal {mark} "
             f"or a thousands {mark}, and no other number shows which.",
-            remedy="Say decimal='.' or decimal=',', or thousands= with the mark between thousands.",
+            remedy=f"Say {option('decimal', '.')} or {option('decimal', ',')}, or "
+            f"{option('thousands')} with the mark between thousands.",
         )
 
 
-def search_source(tables: Iterable[Any], marks: Marks) -> NumberStyle | None:
+class Searched(Protocol):
+    def tables(self, broken: Any = None) -> Iterable[Any]: ...
+
+
+def search_source(source: Searched, marks: Marks) -> NumberStyle | None:
     """Look at the numbers of a whole source until one shows the decimal mark.
 
     Costs a second reading, of sources whose first numbers are all doubtful.
     """
-    for table in tables:
-        for name in NAMES[1:]:
+    for table in source.tables([]):
+        for name in (name for name in FIELDS if name in table.column_names):
             for column in table.column(name).chunks:
                 if any(is_kind(column.type) for is_kind in _text_kinds()):
                     marks.look_at(column.cast(pa.string()))

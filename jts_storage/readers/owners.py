@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jts_storage._runtime.surface import column_option, option
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
@@ -147,7 +148,7 @@ class Owners:
             if wanted is None:
                 raise InvalidData(
                     f"{self.where} does not say which symbol it holds.",
-                    remedy="Pass symbol= (--symbol on the command line).",
+                    remedy=f"Pass {option('symbol')}.",
                 )
             return [wanted]
         if wanted is not None and found.names == [""]:
@@ -175,7 +176,7 @@ class Owners:
             if wanted is None:
                 raise InvalidData(
                     f"{self.where} does not say which timeframe it holds.",
-                    remedy="Pass timeframe= (--timeframe on the command line).",
+                    remedy=f"Pass {option('timeframe')}.",
                 )
             return [wanted]
         if wanted is not None:
@@ -199,7 +200,8 @@ class Owners:
             return wanted
         if len(meant) > 1:
             either = " or ".join(frame.value for frame in meant)
-            raise found.error(f"could be {either}", number, "Say which: timeframe=...")
+            remedy = f"Say which: {option('timeframe', meant[0].value)}."
+            raise found.error(f"could be {either}", number, remedy)
         return meant[0]
 
     def _refuse_partly_empty(self, found: _Names, wanted: str) -> None:
@@ -228,8 +230,8 @@ class Owners:
                     field="market",
                     value=name,
                     row=row,
-                    remedy="If the column holds the exchange, say exchange=HEADER (--column). "
-                    + _ignore("market"),
+                    remedy="If the column holds the exchange, say "
+                    f"{column_option('exchange', 'HEADER')}. " + _ignore("market"),
                 )
 
     def _refuse_deleted(self, found: _Names | None) -> None:
@@ -258,4 +260,4 @@ def _omit(target: str) -> str:
 
 
 def _ignore(target: str) -> str:
-    return f"To ignore the column, say {target}= with nothing behind (--column {target}=)."
+    return f"To ignore the column, say {column_option(target, '')}."

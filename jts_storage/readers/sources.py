@@ -9,7 +9,7 @@ from typing import Any
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.readers import headers, text_files
 from jts_storage.readers.arrow_sources import ArrowFile, ParquetFile
-from jts_storage.readers.blocks import Source
+from jts_storage.readers.blocks import BrokenRow, Source
 from jts_storage.readers.csv_source import CsvFile
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.json_source import JsonLinesFile
@@ -35,8 +35,7 @@ def format_of(path: Path) -> str:
     :raises InvalidData: it stands for none.
     """
     is_compressed = text_files.compression_of(path) is not None
-    plain = path.with_suffix("") if is_compressed else path
-    kind = FORMATS.get(plain.suffix.lower())
+    kind = FORMATS.get(text_files.suffix_of(path))
     if kind is None or (is_compressed and kind not in ("csv", "jsonl")):
         raise InvalidData(
             f"{path}: the suffix stands for no known format. Known are {', '.join(FORMATS)}, and"
@@ -45,15 +44,16 @@ def format_of(path: Path) -> str:
     return kind
 
 
-def file_source(path: Path, layout: Layout | None = None) -> Source:
+def file_source(path: Path, layout: Layout | None = None, name: str | None = None) -> Source:
     """The rows of a file, by its suffix.
 
+    :param name: of what the file was made from, if it is there only for now.
     :raises NotFound: there is no such file.
     """
     layout = layout or Layout()
     kind = {"csv": CsvFile, "jsonl": JsonLinesFile, "parquet": ParquetFile, "arrow": ArrowFile}
-    made: Callable[[Path, Layout], Source] = kind[format_of(text_files.found(path))]  # type: ignore[assignment]
-    return made(path, layout)
+    made: Callable[[Path, Layout, str | None], Source] = kind[format_of(text_files.found(path))]  # type: ignore[assignment]
+    return made(path, layout, name)
 
 
 def frame_source(data: Any, layout: Layout | None = None, *, symbol: str | None = None) -> Source:
@@ -72,9 +72,15 @@ class TableSource:
     def __init__(self, table: Any, layout: Layout) -> None:
         self.name = "the frame"
         self._table = table
-        self._targets = headers.guess(table.column_names, layout.columns, where=self.name)
+        self._targets = headers.guess(
+            table.column_names,
+            layout.columns,
+            where=self.name,
+            needs_volume=layout.needs_volume,
+            first_value=table.column(0)[0].as_py() if table.num_columns and len(table) else None,
+        )
 
-    def tables(self) -> Iterator[Any]:
+    def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
         yield self._table.select(list(self._targets.values())).rename_columns(list(self._targets))
 
     def location(self, row: int, target: str) -> str:
@@ -94,7 +100,7 @@ def is_frame(data: object) -> bool:
 
 def unknown_source(data: object) -> StorageError:
     return InvalidData(
-        "must be a path, a frame, a table, rows or an async iterator of series",
+        "must be a path, a binary stream, a frame, a table, rows or an async iterator of series",
         field="source",
         value=type(data).__name__,
     )

@@ -9,6 +9,7 @@ import gzip
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,7 @@ class TextFormat:
     delimiter: str
     headers: list[str]
     has_header: bool
+    first_value: str | None = None
 
 
 def found(path: Path) -> Path:
@@ -43,6 +45,11 @@ def found(path: Path) -> Path:
 
 def compression_of(path: Path) -> str | None:
     return COMPRESSIONS.get(path.suffix.lower())
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix that stands for the format, without that of a compression."""
+    return (path.with_suffix("") if compression_of(path) else path).suffix.lower()
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -72,17 +79,24 @@ def sniff(
         raise InvalidData(f"{path}: cannot be decompressed: {exc}.") from exc
     encoding = encoding or _encoding(sample)
     text = sample.decode(encoding, errors="replace").lstrip("\ufeff")
-    line = next((line for line in text.splitlines() if line.strip()), None)
-    if line is None:
+    lines = [line for line in text.splitlines() if line.strip()][:2]
+    if not lines:
         raise InvalidData(f"{path} is empty.")
-    delimiter = delimiter or max(_DELIMITERS, key=line.count)
+    delimiter = delimiter or _delimiter(path, lines[0])
     try:
-        headers = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+        first, *second = csv.reader(lines, delimiter=delimiter)
     except csv.Error as exc:
         raise InvalidData(f"{path}: its first line cannot be read: {exc}.") from exc
+    headers = [name.strip() for name in first]
     if not header:
         headers = [str(number + 1) for number in range(len(headers))]
-    return TextFormat(encoding, delimiter, headers, header)
+    return TextFormat(encoding, delimiter, headers, header, second[0][0] if second else None)
+
+
+def _delimiter(path: Path, line: str) -> str:
+    if suffix_of(path) == ".tsv" and "\t" in line:
+        return "\t"
+    return max(_DELIMITERS, key=line.count)
 
 
 def _check(encoding: str | None, delimiter: str | None) -> None:
@@ -131,10 +145,9 @@ def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
 
 
 def line_of_row(path: Path, form: TextFormat, row: int) -> int | None:
-    for number, (line, _) in enumerate(records(path, form)):
-        if number == row:
-            return line
-    return None
+    """Line of a row, counted without those that have another number of fields than the header."""
+    whole = (line for line, fields in records(path, form) if len(fields) == len(form.headers))
+    return next(islice(whole, row, None), None)
 
 
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:

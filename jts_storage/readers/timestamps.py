@@ -12,14 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jts_storage._runtime.surface import option
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.resampling import period_starts, zone
 from jts_storage.errors import InvalidData
-from jts_storage.readers.epochs import Epochs, are_dates
+from jts_storage.readers.epochs import Epochs, are_dates, is_date
+from jts_storage.readers.time_formats import spelled
 
 _OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
+_WHOLE = r"-?\d+(\.0*)?"
 _SPELLINGS = (
     (r"^(\d{4})[./] ?(\d{1,2})[./] ?(\d{1,2})\.?", r"\1-\2-\3"),
     (r"^(\d{4})-(\d)-", r"\1-0\2-"),
@@ -60,7 +63,7 @@ class TimestampReader:
             return self._dated(column.cast(pa.timestamp("ms")), has_zone=False)
         if pa.types.is_timestamp(kind):
             return self._dated(column, has_zone=kind.tz is not None)
-        if pa.types.is_integer(kind):
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             return self._from_numbers(column, epochs or Epochs())
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return self._from_text(column, epochs or Epochs())
@@ -76,15 +79,14 @@ class TimestampReader:
             column = pc.utf8_trim_whitespace(column)
             first = first.strip()
         # The first text shows the kind of all, and a wrong guess is found by the cast.
-        if first.lstrip("-").isdigit():
-            try:
-                numbers = column.cast(pa.int64())
-            except pa.ArrowInvalid:  # dates in digits may stand among others
-                if len(first) not in (8, 12, 14):
+        if re.fullmatch(_WHOLE, first):
+            numbers = _whole_numbers(column)
+            if numbers is None:  # dates in digits may stand among others
+                if not is_date(first):
                     return self._from_numbers(_cast(column, pa.int64()), epochs)
+                column = _from_compact(column)
             else:
                 return self._from_numbers(numbers, epochs)
-            column = _from_compact(column)
         return self._from_written(column)
 
     def _from_written(self, column: Any) -> Int64Array:
@@ -154,7 +156,8 @@ class TimestampReader:
                 field="timestamp",
                 value=str(column[0]) if len(column) else None,
                 row=0,
-                remedy="Name the zone it was recorded in, for example timezone='Asia/Seoul'.",
+                remedy="Name the zone it was recorded in, for example "
+                f"{option('timezone', 'Asia/Seoul')}.",
             )
         try:
             return pc.assume_timezone(column, self.timezone)
@@ -176,7 +179,8 @@ class TimestampReader:
         _refuse_first(
             pa.array(milliseconds % DAY_MS != 0),
             column,
-            "is not midnight UTC, so its date depends on a time zone: name it with timezone=",
+            "is not midnight UTC, so its date depends on a time zone",
+            f"Name it: {option('timezone', 'Asia/Seoul')}.",
         )
 
 
@@ -192,6 +196,17 @@ def joined(date: Any, time: Any) -> Any:
     compact = pc.match_substring_regex(date, r"^\d{8}$")
     spread = pc.replace_substring_regex(date, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
     return pc.binary_join_element_wise(pc.if_else(compact, spread, date), time, " ")
+
+
+def _whole_numbers(column: Any) -> Any:
+    """The integers of a column of text, some perhaps with zeros behind a point; None if it has
+    something else."""
+    for texts in (column, pc.replace_substring_regex(column, r"\.0*$", "")):
+        try:
+            return texts.cast(pa.int64())
+        except pa.ArrowInvalid:
+            continue
+    return None
 
 
 def _from_compact(column: Any) -> Any:
@@ -230,7 +245,9 @@ def _cast(column: Any, kind: Any) -> Any:
         rule = "is no moment that this column's first rows are like"
         if isinstance(value, str) and "zone offset" in str(exc):
             rule = "must have an offset or none, as the rows before it"
-        raise InvalidData(rule, field="timestamp", value=value, row=row) from exc
+        raise InvalidData(
+            rule, field="timestamp", value=value, row=row, remedy=spelled(value)
+        ) from exc
 
 
 def _first_refused(column: Any, convert: Callable[[Any], object]) -> int:
@@ -259,11 +276,10 @@ def _milliseconds(column: Any) -> Int64Array:
     return values
 
 
-def _refuse_first(at_fault: Any, column: Any, rule: str) -> None:
+def _refuse_first(at_fault: Any, column: Any, rule: str, remedy: str | None = None) -> None:
     rows = np.flatnonzero(np.asarray(at_fault))
     if len(rows):
         row = int(rows[0])
         value = column[row].as_py()
-        raise InvalidData(
-            rule, field="timestamp", value=value if value is None else str(value), row=row
-        )
+        shown = value if value is None else str(value)
+        raise InvalidData(rule, field="timestamp", value=shown, row=row, remedy=remedy)

@@ -5,7 +5,7 @@ They take a blocking `Storage`; what they call back is called in the thread of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from jts_storage.usecases import (
     coverage,
     export_candles,
     import_candles,
+    import_files,
     quarantine,
     reconcile,
     validate,
@@ -29,7 +30,7 @@ from jts_storage.usecases.import_reading import Data
 from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.quarantine import QuarantinedRow
 from jts_storage.usecases.reconcile import Disagreement, RawFiles
-from jts_storage.usecases.results import ImportResult
+from jts_storage.usecases.results import FilesResult, ImportResult
 from jts_storage.usecases.validate import ValidationResult
 
 
@@ -167,6 +168,47 @@ class ImportCandles:
                 timeframe,
                 symbol=symbol,
                 exchange=exchange,
+                options=options,
+                progress=progress,
+            )
+        )
+
+
+class ImportFiles:
+    """Imports files as `ImportCandles` does each, and keeps on where one stops.
+
+    With ``on_error="stop"`` the first file that is refused ends the import; with ``"quarantine"``
+    it is named in the result, and the others are imported.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        # A twin runs on the storage's own event loop.
+        self._portal = storage._portal  # noqa: SLF001
+        self._twin = import_files.ImportFiles(storage._storage)  # noqa: SLF001
+
+    def run(
+        self,
+        paths: Iterable[Path | str],
+        timeframe: Timeframe | None = None,
+        *,
+        symbol: str | None = None,
+        exchange: str = "",
+        symbol_from_name: bool = False,
+        options: ImportOptions | None = None,
+        progress: Callable[[ImportProgress], None] | None = None,
+    ) -> FilesResult:
+        """Import files, those of folders, and those that patterns such as ``data/*.csv`` match.
+
+        :param symbol_from_name: the name of each file says whose candles it holds.
+        :raises NotFound: there is no such file, or none in a folder or of a pattern.
+        """
+        return self._portal.call(
+            self._twin.run(
+                paths,
+                timeframe,
+                symbol=symbol,
+                exchange=exchange,
+                symbol_from_name=symbol_from_name,
                 options=options,
                 progress=progress,
             )

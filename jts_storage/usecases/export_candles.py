@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,14 +98,19 @@ class ExportCandles:
 def _replacing(target: Path) -> Iterator[Path]:
     """Give a path to write to; the file there replaces `target` when the block ends well.
 
+    A link stays, and what it leads to is replaced; a file that is replaced leaves its mode.
+
     :raises StorageError: it cannot be written; what was there stays.
     """
     # In the same folder, so that the rename is atomic; hidden and random, so that two exports to
     # one path do not write into each other's file.
-    half = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    real = target.resolve()
+    half = real.with_name(f".{real.name}.{secrets.token_hex(4)}.part")
     try:
         yield half
-        half.replace(target)
+        if real.exists():
+            half.chmod(stat.S_IMODE(real.stat().st_mode))
+        half.replace(real)
     except OSError as exc:
         raise StorageError(
             f"{target} cannot be written: {exc.strerror or exc}. What was there stays.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import AnyArray, Columns, Int64Array, checked, in_order
 from jts_storage.domain.series import CandleSeries
-from jts_storage.readers.blocks import Block, as_json_rows
+from jts_storage.readers.adjusting import Adjusted
+from jts_storage.readers.blocks import NOTHING_ADJUSTED, Block, as_json_rows
 from jts_storage.usecases.incremental import Known
 from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge
 from jts_storage.usecases.quarantine import Row
@@ -26,6 +27,7 @@ class Part:
     rows: Int64Array
     missing: AnyArray
     block: Block
+    adjusted: Adjusted = NOTHING_ADJUSTED
 
     def take(self, wanted: AnyArray) -> Part:
         if wanted.all():
@@ -36,6 +38,7 @@ class Part:
             self.rows[wanted],
             self.missing[wanted],
             self.block,
+            self.adjusted,
         )
 
 
@@ -54,10 +57,15 @@ class Judged:
 
 
 def parts(block: Block) -> list[Part]:
-    """Split a block by series, its rows in the order in which they came."""
+    """Split a block by series, its rows in the order in which they came.
+
+    What was rounded in the block is counted with the first of them.
+    """
+    if not len(block.rows):
+        return []
     keys, which = block.labels.keys, block.labels.which
     if which is None:
-        return [Part(keys[0], block.columns, block.rows, block.missing, block)]
+        return [Part(keys[0], block.columns, block.rows, block.missing, block, block.adjusted)]
     columns, rows, missing = block.columns, block.rows, block.missing
     if (which[1:] < which[:-1]).any():
         # Stable, so that the later of two equal rows stays the later.
@@ -65,10 +73,11 @@ def parts(block: Block) -> list[Part]:
         which, rows, missing = which[order], rows[order], missing[order]
         columns = columns.take(order)
     starts = np.flatnonzero(np.append(True, which[1:] != which[:-1]))
-    return [
+    split = [
         Part(keys[which[part.start]], columns.take(part), rows[part], missing[part], block)
         for part in map(slice, starts, [*starts[1:], len(which)])
     ]
+    return [replace(split[0], adjusted=block.adjusted), *split[1:]]
 
 
 def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | None = None) -> Judged:
@@ -77,8 +86,7 @@ def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | Non
     :param known: what is stored already, which is skipped.
     :raises InvalidData: a moment lies outside of what a store holds.
     """
-    tally = Tally(read=part.columns.rows)
-    tally.series[str(part.key)] = tally.read
+    tally = Tally(read=part.columns.rows, adjusted=part.adjusted)
     if known is not None:
         # Rows that are stored already are skipped, whatever the gate would say about them.
         tally.differing = int((known.differing & ~part.missing).sum())

@@ -18,7 +18,7 @@ from jts_storage.readers.owners import Wanted
 from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_options import ImportOptions
-from jts_storage.usecases.import_reading import Data, Input, input_of
+from jts_storage.usecases.import_reading import Data, Input, Streams, input_of
 from jts_storage.usecases.import_writing import ImportWriter
 from jts_storage.usecases.progress import Progress
 from jts_storage.usecases.results import ImportResult
@@ -29,10 +29,12 @@ class ImportProgress:
     """Passed to `progress` after every stored block.
 
     :param fraction: how much of the source was read, None if unknown.
+    :param read_bytes: of a stream, how much has come; its rows are read when it ends.
     """
 
     rows: int
     fraction: float | None
+    read_bytes: int | None = None
 
 
 class ImportCandles:
@@ -71,8 +73,15 @@ class ImportCandles:
         """
         options = options or ImportOptions()
         wanted = Wanted(symbol, timeframe, exchange)
-        given = await asyncio.to_thread(input_of, data, wanted, options)
-        return await _Import(self._storage, given, wanted, options, progress).run()
+        loop = asyncio.get_running_loop()
+
+        def tell(count: int) -> None:  # from the thread that reads
+            if progress is not None:
+                loop.call_soon_threadsafe(progress, ImportProgress(0, None, count))
+
+        with Streams(tell) as held:
+            given = await asyncio.to_thread(input_of, data, wanted, options, held)
+            return await _Import(self._storage, given, wanted, options, progress).run()
 
 
 class _Import:
@@ -92,7 +101,7 @@ class _Import:
         self._report = report
         self._progress = Progress(storage, checks.to_ms(options.policy.now or checks.now()))
         self._checks = ImportChecks(storage, options, self._progress)
-        self._writer = ImportWriter(storage, given, self._checks, self._progress)
+        self._writer = ImportWriter(storage, given, self._checks, self._progress, self._wanted.key)
 
     async def run(self) -> ImportResult:
         started = perf_counter()
@@ -100,9 +109,9 @@ class _Import:
         blocks = self._input.blocks(self._progress.state, self._checks.prepare)
         # Closed at once on an error: a thread may still be reading the file.
         async with aclosing(blocks) as found:
-            async for block, stop in found:
-                judged = await self._checks.judge(block)
-                await self._writer.store(judged, stop)
+            async for piece in found:
+                judged = await self._checks.judge(piece.parts)
+                await self._writer.store(judged, piece)
                 self._tell()
         await self._progress.end()
         return self._result(resumed_at, perf_counter() - started)

@@ -30,8 +30,19 @@ class ImportChecks:
 
     async def require_symbol(self, code: str) -> None:
         """:raises NotFound: the symbol is not known, and is not to be created."""
-        if await self._symbols.require(code):
-            self._progress.state.created.append(code)
+        await self._symbols.require([code])
+
+    def note_new_symbols(self, judged: Sequence[Judged]) -> list[str]:
+        """Note which symbols are to be created with these rows, and return them."""
+        codes = [item.key.symbol for item in judged if len(item.series)]
+        new = self._symbols.unknown_among(codes)
+        created = self._progress.state.created
+        # A run that was interrupted may have noted them, and not come to create them.
+        created += [code for code in new if code not in created]
+        return new
+
+    async def create_symbols(self, codes: Sequence[str]) -> None:
+        await self._symbols.create(codes)
 
     async def prepare(self, key: SeriesKey) -> None:
         """Look up what is stored of a series, before its first rows."""
@@ -39,8 +50,7 @@ class ImportChecks:
 
     async def _prepare(self, keys: Sequence[SeriesKey]) -> None:
         new = [key for key in keys if key not in self._extents]
-        created = await self._symbols.require_all(key.symbol for key in new)
-        self._progress.state.created += created
+        await self._symbols.require(key.symbol for key in new)
         for key, extent in (await self._extents.read_all(new)).items():
             if self._options.is_incremental:
                 # A resumed import keeps what the first run saw: its own rows do not count as old.

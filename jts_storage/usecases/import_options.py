@@ -8,9 +8,10 @@ from typing import Any, Literal
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Market
 from jts_storage.errors import InvalidData
-from jts_storage.readers.blocks import Floats
+from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.numbers import check_thousands, given_style
+from jts_storage.readers.values import Floats
 from jts_storage.usecases.any_storage import BLOCK_ROWS
 from jts_storage.usecases.quality import QualityPolicy
 
@@ -30,6 +31,13 @@ class ImportOptions:
         comma implies the decimal mark.
     :param floats: what to do with prices that are floats: ``"exact"`` takes the nearest floats to
         prices of four decimals, ``"round"`` rounds to four decimals, otherwise they are refused.
+    :param round_prices: whether prices of more than four decimals are rounded (half to even); they
+        are refused otherwise, and floats too unless `floats` says more.
+    :param volume: what becomes of volumes that are no whole numbers: ``"round"``, ``"floor"`` or
+        ``"scale:N"``, which stores them times 10**N; and ``"zero-if-missing"``. Several are
+        separated by commas; by default they are refused.
+    :param on_error: ``"quarantine"`` keeps rows with a wrong number of fields aside, with their
+        line and reason; ``"stop"`` refuses the first.
     :param block_rows: how many rows are stored at a time.
     :param resume: whether to go on where an interrupted import of the same source stopped.
     """
@@ -42,6 +50,9 @@ class ImportOptions:
     decimal: str | None = None
     thousands: str | None = None
     floats: Floats = "refuse"
+    round_prices: bool = False
+    volume: str | None = None
+    on_error: Literal["stop", "quarantine"] = "stop"
     policy: QualityPolicy = field(default_factory=QualityPolicy)
     block_rows: int = BLOCK_ROWS
     resume: bool = True
@@ -54,6 +65,9 @@ class ImportOptions:
             raise InvalidData("must be refuse, exact or round", field="floats", value=self.floats)
         check_thousands(self.thousands)
         given_style(self.decimal, self.thousands)
+        VolumeRule.of(self.volume)
+        if self.on_error not in ("stop", "quarantine"):
+            raise InvalidData("must be stop or quarantine", field="on_error", value=self.on_error)
 
     @property
     def is_incremental(self) -> bool:
@@ -63,10 +77,15 @@ class ImportOptions:
         """Return what must be the same for an interrupted import to go on."""
         policy = self.policy
         marks = [self.decimal] if self.thousands is None else [self.decimal, self.thousands]
+        rounding: list[Any] = (
+            [self.round_prices, self.volume] if self.round_prices or self.volume else []
+        )
+        if self.on_error != "stop":
+            rounding.append(self.on_error)
         return {
             "mode": self.mode,
             "columns": dict(self.layout.columns),
-            "reading": [self.timezone, self.time_format, *marks, self.floats],
+            "reading": [self.timezone, self.time_format, *marks, self.floats, *rounding],
             "policy": {rule.value: action.value for rule, action in policy.actions.items()},
             "bounds": [str(policy.jump), str(policy.tick), str(policy.calendar)],
             "block_rows": self.block_rows,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -13,24 +14,40 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
-from jts_storage.readers import sources
+from jts_storage.readers import sources, streams
+from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.ahead import read_ahead
-from jts_storage.readers.blocks import Block, Reader, Source
+from jts_storage.readers.blocks import Block, BrokenRow, Reader, Source
 from jts_storage.readers.epochs import Epochs
 from jts_storage.readers.numbers import given_style
 from jts_storage.readers.owners import Labels, Owners, Wanted
 from jts_storage.readers.timestamps import TimestampReader
+from jts_storage.readers.values import ValueReader
 from jts_storage.usecases.gate import Part, parts
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.progress import ImportState
 
 Data: TypeAlias = Any
-"""A path, an Arrow table, a pandas or polars frame, ccxt's rows, or an async iterator of series."""
+"""A path, a binary stream, an Arrow table, a pandas or polars frame, ccxt's rows, or an async
+iterator of series."""
 
 Prepare: TypeAlias = Callable[[SeriesKey], Awaitable[None]]
 
-Blocks: TypeAlias = AsyncGenerator[tuple[list[Part], int], None]
-"""Gives the rows of a block by series, and the number of the row after it."""
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The rows of a block by series.
+
+    :param stop: the number of the row after it.
+    :param broken: rows that cannot be read.
+    """
+
+    parts: list[Part]
+    stop: int
+    broken: tuple[BrokenRow, ...] = ()
+
+
+Blocks: TypeAlias = AsyncGenerator[Piece, None]
 
 
 class Input(Protocol):
@@ -63,7 +80,31 @@ class Input(Protocol):
         ...
 
 
-def input_of(data: Data, wanted: Wanted, options: ImportOptions) -> Input:
+@dataclass(slots=True)
+class Streams:
+    """Files that hold what came through pipes, until the import ends.
+
+    :param tell: is told how many bytes have come so far.
+    """
+
+    tell: Callable[[int], None]
+    is_stopped: bool = False
+    _held: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_stopped = True
+        self._held.close()
+
+    def file_of(self, data: Any) -> Path:
+        return self._held.enter_context(
+            streams.spooled(data, tell=self.tell, is_stopped=lambda: self.is_stopped)
+        )
+
+
+def input_of(data: Data, wanted: Wanted, options: ImportOptions, held: Streams) -> Input:
     """Return how to read what the caller passed.
 
     :raises InvalidData: it is nothing that can be imported.
@@ -72,10 +113,16 @@ def input_of(data: Data, wanted: Wanted, options: ImportOptions) -> Input:
         return SeriesInput(_only(data), wanted, options.block_rows)
     if hasattr(data, "__aiter__"):
         return SeriesInput(data, wanted, options.block_rows)
+    needs_volume = not VolumeRule.of(options.volume).zero_if_missing
+    layout = replace(options.layout, needs_volume=needs_volume and options.layout.needs_volume)
+    if streams.is_stream(data):
+        name = streams.name_of(data)
+        file = sources.file_source(held.file_of(data), layout, name)
+        return SourceInput(file, wanted, options)
     if isinstance(data, str | Path):
-        return SourceInput(sources.file_source(Path(data), options.layout), wanted, options)
+        return SourceInput(sources.file_source(Path(data), layout), wanted, options)
     if sources.is_frame(data):
-        frame = sources.frame_source(data, options.layout, symbol=wanted.symbol)
+        frame = sources.frame_source(data, layout, symbol=wanted.symbol)
         return SourceInput(frame, wanted, options)
     raise sources.unknown_source(data)
 
@@ -105,7 +152,7 @@ class SourceInput:
         async with aclosing(read_ahead(read, meanwhile)) as ahead:
             async for block in ahead:
                 _remember(reader, state)
-                yield parts(block), block.stop_row
+                yield Piece(parts(block), block.stop_row, block.broken)
 
     def _reader(self, state: ImportState) -> Reader:
         options = self._options
@@ -113,18 +160,23 @@ class SourceInput:
         timeframe = self._wanted.timeframe or Timeframe.M1
         return Reader(
             TimestampReader(timeframe, options.timezone, options.time_format),
-            # On resuming, the decimal mark was found in rows that are not read again.
-            given_style(options.decimal or state.decimal, options.thousands),
-            options.floats,
+            ValueReader(
+                # On resuming, the decimal mark was found in rows that are not read again.
+                given_style(options.decimal or state.decimal, options.thousands),
+                options.floats,
+                options.thousands,
+                options.round_prices,
+                VolumeRule.of(options.volume),
+            ),
             {Timeframe(name): Epochs(unit) for name, unit in state.epochs.items()},
-            options.thousands,
             Owners(self._wanted, self.name),
+            options.on_error == "quarantine",
         )
 
 
 def _remember(reader: Reader, state: ImportState) -> None:
     """Note what the numbers have shown, for a run that begins behind them."""
-    state.decimal = reader.style.decimal if reader.style else None
+    state.decimal = reader.values.style.decimal if reader.values.style else None
     # A copy of the items: the thread that reads ahead may add one meanwhile.
     state.epochs = {
         step.value: seen.unit for step, seen in list(reader.epochs.items()) if seen.unit
@@ -154,7 +206,7 @@ class SeriesInput:
             self._check_key(series.key)
             for start in range(0, len(series), self._block_rows):
                 piece = series[start : start + self._block_rows]
-                yield [_part_of(piece, row)], row + len(piece)
+                yield Piece([_part_of(piece, row)], row + len(piece))
                 row += len(piece)
 
     def _check_key(self, key: SeriesKey) -> None:
@@ -174,5 +226,12 @@ async def _only(series: CandleSeries) -> AsyncIterator[CandleSeries]:
 def _part_of(series: CandleSeries, first_row: int) -> Part:
     rows = np.arange(first_row, first_row + len(series), dtype=np.int64)
     missing = np.zeros(len(series), np.bool_)
-    block = Block(series.columns, rows, Labels((series.key,)), missing, series.to_arrow())
+    block = Block(
+        first_row + len(series),
+        series.columns,
+        rows,
+        Labels((series.key,)),
+        missing,
+        series.to_arrow(),
+    )
     return Part(series.key, series.columns, rows, missing, block)

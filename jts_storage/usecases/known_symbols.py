@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from jts_storage._runtime.surface import option
 from jts_storage.domain.enums import Market
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import NotFound
@@ -17,6 +18,9 @@ MANY: Final = 20
 class KnownSymbols:
     """The symbols that an import has met.
 
+    Those that are not stored yet are created with their first candles, so that an import that is
+    refused leaves none behind.
+
     :param market: where to create those that are not known yet; None refuses them.
     """
 
@@ -24,21 +28,27 @@ class KnownSymbols:
         self._storage = storage
         self._market = market
         self._known: set[str] = set()
+        self._unknown: set[str] = set()
 
-    async def require_all(self, codes: Iterable[str]) -> list[str]:
-        """Make sure that symbols are stored; which of them were created for that.
-
-        :raises NotFound: one is not known, and is not to be created.
-        """
+    async def require(self, codes: Iterable[str]) -> None:
+        """:raises NotFound: a symbol is not known, and is not to be created."""
+        # Asked once for each symbol, not for each block.
         asked = [code for code in dict.fromkeys(codes) if code not in self._known]
-        if len(asked) < MANY:
-            return [code for code in asked if await self.require(code)]
-        stored = await self._all_stored()
-        created = [code for code in asked if code not in stored]
-        if created:
-            await self._create(*created)
+        stored = await self._stored(asked)
+        missing = [code for code in asked if code not in stored]
+        if missing and self._market is None:
+            raise NotFound(
+                f"Symbol {missing[0]} is not known, so its candles were not imported.",
+                remedy=f"Save the symbol first, or {option('create', Market.KOSPI)} creates it.",
+            )
         self._known.update(asked)
-        return created
+        self._unknown.update(missing)
+
+    async def _stored(self, codes: list[str]) -> set[str]:
+        if len(codes) >= MANY:
+            return await self._all_stored()
+        symbols = self._storage.symbols
+        return {code for code in codes if await symbols.get_by_code(code) is not None}
 
     async def _all_stored(self) -> set[str]:
         codes: list[str] = []
@@ -48,26 +58,18 @@ class KnownSymbols:
                 return set(codes)
             codes += [symbol.code for symbol in page]
 
-    async def require(self, code: str) -> bool:
-        """Make sure that a symbol is stored; whether it was created for that.
+    def unknown_among(self, codes: Iterable[str]) -> list[str]:
+        """Return those that are not stored yet."""
+        return [code for code in dict.fromkeys(codes) if code in self._unknown]
 
-        :raises NotFound: it is not known, and is not to be created.
-        """
-        # Asked once for each symbol, not for each block.
-        if code in self._known:
-            return False
-        is_new = await self._storage.symbols.get_by_code(code) is None
-        if is_new:
-            await self._create(code)
-        self._known.add(code)
-        return is_new
-
-    async def _create(self, *codes: str) -> None:
-        if self._market is None:
-            raise NotFound(
-                f"Symbol {codes[0]} is not known, so its candles were not imported.",
-                remedy="Save the symbol first, or say in which market to create it.",
-            )
+    async def create(self, codes: Iterable[str]) -> None:
+        """Store symbols that are not stored yet."""
+        market = self._market
+        new = self.unknown_among(codes)
+        if not new or market is None:
+            return
+        # Not with the candles: a commit of both would write all of them to the journal first.
         async with self._storage.unit_of_work() as uow:
-            await uow.symbols.save_many(Symbol(code, code, self._market) for code in codes)
+            await uow.symbols.save_many(Symbol(code, code, market) for code in new)
             await uow.commit()
+        self._unknown.difference_update(new)

@@ -59,7 +59,9 @@ class ImportState:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {
-            "before": {name: [row.timestamp, row.close] for name, row in self.before.items()}
+            "before": {name: [row.timestamp, row.close] for name, row in self.before.items()},
+            "tally": self.tally.to_json(),
+            "pending": self.pending.to_json(),
         }
 
     @classmethod
@@ -70,7 +72,7 @@ class ImportState:
             rows=data["rows"],
             decimal=data.get("decimal"),
             epochs=dict(data.get("epochs", {})),
-            tally=_tally(data["tally"]),
+            tally=Tally.from_json(data["tally"]),
             before={name: Before(*values) for name, values in data["before"].items()},
             # A state of the first release has none: what is stored now is compared just as well.
             held={
@@ -79,7 +81,7 @@ class ImportState:
             },
             created=list(data["created"]),
             pending_stop=data["pending_stop"],
-            pending=_tally(data["pending"]),
+            pending=Tally.from_json(data["pending"]),
             is_done=data["is_done"],
         )
 
@@ -123,11 +125,6 @@ class Progress:
             async with self._storage.unit_of_work() as uow:
                 await self.save(uow.ingestion.checkpoints)
                 await uow.commit()
-
-
-def _tally(data: Mapping[str, Any]) -> Tally:
-    counts = {name: dict(data.get(name, {})) for name in ("broken", "series")}
-    return Tally(**{**data, **counts})
 
 
 def name_of(task: Mapping[str, Any]) -> str:

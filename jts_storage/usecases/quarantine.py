@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import Candle, SeriesKey
@@ -18,6 +18,9 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import NotFound
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.usecases.any_storage import AnyStorage
+
+if TYPE_CHECKING:
+    from jts_storage.readers.blocks import BrokenRow
 
 PREFIX = "quarantine:"
 ROWS_A_NOTE = 1_000
@@ -33,24 +36,30 @@ class QuarantinedRow:
     """One row that was set aside.
 
     :param note: the name of the checkpoint that holds it.
-    :param row: its number in the source, from 0.
-    :param reasons: the rules it breaks.
+    :param key: None if the row cannot be read and its source does not say the series of all.
+    :param row: its number in the source, from 0; those that cannot be read do not count.
+    :param reasons: the rules it breaks, or why it cannot be read.
     :param came_as: its values as the source had them.
+    :param timestamp: None, as `scaled`, if the row cannot be read.
     :param scaled: the prices times 10**4, and the volume.
+    :param line: of its file, if the row cannot be read.
     """
 
     note: str
-    key: SeriesKey
+    key: SeriesKey | None
     source: str
     row: int
     reasons: tuple[str, ...]
     came_as: dict[str, Any]
-    timestamp: datetime
-    scaled: tuple[int, int, int, int, int]
+    timestamp: datetime | None
+    scaled: tuple[int, int, int, int, int] | None
+    line: int | None = None
 
     @property
     def candle(self) -> Candle | None:
         """What it would be stored as; None if no store may hold it."""
+        if self.timestamp is None or self.scaled is None:
+            return None
         *prices, volume = self.scaled
         try:
             opening, high, low, close = map(checks.unscaled_price, prices)
@@ -67,7 +76,7 @@ class Note:
     data: dict[str, Any]
 
 
-def notes(key: SeriesKey, source: str, rows: Sequence[Row], *, origin: str) -> list[Note]:
+def notes(key: SeriesKey | None, source: str, rows: Sequence[Row], *, origin: str) -> list[Note]:
     """The checkpoints that keep these rows; the same rows of a source give the same names.
 
     :param source: as people know it.
@@ -78,9 +87,29 @@ def notes(key: SeriesKey, source: str, rows: Sequence[Row], *, origin: str) -> l
         part = rows[start : start + ROWS_A_NOTE]
         digest = hashlib.sha256(f"{key}\x1f{origin}".encode()).hexdigest()[:16]
         named = f"{PREFIX}{digest}:{part[0]['row']:012d}"
-        names = [key.symbol, key.timeframe.value, key.exchange]
+        names = None if key is None else [key.symbol, key.timeframe.value, key.exchange]
         made.append(Note(named, {"key": names, "source": source, "rows": list(part)}))
     return made
+
+
+def notes_of_broken(
+    key: SeriesKey | None, source: str, rows: Sequence[BrokenRow], *, origin: str
+) -> list[Note]:
+    """The checkpoints that keep rows that cannot be read; as `notes`."""
+    kept: list[Row] = [
+        {
+            "row": row.before,
+            "line": row.line,
+            "reasons": [row.reason],
+            "came_as": {"text": row.text},
+            "timestamp": None,
+            "values": None,
+        }
+        for row in rows
+    ]
+    made = notes(key, source, kept, origin=f"{origin}\x1fbroken")
+    # By line: several may stand before the same row.
+    return [replace(note, name=f"{note.name}:{note.data['rows'][0]['line']:012d}") for note in made]
 
 
 class Quarantine:
@@ -109,10 +138,11 @@ class Quarantine:
         async for name, data, rows in self._notes(key):
             candles = [candle for row in rows if (candle := row.candle) is not None]
             stay = [item for item, row in zip(data["rows"], rows, strict=True) if not row.candle]
-            if candles:
+            series = rows[0].key
+            if candles and series is not None:
                 # One commit: no row is stored and kept aside at the same time.
                 async with self._storage.unit_of_work() as uow:
-                    await uow.candles.save_many(rows[0].key, candles)
+                    await uow.candles.save_many(series, candles)
                     await _keep(uow, name, {**data, "rows": stay})
                     await uow.commit()
             released += len(candles)
@@ -155,8 +185,10 @@ async def _keep(uow: UnitOfWork, name: str, data: dict[str, Any]) -> None:
 
 
 def _rows(name: str, data: Mapping[str, Any]) -> list[QuarantinedRow]:
-    symbol, timeframe, exchange = data["key"]
-    key = SeriesKey(symbol, Timeframe(timeframe), exchange)
+    key = None
+    if data["key"] is not None:
+        symbol, timeframe, exchange = data["key"]
+        key = SeriesKey(symbol, Timeframe(timeframe), exchange)
     if not data["rows"]:
         raise NotFound(f"Checkpoint {name} holds no rows.", remedy="Delete it.")
     return [
@@ -167,8 +199,9 @@ def _rows(name: str, data: Mapping[str, Any]) -> list[QuarantinedRow]:
             row=item["row"],
             reasons=tuple(item["reasons"]),
             came_as=item["came_as"],
-            timestamp=checks.from_ms(item["timestamp"]),
-            scaled=tuple(int(value) for value in item["values"]),  # type: ignore[arg-type]
+            timestamp=None if item["timestamp"] is None else checks.from_ms(item["timestamp"]),
+            scaled=item["values"] and tuple(int(value) for value in item["values"]),
+            line=item.get("line"),
         )
         for item in data["rows"]
     ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, Self
 
 from jts_storage.domain import checks
 from jts_storage.domain.results import SaveResult
+from jts_storage.readers.adjusting import Adjusted, Changes
 
 COUNTS = (
     "read",
@@ -19,6 +22,7 @@ COUNTS = (
     "rejected",
     "quarantined",
 )
+_ROUNDED = {"prices", "volumes"}
 
 
 @dataclass(slots=True)
@@ -28,7 +32,8 @@ class Tally:
     :param skipped: stored already when an incremental import began.
     :param duplicates: replaced by a later row of the same timestamp.
     :param differing: how many of those skipped are stored with other values.
-    :param series: how many rows were read of each series.
+    :param series: the counts of each series, those of zero left out.
+    :param adjusted: what was rounded, because the caller asked for it.
     """
 
     read: int = 0
@@ -41,16 +46,18 @@ class Tally:
     quarantined: int = 0
     differing: int = 0
     broken: dict[str, int] = field(default_factory=dict)
-    series: dict[str, int] = field(default_factory=dict)
+    series: dict[str, dict[str, int]] = field(default_factory=dict)
+    adjusted: Adjusted = field(default_factory=Adjusted)
     first_ms: int | None = None
     last_ms: int | None = None
 
     def add(self, other: Tally) -> None:
         for name in (*COUNTS, "differing"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for ours, theirs in ((self.broken, other.broken), (self.series, other.series)):
-            for name, count in theirs.items():
-                ours[name] = ours.get(name, 0) + count
+        _add(self.broken, other.broken)
+        for key, counts in other.series.items():
+            _add(self.series.setdefault(key, {}), counts)
+        self.adjusted += other.adjusted
         moments = (self.first_ms, other.first_ms, self.last_ms, other.last_ms)
         known = [moment for moment in moments if moment is not None]
         if known:
@@ -61,6 +68,31 @@ class Tally:
         self.inserted = saved.written if saved.inserted is None else saved.inserted
         self.replaced = saved.replaced or 0
         self.unchanged = saved.unchanged or 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts that are not zero."""
+        return {name: count for name in COUNTS if (count := getattr(self, name))}
+
+    def to_json(self) -> dict[str, Any]:
+        changes = {name: str(getattr(self.adjusted, name).largest) for name in _ROUNDED}
+        data = asdict(self)
+        for name, largest in changes.items():
+            data["adjusted"][name]["largest"] = largest
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return a tally that was stored, perhaps by an earlier release with fewer counts."""
+        adjusted = dict(data.get("adjusted", {}))
+        for name in _ROUNDED & adjusted.keys():
+            changes = adjusted[name]
+            adjusted[name] = Changes(changes["values"], Decimal(changes["largest"]))
+        series = {
+            key: {"read": counts} if isinstance(counts, int) else dict(counts)
+            for key, counts in data.get("series", {}).items()
+        }
+        more = {"broken": dict(data.get("broken", {})), "series": series}
+        return cls(**{**data, **more, "adjusted": Adjusted(**adjusted)})
 
     @property
     def stored(self) -> int:
@@ -75,6 +107,8 @@ class ImportResult:
         which only a full import stores.
     :param broken: how many rows broke each rule of the quality gate, whatever became of them.
     :param series: how many rows were read of each series, as ``KRX:005930/1m``.
+    :param by_series: the counts of each series, those of zero left out.
+    :param adjusted: what was rounded, because the caller asked for it.
     :param start: the first moment of what was stored, None if nothing was; `end` the last.
     :param resumed_at: the row at which this run went on, None if it began anew.
     """
@@ -93,6 +127,8 @@ class ImportResult:
     end: datetime | None
     differing: int = 0
     series: dict[str, int] = field(default_factory=dict)
+    by_series: dict[str, dict[str, int]] = field(default_factory=dict)
+    adjusted: Adjusted = field(default_factory=Adjusted)
     created_symbols: tuple[str, ...] = ()
     resumed_at: int | None = None
     seconds: float = 0.0
@@ -109,12 +145,60 @@ class ImportResult:
     @classmethod
     def of(cls, tally: Tally, **more: Any) -> ImportResult:
         counts = {name: getattr(tally, name) for name in COUNTS}
+        series = dict(sorted(tally.series.items()))
         return cls(
             **counts,
             differing=tally.differing,
-            series=dict(sorted(tally.series.items())),
+            series={key: counts.get("read", 0) for key, counts in series.items()},
+            by_series=series,
+            adjusted=tally.adjusted,
             broken=dict(tally.broken),
             start=None if tally.first_ms is None else checks.from_ms(tally.first_ms),
             end=None if tally.last_ms is None else checks.from_ms(tally.last_ms),
             **more,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesResult:
+    """What an import of many files did.
+
+    :param files: what became of each that was imported.
+    :param refused: why each of the others was not.
+    :param left: files behind the one that was refused, which were not tried.
+    """
+
+    files: tuple[ImportResult, ...]
+    refused: dict[str, str]
+    left: tuple[str, ...]
+    total: ImportResult
+
+
+def total_of(results: Iterable[ImportResult], source: str) -> ImportResult:
+    """Return what several imports did together."""
+    tally = Tally()
+    created: dict[str, None] = {}
+    seconds = 0.0
+    for result in results:
+        counts = {name: getattr(result, name) for name in (*COUNTS, "differing", "adjusted")}
+        first, last = (
+            None if moment is None else checks.to_ms(moment)
+            for moment in (result.start, result.end)
+        )
+        tally.add(
+            Tally(
+                **counts,
+                broken=result.broken,
+                series=result.by_series,
+                first_ms=first,
+                last_ms=last,
+            )
+        )
+        created |= dict.fromkeys(result.created_symbols)
+        seconds += result.seconds
+    return ImportResult.of(tally, source=source, created_symbols=tuple(created), seconds=seconds)
+
+
+def _add(ours: dict[str, int], theirs: Mapping[str, int]) -> None:
+    for name, count in theirs.items():
+        ours[name] = ours.get(name, 0) + count

@@ -22,9 +22,10 @@ from jts_storage.readers.sources import format_of
 class Writer:
     """Writes blocks into the file `half`, which is opened when the writer is entered."""
 
-    def __init__(self, half: Path, compression: str | None) -> None:
+    def __init__(self, half: Path, target: Path) -> None:
         self._half = half
-        self._compression = compression
+        self._target = target
+        self._compression = text_files.compression_of(target)
         self._open = ExitStack()
 
     async def write(self, series: CandleSeries) -> None:
@@ -59,11 +60,12 @@ class Writer:
 class _CsvWriter(Writer):
     def _start(self) -> None:
         self._out = self._sink()
-        self._out.write((",".join(NAMES) + "\n").encode())
+        self._delimiter = "\t" if text_files.suffix_of(self._target) == ".tsv" else ","
+        self._out.write((self._delimiter.join(NAMES) + "\n").encode())
 
     def _write(self, table: Any) -> None:
         columns = _as_text(table)
-        self._out.write(_joined_lines(pc.binary_join_element_wise(*columns, ",")))
+        self._out.write(_joined_lines(pc.binary_join_element_wise(*columns, self._delimiter)))
 
 
 class _JsonLinesWriter(Writer):
@@ -117,7 +119,7 @@ def open_writer(half: Path, target: Path) -> Writer:
 
     :raises InvalidData: it stands for none.
     """
-    return _WRITERS[format_of(target)](half, text_files.compression_of(target))
+    return _WRITERS[format_of(target)](half, target)
 
 
 def _as_text(table: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from jts_storage.cli.coverage_page import Shown, fitting, page
 from jts_storage.cli.imports import print_import
 from jts_storage.domain.gaps import Gap
 from jts_storage.errors import InvalidData, NotFound
+from jts_storage.readers.adjusting import Adjusted, Changes
 from jts_storage.testing.factories import make_candles
 from jts_storage.usecases.coverage import SeriesCoverage
 from jts_storage.usecases.results import ImportResult, Tally
@@ -130,11 +131,28 @@ def test_an_import_tells_its_series_and_the_corrections_it_left(
         "2 of those skipped are stored with other values; "
         "without --incremental they would be replaced."
     ]
-    tally.series = {f"{number:06}/1m": 1_000 for number in range(12)}
+
+
+def test_an_import_tells_what_became_of_each_series(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = Tally(read=12_000, inserted=11_000, rejected=1_000)
+    tally.series = {f"{n:06}/1m": {"read": 1_000, "inserted": 1_000} for n in range(11)}
+    tally.series["000002/1m"] = {"read": 1_000, "rejected": 1_000}
+    tally.series["000011/1m"] = {"read": 1_000, "inserted": 1_000}
     print_import(ImportResult.of(tally, source="p.csv"))
-    told = capsys.readouterr().out.splitlines()[1]
-    assert told.startswith("Series: 000000/1m 1,000, 000001/1m 1,000,")
-    assert told.endswith("000009/1m 1,000 and 2 more.")
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert told[1] == "series read inserted rejected"
+    assert told[3:5] == ["000001/1m 1,000 1,000 0", "000002/1m 1,000 0 1,000"]
+    assert told[-1] == "... and 2 more series."
+
+
+def test_an_import_tells_what_it_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    adjusted = Adjusted(Changes(1_234, Decimal("0.00005")), Changes(2, Decimal("0.5")), 3)
+    print_import(ImportResult.of(Tally(adjusted=adjusted), source="p.csv"))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "Rounded: 1,234 prices, the largest change 0.00005.",
+        "Rounded: 2 volumes, the largest change 0.5.",
+        "Missing: 3 volumes, stored as zero.",
+    ]
 
 
 def test_a_meter_is_quiet_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:

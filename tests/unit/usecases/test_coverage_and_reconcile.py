@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jts_storage import SeriesKey, Storage, SymbolBars, Timeframe
+from jts_storage.domain.calendar import calendar_of
 from jts_storage.domain.gaps import Gap
 from jts_storage.lake import ParquetStorageEngine
 from jts_storage.testing.factories import START, make_candles

@@ -315,3 +315,20 @@ async def test_counts_of_series_last_over_an_interruption(storage: Storage, tmp_
     result = await ImportCandles(storage).run(data, options=options)
     assert result.resumed_at == 0
     assert result.series == {str(key): 3 for key in sorted(FOUR, key=str)}
+
+
+async def test_a_dump_of_a_vendor_is_told_by_series(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "dump.csv"
+    path.write_text(
+        "instrument,venue,interval,ts,open,high,low,close,volume\n"
+        f"A,KRX,1min,{START},1,1,1,1,1\nB,KRX,1d,{START - START % 86_400},1,1,1,1,1\n"
+        f"A,NXT,1min,{START},1,1,1,1,1\nA,KRX,1min,{START + 60},,1,1,1,1\n"
+        f"A,KRX,1min,{START},2,2,2,2,1\n"
+    )
+    result = await run(storage, path, block_rows=2)
+    assert result.by_series == {
+        "KRX:A/1m": {"read": 3, "inserted": 1, "replaced": 1, "rejected": 1},
+        "KRX:B/1d": {"read": 1, "inserted": 1},
+        "NXT:A/1m": {"read": 1, "inserted": 1},
+    }
+    assert result.series == {"KRX:A/1m": 3, "KRX:B/1d": 1, "NXT:A/1m": 1}

@@ -67,7 +67,7 @@ class Tables:
         self._table = table
         self._lengths = lengths
 
-    def tables(self) -> Iterator[Any]:
+    def tables(self, broken: Any = None) -> Iterator[Any]:
         done = 0
         for length in [*self._lengths, self._table.num_rows]:
             yield self._table.slice(done, length)

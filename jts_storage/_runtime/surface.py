@@ -1,0 +1,35 @@
+"""How the caller passes options, so that messages name them in the caller's own way."""
+
+from __future__ import annotations
+
+import shlex
+from contextvars import ContextVar
+from enum import Enum
+
+_IS_COMMAND_LINE: ContextVar[bool] = ContextVar("is_command_line", default=False)
+
+
+def use_command_line() -> None:
+    """Name options as the command line has them, from now on in this task."""
+    _IS_COMMAND_LINE.set(True)
+
+
+def option(name: str, value: str | bool | Enum | None = None) -> str:
+    """Return an option as the caller writes it: ``timezone='UTC'`` or ``--timezone UTC``."""
+    if _IS_COMMAND_LINE.get():
+        given = value.value if isinstance(value, Enum) else value
+        flag = f"--{name.replace('_', '-')}"
+        return f"{flag} {shlex.quote(given)}" if isinstance(given, str) else flag
+    if isinstance(value, Enum):
+        return f"{name}={type(value).__name__}.{value.name}"
+    return f"{name}=" if value is None else f"{name}={value!r}"
+
+
+def column_option(target: str, header: str) -> str:
+    """Return the option that names the column of a target, as the caller writes it.
+
+    :param header: ``"HEADER"`` in general, ``""`` to ignore the column.
+    """
+    if _IS_COMMAND_LINE.get():
+        return f"--column {target}={header}"
+    return f"Layout(columns={{{target!r}: {header!r}}})"

@@ -1,0 +1,187 @@
+"""Refusals name the option of the surface in use, and leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jts_storage import Market, SeriesKey, Storage, Symbol, Timeframe
+from jts_storage._runtime.surface import column_option, option, use_command_line
+from jts_storage.errors import InvalidData, StorageError
+from jts_storage.readers.time_formats import _DATES, _TIMES, formats_of
+from jts_storage.readers.timestamps import TimestampReader
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.quality import QualityPolicy
+
+HEADER = "t,o,h,l,c,v\n"
+ROW = "1704153600,1,1,1,1,1\n"
+ROWS = 2_000
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[Storage]:
+    async with Storage.in_memory() as storage:
+        yield storage
+
+
+async def refused(storage: Storage, data: Any, **more: Any) -> str:
+    wanted: dict[str, Any] = {"timeframe": Timeframe.M1, "symbol": "A"}
+    wanted |= {name: more.pop(name) for name in ("timeframe", "symbol") if name in more}
+    options = ImportOptions(**{"create": Market.KOSPI, **more})
+    with pytest.raises(StorageError) as error:
+        await ImportCandles(storage).run(data, options=options, **wanted)
+    return str(error.value)
+
+
+Case = tuple[str, dict[str, Any], str, str]
+CASES: dict[str, Case] = {
+    "no symbol": (HEADER + ROW, {"symbol": None}, "Pass symbol=.", "Pass --symbol."),
+    "no timeframe": (HEADER + ROW, {"timeframe": None}, "Pass timeframe=.", "Pass --timeframe."),
+    "an unknown symbol": (
+        HEADER + ROW,
+        {"create": None},
+        "create=Market.KOSPI creates it",
+        "--create KOSPI creates it",
+    ),
+    "a format": (
+        HEADER + '"Jan 02, 2024",1,1,1,1,1\n',
+        {},
+        "time_format='%b %d, %Y'",
+        "--time-format '%b %d, %Y'",
+    ),
+    "two formats": (
+        HEADER + "01/02/2024 09:00,1,1,1,1,1\n",
+        {},
+        "time_format='%m/%d/%Y %H:%M' or time_format='%d/%m/%Y %H:%M'",
+        "--time-format '%m/%d/%Y %H:%M' or --time-format '%d/%m/%Y %H:%M'",
+    ),
+    "no zone": (
+        HEADER + "2024-01-02 09:00,1,1,1,1,1\n",
+        {},
+        "timezone='Asia/Seoul'",
+        "--timezone Asia/Seoul",
+    ),
+    "a date that depends on the zone": (
+        HEADER + "1704121200,1,1,1,1,1\n",
+        {"timeframe": Timeframe.D1},
+        "timezone='Asia/Seoul'",
+        "--timezone Asia/Seoul",
+    ),
+    "a mark": (
+        "t;o;h;l;c;v\n1704153600;78,500;78,500;78,500;78,500;1\n",
+        {},
+        "decimal='.' or decimal=',', or thousands= with",
+        "--decimal . or --decimal ,, or --thousands with",
+    ),
+    "no column": (
+        "t,o,h,l,settle,v\n" + ROW,
+        {},
+        "Layout(columns={'close': 'HEADER'})",
+        "--column close=HEADER",
+    ),
+    "another symbol": (
+        "code," + HEADER + "," + ROW,
+        {"symbol": None},
+        "Layout(columns={'symbol': ''})",
+        "--column symbol=.",
+    ),
+}
+
+
+@pytest.mark.parametrize("command_line", [False, True])
+@pytest.mark.parametrize("name", CASES)
+async def test_a_refusal_names_the_option_as_the_caller_writes_it(
+    storage: Storage, tmp_path: Path, name: str, command_line: bool
+) -> None:
+    text, more, python, flag = CASES[name]
+    path = tmp_path / "AAPL.csv"
+    path.write_text(text)
+    if command_line:
+        use_command_line()
+    message = await refused(storage, path, **more)
+    assert (flag if command_line else python) in message
+    assert (python if command_line else flag) not in message
+    assert await storage.symbols.list() == []
+
+
+@pytest.mark.parametrize("command_line", [False, True])
+async def test_floats_are_refused_with_the_option_that_takes_them(
+    storage: Storage, tmp_path: Path, command_line: bool
+) -> None:
+    path = tmp_path / "p.parquet"
+    pq.write_table(
+        pa.table({"t": [1704153600], **{name: [1.5] for name in "ohlc"}, "v": [1]}), path
+    )
+    if command_line:
+        use_command_line()
+    message = await refused(storage, path)
+    assert ("--floats exact takes" if command_line else "floats='exact' takes") in message
+
+
+def test_options_are_written_for_the_shell() -> None:
+    assert option("create", Market.ETF) == "create=Market.ETF"
+    assert option("round_prices", True) == "round_prices=True"
+    use_command_line()
+    try:
+        assert option("create", Market.ETF) == "--create ETF"
+        assert option("round_prices", True) == "--round-prices"
+        assert option("time_format", "%d %b") == "--time-format '%d %b'"
+        assert column_option("close", "Last") == "--column close=Last"
+    finally:
+        from jts_storage._runtime import surface
+
+        surface._IS_COMMAND_LINE.set(False)
+
+
+@pytest.mark.parametrize("date", _DATES)
+def test_a_format_that_is_named_reads_what_it_was_named_for(date: str) -> None:
+    moment = datetime(2024, 11, 23, 13, 45)
+    for clock in _TIMES:
+        text = moment.strftime(date + clock)
+        for form in formats_of(text):
+            read = TimestampReader(Timeframe.M1, "UTC", form).read(pa.array([text]))
+            shown = datetime.fromtimestamp(int(read[0]) / 1_000, UTC)
+            assert shown.strftime(form) == text
+        assert date + clock in formats_of(text)
+
+
+@pytest.mark.parametrize("at", [0, ROWS - 1])
+async def test_an_import_that_is_refused_leaves_no_symbol_behind(
+    storage: Storage, tmp_path: Path, at: int
+) -> None:
+    path = tmp_path / "p.csv"
+    rows = [f"{1704153600 + 60 * n},1,1,1,1,1\n" for n in range(ROWS)]
+    rows[at] = "1704153600,1,1,1,x,1\n"
+    path.write_text(HEADER + "".join(rows))
+    await refused(storage, path)
+    assert await storage.symbols.list() == []
+
+
+async def test_only_symbols_of_which_something_is_stored_are_created(
+    storage: Storage, tmp_path: Path
+) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.symbols.save(Symbol("K", "Known", Market.KOSPI))
+        await uow.commit()
+    path = tmp_path / "p.csv"
+    lines = [f"{code}," + ROW for code in "ABKCD"]
+    lines[1] = "B,1704153600,,1,1,1,1\n"  # rejected
+    path.write_text("code," + HEADER + "".join(lines))
+    options = ImportOptions(
+        create=Market.ETF, block_rows=2, policy=QualityPolicy(now=datetime(2200, 1, 1, tzinfo=UTC))
+    )
+    result = await ImportCandles(storage).run(path, Timeframe.M1, options=options)
+    assert result.created_symbols == ("A", "C", "D")
+    assert [symbol.code for symbol in await storage.symbols.list()] == ["A", "C", "D", "K"]
+    path.write_text("code," + HEADER + f"E,{ROW}F,{ROW}G,{ROW}H,1,x,1,1,1,1\n")
+    with pytest.raises(InvalidData):
+        await ImportCandles(storage).run(path, Timeframe.M1, options=options)
+    stored = {key.symbol for key in await storage.candles.list_keys()}
+    assert stored == {symbol.code for symbol in await storage.symbols.list()}
+    assert await storage.candles.count(SeriesKey("H", Timeframe.M1)) == 0
