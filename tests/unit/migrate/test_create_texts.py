@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jts_storage.clickhouse.create_texts import parse
 from jts_storage.clickhouse.comparing import compare
+from jts_storage.clickhouse.create_texts import parse
 
 SERVER = (
     "CREATE TABLE db.t (`a` LowCardinality(String) DEFAULT 'x, (y)' COMMENT 'TTL of it',"
