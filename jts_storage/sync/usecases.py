@@ -35,7 +35,10 @@ from jts_storage.usecases.validate import ValidationResult
 
 
 class Coverage:
-    """Answers per series, by a trading calendar; without one the market never closes."""
+    """Answers per series, by a trading calendar; without one the market never closes.
+
+    The calendar ``"exchange"`` is that of the exchange of each series, where it has one.
+    """
 
     def __init__(self, storage: Storage) -> None:
         # A twin runs on the storage's own event loop.

@@ -28,9 +28,14 @@ START = datetime(2024, 1, 2, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STEP = {
     Timeframe.M1: timedelta(minutes=1),
+    Timeframe.M3: timedelta(minutes=3),
     Timeframe.M5: timedelta(minutes=5),
+    Timeframe.M10: timedelta(minutes=10),
     Timeframe.M15: timedelta(minutes=15),
+    Timeframe.M30: timedelta(minutes=30),
     Timeframe.H1: timedelta(hours=1),
+    Timeframe.H2: timedelta(hours=2),
+    Timeframe.H4: timedelta(hours=4),
     Timeframe.D1: timedelta(days=1),
     Timeframe.W1: timedelta(days=7),
 }

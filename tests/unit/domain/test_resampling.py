@@ -47,9 +47,14 @@ TURNS = [
     datetime(2024, 12, 31, 15, tzinfo=UTC),
 ]
 STEP = {
+    Timeframe.M3: timedelta(minutes=3),
     Timeframe.M5: timedelta(minutes=5),
+    Timeframe.M10: timedelta(minutes=10),
     Timeframe.M15: timedelta(minutes=15),
+    Timeframe.M30: timedelta(minutes=30),
     Timeframe.H1: timedelta(hours=1),
+    Timeframe.H2: timedelta(hours=2),
+    Timeframe.H4: timedelta(hours=4),
 }
 
 

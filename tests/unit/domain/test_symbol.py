@@ -38,7 +38,7 @@ def test_market_and_moment_are_normalised() -> None:
         ("code", "a\0"),
         ("name", ""),
         ("name", None),
-        ("market", "NYSE"),
+        ("market", "MARS"),
         ("sector", ""),
         ("is_active", 1),
         ("is_active", None),

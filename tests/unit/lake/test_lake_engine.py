@@ -391,7 +391,7 @@ def test_files_of_others_are_read(engine: ParquetStorageEngine) -> None:
 
 def test_a_folder_of_a_timeframe_that_is_none_is_not_ours(engine: ParquetStorageEngine) -> None:
     path = write(engine, day_of_candles())
-    foreign = engine.root / "frame=10m/symbol=AAPL/date=2024-01-02"
+    foreign = engine.root / "frame=7m/symbol=AAPL/date=2024-01-02"
     foreign.mkdir(parents=True)
     shutil.copy(path, foreign)
     assert engine.verify().damaged == ()

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import exchange_calendars
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jts_storage import SeriesKey, Storage, SymbolBars, Timeframe
-from jts_storage.domain.calendar import calendar_of
+from jts_storage.domain import calendar as calendar_module
+from jts_storage.domain import checks
+from jts_storage.domain.calendar import BY_EXCHANGE, CALENDARS, calendar_of, of_series
 from jts_storage.domain.gaps import Gap
 from jts_storage.lake import ParquetStorageEngine
 from jts_storage.testing.factories import START, make_candles
 from jts_storage.usecases.coverage import Coverage, merged
-from jts_storage.usecases.quality import QualityPolicy
+from jts_storage.usecases.quality import Action, Before, QualityPolicy, Rule, judge
 from jts_storage.usecases.reconcile import Reconcile
 from jts_storage.usecases.validate import ValidateCandles
 
@@ -103,13 +108,80 @@ def test_merged_ranges_hold_the_same_and_are_apart(
     assert all(b[0] - a[1] > step for a, b in pairwise(result))
 
 
-def test_exchanges_have_calendars() -> None:
-    assert [calendar_of(name) for name in ("KRX", "krx", "XNYS", "")] == [
-        "XKRX",
-        "XKRX",
-        "XNYS",
-        None,
-    ]
+@pytest.mark.parametrize(
+    ("exchange", "calendar"),
+    [
+        ("KRX", "XKRX"),
+        ("krx", "XKRX"),
+        ("XKRX", "XKRX"),
+        ("KONEX", "XKRX"),
+        ("XNYS", "XNYS"),
+        ("XNAS", "XNYS"),
+        ("NASDAQ", "XNYS"),
+        ("XASX", "XASX"),
+        ("Binance", "24/7"),
+        ("CRYPTO", "24/7"),
+        ("FX", "24/5"),
+        ("", None),
+        ("MOON", None),
+    ],
+)
+def test_exchanges_have_calendars(exchange: str, calendar: str | None) -> None:
+    assert calendar_of(exchange) == calendar
+    assert of_series(BY_EXCHANGE, exchange) == calendar
+    assert of_series("XTKS", exchange) == "XTKS"
+
+
+def test_every_name_that_the_kit_knows_is_a_calendar() -> None:
+    known = set(exchange_calendars.get_calendar_names())
+    assert set(CALENDARS.values()) <= known
+    assert known >= calendar_module._KNOWN
+
+
+@pytest.mark.parametrize(
+    ("exchange", "missing"),
+    [("XNAS", 0), ("KRX", 0), ("FX", 0), ("UPBIT", 2), ("nowhere", 2)],
+)
+async def test_a_weekend_is_no_gap_where_the_exchange_rests(
+    storage: Storage, exchange: str, missing: int
+) -> None:
+    """Of two weeks without holidays anywhere, on each exchange only its own weekdays."""
+    key = SeriesKey("A", Timeframe.D1, exchange)
+    days = [datetime(2024, 3, day, tzinfo=UTC) for day in (4, 5, 6, 7, 8, 11, 12, 13, 14, 15)]
+    candles = make_candles(key, len(days))
+    stamped = [replace(each, timestamp=day) for each, day in zip(candles, days, strict=True)]
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(key, stamped)
+        await uow.commit()
+    found = await Coverage(storage).of(key, calendar="exchange")
+    assert found.missing == missing
+    judged = await ValidateCandles(storage).run(key, QualityPolicy(calendar="exchange"))
+    assert judged.broken.get("off_session", 0) == 0
+
+
+async def test_without_calendars_installed_the_market_never_closes(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calendar_module, "find_spec", lambda _: None)
+    assert of_series(BY_EXCHANGE, "KRX") is None
+
+
+def test_bars_beside_the_sessions_of_an_exchange_are_flagged_and_stored() -> None:
+    """Unless the caller named the calendar, or what becomes of them."""
+    sunday = START.replace(month=3, day=3)
+    columns = make_candles(SeriesKey("A", Timeframe.D1), 1).columns
+    columns = columns._replace(timestamp=np.array([checks.to_ms(sunday)]))
+    old = columns._replace(timestamp=np.array([checks.to_ms(datetime(1975, 1, 5, tzinfo=UTC))]))
+
+    def verdict(policy: QualityPolicy, of: Any = columns) -> tuple[dict[str, int], bool]:
+        given = judge(of, np.zeros(1, np.bool_), Timeframe.D1, policy.of_exchange("NYSE"), Before())
+        return given.counts(), bool(given.accepted[0])
+
+    assert verdict(QualityPolicy(calendar="exchange")) == ({"off_session": 1}, True)
+    assert verdict(QualityPolicy(calendar="NYSE")) == ({"off_session": 1}, False)
+    strict = QualityPolicy(calendar="exchange", actions={Rule.OFF_SESSION: Action.REJECT})
+    assert verdict(strict) == ({"off_session": 1}, False)
+    assert verdict(QualityPolicy(calendar="exchange"), old) == ({}, True), "older than known"
 
 
 async def test_stores_that_agree_have_no_disagreement(storage: Storage) -> None:

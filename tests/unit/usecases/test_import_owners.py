@@ -135,9 +135,14 @@ async def test_what_the_caller_said_too_is_fine(
 
 SPELLED = {
     Timeframe.M1: "1m 1min M1 1T 1 1분 PT1M minute",
+    Timeframe.M3: "3m 3min M3 3T 3 3분봉",
     Timeframe.M5: "5m 5min m5 5T 5",
+    Timeframe.M10: "10m 10min M10 10",
     Timeframe.M15: "15m 15min M15 15",
+    Timeframe.M30: "30m 30min M30 PT30M 30",
     Timeframe.H1: "1h 60m 60min H1 1H PT1H",
+    Timeframe.H2: "2h 2H H2 120m 2hours 120",
+    Timeframe.H4: "4h 4H H4 PT4H 240min 4시간 240",
     Timeframe.D1: "1d D 1D daily Day 일봉 1440",
     Timeframe.W1: "1w W 1wk weekly 주봉",
     Timeframe.MN1: "1M M MN1 1mo month 월봉",
@@ -151,7 +156,7 @@ def test_timeframes_are_known_in_many_spellings(timeframe: Timeframe) -> None:
 
 
 def test_what_is_no_timeframe_is_none() -> None:
-    for text in ("m", "5M", "15M", "4h", "tick", "3m", "12.5"):
+    for text in ("m", "3M", "5M", "15M", "30M", "6h", "tick", "7m", "12.5"):
         assert timeframes_meant(text) == ()
 
 
@@ -169,7 +174,7 @@ async def of_text(storage: Storage, folder: Path, text: str, **more: Any) -> Imp
     [
         ("interval", ["1m", "5m"], {"timeframe": Timeframe.M1}, "line 3, .*'interval': is not 1m"),
         ("tf", ["60"], {}, "could be 1m or 1h"),
-        ("freq", ["tick"], {"timeframe": Timeframe.M1}, "is none of 1m, 5m"),
+        ("freq", ["tick"], {"timeframe": Timeframe.M1}, "is none of 1m, 3m, 5m"),
         ("<PER>", ["D", "M"], {"timeframe": Timeframe.D1}, "is not 1d, got 'M'"),
         ("주기", ["1분", ""], {}, "line 3, .*names no timeframe"),
         ("주기", ["1분", ""], {"timeframe": Timeframe.M1}, "is empty in some rows only"),

@@ -75,6 +75,7 @@ def arrow_bytes(kind: str) -> bytes:
         (arrow_bytes("parquet"), 3),
         (arrow_bytes("feather"), 3),
     ],
+    ids=["csv", "tabs", "csv.gz", "json", "json.gz", "parquet", "feather"],
 )
 async def test_a_stream_is_read_by_what_it_begins_with(
     storage: Storage, data: bytes, rows: int
