@@ -106,6 +106,11 @@ class Transaction:
             return self._written[place]
         return self._seen.get(place)
 
+    @property
+    def tables(self) -> set[str]:
+        """Those that it writes to."""
+        return {table for table, _ in self._written}
+
     def put(self, table: str, key: Hashable, row: Row) -> None:
         self.get(table, key)
         self._written[table, key] = row

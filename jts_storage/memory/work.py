@@ -20,7 +20,7 @@ from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
     InMemoryStrategyRepository,
 )
-from jts_storage.memory.tables import Autocommit, MemoryDatabase, Transaction
+from jts_storage.memory.tables import REFERENCES, Autocommit, MemoryDatabase, Transaction
 from jts_storage.models import Models
 from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
@@ -30,6 +30,7 @@ from jts_storage.unit_of_work.staged import (
     StagedCandles,
     StagedIngestion,
 )
+from jts_storage.unit_of_work.staged.names import written
 from jts_storage.unit_of_work.staged.tables import StagedTables
 
 R = TypeVar("R")
@@ -110,6 +111,10 @@ class InMemoryWork:
         delivering = asyncio.get_running_loop().create_task(self.deliver())
         _delivering.add(delivering)
         delivering.add_done_callback(_delivering.discard)
+
+    def written(self) -> list[str]:
+        documents = self.transaction.tables - {REFERENCES}
+        return written(self.candles, self._tables, self.ingestion, self.events, documents)
 
     async def end(self) -> None:
         """Nothing is held."""

@@ -63,6 +63,12 @@ class CollectionAccess:
         """Keep other operations of the transaction out of the block."""
         return nullcontext() if self.transaction is None else self.transaction.exclusive()
 
+    def writing(self) -> AbstractAsyncContextManager[object]:
+        """As `exclusive`, for a block that writes."""
+        if self.transaction is not None:
+            self.transaction.written.add(self.name)
+        return self.exclusive()
+
 
 class DocumentAccess(CollectionAccess, Generic[D]):
     """The documents of a collection, by their model and the Beanie class made of it.
@@ -216,7 +222,8 @@ class DocumentAccess(CollectionAccess, Generic[D]):
             result = await deletion
             return int(result.deleted_count)
 
-        return await self.once("deleting", delete) > 0
+        async with self.writing():
+            return await self.once("deleting", delete) > 0
 
 
 async def no_pages(skip: int, limit: int) -> Sequence[Bson | None]:

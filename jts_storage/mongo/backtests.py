@@ -124,7 +124,7 @@ class MongoDBBacktestResultRepository:
         saved = result if result.id else replace(result, id=new_document_id())
         head = backtest_to_stored(saved, [], self._results.model)
         self._results.encoded(head, f"backtest result {saved.id}")
-        async with self._results.exclusive():
+        async with self._results.writing():
             return await self._save(saved, is_new=not result.id)
 
     async def _save(self, saved: BacktestResult, *, is_new: bool) -> BacktestResult:
@@ -156,7 +156,7 @@ class MongoDBBacktestResultRepository:
             return False
         results, bound = self._results, await self._results.bound()
         mark = results.model.path("trade_set")
-        async with results.exclusive():
+        async with results.writing():
             deleted: Bson | None = await results.once(
                 "deleting",
                 lambda: bound.get_pymongo_collection().find_one_and_delete(

@@ -173,7 +173,7 @@ async def delete_unused(
             f"deleting in {store.name}",
             lambda own: delete_unused(store.within(own), identity),
         )
-    async with store.exclusive():
+    async with store.writing():
         for name, paths in users.items():
             await _refuse_if_used(store, identity, name, paths)
         deleted = await store.delete(identity)

@@ -79,7 +79,7 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
 
     async def save(self, entity: Versioned) -> Versioned:
         save = self._save(entity, checks.now())
-        async with self.exclusive():
+        async with self.writing():
             if save.before is None:
                 await self.saving([save.document], {})
                 await self._insert(save)
@@ -94,7 +94,7 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         saves = self._saves(entities)
         if not saves:
             return []
-        async with self.exclusive():
+        async with self.writing():
             updates = [save for save in saves if save.before is not None]
             states = await self.states(save.identity for save in updates)
             self._refuse_stale(saves, states)

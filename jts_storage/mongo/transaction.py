@@ -46,6 +46,8 @@ class Transaction:
         """:param lifetime: ended before the commit begins."""
         self.session = session
         self._lifetime = lifetime or Lifetime()
+        self.written: set[str] = set()
+        """The collections that it writes to."""
         self.lock = asyncio.Lock()
         self.holder: asyncio.Task[object] | None = None
 

@@ -61,7 +61,10 @@ class UnitOfWork(Repositories, Protocol):
         ...
 
     async def rollback(self) -> None:
-        """Forget the changes. Harmless when there are none, or when it is over already."""
+        """Forget the changes. Harmless when there are none, or when it is over already.
+
+        Who leaves the block without it and without `commit` finds in the log what was dropped.
+        """
         ...
 
     async def __aenter__(self) -> Self: ...

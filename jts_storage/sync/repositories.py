@@ -907,7 +907,10 @@ class UnitOfWork(Repositories):
         self._portal.call(self._twin.commit())
 
     def rollback(self) -> None:
-        """Forget the changes. Harmless when there are none, or when it is over already."""
+        """Forget the changes. Harmless when there are none, or when it is over already.
+
+        Who leaves the block without it and without `commit` finds in the log what was dropped.
+        """
         self._portal.call(self._twin.rollback())
 
     def __enter__(self) -> Self:

@@ -25,6 +25,7 @@ from jts_storage.mongo import (
 from jts_storage.mongo.declared import DeclaredDocuments
 from jts_storage.mongo.errors import translate
 from jts_storage.mongo.model import DocumentModel
+from jts_storage.mongo.references import REFERENCES
 from jts_storage.mongo.transaction import Transaction, commit_alone
 from jts_storage.ports.models import Model
 from jts_storage.unit_of_work.commit import JournalledCommit
@@ -35,6 +36,7 @@ from jts_storage.unit_of_work.staged import (
     StagedCandles,
     StagedIngestion,
 )
+from jts_storage.unit_of_work.staged.names import written
 from jts_storage.unit_of_work.staged.tables import StagedTables
 
 R = TypeVar("R")
@@ -118,6 +120,11 @@ class StoredWork:
             # The commit stands all the same; the events are stored, and delivered later.
             log.warning("Events of a commit were not delivered yet.", exc_info=True)
             self.deliver_soon()
+
+    def written(self) -> list[str]:
+        # Beside each document stands how often others refer to it.
+        documents = self._transaction.written - {REFERENCES}
+        return written(self.candles, self._tables, self.ingestion, self.events, documents)
 
     def deliver_soon(self) -> None:
         self._stores.delivery.deliver_soon()

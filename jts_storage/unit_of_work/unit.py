@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Protocol, Self, TypeVar
@@ -21,6 +22,8 @@ from jts_storage.ports.symbols import SymbolRepository
 from jts_storage.ports.unit_of_work import Repositories
 
 R = TypeVar("R")
+
+log = logging.getLogger(__name__)
 
 
 class Work(Repositories, Protocol):
@@ -52,6 +55,10 @@ class Work(Repositories, Protocol):
 
     def deliver_soon(self) -> None:
         """Deliver them in the background."""
+        ...
+
+    def written(self) -> list[str]:
+        """Name what was written, for people."""
         ...
 
     async def end(self) -> None:
@@ -132,7 +139,13 @@ class UnitOfWork:
         self._work = await self._begin()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._work is not None and (written := self._work.written()):
+            log.warning(
+                "A unit of work was left without commit; dropped: %s. Call `commit`, or `rollback`"
+                " if that is meant.",
+                ", ".join(written),
+            )
         await self.rollback()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -86,6 +87,33 @@ class UnitOfWorkContract(Conflicts, Markets):
         async with storage.unit_of_work() as uow:
             ids = await write_everywhere(uow)
         assert not any(await stored_everywhere(storage, ids))
+
+    async def test_tells_what_is_left_without_commit(
+        self, storage: Storage, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.WARNING, "jts_storage")
+        async with storage.unit_of_work() as uow:
+            await uow.formulas.list()
+            assert await uow.candles.get_latest(KEY) == CandleSeries.empty(KEY)
+        async with storage.unit_of_work() as uow:
+            await write_everywhere(uow)
+            await uow.rollback()
+        async with storage.unit_of_work() as uow:
+            await write_everywhere(uow)
+            await uow.commit()
+        with pytest.raises(ZeroDivisionError):
+            async with storage.unit_of_work() as uow:
+                await uow.candles.save_many(KEY, make_candles(KEY, 1))
+                1 / 0  # noqa: B018
+        assert "left without commit" not in caplog.text
+
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(KEY, make_candles(KEY, 1))
+            (formula,) = await uow.formulas.list()
+            assert formula.id is not None
+            await uow.formulas.delete(formula.id, force=True)
+        (told,) = [each for each in caplog.messages if "left without commit" in each]
+        assert f"dropped: candles of {KEY}, formulas." in told
 
     async def test_rolls_back_on_an_error(self, storage: Storage) -> None:
         with pytest.raises(ZeroDivisionError):
