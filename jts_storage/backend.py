@@ -161,6 +161,7 @@ class StoreBackend:
         stores = self.stores
         health = Health(clickhouse=False, mongo=False, database=False)
         health.unreadable_documents = stores.mongo.unreadable.count
+        health.unreadable_rows = stores.clickhouse.unreadable.count
         health.unreadable_records = stores.database.unreadable.count
         # Side by side, so that one that hangs leaves the others their time.
         clickhouse, health["database"], health["mongo"] = await asyncio.gather(

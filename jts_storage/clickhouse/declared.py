@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache, cached_property, partial
 from typing import Any
@@ -28,13 +29,14 @@ from sqlalchemy.schema import CreateTable
 from jts_storage.clickhouse.blocks import Array, DictionaryColumn, Typed
 from jts_storage.clickhouse.constructs import Final, ddl_of, text_of, type_of
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.readable_rows import MISFITS, readable, values_of
 from jts_storage.clickhouse.sql import literal
 from jts_storage.clickhouse.statements import write_settings
 from jts_storage.clickhouse.tables import AnyTableModel, table_of
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.domain.arrow import decimals_of
 from jts_storage.errors import StorageError
-from jts_storage.models.columns import in_blocks
+from jts_storage.models.columns import cannot_be_read, in_blocks, keys_of
 from jts_storage.models.conditions import applied_to, has_text
 from jts_storage.models.names import GONE
 from jts_storage.models.table_repository import TableQuery
@@ -50,6 +52,9 @@ _WORDS = range(10, 19)
 """Decimals of so many digits are a word of 64 bits, and travel as one; shorter ones have 32."""
 
 _ATTEMPTS = 3
+
+_LOOKED_AT = 10_000
+"""Rows of a read in which those are looked for that could not be read before."""
 
 
 class Torn(StorageError):
@@ -82,10 +87,17 @@ class DeclaredTable:
             await self._manager.run(blocks.close)  # type: ignore[attr-defined]
 
     def _read(self, query: TableQuery) -> pa.Table:
-        schema = self._schema(query)
-        statement = text_of(self._select(query)) if query.key is None else self._of_key(query.key)
-        found = self._manager.read_columns(statement, stored=self._stored(schema))
-        return _to_arrow(found, schema)
+        schema, asked = self._schema(query), query
+        while True:
+            statement = self._of_key(query.key) if query.key else text_of(self._select(asked))
+            found = self._manager.read_columns(statement, stored=self._stored(schema))
+            rows = self._readable(found, schema, strict=query.strict)
+            count = len(next(iter(found.values()), ()))
+            is_full = query.limit is None or rows.num_rows >= query.limit
+            if asked.limit is None or is_full or count < asked.limit:
+                return rows.slice(0, query.limit)
+            # Rows were left out: as many others take their places.
+            asked = replace(asked, limit=2 * asked.limit)
 
     def _blocks(self, query: TableQuery, block_rows: int) -> Iterator[pa.Table]:
         schema = self._schema(query)
@@ -93,7 +105,29 @@ class DeclaredTable:
         for columns in self._manager.stream_columns(
             statement, block_rows=block_rows, stored=self._stored(schema)
         ):
-            yield from in_blocks(_to_arrow(columns, schema), block_rows)
+            rows = self._readable(columns, schema, strict=query.strict)
+            yield from in_blocks(rows, block_rows)
+
+    def _readable(self, columns: dict[str, Array], schema: pa.Schema, *, strict: bool) -> pa.Table:
+        """The rows without those that cannot be converted, which are counted.
+
+        :raises InvalidData: naming the key of the first of these, if `strict`.
+        """
+        model, unreadable = self.model, self._manager.unreadable
+        try:
+            rows = _to_arrow(columns, schema)
+        except MISFITS:
+            rows, wrong = readable(columns, schema, _from_clickhouse)
+            for row, why in wrong.items():
+                key = values_of(columns, row, model.key, schema, _from_clickhouse)
+                if strict:
+                    raise cannot_be_read(model.name, key, why) from why
+                unreadable.met(model.name, key, why)
+            return rows
+        if unreadable.count and rows.num_rows <= _LOOKED_AT:
+            for key in keys_of(rows, model.key):
+                unreadable.mended(model.name, key)
+        return rows
 
     def _of_key(self, key: Sequence[Any]) -> str:
         return self._by_key % {f"key{n}": literal(value) for n, value in enumerate(key)}

@@ -14,6 +14,7 @@ from tenacity import Retrying
 
 from jts_storage._runtime.forks import tell_children
 from jts_storage._runtime.retries import repetitions
+from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.blocks import Column, Columns, declared, number_of_rows
 from jts_storage.clickhouse.changes import ChangeLog
@@ -81,6 +82,7 @@ class ClickHouseManager:
         attempts = self.config.max_retries + 1
         self._attempts = Retrying(**repetitions(self.config, attempts, doing="asking ClickHouse"))
         self.is_closed = False
+        self.unreadable = Unreadable()
         self.changes = engine.changes if self.config.is_embedded else ChangeLog()
         self._threads = Threads(
             self.config.pool_size + self.config.max_overflow, is_embedded=self.config.is_embedded

@@ -183,6 +183,22 @@ def key_of(row: Row, key: Sequence[str]) -> tuple[Any, ...]:
     return tuple(row[name] for name in key)
 
 
+def keys_of(rows: pa.Table, key: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The keys of rows; none where their columns were not read."""
+    if not set(key) <= set(rows.column_names):
+        return []
+    return [key_of(row, key) for row in rows_of(rows.select(list(key)))]
+
+
+def cannot_be_read(name: str, key: Sequence[Any], why: InvalidData) -> InvalidData:
+    """The error of a read that leaves no row out and meets one that cannot be converted."""
+    shown = ", ".join(map(str, key)) or "a row"
+    return InvalidData(
+        f"{name} {shown} cannot be read: {why}",
+        remedy="Mend the stored value, or ask for the other rows by `where`.",
+    )
+
+
 def version_of(row: Row | None, version: str) -> int:
     """The version of a record; 0 where there is none."""
     return int((row or {}).get(version) or 0)

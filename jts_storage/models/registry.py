@@ -104,18 +104,32 @@ class Models:
                 f"{model!r} is no model",
                 remedy="Declare a TableModel, a RecordModel or a DocumentModel.",
             )
-        name = model.name
-        if name in KITS_OWN or name.startswith(_PREFIXES):
-            raise InvalidConfiguration(
-                f"the name {name!r} is the kit's own", remedy="Choose another one."
-            )
+        self._check_name(model.name)
         self._check_local(model)
-        if name in self._by_name:
+        self._by_name[model.name] = model
+
+    def _check_name(self, name: str) -> None:
+        """:raises InvalidConfiguration: it is taken, or differs by capitals alone from one that is.
+
+        SQLite holds both for one table, and a file system may hold both for one file.
+        """
+        plain = name.casefold()
+        if plain in KITS_OWN or plain.startswith(_PREFIXES):
+            raise InvalidConfiguration(
+                f"the name {name!r} is the kit's own, whatever its capitals",
+                remedy="Choose another one.",
+            )
+        taken = next((each for each in self._by_name if each.casefold() == plain), None)
+        if taken == name:
             raise InvalidConfiguration(
                 f"two models are called {name!r}",
                 remedy="Rename one: names are unique, also those of installed packages.",
             )
-        self._by_name[name] = model
+        if taken is not None:
+            raise InvalidConfiguration(
+                f"two models are called {taken!r} and {name!r}, which differ by capitals alone",
+                remedy="Rename one: not every store tells such names apart.",
+            )
 
     def _check_local(self, model: Model[Any]) -> None:
         """:raises InvalidConfiguration: on a cluster one of two tables would be the other's."""

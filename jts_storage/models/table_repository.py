@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -105,11 +105,16 @@ class _Reading(Generic[E]):
         columns: Sequence[str] | None = None,
         descending: bool = False,
         limit: int | None = None,
+        strict: bool = False,
     ) -> pa.Table:
         """Whole columns, exact, in order of the key.
 
+        Rows that hold what a column cannot are left out, logged and counted by `health`; with a
+        limit, others take their places.
+
         :param where: a condition on the columns: ``where=lambda c: c.price > 5``.
         :param columns: their keys, if not all.
+        :param strict: raise `InvalidData` for such a row, in place of leaving it out.
         """
         named = None if columns is None else tuple(columns)
         for name in named or ():
@@ -118,7 +123,8 @@ class _Reading(Generic[E]):
         if limit is not None:
             checks.whole(limit, "limit", below=2**31)
         condition = self._condition(where)
-        return await self._source.read(TableQuery(condition, named, descending, limit))
+        query = TableQuery(condition, named, descending, limit, strict=strict)
+        return await self._source.read(query)
 
     async def list(
         self,
@@ -146,19 +152,36 @@ class _Reading(Generic[E]):
             rest = behind(model.table, model.key, self._key(after))
             condition = rest if condition is None else condition & rest
         checks.whole(limit, "limit", below=2**31)
-        rows = await self._source.read(
-            TableQuery(condition, None, descending, limit, strict=strict)
-        )
-        return model.from_columns(rows) if strict else _readable(model, rows)
+        query = TableQuery(condition, None, descending, limit, strict=strict)
+        if strict:
+            return model.from_columns(await self._source.read(query))
+        return await self._readable(query, limit)
 
     async def stream(
-        self, *, where: Where | None = None, block_rows: int = 262_144
+        self,
+        *,
+        where: Where | None = None,
+        block_rows: int = 262_144,
+        strict: bool = False,
     ) -> AsyncIterator[pa.Table]:
-        """The rows in blocks of at most so many, in constant memory."""
+        """The rows in blocks of at most so many, in constant memory.
+
+        :param strict: raise for a row that cannot be read; else it is left out, as in `read`.
+        """
         checks.whole(block_rows, "block_rows", least=1)
         condition = self._condition(where)
-        async for block in self._source.stream(TableQuery(condition), block_rows):
+        async for block in self._source.stream(TableQuery(condition, strict=strict), block_rows):
             yield block
+
+    async def _readable(self, query: TableQuery, limit: int) -> Sequence[E]:
+        """Up to `limit` entities; others take the places of rows that are none."""
+        model, asked = self._model, limit
+        while True:
+            rows = await self._source.read(replace(query, limit=asked))
+            found = _readable(model, rows)
+            if len(found) >= limit or rows.num_rows < asked:
+                return found[:limit]
+            asked *= 2
 
     def _condition(self, where: Where | None) -> ColumnElement[bool] | None:
         if where is None:

@@ -21,7 +21,7 @@ from pymongo import ASCENDING, DESCENDING, TEXT, IndexModel
 from jts_storage.domain.enums import FormulaCategory, ParameterType, StopLossType, TradeSide
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.mongo.held import as_held, object_id_of
-from jts_storage.mongo.stored import Stored, StoredDocument, ids_at
+from jts_storage.mongo.stored import Stored, StoredDocument, check_stored_names, ids_at
 
 FORMULAS: Final = "formulas"
 STRATEGIES: Final = "strategies"
@@ -275,6 +275,7 @@ class Models:
         for name, replaced in own.items():
             if issubclass(model, replaced):
                 _check_added(model, replaced)
+                check_stored_names(model)
                 changed: dict[str, Any] = {name: model}
                 return replace(self, **changed)
         raise InvalidConfiguration(

@@ -33,7 +33,7 @@ from jts_storage.mongo.beanie_internals import refused_truth
 from jts_storage.mongo.documents import Models, VersionedDocument
 from jts_storage.mongo.held import as_held
 from jts_storage.mongo.mappers import read_stored
-from jts_storage.mongo.stored import CODEC, ID, Stored, nested_model
+from jts_storage.mongo.stored import CODEC, ID, Stored, check_stored_names, nested_model
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -97,6 +97,7 @@ class DocumentModel(Generic[E, R]):
         self.mapper: Mapper[E, Any] = mapper
         self._repository = repository
         self.name = _checked_collection(document)
+        check_stored_names(document)
         self.references = {
             _path(document, field): target for field, target in (references or {}).items()
         }

@@ -23,6 +23,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pymongo import IndexModel
 
+from jts_storage.errors import InvalidConfiguration
+
 S = TypeVar("S", bound="Stored")
 
 ID: Final = "_id"
@@ -278,6 +280,28 @@ def _nested(model: type[Stored], field: str) -> type[Stored]:
     if found is None:
         raise KeyError(field)
     return found[0]
+
+
+def check_stored_names(model: type[Stored], within: str = "") -> None:
+    """Check that every field is stored under a name of its own, nested ones too.
+
+    :raises InvalidConfiguration: two are stored under one name, of which one would be lost, or
+        under names that differ by capitals alone.
+    """
+    seen: dict[str, str] = {}
+    for field, info in model.model_fields.items():
+        name = info.alias or field
+        other = seen.setdefault(name.casefold(), field)
+        if other != field:
+            where = f"{within}{model.__name__}"
+            raise InvalidConfiguration(
+                f"{where} stores its fields {other!r} and {field!r} under one name,"
+                f" {name!r}, or under names that differ by capitals alone",
+                remedy="Rename one of the fields, or give it an alias of its own.",
+            )
+        inner = nested_model(info.annotation)
+        if inner is not None and inner[0] is not model:
+            check_stored_names(inner[0], f"{within}{model.__name__}.")
 
 
 def nested_model(annotation: Any) -> tuple[type[Stored], bool] | None:

@@ -15,6 +15,7 @@ class Health(dict[str, bool]):
     :ivar unreadable_documents: documents that reads of this process met and left out of lists;
         `jts-storage check` looks at all of them.
     :ivar unreadable_records: the same of declared records in the bookkeeping database.
+    :ivar unreadable_rows: the same of declared tables in ClickHouse.
     :ivar broken_parts: pieces of ClickHouse tables that are damaged on disk: the store answers, and
         its answers lack their rows. `jts-storage check` names each and says how to mend it.
     :ivar unknown_models: declared tables that unfinished commits write and this storage has no
@@ -31,6 +32,7 @@ class Health(dict[str, bool]):
     parked_events: int = 0
     unreadable_documents: int = 0
     unreadable_records: int = 0
+    unreadable_rows: int = 0
     broken_parts: int = 0
     unknown_models: tuple[str, ...] = ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
 from jts_storage.errors import Conflict, InvalidData
-from jts_storage.models.columns import Row, digest, in_blocks, key_of, rows_of, table_of
+from jts_storage.models.columns import (
+    Row,
+    cannot_be_read,
+    digest,
+    in_blocks,
+    keys_of,
+    rows_of,
+    table_of,
+)
 from jts_storage.models.names import BASE, GONE, READ
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import RecordModel
@@ -38,22 +47,35 @@ class DeclaredRecords:
             try:
                 stored = await _stored(connection, self.model, names, self._select(query))
             except InvalidData:
-                return await self._read_each(connection, query, names)
+                return await self._read_around(connection, query, names)
         if self._manager.unreadable.count:
             self._mended(stored)
         return stored
 
-    async def _read_each(
+    async def _read_around(
         self, connection: AsyncConnection, query: TableQuery, names: Sequence[str]
     ) -> pa.Table:
-        """Row by row, to tell which cannot be read.
+        """Without the rows that cannot be read; others take their places where there is a limit."""
+        limit = query.limit
+        while True:
+            asked = replace(query, limit=limit)
+            rows, count = await self._read_each(connection, asked, names)
+            is_full = query.limit is None or rows.num_rows >= query.limit
+            if limit is None or is_full or count < limit:
+                return rows.slice(0, query.limit)
+            limit *= 2
+
+    async def _read_each(
+        self, connection: AsyncConnection, query: TableQuery, names: Sequence[str]
+    ) -> tuple[pa.Table, int]:
+        """Row by row, to tell which cannot be read; those that can, and how many there are.
 
         :raises InvalidData: naming the key of the first, where the query is strict.
         """
         model, c = self.model, self.model.table.c
         # As the driver has it: a key may be what cannot be converted.
         bare = [type_coerce(c[name], NullType()).label(name) for name in model.key]
-        keys = await connection.execute(self._select(query).with_only_columns(*bare))
+        keys = (await connection.execute(self._select(query).with_only_columns(*bare))).all()
         found = (await connection.execute(self._select(query))).mappings()
         rows = [_read(model, names, [])]
         for key in map(tuple, keys):
@@ -61,18 +83,13 @@ class DeclaredRecords:
                 rows.append(_converted(model, names, found, one=True))
             except InvalidData as exc:
                 if query.strict:
-                    shown = ", ".join(map(str, key))
-                    raise InvalidData(
-                        f"{model.name} {shown} cannot be read: {exc}",
-                        remedy="Mend the stored value, or ask for the other rows by `where`.",
-                    ) from exc
+                    raise cannot_be_read(model.name, key, exc) from exc
                 self._manager.unreadable.met(model.name, key, exc)
-        return pa.concat_tables(rows)
+        return pa.concat_tables(rows), len(keys)
 
     def _mended(self, rows: pa.Table) -> None:
-        if set(self.model.key) <= set(rows.column_names):
-            for row in rows_of(rows.select(list(self.model.key))):
-                self._manager.unreadable.mended(self.model.name, key_of(row, self.model.key))
+        for key in keys_of(rows, self.model.key):
+            self._manager.unreadable.mended(self.model.name, key)
 
     async def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]:
         for block in in_blocks(await self.read(query), block_rows):

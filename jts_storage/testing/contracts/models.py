@@ -75,7 +75,22 @@ class _Contract:
         return list(await storage.repository(self.model).list())
 
 
-class _Keyed(_Contract):
+class _Rows(_Contract):
+    async def test_a_strict_read_is_the_same_where_all_can_be_read(
+        self, any_storage: Storage
+    ) -> None:
+        await self.write(any_storage, self.entities)
+        columns = self.model.to_columns(self.entities)
+        async with any_storage.unit_of_work() as uow:
+            for repository in (any_storage.repository(self.model), uow.repository(self.model)):
+                for strict in (False, True):
+                    assert (await repository.read(strict=strict)).equals(columns)
+                    assert await repository.list(strict=strict) == self.entities
+                    blocks = repository.stream(block_rows=1, strict=strict)
+                    assert sum([block.num_rows async for block in blocks]) == columns.num_rows
+
+
+class _Keyed(_Rows):
     async def test_a_key_has_one_row(self, any_storage: Storage) -> None:
         for entity in self.entities:
             await self.write(any_storage, [entity])
@@ -95,7 +110,7 @@ class _Keyed(_Contract):
         assert found == self.entities
 
 
-class _Append(_Contract):
+class _Append(_Rows):
     async def stage(self, repository: Any, entities: list[Any]) -> None:
         await repository.append(entities)
 

@@ -9,12 +9,14 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
 from jts_storage.errors import Conflict, InUse, InvalidData, StorageError
 from jts_storage.memory.backend import InMemoryBackend
+from jts_storage.models import Mapper
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_formula, make_strategy, make_symbol
 from jts_storage.unit_of_work import commit as commit_points
@@ -29,6 +31,8 @@ from tests.declared import (
     Order,
     OrderState,
     Tick,
+    balance_from_row,
+    balance_to_row,
     balances,
     fill_records,
     fills,
@@ -254,12 +258,18 @@ async def test_a_record_that_cannot_be_converted_hides_no_other(
         with caplog.at_level(logging.WARNING):
             assert [each.account for each in await table.list()] == ["A", "C"]
             assert [each.account for each in await table.list(descending=True)] == ["C", "A"]
+            assert await table.read() == table._model.to_columns(await table.list())
+            assert [block.num_rows async for block in table.stream()] == [2]
+            assert (await table.read(columns=["version"], limit=2)).num_rows == 2
+            assert [each.account for each in await table.list(limit=2)] == ["A", "C"]
         assert caplog.text.count("Left out of lists: balances cannot be read") == 1
         assert (await storage.health()).unreadable_records == 1
         with pytest.raises(InvalidData, match=r"balances .*B.* cannot be read"):
             await table.list(strict=True)
         with pytest.raises(InvalidData, match=r"balances .*B.* cannot be read"):
-            await table.read()
+            await table.read(strict=True)
+        with pytest.raises(InvalidData, match=r"balances .*B.* cannot be read"):
+            [block async for block in table.stream(strict=True)]
         if column != "account":
             with pytest.raises(InvalidData, match="balances B cannot be read"):
                 await table.get("B")
@@ -269,6 +279,72 @@ async def test_a_record_that_cannot_be_converted_hides_no_other(
     finally:
         async with storage.database.engine.begin() as connection:
             await connection.exec_driver_sql("DELETE FROM balances")
+
+
+@pytest.mark.parametrize("model", [ticks, fundamentals])
+async def test_a_row_of_bytes_that_are_no_text_hides_no_other(
+    storage: Storage, caplog: pytest.LogCaptureFixture, model: Any
+) -> None:
+    clickhouse, table = storage.clickhouse, storage.repository(model)
+    clickhouse.execute(f"TRUNCATE TABLE {model.name}")
+    rows = model.to_columns([replace(model.examples[0], symbol=each) for each in "ACD"])
+    async with storage.unit_of_work() as uow:
+        repository = uow.repository(model)
+        if model is ticks:
+            await repository.append(rows)
+        else:
+            await repository.save_many(model.from_columns(rows))
+        await uow.commit()
+    names = ", ".join(f"`{each.name}`" for each in model.table.columns if each.name != "symbol")
+    clickhouse.execute(
+        f"INSERT INTO {model.name} (symbol, {names})"
+        f" SELECT unhex('42FF'), {names} FROM {model.name} WHERE symbol = 'A'"
+    )
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert await table.read() == rows
+        assert caplog.text.count(f"Left out of lists: {model.name} cannot be read") == 1
+        assert (await storage.health()).unreadable_rows == 1
+        assert await table.list() == model.from_columns(rows)
+        assert await table.list(limit=2) == model.from_columns(rows)[:2]
+        assert await table.read(limit=2) == rows.slice(0, 2)
+        assert pa.concat_tables([block async for block in table.stream(block_rows=1)]) == rows
+        named = next(each for each in model.schema.names if each != "symbol")
+        assert (await table.read(columns=[named])).num_rows == 4, "nothing asks for the text"
+        for reading in (table.read, table.list):
+            with pytest.raises(InvalidData, match=rf"{model.name} .*symbol.*string") as raised:
+                await reading(strict=True)
+            assert "Mend the stored value" in str(raised.value)
+        with pytest.raises(InvalidData, match=rf"{model.name} .*symbol.*string"):
+            [block async for block in table.stream(strict=True)]
+        clickhouse.execute(
+            f"ALTER TABLE {model.name} DELETE WHERE symbol = unhex('42FF')",
+            settings={"mutations_sync": 2},
+        )
+        assert await table.read(strict=True) == rows
+    finally:
+        clickhouse.execute(f"TRUNCATE TABLE {model.name}")
+
+
+async def test_a_page_is_not_shorter_for_rows_that_are_no_entities(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with storage.unit_of_work() as uow:
+        for account in "ABCD":
+            await uow.repository(balances).save(Balance(account, Decimal(1), NOON))
+        await uow.commit()
+
+    def read(row: Any) -> Balance:
+        if row["account"] in "AB":
+            raise ValueError("no balance")
+        return balance_from_row(row)
+
+    monkeypatch.setattr(balances, "mapper", Mapper(balance_to_row, read))
+    table = storage.repository(balances)
+    assert [each.account for each in await table.list(limit=1)] == ["C"]
+    assert [each.account for each in await table.list(limit=2)] == ["C", "D"]
+    async with storage.database.engine.begin() as connection:
+        await connection.exec_driver_sql("DELETE FROM balances")
 
 
 async def test_a_record_that_was_mended_is_counted_no_longer(storage: Storage) -> None:

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from clickhouse_sqlalchemy import engines, types
+from pydantic import Field
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, Numeric, Table, Text
 
 from jts_storage import Storage
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.models import Mapper, Models, RecordModel, TableModel
-from jts_storage.mongo.documents import VersionedDocument
+from jts_storage.mongo.documents import FormulaDocument, VersionedDocument
+from jts_storage.mongo.documents import Models as KitsDocuments
 from jts_storage.mongo.model import DocumentModel
+from jts_storage.mongo.stored import Stored
 from tests.declared import (
     Balance,
     Order,
@@ -157,6 +160,34 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Models([ticks, ticks]),
         "two models are called 'ticks'. Rename one: names are unique, also those of installed",
     ),
+    "two models whose names differ by capitals": (
+        lambda: Models([orders, declared(tick_table(name="Orders"))]),
+        "two models are called 'orders' and 'Orders', which differ by capitals alone. Rename one",
+    ),
+    "a name of the kit in capitals": (
+        lambda: Models([declared(tick_table(name="Candles"))]),
+        "the name 'Candles' is the kit's own, whatever its capitals",
+    ),
+    "a prefix of the kit in capitals": (
+        lambda: Models([declared(tick_table(name="UOW_ticks"))]),
+        "the name 'UOW_ticks' is the kit's own",
+    ),
+    "two fields of one stored name": (
+        lambda: DocumentModel(Order, TwiceStored, Mapper(order_to_document, order_from_document)),
+        "TwiceStored stores its fields 'strategy_id' and 'strategyId' under one name, 'strategyId'",
+    ),
+    "two fields whose stored names differ by capitals": (
+        lambda: DocumentModel(Order, Capitals, Mapper(order_to_document, order_from_document)),
+        "Capitals stores its fields 'quantity' and 'Quantity' under .* that differ by capitals",
+    ),
+    "two nested fields whose stored names differ by capitals": (
+        lambda: DocumentModel(Order, WithLegs, Mapper(order_to_document, order_from_document)),
+        "WithLegs.Leg stores its fields 'unit_price' and 'unitprice'",
+    ),
+    "a registered document with a field that differs by capitals": (
+        lambda: KitsDocuments().replaced_by(LoudFormula),
+        "LoudFormula stores its fields 'name' and 'NAME'",
+    ),
     "a name of the kit": (
         lambda: Models([declared(tick_table(name="candles"))]),
         "the name 'candles' is the kit's own",
@@ -218,6 +249,27 @@ class Plain:
 
 class Dollars(VersionedDocument):
     collection = "or$ders"
+
+
+class TwiceStored(OrderDocument):
+    strategyId: str | None = None
+
+
+class Capitals(OrderDocument):
+    Quantity: int | None = Field(default=None, alias="Quantity")
+
+
+class Leg(Stored):
+    unit_price: int = 0
+    unitprice: int = 0
+
+
+class WithLegs(OrderDocument):
+    legs: list[Leg] = Field(default_factory=list)
+
+
+class LoudFormula(FormulaDocument):
+    NAME: str | None = Field(default=None, alias="NAME")
 
 
 class Nameless(VersionedDocument):
