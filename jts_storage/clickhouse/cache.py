@@ -1,9 +1,9 @@
 """Held ranges: candles that were read before, given again while they are provably unchanged.
 
 Two things prove it. In the embedded store, which is this process's alone, the log of its statements
-(`changes`) does, for any range and without a question, as long as rows change by statements alone
-(`quiet`): what a write of candles touches is dropped, and all after a statement that may have
-touched anything.
+(`change_log`) does, for any range and without a question, as long as rows change by statements
+alone (`statement_changes`): what a write of candles touches is dropped, and all after a statement
+that may have touched anything.
 
 Elsewhere the parts of the table do: a part of a MergeTree is never changed, every insert, merge and
 mutation makes new parts and retires old ones. The table's identity with the names and content
@@ -28,9 +28,9 @@ from sqlalchemy import Table
 
 from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.held import HeldAnswers, HeldRanges
+from jts_storage.clickhouse.held_ranges import HeldAnswers, HeldRanges
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.quiet import HOLDING, is_quiet
+from jts_storage.clickhouse.statement_changes import HOLDING, changes_by_statements_alone
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.series import CandleSeries
@@ -44,7 +44,7 @@ _WORTH_ASKING = 20_000
 """Below so many rows, reading costs no more than asking whether anything changed."""
 
 _ASK_AGAIN_AFTER = 1.0
-"""Seconds after which a table that was not quiet may have become so."""
+"""Seconds after which the log of a table that changed by itself may tell of all."""
 
 _UNUSED_PROOFS = 3
 
@@ -103,9 +103,9 @@ class RangeCache:
         self._held_by: _State | None = None
         self._asked_at = 0.0
         self._seen = 0  # of the log
-        self._quiet_since: int | None = None  # the unknown change after which the table was quiet
-        self._not_quiet_at: tuple[int, float] = (-1, 0.0)
-        self._unused, self._quiet_asked_at = 0, 0.0
+        self._logged_since: int | None = None  # the unknown change after which the log tells of all
+        self._not_logged_at: tuple[int, float] = (-1, 0.0)
+        self._unused, self._logging_asked_at = 0, 0.0
 
     def held(self, key: SeriesKey, first: int, last: int) -> CandleSeries | None:
         """Return what is held of a range if that needs no question; never blocks for long."""
@@ -172,37 +172,37 @@ class RangeCache:
         if self._held_by is None:
             return False
         if self._held_by is _LOGGED:
-            return self._log.is_open and self._quiet_since == self._log.unknown
+            return self._log.is_open and self._logged_since == self._log.unknown
         return monotonic() - self._asked_at < self._max_age
 
     def _is_logged(self) -> bool:
         """Find out whether the log of this process tells of all changes."""
         if not self._log.is_open:
             return False
-        if self._quiet_since == self._log.unknown:
+        if self._logged_since == self._log.unknown:
             return True
         with self._asking:
             unknown = self._log.unknown
-            since, asked_at = self._not_quiet_at
+            since, asked_at = self._not_logged_at
             if since == unknown and monotonic() - asked_at < _ASK_AGAIN_AFTER:
                 return False
-            if self._quiet_since != unknown and not self._may_pay():
+            if self._logged_since != unknown and not self._may_pay():
                 return False
-            if self._quiet_since != unknown and self._becomes_quiet(unknown):
+            if self._logged_since != unknown and self._is_left_to_statements(unknown):
                 # Said of the moment before the question: what came since is another number.
-                self._quiet_since = unknown
-            elif self._quiet_since != unknown:
-                self._not_quiet_at = (unknown, monotonic())
-            return self._quiet_since == unknown
+                self._logged_since = unknown
+            elif self._logged_since != unknown:
+                self._not_logged_at = (unknown, monotonic())
+            return self._logged_since == unknown
 
     def _may_pay(self) -> bool:
         """Whether to ask once more: not at once after proofs that have all ended unused, since
         statements that may do anything came faster than reads.
         """
         now = monotonic()
-        if self._unused >= _UNUSED_PROOFS and now - self._quiet_asked_at < _ASK_AGAIN_AFTER:
+        if self._unused >= _UNUSED_PROOFS and now - self._logging_asked_at < _ASK_AGAIN_AFTER:
             return False
-        self._unused, self._quiet_asked_at = self._unused + 1, now
+        self._unused, self._logging_asked_at = self._unused + 1, now
         return True
 
     def _served(self, found: _T) -> _T:
@@ -210,12 +210,12 @@ class RangeCache:
             self._unused = 0
         return found
 
-    def _becomes_quiet(self, unknown: int) -> bool:
+    def _is_left_to_statements(self, unknown: int) -> bool:
         _, under_way = self._log.since(unknown, under_way=True)
         if any(change.table is None for change in under_way):
             return False
         try:
-            return is_quiet(self._manager, self._candles)
+            return changes_by_statements_alone(self._manager, self._candles)
         except StorageError:
             return False
 

@@ -12,6 +12,7 @@ from sqlalchemy import Table
 
 from jts_storage.clickhouse.blocks import Array, DictionaryColumn, Typed
 from jts_storage.clickhouse.constructs import type_of
+from jts_storage.clickhouse.unmerged import compete, without_deleted
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, empty
@@ -87,12 +88,7 @@ def series_from_rows(key: SeriesKey, columns: Mapping[str, Array]) -> CandleSeri
     """The candles among rows by time; None if there are several of a timestamp."""
     if not columns:
         return CandleSeries.empty(key)
-    stamps, is_deleted = columns["ms"], columns["deleted"].view(np.bool_)
-    if not (stamps[1:] > stamps[:-1]).all():
-        return None
-    if is_deleted.any():
-        columns = {name: column[~is_deleted] for name, column in columns.items()}
-    return series_from_columns(key, columns)
+    return None if compete(columns["ms"]) else series_from_columns(key, without_deleted(columns))
 
 
 def series_from_end(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: bool) -> CandleSeries:

@@ -42,7 +42,7 @@ from jts_storage.errors import InvalidData, SchemaDrift
 _FEW_KEYS = 8
 """Up to so many keys are read side by side, and may be held; more are read by one statement."""
 
-_FEW_CANDLES = 10
+_MOST_LATEST_HELD = 10
 """Up to so many of the latest candles of a series are held."""
 
 _GIVEN_IN_A_ROW = 64
@@ -135,7 +135,7 @@ class ClickHouseCandleReader(ReadsPanels):
     async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
         checks.whole(count, "count", least=1)
         checks.instance(key, SeriesKey, "key")
-        if count > _FEW_CANDLES:
+        if count > _MOST_LATEST_HELD:
             return await self._manager.run_read(self._get_latest, key, count)
         return await self._answer(("latest", count), key, lambda: self._get_latest(key, count))
 

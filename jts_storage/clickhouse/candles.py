@@ -14,12 +14,12 @@ from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.cache import DEFAULT_BYTES
 from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
-from jts_storage.clickhouse.changes import Change, Spans, touching
+from jts_storage.clickhouse.change_log import Change, Spans, touching
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.parquet import Target, import_files
 from jts_storage.clickhouse.statements import parameters
 from jts_storage.clickhouse.tables import Tables
-from jts_storage.clickhouse.transport import Transport
+from jts_storage.clickhouse.transport import WRITE_ROWS, Transport
 from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from, paused_for_too_long
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -33,9 +33,6 @@ from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import NotFound, SchemaDrift
 from jts_storage.ports.candles import CandleData, Lake
-
-WRITE_ROWS = 1_000_000
-"""Rows of one insert: below the server's block size, so that it is one part, all or nothing."""
 
 _IMPORT_VERSIONS = 1_000_000
 """Reserved for an import, one for each of its inserts. A version is a nanosecond: many are free."""

@@ -33,7 +33,7 @@ from jts_storage.clickhouse.readable_rows import MISFITS, readable, values_of
 from jts_storage.clickhouse.sql import literal
 from jts_storage.clickhouse.statements import write_settings
 from jts_storage.clickhouse.tables import AnyTableModel, table_of
-from jts_storage.clickhouse.transport import Transport
+from jts_storage.clickhouse.transport import WRITE_ROWS, Transport
 from jts_storage.domain.arrow import decimals_of
 from jts_storage.errors import StorageError
 from jts_storage.models.columns import cannot_be_read, in_blocks, keys_of
@@ -41,9 +41,6 @@ from jts_storage.models.conditions import applied_to, has_text
 from jts_storage.models.names import GONE
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import DELETED
-
-WRITE_ROWS = 1_000_000
-"""Rows of a single insert: below the server's block size, so that each is one part."""
 
 _DELETING = {"lightweight_deletes_sync": 2}
 

@@ -17,14 +17,14 @@ from jts_storage._runtime.retries import repetitions
 from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.blocks import Column, Columns, declared, number_of_rows
-from jts_storage.clickhouse.changes import ChangeLog
+from jts_storage.clickhouse.change_log import ChangeLog
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
 from jts_storage.clickhouse.dialect import register
 from jts_storage.clickhouse.embedded import engine
 from jts_storage.clickhouse.health import HealthProbe, ServerState
+from jts_storage.clickhouse.query_threads import QueryThreads
 from jts_storage.clickhouse.sql import first_word, only_reads, summary
-from jts_storage.clickhouse.threads import Threads
 from jts_storage.clickhouse.transport import Transport
 from jts_storage.errors import StorageError
 
@@ -84,7 +84,7 @@ class ClickHouseManager:
         self.is_closed = False
         self.unreadable = Unreadable()
         self.changes = engine.changes if self.config.is_embedded else ChangeLog()
-        self._threads = Threads(
+        self._threads = QueryThreads(
             self.config.pool_size + self.config.max_overflow, is_embedded=self.config.is_embedded
         )
         self._begin()

@@ -19,6 +19,7 @@ from jts_storage.clickhouse.statements import (
     STREAM_SETTINGS,
     stored_types,
 )
+from jts_storage.clickhouse.unmerged import compete, without_deleted
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import PRICES, Columns
 from jts_storage.domain.enums import Timeframe
@@ -125,9 +126,7 @@ def _counts(found: Mapping[str, Array], *, is_cut: bool) -> bool:
     """
     if not found:
         return True
-    stamps = found["ms"]
-    repeated = ~_begins(found)[1:] & (stamps[1:] == stamps[:-1])
-    return not (repeated.any() or (is_cut and found["deleted"].any()))
+    return not (compete(found["ms"], _begins(found)) or (is_cut and found["deleted"].any()))
 
 
 def _begins(found: Mapping[str, Array]) -> Array:
@@ -150,9 +149,7 @@ def _panel(asked: PanelQuery, found: Mapping[str, Array]) -> CandlePanel:
     timeframe, fields = asked.timeframe, asked.fields
     if not found:
         return CandlePanel.empty(timeframe).only(*fields)
-    if found["deleted"].any():
-        kept = found["deleted"] == 0
-        found = {name: column[kept] for name, column in found.items()}
+    found = without_deleted(found)
     rows, starts = len(found["ms"]), np.flatnonzero(_begins(found))
     symbols, exchanges = _texts(found["symbol"][starts]), _texts(found["exchange"][starts])
     keys = [SeriesKey(s, timeframe, e) for s, e in zip(symbols, exchanges, strict=True)]

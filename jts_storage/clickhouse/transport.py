@@ -35,6 +35,8 @@ READ_SETTINGS: Mapping[str, Any] = {
 while they are copied."""
 
 INSERT_BLOCK_ROWS = 1_048_576
+WRITE_ROWS = 1_000_000
+"""Rows of one insert: below the server's block size, so that it is one part, all or nothing."""
 
 
 class Transport(Protocol):

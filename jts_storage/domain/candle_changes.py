@@ -15,7 +15,8 @@ from jts_storage.domain.series import CandleSeries
 _LOOSE_CANDLES = 3_000
 """So many become columns at once: in some milliseconds, for which an event loop can wait."""
 
-_WITHOUT_A_PAUSE = 500
+WITHOUT_A_PAUSE = 500
+"""A caller who adds without end lets others work after so many candles."""
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class CandleChanges:
         if len(self._loose) >= _LOOSE_CANDLES:
             self._gather()
             return True
-        return before // _WITHOUT_A_PAUSE < len(self._loose) // _WITHOUT_A_PAUSE
+        return before // WITHOUT_A_PAUSE < len(self._loose) // WITHOUT_A_PAUSE
 
     def save(self, rows: SeriesRows) -> None:
         self._gather()

@@ -6,7 +6,7 @@ checked in blocks that stay in the processor's cache: a million rows cost little
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,6 +129,22 @@ def in_order(columns: Columns) -> tuple[Columns, int]:
     last_of_equals = np.append(stamps[1:] != stamps[:-1], True)
     kept = order[last_of_equals]
     return columns.take(kept), columns.rows - len(kept)
+
+
+def series_of_rows(offsets: Int64Array) -> Int64Array:
+    """Return of each row the number of its series.
+
+    :param offsets: where each series begins, and behind the last where it ends.
+    """
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def ranked(names: Sequence[Any]) -> tuple[list[int], Int64Array]:
+    """Return the order in which names ascend, and the place of each in it."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    return order, place
 
 
 def grouped(

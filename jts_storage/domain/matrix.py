@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import FIELDS, PRICES, AnyArray, Int64Array, sealed
+from jts_storage.domain.columns import (
+    FIELDS,
+    PRICES,
+    AnyArray,
+    Int64Array,
+    sealed,
+    series_of_rows,
+)
 from jts_storage.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -43,7 +50,7 @@ class PanelMatrix:
         column, stamps = panel.column(field), panel.column("timestamp")
         axis = np.unique(stamps) if times is None else _ascending(times)
         row = np.searchsorted(axis, stamps)
-        series = np.repeat(np.arange(len(panel)), np.diff(panel.offsets))
+        series = series_of_rows(panel.offsets)
         if times is not None:
             belongs = np.isin(stamps, axis)
             row, series, column = row[belongs], series[belongs], column[belongs]

@@ -23,6 +23,7 @@ from jts_storage.domain.columns import (
     empty,
     grouped,
     sealed,
+    series_of_rows,
 )
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.gaps import expected_timestamps
@@ -292,8 +293,8 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         at = np.fromiter(places, np.int64)
         counts = stops[at] - starts[at]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        # Of each row: where its series begins, and how far it is behind that.
-        rows = np.arange(offsets[-1]) + np.repeat(starts[at] - offsets[:-1], counts)
+        # Of each row: how far its series has moved.
+        rows = np.arange(offsets[-1]) + (starts[at] - offsets[:-1])[series_of_rows(offsets)]
         keys = (self._keys[place] for place in at.tolist())
         columns = self._columns.take(rows)
         return self.trusted(self._timeframe, keys, offsets, columns, self._fields)

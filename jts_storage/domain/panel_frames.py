@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import Columns, Int64Array
+from jts_storage.domain.columns import AnyArray, Columns, Int64Array, ranked, series_of_rows
 from jts_storage.domain.interchange import PandasPrices, first_null, to_arrow, to_pandas
 from jts_storage.errors import InvalidData
 
@@ -32,9 +32,7 @@ def names_of_series(table: Any) -> tuple[list[tuple[str, str]], Int64Array]:
     names = [
         (symbols[at // len(exchanges)], exchanges[at % len(exchanges)]) for at in known.tolist()
     ]
-    order = sorted(range(len(names)), key=names.__getitem__)
-    place = np.empty(len(names), np.int64)
-    place[order] = np.arange(len(names))
+    order, place = ranked(names)
     return [names[at] for at in order], place[number.reshape(-1)]
 
 
@@ -61,16 +59,9 @@ def panel_to_arrow(
     """The table of `to_arrow` with symbol and exchange before it, as dictionaries."""
     import pyarrow as pa
 
-    number = np.repeat(np.arange(len(keys), dtype=np.int32), np.diff(offsets))
-    names = {
-        "symbol": [key.symbol for key in keys],
-        "exchange": [key.exchange for key in keys],
-    }
     table = to_arrow(columns).select(["timestamp", *fields])
-    for place, (name, values) in enumerate(names.items()):
-        known, of_series = np.unique(np.array(values, np.str_), return_inverse=True)
-        indices = pa.array(of_series.astype(np.int32).reshape(-1)[number])
-        named = pa.DictionaryArray.from_arrays(indices, pa.array(known.tolist(), pa.string()))
+    for place, (name, known, of_row) in enumerate(_names_of_rows(keys, offsets)):
+        named = pa.DictionaryArray.from_arrays(pa.array(of_row), pa.array(known, pa.string()))
         table = table.add_column(place, name, named)
     return table
 
@@ -86,13 +77,22 @@ def panel_to_pandas(
     frame = to_pandas(columns, prices)[list(fields)]
     import pandas as pd
 
-    number = np.repeat(np.arange(len(keys)), np.diff(offsets))
-    names = []
-    for name in ("symbol", "exchange"):
-        known, of_series = np.unique([getattr(key, name) for key in keys], return_inverse=True)
-        codes = of_series.reshape(-1)[number]
-        names.append(pd.Categorical.from_codes(codes, pd.Index(known.tolist(), dtype=object)))
+    names = [
+        pd.Categorical.from_codes(of_row, pd.Index(known, dtype=object))
+        for _, known, of_row in _names_of_rows(keys, offsets)
+    ]
     index = pd.MultiIndex.from_arrays(
         [*names, frame.index], names=["symbol", "exchange", "timestamp"]
     )
     return frame.set_axis(index, axis=0)
+
+
+def _names_of_rows(
+    keys: Sequence[SeriesKey], offsets: Int64Array
+) -> Iterator[tuple[str, list[str], AnyArray]]:
+    """Yield symbol and exchange: their texts in order, and of each row which it has."""
+    number = series_of_rows(offsets)
+    for name in ("symbol", "exchange"):
+        texts = np.array([getattr(key, name) for key in keys], np.str_)
+        known, of_series = np.unique(texts, return_inverse=True)
+        yield name, known.tolist(), of_series.astype(np.int32).reshape(-1)[number]

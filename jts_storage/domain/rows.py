@@ -12,7 +12,16 @@ import numpy as np
 from jts_storage.domain import checks
 from jts_storage.domain.arrays import from_candles
 from jts_storage.domain.candle import Candle, SeriesKey
-from jts_storage.domain.columns import Columns, Int64Array, checked, concatenate, empty, grouped
+from jts_storage.domain.columns import (
+    Columns,
+    Int64Array,
+    checked,
+    concatenate,
+    empty,
+    grouped,
+    ranked,
+    series_of_rows,
+)
 from jts_storage.domain.series import CandleSeries
 
 _ORDER = attrgetter("symbol", "exchange", "timeframe._value_")
@@ -52,10 +61,7 @@ class SeriesRows:
         # Numbered as they come, then by their order: a key is hashed once.
         came: dict[SeriesKey, int] = {}
         numbers = [_numbered(part.keys, came)[part.number] for part in parts]
-        names = list(map(_ORDER, came))
-        order = sorted(range(len(came)), key=names.__getitem__)
-        place = np.empty(len(came), np.int64)
-        place[order] = np.arange(len(came))
+        order, place = ranked(list(map(_ORDER, came)))
         keys = list(came)
         columns = concatenate([part.columns for part in parts])
         number = place[np.concatenate(numbers)]
@@ -82,7 +88,7 @@ class SeriesRows:
     @property
     def number(self) -> Int64Array:
         """Which key each row has."""
-        return np.repeat(np.arange(len(self.keys)), np.diff(self.offsets))
+        return series_of_rows(self.offsets)
 
     def __iter__(self) -> Iterator[CandleSeries]:
         for key, begin, end in zip(self.keys, self.offsets, self.offsets[1:], strict=False):

@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage._runtime.tasks import alongside
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
-from jts_storage.clickhouse.declared import WRITE_ROWS, DeclaredTable
+from jts_storage.clickhouse.declared import DeclaredTable
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
+from jts_storage.clickhouse.transport import WRITE_ROWS
 from jts_storage.clickhouse.versions import paused_for_too_long
 from jts_storage.domain.changes import Changes, TableChange
 from jts_storage.errors import Conflict, SchemaDrift

@@ -13,6 +13,7 @@ from typing import Self
 from jts_storage._runtime.tasks import run_to_the_end, stopped
 from jts_storage.domain import checks
 from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.candle_changes import WITHOUT_A_PAUSE
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.ports.unit_of_work import UnitOfWork
 
@@ -20,9 +21,6 @@ Run = Callable[[Callable[[UnitOfWork], Awaitable[None]]], Awaitable[None]]
 
 _LONGEST_PAUSE = 5.0
 """Seconds until a commit that failed is tried again, at most."""
-
-_WITHOUT_A_PAUSE = 500
-"""A caller who adds without end lets others work after so many candles."""
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +95,7 @@ class Ingest:
         self._added += 1
         if len(self._waiting) in (1, self._rows):
             self._wake.set()
-        if not self._added % _WITHOUT_A_PAUSE:
+        if not self._added % WITHOUT_A_PAUSE:
             await asyncio.sleep(0)
 
     async def flush(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jts_storage.clickhouse.changes import ChangeLog
+from jts_storage.clickhouse.change_log import ChangeLog
 from jts_storage.clickhouse.embedded.chdb_internals import disown
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 

@@ -12,7 +12,7 @@ from typing import Any
 from chdb import ChdbError
 from clickhouse_driver.errors import PartiallyConsumedQueryError
 
-from jts_storage.clickhouse.changes import known
+from jts_storage.clickhouse.change_log import known
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.driver_internals import CLIENT_SETTINGS, Context, ServerInfo
 from jts_storage.clickhouse.embedded import engine

@@ -27,7 +27,7 @@ from jts_storage.clickhouse.blocks import (
     sliced,
     write_block,
 )
-from jts_storage.clickhouse.changes import Change, touching
+from jts_storage.clickhouse.change_log import Change, touching
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.driver_internals import (
     BlockInputStream,

@@ -12,7 +12,7 @@ import pytest
 
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
-from jts_storage.clickhouse.held import OVERHEAD
+from jts_storage.clickhouse.held_ranges import OVERHEAD
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.memory import bytes_in_use
 from jts_storage.domain import checks

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jts_storage.clickhouse.candles import WRITE_ROWS, ClickHouseCandleRepository
+from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.transport import WRITE_ROWS
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from jts_storage.clickhouse import cache, quiet, tables
+from jts_storage.clickhouse import cache, statement_changes, tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
-from jts_storage.clickhouse.changes import ANYTHING, Change
+from jts_storage.clickhouse.change_log import ANYTHING, Change
 from jts_storage.clickhouse.connector import connect
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain import checks
@@ -438,9 +438,9 @@ async def test_statements_that_come_faster_than_reads_cost_no_questions(
     def counted(*arguments: Any) -> bool:
         nonlocal asked
         asked += 1
-        return quiet.is_quiet(*arguments)
+        return statement_changes.changes_by_statements_alone(*arguments)
 
-    monkeypatch.setattr(cache, "is_quiet", counted)
+    monkeypatch.setattr(cache, "changes_by_statements_alone", counted)
     for _ in range(10):
         manager.execute("OPTIMIZE TABLE candles")
         assert await candles.get_range(KEY, *_minutes(0, 9)) == SERIES[:10]

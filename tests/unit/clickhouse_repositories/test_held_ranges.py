@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jts_storage.clickhouse.changes import ANYTHING, Change, ChangeLog, known, touching
-from jts_storage.clickhouse.held import OVERHEAD, HeldRanges
+from jts_storage.clickhouse.change_log import ANYTHING, Change, ChangeLog, known, touching
+from jts_storage.clickhouse.held_ranges import OVERHEAD, HeldRanges
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe

@@ -33,7 +33,7 @@ _EXPIRES = re.compile(r"\bTTL\b")
 _TARGET = re.compile(rf"\bTO\s+(?:{IDENTIFIER}\.)?({IDENTIFIER})")
 
 
-def is_quiet(manager: ClickHouseManager, table: Table) -> bool:
+def changes_by_statements_alone(manager: ClickHouseManager, table: Table) -> bool:
     """Return whether from now on only statements can change the rows of `table`."""
     if any(manager.execute(each)[0][0] for each in (_select_unfinished(table), _SELECT_RESTORING)):
         return False

@@ -4,7 +4,8 @@ The embedded store belongs to one process: a lock on its files keeps every other
 statements of this process go through `embedded.session`, which tells the log of each that may do
 more than read, before it begins and after it has ended, failed ones too. What was read while none
 was under way is therefore what the engine would give, until the next one is told of. Merges go on
-in the background and change no answer; `quiet` finds out what else may act without a statement.
+in the background and change no answer; `statement_changes` finds out what else may act without a
+statement.
 
 A write that says which candles it touches leaves all others as they were. Whatever is not known to
 touch less may have touched everything.

@@ -14,7 +14,7 @@ from jts_storage.errors import StorageError
 _T = TypeVar("_T")
 
 
-class Threads:
+class QueryThreads:
     """Two queues: reads of candles, and all else, so that no write waits behind a crowd of readers.
 
     :param connections: those of the pool; one of them is left to what is no read of candles.

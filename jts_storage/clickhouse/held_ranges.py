@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from jts_storage.clickhouse.changes import Change, Spans
+from jts_storage.clickhouse.change_log import Change, Spans
 from jts_storage.clickhouse.memory import bytes_in_use
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import owner_of
@@ -27,7 +27,7 @@ _first, _last = attrgetter("first"), attrgetter("last")
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class HeldRange:
     """What a series holds in a range of milliseconds, both ends included.
 
     :param size: bytes of the memory that `series` lies in, of which it may be a part.
@@ -52,8 +52,8 @@ class HeldRanges:
         self.clear()
 
     def clear(self) -> None:
-        self._of_key: dict[SeriesKey, list[Held]] = {}
-        self._by_use: OrderedDict[Held, None] = OrderedDict()
+        self._of_key: dict[SeriesKey, list[HeldRange]] = {}
+        self._by_use: OrderedDict[HeldRange, None] = OrderedDict()
         self.size = 0
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class HeldRanges:
         size = size_of(series)
         if size > self._capacity or not self.make_room(key, first, last):
             return
-        held = Held(key, first, last, series, size)
+        held = HeldRange(key, first, last, series, size)
         ranges = self._of_key.setdefault(key, [])
         ranges.insert(bisect_right(ranges, first, key=_first), held)
         self._by_use[held] = None
@@ -108,12 +108,12 @@ class HeldRanges:
                 if 2 * _ROW_BYTES * len(kept.series) > held.size - OVERHEAD:
                     self.hold(key, kept.first, kept.last, kept.series)
 
-    def _overlapping(self, key: SeriesKey, first: int, last: int) -> list[Held]:
+    def _overlapping(self, key: SeriesKey, first: int, last: int) -> list[HeldRange]:
         ranges = self._of_key.get(key, [])
         begin, end = bisect_left(ranges, first, key=_last), bisect_right(ranges, last, key=_first)
         return ranges[begin:end]
 
-    def _forget(self, held: Held) -> None:
+    def _forget(self, held: HeldRange) -> None:
         del self._by_use[held]
         self.size -= held.size
         ranges = self._of_key[held.key]
@@ -165,8 +165,8 @@ class HeldAnswers:
         self._lists, self._listed = {}, set()
 
 
-def _remains(held: Held, first: int, last: int) -> Held:
-    return Held(held.key, first, last, _cut(held.series, first, last), held.size)
+def _remains(held: HeldRange, first: int, last: int) -> HeldRange:
+    return HeldRange(held.key, first, last, _cut(held.series, first, last), held.size)
 
 
 def _cut(series: CandleSeries, first: int, last: int) -> CandleSeries:
