@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from jts_storage.domain import enums
-from jts_storage.domain.calendar import calendar_of
+from jts_storage.domain.calendar import BY_EXCHANGE, calendar_of
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import member
 from jts_storage.domain.resampling import zone
@@ -39,7 +39,10 @@ Timeframe = Annotated[str, _OF_FRAME]
 Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
 Calendar = Annotated[
     str | None,
-    typer.Option(help="Trading calendar, such as XKRX; 'none' for a market that never closes."),
+    typer.Option(
+        help="Trading calendar, such as XKRX, instead of the exchange's;"
+        " 'none' for a market that never closes."
+    ),
 ]
 Zone = Annotated[str | None, typer.Option(help="Time zone, such as Asia/Seoul.")]
 Start = Annotated[str | None, typer.Option(help="First moment, ISO 8601.")]
@@ -117,7 +120,7 @@ def moment(text: str | None, timezone: str | None, *, is_end: bool = False) -> d
 
 def calendar_for(given: str | None, exchange: str) -> str | None:
     """The calendar asked for, or that of the exchange."""
-    if given is None:
+    if given in (None, BY_EXCHANGE):
         return calendar_of(exchange)
     return None if given.lower() == "none" else given
 

@@ -158,7 +158,11 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import candles from files; interrupted and repeated, it goes on where it stopped."""
-    calendar = arguments.calendar_for(gate.calendar or BY_EXCHANGE, series.exchange)
+    calendar = (
+        BY_EXCHANGE  # of each series: a file may hold several
+        if gate.calendar in (None, BY_EXCHANGE)
+        else arguments.calendar_for(gate.calendar, series.exchange)
+    )
     run = _Run(sources, series, lambda: _options(storing, format, gate.policy(calendar)), as_json)
     result = run.many() if run.has_many else run.one()
     if as_json:

@@ -10,7 +10,7 @@ from jts_storage.domain.panel import CandlePanel
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts.samples import FOREVER
-from jts_storage.testing.factories import make_candles, make_symbol
+from jts_storage.testing.factories import make_candles, make_formula, make_symbol
 
 D1 = Timeframe.D1
 
@@ -37,6 +37,43 @@ class Markets:
         assert names_of(latest) == ["B"]
         blocks = storage.candles.stream_panels(D1, *FOREVER, market=Market.KOSPI, block_rows=4)
         assert [names_of(block) async for block in blocks] == [["A"], ["C"]]
+
+    async def test_a_market_of_ones_own_is_a_market(self, storage: Storage) -> None:
+        mine = Market.own("SPOT")
+        async with storage.unit_of_work() as uow:
+            for name in "AB":
+                key = SeriesKey(name, D1, "UPBIT")
+                await uow.candles.save_many(key, make_candles(key, 3))
+            await uow.symbols.save(make_symbol("A", market=mine))
+            await uow.formulas.save(make_formula())  # so that the journal carries the symbol
+            assert await symbols_of(uow, mine) == ["A"]
+            await uow.commit()
+        assert await symbols_of(storage, mine) == ["A"]
+        found = await storage.symbols.get_by_code("A")
+        assert found is not None
+        assert found.market is mine
+
+    async def test_every_timeframe_is_stored_listed_and_made(self, storage: Storage) -> None:
+        minutes = SeriesKey("A", Timeframe.M1, "X")
+        keys = [SeriesKey("A", timeframe, "Y") for timeframe in Timeframe]
+        candles = make_candles(minutes, 1_000)
+        async with storage.unit_of_work() as uow:
+            for key in keys:
+                await uow.candles.save_many(key, make_candles(key, 5))
+            await uow.candles.save_many(minutes, candles)
+            await uow.commit()
+        assert set(await storage.candles.list_keys()) == {minutes, *keys}
+        for key in keys:
+            assert await storage.candles.get_range(key, *FOREVER) == make_candles(key, 5)
+            latest = await storage.candles.get_latest_panel(key.timeframe, exchange="Y")
+            assert list(latest) == [key]
+        for target in list(Timeframe)[1:]:
+            made = await storage.candles.resample(minutes, target, *FOREVER)
+            assert made == candles.resample(target)
+            panel = await storage.candles.resample_panel(
+                Timeframe.M1, target, *FOREVER, exchange="X"
+            )
+            assert list(panel.values()) == [made]
 
     async def test_a_unit_of_work_sees_its_own_symbols(self, storage: Storage) -> None:
         async with storage.unit_of_work() as uow:

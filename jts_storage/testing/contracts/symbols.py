@@ -53,6 +53,18 @@ class SymbolRepositoryContract:
         assert found.name == "last"
         assert list(await symbol_repository.save_many([])) == []
 
+    async def test_every_market_is_kept(self, symbol_repository: SymbolRepository) -> None:
+        markets = [*Market, Market.own("SPOT"), Market.own("코스닥 글로벌")]
+        await symbol_repository.save_many(make_symbol(m.value, market=m) for m in markets)
+        for market in markets:
+            found = await symbol_repository.get_by_code(market.value)
+            assert found is not None
+            assert found.market is market
+            assert codes(await symbol_repository.get_by_market(market)) == [market.value]
+        assert codes(await symbol_repository.get_by_market(Market.own("another"))) == []
+        with pytest.raises(InvalidData, match="must be one of"):
+            await symbol_repository.get_by_market("misspelled")  # type: ignore[arg-type]
+
     async def test_markets_and_activity_select(self, symbol_repository: SymbolRepository) -> None:
         await symbol_repository.save_many(
             [

@@ -65,5 +65,5 @@ def test_mistakes_of_use_are_told_before_anything_opens(folder: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 2
-    assert "none of 1m, 5m" in done.stderr
+    assert "none of 1m, 3m, 5m" in done.stderr
     assert not (folder / ".jts").exists()

@@ -23,6 +23,29 @@ from jts_storage.usecases.coverage import SeriesCoverage
 from jts_storage.usecases.results import ImportResult, Tally
 
 
+def test_a_market_of_ones_own_is_said_to_be_one() -> None:
+    assert arguments.market_of("NYSE") is Market.NYSE
+    assert arguments.market_of("own:SPOT") is Market.own("SPOT")
+    with pytest.raises(typer.BadParameter, match="own:KOPSI"):
+        arguments.market_of("KOPSI")
+
+
+@pytest.mark.parametrize(
+    ("given", "exchange", "calendar"),
+    [
+        (None, "XNAS", "XNYS"),
+        ("exchange", "KRX", "XKRX"),
+        ("none", "KRX", None),
+        ("XTKS", "KRX", "XTKS"),
+        (None, "UPBIT", "24/7"),
+    ],
+)
+def test_a_calendar_is_the_one_given_or_that_of_the_exchange(
+    given: str | None, exchange: str, calendar: str | None
+) -> None:
+    assert arguments.calendar_for(given, exchange) == calendar
+
+
 def test_json_keeps_prices_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json(
         {

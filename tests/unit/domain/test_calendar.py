@@ -24,6 +24,10 @@ def test_a_name_is_one_calendar() -> None:
     assert exchange_calendar("XNYS") is exchange_calendar("XNYS")
     assert resolve("XNYS") is exchange_calendar("XNYS")
     assert resolve(None) is None
+    for alias in ("NASDAQ", "xnas", "NYSE"):
+        assert resolve(alias) is exchange_calendar("XNYS")
+    for alias in ("24/7", "CRYPTO", "upbit"):
+        assert resolve(alias) is None, "it never closes"
     mine = ExchangeCalendar("XNYS")
     assert resolve(mine) is mine
     assert repr(mine) == "ExchangeCalendar('XNYS')"

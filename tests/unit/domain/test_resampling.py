@@ -282,3 +282,16 @@ def test_volumes_that_add_up_to_too_much_are_refused(volumes: tuple[int, ...]) -
     with pytest.raises(InvalidData, match="more than 2") as caught:
         with_volumes(*volumes).resample(Timeframe.M5)
     assert caught.value.field == "volume"
+
+
+def test_a_bar_at_midnight_is_of_the_day_that_begins_where_sessions_touch() -> None:
+    """Currencies trade around the clock: each session begins as the one before it closes."""
+    hours = [datetime(2024, 3, 5, tzinfo=UTC) + timedelta(hours=n) for n in range(-3, 30)]
+    bars = series_at(Timeframe.H1, hours)
+    days = bars.resample(Timeframe.D1, calendar="FX")
+    volumes = [bar.volume for bar in bars]
+    assert [(bar.timestamp.day, bar.volume) for bar in days] == [
+        (4, sum(volumes[:3])),
+        (5, sum(volumes[3:27])),
+        (6, sum(volumes[27:])),
+    ]

@@ -21,7 +21,9 @@ from jts_storage.readers import json_keys
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.spellings import timeframes_meant
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.quality import QualityPolicy
 from jts_storage.usecases.results import ImportResult
+from jts_storage.usecases.validate import ValidateCandles
 
 START = 1_704_153_600
 ALL = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -337,3 +339,20 @@ async def test_a_dump_of_a_vendor_is_told_by_series(storage: Storage, tmp_path: 
         "NXT:A/1m": {"read": 1, "inserted": 1},
     }
     assert result.series == {"KRX:A/1m": 3, "KRX:B/1d": 1, "NXT:A/1m": 1}
+
+
+async def test_each_series_of_a_file_is_judged_by_its_own_exchange(
+    storage: Storage, tmp_path: Path
+) -> None:
+    """As coverage judges it: on a Sunday one exchange rests and another does not."""
+    lines = [f"A,{exchange},1d,2024-03-03,1,1,1,1,5" for exchange in ("NASDAQ", "UPBIT", "moon")]
+    path = tmp_path / "p.csv"
+    path.write_text("\n".join(["symbol,exchange,timeframe,timestamp,o,h,l,c,v", *lines]))
+    result = await run(storage, path, policy=QualityPolicy(calendar="exchange"))
+    assert (result.inserted, result.quarantined) == (3, 0)
+    assert result.broken == {"off_session": 1}
+    judged = {
+        key.exchange: (await ValidateCandles(storage).run(key, QualityPolicy(calendar="exchange")))
+        for key in await storage.candles.list_keys()
+    }
+    assert {name for name, each in judged.items() if not each.is_clean} == {"NASDAQ"}
