@@ -143,7 +143,7 @@ def targets_of(path: Path) -> dict[str, str]:
     return found
 
 
-def times_of(path: Path, frame: Any, flags: list[str]) -> Any:
+def times_of(path: Path, frame: Any, flags: list[str], timeframe: Timeframe | None = None) -> Any:
     names = targets_of(path)
     form = options_of(flags).get("time_format")
     first = names.get("timestamp") or names.get("date") or names.get("time") or frame.columns[0]
@@ -154,9 +154,10 @@ def times_of(path: Path, frame: Any, flags: list[str]) -> Any:
         digits = len(text.iloc[0].partition(".")[0])
         unit = {9: "s", 10: "s", 12: "ms", 13: "ms", 16: "us", 19: "ns"}[digits]
         return pd.to_datetime(text.str.partition(".")[0].astype("int64"), unit=unit, utc=True)
-    # The date of a daily bar is the one that is written, whatever the offset.
-    bare = text.str.replace(r"(Z|[+-]\d\d:?\d\d| UTC)$", "", regex=True)
-    return pd.to_datetime(bare, format=form or "mixed", utc=True)
+    if timeframe is None or not timeframe.is_intraday:
+        # The date of a daily bar is the one that is written, whatever the offset.
+        text = text.str.replace(r"(?<=\d\d:\d\d)(:\d\d)?(Z|[+-]\d\d:?\d\d| UTC)$", "", regex=True)
+    return pd.to_datetime(text, format=form or "mixed", utc=True)
 
 
 def timeframe_of(path: Path) -> Timeframe:
@@ -177,8 +178,8 @@ def number(text: str, places: str) -> Decimal:
 async def compare(storage: Storage, outcome: Outcome) -> None:
     """Note every stored row that is not what pandas reads, and every one that is missing."""
     frame, names = frame_of(outcome.path), targets_of(outcome.path)
-    times = times_of(outcome.path, frame, outcome.flags)
     timeframe = timeframe_of(outcome.path)
+    times = times_of(outcome.path, frame, outcome.flags, timeframe)
     symbols = frame[names["symbol"]].str.strip() if "symbol" in names else ["X"] * len(frame)
     expected: dict[tuple[str, datetime], tuple[Decimal, ...]] = {}
     for at, (symbol, time) in enumerate(zip(symbols, times, strict=True)):
