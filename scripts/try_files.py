@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from jts_storage import Market, SeriesKey, Storage, Timeframe
 from jts_storage._runtime.surface import use_command_line
@@ -39,6 +40,7 @@ OFFERED = (
     r"--time-format (?:'[^']+'|\S+[^\s.])",
     r"--on-error quarantine",
 )
+UNREADABLE = (ValueError, KeyError, TypeError, OSError, pa.ArrowException)
 STEPS = [(frame.step_ms, frame) for frame in Timeframe if frame.step_ms is not None]
 
 
@@ -136,7 +138,11 @@ def frame_of(path: Path) -> Any:
 def targets_of(path: Path) -> dict[str, str]:
     """The column of each target, without the guesses that need values."""
     found: dict[str, str] = {}
-    for header in frame_of(path).columns:
+    try:
+        columns = frame_of(path).columns
+    except UNREADABLE:
+        return {}
+    for header in columns:
         target = headers.target_of(str(header))
         if target is not None:
             found.setdefault(target, header)
@@ -163,7 +169,7 @@ def times_of(path: Path, frame: Any, flags: list[str], timeframe: Timeframe | No
 def timeframe_of(path: Path) -> Timeframe:
     try:
         times = times_of(path, frame_of(path), []).sort_values().drop_duplicates()
-    except (ValueError, KeyError, TypeError, pd.errors.ParserError):
+    except UNREADABLE:
         return Timeframe.D1
     step = times.diff().median() / pd.Timedelta(milliseconds=1)
     if step > 20 * 86_400_000:
