@@ -290,6 +290,11 @@ def print_import(result: ImportResult) -> None:
     typer.echo(f"{result.source}: {counts}.")
     print_series(result)
     print_adjusted(result.adjusted)
+    if result.duplicates * 2 > result.read:
+        typer.echo(
+            "Most timestamps came more than once, and the last row of each was stored. If a column "
+            "names the symbol of each row, say --column symbol=HEADER."
+        )
     if result.differing:
         typer.echo(
             f"{result.differing:,} of those skipped are stored with other values; "

@@ -12,14 +12,14 @@ from jts_storage.errors import InvalidData
 _KNOWN = {
     "timestamp": "timestamp datetime ts t stamp opentime barstart starttime begin start 일시 시각 "
     "날짜시간 일자시간 체결일시 거래일시",
-    "date": "date day d 일자 날짜 거래일 거래일자 영업일자 기준일",
+    "date": "date startdate tradedate day d 일자 날짜 거래일 거래일자 영업일자 기준일",
     "time": "time hour 시간 체결시간 거래시간",
     "open": "open o openprice first 시가 시초가",
     "high": "high h highprice max 고가 최고가",
     "low": "low l lowprice min 저가 최저가",
     "close": "close c closeprice last 종가 현재가",
     "volume": "volume vol v qty quantity tradevolume 거래량 체결량 누적거래량",
-    "symbol": "symbol ticker tic code stockcode instrument pair 종목코드 단축코드 종목",
+    "symbol": "symbol ticker tic code stock stockcode instrument pair 종목코드 단축코드 종목",
     "exchange": "exchange exchangecode exchangename exch venue mic 거래소 거래소명 거래소코드",
     # <PER> of Metastock's format; a bare PER is a ratio of price and earnings.
     "timeframe": "timeframe tf interval barinterval barsize <per> period periodicity resolution "

@@ -148,7 +148,8 @@ class Owners:
             if wanted is None:
                 raise InvalidData(
                     f"{self.where} does not say which symbol it holds.",
-                    remedy=f"Pass {option('symbol')}.",
+                    remedy=f"Pass {option('symbol')}, or name its column: "
+                    f"{column_option('symbol', 'HEADER')}.",
                 )
             return [wanted]
         if wanted is not None and found.names == [""]:

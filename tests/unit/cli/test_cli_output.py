@@ -178,6 +178,14 @@ def test_an_import_tells_what_it_changed(capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
+@pytest.mark.parametrize("duplicates", [50, 51])
+def test_series_that_were_mixed_are_suspected(
+    capsys: pytest.CaptureFixture[str], duplicates: int
+) -> None:
+    print_import(ImportResult.of(Tally(read=100, duplicates=duplicates), source="p.csv"))
+    assert ("--column symbol=HEADER" in capsys.readouterr().out) == (duplicates > 50)
+
+
 def test_a_meter_is_quiet_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     with output.meter("Working") as bar:
         bar.update(5, 0.5)

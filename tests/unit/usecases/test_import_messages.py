@@ -41,7 +41,7 @@ async def refused(storage: Storage, data: Any, **more: Any) -> str:
 
 Case = tuple[str, dict[str, Any], str, str]
 CASES: dict[str, Case] = {
-    "no symbol": (HEADER + ROW, {"symbol": None}, "Pass symbol=.", "Pass --symbol."),
+    "no symbol": (HEADER + ROW, {"symbol": None}, "Pass symbol=, or", "Pass --symbol, or"),
     "no timeframe": (HEADER + ROW, {"timeframe": None}, "Pass timeframe=.", "Pass --timeframe."),
     "an unknown symbol": (
         HEADER + ROW,
