@@ -75,6 +75,12 @@ def test_the_version_is_semantic_and_has_its_place_in_the_changelog() -> None:
     assert version.base_version in headings
 
 
+def test_no_page_holds_what_a_merge_left() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    marks = ("<<<<<<< ", ">>>>>>> ")
+    assert [page for page in pages if any(mark in page.read_text() for mark in marks)] == []
+
+
 def test_the_all_extra_names_every_other() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     assert Requirement(extras["all"][0]).extras == extras.keys() - {"all"}
