@@ -148,8 +148,13 @@ def table_of(rows: Iterable[Row], schema: pa.Schema, what: str) -> pa.Table:
     :raises InvalidData: naming the column, and the row, of a value that does not fit.
     """
     listed = list(rows)
-    columns = [_column(listed, field, what) for field in schema]
-    return check_limits(pa.Table.from_arrays(columns, schema=schema), what)
+    return table_of_columns([_given(listed, field, what) for field in schema], schema, what)
+
+
+def table_of_columns(columns: Sequence[list[Any]], schema: pa.Schema, what: str) -> pa.Table:
+    """As `table_of`, of the values of each column."""
+    arrays = [_column(values, field, what) for values, field in zip(columns, schema, strict=True)]
+    return check_limits(pa.Table.from_arrays(arrays, schema=schema), what)
 
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:
@@ -212,12 +217,15 @@ def digest(row: Row | None) -> str:
     return blake2b(values, digest_size=16).hexdigest()
 
 
-def _column(rows: Sequence[Row], field: pa.Field, what: str) -> pa.Array:
+def _given(rows: Sequence[Row], field: pa.Field, what: str) -> list[Any]:
     try:
-        values = [row[field.name] for row in rows]
+        return [row[field.name] for row in rows]
     except KeyError:
         number = next(n for n, row in enumerate(rows) if field.name not in row)
         raise InvalidData(f"{what} is missing", field=field.name, row=number) from None
+
+
+def _column(values: list[Any], field: pa.Field, what: str) -> pa.Array:
     if not field.nullable and None in values:
         raise InvalidData(f"{what} must have a value", field=field.name, row=values.index(None))
     if any(issubclass(kind, Enum) for kind in set(map(type, values))):

@@ -5,11 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Insert, Select, and_, delete, insert, literal, select, type_coerce, update
-from sqlalchemy.engine import MappingResult
+from sqlalchemy import (
+    BigInteger,
+    Insert,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.engine import Dialect, MappingResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
@@ -27,9 +40,14 @@ from jts_storage.models.columns import (
 from jts_storage.models.names import BASE, GONE, READ
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import RecordModel
+from jts_storage.relational.link import Link, Rows
 from jts_storage.relational.manager import DatabaseManager
+from jts_storage.relational.record_reads import RecordRead, compiled
 
 AnyRecordModel = RecordModel[Any, Any]
+
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What the conversion of a stored value raises; the kit's `InvalidData` is a ValueError, too."""
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +60,46 @@ class DeclaredRecords:
         self._manager = manager
 
     async def read(self, query: TableQuery) -> pa.Table:
+        stored = await self._read_at_once(query) if self._manager.config.is_sqlite else None
+        if stored is None:
+            return await self._read_by_sqlalchemy(query)
+        if self._manager.unreadable.count:
+            self._mended(stored)
+        return stored
+
+    async def _read_at_once(self, query: TableQuery) -> pa.Table | None:
+        """None where that cannot be, or something that was found cannot be converted."""
+        model, dialect = self.model, self._manager.engine.dialect
+        values: dict[str, Any] = {}
+        if query.key is not None:
+            asked, values = _by_key(model, dialect), dict(zip(model.key, query.key, strict=True))
+        elif query.where is None:
+            is_limited = query.limit is not None
+            asked = _all(model, dialect, query.columns, query.descending, is_limited)
+            values = {"limit": query.limit} if is_limited else {}
+        else:
+            asked = _compiled(model, query, dialect)
+        if asked is None:
+            return None
+        try:
+            statement = asked.statement(values)
+        except UNREADABLE:
+            return None
+
+        async def work(link: Link) -> Rows:
+            return await link.fetch(statement)
+
+        rows = await self._manager.run(work, doing=f"reading {model.name}", repeat=True)
+        try:
+            return asked.table(rows)
+        except UNREADABLE:
+            return None
+
+    async def _read_by_sqlalchemy(self, query: TableQuery) -> pa.Table:
         async with self._manager.connection() as connection:
             names = query.columns or self.model.schema.names
             try:
-                stored = await _stored(connection, self.model, names, self._select(query))
+                stored = await _stored(connection, self.model, names, _select(self.model, query))
             except InvalidData:
                 return await self._read_around(connection, query, names)
         if self._manager.unreadable.count:
@@ -75,8 +129,8 @@ class DeclaredRecords:
         model, c = self.model, self.model.table.c
         # As the driver has it: a key may be what cannot be converted.
         bare = [type_coerce(c[name], NullType()).label(name) for name in model.key]
-        keys = (await connection.execute(self._select(query).with_only_columns(*bare))).all()
-        found = (await connection.execute(self._select(query))).mappings()
+        keys = (await connection.execute(_select(self.model, query).with_only_columns(*bare))).all()
+        found = (await connection.execute(_select(self.model, query))).mappings()
         rows = [_read(model, names, [])]
         for key in map(tuple, keys):
             try:
@@ -95,16 +149,43 @@ class DeclaredRecords:
         for block in in_blocks(await self.read(query), block_rows):
             yield block
 
-    def _select(self, query: TableQuery) -> Select[Any]:
-        c = self.model.table.c
-        names = query.columns or self.model.schema.names
-        statement = select(*(c[name].label(name) for name in names))
-        condition = query.condition(self.model)
-        if condition is not None:
-            statement = statement.where(condition)
-        order = [c[name].desc() if query.descending else c[name] for name in self.model.key]
-        statement = statement.order_by(*order)
-        return statement if query.limit is None else statement.limit(query.limit)
+
+def _select(model: AnyRecordModel, query: TableQuery) -> Select[Any]:
+    c = model.table.c
+    names = query.columns or model.schema.names
+    statement = select(*(c[name].label(name) for name in names))
+    condition = query.condition(model)
+    if condition is not None:
+        statement = statement.where(condition)
+    order = [c[name].desc() if query.descending else c[name] for name in model.key]
+    statement = statement.order_by(*order)
+    return statement if query.limit is None else statement.limit(query.limit)
+
+
+def _compiled(model: AnyRecordModel, query: TableQuery, dialect: Dialect) -> RecordRead | None:
+    schema = pa.schema(map(model.schema.field, query.columns or model.schema.names))
+    return compiled(_select(model, query), dialect, schema, _what(model))
+
+
+@lru_cache(maxsize=256)
+def _by_key(model: AnyRecordModel, dialect: Dialect) -> RecordRead | None:
+    """What reads the record of a key; its parameters are called as the columns of the key."""
+    its_key = and_(*(model.table.c[name] == bindparam(name) for name in model.key))
+    return _compiled(model, TableQuery(its_key), dialect)
+
+
+@lru_cache(maxsize=256)
+def _all(
+    model: AnyRecordModel,
+    dialect: Dialect,
+    columns: tuple[str, ...] | None,
+    descending: bool,
+    is_limited: bool,
+) -> RecordRead | None:
+    """What reads every record, or the first ones of the parameter `limit`."""
+    limit: Any = bindparam("limit", type_=BigInteger()) if is_limited else None
+    query = TableQuery(columns=columns, descending=descending, limit=limit)
+    return _compiled(model, query, dialect)
 
 
 async def _stored(
@@ -123,7 +204,7 @@ def _converted(
     """
     try:
         rows = found.fetchmany(1) if one else found.all()
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+    except UNREADABLE as exc:
         raise InvalidData(
             f"a stored value of {model.name} is none of its column's type: {exc}"
         ) from exc
@@ -132,7 +213,11 @@ def _converted(
 
 def _read(model: AnyRecordModel, names: Sequence[str], rows: Sequence[Row]) -> pa.Table:
     schema = pa.schema(map(model.schema.field, names))
-    return table_of(rows, schema, f"a stored value of {model.name}")
+    return table_of(rows, schema, _what(model))
+
+
+def _what(model: AnyRecordModel) -> str:
+    return f"a stored value of {model.name}"
 
 
 async def apply(connection: AsyncConnection, model: AnyRecordModel, changes: pa.Table) -> None:

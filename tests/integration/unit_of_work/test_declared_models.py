@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from sqlalchemy import event
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
@@ -345,6 +346,36 @@ async def test_a_page_is_not_shorter_for_rows_that_are_no_entities(
     assert [each.account for each in await table.list(limit=2)] == ["C", "D"]
     async with storage.database.engine.begin() as connection:
         await connection.exec_driver_sql("DELETE FROM balances")
+
+
+async def test_records_in_sqlite_are_read_by_its_driver(storage: Storage) -> None:
+    """SQLAlchemy's own execution takes a dozen turns of the driver's thread for each read."""
+    saved = [Balance(account, Decimal("1.5"), NOON, 1) for account in "ABC"]
+    async with storage.unit_of_work() as uow:
+        await uow.repository(balances).save_many([replace(each, version=0) for each in saved])
+        await uow.commit()
+    table, executed = storage.repository(balances), list[str]()
+    engine = storage.database.engine.sync_engine
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        executed.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        assert await table.get("B") == saved[1] and await table.get("X") is None
+        assert await table.list() == saved
+        assert await table.list(limit=1, descending=True) == saved[2:]
+        assert await table.list(where=lambda c: c.changed_at == NOON, after="A") == saved[1:]
+        assert (await table.read(columns=["cash"], limit=2)).to_pydict() == {
+            "cash": [Decimal("1.5000")] * 2
+        }
+        assert executed == []
+        found = await table.list(where=lambda c: c.account.in_(["A", "C"]))
+        assert found == [saved[0], saved[2]] and executed, "its SQL depends on how many they are"
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+        async with storage.database.engine.begin() as connection:
+            await connection.exec_driver_sql("DELETE FROM balances")
 
 
 async def test_a_record_that_was_mended_is_counted_no_longer(storage: Storage) -> None:
