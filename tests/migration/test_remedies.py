@@ -231,6 +231,18 @@ async def test_the_values_of_a_surplus_column_are_kept_beside(live: ClickHouseMa
     assert kept == [("005930", "005930"), ("AAPL", "AAPL")]
 
 
+async def test_a_rebuild_says_too_what_was_lost_before(live: ClickHouseManager) -> None:
+    for statement in remade("plain", candles(engine="MergeTree")).statements:
+        live.execute(statement)
+    for change in ("DROP COLUMN volume", "ADD COLUMN note Nullable(Int8)"):
+        live.execute(f"ALTER TABLE candles {change}", settings=SETTINGS)
+    found = {each.where: each.warning for each in await remedied(live)}
+    assert "Restore or import" in found["candles.volume"]
+    assert all("stays as candles_before" in each for each in found.values())
+    assert "candles_note" not in found["candles.note"]
+    assert live.execute("SELECT count(note) FROM candles_before") == [(0,)]
+
+
 async def test_a_column_that_may_be_one_of_two_is_not_guessed(live: ClickHouseManager) -> None:
     live.execute(
         "ALTER TABLE symbols ADD COLUMN a String, ADD COLUMN b String, DROP COLUMN sector",
