@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -54,13 +55,17 @@ def check(
             return await migrate.check(given)
 
     found = printing.finished(look)
-    if as_json or output is Format.JSON:
+    _print(found, Format.JSON if as_json else output)
+    raise typer.Exit(checks.exit_code(found))
+
+
+def _print(found: Sequence[migrate.Difference], form: Format) -> None:
+    if form is Format.JSON:
         typer.echo(checks.as_json(found))
-    elif output is Format.GITHUB:
+    elif form is Format.GITHUB:
         typer.echo(checks.as_github(found), nl=bool(found))
     else:
         for difference in found:
             typer.echo(str(difference))
         if checks.agrees(found):
             typer.echo("Schemas and models agree.")
-    raise typer.Exit(checks.exit_code(found))

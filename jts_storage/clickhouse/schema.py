@@ -84,7 +84,15 @@ def _with_rebuild(
     wanted, found = parse(create), parse(present[name])
     rebuild = Rebuild(name, create, wanted, found, renamed_columns(wanted, found), present)
     remedy = "; ".join(rebuild.statements())
-    return [replace(each, remedy=remedy, warning=rebuild.warning()) for each in apart]
+    return [
+        replace(each, remedy=remedy, warning=f"{_own_warning(each)} {rebuild.warning()}".strip())
+        for each in apart
+    ]
+
+
+def _own_warning(each: Difference) -> str:
+    """What a difference warns of beside the rebuild: a surplus column stays in the old table."""
+    return "" if each.what == "column" and each.expected == NOTHING else each.warning
 
 
 def _missing(

@@ -16,7 +16,7 @@ from jts_storage.domain.symbol import Symbol
 from jts_storage.domain.unreadable import LeftOut
 from jts_storage.errors import InvalidData
 from jts_storage.models.columns import Row, rows_of
-from jts_storage.models.conditions import Where, has_text
+from jts_storage.models.conditions import Where, behind, has_text
 from jts_storage.models.mapper import Mapper
 from jts_storage.models.table_repository import TableQuery, TableRepository
 from jts_storage.models.tables import TableModel
@@ -99,13 +99,14 @@ class DeclaredSymbols(TableRepository[Symbol]):
     async def _page(self, where: Where | None, limit: int, after: str | None) -> Sequence[Symbol]:
         """A page, full where there are enough symbols: of rows that are none, none counts."""
         checks.whole(limit, "limit", below=2**31)
-        given = None if where is None else self._condition(where)
+        given = self._condition(where)
         found: list[Symbol] = []
         while True:
-            c = self._model.table.c.code
-            rest = given if after is None else (c > after) & (True if given is None else given)
-            asked = limit - len(found)
-            rows = await self._source.read(TableQuery(rest, None, limit=asked))
+            rest, asked = given, limit - len(found)
+            if after is not None:
+                later = behind(self._model.table, self._model.key, self._key((after,)))
+                rest = later if given is None else later & given
+            rows = await self._source.read(TableQuery(rest, limit=asked))
             for row in rows_of(rows):
                 try:
                     found.append(self._model.from_row(row))

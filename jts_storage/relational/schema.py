@@ -69,7 +69,9 @@ def _compare(connection: Connection, metadata: MetaData, told: Dialect | None) -
         for change in compare_metadata(context, metadata)
         for each in (change if isinstance(change, list) else [change])
     ]
-    found = [_difference(told or connection.dialect, change) for change in changes]
+    dialect = told or connection.dialect
+    renamed, rest = _renamed(dialect, changes)
+    found = [*renamed, *(_difference(dialect, change) for change in rest)]
     return [*found, *_primary_keys(connection, metadata), *triggers(connection, metadata)]
 
 
@@ -80,6 +82,36 @@ def _other_default(
     if has is None or should is None:
         return None
     return False if has.strip("()'") == should.strip("()'") else None
+
+
+def _renamed(
+    dialect: Dialect, changes: list[tuple[Any, ...]]
+) -> tuple[list[Difference], list[tuple[Any, ...]]]:
+    """Find columns that are there under another name; and the changes that are something else.
+
+    A missing column and a surplus one are one where a table has a single such pair of a type.
+    """
+    found: list[Difference] = []
+    rest = list(changes)
+
+    def of_type(kind: str, like: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        wanted = (str(like[2]), like[3].type.compile(dialect))
+        columns = [each for each in changes if each[0] == kind]
+        return [c for c in columns if (str(c[2]), c[3].type.compile(dialect)) == wanted]
+
+    for added in [each for each in changes if each[0] == "add_column"]:
+        surplus = of_type("remove_column", added)
+        if len(surplus) != 1 or len(of_type("add_column", added)) != 1:
+            continue
+        table, name, actual = added[2], added[3].name, surplus[0][3].name
+        mend = f"ALTER TABLE {table} RENAME COLUMN {actual} TO {name}"
+        warning = (
+            f"{actual} is taken for {name} under another name, and keeps its values. If it is"
+            f" another column: ALTER TABLE {table} ADD COLUMN {_definition(dialect, added[3])}."
+        )
+        found.append(Difference(STORE, f"{table}.{name}", "column", name, actual, mend, warning))
+        rest = [each for each in rest if each is not added and each is not surplus[0]]
+    return found, rest
 
 
 def _difference(dialect: Dialect, change: tuple[Any, ...]) -> Difference:

@@ -155,6 +155,23 @@ async def test_the_values_of_a_column_that_is_dropped_are_kept(sqlite: DatabaseM
     assert await run(sqlite, "SELECT symbol, note FROM checkpoints_note") == [("A", "mine")]
 
 
+async def test_a_renamed_column_is_renamed_back(database: DatabaseManager) -> None:
+    databases = migrate.Databases(database=database)
+    await migrate.up(databases)
+    await run(
+        database,
+        "INSERT INTO checkpoints (symbol, checkpoint_data, updated_at)"
+        " VALUES ('A', '{\"page\": 3}', CURRENT_TIMESTAMP)",
+    )
+    await run(database, "ALTER TABLE checkpoints RENAME COLUMN checkpoint_data TO progress")
+    (found,) = await migrate.check(databases)
+    assert (found.expected, found.actual) == ("checkpoint_data", "progress")
+    await run(database, found.remedy)
+    assert await migrate.check(databases) == []
+    stored = await run(database, "SELECT checkpoint_data FROM checkpoints")
+    assert stored == [('{"page": 3}',)]
+
+
 async def test_a_trigger_is_a_note(database: DatabaseManager) -> None:
     databases = migrate.Databases(database=database)
     await migrate.up(databases)
