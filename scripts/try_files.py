@@ -163,7 +163,7 @@ def times_of(path: Path, frame: Any, flags: list[str], timeframe: Timeframe | No
     if timeframe is None or not timeframe.is_intraday:
         # The date of a daily bar is the one that is written, whatever the offset.
         text = text.str.replace(r"(?<=\d\d:\d\d)(:\d\d)?(Z|[+-]\d\d:?\d\d| UTC)$", "", regex=True)
-    return pd.to_datetime(text, format=form or "mixed", utc=True)
+    return pd.to_datetime(text, format=form or "mixed", utc=True)  # type: ignore[call-overload]
 
 
 def timeframe_of(path: Path) -> Timeframe:

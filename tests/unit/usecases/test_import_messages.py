@@ -31,7 +31,7 @@ async def storage() -> AsyncIterator[Storage]:
 
 
 async def refused(storage: Storage, data: Any, **more: Any) -> str:
-    wanted = {"timeframe": Timeframe.M1, "symbol": "A"}
+    wanted: dict[str, Any] = {"timeframe": Timeframe.M1, "symbol": "A"}
     wanted |= {name: more.pop(name) for name in ("timeframe", "symbol") if name in more}
     options = ImportOptions(**{"create": Market.KOSPI, **more})
     with pytest.raises(StorageError) as error:
