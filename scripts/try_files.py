@@ -31,6 +31,7 @@ from jts_storage.usecases.import_files import files_of
 from jts_storage.usecases.results import ImportResult
 
 TRIES = 7
+LIMIT = 10**14  # of Decimal(18, 4)
 ALWAYS = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 1, 1, tzinfo=UTC)
 PRICES = ("open", "high", "low", "close")
 OFFERED = (
@@ -208,10 +209,10 @@ def values(row: Any, names: dict[str, str]) -> tuple[Decimal, ...] | None:
     """The row as it is to be stored; None for one that no store may hold."""
     try:
         opening, high, low, close = (number(row[names[name]], "0.0001") for name in PRICES)
-        volume = number(row[names["volume"]] or "0", "1") if "volume" in names else Decimal(0)
+        volume = number(row[names["volume"]], "1") if "volume" in names else Decimal(0)
     except InvalidOperation:
         return None
-    if not low <= min(opening, close) <= max(opening, close) <= high:
+    if not -LIMIT < low <= min(opening, close) <= max(opening, close) <= high < LIMIT:
         return None
     return opening, high, low, close, volume
 
