@@ -164,12 +164,12 @@ def times_of(path: Path, frame: Any, flags: list[str], timeframe: Timeframe | No
         text = text + " " + frame[names["time"]].str.strip().str.zfill(4)
     if form is None and text.str.fullmatch(r"\d{9,19}(\.0*)?").all():
         digits = len(text.iloc[0].partition(".")[0])
-        unit = {9: "s", 10: "s", 12: "ms", 13: "ms", 16: "us", 19: "ns"}[digits]
+        unit: Any = {9: "s", 10: "s", 12: "ms", 13: "ms", 16: "us", 19: "ns"}[digits]
         return pd.to_datetime(text.str.partition(".")[0].astype("int64"), unit=unit, utc=True)
     if timeframe is None or not timeframe.is_intraday:
         # The date of a daily bar is the one that is written, whatever the offset.
         text = text.str.replace(r"(?<=\d\d:\d\d)(:\d\d)?(Z|[+-]\d\d:?\d\d| UTC)$", "", regex=True)
-    return pd.to_datetime(text, format=form or "mixed", utc=True)  # type: ignore[call-overload]
+    return pd.to_datetime(text, format=form or "mixed", utc=True)
 
 
 def timeframe_of(path: Path) -> Timeframe:

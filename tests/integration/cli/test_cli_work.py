@@ -139,8 +139,8 @@ def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run:
     assert "--on-error quarantine keeps such rows aside" in refused.err
     assert run("symbols", "list", "--json").out == "[]\n"
 
-    given += ("--on-error", "quarantine", "--round-prices", "--volume", "floor")
-    result = json.loads(run(*given, "--json", code=1).out)
+    asked = ("--on-error", "quarantine", "--round-prices", "--volume", "floor", "--json")
+    result = json.loads(run(*given, *asked, code=1).out)
     assert list(result["refused"]) == ["brought/B.csv"]
     assert result["total"]["by_series"] == {"A/1d": {"read": 1, "inserted": 1}}
     assert result["total"]["adjusted"]["prices"] == {"values": 1, "largest": "0.00005"}
