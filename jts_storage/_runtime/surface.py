@@ -25,6 +25,13 @@ def option(name: str, value: str | bool | Enum | None = None) -> str:
     return f"{name}=" if value is None else f"{name}={value!r}"
 
 
+def numbered_columns() -> str:
+    """Return the options for a file without a header, as the caller writes them."""
+    if _IS_COMMAND_LINE.get():
+        return "--no-header --column timestamp=1 --column open=2 ..."
+    return "Layout(header=False, columns={'timestamp': '1', 'open': '2', ...})"
+
+
 def column_option(target: str, header: str) -> str:
     """Return the option that names the column of a target, as the caller writes it.
 

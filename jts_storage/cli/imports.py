@@ -290,6 +290,11 @@ def print_import(result: ImportResult) -> None:
     typer.echo(f"{result.source}: {counts}.")
     print_series(result)
     print_adjusted(result.adjusted)
+    if result.broken.get("missing", 0) * 2 > result.read:
+        typer.echo(
+            "Most rows lack a price or the volume; --volume zero-if-missing takes volumes that are "
+            "missing for zero."
+        )
     if result.duplicates * 2 > result.read:
         typer.echo(
             "Most timestamps came more than once, and the last row of each was stored. If a column "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from jts_storage._runtime.surface import column_option, option
+from jts_storage._runtime.surface import column_option, numbered_columns, option
 from jts_storage.domain.columns import FIELDS
 from jts_storage.errors import InvalidData
 
@@ -30,6 +30,7 @@ _KNOWN = {
 _SHOWN = 300
 _PARQUET_INDEX = "__index_level_0__"
 _UNNAMED = re.compile(rf"(Unnamed: 0|{_PARQUET_INDEX})?")
+_VALUE = re.compile(r"[\d.,:/TZ+ -]*")
 _COUNT = r"\d{1,7}(\.0)?"
 """Too short for a date in digits, and for seconds since 1970 after April."""
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
@@ -139,6 +140,8 @@ def _refuse_missing(
     among = ", ".join(map(str, headers))
     among = among if len(among) <= _SHOWN else f"{among[:_SHOWN]} ..."
     remedy = f"Name it: {column_option(missing[0], 'HEADER')}."
+    if all(_VALUE.fullmatch(header) for header in headers):
+        remedy = f"If the first line holds values, say {numbered_columns()}."
     if missing == ["volume"]:
         remedy += f" {option('volume', 'zero-if-missing')} takes all volumes for zero."
     raise InvalidData(f"{where}: no column for {', '.join(missing)} among {among}.", remedy=remedy)

@@ -56,6 +56,72 @@ def test_a_file_goes_through_all_commands(
         assert unknown.err.startswith("Error: No candles of 005931"), command
 
 
+def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run: Shell) -> None:
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "brought").mkdir()
+    header = "date,open,high,low,close,volume\n"
+    (folder / "brought" / "A.csv").write_text(f"{header}2024-01-02,1.00005,2,1,1.5,7.5\nx\n")
+    (folder / "brought" / "B.csv").write_text(f"{header}2024-01-02,1,2,1,1.5,?\n")
+    given = ("import", "brought", "-t", "1d", "--symbol-from-name", "--create", "ETF")
+
+    refused = run(*given, code=2)
+    assert "Not tried: 1 files behind it." in refused.out
+    assert "--on-error quarantine keeps such rows aside" in refused.err
+    assert run("symbols", "list", "--json").out == "[]\n"
+
+    asked = ("--on-error", "quarantine", "--round-prices", "--volume", "floor", "--json")
+    result = json.loads(run(*given, *asked, code=1).out)
+    assert list(result["refused"]) == ["brought/B.csv"]
+    assert result["total"]["by_series"] == {"A/1d": {"read": 1, "inserted": 1}}
+    assert result["total"]["adjusted"]["prices"] == {"values": 1, "largest": "0.00005"}
+    assert result["total"]["created_symbols"] == ["A"]
+    assert "line 3" in run("quarantine", "list").out
+    assert run("quarantine", "discard", "--yes").out == "1 thrown away.\n"
+
+    (folder / "C.csv").write_text(header + "2024-01-02,1,,1,1.5,7\n" * 100)
+    nothing = run("import", "C.csv", "-t", "1d", "-s", "C", "--create", "ETF", code=1)
+    assert "C.csv: 100 read, 0 inserted" in nothing.out
+    assert "100 rejected" in nothing.out
+
+
+@pytest.mark.parametrize("source", ["-", "/dev/stdin"])
+def test_standard_input_is_imported(folder: Path, run: Shell, source: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
+    command = [
+        sys.executable,
+        "-m",
+        "jts_storage.cli.main",
+        "import",
+        source,
+        "-s",
+        "A",
+        "-t",
+        "1m",
+    ]
+    done = subprocess.run(
+        [*command, "--create", "ETF"],
+        cwd=folder,
+        env={**environment, "JTS_DATA_DIR": "data"},
+        input=PRICES.replace("1234", "x"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "Error: standard input, line 2, column 'volume': must be a whole number" in done.stderr
+    done = subprocess.run(
+        [*command, "--create", "ETF", "--json"],
+        cwd=folder,
+        env={**environment, "JTS_DATA_DIR": "data"},
+        input=PRICES,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    result = json.loads(done.stdout)
+    assert (result["source"], result["inserted"], done.returncode) == ("standard input", 3, 0)
+
+
 def test_mistakes_of_use_are_told_before_anything_opens(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jts_storage.cli.main", "import", "prices.csv", "-t", "2m"],

@@ -186,6 +186,14 @@ def test_series_that_were_mixed_are_suspected(
     assert ("--column symbol=HEADER" in capsys.readouterr().out) == (duplicates > 50)
 
 
+@pytest.mark.parametrize("missing", [50, 51])
+def test_volumes_that_are_missing_are_suspected(
+    capsys: pytest.CaptureFixture[str], missing: int
+) -> None:
+    print_import(ImportResult.of(Tally(read=100, broken={"missing": missing}), source="p.csv"))
+    assert ("--volume zero-if-missing" in capsys.readouterr().out) == (missing > 50)
+
+
 def test_a_meter_is_quiet_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     with output.meter("Working") as bar:
         bar.update(5, 0.5)

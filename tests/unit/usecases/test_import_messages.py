@@ -85,6 +85,12 @@ CASES: dict[str, Case] = {
         "Layout(columns={'close': 'HEADER'})",
         "--column close=HEADER",
     ),
+    "no header": (
+        "1499040000000,0.01634790,0.80000000,0.01575800,0.01577100,148976.11427815\n" + ROW,
+        {},
+        "Layout(header=False, columns={'timestamp': '1'",
+        "--no-header --column timestamp=1 --column open=2",
+    ),
     "another symbol": (
         "code," + HEADER + "," + ROW,
         {"symbol": None},
