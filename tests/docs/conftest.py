@@ -1,4 +1,4 @@
-"""The examples are projects of their own: `test_example_service` and `test_example_api` run them."""
+"""The examples are projects of their own, whose tests other tests run."""
 
 from __future__ import annotations
 
