@@ -33,6 +33,8 @@ from jts_storage.errors import InvalidData
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jts_storage.domain.plot import PlotColors
+
 Rows = slice  # within the class, `slice` is the method
 
 _ITERATION_ROWS = 4_096
@@ -148,6 +150,19 @@ class CandleSeries(Sequence[Candle]):
     def to_polars(self) -> Any:
         """A polars frame with exact Decimal(18, 4) prices."""
         return interchange.to_polars(self._columns)
+
+    def plot(self, *, ax: Any = None, colors: PlotColors = "market") -> Any:
+        """Draw candlesticks with matplotlib, and return the axes; times are UTC.
+
+        :param ax: axes to draw into, such as a part of a larger figure; a new figure if not given.
+        :param colors: those of the market (in Korea up is red and down is blue, elsewhere up is
+            green and down is red), ``"korea"``, ``"west"``, or ``"colorblind"``.
+        :raises InvalidConfiguration: matplotlib is not installed: it comes with the extra `plot`.
+        :raises InvalidData: there are no such colours.
+        """
+        from jts_storage.domain.plot import candlesticks
+
+        return candlesticks(self, ax, colors)
 
     def __len__(self) -> int:
         return self._columns.rows

@@ -1,5 +1,5 @@
-"""The example service is a project of its own: `test_example_service` runs its tests."""
+"""The examples are projects of their own, whose tests other tests run."""
 
 from __future__ import annotations
 
-collect_ignore = ["example_service"]
+collect_ignore = ["example_service", "example_api"]

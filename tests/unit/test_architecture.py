@@ -68,6 +68,7 @@ DOMAIN_MAY_LOAD_LATE = {
     "domain.interchange": FRAME_LIBRARIES,
     "domain.panel": FRAME_LIBRARIES,
     "domain.panel_frames": FRAME_LIBRARIES,
+    "domain.plot": frozenset({"matplotlib"}),
     "domain.calendar": frozenset({"exchange_calendars", "pandas"}),
 }
 
@@ -82,6 +83,7 @@ HEAVY = {
     "clickhouse_sqlalchemy",
     "dotenv",
     "exchange_calendars",
+    "matplotlib",
     "motor",
     "numpy",
     "pandas",

@@ -1,0 +1,108 @@
+"""The example of docs/how-to/build-a-service.md: it is typed, its tests pass, the page shows it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.plugin import projects
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = Path(__file__).with_name("example_api")
+SERVICE = EXAMPLE / "price_api.py"
+TESTS = EXAMPLE / "tests" / "test_price_api.py"
+PAGE = ROOT / "docs" / "how-to" / "build-a-service.md"
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    for name in ("fastapi", "httpx2", "mypy", "basedpyright"):
+        if importlib.util.find_spec(name) is None:
+            pytest.fail(f"{name} is missing: install the dependency group `dev`", pytrace=False)
+
+
+def shown() -> list[str]:
+    return re.findall(r"^```py\b[^\n]*\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_shows_the_whole_service() -> None:
+    assert SERVICE.read_text() in shown()
+
+
+def test_the_page_shows_tests_that_run() -> None:
+    blocks = [block for block in shown() if block != SERVICE.read_text()]
+    assert blocks
+    for block in blocks:
+        assert block.strip() in TESTS.read_text(), f"{TESTS.name} does not hold:\n{block}"
+
+
+def test_its_tests_pass(tmp_path: Path, engine_used: Callable[[str], None]) -> None:
+    engine_used("chDB and mongod in the process of an example project")
+    folder = tmp_path / "service"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "pytest.ini").write_text(f"{projects.INI}pythonpath = .\n")
+    outcome = projects.run_pytest(folder, "--jts-backend=embedded")
+    written = TESTS.read_text().count("def test_")
+    assert outcome.counts == {"passed": written}, outcome.text
+
+
+def mypy(*files: Path) -> subprocess.CompletedProcess[str]:
+    return checked("mypy", "--strict", *map(str, files))
+
+
+def pyright(folder: Path, *files: Path) -> subprocess.CompletedProcess[str]:
+    config = {
+        "include": list(map(str, files)),
+        "extraPaths": [str(ROOT), str(EXAMPLE)],
+        "typeCheckingMode": "standard",
+        "reportUnnecessaryTypeIgnoreComment": "error",
+        "pythonVersion": "3.11",
+    }
+    project = folder / "pyrightconfig.json"
+    project.write_text(json.dumps(config))
+    return checked("basedpyright", "--project", str(project), "--pythonpath", sys.executable)
+
+
+def checked(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+@pytest.fixture
+def spoiled(tmp_path: Path) -> Path:
+    """The service with an endpoint that returns what it does not promise."""
+    text = SERVICE.read_text()
+    right = "return result.written"
+    assert right in text
+    found = tmp_path / "spoiled.py"
+    found.write_text(text.replace(right, "return result"))
+    return found
+
+
+def test_mypy_finds_nothing(spoiled: Path) -> None:
+    done = mypy(SERVICE, TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = mypy(spoiled)
+    assert 'got "SaveResult", expected "int"' in wrong.stdout, wrong.stdout
+
+
+def test_pyright_finds_nothing(spoiled: Path, tmp_path: Path) -> None:
+    done = pyright(tmp_path, SERVICE, TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = pyright(tmp_path, spoiled)
+    assert '"SaveResult" is not assignable to "int"' in wrong.stdout, wrong.stdout
