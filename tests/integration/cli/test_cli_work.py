@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def test_a_file_goes_through_all_commands(
         assert unknown.err.startswith("Error: No candles of 005931"), command
 
 
-def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run: Shell) -> None:
+def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run: Any) -> None:
     (folder / "data").mkdir(exist_ok=True)
     (folder / "brought").mkdir()
     header = "date,open,high,low,close,volume\n"
@@ -85,7 +86,7 @@ def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run:
 
 
 @pytest.mark.parametrize("source", ["-", "/dev/stdin"])
-def test_standard_input_is_imported(folder: Path, run: Shell, source: str) -> None:
+def test_standard_input_is_imported(folder: Path, run: Any, source: str) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
     command = [
         sys.executable,
@@ -102,7 +103,7 @@ def test_standard_input_is_imported(folder: Path, run: Shell, source: str) -> No
         [*command, "--create", "ETF"],
         cwd=folder,
         env={**environment, "JTS_DATA_DIR": "data"},
-        input=PRICES.replace("1234", "x"),
+        input=(folder / "prices.csv").read_text().replace("1234", "x"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -113,7 +114,7 @@ def test_standard_input_is_imported(folder: Path, run: Shell, source: str) -> No
         [*command, "--create", "ETF", "--json"],
         cwd=folder,
         env={**environment, "JTS_DATA_DIR": "data"},
-        input=PRICES,
+        input=(folder / "prices.csv").read_text(),
         capture_output=True,
         text=True,
         timeout=60,
