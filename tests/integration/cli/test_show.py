@@ -76,7 +76,8 @@ def test_a_symbol_is_added_and_replaced(stored: Any) -> None:
     assert (added["name"], added["sector"]) == ("Samsung E.", None)
     (listed,) = json.loads(stored("symbols", "list", "--json").out)
     assert listed["name"] == "Samsung E."
-    assert "must be one of" in stored("symbols", "add", "X", "X", "NOWHERE", code=2).err
+    refused = stored("symbols", "add", "X", "X", "NOWHERE", code=2).err
+    assert "is none of KOSPI" in refused
 
 
 def test_keys_are_completed(stored: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
