@@ -20,6 +20,9 @@ BOUNDED := sed -nE 's/^[^"]*"([a-z0-9-]+(\[[a-z0-9,]+\])?)>=[^"]*,<[^"]*".*/\1/p
 MODULES ?=
 MUTATE_ARGS ?=
 
+# Tests start many processes: what they import is compiled once.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test check format bench docs nightly newest mutate histories up down sync lock clean
 
 help: ## show this list
