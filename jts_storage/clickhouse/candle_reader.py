@@ -393,8 +393,7 @@ class ClickHouseCandleReader(ReadsPanels):
         # What lies behind is not asked, so it may be split by year too.
         self._partition_key = self._by_year if is_distributed else partition_key
         self._is_ours = "Replacing" in engine or is_distributed
-        rows = latest if self._is_ours else original
-        return rows(self._candles)
+        return (latest if self._is_ours else original)(self._candles)
 
     @property
     def _by_year(self) -> str:

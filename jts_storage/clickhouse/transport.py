@@ -15,7 +15,6 @@ from jts_storage.clickhouse.blocks import (
     ColumnBlock,
     Columns,
     Typed,
-    joined,
     number_of_rows,
     read_block,
     sliced,
@@ -23,6 +22,7 @@ from jts_storage.clickhouse.blocks import (
 )
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.driver_internals import WireClient, WriteBlock
+from jts_storage.clickhouse.joining import joined
 from jts_storage.clickhouse.sql import insert_into
 from jts_storage.errors import SchemaDrift
 

@@ -21,7 +21,6 @@ from jts_storage.clickhouse.blocks import (
     MemoryReader,
     Typed,
     fixed_dtype,
-    joined,
     number_of_rows,
     read_block,
     sliced,
@@ -40,6 +39,7 @@ from jts_storage.clickhouse.driver_internals import (
 from jts_storage.clickhouse.embedded.handover import HandoverFile, HandoverWriter
 from jts_storage.clickhouse.embedded.session import EmbeddedSession
 from jts_storage.clickhouse.errors import EmbeddedError
+from jts_storage.clickhouse.joining import joined
 from jts_storage.clickhouse.sql import (
     bare_table,
     insert_into,

@@ -1,8 +1,9 @@
-"""What a `Storage` promises of panels by market: symbols say which market a series is of."""
+"""What a `Storage` promises of symbols: their pages, and panels of those of a market."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
@@ -17,6 +18,31 @@ D1 = Timeframe.D1
 
 class Markets:
     """Part of the contract of `Storage`."""
+
+    async def test_a_market_given_as_text_finds_staged_symbols(self, storage: Storage) -> None:
+        text: Any = Market.KOSDAQ.value
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save_many(
+                [make_symbol("A", market=Market.KOSDAQ), make_symbol("B", market=Market.ETF)]
+            )
+            found = await uow.symbols.get_by_market(text)
+            assert [symbol.code for symbol in found] == ["A"]
+
+    async def test_pages_of_symbols_mix_stored_and_staged(self, storage: Storage) -> None:
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save_many([make_symbol(code) for code in "ACEG"])
+            await uow.commit()
+        async with storage.unit_of_work() as uow:
+            await uow.symbols.save_many([make_symbol(code) for code in "BDF"])
+            await uow.symbols.save(make_symbol("A", is_active=False))
+            seen: list[str] = []
+            after: str | None = None
+            while page := await uow.symbols.list(limit=2, after=after):
+                seen += [symbol.code for symbol in page]
+                after = seen[-1]
+            assert seen == list("ABCDEFG")
+            active = await uow.symbols.get_all_active(limit=3)
+            assert [symbol.code for symbol in active] == ["B", "C", "D"]
 
     async def test_a_panel_of_a_market(self, storage: Storage) -> None:
         markets = {"A": Market.KOSPI, "B": Market.KOSDAQ, "C": Market.KOSPI}

@@ -351,31 +351,6 @@ class UnitOfWorkContract(Conflicts, Markets):
             await uow.commit()
         assert await storage.symbols.get_by_code("A") == saved
 
-    async def test_a_market_given_as_text_finds_staged_symbols(self, storage: Storage) -> None:
-        text: Any = Market.KOSDAQ.value
-        async with storage.unit_of_work() as uow:
-            await uow.symbols.save_many(
-                [make_symbol("A", market=Market.KOSDAQ), make_symbol("B", market=Market.ETF)]
-            )
-            found = await uow.symbols.get_by_market(text)
-            assert [symbol.code for symbol in found] == ["A"]
-
-    async def test_pages_of_symbols_mix_stored_and_staged(self, storage: Storage) -> None:
-        async with storage.unit_of_work() as uow:
-            await uow.symbols.save_many([make_symbol(code) for code in "ACEG"])
-            await uow.commit()
-        async with storage.unit_of_work() as uow:
-            await uow.symbols.save_many([make_symbol(code) for code in "BDF"])
-            await uow.symbols.save(make_symbol("A", is_active=False))
-            seen: list[str] = []
-            after: str | None = None
-            while page := await uow.symbols.list(limit=2, after=after):
-                seen += [symbol.code for symbol in page]
-                after = seen[-1]
-            assert seen == list("ABCDEFG")
-            active = await uow.symbols.get_all_active(limit=3)
-            assert [symbol.code for symbol in active] == ["B", "C", "D"]
-
     @settings(suppress_health_check=MANY_SUBCLASSES, deadline=None, max_examples=20)
     @given(
         units=st.lists(

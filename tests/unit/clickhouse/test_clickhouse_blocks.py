@@ -17,19 +17,18 @@ from clickhouse_driver.writer import write_binary_str
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jts_storage.clickhouse import blocks as blocks_module
-from jts_storage.clickhouse import memory
+from jts_storage.clickhouse import joining, memory
 from jts_storage.clickhouse.blocks import (
     ColumnBlock,
     DictionaryColumn,
     MemoryReader,
     Typed,
     declared,
-    joined,
     read_block,
     sliced,
     write_block,
 )
+from jts_storage.clickhouse.joining import joined
 from jts_storage.clickhouse.transport import as_table_types
 from jts_storage.domain.columns import owner_of
 from jts_storage.errors import InvalidData, SchemaDrift
@@ -120,7 +119,7 @@ def test_spare_room_is_given_back_in_place(monkeypatch: pytest.MonkeyPatch) -> N
         room.append(rows)
         return made(dtypes, rows)
 
-    monkeypatch.setattr(blocks_module, "new_arrays", counted)
+    monkeypatch.setattr(joining, "new_arrays", counted)
     found = joined(blocks)["a"]
     assert found.tolist() == [*range(200_000), *range(400_000)]
     assert room == [200_000, 1 << 20]
