@@ -133,7 +133,7 @@ def imported(module: ast.Module, source: str, *, everything: bool = False) -> se
 
     :param everything: whether all classes of the module may be needed, not only those without one.
     """
-    lines = {"from collections.abc import Iterator", "from typing import Any, Self"}
+    lines = {"from collections.abc import Iterator", "from typing import IO, Any, Self"}
     for node in module.body:
         if not isinstance(node, ast.ImportFrom) or node.module in SKIPPED_IMPORTS:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +48,10 @@ quarantine = typer.Typer(help="Rows that an import set aside.", no_args_is_help=
 
 
 def export(
-    path: Annotated[Path, typer.Argument(help="File to write; its suffix gives the format.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="File to write; its suffix gives the format; - is standard output."),
+    ],
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="Code of the symbol.")],
     timeframe: Timeframe,
     exchange: Exchange = "",
@@ -56,9 +60,11 @@ def export(
     resample: Annotated[str | None, typer.Option(help="A coarser timeframe.")] = None,
     calendar: Calendar = None,
     timezone: Zone = None,
+    format: Annotated[str, typer.Option(help="Of standard output: csv, tsv, jsonl, ...")] = "csv",
     as_json: AsJson = False,
 ) -> None:
-    """Export candles to a file, which appears when it is complete."""
+    """Export candles to a file, which appears when it is complete, or to standard output."""
+    is_piped = str(path) == "-"
     key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange)
     first = arguments.moment(start, timezone)
     last = arguments.moment(end, timezone, is_end=True)
@@ -71,7 +77,8 @@ def export(
             raise arguments.nothing_stored(key)
         return await ExportCandles(storage).run(
             key,
-            path,
+            sys.stdout.buffer if is_piped else path,
+            format=format,
             start=first,
             end=last,
             timeframe=coarser,
@@ -80,8 +87,10 @@ def export(
             progress=bar.update,
         )
 
-    with meter(f"Exporting {key}", quiet=as_json) as bar:
+    with meter(f"Exporting {key}", quiet=as_json or is_piped) as bar:
         result = with_storage(work, stopped=lambda: f"Stopped; {path} was not written.")
+    if is_piped:
+        return
     if as_json:
         print_json(result)
     elif result.rows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import IO
 
 from jts_storage.domain.calendar import TradingCalendar
 from jts_storage.domain.candle import SeriesKey
@@ -88,7 +89,8 @@ class ExportCandles:
 
     ``.csv``, ``.jsonl`` (both with ``.gz`` or ``.zst`` behind, if wanted), ``.parquet``,
     ``.feather`` or ``.arrow``. What `ImportCandles` reads of it is the same series to the last
-    digit. The file appears under its name when it is complete, never before.
+    digit. The file appears under its name when it is complete, never before; an open file, such as
+    standard output, is written as the rows come, and stays open.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -99,8 +101,9 @@ class ExportCandles:
     def run(
         self,
         key: SeriesKey,
-        path: Path | str,
+        path: Path | str | IO[bytes],
         *,
+        format: str = "csv",
         start: datetime | None = None,
         end: datetime | None = None,
         timeframe: Timeframe | None = None,
@@ -110,6 +113,7 @@ class ExportCandles:
     ) -> ExportResult:
         """Write the candles from `start` to `end`, both included.
 
+        :param format: of an open file, as the suffix of a path has it.
         :param timeframe: resample to it; days are sessions of `calendar`, or of `timezone`.
         :param progress: called with the rows written so far.
         :raises InvalidData: the suffix stands for no format, or the timeframe is not a coarser one.
@@ -119,6 +123,7 @@ class ExportCandles:
             self._twin.run(
                 key,
                 path,
+                format=format,
                 start=start,
                 end=end,
                 timeframe=timeframe,

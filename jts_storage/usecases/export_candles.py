@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from time import perf_counter
+from typing import IO
 
 from jts_storage.domain import checks
 from jts_storage.domain.calendar import TradingCalendar
@@ -24,7 +25,10 @@ from jts_storage.usecases.writers import open_writer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportResult:
-    """What was written. `start` and `end` are None where there was nothing."""
+    """What was written. `start` and `end` are None where there was nothing.
+
+    :param path: of the file, ``-`` of an open one.
+    """
 
     path: Path
     key: SeriesKey
@@ -39,7 +43,8 @@ class ExportCandles:
 
     ``.csv``, ``.jsonl`` (both with ``.gz`` or ``.zst`` behind, if wanted), ``.parquet``,
     ``.feather`` or ``.arrow``. What `ImportCandles` reads of it is the same series to the last
-    digit. The file appears under its name when it is complete, never before.
+    digit. The file appears under its name when it is complete, never before; an open file, such as
+    standard output, is written as the rows come, and stays open.
     """
 
     def __init__(self, storage: AnyStorage) -> None:
@@ -48,8 +53,9 @@ class ExportCandles:
     async def run(
         self,
         key: SeriesKey,
-        path: Path | str,
+        path: Path | str | IO[bytes],
         *,
+        format: str = "csv",
         start: datetime | None = None,
         end: datetime | None = None,
         timeframe: Timeframe | None = None,
@@ -59,13 +65,15 @@ class ExportCandles:
     ) -> ExportResult:
         """Write the candles from `start` to `end`, both included.
 
+        :param format: of an open file, as the suffix of a path has it.
         :param timeframe: resample to it; days are sessions of `calendar`, or of `timezone`.
         :param progress: called with the rows written so far.
         :raises InvalidData: the suffix stands for no format, or the timeframe is not a coarser one.
         :raises StorageError: the file cannot be written; what was there stays.
         """
         began = perf_counter()
-        target = Path(path)
+        opened = None if isinstance(path, Path | str) else path
+        target = Path(f"-.{format}") if opened is not None else Path(path)  # type: ignore[arg-type]
         blocks = self._storage.candles.stream(
             key,
             start or checks.FIRST_TIMESTAMP,
@@ -77,7 +85,10 @@ class ExportCandles:
             check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
             blocks = resampled(blocks, timeframe, calendar, timezone)
         rows, first, last = 0, None, None
-        with _replacing(target) as half, open_writer(half, target) as writer:
+        into: AbstractContextManager[Path | IO[bytes]] = (
+            _replacing(target) if opened is None else nullcontext(opened)
+        )
+        with into as half, open_writer(half, target) as writer:
             async for block in blocks:
                 await writer.write(block)
                 rows += len(block)
@@ -85,7 +96,7 @@ class ExportCandles:
                 if progress is not None:
                     progress(rows)
         return ExportResult(
-            path=target,
+            path=target if opened is None else Path("-"),
             key=written,
             rows=rows,
             start=first,

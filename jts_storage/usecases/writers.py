@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +19,27 @@ from jts_storage.readers import text_files
 from jts_storage.readers.sources import format_of
 
 
-class Writer:
-    """Writes blocks into the file `half`, which is opened when the writer is entered."""
+class _StaysOpen:
+    """A file of the caller's, which Arrow would close."""
 
-    def __init__(self, half: Path, target: Path) -> None:
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.write = file.write
+        self.flush = file.flush
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+class Writer:
+    """Writes blocks into the file `half`, which is opened when the writer is entered.
+
+    :param half: a path, or a file that is open and stays so.
+    """
+
+    def __init__(self, half: Path | IO[bytes], target: Path) -> None:
         self._half = half
         self._target = target
         self._compression = text_files.compression_of(target)
@@ -36,7 +53,7 @@ class Writer:
             self._start()
         except OSError as exc:
             raise InvalidData(
-                f"{self._half.parent} cannot be written to: {exc.strerror}.",
+                f"{self._target.parent} cannot be written to: {exc.strerror}.",
                 remedy="Choose another path.",
             ) from exc
         return self
@@ -51,10 +68,15 @@ class Writer:
         raise NotImplementedError
 
     def _sink(self) -> Any:
-        raw = self._open.enter_context(pa.OSFile(str(self._half), "wb"))
+        raw = self._open.enter_context(self._raw())
         if self._compression is None:
             return raw
         return self._open.enter_context(pa.CompressedOutputStream(raw, self._compression))
+
+    def _raw(self) -> Any:
+        if isinstance(self._half, Path):
+            return pa.OSFile(str(self._half), "wb")
+        return pa.PythonFile(_StaysOpen(self._half), "w")
 
 
 class _CsvWriter(Writer):
@@ -85,7 +107,7 @@ class _ParquetWriter(Writer):
     def _start(self) -> None:
         self._out = self._open.enter_context(
             pq.ParquetWriter(
-                self._half,
+                self._open.enter_context(self._raw()),
                 candle_schema(),
                 **parquet_options(),
             )
@@ -114,7 +136,7 @@ _WRITERS: dict[str, type[Writer]] = {
 }
 
 
-def open_writer(half: Path, target: Path) -> Writer:
+def open_writer(half: Path | IO[bytes], target: Path) -> Writer:
     """Return a writer for the format that the suffix of `target` stands for.
 
     :raises InvalidData: it stands for none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -72,6 +73,23 @@ async def test_import_of_an_export_is_the_same(
             path, KEY.timeframe, symbol=KEY.symbol, exchange=KEY.exchange, options=TRUSTING
         )
         assert await target.candles.get_range(KEY, *ALL) == series
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+async def test_an_open_file_is_written_as_a_path_is_and_stays_open(
+    tmp_path: Path, ending: str
+) -> None:
+    series = make_candles(KEY, 500)
+    into = io.BytesIO(b"")
+    async with Storage.in_memory() as storage:
+        await filled(storage, series)
+        written = await ExportCandles(storage).run(KEY, into, format=ending)
+        assert (written.path, written.rows) == (Path("-"), 500)
+        path = tmp_path / f"candles.{ending}"
+        await ExportCandles(storage).run(KEY, path)
+        assert into.getvalue() == path.read_bytes()
+        with pytest.raises(InvalidData, match="stands for"):
+            await ExportCandles(storage).run(KEY, into, format="docx")
 
 
 async def test_a_damaged_export_is_not_imported(tmp_path: Path) -> None:
