@@ -51,7 +51,8 @@ def check(
         async with databases(
             store or [], partition_by_year=partition_by_year, folder=folder
         ) as given:
-            return await migrate.check(given)
+            with printing.waiting("Comparing schemas"):
+                return await migrate.check(given)
 
     found = printing.finished(look)
     if as_json or output is Format.JSON:
