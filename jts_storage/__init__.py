@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.formula import Formula, FormulaParameter
     from jts_storage.domain.gaps import Gap
     from jts_storage.domain.panel import CandlePanel
-    from jts_storage.domain.results import Coverage, SaveResult
+    from jts_storage.domain.results import Coverage, Page, SaveResult
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
     from jts_storage.domain.symbol import Symbol
@@ -82,7 +82,7 @@ _HOMES = {
     "domain.formula": ("Formula", "FormulaParameter"),
     "domain.gaps": ("Gap",),
     "domain.panel": ("CandlePanel",),
-    "domain.results": ("Coverage", "SaveResult"),
+    "domain.results": ("Coverage", "Page", "SaveResult"),
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
@@ -133,6 +133,7 @@ __all__ = [
     "Metric",
     "Moment",
     "NotFound",
+    "Page",
     "ParameterType",
     "RecordModel",
     "RecordRepository",

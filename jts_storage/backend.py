@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jts_storage._runtime.tasks import acquired, run_to_the_end, side_by_side, stopped
 from jts_storage.errors import StorageError
+from jts_storage.local_servers.extras import check_installed
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
@@ -89,6 +90,7 @@ class StoreBackend:
 
     async def open(self) -> None:
         begun = perf_counter()
+        self._check_installed()
         try:
             await side_by_side(self._start_mongod(), self._open_clickhouse())
             from jts_storage import composition
@@ -109,6 +111,15 @@ class StoreBackend:
             configs[-1].redacted,
             perf_counter() - begun,
             len(applied),
+        )
+
+    def _check_installed(self) -> None:
+        """Tell at once what is missing, not one part after the other."""
+        settings = self.settings
+        check_installed(
+            engine=settings.clickhouse().is_embedded,
+            mongod=settings.mongo_url is None and settings.mongod is None,
+            postgres=not settings.database().is_sqlite,
         )
 
     async def _start_mongod(self) -> None:

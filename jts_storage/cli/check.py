@@ -52,7 +52,8 @@ def check(
         async with databases(
             store or [], partition_by_year=partition_by_year, folder=folder
         ) as given:
-            return await migrate.check(given)
+            with printing.waiting("Comparing schemas"):
+                return await migrate.check(given)
 
     found = printing.finished(look)
     _print(found, Format.JSON if as_json else output)

@@ -17,7 +17,15 @@ from jts_storage.cli import demo_data
 from jts_storage.cli.candles import print_quarantined
 from jts_storage.cli.coverage import draw, look, write_page
 from jts_storage.cli.demo_data import CALENDAR, COMPANIES, EXCHANGE
-from jts_storage.cli.output import AsJson, finished, meter, out, print_json, print_table
+from jts_storage.cli.output import (
+    AsJson,
+    finished,
+    meter,
+    out,
+    print_json,
+    print_table,
+    waiting,
+)
 from jts_storage.domain.backtest import BacktestConfig, BacktestMetrics, BacktestResult
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
@@ -90,8 +98,12 @@ def vars_of(result: ImportResult) -> dict[str, object]:
 async def _tour(folder: Path, report: _Report) -> _Outcome:
     outcome = _Outcome()
     with report.step("A market: three symbols, two years of minutes, with halts and bad rows"):
-        files = demo_data.write(folder / "files")
-        for path in files.values():
+        files = {}
+        making = demo_data.write(folder / "files")
+        for company in COMPANIES:
+            # The first one also loads the calendar, which takes seconds.
+            with waiting(f"Making {company.code}, {company.name}", quiet=report.quiet):
+                path = files[company.code] = next(making)
             report.say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     settings = StorageSettings.load(
         data_dir=folder,
@@ -103,7 +115,8 @@ async def _tour(folder: Path, report: _Report) -> _Outcome:
     )
     storage = Storage.open(settings)
     with report.step("Open and migrate: ClickHouse, MongoDB and SQLite, all local"):
-        await storage.open_stores()
+        with waiting("Opening the stores", quiet=report.quiet):
+            await storage.open_stores()
         health = await storage.health()
         report.say(", ".join(f"{name} answers" for name, well in health.items() if well))
     try:

@@ -7,7 +7,7 @@ keep to its price steps.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,14 +53,13 @@ COMPANIES = (
 Columns = dict[str, Any]
 
 
-def write(folder: Path) -> dict[str, Path]:
-    """Write a file for each company, each in another format, and return their paths."""
+def write(folder: Path) -> Iterator[Path]:
+    """Write a file for each company, each in another format, and give its path."""
     folder.mkdir(parents=True, exist_ok=True)
     minutes = expected_timestamps(
         checks.to_ms(START), checks.to_ms(END), Timeframe.M1, exchange_calendar(CALENDAR)
     )
     writers: tuple[Callable[[Columns, Path], None], ...] = (_iso_csv, _parquet, _korean_csv)
-    paths = {}
     for company, writer in zip(COMPANIES, writers, strict=True):
         path = folder / f"{company.code}.{company.file.partition('.')[2]}"
         # Written once, under another name first: an interrupted demo leaves no half file.
@@ -68,8 +67,7 @@ def write(folder: Path) -> dict[str, Path]:
             half = path.with_name(f".half.{path.name}")
             writer(_spoiled(_walk(minutes, company), company), half)
             half.replace(path)
-        paths[company.code] = path
-    return paths
+        yield path
 
 
 def _walk(minutes: Int64Array, company: Company) -> Columns:

@@ -14,6 +14,7 @@ from jts_storage.cli.output import (
     NOT_WELL,
     AsJson,
     finished,
+    opened_storage,
     print_json,
     print_table,
 )
@@ -36,7 +37,8 @@ def health(as_json: AsJson = False) -> None:
 
     async def opened() -> tuple[Health, float]:
         # Recovery would wait for a store that is down, which is what this command reports.
-        async with Storage(StoreBackend(StorageSettings.load(), recovers=False)) as storage:
+        closed = Storage(StoreBackend(StorageSettings.load(), recovers=False))
+        async with opened_storage(closed) as storage:
             return await work(storage)
 
     answers, seconds = finished(opened)
@@ -89,7 +91,8 @@ async def _recover(every: float | None, as_json: bool) -> None:
     """Finish commits once, or every `every` seconds until interrupted; print what fails."""
     from jts_storage.backend import StoreBackend
 
-    async with Storage(StoreBackend(StorageSettings.load(), recovers=False)) as storage:
+    closed = Storage(StoreBackend(StorageSettings.load(), recovers=False))
+    async with opened_storage(closed) as storage:
         while every is not None:
             try:
                 done = await storage.recover()

@@ -11,10 +11,11 @@ import csv
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -51,6 +52,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _PIPE_WIDTH = 1_000  # wide enough that what another program reads is never wrapped
 _PATIENCE = 1.0
 """How many seconds something may take before its progress is shown."""
+_MOMENT = 0.3
+"""How many seconds something may take before a spinner says that it is going on."""
 
 
 class _Debug:
@@ -83,10 +86,46 @@ def with_storage(
     """
 
     async def opened() -> T:
-        async with Storage.open(settings) as storage:
+        async with opened_storage(Storage.open(settings)) as storage:
             return await work(storage)
 
     return finished(opened, stopped=stopped)
+
+
+@asynccontextmanager
+async def opened_storage(storage: Storage) -> AsyncIterator[Storage]:
+    """The storage, open; a terminal shows that it is being opened, if that takes a while."""
+    with waiting("Opening the stores"):
+        await storage.open_stores()
+    async with storage:
+        yield storage
+
+
+@contextmanager
+def waiting(title: str, *, quiet: bool = False) -> Iterator[None]:
+    """A spinner on standard error, where that is a terminal, for what takes more than a moment."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    status = Console(stderr=True).status(Text(title))
+    done = threading.Lock()
+
+    def show() -> None:
+        if done.acquire(blocking=False):
+            try:
+                status.start()
+            finally:
+                done.release()
+
+    timer = threading.Timer(_MOMENT, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        done.acquire()  # held from now on: the spinner is shown, or never will be
+        status.stop()
 
 
 def finished(

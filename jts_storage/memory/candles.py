@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from datetime import date, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
-from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.memory.declared import InMemoryTable
@@ -120,11 +120,10 @@ class InMemoryCandleRepository(ReadsPanels):
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None
-    ) -> Sequence[SeriesKey]:
+    ) -> Page[SeriesKey]:
         checks.whole(limit, "limit", below=2**31)
-        return [key for key in self._keys() if after is None or key.sort_key > after.sort_key][
-            :limit
-        ]
+        keys = [key for key in self._keys() if after is None or key.sort_key > after.sort_key]
+        return Page.first(limit, keys)
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         import pyarrow as pa

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
+from jts_storage.domain.words import begins_anywhere
+
 _LAST_WITH_CASE: Final = 0x20000  # no letter of Unicode's later planes has a case
 _CHOICES: Final = 3
 """Places in a word at which several letters may stand as one, of which each doubles the pattern."""
@@ -21,12 +23,13 @@ _NO_WORD_BEFORE: Final = r"(?<![0-9A-Za-z_])"
 def beginning(word: str) -> str:
     """A pattern, whatever the case, that finds every text in which `word` begins a word.
 
-    It finds some others, too.
+    It finds some others, too. In scripts that join words, every letter may begin one.
 
     :param word: folded, and of word characters alone.
     """
     # No word character precedes a word. The ASCII ones are those that every engine agrees on.
-    whole = _NO_WORD_BEFORE + _pattern(word, _CHOICES)
+    before = "" if begins_anywhere(word) else _NO_WORD_BEFORE
+    whole = before + _pattern(word, _CHOICES)
     # Of "ᾷ", folded to three characters, the second ends a word and the third begins one.
     inner = [
         letter + _pattern(word[len(tail) :], 0)

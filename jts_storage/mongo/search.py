@@ -1,12 +1,12 @@
 """Searching formulas: the text index ranks whole words, a filter finds what begins with them.
 
-`Formula.rank` decides what is a match, and whether it is one in the name; the server only narrows
-down. The order is: matches in the name, then the score of the text index (0 for what only begins
-with a word), then id.
+`Formula.rank` decides what is a match, and how good a one; the server only narrows down. The order
+is: that rank, then the score of the text index (0 for what only begins with a word), then id.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Final, NamedTuple
 
 from pymongo import ASCENDING
@@ -86,8 +86,7 @@ class FormulaSearch:
         in_name_before = sum(hit.rank == _IN_NAME for hit in known)
 
         async def read() -> list[_Hit]:
-            in_name: list[_Hit] = []
-            elsewhere: list[_Hit] = []
+            by_rank: defaultdict[int, list[_Hit]] = defaultdict(list)
             # Every document is looked at anyway, so in the order of the disk: an index would only
             # add a jump for each.
             candidates = bound.find(
@@ -105,13 +104,11 @@ class FormulaSearch:
                     hit = self._hit(query, document)
                     if hit is None:
                         continue
-                    if hit.rank == _IN_NAME:
-                        in_name.append(hit)
-                    elif len(elsewhere) < limit:
-                        elsewhere.append(hit)
-                    if in_name_before + len(in_name) >= limit:
+                    if len(by_rank[hit.rank]) < limit:
+                        by_rank[hit.rank].append(hit)
+                    if in_name_before + len(by_rank[_IN_NAME]) >= limit:
                         break
-            return in_name + elsewhere
+            return [hit for hits in by_rank.values() for hit in hits]
 
         return await self._store.repeat("searching", read)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel
-from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries
 
 CandleData: TypeAlias = CandleSeries | Iterable[Candle] | Mapping[str, Any] | Any
@@ -155,8 +155,10 @@ class CandleReader(Protocol):
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None
-    ) -> Sequence[SeriesKey]:
+    ) -> Page[SeriesKey]:
         """The keys of which candles are stored, by symbol, exchange and timeframe (as text).
+
+        There may be more of them than `limit`: the page says so by its `has_more`.
 
         :param after: the last key of the page before.
         """

@@ -42,8 +42,10 @@ class FormulaReader(Protocol):
         """The formulas that have every word of `query`, or words that begin with it, in name,
         description or tags, whatever the case.
 
-        Those that match in the name come before those that match in tags or description only. An
-        empty query finds nothing, and punctuation is no operator.
+        Those that match in the name come before those that match in tags or description only. In
+        Korean, Chinese and Japanese, which join words, the query may also begin within a word:
+        "크로스" finds "골든크로스", behind all that begins with it. An empty query finds nothing,
+        and punctuation is no operator.
         """
         ...
 

@@ -327,7 +327,7 @@ def _create_engine(config: DatabaseConfig) -> AsyncEngine:
     except ImportError as exc:
         raise InvalidConfiguration(
             "PostgreSQL needs asyncpg, which is not installed",
-            remedy="Install jts-storage[postgres].",
+            remedy="Run pip install 'jts-storage[postgres]'.",
         ) from exc
     return postgres.create_engine(config)
 

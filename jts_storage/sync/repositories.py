@@ -15,7 +15,7 @@ from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.panel import CandlePanel
-from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.symbol import Symbol
@@ -224,10 +224,10 @@ class CandleReader:
         """
         return self._portal.iterate(self._twin.stream(key, start, end, block_rows=block_rows))
 
-    def list_keys(
-        self, *, limit: int = 1000, after: SeriesKey | None = None
-    ) -> Sequence[SeriesKey]:
+    def list_keys(self, *, limit: int = 1000, after: SeriesKey | None = None) -> Page[SeriesKey]:
         """The keys of which candles are stored, by symbol, exchange and timeframe (as text).
+
+        There may be more of them than `limit`: the page says so by its `has_more`.
 
         :param after: the last key of the page before.
         """
@@ -454,8 +454,10 @@ class FormulaReader:
         """The formulas that have every word of `query`, or words that begin with it, in name,
         description or tags, whatever the case.
 
-        Those that match in the name come before those that match in tags or description only. An
-        empty query finds nothing, and punctuation is no operator.
+        Those that match in the name come before those that match in tags or description only. In
+        Korean, Chinese and Japanese, which join words, the query may also begin within a word:
+        "크로스" finds "골든크로스", behind all that begins with it. An empty query finds nothing,
+        and punctuation is no operator.
         """
         return self._portal.call(self._twin.search(query, limit=limit))
 

@@ -73,7 +73,7 @@ class Coverage:
                 limit=_PAGE, after=found[-1] if found else None
             )
             found += page
-            if len(page) < _PAGE:
+            if not page.has_more:
                 return found
 
     async def of(

@@ -54,9 +54,9 @@ class Extents:
         keys: list[SeriesKey] = []
         while True:
             page = await self._candles.list_keys(after=keys[-1] if keys else None)
-            if not page:
-                return keys
             keys += page
+            if not page.has_more:
+                return keys
 
     async def read(self, key: SeriesKey) -> Extent | None:
         """Read and remember what is stored of a series; None if nothing is."""

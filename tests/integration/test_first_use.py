@@ -35,8 +35,8 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 UNNEEDED: Final = frozenset(
-    {"asyncpg", "exchange_calendars", "motor", "pandas", "polars", "redis", "requests", "scipy"}
-    | {"typer"}
+    {"asynch", "asyncpg", "exchange_calendars", "motor", "pandas", "polars", "redis", "requests"}
+    | {"scipy", "typer"}
 )
 
 LEFT_OUT: Final = """

@@ -24,7 +24,7 @@ from jts_storage.testing.factories import make_formula, make_strategy
 
 HOSTILE = ['{"$gt": ""}', "$where", "a.b", "'; DROP", "%s", "(?i).*", "\\", "[", "x" * 10_000]
 
-TRICKY = "sSßẞſﬁﬂﬃﬅfiIİıŉnǰjẖhKkΐιᾷαΣσςᾼÅå̈̇ a_1é-"
+TRICKY = "골크ク平sSßẞſﬁﬂﬃﬅfiIİıŉnǰjẖhKkΐιᾷαΣσςᾼÅå̈̇ a_1é-"
 """Letters that fold to several or to those of another alphabet, and what borders words."""
 LARGEST = 8
 """Texts of a million letters that a formula holds at least."""
@@ -245,6 +245,32 @@ class FormulaRepositoryContract:
             ]
         )
         assert names(await formula_repository.search(query)) == found
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("크로스", ["크로스 신호", "데드 크로스", "x", "골든크로스", "RSI골든크로스"]),
+            ("골든 크로스", ["골든크로스", "RSI골든크로스"]),
+            ("RSI", ["RSI골든크로스"]),
+            ("クロス", ["ゴールデンクロス"]),
+            ("平均", ["移動平均線"]),
+            ("cross", ["cross", "골든cross"]),
+            ("ross", []),
+        ],
+    )
+    async def test_search_finds_words_that_are_joined_to_others(
+        self, formula_repository: FormulaRepository, query: str, found: list[str]
+    ) -> None:
+        described = make_formula("x", description="크로스", tags=())
+        joined = ["골든크로스", "RSI골든크로스", "ゴールデンクロス", "移動平均線", "골든cross"]
+        apart = ["across", "cross", "크로스 신호", "데드 크로스"]
+        made = [make_formula(name, description=None, tags=()) for name in [*joined, *apart]]
+        saved = {f.name: f for f in await formula_repository.save_many([*made, described])}
+        named = names(await formula_repository.search(query))
+        assert sorted(named) == sorted(found)
+        ranks = [saved[name].rank(query) or 0 for name in named]
+        assert ranks == sorted(ranks)  # the beginning of a word comes first
+        assert names(await formula_repository.search(query, limit=1)) == named[:1]
 
     async def test_search_is_limited(self, formula_repository: FormulaRepository) -> None:
         await formula_repository.save_many([make_formula(f"cross {n}") for n in range(5)])

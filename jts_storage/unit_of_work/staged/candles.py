@@ -19,7 +19,7 @@ from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser
-from jts_storage.domain.results import Coverage, SaveResult
+from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.ports.candles import CandleData, CandleReader
@@ -232,22 +232,23 @@ class StagedCandles(ReadsPanels):
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None
-    ) -> Sequence[SeriesKey]:
+    ) -> Page[SeriesKey]:
         checks.whole(limit, "limit", below=2**31)
         staged = [key for key in self._changes if await self.count(key)]
 
         async def page(limit: int, after: SeriesKey | None) -> Sequence[SeriesKey]:
             return await self._stored.list_keys(limit=limit, after=after)
 
-        return await merged_page(
+        found = await merged_page(
             page,
             staged,
             set(self._changes),
             key_of=lambda key: key,
             order=lambda key: key.sort_key,
-            limit=limit,
+            limit=min(limit + 1, 2**31 - 1),
             after=after,
         )
+        return Page.first(limit, found)
 
 
 def _saved(candles: Sequence[Candle]) -> SaveResult:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -252,3 +254,29 @@ def test_text_in_tables_is_no_markup_and_is_whole(
     shown = capsys.readouterr().out
     assert text in shown
     assert "0123456789abcdef01234567" in shown
+
+
+class _Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.6, True), (0.02, False)])
+def test_a_terminal_sees_that_something_takes_longer_than_a_moment(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, shown: bool
+) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with output.waiting("Opening the stores"):
+        time.sleep(seconds)
+    written = terminal.getvalue()
+    assert ("Opening the stores" in written) is shown
+    time.sleep(0.4)
+    assert terminal.getvalue() == written  # nothing comes late
+
+
+def test_no_spinner_goes_to_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.waiting("Opening the stores"):
+        time.sleep(0.4)
+    assert capsys.readouterr() == ("", "")

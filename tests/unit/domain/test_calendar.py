@@ -88,7 +88,7 @@ def test_an_unknown_name_is_refused(name: str) -> None:
 
 def test_without_the_package_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "exchange_calendars", None)
-    with pytest.raises(InvalidConfiguration, match=r"Install jts-storage\[calendars\]"):
+    with pytest.raises(InvalidConfiguration, match=r"pip install 'jts-storage\[calendars\]'"):
         ExchangeCalendar("XKRX").sessions(0, 1)
 
 

@@ -245,6 +245,8 @@ def test_a_bad_value_is_refused_by_name(field: str, value: object) -> None:
         ("trend", 1),
         ("gold rises", 1),
         ("골든", 1),
+        ("크로스", 3),
+        ("rises 크로스", 3),
         ("olden", None),
         ("golden sell", None),
         ("", None),
@@ -257,3 +259,26 @@ def test_a_match_by_name_ranks_before_one_elsewhere(query: str, rank: int | None
     )
     assert made.rank(query) == rank
     assert Formula(name="Golden Cross", expression="x").rank("trend") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "rank"),
+    [
+        ("골든크로스", "크로스", 2),
+        ("골든크로스", "골든 크로스", 2),
+        ("골든크로스", "골든", 0),
+        ("移動平均線", "平均", 2),
+        ("ゴールデンクロス", "クロス", 2),
+        ("RSI다이버전스", "다이버전스", 2),
+        ("골든CROSS", "cross", 2),
+        ("종가5일선", "5일선", 2),
+        ("종가15일선", "5일선", None),
+        ("골든across", "cross", None),
+        ("ab크로스cross", "cross", 2),
+        ("크로스", "로크", None),
+    ],
+)
+def test_scripts_that_join_words_are_searched_within_them(
+    name: str, query: str, rank: int | None
+) -> None:
+    assert Formula(name=name, expression="x").rank(query) == rank
