@@ -97,7 +97,9 @@ def _new_axes() -> Any:
 def _label(axes: Any, series: CandleSeries) -> None:
     axes.set_title(str(series.key), loc="left")
     stamps = series.to_columns()["timestamp"]
-    rows = np.unique(np.linspace(0, len(stamps) - 1, _LABELS).astype(int)) if len(stamps) else []
+    rows: Any = (
+        np.unique(np.linspace(0, len(stamps) - 1, _LABELS).astype(int)) if len(stamps) else []
+    )
     form = "%m-%d %H:%M" if series.key.timeframe.is_intraday else "%Y-%m-%d"
     axes.set_xticks(rows, [checks.from_ms(int(stamps[row])).strftime(form) for row in rows])
     axes.tick_params(axis="x", labelrotation=30)
