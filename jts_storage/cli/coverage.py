@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -33,6 +34,7 @@ from jts_storage.storage import Storage
 from jts_storage.usecases.coverage import Coverage, Range, SeriesCoverage
 
 _WIDTH = 60
+_PAGE = 10_000
 _SHADES = "·▁▂▃▄▅▆▇█"
 _ZONES = {"XKRX": "Asia/Seoul", "XNYS": "America/New_York", "XTKS": "Asia/Tokyo"}
 
@@ -55,6 +57,49 @@ class OfOneSeries:
         return self.backfill is not None or self.known_empty is not None
 
 
+class Order(StrEnum):
+    COMPLETE = "complete"
+    MISSING = "missing"
+    ROWS = "rows"
+    LAST = "last"
+    NAME = "name"
+
+
+_ORDERS: dict[Order, Callable[[SeriesCoverage], Any]] = {
+    Order.COMPLETE: lambda seen: (seen.complete, -seen.missing),
+    Order.MISSING: lambda seen: -seen.missing,
+    Order.ROWS: lambda seen: seen.rows,
+    Order.LAST: lambda seen: (seen.last is not None, seen.last),
+    Order.NAME: lambda seen: (),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """Which series are shown, and in which order."""
+
+    containing: Annotated[
+        str | None,
+        typer.Option("--filter", help="Only series whose key or symbol's name contains this."),
+    ] = None
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Only series that lack candles.")
+    ] = False
+    sort: Annotated[Order, typer.Option(help="What the worst comes first of; name is by key.")] = (
+        Order.COMPLETE
+    )
+
+    def is_named(self, key: SeriesKey, title: str) -> bool:
+        wanted = (self.containing or "").casefold()
+        return wanted in f"{key} {title}".casefold()
+
+    def of(self, found: Iterable[Shown]) -> list[Shown]:
+        """Those that are shown, in their order; equals by key."""
+        shown = [one for one in found if one.coverage.gaps or not self.incomplete]
+        order = _ORDERS[self.sort]
+        return sorted(shown, key=lambda one: (order(one.coverage), one.coverage.key.sort_key))
+
+
 @grouped
 def coverage(
     *,
@@ -64,10 +109,11 @@ def coverage(
     calendar: Calendar = None,
     timezone: Zone = None,
     html: Annotated[Path | None, typer.Option(help="Write a page that shows it.")] = None,
+    listed: Listed,
     one: OfOneSeries,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is stored of each series, and what is missing."""
+    """Show what is stored of each series, and what is missing; the worst comes first."""
     if one.is_given:
         if symbol is None or timeframe is None:
             raise typer.BadParameter("--backfill and --known-empty need --symbol and --timeframe.")
@@ -76,14 +122,25 @@ def coverage(
         return
 
     async def work(storage: Storage) -> list[Shown]:
-        keys = await arguments.chosen(storage, symbol, timeframe, exchange)
+        names = await _names_of_symbols(storage)
+        keys = [
+            key
+            for key in await arguments.chosen(storage, symbol, timeframe, exchange)
+            if listed.is_named(key, names.get(key.symbol, ""))
+        ]
         found = []
         for number, key in enumerate(keys):
             bar.update(number, number / len(keys))
-            found.append(
-                await look(storage, key, calendar, timezone, with_candles=html is not None)
+            seen = await look(
+                storage,
+                key,
+                calendar,
+                timezone,
+                with_candles=html is not None,
+                title=names.get(key.symbol, ""),
             )
-        return found
+            found.append(replace(seen, candles=fitting(seen.candles, of=len(keys))))
+        return listed.of(found)
 
     with meter("Looking", quiet=as_json) as bar:
         found = with_storage(work)
@@ -92,7 +149,7 @@ def coverage(
     if as_json:
         print_json([_summary(item.coverage) for item in found])
     else:
-        draw(found)
+        draw(found, nothing="No series fits." if listed.containing or listed.incomplete else None)
         if html is not None:
             typer.echo(f"Written: {html}")
 
@@ -104,8 +161,12 @@ async def look(
     timezone: str | None = None,
     *,
     with_candles: bool,
+    title: str | None = None,
 ) -> Shown:
-    """Read what is shown of a series."""
+    """Read what is shown of a series.
+
+    :param title: the name of its symbol, where it is known.
+    """
     from jts_storage.usecases.export_candles import resampled
 
     named = arguments.calendar_for(calendar, key.exchange)
@@ -120,14 +181,26 @@ async def look(
         candles = daily[0]
         for block in daily[1:]:
             candles = candles.merge(block)
-    symbol = await storage.symbols.get_by_code(key.symbol)
+    if title is None:
+        symbol = await storage.symbols.get_by_code(key.symbol)
+        title = symbol.name if symbol else ""
     return Shown(
         coverage=found,
         candles=fitting(candles),
         calendar=named,
         timezone=days_in,
-        title=symbol.name if symbol else "",
+        title=title,
     )
+
+
+async def _names_of_symbols(storage: Storage) -> dict[str, str]:
+    """The name of each symbol by its code, asked for in pages and not one by one."""
+    names: dict[str, str] = {}
+    after = None
+    while page := await storage.symbols.list(limit=_PAGE, after=after):
+        names.update((symbol.code, symbol.name) for symbol in page)
+        after = page[-1].code
+    return names
 
 
 def zone_of(key: SeriesKey, calendar: str | None, timezone: str | None) -> str:
@@ -146,10 +219,13 @@ def write_page(path: Path, found: Sequence[Shown]) -> None:
         raise InvalidData(f"{path} cannot be written: {exc.strerror}.") from exc
 
 
-def draw(found: Sequence[Shown]) -> None:
-    """A bar a series: how full each stretch of days is, by the fullest day."""
+def draw(found: Sequence[Shown], *, nothing: str | None = None) -> None:
+    """A bar a series: how full each stretch of days is, by the fullest day.
+
+    :param nothing: what to say where there is no series.
+    """
     if not found:
-        typer.echo("No candles are stored.")
+        typer.echo(nothing or "No candles are stored.")
         return
     width = max(len(str(item.coverage.key)) for item in found)
     for item in found:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from pathlib import Path
@@ -22,6 +24,10 @@ _TEMPLATE = Path(__file__).with_name("coverage_page.html")
 _EPOCH = date(1970, 1, 1)
 _LONGEST_GAPS = 200
 _MOST_CANDLES = 800
+# Of all series together, so that a page of hundreds stays below a megabyte.
+_ALL_GAPS = 6_000
+_ALL_CANDLES = 18_000
+_FEWEST = 8
 _MINUTE, _DATE = "%Y-%m-%d %H:%M", "%Y-%m-%d"
 _SPANS = {Timeframe.D1: "day", Timeframe.W1: "week", Timeframe.MN1: "month"}
 
@@ -43,33 +49,46 @@ class Shown:
 
 def page(series: Sequence[Shown]) -> str:
     """The whole page."""
+    gaps = min(max(_ALL_GAPS // max(len(series), 1), _FEWEST), _LONGEST_GAPS)
     data = {
         "made": f"{checks.now():%Y-%m-%d %H:%M} UTC",
-        "series": [_described(item) for item in series],
+        "series": [_described(item, gaps) for item in series],
     }
-    # Within a script element nothing may look like its end.
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return _TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", text)
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # Browsers inflate it in a moment. In Base64 nothing looks like the end of a script element.
+    packed = base64.b64encode(zlib.compress(text.encode())).decode()
+    return _TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", packed)
 
 
-def fitting(series: CandleSeries) -> CandleSeries:
-    """No more candles than can be seen."""
+def data_of(text: str) -> dict[str, Any]:
+    """What a page shows, read from the page."""
+    packed = text.partition('id="data" type="text/plain">')[2].partition("</script>")[0]
+    data: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return data
+
+
+def fitting(series: CandleSeries, of: int = 1) -> CandleSeries:
+    """No more candles than can be seen.
+
+    :param of: how many series share the page.
+    """
+    most = min(max(_ALL_CANDLES // max(of, 1), _FEWEST), _MOST_CANDLES)
     for coarser in (Timeframe.W1, Timeframe.MN1):
-        if len(series) > _MOST_CANDLES and series.key.timeframe is Timeframe.D1:
-            weekly = series.resample(coarser)
-            if len(weekly) <= _MOST_CANDLES or coarser is Timeframe.MN1:
-                return weekly
-    return series
+        if len(series) > most and series.key.timeframe is Timeframe.D1:
+            fewer = series.resample(coarser)
+            if len(fewer) <= most or coarser is Timeframe.MN1:
+                return fewer.tail(most)
+    return series.tail(_MOST_CANDLES)
 
 
-def _described(shown: Shown) -> dict[str, Any]:
+def _described(shown: Shown, most_gaps: int) -> dict[str, Any]:
     found = shown.coverage
     days = {day_number(day): rows for day, rows in found.by_day.items()}
     timezone = zone(shown.timezone)
     written = _MINUTE if found.key.timeframe.is_intraday else _DATE
     missing = missing_by_day(found.gaps, timezone)
     empty = missing_by_day(found.known_empty, timezone)
-    longest = sorted(found.gaps, key=lambda gap: -gap.bars)[:_LONGEST_GAPS]
+    longest = sorted(found.gaps, key=lambda gap: -gap.bars)[:most_gaps]
     return {
         "name": str(found.key),
         "title": shown.title,
@@ -84,8 +103,8 @@ def _described(shown: Shown) -> dict[str, Any]:
         "percent": f"{rounded_down(100 * found.complete):.2f}",
         "missing": found.missing,
         "gap_count": len(found.gaps),
-        "days": sorted(days.items()),
-        "gap_days": sorted(missing.items()),
+        "days": _in_columns(days),
+        "gap_days": _in_columns(missing),
         "empty_days": sorted(empty),
         "gaps": [
             [_moment(gap.start, timezone, written), _moment(gap.end, timezone, written), gap.bars]
@@ -94,6 +113,13 @@ def _described(shown: Shown) -> dict[str, Any]:
         "candle": _SPANS.get(shown.candles.key.timeframe, "bar"),
         "candles": _bars(shown.candles),
     }
+
+
+def _in_columns(by_day: Mapping[int, int]) -> list[list[int]]:
+    """Days as steps from one to the next, and their values: alike, so that they are packed well."""
+    days = sorted(by_day)
+    steps = [day - before for before, day in zip([0, *days], days, strict=False)]
+    return [steps, [by_day[day] for day in days]]
 
 
 def _moment(at: datetime | None, timezone: tzinfo, written: str) -> str:

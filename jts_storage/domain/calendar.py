@@ -22,6 +22,10 @@ Int64Array = npt.NDArray[np.int64]
 
 DAY_MS = 86_400_000
 _FIRST_DAY = "1990-01-01"
+_RECENT = "2015-01-01"
+_RECENT_MS = 1_422_748_800_000
+"""A month after that day: ranges from here on need no schedule from before it, which takes three
+times as long to make where holidays go by the moon."""
 
 ALWAYS = "24/7"
 """The calendar of a market that never closes."""
@@ -93,8 +97,7 @@ class ExchangeCalendar:
     def __repr__(self) -> str:
         return f"ExchangeCalendar({self.name!r})"
 
-    @cached_property
-    def _calendar(self) -> Any:
+    def _calendar(self, start: str) -> Any:
         try:
             import exchange_calendars
         except ImportError as exc:
@@ -103,7 +106,7 @@ class ExchangeCalendar:
                 remedy="Run pip install 'jts-storage[calendars]'.",
             ) from exc
         try:
-            return _recorded(exchange_calendars.get_calendar, self.name)
+            return _recorded(exchange_calendars.get_calendar, self.name, start)
         except exchange_calendars.errors.InvalidCalendarName as exc:
             raise InvalidData(
                 "is no calendar of exchange_calendars", field="calendar", value=self.name
@@ -116,7 +119,14 @@ class ExchangeCalendar:
 
     @cached_property
     def _all(self) -> Sessions:
-        schedule = self._calendar.schedule
+        return self._since(_FIRST_DAY)
+
+    @cached_property
+    def _recent(self) -> Sessions:
+        return self._since(_RECENT)
+
+    def _since(self, start: str) -> Sessions:
+        schedule = self._calendar(start).schedule
         return Sessions(
             dates=_ms(schedule.index),
             opens=_ms(schedule["open"]),
@@ -127,9 +137,10 @@ class ExchangeCalendar:
 
     def sessions(self, first_ms: int, last_ms: int, /) -> Sessions:
         """:raises InvalidData: the range leaves what the calendar knows."""
-        every = self._all
+        made = "_all" in vars(self)
+        every = self._all if made or first_ms < _RECENT_MS else self._recent
         if first_ms < every.dates[0] - DAY_MS or last_ms > every.closes[-1] + DAY_MS:
-            first, last = (str(every.dates[i].astype("datetime64[ms]"))[:10] for i in (0, -1))
+            first, last = (str(self._all.dates[i].astype("datetime64[ms]"))[:10] for i in (0, -1))
             raise InvalidData(
                 f"calendar {self.name} knows only {first} to {last}", field="calendar"
             )
@@ -142,10 +153,10 @@ class ExchangeCalendar:
         )
 
 
-def _recorded(get: Callable[..., Any], name: str) -> Any:
-    """The calendar from 1990 on, or from where its holidays are known."""
+def _recorded(get: Callable[..., Any], name: str, start: str) -> Any:
+    """The calendar from that day on, or from where its holidays are known."""
     try:
-        return get(name, start=_FIRST_DAY)
+        return get(name, start=start)
     except ValueError:  # its holidays are known from a later day on only
         return get(name, start=type(get(name)).bound_min())
 

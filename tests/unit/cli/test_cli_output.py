@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import StringIO
@@ -15,7 +16,8 @@ import typer
 from jts_storage import Market, SeriesKey, Symbol, Timeframe, cli
 from jts_storage.cli import arguments, main, output
 from jts_storage.cli.arguments import Gate
-from jts_storage.cli.coverage_page import Shown, fitting, page
+from jts_storage.cli.coverage import Listed, Order
+from jts_storage.cli.coverage_page import Shown, data_of, fitting, page
 from jts_storage.cli.imports import print_import
 from jts_storage.domain.gaps import Gap
 from jts_storage.errors import InvalidData, NotFound
@@ -241,9 +243,62 @@ def test_the_page_holds_everything_and_fetches_nothing() -> None:
     )
     text = page([Shown(coverage=coverage, candles=series, calendar="XKRX")])
     assert text.count("</script>") == 2, "data must not end the element that holds it"
+    assert data_of(text)["series"][0]["name"] == "KRX:</script>/1d"
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in text
     assert len(fitting(make_candles(key, 3_000))) <= 800
+
+
+def one_of(number: int, of: int = 1, days: int = 500) -> Shown:
+    """A series of days, of which one in 97 is missing."""
+    key = SeriesKey(f"S{number:03}", Timeframe.D1, "KRX")
+    series = make_candles(key, days, seed=number)
+    assert series.start is not None
+    stamps = [candle.timestamp for candle in series]
+    gaps = tuple(Gap(at, at, 1) for at in stamps[number % 97 :: 97])
+    coverage = SeriesCoverage(
+        key=key,
+        rows=days,
+        first=series.start,
+        last=series.end,
+        gaps=gaps,
+        known_empty=(),
+        by_day={at.date(): 330 + at.day * number % 60 for at in stamps},
+    )
+    return Shown(coverage=coverage, candles=fitting(series, of=of), calendar="XKRX")
+
+
+def test_a_page_of_300_series_is_small_and_soon_made() -> None:
+    series = [one_of(number, of=300) for number in range(300)]
+    begun = time.process_time()
+    text = page(series)
+    assert time.process_time() - begun < 5
+    assert len(text.encode()) < 1_000_000
+    shown = data_of(text)["series"]
+    assert [one["name"] for one in shown] == [str(one.coverage.key) for one in series]
+    assert all(one["candles"] and one["gaps"] for one in shown)
+
+
+def test_the_worst_series_comes_first_and_others_are_left_out() -> None:
+    some = [one_of(number) for number in range(4)]
+    gaps = some[0].coverage.gaps
+    found = [
+        replace(one, coverage=replace(one.coverage, gaps=gaps[:keep], rows=100 * number))
+        for number, (one, keep) in enumerate(zip(some, (1, 0, 5, 1), strict=True), start=1)
+    ]
+
+    def named(listed: Listed) -> list[str]:
+        return [one.coverage.key.symbol for one in listed.of(found)]
+
+    assert named(Listed()) == ["S002", "S000", "S003", "S001"]
+    assert named(Listed(sort=Order.NAME)) == ["S000", "S001", "S002", "S003"]
+    assert named(Listed(sort=Order.MISSING)) == ["S002", "S000", "S003", "S001"]
+    assert named(Listed(sort=Order.ROWS)) == ["S000", "S001", "S002", "S003"]
+    assert named(Listed(incomplete=True)) == ["S002", "S000", "S003"]
+    key = SeriesKey("005930", Timeframe.D1, "KRX")
+    for text in ("krx", "59", "/1D", "전자", ""):
+        assert Listed(containing=text).is_named(key, "삼성전자")
+    assert not Listed(containing="1m").is_named(key, "삼성전자")
 
 
 @pytest.mark.parametrize("text", [r"\[/red]boo", r"\[red]boo", "a:100:b", "[bold]x", "x" * 300])

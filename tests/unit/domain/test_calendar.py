@@ -102,3 +102,16 @@ def test_a_calendar_that_the_package_cannot_build_is_told(
     monkeypatch.setattr(exchange_calendars, "get_calendar", broken)
     with pytest.raises(InvalidConfiguration, match="cannot build calendar 'XTAE': no"):
         ExchangeCalendar("XTAE").sessions(0, 1)
+
+
+def test_recent_ranges_need_no_schedule_from_long_ago() -> None:
+    first, last = (checks.to_ms(datetime(year, 3, 1, tzinfo=UTC)) for year in (2015, 2016))
+    recent, full = ExchangeCalendar("XKRX"), ExchangeCalendar("XKRX")
+    begins = full.sessions(checks.to_ms(datetime(2010, 1, 4, tzinfo=UTC)), last)
+    assert str(begins.dates[0].astype("datetime64[ms]")).startswith(("2009", "2010"))
+    found, wanted = recent.sessions(first, last), full.sessions(first, last)
+    assert "_all" not in vars(recent)
+    for name in ("dates", "opens", "closes", "break_starts", "break_ends"):
+        assert getattr(found, name).tolist() == getattr(wanted, name).tolist()
+    with pytest.raises(InvalidData, match=r"knows only 19\d\d"):
+        recent.sessions(first, checks.to_ms(datetime(2200, 1, 1, tzinfo=UTC)))
