@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.text import Text
@@ -27,6 +27,7 @@ from jts_storage.cli.output import AsJson, meter, out, print_json, with_storage
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.plot import PlotColors
 from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
@@ -109,6 +110,10 @@ def coverage(
     calendar: Calendar = None,
     timezone: Zone = None,
     html: Annotated[Path | None, typer.Option(help="Write a page that shows it.")] = None,
+    colors: Annotated[
+        str,
+        typer.Option(help="Of the page's candles: market, korea, west or colorblind."),
+    ] = "market",
     listed: Listed,
     one: OfOneSeries,
     as_json: AsJson = False,
@@ -120,6 +125,8 @@ def coverage(
         key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange or "")
         _about_one(key, one, calendar, timezone, as_json=as_json)
         return
+
+    painted = _colors(colors)
 
     async def work(storage: Storage) -> list[Shown]:
         names = await _names_of_symbols(storage)
@@ -139,7 +146,8 @@ def coverage(
                 with_candles=html is not None,
                 title=names.get(key.symbol, ""),
             )
-            found.append(replace(seen, candles=fitting(seen.candles, of=len(keys))))
+            candles = fitting(seen.candles, of=len(keys))
+            found.append(replace(seen, candles=candles, colors=painted))
         return listed.of(found)
 
     with meter("Looking", quiet=as_json) as bar:
@@ -152,6 +160,12 @@ def coverage(
         draw(found, nothing="No series fits." if listed.containing or listed.incomplete else None)
         if html is not None:
             typer.echo(f"Written: {html}")
+
+
+def _colors(text: str) -> PlotColors:
+    if text not in get_args(PlotColors):
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(get_args(PlotColors))}.")
+    return cast("PlotColors", text)
 
 
 async def look(

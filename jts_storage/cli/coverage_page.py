@@ -16,6 +16,7 @@ from typing import Any
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.gaps import Gap
+from jts_storage.domain.plot import PlotColors, palette
 from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.usecases.coverage import SeriesCoverage
@@ -38,6 +39,7 @@ class Shown:
 
     :param title: the name of the symbol.
     :param timezone: of its days, and of the moments on the page.
+    :param colors: of its candles, see `CandleSeries.plot`.
     """
 
     coverage: SeriesCoverage
@@ -45,6 +47,7 @@ class Shown:
     calendar: str | None = None
     timezone: str = "UTC"
     title: str = ""
+    colors: PlotColors = "market"
 
 
 def page(series: Sequence[Shown]) -> str:
@@ -112,6 +115,7 @@ def _described(shown: Shown, most_gaps: int) -> dict[str, Any]:
         ],
         "candle": _SPANS.get(shown.candles.key.timeframe, "bar"),
         "candles": _bars(shown.candles),
+        "colors": palette(found.key.exchange, shown.colors),
     }
 
 

@@ -20,6 +20,7 @@ from jts_storage.cli.coverage import Listed, Order
 from jts_storage.cli.coverage_page import Shown, data_of, fitting, page
 from jts_storage.cli.imports import print_import
 from jts_storage.domain.gaps import Gap
+from jts_storage.domain.plot import palette
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.readers.adjusting import Adjusted, Changes
 from jts_storage.testing.factories import make_candles
@@ -243,7 +244,11 @@ def test_the_page_holds_everything_and_fetches_nothing() -> None:
     )
     text = page([Shown(coverage=coverage, candles=series, calendar="XKRX")])
     assert text.count("</script>") == 2, "data must not end the element that holds it"
-    assert data_of(text)["series"][0]["name"] == "KRX:</script>/1d"
+    (shown,) = data_of(text)["series"]
+    assert shown["name"] == "KRX:</script>/1d"
+    assert shown["colors"] == list(palette("KRX"))
+    safe = page([Shown(coverage=coverage, candles=series, colors="colorblind")])
+    assert data_of(safe)["series"][0]["colors"] == list(palette("KRX", "colorblind"))
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in text
     assert len(fitting(make_candles(key, 3_000))) <= 800
