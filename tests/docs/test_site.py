@@ -23,6 +23,7 @@ DOCS = ROOT / "docs"
 # Those that are imported from; others are the inside of the kit.
 PUBLIC = (
     "jts_storage",
+    "jts_storage.domain.events",
     "jts_storage.errors",
     "jts_storage.lake",
     "jts_storage.migrate",
@@ -33,6 +34,7 @@ PUBLIC = (
     "jts_storage.relational",
     "jts_storage.settings",
     "jts_storage.sync",
+    "jts_storage.sync.repositories",
     "jts_storage.sync.usecases",
     "jts_storage.testing.assertions",
     "jts_storage.testing.contracts",
