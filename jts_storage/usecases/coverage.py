@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
 from jts_storage.domain import checks
-from jts_storage.domain.calendar import TradingCalendar, of_series, resolve
+from jts_storage.domain.calendar import DAY_MS, TradingCalendar, of_series, resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.gaps import Gap, as_gaps, expected_timestamps
@@ -18,6 +18,7 @@ from jts_storage.usecases.any_storage import AnyStorage
 
 PREFIX = "coverage:"
 _PAGE = 1_000
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,12 @@ class Coverage:
         empty: list[Gap] = []
         by_day: Mapping[date, int] = {}
         if ends.first is not None and ends.last is not None:
-            gaps, empty = await self._missing(key, ends.first, ends.last, calendar)
-            by_day = await self._storage.candles.coverage_by_day(key, timezone=timezone)
+            stamps = await self._timestamps(key, ends.first, ends.last)
+            gaps, empty = await self._missing(key, ends.first, ends.last, calendar, stamps)
+            if timezone == "UTC":
+                by_day = _by_day(stamps)
+            else:
+                by_day = await self._storage.candles.coverage_by_day(key, timezone=timezone)
         return SeriesCoverage(
             key=key,
             rows=sum(by_day.values()),
@@ -116,7 +121,8 @@ class Coverage:
         :raises InvalidData: an end is naive, or the range runs backwards.
         """
         checks.range_ms(start, end)
-        gaps, _ = await self._missing(key, start, end, calendar)
+        stamps = await self._timestamps(key, start, end)
+        gaps, _ = await self._missing(key, start, end, calendar, stamps)
         return [Range(gap.start, gap.end, gap.bars) for gap in gaps]
 
     async def record_empty(self, key: SeriesKey, start: datetime, end: datetime) -> None:
@@ -145,12 +151,13 @@ class Coverage:
         start: datetime,
         end: datetime,
         calendar: TradingCalendar | str | None,
+        stamps: Int64Array,
     ) -> tuple[list[Gap], list[Gap]]:
-        """Return the unexplained gaps, and those recorded as empty."""
+        """Return the unexplained gaps among stored timestamps, and those recorded as empty."""
         first, last = checks.range_ms(start, end)
         sessions = resolve(of_series(calendar, key.exchange))
         expected = expected_timestamps(first, last, key.timeframe, sessions)
-        missing = ~np.isin(expected, await self._timestamps(key, start, end), assume_unique=True)
+        missing = ~np.isin(expected, stamps, assume_unique=True)
         empty = missing & _within(expected, await self.known_empty(key))
         return as_gaps(expected, missing & ~empty), as_gaps(expected, empty)
 
@@ -178,6 +185,14 @@ def _within(moments: Int64Array, ranges: Sequence[tuple[int, int]]) -> np.ndarra
         begin, stop = np.searchsorted(moments, (first, last + 1))
         inside[begin:stop] = True
     return inside
+
+
+def _by_day(stamps: Int64Array) -> dict[date, int]:
+    """How many there are of each day of UTC."""
+    days, rows = np.unique(stamps // DAY_MS, return_counts=True)
+    return {
+        _EPOCH + timedelta(days=d): n for d, n in zip(days.tolist(), rows.tolist(), strict=True)
+    }
 
 
 def _name(key: SeriesKey) -> str:

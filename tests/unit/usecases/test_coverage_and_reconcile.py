@@ -266,3 +266,15 @@ async def test_stored_candles_are_validated(storage: Storage) -> None:
     clean = await ValidateCandles(storage).run(KEY, QualityPolicy(), start=at(51), end=at(99))
     assert clean.is_clean
     assert clean.rows == 49
+
+
+async def test_days_are_those_that_the_store_counts() -> None:
+    key = SeriesKey("DAYS", Timeframe.M5, "KRX")
+    async with Storage.in_memory() as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(key, make_candles(key, 700))
+            await uow.commit()
+        for timezone in ("UTC", "Asia/Seoul"):
+            found = await Coverage(storage).of(key, timezone=timezone)
+            assert found.by_day == await storage.candles.coverage_by_day(key, timezone=timezone)
+            assert found.rows == 700
