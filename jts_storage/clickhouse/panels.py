@@ -112,7 +112,8 @@ def _by_symbols(asked: PanelQuery) -> PanelQuery:
     The engine looks up the few names of a column of symbols, but a key for each row.
     """
     exchanges = {key.exchange for key in asked.keys or ()}
-    if asked.keys is None or len(exchanges) != 1 or asked.symbols or asked.exchange:
+    is_narrower = asked.symbols is not None or asked.exchange is not None
+    if asked.keys is None or len(exchanges) != 1 or is_narrower:
         return asked
     symbols = frozenset(key.symbol for key in asked.keys)
     return replace(asked, keys=None, symbols=symbols, exchange=exchanges.pop())

@@ -24,6 +24,7 @@ from jts_storage.domain.columns import (
     blocks,
     empty,
 )
+from jts_storage.domain.decimal_text import DIGITS, to_decimals
 from jts_storage.errors import InvalidConfiguration, InvalidData
 
 if TYPE_CHECKING:
@@ -245,10 +246,19 @@ def _prices(column: Any, field: str, floats: Floats) -> Int64Array:
         raise InvalidData(f"must be decimals, not {kind}", field=field)
     if not pa.types.is_decimal128(kind) or kind.scale != checks.PRICE_DECIMALS:
         try:
-            column = column.cast(pa.decimal128(38, checks.PRICE_DECIMALS))
+            column = _as_prices(column)
         except pa.ArrowInvalid as exc:
             _refuse_prices(column, field, exc)
     return _prices_from_decimals(column, field)
+
+
+def _as_prices(column: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.decimal128(DIGITS, checks.PRICE_DECIMALS))
+    parts = [to_decimals(chunk, checks.PRICE_DECIMALS) for chunk in _chunks(column)]
+    return pa.chunked_array(parts, pa.decimal128(DIGITS, checks.PRICE_DECIMALS))
 
 
 def scaled_decimals(prices: list[Decimal]) -> Int64Array | None:

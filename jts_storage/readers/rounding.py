@@ -6,17 +6,22 @@ to the even one. A float counts as the shortest decimal that is read as the same
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jts_storage.domain import checks
+from jts_storage.domain.columns import AnyArray, UInt64Array
+from jts_storage.domain.decimal_text import DIGITS, NUMBER, plain, to_decimals
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Changes, VolumeRule
 
-_WIDTHS = (pa.decimal128(37, 19), pa.decimal256(75, 49))
-"""The smaller one is faster; the larger one holds what is printed with more decimals."""
-_MODES = {"refuse": "half_to_even", "round": "half_to_even", "floor": "down"}
+_DECIMALS = 18
+"""Of a fraction that is looked at whole; of what lies behind, whether it is zero."""
 
 
 def rounded_prices(column: Any, decimals: int) -> tuple[Any, Changes]:
@@ -24,8 +29,8 @@ def rounded_prices(column: Any, decimals: int) -> tuple[Any, Changes]:
 
     A column with something that is no number is returned as it is.
     """
-    found = _rounded(column, decimals, "round")
-    return (column, Changes()) if found is None else found[1:]
+    found = _rounded(column, decimals, cuts=False)
+    return (column, Changes()) if found is None else (found.kept, found.changes)
 
 
 def adjusted_volumes(column: Any, rule: VolumeRule) -> tuple[Any, Changes]:
@@ -39,52 +44,120 @@ def adjusted_volumes(column: Any, rule: VolumeRule) -> tuple[Any, Changes]:
         if not rule.decimals:
             return column, Changes()
         column = column.cast(pa.decimal128(20, 0))
-    found = _rounded(column, rule.decimals, rule.fractions)
-    if found is None:
+    found = _rounded(column, rule.decimals, cuts=rule.fractions == "floor")
+    if found is None or found.has_negative:
         return column, Changes()
-    exact, kept, changes = found
-    if pc.min(exact).as_py() < 0:  # -0.3 would be rounded to zero
-        return column, Changes()
-    if changes.values and rule.fractions == "refuse":
-        raise _has_fraction(column, exact, kept)
+    if found.changes.values and rule.fractions == "refuse":
+        row = int(found.changed.argmax())
+        raise InvalidData(
+            f"must be a whole number times 10**-{rule.decimals}",
+            field="volume",
+            value=str(column[row]),
+            row=row,
+        )
     # The same integers, now without decimals: each is multiplied, and nothing is copied.
-    whole = pa.Array.from_buffers(pa.decimal128(38, 0), len(kept), kept.buffers(), 0, kept.offset)
-    return whole, changes
+    kept = found.kept
+    whole = pa.Array.from_buffers(
+        pa.decimal128(DIGITS, 0), len(kept), kept.buffers(), 0, kept.offset
+    )
+    return whole, found.changes
 
 
-def _rounded(column: Any, decimals: int, mode: str) -> tuple[Any, Any, Changes] | None:
-    """The exact values, those that are kept, and what that changed; None if some are no numbers."""
-    if pa.types.is_floating(column.type):
+@dataclass(frozen=True, slots=True)
+class _Rounded:
+    kept: Any
+    has_negative: bool
+    changed: AnyArray
+    changes: Changes
+
+
+def _rounded(column: Any, decimals: int, *, cuts: bool) -> _Rounded | None:
+    """None if some are no numbers, or too large.
+
+    :param cuts: whether what is behind is cut off.
+    """
+    if not pa.types.is_string(column.type):
         column = column.cast(pa.string())
-    kind = pa.decimal128(38, decimals)
     try:  # most columns have nothing to round
-        exact = column.cast(kind)
-        return exact, exact, Changes()
+        exact = to_decimals(column, decimals)
     except pa.ArrowInvalid:
         pass
-    for width in _WIDTHS:
+    else:
+        has_negative = bool(len(exact)) and (pc.min(exact).as_py() or 0) < 0
+        return _Rounded(exact, has_negative, np.zeros(len(exact), np.bool_), Changes())
+    parts = _Parts.of(column)
+    if parts is None or decimals == _DECIMALS:
+        return None
+    # One less, for what is rounded up.
+    if (parts.whole >= checks.VOLUME_LIMIT // 10**decimals - 1).any():
+        return None
+    return parts.rounded(decimals, cuts=cuts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Numbers apart: sign, digits before the point, 18 behind it, and whether more follow.
+
+    Whole numbers, since Arrow's own rounding of decimals is wrong by one near multiples of 2**32.
+    """
+
+    is_negative: AnyArray
+    whole: UInt64Array
+    fraction: UInt64Array
+    has_more: AnyArray
+
+    @classmethod
+    def of(cls, column: Any) -> Self | None:
+        if column.null_count:
+            return None
+        column = _without_exponents(column)
+        if not pc.all(pc.match_substring_regex(column, rf"^{NUMBER}$")).as_py():
+            return None
+        digits = pc.utf8_ltrim(column, "+-")
+        # With a point behind each, which the first has then, there are two parts at least.
+        both = pc.split_pattern(pc.binary_join_element_wise(digits, "", "."), ".")
+        whole, fraction = (pc.list_element(both, at) for at in (0, 1))
         try:
-            exact = column.cast(width)
-            kept = pc.round(exact, decimals, round_mode=_MODES[mode])
-            return exact, kept.cast(kind), _changes(exact, kept)
-        except pa.ArrowInvalid:
-            continue
-    return None
+            return cls(
+                np.asarray(pc.starts_with(column, "-")),
+                _whole(pc.binary_join_element_wise("0", whole, "")),
+                _whole(pc.utf8_slice_codeunits(pc.utf8_rpad(fraction, _DECIMALS, "0"), 0, 18)),
+                np.asarray(pc.match_substring_regex(fraction, "^.{18}0*[1-9]")),
+            )
+        except pa.ArrowInvalid:  # more digits than any price or volume has
+            return None
+
+    def rounded(self, decimals: int, *, cuts: bool) -> _Rounded:
+        step = 10 ** (_DECIMALS - decimals)
+        kept, rest = np.divmod(self.fraction, step)
+        kept = kept + self.whole * 10**decimals
+        is_up = (rest > step // 2) | ((rest == step // 2) & (self.has_more | (kept % 2 == 1)))
+        is_up &= not cuts
+        changed = (rest != 0) | self.has_more
+        kept = kept + is_up
+        values = pa.array(kept).cast(pa.decimal128(DIGITS, 0))
+        if self.is_negative.any():
+            values = pc.if_else(pa.array(self.is_negative), pc.negate(values), values)
+        exact = pa.Array.from_buffers(
+            pa.decimal128(DIGITS, decimals), len(values), values.buffers(), 0, values.offset
+        )
+        by = np.where(is_up, step - rest, rest)
+        count = int(changed.sum())
+        largest = Decimal(int(by.max())).scaleb(-_DECIMALS).normalize() if count else Decimal(0)
+        has_negative = bool((self.is_negative & ((self.whole > 0) | (self.fraction > 0))).any())
+        changes = Changes(count, largest) if count else Changes()
+        return _Rounded(exact, has_negative, changed, changes)
 
 
-def _changes(exact: Any, kept: Any) -> Changes:
-    count = pc.sum(pc.not_equal(exact, kept)).as_py() or 0
-    if not count:
-        return Changes()
-    return Changes(count, pc.max(pc.abs(pc.subtract(exact, kept))).as_py().normalize())
+def _whole(text: Any) -> UInt64Array:
+    return np.asarray(text.cast(pa.uint64()))
 
 
-def _has_fraction(column: Any, exact: Any, kept: Any) -> InvalidData:
-    differs = pc.not_equal(exact, kept.cast(exact.type))
-    row = pc.index(differs, True).as_py()
-    return InvalidData(
-        f"must be a whole number times 10**-{kept.type.scale}",
-        field="volume",
-        value=str(column[row]),
-        row=row,
-    )
+def _without_exponents(column: Any) -> Any:
+    """Write the few numbers that have one without it."""
+    has_one = pc.match_substring(column, "e", ignore_case=True)
+    if not pc.any(has_one).as_py():
+        return column
+    numbers = [(text, plain(text)) for text in column.filter(has_one).to_pylist()]
+    written = [text if number is None else f"{number:f}" for text, number in numbers]
+    return pc.replace_with_mask(column, has_one, pa.array(written, column.type))

@@ -15,6 +15,7 @@ from jts_storage._runtime.surface import option
 from jts_storage.domain import checks
 from jts_storage.domain.arrow import decimals_of
 from jts_storage.domain.columns import FIELDS, PRICES, AnyArray, Int64Array
+from jts_storage.domain.decimal_text import to_decimals
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Adjusted, Changes, VolumeRule
 from jts_storage.readers.marks import Marks, Searched, search_source
@@ -200,14 +201,17 @@ def _filled(column: Any) -> tuple[Any, AnyArray]:
 
 def _whole_numbers(column: Any) -> Any:
     """Text of whole numbers, some perhaps written ``1200.0`` or ``1.2e6``."""
-    for kind in (pa.uint64(), pa.decimal128(38, 4)):
-        try:
-            return column.cast(kind)
-        except pa.ArrowInvalid:
-            continue
+    try:
+        return column.cast(pa.uint64())
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return to_decimals(column, 4)
+    except pa.ArrowInvalid:
+        pass
     for row, text in enumerate(column.to_pylist()):
         try:
-            pa.scalar(text).cast(pa.decimal128(38, 4))
+            to_decimals(pa.array([text]), 4)
         except pa.ArrowInvalid as exc:
             raise InvalidData(
                 "must be a whole number", field="volume", value=text, row=row

@@ -371,11 +371,6 @@ def test_text_that_is_no_price_is_refused_with_its_row(text: str, rule: str) -> 
     assert rule in str(error)
 
 
-def test_text_that_only_arrow_cannot_read_is_refused_without_a_row() -> None:
-    error = refused(table(1, open=pa.array(["0E+80"])))
-    assert str(error) == "field 'open': must be prices, not string"
-
-
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
