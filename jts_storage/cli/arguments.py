@@ -118,6 +118,11 @@ def moment(text: str | None, timezone: str | None, *, is_end: bool = False) -> d
     return value if value.tzinfo else value.replace(tzinfo=zone(timezone) if timezone else UTC)
 
 
+def zone_of(timeframe: enums.Timeframe, given: str | None) -> str | None:
+    """The zone asked for; none for bars of a day or longer, whose date is theirs everywhere."""
+    return given if timeframe.is_intraday else None
+
+
 def calendar_for(given: str | None, exchange: str) -> str | None:
     """The calendar asked for, or that of the exchange."""
     if given in (None, BY_EXCHANGE):

@@ -66,8 +66,9 @@ def export(
     """Export candles to a file, which appears when it is complete, or to standard output."""
     is_piped = str(path) == "-"
     key = SeriesKey(symbol, arguments.timeframe_of(timeframe), exchange)
-    first = arguments.moment(start, timezone)
-    last = arguments.moment(end, timezone, is_end=True)
+    ends_in = arguments.zone_of(key.timeframe, timezone)
+    first = arguments.moment(start, ends_in)
+    last = arguments.moment(end, ends_in, is_end=True)
     coarser = arguments.timeframe_of(resample) if resample else None
 
     from jts_storage.usecases.export_candles import ExportCandles

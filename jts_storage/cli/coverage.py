@@ -293,15 +293,17 @@ def _summary(seen: SeriesCoverage) -> dict[str, object]:
 def _about_one(
     key: SeriesKey, one: OfOneSeries, calendar: str | None, timezone: str | None, *, as_json: bool
 ) -> None:
+    ends_in = arguments.zone_of(key.timeframe, timezone)
+
     async def work(storage: Storage) -> list[Range]:
         use_case = Coverage(storage)
         # First: what is noted as empty now is not asked for again.
         if one.known_empty is not None:
-            start, end = _ends(one.known_empty, timezone)
+            start, end = _ends(one.known_empty, ends_in)
             await use_case.record_empty(key, start, end)
         if one.backfill is None:
             return []
-        start, end = _ends(one.backfill, timezone)
+        start, end = _ends(one.backfill, ends_in)
         named = arguments.calendar_for(calendar, key.exchange)
         return await use_case.plan_backfill(key, start, end, calendar=named)
 

@@ -32,8 +32,9 @@ class Range:
     timezone: Zone = None
 
     async def read(self, storage: Storage, key: SeriesKey) -> CandleSeries:
-        first = arguments.moment(self.start, self.timezone)
-        last = arguments.moment(self.end, self.timezone, is_end=True)
+        timezone = arguments.zone_of(key.timeframe, self.timezone)
+        first = arguments.moment(self.start, timezone)
+        last = arguments.moment(self.end, timezone, is_end=True)
         if first is None and last is None:
             return await storage.candles.get_latest(key, self.last)
         ends = first or FIRST_TIMESTAMP, last or LAST_TIMESTAMP
@@ -58,7 +59,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the rows of a series, by default the last."""
-    wanted, place = arguments.key_of(key), zone(rows.timezone) if rows.timezone else UTC
+    wanted = arguments.key_of(key)
+    named = arguments.zone_of(wanted.timeframe, rows.timezone)
+    place = zone(named) if named else UTC
 
     async def work(storage: Storage) -> CandleSeries:
         found = await rows.read(storage, wanted)

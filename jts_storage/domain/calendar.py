@@ -135,6 +135,11 @@ class ExchangeCalendar:
             break_ends=_ms(schedule["break_end"]),
         )
 
+    def knows(self, stamps: Int64Array) -> npt.NDArray[np.bool_]:
+        """Whether each moment is within what the calendar knows."""
+        first, last = self._all.dates[0] - DAY_MS, self._all.closes[-1] + DAY_MS
+        return np.asarray((stamps >= first) & (stamps <= last))
+
     def sessions(self, first_ms: int, last_ms: int, /) -> Sessions:
         """:raises InvalidData: the range leaves what the calendar knows."""
         made = "_all" in vars(self)

@@ -13,7 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jts_storage.domain import checks
-from jts_storage.domain.calendar import BY_EXCHANGE, TradingCalendar, of_series, resolve
+from jts_storage.domain.calendar import (
+    BY_EXCHANGE,
+    ExchangeCalendar,
+    TradingCalendar,
+    of_series,
+    resolve,
+)
 from jts_storage.domain.columns import Columns, Int64Array, ascends
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.errors import InvalidData
@@ -206,8 +212,8 @@ class _Checks:
         try:
             sessions = calendar.sessions(int(stamps.min()), int(stamps.max()))
         except InvalidData:  # older than what the calendar knows
-            if self.policy.is_assumed:
-                return np.zeros(len(stamps), np.bool_)
+            if self.policy.is_assumed and isinstance(calendar, ExchangeCalendar):
+                return self._off_session_where(calendar.knows(stamps))
             raise
         if not self.timeframe.is_intraday:
             return ~np.isin(stamps, sessions.dates)
@@ -218,6 +224,15 @@ class _Checks:
         # From the start of the break on, and not at its end: there the afternoon begins.
         noon = (stamps >= sessions.break_starts[index]) & (stamps < sessions.break_ends[index])
         return np.asarray(~inside | noon)
+
+    def _off_session_where(self, known: Mask) -> Mask:
+        """Look at the rows that the calendar knows of; the others may be in session."""
+        off = np.zeros(len(known), np.bool_)
+        if known.any():
+            off[known] = replace(
+                self, columns=self.columns.take(np.flatnonzero(known))
+            ).off_session()
+        return off
 
     def repeated(self) -> Mask:
         stamps = self.columns.timestamp

@@ -55,6 +55,14 @@ class Markets:
             await uow.commit()
         assert await symbols_of(storage, Market.KOSPI) == ["A", "C"]
         assert await symbols_of(storage, Market.ETF) == []
+        keys = [SeriesKey("A", D1)]
+        for market, names in ((Market.ETF, []), (Market.KOSDAQ, []), (Market.KOSPI, ["A"])):
+            found = await storage.candles.get_panel(D1, *FOREVER, keys=keys, market=market)
+            assert names_of(found) == names
+            newest = await storage.candles.get_latest_panel(D1, keys=keys, market=market)
+            assert names_of(newest) == names
+        elsewhere = await storage.candles.get_panel(D1, *FOREVER, keys=keys, exchange="KRX")
+        assert names_of(elsewhere) == []
         weeks = await storage.candles.resample_panel(
             D1, Timeframe.W1, *FOREVER, market=Market.KOSPI
         )

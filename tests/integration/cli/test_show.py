@@ -89,3 +89,37 @@ def test_keys_are_completed(stored: Any, folder: Path, monkeypatch: pytest.Monke
     assert completion.keys("NYSE") == []
     monkeypatch.setenv("JTS_DATA_DIR", "/dev/null/nowhere")
     assert completion.keys("") == []
+
+
+def test_the_dates_of_day_bars_are_those_of_every_zone(stored: Any, folder: Path) -> None:
+    (folder / "days.csv").write_text(
+        "date,open,high,low,close,volume\n"
+        + "".join(f"2024-03-0{day},1,9,1,{day},7\n" for day in (4, 5, 6))
+    )
+    stored("import", "days.csv", "-s", "005930", "-t", "1d", "-x", "NASDAQ")
+    one_day = ("--start", "2024-03-05", "--end", "2024-03-05", "--timezone", "America/New_York")
+    shown = json.loads(stored("show", "NASDAQ:005930/1d", *one_day, "--json").out)
+    assert [(row["timestamp"], row["close"]) for row in shown] == [
+        ("2024-03-05T00:00:00+00:00", "5.0000")
+    ]
+    series = ("-s", "005930", "-t", "1d", "-x", "NASDAQ")
+    stored("export", "day.csv", *series, *one_day)
+    (row,) = csv.DictReader((folder / "day.csv").read_text().splitlines())
+    assert (row["timestamp"], row["close"]) == ("2024-03-05T00:00:00.000Z", "5.0000")
+
+
+def test_every_value_of_a_question_can_be_shown(stored: Any) -> None:
+    asked = (
+        "SELECT toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0') AS u, nan AS n, toIPv4('1.2.3.4') AS i,"
+        " toStartOfDay(toDateTime64('2024-01-02 10:00:00', 3, 'UTC'), 'Asia/Seoul') AS d, [1.5] AS a"
+    )
+    (row,) = json.loads(stored("query", asked, "--json").out)
+    assert (row["u"], row["n"], row["i"], row["a"]) == (
+        "61f0c404-5cb3-11e7-907b-a6006ad3dba0",
+        None,
+        "1.2.3.4",
+        [1.5],
+    )
+    assert row["d"] == "2024-01-01T15:00:00+00:00"
+    assert "2024-01-01 15:00:00+00:00" in stored("query", asked).out
+    assert "--csv or --json" in stored("query", "SELECT 1 FORMAT CSV", code=2).err

@@ -200,3 +200,17 @@ def test_the_price_steps_of_the_korean_exchange(price: int, fits: bool) -> None:
     prices = (price * checks.PRICE_SCALE,) * 4
     verdict = judged(rows([NOON], prices), QualityPolicy(tick="krx", now=LATER))
     assert broken(verdict, Rule.TICK) == [not fits]
+
+
+def test_what_a_calendar_knows_is_judged_in_a_block_that_begins_before() -> None:
+    day = 24 * HOUR
+    monday = checks.to_ms(datetime(1985, 1, 7, tzinfo=UTC))
+    stamps = monday + np.arange(0, 6_000) * day  # week-ends among them
+    policy = QualityPolicy(calendar="exchange", now=LATER).of_exchange("KRX")
+    columns, nothing = rows(stamps.tolist()), np.zeros(len(stamps), np.bool_)
+    verdict = judge(columns, nothing, Timeframe.D1, policy, Before())
+    off = verdict.broken[Rule.OFF_SESSION]
+    since_1990 = stamps >= checks.to_ms(datetime(1990, 1, 8, tzinfo=UTC))
+    week_end = (stamps - monday) // day % 7 >= 5
+    assert off[since_1990 & week_end].all()
+    assert not off[stamps < checks.to_ms(datetime(1989, 12, 1, tzinfo=UTC))].any()
