@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from jts_storage.mongo.documents import VersionedDocument
     from jts_storage.mongo.model import DocumentModel
+    from jts_storage.ports.models import Model
     from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
     from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
@@ -101,6 +102,7 @@ _HOMES = {
     ),
     "mongo.documents": ("VersionedDocument",),
     "mongo.model": ("DocumentModel",),
+    "ports.models": ("Model",),
     "settings": ("StorageSettings",),
     "storage": ("Storage",),
 }
@@ -131,6 +133,7 @@ __all__ = [
     "Mapper",
     "Market",
     "Metric",
+    "Model",
     "Moment",
     "NotFound",
     "Page",

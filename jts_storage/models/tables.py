@@ -72,6 +72,10 @@ class AnyTable(Generic[E]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
+    def repository(self, source: Any) -> Any:
+        """Make the repository of the model; each kind of model knows its type."""
+        raise NotImplementedError
+
     def to_columns(self, entities: Iterable[E]) -> pa.Table:
         """:raises InvalidData: naming the column and the row of a value that does not fit."""
         return table_of(map(self._row, entities), self.schema, f"a value of {self.name}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 
-from jts_storage import Mapper, Storage, TableModel, sync
+from jts_storage import Mapper, Model, Storage, TableModel, sync
 from jts_storage.models import RecordRepository, TableRepository
 from jts_storage.sync.declared import Blocking
 from tests.declared import (
@@ -86,3 +86,12 @@ def what_is_staged_and_waited_for(storage: sync.Storage) -> None:
         assert_type(uow.repository(ticks), Blocking[Ticks])
         saved = uow.repository(orders).call(lambda it: it.save(Order("A", Decimal(1))))
         assert_type(saved, Order)
+
+
+TABLES = [ticks, balances]
+MODELS: Sequence[Model[Any]] = [orders, ticks, balances]
+
+
+async def what_is_listed_elsewhere() -> None:
+    async with Storage.open(models=TABLES), Storage.open(models=MODELS):
+        pass

@@ -110,8 +110,9 @@ def test_the_dates_of_day_bars_are_those_of_every_zone(stored: Any, folder: Path
 
 def test_every_value_of_a_question_can_be_shown(stored: Any) -> None:
     asked = (
-        "SELECT toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0') AS u, nan AS n, toIPv4('1.2.3.4') AS i,"
-        " toStartOfDay(toDateTime64('2024-01-02 10:00:00', 3, 'UTC'), 'Asia/Seoul') AS d, [1.5] AS a"
+        "SELECT toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0') AS u, nan AS n,"
+        " toIPv4('1.2.3.4') AS i, [1.5] AS a,"
+        " toStartOfDay(toDateTime64('2024-01-02 10:00:00', 3, 'UTC'), 'Asia/Seoul') AS d"
     )
     (row,) = json.loads(stored("query", asked, "--json").out)
     assert (row["u"], row["n"], row["i"], row["a"]) == (
