@@ -88,10 +88,9 @@ def what_is_staged_and_waited_for(storage: sync.Storage) -> None:
         assert_type(saved, Order)
 
 
-TABLES = [ticks, balances]
 MODELS: Sequence[Model[Any]] = [orders, ticks, balances]
 
 
 async def what_is_listed_elsewhere() -> None:
-    async with Storage.open(models=TABLES), Storage.open(models=MODELS):
+    async with Storage.open(models=MODELS):
         pass

@@ -65,6 +65,7 @@ MAY_READ_ENVIRONMENT = frozenset(
 FRAME_LIBRARIES = frozenset({"pyarrow", "pandas", "polars"})
 DOMAIN_MAY_LOAD_LATE = {
     "domain.arrow": frozenset({"pyarrow"}),
+    "domain.decimal_text": frozenset({"pyarrow"}),
     "domain.interchange": FRAME_LIBRARIES,
     "domain.panel": FRAME_LIBRARIES,
     "domain.panel_frames": FRAME_LIBRARIES,
