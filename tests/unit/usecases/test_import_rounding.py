@@ -160,6 +160,15 @@ async def test_a_missing_volume_is_zero_only_where_that_is_asked_for(
     assert [candle.volume for candle in await stored(storage)] == [0, 0, 0, 8]
 
 
+async def test_a_row_without_its_volume_is_left_out_unless_zero_is_asked_for(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = csv(tmp_path, "1704153600,1,1,1,1,\n1704153660,1,1,1,1,7\n")
+    result = await run(storage, path)
+    assert (result.inserted, result.rejected, result.adjusted) == (1, 1, NOTHING)
+    assert [candle.volume for candle in await stored(storage)] == [7]
+
+
 async def test_floats_are_rounded_as_the_decimals_they_are_printed_as(storage: Storage) -> None:
     frame = pd.DataFrame(
         {"open": [78.5, 0.1 + 0.2], "volume": [1.5, 3.0]},
