@@ -187,6 +187,18 @@ async def test_floats_are_rounded_as_the_decimals_they_are_printed_as(storage: S
     assert [first.volume, second.volume] == [2, 3]
 
 
+async def test_what_is_rounded_in_a_block_of_many_series_is_counted_once(
+    storage: Storage, tmp_path: Path
+) -> None:
+    rows = "A,1704153600,1,1,1,1.00001,0.5\nB,1704153600,1,1,1,1.00002,1.5\n"
+    options = ImportOptions(create=Market.KOSPI, round_prices=True, volume="floor")
+    path = csv(tmp_path, rows, "symbol," + HEADER)
+    result = await ImportCandles(storage).run(path, Timeframe.M1, options=options)
+    assert result.inserted == 2
+    changes = Changes(2, Decimal("0.00002")), Changes(2, Decimal("0.5"))
+    assert result.adjusted == Adjusted(*changes)
+
+
 async def test_counts_survive_an_interruption(storage: Storage, tmp_path: Path) -> None:
     good = "".join(f"{1704153600 + 60 * n},1,1,1,1.00001,{n}.5\n" for n in range(4))
     path = csv(tmp_path, good + "1704153840,1,1,1,x,1\n")
