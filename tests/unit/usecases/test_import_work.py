@@ -395,11 +395,17 @@ async def test_nonsense_is_refused(storage: Storage) -> None:
         await run(storage, make_candles(KEY, 1).to_arrow(), timezone="Nowhere/Land")
 
 
-async def test_what_resumes_reads_numbers_as_it_began_to(storage: Storage, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "closes"),
+    [('"1,25"', '"1,250"', {"1.25"}), ('"1.234,5"', "78.500", {"1234.5", "78500"})],
+)
+async def test_what_resumes_reads_numbers_as_it_began_to(
+    storage: Storage, tmp_path: Path, before: str, after: str, closes: set[str]
+) -> None:
     """The rows that are left could be read either way; those before have told which."""
     path = tmp_path / "prices.csv"
     first = 1_704_153_600
-    texts = ['"1,25"'] * 100 + ['"1,250"'] * 200
+    texts = [before] * 100 + [after] * 200
     path.write_text(
         HEADER
         + "".join(
@@ -417,7 +423,7 @@ async def test_what_resumes_reads_numbers_as_it_began_to(storage: Storage, tmp_p
         await use_case.run(path, Timeframe.M1, symbol="005930", options=options, progress=die)
     resumed = await use_case.run(path, Timeframe.M1, symbol="005930", options=options)
     assert resumed.resumed_at is not None
-    assert {candle.close for candle in await stored(storage)} == {Decimal("1.25")}
+    assert {candle.close for candle in await stored(storage)} == set(map(Decimal, closes))
 
 
 async def test_quarantined_rows_of_files_of_one_name_are_all_kept(
