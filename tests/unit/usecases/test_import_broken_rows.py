@@ -101,6 +101,16 @@ async def test_a_file_of_nothing_but_broken_rows_is_counted(
     assert [kept.line for kept in await aside(storage)] == [2, 3, 4]
 
 
+async def test_more_broken_rows_than_one_note_holds_are_all_kept(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(HEADER + row(0) + "x\n" * 2_500 + row(1))
+    result = await run(storage, path)
+    assert (result.inserted, result.quarantined) == (2, 2_500)
+    assert [kept.line for kept in await aside(storage)] == list(range(3, 2_503))
+
+
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

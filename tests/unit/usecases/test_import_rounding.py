@@ -160,6 +160,15 @@ async def test_a_missing_volume_is_zero_only_where_that_is_asked_for(
     assert [candle.volume for candle in await stored(storage)] == [0, 0, 0, 8]
 
 
+async def test_a_row_without_its_volume_is_left_out_unless_zero_is_asked_for(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = csv(tmp_path, "1704153600,1,1,1,1,\n1704153660,1,1,1,1,7\n")
+    result = await run(storage, path)
+    assert (result.inserted, result.rejected, result.adjusted) == (1, 1, NOTHING)
+    assert [candle.volume for candle in await stored(storage)] == [7]
+
+
 async def test_floats_are_rounded_as_the_decimals_they_are_printed_as(storage: Storage) -> None:
     frame = pd.DataFrame(
         {"open": [78.5, 0.1 + 0.2], "volume": [1.5, 3.0]},
@@ -176,6 +185,18 @@ async def test_floats_are_rounded_as_the_decimals_they_are_printed_as(storage: S
     )
     assert result.adjusted.prices == Changes(3, Decimal("0.00005"))
     assert [first.volume, second.volume] == [2, 3]
+
+
+async def test_what_is_rounded_in_a_block_of_many_series_is_counted_once(
+    storage: Storage, tmp_path: Path
+) -> None:
+    rows = "A,1704153600,1,1,1,1.00001,0.5\nB,1704153600,1,1,1,1.00002,1.5\n"
+    options = ImportOptions(create=Market.KOSPI, round_prices=True, volume="floor")
+    path = csv(tmp_path, rows, "symbol," + HEADER)
+    result = await ImportCandles(storage).run(path, Timeframe.M1, options=options)
+    assert result.inserted == 2
+    changes = Changes(2, Decimal("0.00002")), Changes(2, Decimal("0.5"))
+    assert result.adjusted == Adjusted(*changes)
 
 
 async def test_counts_survive_an_interruption(storage: Storage, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from jts_storage import CandleSeries, Market, SeriesKey, Storage, Symbol, Timefr
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.testing.factories import START, make_candles
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions, ImportProgress
+from jts_storage.usecases.known_symbols import KnownSymbols
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.results import COUNTS, ImportResult
@@ -111,6 +112,26 @@ async def test_rows_of_another_symbol_are_not_mixed_in(storage: Storage, tmp_pat
 
 class Killed(BaseException):
     pass
+
+
+async def test_a_symbol_that_was_noted_and_not_created_is_named_once(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "market.csv"
+    path.write_text(HEADER.strip() + ",code\n1704153600,1,1,1,1,1,A\n1704153600,1,1,1,1,1,B\n")
+
+    async def die(*_: object) -> None:
+        raise Killed
+
+    use_case = ImportCandles(storage)
+    options = ImportOptions(create=Market.ETF)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(KnownSymbols, "create", die)
+        await use_case.run(path, Timeframe.M1, options=options)
+    resumed = await use_case.run(path, Timeframe.M1, options=options)
+    assert resumed.resumed_at == 0
+    assert resumed.created_symbols == ("A", "B")
+    assert [symbol.code for symbol in await storage.symbols.list()] == ["005930", "A", "B"]
 
 
 @pytest.mark.parametrize("kill_after", [1, 2, 3, 6])
@@ -395,11 +416,17 @@ async def test_nonsense_is_refused(storage: Storage) -> None:
         await run(storage, make_candles(KEY, 1).to_arrow(), timezone="Nowhere/Land")
 
 
-async def test_what_resumes_reads_numbers_as_it_began_to(storage: Storage, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "closes"),
+    [('"1,25"', '"1,250"', {"1.25"}), ('"1.234,5"', "78.500", {"1234.5", "78500"})],
+)
+async def test_what_resumes_reads_numbers_as_it_began_to(
+    storage: Storage, tmp_path: Path, before: str, after: str, closes: set[str]
+) -> None:
     """The rows that are left could be read either way; those before have told which."""
     path = tmp_path / "prices.csv"
     first = 1_704_153_600
-    texts = ['"1,25"'] * 100 + ['"1,250"'] * 200
+    texts = [before] * 100 + [after] * 200
     path.write_text(
         HEADER
         + "".join(
@@ -417,7 +444,7 @@ async def test_what_resumes_reads_numbers_as_it_began_to(storage: Storage, tmp_p
         await use_case.run(path, Timeframe.M1, symbol="005930", options=options, progress=die)
     resumed = await use_case.run(path, Timeframe.M1, symbol="005930", options=options)
     assert resumed.resumed_at is not None
-    assert {candle.close for candle in await stored(storage)} == {Decimal("1.25")}
+    assert {candle.close for candle in await stored(storage)} == set(map(Decimal, closes))
 
 
 async def test_quarantined_rows_of_files_of_one_name_are_all_kept(
