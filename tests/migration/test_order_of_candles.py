@@ -18,6 +18,7 @@ from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import StorageError
 from jts_storage.migrate import clickhouse as migrations_module
+from jts_storage.migrate import replacing
 from jts_storage.migrate.clickhouse import ClickHouseMigrations
 from jts_storage.migrate.copying import Copy, RangeCopy
 from jts_storage.migrate.opening import Opening
@@ -333,6 +334,24 @@ async def test_an_insert_that_began_before_the_exchange_is_waited_for(
     await migrate.up(migrate.Databases(earlier))
     inserting.join()
     assert earlier.execute("SELECT count() FROM candles FINAL WHERE symbol = 'S'") == [(4,)]
+
+
+async def test_inserts_that_the_server_gathers_are_waited_for_too(
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it writes them it calls them another kind."""
+    sent: list[str] = []
+    execute = replacing.execute
+
+    def noted(sql: str, **options: Any) -> Any:
+        sent.append(sql)
+        return execute(sql, **options)
+
+    monkeypatch.setattr(replacing, "execute", noted)
+    await migrate.up(migrate.Databases(earlier))
+    looks = [each for each in sent if "system.processes" in each]
+    assert looks
+    assert all("'Insert'" in each and "'AsyncInsertFlush'" in each for each in looks)
 
 
 async def test_a_copy_that_differs_is_never_exchanged(

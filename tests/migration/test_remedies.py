@@ -222,6 +222,23 @@ async def test_two_rows_within_a_millisecond_are_not_made_one(live: ClickHouseMa
         await remedied(live)
 
 
+async def test_a_copy_that_has_not_the_very_rows_is_never_exchanged(
+    live: ClickHouseManager,
+) -> None:
+    live.execute("ALTER TABLE candles MODIFY COLUMN volume Int64", settings=SETTINGS)
+    before = live.execute("SELECT * FROM candles ORDER BY ALL")
+    (found,) = await migrate.check(migrate.Databases(live))
+    statements = found.remedy.split("; ")
+    copied = 1 + [each.startswith("INSERT INTO") for each in statements].index(True)
+    statements.insert(
+        copied, "ALTER TABLE candles_rebuilt UPDATE volume = volume + 1 WHERE symbol = 'AAPL'"
+    )
+    with pytest.raises(StorageError, match="candles_rebuilt has not the rows of candles"):
+        await follow(migrate.Databases(live), [replace(found, remedy="; ".join(statements))])
+    assert live.execute("SELECT * FROM candles ORDER BY ALL") == before
+    assert live.execute("EXISTS TABLE candles_before") == [(0,)]
+
+
 async def test_the_values_of_a_surplus_column_are_kept_beside(live: ClickHouseManager) -> None:
     live.execute("ALTER TABLE symbols ADD COLUMN note String DEFAULT 'x'", settings=SETTINGS)
     live.execute("ALTER TABLE symbols UPDATE note = code WHERE 1", settings=SETTINGS)
