@@ -341,7 +341,7 @@ async def test_inserts_that_the_server_gathers_are_waited_for_too(
 ) -> None:
     """While it writes them it calls them another kind."""
     sent: list[str] = []
-    execute = replacing.execute
+    execute: Any = vars(replacing)["execute"]
 
     def noted(sql: str, **options: Any) -> Any:
         sent.append(sql)

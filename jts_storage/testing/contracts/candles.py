@@ -324,14 +324,13 @@ class CandleRepositoryContract(CandleRefusals, PanelContract):
         ]
         for key in reversed(keys):
             await candle_repository.save_many(key, make_candles(key, 2))
-        assert list(await candle_repository.list_keys()) == keys
-        assert list(await candle_repository.list_keys(limit=2)) == keys[:2]
         for limit in (2, len(keys) - 1, len(keys), len(keys) + 1):
             page = await candle_repository.list_keys(limit=limit)
+            assert list(page) == keys[:limit]
             assert page.has_more is (limit < len(keys))
             assert ("there are more" in repr(page)) is page.has_more
         assert list(await candle_repository.list_keys(limit=2, after=keys[1])) == keys[2:]
-        assert list(await candle_repository.list_keys(after=keys[3])) == []
+        assert not await candle_repository.list_keys(after=keys[3])
 
     @pytest.mark.parametrize(
         "symbol",
