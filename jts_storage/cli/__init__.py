@@ -5,6 +5,12 @@ import sys
 _INTERRUPTED = 130
 
 
+class Debug:
+    """Whether errors are shown with their traceback."""
+
+    wanted = False
+
+
 def command() -> None:
     """Run the console script, and answer Ctrl-C during the long imports too."""
     try:

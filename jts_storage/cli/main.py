@@ -13,6 +13,7 @@ except ImportError:
 from typer.core import TyperGroup
 
 from jts_storage._version import __version__
+from jts_storage.cli import Debug
 from jts_storage.cli.deferred import Deferred
 from jts_storage.errors import StorageError
 
@@ -73,10 +74,7 @@ def common(
         ),
     ] = False,
 ) -> None:
-    if debug:
-        from jts_storage.cli import output
-
-        output.debug(debug)
+    Debug.wanted = debug
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jts_storage._runtime.surface import use_command_line
+from jts_storage.cli import Debug
 from jts_storage.errors import StorageError
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
@@ -54,15 +55,6 @@ _PATIENCE = 1.0
 """How many seconds something may take before its progress is shown."""
 _MOMENT = 0.3
 """How many seconds something may take before a spinner says that it is going on."""
-
-
-class _Debug:
-    wanted = False
-
-
-def debug(wanted: bool) -> None:
-    """Show errors with their traceback from now on, or without."""
-    _Debug.wanted = wanted
 
 
 def out() -> Console:
@@ -152,14 +144,14 @@ def finished(
 
 
 def report(error: StorageError) -> None:
-    if _Debug.wanted:
+    if Debug.wanted:
         traceback.print_exception(error)
     typer.echo(f"Error: {error}", err=True)
 
 
 def report_system_error(error: OSError) -> None:
     """Report an error of the system that the user can fix: no space, no rights, a missing file."""
-    if _Debug.wanted:
+    if Debug.wanted:
         traceback.print_exception(error)
     where = f"{error.filename}: " if error.filename else ""
     typer.echo(f"Error: {where}{error.strerror or error}.", err=True)
@@ -167,7 +159,7 @@ def report_system_error(error: OSError) -> None:
 
 def report_unexpected(error: Exception) -> None:
     """Report an error that is not the kit's own as a bug in it."""
-    if _Debug.wanted:
+    if Debug.wanted:
         traceback.print_exception(error)
     typer.echo(
         f"Error: {type(error).__name__}: {error} This was not expected: please report it, with "

@@ -202,7 +202,8 @@ def _filled(column: Any) -> tuple[Any, AnyArray]:
 def _whole_numbers(column: Any) -> Any:
     """Text of whole numbers, some perhaps written ``1200.0`` or ``1.2e6``."""
     try:
-        return column.cast(pa.uint64())
+        if not pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py():  # as in 0x1F
+            return column.cast(pa.uint64())
     except pa.ArrowInvalid:
         pass
     try:

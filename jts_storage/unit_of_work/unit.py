@@ -140,13 +140,15 @@ class UnitOfWork:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and self._work is not None and (written := self._work.written()):
-            log.warning(
-                "A unit of work was left without commit; dropped: %s. Call `commit`, or `rollback`"
-                " if that is meant.",
-                ", ".join(written),
-            )
-        await self.rollback()
+        try:
+            if kind is None and self._work is not None and (written := self._work.written()):
+                log.warning(
+                    "A unit of work was left without commit; dropped: %s. Call `commit`, or "
+                    "`rollback` if that is meant.",
+                    ", ".join(written),
+                )
+        finally:
+            await self.rollback()
 
     @property
     def _active(self) -> Work:

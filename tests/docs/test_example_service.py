@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLE = Path(__file__).with_name("example_service")
 PAGE = ROOT / "docs" / "how-to" / "test-your-service.md"
-TESTS = 40
+TESTS = 42
 SEEDS = range(10)
 
 _spec = spec_from_file_location("projects", ROOT / "tests/integration/plugin/projects.py")

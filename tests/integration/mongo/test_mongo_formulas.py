@@ -371,7 +371,7 @@ async def library(formulas: MongoDBFormulaRepository) -> MongoDBFormulaRepositor
         ("cross moving", ["Moving Average Cross"]),
         ("trend moving", ["Moving Average Cross"]),
         ("이동", ["이동평균 돌파"]),
-        ("평균", []),
+        ("평균", ["이동평균 돌파"]),  # letters of Hangul may begin a word anywhere
         ("돌파 이동평균", ["이동평균 돌파"]),
         ("rsi", ["RSI oversold", "rsi_14-smooth"]),
         ("momentum", ["RSI oversold", "rsi_14-smooth"]),

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from jts_storage import Market, SeriesKey, Symbol, Timeframe, cli
-from jts_storage.cli import arguments, main, output
+from jts_storage.cli import Debug, arguments, main, output
 from jts_storage.cli.arguments import Gate
 from jts_storage.cli.coverage import Listed, Order
 from jts_storage.cli.coverage_page import Shown, data_of, fitting, page
@@ -81,12 +81,12 @@ def test_an_error_is_one_sentence_unless_asked(
     async def fail() -> None:
         raise NotFound("There is no cake.", remedy="Bake one.")
 
-    output.debug(debug)
+    Debug.wanted = debug
     try:
         with pytest.raises(typer.Exit) as ended:
             output.finished(fail)
     finally:
-        output.debug(False)
+        Debug.wanted = False
     assert ended.value.exit_code == output.FAILED
     printed = capsys.readouterr()
     assert printed.err.splitlines()[-1] == "Error: There is no cake. Bake one."
@@ -102,12 +102,12 @@ def test_a_mistake_in_the_kit_is_told_without_its_traceback(
         raise ZeroDivisionError("division by zero.")
 
     monkeypatch.setattr(main, "app", fail)
-    output.debug(debug)
+    Debug.wanted = debug
     try:
         with pytest.raises(SystemExit) as ended:
             main.main()
     finally:
-        output.debug(False)
+        Debug.wanted = False
     assert ended.value.code == output.FAILED
     printed = capsys.readouterr().err
     assert "Error: ZeroDivisionError: division by zero. This was not expected" in printed

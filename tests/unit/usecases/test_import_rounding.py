@@ -132,10 +132,17 @@ async def test_fractional_volumes(
 
 @pytest.mark.parametrize(
     ("rule", "volume"),
-    [("scale:1", "0.25"), ("round", "-0.3"), ("floor", "x"), ("scale:8", "99999999999999999999")],
+    [
+        ("scale:1", "0.25"),
+        ("round", "-0.3"),
+        ("floor", "x"),
+        ("scale:8", "99999999999999999999"),
+        ("scale:2", "0x1F"),
+        (None, "0x1F"),
+    ],
 )
 async def test_what_is_no_volume_even_so_is_refused_by_its_line(
-    storage: Storage, tmp_path: Path, rule: str, volume: str
+    storage: Storage, tmp_path: Path, rule: str | None, volume: str
 ) -> None:
     path = csv(tmp_path, f"1704153600,1,1,1,1,5\n1704153660,1,1,1,1,{volume}\n")
     with pytest.raises(InvalidData, match="line 3, column 'v'"):

@@ -50,6 +50,13 @@ async def count(storage: Storage) -> int:
     return await storage.candles.count(KEY)
 
 
+@pytest.fixture(autouse=True)
+def spooled_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apart from what other processes spool."""
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spool"))
+
+
 def spools() -> set[str]:
     return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("jts-stream-")}  # noqa: PTH208
 
