@@ -90,8 +90,11 @@ def export(
 
     with meter(f"Exporting {key}", quiet=as_json or is_piped) as bar:
         result = with_storage(work, stopped=lambda: f"Stopped; {path} was not written.")
-    if is_piped:
-        return
+    if not is_piped:
+        _print_export(result, as_json)
+
+
+def _print_export(result: ExportResult, as_json: bool) -> None:
     if as_json:
         print_json(result)
     elif result.rows:

@@ -138,14 +138,8 @@ def coverage(
         found = []
         for number, key in enumerate(keys):
             bar.update(number, number / len(keys))
-            seen = await look(
-                storage,
-                key,
-                calendar,
-                timezone,
-                with_candles=html is not None,
-                title=names.get(key.symbol, ""),
-            )
+            title, draws = names.get(key.symbol, ""), html is not None
+            seen = await look(storage, key, calendar, timezone, with_candles=draws, title=title)
             candles = fitting(seen.candles, of=len(keys))
             found.append(replace(seen, candles=candles, colors=painted))
         return listed.of(found)
@@ -156,10 +150,10 @@ def coverage(
         write_page(html, found)
     if as_json:
         print_json([_summary(item.coverage) for item in found])
-    else:
-        draw(found, nothing="No series fits." if listed.containing or listed.incomplete else None)
-        if html is not None:
-            typer.echo(f"Written: {html}")
+        return
+    draw(found, nothing="No series fits." if listed.containing or listed.incomplete else None)
+    if html is not None:
+        typer.echo(f"Written: {html}")
 
 
 def _colors(text: str) -> PlotColors:

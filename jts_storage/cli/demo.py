@@ -98,13 +98,7 @@ def vars_of(result: ImportResult) -> dict[str, object]:
 async def _tour(folder: Path, report: _Report) -> _Outcome:
     outcome = _Outcome()
     with report.step("A market: three symbols, two years of minutes, with halts and bad rows"):
-        files = {}
-        making = demo_data.write(folder / "files")
-        for company in COMPANIES:
-            # The first one also loads the calendar, which takes seconds.
-            with waiting(f"Making {company.code}, {company.name}", quiet=report.quiet):
-                path = files[company.code] = next(making)
-            report.say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        files = _made(folder, report)
     settings = StorageSettings.load(
         data_dir=folder,
         clickhouse_url=None,
@@ -137,6 +131,17 @@ async def _tour(folder: Path, report: _Report) -> _Outcome:
     finally:
         await storage.close()
     return outcome
+
+
+def _made(folder: Path, report: _Report) -> dict[str, Path]:
+    files = {}
+    making = demo_data.write(folder / "files")
+    for company in COMPANIES:
+        # The first one also loads the calendar, which takes seconds.
+        with waiting(f"Making {company.code}, {company.name}", quiet=report.quiet):
+            path = files[company.code] = next(making)
+        report.say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return files
 
 
 async def _import(

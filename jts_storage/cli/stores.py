@@ -16,6 +16,14 @@ from jts_storage.settings import StorageSettings
 _RETRIES = 2  # few, because a person waits for the command
 
 
+def _check_installed(settings: StorageSettings, wanted: set[str]) -> None:
+    check_installed(
+        engine="clickhouse" in wanted and settings.clickhouse().is_embedded,
+        mongod="mongo" in wanted and settings.mongo_url is None and settings.mongod is None,
+        postgres="relational" in wanted and not settings.database().is_sqlite,
+    )
+
+
 @asynccontextmanager
 async def databases(
     only: Sequence[str], *, partition_by_year: bool = False, folder: Path | None = None
@@ -28,11 +36,7 @@ async def databases(
 
     settings = StorageSettings.load()
     wanted = set(only) or {"clickhouse", "mongo", "relational"}
-    check_installed(
-        engine="clickhouse" in wanted and settings.clickhouse().is_embedded,
-        mongod="mongo" in wanted and settings.mongo_url is None and settings.mongod is None,
-        postgres="relational" in wanted and not settings.database().is_sqlite,
-    )
+    _check_installed(settings, wanted)
     async with AsyncExitStack() as stack:
         with waiting("Opening the stores"):
             clickhouse = mongo = database = None

@@ -72,8 +72,7 @@ class ExportCandles:
         :raises StorageError: the file cannot be written; what was there stays.
         """
         began = perf_counter()
-        opened = None if isinstance(path, Path | str) else path
-        target = Path(f"-.{format}") if opened is not None else Path(path)  # type: ignore[arg-type]
+        target = Path(path) if isinstance(path, Path | str) else Path(f"-.{format}")
         blocks = self._storage.candles.stream(
             key,
             start or checks.FIRST_TIMESTAMP,
@@ -85,10 +84,7 @@ class ExportCandles:
             check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
             blocks = resampled(blocks, timeframe, calendar, timezone)
         rows, first, last = 0, None, None
-        into: AbstractContextManager[Path | IO[bytes]] = (
-            _replacing(target) if opened is None else nullcontext(opened)
-        )
-        with into as half, open_writer(half, target) as writer:
+        with _into(path) as half, open_writer(half, target) as writer:
             async for block in blocks:
                 await writer.write(block)
                 rows += len(block)
@@ -96,13 +92,17 @@ class ExportCandles:
                 if progress is not None:
                     progress(rows)
         return ExportResult(
-            path=target if opened is None else Path("-"),
+            path=target if isinstance(path, Path | str) else Path("-"),
             key=written,
             rows=rows,
             start=first,
             end=last,
             seconds=perf_counter() - began,
         )
+
+
+def _into(path: Path | str | IO[bytes]) -> AbstractContextManager[Path | IO[bytes]]:
+    return _replacing(Path(path)) if isinstance(path, Path | str) else nullcontext(path)
 
 
 @contextmanager
