@@ -126,16 +126,19 @@ class Rebuild:
             )
 
     def _insert(self, source: str, target: str) -> str:
-        into, of = ", ".join(map(quoted, self._copied)), self._copied.values()
-        return (
-            f"INSERT INTO {target} ({into}) SELECT {', '.join(map(quoted, of))} FROM {source}"
-            f" SETTINGS {_COPYING}"
+        into = ", ".join(map(quoted, self._copied))
+        of = ", ".join(
+            exact(name, self.found.columns[name].type, self.wanted.columns[column].type)
+            for column, name in self._copied.items()
         )
+        return f"INSERT INTO {target} ({into}) SELECT {of} FROM {source} SETTINGS {_COPYING}"
 
     def _comparison(self, source: str, target: str) -> str:
         """Fail where the new table does not have the very rows that count in the old one."""
+        wanted = self.wanted.columns
         cast = ", ".join(
-            f"CAST({quoted(of)} AS {self.wanted.columns[column].type})"
+            f"CAST({exact(of, self.found.columns[of].type, wanted[column].type)} AS"
+            f" {wanted[column].type})"
             for column, of in self._copied.items()
         )
         same = ", ".join(map(quoted, self._copied))
@@ -192,12 +195,29 @@ def is_wider(wanted: ColumnText, found: ColumnText) -> bool:
 def unlike_after(source: str, has: str, should: str) -> str:
     """Write the condition that a value is another one, or none, as the other type."""
     name = quoted(source)
-    both = (f"CAST({name} AS {should})", name)
+    both = (f"CAST({exact(source, has, should)} AS {should})", name)
+    if _is_float(has) and "Decimal" in should:
+        both = (f"CAST({both[0]} AS {has})", name)
     if "String" in _bare(has) or "String" in should:
         both = (f"toString({both[0]})", f"toString({both[1]})")
     known = f"isNull({name}) OR " if "Nullable" in has and "Nullable" not in should else ""
     # Where it is null there is nothing to cast.
     return f"{known}ifNull({both[0].replace(name, _known(name, has))} != {both[1]}, 0)"
+
+
+def exact(source: str, has: str, should: str) -> str:
+    """The value of a column, which is to become another type.
+
+    ClickHouse cuts a float off where it makes a Decimal of it: 1.15 would be 1.1499. Its text is
+    the shortest decimal that is read as the same float.
+    """
+    if not (_is_float(has) and "Decimal" in should):
+        return quoted(source)
+    return f"toString({quoted(source)})"
+
+
+def _is_float(kind: str) -> bool:
+    return re.search(r"\bFloat(32|64)\b", kind) is not None
 
 
 def _known(name: str, has: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import pytest
 
@@ -118,6 +119,36 @@ async def test_the_remedy_is_run(live: ClickHouseManager, drift: Drift) -> None:
         assert any("estore or import" in each.warning for each in found)
     for each in found:
         assert_it_drops_no_rows(live, each)
+
+
+@pytest.mark.parametrize("kind", ["Float64", "Float32", "Nullable(Float64)"])
+async def test_floats_become_the_prices_that_they_stand_for(
+    live: ClickHouseManager, kind: str
+) -> None:
+    """A cast would cut 1.15 off, which as a float is a little less."""
+    databases = migrate.Databases(live)
+    live.execute(f"ALTER TABLE candles MODIFY COLUMN close {kind} CODEC(LZ4)", settings=SETTINGS)
+    live.execute(
+        "INSERT INTO candles (symbol, timeframe, timestamp, open, high, low, close, volume,"
+        " version) SELECT 'F', '1m', toDateTime64('2024-01-02', 3, 'UTC') + 60 * number, 0, 99, 0,"
+        " number / 100, 1, 1 FROM numbers(1000)"
+    )
+    await follow(databases, await until_seen(databases))
+    assert [str(each) for each in await migrate.check(databases)] == []
+    series = await ClickHouseCandleRepository(live).get_latest(SeriesKey("F", Timeframe.M1), 1000)
+    assert [candle.close for candle in series] == [Decimal(n) / 100 for n in range(1000)]
+
+
+async def test_a_float_that_stands_for_no_price_stops_the_remedy(live: ClickHouseManager) -> None:
+    databases = migrate.Databases(live)
+    live.execute("ALTER TABLE candles MODIFY COLUMN close Float64 CODEC(LZ4)", settings=SETTINGS)
+    live.execute(
+        "INSERT INTO candles (symbol, timeframe, timestamp, open, high, low, close, volume,"
+        " version) SELECT 'F', '1m', toDateTime64('2024-01-02', 3, 'UTC'), 0, 9, 0, 1.00001, 1, 1"
+    )
+    with pytest.raises(StorageError, match="values of close that do not fit"):
+        await follow(databases, await until_seen(databases))
+    assert live.execute("SELECT close FROM candles WHERE symbol = 'F'") == [(1.00001,)]
 
 
 def assert_it_drops_no_rows(manager: ClickHouseManager, found: migrate.Difference) -> None:
