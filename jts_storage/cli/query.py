@@ -17,7 +17,7 @@ from jts_storage.clickhouse.sql import only_reads
 from jts_storage.errors import InvalidData
 from jts_storage.settings import StorageSettings
 
-_READ_ONLY: Final = {"readonly": 2}
+_READ_ONLY: Final[dict[str, Any]] = {"readonly": 2}
 _WRITES_A_FILE: Final = re.compile(r"\bOUTFILE\b", re.IGNORECASE)
 _FORMAT: Final = re.compile(r"\bFORMAT\s+\w+\s*;?\s*\Z", re.IGNORECASE)
 
@@ -58,7 +58,9 @@ def _first(
     manager: ClickHouseManager, statement: str, limit: int
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Names of the columns, and one row more than wanted if there are more."""
-    columns = manager.read_columns(statement, settings=_READ_ONLY)
+    # A result that is cut off costs no more memory than what is shown, and some more rows.
+    bound = {"max_result_rows": limit + 1, "result_overflow_mode": "break"} if limit else {}
+    columns = manager.read_columns(statement, settings=_READ_ONLY | bound)
     rows = zip(*(map(_shown, column.tolist()) for column in columns.values()), strict=True)
     return list(columns), list(islice(rows, limit + 1 if limit else None))
 

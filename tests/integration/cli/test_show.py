@@ -56,6 +56,8 @@ def test_a_question_is_answered_and_nothing_is_written(stored: Any, folder: Path
         3,
         "There are more than 2 rows: --limit 0 prints all.\n",
     )
+    endless = stored("query", "SELECT number FROM numbers(1000000000000)", "--limit", "1", "--csv")
+    assert endless.out == "number\n0\n"
     for statement in (
         "DROP TABLE candles",
         "INSERT INTO symbols SELECT * FROM symbols",
