@@ -120,7 +120,7 @@ class _Import:
         """Return the row to resume at; None where the import begins anew."""
         # Before anything is read: nobody waits for a large file whose symbol is then refused.
         if self._input.symbol is not None:
-            await self._checks.require_symbol(self._input.symbol)
+            await self._checks.require_symbol(self._input.symbol, self._wanted.exchange)
         if self._input.identity is None:
             return None
         task = {

@@ -28,9 +28,9 @@ class ImportChecks:
         self._symbols = KnownSymbols(storage, options.create)
         self._extents = Extents(storage.candles)
 
-    async def require_symbol(self, code: str) -> None:
+    async def require_symbol(self, code: str, exchange: str) -> None:
         """:raises NotFound: the symbol is not known, and is not to be created."""
-        await self._symbols.require([code])
+        await self._symbols.require([code], exchange)
 
     def note_new_symbols(self, judged: Sequence[Judged]) -> list[str]:
         """Note which symbols are to be created with these rows, and return them."""
@@ -50,7 +50,8 @@ class ImportChecks:
 
     async def _prepare(self, keys: Sequence[SeriesKey]) -> None:
         new = [key for key in keys if key not in self._extents]
-        await self._symbols.require(key.symbol for key in new)
+        exchange = new[0].exchange if new else ""
+        await self._symbols.require((key.symbol for key in new), exchange)
         for key, extent in (await self._extents.read_all(new)).items():
             if self._options.is_incremental:
                 # A resumed import keeps what the first run saw: its own rows do not count as old.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from jts_storage._runtime.surface import option
+from jts_storage.domain.calendar import ALWAYS, calendar_of
 from jts_storage.domain.enums import Market
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import NotFound
@@ -30,8 +31,11 @@ class KnownSymbols:
         self._known: set[str] = set()
         self._unknown: set[str] = set()
 
-    async def require(self, codes: Iterable[str]) -> None:
-        """:raises NotFound: a symbol is not known, and is not to be created."""
+    async def require(self, codes: Iterable[str], exchange: str = "") -> None:
+        """
+        :param exchange: of the first of them, whose market an error proposes.
+        :raises NotFound: a symbol is not known, and is not to be created.
+        """
         # Asked once for each symbol, not for each block.
         asked = [code for code in dict.fromkeys(codes) if code not in self._known]
         stored = await self._stored(asked)
@@ -39,7 +43,8 @@ class KnownSymbols:
         if missing and self._market is None:
             raise NotFound(
                 f"Symbol {missing[0]} is not known, so its candles were not imported.",
-                remedy=f"Save the symbol first, or {option('create', Market.KOSPI)} creates it.",
+                remedy=f"Save the symbol first, or {option('create', _market_of(exchange))} creates"
+                " it.",
             )
         self._known.update(asked)
         self._unknown.update(missing)
@@ -73,3 +78,20 @@ class KnownSymbols:
             await uow.symbols.save_many(Symbol(code, code, market) for code in new)
             await uow.commit()
         self._unknown.difference_update(new)
+
+
+def _market_of(exchange: str) -> Market:
+    """A market that the symbols of an exchange may well be of."""
+    name = exchange.upper()
+    if name in (named := {market.value: market for market in Market}):
+        return named[name]
+    return _OF_CALENDARS.get(calendar_of(name) or name, Market.OTHER)
+
+
+_OF_CALENDARS: Final = {
+    "": Market.KOSPI,
+    "XKRX": Market.KOSPI,
+    "XNYS": Market.NYSE,
+    "24/5": Market.FX,
+    ALWAYS: Market.CRYPTO,
+}

@@ -191,3 +191,28 @@ async def test_only_symbols_of_which_something_is_stored_are_created(
     stored = {key.symbol for key in await storage.candles.list_keys()}
     assert stored == {symbol.code for symbol in await storage.symbols.list()}
     assert await storage.candles.count(SeriesKey("H", Timeframe.M1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("exchange", "market"),
+    [
+        ("", "KOSPI"),
+        ("KRX", "KOSPI"),
+        ("KOSDAQ", "KOSDAQ"),
+        ("nasdaq", "NASDAQ"),
+        ("AMEX", "NYSE"),
+        ("BINANCE", "CRYPTO"),
+        ("FOREX", "FX"),
+        ("LSE", "OTHER"),
+        ("my own", "OTHER"),
+    ],
+)
+@pytest.mark.parametrize("is_named_within", [False, True])
+async def test_an_unknown_symbol_is_proposed_for_the_market_of_its_exchange(
+    storage: Storage, tmp_path: Path, exchange: str, market: str, is_named_within: bool
+) -> None:
+    path = tmp_path / "AAPL.csv"
+    path.write_text(f"code,{HEADER}A,{ROW}")
+    given: dict[str, Any] = {"symbol": None if is_named_within else "A", "exchange": exchange}
+    with pytest.raises(StorageError, match=f"create=Market.{market} creates it"):
+        await ImportCandles(storage).run(path, Timeframe.M1, options=ImportOptions(), **given)
