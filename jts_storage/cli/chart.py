@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from decimal import Decimal
 
 from jts_storage.domain.candle import Candle
 from jts_storage.domain.series import CandleSeries
 
-_BARS = "▁▂▃▄▅▆▇█"
 _HEIGHT = 16
 _LABEL = 14
 """How wide a price at the edge of the chart may be."""
-
-
-def sparkline(values: Sequence[Decimal], width: int = 60) -> str:
-    """A bar for each value; where there are more than fit, for the last of each stretch."""
-    shown = [values[len(values) * (at + 1) // width - 1] for at in range(width)]
-    shown = shown if len(values) > width else list(values)
-    low, high = min(shown), max(shown)
-    span = high - low or Decimal(1)
-    return "".join(_BARS[int((value - low) / span * (len(_BARS) - 1))] for value in shown)
 
 
 def candlesticks(series: CandleSeries, width: int) -> Iterator[str]:

@@ -17,6 +17,7 @@ from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from jts_storage.domain.columns import FIELDS
 from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.sparkline import sparkline
 from jts_storage.storage import Storage
 
 _COLUMNS = ("timestamp", *FIELDS)
@@ -94,7 +95,7 @@ def _print(series: CandleSeries, place: tzinfo, *, as_chart: bool) -> None:
         typer.echo(f"{_ends(series, place)}, {len(series):,} candles")
         return
     print_table(_COLUMNS, [(_shown(row[0]), *row[1:]) for row in _rows(series, place)])
-    typer.echo(f"close {chart.sparkline([candle.close for candle in series])}")
+    typer.echo(f"close {sparkline([candle.close for candle in series])}")
 
 
 def _ends(series: CandleSeries, place: tzinfo) -> str:

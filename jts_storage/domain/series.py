@@ -28,6 +28,7 @@ from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.gaps import Gap, find_gaps
 from jts_storage.domain.interchange import Floats, PandasPrices
 from jts_storage.domain.resampling import resample, zone
+from jts_storage.domain.sparkline import sparkline
 from jts_storage.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -304,6 +305,7 @@ class CandleSeries(Sequence[Candle]):
             lines.append(f"<tr><td colspan='{len(NAMES)}'>…</td></tr>")
         lines += [_html_row(candle) for candle in self[_SHOWN_ROWS:].tail(_SHOWN_ROWS)]
         caption = f"{self._key}, {len(self)} candles".replace("&", "&amp;").replace("<", "&lt;")
+        caption += f"<br>{sparkline(self._columns.close.tolist())}" if len(self) else ""
         return f"<table><caption>{caption}</caption><tr>{cells}</tr>{''.join(lines)}</table>"
 
     def _between_ms(self, first: int | None, stop: int | None) -> Self:

@@ -15,6 +15,7 @@ from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.columns import NAMES, PRICES
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.series import _ITERATION_ROWS, CandleSeries, series_of
+from jts_storage.domain.sparkline import sparkline
 from jts_storage.errors import InvalidData
 
 KEY = SeriesKey("A", Timeframe.M1, "X")
@@ -375,7 +376,15 @@ def test_the_table_shows_both_ends_once(rows: int, shown: int) -> None:
     html = series(rows)._repr_html_()
     assert html.count("<tr><td>2024") == shown
     assert ("…" in html) is (rows > 6)
-    assert f"{rows} candles</caption>" in html
+    line = f"<br>{sparkline(series(rows).columns.close.tolist())}" if rows else ""
+    assert f"{rows} candles{line}</caption>" in html
+
+
+def test_a_line_of_bars_goes_from_the_lowest_to_the_highest() -> None:
+    assert sparkline([10, 80, 45]) == "▁█▄"
+    assert sparkline([]) == ""
+    assert sparkline([Decimal(7)] * 3) == "▁▁▁"
+    assert (len(sparkline(range(1_000))), sparkline(range(1_000))[-1]) == (60, "█")
 
 
 def test_the_table_shows_a_hostile_key_as_text() -> None:
