@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
 
@@ -37,7 +38,7 @@ DELETED = "is_deleted"
 """The column of an upsert table in which deletions are marked; without it nothing is deleted."""
 
 
-class AnyTable(Generic[E]):
+class AnyTable(ABC, Generic[E]):
     """What `TableModel` and `RecordModel` have in common.
 
     :ivar name: of the table, and of the model.
@@ -72,9 +73,9 @@ class AnyTable(Generic[E]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
+    @abstractmethod
     def repository(self, source: Any) -> Any:
         """Make the repository of the model; each kind of model knows its type."""
-        raise NotImplementedError
 
     def to_columns(self, entities: Iterable[E]) -> pa.Table:
         """:raises InvalidData: naming the column and the row of a value that does not fit."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integration.plugin import projects
+from tests.type_checkers import ROOT, mypy, pyright
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = Path(__file__).with_name("example_api")
 SERVICE = EXAMPLE / "price_api.py"
 TESTS = EXAMPLE / "tests" / "test_price_api.py"
@@ -25,7 +21,7 @@ PAGE = ROOT / "docs" / "how-to" / "build-a-service.md"
 
 @pytest.fixture(autouse=True)
 def _installed() -> None:
-    for name in ("fastapi", "httpx2", "mypy", "basedpyright"):
+    for name in ("fastapi", "httpx2"):
         if importlib.util.find_spec(name) is None:
             pytest.fail(f"{name} is missing: install the dependency group `dev`", pytrace=False)
 
@@ -55,34 +51,6 @@ def test_its_tests_pass(tmp_path: Path, engine_used: Callable[[str], None]) -> N
     assert outcome.counts == {"passed": written}, outcome.text
 
 
-def mypy(*files: Path) -> subprocess.CompletedProcess[str]:
-    return checked("mypy", "--strict", *map(str, files))
-
-
-def pyright(folder: Path, *files: Path) -> subprocess.CompletedProcess[str]:
-    config = {
-        "include": list(map(str, files)),
-        "extraPaths": [str(ROOT), str(EXAMPLE)],
-        "typeCheckingMode": "standard",
-        "reportUnnecessaryTypeIgnoreComment": "error",
-        "pythonVersion": "3.11",
-    }
-    project = folder / "pyrightconfig.json"
-    project.write_text(json.dumps(config))
-    return checked("basedpyright", "--project", str(project), "--pythonpath", sys.executable)
-
-
-def checked(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-
-
 @pytest.fixture
 def spoiled(tmp_path: Path) -> Path:
     """The service with an endpoint that returns what it does not promise."""
@@ -95,14 +63,14 @@ def spoiled(tmp_path: Path) -> Path:
 
 
 def test_mypy_finds_nothing(spoiled: Path) -> None:
-    done = mypy(SERVICE, TESTS)
+    done = mypy("--strict", SERVICE, TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
-    wrong = mypy(spoiled)
+    wrong = mypy("--strict", spoiled)
     assert 'got "SaveResult", expected "int"' in wrong.stdout, wrong.stdout
 
 
 def test_pyright_finds_nothing(spoiled: Path, tmp_path: Path) -> None:
-    done = pyright(tmp_path, SERVICE, TESTS)
+    done = pyright(tmp_path, SERVICE, TESTS, beside=EXAMPLE)
     assert done.returncode == 0, done.stdout + done.stderr
-    wrong = pyright(tmp_path, spoiled)
+    wrong = pyright(tmp_path, spoiled, beside=EXAMPLE)
     assert '"SaveResult" is not assignable to "int"' in wrong.stdout, wrong.stdout
