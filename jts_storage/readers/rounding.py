@@ -20,6 +20,8 @@ from jts_storage.domain.decimal_text import DIGITS, NUMBER, plain, to_decimals
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Changes, VolumeRule
 
+_FEW = 8
+"""As many decimals as nearly all files have at most, and 64 bits hold beside any price."""
 _DECIMALS = 18
 """Of a fraction that is looked at whole; of what lies behind, whether it is zero."""
 
@@ -78,20 +80,23 @@ def _rounded(column: Any, decimals: int, *, cuts: bool) -> _Rounded | None:
     """
     if not pa.types.is_string(column.type):
         column = column.cast(pa.string())
-    try:  # most columns have nothing to round
-        exact = to_decimals(column, decimals)
+    try:
+        parts = _Parts.of_few_decimals(column) if decimals <= _FEW else None
+        if parts is None:
+            return _unchanged(to_decimals(column, decimals))
     except pa.ArrowInvalid:
-        pass
-    else:
-        has_negative = bool(len(exact)) and (pc.min(exact).as_py() or 0) < 0
-        return _Rounded(exact, has_negative, np.zeros(len(exact), np.bool_), Changes())
-    parts = _Parts.of(column)
+        parts = _Parts.of(column)
     if parts is None or decimals == _DECIMALS:
         return None
     # One less, for what is rounded up.
     if (parts.whole >= checks.VOLUME_LIMIT // 10**decimals - 1).any():
         return None
     return parts.rounded(decimals, cuts=cuts)
+
+
+def _unchanged(exact: Any) -> _Rounded:
+    has_negative = bool(len(exact)) and (pc.min(exact).as_py() or 0) < 0
+    return _Rounded(exact, has_negative, np.zeros(len(exact), np.bool_), Changes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,23 @@ class _Parts:
     whole: UInt64Array
     fraction: UInt64Array
     has_more: AnyArray
+
+    @classmethod
+    def of_few_decimals(cls, column: Any) -> Self | None:
+        """The same as `of` in a third of the time; None if 64 bits do not hold some number.
+
+        :raises pyarrow.ArrowInvalid: some text is no number, or has more decimals.
+        """
+        if column.null_count:
+            return None
+        exact = to_decimals(column, _FEW)
+        words = np.frombuffer(exact.buffers()[1], np.int64, 2 * len(exact), exact.offset * 16)
+        low, high = words[0::2], words[1::2]
+        if not np.array_equal(low >> 63, high):
+            return None
+        whole, few = np.divmod(np.abs(low).view(np.uint64), 10**_FEW)
+        fraction = few * np.uint64(10 ** (_DECIMALS - _FEW))
+        return cls(low < 0, whole, fraction, np.zeros(len(low), np.bool_))
 
     @classmethod
     def of(cls, column: Any) -> Self | None:
