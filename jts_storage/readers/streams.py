@@ -16,7 +16,7 @@ import pyarrow as pa
 from jts_storage.errors import InvalidData
 
 _READ_BYTES = 1 << 20
-_PAUSE = 0.2
+_PAUSE_MS = 200
 """Seconds after which a reader looks whether it is still wanted."""
 _SAMPLE = 4_096
 _COLUMNS = ((b"PAR1", ".parquet"), (b"ARROW1", ".arrow"), (b"\xff\xff\xff\xff", ".arrow"))
@@ -94,7 +94,9 @@ def _is_ready(stream: Any) -> bool:
     """Wait a moment for the stream, so that an interruption need not wait for its end."""
     # What is no file of the system, or none that can be waited for, is read at once.
     with suppress(OSError, ValueError, AttributeError):
-        return bool(select.select([stream.fileno()], [], [], _PAUSE)[0])
+        waiting = select.poll()  # select() itself knows no descriptors above 1,023
+        waiting.register(stream.fileno(), select.POLLIN)
+        return bool(waiting.poll(_PAUSE_MS))
     return True
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gzip
 import io
 import os
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -121,19 +122,26 @@ async def test_a_stream_is_refused_by_its_name_and_line(storage: Storage) -> Non
     assert spools() == before
 
 
-async def test_an_interruption_does_not_wait_for_the_end_of_a_pipe(storage: Storage) -> None:
-    read, write = os.pipe()
+@pytest.mark.parametrize("least", [0, 1100], ids=["any", "above what select() knows"])
+async def test_an_interruption_does_not_wait_for_the_end_of_a_pipe(
+    storage: Storage, least: int
+) -> None:
+    first, write = os.pipe()
+    read = fcntl.fcntl(first, fcntl.F_DUPFD, least)
+    os.close(first)
     with os.fdopen(read, "rb") as stream, os.fdopen(write, "wb"):
         importing = asyncio.ensure_future(run(storage, stream))
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(spools()))
         importing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await importing
-        for _ in range(50):
-            if not spools():
-                break
-            await asyncio.sleep(0.1)
-    assert not spools()
+        await until(lambda: not spools())
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.01)
 
 
 def brought(folder: Path) -> None:
