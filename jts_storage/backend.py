@@ -13,11 +13,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from jts_storage._runtime.tasks import acquired, run_to_the_end, side_by_side, stopped
+from jts_storage.domain.moments import AsOf
 from jts_storage.errors import StorageError
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
+from jts_storage.ports.history import View
 from jts_storage.ports.models import Model
 from jts_storage.settings import StorageSettings
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
@@ -100,6 +102,7 @@ class StoreBackend:
             applied = await opening.prepare(creates_all=self.creates_all_models)
             if self._recovers:
                 await self._begin_recovery()
+                await self._begin_history()
         except BaseException:
             await self.close()
             raise
@@ -238,6 +241,14 @@ class StoreBackend:
             log.warning("Opened while earlier commits are being finished in the background.")
         self.stores.delivery.deliver_now()
 
+    async def _begin_history(self) -> None:
+        from jts_storage.unit_of_work.moments import Moments
+
+        try:
+            await Moments(self.stores).begin(is_kept=self.settings.history)
+        except StorageError:
+            log.warning("Since when history is kept could not be noted.", exc_info=True)
+
     async def _recover_what_can_be(self) -> None:
         from jts_storage.unit_of_work.recovery import Recovery, Unfinished
 
@@ -251,10 +262,15 @@ class StoreBackend:
             log.error("Opened without a look at earlier commits: %s", exc)
         await recovery.purge()
 
-    def unit_of_work(self) -> UnitOfWork:
+    async def as_of(self, moment: AsOf) -> View:
+        from jts_storage.unit_of_work.moments import Moments
+
+        return await Moments(self.stores).view(moment)
+
+    def unit_of_work(self, source: str) -> UnitOfWork:
         from jts_storage import composition
 
-        return composition.unit_of_work(self.stores)
+        return composition.unit_of_work(self.stores, source)
 
     def _acquire_mongod(self) -> LocalMongod:
         folder = Path(self.settings.data_dir).absolute() / "mongo"

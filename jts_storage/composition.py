@@ -51,7 +51,11 @@ def stores_of(
         mongo=mongo,
         database=database,
         candles=ClickHouseCandleStore(
-            clickhouse, clock, cache_bytes=settings.cache_bytes, max_age=settings.cache_max_age
+            clickhouse,
+            clock,
+            cache_bytes=settings.cache_bytes,
+            max_age=settings.cache_max_age,
+            history=settings.history,
         ),
         symbols=ClickHouseSymbolStore(clickhouse),
         formulas=MongoDBFormulaRepository(mongo),
@@ -79,5 +83,5 @@ def opening(settings: StorageSettings, stores: Stores) -> Opening:
     return Opening(settings, everything)
 
 
-def unit_of_work(stores: Stores) -> UnitOfWork:
-    return UnitOfWork(lambda: StoredWork.begun(stores))
+def unit_of_work(stores: Stores, source: str) -> UnitOfWork:
+    return UnitOfWork(lambda: StoredWork.begun(stores, source))

@@ -7,18 +7,21 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
+from jts_storage.domain.moments import AsOf
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.backtests import BacktestReader
-from jts_storage.ports.candles import CandleStore
+from jts_storage.ports.candles import CandleReader, CandleStore
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.health import Health
+from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
 from jts_storage.ports.strategies import StrategyReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
+from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -37,7 +40,7 @@ class Readers(Protocol):
     """What a storage reads with: what is committed, and nothing else."""
 
     @property
-    def candles(self) -> CandleStore: ...
+    def candles(self) -> Present: ...
     @property
     def symbols(self) -> SymbolReader: ...
     @property
@@ -68,7 +71,9 @@ class Backend(Protocol):
 
     async def recover(self) -> int: ...
 
-    def unit_of_work(self) -> UnitOfWork: ...
+    async def as_of(self, moment: AsOf) -> View: ...
+
+    def unit_of_work(self, source: str) -> UnitOfWork: ...
 
 
 class Storage:
@@ -131,7 +136,7 @@ class Storage:
 
     @property
     def candles(self) -> CandleStore:
-        return self._opened.readers.candles
+        return TimedCandles(self._opened.readers.candles, self._candles_as_of)
 
     @property
     def symbols(self) -> SymbolReader:
@@ -152,6 +157,14 @@ class Storage:
     @property
     def ingestion(self) -> IngestionReader:
         return self._opened.readers.ingestion
+
+    async def as_of(self, moment: AsOf) -> View:
+        """All that was committed up to a moment: a time with its zone, a commit or a snapshot.
+
+        :raises InvalidData: the moment is in the future, or no history of it is kept.
+        :raises NotFound: there is no such snapshot.
+        """
+        return await self._opened.as_of(moment)
 
     def repository(self, model: Model[T]) -> T:
         """Return what is committed of a declared model, by the repository that it declares.
@@ -183,21 +196,31 @@ class Storage:
         """Where handlers of domain events are registered."""
         return self._backend.publisher
 
-    def unit_of_work(self) -> UnitOfWork:
-        """A new unit of work, to be used once: ``async with storage.unit_of_work() as uow``."""
-        return self._opened.unit_of_work()
+    def unit_of_work(self, *, source: str = "") -> UnitOfWork:
+        """A new unit of work, to be used once: ``async with storage.unit_of_work() as uow``.
 
-    async def run(self, work: Callable[[UnitOfWork], Awaitable[T]], *, attempts: int = 10) -> T:
+        :param source: who writes: a job or a service. The history of what it changes names it.
+        """
+        return self._opened.unit_of_work(checks.text(source, "source"))
+
+    async def run(
+        self,
+        work: Callable[[UnitOfWork], Awaitable[T]],
+        *,
+        attempts: int = 10,
+        source: str = "",
+    ) -> T:
         """Call `work` in a unit of work, commit it, and return what `work` returned.
 
         It is called again, in a new one, when somebody else changed the same thing first or the
         servers changed roles: it should therefore do nothing but use the unit of work.
 
+        :param source: as for `unit_of_work`.
         :raises Conflict: also at the last of so many attempts.
         """
         from tenacity import AsyncRetrying
 
-        return await AsyncRetrying(**retry_policy(attempts))(self._run_once, work)
+        return await AsyncRetrying(**retry_policy(attempts))(self._run_once, work, source)
 
     def ingest(self, *, every: float = 1.0, rows: int = 10_000, limit: int = 100_000) -> LiveIngest:
         """A writer of single candles as they come in: ``async with storage.ingest() as ingest``.
@@ -269,8 +292,11 @@ class Storage:
             )
         return stores
 
-    async def _run_once(self, work: Callable[[UnitOfWork], Awaitable[T]]) -> T:
-        async with self.unit_of_work() as uow:
+    async def _candles_as_of(self, moment: AsOf) -> CandleReader:
+        return (await self.as_of(moment)).candles
+
+    async def _run_once(self, work: Callable[[UnitOfWork], Awaitable[T]], source: str) -> T:
+        async with self.unit_of_work(source=source) as uow:
             outcome = await work(uow)
             await uow.commit()
         return outcome

@@ -125,7 +125,7 @@ class RangeCache:
         if not self._capacity:
             return read()
         begun = self._log.number  # before the proof, so that what comes after it is noticed
-        proof = _Proof(_LOGGED) if self._is_logged() else None
+        proof = _Proof(_LOGGED) if self.is_logged() else None
         if proof is None:
             if not self._is_worth_asking(key, first, last):
                 return read()
@@ -146,9 +146,9 @@ class RangeCache:
         :param key: the series that the answer is about; None for a list of series.
         """
         begun = self._log.number
-        if not self._capacity or not (self._is_logged() or self._max_age):
+        if not self._capacity or not (self.is_logged() or self._max_age):
             return ask()
-        proof = _Proof(_LOGGED) if self._is_logged() else self._ask_if_due()
+        proof = _Proof(_LOGGED) if self.is_logged() else self._ask_if_due()
         with self._lock:
             self._take(proof)
         found = ask()
@@ -175,7 +175,7 @@ class RangeCache:
             return self._log.is_open and self._logged_since == self._log.unknown
         return monotonic() - self._asked_at < self._max_age
 
-    def _is_logged(self) -> bool:
+    def is_logged(self) -> bool:
         """Find out whether the log of this process tells of all changes."""
         if not self._log.is_open:
             return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -18,14 +19,20 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, empty
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.unreadable import LeftOut
+from jts_storage.errors import InvalidData
+
+_left_out = LeftOut("series")
 
 _NOTHING = np.empty(0, np.int64)
 
 
-def rows_to_columns(candles: Table, rows: SeriesRows, version: int) -> dict[str, Typed]:
+def rows_to_columns(table: Table, rows: SeriesRows, **more: Any) -> dict[str, Typed]:
     """Return the columns of an insert, called and typed as the table declares them.
 
     Integers of a Decimal are its scaled value, of a time its ticks.
+
+    :param more: columns beside the candle itself, each a value for all rows or one for each.
     """
     columns = rows.columns
     values: dict[str, Any] = {
@@ -38,10 +45,10 @@ def rows_to_columns(candles: Table, rows: SeriesRows, version: int) -> dict[str,
         "low": columns.low,
         "close": columns.close,
         "volume": columns.volume,
-        "version": version,
+        **more,
     }
-    types = _types(candles)
-    return {candles.c[key].name: Typed(types[key], value) for key, value in values.items()}
+    types = _types(table)
+    return {table.c[key].name: Typed(types[key], value) for key, value in values.items()}
 
 
 @cache
@@ -108,6 +115,23 @@ def series_from_end(key: SeriesKey, columns: Mapping[str, Array], *, is_cut: boo
     last_of_equals = np.append(ordered[1:] != ordered[:-1], True)[: len(rows)]
     kept = rows[last_of_equals & (columns["deleted"][rows] == 0)]
     return series_from_columns(key, {name: column[kept] for name, column in columns.items()})
+
+
+def readable_keys(names: Iterable[Sequence[str]]) -> Iterator[SeriesKey]:
+    """The keys of symbol, exchange and timeframe, without those that only other programs know."""
+    for symbol, exchange, timeframe in names:
+        try:
+            yield SeriesKey(symbol, timeframe, exchange)  # type: ignore[arg-type]
+        except InvalidData as exc:
+            _left_out.tell(f"{symbol} {exchange} {timeframe}", str(exc))
+
+
+def days_of(columns: Mapping[str, Array]) -> dict[date, int]:
+    """How many candles each day has."""
+    if not columns:
+        return {}
+    days = columns["day"].astype("M8[D]").tolist()
+    return dict(zip(days, columns["rows"].tolist(), strict=True))
 
 
 def may_overflow(columns: Mapping[str, Array]) -> bool:

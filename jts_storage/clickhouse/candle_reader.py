@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
 from jts_storage.clickhouse import statements
+from jts_storage.clickhouse.as_of import CandlesAsOf
 from jts_storage.clickhouse.cache import DEFAULT_BYTES, RangeCache, may_be_large
 from jts_storage.clickhouse.candle_mappers import (
     by_time,
     copied,
+    days_of,
     may_overflow,
+    readable_keys,
     series_from_columns,
     series_from_end,
     series_from_rows,
@@ -36,8 +39,7 @@ from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
 from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
-from jts_storage.domain.unreadable import LeftOut
-from jts_storage.errors import InvalidData, SchemaDrift
+from jts_storage.errors import SchemaDrift
 
 _FEW_KEYS = 8
 """Up to so many keys are read side by side, and may be held; more are read by one statement."""
@@ -50,12 +52,8 @@ _GIVEN_IN_A_ROW = 64
 
 _T = TypeVar("_T")
 
-_left_out = LeftOut("series")
-
 _MERGE_SECONDS = 60.0
 """For how long duplicate rows that were met are expected again: the engine merges when it likes."""
-
-_EPOCH_DAY = date(1970, 1, 1)
 
 
 class ClickHouseCandleReader(ReadsPanels):
@@ -78,21 +76,24 @@ class ClickHouseCandleReader(ReadsPanels):
     ) -> None:
         self._manager = manager
         tables = tables or build(manager.config.cluster)
+        self._tables = tables
         self._candles, self._symbols = tables.candles, tables.symbols
         self._stored_types = statements.stored_types(self._candles)
-        self._cache = (
-            RangeCache(manager, self._candles, cache_bytes, max_age) if cache_bytes else None
-        )
+        self._cache = RangeCache(manager, self._candles, cache_bytes, max_age)
         self._given_at_once = 0
         self._panels = PanelReader(manager, self._candles)
         self._is_ours = False
         self._partition_key = ""
         self._duplicates_met_at: dict[SeriesKey, float] = {}
 
+    def as_of(self, version: int) -> CandlesAsOf:
+        """Reads what was committed up to a version."""
+        return CandlesAsOf(self._manager, self._tables, version, self)
+
     async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
         first, last = checks.range_ms(start, end)
         checks.instance(key, SeriesKey, "key")
-        held = self._cache.held(key, first, last) if self._cache is not None else None
+        held = self._cache.held(key, first, last)
         if held is None:
             return await self._manager.run_read(self._get_range, key, first, last)
         return await self._given(held)
@@ -144,11 +145,7 @@ class ClickHouseCandleReader(ReadsPanels):
         return await self._answer("coverage", key, lambda: self._get_coverage(key))
 
     async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
-        columns = await self._read(statements.select_days, key, timezone=zone_name(timezone))
-        if not columns:
-            return {}
-        days = (_EPOCH_DAY + timedelta(days=day) for day in columns["day"].tolist())
-        return dict(zip(days, columns["rows"].tolist(), strict=True))
+        return days_of(await self._read(statements.select_days, key, timezone=zone_name(timezone)))
 
     async def count(
         self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
@@ -227,8 +224,6 @@ class ClickHouseCandleReader(ReadsPanels):
 
     async def _answer(self, what: Hashable, key: SeriesKey | None, ask: Callable[[], _T]) -> _T:
         """Return an answer that is held, or ask for it in a thread."""
-        if self._cache is None:
-            return await self._manager.run_read(ask)
         held = self._cache.answered(what, key)
         if held is None:
             return await self._manager.run_read(self._cache.answer, what, key, ask)
@@ -244,9 +239,7 @@ class ClickHouseCandleReader(ReadsPanels):
     # ---- blocking
 
     def _get_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
-        if self._cache is not None:
-            return self._cache.get(key, first, last, lambda: self._read_range(key, first, last))
-        return self._read_range(key, first, last)
+        return self._cache.get(key, first, last, lambda: self._read_range(key, first, last))
 
     def _read_range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
         """Read without FINAL first: it is a fifth faster, and shows whether there are duplicates.
@@ -332,16 +325,13 @@ class ClickHouseCandleReader(ReadsPanels):
             bound = dict(zip(KEY, cursor, strict=True)) | {"limit": limit}
             query = statements.select_keys(self._candles, after=any(cursor))
             page = self._manager.execute(query, bound)
-            for names in page:
-                symbol, exchange, timeframe = cursor = names
-                try:
-                    key = SeriesKey(symbol, timeframe, exchange)
-                except InvalidData as exc:  # a row that another program wrote
-                    _left_out.tell(" ".join(names), str(exc))
-                    continue
+            found += [
+                key
+                for key in readable_keys(page)
                 # All candles of a series may be deleted; only then its last one is asked for.
-                if names not in with_deletions or len(self._get_latest(key, 1)):
-                    found.append(key)
+                if key.sort_key not in with_deletions or len(self._get_latest(key, 1))
+            ]
+            cursor = page[-1] if page else cursor
             if len(page) < limit or len(found) >= limit:
                 return found[:limit]
 

@@ -31,7 +31,7 @@ Columns = Any  # SQLAlchemy's own type of `table.c` has no names to complete
 Expression = ColumnElement[Any]
 
 KEY = ("symbol", "exchange", "timeframe")
-STATE = ("version", "is_deleted")
+STATE = ("version", "is_deleted", "since")
 """The columns of a row that are not the candle itself."""
 
 

@@ -15,9 +15,11 @@ from jts_storage.clickhouse.cache import DEFAULT_BYTES
 from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
 from jts_storage.clickhouse.change_log import Change, Spans, touching
+from jts_storage.clickhouse.history import CandleHistory
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.parquet import Target, import_files
 from jts_storage.clickhouse.statements import parameters
+from jts_storage.clickhouse.stored_ends import StoredEnds
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.clickhouse.transport import WRITE_ROWS, Transport
 from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from, paused_for_too_long
@@ -42,7 +44,30 @@ _versions = Versions()
 
 
 class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
-    """What a unit of work and imports write through, each under the version that it was given."""
+    """What a unit of work and imports write through, each under the version that it was given.
+
+    :param history: whether what is replaced or deleted is kept.
+    """
+
+    def __init__(
+        self,
+        manager: ClickHouseManager,
+        *,
+        cache_bytes: int = DEFAULT_BYTES,
+        max_age: float = 0.0,
+        tables: Tables | None = None,
+        history: bool = True,
+    ) -> None:
+        super().__init__(manager, cache_bytes=cache_bytes, max_age=max_age, tables=tables)
+        self._history = self._kept_history() if history else None
+
+    @property
+    def has_history(self) -> bool:
+        return self._history is not None
+
+    def _kept_history(self) -> CandleHistory:
+        ends = StoredEnds(self._manager, self._candles, self._cache.is_logged)
+        return CandleHistory(self._manager, self._candles, self._tables.history, ends)
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         files = await self._manager.run(lake.job_files, job_id)
@@ -72,8 +97,8 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """
         for deletion in changes.deletions:
             # Under the lower version, so that rows of the same unit of work survive the deletion.
-            self.erase(*deletion, version)
-        self.write_rows(changes.upserts, version + 1)
+            self.erase(*deletion, version, source=changes.source)
+        self.write_rows(changes.upserts, version + 1, source=changes.source)
 
     def write(self, series: CandleSeries, version: int, *, again: bool = False) -> None:
         """Store a series, or a part of one; parts under one version may follow each other.
@@ -82,14 +107,21 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """
         self.write_rows(SeriesRows.of(series), version, again=again)
 
-    def write_rows(self, rows: SeriesRows, version: int, *, again: bool = False) -> None:
+    def write_rows(
+        self, rows: SeriesRows, version: int, *, again: bool = False, source: str = ""
+    ) -> None:
         """As `write`, of many series."""
         self.check_writable()
         for together in rows.pieces(WRITE_ROWS):
+            more: dict[str, Any] = {"version": version}
+            if self._history is not None:
+                since = self._history.keep(together, version, source)
+                if since is not None:
+                    more["since"] = since
             with self._touching(together.spans):
                 self._manager.insert_columns(
                     self._candles.name,
-                    rows_to_columns(self._candles, together, version),
+                    rows_to_columns(self._candles, together, **more),
                     settings=statements.write_settings,
                     idempotent=True,
                     is_there=partial(self._is_written, together, version),
@@ -106,7 +138,8 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
     def _import_files(
         self, key: SeriesKey, paths: Sequence[Path], versions: Callable[[int], int]
     ) -> int:
-        target = Target(self._manager, self._candles, self.write, versions)
+        is_new = self._history is None or self._history.is_untouched(key)
+        target = Target(self._manager, self._candles, self.write, versions, may_read_files=is_new)
         with self._touching({key: (FIRST_MS, LAST_MS)}):
             return import_files(target, key, paths)
 
@@ -135,10 +168,14 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
             return False
         return not self._partition_key or len({end.year for end in rows.ends}) == 1
 
-    def erase(self, key: SeriesKey, first: int, last: int, version: int) -> int:
+    def erase(
+        self, key: SeriesKey, first: int, last: int, version: int, *, source: str = ""
+    ) -> int:
         """Delete what is older than `version`; return how many rows this version has deleted."""
         self.check_writable()
         bound = parameters(key, first, last) | {"version": version}
+        if self._history is not None:
+            self._history.keep_deleted(self._source(), key, first, last, version, source)
         with self._touching({key: (first, last)}, deletes=True):
             self._manager.execute(
                 statements.delete(self._source()),
@@ -181,8 +218,11 @@ class ClickHouseCandleStore(ClickHouseCandleWriter):
         cache_bytes: int = DEFAULT_BYTES,
         max_age: float = 0.0,
         tables: Tables | None = None,
+        history: bool = True,
     ) -> None:
-        super().__init__(manager, cache_bytes=cache_bytes, max_age=max_age, tables=tables)
+        super().__init__(
+            manager, cache_bytes=cache_bytes, max_age=max_age, tables=tables, history=history
+        )
         self._clock = clock
 
     async def import_parquet(self, key: SeriesKey, paths: Sequence[Path]) -> int:

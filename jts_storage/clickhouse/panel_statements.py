@@ -13,6 +13,7 @@ from sqlalchemy import Select, Table, bindparam, func, literal, not_, select
 
 from jts_storage.clickhouse.candle_rows import is_among_keys, is_in_range
 from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
+from jts_storage.clickhouse.history_statements import rows_as_of
 from jts_storage.clickhouse.statements import as_stored, bucketed, names_of, slot_of
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.enums import Timeframe
@@ -70,17 +71,22 @@ def select_sizes(candles: Table, form: Form) -> str:
 
 
 @cache
-def select_rows(candles: Table, form: Form) -> str:
-    merged = form.merged
-    rows = Final(candles) if merged else candles
-    c = rows.c
-    deleted = literal(0) if merged else c.is_deleted
+def select_rows(candles: Table, form: Form, history: Table | None = None) -> str:
+    """:param history: given, rows are those as of a version."""
+    deleted: Any = literal(0)
+    if history is not None:
+        c = rows_as_of(candles, history, lambda c: _wanted(c, form)).c
+        wanted = []
+    elif form.merged:
+        c = Final(candles).c
+        wanted = [*_wanted(c, form), not_(c.is_deleted)]
+    else:
+        c = candles.c
+        deleted, wanted = c.is_deleted, _wanted(c, form)
     names = _names(c)
     statement: Select[Any] = select(
         *as_stored(c, form.fields), deleted.label("deleted"), *_labelled(names)
-    ).where(*_wanted(c, form))
-    if merged:
-        statement = statement.where(not_(c.is_deleted))
+    ).where(*wanted)
     # As the rows lie in either order of the table, there being but one timeframe; and LIMIT BY
     # takes rows as they come only if its columns begin the order.
     order = (*names, c.timeframe, c.timestamp)

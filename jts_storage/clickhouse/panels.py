@@ -52,6 +52,12 @@ class PanelReader:
         panel = _panel(asked, found)
         return panel if asked.rows is None else panel.tail(asked.rows)
 
+    def read_as_of(self, asked: PanelQuery, history: Table, version: int) -> CandlePanel:
+        """What `read` would have given when `version` was the latest."""
+        if asked.keys == ():
+            return _panel(asked, {})
+        return _panel(asked, self._rows(_by_symbols(asked), history=history, as_of=version))
+
     def first_rows(self, asked: PanelQuery, rows: int) -> CandlePanel:
         """The first rows of what is asked, with no more memory than they take."""
         form = Form.of(asked, merged=True, is_first=True)
@@ -70,11 +76,21 @@ class PanelReader:
         found = self._manager.execute(query, bound(asked), settings=statements.SETTINGS)
         return {SeriesKey(s, asked.timeframe, e): int(rows) for s, e, rows in found}
 
-    def _rows(self, asked: PanelQuery, *, merged: bool) -> dict[str, Array]:
+    def _rows(
+        self,
+        asked: PanelQuery,
+        *,
+        merged: bool = True,
+        history: Table | None = None,
+        as_of: int | None = None,
+    ) -> dict[str, Array]:
         form = Form.of(asked, merged=merged)
-        query, types = statements.select_rows(self._candles, form), stored_types(self._candles)
         found = self._manager.read_columns(
-            query, bound(asked), stored=types, settings=statements.SETTINGS, dictionaries=True
+            statements.select_rows(self._candles, form, history),
+            bound(asked) | {"as_of": as_of},
+            stored=stored_types(self._candles),
+            settings=statements.SETTINGS,
+            dictionaries=True,
         )
         return {name: column[::-1] for name, column in found.items()} if form.is_cut else found
 

@@ -45,12 +45,15 @@ class Target:
     """Where candles of files go.
 
     :param write: writes a series under a version.
+    :param may_read_files: whether the engine may read files itself: nothing is replaced by them
+        whose history has to be kept.
     """
 
     manager: ClickHouseManager
     candles: Table
     write: Write
     versions: Versions
+    may_read_files: bool = True
 
 
 def import_files(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
@@ -62,7 +65,8 @@ def import_files(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:
     """
     schemas = [_schema(path) for path in paths]
     # A server cannot open files of this host.
-    if target.manager.config.is_embedded and all(map(_is_ours, schemas, paths)):
+    is_near = target.may_read_files and target.manager.config.is_embedded
+    if is_near and all(map(_is_ours, schemas, paths)):
         for path in paths:
             _check_pages(path)
         return sum(_import_directly(target, key, part) for part in _parts(paths))

@@ -265,7 +265,10 @@ def delete(source: Source) -> str:
     carried = carried_columns(table)
     version: Expression = bindparam("version")
     deleted = source.range.select(
-        *(c[each.key] for each in carried), func.toUInt64(version), literal_column("1")
+        *(c[each.key] for each in carried),
+        func.toUInt64(version),
+        literal_column("1"),
+        literal_column("0"),
     ).where(c.version < version)
     return text_of(
         insert(table).from_select([*carried, *(table.c[name] for name in STATE)], deleted)

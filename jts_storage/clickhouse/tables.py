@@ -1,14 +1,17 @@
 """The tables: what they hold, how it is ordered, and what of it is the latest.
 
-Both are upserts. A row is replaced by one of the same sort key and a higher version, and reads ask
-for the latest with FINAL. A deleted candle is a row too: a later version that says so, which reads
-leave out. The engine is not told of that column: it would then merge every row of every read,
-even where no two rows compete (docs/decisions/ has the figures).
+Candles and symbols are upserts. A row is replaced by one of the same sort key and a higher version,
+and reads ask for the latest with FINAL. A deleted candle is a row too: a later version that says
+so, which reads leave out. The engine is not told of that column: it would then merge every row of
+every read, even where no two rows compete (docs/decisions/ has the figures).
+
+What a candle was before it was corrected or deleted is kept in a table of its own, so that reads of
+what is the latest pay nothing for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -38,19 +41,40 @@ def _number(name: str, kind: Any) -> Column[Any]:
     return Column(name, kind, clickhouse_codec=("T64", "LZ4"))
 
 
+def _candle() -> Iterator[Column[Any]]:
+    yield from map(_key, ("symbol", "exchange", "timeframe"))
+    yield Column("timestamp", types.DateTime64(3, "UTC"), clickhouse_codec=("Delta(8)", "LZ4"))
+    for price in ("open", "high", "low", "close"):
+        yield _number(price, types.Decimal(18, 4))
+    yield _number("volume", types.UInt64)
+
+
 CANDLES: Final = Table(
     "candles",
     MetaData(),
-    _key("symbol"),
-    _key("exchange"),
-    _key("timeframe"),
-    Column("timestamp", types.DateTime64(3, "UTC"), clickhouse_codec=("Delta(8)", "LZ4")),
-    *(_number(price, types.Decimal(18, 4)) for price in ("open", "high", "low", "close")),
-    _number("volume", types.UInt64),
+    *_candle(),
     _number("version", types.UInt64),
     Column("is_deleted", types.UInt8, server_default=text("0")),
+    Column("since", types.UInt64, server_default=text("0"), clickhouse_codec=("T64", "LZ4")),
 )
-"""The columns of candles; `build` gives them an engine."""
+"""The columns of candles; `build` gives them an engine.
+
+`since` is the version that first had these values, where a later one wrote the same again; 0 where
+that is the row's own.
+"""
+
+HISTORY: Final = Table(
+    "candles_history",
+    MetaData(),
+    *_candle(),
+    _number("since", types.UInt64),
+    _number("ended", types.UInt64),
+    Column("source", types.LowCardinality(types.String)),
+)
+"""What candles were, from the version `since` until the version `ended` replaced or deleted it.
+
+`source` is what the commit that ended it said of itself.
+"""
 
 CANDLES_ORDER: Final = ("timeframe", "symbol", "exchange", "timestamp")
 """How they lie on disk: what reads one timeframe of a whole market reads no row of another."""
@@ -63,6 +87,7 @@ class Tables:
     metadata: MetaData
     candles: Table
     symbols: Table
+    history: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +114,16 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
         writes and reads that cross years.
     """
     metadata = MetaData()
-    year = func.toYear(CANDLES.c.timestamp) if partition_by_year else None
+    year, kept_year = (
+        func.toYear(table.c.timestamp) if partition_by_year else None
+        for table in (CANDLES, HISTORY)
+    )
     layout = _Layout(CANDLES_ORDER, "symbol", "version", year)
     candles = _laid_out(CANDLES, layout, metadata, cluster)
-    return Tables(metadata, candles, table_of(SYMBOLS, metadata, cluster))
+    # A commit that is repeated, or finished by another process, keeps the same rows once.
+    kept = _Layout((*CANDLES_ORDER, "since"), "symbol", "ended", kept_year)
+    history = _laid_out(HISTORY, kept, metadata, cluster)
+    return Tables(metadata, candles, table_of(SYMBOLS, metadata, cluster), history)
 
 
 def table_of(model: AnyTableModel, metadata: MetaData, cluster: str | None) -> Table:

@@ -71,7 +71,9 @@ class CandleChanges:
     Rows are parted by series only once a read or a deletion asks for one of them.
     """
 
-    def __init__(self, changes: Iterable[SeriesChanges] = ()) -> None:
+    def __init__(self, changes: Iterable[SeriesChanges] = (), source: str = "") -> None:
+        """:param source: what the unit of work says of itself."""
+        self.source = source
         self._series = {change.key: change for change in changes}
         # Written after what is in `_series`, and before the loose candles.
         self._parts: list[SeriesRows | LooseRows] = []

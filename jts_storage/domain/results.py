@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Self, TypeVar
 
+from jts_storage.domain.moments import Commit
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """The outcome of a commit.
+
+    :param commit: where it stands in the order of all, for reads ``as_of`` it; None where it wrote
+        nothing that has a history.
+    """
+
+    commit: Commit | None = None
 
 
 class Coverage(NamedTuple):

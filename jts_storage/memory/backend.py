@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from jts_storage.clickhouse.symbol_model import SYMBOLS
+from jts_storage.domain.moments import AsOf
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -15,6 +17,7 @@ from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
     InMemoryStrategyRepository,
 )
+from jts_storage.memory.moments import view
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.work import InMemoryWork
 from jts_storage.models import Models
@@ -23,6 +26,7 @@ from jts_storage.models.table_repository import ReadOnly
 from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
+from jts_storage.ports.history import View
 from jts_storage.ports.models import Model
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.unit import UnitOfWork
@@ -76,8 +80,11 @@ class InMemoryBackend:
         """A commit in memory cannot be interrupted: there is nothing to finish."""
         return 0
 
-    def unit_of_work(self) -> UnitOfWork:
-        return UnitOfWork(self._work)
+    async def as_of(self, moment: AsOf) -> View:
+        return view(self._database, moment)
 
-    async def _work(self) -> InMemoryWork:
-        return InMemoryWork(self._database, self.publisher, self._models)
+    def unit_of_work(self, source: str) -> UnitOfWork:
+        return UnitOfWork(partial(self._work, source))
+
+    async def _work(self, source: str) -> InMemoryWork:
+        return InMemoryWork(self._database, self.publisher, self._models, source)

@@ -22,6 +22,7 @@ from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.memory.declared import InMemoryTable
+from jts_storage.memory.past import Past
 from jts_storage.memory.tables import MemoryDatabase
 from jts_storage.models.table_repository import ReadOnly
 from jts_storage.ports.candles import CandleData, Lake
@@ -145,12 +146,12 @@ class InMemoryCandleRepository(ReadsPanels):
             rows += table.num_rows
         return rows
 
-    def apply(self, changes: Iterable[SeriesChanges]) -> None:
+    def apply(self, changes: Iterable[SeriesChanges], version: int, source: str = "") -> None:
         """Store what a unit of work staged."""
         for change in changes:
             last = checks.to_ms(checks.LAST_TIMESTAMP)
             becomes = change.over(self._all(change.key), checks.to_ms(checks.FIRST_TIMESTAMP), last)
-            self._store(change.key, becomes.columns)
+            self._store(change.key, becomes.columns, version, source)
 
     def _keys(self) -> list[SeriesKey]:
         with self._database.lock:
@@ -161,7 +162,13 @@ class InMemoryCandleRepository(ReadsPanels):
         columns = self._columns.get(key)
         return CandleSeries.trusted(key, empty() if columns is None else columns)
 
-    def _store(self, key: SeriesKey, columns: Columns) -> None:
+    def _store(
+        self, key: SeriesKey, columns: Columns, version: int | None = None, source: str = ""
+    ) -> None:
+        if self._columns is self._database.candles:  # raw bars keep no past
+            past = self._database.past.setdefault(key, Past())
+            version = version or self._database.next_version()
+            past.change(self._all(key).columns, columns, version, source)
         if columns.rows:
             self._columns[key] = columns
         else:

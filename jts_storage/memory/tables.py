@@ -9,12 +9,14 @@ import threading
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from time import time_ns
 from typing import Any, Protocol, TypeAlias
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.errors import Conflict
+from jts_storage.memory.past import Past
 
 Row: TypeAlias = Any
 """What the mapper of a real store makes of an entity: a document, or the row of a table."""
@@ -38,9 +40,21 @@ class MemoryDatabase:
         self.lock = threading.RLock()
         self.rows: dict[Place, Row] = {}
         self.candles: dict[SeriesKey, Columns] = {}
+        self.past: dict[SeriesKey, Past] = {}
+        self.version = 0
+        """Of the latest commit."""
         self.bars: dict[SeriesKey, Columns] = {}
         self.appended: dict[str, list[Any]] = {}
         """Arrow tables by the declared table that they were appended to."""
+
+    def next_version(self) -> int:
+        """Versions are nanoseconds since 1970, each later than the one before."""
+        self.version = self.present()
+        return self.version
+
+    def present(self) -> int:
+        """The lowest version that a later commit may get."""
+        return max(self.version + 1, time_ns())
 
 
 class Session(Protocol):

@@ -11,6 +11,8 @@ from typing import TypeVar
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.events import DomainEvent
+from jts_storage.domain.moments import Commit
+from jts_storage.domain.results import CommitResult
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -46,8 +48,13 @@ class InMemoryWork:
     """The `Work` of one unit of work, from its first moment to its end."""
 
     def __init__(
-        self, database: MemoryDatabase, publisher: EventPublisher, models: Models | None = None
+        self,
+        database: MemoryDatabase,
+        publisher: EventPublisher,
+        models: Models | None = None,
+        source: str = "",
     ) -> None:
+        self._source = source
         self._models = models or Models()
         self._database = database
         self._publisher = publisher
@@ -78,7 +85,7 @@ class InMemoryWork:
     def under_way(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    async def commit(self) -> None:
+    async def commit(self) -> CommitResult:
         database = self._database
         tables = [
             (InMemoryTable(database, model), change) for model, change in self._tables.changes
@@ -90,12 +97,15 @@ class InMemoryWork:
             self.stored_ingestion.check(self.ingestion)
             self.transaction.apply()
             self.stored_ingestion.apply(self.ingestion)
-            InMemoryCandleRepository(database).apply(self.candles.changes)
+            version = database.next_version()
+            candles = InMemoryCandleRepository(database)
+            candles.apply(self.candles.changes, version, self._source)
             for table, change in tables:
                 table.apply(change)
             bars = InMemoryCandleRepository(database, database.bars)
-            bars.apply(self.ingestion.bars.changes)
+            bars.apply(self.ingestion.bars.changes, version)
         self._undelivered = self.events.collected
+        return CommitResult(Commit(version))
 
     async def deliver(self) -> None:
         while self._undelivered:

@@ -10,7 +10,7 @@ from jts_storage.migrate.definition import LOCAL, Definition
 from jts_storage.migrate.replacing import Replacement
 from jts_storage.migrate.running import count, execute, exists, run
 
-__all__ = ["Definition", "alter", "drop_if_empty", "execute", "exists", "replace", "run"]
+__all__ = ["Definition", "alter", "create", "drop_if_empty", "execute", "exists", "replace", "run"]
 
 
 def alter(name: str, change: str) -> None:
@@ -20,6 +20,13 @@ def alter(name: str, change: str) -> None:
     """
     for table in (f"{name}{LOCAL}", name) if run().cluster else (name,):
         execute(f"ALTER TABLE {table}{{on_cluster}} {change}")
+
+
+def create(name: str, definition: Definition) -> None:
+    """Create a table that no release before this one had. It may be sent twice."""
+    cluster = run().cluster
+    for statement in definition.statements(name, name, cluster):
+        execute(statement)
 
 
 def drop_if_empty(name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.moments import AsOf
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries
@@ -183,7 +184,125 @@ class Lake(Protocol):
 
 
 class CandleStore(CandleReader, Protocol):
-    """Reads candles, and takes in whole jobs of a lake."""
+    """Reads candles, as they are or as they were, and takes in whole jobs of a lake.
+
+    :param as_of: a time with its zone, a commit, or the name of a snapshot: read what was committed
+        up to then; what is committed now if None. `market` asks the symbols as they are now.
+
+    With `as_of`, every method raises `InvalidData` for a moment in the future and for one of which
+    no history is kept, and `NotFound` for a snapshot that does not exist.
+    """
+
+    async def get_range(
+        self, key: SeriesKey, start: datetime, end: datetime, *, as_of: AsOf | None = None
+    ) -> CandleSeries: ...
+
+    async def get_ranges(
+        self,
+        keys: Iterable[SeriesKey],
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: AsOf | None = None,
+    ) -> dict[SeriesKey, CandleSeries]: ...
+
+    async def get_panel(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        last: int | None = None,
+        as_of: AsOf | None = None,
+    ) -> CandlePanel: ...
+
+    async def get_latest_panel(
+        self,
+        timeframe: Timeframe,
+        count: int = 1,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        as_of: AsOf | None = None,
+    ) -> CandlePanel: ...
+
+    async def resample_panel(
+        self,
+        timeframe: Timeframe,
+        target: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        timezone: str = "UTC",
+        as_of: AsOf | None = None,
+    ) -> CandlePanel: ...
+
+    def stream_panels(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        block_rows: int = 1_000_000,
+        as_of: AsOf | None = None,
+    ) -> AsyncIterator[CandlePanel]: ...
+
+    async def get_latest(
+        self, key: SeriesKey, count: int = 1, *, as_of: AsOf | None = None
+    ) -> CandleSeries: ...
+
+    async def get_coverage(self, key: SeriesKey, *, as_of: AsOf | None = None) -> Coverage: ...
+
+    async def coverage_by_day(
+        self, key: SeriesKey, *, timezone: str = "UTC", as_of: AsOf | None = None
+    ) -> dict[date, int]: ...
+
+    async def count(
+        self,
+        key: SeriesKey,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        as_of: AsOf | None = None,
+    ) -> int: ...
+
+    async def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+        as_of: AsOf | None = None,
+    ) -> CandleSeries: ...
+
+    def stream(
+        self,
+        key: SeriesKey,
+        start: datetime,
+        end: datetime,
+        *,
+        block_rows: int = 262_144,
+        as_of: AsOf | None = None,
+    ) -> AsyncIterator[CandleSeries]: ...
+
+    async def list_keys(
+        self, *, limit: int = 1_000, after: SeriesKey | None = None, as_of: AsOf | None = None
+    ) -> Page[SeriesKey]: ...
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         """Store every candle that a job left in a lake; how many rows its files have.

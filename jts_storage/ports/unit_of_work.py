@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from jts_storage.domain.results import CommitResult
 from jts_storage.ports.backtests import BacktestRepository
 from jts_storage.ports.candles import CandleRepository
 from jts_storage.ports.events import EventCollector
@@ -52,8 +53,10 @@ class UnitOfWork(Repositories, Protocol):
         """
         ...
 
-    async def commit(self) -> None:
+    async def commit(self) -> CommitResult:
         """Make the changes visible, then deliver the events.
+
+        Return which commit it was, to read ``as_of`` it later.
 
         :raises Conflict: another unit of work changed the same document or aggregate first;
             nothing of this one is stored.

@@ -90,6 +90,12 @@ class StorageSettings(BaseModel):
     cache_max_age: float = Field(default=0.0, ge=0)
     """For how many seconds a ClickHouse server's table is taken to be as it was last seen."""
 
+    history: bool = True
+    """Whether former candles and documents are kept; the same for all that share the stores."""
+
+    history_days: int | None = Field(default=None, ge=1)
+    """For how many days what was replaced or deleted is kept; for ever if not set."""
+
     health_timeout: float = Field(default=0.45, gt=0)
     """Seconds after which a store that has not answered `health` does not answer."""
 

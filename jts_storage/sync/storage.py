@@ -131,16 +131,20 @@ class Storage:
         """Where handlers of domain events are registered."""
         return self._storage.events
 
-    def unit_of_work(self) -> UnitOfWork:
-        """A new unit of work, to be used once: ``with storage.unit_of_work() as uow``."""
-        return UnitOfWork(self._portal, self._storage.unit_of_work())
+    def unit_of_work(self, *, source: str = "") -> UnitOfWork:
+        """A new unit of work, to be used once: ``with storage.unit_of_work() as uow``.
 
-    def run(self, work: Callable[[UnitOfWork], T], *, attempts: int = 10) -> T:
+        :param source: who writes: a job or a service. The history of what it changes names it.
+        """
+        return UnitOfWork(self._portal, self._storage.unit_of_work(source=source))
+
+    def run(self, work: Callable[[UnitOfWork], T], *, attempts: int = 10, source: str = "") -> T:
         """What `work` returns, called in a unit of work that is then committed.
 
         It is called again, in a new one, when somebody else changed the same thing first or the
         servers changed roles: it should therefore do nothing but use the unit of work.
 
+        :param source: as for `unit_of_work`.
         :raises Conflict: also at the last of so many attempts.
         """
         from tenacity import Retrying
@@ -149,11 +153,11 @@ class Storage:
             raise InvalidData(
                 "must be a plain function", field="work", value=work, remedy=_USE_ASYNC
             )
-        outcome: T = Retrying(**asynchronous.retry_policy(attempts))(self._run_once, work)
+        outcome: T = Retrying(**asynchronous.retry_policy(attempts))(self._run_once, work, source)
         return outcome
 
-    def _run_once(self, work: Callable[[UnitOfWork], T]) -> T:
-        with self.unit_of_work() as uow:
+    def _run_once(self, work: Callable[[UnitOfWork], T], source: str) -> T:
+        with self.unit_of_work(source=source) as uow:
             outcome = work(uow)
             uow.commit()
             return outcome

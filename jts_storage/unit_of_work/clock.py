@@ -75,8 +75,9 @@ class UnderWay:
     def may_have_events_of(self, key: str) -> bool:
         return self.event_keys is None or key in self.event_keys
 
-    def may_write(self, series: Collection[str]) -> bool:
-        return self.series is None or not self.series.isdisjoint(series)
+    def may_write(self, series: Collection[str] | None) -> bool:
+        """:param series: any of these; None stands for all, and for all documents."""
+        return self.series is None or series is None or not self.series.isdisjoint(series)
 
 
 @dataclass(slots=True)
@@ -87,11 +88,13 @@ class Place:
         paused: then others have not waited for it.
     :param is_unknown: whether the commit may still be decided although it has failed.
     :param symbols_version: that of the symbols it writes; None if it writes none.
+    :param earlier: the commits that were under way when it was taken.
     """
 
     id: ObjectId
     version: int
     symbols_version: int | None = None
+    earlier: Sequence[UnderWay] = ()
     was_kept: bool = True
     is_unknown: bool = False
     taken_at: float = field(default_factory=monotonic)
@@ -105,6 +108,11 @@ class Place:
                 "stored.",
                 remedy="Repeat it.",
             )
+
+
+def written_under(place: Place) -> int:
+    """The version of what a commit writes; what it deletes has the one before."""
+    return place.version + 1
 
 
 class CommitClock:
@@ -190,10 +198,27 @@ class CommitClock:
         found = await self._find({"running": _NOT_EXPIRED}) or {}
         return [_under_way(one) for one in found.get("running", ())]
 
-    async def wait_for_earlier(self, version: int, series: Collection[str]) -> None:
+    async def latest(self) -> int:
+        """The highest version that any commit has taken."""
+        found = await self._find({"value": 1}) or {}
+        return int(found.get("value", 0))
+
+    async def present(self) -> int:
+        """The lowest version that a later commit may get."""
+        found = await self._find({"next": {"$max": [{"$add": ["$value", 1]}, _now()]}}) or {}
+        return int(found.get("next", 0))
+
+    async def wait_for_earlier_than(self, place: Place, series: Collection[str] | None) -> None:
+        """As `wait_for_earlier`, without a question where none was under way."""
+        if any(one.may_write(series) for one in place.earlier):
+            await self.wait_for_earlier(place.version, series)
+
+    async def wait_for_earlier(self, version: int, series: Collection[str] | None) -> None:
         """Wait until no commit under way that may write these series has a lower version.
 
         Each of them ends, dies or loses its lease, so this does, too.
+
+        :param series: None waits for the writers of any.
         """
         # A commit usually takes some milliseconds, so look soon, and then less often.
         pause = _POLL_SECONDS
@@ -258,6 +283,8 @@ class CommitClock:
                 f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
             )
         place.version = int(found["value"]) - versions + 1
+        running = map(_under_way, found["running"])
+        place.earlier = [one for one in running if one.version < place.version]
         if symbols_above is not None:
             place.symbols_version = int(found["symbols"])
 
@@ -268,7 +295,7 @@ class CommitClock:
             lambda: self._clock.find_one_and_update(
                 {"_id": _ID} | there,
                 change,
-                projection={"value": 1, "symbols": 1},
+                projection={"value": 1, "symbols": 1, "running": 1},
                 return_document=ReturnDocument.AFTER,
             ),
         )

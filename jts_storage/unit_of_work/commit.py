@@ -13,7 +13,7 @@ from jts_storage.domain.changes import Changes
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.mongo.transaction import commit, may_be_committed
-from jts_storage.unit_of_work.clock import MOST_NAMES, Place
+from jts_storage.unit_of_work.clock import MOST_NAMES, Place, written_under
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.recovery import Recovery
 
@@ -44,14 +44,14 @@ class JournalledCommit:
         self._id = ObjectId()
         self._decided = False
 
-    async def run(self) -> None:
-        """Commit to all stores.
+    async def run(self) -> int:
+        """Commit to all stores; return the version of what was written.
 
         :raises StorageError: nothing is stored, unless the message says that the commit is decided,
             or that its outcome is unknown.
         """
         try:
-            await self._run()
+            return await self._run()
         except StorageError as exc:
             if not self._decided:
                 raise
@@ -60,7 +60,7 @@ class JournalledCommit:
                 remedy="Do not repeat it: `recover` will finish it, as does the next opening.",
             ) from exc
 
-    async def _run(self) -> None:
+    async def _run(self) -> int:
         stores = self._stores
         reached("before the journal")
         await self._recovery.finish_first(self._changes)
@@ -86,7 +86,8 @@ class JournalledCommit:
                     self._decided = True
                     reached("decided")
                 reached("database committed")
-                await self._finish(place.version)
+                await self._finish(place)
+                return written_under(place)
 
     def _place(self) -> AbstractAsyncContextManager[Place]:
         keys = {event.key for event in self._events}
@@ -139,8 +140,10 @@ class JournalledCommit:
             "read before you repeat it.",
         )
 
-    async def _finish(self, version: int) -> None:
+    async def _finish(self, place: Place) -> None:
+        version = place.version
         await self._recovery.wait_for_earlier(self._changes, version)
+        await self._stores.wait_for_writers(place, self._changes)
         await self._stores.store_series(self._changes, version)
         reached("series stored")
         if any(change.mode == "append" for change in self._changes.tables):

@@ -64,6 +64,7 @@ def encode(work: Changes) -> Iterator[Chunk]:
     """The work in chunks, each made when it is asked for: rows as Arrow IPC, all else as JSON."""
     described = json.dumps(
         {
+            "source": work.candles.source,
             "candles": _described(work.candles),
             "bars": _described(work.bars),
             "symbols": [_symbol(symbol) for symbol in _symbols(work)],
@@ -94,7 +95,7 @@ def decode(described: bytes) -> Changes:
     """The work without its rows, which `decode_rows` reads chunk by chunk."""
     found = json.loads(described)
     return Changes(
-        candles=_changes(found["candles"]),
+        candles=_changes(found["candles"], found.get("source", "")),
         bars=_changes(found["bars"]),
         symbols=_read_symbols(found["symbols"]),
         aggregates=[_read_aggregate(item) for item in found["aggregates"]],
@@ -172,11 +173,12 @@ def _described(changes: CandleChanges) -> list[Plain]:
     return [{"key": key_to_plain(key), "deleted": ranges} for key, ranges in deleted.items()]
 
 
-def _changes(described: Sequence[Plain]) -> CandleChanges:
-    return CandleChanges(
+def _changes(described: Sequence[Plain], source: str = "") -> CandleChanges:
+    changes = (
         SeriesChanges(key_from_plain(item["key"]), list(map(tuple, item["deleted"])))
         for item in described
     )
+    return CandleChanges(changes, source)
 
 
 def _symbols(work: Changes) -> list[Symbol]:

@@ -34,7 +34,7 @@ from jts_storage.ports.models import Model
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
 from jts_storage.relational import declared as records
 from jts_storage.relational.declared import DeclaredRecords
-from jts_storage.unit_of_work.clock import MOST_NAMES, CommitClock
+from jts_storage.unit_of_work.clock import MOST_NAMES, CommitClock, Place, written_under
 from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
@@ -134,8 +134,8 @@ class Stores:
         is_one_part = self.declared(change.name).model.partition_by is None
         return is_one_part and change.rows.num_rows <= WRITE_ROWS
 
-    async def store_candles(self, changes: Changes) -> bool:
-        """Write candles and nothing else, if one insert takes them; False if none does.
+    async def store_candles(self, changes: Changes) -> int | None:
+        """Write candles and nothing else, if one insert takes them, and return their version.
 
         :raises ConnectionFailed: whether they are stored is unknown.
         """
@@ -147,19 +147,29 @@ class Stores:
         ):
             look = await looking
             if look.is_one_insert:
+                await self.wait_for_writers(place, changes)
                 await self.store_series(changes, place.version)
         if look.is_one_insert and not place.was_kept:
             raise paused_for_too_long("The commit")
-        return look.is_one_insert
+        return written_under(place) if look.is_one_insert else None
 
-    async def store_alone(self, changes: Changes, symbols_above: int | None) -> None:
+    async def wait_for_writers(self, place: Place, changes: Changes) -> None:
+        """Wait for the earlier writers of the same series: a history tells what they wrote, too."""
+        if changes.candles and self.candles.has_history and place.earlier:
+            series = changes.few_series_names(MOST_NAMES)
+            await self.clock.wait_for_earlier_than(place, series)
+
+    async def store_alone(self, changes: Changes, symbols_above: int | None) -> int:
         """Write symbols or rows of one table, which are one insert, and nothing else.
+
+        Return their version.
 
         :raises ConnectionFailed: whether it is stored is unknown.
         """
         async with self.clock.place(symbols_above=symbols_above) as place:
             changes.symbols_version = place.symbols_version
             await self.store_series(changes, place.version)
+        return written_under(place)
 
     async def store_series(self, changes: Changes, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""

@@ -156,7 +156,13 @@ class Recovery:
         await self.wait_for_earlier(changes, entry.version)
         await self._stores.store_series(changes, entry.version)
         async for rows in self._stores.journal.rows(entry, "candles"):
-            write = partial(self._stores.candles.write_rows, rows, entry.version + 1, again=True)
+            write = partial(
+                self._stores.candles.write_rows,
+                rows,
+                entry.version + 1,
+                again=True,
+                source=changes.candles.source,
+            )
             await self._stores.clickhouse.run(write)
         await self._store_tables(entry, changes)
         # The entry goes last: a crash before that only means that all of this is done again.

@@ -16,6 +16,8 @@ from pymongo.errors import PyMongoError
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.changes import Changes
+from jts_storage.domain.moments import Commit
+from jts_storage.domain.results import CommitResult
 from jts_storage.errors import StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -47,7 +49,9 @@ log = logging.getLogger(__name__)
 class StoredWork:
     """The `Work` of one unit of work, from its first moment to its end."""
 
-    def __init__(self, stores: Stores, session: AsyncClientSession) -> None:
+    def __init__(self, stores: Stores, session: AsyncClientSession, source: str = "") -> None:
+        """:param source: what it says of itself in the history of what it changes."""
+        self._source = source
         lifetime = self.lifetime = Lifetime()
         self._stores = stores
         self._session = session
@@ -63,14 +67,14 @@ class StoredWork:
         self.candles = StagedCandles(stores.candles, lifetime, self.symbols)
 
     @classmethod
-    async def begun(cls, stores: Stores) -> StoredWork:
+    async def begun(cls, stores: Stores, source: str = "") -> StoredWork:
         mongo = stores.mongo
         try:
             session = mongo.client.start_session()
             await session.start_transaction()
         except PyMongoError as exc:
             raise translate(exc, doing="beginning", hosts=mongo.hosts) from exc
-        return cls(stores, session)
+        return cls(stores, session, source)
 
     @property
     def formulas(self) -> MongoDBFormulaRepository:
@@ -99,10 +103,11 @@ class StoredWork:
     def under_way(self) -> AbstractContextManager[None]:
         return self._stores.commits.one()
 
-    async def commit(self) -> None:
+    async def commit(self) -> CommitResult:
         try:
             await self._transaction.ended()
-            await self._write(self._changes())
+            version = await self._write(self._changes())
+            return CommitResult(None if version is None else Commit(version))
         except Overtaking:
             try:
                 await Recovery(self._stores).recover()
@@ -138,6 +143,7 @@ class StoredWork:
         changes = dict(self._tables.changes)
         # Their versions are counted apart, since other programs write symbols, too (decision 0017).
         symbols = changes.pop(SYMBOLS, None)
+        self.candles.changes.source = self._source
         return Changes(
             candles=self.candles.changes,
             symbols=symbols and symbols.rows,
@@ -147,21 +153,24 @@ class StoredWork:
             tables=list(changes.values()),
         )
 
-    async def _write(self, changes: Changes) -> None:
+    async def _write(self, changes: Changes) -> int | None:
+        """Return the version of the commit; None where nothing of it has one."""
         stores, events = self._stores, self.events.collected
         is_alone = changes.are_candles_to_save and not (self._touches_documents or events)
-        if is_alone and await stores.store_candles(changes):
-            return
+        if is_alone and (version := await stores.store_candles(changes)) is not None:
+            return version
         look = await stores.look(changes)
         if self._needs_journal(changes, look):
-            await JournalledCommit(stores, self._session, changes, events, look.symbols_above).run()
-        elif changes.touches_clickhouse:
-            await stores.store_alone(changes, look.symbols_above)
-        elif changes.touches_database:
+            work = JournalledCommit(stores, self._session, changes, events, look.symbols_above)
+            return await work.run()
+        if changes.touches_clickhouse:
+            return await stores.store_alone(changes, look.symbols_above)
+        if changes.touches_database:
             async with stores.bookkeeping(changes):
                 pass
         elif self._touches_documents:
             await commit_alone(stores.mongo, self._session, "committing")
+        return None
 
     def _needs_journal(self, changes: Changes, look: Look) -> bool:
         touched = (changes.touches_clickhouse, changes.touches_database, self._touches_documents)

@@ -10,6 +10,7 @@ from typing import Protocol, Self, TypeVar
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage._runtime.tasks import run_to_the_end
+from jts_storage.domain.results import CommitResult
 from jts_storage.errors import StorageError
 from jts_storage.ports.backtests import BacktestRepository
 from jts_storage.ports.candles import CandleRepository
@@ -45,7 +46,7 @@ class Work(Repositories, Protocol):
         """
         ...
 
-    async def commit(self) -> None:
+    async def commit(self) -> CommitResult:
         """Store all changes, or none of them."""
         ...
 
@@ -108,16 +109,17 @@ class UnitOfWork:
     def repository(self, model: Model[R]) -> R:
         return self._active.repository(model)
 
-    async def commit(self) -> None:
+    async def commit(self) -> CommitResult:
         work = self._active
         try:
             with work.under_way():
                 # First: a save that comes while the commit runs is refused rather than lost.
                 self._end("is being committed")
                 # Once begun, a commit runs to its end, even if whoever waits for it is cancelled.
-                await run_to_the_end(work.commit())
+                result = await run_to_the_end(work.commit())
                 self._state = "has been committed"
                 await work.deliver()
+                return result
         except asyncio.CancelledError:
             self._state = "was cancelled during its commit, which may be stored all the same"
             work.deliver_soon()

@@ -59,7 +59,7 @@ class Live:
     async def bare(self, bars: Bars, number: int) -> float:
         """The quickest there is: rows in the engine's own format, written from arrays."""
         rows = SeriesRows.joined([LooseRows.of(KEYS, bars)])
-        columns = rows_to_columns(self._candles, rows, number + 1)
+        columns = rows_to_columns(self._candles, rows, version=number + 1)
         names = ", ".join(columns)
 
         def insert() -> float:

@@ -203,7 +203,7 @@ class Turns:
 
     def _writing(self, many: list[CandleSeries]) -> Any:
         rows = SeriesRows.joined([SeriesRows.of(each) for each in many])
-        columns = rows_to_columns(self._declared, rows, _VERSION + self._minutes)
+        columns = rows_to_columns(self._declared, rows, version=_VERSION + self._minutes)
         return lambda: self._manager.insert_columns(
             "candles", columns, settings=statements.write_settings
         )

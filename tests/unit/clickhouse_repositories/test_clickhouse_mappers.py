@@ -44,7 +44,7 @@ def flags(*is_deleted: int) -> Any:
 
 def test_a_series_becomes_columns_of_the_table() -> None:
     series = make_candles(KEY, 3)
-    columns = mappers.rows_to_columns(CANDLES, SeriesRows.of(series), 7)
+    columns = mappers.rows_to_columns(CANDLES, SeriesRows.of(series), version=7)
     assert [(name, column.type) for name, column in columns.items()] == [
         ("symbol", "LowCardinality(String)"),
         ("exchange", "LowCardinality(String)"),
@@ -68,7 +68,7 @@ def test_several_series_lie_one_behind_the_other() -> None:
     one, other = make_candles(KEY, 2), make_candles(OTHER, 3, seed=1)
     values: Any = {
         name: column.values
-        for name, column in mappers.rows_to_columns(CANDLES, together(one, other), 7).items()
+        for name, column in mappers.rows_to_columns(CANDLES, together(one, other), version=7).items()
     }
     assert list(values["symbol"].to_array()) == ["005930"] * 2 + ["AAPL"] * 3
     assert list(values["exchange"].to_array()) == ["KRX"] * 2 + ["NASDAQ"] * 3
@@ -81,7 +81,7 @@ def test_several_series_lie_one_behind_the_other() -> None:
 def test_what_all_series_share_is_told_once() -> None:
     same = SeriesKey("AAPL", Timeframe.M1, "KRX")
     rows = together(make_candles(KEY, 2), make_candles(same, 1))
-    columns = mappers.rows_to_columns(CANDLES, rows, 7)
+    columns = mappers.rows_to_columns(CANDLES, rows, version=7)
     assert (columns["exchange"].values, columns["timeframe"].values) == ("KRX", "1m")
     assert list(columns["symbol"].values.to_array()) == ["005930", "005930", "AAPL"]
 

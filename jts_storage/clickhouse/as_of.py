@@ -1,0 +1,153 @@
+"""Candles as they were when a version was the latest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from jts_storage.clickhouse import history_statements, statements
+from jts_storage.clickhouse.candle_mappers import (
+    copied,
+    days_of,
+    readable_keys,
+    series_from_columns,
+)
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.panels import PanelReader
+from jts_storage.clickhouse.statements import parameters
+from jts_storage.clickhouse.tables import Tables
+from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.checks import FIRST_MS, LAST_MS
+from jts_storage.domain.enums import Market, Timeframe, member
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
+from jts_storage.domain.resampling import check_coarser, zone_name
+from jts_storage.domain.results import Coverage, Page
+from jts_storage.domain.series import CandleSeries
+
+if TYPE_CHECKING:
+    from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
+
+
+class CandlesAsOf(ReadsPanels):
+    """A `CandleReader` of what was committed up to a version.
+
+    :param present: reads what counts now.
+    """
+
+    def __init__(
+        self,
+        manager: ClickHouseManager,
+        tables: Tables,
+        version: int,
+        present: ClickHouseCandleReader,
+    ) -> None:
+        self._manager, self._present, self._version = manager, present, version
+        self._candles, self._history = tables.candles, tables.history
+        self._source = history_statements.source_as_of(tables.candles, tables.history)
+        self._panels = PanelReader(manager, tables.candles)
+
+    async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
+        query = statements.select_range(self._source)
+        return series_from_columns(key, await self._read(query, key, start, end))
+
+    async def get_ranges(
+        self, keys: Iterable[SeriesKey], start: datetime, end: datetime
+    ) -> dict[SeriesKey, CandleSeries]:
+        unique = list(dict.fromkeys(checks.several(keys, SeriesKey, "keys")))
+        found: dict[SeriesKey, CandleSeries] = {}
+        for timeframe in dict.fromkeys(key.timeframe for key in unique):
+            of_timeframe = [key for key in unique if key.timeframe is timeframe]
+            panel = await self.get_panel(timeframe, start, end, keys=of_timeframe)
+            found |= {key: copied(series) for key, series in panel.items()}
+        return {key: found.get(key) or CandleSeries.empty(key) for key in unique}
+
+    async def read_panel(self, asked: PanelQuery) -> CandlePanel:
+        read = self._panels.read_as_of
+        return await self._manager.run_read(read, asked, self._history, self._version)
+
+    async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
+        # Of each former candle a row is there that replaced it, or says that it is deleted.
+        return await self._present.panel_sizes(asked)
+
+    async def symbols_of(self, market: Market) -> frozenset[str]:
+        return await self._present.symbols_of(market)
+
+    async def get_latest(self, key: SeriesKey, count: int = 1) -> CandleSeries:
+        limit = checks.whole(count, "count", least=1)
+        query = history_statements.select_last(self._source)
+        columns = await self._read(query, key, limit=limit)
+        backwards = {name: column[::-1] for name, column in columns.items()}
+        return series_from_columns(key, backwards)
+
+    async def get_coverage(self, key: SeriesKey) -> Coverage:
+        query = history_statements.select_coverage(self._source)
+        bound = parameters(key, FIRST_MS, LAST_MS) | {"as_of": self._version}
+        first, last, rows = (await self._manager.run_read(self._manager.execute, query, bound))[0]
+        return Coverage(*map(checks.from_ms, (first, last))) if rows else Coverage(None, None)
+
+    async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
+        query = statements.select_days(self._source)
+        return days_of(await self._read(query, key, timezone=zone_name(timezone)))
+
+    async def count(
+        self, key: SeriesKey, start: datetime | None = None, end: datetime | None = None
+    ) -> int:
+        ends = start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP
+        columns = await self._read(statements.select_count(self._source, bounded=True), key, *ends)
+        return int(columns["rows"][0]) if columns else 0
+
+    async def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+    ) -> CandleSeries:
+        check_coarser(key.timeframe, member(Timeframe, timeframe, "timeframe"))
+        zone = zone_name(timezone)
+        return (await self.get_range(key, start, end)).resample(timeframe, timezone=zone)
+
+    async def stream(
+        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    ) -> AsyncIterator[CandleSeries]:
+        first, last = checks.range_ms(start, end)
+        limit = checks.whole(block_rows, "block_rows", least=1)
+        query = statements.select_range(self._source, limited=True)
+        while first <= last:
+            ends = checks.from_ms(first), checks.from_ms(last)
+            block = series_from_columns(key, await self._read(query, key, *ends, limit=limit))
+            if len(block):
+                yield block
+            if len(block) < block_rows:
+                return
+            first = int(block.columns.timestamp[-1]) + 1
+
+    async def list_keys(
+        self, *, limit: int = 1_000, after: SeriesKey | None = None
+    ) -> Page[SeriesKey]:
+        checks.whole(limit, "limit", below=2**31)
+        query = history_statements.select_keys_as_of(self._candles, self._history)
+        bound = {"as_of": self._version}
+        found = await self._manager.run_read(self._manager.execute, query, bound)
+        keys = sorted(readable_keys(found), key=lambda key: key.sort_key)
+        if after is not None:
+            keys = [key for key in keys if key.sort_key > after.sort_key]
+        return Page.first(limit, keys)
+
+    async def _read(
+        self,
+        query: str,
+        key: SeriesKey,
+        start: datetime = checks.FIRST_TIMESTAMP,
+        end: datetime = checks.LAST_TIMESTAMP,
+        **more: Any,
+    ) -> dict[str, Any]:
+        bound = parameters(key, *checks.range_ms(start, end)) | {"as_of": self._version} | more
+        stored = statements.stored_types(self._candles)
+        read = self._manager.read_columns
+        return await self._manager.run_read(read, query, bound, stored=stored)

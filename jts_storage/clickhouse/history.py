@@ -1,0 +1,243 @@
+"""What candles were: kept as they are replaced or deleted, in the same commit and before it.
+
+A write that comes behind all that is stored replaces nothing and asks nothing. Any other reads
+what is stored in its range, and keeps the rows whose values it changes, with the version that they
+have had since then and the one that ends them. A row that is written again with the same values is
+not kept: the new row says since when it has had them.
+
+Whoever writes has waited for the earlier commits of its series, so what it reads is what it
+replaces. A commit that another process finishes late finds later rows instead: its own rows, never
+the latest, are then the ones to keep. Doing it again keeps the same rows once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Table
+
+from jts_storage.clickhouse import history_statements as statements
+from jts_storage.clickhouse.blocks import Array, DictionaryColumn
+from jts_storage.clickhouse.candle_mappers import rows_to_columns
+from jts_storage.clickhouse.candle_rows import KEY, Source
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.panel_statements import SETTINGS
+from jts_storage.clickhouse.statements import parameters, stored_types, write_settings
+from jts_storage.clickhouse.stored_ends import StoredEnds
+from jts_storage.domain.calendar import DAY_MS
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.checks import FIRST_MS
+from jts_storage.domain.columns import (
+    PRICES,
+    AnyArray,
+    Columns,
+    Int64Array,
+    UInt64Array,
+    empty,
+)
+from jts_storage.domain.rows import SeriesRows
+
+_NUMBER_BITS = 44
+"""Below these bits of a row's place stands its time from the first that is possible."""
+
+_ALIKE = 4
+
+
+class Stored(NamedTuple):
+    """Rows that are stored, the latest of each timestamp, by series and time.
+
+    :param place: series and time in one number.
+    :param begins: the version since which they have had their values.
+    """
+
+    place: Int64Array
+    columns: Columns
+    version: UInt64Array
+    begins: UInt64Array
+    is_deleted: AnyArray
+
+
+class CandleHistory:
+    """Keeps what is replaced in one table of candles.
+
+    :param ends: behind which nothing is stored.
+    """
+
+    def __init__(
+        self, manager: ClickHouseManager, candles: Table, history: Table, ends: StoredEnds
+    ) -> None:
+        self._manager, self._candles, self._history = manager, candles, history
+        self._ends = ends
+
+    def keep(self, rows: SeriesRows, version: int, source: str) -> UInt64Array | None:
+        """Keep what these rows are about to replace under `version`.
+
+        Return the version since which each row has had its values, 0 where that is its own; None
+        if that is so for all.
+        """
+        spans = rows.spans
+        reached = self._ends.reached(spans)
+        if not reached:
+            return None
+        since: UInt64Array | None = None
+        numbers = {key: number for number, key in enumerate(rows.keys)}
+        for keys in _alike(reached, spans):
+            wanted = {key: (numbers[key], *spans[key]) for key in keys}
+            stored = self._stored(wanted)
+            if not len(stored.place):
+                continue
+            if since is None:
+                since = np.zeros(rows.rows, np.uint64)
+            self._keep(rows, stored, since, version, source)
+        return since
+
+    def keep_deleted(
+        self, origin: Source, key: SeriesKey, first: int, last: int, version: int, source: str
+    ) -> None:
+        """Keep what is about to be deleted under `version`."""
+        self._manager.execute(
+            statements.keep_deleted(origin, self._history),
+            parameters(key, first, last) | {"version": version, "source": source},
+            settings=write_settings,
+            idempotent=True,
+        )
+
+    def is_untouched(self, key: SeriesKey) -> bool:
+        """Whether nothing of a series is stored."""
+        return not self._ends.reached({key: (FIRST_MS, FIRST_MS)})
+
+    def _keep(
+        self, rows: SeriesRows, stored: Stored, since: UInt64Array, version: int, source: str
+    ) -> None:
+        number = rows.number
+        place = _places(number, rows.columns.timestamp)
+        at = np.minimum(np.searchsorted(stored.place, place), len(stored.place) - 1)
+        ours = np.flatnonzero(stored.place[at] == place)
+        at = at[ours]
+        same = ~stored.is_deleted[at]
+        for new, old in zip(rows.columns[1:], stored.columns[1:], strict=True):
+            same &= new[ours] == old[at]
+        is_later = stored.version[at] > version
+        since[ours[same & ~is_later]] = stored.begins[at[same & ~is_later]]
+        replaced = ~(same | is_later | stored.is_deleted[at])
+        self._insert(
+            _part(rows, number[ours[replaced]], stored.columns.take(at[replaced])),
+            since=stored.begins[at[replaced]],
+            ended=version,
+            source=source,
+        )
+        self._insert(
+            _part(rows, number[ours[is_later]], rows.columns.take(ours[is_later])),
+            since=version,
+            ended=stored.begins[at[is_later]],
+            source="",
+        )
+
+    def _insert(self, rows: SeriesRows, **more: Any) -> None:
+        if rows.rows:
+            self._manager.insert_columns(
+                self._history.name,
+                rows_to_columns(self._history, rows, **more),
+                settings=write_settings,
+                idempotent=True,
+            )
+
+    def _stored(self, wanted: Mapping[SeriesKey, tuple[int, int, int]]) -> Stored:
+        """What is stored of some series.
+
+        :param wanted: of each its number, and the first and last millisecond.
+        """
+        keys, values = list(wanted), wanted.values()
+        bound = parameters(keys[0], min(a for _, a, _ in values), max(b for _, _, b in values))
+        if len(keys) > 1:
+            names = zip(*(key.sort_key for key in keys), strict=True)
+            bound |= {f"{name}s": sorted(set(each)) for name, each in zip(KEY, names, strict=True)}
+        found = self._manager.read_columns(
+            statements.select_stored(self._candles, one=len(keys) == 1),
+            bound,
+            stored=stored_types(self._candles),
+            settings=SETTINGS,
+            dictionaries=True,
+        )
+        if not found:
+            return _latest(np.zeros(0, np.int64), found)
+        number = np.full(len(found["ms"]), wanted[keys[0]][0])
+        if len(keys) > 1:
+            number = _numbers(found, {key.sort_key: of[0] for key, of in wanted.items()})
+        return _latest(number, found)
+
+
+def _alike(keys: Sequence[SeriesKey], spans: Mapping[SeriesKey, Any]) -> Iterator[list[SeriesKey]]:
+    """Series whose ranges are near each other, so that one question reads little between them."""
+    together: list[SeriesKey] = []
+    first = last = longest = 0
+    for key in sorted(keys, key=spans.__getitem__):
+        begin, end = spans[key]
+        longest = max(longest, end - begin)
+        if together and max(last, end) - first > _ALIKE * longest + DAY_MS:
+            yield together
+            together = []
+        if not together:
+            first, last, longest = begin, end, end - begin
+        together.append(key)
+        last = max(last, end)
+    yield together
+
+
+def _numbers(found: Mapping[str, Any], wanted: Mapping[tuple[str, ...], int]) -> Int64Array:
+    """The number of each row's series; -1 for those that nobody asked for."""
+    columns = [_dictionary(found[name]) for name in KEY]
+    code = np.zeros(len(found["ms"]), np.int64)
+    sizes = [len(column.dictionary) for column in columns]
+    places = [{text: n for n, text in enumerate(column.dictionary)} for column in columns]
+    for column, size in zip(columns, sizes, strict=True):
+        code = code * size + column.keys
+    number_of = np.full(int(np.prod(sizes)), -1, np.int64)
+    for names, number in wanted.items():
+        if all(name in place for name, place in zip(names, places, strict=True)):
+            at = 0
+            for name, place, size in zip(names, places, sizes, strict=True):
+                at = at * size + place[name]
+            number_of[at] = number
+    return number_of[code]
+
+
+def _dictionary(column: Any) -> DictionaryColumn:
+    if isinstance(column, DictionaryColumn):
+        return column
+    texts, keys = np.unique(column.astype(str), return_inverse=True)
+    return DictionaryColumn(tuple(texts.tolist()), keys)
+
+
+def _latest(number: Int64Array, found: Mapping[str, Array]) -> Stored:
+    """Of the rows of a timestamp that with the highest version."""
+    if not found or not len(number):
+        nothing = np.zeros(0, np.uint64)
+        return Stored(np.zeros(0, np.int64), empty(), nothing, nothing, np.zeros(0, np.bool_))
+    stamps, version = found["ms"].view(np.int64), found["version"]
+    place = _places(number, stamps)
+    if (place[1:] > place[:-1]).all() and place[0] >= 0:
+        kept: Any = slice(None)
+    else:
+        order = np.lexsort((version, place))
+        ordered = place[order]
+        is_last = np.append(ordered[1:] != ordered[:-1], True)
+        kept = order[is_last & (ordered >= 0)]
+    prices = [found[f"{price}_"][kept] for price in PRICES]
+    columns = Columns.of(stamps[kept], prices, found["volume"].view(np.uint64)[kept])
+    since, version = found["since"][kept], version[kept]
+    begins = np.where(since == 0, version, since)
+    return Stored(place[kept], columns, version, begins, found["deleted"][kept].view(np.bool_))
+
+
+def _places(number: Int64Array, stamps: Int64Array) -> Int64Array:
+    place: Int64Array = (number << _NUMBER_BITS) + (stamps - FIRST_MS)
+    return place
+
+
+def _part(rows: SeriesRows, number: Int64Array, columns: Columns) -> SeriesRows:
+    """Rows of the same series, by series and time."""
+    offsets = np.searchsorted(number, np.arange(len(rows.keys) + 1))
+    return SeriesRows(rows.keys, offsets, columns)

@@ -1,0 +1,137 @@
+"""The statements on what candles were; see `statements` and `history`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+from sqlalchemy import FromClause, Table, bindparam, func, insert, not_, select, union_all
+
+from jts_storage.clickhouse.candle_rows import (
+    KEY,
+    Columns,
+    Expression,
+    Rows,
+    Source,
+    carried_columns,
+    is_in_range,
+    is_of_key,
+)
+from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
+from jts_storage.clickhouse.statements import as_stored
+
+
+def begins(c: Columns) -> Expression:
+    """The version since which a row has had its values."""
+    begins: Expression = func.if_(c.since == 0, c.version, c.since)
+    return begins
+
+
+@cache
+def select_ends(candles: Table) -> str:
+    """Select the last timestamp of each series of which rows lie behind a moment."""
+    c = candles.c
+    names = [func.toString(c[name]) for name in KEY]
+    behind = c.timestamp >= func.fromUnixTimestamp64Milli(func.toInt64(bindparam("first")), "UTC")
+    last = func.toUnixTimestamp64Milli(func.max(c.timestamp))
+    statement = select(*names, last).where(*_among(c), behind).group_by(*(c[k] for k in KEY))
+    return text_of(statement)
+
+
+@cache
+def select_stored(candles: Table, *, one: bool) -> str:
+    """Select rows as they lie there, each with its state.
+
+    :param one: of one series; else of several, with their names.
+    """
+    c = candles.c
+    state = (c.version, c.since, c.is_deleted.label("deleted"))
+    names = [] if one else [c[name] for name in KEY]
+    statement = select(*as_stored(c), *state, *names)
+    wanted = [is_of_key(c)] if one else _among(c)
+    return text_of(statement.where(*wanted, is_in_range(c)))
+
+
+@cache
+def keep_deleted(source: Source, history: Table) -> str:
+    """Keep what a deletion is about to delete."""
+    c = source.range.of.c
+    carried = carried_columns(source.table)
+    version: Expression = func.toUInt64(bindparam("version"))
+    rows = source.range.select(
+        *(c[each.key] for each in carried), begins(c), version, bindparam("source")
+    ).where(c.version < version)
+    names = [*(each.key for each in carried), "since", "ended", "source"]
+    return text_of(insert(history).from_select([history.c[name] for name in names], rows))
+
+
+# ---- as of a version
+
+
+def rows_as_of(
+    candles: Table, history: Table, wanted: Callable[[Columns], Iterable[Expression]]
+) -> FromClause:
+    """The rows that counted as of the parameter ``as_of``: those that still do, and former ones.
+
+    Of two that counted at once, of which a commit that was finished late wrote one, the later.
+
+    :param wanted: which rows, by the columns of either table.
+    """
+    rows, past = Final(candles), history.c
+    version: Expression = func.toUInt64(bindparam("as_of"))
+    carried = [each.key for each in carried_columns(candles)]
+    still = select(*(rows.c[name] for name in carried), begins(rows.c).label("begins")).where(
+        *wanted(rows.c), not_(rows.c.is_deleted), begins(rows.c) <= version
+    )
+    former = select(*(past[name] for name in carried), past.since.label("begins")).where(
+        *wanted(past), past.since <= version, past.ended > version
+    )
+    both = union_all(still, former).subquery("both")
+    key = [both.c[name] for name in (*KEY, "timestamp")]
+    return (
+        select(both)
+        .order_by(*key, both.c.begins.desc())
+        .suffix_with(LimitBy(*key))
+        .subquery(candles.name)
+    )
+
+
+@cache
+def source_as_of(candles: Table, history: Table) -> Source:
+    """The candles of one key as of a version."""
+    in_range = rows_as_of(candles, history, lambda c: (is_of_key(c), is_in_range(c)))
+    return Source(
+        table=candles,
+        range=Rows(in_range),
+        series=Rows(rows_as_of(candles, history, lambda c: (is_of_key(c),))),
+        version=candles.c.version,
+        is_deleted=candles.c.is_deleted,
+        has_versions=True,
+    )
+
+
+@cache
+def select_last(source: Source) -> str:
+    """Select the last rows of a series, backwards."""
+    c = source.series.of.c
+    rows = source.series.select(*as_stored(c)).order_by(c.timestamp.desc())
+    return text_of(rows.limit(bindparam("limit")))
+
+
+@cache
+def select_coverage(source: Source) -> str:
+    stamps = source.series.of.c.timestamp
+    ends = (func.toUnixTimestamp64Milli(end(stamps)) for end in (func.min, func.max))
+    return text_of(source.series.select(*ends, func.count()))
+
+
+@cache
+def select_keys_as_of(candles: Table, history: Table) -> str:
+    c = rows_as_of(candles, history, lambda _: ()).c
+    return text_of(select(*(func.toString(c[name]) for name in KEY)).distinct())
+
+
+def _among(c: Any) -> list[Expression]:
+    """Of any of these symbols, exchanges and timeframes: names are looked up sooner than keys."""
+    return [c[name].op("IN", is_comparison=True)(bindparam(f"{name}s")) for name in KEY]

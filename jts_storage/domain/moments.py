@@ -1,0 +1,54 @@
+"""Points in the order of commits: by time, by a commit, or by the name of a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from jts_storage.domain import checks
+from jts_storage.errors import InvalidData
+
+_NANOSECONDS = 1_000_000_000
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Commit:
+    """One commit, by its place in the order of all.
+
+    :param version: the highest version of what it wrote; later commits have higher ones.
+    """
+
+    version: int
+
+    @property
+    def moment(self) -> datetime:
+        """When it took its place, by MongoDB's clock, to the microsecond."""
+        seconds, rest = divmod(self.version, _NANOSECONDS)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1_000)
+
+
+AsOf: TypeAlias = datetime | Commit | str
+"""A time with its zone, a commit, or the name of a snapshot."""
+
+
+def version_at(moment: datetime, field: str = "as_of") -> int:
+    """The highest version that a commit of this time may have.
+
+    :raises InvalidData: the time has no zone.
+    """
+    checks.utc(moment.replace(microsecond=0), field)
+    elapsed = moment - checks.EPOCH
+    return (elapsed // _MICROSECOND + 1) * 1_000 - 1
+
+
+def checked(as_of: object) -> AsOf:
+    """:raises InvalidData: it names no moment."""
+    if isinstance(as_of, datetime | Commit | str):
+        return as_of
+    raise InvalidData(
+        "must be a datetime with its zone, a Commit or the name of a snapshot",
+        field="as_of",
+        value=repr(as_of),
+    )

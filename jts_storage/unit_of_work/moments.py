@@ -1,0 +1,110 @@
+"""Moments in the order of commits: which version was the latest then, and whether that is known."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from bson import Int64
+
+from jts_storage.clickhouse.as_of import CandlesAsOf
+from jts_storage.domain.moments import AsOf, Commit, checked, version_at
+from jts_storage.errors import InvalidData, NotFound
+from jts_storage.mongo.manager import Collection
+from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.recovery import Recovery
+
+BEGINNINGS = "uow_history"
+_CANDLES = "candles"
+_AHEAD_SECONDS = 2.0
+"""So far the clock of a host may be ahead of MongoDB's."""
+
+_POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class StoredView:
+    """A `View` over the real stores."""
+
+    commit: Commit
+    candles: CandlesAsOf
+
+
+class Moments:
+    """The moments of one set of stores."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def begin(self, *, is_kept: bool) -> None:
+        """Note since when history is kept; forget it where it no longer is."""
+        which = {"_id": _CANDLES}
+        if not is_kept:
+            await self._repeat(lambda: self._beginnings.delete_one(which))
+        elif await self._began() is None:
+            # Nothing was there before, or what was there before is as it has been since then.
+            stored = await self._stores.clickhouse.run(self._stores.candles.latest_version)
+            began = await self._stores.clock.latest() if stored else 0
+            first = {"$setOnInsert": {"began": Int64(began)}}
+            await self._repeat(lambda: self._beginnings.update_one(which, first, upsert=True))
+
+    async def view(self, as_of: AsOf) -> StoredView:
+        version = await self.version(as_of)
+        return StoredView(Commit(version), self._stores.candles.as_of(version))
+
+    async def version(self, as_of: AsOf) -> int:
+        """The version that was the latest at a moment, all commits up to it being stored.
+
+        :raises InvalidData: the moment is in the future, or before there was a history.
+        :raises NotFound: there is no such snapshot.
+        """
+        moment = checked(as_of)
+        if isinstance(moment, str):
+            raise NotFound(f"There is no snapshot {moment!r}.", remedy="snapshots.list() has them.")
+        version = moment.version if isinstance(moment, Commit) else version_at(moment)
+        began = await self._began()
+        if began is None or version < began:
+            raise before_history(Commit(version), began)
+        await self._wait_until(version)
+        await self._stores.clock.wait_for_earlier(version + 1, None)
+        await self._finish(version)
+        return version
+
+    async def _wait_until(self, version: int) -> None:
+        """Wait for a clock that is behind this host's, so that no later commit gets the version."""
+        begun = monotonic()
+        while await self._stores.clock.present() < version:
+            if monotonic() - begun > _AHEAD_SECONDS:
+                raise InvalidData(
+                    "lies in the future", field="as_of", value=Commit(version).moment.isoformat()
+                )
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _finish(self, version: int) -> None:
+        """Finish decided commits up to a version, whose processes are gone."""
+        pending = await self._stores.journal.pending()
+        earlier = [entry.id for entry in pending if entry.version <= version]
+        if earlier:
+            await Recovery(self._stores).recover(only=earlier)
+
+    async def _began(self) -> int | None:
+        found = await self._repeat(lambda: self._beginnings.find_one({"_id": _CANDLES}))
+        return None if found is None else int(found["began"])
+
+    async def _repeat(self, operation: Any) -> Any:
+        return await self._stores.mongo.retries.repeat(
+            "asking since when history is kept", operation
+        )
+
+    @property
+    def _beginnings(self) -> Collection:
+        return self._stores.mongo.get_collection(BEGINNINGS)
+
+
+def before_history(asked: Commit, began: int | None) -> InvalidData:
+    since = "no history is kept" if began is None else f"it begins at {Commit(began).moment}"
+    return InvalidData(
+        f"is before the history: {since}", field="as_of", value=asked.moment.isoformat()
+    )

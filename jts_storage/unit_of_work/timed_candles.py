@@ -1,0 +1,194 @@
+"""Candles as they are, and as they were."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import date, datetime
+from typing import Protocol
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.moments import AsOf
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.results import Coverage, Page
+from jts_storage.domain.series import CandleSeries
+from jts_storage.ports.candles import CandleReader, Lake
+
+
+class Present(CandleReader, Protocol):
+    """Reads what is committed now, and takes in what a lake holds."""
+
+    async def import_lake(self, lake: Lake, job_id: str) -> int: ...
+
+
+class TimedCandles:
+    """A `CandleStore` over readers of one moment each.
+
+    :param at: gives the reader of another moment.
+    """
+
+    def __init__(self, now: Present, at: Callable[[AsOf], Awaitable[CandleReader]]) -> None:
+        self._now, self._reader_of = now, at
+
+    async def import_lake(self, lake: Lake, job_id: str) -> int:
+        return await self._now.import_lake(lake, job_id)
+
+    async def get_range(
+        self, key: SeriesKey, start: datetime, end: datetime, *, as_of: AsOf | None = None
+    ) -> CandleSeries:
+        return await (await self._at(as_of)).get_range(key, start, end)
+
+    async def get_ranges(
+        self,
+        keys: Iterable[SeriesKey],
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: AsOf | None = None,
+    ) -> dict[SeriesKey, CandleSeries]:
+        return await (await self._at(as_of)).get_ranges(keys, start, end)
+
+    async def get_panel(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        last: int | None = None,
+        as_of: AsOf | None = None,
+    ) -> CandlePanel:
+        return await (await self._at(as_of)).get_panel(
+            timeframe,
+            start,
+            end,
+            keys=keys,
+            exchange=exchange,
+            market=market,
+            fields=fields,
+            last=last,
+        )
+
+    async def get_latest_panel(
+        self,
+        timeframe: Timeframe,
+        count: int = 1,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        as_of: AsOf | None = None,
+    ) -> CandlePanel:
+        return await (await self._at(as_of)).get_latest_panel(
+            timeframe, count, keys=keys, exchange=exchange, market=market, fields=fields
+        )
+
+    async def resample_panel(
+        self,
+        timeframe: Timeframe,
+        target: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        timezone: str = "UTC",
+        as_of: AsOf | None = None,
+    ) -> CandlePanel:
+        return await (await self._at(as_of)).resample_panel(
+            timeframe,
+            target,
+            start,
+            end,
+            keys=keys,
+            exchange=exchange,
+            market=market,
+            timezone=timezone,
+        )
+
+    async def stream_panels(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        block_rows: int = 1_000_000,
+        as_of: AsOf | None = None,
+    ) -> AsyncIterator[CandlePanel]:
+        reader = await self._at(as_of)
+        async for each in reader.stream_panels(
+            timeframe,
+            start,
+            end,
+            keys=keys,
+            exchange=exchange,
+            market=market,
+            fields=fields,
+            block_rows=block_rows,
+        ):
+            yield each
+
+    async def get_latest(
+        self, key: SeriesKey, count: int = 1, *, as_of: AsOf | None = None
+    ) -> CandleSeries:
+        return await (await self._at(as_of)).get_latest(key, count)
+
+    async def get_coverage(self, key: SeriesKey, *, as_of: AsOf | None = None) -> Coverage:
+        return await (await self._at(as_of)).get_coverage(key)
+
+    async def coverage_by_day(
+        self, key: SeriesKey, *, timezone: str = "UTC", as_of: AsOf | None = None
+    ) -> dict[date, int]:
+        return await (await self._at(as_of)).coverage_by_day(key, timezone=timezone)
+
+    async def count(
+        self,
+        key: SeriesKey,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        as_of: AsOf | None = None,
+    ) -> int:
+        return await (await self._at(as_of)).count(key, start, end)
+
+    async def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+        as_of: AsOf | None = None,
+    ) -> CandleSeries:
+        return await (await self._at(as_of)).resample(key, timeframe, start, end, timezone=timezone)
+
+    async def stream(
+        self,
+        key: SeriesKey,
+        start: datetime,
+        end: datetime,
+        *,
+        block_rows: int = 262_144,
+        as_of: AsOf | None = None,
+    ) -> AsyncIterator[CandleSeries]:
+        reader = await self._at(as_of)
+        async for each in reader.stream(key, start, end, block_rows=block_rows):
+            yield each
+
+    async def list_keys(
+        self, *, limit: int = 1_000, after: SeriesKey | None = None, as_of: AsOf | None = None
+    ) -> Page[SeriesKey]:
+        return await (await self._at(as_of)).list_keys(limit=limit, after=after)
+
+    async def _at(self, as_of: AsOf | None) -> CandleReader:
+        return self._now if as_of is None else await self._reader_of(as_of)
