@@ -36,7 +36,7 @@ from jts_storage.usecases.results import COUNTS, FilesResult, ImportResult
 if TYPE_CHECKING:
     from jts_storage.readers.adjusting import Adjusted
     from jts_storage.readers.file_source import Layout
-    from jts_storage.readers.values import Floats
+    from jts_storage.readers.values import FloatRule
     from jts_storage.usecases.import_candles import ImportOptions
 
 _SERIES_SHOWN = 10
@@ -196,7 +196,7 @@ def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportO
         time_format=format.time_format,
         decimal=format.decimal,
         thousands=format.thousands,
-        floats=cast("Floats", format.floats),
+        floats=cast("FloatRule", format.floats),
         round_prices=format.round_prices,
         volume=format.volume,
         on_error=cast("Literal['stop', 'quarantine']", storing.on_error),

@@ -36,7 +36,7 @@ _SETTINGS = {
 }
 
 Write = Callable[[CandleSeries, int], None]
-Versions = Callable[[int], int]
+ReserveVersions = Callable[[int], int]
 """Gives the first of so many versions that are later than all that is stored."""
 
 
@@ -50,7 +50,7 @@ class Target:
     manager: ClickHouseManager
     candles: Table
     write: Write
-    versions: Versions
+    versions: ReserveVersions
 
 
 def import_files(target: Target, key: SeriesKey, paths: Sequence[Path]) -> int:

@@ -85,7 +85,7 @@ class Autocommit:
         return (row for (name, _), row in items if name == table)
 
 
-class Transaction:
+class MemoryTransaction:
     """A session whose writes take effect together, if nobody changed the same rows meanwhile.
 
     It reads all rows as they were at its first look.
