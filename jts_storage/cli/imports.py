@@ -43,7 +43,7 @@ _SERIES_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class FileFormat:
     """How the file is written, where its first rows do not show it."""
 
     column: Annotated[
@@ -153,7 +153,7 @@ def import_(
     ],
     series: Series,
     storing: Storing,
-    format: Format,
+    format: FileFormat,
     gate: Gate,
     as_json: AsJson = False,
 ) -> None:
@@ -185,7 +185,7 @@ def is_all_refused(result: ImportResult) -> bool:
     return bool(result.read) and not (result.imported or result.skipped)
 
 
-def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportOptions:
+def _options(storing: Storing, format: FileFormat, policy: QualityPolicy) -> ImportOptions:
     from jts_storage.usecases.import_candles import ImportOptions
 
     return ImportOptions(
