@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.clickhouse.symbol_model import SYMBOLS
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.errors import StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
@@ -134,11 +134,11 @@ class StoredWork:
         with suppress(PyMongoError):
             await self._session.end_session()
 
-    def _changes(self) -> Changes:
+    def _changes(self) -> CommitChanges:
         changes = dict(self._tables.changes)
         # Their versions are counted apart, since other programs write symbols, too (decision 0017).
         symbols = changes.pop(SYMBOLS, None)
-        return Changes(
+        return CommitChanges(
             candles=self.candles.changes,
             symbols=symbols and symbols.rows,
             aggregates=self.ingestion.symbol_bars.changes,
@@ -147,7 +147,7 @@ class StoredWork:
             tables=list(changes.values()),
         )
 
-    async def _write(self, changes: Changes) -> None:
+    async def _write(self, changes: CommitChanges) -> None:
         stores, events = self._stores, self.events.collected
         is_alone = changes.are_candles_to_save and not (self._touches_documents or events)
         if is_alone and await stores.store_candles(changes):
@@ -163,7 +163,7 @@ class StoredWork:
         elif self._touches_documents:
             await commit_alone(stores.mongo, self._session, "committing")
 
-    def _needs_journal(self, changes: Changes, look: Look) -> bool:
+    def _needs_journal(self, changes: CommitChanges, look: Look) -> bool:
         touched = (changes.touches_clickhouse, changes.touches_database, self._touches_documents)
         if sum(touched) > 1 or self.events.collected:
             return True
