@@ -26,7 +26,7 @@ from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import StorageError
 from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
-from jts_storage.mongo.manager import Collection as Documents
+from jts_storage.mongo.manager import Collection as MongoCollection
 from jts_storage.unit_of_work import entries
 from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Damaged, Entry, readable
 from jts_storage.unit_of_work.journal_format import (
@@ -353,11 +353,11 @@ class Journal:
         return {"owner": {"$literal": self._owner}, "leaseUntil": from_now(LEASE)}
 
     @property
-    def _entries(self) -> Documents:
+    def _entries(self) -> MongoCollection:
         return self._manager.get_collection(ENTRIES)
 
     @property
-    def _chunks(self) -> Documents:
+    def _chunks(self) -> MongoCollection:
         return self._manager.get_collection(CHUNKS)
 
 

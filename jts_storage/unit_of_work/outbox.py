@@ -18,7 +18,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from jts_storage.domain.events import DomainEvent
 from jts_storage.mongo.leases import from_now
 from jts_storage.mongo.manager import Bson, MongoDBManager
-from jts_storage.mongo.manager import Collection as Documents
+from jts_storage.mongo.manager import Collection as MongoCollection
 from jts_storage.unit_of_work.staged import adapter, event_data
 
 EVENTS = "uow_events"
@@ -184,7 +184,7 @@ class Outbox:
         return result.modified_count
 
     @property
-    def _events(self) -> Documents:
+    def _events(self) -> MongoCollection:
         return self._manager.get_collection(EVENTS)
 
 
