@@ -1,4 +1,4 @@
-"""Blocks put together: each column in one piece of memory of its own."""
+"""Concatenate blocks into one contiguous array per column."""
 
 from __future__ import annotations
 
