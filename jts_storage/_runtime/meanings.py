@@ -1,4 +1,4 @@
-"""What a driver or a server reports, as an error of the kit."""
+"""Map what drivers and servers report to errors of the kit."""
 
 from __future__ import annotations
 

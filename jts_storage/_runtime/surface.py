@@ -1,4 +1,4 @@
-"""How the caller passes options, so that messages name them in the caller's own way."""
+"""Name options in messages as the caller writes them: on the command line or in Python."""
 
 from __future__ import annotations
 

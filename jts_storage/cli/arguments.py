@@ -35,7 +35,7 @@ _OF_FRAME = typer.Option("--timeframe", "-t", help=_FRAMES, autocompletion=compl
 Code = Annotated[str | None, typer.Option("--symbol", "-s", help="Code of the symbol.")]
 OfTimeframe = Annotated[str | None, _OF_FRAME]
 OfExchange = Annotated[str | None, typer.Option("--exchange", "-x", help="Name of the exchange.")]
-Timeframe = Annotated[str, _OF_FRAME]
+TimeframeOption = Annotated[str, _OF_FRAME]
 Exchange = Annotated[str, typer.Option("--exchange", "-x", help="Name of the exchange.")]
 Calendar = Annotated[
     str | None,

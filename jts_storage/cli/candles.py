@@ -19,7 +19,7 @@ from jts_storage.cli.arguments import (
     OfExchange,
     OfTimeframe,
     Start,
-    Timeframe,
+    TimeframeOption,
     Zone,
 )
 from jts_storage.cli.groups import grouped
@@ -53,7 +53,7 @@ def export(
         typer.Argument(help="File to write; its suffix gives the format; - is standard output."),
     ],
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="Code of the symbol.")],
-    timeframe: Timeframe,
+    timeframe: TimeframeOption,
     exchange: Exchange = "",
     start: Start = None,
     end: End = None,

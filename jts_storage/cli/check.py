@@ -17,7 +17,7 @@ from jts_storage.migrate import checks
 from jts_storage.settings.storage import is_postgres_named, named_migrations
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
     GITHUB = "github"
@@ -29,7 +29,9 @@ def check(
         bool, typer.Option("--static", help="Check migrations against models on scratch engines.")
     ] = False,
     as_json: AsJson = False,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
+    output: Annotated[
+        OutputFormat, typer.Option("--format", help="How to print.")
+    ] = OutputFormat.TEXT,
     partition_by_year: PartitionByYear = False,
     folder: FolderOption = None,
 ) -> None:
@@ -56,14 +58,14 @@ def check(
                 return await migrate.check(given)
 
     found = printing.finished(look)
-    _print(found, Format.JSON if as_json else output)
+    _print(found, OutputFormat.JSON if as_json else output)
     raise typer.Exit(checks.exit_code(found))
 
 
-def _print(found: Sequence[migrate.Difference], form: Format) -> None:
-    if form is Format.JSON:
+def _print(found: Sequence[migrate.Difference], form: OutputFormat) -> None:
+    if form is OutputFormat.JSON:
         typer.echo(checks.as_json(found))
-    elif form is Format.GITHUB:
+    elif form is OutputFormat.GITHUB:
         typer.echo(checks.as_github(found), nl=bool(found))
     else:
         for difference in found:

@@ -50,7 +50,7 @@ COMPANIES = (
     Company("035720", "Kakao", Market.KOSPI, "Internet", 54_000, 3, "c.csv.gz"),
 )
 
-Columns = dict[str, Any]
+ColumnsByName = dict[str, Any]
 
 
 def write(folder: Path) -> Iterator[Path]:
@@ -59,7 +59,7 @@ def write(folder: Path) -> Iterator[Path]:
     minutes = expected_timestamps(
         checks.to_ms(START), checks.to_ms(END), Timeframe.M1, exchange_calendar(CALENDAR)
     )
-    writers: tuple[Callable[[Columns, Path], None], ...] = (_iso_csv, _parquet, _korean_csv)
+    writers: tuple[Callable[[ColumnsByName, Path], None], ...] = (_iso_csv, _parquet, _korean_csv)
     for company, writer in zip(COMPANIES, writers, strict=True):
         path = folder / f"{company.code}.{company.file.partition('.')[2]}"
         # Written once, under another name first: an interrupted demo leaves no half file.
@@ -70,7 +70,7 @@ def write(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _walk(minutes: Int64Array, company: Company) -> Columns:
+def _walk(minutes: Int64Array, company: Company) -> ColumnsByName:
     random = np.random.default_rng(company.seed)
     days, minute_of = np.unique(minutes // 86_400_000, return_inverse=True)
     trend = np.cumsum(random.normal(0.0004, 0.014, len(days)))[minute_of]
@@ -106,7 +106,7 @@ def _on_step(price: Any) -> Any:
     return (np.rint(price / step) * step).astype(np.int64)
 
 
-def _spoiled(columns: Columns, company: Company) -> Columns:
+def _spoiled(columns: ColumnsByName, company: Company) -> ColumnsByName:
     """Add what real feeds have: trading halts, missing, wrong and duplicate rows."""
     random = np.random.default_rng(100 + company.seed)
     rows = len(columns["timestamp"])
@@ -126,7 +126,7 @@ def _spoiled(columns: Columns, company: Company) -> Columns:
     return {name: column[order] for name, column in columns.items()}
 
 
-def _iso_csv(columns: Columns, path: Path) -> None:
+def _iso_csv(columns: ColumnsByName, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.csv as arrow_csv
 
@@ -135,7 +135,7 @@ def _iso_csv(columns: Columns, path: Path) -> None:
     arrow_csv.write_csv(pa.table({**columns, "timestamp": text}), path)
 
 
-def _parquet(columns: Columns, path: Path) -> None:
+def _parquet(columns: ColumnsByName, path: Path) -> None:
     import pyarrow.parquet as pq
 
     prices = (columns[name] * checks.PRICE_SCALE for name in PRICES)
@@ -144,7 +144,7 @@ def _parquet(columns: Columns, path: Path) -> None:
     pq.write_table(table, path)
 
 
-def _korean_csv(columns: Columns, path: Path) -> None:
+def _korean_csv(columns: ColumnsByName, path: Path) -> None:
     """As a broker's program writes it: semicolons, points between thousands, its own headers."""
     import pyarrow as pa
     import pyarrow.compute as pc

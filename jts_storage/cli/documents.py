@@ -24,7 +24,7 @@ backtests = typer.Typer(help="Backtest results.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(help="At most so many.", min=1, max=1_000_000)]
 After = Annotated[str | None, typer.Option(help="The last one of the page before.")]
-Query = Annotated[str, typer.Argument(help="What to search for.")]
+SearchText = Annotated[str, typer.Argument(help="What to search for.")]
 Id = Annotated[str, typer.Argument(help="Its id.")]
 
 
@@ -43,7 +43,7 @@ def show_symbol(
 
 
 @symbols.command("search")
-def search_symbols(query: Query, limit: Limit = 100, as_json: AsJson = False) -> None:
+def search_symbols(query: SearchText, limit: Limit = 100, as_json: AsJson = False) -> None:
     """Search in codes and names."""
     _symbols(with_storage(lambda s: s.symbols.search(query, limit=limit)), as_json)
 
@@ -83,7 +83,7 @@ def show_formula(identity: Id, as_json: AsJson = False) -> None:
 
 
 @formulas.command("search")
-def search_formulas(query: Query, limit: Limit = 100, as_json: AsJson = False) -> None:
+def search_formulas(query: SearchText, limit: Limit = 100, as_json: AsJson = False) -> None:
     """Search in names, descriptions and tags."""
     _formulas(with_storage(lambda s: s.formulas.search(query, limit=limit)), as_json)
 

@@ -36,14 +36,14 @@ from jts_storage.usecases.results import COUNTS, FilesResult, ImportResult
 if TYPE_CHECKING:
     from jts_storage.readers.adjusting import Adjusted
     from jts_storage.readers.file_source import Layout
-    from jts_storage.readers.values import Floats
+    from jts_storage.readers.values import FloatRule
     from jts_storage.usecases.import_candles import ImportOptions
 
 _SERIES_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class FileFormat:
     """How the file is written, where its first rows do not show it."""
 
     column: Annotated[
@@ -153,7 +153,7 @@ def import_(
     ],
     series: Series,
     storing: Storing,
-    format: Format,
+    format: FileFormat,
     gate: Gate,
     as_json: AsJson = False,
 ) -> None:
@@ -185,7 +185,7 @@ def is_all_refused(result: ImportResult) -> bool:
     return bool(result.read) and not (result.imported or result.skipped)
 
 
-def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportOptions:
+def _options(storing: Storing, format: FileFormat, policy: QualityPolicy) -> ImportOptions:
     from jts_storage.usecases.import_candles import ImportOptions
 
     return ImportOptions(
@@ -196,7 +196,7 @@ def _options(storing: Storing, format: Format, policy: QualityPolicy) -> ImportO
         time_format=format.time_format,
         decimal=format.decimal,
         thousands=format.thousands,
-        floats=cast("Floats", format.floats),
+        floats=cast("FloatRule", format.floats),
         round_prices=format.round_prices,
         volume=format.volume,
         on_error=cast("Literal['stop', 'quarantine']", storing.on_error),

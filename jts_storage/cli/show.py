@@ -24,7 +24,7 @@ _COLUMNS = ("timestamp", *FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Range:
+class ShownRange:
     """Which rows are shown."""
 
     last: Annotated[int, typer.Option(help="So many of the last rows.", min=1)] = 20
@@ -54,7 +54,7 @@ def show(
             help="The series, as KRX:005930/1m or 005930/1d.", autocompletion=completion.keys
         ),
     ],
-    rows: Range,
+    rows: ShownRange,
     as_chart: Annotated[bool, typer.Option("--chart", help="Draw candlesticks.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,

@@ -30,7 +30,7 @@ from jts_storage.clickhouse.driver_internals import (
 from jts_storage.errors import InvalidData
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Columns = dict[str, Array]
+ArraysByName = dict[str, Array]
 
 _NUMBERS = {
     **{f"Int{8 * n}": np.dtype(f"<i{n}") for n in (1, 2, 4, 8)},
@@ -92,13 +92,13 @@ class DictionaryColumn:
         return object_array(self.dictionary)[self.keys]
 
 
-class Reader(Protocol):
+class ByteReader(Protocol):
     def read(self, n: int) -> Any: ...
     def read_one(self) -> int: ...
     def read_strings(self, n_items: int, encoding: str | None = None) -> Any: ...
 
 
-class Writer(Protocol):
+class ByteWriter(Protocol):
     def write(self, data: bytes) -> Any: ...
 
 
@@ -116,7 +116,7 @@ class ColumnBlock:
         return list(zip(self.names, self.types, strict=True))
 
     @property
-    def columns(self) -> Columns:
+    def columns(self) -> ArraysByName:
         return dict(zip(self.names, self.arrays, strict=True))
 
 
@@ -165,7 +165,7 @@ def fixed_dtype(type_name: str, *, raw: bool = False) -> np.dtype[Any] | None:
     return _NUMBERS.get(type_name)
 
 
-def read_block(reader: Reader, context: Context, *, raw: bool = False) -> ColumnBlock:
+def read_block(reader: ByteReader, context: Context, *, raw: bool = False) -> ColumnBlock:
     """Read one block. Arrays may point into the reader's memory: copy before that goes.
 
     Columns without a fixed width come as arrays of the objects that the driver makes; with `raw`,
@@ -186,13 +186,13 @@ def read_block(reader: Reader, context: Context, *, raw: bool = False) -> Column
     return ColumnBlock(tuple(names), tuple(types), tuple(arrays), n_rows)
 
 
-def _read_name(reader: Reader) -> str:
+def _read_name(reader: ByteReader) -> str:
     """Read a name of any length: a column without one is named as its expression."""
     return bytes(reader.read(read_varint(reader))).decode()
 
 
 def _read_array(
-    reader: Reader, context: Context, type_name: str, n_rows: int, *, sparse: bool, raw: bool
+    reader: ByteReader, context: Context, type_name: str, n_rows: int, *, sparse: bool, raw: bool
 ) -> Array | DictionaryColumn:
     dtype = fixed_dtype(type_name, raw=raw)
     if n_rows == 0:
@@ -212,7 +212,7 @@ def _read_array(
     return object_array(items) if dtype is None else np.asarray(items, dtype)
 
 
-def _read_dictionary(reader: Reader) -> DictionaryColumn:
+def _read_dictionary(reader: ByteReader) -> DictionaryColumn:
     # A version, flags whose low bits say how wide a key is, and how many words follow.
     _version, kind, size = np.frombuffer(reader.read(24), "<i8").tolist()
     dictionary = tuple(reader.read_strings(size, encoding="utf-8"))
@@ -275,7 +275,7 @@ WriteArray = Callable[[Array], object]
 
 
 def write_block(
-    out: Writer,
+    out: ByteWriter,
     context: Context,
     columns: Mapping[str, Typed],
     write_array: WriteArray | None = None,
@@ -301,7 +301,7 @@ def write_block(
 
 
 def _write_column(
-    out: Writer,
+    out: ByteWriter,
     context: Context,
     name: str,
     column: Typed,
@@ -333,7 +333,7 @@ def _as_dictionary(column: Typed, n_rows: int) -> DictionaryColumn:
     return DictionaryColumn.of(tuple(index), numbers)
 
 
-def _write_dictionary(out: Writer, column: DictionaryColumn, write_array: WriteArray) -> None:
+def _write_dictionary(out: ByteWriter, column: DictionaryColumn, write_array: WriteArray) -> None:
     kind = _KEYS.index(column.keys.dtype) | _OWN_DICTIONARY
     out.write(np.array([1, kind, len(column.dictionary)], "<i8").tobytes())
     for word in column.dictionary:

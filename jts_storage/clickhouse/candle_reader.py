@@ -23,7 +23,7 @@ from jts_storage.clickhouse.candle_mappers import (
     series_from_end,
     series_from_rows,
 )
-from jts_storage.clickhouse.candle_rows import KEY, Source, latest, original
+from jts_storage.clickhouse.candle_rows import KEY, CandleSource, latest, original
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panels import PanelReader
 from jts_storage.clickhouse.statements import STREAM_SETTINGS, parameters
@@ -368,7 +368,7 @@ class ClickHouseCandleReader(ReadsPanels):
             query, bound, stored=self._stored_types, settings=settings
         )
 
-    def _source(self) -> Source:
+    def _source(self) -> CandleSource:
         if self._is_ours:
             return latest(self._candles)
         found = self._manager.execute(statements.select_engine(self._candles))

@@ -27,7 +27,7 @@ from sqlalchemy.sql import ColumnElement
 
 from jts_storage.clickhouse.constructs import Final, LimitBy
 
-Columns = Any  # SQLAlchemy's own type of `table.c` has no names to complete
+TableColumns = Any  # SQLAlchemy's own type of `table.c` has no names to complete
 Expression = ColumnElement[Any]
 
 KEY = ("symbol", "exchange", "timeframe")
@@ -47,7 +47,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class CandleSource:
     """Where the candles of one key come from.
 
     :param table: the rows as they lie there.
@@ -67,11 +67,11 @@ class Source:
 
 
 @cache
-def latest(candles: Table) -> Source:
+def latest(candles: Table) -> CandleSource:
     """Return the rows of our table that count."""
     rows = Final(candles)
     of_key, exists = is_of_key(rows.c), not_(rows.c.is_deleted)
-    return Source(
+    return CandleSource(
         table=candles,
         range=Rows(rows, (of_key, is_in_range(rows.c), exists)),
         series=Rows(rows, (of_key, exists)),
@@ -82,7 +82,7 @@ def latest(candles: Table) -> Source:
 
 
 @cache
-def original(candles: Table) -> Source:
+def original(candles: Table) -> CandleSource:
     """Return the rows that count of a table of the original schema.
 
     It is a plain MergeTree that knows no versions and refuses FINAL: of two rows of one timestamp
@@ -96,7 +96,7 @@ def original(candles: Table) -> Source:
         .order_by(c.timestamp, inserted.desc())
         .suffix_with(LimitBy(c.timestamp))
     )
-    return Source(
+    return CandleSource(
         table=candles,
         range=Rows(each_once.where(is_in_range(c)).subquery(candles.name)),
         series=Rows(each_once.subquery(candles.name)),
@@ -114,11 +114,11 @@ def _inserted() -> Expression:
     return block * 2**40 + column("_part_offset")
 
 
-def is_of_key(c: Columns) -> Expression:
+def is_of_key(c: TableColumns) -> Expression:
     return and_(*(c[name] == bindparam(name) for name in KEY))
 
 
-def is_in_range(c: Columns) -> Expression:
+def is_in_range(c: TableColumns) -> Expression:
     between: Expression = c.timestamp.between(_moment("first"), _moment("last"))
     return between
 
@@ -128,11 +128,11 @@ def _moment(name: str) -> Expression:
     return moment
 
 
-def key_of(c: Columns) -> Any:
+def key_of(c: TableColumns) -> Any:
     return tuple_(*(c[name] for name in KEY))
 
 
-def is_among_keys(c: Columns) -> Expression:
+def is_among_keys(c: TableColumns) -> Expression:
     is_among: Expression = key_of(c).op("IN", is_comparison=True)(bindparam("keys"))
     return is_among
 

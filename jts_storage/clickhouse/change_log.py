@@ -1,4 +1,4 @@
-"""What statements of this process may have changed, so that what was read need not be asked again.
+"""Log what statements of this process may have changed, so that the cache knows what is valid.
 
 The embedded store belongs to one process: a lock on its files keeps every other one out. All
 statements of this process go through `embedded.session`, which tells the log of each that may do

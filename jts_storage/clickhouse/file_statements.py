@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Table, and_, bindparam, func, insert, not_, select
 
-from jts_storage.clickhouse.candle_rows import KEY, Columns, Expression
+from jts_storage.clickhouse.candle_rows import KEY, Expression, TableColumns
 from jts_storage.clickhouse.constructs import text_of
 from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP, PRICE_LIMIT, to_ms
 from jts_storage.domain.columns import NAMES, PRICES
@@ -44,7 +44,7 @@ def _files() -> Any:
     return read.table_valued(*NAMES, "_path", name="files")
 
 
-def _is_possible(c: Columns) -> Expression:
+def _is_possible(c: TableColumns) -> Expression:
     def ticks(name: str) -> Expression:
         scaled: Expression = func.reinterpret(func.assumeNotNull(c[name]), "Int64")
         return scaled

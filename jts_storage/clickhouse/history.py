@@ -21,7 +21,7 @@ from sqlalchemy import Table
 from jts_storage.clickhouse import history_statements as statements
 from jts_storage.clickhouse.blocks import Array, DictionaryColumn
 from jts_storage.clickhouse.candle_mappers import rows_to_columns
-from jts_storage.clickhouse.candle_rows import KEY, Source
+from jts_storage.clickhouse.candle_rows import KEY, CandleSource
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import SETTINGS
 from jts_storage.clickhouse.statements import parameters, stored_types, write_settings
@@ -94,7 +94,7 @@ class CandleHistory:
         return since
 
     def keep_deleted(
-        self, origin: Source, key: SeriesKey, first: int, last: int, version: int, source: str
+        self, origin: CandleSource, key: SeriesKey, first: int, last: int, version: int, source: str
     ) -> None:
         """Keep what is about to be deleted under `version`."""
         self._manager.execute(

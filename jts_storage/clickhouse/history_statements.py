@@ -10,10 +10,10 @@ from sqlalchemy import FromClause, Table, bindparam, func, insert, not_, select,
 
 from jts_storage.clickhouse.candle_rows import (
     KEY,
-    Columns,
+    CandleSource,
     Expression,
     Rows,
-    Source,
+    TableColumns,
     carried_columns,
     is_in_range,
     is_of_key,
@@ -22,7 +22,7 @@ from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
 from jts_storage.clickhouse.statements import as_stored
 
 
-def begins(c: Columns) -> Expression:
+def begins(c: TableColumns) -> Expression:
     """The version since which a row has had its values."""
     begins: Expression = func.if_(c.since == 0, c.version, c.since)
     return begins
@@ -54,7 +54,7 @@ def select_stored(candles: Table, *, one: bool) -> str:
 
 
 @cache
-def keep_deleted(source: Source, history: Table) -> str:
+def keep_deleted(source: CandleSource, history: Table) -> str:
     """Keep what a deletion is about to delete."""
     c = source.range.of.c
     carried = carried_columns(source.table)
@@ -70,7 +70,7 @@ def keep_deleted(source: Source, history: Table) -> str:
 
 
 def rows_as_of(
-    candles: Table, history: Table, wanted: Callable[[Columns], Iterable[Expression]]
+    candles: Table, history: Table, wanted: Callable[[TableColumns], Iterable[Expression]]
 ) -> FromClause:
     """The rows that counted as of the parameter ``as_of``: those that still do, and former ones.
 
@@ -98,10 +98,10 @@ def rows_as_of(
 
 
 @cache
-def source_as_of(candles: Table, history: Table) -> Source:
+def source_as_of(candles: Table, history: Table) -> CandleSource:
     """The candles of one key as of a version."""
     in_range = rows_as_of(candles, history, lambda c: (is_of_key(c), is_in_range(c)))
-    return Source(
+    return CandleSource(
         table=candles,
         range=Rows(in_range),
         series=Rows(rows_as_of(candles, history, lambda c: (is_of_key(c),))),
@@ -112,7 +112,7 @@ def source_as_of(candles: Table, history: Table) -> Source:
 
 
 @cache
-def select_last(source: Source) -> str:
+def select_last(source: CandleSource) -> str:
     """Select the last rows of a series, backwards."""
     c = source.series.of.c
     rows = source.series.select(*as_stored(c)).order_by(c.timestamp.desc())
@@ -120,7 +120,7 @@ def select_last(source: Source) -> str:
 
 
 @cache
-def select_coverage(source: Source) -> str:
+def select_coverage(source: CandleSource) -> str:
     stamps = source.series.of.c.timestamp
     ends = (func.toUnixTimestamp64Milli(end(stamps)) for end in (func.min, func.max))
     return text_of(source.series.select(*ends, func.count()))

@@ -1,4 +1,4 @@
-"""Blocks put together: each column in one piece of memory of its own."""
+"""Concatenate blocks into one contiguous array per column."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from jts_storage.clickhouse.blocks import Array, ColumnBlock, Columns, DictionaryColumn
+from jts_storage.clickhouse.blocks import Array, ArraysByName, ColumnBlock, DictionaryColumn
 from jts_storage.clickhouse.memory import give_back, new_arrays
 
 _ROOM_FOR_MANY = 1 << 20  # rows, once there is more than one block; what stays untouched is free
 _SPARE_SHIFT = 3  # an eighth of a column may stay unused at its end
 
 
-def joined(blocks: Iterable[ColumnBlock], *, dictionaries: bool = False) -> Columns:
+def joined(blocks: Iterable[ColumnBlock], *, dictionaries: bool = False) -> ArraysByName:
     """The blocks' columns, each in one piece of memory of its own.
 
     A block is copied before the next is asked for: its memory may then go, and is best filled anew
@@ -56,7 +56,7 @@ class _Joining:
             array[self._rows : end] = piece
         self._rows = end
 
-    def columns(self) -> Columns:
+    def columns(self) -> ArraysByName:
         rows = self._rows
         if self._room - rows > rows >> _SPARE_SHIFT and not give_back(self._arrays, rows):
             _move(self._arrays, rows, rows)

@@ -16,7 +16,7 @@ from jts_storage._runtime.forks import tell_children
 from jts_storage._runtime.retries import repetitions
 from jts_storage._runtime.unreadable import Unreadable
 from jts_storage.clickhouse import errors
-from jts_storage.clickhouse.blocks import Column, Columns, declared, number_of_rows
+from jts_storage.clickhouse.blocks import ArraysByName, Column, declared, number_of_rows
 from jts_storage.clickhouse.change_log import ChangeLog
 from jts_storage.clickhouse.config import ClickHouseConfig
 from jts_storage.clickhouse.connector import Connection
@@ -31,7 +31,7 @@ from jts_storage.errors import StorageError
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-Settings: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+StatementSettings: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """Of one statement; a function is called for each attempt."""
 _ACKNOWLEDGED: Mapping[str, Any] = {"wait_for_async_insert": 1, "distributed_foreground_insert": 1}
 """An insert is stored when it is acknowledged; the embedded engine knows no other way."""
@@ -166,7 +166,7 @@ class ClickHouseManager:
         query: str | Executable,
         params: Mapping[str, Any] | None = None,
         *,
-        settings: Settings = None,
+        settings: StatementSettings = None,
         idempotent: bool | None = None,
     ) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows.
@@ -196,7 +196,7 @@ class ClickHouseManager:
         query: str,
         rows: Iterable[Mapping[str, Any] | Sequence[Any]],
         *,
-        settings: Settings = None,
+        settings: StatementSettings = None,
         idempotent: bool = False,
     ) -> int:
         """Insert rows by ``INSERT INTO t (a, b) VALUES``; returns how many there were."""
@@ -226,7 +226,7 @@ class ClickHouseManager:
         stored: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
         dictionaries: bool = False,
-    ) -> Columns:
+    ) -> ArraysByName:
         """The whole result, one array a column, in the order of the query.
 
         Integers, floats and flags are NumPy's own; everything else is an array of objects. A result
@@ -256,7 +256,7 @@ class ClickHouseManager:
         block_rows: int = 262_144,
         stored: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
-    ) -> Generator[Columns, None, None]:
+    ) -> Generator[ArraysByName, None, None]:
         """The result in blocks of about `block_rows` rows, in constant memory.
 
         It holds a connection until it is exhausted or closed. Only its beginning is retried.
@@ -279,7 +279,7 @@ class ClickHouseManager:
         table: str,
         columns: Mapping[str, Column],
         *,
-        settings: Settings = None,
+        settings: StatementSettings = None,
         idempotent: bool = False,
         is_there: Callable[[Transport], bool] | None = None,
         may_be_there: bool = False,
@@ -375,7 +375,7 @@ class ClickHouseManager:
             result = connection.execute(statement, params, execution_options=options)
             return [tuple(row) for row in result.fetchall()] if result.returns_rows else []
 
-    def _writing(self, settings: Settings) -> Mapping[str, Any] | None:
+    def _writing(self, settings: StatementSettings) -> Mapping[str, Any] | None:
         """The settings of an insert: a server's profile may say not to wait for it."""
         given = _now(settings)
         return given if self.config.is_embedded else {**_ACKNOWLEDGED, **(given or {})}
@@ -387,7 +387,7 @@ class ClickHouseManager:
         return self._attempts(work)
 
 
-def _now(settings: Settings) -> Mapping[str, Any] | None:
+def _now(settings: StatementSettings) -> Mapping[str, Any] | None:
     return settings() if callable(settings) else settings
 
 

@@ -1,6 +1,4 @@
-"""The statements on many series at once, made of the columns of the declared table; see
-`statements`.
-"""
+"""The statements that read many series at once; `statements` has those on one series."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _SETTINGS = {
 }
 
 Write = Callable[[CandleSeries, int], None]
-Versions = Callable[[int], int]
+ReserveVersions = Callable[[int], int]
 """Gives the first of so many versions that are later than all that is stored."""
 
 
@@ -52,7 +52,7 @@ class Target:
     manager: ClickHouseManager
     candles: Table
     write: Write
-    versions: Versions
+    versions: ReserveVersions
     may_read_files: bool = True
 
 

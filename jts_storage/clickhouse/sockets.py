@@ -1,4 +1,4 @@
-"""Whether there is something to read."""
+"""Find out whether a socket or pipe has data to read."""
 
 from __future__ import annotations
 

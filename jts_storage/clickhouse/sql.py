@@ -1,4 +1,4 @@
-"""The little that must be known of a statement before it is sent, and how values are written."""
+"""Classify SQL statements before they are sent, and quote names and values for them."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ from jts_storage.clickhouse import system
 from jts_storage.clickhouse.candle_rows import (
     KEY,
     STATE,
-    Columns,
+    CandleSource,
     Expression,
-    Source,
+    TableColumns,
     carried_columns,
     is_in_range,
     is_of_key,
@@ -63,7 +63,7 @@ RESAMPLE_SETTINGS = {
 }
 
 
-def as_stored(c: Columns, fields: Iterable[str] = FIELDS) -> list[Expression]:
+def as_stored(c: TableColumns, fields: Iterable[str] = FIELDS) -> list[Expression]:
     return [
         c.timestamp.label("ms"),
         *(c[name].label(f"{name}_" if name in PRICES else name) for name in fields),
@@ -111,14 +111,14 @@ def parameters(key: SeriesKey, first: int, last: int) -> Parameters:
 
 
 @cache
-def select_range(source: Source, *, limited: bool = False) -> str:
+def select_range(source: CandleSource, *, limited: bool = False) -> str:
     c = source.range.of.c
     statement = source.range.select(*as_stored(c)).order_by(c.timestamp)
     return text_of(statement.limit(bindparam("limit")) if limited else statement)
 
 
 @cache
-def select_rows(source: Source, *, ordered: bool = True) -> str:
+def select_rows(source: CandleSource, *, ordered: bool = True) -> str:
     """Select the rows of a range as they lie there: right if no timestamp is there twice, and
     quicker than FINAL.
 
@@ -131,7 +131,7 @@ def select_rows(source: Source, *, ordered: bool = True) -> str:
 
 
 @cache
-def select_end(source: Source, *, newest: bool) -> str:
+def select_end(source: CandleSource, *, newest: bool) -> str:
     """Select the newest or oldest rows as they lie there, duplicates and deleted ones among them.
 
     FINAL would merge the whole series to give its last row, and so would a sort by version while
@@ -149,20 +149,22 @@ def select_end(source: Source, *, newest: bool) -> str:
 
 
 @cache
-def select_count(source: Source, *, bounded: bool) -> str:
+def select_count(source: CandleSource, *, bounded: bool) -> str:
     rows = source.range if bounded else source.series
     return text_of(rows.select(func.count().label("rows")))
 
 
 @cache
-def select_days(source: Source) -> str:
+def select_days(source: CandleSource) -> str:
     day = func.toInt64(func.toDate32(source.series.of.c.timestamp, bindparam("timezone")))
     statement = source.series.select(day.label("day"), func.count().label("rows"))
     return text_of(statement.group_by("day").order_by("day"))
 
 
 @cache
-def select_resampled(source: Source, of: Timeframe, target: Timeframe, *, is_utc: bool) -> str:
+def select_resampled(
+    source: CandleSource, of: Timeframe, target: Timeframe, *, is_utc: bool
+) -> str:
     """Select coarser candles, with the figures that show whether a volume may have overflowed."""
     c = source.range.of.c
     slot, bucket = slot_of(c.timestamp, of, target, is_utc=is_utc)
@@ -170,7 +172,7 @@ def select_resampled(source: Source, of: Timeframe, target: Timeframe, *, is_utc
     return text_of(statement.group_by(slot).order_by("bucket"))
 
 
-def bucketed(c: Columns) -> list[Expression]:
+def bucketed(c: TableColumns) -> list[Expression]:
     """The candle of a bucket, and the figures that show whether its volume may have overflowed."""
     return [
         func.argMin(c.open, c.timestamp).label("open_"),
@@ -259,7 +261,7 @@ def select_next_version(candles: Table) -> str:
 
 
 @cache
-def delete(source: Source) -> str:
+def delete(source: CandleSource) -> str:
     """Delete by writing, for each row, a later version that says so."""
     table, c = source.table, source.range.of.c
     carried = carried_columns(table)

@@ -1,8 +1,8 @@
-"""What hangs on the tables of the kit, or does not get done in them.
+"""Views, dictionaries, failing mutations and unmerged parts that affect the tables of the kit.
 
-No CREATE TABLE shows it: views that every insert runs through, dictionaries that read a table,
-changes of rows that fail again and again, and parts that nobody merges. Whether merges were stopped
-by SYSTEM STOP MERGES no system table says: what comes of it is seen.
+No CREATE TABLE shows them: views that every insert runs through, dictionaries that read a table,
+changes of rows that fail again and again, and parts that nobody merges. No system table says
+whether SYSTEM STOP MERGES stopped merges; only the parts left unmerged show it.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from jts_storage.clickhouse.blocks import (
+    ArraysByName,
     ColumnBlock,
-    Columns,
     Typed,
     number_of_rows,
     read_block,
@@ -61,7 +61,7 @@ class Transport(Protocol):
         stored: Mapping[str, str] | None = None,
         *,
         dictionaries: bool = False,
-    ) -> Columns:
+    ) -> ArraysByName:
         """The whole result as one array a column; the arrays own their memory.
 
         :param stored: see `ClickHouseManager.read_columns`, also of `dictionaries`.
@@ -73,7 +73,7 @@ class Transport(Protocol):
         params: Any = None,
         settings: Mapping[str, Any] | None = None,
         stored: Mapping[str, str] | None = None,
-    ) -> Generator[Columns, None, None]:
+    ) -> Generator[ArraysByName, None, None]:
         """The result block by block; each block's arrays own their memory.
 
         :param stored: see `ClickHouseManager.read_columns`.
@@ -118,7 +118,7 @@ class TcpTransport(WireClient):
         stored: Mapping[str, str] | None = None,
         *,
         dictionaries: bool = False,
-    ) -> Columns:
+    ) -> ArraysByName:
         blocks = self._blocks(query, params, settings, raw=stored is not None)
         return joined(checked(blocks, stored), dictionaries=dictionaries)
 
@@ -128,7 +128,7 @@ class TcpTransport(WireClient):
         params: Any = None,
         settings: Mapping[str, Any] | None = None,
         stored: Mapping[str, str] | None = None,
-    ) -> Generator[Columns, None, None]:
+    ) -> Generator[ArraysByName, None, None]:
         blocks = self._blocks(query, params, settings, raw=stored is not None)
         for block in checked(blocks, stored):
             if block.num_rows:

@@ -1,4 +1,4 @@
-"""How far the collection of bars has come."""
+"""Progress of bar collection: aggregates by symbol, and checkpoints of collectors."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class TableChange:
 
 
 @dataclass(slots=True)
-class Changes:
+class CommitChanges:
     """The net effect of a unit of work outside of MongoDB.
 
     :param symbols: an Arrow table of what each is to become; None where no symbol changes.

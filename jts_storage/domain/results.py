@@ -1,4 +1,4 @@
-"""What repositories answer beside entities."""
+"""Results that repositories return besides entities."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from jts_storage.domain.plot import PlotColors
 
-Rows = slice  # within the class, `slice` is the method
+RowSlice = slice  # within the class, `slice` is the method
 
 _ITERATION_ROWS = 4_096
 _SHOWN_ROWS = 3
@@ -314,7 +314,7 @@ class CandleSeries(Sequence[Candle]):
         end = None if stop is None else max(int(np.searchsorted(stamps, stop)), begin)
         return self._part(slice(begin, end))
 
-    def _part(self, rows: Rows) -> Self:
+    def _part(self, rows: RowSlice) -> Self:
         return self.trusted(self._key, self._columns.take(rows))
 
 

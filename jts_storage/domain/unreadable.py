@@ -1,4 +1,4 @@
-"""Stored rows that are nothing the kit knows: lists leave them out, and the log tells it once."""
+"""Count stored rows that lists leave out because they are invalid; log each of them once."""
 
 from __future__ import annotations
 

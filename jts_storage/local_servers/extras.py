@@ -1,4 +1,4 @@
-"""What of the optional packages a storage needs, told at once and before anything is started."""
+"""Report all missing optional packages at once, before any server is started."""
 
 from __future__ import annotations
 

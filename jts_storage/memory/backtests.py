@@ -13,7 +13,7 @@ from jts_storage.domain.enums import Metric, member
 from jts_storage.domain.ids import new_document_id
 from jts_storage.errors import Conflict
 from jts_storage.memory.documents import as_row, is_behind, known_as, page_size
-from jts_storage.memory.tables import BACKTESTS, Row, Session
+from jts_storage.memory.tables import BACKTESTS, Session, StoredRow
 from jts_storage.mongo.documents import BacktestDocument
 from jts_storage.mongo.mappers import (
     backtest_to_stored,
@@ -92,7 +92,7 @@ class InMemoryBacktestResultRepository:
     async def delete(self, result_id: str) -> bool:
         return self._session.delete(BACKTESTS, known_as(result_id))
 
-    def _newest_first(self, strategy_id: str | None) -> Sequence[Row]:
+    def _newest_first(self, strategy_id: str | None) -> Sequence[StoredRow]:
         name = BacktestDocument.path("strategy_id")
         rows = [
             row
@@ -102,13 +102,13 @@ class InMemoryBacktestResultRepository:
         return sorted(rows, key=_age, reverse=True)
 
 
-def _age(row: Row) -> tuple[datetime, Any]:
+def _age(row: StoredRow) -> tuple[datetime, Any]:
     return row[BacktestDocument.path("run_at")], row[ID]
 
 
-def _result(row: Row) -> BacktestResult:
+def _result(row: StoredRow) -> BacktestResult:
     return read_backtest(BacktestDocument, row)
 
 
-def _summaries(rows: Iterable[Row]) -> list[BacktestSummary]:
+def _summaries(rows: Iterable[StoredRow]) -> list[BacktestSummary]:
     return [read_stored(BacktestDocument, summary_from_document, row) for row in rows]

@@ -18,7 +18,7 @@ from jts_storage.domain.ids import new_document_id
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InUse, InvalidData
 from jts_storage.memory.conditions import meets
-from jts_storage.memory.tables import FORMULAS, REFERENCES, STRATEGIES, Row, Session
+from jts_storage.memory.tables import FORMULAS, REFERENCES, STRATEGIES, Session, StoredRow
 from jts_storage.mongo.documents import FormulaDocument, Models, StrategyDocument
 from jts_storage.mongo.mappers import (
     formula_from_document,
@@ -48,7 +48,7 @@ class _Versioned(Generic[Document]):
     def to_stored(self, entity: Document) -> dict[str, Any]:
         raise NotImplementedError
 
-    def read(self, row: Row) -> Document:
+    def read(self, row: StoredRow) -> Document:
         raise NotImplementedError
 
     async def save(self, entity: Document) -> Document:
@@ -82,7 +82,7 @@ class _Versioned(Generic[Document]):
     ) -> Sequence[Document]:
         return self._page(lambda row: True, limit, after)
 
-    def _put(self, saved: Document, row: Row) -> None:
+    def _put(self, saved: Document, row: StoredRow) -> None:
         assert saved.id is not None
         paths = self._models.references_of(self.table)
         stored = self._session.get(self.table, saved.id) if paths else None
@@ -90,7 +90,7 @@ class _Versioned(Generic[Document]):
             _note_reference(self._session, identity)
         self._session.put(self.table, saved.id, row)
 
-    def _row(self, saved: Document) -> Row:
+    def _row(self, saved: Document) -> StoredRow:
         what = f"{self.kind.__name__.lower()} {shown(saved)}"
         return as_row(self.to_stored(saved), what)
 
@@ -146,7 +146,7 @@ class _Versioned(Generic[Document]):
         )
 
     def _page(
-        self, belongs: Callable[[Row], bool], limit: int, after: str | None
+        self, belongs: Callable[[StoredRow], bool], limit: int, after: str | None
     ) -> Sequence[Document]:
         rows = [
             row for row in self._session.scan(self.table) if belongs(row) and is_behind(row, after)
@@ -162,7 +162,7 @@ class InMemoryFormulaRepository(_Versioned[Formula]):
     def to_stored(self, entity: Formula) -> dict[str, Any]:
         return formula_to_stored(entity)
 
-    def read(self, row: Row) -> Formula:
+    def read(self, row: StoredRow) -> Formula:
         return read_stored(FormulaDocument, formula_from_document, row)
 
     async def get_by_category(
@@ -207,7 +207,7 @@ class InMemoryStrategyRepository(_Versioned[Strategy]):
     def to_stored(self, entity: Strategy) -> dict[str, Any]:
         return strategy_to_stored(entity)
 
-    def read(self, row: Row) -> Strategy:
+    def read(self, row: StoredRow) -> Strategy:
         return read_stored(StrategyDocument, strategy_from_document, row)
 
     async def get_by_formula(
@@ -232,7 +232,7 @@ class InMemoryDocuments(_Versioned[Document]):
     def to_stored(self, entity: Document) -> dict[str, Any]:
         return self._model.to_stored(entity, self._model.document)
 
-    def read(self, row: Row) -> Document:
+    def read(self, row: StoredRow) -> Document:
         return read_stored(self._model.document, self._model.from_document, row)
 
     async def get(self, identity: str) -> Document | None:
@@ -247,7 +247,7 @@ class InMemoryDocuments(_Versioned[Document]):
         return self._delete(identity, force=force)
 
 
-def as_row(document: Mapping[str, Any], what: str | None = None) -> Row:
+def as_row(document: Mapping[str, Any], what: str | None = None) -> StoredRow:
     """The document as it would come back from a server.
 
     :param what: for the error, where the document's size is limited.
@@ -265,7 +265,7 @@ def known_as(identity: object) -> str:
     return str(identity).lower() if is_id else ""
 
 
-def is_behind(row: Row, after: object) -> bool:
+def is_behind(row: StoredRow, after: object) -> bool:
     """Whether the row is on a page after the one that ended with that id."""
     known = known_as(after)
     return after is None or (bool(known) and str(row[ID]) > known)
@@ -279,7 +279,7 @@ def _note_reference(session: Session, identity: str) -> None:
     session.put(REFERENCES, identity, MappingProxyType({"id": identity}))
 
 
-def _shown(row: Row) -> str:
+def _shown(row: StoredRow) -> str:
     return repr(str(row["name"])[:80]) if "name" in row else str(row[ID])
 
 

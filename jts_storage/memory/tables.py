@@ -18,10 +18,10 @@ from jts_storage.domain.columns import Columns
 from jts_storage.errors import Conflict
 from jts_storage.memory.past import Past
 
-Row: TypeAlias = Any
+StoredRow: TypeAlias = Any
 """What the mapper of a real store makes of an entity: a document, or the row of a table."""
 
-Place = tuple[str, Hashable]
+RowKey = tuple[str, Hashable]
 
 FORMULAS = "formulas"
 STRATEGIES = "strategies"
@@ -38,7 +38,7 @@ class MemoryDatabase:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.rows: dict[Place, Row] = {}
+        self.rows: dict[RowKey, StoredRow] = {}
         self.candles: dict[SeriesKey, Columns] = {}
         self.past: dict[SeriesKey, Past] = {}
         self.version = 0
@@ -64,13 +64,13 @@ class Session(Protocol):
         """Keeps others out between a read and the write that depends on it."""
         ...
 
-    def get(self, table: str, key: Hashable) -> Row | None: ...
+    def get(self, table: str, key: Hashable) -> StoredRow | None: ...
 
-    def put(self, table: str, key: Hashable, row: Row) -> None: ...
+    def put(self, table: str, key: Hashable, row: StoredRow) -> None: ...
 
     def delete(self, table: str, key: Hashable) -> bool: ...
 
-    def scan(self, table: str) -> Iterator[Row]: ...
+    def scan(self, table: str) -> Iterator[StoredRow]: ...
 
 
 class Autocommit:
@@ -82,10 +82,10 @@ class Autocommit:
     def exclusive(self) -> AbstractContextManager[Any]:
         return self._database.lock
 
-    def get(self, table: str, key: Hashable) -> Row | None:
+    def get(self, table: str, key: Hashable) -> StoredRow | None:
         return self._database.rows.get((table, key))
 
-    def put(self, table: str, key: Hashable, row: Row) -> None:
+    def put(self, table: str, key: Hashable, row: StoredRow) -> None:
         with self._database.lock:
             self._database.rows[table, key] = row
 
@@ -93,13 +93,13 @@ class Autocommit:
         with self._database.lock:
             return self._database.rows.pop((table, key), None) is not None
 
-    def scan(self, table: str) -> Iterator[Row]:
+    def scan(self, table: str) -> Iterator[StoredRow]:
         with self._database.lock:
             items = list(self._database.rows.items())
         return (row for (name, _), row in items if name == table)
 
 
-class Transaction:
+class MemoryTransaction:
     """A session whose writes take effect together, if nobody changed the same rows meanwhile.
 
     It reads all rows as they were at its first look.
@@ -108,12 +108,12 @@ class Transaction:
     def __init__(self, database: MemoryDatabase, lifetime: Lifetime) -> None:
         self._database = database
         self._lifetime = lifetime
-        self._written: dict[Place, Row | None] = {}
+        self._written: dict[RowKey, StoredRow | None] = {}
 
     def exclusive(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def get(self, table: str, key: Hashable) -> Row | None:
+    def get(self, table: str, key: Hashable) -> StoredRow | None:
         self._lifetime.check()
         place = (table, key)
         if place in self._written:
@@ -125,7 +125,7 @@ class Transaction:
         """Those that it writes to."""
         return {table for table, _ in self._written}
 
-    def put(self, table: str, key: Hashable, row: Row) -> None:
+    def put(self, table: str, key: Hashable, row: StoredRow) -> None:
         self.get(table, key)
         self._written[table, key] = row
 
@@ -135,13 +135,13 @@ class Transaction:
             self._written[table, key] = None
         return existed
 
-    def scan(self, table: str) -> Iterator[Row]:
+    def scan(self, table: str) -> Iterator[StoredRow]:
         self._lifetime.check()
         rows = self._seen | self._written
         return (row for (name, _), row in rows.items() if name == table and row is not None)
 
     @cached_property
-    def _seen(self) -> dict[Place, Row | None]:
+    def _seen(self) -> dict[RowKey, StoredRow | None]:
         with self._database.lock:
             return dict(self._database.rows)
 

@@ -22,7 +22,7 @@ from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
     InMemoryStrategyRepository,
 )
-from jts_storage.memory.tables import REFERENCES, Autocommit, MemoryDatabase, Transaction
+from jts_storage.memory.tables import REFERENCES, Autocommit, MemoryDatabase, MemoryTransaction
 from jts_storage.models import Models
 from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
@@ -61,7 +61,7 @@ class InMemoryWork:
         self._undelivered: list[DomainEvent] = []
         lifetime = self.lifetime = Lifetime()
         stored = Autocommit(database)
-        self.transaction = Transaction(database, lifetime)
+        self.transaction = MemoryTransaction(database, lifetime)
         self._documents = with_declared(self._models)
         self.formulas = InMemoryFormulaRepository(self.transaction, self._documents)
         self.strategies = InMemoryStrategyRepository(self.transaction, self._documents)

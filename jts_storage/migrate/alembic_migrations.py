@@ -25,7 +25,7 @@ VERSION_TABLE: Final = "jts_schema_version"
 """In all SQL databases; a service's own chain has one beside it."""
 
 Options: TypeAlias = Mapping[str, Any]
-Work: TypeAlias = Callable[[Connection, Options], T]
+AlembicCall: TypeAlias = Callable[[Connection, Options], T]
 
 
 class Scripts(NamedTuple):
@@ -102,7 +102,7 @@ class AlembicMigrations(Migrations):
             ctx.execute(self._log_line(migration, "up" if step.is_upgrade else "down"))
 
     @abstractmethod
-    async def _locked(self, work: Work[T], report: Report, patience: float) -> T:
+    async def _locked(self, work: AlembicCall[T], report: Report, patience: float) -> T:
         """Do it while no other runner does; the tables of the log are there."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from jts_storage._version import __version__
 from jts_storage.errors import StorageError
 from jts_storage.migrate import plan
 from jts_storage.migrate.files import Chain, Migration, Store, chains
-from jts_storage.migrate.plan import BASE, Direction, Entry, Goal, History, Step
+from jts_storage.migrate.plan import BASE, Direction, Goal, History, LogEntry, Step
 from jts_storage.migrate.reports import Event, Report, StepFinished, StepStarted, to_log
 
 PATIENCE: Final = 60.0
@@ -144,15 +144,15 @@ def log_values(migration: Migration, direction: Direction | Literal["stamp"]) ->
     }
 
 
-def applied(log: Iterable[tuple[str, str, str, datetime]]) -> dict[str, Entry]:
+def applied(log: Iterable[tuple[str, str, str, datetime]]) -> dict[str, LogEntry]:
     """The migrations that are applied.
 
     :param log: revision, direction, checksum and time of each line, in their order.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, LogEntry] = {}
     for revision, direction, checksum, at in log:
         if direction == "down":
             found.pop(revision, None)
         else:
-            found[revision] = Entry(checksum, at if at.tzinfo else at.replace(tzinfo=UTC))
+            found[revision] = LogEntry(checksum, at if at.tzinfo else at.replace(tzinfo=UTC))
     return found

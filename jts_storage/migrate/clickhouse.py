@@ -13,10 +13,10 @@ from jts_storage.clickhouse import errors
 from jts_storage.clickhouse.constructs import text_of
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.migrate.alembic_migrations import (
+    AlembicCall,
     AlembicMigrations,
     Options,
     T,
-    Work,
 )
 from jts_storage.migrate.base import PATIENCE, applied, log_values
 from jts_storage.migrate.clickhouse_lock import Lock
@@ -102,10 +102,10 @@ class ClickHouseMigrations(AlembicMigrations):
             log = execute(text_of(columns.order_by(c.id)))
         return History(current, applied(log))
 
-    async def _locked(self, work: Work[T], report: Report, patience: float) -> T:
+    async def _locked(self, work: AlembicCall[T], report: Report, patience: float) -> T:
         return await self._manager.run(self._work_locked, work, report, patience)
 
-    def _work_locked(self, work: Work[T], report: Report, patience: float) -> T:
+    def _work_locked(self, work: AlembicCall[T], report: Report, patience: float) -> T:
         # Connections of its own: a pool of one would be taken by Alembic, and a long copy must
         # not keep the service from its own.
         config = self._manager.config

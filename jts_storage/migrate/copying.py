@@ -184,7 +184,7 @@ def _listed(values: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class RowRange:
     """A part of the source: a condition, and how many rows met it when it was cut."""
 
     where: str
@@ -251,7 +251,7 @@ class RangeCopy:
         """Return the highest version in the source."""
         return int(self.execute(f"SELECT max({self.copy.version}) FROM {self.source}")[0][0])
 
-    def _is_there(self, each: Range, finished: set[tuple[str, int]]) -> bool:
+    def _is_there(self, each: RowRange, finished: set[tuple[str, int]]) -> bool:
         if (each.where, each.rows) not in finished:
             return False
         # In a table of upserts a row that was replaced may leave the count as it was.
@@ -262,18 +262,18 @@ class RangeCopy:
         seconds = time.monotonic() - self._started
         self.report(Progress(f"{self.source} to {self.target}", done, total, copied, seconds))
 
-    def _copy(self, each: Range, *, compare: bool) -> None:
+    def _copy(self, each: RowRange, *, compare: bool) -> None:
         self._insert(each)
         if compare:
             self._compare(each)
         row = insert(self._copied()).values(condition=each.where, rows=each.rows)
         self.execute(text_of(row), settings=_WRITING)
 
-    def _insert(self, each: Range) -> None:
+    def _insert(self, each: RowRange) -> None:
         copy = self.copy.insert(self.source, self.target, each.where)
         self.execute(copy, settings=_WRITING)
 
-    def _compare(self, each: Range) -> None:
+    def _compare(self, each: RowRange) -> None:
         differing = self._differing(each)
         if differing and not self._came_late(each):
             groups = "; ".join(" ".join(map(str, row)) for row in differing)
@@ -283,7 +283,7 @@ class RangeCopy:
                 " the same again; the table itself is untouched.",
             )
 
-    def _came_late(self, each: Range) -> bool:
+    def _came_late(self, each: RowRange) -> bool:
         """Return whether all that differs was written meanwhile, after bringing it over.
 
         Only a fault of the copy is still there when the same rows were copied again; a writer who
@@ -296,11 +296,11 @@ class RangeCopy:
         self._insert_lacking(each)
         return set(before).isdisjoint(self.execute(differences)[0][0])
 
-    def _insert_lacking(self, each: Range) -> None:
+    def _insert_lacking(self, each: RowRange) -> None:
         lacking = self.copy.insert_lacking(self.source, self.target, each.where)
         self.execute(lacking, settings=_WRITING)
 
-    def _differing(self, each: Range) -> Sequence[Sequence[Any]]:
+    def _differing(self, each: RowRange) -> Sequence[Sequence[Any]]:
         comparison = self.copy.comparison(self.source, self.target, each.where)
         found: Sequence[Sequence[Any]] = self.execute(comparison)
         return found
@@ -322,13 +322,13 @@ class RangeCopy:
             engines.MergeTree(order_by=text("tuple()")),
         )
 
-    def _ranges(self) -> list[Range]:
+    def _ranges(self) -> list[RowRange]:
         if not self.copy.by_range:
-            return [Range("1", count_rows(self.execute, self.source))]
+            return [RowRange("1", count_rows(self.execute, self.source))]
         return ranges_of(self.execute, self.source, self.chunk_rows)
 
 
-def ranges_of(execute: Execute, source: str, chunk_rows: int) -> list[Range]:
+def ranges_of(execute: Execute, source: str, chunk_rows: int) -> list[RowRange]:
     """A table of candles in ranges of about `chunk_rows`."""
     series = execute(
         "SELECT toString(symbol) AS s, toString(timeframe) AS t, count(),"
@@ -336,7 +336,7 @@ def ranges_of(execute: Execute, source: str, chunk_rows: int) -> list[Range]:
         f" FROM {source} GROUP BY s, t ORDER BY s, t"
     )
     return [
-        cut if cut.rows >= 0 else Range(cut.where, count_rows(execute, source, cut.where))
+        cut if cut.rows >= 0 else RowRange(cut.where, count_rows(execute, source, cut.where))
         for cut in cut_ranges(series, chunk_rows)
     ]
 
@@ -349,7 +349,7 @@ def count_rows(execute: Execute, source: str, where: str = "1") -> int:
     return int(execute(text_of(query))[0][0])
 
 
-def cut_ranges(series: Sequence[Sequence[Any]], chunk_rows: int) -> Iterator[Range]:
+def cut_ranges(series: Sequence[Sequence[Any]], chunk_rows: int) -> Iterator[RowRange]:
     """Ranges of about `chunk_rows`: small symbols together, large series by time.
 
     :param series: symbol, timeframe, rows, first and last millisecond, in order of symbols.
@@ -370,23 +370,23 @@ def cut_ranges(series: Sequence[Sequence[Any]], chunk_rows: int) -> Iterator[Ran
         yield _together(waiting)
 
 
-def _together(symbols: Sequence[tuple[str, int]]) -> Range:
+def _together(symbols: Sequence[tuple[str, int]]) -> RowRange:
     first, last = literal(symbols[0][0]), literal(symbols[-1][0])
-    return Range(f"symbol BETWEEN {first} AND {last}", sum(rows for _, rows in symbols))
+    return RowRange(f"symbol BETWEEN {first} AND {last}", sum(rows for _, rows in symbols))
 
 
-def _by_time(part: Sequence[Any], chunk_rows: int) -> Iterator[Range]:
+def _by_time(part: Sequence[Any], chunk_rows: int) -> Iterator[RowRange]:
     symbol, timeframe, rows, first, last = part
     where = f"symbol = {literal(symbol)} AND timeframe = {literal(timeframe)}"
     slices = -(-int(rows) // chunk_rows)
     if slices == 1:
-        yield Range(where, int(rows))
+        yield RowRange(where, int(rows))
         return
     step = (int(last) - int(first)) // slices + 1
     for begin in range(int(first), int(last) + 1, step):
         end = min(begin + step - 1, int(last))
         # The rows of a slice are counted when it is due.
-        yield Range(f"{where} AND timestamp BETWEEN {_moment(begin)} AND {_moment(end)}", -1)
+        yield RowRange(f"{where} AND timestamp BETWEEN {_moment(begin)} AND {_moment(end)}", -1)
 
 
 def _moment(ms: int) -> str:

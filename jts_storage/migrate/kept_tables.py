@@ -25,7 +25,7 @@ from jts_storage.clickhouse.tables import build
 from jts_storage.errors import StorageError
 from jts_storage.migrate.copying import (
     Execute,
-    Range,
+    RowRange,
     count_rows,
     on_every_host,
     ranges_of,
@@ -90,7 +90,7 @@ class KeptTables:
         ranges = (
             ranges_of(self.execute, source, self.run.chunk_rows)
             if place == "candles"
-            else [Range("1", count_rows(self.execute, source))]
+            else [RowRange("1", count_rows(self.execute, source))]
         )
         total = sum(each.rows for each in ranges)
         began, rows, keys, missing = time.monotonic(), 0, 0, 0

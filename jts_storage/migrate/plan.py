@@ -20,7 +20,7 @@ HEAD: Final = "head"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """What the log of a database says of a migration that is applied in it."""
 
     checksum: str
@@ -36,7 +36,7 @@ class History:
     """
 
     current: str | None = None
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, LogEntry] = field(default_factory=dict)
 
     def is_applied(self, migration: Migration) -> bool:
         return self.current is not None and migration.revision <= self.current

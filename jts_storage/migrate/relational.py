@@ -24,10 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 
 from jts_storage.migrate.alembic_migrations import (
+    AlembicCall,
     AlembicMigrations,
     Options,
     T,
-    Work,
 )
 from jts_storage.migrate.base import applied, log_values
 from jts_storage.migrate.files import Chain, Migration
@@ -55,7 +55,7 @@ class RelationalMigrations(AlembicMigrations):
         async with self._manager.connection() as connection:
             return await connection.run_sync(self._history)
 
-    async def _locked(self, work: Work[T], report: Report, patience: float) -> T:
+    async def _locked(self, work: AlembicCall[T], report: Report, patience: float) -> T:
         """Do it in one transaction that no other runner has at the same time."""
 
         def prepared(connection: Connection) -> T:

@@ -1,4 +1,4 @@
-"""One runner at a time: how long another waits for it, and what it is told."""
+"""Wait for another migration run to finish; give up with an error that names it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ DocumentWhere: TypeAlias = Callable[[Any], Condition]
 """Makes a condition of the fields of a document: ``lambda order: order.state == State.OPEN``."""
 
 
-class Documents(Protocol[E_co]):
+class DocumentDeclaration(Protocol[E_co]):
     """What a repository needs to know of its `DocumentModel`."""
 
     @property
@@ -62,7 +62,7 @@ class DocumentRepository(Generic[E]):
     What a storage gives reads what is committed; writes belong to a unit of work.
     """
 
-    def __init__(self, model: Documents[E], source: DocumentSource[E]) -> None:
+    def __init__(self, model: DocumentDeclaration[E], source: DocumentSource[E]) -> None:
         self._model = model
         self._source = source
 

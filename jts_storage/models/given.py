@@ -1,4 +1,4 @@
-"""Whole columns as callers give them: frames, Arrow tables, and columns by name."""
+"""Convert what callers pass as columns (frames, Arrow tables, mappings) to a table's schema."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from jts_storage.models.tables import AnyTable, RecordModel, TableModel
 from jts_storage.ports.models import Model
 
 R = TypeVar("R")
-Source: TypeAlias = Callable[[Any], Any]
+SourceFactory: TypeAlias = Callable[[Any], Any]
 """Gives what a repository of a model works on."""
 
 ENTRY_POINTS = "jts_storage.models"
@@ -89,7 +89,7 @@ class Models:
                 remedy="Open it with Storage.open(models=[...]).",
             )
 
-    def repository(self, model: Model[R], *, documents: Source, tables: Source) -> R:
+    def repository(self, model: Model[R], *, documents: SourceFactory, tables: SourceFactory) -> R:
         """The repository of a model over what one of these gives for it.
 
         :raises StorageError: the storage was opened without this model.

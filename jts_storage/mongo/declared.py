@@ -10,7 +10,7 @@ from jts_storage.mongo import queries
 from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.mongo.model import DocumentModel
 from jts_storage.mongo.references import ReferringStore, delete_unused
-from jts_storage.mongo.store import Mapper
+from jts_storage.mongo.store import DocumentMapper
 from jts_storage.mongo.transaction import Transaction
 
 E = TypeVar("E")
@@ -25,7 +25,9 @@ class DeclaredDocuments(Generic[E]):
         model: DocumentModel[E, Any],
         transaction: Transaction | None = None,
     ) -> None:
-        mapper: Mapper[Any, Any] = Mapper(model.entity, model.to_stored, model.from_document)
+        mapper: DocumentMapper[Any, Any] = DocumentMapper(
+            model.entity, model.to_stored, model.from_document
+        )
         self._store = ReferringStore[Any, Any](manager, model.name, transaction, mapper)
 
     async def get(self, identity: str) -> E | None:

@@ -1,4 +1,4 @@
-"""Values of entities as documents hold them."""
+"""Convert values of entities to what BSON documents store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pattern for what a word may look like before its case is folded.
+"""Make a regular expression that finds the words that begin with a word, whatever their case.
 
 ``str.casefold`` makes several letters of some ("ß" becomes "ss") and equals of others ("K", the
 sign of Kelvin, becomes "k"). A server's pattern knows the upper and lower case of one letter only.

@@ -34,7 +34,7 @@ Collection: TypeAlias = AsyncCollection[Bson]
 
 
 @dataclass(slots=True)
-class _Opened:
+class _LoopClient:
     """What belongs to one event loop."""
 
     client: Client
@@ -63,7 +63,7 @@ class MongoDBManager:
         self.config = _configured(config, {"uri": uri, "database": database, **options})
         self._hosts = self.config.hosts
         self._connect: Callable[[], Client] = self._connect_by_config
-        self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
+        self._opened: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
         self._is_retired = False
         self.retries = Retries(self.config, self._hosts)
         self.has_transactions = True
@@ -198,7 +198,7 @@ class MongoDBManager:
     ) -> None:
         await self.close()
 
-    def _here(self) -> _Opened:
+    def _here(self) -> _LoopClient:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as exc:
@@ -215,7 +215,7 @@ class MongoDBManager:
             opened = self._opened[loop] = self._open()
         return opened
 
-    def _open(self) -> _Opened:
+    def _open(self) -> _LoopClient:
         # A client whose loop was closed first can be closed no more; only forget it.
         for loop in [loop for loop in self._opened if loop.is_closed()]:
             del self._opened[loop]
@@ -228,7 +228,7 @@ class MongoDBManager:
                 f" ({type(exc).__name__})",
                 remedy="Check the options of the URI, the TLS files and their password.",
             ) from None
-        return _Opened(client, client.get_database(self.config.database, codec_options=CODEC))
+        return _LoopClient(client, client.get_database(self.config.database, codec_options=CODEC))
 
     def _connect_by_config(self) -> Client:
         return AsyncMongoClient(plain(self.config.uri), **self.config.client_options)

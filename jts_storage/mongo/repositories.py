@@ -24,7 +24,7 @@ from jts_storage.mongo.mappers import (
 )
 from jts_storage.mongo.references import ReferringStore, delete_unused
 from jts_storage.mongo.search import FormulaSearch
-from jts_storage.mongo.store import Mapper, VersionedStore
+from jts_storage.mongo.store import DocumentMapper, VersionedStore
 from jts_storage.mongo.transaction import Transaction
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class MongoDBFormulaRepository:
             manager,
             FORMULAS,
             transaction,
-            Mapper(Formula, formula_to_stored, formula_from_document),
+            DocumentMapper(Formula, formula_to_stored, formula_from_document),
         )
         self._search = FormulaSearch(self._store)
 
@@ -101,7 +101,7 @@ class MongoDBStrategyRepository:
             manager,
             STRATEGIES,
             transaction,
-            Mapper(Strategy, strategy_to_stored, strategy_from_document),
+            DocumentMapper(Strategy, strategy_to_stored, strategy_from_document),
         )
 
     async def get_by_id(self, strategy_id: str) -> Strategy | None:

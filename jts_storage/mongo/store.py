@@ -28,7 +28,7 @@ Versioned = TypeVar("Versioned", bound=VersionedEntity)
 
 
 @dataclass(frozen=True, slots=True)
-class Mapper(Generic[V, Versioned]):
+class DocumentMapper(Generic[V, Versioned]):
     """How entities of a kind become stored documents, and documents entities."""
 
     kind: type[Versioned]
@@ -44,10 +44,10 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         manager: MongoDBManager,
         name: str,
         transaction: Transaction | None,
-        mapper: Mapper[V, Versioned],
+        mapper: DocumentMapper[V, Versioned],
     ) -> None:
         super().__init__(manager, name, transaction)
-        self._mapper: Mapper[V, Versioned] = mapper
+        self._mapper: DocumentMapper[V, Versioned] = mapper
 
     @property
     def kind(self) -> type[Any]:

@@ -60,10 +60,10 @@ def frame_source(data: Any, layout: Layout | None = None, *, symbol: str | None 
     """The rows of an Arrow table, a pandas or polars frame, or a list of ccxt's rows."""
     from jts_storage.readers.frames import as_table
 
-    return TableSource(as_table(data, symbol), layout or Layout())
+    return FrameSource(as_table(data, symbol), layout or Layout())
 
 
-class TableSource:
+class FrameSource:
     """An Arrow table in memory."""
 
     commas_separate = True

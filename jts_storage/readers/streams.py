@@ -1,4 +1,4 @@
-"""What comes through a pipe, kept in a file for as long as it is read: readers go over it twice."""
+"""Copy a pipe into a temporary file while it is imported, since readers go over it twice."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from jts_storage.readers.marks import Marks, Searched, search_source
 from jts_storage.readers.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
 from jts_storage.readers.rounding import adjusted_volumes, rounded_prices
 
-Floats = Literal["refuse", "exact", "round"]
+FloatRule = Literal["refuse", "exact", "round"]
 
 
 class NumberSource(Searched, Protocol):
@@ -58,7 +58,7 @@ class ValueReader:
     """
 
     style: NumberStyle | None = None
-    floats: Floats = "refuse"
+    floats: FloatRule = "refuse"
     thousands: str | None = None
     rounds_prices: bool = False
     volume: VolumeRule = field(default_factory=VolumeRule)

@@ -40,7 +40,7 @@ from jts_storage.models.columns import (
 from jts_storage.models.names import BASE, GONE, READ
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import RecordModel
-from jts_storage.relational.link import Link, Rows
+from jts_storage.relational.link import Link, ResultRows
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.relational.record_reads import RecordRead, compiled
 
@@ -86,7 +86,7 @@ class DeclaredRecords:
         except UNREADABLE:
             return None
 
-        async def work(link: Link) -> Rows:
+        async def work(link: Link) -> ResultRows:
             return await link.fetch(statement)
 
         rows = await self._manager.run(work, doing=f"reading {model.name}", repeat=True)

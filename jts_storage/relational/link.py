@@ -14,7 +14,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.relational.statements import Statement
 
-Rows = Sequence[Sequence[Any]]
+ResultRows = Sequence[Sequence[Any]]
 
 
 class Link(ABC):
@@ -35,7 +35,7 @@ class Link(ABC):
     def in_transaction(self) -> bool: ...
 
     @abstractmethod
-    async def fetch(self, statement: Statement, **values: Any) -> Rows:
+    async def fetch(self, statement: Statement, **values: Any) -> ResultRows:
         """Run a statement and return all rows."""
 
     @abstractmethod

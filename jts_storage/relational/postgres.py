@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.relational import mappers, statements
-from jts_storage.relational.link import Link, Rows
+from jts_storage.relational.link import Link, ResultRows
 from jts_storage.relational.statements import Statement
 from jts_storage.settings import DatabaseConfig
 
@@ -45,9 +45,9 @@ class PostgresLink(Link):
     def in_transaction(self) -> bool:
         return self.driver.is_in_transaction()
 
-    async def fetch(self, statement: Statement, **values: Any) -> Rows:
+    async def fetch(self, statement: Statement, **values: Any) -> ResultRows:
         prepared = statement.postgres
-        return cast(Rows, await self.driver.fetch(prepared.sql, *prepared.args(values)))
+        return cast(ResultRows, await self.driver.fetch(prepared.sql, *prepared.args(values)))
 
     async def change(self, statement: Statement, **values: Any) -> int:
         prepared = statement.postgres

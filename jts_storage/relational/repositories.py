@@ -18,13 +18,13 @@ from jts_storage.errors import Conflict, InvalidData
 from jts_storage.ports.candles import CandleData
 from jts_storage.relational import mappers, statements
 from jts_storage.relational.errors import is_callers, is_driver_error
-from jts_storage.relational.link import Link, Rows
+from jts_storage.relational.link import Link, ResultRows
 from jts_storage.relational.manager import DatabaseManager, begin, linked
 from jts_storage.relational.statements import Statement
 
 T = TypeVar("T")
-Change = Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
-Stored = Mapping[str, Any] | str | None
+CheckpointUpdate = Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+StoredData = Mapping[str, Any] | str | None
 """The data of a checkpoint; a text where another program stored what cannot be read."""
 
 _ALL_ROWS = 2**62
@@ -59,8 +59,8 @@ class _Repository:
 
     async def _fetch(
         self, statement: Statement, doing: str, *, repeat: bool = False, **values: Any
-    ) -> Rows:
-        async def work(link: Link) -> Rows:
+    ) -> ResultRows:
+        async def work(link: Link) -> ResultRows:
             return await link.fetch(statement, **values)
 
         return await self._run(work, doing, repeat=repeat)
@@ -125,13 +125,15 @@ class SqlCheckpointRepository(_Repository):
 
         return await self._run(work, "saving a checkpoint", repeat=True)
 
-    async def update(self, name: str, change: Change) -> Checkpoint:
-        def readable(stored: Stored) -> Mapping[str, Any]:
+    async def update(self, name: str, change: CheckpointUpdate) -> Checkpoint:
+        def readable(stored: StoredData) -> Mapping[str, Any]:
             return change(mappers.from_json(stored, name) if isinstance(stored, str) else stored)
 
         return await self.replace(name, readable)
 
-    async def replace(self, name: str, change: Callable[[Stored], Mapping[str, Any]]) -> Checkpoint:
+    async def replace(
+        self, name: str, change: Callable[[StoredData], Mapping[str, Any]]
+    ) -> Checkpoint:
         """As `update`, but give `change` also what cannot be read."""
         checks.name(name, "name")
 
@@ -141,7 +143,7 @@ class SqlCheckpointRepository(_Repository):
 
         return await self._run(work, "updating a checkpoint")
 
-    async def stored(self, name: str) -> Stored:
+    async def stored(self, name: str) -> StoredData:
         """Return what is stored, also what cannot be read."""
         rows = await self._rows(name)
         return _as_stored(rows[0][1], name) if rows else None
@@ -151,7 +153,7 @@ class SqlCheckpointRepository(_Repository):
         delete = statements.CHECKPOINT_DELETE
         return bool(await self._fetch(delete, "deleting a checkpoint", name=name))
 
-    async def _rows(self, name: str) -> Rows:
+    async def _rows(self, name: str) -> ResultRows:
         checks.name(name, "name")
         get = statements.CHECKPOINT_GET
         return await self._fetch(get, "reading a checkpoint", repeat=True, name=name)
@@ -307,7 +309,7 @@ def _as_stored(text: str, name: str) -> Mapping[str, Any] | str:
 
 
 async def _replace_checkpoint(
-    link: Link, name: str, change: Callable[[Stored], Mapping[str, Any]]
+    link: Link, name: str, change: Callable[[StoredData], Mapping[str, Any]]
 ) -> Checkpoint:
     """Lock the row, change it and write it; if there is none yet, the first insert wins."""
     for _ in range(_UPDATE_ATTEMPTS):

@@ -17,8 +17,8 @@ from jts_storage.relational.triggers import triggers
 
 STORE: Final = "relational"
 
-Database: TypeAlias = Literal["sqlite", "postgresql"]
-_DIALECTS: Final[dict[Database, Any]] = {
+DatabaseKind: TypeAlias = Literal["sqlite", "postgresql"]
+_DIALECTS: Final[dict[DatabaseKind, Any]] = {
     "sqlite": sqlite.dialect,
     "postgresql": postgresql.dialect,
 }
@@ -37,7 +37,7 @@ _LOST: Final = (
 async def differences(
     manager: DatabaseManager,
     models: Iterable[RecordModel[Any, Any]] = (),
-    told_for: Database | None = None,
+    told_for: DatabaseKind | None = None,
 ) -> list[Difference]:
     """Compare the tables of the bookkeeping with the models; other tables are ignored.
 

@@ -18,7 +18,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns, concatenate
 from jts_storage.errors import ConnectionFailed
 from jts_storage.relational import mappers, statements
-from jts_storage.relational.link import Link, Rows
+from jts_storage.relational.link import Link, ResultRows
 from jts_storage.relational.statements import Statement
 from jts_storage.settings import DatabaseConfig
 
@@ -57,7 +57,7 @@ class SqliteLink(Link):
     def in_transaction(self) -> bool:
         return self.driver.in_transaction
 
-    async def fetch(self, statement: Statement, **values: Any) -> Rows:
+    async def fetch(self, statement: Statement, **values: Any) -> ResultRows:
         prepared = statement.sqlite
         return list(await self.driver.execute_fetchall(prepared.sql, prepared.args(values)))
 

@@ -18,7 +18,7 @@ from jts_storage.relational.repositories import (
     SqlCheckpointRepository,
     SqlIngestionRepository,
     SqlSymbolBarsRepository,
-    Stored,
+    StoredData,
 )
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ async def _delete_aggregate(bars: SqlSymbolBarsRepository, change: AggregateChan
 
 
 async def _apply_checkpoint(checkpoints: SqlCheckpointRepository, change: CheckpointChange) -> None:
-    def becomes(stored: Stored) -> Mapping[str, Any]:
+    def becomes(stored: StoredData) -> Mapping[str, Any]:
         if not change.still_holds(stored):
             raise change.conflict()
         return change.becomes or {}  # an empty one is about to be deleted

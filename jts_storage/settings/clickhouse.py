@@ -24,7 +24,7 @@ from jts_storage.settings.fields import (
     PemFile,
     PoolSize,
     Port,
-    Retries,
+    RetryCount,
     RetryPolicy,
     Seconds,
     Text,
@@ -147,7 +147,7 @@ class ClickHouseConfig(RetryPolicy):
     user: Text = "default"
     password: Password = field(default="", repr=False)
     connect_timeout: Seconds = 10
-    max_retries: Retries = 3
+    max_retries: RetryCount = 3
     alt_hosts: OtherHosts = ()
     send_receive_timeout: Seconds = 300
     secure: bool = False

@@ -14,12 +14,12 @@ from jts_storage.domain.secret import Secret, plain
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.settings.fields import (
     STRICT,
-    Address,
     Pause,
     PoolSize,
-    Retries,
+    RetryCount,
     RetryPolicy,
     Seconds,
+    Url,
     configuration,
     did_you_mean,
     field_names,
@@ -62,7 +62,7 @@ class DatabaseConfig(RetryPolicy):
     :raises InvalidConfiguration: naming the field and its value, without the password.
     """
 
-    url: Address = "sqlite:///jts.db"
+    url: Url = "sqlite:///jts.db"
     pool_size: PoolSize = 8
     pool_timeout: Seconds = 30
     pool_recycle: Seconds = 3600
@@ -71,7 +71,7 @@ class DatabaseConfig(RetryPolicy):
     statement_timeout: Seconds = 60
     lock_timeout: Seconds = 10
     close_timeout: Seconds = 10
-    max_retries: Retries = 20
+    max_retries: RetryCount = 20
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     retry_timeout: Pause = field(default=30, kw_only=True)
 

@@ -63,7 +63,7 @@ Text = Annotated[str, must_be(is_text, "a text that is not empty")]
 Password = Annotated[
     str, BeforeValidator(_unwrapped), AfterValidator(Secret), PlainSerializer(_shown)
 ]
-Address = Annotated[
+Url = Annotated[
     str, BeforeValidator(_unwrapped), must_be(is_text, "a URL"), PlainSerializer(_shown)
 ]
 """A URL, which may carry a password."""
@@ -71,7 +71,7 @@ Address = Annotated[
 Port = Annotated[int, Limit(ge=1, le=65535)]
 PoolSize = Annotated[int, Limit(ge=1, le=10_000)]
 Overflow = Annotated[int, Limit(ge=0, le=10_000)]
-Retries = Annotated[int, Limit(ge=0, le=100)]
+RetryCount = Annotated[int, Limit(ge=0, le=100)]
 Seconds = Annotated[float, Limit(ge=0.001, le=_LONGEST, allow_inf_nan=False)]
 Pause = Annotated[float, Limit(ge=0, le=_LONGEST, allow_inf_nan=False)]
 PemFile = Annotated[Text, must_be(lambda v: Path(v).is_file(), "a readable file")]

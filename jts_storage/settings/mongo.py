@@ -14,15 +14,15 @@ from jts_storage.domain.secret import MASK, Secret, plain
 from jts_storage.errors import InvalidConfiguration
 from jts_storage.settings.fields import (
     STRICT,
-    Address,
     Overflow,
     Password,
     PemFile,
     PoolSize,
-    Retries,
+    RetryCount,
     RetryPolicy,
     Seconds,
     Text,
+    Url,
     check_tls_files,
     configuration,
     did_you_mean,
@@ -124,7 +124,7 @@ class MongoDBConfig(RetryPolicy):
     :raises InvalidConfiguration: naming the field and its value.
     """
 
-    uri: Address = "mongodb://localhost:27017"
+    uri: Url = "mongodb://localhost:27017"
     database: str = ""
     username: Text | None = None
     password: Password | None = None
@@ -144,7 +144,7 @@ class MongoDBConfig(RetryPolicy):
     tls_certificate_key_file_password: Password | None = None
     tls_allow_invalid_certificates: bool | None = None
     tls_allow_invalid_hostnames: bool | None = None
-    max_retries: Retries = 3
+    max_retries: RetryCount = 3
 
     @classmethod
     def _expanded(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from jts_storage.testing.address import Address
 
 if TYPE_CHECKING:
     from jts_storage.settings import StorageSettings
-    from jts_storage.testing.stores.base import Store
+    from jts_storage.testing.stores.base import ScratchStore
     from jts_storage.testing.stores.clickhouse import ClickHouseStore
     from jts_storage.testing.stores.mongo import MongoStore
 
@@ -53,13 +53,13 @@ class Plan(Protocol):
 
     def mongo(self) -> MongoStore: ...
 
-    def bookkeeping(self) -> Store | None:
+    def bookkeeping(self) -> ScratchStore | None:
         """None where it is in the database of `postgres`."""
         ...
 
-    def postgres(self) -> Store: ...
+    def postgres(self) -> ScratchStore: ...
 
-    def redis(self) -> Store: ...
+    def redis(self) -> ScratchStore: ...
 
 
 class Stack:
@@ -72,7 +72,7 @@ class Stack:
         self._closing.callback(shutil.rmtree, scratch, ignore_errors=True)
         self._threads = ThreadPoolExecutor(3, "jts-tests")
         self._closing.callback(self._threads.shutdown)
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[str, ScratchStore] = {}
         self._cleaning: list[Future[None]] = []
         self._addresses: dict[str, Address] = {}
         self._settings: dict[frozenset[str], StorageSettings] = {}
@@ -156,7 +156,7 @@ class Stack:
     def _prepare(self, names: Iterable[str]) -> None:
         # Threads only wait for servers: two that import one library at once can fail. The slowest
         # to start come first, so that they start while drivers are imported.
-        made: dict[str, Store] = {}
+        made: dict[str, ScratchStore] = {}
         for name in sorted(names, key=_SLOWEST_FIRST.index):
             made[name] = self._make(name)
             self._closing.callback(made[name].close)
@@ -165,12 +165,12 @@ class Stack:
             store.prepare()
             self._stores[name] = store
 
-    def _make(self, name: str) -> Store:
+    def _make(self, name: str) -> ScratchStore:
         if name == BOOKS:
             store = self._plan.bookkeeping()
             assert store is not None
             return store
-        makers: dict[str, Callable[[], Store]] = {
+        makers: dict[str, Callable[[], ScratchStore]] = {
             CLICKHOUSE: self._plan.clickhouse,
             MONGO: self._plan.mongo,
             POSTGRES: self._plan.postgres,
@@ -204,7 +204,7 @@ class LocalPlan:
 
         return MongoStore(mongod, self._database)
 
-    def bookkeeping(self) -> Store | None:
+    def bookkeeping(self) -> ScratchStore | None:
         from jts_storage.testing.stores.base import Given
         from jts_storage.testing.stores.sql import SqliteStore
 
@@ -212,7 +212,7 @@ class LocalPlan:
             return None
         return SqliteStore(Given(f"sqlite:///{self._scratch / 'bookkeeping.db'}"))
 
-    def postgres(self) -> Store:
+    def postgres(self) -> ScratchStore:
         from jts_storage.testing.stores.local import Early, Postgres
 
         postgres = Early(Postgres())
@@ -220,7 +220,7 @@ class LocalPlan:
 
         return PostgresStore(postgres, self._database)
 
-    def redis(self) -> Store:
+    def redis(self) -> ScratchStore:
         from jts_storage.testing.stores.local import Redis
         from jts_storage.testing.stores.redis import RedisStore
 
@@ -257,7 +257,7 @@ class EnvironmentPlan:
         config = self._settings.mongo()
         return MongoStore(Given(config.uri), self._own(config.database))
 
-    def bookkeeping(self) -> Store | None:
+    def bookkeeping(self) -> ScratchStore | None:
         from jts_storage.testing.stores.base import Given
         from jts_storage.testing.stores.sql import SqliteStore
 
@@ -269,7 +269,7 @@ class EnvironmentPlan:
         own = path.with_stem(self._own(path.stem))
         return SqliteStore(Given(f"sqlite:///{own.absolute()}"))
 
-    def postgres(self) -> Store:
+    def postgres(self) -> ScratchStore:
         from jts_storage.settings.database import read_url
         from jts_storage.testing.stores.base import Given
         from jts_storage.testing.stores.sql import PostgresStore
@@ -280,7 +280,7 @@ class EnvironmentPlan:
         plain = read_url(url.get_secret_value())["url"]  # without options of ours
         return PostgresStore(Given(plain), self._own(database_of(plain)))
 
-    def redis(self) -> Store:
+    def redis(self) -> ScratchStore:
         return self._local.redis()
 
 

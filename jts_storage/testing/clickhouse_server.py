@@ -27,7 +27,7 @@ from jts_storage.clickhouse.embedded.transport import ChdbTransport
 from jts_storage.clickhouse.sockets import is_readable
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.settings.clickhouse import MEMORY, ClickHouseConfig
-from jts_storage.testing.clickhouse_session import Session
+from jts_storage.testing.clickhouse_session import NativeSession
 from jts_storage.testing.faults import Fault, Faults, FaultyLine
 
 HOST = "127.0.0.1"
@@ -173,7 +173,7 @@ class ClickHouseServer:
             if self._tls is not None:
                 sock = self._links[thread] = self._tls.wrap_socket(sock, server_side=True)
             channel = _Channel(sock, FaultyLine(self.faults))
-            Session(sock, channel, transport, self._credentials).serve()
+            NativeSession(sock, channel, transport, self._credentials).serve()
         except (OSError, EOFError, StorageError) as failure:
             _log.debug("a client of %r is gone: %s", self, failure)
         finally:

@@ -58,7 +58,7 @@ _SETTINGS = re.compile(r"\bSETTINGS\b.*?(?=\bVALUES\b|\bFORMAT\b|$)", re.IGNOREC
 _INPUT = re.compile(r"\binput\s*\(\s*('(?:[^'\\]|\\.)*')\s*\)", re.IGNORECASE)
 
 
-class Session:
+class NativeSession:
     """Serves one connection until the client goes.
 
     :param channel: the client's socket, or what stands before it: only `sendall` is used.

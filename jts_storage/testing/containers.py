@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
-from jts_storage.testing.stores.base import Store
+from jts_storage.testing.stores.base import ScratchStore
 from jts_storage.testing.stores.clickhouse import ClickHouseStore
 from jts_storage.testing.stores.mongo import MongoStore
 from jts_storage.testing.stores.redis import RedisStore
@@ -272,11 +272,11 @@ class ContainerPlan:
     def mongo(self) -> MongoStore:
         return MongoStore(MongoContainer(self._make), self._database)
 
-    def bookkeeping(self) -> Store | None:
+    def bookkeeping(self) -> ScratchStore | None:
         return None
 
-    def postgres(self) -> Store:
+    def postgres(self) -> ScratchStore:
         return PostgresStore(PostgresContainer(self._make), self._database)
 
-    def redis(self) -> Store:
+    def redis(self) -> ScratchStore:
         return RedisStore(RedisContainer(self._make))

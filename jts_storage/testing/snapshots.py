@@ -11,17 +11,19 @@ from jts_storage.storage import Storage
 from jts_storage.sync import Storage as SyncStorage
 
 T = TypeVar("T")
-State: TypeAlias = dict[str, Any]
+StorageState: TypeAlias = dict[str, Any]
 """Entities by ``kind/name``, such as ``candles/KRX:005930/1m`` or ``formulas/<id>``."""
 
 
 @overload
-def storage_state(storage: Storage, *, keys: Iterable[SeriesKey] = ()) -> Awaitable[State]: ...
+def storage_state(
+    storage: Storage, *, keys: Iterable[SeriesKey] = ()
+) -> Awaitable[StorageState]: ...
 @overload
-def storage_state(storage: SyncStorage, *, keys: Iterable[SeriesKey] = ()) -> State: ...
+def storage_state(storage: SyncStorage, *, keys: Iterable[SeriesKey] = ()) -> StorageState: ...
 def storage_state(
     storage: Storage | SyncStorage, *, keys: Iterable[SeriesKey] = ()
-) -> Awaitable[State] | State:
+) -> Awaitable[StorageState] | StorageState:
     """What `storage` holds now; two of them compare with ``==`` or, readably, `assert_same`.
 
     Await it, unless the storage is a blocking one. It reads everything: it is for the amounts of
@@ -33,12 +35,12 @@ def storage_state(
     return _state(storage, keys)
 
 
-def _state(storage: Storage, keys: Iterable[SeriesKey]) -> Coroutine[Any, Any, State]:
+def _state(storage: Storage, keys: Iterable[SeriesKey]) -> Coroutine[Any, Any, StorageState]:
     return _read(storage, list(keys))
 
 
-async def _read(storage: Storage, more_keys: list[SeriesKey]) -> State:
-    state: State = {}
+async def _read(storage: Storage, more_keys: list[SeriesKey]) -> StorageState:
+    state: StorageState = {}
     stored = await _all(storage.candles.list_keys, lambda key: key)
     for key in stored:
         state[f"candles/{key}"] = await storage.candles.get_range(
@@ -73,7 +75,7 @@ async def _bookkeeping(
         yield f"checkpoints/{checkpoint.name}", checkpoint
 
 
-async def _by_id(kind: str, list_: Callable[..., Awaitable[Sequence[Any]]]) -> State:
+async def _by_id(kind: str, list_: Callable[..., Awaitable[Sequence[Any]]]) -> StorageState:
     return {f"{kind}/{found.id}": found for found in await _all(list_, lambda entity: entity.id)}
 
 

@@ -24,7 +24,7 @@ from jts_storage._runtime.processes import may_be_alive, this_process
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.mongo.leases import from_now, has_run_out, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
-from jts_storage.mongo.manager import Collection as Documents
+from jts_storage.mongo.manager import Collection as MongoCollection
 
 CLOCK = "uow_clock"
 LEASE = timedelta(seconds=180)
@@ -348,7 +348,7 @@ class CommitClock:
         return found
 
     @property
-    def _clock(self) -> Documents:
+    def _clock(self) -> MongoCollection:
         return self._manager.get_collection(CLOCK)
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.mongo.transaction import commit, may_be_committed
@@ -31,7 +31,7 @@ class JournalledCommit:
         self,
         stores: Stores,
         session: AsyncClientSession,
-        changes: Changes,
+        changes: CommitChanges,
         events: Sequence[DomainEvent],
         symbols_above: int | None,
     ) -> None:

@@ -19,7 +19,7 @@ from jts_storage.mongo.leases import Leases
 from jts_storage.ports.events import EventPublisher
 from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.journal import Journal
-from jts_storage.unit_of_work.outbox import Outbox, Waiting
+from jts_storage.unit_of_work.outbox import Outbox, WaitingEvent
 
 ATTEMPTS = 5
 PATIENCE = timedelta(seconds=30)
@@ -147,7 +147,7 @@ class Delivery:
         ]
         return min(versions, default=inf)
 
-    async def _unfinished(self, found: Iterable[Waiting], own: Collection[str]) -> set[int]:
+    async def _unfinished(self, found: Iterable[WaitingEvent], own: Collection[str]) -> set[int]:
         """The commits that not every store has yet: their events wait, and those behind them."""
         if all(waiting.id in own for waiting in found):
             return set()
@@ -164,7 +164,7 @@ class Delivery:
             log.exception("An event was not published.", extra={"event_id": event.id})
         return False
 
-    async def _is_parked(self, waiting: Waiting) -> bool:
+    async def _is_parked(self, waiting: WaitingEvent) -> bool:
         """Note that it failed; whether that was once too often."""
         attempts = waiting.attempts + 1
         is_parked = attempts >= ATTEMPTS

@@ -21,12 +21,12 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
 from jts_storage._runtime.processes import may_be_alive, this_process
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import StorageError
 from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
-from jts_storage.mongo.manager import Collection as Documents
+from jts_storage.mongo.manager import Collection as MongoCollection
 from jts_storage.unit_of_work import entries
 from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Damaged, Entry, readable
 from jts_storage.unit_of_work.journal_format import (
@@ -68,7 +68,7 @@ class Journal:
         self._manager = manager
         self._owner = this_process()
 
-    async def prepare(self, identity: ObjectId, work: Changes) -> int:
+    async def prepare(self, identity: ObjectId, work: CommitChanges) -> int:
         """Write the chunks of a commit that is not decided yet; how many they are."""
         number = 0
         chunks = encode(work)
@@ -204,7 +204,7 @@ class Journal:
         async with self.held(entry.id):
             yield True
 
-    async def load(self, entry: Entry) -> Changes | None:
+    async def load(self, entry: Entry) -> CommitChanges | None:
         """The changes of an entry without their rows, which are read chunk by chunk.
 
         None if another process has finished the entry meanwhile.
@@ -353,11 +353,11 @@ class Journal:
         return {"owner": {"$literal": self._owner}, "leaseUntil": from_now(LEASE)}
 
     @property
-    def _entries(self) -> Documents:
+    def _entries(self) -> MongoCollection:
         return self._manager.get_collection(ENTRIES)
 
     @property
-    def _chunks(self) -> Documents:
+    def _chunks(self) -> MongoCollection:
         return self._manager.get_collection(CHUNKS)
 
 

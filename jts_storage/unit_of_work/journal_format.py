@@ -21,8 +21,8 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges, SeriesChanges
 from jts_storage.domain.changes import (
     AggregateChange,
-    Changes,
     CheckpointChange,
+    CommitChanges,
     TableChange,
 )
 from jts_storage.domain.columns import NAMES, Columns
@@ -60,7 +60,7 @@ class Chunk:
     table: str | None = None
 
 
-def encode(work: Changes) -> Iterator[Chunk]:
+def encode(work: CommitChanges) -> Iterator[Chunk]:
     """The work in chunks, each made when it is asked for: rows as Arrow IPC, all else as JSON."""
     described = json.dumps(
         {
@@ -91,10 +91,10 @@ def encode(work: Changes) -> Iterator[Chunk]:
                 yield Chunk("table", data, table=table.name)
 
 
-def decode(described: bytes) -> Changes:
+def decode(described: bytes) -> CommitChanges:
     """The work without its rows, which `decode_rows` reads chunk by chunk."""
     found = json.loads(described)
-    return Changes(
+    return CommitChanges(
         candles=_changes(found["candles"], found.get("source", "")),
         bars=_changes(found["bars"]),
         symbols=_read_symbols(found["symbols"]),
@@ -181,7 +181,7 @@ def _changes(described: Sequence[Plain], source: str = "") -> CandleChanges:
     return CandleChanges(changes, source)
 
 
-def _symbols(work: Changes) -> list[Symbol]:
+def _symbols(work: CommitChanges) -> list[Symbol]:
     return SYMBOLS.from_columns(work.symbols) if work.symbols else []
 
 

@@ -18,7 +18,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from jts_storage.domain.events import DomainEvent
 from jts_storage.mongo.leases import from_now
 from jts_storage.mongo.manager import Bson, MongoDBManager
-from jts_storage.mongo.manager import Collection as Documents
+from jts_storage.mongo.manager import Collection as MongoCollection
 from jts_storage.unit_of_work.staged import adapter, event_data
 
 EVENTS = "uow_events"
@@ -39,7 +39,7 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingEvent:
     """An event to be delivered.
 
     :param version: of the commit that stored it.
@@ -123,7 +123,7 @@ class Outbox:
         )
         return int(found["version"]) if found else 0
 
-    async def waiting(self, key: str, types: Collection[str], *, limit: int) -> list[Waiting]:
+    async def waiting(self, key: str, types: Collection[str], *, limit: int) -> list[WaitingEvent]:
         """The first events of one key that are of these types, as committed."""
         described: list[Bson] = [
             {"$match": {"key": key, **_waiting(types)}},
@@ -184,7 +184,7 @@ class Outbox:
         return result.modified_count
 
     @property
-    def _events(self) -> Documents:
+    def _events(self) -> MongoCollection:
         return self._manager.get_collection(EVENTS)
 
 
@@ -215,7 +215,7 @@ def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
     }
 
 
-def _waiting_event(document: Bson) -> Waiting:
+def _waiting_event(document: Bson) -> WaitingEvent:
     event, is_refused = None, False
     try:
         event = _from_document(document)
@@ -223,7 +223,7 @@ def _waiting_event(document: Bson) -> Waiting:
         # The class is the service's own, and its next release may raise anything for old data.
         is_refused = True
         log.warning("A stored event is refused by its class.", exc_info=True)
-    return Waiting(
+    return WaitingEvent(
         document["_id"],
         document["version"],
         event,

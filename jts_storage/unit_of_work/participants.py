@@ -17,7 +17,7 @@ from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 from jts_storage.clickhouse.transport import WRITE_ROWS
 from jts_storage.clickhouse.versions import paused_for_too_long
-from jts_storage.domain.changes import Changes, TableChange
+from jts_storage.domain.changes import CommitChanges, TableChange
 from jts_storage.errors import Conflict, SchemaDrift
 from jts_storage.models import Models, RecordModel
 from jts_storage.models.document_repository import ReadOnlyDocuments
@@ -106,13 +106,13 @@ class Stores:
             self._declared[name] = DeclaredTable(self.clickhouse, model)
         return self._declared[name]
 
-    async def look(self, changes: Changes) -> Look:
+    async def look(self, changes: CommitChanges) -> Look:
         """See that ClickHouse answers, before anything is stored anywhere."""
         if not changes.touches_clickhouse:
             return Look(is_one_insert=False)
         return await self.clickhouse.run(self._look, changes)
 
-    def _look(self, changes: Changes) -> Look:
+    def _look(self, changes: CommitChanges) -> Look:
         self.clickhouse.connect()
         tables = changes.tables_in("clickhouse")
         for change in tables:
@@ -134,7 +134,7 @@ class Stores:
         is_one_part = self.declared(change.name).model.partition_by is None
         return is_one_part and change.rows.num_rows <= WRITE_ROWS
 
-    async def store_candles(self, changes: Changes) -> int | None:
+    async def store_candles(self, changes: CommitChanges) -> int | None:
         """Write candles and nothing else, if one insert takes them, and return their version.
 
         :raises ConnectionFailed: whether they are stored is unknown.
@@ -153,13 +153,13 @@ class Stores:
             raise paused_for_too_long("The commit")
         return written_under(place) if look.is_one_insert else None
 
-    async def wait_for_writers(self, place: Place, changes: Changes) -> None:
+    async def wait_for_writers(self, place: Place, changes: CommitChanges) -> None:
         """Wait for the earlier writers of the same series: a history tells what they wrote, too."""
         if changes.candles and self.candles.has_history and place.earlier:
             series = changes.few_series_names(MOST_NAMES)
             await self.clock.wait_for_earlier_than(place, series)
 
-    async def store_alone(self, changes: Changes, symbols_above: int | None) -> int:
+    async def store_alone(self, changes: CommitChanges, symbols_above: int | None) -> int:
         """Write symbols or rows of one table, which are one insert, and nothing else.
 
         Return their version.
@@ -171,7 +171,7 @@ class Stores:
             await self.store_series(changes, place.version)
         return written_under(place)
 
-    async def store_series(self, changes: Changes, version: int) -> None:
+    async def store_series(self, changes: CommitChanges, version: int) -> None:
         """Give ClickHouse its part; doing it twice is doing it once."""
         if changes.candles:
             await self.clickhouse.run(self.candles.apply, changes.candles, version)
@@ -184,7 +184,7 @@ class Stores:
                 apply = self.declared(change.name).apply
                 await self.clickhouse.run(apply, change.rows, version + 1)
 
-    async def forget_appended(self, changes: Changes, versions: Iterable[int]) -> None:
+    async def forget_appended(self, changes: CommitChanges, versions: Iterable[int]) -> None:
         """Delete what was appended under versions that do not count."""
         for change in changes.tables:
             if change.mode == "append":
@@ -193,7 +193,7 @@ class Stores:
 
     @asynccontextmanager
     async def bookkeeping(
-        self, changes: Changes, commit: str | None = None
+        self, changes: CommitChanges, commit: str | None = None
     ) -> AsyncIterator[AsyncConnection]:
         """A SQL transaction with the bookkeeping of `changes` in it, committed at the end.
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from bson import ObjectId
 
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.relational import SqlIngestionRepository, staged
 from jts_storage.relational import declared as records
@@ -41,7 +41,7 @@ class Recovery:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
 
-    async def finish_first(self, changes: Changes) -> None:
+    async def finish_first(self, changes: CommitChanges) -> None:
         """Finish decided commits that are still to write candles which `changes` delete.
 
         :raises Overtaking: one cannot be finished now.
@@ -57,7 +57,7 @@ class Recovery:
                 remedy="Repeat once it is finished.",
             ) from exc
 
-    async def wait_for_earlier(self, changes: Changes, version: int) -> None:
+    async def wait_for_earlier(self, changes: CommitChanges, version: int) -> None:
         """Wait until the earlier commits of the series that are deleted from are stored.
 
         :raises Unfinished: an earlier commit is decided and cannot be finished.
@@ -189,7 +189,7 @@ class Recovery:
                 remedy="Open a storage with the model that it was written with.",
             )
 
-    async def _store_tables(self, entry: Entry, changes: Changes) -> None:
+    async def _store_tables(self, entry: Entry, changes: CommitChanges) -> None:
         """Write the rows of declared tables in ClickHouse, chunk by chunk."""
         stores = self._stores
         modes = {change.name: change.mode for change in changes.tables_in("clickhouse")}
@@ -216,7 +216,7 @@ class Recovery:
             else:
                 await stores.clickhouse.run(table.apply, rows, entry.version + 1)
 
-    async def _replay(self, entry: Entry, changes: Changes) -> None:
+    async def _replay(self, entry: Entry, changes: CommitChanges) -> None:
         for attempt in range(1, _REPLAY_ATTEMPTS + 1):
             try:
                 await self._replay_once(entry, changes)
@@ -226,7 +226,7 @@ class Recovery:
             else:
                 return
 
-    async def _replay_once(self, entry: Entry, changes: Changes) -> None:
+    async def _replay_once(self, entry: Entry, changes: CommitChanges) -> None:
         database, journal = self._stores.database, self._stores.journal
         async with database.transaction() as connection:
             # False if the database has the commit: its id is stored in the same transaction.

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.clickhouse.symbol_model import SYMBOLS
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import CommitResult
 from jts_storage.errors import StorageError
@@ -139,12 +139,12 @@ class StoredWork:
         with suppress(PyMongoError):
             await self._session.end_session()
 
-    def _changes(self) -> Changes:
+    def _changes(self) -> CommitChanges:
         changes = dict(self._tables.changes)
         # Their versions are counted apart, since other programs write symbols, too (decision 0017).
         symbols = changes.pop(SYMBOLS, None)
         self.candles.changes.source = self._source
-        return Changes(
+        return CommitChanges(
             candles=self.candles.changes,
             symbols=symbols and symbols.rows,
             aggregates=self.ingestion.symbol_bars.changes,
@@ -153,7 +153,7 @@ class StoredWork:
             tables=list(changes.values()),
         )
 
-    async def _write(self, changes: Changes) -> int | None:
+    async def _write(self, changes: CommitChanges) -> int | None:
         """Return the version of the commit; None where nothing of it has one."""
         stores, events = self._stores, self.events.collected
         is_alone = changes.are_candles_to_save and not (self._touches_documents or events)
@@ -172,7 +172,7 @@ class StoredWork:
             await commit_alone(stores.mongo, self._session, "committing")
         return None
 
-    def _needs_journal(self, changes: Changes, look: Look) -> bool:
+    def _needs_journal(self, changes: CommitChanges, look: Look) -> bool:
         touched = (changes.touches_clickhouse, changes.touches_database, self._touches_documents)
         if sum(touched) > 1 or self.events.collected:
             return True

@@ -14,7 +14,7 @@ from jts_storage.readers.adjusting import Adjusted
 from jts_storage.readers.blocks import NOTHING_ADJUSTED, Block, as_json_rows
 from jts_storage.usecases.incremental import Known
 from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge
-from jts_storage.usecases.quarantine import Row
+from jts_storage.usecases.quarantine import RowJson
 from jts_storage.usecases.results import Tally
 
 
@@ -51,7 +51,7 @@ class Judged:
 
     key: SeriesKey
     series: CandleSeries
-    quarantined: list[Row]
+    quarantined: list[RowJson]
     tally: Tally
     after: Before
 
@@ -113,7 +113,7 @@ def _latest(before: Before, after: Before) -> Before:
     return Before(before.timestamp, after.close)
 
 
-def _quarantined_rows(part: Part, verdict: Verdict) -> list[Row]:
+def _quarantined_rows(part: Part, verdict: Verdict) -> list[RowJson]:
     at = np.flatnonzero(verdict.quarantined)
     if not len(at):
         return []

@@ -20,7 +20,7 @@ from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.import_reading import Data, Input, Streams, input_of
 from jts_storage.usecases.import_writing import ImportWriter
-from jts_storage.usecases.progress import Progress
+from jts_storage.usecases.progress import ImportCheckpoint
 from jts_storage.usecases.results import ImportResult
 
 
@@ -99,7 +99,7 @@ class _Import:
         self._wanted = wanted
         self._options = options
         self._report = report
-        self._progress = Progress(storage, checks.to_ms(options.policy.now or checks.now()))
+        self._progress = ImportCheckpoint(storage, checks.to_ms(options.policy.now or checks.now()))
         self._checks = ImportChecks(storage, options, self._progress)
         self._writer = ImportWriter(storage, given, self._checks, self._progress, self._wanted.key)
 

@@ -14,14 +14,16 @@ from jts_storage.usecases.gate import Judged, Part, passed
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.incremental import Extents, Known
 from jts_storage.usecases.known_symbols import KnownSymbols
-from jts_storage.usecases.progress import Progress
+from jts_storage.usecases.progress import ImportCheckpoint
 from jts_storage.usecases.quality import Before
 
 
 class ImportChecks:
     """Knows of each series what is stored, and judges its rows by that and by the policy."""
 
-    def __init__(self, storage: AnyStorage, options: ImportOptions, progress: Progress) -> None:
+    def __init__(
+        self, storage: AnyStorage, options: ImportOptions, progress: ImportCheckpoint
+    ) -> None:
         self._candles = storage.candles
         self._options = options
         self._progress = progress

@@ -11,7 +11,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.numbers import check_thousands, given_style
-from jts_storage.readers.values import Floats
+from jts_storage.readers.values import FloatRule
 from jts_storage.usecases.any_storage import BLOCK_ROWS
 from jts_storage.usecases.quality import QualityPolicy
 
@@ -49,7 +49,7 @@ class ImportOptions:
     time_format: str | None = None
     decimal: str | None = None
     thousands: str | None = None
-    floats: Floats = "refuse"
+    floats: FloatRule = "refuse"
     round_prices: bool = False
     volume: str | None = None
     on_error: Literal["stop", "quarantine"] = "stop"

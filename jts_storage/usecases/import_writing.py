@@ -11,7 +11,7 @@ from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.gate import Judged
 from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_reading import Input, Piece
-from jts_storage.usecases.progress import Progress
+from jts_storage.usecases.progress import ImportCheckpoint
 from jts_storage.usecases.results import Tally
 
 
@@ -23,7 +23,7 @@ class ImportWriter:
         storage: AnyStorage,
         given: Input,
         checks: ImportChecks,
-        progress: Progress,
+        progress: ImportCheckpoint,
         key: SeriesKey | None,
     ) -> None:
         self._storage = storage

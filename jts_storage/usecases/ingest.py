@@ -17,7 +17,7 @@ from jts_storage.domain.candle_changes import WITHOUT_A_PAUSE
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.ports.unit_of_work import UnitOfWork
 
-Run = Callable[[Callable[[UnitOfWork], Awaitable[None]]], Awaitable[None]]
+RunInUnitOfWork = Callable[[Callable[[UnitOfWork], Awaitable[None]]], Awaitable[None]]
 
 _LONGEST_PAUSE = 5.0
 """Seconds until a commit that failed is tried again, at most."""
@@ -34,7 +34,7 @@ class Ingest:
 
     def __init__(
         self,
-        run: Run,
+        run: RunInUnitOfWork,
         *,
         every: float,
         rows: int,

@@ -86,7 +86,7 @@ class ImportState:
         )
 
 
-class Progress:
+class ImportCheckpoint:
     """The state of an import, and the checkpoint it is saved in if the source can be read again.
 
     :param now_ms: when it began.

@@ -28,7 +28,7 @@ ROWS_A_NOTE = 1_000
 
 _PAGE = 100
 
-Row = dict[str, Any]
+RowJson = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,9 @@ class Note:
     data: dict[str, Any]
 
 
-def notes(key: SeriesKey | None, source: str, rows: Sequence[Row], *, origin: str) -> list[Note]:
+def notes(
+    key: SeriesKey | None, source: str, rows: Sequence[RowJson], *, origin: str
+) -> list[Note]:
     """The checkpoints that keep these rows; the same rows of a source give the same names.
 
     :param source: as people know it.
@@ -96,7 +98,7 @@ def notes_of_broken(
     key: SeriesKey | None, source: str, rows: Sequence[BrokenRow], *, origin: str
 ) -> list[Note]:
     """The checkpoints that keep rows that cannot be read; as `notes`."""
-    kept: list[Row] = [
+    kept: list[RowJson] = [
         {
             "row": row.before,
             "line": row.line,

@@ -16,8 +16,8 @@ import numpy as np
 from clickhouse_driver.errors import ErrorCodes
 
 from jts_storage.clickhouse.blocks import (
+    ArraysByName,
     ColumnBlock,
-    Columns,
     MemoryReader,
     Typed,
     fixed_dtype,
@@ -142,7 +142,7 @@ class ChdbTransport(EmbeddedSession):
         stored: Mapping[str, str] | None = None,
         *,
         dictionaries: bool = False,
-    ) -> Columns:
+    ) -> ArraysByName:
         self.apply({**READ_SETTINGS, **(settings or {})})
         text, raw = self._substituted(query, params), stored is not None
         blocks = checked(self._blocks(text, query, raw=raw), stored)
@@ -155,7 +155,7 @@ class ChdbTransport(EmbeddedSession):
         params: Any = None,
         settings: Mapping[str, Any] | None = None,
         stored: Mapping[str, str] | None = None,
-    ) -> Generator[Columns, None, None]:
+    ) -> Generator[ArraysByName, None, None]:
         self.apply({**READ_SETTINGS, **(settings or {})})
         blocks = self._blocks(self._substituted(query, params), query, raw=stored is not None)
         for block in checked(blocks, stored):
@@ -278,7 +278,7 @@ class ChdbTransport(EmbeddedSession):
         rows = [row for block in self._decoded(described) for row in block.get_rows()]
         return [(row[0], row[1]) for row in rows if row[2] not in {"MATERIALIZED", "ALIAS"}]
 
-    def _no_rows(self, query: str, template: str, *, raw: bool) -> Columns:
+    def _no_rows(self, query: str, template: str, *, raw: bool) -> ArraysByName:
         return {
             name: np.empty(0, fixed_dtype(type_name, raw=raw) or object)
             for name, type_name in self.describe(query, template)

@@ -30,7 +30,7 @@ from jts_storage.testing.contracts.samples import (
 from jts_storage.testing.factories import START, make_candles
 
 FRAMES = (Timeframe.M1, Timeframe.D1)
-Operation = tuple[str, Any]
+CandleOperation = tuple[str, Any]
 
 
 _save = st.tuples(
@@ -371,7 +371,7 @@ class CandleRepositoryContract(CandleRefusals, PanelContract):
     @settings(suppress_health_check=MANY_SUBCLASSES, deadline=None)
     @given(operations=_operations)
     async def test_any_sequence_agrees_with_a_dict(
-        self, candle_repository: CandleRepository, operations: list[Operation]
+        self, candle_repository: CandleRepository, operations: list[CandleOperation]
     ) -> None:
         key = SeriesKey(f"model{next(fresh)}", Timeframe.M1)
         model: dict[int, Candle] = {}

@@ -37,7 +37,7 @@ class Given:
         pass
 
 
-class Store(Protocol):
+class ScratchStore(Protocol):
     """One database of the tests' own."""
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What a unit of work has written, in words."""
+"""Name what a unit of work has written, for messages."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from sqlalchemy import insert, text
 
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import Conflict, InvalidData
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
@@ -30,8 +30,8 @@ def begun(manager: DatabaseManager) -> StagedIngestion:
     return StagedIngestion(SqlIngestionRepository(manager))
 
 
-def staged_in(unit: StagedIngestion) -> Changes:
-    return Changes(
+def staged_in(unit: StagedIngestion) -> CommitChanges:
+    return CommitChanges(
         aggregates=unit.symbol_bars.changes,
         checkpoints=unit.checkpoints.changes,
         bars=unit.bars.changes,

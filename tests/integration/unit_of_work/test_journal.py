@@ -16,7 +16,7 @@ from jts_storage import SeriesKey, Timeframe
 from jts_storage._runtime.processes import this_process
 from jts_storage.domain import checks
 from jts_storage.domain.candle_changes import CandleChanges
-from jts_storage.domain.changes import AggregateChange, Changes, CheckpointChange
+from jts_storage.domain.changes import AggregateChange, CheckpointChange, CommitChanges
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.local_servers.mongod import LocalMongod
@@ -57,11 +57,11 @@ def own(manager: MongoDBManager) -> Journal:
     return Journal(manager)
 
 
-def work_of(rows: int = 20) -> Changes:
+def work_of(rows: int = 20) -> CommitChanges:
     candles, bars = CandleChanges(), CandleChanges()
     candles.save(SeriesRows.of(make_candles(KEY, rows)))
     bars.save(SeriesRows.of(make_candles(OTHER, rows)))
-    return Changes(
+    return CommitChanges(
         candles=candles,
         bars=bars,
         aggregates=[AggregateChange("A", DAY, 0, None)],
@@ -69,7 +69,9 @@ def work_of(rows: int = 20) -> Changes:
     )
 
 
-async def decide(own: Journal, version: int, *names: str, work: Changes | None = None) -> ObjectId:
+async def decide(
+    own: Journal, version: int, *names: str, work: CommitChanges | None = None
+) -> ObjectId:
     identity = ObjectId()
     chunks = await own.prepare(identity, work or work_of())
     async with (

@@ -24,7 +24,7 @@ from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
 from jts_storage.cli.main import app
 from jts_storage.domain import checks
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.local_servers.mongod import LocalMongod
@@ -392,7 +392,7 @@ async def test_a_recovered_deletion_comes_after_the_recovered_commits_before_it(
     first, _ = await Journal(storage.mongo).pending()
     load = Journal.load
 
-    async def slowly(self: Journal, entry: Entry) -> Changes | None:
+    async def slowly(self: Journal, entry: Entry) -> CommitChanges | None:
         if entry.id == first.id:
             await asyncio.sleep(0.3)
         return await load(self, entry)

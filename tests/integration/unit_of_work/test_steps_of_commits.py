@@ -20,7 +20,7 @@ from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Symbol
 from jts_storage._runtime.processes import this_process
 from jts_storage.backend import StoreBackend
 from jts_storage.domain import checks
-from jts_storage.domain.changes import Changes
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.errors import Conflict, ConnectionFailed, SchemaDrift, StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
@@ -500,7 +500,7 @@ async def test_a_recovered_deletion_comes_after_the_writes_before_it(
     load = stores.journal.load
     first = (await stores.journal.pending())[0].id
 
-    async def slowly(self: object, entry: Entry) -> Changes | None:
+    async def slowly(self: object, entry: Entry) -> CommitChanges | None:
         if entry.id == first:
             await asyncio.sleep(0.3)
         return await load(entry)

@@ -11,7 +11,7 @@ import pytest
 from jts_storage.errors import InvalidConfiguration, SchemaDrift
 from jts_storage.migrate import files, plan, reports
 from jts_storage.migrate.base import applied
-from jts_storage.migrate.plan import Entry, Goal, History, Step
+from jts_storage.migrate.plan import Goal, History, LogEntry, Step
 from jts_storage.migrate.runner import lines
 
 
@@ -47,9 +47,9 @@ def test_the_last_line_of_a_log_counts_for_each_revision() -> None:
         ("0004", "up", "four again", second),
     ]
     assert applied(log) == {
-        "0001": Entry("one, edited", by_hand.replace(tzinfo=UTC)),
-        "0002": Entry("two, edited", second),
-        "0004": Entry("four again", second),
+        "0001": LogEntry("one, edited", by_hand.replace(tzinfo=UTC)),
+        "0002": LogEntry("two, edited", second),
+        "0004": LogEntry("four again", second),
     }
 
 
@@ -149,7 +149,7 @@ def test_lines_tell_applied_changed_pending_and_unknown(
     four: tuple[files.Migration, ...],
 ) -> None:
     at = datetime(2025, 1, 1, tzinfo=UTC)
-    entries = {"0001": Entry(four[0].checksum, at), "0002": Entry("other", at)}
+    entries = {"0001": LogEntry(four[0].checksum, at), "0002": LogEntry("other", at)}
     found = lines("mongo", four, History("0003", entries))
     assert [(line.state, line.at) for line in found] == [
         ("applied", at),

@@ -13,7 +13,7 @@ from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges
-from jts_storage.domain.changes import AggregateChange, Changes, CheckpointChange
+from jts_storage.domain.changes import AggregateChange, CheckpointChange, CommitChanges
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.symbol import Symbol
@@ -36,7 +36,7 @@ def changes(rows: int, *, key: SeriesKey = KEY, deletes: bool = False) -> Candle
     return made
 
 
-def everything() -> Changes:
+def everything() -> CommitChanges:
     kept = SymbolBars(
         symbol="005930",
         trading_day=DAY,
@@ -48,7 +48,7 @@ def everything() -> Changes:
         updated_at=LATER,
     )
     new = SymbolBars(symbol="A", trading_day=DAY)
-    return Changes(
+    return CommitChanges(
         candles=changes(30, deletes=True),
         symbols=SYMBOLS.to_columns(
             [
@@ -124,7 +124,7 @@ def test_short_series_share_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = (Timeframe.D1, Timeframe.M1)
     keys = [SeriesKey(f'"{n}\\', frame, "KRX") for n in range(3) for frame in frames]
     each = [make_candles(key, 1 + 3 * n) for n, key in enumerate(keys)]
-    work = Changes()
+    work = CommitChanges()
     for series in reversed(each):
         work.candles.save(SeriesRows.of(series))
     chunks = [chunk for chunk in encode(work) if chunk.kind == "candles"]
@@ -180,15 +180,15 @@ def test_a_chunk_fits_a_document_even_if_nothing_can_be_compressed() -> None:
 
 
 def test_what_is_touched_and_by_which_names() -> None:
-    nothing, work = Changes(), everything()
+    nothing, work = CommitChanges(), everything()
     assert (nothing.touches_clickhouse, nothing.touches_database) == (False, False)
     assert (work.touches_clickhouse, work.touches_database) == (True, True)
-    for only in (Changes(candles=work.candles), Changes(symbols=work.symbols)):
+    for only in (CommitChanges(candles=work.candles), CommitChanges(symbols=work.symbols)):
         assert (only.touches_clickhouse, only.touches_database) == (True, False)
     for only in (
-        Changes(aggregates=work.aggregates),
-        Changes(checkpoints=work.checkpoints),
-        Changes(bars=work.bars),
+        CommitChanges(aggregates=work.aggregates),
+        CommitChanges(checkpoints=work.checkpoints),
+        CommitChanges(bars=work.bars),
     ):
         assert (only.touches_clickhouse, only.touches_database) == (False, True)
     assert work.bookkeeping_names == {

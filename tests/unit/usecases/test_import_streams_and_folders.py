@@ -140,7 +140,7 @@ async def test_an_interruption_does_not_wait_for_the_end_of_a_pipe(
 
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
