@@ -14,8 +14,9 @@ from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.formula import Formula
+from jts_storage.domain.moments import AsOf
 from jts_storage.domain.panel import CandlePanel
-from jts_storage.domain.results import Coverage, Page, SaveResult
+from jts_storage.domain.results import CommitResult, Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.symbol import Symbol
@@ -235,13 +236,194 @@ class CandleReader:
 
 
 class CandleStore(CandleReader):
-    """Reads candles, and takes in whole jobs of a lake."""
+    """Reads candles, as they are or as they were, and takes in whole jobs of a lake.
+
+    :param as_of: a time with its zone, a commit, or the name of a snapshot: read what was committed
+        up to then; what is committed now if None. `market` asks the symbols as they are now.
+
+    With `as_of`, every method raises `InvalidData` for a moment in the future and for one of which
+    no history is kept, and `NotFound` for a snapshot that does not exist.
+    """
 
     _twin: ports.CandleStore
 
     def __init__(self, portal: Portal, twin: ports.CandleStore) -> None:
         super().__init__(portal, twin)
         self._twin = twin
+
+    def get_range(
+        self, key: SeriesKey, start: datetime, end: datetime, *, as_of: AsOf | None = None
+    ) -> CandleSeries:
+        return self._portal.call(self._twin.get_range(key, start, end, as_of=as_of))
+
+    def get_ranges(
+        self,
+        keys: Iterable[SeriesKey],
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: AsOf | None = None,
+    ) -> dict[SeriesKey, CandleSeries]:
+        return self._portal.call(self._twin.get_ranges(keys, start, end, as_of=as_of))
+
+    def get_panel(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        last: int | None = None,
+        as_of: AsOf | None = None,
+    ) -> CandlePanel:
+        return self._portal.call(
+            self._twin.get_panel(
+                timeframe,
+                start,
+                end,
+                keys=keys,
+                exchange=exchange,
+                market=market,
+                fields=fields,
+                last=last,
+                as_of=as_of,
+            )
+        )
+
+    def get_latest_panel(
+        self,
+        timeframe: Timeframe,
+        count: int = 1,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        as_of: AsOf | None = None,
+    ) -> CandlePanel:
+        return self._portal.call(
+            self._twin.get_latest_panel(
+                timeframe,
+                count,
+                keys=keys,
+                exchange=exchange,
+                market=market,
+                fields=fields,
+                as_of=as_of,
+            )
+        )
+
+    def resample_panel(
+        self,
+        timeframe: Timeframe,
+        target: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        timezone: str = "UTC",
+        as_of: AsOf | None = None,
+    ) -> CandlePanel:
+        return self._portal.call(
+            self._twin.resample_panel(
+                timeframe,
+                target,
+                start,
+                end,
+                keys=keys,
+                exchange=exchange,
+                market=market,
+                timezone=timezone,
+                as_of=as_of,
+            )
+        )
+
+    def stream_panels(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        exchange: str | None = None,
+        market: Market | None = None,
+        fields: Iterable[str] | None = None,
+        block_rows: int = 1000000,
+        as_of: AsOf | None = None,
+    ) -> Iterator[CandlePanel]:
+        return self._portal.iterate(
+            self._twin.stream_panels(
+                timeframe,
+                start,
+                end,
+                keys=keys,
+                exchange=exchange,
+                market=market,
+                fields=fields,
+                block_rows=block_rows,
+                as_of=as_of,
+            )
+        )
+
+    def get_latest(
+        self, key: SeriesKey, count: int = 1, *, as_of: AsOf | None = None
+    ) -> CandleSeries:
+        return self._portal.call(self._twin.get_latest(key, count, as_of=as_of))
+
+    def get_coverage(self, key: SeriesKey, *, as_of: AsOf | None = None) -> Coverage:
+        return self._portal.call(self._twin.get_coverage(key, as_of=as_of))
+
+    def coverage_by_day(
+        self, key: SeriesKey, *, timezone: str = "UTC", as_of: AsOf | None = None
+    ) -> dict[date, int]:
+        return self._portal.call(self._twin.coverage_by_day(key, timezone=timezone, as_of=as_of))
+
+    def count(
+        self,
+        key: SeriesKey,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        as_of: AsOf | None = None,
+    ) -> int:
+        return self._portal.call(self._twin.count(key, start, end, as_of=as_of))
+
+    def resample(
+        self,
+        key: SeriesKey,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        timezone: str = "UTC",
+        as_of: AsOf | None = None,
+    ) -> CandleSeries:
+        return self._portal.call(
+            self._twin.resample(key, timeframe, start, end, timezone=timezone, as_of=as_of)
+        )
+
+    def stream(
+        self,
+        key: SeriesKey,
+        start: datetime,
+        end: datetime,
+        *,
+        block_rows: int = 262144,
+        as_of: AsOf | None = None,
+    ) -> Iterator[CandleSeries]:
+        return self._portal.iterate(
+            self._twin.stream(key, start, end, block_rows=block_rows, as_of=as_of)
+        )
+
+    def list_keys(
+        self, *, limit: int = 1000, after: SeriesKey | None = None, as_of: AsOf | None = None
+    ) -> Page[SeriesKey]:
+        return self._portal.call(self._twin.list_keys(limit=limit, after=after, as_of=as_of))
 
     def import_lake(self, lake: Lake, job_id: str) -> int:
         """Store every candle that a job left in a lake; how many rows its files have.
@@ -900,13 +1082,15 @@ class UnitOfWork(Repositories):
         """
         return Blocking(self._portal, self._twin.repository(model))
 
-    def commit(self) -> None:
+    def commit(self) -> CommitResult:
         """Make the changes visible, then deliver the events.
+
+        Return which commit it was, to read ``as_of`` it later.
 
         :raises Conflict: another unit of work changed the same document or aggregate first;
             nothing of this one is stored.
         """
-        self._portal.call(self._twin.commit())
+        return self._portal.call(self._twin.commit())
 
     def rollback(self) -> None:
         """Forget the changes. Harmless when there are none, or when it is over already.
