@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jts_storage.clickhouse import history_statements, statements
@@ -16,6 +17,7 @@ from jts_storage.clickhouse.candle_mappers import (
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panels import PanelReader
 from jts_storage.clickhouse.statements import parameters
+from jts_storage.clickhouse.stored_rows import of_one
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -50,8 +52,7 @@ class CandlesAsOf(ReadsPanels):
         self._panels = PanelReader(manager, tables.candles)
 
     async def get_range(self, key: SeriesKey, start: datetime, end: datetime) -> CandleSeries:
-        query = statements.select_range(self._source)
-        return series_from_columns(key, await self._read(query, key, start, end))
+        return await self._manager.run_read(self._range, key, *checks.range_ms(start, end))
 
     async def get_ranges(
         self, keys: Iterable[SeriesKey], start: datetime, end: datetime
@@ -138,6 +139,15 @@ class CandlesAsOf(ReadsPanels):
         if after is not None:
             keys = [key for key in keys if key.sort_key > after.sort_key]
         return Page.first(limit, keys)
+
+    def _range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
+        """Rows as they lie, and the few that are former: quicker than by a statement on both."""
+        bound = parameters(key, first, last) | {"as_of": self._version}
+        stored = statements.stored_types(self._candles)
+        read = partial(self._manager.read_columns, params=bound, stored=stored)
+        present = of_one(read(history_statements.select_stored(self._candles, one=True)))
+        former = of_one(read(history_statements.select_former(self._history)))
+        return CandleSeries.trusted(key, present.as_of(self._version, former))
 
     async def _read(
         self,

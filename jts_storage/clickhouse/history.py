@@ -13,50 +13,30 @@ the latest, are then the ones to keep. Doing it again keeps the same rows once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Table
 
 from jts_storage.clickhouse import history_statements as statements
-from jts_storage.clickhouse.blocks import Array, DictionaryColumn
 from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.candle_rows import KEY, CandleSource
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import SETTINGS
 from jts_storage.clickhouse.statements import parameters, stored_types, write_settings
 from jts_storage.clickhouse.stored_ends import StoredEnds
+from jts_storage.clickhouse.stored_rows import Stored, latest_of, numbers_of, places
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS
 from jts_storage.domain.columns import (
-    PRICES,
-    AnyArray,
     Columns,
     Int64Array,
     UInt64Array,
-    empty,
 )
 from jts_storage.domain.rows import SeriesRows
 
-_NUMBER_BITS = 44
-"""Below these bits of a row's place stands its time from the first that is possible."""
-
 _ALIKE = 4
-
-
-class Stored(NamedTuple):
-    """Rows that are stored, the latest of each timestamp, by series and time.
-
-    :param place: series and time in one number.
-    :param begins: the version since which they have had their values.
-    """
-
-    place: Int64Array
-    columns: Columns
-    version: UInt64Array
-    begins: UInt64Array
-    is_deleted: AnyArray
 
 
 class CandleHistory:
@@ -112,7 +92,7 @@ class CandleHistory:
         self, rows: SeriesRows, stored: Stored, since: UInt64Array, version: int, source: str
     ) -> None:
         number = rows.number
-        place = _places(number, rows.columns.timestamp)
+        place = places(number, rows.columns.timestamp)
         at = np.minimum(np.searchsorted(stored.place, place), len(stored.place) - 1)
         ours = np.flatnonzero(stored.place[at] == place)
         at = at[ours]
@@ -162,11 +142,11 @@ class CandleHistory:
             dictionaries=True,
         )
         if not found:
-            return _latest(np.zeros(0, np.int64), found)
+            return latest_of(np.zeros(0, np.int64), found)
         number = np.full(len(found["ms"]), wanted[keys[0]][0])
         if len(keys) > 1:
-            number = _numbers(found, {key.sort_key: of[0] for key, of in wanted.items()})
-        return _latest(number, found)
+            number = numbers_of(found, {key.sort_key: of[0] for key, of in wanted.items()})
+        return latest_of(number, found)
 
 
 def _alike(keys: Sequence[SeriesKey], spans: Mapping[SeriesKey, Any]) -> Iterator[list[SeriesKey]]:
@@ -184,57 +164,6 @@ def _alike(keys: Sequence[SeriesKey], spans: Mapping[SeriesKey, Any]) -> Iterato
         together.append(key)
         last = max(last, end)
     yield together
-
-
-def _numbers(found: Mapping[str, Any], wanted: Mapping[tuple[str, ...], int]) -> Int64Array:
-    """The number of each row's series; -1 for those that nobody asked for."""
-    columns = [_dictionary(found[name]) for name in KEY]
-    code = np.zeros(len(found["ms"]), np.int64)
-    sizes = [len(column.dictionary) for column in columns]
-    places = [{text: n for n, text in enumerate(column.dictionary)} for column in columns]
-    for column, size in zip(columns, sizes, strict=True):
-        code = code * size + column.keys
-    number_of = np.full(int(np.prod(sizes)), -1, np.int64)
-    for names, number in wanted.items():
-        if all(name in place for name, place in zip(names, places, strict=True)):
-            at = 0
-            for name, place, size in zip(names, places, sizes, strict=True):
-                at = at * size + place[name]
-            number_of[at] = number
-    return number_of[code]
-
-
-def _dictionary(column: Any) -> DictionaryColumn:
-    if isinstance(column, DictionaryColumn):
-        return column
-    texts, keys = np.unique(column.astype(str), return_inverse=True)
-    return DictionaryColumn(tuple(texts.tolist()), keys)
-
-
-def _latest(number: Int64Array, found: Mapping[str, Array]) -> Stored:
-    """Of the rows of a timestamp that with the highest version."""
-    if not found or not len(number):
-        nothing = np.zeros(0, np.uint64)
-        return Stored(np.zeros(0, np.int64), empty(), nothing, nothing, np.zeros(0, np.bool_))
-    stamps, version = found["ms"].view(np.int64), found["version"]
-    place = _places(number, stamps)
-    if (place[1:] > place[:-1]).all() and place[0] >= 0:
-        kept: Any = slice(None)
-    else:
-        order = np.lexsort((version, place))
-        ordered = place[order]
-        is_last = np.append(ordered[1:] != ordered[:-1], True)
-        kept = order[is_last & (ordered >= 0)]
-    prices = [found[f"{price}_"][kept] for price in PRICES]
-    columns = Columns.of(stamps[kept], prices, found["volume"].view(np.uint64)[kept])
-    since, version = found["since"][kept], version[kept]
-    begins = np.where(since == 0, version, since)
-    return Stored(place[kept], columns, version, begins, found["deleted"][kept].view(np.bool_))
-
-
-def _places(number: Int64Array, stamps: Int64Array) -> Int64Array:
-    place: Int64Array = (number << _NUMBER_BITS) + (stamps - FIRST_MS)
-    return place
 
 
 def _part(rows: SeriesRows, number: Int64Array, columns: Columns) -> SeriesRows:

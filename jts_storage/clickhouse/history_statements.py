@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import FromClause, Table, bindparam, func, insert, not_, select, union_all
+from sqlalchemy import FromClause, Table, bindparam, func, insert, literal, not_, select, union_all
 
 from jts_storage.clickhouse.candle_rows import (
     KEY,
@@ -51,6 +51,16 @@ def select_stored(candles: Table, *, one: bool) -> str:
     statement = select(*as_stored(c), *state, *names)
     wanted = [is_of_key(c)] if one else _among(c)
     return text_of(statement.where(*wanted, is_in_range(c)))
+
+
+@cache
+def select_former(history: Table) -> str:
+    """Select what counted as of a version and was replaced or deleted since."""
+    c = history.c
+    version: Expression = func.toUInt64(bindparam("as_of"))
+    state = (c.ended.label("version"), c.since, literal(0).label("deleted"))
+    counted = (c.since <= version, c.ended > version)
+    return text_of(select(*as_stored(c), *state).where(is_of_key(c), is_in_range(c), *counted))
 
 
 @cache

@@ -144,7 +144,6 @@ async def test_a_change_during_the_read_is_not_held(
     cached: ClickHouseCandleRepository, manager: ClickHouseManager
 ) -> None:
     cache = cached._cache
-    assert cache is not None
     first, last = checks.range_ms(*ALWAYS)
     elsewhere = SeriesKey("elsewhere", Timeframe.M1)
 
@@ -161,7 +160,6 @@ async def test_what_was_read_while_another_table_stood_there_is_not_held(
 ) -> None:
     """Exchanged during the read and exchanged back, the table is the one from before the read."""
     cache = cached._cache
-    assert cache is not None
     _other_table(stranger)
     first, last = checks.range_ms(*ALWAYS)
     elsewhere = SeriesKey("elsewhere", Timeframe.M1)
@@ -185,7 +183,7 @@ async def test_no_more_is_held_than_was_allowed(manager: ClickHouseManager) -> N
     first = {key: await candles.get_range(key, *ALWAYS) for key in keys}
     assert await candles.get_range(keys[2], *ALWAYS) is first[keys[2]]
     assert await candles.get_range(keys[0], *ALWAYS) is not first[keys[0]]
-    assert candles._cache is not None and candles._cache._held.size <= 2 * MEGABYTE
+    assert candles._cache._held.size <= 2 * MEGABYTE
 
 
 async def test_what_is_larger_than_was_allowed_drives_nothing_out(
@@ -208,7 +206,7 @@ async def test_all_of_the_memory_that_is_held_is_counted(manager: ClickHouseMana
     assert whole.base is not None, "in memory used again"
     in_use = bytes_in_use(whole)
     assert 200_000 * 49 <= in_use <= whole.nbytes
-    assert candles._cache is not None and candles._cache._held.size == in_use + OVERHEAD
+    assert candles._cache._held.size == in_use + OVERHEAD
 
 
 async def test_short_ranges_are_held_where_that_needs_no_question(
@@ -221,7 +219,7 @@ async def test_short_ranges_are_held_where_that_needs_no_question(
     again = await candles.get_range(KEY, *day)
     assert first == again
     assert (first is again) == manager.config.is_embedded
-    assert candles._cache is not None and len(candles._cache._held) == manager.config.is_embedded
+    assert len(candles._cache._held) == manager.config.is_embedded
 
 
 @pytest.mark.parametrize(
@@ -259,7 +257,6 @@ async def test_of_overlapping_ranges_the_longer_is_held(manager: ClickHouseManag
     assert await candles.get_range(KEY, *range_of(1, 24_000)) is wider
     assert await candles.get_range(KEY, *range_of(25_000, 48_000)) is late
     assert await candles.get_range(KEY, *range_of(0, 22_000)) is not early
-    assert candles._cache is not None
     assert 48 * (22_001 + 23_001) <= candles._cache._held.size < 56 * (22_001 + 23_001)
     assert len(candles._cache._held) == 2
     assert await candles.get_range(KEY, *range_of(1, 24_000)) is wider
@@ -282,7 +279,7 @@ async def test_where_nothing_is_proof_nothing_is_held(
             manager.execute("CREATE VIEW candles AS SELECT * FROM other FINAL")
         candles = ClickHouseCandleRepository(manager)
         if what == "a view":
-            assert candles._cache is not None and candles._cache._ask().state is None
+            assert candles._cache._ask().state is None
             manager.execute("DROP VIEW candles SYNC")
             return
         first = await candles.get_range(KEY, *ALWAYS)

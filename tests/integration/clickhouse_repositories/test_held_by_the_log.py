@@ -189,7 +189,6 @@ async def test_statements_that_only_read_drop_nothing(
     manager.execute("SELECT %(name)s", {"name": "; INSERT INTO candles"})
     manager.read_columns("SELECT 1 WHERE %(name)s = ''", {"name": "; INSERT"})
     await candles.list_keys()
-    assert candles._cache is not None
     assert candles._cache.held(KEY, *checks.range_ms(*ALWAYS)) is before
 
 
@@ -298,7 +297,6 @@ async def test_a_write_drops_what_it_touches_and_no_more(
     whole = await _held(candles)
     elsewhere = ClickHouseCandleRepository(manager)
     await elsewhere.save_many(KEY, make_candles(KEY, 1, start=START + 1_000 * MINUTE))
-    assert candles._cache is not None
     # What lies before the new candle is held on to.
     before = candles._cache.held(KEY, *checks.range_ms(*_minutes(100, 200)))
     assert before == whole[100:201] and np.shares_memory(before.columns.low, whole.columns.low)
@@ -319,7 +317,6 @@ async def test_inserts_into_other_tables_drop_nothing(
     for size in (5, 60_000):
         manager.insert_columns("copy", {"n": np.arange(size)})
         manager.insert_columns("held.copy", {"n": np.arange(size)})
-    assert candles._cache is not None
     assert candles._cache.held(KEY, *checks.range_ms(*ALWAYS)) is held
 
 
@@ -386,7 +383,6 @@ async def test_what_was_held_before_the_store_was_closed_is_not_given(
         await candles.save_many(KEY, SERIES)
         await _held(candles)
         first.engine.dispose()  # as the pool does with connections that it replaces
-        assert candles._cache is not None
         assert candles._cache.held(KEY, *checks.range_ms(*ALWAYS)) is None
         command = [sys.executable, "-c", _ELSEWHERE, fields["embedded_path"]]
         await asyncio.to_thread(subprocess.run, command, check=True)
@@ -402,7 +398,7 @@ def test_a_forked_child_is_given_nothing(manager: ClickHouseManager) -> None:
     candles._save_many(KEY, SERIES, False)
     first, last = checks.range_ms(*ALWAYS)
     candles._get_range(KEY, first, last)
-    assert candles._cache is not None and candles._cache.held(KEY, first, last) is not None
+    assert candles._cache.held(KEY, first, last) is not None
     child = os.fork()
     if child == 0:
         os._exit(candles._cache.held(KEY, first, last) is not None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jts_storage import Market, SeriesKey, StorageSettings, Timeframe, migrate
-from jts_storage.clickhouse import candle_reader, symbol_model
+from jts_storage.clickhouse import candle_mappers, symbol_model
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.symbols import ClickHouseSymbolRepository
@@ -62,7 +62,7 @@ async def fill(manager: ClickHouseManager) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candle_reader, "_left_out", LeftOut("series"))
+    monkeypatch.setattr(candle_mappers, "_left_out", LeftOut("series"))
     monkeypatch.setattr(symbol_model, "_left_out", LeftOut("symbols"))
 
 
@@ -109,7 +109,7 @@ async def test_each_is_told_once_and_counted(
     told = [each.getMessage() for each in caplog.records]
     assert len(told) == 4 + 3
     assert any("'45m'" in each and "check` counts" in each for each in told)
-    assert (candle_reader._left_out.count, symbol_model._left_out.count) == (4, 3)
+    assert (candle_mappers._left_out.count, symbol_model._left_out.count) == (4, 3)
 
 
 async def test_a_market_that_the_kit_does_not_name_is_one_of_its_own(

@@ -123,7 +123,7 @@ async def reads_alike(before: list[Any], staged: list[Any], data: st.DataObject)
     await pair.same("list_keys")
     await pair.same("list_keys", limit=number % 3)
     await pair.same("list_keys", limit=2, after=KEYS[number % 3])
-    pair.stored.apply(pair.staged.changes)
+    pair.stored.apply(pair.staged.changes, 1)
     for key in KEYS:
         assert await pair.stored.get_range(key, *ALWAYS) == await pair.direct.get_range(
             key, *ALWAYS
