@@ -265,8 +265,8 @@ class ClickHouseCandleReader(ReadsPanels):
         if not self._source().has_versions:
             query = statements.select_range(self._source())
             return series_from_columns(key, self._read_columns(query, bound))
-        stored = of_one(self._read_columns(select_stored(self._candles, one=True), bound))
-        return CandleSeries.trusted(key, stored.present)
+        query = select_stored(self._candles, one=True, since=False)
+        return CandleSeries.trusted(key, of_one(self._read_columns(query, bound)).present)
 
     def _get_panel(self, asked: PanelQuery) -> CandlePanel:
         if self._source().has_versions:

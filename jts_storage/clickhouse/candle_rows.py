@@ -31,8 +31,9 @@ TableColumns = Any  # SQLAlchemy's own type of `table.c` has no names to complet
 Expression = ColumnElement[Any]
 
 KEY = ("symbol", "exchange", "timeframe")
-STATE = ("version", "is_deleted", "since")
-"""The columns of a row that are not the candle itself."""
+STATE = ("version", "is_deleted")
+OWN = (*STATE, "since")
+"""The columns of a row that are not the candle itself; an older schema lacks the last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,4 +140,4 @@ def is_among_keys(c: TableColumns) -> Expression:
 
 def carried_columns(candles: Table) -> list[Any]:
     """Return the columns that are the candle itself."""
-    return [each for each in candles.c if each.key not in STATE]
+    return [each for each in candles.c if each.key not in OWN]

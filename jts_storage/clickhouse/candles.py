@@ -62,8 +62,13 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         self._history = self._kept_history() if history else None
 
     @property
-    def has_history(self) -> bool:
+    def keeps_history(self) -> bool:
         return self._history is not None
+
+    @property
+    def has_history(self) -> bool:
+        """Whether what is replaced is kept; asks an older schema each time."""
+        return self._history is not None and self._history.is_there
 
     def _kept_history(self) -> CandleHistory:
         ends = StoredEnds(self._manager, self._candles, self._cache.is_logged)

@@ -21,6 +21,7 @@ from sqlalchemy import Table
 from jts_storage.clickhouse import history_statements as statements
 from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.candle_rows import KEY, CandleSource
+from jts_storage.clickhouse.change_log import Change, touching
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import SETTINGS
 from jts_storage.clickhouse.statements import parameters, stored_types, write_settings
@@ -50,6 +51,15 @@ class CandleHistory:
     ) -> None:
         self._manager, self._candles, self._history = manager, candles, history
         self._ends = ends
+        self._is_there = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the table of former candles exists: an older schema has none."""
+        if not self._is_there:
+            query = statements.count_tables(self._history)
+            self._is_there = bool(self._manager.execute(query)[0][0])
+        return self._is_there
 
     def keep(self, rows: SeriesRows, version: int, source: str) -> UInt64Array | None:
         """Keep what these rows are about to replace under `version`.
@@ -59,7 +69,7 @@ class CandleHistory:
         """
         spans = rows.spans
         reached = self._ends.reached(spans)
-        if not reached:
+        if not reached or not self.is_there:
             return None
         since: UInt64Array | None = None
         numbers = {key: number for number, key in enumerate(rows.keys)}
@@ -77,16 +87,19 @@ class CandleHistory:
         self, origin: CandleSource, key: SeriesKey, first: int, last: int, version: int, source: str
     ) -> None:
         """Keep what is about to be deleted under `version`."""
-        self._manager.execute(
-            statements.keep_deleted(origin, self._history),
-            parameters(key, first, last) | {"version": version, "source": source},
-            settings=write_settings,
-            idempotent=True,
-        )
+        if not self.is_there:
+            return
+        with touching(Change(self._history.name, {key: (first, last)})):
+            self._manager.execute(
+                statements.keep_deleted(origin, self._history),
+                parameters(key, first, last) | {"version": version, "source": source},
+                settings=write_settings,
+                idempotent=True,
+            )
 
     def is_untouched(self, key: SeriesKey) -> bool:
-        """Whether nothing of a series is stored."""
-        return not self._ends.reached({key: (FIRST_MS, FIRST_MS)})
+        """Whether nothing of a series is stored that has to be kept."""
+        return not self.is_there or not self._ends.reached({key: (FIRST_MS, FIRST_MS)})
 
     def _keep(
         self, rows: SeriesRows, stored: Stored, since: UInt64Array, version: int, source: str

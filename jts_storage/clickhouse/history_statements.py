@@ -6,8 +6,19 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import FromClause, Table, bindparam, func, insert, literal, not_, select, union_all
+from sqlalchemy import (
+    FromClause,
+    Table,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    not_,
+    select,
+    union_all,
+)
 
+from jts_storage.clickhouse import system
 from jts_storage.clickhouse.candle_rows import (
     KEY,
     CandleSource,
@@ -29,6 +40,13 @@ def begins(c: TableColumns) -> Expression:
 
 
 @cache
+def count_tables(history: Table) -> str:
+    tables = system.tables
+    here = system.is_here(tables), tables.c.name == history.name
+    return text_of(select(func.count()).select_from(tables).where(*here))
+
+
+@cache
 def select_ends(candles: Table) -> str:
     """Select the last timestamp of each series of which rows lie behind a moment."""
     c = candles.c
@@ -40,14 +58,17 @@ def select_ends(candles: Table) -> str:
 
 
 @cache
-def select_stored(candles: Table, *, one: bool) -> str:
+def select_stored(candles: Table, *, one: bool, since: bool = True) -> str:
     """Select rows as they lie there, each with its state.
 
     :param one: of one series; else of several, with their names.
+    :param since: which version first had the values, too, which an older schema does not know.
     """
     c = candles.c
-    state = (c.version, c.since, c.is_deleted.label("deleted"))
-    names = [] if one else [c[name] for name in KEY]
+    state = [c.version.label("version"), c.is_deleted.label("deleted")]
+    if since:
+        state.append(c.since.label("since"))
+    names = [] if one else [c[name].label(name) for name in KEY]
     statement = select(*as_stored(c), *state, *names)
     wanted = [is_of_key(c)] if one else _among(c)
     return text_of(statement.where(*wanted, is_in_range(c)))
@@ -58,7 +79,8 @@ def select_former(history: Table) -> str:
     """Select what counted as of a version and was replaced or deleted since."""
     c = history.c
     version: Expression = func.toUInt64(bindparam("as_of"))
-    state = (c.ended.label("version"), c.since, literal(0).label("deleted"))
+    deleted: Expression = func.toUInt8(literal_column("0"))
+    state = (c.ended.label("version"), c.since.label("since"), deleted.label("deleted"))
     counted = (c.since <= version, c.ended > version)
     return text_of(select(*as_stored(c), *state).where(is_of_key(c), is_in_range(c), *counted))
 

@@ -270,7 +270,6 @@ def delete(source: CandleSource) -> str:
         *(c[each.key] for each in carried),
         func.toUInt64(version),
         literal_column("1"),
-        literal_column("0"),
     ).where(c.version < version)
     return text_of(
         insert(table).from_select([*carried, *(table.c[name] for name in STATE)], deleted)

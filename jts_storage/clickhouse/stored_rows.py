@@ -111,7 +111,8 @@ def latest_of(number: Int64Array, found: Mapping[str, Array]) -> Stored:
         kept = kept[place[kept] >= 0]
     prices = [found[f"{price}_"][kept] for price in PRICES]
     columns = Columns.of(stamps[kept], prices, found["volume"].view(np.uint64)[kept])
-    since, version = found["since"][kept], version[kept]
+    version = version[kept]
+    since = found["since"][kept] if "since" in found else version
     begins = np.where(since == 0, version, since)
     return Stored(place[kept], columns, version, begins, found["deleted"][kept].view(np.bool_))
 

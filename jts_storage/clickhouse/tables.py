@@ -122,8 +122,8 @@ def build(cluster: str | None = None, *, partition_by_year: bool = False) -> Tab
     candles = _laid_out(CANDLES, layout, metadata, cluster)
     # A commit that is repeated, or finished by another process, keeps the same rows once.
     kept = _Layout((*CANDLES_ORDER, "since"), "symbol", "ended", kept_year)
-    history = _laid_out(HISTORY, kept, metadata, cluster)
-    return Tables(metadata, candles, table_of(SYMBOLS, metadata, cluster), history)
+    symbols = table_of(SYMBOLS, metadata, cluster)
+    return Tables(metadata, candles, symbols, _laid_out(HISTORY, kept, metadata, cluster))
 
 
 def table_of(model: AnyTableModel, metadata: MetaData, cluster: str | None) -> Table:

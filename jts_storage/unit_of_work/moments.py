@@ -41,11 +41,12 @@ class Moments:
     async def begin(self, *, is_kept: bool) -> None:
         """Note since when history is kept; forget it where it no longer is."""
         which = {"_id": _CANDLES}
-        if not is_kept:
+        candles, run = self._stores.candles, self._stores.clickhouse.run
+        if not (is_kept and await run(lambda: candles.has_history)):
             await self._repeat(lambda: self._beginnings.delete_one(which))
         elif await self._began() is None:
             # Nothing was there before, or what was there before is as it has been since then.
-            stored = await self._stores.clickhouse.run(self._stores.candles.latest_version)
+            stored = await run(candles.latest_version)
             began = await self._stores.clock.latest() if stored else 0
             first = {"$setOnInsert": {"began": Int64(began)}}
             await self._repeat(lambda: self._beginnings.update_one(which, first, upsert=True))

@@ -155,7 +155,7 @@ class Stores:
 
     async def wait_for_writers(self, place: Place, changes: CommitChanges) -> None:
         """Wait for the earlier writers of the same series: a history tells what they wrote, too."""
-        if changes.candles and self.candles.has_history and place.earlier:
+        if changes.candles and place.earlier and self.candles.keeps_history:
             series = changes.few_series_names(MOST_NAMES)
             await self.clock.wait_for_earlier_than(place, series)
 

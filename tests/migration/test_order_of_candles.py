@@ -94,6 +94,14 @@ async def answers(manager: ClickHouseManager) -> list[Any]:
     ]
 
 
+async def turn(databases: migrate.Databases, goal: str) -> None:
+    """Apply the new order of the rows alone, or take it back."""
+    if goal == "up":
+        await migrate.up(databases, to="6")
+    else:
+        await migrate.down(databases, to="5")
+
+
 async def test_all_that_is_read_is_the_same_before_it_after_it_and_taken_back(
     earlier: ClickHouseManager,
 ) -> None:
@@ -101,7 +109,7 @@ async def test_all_that_is_read_is_the_same_before_it_after_it_and_taken_back(
     before, rows = await answers(earlier), earlier.execute(ROWS)
     assert len(before[0][KEYS[-1]]) == 41
     for goal, key in (("up", NEW), ("down", OLD), ("up", NEW)):
-        await (migrate.up if goal == "up" else migrate.down)(databases, to=None)
+        await turn(databases, goal)
         assert sort_key(earlier) == key
         assert await answers(earlier) == before
         assert earlier.execute(ROWS) == rows, "versions and deleted candles among them"
@@ -154,9 +162,10 @@ async def test_a_table_by_year_stays_one(clickhouse: ClickHouseManager) -> None:
     key = SeriesKey("A", Timeframe.D1)
     series = make_candles(key, 700)
     await ClickHouseCandleRepository(clickhouse).save_many(key, series)
-    for step in (migrate.up, migrate.down, migrate.up):
-        await step(databases, to=None)
+    for goal in ("up", "down", "up"):
+        await turn(databases, goal)
         assert await ClickHouseCandleRepository(clickhouse).get_range(key, *WHOLE) == series
+    await migrate.up(databases)
     assert await migrate.check(databases) == []
 
 
@@ -171,7 +180,7 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
     """A merge may leave as many rows as there were before the late write."""
     databases = migrate.Databases(earlier)
     if goal == "down":
-        await migrate.up(databases)
+        await turn(databases, "up")
         earlier.execute("SYSTEM STOP MERGES candles")
         await ClickHouseCandleRepository(earlier).save_many(KEYS[0], make_candles(KEYS[0], 20))
     count = "SELECT count() FROM {}"
@@ -197,7 +206,7 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
         retire(self)
 
     monkeypatch.setattr(Replacement, "_retire", late)
-    await (migrate.up if goal == "up" else migrate.down)(databases, to=None)
+    await turn(databases, goal)
     found = "SELECT symbol, max(version), count() FROM candles FINAL WHERE version >= {} GROUP BY 1"
     by_symbol = {s: (v, n) for s, v, n in earlier.execute(found.format(LATER))}
     assert by_symbol.pop("A") == (LATER + 1, 1)
@@ -241,7 +250,7 @@ async def test_who_writes_before_each_statement_does_not_hold_it_up(
             earlier.execute(statement.format(symbol=symbol, at=at, version=LATER + written))
 
     before_each_statement(write, monkeypatch)
-    await migrate.up(migrate.Databases(earlier))
+    await migrate.up(migrate.Databases(earlier), to="6")
     assert sort_key(earlier) == NEW
     late = (
         "SELECT symbol, count(), max(version), count() = uniqExact(version) FROM candles FINAL"

@@ -66,7 +66,6 @@ def test_a_series_becomes_columns_of_the_table() -> None:
 
 def test_several_series_lie_one_behind_the_other() -> None:
     one, other = make_candles(KEY, 2), make_candles(OTHER, 3, seed=1)
-    both = together(one, other)
     values: Any = {
         name: column.values
         for name, column in mappers.rows_to_columns(

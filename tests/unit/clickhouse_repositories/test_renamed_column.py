@@ -29,14 +29,19 @@ ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 MANY = [SeriesKey(f"S{n:02}", Timeframe.M1, "KRX") for n in range(12)]
 DECLARED = tables.build()
-COLUMNS = [*DECLARED.candles.c.keys(), *DECLARED.symbols.c.keys()]
+COLUMNS = [
+    key
+    for table in (DECLARED.candles, DECLARED.symbols, DECLARED.history)
+    for key in table.c.keys()  # noqa: SIM118
+]
+TABLES = ("candles", "symbols", "candles_history")
 ROWS = 60_000  # enough for a data frame to be written, and for the cache to hold what was read
 
 
 def renamed(*keys: str) -> Tables:
     """The tables, those columns called ``..._renamed``; the code goes on to use their keys."""
     copied = tables.build.__wrapped__()
-    for table in (copied.candles, copied.symbols):
+    for table in (copied.candles, copied.symbols, copied.history):
         for column in table.c:
             if column.key in keys:
                 column.name = f"{column.key}_renamed"
@@ -59,7 +64,7 @@ def stores(manager: ClickHouseManager) -> Iterator[Callable[..., Stores]]:
         return Stores(manager, declared)
 
     yield make
-    for table in ("candles", "symbols"):
+    for table in TABLES:
         manager.execute(f"DROP TABLE IF EXISTS {table} SYNC")
 
 
@@ -83,6 +88,23 @@ class Stores:
             "saved": await candles.save_many(KEY, series),
             "saved again": await candles.save_many(KEY, series[:10], detail=True),
         }
+        before = candles.latest_version()
+        changed = make_candles(KEY, 10, seed=7)
+        await candles.save_many(KEY, changed)
+        past = candles.as_of(before)
+        found |= {
+            "as it was": await past.get_range(KEY, *ALWAYS),
+            "market as it was": await past.get_panel(Timeframe.M1, *ALWAYS),
+            "latest as it was": await past.get_latest(KEY, ROWS),
+            "blocks as it was": [b async for b in past.stream(KEY, *ALWAYS, block_rows=40_000)],
+            "facts as it was": (
+                await past.count(KEY),
+                await past.get_coverage(KEY),
+                await past.coverage_by_day(KEY),
+                await past.list_keys(),
+            ),
+        }
+        assert found["as it was"] == found["latest as it was"] == series
         candles.write(series[:10], candles.latest_version(), again=True)
         for n, key in enumerate(MANY):
             await candles.save_many(key, make_candles(key, 5, seed=n))
@@ -133,7 +155,7 @@ async def test_every_statement_follows(
     stores: Callable[..., Stores], manager: ClickHouseManager, tmp_path: Path
 ) -> None:
     as_declared = await stores().answers(tmp_path)
-    for table in ("candles", "symbols"):
+    for table in TABLES:
         manager.execute(f"DROP TABLE {table} SYNC")
     assert await stores(*COLUMNS).answers(tmp_path) == as_declared
     names = manager.execute("SELECT name FROM system.columns WHERE database = 'renamed'")
@@ -147,7 +169,9 @@ async def test_a_table_of_the_original_schema_is_read_by_the_declared_names(
     for names in ([], COLUMNS):
         given = stores(*names)
         await given.answers(tmp_path)
-        kept = [c for c in given.candles._candles.c if c.key not in {"version", "is_deleted"}]
+        kept = [
+            c for c in given.candles._candles.c if c.key not in {"version", "is_deleted", "since"}
+        ]
         listed = ", ".join(column.name for column in kept)
         manager.execute(
             f"CREATE TABLE plain ENGINE = MergeTree ORDER BY {kept[0].name}"
@@ -158,7 +182,7 @@ async def test_a_table_of_the_original_schema_is_read_by_the_declared_names(
         answers.append(await original.read_candles())
         with pytest.raises(SchemaDrift):
             original.candles.check_writable()
-        for table in ("plain", "candles", "symbols"):
+        for table in ("plain", *TABLES):
             manager.execute(f"DROP TABLE {table} SYNC")
     assert answers[1] == answers[0]
 

@@ -18,7 +18,7 @@ _CANDLES = (
     " open Decimal(18, 4) CODEC(T64, LZ4), high Decimal(18, 4) CODEC(T64, LZ4),"
     " low Decimal(18, 4) CODEC(T64, LZ4), close Decimal(18, 4) CODEC(T64, LZ4),"
     " volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(T64, LZ4),"
-    " is_deleted UInt8 DEFAULT 0"
+    " is_deleted UInt8 DEFAULT 0, since UInt64 DEFAULT 0 CODEC(T64, LZ4)"
 )
 _SYMBOLS = (
     "code String, name String, market LowCardinality(String), sector String, is_active UInt8,"
@@ -71,7 +71,11 @@ def test_on_a_cluster() -> None:
 def test_the_distributed_table_comes_after_the_one_it_stands_for(cluster: str | None) -> None:
     names = list(tables.build(cluster).metadata.tables)
     assert names == (
-        ["candles", "symbols"]
+        ["candles", "symbols", "candles_history"]
         if cluster is None
-        else ["candles_local", "candles", "symbols_local", "symbols"]
+        else [
+            f"{name}{end}"
+            for name in ("candles", "symbols", "candles_history")
+            for end in ("_local", "")
+        ]
     )
