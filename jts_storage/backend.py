@@ -21,6 +21,7 @@ from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.history import View
 from jts_storage.ports.models import Model
+from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.settings import StorageSettings
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 
@@ -261,6 +262,12 @@ class StoreBackend:
         except StorageError as exc:
             log.error("Opened without a look at earlier commits: %s", exc)
         await recovery.purge()
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        from jts_storage.unit_of_work.moments import Moments
+
+        return Moments(self.stores).snapshots
 
     async def as_of(self, moment: AsOf) -> View:
         from jts_storage.unit_of_work.moments import Moments

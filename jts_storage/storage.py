@@ -18,6 +18,7 @@ from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
+from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
@@ -70,6 +71,9 @@ class Backend(Protocol):
     async def health(self) -> Health: ...
 
     async def recover(self) -> int: ...
+
+    @property
+    def snapshots(self) -> SnapshotStore: ...
 
     async def as_of(self, moment: AsOf) -> View: ...
 
@@ -157,6 +161,11 @@ class Storage:
     @property
     def ingestion(self) -> IngestionReader:
         return self._opened.readers.ingestion
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """Names for moments: ``as_of="scan-2026-11"``."""
+        return self._opened.snapshots
 
     async def as_of(self, moment: AsOf) -> View:
         """All that was committed up to a moment: a time with its zone, a commit or a snapshot.

@@ -25,6 +25,8 @@ ORDER = (
     "strategies",
     "backtests",
     "ingestion",
+    "snapshots",
+    "history",
 )
 WITHOUT_TWIN = {
     "EventPublisher",

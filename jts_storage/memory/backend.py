@@ -17,7 +17,7 @@ from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
     InMemoryStrategyRepository,
 )
-from jts_storage.memory.moments import view
+from jts_storage.memory.moments import InMemorySnapshots, view
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.work import InMemoryWork
 from jts_storage.models import Models
@@ -79,6 +79,10 @@ class InMemoryBackend:
     async def recover(self) -> int:
         """A commit in memory cannot be interrupted: there is nothing to finish."""
         return 0
+
+    @property
+    def snapshots(self) -> InMemorySnapshots:
+        return InMemorySnapshots(self._database)
 
     async def as_of(self, moment: AsOf) -> View:
         return view(self._database, moment)

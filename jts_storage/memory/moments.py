@@ -4,11 +4,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jts_storage.domain import checks
 from jts_storage.domain.moments import AsOf, Commit, checked, version_at
-from jts_storage.errors import InvalidData, NotFound
+from jts_storage.domain.results import Page
+from jts_storage.domain.snapshot import Snapshot
+from jts_storage.errors import Conflict, InvalidData, NotFound
 from jts_storage.memory.candles import InMemoryCandleRepository
 from jts_storage.memory.past import as_of
 from jts_storage.memory.tables import MemoryDatabase
+
+
+class InMemorySnapshots:
+    """A `SnapshotStore` of rows in memory."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def create(self, name: str, *, note: str = "") -> Snapshot:
+        checks.name(name, "name")
+        with self._database.lock:
+            if name in self._database.snapshots:
+                raise Conflict(f"There is a snapshot {name!r} already.")
+            commit = Commit(self._database.next_version())
+            made = Snapshot(name, commit, checks.now(), checks.text(note, "note"))
+            self._database.snapshots[name] = made
+        return made
+
+    async def get(self, name: str) -> Snapshot:
+        return snapshot_of(self._database, checks.name(name, "name"))
+
+    async def list(self, *, limit: int = 1_000, after: str | None = None) -> Page[Snapshot]:
+        checks.whole(limit, "limit", below=2**31)
+        found = sorted(self._database.snapshots.items())
+        return Page.first(limit, [each for name, each in found if after is None or name > after])
+
+    async def delete(self, name: str) -> bool:
+        return self._database.snapshots.pop(checks.name(name, "name"), None) is not None
+
+
+def snapshot_of(database: MemoryDatabase, name: str) -> Snapshot:
+    """:raises NotFound: there is none of this name."""
+    found = database.snapshots.get(name)
+    if found is None:
+        raise NotFound(f"There is no snapshot {name!r}.", remedy="snapshots.list() names them.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +72,7 @@ def version_of(database: MemoryDatabase, moment: AsOf) -> int:
     """
     named = checked(moment)
     if isinstance(named, str):
-        raise NotFound(f"There is no snapshot {named!r}.", remedy="snapshots.list() has them.")
+        return snapshot_of(database, named).commit.version
     version = named.version if isinstance(named, Commit) else version_at(named)
     if version > database.present():
         raise InvalidData(

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
+from jts_storage.domain.snapshot import Snapshot
 from jts_storage.errors import Conflict
 from jts_storage.memory.past import Past
 
@@ -41,6 +42,7 @@ class MemoryDatabase:
         self.rows: dict[RowKey, StoredRow] = {}
         self.candles: dict[SeriesKey, Columns] = {}
         self.past: dict[SeriesKey, Past] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self.version = 0
         """Of the latest commit."""
         self.bars: dict[SeriesKey, Columns] = {}

@@ -11,6 +11,7 @@ from jts_storage.ports.candles import (
 )
 from jts_storage.ports.events import ALL_EVENTS, EventCollector, EventHandler, EventPublisher
 from jts_storage.ports.formulas import FormulaReader, FormulaRepository
+from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import (
     CheckpointReader,
@@ -22,6 +23,7 @@ from jts_storage.ports.ingestion import (
     SymbolBarsReader,
     SymbolBarsRepository,
 )
+from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyReader, StrategyRepository
 from jts_storage.ports.symbols import SymbolReader, SymbolRepository
 from jts_storage.ports.unit_of_work import Repositories, UnitOfWork
@@ -48,6 +50,7 @@ __all__ = [
     "OHLCVReader",
     "OHLCVRepository",
     "Repositories",
+    "SnapshotStore",
     "StrategyReader",
     "StrategyRepository",
     "SymbolBarsReader",
@@ -55,4 +58,5 @@ __all__ = [
     "SymbolReader",
     "SymbolRepository",
     "UnitOfWork",
+    "View",
 ]

@@ -14,10 +14,11 @@ from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.formula import Formula
-from jts_storage.domain.moments import AsOf
+from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import CommitResult, Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.snapshot import Snapshot
 from jts_storage.domain.strategy import Strategy
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.candles import CandleData, Lake
@@ -1021,6 +1022,64 @@ class IngestionRepository:
     @property
     def checkpoints(self) -> CheckpointRepository:
         return CheckpointRepository(self._portal, self._twin.checkpoints)
+
+
+class SnapshotStore:
+    """Names for moments: reads take them as ``as_of``.
+
+    A snapshot copies nothing. What it shows is kept beyond `history_days`, until it is deleted.
+    """
+
+    _twin: ports.SnapshotStore
+
+    def __init__(self, portal: Portal, twin: ports.SnapshotStore) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def create(self, name: str, *, note: str = "") -> Snapshot:
+        """Name the present: all that is committed before, and nothing that comes later.
+
+        :raises Conflict: there is one of this name.
+        :raises StorageError: no history is kept.
+        """
+        return self._portal.call(self._twin.create(name, note=note))
+
+    def get(self, name: str) -> Snapshot:
+        """:raises NotFound: there is none of this name."""
+        return self._portal.call(self._twin.get(name))
+
+    def list(self, *, limit: int = 1000, after: str | None = None) -> Page[Snapshot]:
+        """Those there are, by name.
+
+        :param after: the name of the last one of the page before.
+        """
+        return self._portal.call(self._twin.list(limit=limit, after=after))
+
+    def delete(self, name: str) -> bool:
+        """Forget a name; False if there was none. What it alone kept may be gone from now on."""
+        return self._portal.call(self._twin.delete(name))
+
+
+class View:
+    """All that was committed up to a moment, and nothing later: it never changes.
+
+    Symbols, backtest results and bookkeeping keep no history; read them of the storage.
+    """
+
+    _twin: ports.View
+
+    def __init__(self, portal: Portal, twin: ports.View) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    @property
+    def commit(self) -> Commit:
+        """The moment, as a place in the order of commits."""
+        return self._twin.commit
+
+    @property
+    def candles(self) -> CandleReader:
+        return CandleReader(self._portal, self._twin.candles)
 
 
 class Repositories:

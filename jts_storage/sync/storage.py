@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jts_storage import storage as asynchronous
+from jts_storage.domain.moments import AsOf
 from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
@@ -20,9 +21,11 @@ from jts_storage.sync.repositories import (
     FormulaReader,
     IngestionReader,
     LiveIngest,
+    SnapshotStore,
     StrategyReader,
     SymbolReader,
     UnitOfWork,
+    View,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +103,19 @@ class Storage:
     @property
     def ingestion(self) -> IngestionReader:
         return IngestionReader(self._portal, self._storage.ingestion)
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """Names for moments: ``as_of="scan-2026-11"``."""
+        return SnapshotStore(self._portal, self._storage.snapshots)
+
+    def as_of(self, moment: AsOf) -> View:
+        """All that was committed up to a moment: a time with its zone, a commit or a snapshot.
+
+        :raises InvalidData: the moment is in the future, or no history of it is kept.
+        :raises NotFound: there is no such snapshot.
+        """
+        return View(self._portal, self._portal.call(self._storage.as_of(moment)))
 
     def repository(self, model: Model[R]) -> Blocking[R]:
         """What is committed of a declared model, by the repository that it declares.

@@ -11,10 +11,11 @@ from bson import Int64
 
 from jts_storage.clickhouse.as_of import CandlesAsOf
 from jts_storage.domain.moments import AsOf, Commit, checked, version_at
-from jts_storage.errors import InvalidData, NotFound
+from jts_storage.errors import InvalidData
 from jts_storage.mongo.manager import Collection
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.recovery import Recovery
+from jts_storage.unit_of_work.snapshots import StoredSnapshots
 
 BEGINNINGS = "uow_history"
 _CANDLES = "candles"
@@ -37,6 +38,7 @@ class Moments:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self.snapshots = StoredSnapshots(stores.mongo, stores.clock)
 
     async def begin(self, *, is_kept: bool) -> None:
         """Note since when history is kept; forget it where it no longer is."""
@@ -63,12 +65,13 @@ class Moments:
         """
         moment = checked(as_of)
         if isinstance(moment, str):
-            raise NotFound(f"There is no snapshot {moment!r}.", remedy="snapshots.list() has them.")
-        version = moment.version if isinstance(moment, Commit) else version_at(moment)
-        began = await self._began()
-        if began is None or version < began:
-            raise before_history(Commit(version), began)
-        await self._wait_until(version)
+            version = (await self.snapshots.get(moment)).commit.version
+        else:
+            version = moment.version if isinstance(moment, Commit) else version_at(moment)
+            began = await self._began()
+            if began is None or version < began:
+                raise before_history(Commit(version), began)
+            await self._wait_until(version)
         await self._stores.clock.wait_for_earlier(version + 1, None)
         await self._finish(version)
         return version
