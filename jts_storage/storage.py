@@ -10,7 +10,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.moments import AsOf
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.backtests import BacktestReader
-from jts_storage.ports.candles import CandleReader, CandleStore
+from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.health import Health
@@ -140,7 +140,7 @@ class Storage:
 
     @property
     def candles(self) -> CandleStore:
-        return TimedCandles(self._opened.readers.candles, self._candles_as_of)
+        return TimedCandles(self._opened.readers.candles, self.as_of)
 
     @property
     def symbols(self) -> SymbolReader:
@@ -300,9 +300,6 @@ class Storage:
                 "A storage in memory has no databases behind it.", remedy="Use Storage.open()."
             )
         return stores
-
-    async def _candles_as_of(self, moment: AsOf) -> CandleReader:
-        return (await self.as_of(moment)).candles
 
     async def _run_once(self, work: Callable[[UnitOfWork], Awaitable[T]], source: str) -> T:
         async with self.unit_of_work(source=source) as uow:

@@ -164,6 +164,41 @@ def select_keys_as_of(candles: Table, history: Table) -> str:
     return text_of(select(*(func.toString(c[name]) for name in KEY)).distinct())
 
 
+# ---- what was corrected
+
+
+@cache
+def select_corrected(history: Table) -> str:
+    """Select former rows that were ended after a version, in the order in which they were."""
+    rows = Final(history).c
+    ended = (rows.since.label("begins"), rows.ended.label("ended"), rows.source.label("source"))
+    later = rows.ended > func.toUInt64(bindparam("since"))
+    statement = select(*as_stored(rows), *ended).where(is_of_key(rows), is_in_range(rows), later)
+    return text_of(statement.order_by(rows.ended, rows.timestamp).limit(bindparam("limit")))
+
+
+@cache
+def select_present(candles: Table) -> str:
+    rows = Final(candles).c
+    return text_of(
+        select(*as_stored(rows), begins(rows).label("begins")).where(
+            is_of_key(rows), _is_at(rows), not_(rows.is_deleted)
+        )
+    )
+
+
+@cache
+def select_later(history: Table) -> str:
+    c = history.c
+    return text_of(select(*as_stored(c), c.since.label("begins")).where(is_of_key(c), _is_at(c)))
+
+
+def _is_at(c: Any) -> Expression:
+    stamp: Expression = func.toUnixTimestamp64Milli(c.timestamp)
+    is_at: Expression = stamp.op("IN", is_comparison=True)(bindparam("stamps"))
+    return is_in_range(c) & is_at
+
+
 def _among(c: Any) -> list[Expression]:
     """Of any of these symbols, exchanges and timeframes: names are looked up sooner than keys."""
     return [c[name].op("IN", is_comparison=True)(bindparam(f"{name}s")) for name in KEY]

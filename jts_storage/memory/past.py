@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.changes import matched
 from jts_storage.domain.columns import Columns, UInt64Array, concatenate, empty, in_order
+from jts_storage.domain.correction import Correction
+from jts_storage.domain.moments import Commit
+from jts_storage.domain.series import CandleSeries
 
 
 class Former(NamedTuple):
@@ -51,6 +55,24 @@ class Past:
             if ended > version:
                 parts.append(columns.take(np.flatnonzero(since <= version)))
         return in_order(concatenate(parts))[0]
+
+    def corrections(
+        self, key: SeriesKey, present: Columns, first: int, last: int, since: int
+    ) -> Iterator[Correction]:
+        """What was replaced or deleted by later commits than a version."""
+        then: dict[tuple[int, int], Candle] = {}
+        rows = [(present, self.begins), *((each.columns, each.since) for each in self.former)]
+        for columns, begins in rows:
+            places = zip(columns.timestamp.tolist(), begins.tolist(), strict=True)
+            then |= zip(places, CandleSeries.trusted(key, columns), strict=True)
+        for columns, _, ended, source in self.former:
+            if ended <= since:
+                continue
+            for ms, before in zip(
+                columns.timestamp.tolist(), CandleSeries.trusted(key, columns), strict=True
+            ):
+                if first <= ms <= last:
+                    yield Correction(Commit(ended), source, before, then.get((ms, ended)))
 
 
 def as_of(

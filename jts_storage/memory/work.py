@@ -105,7 +105,10 @@ class InMemoryWork:
             bars = InMemoryCandleRepository(database, database.bars)
             bars.apply(self.ingestion.bars.changes, version)
         self._undelivered = self.events.collected
-        return CommitResult(Commit(version))
+        has_version = self.candles.changes or any(
+            change.store == "clickhouse" for _, change in tables
+        )
+        return CommitResult(Commit(version) if has_version else None)
 
     async def deliver(self) -> None:
         while self._undelivered:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.correction import Correction
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.panel import CandlePanel
@@ -303,6 +304,23 @@ class CandleStore(CandleReader, Protocol):
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None, as_of: AsOf | None = None
     ) -> Page[SeriesKey]: ...
+
+    async def changes(
+        self,
+        key: SeriesKey,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        since: AsOf | None = None,
+        limit: int = 1_000,
+    ) -> Page[Correction]:
+        """The candles that were replaced or deleted, in the order of the commits that did it.
+
+        What another program wrote beside the kit is not among them.
+
+        :param since: only by later commits; by all whose history is kept if None.
+        """
+        ...
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         """Store every candle that a job left in a lake; how many rows its files have.

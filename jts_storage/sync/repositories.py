@@ -11,6 +11,7 @@ from jts_storage import ports
 from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.correction import Correction
 from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.formula import Formula
@@ -425,6 +426,23 @@ class CandleStore(CandleReader):
         self, *, limit: int = 1000, after: SeriesKey | None = None, as_of: AsOf | None = None
     ) -> Page[SeriesKey]:
         return self._portal.call(self._twin.list_keys(limit=limit, after=after, as_of=as_of))
+
+    def changes(
+        self,
+        key: SeriesKey,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        since: AsOf | None = None,
+        limit: int = 1000,
+    ) -> Page[Correction]:
+        """The candles that were replaced or deleted, in the order of the commits that did it.
+
+        What another program wrote beside the kit is not among them.
+
+        :param since: only by later commits; by all whose history is kept if None.
+        """
+        return self._portal.call(self._twin.changes(key, start, end, since=since, limit=limit))
 
     def import_lake(self, lake: Lake, job_id: str) -> int:
         """Store every candle that a job left in a lake; how many rows its files have.

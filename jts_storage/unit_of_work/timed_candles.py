@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import date, datetime
 from typing import Protocol
 
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.correction import Correction
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
 from jts_storage.ports.candles import CandleReader, Lake
+from jts_storage.ports.history import View
 
 
 class Present(CandleReader, Protocol):
@@ -20,15 +23,19 @@ class Present(CandleReader, Protocol):
 
     async def import_lake(self, lake: Lake, job_id: str) -> int: ...
 
+    async def corrections(
+        self, key: SeriesKey, first: int, last: int, since: int, limit: int
+    ) -> Page[Correction]: ...
+
 
 class TimedCandles:
     """A `CandleStore` over readers of one moment each.
 
-    :param at: gives the reader of another moment.
+    :param view: gives all as of another moment.
     """
 
-    def __init__(self, now: Present, at: Callable[[AsOf], Awaitable[CandleReader]]) -> None:
-        self._now, self._reader_of = now, at
+    def __init__(self, now: Present, view: Callable[[AsOf], Awaitable[View]]) -> None:
+        self._now, self._view = now, view
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         return await self._now.import_lake(lake, job_id)
@@ -190,5 +197,20 @@ class TimedCandles:
     ) -> Page[SeriesKey]:
         return await (await self._at(as_of)).list_keys(limit=limit, after=after)
 
+    async def changes(
+        self,
+        key: SeriesKey,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        since: AsOf | None = None,
+        limit: int = 1_000,
+    ) -> Page[Correction]:
+        ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
+        checks.instance(key, SeriesKey, "key")
+        checks.whole(limit, "limit", least=1, below=2**31)
+        version = 0 if since is None else (await self._view(since)).commit.version
+        return await self._now.corrections(key, *ends, version, limit)
+
     async def _at(self, as_of: AsOf | None) -> CandleReader:
-        return self._now if as_of is None else await self._reader_of(as_of)
+        return self._now if as_of is None else (await self._view(as_of)).candles

@@ -25,6 +25,7 @@ from jts_storage.testing.contracts import (
     CheckpointRepositoryContract,
     EventPublisherContract,
     FormulaRepositoryContract,
+    HistoryContract,
     OHLCVRepositoryContract,
     SideBySideContract,
     StrategyRepositoryContract,
@@ -129,7 +130,7 @@ class TestEvents(EventPublisherContract):
         return InMemoryEventPublisher()
 
 
-class TestUnitOfWork(UnitOfWorkContract, SideBySideContract):
+class TestUnitOfWork(UnitOfWorkContract, SideBySideContract, HistoryContract):
     @pytest.fixture
     async def storage(self) -> AsyncIterator[Storage]:
         async with Storage.in_memory() as storage:

@@ -9,6 +9,7 @@ from jts_storage.testing.contracts.candles import CandleRepositoryContract
 from jts_storage.testing.contracts.documents import DocumentsInUnitsOfWorkContract
 from jts_storage.testing.contracts.events import EventPublisherContract
 from jts_storage.testing.contracts.formulas import FormulaRepositoryContract
+from jts_storage.testing.contracts.history import HistoryContract
 from jts_storage.testing.contracts.ingestion import (
     CheckpointRepositoryContract,
     OHLCVRepositoryContract,
@@ -27,6 +28,7 @@ __all__ = [
     "DocumentsInUnitsOfWorkContract",
     "EventPublisherContract",
     "FormulaRepositoryContract",
+    "HistoryContract",
     "OHLCVRepositoryContract",
     "SideBySideContract",
     "StrategyRepositoryContract",
