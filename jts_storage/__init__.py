@@ -6,6 +6,7 @@ Names are imported when they are first used, so that importing the package costs
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from jts_storage._runtime.imports import without_collections
 from jts_storage._version import __version__
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ if not TYPE_CHECKING:  # a checker would take every misspelt name for one that i
     def __getattr__(name: str) -> object:
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        with without_collections():
+            value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from jts_storage._runtime.imports import without_collections
 from jts_storage._runtime.tasks import acquired, run_to_the_end, side_by_side, stopped
 from jts_storage.domain.moments import AsOf
 from jts_storage.errors import StorageError
@@ -132,6 +133,10 @@ class StoreBackend:
 
     async def _open_clickhouse(self) -> None:
         """Import what the stores are made of, and open the embedded engine meanwhile."""
+        with without_collections():
+            await self._open_engine_and_import()
+
+    async def _open_engine_and_import(self) -> None:
         config = self.settings.clickhouse()
         if not config.is_embedded:  # a server that is away does not hold up the opening
             await asyncio.to_thread(import_module, _COMPOSITION)

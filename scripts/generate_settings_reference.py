@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +72,17 @@ def _table(rows: Iterator[tuple[str, str, str, str]]) -> str:
 
 
 def _own_rows() -> Iterator[tuple[str, str, str, str]]:
+    texts = _described()
     for name, field in StorageSettings.model_fields.items():
         if not name.startswith(tuple(f"{store}_" for store in STORES)):
-            text = _sentence(field.description)
+            text = _sentence(texts[name])
             yield PREFIX + name.upper(), name, _default(field.default), text
 
 
 def _store_rows(store: str) -> Iterator[tuple[str, str, str, str]]:
     cls = STORES[store].config
     prefix = f"{PREFIX}{store.upper()}_"
-    url = _sentence(StorageSettings.model_fields[f"{store}_url"].description)
+    url = _sentence(_described()[f"{store}_url"])
     yield f"{prefix}URL", f"{store}_url=", "", url
     texts, shared = described(cls), field_names(RetryPolicy)
     # What all stores share comes last.
@@ -88,8 +92,21 @@ def _store_rows(store: str) -> Iterator[tuple[str, str, str, str]]:
             yield prefix + field.name.upper(), field.name, default, text
 
 
-def _sentence(text: str | None) -> str:
-    words = " ".join((text or "").replace("``", "`").split()).replace("|", r"\|")
+def _described() -> dict[str, str]:
+    """The texts below the fields; pydantic reads them, too, but at each start of a process."""
+    (model,) = ast.parse(inspect.getsource(StorageSettings)).body
+    assert isinstance(model, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(model.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        if isinstance(text.value.value, str)
+    }
+
+
+def _sentence(text: str) -> str:
+    words = " ".join(text.replace("``", "`").split()).replace("|", r"\|")
     return words[:1].upper() + words[1:]
 
 

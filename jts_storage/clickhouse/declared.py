@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import (
     MetaData,
     Select,
@@ -218,6 +217,8 @@ class DeclaredTable:
 
     def _latest(self, changes: pa.Table) -> pa.Table:
         """Rows as they are stored: one that is deleted says so, and holds no values."""
+        import pyarrow.compute as pc
+
         gone = changes.column(GONE)
         filled = [
             pc.fill_null(changes.column(field.name), _nothing(field))

@@ -16,7 +16,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from clickhouse_sqlalchemy import types as clickhouse
 from sqlalchemy import Column, Table
 from sqlalchemy import types as sql
@@ -90,6 +89,8 @@ def _limits(declared: Any, by_type: bool) -> dict[str, str] | None:
 
 def check_limits(rows: pa.Table, what: str) -> pa.Table:
     """:raises InvalidData: a date or time is one that the store would change or refuse."""
+    import pyarrow.compute as pc
+
     for field in rows.schema:
         if not field.metadata:
             continue
@@ -283,6 +284,8 @@ def _float(value: Any, field: pa.Field, what: str, row: int) -> Any:
 
 def check_short(values: pa.Array | pa.ChunkedArray, field: pa.Field, what: str) -> None:
     """:raises InvalidData: a float of 64 bits is none of 32."""
+    import pyarrow.compute as pc
+
     short = values.cast(pa.float32(), safe=False).cast(pa.float64())
     is_same = pc.or_(pc.equal(short, values), pc.is_nan(values))
     row = pc.index(is_same, False).as_py()

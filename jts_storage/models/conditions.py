@@ -15,7 +15,6 @@ from operator import and_, or_
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from clickhouse_sqlalchemy import types as clickhouse
 from sqlalchemy import (
     Boolean,
@@ -159,6 +158,8 @@ def _as_decimals(value: Any) -> Any:
 
 
 def _expression(element: Any, schema: pa.Schema) -> Any:
+    import pyarrow.compute as pc
+
     if isinstance(element, elements.Grouping):
         return _expression(element.element, schema)
     if isinstance(element, elements.BooleanClauseList):
@@ -184,6 +185,8 @@ def _expression(element: Any, schema: pa.Schema) -> Any:
 
 
 def _has_text(column: Any, text: Any, schema: pa.Schema) -> Any:
+    import pyarrow.compute as pc
+
     field, sought = _field(column, schema), _value(text)
     if not pa.types.is_string(field.type) or not isinstance(sought, str):
         raise InvalidData("is asked for a text, and is none", field=field.name, value=sought)
@@ -193,6 +196,8 @@ def _has_text(column: Any, text: Any, schema: pa.Schema) -> Any:
 
 
 def _comparison(element: elements.BinaryExpression[Any], schema: pa.Schema) -> Any:
+    import pyarrow.compute as pc
+
     left, right, operator = element.left, element.right, element.operator
     if not _is_column(left):
         raise _unknown(element)
@@ -242,11 +247,15 @@ def _field(column: Any, schema: pa.Schema) -> pa.Field:
 
 def _compared(field: pa.Field) -> Any:
     """A column as it is compared: decimals with room for values of more digits."""
+    import pyarrow.compute as pc
+
     is_decimal = pa.types.is_decimal(field.type)
     return pc.field(field.name).cast(_WIDE) if is_decimal else pc.field(field.name)
 
 
 def _scalar(value: Any, field: pa.Field) -> Any:
+    import pyarrow.compute as pc
+
     if value is None:
         raise InvalidData(
             "is compared with None", field=field.name, remedy="Write c.column.is_(None)."

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jts_storage.errors import InvalidData
 from jts_storage.models.columns import array_of, check_limits, check_short, plain_value
@@ -38,6 +37,8 @@ def as_columns(given: Any, schema: pa.Schema, what: str) -> pa.Table:
 
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The values of a dictionary; Arrow itself takes none of Polars' texts."""
+    import pyarrow.compute as pc
+
     values = column.type.value_type
     plain = pa.string() if _group(values) == "text" else values
     parts = [pc.take(chunk.dictionary.cast(plain), chunk.indices) for chunk in column.chunks]

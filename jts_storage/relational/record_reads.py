@@ -41,7 +41,7 @@ class RecordRead:
         for name, process in self.bound.items():
             given[name] = process(given[name])
         prepared = Prepared(self.sql, self.names, given)
-        return Statement(prepared, prepared)
+        return Statement(lambda: prepared, lambda: prepared)
 
     def table(self, rows: Sequence[Sequence[Any]]) -> pa.Table:
         """:raises InvalidData: a value does not fit its column."""

@@ -1,4 +1,4 @@
-"""The statements of the bookkeeping, built once and compiled for both databases.
+"""The statements of the bookkeeping, compiled once for each of both databases.
 
 SQLAlchemy writes the SQL, the drivers run it: its own execution costs five times a round trip to
 PostgreSQL and eighteen times a read from SQLite (measured, see `tests/benchmarks`).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
@@ -49,12 +50,19 @@ class Prepared:
         return [values[name] for name in self.names]
 
 
-@dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement in the dialects of both databases."""
+    """One statement in the dialects of both databases, each compiled when it is first run."""
 
-    sqlite: Prepared
-    postgres: Prepared
+    def __init__(self, sqlite: Callable[[], Prepared], postgres: Callable[[], Prepared]) -> None:
+        self._sqlite, self._postgres = sqlite, postgres
+
+    @cached_property
+    def sqlite(self) -> Prepared:
+        return self._sqlite()
+
+    @cached_property
+    def postgres(self) -> Prepared:
+        return self._postgres()
 
 
 _SQLITE: Any = sqlite.dialect(paramstyle="qmark")
@@ -70,7 +78,8 @@ def _compiled(element: ClauseElement, dialect: Any) -> Prepared:
 
 def _statement(build: Callable[[Insert], ClauseElement]) -> Statement:
     return Statement(
-        _compiled(build(sqlite.insert), _SQLITE), _compiled(build(postgresql.insert), _POSTGRES)
+        lambda: _compiled(build(sqlite.insert), _SQLITE),
+        lambda: _compiled(build(postgresql.insert), _POSTGRES),
     )
 
 
@@ -183,10 +192,10 @@ APPLIED_INSERT = _statement(
 )
 APPLIED_GET = _plain(select(_applied.c.id).where(_applied.c.id == bindparam("commit")))
 APPLIED_PURGE = Statement(
-    _compiled(
+    lambda: _compiled(
         delete(_applied).where(_applied.c.applied_at < func.datetime("now", "-7 days")), _SQLITE
     ),
-    _compiled(
+    lambda: _compiled(
         delete(_applied).where(_applied.c.applied_at < func.now() - text("interval '7 days'")),
         _POSTGRES,
     ),

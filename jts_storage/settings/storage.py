@@ -58,7 +58,7 @@ class StorageSettings(BaseModel):
     ``JTS_CLICKHOUSE_POOL_SIZE=4``, or as ``?pool_size=4`` in its URL, over which the others win.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_dir: Path = Path(".jts")
     """Where embedded stores keep their files."""

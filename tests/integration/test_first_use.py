@@ -39,6 +39,36 @@ UNNEEDED: Final = frozenset(
     | {"scipy", "typer"}
 )
 
+OPENED_READ: Final = """
+import asyncio, gc, json, linecache, sys
+
+looked_at_all = []
+gc.callbacks.append(lambda phase, told: looked_at_all.append(told) if told["generation"] else None)
+from datetime import UTC, datetime
+from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
+
+async def main(folder, mongo_url):
+    settings = StorageSettings(data_dir=folder, mongo_url=mongo_url, migrate=True)
+    async with Storage.open(settings) as storage:
+        key = SeriesKey("005930", Timeframe.M1, "KRX")
+        days = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
+        await storage.candles.get_range(key, *days)
+        await storage.candles.get_latest(key)
+    from jts_storage.relational import statements
+    ours = "jts_storage/settings/storage.py"
+    all_of_it = vars(statements).values()
+    made = [each for each in all_of_it if type(each) is statements.Statement]
+    print(json.dumps({
+        "modules": sorted(sys.modules),
+        "collections": len(looked_at_all),
+        "collects": gc.isenabled(),
+        "source": [path for path in linecache.cache if path.endswith(ours)],
+        "compiled": sum("postgres" in getattr(each, "__dict__", ["postgres"]) for each in made),
+    }))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
 LEFT_OUT: Final = """
 import json, os, sys
 from datetime import date
@@ -86,6 +116,18 @@ def test_open_save_and_read_go_without_pandas(
     # The second time, when the schemas are up to date, nothing is migrated.
     done = run(OPENED_WRITTEN_READ, tmp_path, mongod.uri, rows)
     assert (UNNEEDED | {"alembic"}) & set(done["modules"]) == set()
+
+
+def test_a_first_read_pays_for_what_it_uses(mongod: LocalMongod, tmp_path: Path) -> None:
+    """Each of these costs a twentieth or more of the way from `python` to the first range."""
+    run(OPENED_READ, tmp_path, mongod.uri)  # its migrations need more
+    done = run(OPENED_READ, tmp_path, mongod.uri)
+    used = set(done["modules"])
+    assert "pyarrow.compute" not in used
+    assert done["source"] == [], "pydantic has read the texts below the fields"
+    assert done["compiled"] == 0, "statements are compiled for PostgreSQL, which is not used"
+    assert done["collects"]
+    assert done["collections"] < 30
 
 
 def test_what_is_left_out_of_the_drivers_is_there_when_it_is_used() -> None:
