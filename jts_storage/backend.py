@@ -30,6 +30,7 @@ from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.models.registry import Models
+    from jts_storage.settings import ClickHouseConfig
     from jts_storage.unit_of_work.entries import Entry
     from jts_storage.unit_of_work.participants import Stores
     from jts_storage.unit_of_work.unit import UnitOfWork
@@ -141,12 +142,7 @@ class StoreBackend:
         if not config.is_embedded:  # a server that is away does not hold up the opening
             await asyncio.to_thread(import_module, _COMPOSITION)
             return
-        await asyncio.gather(
-            asyncio.to_thread(_load_engine), asyncio.to_thread(import_module, _CLICKHOUSE)
-        )
-        from jts_storage.clickhouse.manager import ClickHouseManager
-
-        self._clickhouse = ClickHouseManager(config)
+        self._clickhouse = await loaded_clickhouse(config)
         await asyncio.gather(
             self._clickhouse.run(self._clickhouse.connect),
             asyncio.to_thread(import_module, _COMPOSITION),
@@ -169,7 +165,7 @@ class StoreBackend:
             await stopped(recovering)
         async with AsyncExitStack() as stack:  # each is closed, whatever becomes of the others
             if mongod is not None:
-                stack.push_async_callback(asyncio.to_thread, mongod.release)
+                stack.push_async_callback(asyncio.to_thread, released, mongod)
             if clickhouse is not None:
                 stack.push_async_callback(asyncio.to_thread, clickhouse.close)
             if opened is not None:
@@ -302,6 +298,25 @@ class StoreBackend:
             models=self.models,
             publisher=self.publisher,
         )
+
+
+async def loaded_clickhouse(config: ClickHouseConfig) -> ClickHouseManager:
+    """A manager, not connected yet; engine and drivers are imported side by side."""
+    drivers = asyncio.to_thread(import_module, _CLICKHOUSE)
+    if config.is_embedded:
+        await asyncio.gather(asyncio.to_thread(_load_engine), drivers)
+    else:
+        await drivers
+    from jts_storage.clickhouse.manager import ClickHouseManager
+
+    return ClickHouseManager(config)
+
+
+def released(mongod: LocalMongod) -> None:
+    """Give a share in the embedded mongod back; the last one leaves a mark if nothing is left."""
+    from jts_storage.unit_of_work.at_rest import is_at_rest
+
+    mongod.release(is_at_rest=is_at_rest)
 
 
 def _load_engine() -> None:

@@ -30,6 +30,7 @@ from jts_storage.cli.output import (
     out,
     print_json,
     print_table,
+    with_reader,
     with_storage,
 )
 from jts_storage.domain.candle import SeriesKey
@@ -89,7 +90,7 @@ def export(
         )
 
     with meter(f"Exporting {key}", quiet=as_json or is_piped) as bar:
-        result = with_storage(work, stopped=lambda: f"Stopped; {path} was not written.")
+        result = with_reader(work, stopped=lambda: f"Stopped; {path} was not written.")
     if not is_piped:
         _print_export(result, as_json)
 
@@ -128,7 +129,7 @@ def validate(
             for key in await arguments.chosen(storage, symbol, timeframe, exchange)
         ]
 
-    found = with_storage(work)
+    found = with_reader(work)
     if as_json:
         print_json(found)
     else:

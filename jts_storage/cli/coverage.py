@@ -23,7 +23,7 @@ from jts_storage.cli.coverage_page import (
     rounded_down,
 )
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, meter, out, print_json, with_storage
+from jts_storage.cli.output import AsJson, meter, out, print_json, with_reader, with_storage
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -145,7 +145,7 @@ def coverage(
         return listed.of(found)
 
     with meter("Looking", quiet=as_json) as bar:
-        found = with_storage(work)
+        found = with_reader(work, bookkeeping=True)
     if html is not None:
         write_page(html, found)
     if as_json:
@@ -301,7 +301,7 @@ def _about_one(
         named = arguments.calendar_for(calendar, key.exchange)
         return await use_case.plan_backfill(key, start, end, calendar=named)
 
-    ranges = with_storage(work)
+    ranges = with_storage(work) if one.known_empty else with_reader(work, bookkeeping=True)
     if as_json:
         print_json(ranges)
     elif one.backfill is None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jts_storage.cli.arguments import complete_markets, market_of
-from jts_storage.cli.output import AsJson, print_json, print_table, with_storage
+from jts_storage.cli.output import AsJson, print_json, print_table, with_reader, with_storage
 from jts_storage.domain.backtest import BacktestSummary
 from jts_storage.domain.enums import Metric, member
 from jts_storage.domain.formula import Formula
@@ -31,7 +31,7 @@ Id = Annotated[str, typer.Argument(help="Its id.")]
 @symbols.command("list")
 def list_symbols(limit: Limit = 100, after: After = None, as_json: AsJson = False) -> None:
     """List symbols by code."""
-    _symbols(with_storage(lambda s: s.symbols.list(limit=limit, after=after)), as_json)
+    _symbols(with_reader(lambda s: s.symbols.list(limit=limit, after=after)), as_json)
 
 
 @symbols.command("show")
@@ -39,13 +39,13 @@ def show_symbol(
     code: Annotated[str, typer.Argument(help="Its code.")], as_json: AsJson = False
 ) -> None:
     """Show one symbol."""
-    _show(with_storage(lambda s: _found(s.symbols.get_by_code(code), "symbol", code)), as_json)
+    _show(with_reader(lambda s: _found(s.symbols.get_by_code(code), "symbol", code)), as_json)
 
 
 @symbols.command("search")
 def search_symbols(query: SearchText, limit: Limit = 100, as_json: AsJson = False) -> None:
     """Search in codes and names."""
-    _symbols(with_storage(lambda s: s.symbols.search(query, limit=limit)), as_json)
+    _symbols(with_reader(lambda s: s.symbols.search(query, limit=limit)), as_json)
 
 
 @symbols.command("add")

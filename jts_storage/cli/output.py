@@ -84,6 +84,28 @@ def with_storage(
     return finished(opened, stopped=stopped)
 
 
+def with_reader(
+    work: Callable[[Storage], Awaitable[T]],
+    *,
+    bookkeeping: bool = False,
+    stopped: Callable[[], str] = lambda: "Stopped.",
+) -> T:
+    """As `with_storage`, for work that only reads candles and symbols.
+
+    Other stores are opened only where a commit may be unfinished.
+
+    :param bookkeeping: the work also reads `storage.ingestion`.
+    """
+    from jts_storage.reading import ReadingBackend
+
+    async def opened() -> T:
+        backend = ReadingBackend(StorageSettings.load(), bookkeeping=bookkeeping)
+        async with opened_storage(Storage(backend)) as storage:
+            return await work(storage)
+
+    return finished(opened, stopped=stopped)
+
+
 @asynccontextmanager
 async def opened_storage(storage: Storage) -> AsyncIterator[Storage]:
     """The storage, open; a terminal shows that it is being opened, if that takes a while."""

@@ -11,7 +11,7 @@ import typer
 from jts_storage.cli import arguments, chart, completion
 from jts_storage.cli.arguments import End, Start, Zone
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, out, print_csv, print_json, print_table, with_storage
+from jts_storage.cli.output import AsJson, out, print_csv, print_json, print_table, with_reader
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP
 from jts_storage.domain.columns import FIELDS
@@ -70,7 +70,7 @@ def show(
             raise arguments.nothing_stored(wanted)
         return found
 
-    series = with_storage(work)
+    series = with_reader(work)
     if as_json:
         print_json([dict(zip(_COLUMNS, row, strict=True)) for row in _rows(series, place)])
     elif as_csv:

@@ -50,11 +50,12 @@ async def databases(
 
                 uri = None
                 if settings.mongo_url is None:
+                    from jts_storage.backend import released
                     from jts_storage.local_servers.mongod import LocalMongod
 
                     files = settings.data_dir.absolute() / "mongo"
                     server = await asyncio.to_thread(LocalMongod.acquire, files, settings.mongod)
-                    stack.push_async_callback(asyncio.to_thread, server.release)
+                    stack.push_async_callback(asyncio.to_thread, released, server)
                     uri = server.uri
                 mongo = await stack.enter_async_context(MongoDBManager(settings.mongo(uri)))
                 mongo.register(*installed_documents())

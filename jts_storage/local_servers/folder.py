@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,8 +106,16 @@ class ServerFolder:
         self._users = self._open("users.lock")
         fcntl.flock(self._users, fcntl.LOCK_SH)
 
-    def leave(self, timeout: float) -> None:
-        """Stop being a user; the last one stops the server and returns when it is gone."""
+    def leave(
+        self,
+        timeout: float,
+        *,
+        around_stop: Callable[[RunningServer], AbstractContextManager[None]] | None = None,
+    ) -> None:
+        """Stop being a user; the last one stops the server and returns when it is gone.
+
+        :param around_stop: entered before this user stops a running server, left once it is gone.
+        """
         users, self._users = self._users, None
         if users is None:
             return
@@ -117,8 +125,9 @@ class ServerFolder:
         try:
             with self.exclusive(timeout):
                 fcntl.flock(users, fcntl.LOCK_UN)
-                if _lock(users, fcntl.LOCK_EX):
-                    self.stop(timeout)
+                if _lock(users, fcntl.LOCK_EX) and (server := self.running()):
+                    with around_stop(server) if around_stop is not None else nullcontext():
+                        self.stop(timeout)
         finally:
             _unlock(users)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+from jts_storage.local_servers import at_rest
 from jts_storage.local_servers.folder import (
     RunningServer,
     ServerCommand,
@@ -23,14 +26,20 @@ from jts_storage.local_servers.folder import (
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
+AtRest: TypeAlias = "Callable[[MongoClient[dict[str, Any]]], bool]"
+"""Whether nothing that a database holds is still to be done."""
+
 REPLICA_SET: Final = "rs0"
 
 _HOST = "127.0.0.1"
 _NOT_YET_INITIALIZED = 94
 _STOP_SECONDS = 30.0
+_STEPPED_DOWN_SECONDS = 120
 _PORT_TAKEN = "Address already in use"
 _MISSING_LIBRARY = re.compile(r"[^\n]*error while loading shared libraries: ([^:\s]+)[^\n]*")
 _PACKAGES = {"libcurl.so.4": "libcurl4", "libssl.so.3": "libssl3", "libcrypto.so.3": "libssl3"}
+
+log = logging.getLogger(__name__)
 
 
 def find_mongod(explicit: Path | None = None) -> Path:
@@ -99,6 +108,7 @@ class LocalMongod:
         try:
             with folder.exclusive(timeout):
                 folder.join()
+                at_rest.forget(folder.path)  # before anybody can write
                 mongod._server = mongod._serve(timeout)
         except BaseException:  # Ctrl-C too, or the share would stay with this process
             folder.leave(_STOP_SECONDS)
@@ -135,16 +145,29 @@ class LocalMongod:
         with self._folder.exclusive(timeout):
             self._server = self._serve(timeout)
 
-    def release(self) -> None:
-        """Give the share back; the last one stops mongod. Releasing twice is fine."""
+    def release(self, *, is_at_rest: AtRest | None = None) -> None:
+        """Give the share back; the last one stops mongod. Releasing twice is fine.
+
+        :param is_at_rest: asked by the last one, when nobody can write any more. If it returns
+            True, the folder is marked: `at_rest.is_marked` is True until mongod runs again.
+        """
         self._server = None
-        self._folder.leave(_STOP_SECONDS)
+        marking = None if is_at_rest is None else partial(self._marking, is_at_rest)
+        self._folder.leave(_STOP_SECONDS, around_stop=marking)
 
     @property
     def _running(self) -> RunningServer:
         if self._server is None:
             raise ConnectionFailed(f"The mongod of {self._folder.path} was released.")
         return self._server
+
+    @contextmanager
+    def _marking(self, is_at_rest: AtRest, server: RunningServer) -> Iterator[None]:
+        """Stop the server in the block; then mark the folder if there is nothing to be done."""
+        is_quiet = _asked(is_at_rest, server.port)
+        yield
+        if is_quiet:
+            at_rest.mark(self._folder.path)
 
     def _serve(self, timeout: float) -> RunningServer:
         deadline = time.monotonic() + timeout
@@ -229,6 +252,25 @@ class LocalMongod:
         errors = [line for line in lines if '"s":"E"' in line or '"s":"F"' in line]
         shown = [line[:400] for line in (errors or lines)[-5:]]
         return "\n".join([*shown, self._folder.log_tail()])
+
+
+def _asked(is_at_rest: AtRest, port: int) -> bool:
+    """Ask once the server takes no more writes; False if it cannot be asked."""
+    from pymongo.errors import PyMongoError
+
+    try:
+        with _direct_client(port) as client:
+            # A program that was given the URI holds no share and could still write. A node that
+            # has stepped down refuses that, and stays so for longer than it takes to stop it.
+            # And nobody is left whom it should give time to find another node.
+            client.admin.command("setParameter", 1, shutdownTimeoutMillisForSignaledShutdown=0)
+            client.admin.command(
+                "replSetStepDown", _STEPPED_DOWN_SECONDS, secondaryCatchUpPeriodSecs=0, force=True
+            )
+            return is_at_rest(client)
+    except PyMongoError:
+        log.info("mongod was stopped without a look at what it holds.", exc_info=True)
+        return False
 
 
 @contextmanager

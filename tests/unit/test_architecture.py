@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "backend": EVERYTHING,
     "composition": EVERYTHING,
     "storage": EVERYTHING,
+    "reading": EVERYTHING,
     "migrate": EVERYTHING,
     "sync": EVERYTHING,
     "testing": EVERYTHING,
