@@ -223,6 +223,7 @@ class StoreBackend:
             return await recovery.recover()
         finally:
             await recovery.purge()
+            await self._forget_history()
             await stores.delivery.deliver()
 
     async def _begin_recovery(self) -> None:
@@ -251,6 +252,20 @@ class StoreBackend:
         except StorageError:
             log.warning("Since when history is kept could not be noted.", exc_info=True)
 
+    async def _forget_history(self) -> None:
+        """Delete what is older than the settings want; what cannot be is deleted another time."""
+        from jts_storage.unit_of_work.moments import Moments
+
+        days = self.settings.history_days
+        if days is None or not self.settings.history:
+            return
+        try:
+            rows = await Moments(self.stores).forget(days)
+        except StorageError:
+            log.warning("Former candles could not be deleted.", exc_info=True)
+        else:
+            log.info("Deleted %d candles that were replaced over %d days ago.", rows, days)
+
     async def _recover_what_can_be(self) -> None:
         from jts_storage.unit_of_work.recovery import Recovery, Unfinished
 
@@ -263,6 +278,7 @@ class StoreBackend:
         except StorageError as exc:
             log.error("Opened without a look at earlier commits: %s", exc)
         await recovery.purge()
+        await self._forget_history()
 
     @property
     def snapshots(self) -> SnapshotStore:

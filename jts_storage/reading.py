@@ -13,22 +13,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 from jts_storage.backend import StoreBackend, loaded_clickhouse
+from jts_storage.domain.moments import AsOf
 from jts_storage.errors import StorageError
 from jts_storage.local_servers import at_rest
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.ports.backtests import BacktestReader
-from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.health import Health
+from jts_storage.ports.history import View
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
+from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Backend, Readers
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
+from jts_storage.unit_of_work.timed_candles import Present
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -41,7 +44,7 @@ T = TypeVar("T")
 class _FewReaders:
     """What was opened; all else is refused."""
 
-    candles: CandleStore
+    candles: Present
     symbols: SymbolReader
     bookkeeping: IngestionReader | None
 
@@ -113,8 +116,15 @@ class ReadingBackend:
     async def recover(self) -> int:
         _refuse("recovery")
 
-    def unit_of_work(self) -> UnitOfWork:
+    def unit_of_work(self, source: str) -> UnitOfWork:
         _refuse("units of work")
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        _refuse("snapshots")
+
+    async def as_of(self, moment: AsOf) -> View:
+        _refuse("history")
 
     def _may_be_partial(self) -> bool:
         settings = self.settings
@@ -157,7 +167,7 @@ class ReadingBackend:
             clickhouse, cache_bytes=settings.cache_bytes, max_age=settings.cache_max_age
         )
         return _FewReaders(
-            candles=cast("CandleStore", candles),  # without imports: nothing here writes
+            candles=cast("Present", candles),  # nothing here imports, or asks for the past
             symbols=ClickHouseSymbolStore(clickhouse),
             bookkeeping=bookkeeping,
         )

@@ -72,6 +72,10 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         """Whether what is replaced is kept; asks an older schema each time."""
         return self._history is not None and self._history.is_there
 
+    def forget_history(self, before: int, snapshots: Sequence[int]) -> int:
+        """Delete what was replaced before a version and no snapshot shows; return how much."""
+        return self._history.forget(before, snapshots) if self._history is not None else 0
+
     def _kept_history(self) -> CandleHistory:
         ends = StoredEnds(self._manager, self._candles, self._cache.is_logged)
         return CandleHistory(self._manager, self._candles, self._tables.history, ends)

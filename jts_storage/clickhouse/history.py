@@ -27,6 +27,7 @@ from jts_storage.clickhouse.panel_statements import SETTINGS
 from jts_storage.clickhouse.statements import parameters, stored_types, write_settings
 from jts_storage.clickhouse.stored_ends import StoredEnds
 from jts_storage.clickhouse.stored_rows import Stored, latest_of, numbers_of, places
+from jts_storage.clickhouse.tables import local_name
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS
@@ -38,6 +39,7 @@ from jts_storage.domain.columns import (
 from jts_storage.domain.rows import SeriesRows
 
 _ALIKE = 4
+_DELETING = {"lightweight_deletes_sync": 2}
 
 
 class CandleHistory:
@@ -96,6 +98,20 @@ class CandleHistory:
                 settings=write_settings,
                 idempotent=True,
             )
+
+    def forget(self, before: int, snapshots: Sequence[int]) -> int:
+        """Delete what was replaced before a version and no snapshot shows; return how much."""
+        cluster = self._manager.config.cluster
+        name = self._history.name
+        if cluster is not None:
+            name = f"{local_name(name)} ON CLUSTER {cluster}"
+        count, delete = statements.forget(self._history, name, snapshots)
+        bound = {"before": before}
+        rows = int(self._manager.execute(count, bound)[0][0])
+        if rows:
+            with touching(Change(self._history.name)):
+                self._manager.execute(delete, bound, settings=_DELETING, idempotent=True)
+        return rows
 
     def is_untouched(self, key: SeriesKey) -> bool:
         """Whether nothing of a series is stored that has to be kept."""

@@ -9,11 +9,14 @@ from typing import Any
 from sqlalchemy import (
     FromClause,
     Table,
+    and_,
     bindparam,
+    false,
     func,
     insert,
     literal_column,
     not_,
+    or_,
     select,
     union_all,
 )
@@ -96,6 +99,19 @@ def keep_deleted(source: CandleSource, history: Table) -> str:
     ).where(c.version < version)
     names = [*(each.key for each in carried), "since", "ended", "source"]
     return text_of(insert(history).from_select([history.c[name] for name in names], rows))
+
+
+def forget(history: Table, name: str, snapshots: Iterable[int]) -> tuple[str, str]:
+    """Count, and delete, what was ended before a version and what no snapshot shows.
+
+    :param name: of the table that holds the rows, and what a cluster needs beside it.
+    """
+    c = history.c
+    versions = map(literal_column, map(str, map(int, snapshots)))
+    shown = [and_(c.since <= version, c.ended > version) for version in versions]
+    wanted = and_(c.ended <= bindparam("before"), not_(or_(false(), *shown)))
+    count = select(func.count()).select_from(history).where(wanted)
+    return text_of(count), f"DELETE FROM {name} WHERE {text_of(wanted)}"
 
 
 # ---- as of a version

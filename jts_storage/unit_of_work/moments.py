@@ -23,6 +23,7 @@ _AHEAD_SECONDS = 2.0
 """So far the clock of a host may be ahead of MongoDB's."""
 
 _POLL_SECONDS = 0.01
+_NANOSECONDS_OF_A_DAY = 86_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,21 @@ class Moments:
             began = await self._stores.clock.latest() if stored else 0
             first = {"$setOnInsert": {"began": Int64(began)}}
             await self._repeat(lambda: self._beginnings.update_one(which, first, upsert=True))
+
+    async def forget(self, days: int) -> int:
+        """Delete what was replaced longer ago than that, unless a snapshot shows it.
+
+        Return how many former candles there were.
+        """
+        before = await self._stores.clock.present() - days * _NANOSECONDS_OF_A_DAY
+        if await self._began() is None:
+            return 0
+        # First: from here on nobody is told anything of a moment that is about to be forgotten.
+        later = {"$max": {"began": Int64(before)}}
+        await self._repeat(lambda: self._beginnings.update_one({"_id": _CANDLES}, later))
+        snapshots = await self.snapshots.versions()
+        forget = self._stores.candles.forget_history
+        return await self._stores.clickhouse.run(forget, before, snapshots)
 
     async def view(self, as_of: AsOf) -> StoredView:
         version = await self.version(as_of)

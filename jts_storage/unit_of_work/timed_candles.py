@@ -18,10 +18,14 @@ from jts_storage.ports.candles import CandleReader, Lake
 from jts_storage.ports.history import View
 
 
-class Present(CandleReader, Protocol):
+class TakesLakes(CandleReader, Protocol):
     """Reads what is committed now, and takes in what a lake holds."""
 
     async def import_lake(self, lake: Lake, job_id: str) -> int: ...
+
+
+class Present(TakesLakes, Protocol):
+    """And tells what was corrected."""
 
     async def corrections(
         self, key: SeriesKey, first: int, last: int, since: int, limit: int

@@ -15,7 +15,7 @@ from jts_storage.errors import InvalidData, NotFound
 from jts_storage.lake import ParquetStorageEngine
 from jts_storage.sync import Storage as BlockingStorage
 from jts_storage.testing.factories import START, make_candles
-from jts_storage.unit_of_work.timed_candles import Present
+from jts_storage.unit_of_work.timed_candles import TakesLakes
 
 A = SeriesKey("A", Timeframe.M1, "KRX")
 B = SeriesKey("B", Timeframe.M1, "KRX")
@@ -35,7 +35,7 @@ def filled(root: Path) -> ParquetStorageEngine:
     return lake
 
 
-async def imported(candles: Present, lake: ParquetStorageEngine) -> None:
+async def imported(candles: TakesLakes, lake: ParquetStorageEngine) -> None:
     for _ in range(2):  # repeating it is harmless
         assert await candles.import_lake(lake, "job") == 300
     assert await candles.count(A) == 200
@@ -76,7 +76,7 @@ async def test_a_flipped_bit_is_refused(
     whole[len(whole) // 3] ^= 1
     path.write_bytes(whole)
     async with Storage.in_memory() as storage:
-        target: Present = storage.candles
+        target: TakesLakes = storage.candles
         manager = None
         if where != "memory":
             if where == "through Arrow":

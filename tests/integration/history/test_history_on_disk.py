@@ -1,0 +1,212 @@
+"""What is kept of former candles: how much, for how long, and what a kill leaves of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.domain.moments import Commit
+from jts_storage.errors import InvalidData
+from jts_storage.testing.contracts.samples import FOREVER
+from jts_storage.testing.factories import make_candles
+from jts_storage.unit_of_work.moments import Moments
+
+KEY = SeriesKey("A", Timeframe.M1)
+SERIES = make_candles(KEY, 200)
+FORMER = "SELECT count() FROM candles_history FINAL"
+
+
+@pytest.fixture
+async def storage(tmp_path: Path, engine_used: Callable[[str], None]) -> AsyncIterator[Storage]:
+    engine_used("chDB")
+    engine_used("mongod")
+    async with Storage.open(StorageSettings(data_dir=tmp_path)) as storage:
+        yield storage
+
+
+def moments(storage: Storage) -> Moments:
+    return Moments(storage._backend.stores)  # type: ignore[attr-defined]
+
+
+def with_volume(series: CandleSeries, volume: int) -> CandleSeries:
+    volumes = np.full(len(series), volume, np.uint64)
+    return CandleSeries.trusted(series.key, series.columns._replace(volume=volumes))
+
+
+async def save(storage: Storage, series: CandleSeries) -> Commit:
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(series.key, series)
+        result = await uow.commit()
+    assert result.commit is not None
+    return result.commit
+
+
+def former(storage: Storage) -> int:
+    return int(storage.clickhouse.execute(FORMER)[0][0])
+
+
+async def test_only_what_differs_is_kept(storage: Storage) -> None:
+    await save(storage, SERIES)
+    assert former(storage) == 0, "what comes first replaces nothing"
+    await save(storage, SERIES)
+    assert former(storage) == 0, "the same values again"
+    await save(storage, with_volume(SERIES[:10], 7))
+    assert former(storage) == 10
+    storage.clickhouse.execute("OPTIMIZE TABLE candles FINAL")
+    await save(storage, SERIES[:20])
+    assert former(storage) == 20, "ten that had the volume 7, none of those that stayed"
+
+
+async def test_an_append_asks_the_engine_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await save(storage, SERIES[:100])
+    asked: list[str] = []
+    manager = storage.clickhouse
+
+    def noted(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def note(query: Any, *given: Any, **more: Any) -> Any:
+            asked.append(str(query))
+            return ask(query, *given, **more)
+
+        return note
+
+    monkeypatch.setattr(manager, "execute", noted(manager.execute))
+    monkeypatch.setattr(manager, "read_columns", noted(manager.read_columns))
+    await save(storage, SERIES[100:])
+    assert asked == []
+
+
+async def test_rows_of_a_statement_of_ones_own_are_noticed(storage: Storage) -> None:
+    await save(storage, SERIES[:100])
+    storage.clickhouse.execute(
+        "INSERT INTO candles SELECT symbol, exchange, timeframe, timestamp + INTERVAL 1 DAY, open,"
+        " high, low, close, 5, version, 0, 0 FROM candles WHERE symbol = 'A' LIMIT 1"
+    )
+    later = await storage.candles.get_latest(KEY)
+    await save(storage, with_volume(later, 6))
+    (found,) = await storage.candles.changes(KEY)
+    assert (found.before.volume, found.after and found.after.volume) == (5, 6)
+
+
+async def test_without_history_nothing_is_kept_or_told(tmp_path: Path) -> None:
+    settings = StorageSettings(data_dir=tmp_path, history=False)
+    async with Storage.open(settings) as storage:
+        first = await save(storage, SERIES)
+        await save(storage, with_volume(SERIES, 7))
+        assert former(storage) == 0
+        with pytest.raises(InvalidData, match="no history is kept"):
+            await storage.candles.count(KEY, as_of=first)
+    # It begins when it is turned on, and says so of what was before.
+    async with Storage.open(settings.model_copy(update={"history": True})) as storage:
+        with pytest.raises(InvalidData, match="begins at"):
+            await storage.candles.count(KEY, as_of=first)
+        second = await save(storage, SERIES)
+        assert len(await storage.candles.get_range(KEY, *FOREVER, as_of=second)) == len(SERIES)
+
+
+async def test_what_was_replaced_long_ago_is_forgotten_unless_a_snapshot_shows_it(
+    storage: Storage,
+) -> None:
+    first = await save(storage, SERIES)
+    await save(storage, with_volume(SERIES[:10], 7))
+    await storage.snapshots.create("kept")
+    await save(storage, SERIES[:10])
+    assert await moments(storage).forget(days=1) == 0
+    assert await storage.candles.count(KEY, as_of=first) == len(SERIES)
+    assert await moments(storage).forget(days=0) == 10
+    kept = await storage.candles.get_range(KEY, *FOREVER, as_of="kept")
+    assert [candle.volume for candle in kept[:10]] == [7] * 10
+    with pytest.raises(InvalidData, match="is before the history: it begins at"):
+        await storage.candles.count(KEY, as_of=first)
+    await storage.snapshots.delete("kept")
+    assert await moments(storage).forget(days=0) == 10
+    assert former(storage) == 0
+
+
+async def test_a_moment_waits_for_the_commits_under_way(storage: Storage) -> None:
+    """What was begun before a moment is in it, however late it is stored."""
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    async with stores.clock.place(series=["candles A/1m"]):
+        asking = asyncio.ensure_future(storage.as_of(datetime.now(UTC)))
+        await asyncio.sleep(0.2)
+        assert not asking.done()
+    view = await asking
+    assert await view.candles.count(KEY) == 0
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from typing import Any
+from jts_storage import Storage, StorageSettings
+from tests.integration.history.test_history_on_disk import KEY, SERIES, save, with_volume
+
+async def main(folder, number):
+    async with Storage.open(StorageSettings(data_dir=Path(folder))) as storage:
+        print("open", flush=True)
+        while True:
+            number += 1
+            await save(storage, with_volume(SERIES, number))
+            print(number, flush=True)
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize(
+    "kills", [pytest.param(3, id="few"), pytest.param(100, id="many", marks=pytest.mark.slow)]
+)
+async def test_a_kill_leaves_both_the_candle_and_its_history_or_neither(
+    tmp_path: Path, kills: int, engine_used: Callable[[str], None]
+) -> None:
+    engine_used("chDB and mongod (killed writers)")
+    acknowledged = 0
+    for _ in range(kills):
+        acknowledged = await asyncio.to_thread(_killed_writer, tmp_path, acknowledged)
+        async with Storage.open(StorageSettings(data_dir=tmp_path)) as storage:
+            series = await storage.candles.get_range(KEY, *FOREVER)
+            (stored,) = {candle.volume for candle in series}
+            assert stored in (acknowledged, acknowledged + 1)
+            found = await storage.candles.changes(KEY, SERIES[0].timestamp, SERIES[0].timestamp)
+            assert [(each.before.volume, each.after and each.after.volume) for each in found] == [
+                (number, number + 1) for number in range(1, stored)
+            ]
+            for each in found[-3:]:
+                view = await storage.candles.get_range(KEY, *FOREVER, as_of=each.commit)
+                assert {candle.volume for candle in view} == {each.before.volume + 1}
+            acknowledged = stored
+
+
+def _killed_writer(folder: Path, number: int) -> int:
+    """Run a writer, and kill it at a moment of its own; the last number it was acknowledged."""
+    command = [sys.executable, "-c", WRITER, str(folder), str(number)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "open\n"
+        for _ in range(random.randrange(1, 4)):
+            number = int(writer.stdout.readline())
+        signal.sigtimedwait([], random.uniform(0, 0.08))
+        os.kill(writer.pid, signal.SIGKILL)
+        for line in writer.stdout:
+            number = int(line)
+    return number
+
+
+def test_a_commit_tells_its_time() -> None:
+    moment = datetime(2026, 11, 29, 14, 20, 1, 123_456, UTC)
+    elapsed = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    version = elapsed // timedelta(microseconds=1) * 1_000
+    assert Commit(version).moment == moment
