@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
     from jts_storage.domain.candle import Candle, SeriesKey
+    from jts_storage.domain.correction import Correction
     from jts_storage.domain.enums import (
         FormulaCategory,
         Market,
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from jts_storage.domain.events import DomainEvent
     from jts_storage.domain.formula import Formula, FormulaParameter
     from jts_storage.domain.gaps import Gap
+    from jts_storage.domain.moments import Commit
     from jts_storage.domain.panel import CandlePanel
-    from jts_storage.domain.results import Coverage, Page, SaveResult
+    from jts_storage.domain.results import CommitResult, Coverage, Page, SaveResult
     from jts_storage.domain.series import CandleSeries
+    from jts_storage.domain.snapshot import Snapshot
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
     from jts_storage.domain.symbol import Symbol
     from jts_storage.errors import (
@@ -71,6 +74,9 @@ _HOMES = {
     ),
     "domain.bookkeeping": ("Checkpoint", "SymbolBars"),
     "domain.candle": ("Candle", "SeriesKey"),
+    "domain.correction": ("Correction",),
+    "domain.moments": ("Commit",),
+    "domain.snapshot": ("Snapshot",),
     "domain.enums": (
         "FormulaCategory",
         "Market",
@@ -84,7 +90,7 @@ _HOMES = {
     "domain.formula": ("Formula", "FormulaParameter"),
     "domain.gaps": ("Gap",),
     "domain.panel": ("CandlePanel",),
-    "domain.results": ("Coverage", "Page", "SaveResult"),
+    "domain.results": ("CommitResult", "Coverage", "Page", "SaveResult"),
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
@@ -118,8 +124,11 @@ __all__ = [
     "CandlePanel",
     "CandleSeries",
     "Checkpoint",
+    "Commit",
+    "CommitResult",
     "Conflict",
     "ConnectionFailed",
+    "Correction",
     "Coverage",
     "DocumentModel",
     "DocumentRepository",
@@ -144,6 +153,7 @@ __all__ = [
     "RiskConfig",
     "SaveResult",
     "SeriesKey",
+    "Snapshot",
     "StopLossRule",
     "StopLossType",
     "Storage",

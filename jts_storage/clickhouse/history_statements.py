@@ -107,8 +107,10 @@ def forget(history: Table, name: str, snapshots: Iterable[int]) -> tuple[str, st
     :param name: of the table that holds the rows, and what a cluster needs beside it.
     """
     c = history.c
-    versions = map(literal_column, map(str, map(int, snapshots)))
-    shown = [and_(c.since <= version, c.ended > version) for version in versions]
+    shown = [
+        and_(c.since <= literal_column(str(int(each))), c.ended > literal_column(str(int(each))))
+        for each in snapshots
+    ]
     wanted = and_(c.ended <= bindparam("before"), not_(or_(false(), *shown)))
     count = select(func.count()).select_from(history).where(wanted)
     return text_of(count), f"DELETE FROM {name} WHERE {text_of(wanted)}"
