@@ -25,6 +25,7 @@ ORDER = (
     "strategies",
     "backtests",
     "ingestion",
+    "history",
 )
 WITHOUT_TWIN = {
     "EventPublisher",

@@ -6,7 +6,7 @@ Rows never change: whether somebody replaced one meanwhile is a question of iden
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from time import time_ns
@@ -17,6 +17,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.errors import Conflict
 from jts_storage.memory.past import Past
+from jts_storage.memory.revisions import HAVE_HISTORY, Former
 
 StoredRow: TypeAlias = Any
 """What the mapper of a real store makes of an entity: a document, or the row of a table."""
@@ -39,6 +40,8 @@ class MemoryDatabase:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.rows: dict[RowKey, StoredRow] = {}
+        self.former: dict[RowKey, list[Former]] = {}
+        """What commits made of documents, oldest first."""
         self.candles: dict[SeriesKey, Columns] = {}
         self.past: dict[SeriesKey, Past] = {}
         self.version = 0
@@ -72,6 +75,10 @@ class Session(Protocol):
 
     def scan(self, table: str) -> Iterator[StoredRow]: ...
 
+    def former(self, table: str, key: Hashable) -> Sequence[Former]:
+        """What commits made of a row, oldest first."""
+        ...
+
 
 class Autocommit:
     """A session whose writes take effect at once."""
@@ -98,6 +105,10 @@ class Autocommit:
             items = list(self._database.rows.items())
         return (row for (name, _), row in items if name == table)
 
+    def former(self, table: str, key: Hashable) -> Sequence[Former]:
+        with self._database.lock:
+            return tuple(self._database.former.get((table, key), ()))
+
 
 class MemoryTransaction:
     """A session whose writes take effect together, if nobody changed the same rows meanwhile.
@@ -109,6 +120,7 @@ class MemoryTransaction:
         self._database = database
         self._lifetime = lifetime
         self._written: dict[RowKey, StoredRow | None] = {}
+        self._revisions: list[tuple[RowKey, StoredRow | None]] = []
 
     def exclusive(self) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -127,18 +139,27 @@ class MemoryTransaction:
 
     def put(self, table: str, key: Hashable, row: StoredRow) -> None:
         self.get(table, key)
-        self._written[table, key] = row
+        self._write(table, key, row)
 
     def delete(self, table: str, key: Hashable) -> bool:
         existed = self.get(table, key) is not None
         if existed:
-            self._written[table, key] = None
+            self._write(table, key, None)
         return existed
+
+    def _write(self, table: str, key: Hashable, row: StoredRow | None) -> None:
+        self._written[table, key] = row
+        if table in HAVE_HISTORY:
+            self._revisions.append(((table, key), row))
 
     def scan(self, table: str) -> Iterator[StoredRow]:
         self._lifetime.check()
         rows = self._seen | self._written
         return (row for (name, _), row in rows.items() if name == table and row is not None)
+
+    def former(self, table: str, key: Hashable) -> Sequence[Former]:
+        with self._database.lock:
+            return tuple(self._database.former.get((table, key), ()))
 
     @cached_property
     def _seen(self) -> dict[RowKey, StoredRow | None]:
@@ -160,7 +181,10 @@ class MemoryTransaction:
                     remedy="Read it again and repeat.",
                 )
 
-    def apply(self) -> None:
+    def apply(self, version: int, source: str) -> None:
+        """:param version: of the commit, under which what it makes of documents is kept."""
+        for place, row in self._revisions:
+            self._database.former.setdefault(place, []).append(Former(version, row, source))
         for place, row in self._written.items():
             if row is None:
                 self._database.rows.pop(place, None)

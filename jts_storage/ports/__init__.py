@@ -10,7 +10,8 @@ from jts_storage.ports.candles import (
     LakeFile,
 )
 from jts_storage.ports.events import ALL_EVENTS, EventCollector, EventHandler, EventPublisher
-from jts_storage.ports.formulas import FormulaReader, FormulaRepository
+from jts_storage.ports.formulas import FormulaReader, FormulaRepository, FormulaStore
+from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import (
     CheckpointReader,
@@ -22,7 +23,7 @@ from jts_storage.ports.ingestion import (
     SymbolBarsReader,
     SymbolBarsRepository,
 )
-from jts_storage.ports.strategies import StrategyReader, StrategyRepository
+from jts_storage.ports.strategies import StrategyReader, StrategyRepository, StrategyStore
 from jts_storage.ports.symbols import SymbolReader, SymbolRepository
 from jts_storage.ports.unit_of_work import Repositories, UnitOfWork
 
@@ -40,6 +41,7 @@ __all__ = [
     "EventPublisher",
     "FormulaReader",
     "FormulaRepository",
+    "FormulaStore",
     "IngestionReader",
     "IngestionRepository",
     "Lake",
@@ -50,9 +52,11 @@ __all__ = [
     "Repositories",
     "StrategyReader",
     "StrategyRepository",
+    "StrategyStore",
     "SymbolBarsReader",
     "SymbolBarsRepository",
     "SymbolReader",
     "SymbolRepository",
     "UnitOfWork",
+    "View",
 ]

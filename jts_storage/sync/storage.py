@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jts_storage import storage as asynchronous
+from jts_storage.domain.moments import AsOf
 from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
@@ -17,12 +18,13 @@ from jts_storage.sync.portal import Portal
 from jts_storage.sync.repositories import (
     BacktestReader,
     CandleStore,
-    FormulaReader,
+    FormulaStore,
     IngestionReader,
     LiveIngest,
-    StrategyReader,
+    StrategyStore,
     SymbolReader,
     UnitOfWork,
+    View,
 )
 
 if TYPE_CHECKING:
@@ -86,12 +88,12 @@ class Storage:
         return SymbolReader(self._portal, self._storage.symbols)
 
     @property
-    def formulas(self) -> FormulaReader:
-        return FormulaReader(self._portal, self._storage.formulas)
+    def formulas(self) -> FormulaStore:
+        return FormulaStore(self._portal, self._storage.formulas)
 
     @property
-    def strategies(self) -> StrategyReader:
-        return StrategyReader(self._portal, self._storage.strategies)
+    def strategies(self) -> StrategyStore:
+        return StrategyStore(self._portal, self._storage.strategies)
 
     @property
     def backtests(self) -> BacktestReader:
@@ -100,6 +102,14 @@ class Storage:
     @property
     def ingestion(self) -> IngestionReader:
         return IngestionReader(self._portal, self._storage.ingestion)
+
+    def as_of(self, moment: AsOf) -> View:
+        """All that was committed up to a moment: a time with its zone, a commit or a snapshot.
+
+        :raises InvalidData: the moment is in the future, or no history of it is kept.
+        :raises NotFound: there is no such snapshot.
+        """
+        return View(self._portal, self._portal.call(self._storage.as_of(moment)))
 
     def repository(self, model: Model[R]) -> Blocking[R]:
         """What is committed of a declared model, by the repository that it declares.
