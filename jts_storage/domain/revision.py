@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from jts_storage.domain.moments import Commit
+from jts_storage.errors import NotFound
 
 E = TypeVar("E")
 
@@ -29,3 +30,11 @@ class Revision(Generic[E]):
     def is_deletion(self) -> bool:
         """Whether the commit deleted the document."""
         return self.entity is None
+
+
+def not_kept(collection: str, identity: str, version: int) -> NotFound:
+    """The error of who asks for a version that is older than what is kept."""
+    return NotFound(
+        f"Version {version} of {collection} {identity} is not kept.",
+        remedy="history(id) lists the versions that are.",
+    )

@@ -16,13 +16,12 @@ from jts_storage.domain.enums import FormulaCategory, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.ids import new_document_id
 from jts_storage.domain.moments import Commit
-from jts_storage.domain.revision import Revision
+from jts_storage.domain.revision import Revision, not_kept
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InUse, InvalidData
 from jts_storage.memory.conditions import meets
 from jts_storage.memory.revisions import Former
 from jts_storage.memory.tables import FORMULAS, REFERENCES, STRATEGIES, Session, StoredRow
-from jts_storage.mongo.as_of import not_kept
 from jts_storage.mongo.documents import FormulaDocument, Models, StrategyDocument
 from jts_storage.mongo.mappers import (
     formula_from_document,

@@ -38,6 +38,8 @@ def rows_as_of(former: Mapping[RowKey, Sequence[Former]], version: int) -> dict[
 class RowsAsOf:
     """A `Session` that reads rows of the past."""
 
+    keeps_history = False
+
     def __init__(self, rows: Mapping[RowKey, StoredRow]) -> None:
         self._rows = rows
 

@@ -61,7 +61,12 @@ class MemoryDatabase:
 
 
 class Session(Protocol):
-    """Reads and writes rows, at once or in a transaction."""
+    """Reads and writes rows, at once or in a transaction.
+
+    :ivar keeps_history: whether what it makes of documents is kept.
+    """
+
+    keeps_history: bool
 
     def exclusive(self) -> AbstractContextManager[Any]:
         """Keeps others out between a read and the write that depends on it."""
@@ -82,6 +87,8 @@ class Session(Protocol):
 
 class Autocommit:
     """A session whose writes take effect at once."""
+
+    keeps_history = False
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -115,6 +122,8 @@ class MemoryTransaction:
 
     It reads all rows as they were at its first look.
     """
+
+    keeps_history = True
 
     def __init__(self, database: MemoryDatabase, lifetime: Lifetime) -> None:
         self._database = database

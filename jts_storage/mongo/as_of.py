@@ -9,8 +9,7 @@ from bson import Int64, ObjectId
 
 from jts_storage.domain import checks
 from jts_storage.domain.moments import Commit
-from jts_storage.domain.revision import Revision
-from jts_storage.errors import NotFound
+from jts_storage.domain.revision import Revision, not_kept
 from jts_storage.mongo import queries
 from jts_storage.mongo.access import CollectionAccess, DocumentAccess, Pages, no_pages
 from jts_storage.mongo.documents import VersionedDocument
@@ -169,10 +168,3 @@ class RevisionsOf(CollectionAccess, Generic[V, Versioned]):
             "reading",
             lambda: self.collection.find(where, sort=list(order.items()), limit=limit).to_list(),
         )
-
-
-def not_kept(collection: str, identity: str, version: int) -> NotFound:
-    return NotFound(
-        f"Version {version} of {collection} {identity} is not kept.",
-        remedy="history(id) lists the versions that are.",
-    )
