@@ -66,6 +66,7 @@ def stores_of(
         journal=journal,
         outbox=outbox,
         models=models,
+        history=settings.history,
         delivery=Delivery(outbox, journal, clock, Leases(mongo), publisher),
         inspection=Inspection(journal),
     )

@@ -12,17 +12,23 @@ from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.backtests import BacktestReader
 from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher
-from jts_storage.ports.formulas import FormulaReader
+from jts_storage.ports.formulas import FormulaReader, FormulaStore
 from jts_storage.ports.health import Health
 from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
 from jts_storage.ports.snapshots import SnapshotStore
-from jts_storage.ports.strategies import StrategyReader
+from jts_storage.ports.strategies import StrategyReader, StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
+from jts_storage.unit_of_work.timed_documents import (
+    KeptFormulas,
+    KeptStrategies,
+    TimedFormulas,
+    TimedStrategies,
+)
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -45,9 +51,9 @@ class Readers(Protocol):
     @property
     def symbols(self) -> SymbolReader: ...
     @property
-    def formulas(self) -> FormulaReader: ...
+    def formulas(self) -> KeptFormulas: ...
     @property
-    def strategies(self) -> StrategyReader: ...
+    def strategies(self) -> KeptStrategies: ...
     @property
     def backtests(self) -> BacktestReader: ...
     @property
@@ -147,12 +153,12 @@ class Storage:
         return self._opened.readers.symbols
 
     @property
-    def formulas(self) -> FormulaReader:
-        return self._opened.readers.formulas
+    def formulas(self) -> FormulaStore:
+        return TimedFormulas(self._opened.readers.formulas, self._formulas_as_of)
 
     @property
-    def strategies(self) -> StrategyReader:
-        return self._opened.readers.strategies
+    def strategies(self) -> StrategyStore:
+        return TimedStrategies(self._opened.readers.strategies, self._strategies_as_of)
 
     @property
     def backtests(self) -> BacktestReader:
@@ -300,6 +306,12 @@ class Storage:
                 "A storage in memory has no databases behind it.", remedy="Use Storage.open()."
             )
         return stores
+
+    async def _formulas_as_of(self, moment: AsOf) -> FormulaReader:
+        return (await self.as_of(moment)).formulas
+
+    async def _strategies_as_of(self, moment: AsOf) -> StrategyReader:
+        return (await self.as_of(moment)).strategies
 
     async def _run_once(self, work: Callable[[UnitOfWork], Awaitable[T]], source: str) -> T:
         async with self.unit_of_work(source=source) as uow:

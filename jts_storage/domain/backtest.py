@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -93,13 +94,19 @@ class Trade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestSummary:
-    """One run of a strategy without its trades, as lists give it back."""
+    """One run of a strategy without its trades, as lists give it back.
+
+    :param strategy_version: the version of the strategy that ran.
+    :param formula_versions: the version that each of its formulas had, by the id of the formula.
+    """
 
     strategy_id: str
     run_at: datetime
     config: BacktestConfig
     metrics: BacktestMetrics = field(default_factory=BacktestMetrics)
     id: str | None = None
+    strategy_version: int | None = None
+    formula_versions: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         store = object.__setattr__
@@ -110,6 +117,14 @@ class BacktestSummary:
             raise InvalidData("must be a BacktestConfig", field="config", value=self.config)
         if not isinstance(self.metrics, BacktestMetrics):
             raise InvalidData("must be BacktestMetrics", field="metrics", value=self.metrics)
+        if self.strategy_version is not None:
+            checks.whole(self.strategy_version, "strategy_version", least=1)
+        store(self, "formula_versions", _versions(self.formula_versions))
+
+    @property
+    def names_versions(self) -> bool:
+        """Whether it says which versions of strategy or formulas ran."""
+        return self.strategy_version is not None or bool(self.formula_versions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,4 +146,25 @@ class BacktestResult(BacktestSummary):
             config=self.config,
             metrics=self.metrics,
             id=self.id,
+            strategy_version=self.strategy_version,
+            formula_versions=self.formula_versions,
         )
+
+    def with_versions(
+        self, strategy_version: int | None, formula_versions: Mapping[str, int]
+    ) -> BacktestResult:
+        """The same with these versions, or as it is if it names versions itself."""
+        if self.names_versions:
+            return self
+        return replace(self, strategy_version=strategy_version, formula_versions=formula_versions)
+
+
+def _versions(given: object) -> dict[str, int]:
+    if not isinstance(given, Mapping):
+        raise InvalidData("must be a mapping", field="formula_versions", value=given)
+    return {
+        checks.document_id(formula_id, "formula_versions"): checks.whole(
+            version, "formula_versions", least=1
+        )
+        for formula_id, version in given.items()
+    }

@@ -13,8 +13,8 @@ from jts_storage.domain.enums import Metric, member
 from jts_storage.domain.ids import new_document_id
 from jts_storage.errors import Conflict
 from jts_storage.memory.documents import as_row, is_behind, known_as, page_size
-from jts_storage.memory.tables import BACKTESTS, Session, StoredRow
-from jts_storage.mongo.documents import BacktestDocument
+from jts_storage.memory.tables import BACKTESTS, FORMULAS, STRATEGIES, Session, StoredRow
+from jts_storage.mongo.documents import BacktestDocument, StrategyDocument, VersionedDocument
 from jts_storage.mongo.mappers import (
     backtest_to_stored,
     read_stored,
@@ -33,17 +33,25 @@ class InMemoryBacktestResultRepository:
         checks.instance(result, BacktestResult, "result")
         saved = result if result.id else replace(result, id=new_document_id())
         as_row(backtest_to_stored(saved, []), f"backtest result {saved.id}")
-        row = as_row(backtest_to_stored(saved, trades_to_stored(saved.trades)))
         with self._session.exclusive():
-            stored = self._session.get(BACKTESTS, saved.id)
-            if stored is not None and _result(stored) != saved:
-                raise Conflict(
-                    f"a different backtest result is stored under {saved.id}.",
-                    remedy="Results are not changed: save it without an id.",
-                )
-            if stored is None:
-                self._session.put(BACKTESTS, saved.id, row)
-        return saved
+            row = self._session.get(BACKTESTS, saved.id)
+            if row is not None:
+                return _same(_result(row), saved)
+            named = self._naming_versions(saved)
+            row = as_row(backtest_to_stored(named, trades_to_stored(named.trades)))
+            self._session.put(BACKTESTS, named.id, row)
+        return named
+
+    def _naming_versions(self, result: BacktestResult) -> BacktestResult:
+        strategy = self._session.get(STRATEGIES, result.strategy_id)
+        if strategy is None or not self._session.keeps_history:
+            return result
+        used = {
+            each: self._session.get(FORMULAS, each)
+            for each in StrategyDocument.formulas_of(strategy)
+        }
+        versions = {each: _version(row) for each, row in used.items() if row is not None}
+        return result.with_versions(_version(strategy), versions)
 
     async def get_by_id(self, result_id: str) -> BacktestResult | None:
         row = self._session.get(BACKTESTS, known_as(result_id))
@@ -100,6 +108,21 @@ class InMemoryBacktestResultRepository:
             if strategy_id is None or str(row[name]) == known_as(strategy_id)
         ]
         return sorted(rows, key=_age, reverse=True)
+
+
+def _same(stored: BacktestResult, given: BacktestResult) -> BacktestResult:
+    """:raises Conflict: they differ."""
+    # Where none were given, those of the first save stay.
+    if stored != given.with_versions(stored.strategy_version, stored.formula_versions):
+        raise Conflict(
+            f"a different backtest result is stored under {given.id}.",
+            remedy="Results are not changed: save it without an id.",
+        )
+    return stored
+
+
+def _version(row: StoredRow) -> int:
+    return int(row[VersionedDocument.path("version")])
 
 
 def _age(row: StoredRow) -> tuple[datetime, Any]:

@@ -15,9 +15,12 @@ from jts_storage.domain import checks
 from jts_storage.domain.enums import FormulaCategory, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.ids import new_document_id
+from jts_storage.domain.moments import Commit
+from jts_storage.domain.revision import Revision, not_kept
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InUse, InvalidData
 from jts_storage.memory.conditions import meets
+from jts_storage.memory.revisions import Former
 from jts_storage.memory.tables import FORMULAS, REFERENCES, STRATEGIES, Session, StoredRow
 from jts_storage.mongo.documents import FormulaDocument, Models, StrategyDocument
 from jts_storage.mongo.mappers import (
@@ -76,6 +79,29 @@ class _Versioned(Generic[Document]):
     async def get_by_id(self, identity: str) -> Document | None:
         row = self._session.get(self.table, known_as(identity))
         return None if row is None else self.read(row)
+
+    async def of_version(self, identity: str, version: int) -> Document | None:
+        checks.whole(version, "version", least=1)
+        former = self._session.former(self.table, known_as(identity))
+        states = [self.read(each.row) for each in former if each.row is not None]
+        for entity in reversed(states):
+            if entity.version == version:
+                return entity
+        now = await self.get_by_id(identity)
+        if now is not None and now.version == version:
+            return now
+        if any(each.version > version for each in (*states, *([now] if now else []))):
+            raise not_kept(self.table, identity, version)
+        return None
+
+    async def history(self, identity: str) -> Sequence[Revision[Document]]:
+        former = self._session.former(self.table, known_as(identity))
+        return [self._revision(each) for each in former]
+
+    def _revision(self, former: Former) -> Revision[Document]:
+        entity = None if former.row is None else self.read(former.row)
+        version = None if entity is None else entity.version
+        return Revision(entity, version, Commit(former.since), former.source)
 
     async def list(
         self, *, limit: int = 1_000, after: str | None = None, strict: bool = False

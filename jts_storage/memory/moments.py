@@ -10,7 +10,9 @@ from jts_storage.domain.results import Page
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.errors import Conflict, InvalidData, NotFound
 from jts_storage.memory.candles import InMemoryCandleRepository
+from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
 from jts_storage.memory.past import as_of
+from jts_storage.memory.revisions import RowsAsOf, rows_as_of
 from jts_storage.memory.tables import MemoryDatabase
 
 
@@ -56,13 +58,21 @@ class InMemoryView:
 
     commit: Commit
     candles: InMemoryCandleRepository
+    formulas: InMemoryFormulaRepository
+    strategies: InMemoryStrategyRepository
 
 
 def view(database: MemoryDatabase, moment: AsOf) -> InMemoryView:
     with database.lock:
         version = version_of(database, moment)
         candles = as_of(database.candles, database.past, version)
-    return InMemoryView(Commit(version), InMemoryCandleRepository(database, candles))
+        documents = RowsAsOf(rows_as_of(database.former, version))
+    return InMemoryView(
+        Commit(version),
+        InMemoryCandleRepository(database, candles),
+        InMemoryFormulaRepository(documents),
+        InMemoryStrategyRepository(documents),
+    )
 
 
 def version_of(database: MemoryDatabase, moment: AsOf) -> int:

@@ -6,7 +6,7 @@ Rows never change: whether somebody replaced one meanwhile is a question of iden
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from time import time_ns
@@ -18,6 +18,7 @@ from jts_storage.domain.columns import Columns
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.errors import Conflict
 from jts_storage.memory.past import Past
+from jts_storage.memory.revisions import HAVE_HISTORY, Former
 
 StoredRow: TypeAlias = Any
 """What the mapper of a real store makes of an entity: a document, or the row of a table."""
@@ -40,6 +41,8 @@ class MemoryDatabase:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.rows: dict[RowKey, StoredRow] = {}
+        self.former: dict[RowKey, list[Former]] = {}
+        """What commits made of documents, oldest first."""
         self.candles: dict[SeriesKey, Columns] = {}
         self.past: dict[SeriesKey, Past] = {}
         self.snapshots: dict[str, Snapshot] = {}
@@ -60,7 +63,12 @@ class MemoryDatabase:
 
 
 class Session(Protocol):
-    """Reads and writes rows, at once or in a transaction."""
+    """Reads and writes rows, at once or in a transaction.
+
+    :ivar keeps_history: whether what it makes of documents is kept.
+    """
+
+    keeps_history: bool
 
     def exclusive(self) -> AbstractContextManager[Any]:
         """Keeps others out between a read and the write that depends on it."""
@@ -74,9 +82,15 @@ class Session(Protocol):
 
     def scan(self, table: str) -> Iterator[StoredRow]: ...
 
+    def former(self, table: str, key: Hashable) -> Sequence[Former]:
+        """What commits made of a row, oldest first."""
+        ...
+
 
 class Autocommit:
     """A session whose writes take effect at once."""
+
+    keeps_history = False
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -100,6 +114,10 @@ class Autocommit:
             items = list(self._database.rows.items())
         return (row for (name, _), row in items if name == table)
 
+    def former(self, table: str, key: Hashable) -> Sequence[Former]:
+        with self._database.lock:
+            return tuple(self._database.former.get((table, key), ()))
+
 
 class MemoryTransaction:
     """A session whose writes take effect together, if nobody changed the same rows meanwhile.
@@ -107,10 +125,13 @@ class MemoryTransaction:
     It reads all rows as they were at its first look.
     """
 
+    keeps_history = True
+
     def __init__(self, database: MemoryDatabase, lifetime: Lifetime) -> None:
         self._database = database
         self._lifetime = lifetime
         self._written: dict[RowKey, StoredRow | None] = {}
+        self._revisions: list[tuple[RowKey, StoredRow | None]] = []
 
     def exclusive(self) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -129,18 +150,27 @@ class MemoryTransaction:
 
     def put(self, table: str, key: Hashable, row: StoredRow) -> None:
         self.get(table, key)
-        self._written[table, key] = row
+        self._write(table, key, row)
 
     def delete(self, table: str, key: Hashable) -> bool:
         existed = self.get(table, key) is not None
         if existed:
-            self._written[table, key] = None
+            self._write(table, key, None)
         return existed
+
+    def _write(self, table: str, key: Hashable, row: StoredRow | None) -> None:
+        self._written[table, key] = row
+        if table in HAVE_HISTORY:
+            self._revisions.append(((table, key), row))
 
     def scan(self, table: str) -> Iterator[StoredRow]:
         self._lifetime.check()
         rows = self._seen | self._written
         return (row for (name, _), row in rows.items() if name == table and row is not None)
+
+    def former(self, table: str, key: Hashable) -> Sequence[Former]:
+        with self._database.lock:
+            return tuple(self._database.former.get((table, key), ()))
 
     @cached_property
     def _seen(self) -> dict[RowKey, StoredRow | None]:
@@ -162,7 +192,10 @@ class MemoryTransaction:
                     remedy="Read it again and repeat.",
                 )
 
-    def apply(self) -> None:
+    def apply(self, version: int, source: str) -> None:
+        """:param version: of the commit, under which what it makes of documents is kept."""
+        for place, row in self._revisions:
+            self._database.former.setdefault(place, []).append(Former(version, row, source))
         for place, row in self._written.items():
             if row is None:
                 self._database.rows.pop(place, None)

@@ -95,9 +95,9 @@ class InMemoryWork:
             for table, change in tables:
                 table.check(change)
             self.stored_ingestion.check(self.ingestion)
-            self.transaction.apply()
-            self.stored_ingestion.apply(self.ingestion)
             version = database.next_version()
+            self.transaction.apply(version, self._source)
+            self.stored_ingestion.apply(self.ingestion)
             candles = InMemoryCandleRepository(database)
             candles.apply(self.candles.changes, version, self._source)
             for table, change in tables:

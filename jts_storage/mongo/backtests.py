@@ -32,6 +32,7 @@ from jts_storage.mongo.stored import ID
 from jts_storage.mongo.trade_sets import TradeSets, count_elsewhere, fits_document, incomplete
 from jts_storage.mongo.trades import read_backtest, read_trades
 from jts_storage.mongo.transaction import Transaction
+from jts_storage.mongo.versions_run import versions_now
 
 
 class MongoDBBacktestResultRepository:
@@ -129,8 +130,11 @@ class MongoDBBacktestResultRepository:
 
     async def _save(self, saved: BacktestResult, *, is_new: bool) -> BacktestResult:
         # A duplicate key would abort the transaction, so within one we ask first.
-        if not is_new and self._results.transaction is not None and await self._is_stored(saved):
-            return saved
+        if not is_new and self._results.transaction is not None:
+            stored = await self._stored(saved)
+            if stored is not None:
+                return stored
+        saved = await self._naming_versions(saved)
         model, count = self._results.model, len(saved.trades)
         if fits_document(saved.trades):
             trades = trades_to_stored(saved.trades, model.nested("trades"))
@@ -194,21 +198,32 @@ class MongoDBBacktestResultRepository:
         stored = await results.find_one({ID: document[ID]}, {mark: 1}) or {}
         if stored.get(mark) is not None and stored.get(mark) == document.get(mark):
             return True
-        if not await self._is_stored(result):
+        if await self._stored(result) is None:
             # Deleted between the insert and the look: store it as if it had never been there.
             return await self._insert(result, document, is_new=is_new)
         return False
 
-    async def _is_stored(self, result: BacktestResult) -> bool:
+    async def _naming_versions(self, result: BacktestResult) -> BacktestResult:
+        """The result with the versions that are stored, if it names none and history is kept."""
+        transaction = self._results.transaction
+        if result.names_versions or transaction is None or transaction.revisions is None:
+            return result
+        versions = await versions_now(self._results.manager, transaction, result.strategy_id)
+        return result.with_versions(*versions)
+
+    async def _stored(self, result: BacktestResult) -> BacktestResult | None:
         """:raises Conflict: a different result is stored under that id."""
         assert result.id is not None
         stored = await self.get_by_id(result.id)
-        if stored is not None and stored != result:
+        if stored is None:
+            return None
+        # Where none were given, those of the first save stay.
+        if stored != result.with_versions(stored.strategy_version, stored.formula_versions):
             raise Conflict(
                 f"a different backtest result is stored under {result.id}.",
                 remedy="Results are not changed: save it without an id.",
             )
-        return stored is not None
+        return stored
 
     async def _newest_first(
         self, strategy_id: str, after: str | None, projection: Mapping[str, Any] | None

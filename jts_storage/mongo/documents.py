@@ -174,11 +174,18 @@ class TradeFields(Stored):
     exit_reason: str | None = None
 
 
+class FormulaVersionFields(Stored):
+    formula_id: PydanticObjectId
+    version: int
+
+
 class BacktestDocument(StoredDocument):
     """`trade_set` and `trade_count` are there when the trades lie in `backtest_trades`."""
 
     collection: ClassVar[str] = BACKTEST_RESULTS
-    left_out_if_none: ClassVar[frozenset[str]] = frozenset({"trade_set", "trade_count"})
+    left_out_if_none: ClassVar[frozenset[str]] = frozenset(
+        {"trade_set", "trade_count", "strategy_version", "formula_versions"}
+    )
 
     strategy_id: PydanticObjectId
     run_at: datetime
@@ -187,6 +194,8 @@ class BacktestDocument(StoredDocument):
     trades: list[TradeFields] | None = Field(default_factory=list)
     trade_set: PydanticObjectId | None = None
     trade_count: int | None = None
+    strategy_version: int | None = None
+    formula_versions: list[FormulaVersionFields] | None = None
 
     @classmethod
     def indexes(cls) -> list[IndexModel]:

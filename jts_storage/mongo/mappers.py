@@ -272,6 +272,12 @@ def backtest_to_stored(
         trades=trades,
         trade_set=trade_set,
         trade_count=trade_count,
+        strategy_version=result.strategy_version,
+        formula_versions=[
+            model.nested("formula_versions").stored_of(formula_id=ObjectId(each), version=version)
+            for each, version in sorted(result.formula_versions.items())
+        ]
+        or None,
     )
 
 
@@ -286,6 +292,8 @@ def backtest_from_document(
         config=_config(document.config),
         metrics=_metrics(document.metrics) if document.metrics else _NO_METRICS,
         trades=trades_from_document(document) if trades is None else trades,
+        strategy_version=_version_run(document),
+        formula_versions=_formula_versions(document),
     )
 
 
@@ -296,7 +304,18 @@ def summary_from_document(document: BacktestDocument) -> BacktestSummary:
         run_at=document.run_at,
         config=_config(document.config),
         metrics=_metrics(document.metrics) if document.metrics else _NO_METRICS,
+        strategy_version=_version_run(document),
+        formula_versions=_formula_versions(document),
     )
+
+
+def _version_run(document: BacktestDocument) -> int | None:
+    return None if document.strategy_version is None else whole(document.strategy_version, 1)
+
+
+def _formula_versions(document: BacktestDocument) -> dict[str, int]:
+    named = document.formula_versions or ()
+    return {str(each.formula_id): whole(each.version, 1) for each in named}
 
 
 def _config(fields: ConfigFields) -> BacktestConfig:

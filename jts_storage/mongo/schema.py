@@ -29,6 +29,7 @@ from jts_storage.mongo.mappers import (
     trades_from_document,
 )
 from jts_storage.mongo.model import DocumentModel
+from jts_storage.mongo.revisions import DOCUMENT, HISTORIES, NUMBER, SINCE
 from jts_storage.mongo.stored import ID, StoredDocument
 from jts_storage.ports.schema import NOTHING, THERE, Difference
 
@@ -70,6 +71,14 @@ _UNITS_OF_WORK = {
     "uow_leases": [],
     "uow_clock": [],
     "uow_references": [],
+    **{
+        name: [
+            IndexModel(
+                [(DOCUMENT, 1), (SINCE, -1), (NUMBER, -1)], name=f"{name}_document", unique=True
+            )
+        ]
+        for name in HISTORIES.values()
+    },
 }
 """Collections of the unit of work: they have indexes, but no document model."""
 

@@ -19,6 +19,7 @@ from jts_storage.mongo.documents import VersionedDocument
 from jts_storage.mongo.errors import duplicate_of_id
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.mappers import read_stored
+from jts_storage.mongo.revisions import HISTORIES, Revisions
 from jts_storage.mongo.saves import Save, VersionedEntity, marked, not_yet_stored, shown
 from jts_storage.mongo.stored import ID
 from jts_storage.mongo.transaction import Transaction
@@ -83,10 +84,13 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
             if save.before is None:
                 await self.saving([save.document], {})
                 await self._insert(save)
+                self._note([save])
                 return save.saved
+            await self._before([save.identity])
             state = await self._update(save)
             if state is None:
                 raise save.conflict(self.name, await self.find_one({ID: save.identity}, self.state))
+            self._note([save])
             await self.saving([save.document], {save.identity: state})
             return save.result(state)
 
@@ -99,12 +103,22 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
             states = await self.states(save.identity for save in updates)
             self._refuse_stale(saves, states)
             await self.saving([save.document for save in saves], states)
+            await self._before(save.identity for save in updates)
             await self.repeat(
                 "saving several",
                 lambda: self._apply(saves),
                 again=lambda: self._apply_rest(saves),
             )
+            self._note(saves)
         return [save.result(states.get(save.identity)) for save in saves]
+
+    async def delete(self, identity: ObjectId) -> bool:
+        async with self.writing():
+            await self._before([identity])
+            deleted = await super().delete(identity)
+            if deleted and self._revisions is not None:
+                self._revisions.deleted(self.name, identity)
+        return deleted
 
     async def saving(
         self, documents: Sequence[Bson], states: Mapping[ObjectId, Mapping[str, Any]]
@@ -121,6 +135,28 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
     async def states(self, identities: Iterable[ObjectId]) -> dict[ObjectId, Bson]:
         """Return the fields that a save looks at, of what is stored under the ids."""
         return await self._stored(identities, self.state)
+
+    @property
+    def _revisions(self) -> Revisions | None:
+        """Where to note what changes; None where no history is kept of it."""
+        if self.transaction is None or self.name not in HISTORIES:
+            return None
+        return self.transaction.revisions
+
+    async def _before(self, identities: Iterable[ObjectId]) -> None:
+        if self._revisions is not None:
+            await self._revisions.before(self.name, identities)
+
+    def _note(self, saves: Sequence[Save[Versioned]]) -> None:
+        revisions = self._revisions
+        if revisions is None:
+            return
+        # Of those that follow each other in one batch, the last alone can be read.
+        for save in {save.identity: save for save in saves}.values():
+            if save.before is None:
+                revisions.inserted(self.name, save.identity, save.encoded)
+            else:
+                revisions.updated(self.name, save.identity)
 
     def _saves(self, entities: Iterable[Versioned]) -> list[Save[Versioned]]:
         moment = checks.now()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
@@ -22,6 +22,9 @@ from jts_storage.errors import (
 )
 from jts_storage.mongo.errors import ends_a_transaction, translate
 from jts_storage.mongo.manager import MongoDBManager
+
+if TYPE_CHECKING:
+    from jts_storage.mongo.revisions import Revisions
 
 T = TypeVar("T")
 
@@ -42,9 +45,18 @@ class Transaction:
     at once. So every operation runs in `exclusive`.
     """
 
-    def __init__(self, session: AsyncClientSession, lifetime: Lifetime | None = None) -> None:
-        """:param lifetime: ended before the commit begins."""
+    def __init__(
+        self,
+        session: AsyncClientSession,
+        lifetime: Lifetime | None = None,
+        revisions: Revisions | None = None,
+    ) -> None:
+        """
+        :param lifetime: ended before the commit begins.
+        :param revisions: where documents that have a history are noted as they change.
+        """
         self.session = session
+        self.revisions = revisions
         self._lifetime = lifetime or Lifetime()
         self.written: set[str] = set()
         """The collections that it writes to."""

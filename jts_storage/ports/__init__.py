@@ -10,7 +10,7 @@ from jts_storage.ports.candles import (
     LakeFile,
 )
 from jts_storage.ports.events import ALL_EVENTS, EventCollector, EventHandler, EventPublisher
-from jts_storage.ports.formulas import FormulaReader, FormulaRepository
+from jts_storage.ports.formulas import FormulaReader, FormulaRepository, FormulaStore
 from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import (
@@ -24,7 +24,7 @@ from jts_storage.ports.ingestion import (
     SymbolBarsRepository,
 )
 from jts_storage.ports.snapshots import SnapshotStore
-from jts_storage.ports.strategies import StrategyReader, StrategyRepository
+from jts_storage.ports.strategies import StrategyReader, StrategyRepository, StrategyStore
 from jts_storage.ports.symbols import SymbolReader, SymbolRepository
 from jts_storage.ports.unit_of_work import Repositories, UnitOfWork
 
@@ -42,6 +42,7 @@ __all__ = [
     "EventPublisher",
     "FormulaReader",
     "FormulaRepository",
+    "FormulaStore",
     "IngestionReader",
     "IngestionRepository",
     "Lake",
@@ -53,6 +54,7 @@ __all__ = [
     "SnapshotStore",
     "StrategyReader",
     "StrategyRepository",
+    "StrategyStore",
     "SymbolBarsReader",
     "SymbolBarsRepository",
     "SymbolReader",

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from jts_storage.domain.enums import FormulaCategory
 from jts_storage.domain.formula import Formula
+from jts_storage.domain.moments import AsOf
+from jts_storage.domain.revision import Revision
 
 
 class FormulaReader(Protocol):
@@ -55,6 +57,38 @@ class FormulaReader(Protocol):
         """All formulas.
 
         :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
+        """
+        ...
+
+
+class FormulaStore(FormulaReader, Protocol):
+    """Reads formulas as they are, and as they were.
+
+    The history is what the commits of units of work made of them: what another program writes
+    straight into MongoDB is in the history once a unit of work saves it. Lists as of a moment are
+    those of `Storage.as_of`.
+    """
+
+    async def get_by_id(
+        self, formula_id: str, *, version: int | None = None, as_of: AsOf | None = None
+    ) -> Formula | None:
+        """The formula of that id as it is, None if there is none.
+
+        :param version: give it as it was under this version of its own, also if it is deleted by
+            now; None if it has not come so far.
+        :param as_of: give it as it was then, after every commit up to that moment; None if there
+            was none.
+        :raises NotFound: the version is older than the history, or there is no such snapshot.
+        :raises InvalidData: both are given; or the moment is in the future, or no history of it is
+            kept.
+        """
+        ...
+
+    async def history(self, formula_id: str) -> Sequence[Revision[Formula]]:
+        """All that is kept of what commits made of the formula, oldest first; deletions, too.
+
+        The first may be what it was when history began. One that cannot be read is left out, with
+        a line in the log.
         """
         ...
 

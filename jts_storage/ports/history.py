@@ -6,12 +6,15 @@ from typing import Protocol
 
 from jts_storage.domain.moments import Commit
 from jts_storage.ports.candles import CandleReader
+from jts_storage.ports.formulas import FormulaReader
+from jts_storage.ports.strategies import StrategyReader
 
 
 class View(Protocol):
     """All that was committed up to a moment, and nothing later: it never changes.
 
-    Symbols, backtest results and bookkeeping keep no history; read them of the storage.
+    Symbols, backtest results and bookkeeping keep no history; read them of the storage. A search
+    for formulas reads all of them, since only those of now have an index.
     """
 
     @property
@@ -21,3 +24,7 @@ class View(Protocol):
 
     @property
     def candles(self) -> CandleReader: ...
+    @property
+    def formulas(self) -> FormulaReader: ...
+    @property
+    def strategies(self) -> StrategyReader: ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from jts_storage.domain.moments import AsOf
+from jts_storage.domain.revision import Revision
 from jts_storage.domain.strategy import Strategy
 
 
@@ -30,6 +32,38 @@ class StrategyReader(Protocol):
         """All strategies.
 
         :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
+        """
+        ...
+
+
+class StrategyStore(StrategyReader, Protocol):
+    """Reads strategies as they are, and as they were.
+
+    The history is what the commits of units of work made of them: what another program writes
+    straight into MongoDB is in the history once a unit of work saves it. Lists as of a moment are
+    those of `Storage.as_of`.
+    """
+
+    async def get_by_id(
+        self, strategy_id: str, *, version: int | None = None, as_of: AsOf | None = None
+    ) -> Strategy | None:
+        """The strategy of that id as it is, None if there is none.
+
+        :param version: give it as it was under this version of its own, also if it is deleted by
+            now; None if it has not come so far.
+        :param as_of: give it as it was then, after every commit up to that moment; None if there
+            was none.
+        :raises NotFound: the version is older than the history, or there is no such snapshot.
+        :raises InvalidData: both are given; or the moment is in the future, or no history of it is
+            kept.
+        """
+        ...
+
+    async def history(self, strategy_id: str) -> Sequence[Revision[Strategy]]:
+        """All that is kept of what commits made of the strategy, oldest first; deletions, too.
+
+        The first may be what it was when history began. One that cannot be read is left out, with
+        a line in the log.
         """
         ...
 

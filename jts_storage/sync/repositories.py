@@ -18,6 +18,7 @@ from jts_storage.domain.formula import Formula
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import CommitResult, Coverage, Page, SaveResult
+from jts_storage.domain.revision import Revision
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.domain.strategy import Strategy
@@ -672,6 +673,44 @@ class FormulaReader:
         return self._portal.call(self._twin.list(limit=limit, after=after, strict=strict))
 
 
+class FormulaStore(FormulaReader):
+    """Reads formulas as they are, and as they were.
+
+    The history is what the commits of units of work made of them: what another program writes
+    straight into MongoDB is in the history once a unit of work saves it. Lists as of a moment are
+    those of `Storage.as_of`.
+    """
+
+    _twin: ports.FormulaStore
+
+    def __init__(self, portal: Portal, twin: ports.FormulaStore) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def get_by_id(
+        self, formula_id: str, *, version: int | None = None, as_of: AsOf | None = None
+    ) -> Formula | None:
+        """The formula of that id as it is, None if there is none.
+
+        :param version: give it as it was under this version of its own, also if it is deleted by
+            now; None if it has not come so far.
+        :param as_of: give it as it was then, after every commit up to that moment; None if there
+            was none.
+        :raises NotFound: the version is older than the history, or there is no such snapshot.
+        :raises InvalidData: both are given; or the moment is in the future, or no history of it is
+            kept.
+        """
+        return self._portal.call(self._twin.get_by_id(formula_id, version=version, as_of=as_of))
+
+    def history(self, formula_id: str) -> Sequence[Revision[Formula]]:
+        """All that is kept of what commits made of the formula, oldest first; deletions, too.
+
+        The first may be what it was when history began. One that cannot be read is left out, with
+        a line in the log.
+        """
+        return self._portal.call(self._twin.history(formula_id))
+
+
 class FormulaRepository(FormulaReader):
     """Reads and writes formulas."""
 
@@ -740,6 +779,44 @@ class StrategyReader:
         :param strict: raise `InvalidData` for one that cannot be read, in place of leaving it out.
         """
         return self._portal.call(self._twin.list(limit=limit, after=after, strict=strict))
+
+
+class StrategyStore(StrategyReader):
+    """Reads strategies as they are, and as they were.
+
+    The history is what the commits of units of work made of them: what another program writes
+    straight into MongoDB is in the history once a unit of work saves it. Lists as of a moment are
+    those of `Storage.as_of`.
+    """
+
+    _twin: ports.StrategyStore
+
+    def __init__(self, portal: Portal, twin: ports.StrategyStore) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def get_by_id(
+        self, strategy_id: str, *, version: int | None = None, as_of: AsOf | None = None
+    ) -> Strategy | None:
+        """The strategy of that id as it is, None if there is none.
+
+        :param version: give it as it was under this version of its own, also if it is deleted by
+            now; None if it has not come so far.
+        :param as_of: give it as it was then, after every commit up to that moment; None if there
+            was none.
+        :raises NotFound: the version is older than the history, or there is no such snapshot.
+        :raises InvalidData: both are given; or the moment is in the future, or no history of it is
+            kept.
+        """
+        return self._portal.call(self._twin.get_by_id(strategy_id, version=version, as_of=as_of))
+
+    def history(self, strategy_id: str) -> Sequence[Revision[Strategy]]:
+        """All that is kept of what commits made of the strategy, oldest first; deletions, too.
+
+        The first may be what it was when history began. One that cannot be read is left out, with
+        a line in the log.
+        """
+        return self._portal.call(self._twin.history(strategy_id))
 
 
 class StrategyRepository(StrategyReader):
@@ -850,6 +927,9 @@ class BacktestRepository(BacktestReader):
 
     def save(self, result: BacktestResult) -> BacktestResult:
         """Store a result of any number of trades; what returns carries its id.
+
+        In a unit of work, a result that names no versions gets those of its strategy and of the
+        formulas that it uses, as they are stored. Saved once more, it keeps them.
 
         :raises Conflict: a different result is stored under that id.
         """
@@ -1081,7 +1161,8 @@ class SnapshotStore:
 class View:
     """All that was committed up to a moment, and nothing later: it never changes.
 
-    Symbols, backtest results and bookkeeping keep no history; read them of the storage.
+    Symbols, backtest results and bookkeeping keep no history; read them of the storage. A search
+    for formulas reads all of them, since only those of now have an index.
     """
 
     _twin: ports.View
@@ -1098,6 +1179,14 @@ class View:
     @property
     def candles(self) -> CandleReader:
         return CandleReader(self._portal, self._twin.candles)
+
+    @property
+    def formulas(self) -> FormulaReader:
+        return FormulaReader(self._portal, self._twin.formulas)
+
+    @property
+    def strategies(self) -> StrategyReader:
+        return StrategyReader(self._portal, self._twin.strategies)
 
 
 class Repositories:

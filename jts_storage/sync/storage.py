@@ -18,11 +18,11 @@ from jts_storage.sync.portal import Portal
 from jts_storage.sync.repositories import (
     BacktestReader,
     CandleStore,
-    FormulaReader,
+    FormulaStore,
     IngestionReader,
     LiveIngest,
     SnapshotStore,
-    StrategyReader,
+    StrategyStore,
     SymbolReader,
     UnitOfWork,
     View,
@@ -89,12 +89,12 @@ class Storage:
         return SymbolReader(self._portal, self._storage.symbols)
 
     @property
-    def formulas(self) -> FormulaReader:
-        return FormulaReader(self._portal, self._storage.formulas)
+    def formulas(self) -> FormulaStore:
+        return FormulaStore(self._portal, self._storage.formulas)
 
     @property
-    def strategies(self) -> StrategyReader:
-        return StrategyReader(self._portal, self._storage.strategies)
+    def strategies(self) -> StrategyStore:
+        return StrategyStore(self._portal, self._storage.strategies)
 
     @property
     def backtests(self) -> BacktestReader:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -169,6 +169,7 @@ class CommitClock:
         series: Collection[str] | None = (),
         identity: ObjectId | None = None,
         lands: bool = True,
+        behind: Callable[[Coroutine[Any, Any, object]], None] | None = None,
     ) -> AsyncIterator[Place]:
         """Take the next place in the order of commits and be listed until the block ends.
 
@@ -177,6 +178,8 @@ class CommitClock:
         :param versions: how many the place has, from its `version` on.
         :param series: the names of those that it writes; None if they are too many to name.
         :param lands: whether what was sent may still arrive when the block fails.
+        :param behind: runs what takes the place off the list, so that the block ends before it
+            has. Whether the place was kept is then not known.
         """
         place = Place(identity or ObjectId(), 0)
         try:
@@ -191,7 +194,10 @@ class CommitClock:
                 if not place.is_unknown:  # its lease says how long it is waited for
                     await self._give_up(place, lands=lands)
                 raise
-            place.was_kept = await self._leave(place)
+            if behind is None:
+                place.was_kept = await self._leave(place)
+            else:
+                behind(self._leave(place))
 
     async def under_way(self) -> list[UnderWay]:
         """The commits under way, the oldest version first."""

@@ -9,10 +9,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from jts_storage._runtime.tasks import alongside
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import ConnectionFailed, StorageError
-from jts_storage.mongo.transaction import commit, may_be_committed
+from jts_storage.mongo.revisions import Revisions
+from jts_storage.mongo.transaction import commit, commit_alone, may_be_committed
 from jts_storage.unit_of_work.clock import MOST_NAMES, Place, written_under
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.recovery import Recovery
@@ -25,6 +27,7 @@ class JournalledCommit:
 
     :param session: in whose transaction the documents are.
     :param symbols_above: what the version of its symbols must be above; None if it has none.
+    :param revisions: of its documents; None if no history is kept.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class JournalledCommit:
         changes: CommitChanges,
         events: Sequence[DomainEvent],
         symbols_above: int | None,
+        revisions: Revisions | None = None,
     ) -> None:
         self._stores = stores
         self._recovery = Recovery(stores)
@@ -41,6 +45,7 @@ class JournalledCommit:
         self._changes = changes
         self._events = events
         self._symbols_above = symbols_above
+        self._revisions = revisions
         self._id = ObjectId()
         self._decided = False
 
@@ -70,13 +75,15 @@ class JournalledCommit:
             chunks = await stores.journal.prepare(self._id, self._changes)
             reached("chunks written")
             async with stores.journal.held(self._id), AsyncExitStack() as listed:
+                if self._revisions is not None:
+                    await self._revisions.read()
                 async with self._bookkeeping():
                     reached("database ready")
                     # Only once the rows of the bookkeeping are locked: of two commits that change
                     # the same rows, the second then has the higher version in every store.
                     place = await listed.enter_async_context(self._place())
                     self._changes.symbols_version = place.symbols_version
-                    await self._write_entry(place.version, chunks)
+                    await self._write_entry(place, chunks)
                     place.check()
                     # From here on the commit may be decided even if an error comes back, so the
                     # chunks that finish it must stay.
@@ -99,7 +106,8 @@ class JournalledCommit:
             lands=False,
         )
 
-    async def _write_entry(self, version: int, chunks: int) -> None:
+    async def _write_entry(self, place: Place, chunks: int) -> None:
+        version = place.version
         names = self._changes.bookkeeping_names | self._changes.series_names
         await self._stores.journal.decide(
             self._id,
@@ -111,6 +119,8 @@ class JournalledCommit:
             [change.name for change in self._changes.tables],
         )
         await self._stores.outbox.add(self._events, version, self._session)
+        if self._revisions is not None:
+            await self._revisions.store(written_under(place))
         reached("entry written")
 
     async def _decide(self, place: Place) -> None:
@@ -179,6 +189,34 @@ class JournalledCommit:
             await self._stores.journal.discard(self._id)
         except StorageError:
             log.info("Chunks of a commit that failed stay until they are purged.", exc_info=True)
+
+
+async def commit_documents(
+    stores: Stores, session: AsyncClientSession, revisions: Revisions
+) -> int:
+    """Commit documents and nothing else; return the version that their revisions have.
+
+    :raises ConnectionFailed: whether they are stored is unknown, as it says.
+    """
+    async with (
+        alongside(revisions.read()) as reading,
+        # Only once the documents are written: of two commits that change the same one, the second
+        # then has the higher version. Nobody needs to wait until it is off the list: who reads as
+        # of a moment waits for those that are on it.
+        stores.clock.place(lands=False, behind=stores.commits.behind) as place,
+    ):
+        await reading
+        await revisions.store(written_under(place))
+        reached("revisions written")
+        place.check()
+        place.is_unknown = True
+        try:
+            await commit_alone(stores.mongo, session, "committing")
+        except StorageError as exc:
+            place.is_unknown = may_be_committed(exc)
+            raise
+        reached("documents committed")
+    return written_under(place)
 
 
 def _pass(_point: str) -> None:

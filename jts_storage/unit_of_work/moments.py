@@ -12,13 +12,16 @@ from bson import Int64
 from jts_storage.clickhouse.as_of import CandlesAsOf
 from jts_storage.domain.moments import AsOf, Commit, checked, version_at
 from jts_storage.errors import InvalidData
-from jts_storage.mongo.manager import Collection
+from jts_storage.mongo.adopting import adopt
+from jts_storage.mongo.manager import Bson, Collection
+from jts_storage.mongo.repositories import FormulasAsOf, StrategiesAsOf
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.recovery import Recovery
 from jts_storage.unit_of_work.snapshots import StoredSnapshots
 
 BEGINNINGS = "uow_history"
 _CANDLES = "candles"
+_DOCUMENTS = "documents"
 _AHEAD_SECONDS = 2.0
 """So far the clock of a host may be ahead of MongoDB's."""
 
@@ -32,6 +35,8 @@ class StoredView:
 
     commit: Commit
     candles: CandlesAsOf
+    formulas: FormulasAsOf
+    strategies: StrategiesAsOf
 
 
 class Moments:
@@ -43,16 +48,38 @@ class Moments:
 
     async def begin(self, *, is_kept: bool) -> None:
         """Note since when history is kept; forget it where it no longer is."""
-        which = {"_id": _CANDLES}
-        candles, run = self._stores.candles, self._stores.clickhouse.run
-        if not (is_kept and await run(lambda: candles.has_history)):
-            await self._repeat(lambda: self._beginnings.delete_one(which))
-        elif await self._began() is None:
-            # Nothing was there before, or what was there before is as it has been since then.
-            stored = await run(candles.latest_version)
-            began = await self._stores.clock.latest() if stored else 0
-            first = {"$setOnInsert": {"began": Int64(began)}}
-            await self._repeat(lambda: self._beginnings.update_one(which, first, upsert=True))
+        if not is_kept:
+            await self._repeat(lambda: self._beginnings.delete_many({}))
+            return
+        began = await self._beginnings_by_name()
+        candles = self._stores.candles
+        if not await self._stores.clickhouse.run(lambda: candles.has_history):
+            await self._repeat(lambda: self._beginnings.delete_one({"_id": _CANDLES}))
+        elif _CANDLES not in began:
+            await self._begin_candles()
+        if _DOCUMENTS not in began:
+            await self._begin_documents()
+
+    async def _begin_candles(self) -> None:
+        # Nothing was there before, or what was there before is as it has been since then.
+        stored = await self._stores.clickhouse.run(self._stores.candles.latest_version)
+        began = await self._stores.clock.latest() if stored else 0
+        await self._note(_CANDLES, {"$setOnInsert": {"began": Int64(began)}})
+
+    async def _begin_documents(self) -> None:
+        """Give each document its first revision, and only then say that the history has begun.
+
+        What others write meanwhile has revisions of its own, or is adopted with the rest.
+        """
+        clock, which = self._stores.clock, {"_id": _DOCUMENTS}
+        await clock.start()
+        since = {"since": Int64(await clock.latest())}
+        await self._note(_DOCUMENTS, {"$setOnInsert": since})
+        noted = await self._repeat(lambda: self._beginnings.find_one(which)) or since
+        is_anything_stored = await adopt(self._stores.mongo, int(noted["since"]))
+        began = await clock.latest() if is_anything_stored else 0
+        # Of two processes, the one that began earlier is done with what was there by then, too.
+        await self._note(_DOCUMENTS, {"$max": {"began": Int64(began)}})
 
     async def forget(self, days: int) -> int:
         """Delete what was replaced longer ago than that, unless a snapshot shows it.
@@ -70,8 +97,13 @@ class Moments:
         return await self._stores.clickhouse.run(forget, before, snapshots)
 
     async def view(self, as_of: AsOf) -> StoredView:
-        version = await self.version(as_of)
-        return StoredView(Commit(version), self._stores.candles.as_of(version))
+        stores, version = self._stores, await self.version(as_of)
+        return StoredView(
+            Commit(version),
+            stores.candles.as_of(version),
+            FormulasAsOf(stores.mongo, version),
+            StrategiesAsOf(stores.mongo, version),
+        )
 
     async def version(self, as_of: AsOf) -> int:
         """The version that was the latest at a moment, all commits up to it being stored.
@@ -110,8 +142,19 @@ class Moments:
             await Recovery(self._stores).recover(only=earlier)
 
     async def _began(self) -> int | None:
-        found = await self._repeat(lambda: self._beginnings.find_one({"_id": _CANDLES}))
-        return None if found is None else int(found["began"])
+        """Since when candles and documents have a history, both of them."""
+        found = await self._beginnings_by_name()
+        began = [found[name] for name in (_CANDLES, _DOCUMENTS) if name in found]
+        return max(began) if len(began) > 1 else None
+
+    async def _beginnings_by_name(self) -> dict[str, int]:
+        where = {"began": {"$exists": True}}
+        found = await self._repeat(lambda: self._beginnings.find(where).to_list())
+        return {each["_id"]: int(each["began"]) for each in found}
+
+    async def _note(self, name: str, change: Bson) -> None:
+        which = {"_id": name}
+        await self._repeat(lambda: self._beginnings.update_one(which, change, upsert=True))
 
     async def _repeat(self, operation: Any) -> Any:
         return await self._stores.mongo.retries.repeat(

@@ -80,6 +80,8 @@ class Stores:
     delivery: Delivery
     inspection: Inspection
     models: Models = field(default_factory=Models)
+    history: bool = True
+    """Whether former formulas and strategies are kept."""
     commits: Commits = field(default_factory=Commits)
     _declared: dict[str, DeclaredTable] = field(default_factory=dict)
 

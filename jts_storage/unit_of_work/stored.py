@@ -28,9 +28,10 @@ from jts_storage.mongo.declared import DeclaredDocuments
 from jts_storage.mongo.errors import translate
 from jts_storage.mongo.model import DocumentModel
 from jts_storage.mongo.references import REFERENCES
+from jts_storage.mongo.revisions import Revisions
 from jts_storage.mongo.transaction import Transaction, commit_alone
 from jts_storage.ports.models import Model
-from jts_storage.unit_of_work.commit import JournalledCommit
+from jts_storage.unit_of_work.commit import JournalledCommit, commit_documents
 from jts_storage.unit_of_work.participants import Look, Overtaking, Stores
 from jts_storage.unit_of_work.recovery import Recovery
 from jts_storage.unit_of_work.staged import (
@@ -55,7 +56,8 @@ class StoredWork:
         lifetime = self.lifetime = Lifetime()
         self._stores = stores
         self._session = session
-        self._transaction = transaction = Transaction(session, lifetime)
+        self._revisions = Revisions(stores.mongo, session, source) if stores.history else None
+        self._transaction = transaction = Transaction(session, lifetime, self._revisions)
         self._touches_documents = False
         self._formulas = MongoDBFormulaRepository(stores.mongo, transaction)
         self._strategies = MongoDBStrategyRepository(stores.mongo, transaction)
@@ -161,13 +163,16 @@ class StoredWork:
             return version
         look = await stores.look(changes)
         if self._needs_journal(changes, look):
-            work = JournalledCommit(stores, self._session, changes, events, look.symbols_above)
+            above, revisions = look.symbols_above, self._revisions
+            work = JournalledCommit(stores, self._session, changes, events, above, revisions)
             return await work.run()
         if changes.touches_clickhouse:
             return await stores.store_alone(changes, look.symbols_above)
         if changes.touches_database:
             async with stores.bookkeeping(changes):
                 pass
+        elif self._revisions:
+            return await commit_documents(stores, self._session, self._revisions)
         elif self._touches_documents:
             await commit_alone(stores.mongo, self._session, "committing")
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from jts_storage.errors import StorageError
 
@@ -16,6 +17,8 @@ class Commits:
         self._under_way = 0
         self._none_left = asyncio.Event()
         self._is_over = False
+        self._behind: set[asyncio.Task[object]] = set()
+        """Kept until they are done: a loop alone does not keep its tasks."""
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -29,9 +32,23 @@ class Commits:
         try:
             yield
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._none_left.set()
+            self._end()
+
+    def behind(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run what a commit leaves to be done behind it; closing waits for it, too."""
+        self._under_way += 1
+        task = asyncio.create_task(work)
+        self._behind.add(task)
+        task.add_done_callback(self._is_done)
+
+    def _is_done(self, task: asyncio.Task[object]) -> None:
+        self._behind.discard(task)
+        self._end()
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._none_left.set()
 
     async def ended(self, seconds: float) -> None:
         """Let none begin from now on, and wait for the others for so long."""

@@ -16,6 +16,7 @@ from jts_storage.testing.contracts.ingestion import (
     SymbolBarsRepositoryContract,
 )
 from jts_storage.testing.contracts.models import model_contract
+from jts_storage.testing.contracts.revisions import DocumentHistoryContract
 from jts_storage.testing.contracts.side_by_side import SideBySideContract
 from jts_storage.testing.contracts.strategies import StrategyRepositoryContract
 from jts_storage.testing.contracts.symbols import SymbolRepositoryContract
@@ -25,6 +26,7 @@ __all__ = [
     "BacktestRepositoryContract",
     "CandleRepositoryContract",
     "CheckpointRepositoryContract",
+    "DocumentHistoryContract",
     "DocumentsInUnitsOfWorkContract",
     "EventPublisherContract",
     "FormulaRepositoryContract",

@@ -1,0 +1,40 @@
+"""What documents were: each state that a commit gave one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from jts_storage.domain.moments import Commit
+from jts_storage.errors import NotFound
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Revision(Generic[E]):
+    """What one commit made of a document.
+
+    :param entity: what it then was; None if the commit deleted it.
+    :param version: of the document; None for a deletion.
+    :param commit: the one that wrote it. For what was stored before history began, the beginning.
+    :param source: what that commit's unit of work said of itself.
+    """
+
+    entity: E | None
+    version: int | None
+    commit: Commit
+    source: str = ""
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether the commit deleted the document."""
+        return self.entity is None
+
+
+def not_kept(collection: str, identity: str, version: int) -> NotFound:
+    """The error of who asks for a version that is older than what is kept."""
+    return NotFound(
+        f"Version {version} of {collection} {identity} is not kept.",
+        remedy="history(id) lists the versions that are.",
+    )

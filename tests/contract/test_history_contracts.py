@@ -1,0 +1,85 @@
+"""The history of documents keeps its contract: over real stores, in memory, and blocking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from jts_storage import Storage, StorageSettings, sync
+from jts_storage.backend import StoreBackend
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.mongo import collection_schemas
+from jts_storage.testing.contracts import DocumentHistoryContract
+from tests.contract.blocking import Awaitable
+
+
+class TestInMemory(DocumentHistoryContract):
+    @pytest.fixture
+    async def storage(self) -> AsyncIterator[Storage]:
+        async with Storage.in_memory() as storage:
+            yield storage
+
+
+@pytest.fixture(scope="module")
+def embedded(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[StorageSettings]:
+    folder = tmp_path_factory.mktemp("jts")
+    with LocalMongod.acquire(folder / "mongo") as mongod:
+        engine_used("mongod")
+        yield StorageSettings(data_dir=folder, mongo_url=SecretStr(mongod.uri), migrate=True)
+
+
+class TestEmbedded(DocumentHistoryContract):
+    @pytest.fixture
+    async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
+        backend = StoreBackend(embedded)
+        async with Storage(backend) as storage:
+            mongo = backend.stores.mongo
+            for schema in collection_schemas():
+                if schema.name != "uow_clock":
+                    await mongo.get_collection(schema.name).delete_many({})
+            yield storage
+
+
+class _BlockingStorage:
+    """A blocking storage behind the asynchronous interface."""
+
+    def __init__(self, storage: sync.Storage) -> None:
+        self._storage = storage
+        self.formulas = Awaitable(storage.formulas)
+        self.strategies = Awaitable(storage.strategies)
+        self.backtests = Awaitable(storage.backtests)
+
+    async def as_of(self, moment: Any) -> Any:
+        return _Parts(await asyncio.to_thread(self._storage.as_of, moment))
+
+    def unit_of_work(self, *, source: str = "") -> Any:
+        return _Parts(self._storage.unit_of_work(source=source))
+
+
+class _Parts(Awaitable):
+    """A view or a unit of work: repositories, and methods of its own."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"candles", "formulas", "strategies", "backtests"}:
+            return Awaitable(getattr(self._blocking, name))
+        return super().__getattr__(name)
+
+    async def __aenter__(self) -> Any:
+        await self.__getattr__("__enter__")()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        await self.__getattr__("__exit__")(*raised)
+
+
+class TestBlocking(DocumentHistoryContract):
+    @pytest.fixture
+    def storage(self) -> Iterator[Any]:
+        with sync.Storage.in_memory() as storage:
+            yield _BlockingStorage(storage)
