@@ -23,6 +23,7 @@ from jts_storage.testing.contracts import (
     BacktestRepositoryContract,
     CandleRepositoryContract,
     CheckpointRepositoryContract,
+    DataSetContract,
     EventPublisherContract,
     FormulaRepositoryContract,
     OHLCVRepositoryContract,
@@ -129,7 +130,7 @@ class TestEvents(EventPublisherContract):
         return InMemoryEventPublisher()
 
 
-class TestUnitOfWork(UnitOfWorkContract, SideBySideContract):
+class TestUnitOfWork(UnitOfWorkContract, SideBySideContract, DataSetContract):
     @pytest.fixture
     async def storage(self) -> AsyncIterator[Storage]:
         async with Storage.in_memory() as storage:

@@ -18,7 +18,7 @@ from jts_storage.mongo import MongoDBManager, ensure_schema
 from jts_storage.relational import DatabaseManager, create_all
 from jts_storage.relational.tables import metadata
 from jts_storage.testing.clickhouse_server import ServerProcess
-from jts_storage.testing.contracts import SideBySideContract, UnitOfWorkContract
+from jts_storage.testing.contracts import DataSetContract, SideBySideContract, UnitOfWorkContract
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +81,12 @@ async def emptied(settings: StorageSettings) -> Storage:
     await storage.open_stores()
     clickhouse = backend.stores.clickhouse
     await clickhouse.run(tables.build().metadata.create_all, clickhouse.engine)
-    for name in ("candles", "symbols"):
+    for name in ("candles", "candles_history", "symbols"):
         await clickhouse.run(clickhouse.execute, f"TRUNCATE TABLE {name}")
     return storage
 
 
-class TestEmbedded(UnitOfWorkContract, SideBySideContract):
+class TestEmbedded(UnitOfWorkContract, SideBySideContract, DataSetContract):
     @pytest.fixture
     async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(embedded)
@@ -94,7 +94,7 @@ class TestEmbedded(UnitOfWorkContract, SideBySideContract):
         await storage.close()
 
 
-class TestServers(UnitOfWorkContract, SideBySideContract):
+class TestServers(UnitOfWorkContract, SideBySideContract, DataSetContract):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)
