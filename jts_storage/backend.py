@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.models.registry import Models
     from jts_storage.settings import ClickHouseConfig
+    from jts_storage.unit_of_work.data_sets import StoredDataSets
     from jts_storage.unit_of_work.entries import Entry
     from jts_storage.unit_of_work.participants import Stores
     from jts_storage.unit_of_work.unit import UnitOfWork
@@ -290,6 +291,12 @@ class StoreBackend:
         from jts_storage.unit_of_work.moments import Moments
 
         return await Moments(self.stores).view(moment)
+
+    @property
+    def data_sets(self) -> StoredDataSets:
+        from jts_storage.unit_of_work.data_sets import StoredDataSets
+
+        return StoredDataSets(self.stores)
 
     def unit_of_work(self, source: str) -> UnitOfWork:
         from jts_storage import composition

@@ -18,20 +18,20 @@ from jts_storage.errors import StorageError
 from jts_storage.local_servers import at_rest
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.ports.backtests import BacktestReader
+from jts_storage.ports.data_sets import DataSetReader
 from jts_storage.ports.events import EventPublisher
-from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.health import Health
 from jts_storage.ports.history import View
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
 from jts_storage.ports.snapshots import SnapshotStore
-from jts_storage.ports.strategies import StrategyReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Backend, Readers
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.timed_candles import Present
+from jts_storage.unit_of_work.timed_documents import KeptFormulas, KeptStrategies
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -55,11 +55,11 @@ class _FewReaders:
         return self.bookkeeping
 
     @property
-    def formulas(self) -> FormulaReader:
+    def formulas(self) -> KeptFormulas:
         _refuse("formulas")
 
     @property
-    def strategies(self) -> StrategyReader:
+    def strategies(self) -> KeptStrategies:
         _refuse("strategies")
 
     @property
@@ -122,6 +122,10 @@ class ReadingBackend:
     @property
     def snapshots(self) -> SnapshotStore:
         _refuse("snapshots")
+
+    @property
+    def data_sets(self) -> DataSetReader:
+        _refuse("data sets")
 
     async def as_of(self, moment: AsOf) -> View:
         _refuse("history")

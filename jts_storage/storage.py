@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.data_sets import DataSet
+from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
 from jts_storage.errors import InvalidConfiguration, StorageError
-from jts_storage.ports.backtests import BacktestReader
+from jts_storage.ports.backtests import BacktestReader, BacktestStore
 from jts_storage.ports.candles import CandleStore
+from jts_storage.ports.data_sets import DataSetReader
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaReader, FormulaStore
 from jts_storage.ports.health import Health
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
     from jts_storage.unit_of_work.participants import Stores
+    from jts_storage.usecases.data_sets import DataSets
 
 T = TypeVar("T")
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
@@ -82,6 +88,9 @@ class Backend(Protocol):
     def snapshots(self) -> SnapshotStore: ...
 
     async def as_of(self, moment: AsOf) -> View: ...
+
+    @property
+    def data_sets(self) -> DataSetReader: ...
 
     def unit_of_work(self, source: str) -> UnitOfWork: ...
 
@@ -161,8 +170,10 @@ class Storage:
         return TimedStrategies(self._opened.readers.strategies, self._strategies_as_of)
 
     @property
-    def backtests(self) -> BacktestReader:
-        return self._opened.readers.backtests
+    def backtests(self) -> BacktestStore:
+        from jts_storage.usecases.verified_backtests import VerifiedBacktests
+
+        return VerifiedBacktests(self._opened.readers.backtests, self._opened.data_sets)
 
     @property
     def ingestion(self) -> IngestionReader:
@@ -172,6 +183,41 @@ class Storage:
     def snapshots(self) -> SnapshotStore:
         """Names for moments: ``as_of="scan-2026-11"``."""
         return self._opened.snapshots
+
+    async def data_set(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        market: Market | None = None,
+        exchange: str | None = None,
+        as_of: AsOf | None = None,
+    ) -> DataSet:
+        """Name the candles from `start` to `end` as they are now, or were at a moment, for good.
+
+        Of the series asked for, all if none are named, it holds those that have candles there.
+
+        :param market: asks the symbols as they are now.
+        :param as_of: as for `as_of`; the latest commit if None.
+        :raises InvalidData: an end has no zone, the range runs backwards, a key is of another
+            timeframe, or no history of the moment is kept.
+        :raises NotFound: there is no such snapshot.
+        """
+        return await self._data_sets.of(
+            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
+        )
+
+    async def fingerprint(self, data_set: DataSet) -> str:
+        """Return a text that changes with any candle of a data set.
+
+        It is computed where the candles are stored; they are not read. Two data sets of the same
+        series and range whose candles are the same have the same text, whatever their commits.
+
+        :raises InvalidData: the history no longer reaches back to its commit.
+        """
+        return await self._data_sets.fingerprint(checks.instance(data_set, DataSet, "data_set"))
 
     async def as_of(self, moment: AsOf) -> View:
         """All that was committed up to a moment: a time with its zone, a commit or a snapshot.
@@ -312,6 +358,12 @@ class Storage:
 
     async def _strategies_as_of(self, moment: AsOf) -> StrategyReader:
         return (await self.as_of(moment)).strategies
+
+    @property
+    def _data_sets(self) -> DataSets:
+        from jts_storage.usecases.data_sets import DataSets
+
+        return DataSets(self._opened.data_sets)
 
     async def _run_once(self, work: Callable[[UnitOfWork], Awaitable[T]], source: str) -> T:
         async with self.unit_of_work(source=source) as uow:

@@ -16,6 +16,7 @@ from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
 from jts_storage.clickhouse.change_log import Change, Spans, touching
 from jts_storage.clickhouse.corrections import Wanted, corrections
+from jts_storage.clickhouse.data_sets import ClickHouseDataSets
 from jts_storage.clickhouse.history import CandleHistory
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.parquet import Target, import_files
@@ -79,6 +80,10 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
     def _kept_history(self) -> CandleHistory:
         ends = StoredEnds(self._manager, self._candles, self._cache.is_logged)
         return CandleHistory(self._manager, self._candles, self._tables.history, ends)
+
+    def data_sets(self) -> ClickHouseDataSets:
+        """Tells of many candles as of a version without reading them."""
+        return ClickHouseDataSets(self._manager, self._tables)
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         files = await self._manager.run(lake.job_files, job_id)

@@ -8,19 +8,26 @@ from datetime import datetime
 from decimal import Decimal
 
 from jts_storage.domain import checks
+from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import TradeSide, member
 from jts_storage.errors import InvalidData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestConfig:
-    """What was tested. `data_fingerprint` may hold `CandleSeries.fingerprint()` of what it saw."""
+    """What was tested.
+
+    :param data_fingerprint: of what it saw: `Storage.fingerprint` of the data set, or that of a
+        series or a panel.
+    :param data_set: what it saw, so that `verify` can tell what became of it.
+    """
 
     start_date: datetime
     end_date: datetime
     symbols: tuple[str, ...]
     initial_capital: Decimal
     data_fingerprint: str | None = None
+    data_set: DataSet | None = None
 
     def __post_init__(self) -> None:
         store = object.__setattr__
@@ -38,6 +45,8 @@ class BacktestConfig:
             raise InvalidData("must be above 0", field="initial_capital", value=str(capital))
         store(self, "initial_capital", capital)
         checks.given(self, checks.name, "data_fingerprint")
+        if self.data_set is not None:
+            checks.instance(self.data_set, DataSet, "data_set")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from jts_storage.domain.moments import AsOf
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
+from jts_storage.memory.data_sets import InMemoryDataSets
 from jts_storage.memory.declared import InMemoryTable
 from jts_storage.memory.documents import (
     InMemoryDocuments,
@@ -86,6 +87,10 @@ class InMemoryBackend:
 
     async def as_of(self, moment: AsOf) -> View:
         return view(self._database, moment)
+
+    @property
+    def data_sets(self) -> InMemoryDataSets:
+        return InMemoryDataSets(self._database)
 
     def unit_of_work(self, source: str) -> UnitOfWork:
         return UnitOfWork(partial(self._work, source))

@@ -141,14 +141,30 @@ class StrategyDocument(NamedDocument):
         return ids_at(stored, cls.references())
 
 
+class SeriesFields(Stored):
+    symbol: str
+    exchange: str
+
+
+class DataSetFields(Stored):
+    """`commit` is the version that it is as of."""
+
+    timeframe: str
+    start: datetime
+    end: datetime
+    series: list[SeriesFields]
+    commit: int
+
+
 class ConfigFields(Stored):
-    left_out_if_none: ClassVar[frozenset[str]] = frozenset({"data_fingerprint"})
+    left_out_if_none: ClassVar[frozenset[str]] = frozenset({"data_fingerprint", "data_set"})
 
     start_date: datetime
     end_date: datetime
     symbols: list[str] | None = Field(default_factory=list)
     initial_capital: DecimalAnnotation
     data_fingerprint: str | None = None
+    data_set: DataSetFields | None = None
 
 
 class MetricsFields(Stored):

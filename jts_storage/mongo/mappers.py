@@ -25,6 +25,7 @@ from jts_storage.domain.enums import ParameterType, StopLossType, member
 from jts_storage.domain.formula import Formula, FormulaParameter
 from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
 from jts_storage.errors import InvalidData
+from jts_storage.mongo.data_sets import data_set_from_fields, data_set_to_stored
 from jts_storage.mongo.decimals import to_decimal128
 from jts_storage.mongo.documents import (
     BacktestDocument,
@@ -260,6 +261,8 @@ def backtest_to_stored(
             symbols=list(config.symbols),
             initial_capital=to_decimal128(config.initial_capital),
             data_fingerprint=config.data_fingerprint,
+            data_set=config.data_set
+            and data_set_to_stored(config.data_set, model.nested("config").nested("data_set")),
         ),
         metrics=model.nested("metrics").stored_of(
             total_return_pct=metrics.total_return_pct,
@@ -325,6 +328,7 @@ def _config(fields: ConfigFields) -> BacktestConfig:
         symbols=several(fields.symbols),
         initial_capital=decimal(fields.initial_capital),
         data_fingerprint=fields.data_fingerprint,
+        data_set=data_set_from_fields(fields.data_set) if fields.data_set else None,
     )
 
 

@@ -1,7 +1,7 @@
 """What stores promise, as Protocols. The docstrings are the contract; the contract suites in
 `jts_storage.testing.contracts` hold every implementation to it."""
 
-from jts_storage.ports.backtests import BacktestReader, BacktestRepository
+from jts_storage.ports.backtests import BacktestReader, BacktestRepository, BacktestStore
 from jts_storage.ports.candles import (
     CandleReader,
     CandleRepository,
@@ -32,6 +32,7 @@ __all__ = [
     "ALL_EVENTS",
     "BacktestReader",
     "BacktestRepository",
+    "BacktestStore",
     "CandleReader",
     "CandleRepository",
     "CandleStore",

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
 
 from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
+from jts_storage.domain.data_sets import Verification
 from jts_storage.domain.enums import Metric
 
 
@@ -66,6 +67,22 @@ class BacktestReader(Protocol):
 
     def trades(self, result_id: str) -> AsyncIterator[Trade]:
         """The trades of a result in their order, in constant memory; none if there is no result."""
+        ...
+
+
+class BacktestStore(BacktestReader, Protocol):
+    """Reads backtest results, and compares what they saw with what is stored."""
+
+    async def verify(self, result_id: str) -> Verification:
+        """Compare the candles that a backtest saw with those that are stored now.
+
+        They are compared where they are stored. The fingerprint is computed again as of the commit
+        of the data set, so that a damaged history is noticed.
+
+        :raises NotFound: there is no such result.
+        :raises InvalidData: the result names no data set or no fingerprint of one, or the history
+            no longer reaches back to its commit.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ from jts_storage.domain.backtest import BacktestResult, BacktestSummary, Trade
 from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.correction import Correction
+from jts_storage.domain.data_sets import Verification
 from jts_storage.domain.enums import FormulaCategory, Market, Metric, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.formula import Formula
@@ -914,6 +915,28 @@ class BacktestReader:
     def trades(self, result_id: str) -> Iterator[Trade]:
         """The trades of a result in their order, in constant memory; none if there is no result."""
         return self._portal.iterate(self._twin.trades(result_id))
+
+
+class BacktestStore(BacktestReader):
+    """Reads backtest results, and compares what they saw with what is stored."""
+
+    _twin: ports.BacktestStore
+
+    def __init__(self, portal: Portal, twin: ports.BacktestStore) -> None:
+        super().__init__(portal, twin)
+        self._twin = twin
+
+    def verify(self, result_id: str) -> Verification:
+        """Compare the candles that a backtest saw with those that are stored now.
+
+        They are compared where they are stored. The fingerprint is computed again as of the commit
+        of the data set, so that a damaged history is noticed.
+
+        :raises NotFound: there is no such result.
+        :raises InvalidData: the result names no data set or no fingerprint of one, or the history
+            no longer reaches back to its commit.
+        """
+        return self._portal.call(self._twin.verify(result_id))
 
 
 class BacktestRepository(BacktestReader):

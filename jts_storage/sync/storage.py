@@ -5,9 +5,13 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jts_storage import storage as asynchronous
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.data_sets import DataSet
+from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
 from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
@@ -16,7 +20,7 @@ from jts_storage.ports.models import Model
 from jts_storage.sync.declared import Blocking
 from jts_storage.sync.portal import Portal
 from jts_storage.sync.repositories import (
-    BacktestReader,
+    BacktestStore,
     CandleStore,
     FormulaStore,
     IngestionReader,
@@ -97,8 +101,8 @@ class Storage:
         return StrategyStore(self._portal, self._storage.strategies)
 
     @property
-    def backtests(self) -> BacktestReader:
-        return BacktestReader(self._portal, self._storage.backtests)
+    def backtests(self) -> BacktestStore:
+        return BacktestStore(self._portal, self._storage.backtests)
 
     @property
     def ingestion(self) -> IngestionReader:
@@ -116,6 +120,40 @@ class Storage:
         :raises NotFound: there is no such snapshot.
         """
         return View(self._portal, self._portal.call(self._storage.as_of(moment)))
+
+    def data_set(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        market: Market | None = None,
+        exchange: str | None = None,
+        as_of: AsOf | None = None,
+    ) -> DataSet:
+        """Name the candles from `start` to `end` as they are now, or were at a moment, for good.
+
+        Of the series asked for, all if none are named, it holds those that have candles there.
+
+        :param market: asks the symbols as they are now.
+        :param as_of: a time with its zone, a commit or a snapshot; the latest commit if None.
+        :raises InvalidData: an end has no zone, the range runs backwards, a key is of another
+            timeframe, or no history of the moment is kept.
+        :raises NotFound: there is no such snapshot.
+        """
+        return self._portal.call(
+            self._storage.data_set(
+                timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
+            )
+        )
+
+    def fingerprint(self, data_set: DataSet) -> str:
+        """Return a text that changes with any candle of a data set, computed where they are.
+
+        :raises InvalidData: the history no longer reaches back to its commit.
+        """
+        return self._portal.call(self._storage.fingerprint(data_set))
 
     def repository(self, model: Model[R]) -> Blocking[R]:
         """What is committed of a declared model, by the repository that it declares.

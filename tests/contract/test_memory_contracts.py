@@ -23,6 +23,7 @@ from jts_storage.testing.contracts import (
     BacktestRepositoryContract,
     CandleRepositoryContract,
     CheckpointRepositoryContract,
+    DataSetContract,
     EventPublisherContract,
     FormulaRepositoryContract,
     HistoryContract,
@@ -130,7 +131,7 @@ class TestEvents(EventPublisherContract):
         return InMemoryEventPublisher()
 
 
-class TestUnitOfWork(UnitOfWorkContract, SideBySideContract, HistoryContract):
+class TestUnitOfWork(UnitOfWorkContract, SideBySideContract, HistoryContract, DataSetContract):
     @pytest.fixture
     async def storage(self) -> AsyncIterator[Storage]:
         async with Storage.in_memory() as storage:

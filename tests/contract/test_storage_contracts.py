@@ -19,6 +19,7 @@ from jts_storage.relational import DatabaseManager, create_all
 from jts_storage.relational.tables import metadata
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.contracts import (
+    DataSetContract,
     HistoryContract,
     SideBySideContract,
     UnitOfWorkContract,
@@ -93,7 +94,7 @@ async def emptied(settings: StorageSettings) -> Storage:
     return storage
 
 
-class TestEmbedded(UnitOfWorkContract, SideBySideContract, HistoryContract):
+class TestEmbedded(UnitOfWorkContract, SideBySideContract, HistoryContract, DataSetContract):
     @pytest.fixture
     async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(embedded)
@@ -101,7 +102,7 @@ class TestEmbedded(UnitOfWorkContract, SideBySideContract, HistoryContract):
         await storage.close()
 
 
-class TestServers(UnitOfWorkContract, SideBySideContract, HistoryContract):
+class TestServers(UnitOfWorkContract, SideBySideContract, HistoryContract, DataSetContract):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)

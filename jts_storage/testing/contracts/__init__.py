@@ -6,6 +6,7 @@ that is empty. The suites need pytest, pytest-asyncio and hypothesis (extra ``[t
 
 from jts_storage.testing.contracts.backtests import BacktestRepositoryContract
 from jts_storage.testing.contracts.candles import CandleRepositoryContract
+from jts_storage.testing.contracts.data_sets import DataSetContract
 from jts_storage.testing.contracts.documents import DocumentsInUnitsOfWorkContract
 from jts_storage.testing.contracts.events import EventPublisherContract
 from jts_storage.testing.contracts.formulas import FormulaRepositoryContract
@@ -26,6 +27,7 @@ __all__ = [
     "BacktestRepositoryContract",
     "CandleRepositoryContract",
     "CheckpointRepositoryContract",
+    "DataSetContract",
     "DocumentHistoryContract",
     "DocumentsInUnitsOfWorkContract",
     "EventPublisherContract",

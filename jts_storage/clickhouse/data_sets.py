@@ -1,0 +1,167 @@
+"""What is known of many candles as of a version, computed by ClickHouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from jts_storage.clickhouse import data_set_statements as statements
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.clickhouse.panel_statements import SETTINGS
+from jts_storage.clickhouse.tables import Tables
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.data_sets import NOTHING, DataSet, Figures, SeriesDifference
+from jts_storage.domain.panel_query import PanelQuery
+from jts_storage.errors import Conflict
+
+_WRAP = 2**64
+_ATTEMPTS = 5
+_FIGURES = SETTINGS | statements.IN_ORDER
+_PLACES = SETTINGS | statements.ON_EACH_SHARD
+
+Build = Callable[..., str]
+FiguresOf = dict[SeriesKey, Figures]
+
+
+class _Competing(NamedTuple):
+    """How many rows stand for one timestamp: while it stays the same, so do answers."""
+
+    former: int
+    later: int
+
+
+class ClickHouseDataSets:
+    """Asks one table of candles and its history; blocking."""
+
+    def __init__(self, manager: ClickHouseManager, tables: Tables) -> None:
+        self._manager = manager
+        self._candles, self._history = tables.candles, tables.history
+
+    def rows(self, asked: PanelQuery, version: int) -> dict[SeriesKey, int]:
+        found = self._figures(statements.select_rows, asked, version)
+        return {key: figures.rows for key, figures in found.items() if figures.rows}
+
+    def figures(self, data_set: DataSet) -> FiguresOf:
+        return self._figures(statements.select_figures, data_set.asked, data_set.commit.version)
+
+    def differing(self, data_set: DataSet) -> list[SeriesDifference]:
+        asked, version = data_set.asked, data_set.commit.version
+        if _is_empty(asked):
+            return []
+        query = statements.select_differing(self._candles, self._history, by=_by(asked))
+        found = self._execute(query, asked, version, _PLACES)
+        differing = (
+            SeriesDifference(SeriesKey(symbol, asked.timeframe, exchange), *map(int, rows))
+            for symbol, exchange, *rows in found
+        )
+        of_it = (each for each in differing if asked.is_of(each.key))
+        return sorted(of_it, key=lambda each: each.key.sort_key)
+
+    def _figures(self, build: Build, asked: PanelQuery, version: int) -> FiguresOf:
+        """Several statements, which have to see the same rows: corrected ones would be counted as
+        present by one, and as former by the next.
+        """
+        if _is_empty(asked):
+            return {}
+        for _ in range(_ATTEMPTS):
+            before = self._competing(asked, version)
+            found = self._present(build, asked, version)
+            if before.former:
+                for key, change in self._amended(asked, version).items():
+                    found[key] = found.get(key, NOTHING).changed_by(change)
+            if self._competing(asked, version) == before:
+                return {key: figures for key, figures in found.items() if asked.is_of(key)}
+        raise Conflict(
+            f"Candles of {asked.timeframe.value} were corrected while they were counted,"
+            f" {_ATTEMPTS} times.",
+            remedy="Repeat it when the import is done.",
+        )
+
+    def _present(self, build: Build, asked: PanelQuery, version: int) -> FiguresOf:
+        """Rows as they lie come quicker than merged ones: these are asked for where series have
+        several rows of a timestamp.
+        """
+        doubtful = self._with_duplicates(asked)
+        if doubtful is None:
+            return self._of_rows(build, asked, version, merged=True)
+        found = self._of_rows(build, asked, version, merged=False)
+        if doubtful:
+            found |= self._of_rows(build, _only(asked, doubtful), version, merged=True)
+        return found
+
+    def _competing(self, asked: PanelQuery, version: int) -> _Competing:
+        by = _by(asked)
+        former = statements.count_former(self._history, by=by)
+        later = statements.count_competing(self._candles, self._history, by=by)
+        return _Competing(
+            *(self._execute(query, asked, version, _PLACES)[0][0] for query in (former, later))
+        )
+
+    def _of_rows(self, build: Build, asked: PanelQuery, version: int, *, merged: bool) -> FiguresOf:
+        query = build(self._candles, merged=merged, by=_by(asked))
+        found = self._execute(query, asked, version, _FIGURES)
+        return _by_key(asked, found)
+
+    def _with_duplicates(self, asked: PanelQuery) -> list[SeriesKey] | None:
+        """The series with several rows of a timestamp; None if these are most."""
+        query = statements.select_different(self._candles, by=_by(asked))
+        found = self._execute(query, asked, 0, _FIGURES)
+        keys = [
+            SeriesKey(symbol, asked.timeframe, exchange)
+            for symbol, exchange, rows, different in found
+            if rows != different
+        ]
+        return None if 2 * len(keys) > len(found) else keys
+
+    def _amended(self, asked: PanelQuery, version: int) -> FiguresOf:
+        query = statements.select_amended(self._candles, self._history, by=_by(asked))
+        return _by_key(asked, self._execute(query, asked, version, _PLACES))
+
+    def _execute(
+        self, query: str, asked: PanelQuery, version: int, settings: Mapping[str, Any]
+    ) -> Any:
+        return self._manager.execute(query, _bound(asked) | {"as_of": version}, settings=settings)
+
+
+def _is_empty(asked: PanelQuery) -> bool:
+    symbols: list[str] | None = _narrowed(asked)["symbols"]
+    return symbols == []
+
+
+def _by_key(asked: PanelQuery, found: Iterable[Any]) -> FiguresOf:
+    return {
+        SeriesKey(symbol, asked.timeframe, exchange): _as_figures(*figures)
+        for symbol, exchange, *figures in found
+    }
+
+
+def _as_figures(rows: int, total: int = 0, mixed: int = 0) -> Figures:
+    return Figures(int(rows), int(total) % _WRAP, int(mixed) % _WRAP)
+
+
+def _by(asked: PanelQuery) -> tuple[str, ...]:
+    return tuple(name for name, value in _narrowed(asked).items() if value is not None)
+
+
+def _narrowed(asked: PanelQuery) -> dict[str, Any]:
+    """Keys by their symbols and the exchange of all: the engine looks up names sooner than keys.
+
+    Other series that have both are left out when they are here.
+    """
+    symbols, exchange = asked.symbols, asked.exchange
+    if asked.keys is not None:
+        named = frozenset(key.symbol for key in asked.keys)
+        symbols = named if symbols is None else named & symbols
+        exchanges = {key.exchange for key in asked.keys}
+        if exchange is None and len(exchanges) == 1:
+            exchange = exchanges.pop()
+    return {"symbols": None if symbols is None else sorted(symbols), "exchange": exchange}
+
+
+def _bound(asked: PanelQuery) -> dict[str, Any]:
+    ends = {"timeframe": asked.timeframe.value, "first": asked.first, "last": asked.last}
+    return ends | _narrowed(asked)
+
+
+def _only(asked: PanelQuery, keys: list[SeriesKey]) -> PanelQuery:
+    return PanelQuery(asked.timeframe, asked.first, asked.last, tuple(keys), None)
