@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
+import numpy as np
 import typer
 from rich.text import Text
 
@@ -23,7 +24,7 @@ from jts_storage.cli.coverage_page import (
     rounded_down,
 )
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, meter, out, print_json, with_reader, with_storage
+from jts_storage.cli.output import AsJson, Meter, meter, out, print_json, with_reader, with_storage
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -136,12 +137,13 @@ def coverage(
             if listed.is_named(key, names.get(key.symbol, ""))
         ]
         found = []
-        for number, key in enumerate(keys):
+        covered = await _covered(storage, keys, calendar, timezone, bar)
+        for number, seen in enumerate(covered):
             bar.update(number, number / len(keys))
-            title, draws = names.get(key.symbol, ""), html is not None
-            seen = await look(storage, key, calendar, timezone, with_candles=draws, title=title)
-            candles = fitting(seen.candles, of=len(keys))
-            found.append(replace(seen, candles=candles, colors=painted))
+            candles = seen.candles if html is None else await _daily(storage, seen)
+            candles = fitting(fitting(candles), of=len(keys))
+            title = names.get(seen.coverage.key.symbol, "")
+            found.append(replace(seen, candles=candles, colors=painted, title=title))
         return listed.of(found)
 
     with meter("Looking", quiet=as_json) as bar:
@@ -175,30 +177,58 @@ async def look(
 
     :param title: the name of its symbol, where it is known.
     """
-    from jts_storage.usecases.export_candles import resampled
-
-    named = arguments.calendar_for(calendar, key.exchange)
-    days_in = zone_of(key, named, timezone)
-    found = await Coverage(storage).of(key, calendar=named, timezone=days_in)
-    candles = CandleSeries.empty(key)
-    if with_candles and found.first is not None and found.last is not None:
-        blocks = storage.candles.stream(key, found.first, found.last)
-        if key.timeframe.is_intraday:
-            blocks = resampled(blocks, Timeframe.D1, resolve(named), days_in)
-        daily = [block async for block in blocks]
-        candles = daily[0]
-        for block in daily[1:]:
-            candles = candles.merge(block)
+    (seen,) = await _covered(storage, [key], calendar, timezone)
+    if with_candles:
+        seen = replace(seen, candles=fitting(await _daily(storage, seen)))
     if title is None:
         symbol = await storage.symbols.get_by_code(key.symbol)
         title = symbol.name if symbol else ""
-    return Shown(
-        coverage=found,
-        candles=fitting(candles),
-        calendar=named,
-        timezone=days_in,
-        title=title,
-    )
+    return replace(seen, title=title)
+
+
+async def _covered(
+    storage: Storage,
+    keys: Sequence[SeriesKey],
+    calendar: str | None,
+    timezone: str | None,
+    bar: Meter | None = None,
+) -> list[Shown]:
+    """The coverage of each series, without its candles."""
+    together: dict[tuple[str | None, str], list[SeriesKey]] = {}
+    for key in keys:
+        named = arguments.calendar_for(calendar, key.exchange)
+        together.setdefault((named, zone_of(key, named, timezone)), []).append(key)
+    found: dict[SeriesKey, Shown] = {}
+    for (named, place), alike in together.items():
+        before = len(found)
+
+        def told(done: int, before: int = before) -> None:
+            if bar is not None:
+                bar.update(before + done, (before + done) / len(keys))
+
+        for one in await Coverage(storage).of_many(
+            alike, calendar=named, timezone=place, progress=told
+        ):
+            empty = CandleSeries.empty(one.key)
+            found[one.key] = Shown(coverage=one, candles=empty, calendar=named, timezone=place)
+    return [found[key] for key in keys]
+
+
+async def _daily(storage: Storage, seen: Shown) -> CandleSeries:
+    """The candles of a series by day, or as they are if they are coarser."""
+    from jts_storage.usecases.export_candles import resampled
+
+    found, key = seen.coverage, seen.coverage.key
+    if found.first is None or found.last is None:
+        return CandleSeries.empty(key)
+    blocks = storage.candles.stream(key, found.first, found.last)
+    if key.timeframe.is_intraday:
+        blocks = resampled(blocks, Timeframe.D1, resolve(seen.calendar), seen.timezone)
+    daily = [block async for block in blocks]
+    candles = daily[0]
+    for block in daily[1:]:
+        candles = candles.merge(block)
+    return candles
 
 
 async def _names_of_symbols(storage: Storage) -> dict[str, str]:
@@ -235,6 +265,7 @@ def draw(found: Sequence[Shown], *, nothing: str | None = None) -> None:
     if not found:
         typer.echo(nothing or "No candles are stored.")
         return
+    console = out()
     width = max(len(str(item.coverage.key)) for item in found)
     for item in found:
         seen = item.coverage
@@ -243,10 +274,10 @@ def draw(found: Sequence[Shown], *, nothing: str | None = None) -> None:
         line.append(f" {seen.rows:>11,} rows, {rounded_down(100 * seen.complete):6.2f} %")
         if seen.gaps:
             line.append(f", {seen.missing:,} missing in {len(seen.gaps):,} gaps", style="red")
-        out().print(line)
+        console.print(line)
         if seen.first and seen.last:
             ends = f"{seen.first:%Y-%m-%d}", f"{seen.last:%Y-%m-%d}"
-            out().print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
+            console.print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
 
 
 def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
@@ -256,17 +287,18 @@ def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
     first, last = min(seen.by_day), max(seen.by_day)
     days = (last - first).days + 1
     buckets = min(_WIDTH, days)
-    full = max(seen.by_day.values())
-    lacking = missing_by_day(seen.gaps, timezone)
-    for number in range(buckets):
-        stretch = [
-            first + timedelta(days=day)
-            for day in range(number * days // buckets, (number + 1) * days // buckets)
-        ]
-        # The fullest day of a stretch: holidays must not make it look thin.
-        share = max(seen.by_day.get(day, 0) for day in stretch) / full
+    begins = np.arange(buckets) * days // buckets
+    rows = np.zeros(days, np.int64)
+    places = np.fromiter(map(date.toordinal, seen.by_day), np.int64) - first.toordinal()
+    rows[places] = list(seen.by_day.values())
+    # The fullest day of a stretch: holidays must not make it look thin.
+    fullest = np.maximum.reduceat(rows, begins)
+    lacks = np.zeros(days, np.bool_)
+    lacking = np.fromiter(missing_by_day(seen.gaps, timezone), np.int64) - day_number(first)
+    lacks[lacking[(lacking >= 0) & (lacking < days)]] = True
+    for most, has_gap in zip(fullest.tolist(), np.logical_or.reduceat(lacks, begins), strict=True):
+        share = most / fullest.max()
         shade = _SHADES[round(share * (len(_SHADES) - 1))]
-        has_gap = any(day_number(day) in lacking for day in stretch)
         line.append(shade, style="red" if has_gap else "green" if share else "dim")
     return line
 

@@ -38,6 +38,7 @@ from rich.text import Text
 
 from jts_storage._runtime.surface import use_command_line
 from jts_storage.cli import Debug
+from jts_storage.domain import kept_sessions
 from jts_storage.errors import StorageError
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Storage
@@ -78,7 +79,9 @@ def with_storage(
     """
 
     async def opened() -> T:
-        async with opened_storage(Storage.open(settings)) as storage:
+        named = settings or StorageSettings.load()
+        kept_sessions.keep_in(named.data_dir.absolute() / "calendars")
+        async with opened_storage(Storage.open(named)) as storage:
             return await work(storage)
 
     return finished(opened, stopped=stopped)
@@ -99,7 +102,9 @@ def with_reader(
     from jts_storage.reading import ReadingBackend
 
     async def opened() -> T:
-        backend = ReadingBackend(StorageSettings.load(), bookkeeping=bookkeeping)
+        settings = StorageSettings.load()
+        kept_sessions.keep_in(settings.data_dir.absolute() / "calendars")
+        backend = ReadingBackend(settings, bookkeeping=bookkeeping)
         async with opened_storage(Storage(backend)) as storage:
             return await work(storage)
 
