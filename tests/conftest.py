@@ -37,7 +37,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _MEMORY = Path("/dev/shm")
-_BYTES_FOR_STORES = 2 * 1024**3
+_BYTES_FOR_STORES = 8 * 1024**3
 
 
 def _keep_stores_in_memory() -> None:
