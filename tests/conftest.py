@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +31,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # A machine that runs two workers and their servers may keep a healthy store from answering in time.
 os.environ.setdefault("JTS_HEALTH_TIMEOUT", "5")
+
+# Tests start many processes and import much: it is compiled once, whatever the shell says.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+_MEMORY = Path("/dev/shm")
+_BYTES_FOR_STORES = 8 * 1024**3
+
+
+def _keep_stores_in_memory() -> None:
+    """Let temporary folders be in memory where there is room: stores wait for no disk there.
+
+    TMPDIR, if set, is left alone: `TMPDIR=/var/tmp pytest` runs on a disk.
+    """
+    if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(_MEMORY).free > _BYTES_FOR_STORES:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+
+_keep_stores_in_memory()
 
 _ENGINES = pytest.StashKey[set[str]]()
 _THREADS_BEFORE = pytest.StashKey[set[threading.Thread]]()
@@ -63,6 +88,7 @@ def pytest_terminal_summary(
 ) -> None:
     used: set[str] = config.stash[_ENGINES]
     terminalreporter.write_line(f"real engines used: {', '.join(sorted(used)) or 'none'}")
+    terminalreporter.write_line(f"temporary folders in: {tempfile.gettempdir()}")
 
 
 @pytest.hookimpl(wrapper=True)

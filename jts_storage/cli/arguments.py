@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
 from jts_storage.domain import enums
-from jts_storage.domain.calendar import BY_EXCHANGE, calendar_of
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import member
-from jts_storage.domain.resampling import zone
 from jts_storage.errors import InvalidData, NotFound
-from jts_storage.storage import Storage
-from jts_storage.usecases.coverage import Coverage
-from jts_storage.usecases.quality import Action, QualityPolicy, Rule
+
+# These import NumPy: a mistake on the command line is told before.
+if TYPE_CHECKING:
+    from jts_storage.storage import Storage
+    from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 
 _FRAMES = "1m, 3m, 5m, 10m, 15m, 30m, 1h, 2h, 4h, 1d, 1w or 1M."
 
@@ -30,7 +31,50 @@ def complete_markets() -> list[str]:
     return [item.value for item in enums.Market]
 
 
-_OF_FRAME = typer.Option("--timeframe", "-t", help=_FRAMES, autocompletion=complete_timeframes)
+def timeframe_of(text: str) -> enums.Timeframe:
+    try:
+        return enums.Timeframe(text)
+    except ValueError:
+        known = ", ".join(item.value for item in enums.Timeframe)
+        raise typer.BadParameter(f"{text!r} is none of {known}.") from None
+
+
+def timeframe_named(text: str | None) -> str | None:
+    return text and timeframe_of(text).value
+
+
+def _moment(text: str | None) -> str | None:
+    if text is not None:
+        moment(text, None)
+    return text
+
+
+def _zone(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            ZoneInfo(text)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise typer.BadParameter(f"{text!r} is no time zone, such as Asia/Seoul.") from None
+    return text
+
+
+def _number(text: str) -> str:
+    number(text)
+    return text
+
+
+def _tick(text: str | None) -> str | None:
+    return text if text in (None, "krx") else _number(text)
+
+
+# The callbacks are called as the line is read: what is wrong with it is told first.
+_OF_FRAME = typer.Option(
+    "--timeframe",
+    "-t",
+    help=_FRAMES,
+    autocompletion=complete_timeframes,
+    callback=timeframe_named,
+)
 
 Code = Annotated[str | None, typer.Option("--symbol", "-s", help="Code of the symbol.")]
 OfTimeframe = Annotated[str | None, _OF_FRAME]
@@ -44,17 +88,22 @@ Calendar = Annotated[
         " 'none' for a market that never closes."
     ),
 ]
-Zone = Annotated[str | None, typer.Option(help="Time zone, such as Asia/Seoul.")]
-Start = Annotated[str | None, typer.Option(help="First moment, ISO 8601.")]
-End = Annotated[str | None, typer.Option(help="Last moment, included, ISO 8601.")]
+Zone = Annotated[str | None, typer.Option(help="Time zone, such as Asia/Seoul.", callback=_zone)]
+Start = Annotated[str | None, typer.Option(help="First moment, ISO 8601.", callback=_moment)]
+End = Annotated[str | None, typer.Option(help="Last moment, included, ISO 8601.", callback=_moment)]
 Rules = Annotated[
     list[str] | None,
     typer.Option(
         "--rule", help="RULE=reject|quarantine|flag|ignore, of the quality gate; may be repeated."
     ),
 ]
-Jump = Annotated[str, typer.Option(help="Largest change from close to close, as a part.")]
-Tick = Annotated[str | None, typer.Option(help="Price step, or krx for the Korean exchange's.")]
+Jump = Annotated[
+    str, typer.Option(help="Largest change from close to close, as a part.", callback=_number)
+]
+Tick = Annotated[
+    str | None,
+    typer.Option(help="Price step, or krx for the Korean exchange's.", callback=_tick),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,20 +117,14 @@ class Gate:
 
     def policy(self, calendar: str | None) -> QualityPolicy:
         """Return the policy of these options for a market of that calendar."""
+        from jts_storage.usecases.quality import Action, QualityPolicy, Rule
+
         actions: dict[Rule, Action] = {}
         for text in self.rules or []:
             rule, _, action = text.partition("=")
             actions[member(Rule, rule, "rule")] = member(Action, action, "action")
         step = self.tick if self.tick in (None, "krx") else number(self.tick)
         return QualityPolicy(actions=actions, jump=number(self.jump), tick=step, calendar=calendar)
-
-
-def timeframe_of(text: str) -> enums.Timeframe:
-    try:
-        return enums.Timeframe(text)
-    except ValueError:
-        known = ", ".join(item.value for item in enums.Timeframe)
-        raise typer.BadParameter(f"{text!r} is none of {known}.") from None
 
 
 def key_of(text: str) -> SeriesKey:
@@ -115,7 +158,13 @@ def moment(text: str | None, timezone: str | None, *, is_end: bool = False) -> d
     # A date alone, as the end of a range that includes it, means its last millisecond.
     if is_end and len(text) <= 10:
         value = value.replace(hour=23, minute=59, second=59, microsecond=999_000)
-    return value if value.tzinfo else value.replace(tzinfo=zone(timezone) if timezone else UTC)
+    if value.tzinfo:
+        return value
+    if timezone is None:
+        return value.replace(tzinfo=UTC)
+    from jts_storage.domain.resampling import zone
+
+    return value.replace(tzinfo=zone(timezone))
 
 
 def zone_of(timeframe: enums.Timeframe, given: str | None) -> str | None:
@@ -125,6 +174,8 @@ def zone_of(timeframe: enums.Timeframe, given: str | None) -> str | None:
 
 def calendar_for(given: str | None, exchange: str) -> str | None:
     """The calendar asked for, or that of the exchange."""
+    from jts_storage.domain.calendar import BY_EXCHANGE, calendar_of
+
     if given in (None, BY_EXCHANGE):
         return calendar_of(exchange)
     return None if given.lower() == "none" else given
@@ -144,6 +195,8 @@ async def chosen(
 
     :raises NotFound: none is of the symbol or exchange given.
     """
+    from jts_storage.usecases.coverage import Coverage
+
     wanted = timeframe_of(timeframe) if timeframe else None
     found = [
         key

@@ -30,20 +30,20 @@ from jts_storage.cli.output import (
     out,
     print_json,
     print_table,
+    told,
     with_reader,
     with_storage,
 )
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.errors import NotFound
-from jts_storage.settings import StorageSettings
-from jts_storage.storage import Storage
-from jts_storage.usecases.quarantine import Quarantine, QuarantinedRow
-from jts_storage.usecases.reconcile import Disagreement, Reconcile
-from jts_storage.usecases.validate import ValidateCandles, ValidationResult
 
 if TYPE_CHECKING:
     from jts_storage.lake import ParquetStorageEngine
+    from jts_storage.storage import Storage
     from jts_storage.usecases.export_candles import ExportResult
+    from jts_storage.usecases.quarantine import QuarantinedRow
+    from jts_storage.usecases.reconcile import Disagreement
+    from jts_storage.usecases.validate import ValidationResult
 
 quarantine = typer.Typer(help="Rows that an import set aside.", no_args_is_help=True)
 
@@ -58,7 +58,14 @@ def export(
     exchange: Exchange = "",
     start: Start = None,
     end: End = None,
-    resample: Annotated[str | None, typer.Option(help="A coarser timeframe.")] = None,
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            help="A coarser timeframe.",
+            autocompletion=arguments.complete_timeframes,
+            callback=arguments.timeframe_named,
+        ),
+    ] = None,
     calendar: Calendar = None,
     timezone: Zone = None,
     format: Annotated[str, typer.Option(help="Of standard output: csv, tsv, jsonl, ...")] = "csv",
@@ -117,7 +124,11 @@ def validate(
 ) -> None:
     """Look at stored candles as an import does; exits with 1 if a rule is broken."""
 
+    told(lambda: gate.policy(None))  # what is wrong with it is told before a storage is opened
+
     async def work(storage: Storage) -> list[ValidationResult]:
+        from jts_storage.usecases.validate import ValidateCandles
+
         use_case = ValidateCandles(storage)
         return [
             await use_case.run(
@@ -159,6 +170,8 @@ def reconcile(
     files = _lake(lake)
 
     async def work(storage: Storage) -> list[Disagreement]:
+        from jts_storage.usecases.reconcile import Reconcile
+
         use_case = Reconcile(storage, files)
         found: list[Disagreement] = []
         try:
@@ -194,10 +207,11 @@ def reconcile(
 
 
 def _lake(folder: Path | None) -> ParquetStorageEngine | None:
-    from jts_storage.lake import ParquetStorageEngine
-
     if folder is not None and not folder.is_dir():
         raise typer.BadParameter(f"There is no folder {folder}.")
+    from jts_storage.lake import ParquetStorageEngine
+    from jts_storage.settings import StorageSettings
+
     root = folder or StorageSettings.load().lake_root
     return ParquetStorageEngine(root) if root.is_dir() else None
 
@@ -209,11 +223,13 @@ def quarantine_list(
     as_json: AsJson = False,
 ) -> None:
     """Show the rows that were set aside, with reason and source."""
-    found = [
-        row
-        for row in with_storage(lambda s: Quarantine(s).review())
-        if symbol in (None, row.key and row.key.symbol)
-    ]
+
+    async def work(storage: Storage) -> list[QuarantinedRow]:
+        from jts_storage.usecases.quarantine import Quarantine
+
+        return await Quarantine(storage).review()
+
+    found = [row for row in with_storage(work) if symbol in (None, row.key and row.key.symbol)]
     if as_json:
         print_json(found[:limit])
         return
@@ -275,6 +291,8 @@ def quarantine_discard(
 
 async def _each(storage: Storage, symbol: str | None, what: str) -> tuple[int, int]:
     """Release or discard the rows of every series of a symbol, or of all."""
+    from jts_storage.usecases.quarantine import Quarantine
+
     found = Quarantine(storage)
     done = kept = 0
     keys: list[SeriesKey | None] = [None]  # those of all series, and of none

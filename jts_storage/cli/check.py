@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jts_storage import migrate
 from jts_storage.cli import output as printing
 from jts_storage.cli.options import FolderOption, PartitionByYear, StoreOption
 from jts_storage.cli.output import AsJson
-from jts_storage.cli.stores import databases
-from jts_storage.migrate import checks
-from jts_storage.settings.storage import is_postgres_named, named_migrations
+
+if TYPE_CHECKING:
+    from jts_storage import migrate
 
 
 class OutputFormat(StrEnum):
@@ -40,9 +39,14 @@ def check(
     Exit codes: 0 they agree, 1 they differ, 2 it could not look.
     """
 
+    from jts_storage import migrate
+    from jts_storage.cli.stores import databases
+    from jts_storage.migrate import checks
+
     async def look() -> list[migrate.Difference]:
         if static:
             from jts_storage.models import Models
+            from jts_storage.settings.storage import is_postgres_named, named_migrations
 
             scratch = migrate.Databases(
                 partition_by_year=partition_by_year,
@@ -63,6 +67,8 @@ def check(
 
 
 def _print(found: Sequence[migrate.Difference], form: OutputFormat) -> None:
+    from jts_storage.migrate import checks
+
     if form is OutputFormat.JSON:
         typer.echo(checks.as_json(found))
     elif form is OutputFormat.GITHUB:

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
-from rich.text import Text
 
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Calendar, Code, OfExchange, OfTimeframe, Zone
-from jts_storage.cli.coverage_page import (
-    Shown,
-    day_number,
-    fitting,
-    missing_by_day,
-    page,
-    rounded_down,
-)
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, meter, out, print_json, with_reader, with_storage
-from jts_storage.domain.calendar import resolve
+from jts_storage.cli.output import AsJson, meter, print_json, with_reader, with_storage
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.enums import Timeframe
-from jts_storage.domain.plot import PlotColors
-from jts_storage.domain.resampling import zone
-from jts_storage.domain.series import CandleSeries
-from jts_storage.errors import InvalidData
-from jts_storage.storage import Storage
-from jts_storage.usecases.coverage import Coverage, Range, SeriesCoverage
 
-_WIDTH = 60
-_PAGE = 10_000
-_SHADES = "·▁▂▃▄▅▆▇█"
-_ZONES = {"XKRX": "Asia/Seoul", "XNYS": "America/New_York", "XTKS": "Asia/Tokyo"}
+if TYPE_CHECKING:
+    from jts_storage.cli.coverage_page import Shown
+    from jts_storage.domain.plot import PlotColors
+    from jts_storage.storage import Storage
+    from jts_storage.usecases.coverage import Range, SeriesCoverage
+
+
+def _colors(text: str) -> str:
+    from jts_storage.domain.plot import PlotColors
+
+    if text not in get_args(PlotColors):
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(get_args(PlotColors))}.")
+    return text
+
+
+def _ends_of_range(given: tuple[str, str] | None) -> tuple[str, str] | None:
+    for text in given or ():
+        arguments.moment(text, None)
+    return given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +44,15 @@ class OfOneSeries:
 
     backfill: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="START END: print the ranges to ask a source for."),
+        typer.Option(
+            help="START END: print the ranges to ask a source for.", callback=_ends_of_range
+        ),
     ] = None
     known_empty: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="START END: keep that nothing was traded there."),
+        typer.Option(
+            help="START END: keep that nothing was traded there.", callback=_ends_of_range
+        ),
     ] = None
 
     @property
@@ -112,7 +114,9 @@ def coverage(
     html: Annotated[Path | None, typer.Option(help="Write a page that shows it.")] = None,
     colors: Annotated[
         str,
-        typer.Option(help="Of the page's candles: market, korea, west or colorblind."),
+        typer.Option(
+            help="Of the page's candles: market, korea, west or colorblind.", callback=_colors
+        ),
     ] = "market",
     listed: Listed,
     one: OfOneSeries,
@@ -126,167 +130,45 @@ def coverage(
         _about_one(key, one, calendar, timezone, as_json=as_json)
         return
 
-    painted = _colors(colors)
+    from jts_storage.cli import coverage_looks as looks
+    from jts_storage.cli.coverage_page import fitting
+
+    painted = cast("PlotColors", colors)
 
     async def work(storage: Storage) -> list[Shown]:
-        names = await _names_of_symbols(storage)
+        names = await looks.names_of_symbols(storage)
         keys = [
             key
             for key in await arguments.chosen(storage, symbol, timeframe, exchange)
             if listed.is_named(key, names.get(key.symbol, ""))
         ]
         found = []
-        for number, key in enumerate(keys):
+        covered = await looks.covered(storage, keys, calendar, timezone, bar)
+        for number, seen in enumerate(covered):
             bar.update(number, number / len(keys))
-            title, draws = names.get(key.symbol, ""), html is not None
-            seen = await look(storage, key, calendar, timezone, with_candles=draws, title=title)
-            candles = fitting(seen.candles, of=len(keys))
-            found.append(replace(seen, candles=candles, colors=painted))
+            candles = seen.candles if html is None else await looks.daily(storage, seen)
+            candles = fitting(fitting(candles), of=len(keys))
+            title = names.get(seen.coverage.key.symbol, "")
+            found.append(replace(seen, candles=candles, colors=painted, title=title))
         return listed.of(found)
 
     with meter("Looking", quiet=as_json) as bar:
         found = with_reader(work, bookkeeping=True)
     if html is not None:
-        write_page(html, found)
+        looks.write_page(html, found)
     if as_json:
-        print_json([_summary(item.coverage) for item in found])
+        print_json([looks.summary(item.coverage) for item in found])
         return
-    draw(found, nothing="No series fits." if listed.containing or listed.incomplete else None)
+    looks.draw(found, nothing="No series fits." if listed.containing or listed.incomplete else None)
     if html is not None:
         typer.echo(f"Written: {html}")
-
-
-def _colors(text: str) -> PlotColors:
-    if text not in get_args(PlotColors):
-        raise typer.BadParameter(f"{text!r} is none of {', '.join(get_args(PlotColors))}.")
-    return cast("PlotColors", text)
-
-
-async def look(
-    storage: Storage,
-    key: SeriesKey,
-    calendar: str | None = None,
-    timezone: str | None = None,
-    *,
-    with_candles: bool,
-    title: str | None = None,
-) -> Shown:
-    """Read what is shown of a series.
-
-    :param title: the name of its symbol, where it is known.
-    """
-    from jts_storage.usecases.export_candles import resampled
-
-    named = arguments.calendar_for(calendar, key.exchange)
-    days_in = zone_of(key, named, timezone)
-    found = await Coverage(storage).of(key, calendar=named, timezone=days_in)
-    candles = CandleSeries.empty(key)
-    if with_candles and found.first is not None and found.last is not None:
-        blocks = storage.candles.stream(key, found.first, found.last)
-        if key.timeframe.is_intraday:
-            blocks = resampled(blocks, Timeframe.D1, resolve(named), days_in)
-        daily = [block async for block in blocks]
-        candles = daily[0]
-        for block in daily[1:]:
-            candles = candles.merge(block)
-    if title is None:
-        symbol = await storage.symbols.get_by_code(key.symbol)
-        title = symbol.name if symbol else ""
-    return Shown(
-        coverage=found,
-        candles=fitting(candles),
-        calendar=named,
-        timezone=days_in,
-        title=title,
-    )
-
-
-async def _names_of_symbols(storage: Storage) -> dict[str, str]:
-    """The name of each symbol by its code, asked for in pages and not one by one."""
-    names: dict[str, str] = {}
-    after = None
-    while page := await storage.symbols.list(limit=_PAGE, after=after):
-        names.update((symbol.code, symbol.name) for symbol in page)
-        after = page[-1].code
-    return names
-
-
-def zone_of(key: SeriesKey, calendar: str | None, timezone: str | None) -> str:
-    """In which zone its days are shown; daily bars are stamped with their date in UTC."""
-    if not key.timeframe.is_intraday:
-        return "UTC"
-    return timezone or _ZONES.get(calendar or "", "UTC")
-
-
-def write_page(path: Path, found: Sequence[Shown]) -> None:
-    """:raises InvalidData: it cannot be written there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(found), encoding="utf-8")
-    except OSError as exc:
-        raise InvalidData(f"{path} cannot be written: {exc.strerror}.") from exc
-
-
-def draw(found: Sequence[Shown], *, nothing: str | None = None) -> None:
-    """A bar a series: how full each stretch of days is, by the fullest day.
-
-    :param nothing: what to say where there is no series.
-    """
-    if not found:
-        typer.echo(nothing or "No candles are stored.")
-        return
-    width = max(len(str(item.coverage.key)) for item in found)
-    for item in found:
-        seen = item.coverage
-        line = Text(f"{seen.key!s:<{width}} ")
-        line.append_text(_bar(seen, zone(item.timezone)))
-        line.append(f" {seen.rows:>11,} rows, {rounded_down(100 * seen.complete):6.2f} %")
-        if seen.gaps:
-            line.append(f", {seen.missing:,} missing in {len(seen.gaps):,} gaps", style="red")
-        out().print(line)
-        if seen.first and seen.last:
-            ends = f"{seen.first:%Y-%m-%d}", f"{seen.last:%Y-%m-%d}"
-            out().print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
-
-
-def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
-    line = Text()
-    if not seen.by_day:
-        return line
-    first, last = min(seen.by_day), max(seen.by_day)
-    days = (last - first).days + 1
-    buckets = min(_WIDTH, days)
-    full = max(seen.by_day.values())
-    lacking = missing_by_day(seen.gaps, timezone)
-    for number in range(buckets):
-        stretch = [
-            first + timedelta(days=day)
-            for day in range(number * days // buckets, (number + 1) * days // buckets)
-        ]
-        # The fullest day of a stretch: holidays must not make it look thin.
-        share = max(seen.by_day.get(day, 0) for day in stretch) / full
-        shade = _SHADES[round(share * (len(_SHADES) - 1))]
-        has_gap = any(day_number(day) in lacking for day in stretch)
-        line.append(shade, style="red" if has_gap else "green" if share else "dim")
-    return line
-
-
-def _summary(seen: SeriesCoverage) -> dict[str, object]:
-    return {
-        "key": seen.key,
-        "rows": seen.rows,
-        "first": seen.first,
-        "last": seen.last,
-        "complete": round(seen.complete, 6),
-        "missing": seen.missing,
-        "gaps": seen.gaps,
-        "known_empty": seen.known_empty,
-    }
 
 
 def _about_one(
     key: SeriesKey, one: OfOneSeries, calendar: str | None, timezone: str | None, *, as_json: bool
 ) -> None:
+    from jts_storage.usecases.coverage import Coverage
+
     ends_in = arguments.zone_of(key.timeframe, timezone)
 
     async def work(storage: Storage) -> list[Range]:

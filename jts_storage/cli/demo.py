@@ -15,7 +15,7 @@ import typer
 
 from jts_storage.cli import demo_data
 from jts_storage.cli.candles import print_quarantined
-from jts_storage.cli.coverage import draw, look, write_page
+from jts_storage.cli.coverage_looks import draw, look, write_page
 from jts_storage.cli.demo_data import CALENDAR, COMPANIES, EXCHANGE
 from jts_storage.cli.output import (
     AsJson,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jts_storage.cli.arguments import complete_markets, market_of
 from jts_storage.cli.output import AsJson, print_json, print_table, with_reader, with_storage
-from jts_storage.domain.backtest import BacktestSummary
 from jts_storage.domain.enums import Metric, member
-from jts_storage.domain.formula import Formula
-from jts_storage.domain.strategy import Strategy
-from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import NotFound
-from jts_storage.storage import Storage
+
+if TYPE_CHECKING:
+    from jts_storage.domain.backtest import BacktestSummary
+    from jts_storage.domain.formula import Formula
+    from jts_storage.domain.strategy import Strategy
+    from jts_storage.domain.symbol import Symbol
+    from jts_storage.storage import Storage
 
 symbols = typer.Typer(help="Symbols.", no_args_is_help=True)
 formulas = typer.Typer(help="Formulas.", no_args_is_help=True)
@@ -58,8 +60,12 @@ def add_symbol(
 ) -> None:
     """Add a symbol, or replace the one of its code."""
 
+    place = market_of(market)
+
     async def work(storage: Storage) -> Symbol:
-        symbol = Symbol(code, name, market_of(market), sector)
+        from jts_storage.domain.symbol import Symbol
+
+        symbol = Symbol(code, name, place, sector)
         async with storage.unit_of_work() as uow:
             await uow.symbols.save(symbol)
             await uow.commit()
@@ -154,9 +160,10 @@ def search_backtests(
 ) -> None:
     """Find results of a strategy, newest first, or the best by a metric."""
 
+    metric = None if best is None else member(Metric, best, "best")
+
     async def work(storage: Storage) -> Sequence[BacktestSummary]:
-        if best is not None:
-            metric = member(Metric, best, "best")
+        if metric is not None:
             return await storage.backtests.best(metric, limit=limit, strategy_id=strategy)
         if strategy is not None:
             return await storage.backtests.get_by_strategy(strategy, limit=limit)

@@ -6,8 +6,9 @@ What loads Arrow is imported when the command runs: shells ask for its help at e
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -23,23 +24,55 @@ from jts_storage.cli.output import (
     meter,
     print_json,
     print_table,
+    told,
     with_storage,
 )
-from jts_storage.domain.calendar import BY_EXCHANGE
 from jts_storage.domain.enums import Timeframe
-from jts_storage.errors import InvalidData
-from jts_storage.storage import Storage
-from jts_storage.usecases.any_storage import BLOCK_ROWS
-from jts_storage.usecases.quality import QualityPolicy
-from jts_storage.usecases.results import COUNTS, FilesResult, ImportResult
 
 if TYPE_CHECKING:
     from jts_storage.readers.adjusting import Adjusted
     from jts_storage.readers.file_source import Layout
     from jts_storage.readers.values import FloatRule
+    from jts_storage.storage import Storage
     from jts_storage.usecases.import_candles import ImportOptions
+    from jts_storage.usecases.quality import QualityPolicy
+    from jts_storage.usecases.results import FilesResult, ImportResult
 
 _SERIES_SHOWN = 10
+_BLOCK_ROWS = 262_144  # that of the use case, which is imported later
+_FLOATS = ("refuse", "exact", "round")
+_ON_ERROR = ("stop", "quarantine")
+
+
+def _one_of(known: Sequence[str]) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        if text not in known:
+            raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}.")
+        return text
+
+    return checked
+
+
+def _columns(given: list[str] | None) -> list[str] | None:
+    for text in given or []:
+        if "=" not in text:
+            raise typer.BadParameter(f"{text!r} is not TARGET=HEADER.")
+    return given
+
+
+def _market(text: str | None) -> str | None:
+    if text is not None:
+        arguments.market_of(text)
+    return text
+
+
+def _alone(sources: list[Path]) -> list[Path]:
+    """Refuse one file that is not there; of several, the report says which."""
+    first, *others = sources
+    is_elsewhere = str(first) == "-" or has_magic(str(first))
+    if not (others or is_elsewhere or first.exists()):
+        raise typer.BadParameter(f"There is no file {first}. Check the path.")
+    return sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +83,8 @@ class FileFormat:
         list[str] | None,
         typer.Option(
             help="TARGET=HEADER where a guess fails, as in close=Last; market= ignores the column; "
-            "may be repeated."
+            "may be repeated.",
+            callback=_columns,
         ),
     ] = None
     no_header: Annotated[
@@ -66,9 +100,12 @@ class FileFormat:
     ] = None
     delimiter: Annotated[str | None, typer.Option(help="What separates fields.")] = None
     encoding: Annotated[str | None, typer.Option(help="Encoding of the text.")] = None
-    floats: Annotated[str, typer.Option(help="Prices that are floats: refuse, exact or round.")] = (
-        "refuse"
-    )
+    floats: Annotated[
+        str,
+        typer.Option(
+            help="Prices that are floats: refuse, exact or round.", callback=_one_of(_FLOATS)
+        ),
+    ] = "refuse"
     round_prices: Annotated[
         bool, typer.Option("--round-prices", help="Round prices to four decimals, half to even.")
     ] = False
@@ -102,6 +139,8 @@ class Series:
             "--timeframe",
             "-t",
             help="1m, 5m, 15m, 1h, 1d, 1w or 1M; by default from a column of the file.",
+            autocompletion=arguments.complete_timeframes,
+            callback=arguments.timeframe_named,
         ),
     ] = None
     symbol: Code = None
@@ -127,13 +166,16 @@ class Storing:
     ] = False
     create: Annotated[
         str | None,
-        typer.Option(help="Create unknown symbols in this market: KOSPI, NYSE, own:MINE."),
+        typer.Option(
+            help="Create unknown symbols in this market: KOSPI, NYSE, own:MINE.", callback=_market
+        ),
     ] = None
-    block_rows: Annotated[int, typer.Option(help="Rows stored at a time.")] = BLOCK_ROWS
+    block_rows: Annotated[int, typer.Option(help="Rows stored at a time.")] = _BLOCK_ROWS
     on_error: Annotated[
         str,
         typer.Option(
-            help="Rows with a wrong number of fields: stop at the first, or quarantine them."
+            help="Rows with a wrong number of fields: stop at the first, or quarantine them.",
+            callback=_one_of(_ON_ERROR),
         ),
     ] = "stop"
     restart: Annotated[
@@ -148,7 +190,8 @@ def import_(
         list[Path],
         typer.Argument(
             help="Files of CSV, JSON lines, Parquet or Arrow, by their names; folders, patterns in "
-            "quotes, or - for standard input."
+            "quotes, or - for standard input.",
+            callback=_alone,
         ),
     ],
     series: Series,
@@ -158,12 +201,17 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import candles from files; interrupted and repeated, it goes on where it stopped."""
+    from jts_storage.domain.calendar import BY_EXCHANGE
+    from jts_storage.usecases.results import ImportResult
+
     calendar = (
         BY_EXCHANGE  # of each series: a file may hold several
         if gate.calendar in (None, BY_EXCHANGE)
         else arguments.calendar_for(gate.calendar, series.exchange)
     )
-    run = _Run(sources, series, lambda: _options(storing, format, gate.policy(calendar)), as_json)
+    # Before a storage is opened: what is wrong with them is a mistake on the command line.
+    options = told(lambda: _options(storing, format, gate.policy(calendar)))
+    run = _Run(sources, series, options, as_json)
     result = run.many() if run.has_many else run.one()
     if as_json:
         print_json(result)
@@ -208,14 +256,11 @@ def _options(storing: Storing, format: FileFormat, policy: QualityPolicy) -> Imp
 
 @dataclass(frozen=True)
 class _Run:
-    """One import, with a progress bar.
-
-    :param options: called within `with_storage`, which reports what is wrong with them.
-    """
+    """One import, with a progress bar."""
 
     sources: list[Path]
     series: Series
-    options: Callable[[], ImportOptions]
+    options: ImportOptions
     quiet: bool
 
     @property
@@ -231,7 +276,6 @@ class _Run:
 
         (source,) = self.sources
         symbol = symbol_of(source) if self.series.symbol_from_name else self.series.symbol
-        # Before a storage is opened: a timeframe that is misspelled needs none.
         step = self.series.step
 
         async def work(storage: Storage) -> ImportResult:
@@ -240,7 +284,7 @@ class _Run:
                 step,
                 symbol=symbol,
                 exchange=self.series.exchange,
-                options=self.options(),
+                options=self.options,
                 progress=lambda at: bar.update(at.rows, at.fraction, at.read_bytes),
             )
 
@@ -259,7 +303,7 @@ class _Run:
                 symbol=self.series.symbol,
                 exchange=self.series.exchange,
                 symbol_from_name=self.series.symbol_from_name,
-                options=self.options(),
+                options=self.options,
                 progress=lambda at: bar.update(at.rows, at.fraction, at.read_bytes),
             )
 
@@ -273,6 +317,8 @@ def _stopped(rows: int, source: str) -> str:
 
 
 def print_files(result: FilesResult) -> None:
+    from jts_storage.usecases.results import COUNTS
+
     names = [name for name in COUNTS if name == "read" or getattr(result.total, name)]
     rows = [(Path(item.source).name, *(getattr(item, n) for n in names)) for item in result.files]
     print_table(["file", *names], rows)
@@ -284,6 +330,8 @@ def print_files(result: FilesResult) -> None:
 
 
 def print_import(result: ImportResult) -> None:
+    from jts_storage.usecases.results import COUNTS
+
     if result.resumed_at is not None:
         typer.echo(f"Went on at row {result.resumed_at:,}.")
     counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
@@ -318,6 +366,8 @@ def print_series(result: ImportResult) -> None:
     """Print a line for each series, if there are several."""
     if len(result.by_series) < 2:
         return
+    from jts_storage.usecases.results import COUNTS
+
     shown = list(result.by_series.items())[:_SERIES_SHOWN]
     names = [name for name in COUNTS if getattr(result, name)]
     print_table(
@@ -340,8 +390,6 @@ def print_adjusted(adjusted: Adjusted) -> None:
 def _overrides(given: list[str] | None) -> dict[str, str]:
     found = {}
     for text in given or []:
-        target, mark, header = text.partition("=")
-        if not mark:
-            raise InvalidData("must be TARGET=HEADER", field="--column", value=text)
+        target, _, header = text.partition("=")
         found[target] = header
     return found

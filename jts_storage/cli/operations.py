@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,17 +19,19 @@ from jts_storage.cli.output import (
     print_table,
 )
 from jts_storage.errors import StorageError
-from jts_storage.ports.health import Health
-from jts_storage.settings import StorageSettings
-from jts_storage.storage import Storage
+
+if TYPE_CHECKING:
+    from jts_storage.ports.health import Health
+    from jts_storage.storage import Storage
 
 events = typer.Typer(help="Events of commits that not every handler has had.", no_args_is_help=True)
 
 
 def health(as_json: AsJson = False) -> None:
     """Ask every store whether it answers; exits with 1 if one does not, or if data is lost."""
-
     from jts_storage.backend import StoreBackend
+    from jts_storage.settings import StorageSettings
+    from jts_storage.storage import Storage
 
     async def work(storage: Storage) -> tuple[Health, float]:
         started = perf_counter()
@@ -90,6 +92,8 @@ def recover(
 async def _recover(every: float | None, as_json: bool) -> None:
     """Finish commits once, or every `every` seconds until interrupted; print what fails."""
     from jts_storage.backend import StoreBackend
+    from jts_storage.settings import StorageSettings
+    from jts_storage.storage import Storage
 
     closed = Storage(StoreBackend(StorageSettings.load(), recovers=False))
     async with opened_storage(closed) as storage:

@@ -21,26 +21,21 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console, JustifyMethod
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
 from jts_storage._runtime.surface import use_command_line
 from jts_storage.cli import Debug
 from jts_storage.errors import StorageError
-from jts_storage.settings import StorageSettings
-from jts_storage.storage import Storage
+
+# What takes long to import comes when it is used: a mistake on the command line is told at once.
+if TYPE_CHECKING:
+    from rich.console import Console, JustifyMethod
+    from rich.progress import Progress
+
+    from jts_storage.settings import StorageSettings
+    from jts_storage.storage import Storage
 
 T = TypeVar("T")
 
@@ -60,6 +55,8 @@ _MOMENT = 0.3
 def out() -> Console:
     # Made anew, because tests and pipes change what standard output is.
     # No highlighting: it would colour numbers within names and ids.
+    from rich.console import Console
+
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(soft_wrap=True, highlight=False, width=_PIPE_WIDTH)
@@ -78,7 +75,13 @@ def with_storage(
     """
 
     async def opened() -> T:
-        async with opened_storage(Storage.open(settings)) as storage:
+        from jts_storage.domain import kept_sessions
+        from jts_storage.settings import StorageSettings
+        from jts_storage.storage import Storage
+
+        named = settings or StorageSettings.load()
+        kept_sessions.keep_in(named.data_dir.absolute() / "calendars")
+        async with opened_storage(Storage.open(named)) as storage:
             return await work(storage)
 
     return finished(opened, stopped=stopped)
@@ -96,10 +99,16 @@ def with_reader(
 
     :param bookkeeping: the work also reads `storage.ingestion`.
     """
-    from jts_storage.reading import ReadingBackend
 
     async def opened() -> T:
-        backend = ReadingBackend(StorageSettings.load(), bookkeeping=bookkeeping)
+        from jts_storage.domain import kept_sessions
+        from jts_storage.reading import ReadingBackend
+        from jts_storage.settings import StorageSettings
+        from jts_storage.storage import Storage
+
+        settings = StorageSettings.load()
+        kept_sessions.keep_in(settings.data_dir.absolute() / "calendars")
+        backend = ReadingBackend(settings, bookkeeping=bookkeeping)
         async with opened_storage(Storage(backend)) as storage:
             return await work(storage)
 
@@ -121,6 +130,9 @@ def waiting(title: str, *, quiet: bool = False) -> Iterator[None]:
     if quiet or not sys.stderr.isatty():
         yield
         return
+    from rich.console import Console
+    from rich.text import Text
+
     status = Console(stderr=True).status(Text(title))
     done = threading.Lock()
 
@@ -165,6 +177,15 @@ def finished(
         raise typer.Exit(INTERRUPTED) from exc
 
 
+def told(made: Callable[[], T]) -> T:
+    """Return what is made; an error of the kit becomes one sentence and an exit code."""
+    try:
+        return made()
+    except StorageError as exc:
+        report(exc)
+        raise typer.Exit(FAILED) from exc
+
+
 def report(error: StorageError) -> None:
     if Debug.wanted:
         traceback.print_exception(error)
@@ -191,7 +212,11 @@ def report_unexpected(error: Exception) -> None:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(plain(value), ensure_ascii=False))
+    typer.echo(as_json_text(value))
+
+
+def as_json_text(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False)
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -219,6 +244,9 @@ def plain(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """A table; columns of numbers are on the right."""
+    from rich.table import Table
+    from rich.text import Text
+
     listed = [list(row) for row in rows]
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
     for index, name in enumerate(columns):
@@ -287,6 +315,16 @@ def meter(title: str, *, quiet: bool = False) -> Iterator[Meter]:
     if quiet or not sys.stderr.isatty():
         yield Meter(None, title)
         return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

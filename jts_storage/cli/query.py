@@ -7,19 +7,35 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
 from math import isfinite
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from jts_storage.cli.output import AsJson, finished, print_csv, print_json, print_table
-from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.sql import only_reads
+from jts_storage.cli.output import (
+    AsJson,
+    as_json_text,
+    finished,
+    print_csv,
+    print_json,
+    print_table,
+    told,
+)
 from jts_storage.errors import InvalidData
-from jts_storage.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from jts_storage.clickhouse.manager import ClickHouseManager
 
 _READ_ONLY: Final[dict[str, Any]] = {"readonly": 2}
 _WRITES_A_FILE: Final = re.compile(r"\bOUTFILE\b", re.IGNORECASE)
-_FORMAT: Final = re.compile(r"\bFORMAT\s+\w+\s*;?\s*\Z", re.IGNORECASE)
+_FORMAT: Final = re.compile(
+    r"\bFORMAT\s+\w+\s*(?:\bSETTINGS\b.*)?;?\s*\Z", re.IGNORECASE | re.DOTALL
+)
+_TEXT: Final = re.compile(
+    r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`(?:[^`\\]|\\.)*`|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"
+    r"|(?P<comment>--[^\n]*|\#[ !][^\n]*|/\*.*?\*/)",
+    re.DOTALL,
+)
+"""What a statement says literally, and its comments: neither is a clause of it."""
 
 
 def query(
@@ -32,13 +48,15 @@ def query(
 ) -> None:
     """Ask ClickHouse a question of your own. Statements that write are refused."""
 
+    told(lambda: _check(statement))
+
     async def work() -> tuple[list[str], list[tuple[Any, ...]]]:
-        if not only_reads(statement) or _WRITES_A_FILE.search(statement):
-            raise InvalidData("must be one statement that only reads", field="statement")
-        if _FORMAT.search(statement):
-            raise InvalidData(
-                "must name no format", field="statement", remedy="Use --csv or --json."
-            )
+        from jts_storage.clickhouse.manager import ClickHouseManager
+        from jts_storage.clickhouse.sql import only_reads
+        from jts_storage.settings import StorageSettings
+
+        if not only_reads(statement):
+            raise _writes()
         with ClickHouseManager(StorageSettings.load().clickhouse()) as manager:
             return _first(manager, statement, limit)
 
@@ -47,11 +65,29 @@ def query(
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in shown])
     elif as_csv:
-        print_csv(names, shown)
+        print_csv(names, [[_nested(value) for value in row] for row in shown])
     else:
-        print_table(names, [[_with_offset(value) for value in row] for row in shown])
+        print_table(names, [[_with_offset(_nested(value)) for value in row] for row in shown])
     if len(shown) < len(rows):
         typer.echo(f"There are more than {limit:,} rows: --limit 0 prints all.", err=True)
+
+
+def _check(statement: str) -> None:
+    """:raises InvalidData: it says how or where its result is written."""
+    clauses = _clauses(statement)
+    if _WRITES_A_FILE.search(clauses):
+        raise _writes()
+    if _FORMAT.search(clauses):
+        raise InvalidData("must name no format", field="statement", remedy="Use --csv or --json.")
+
+
+def _writes() -> InvalidData:
+    return InvalidData("must be one statement that only reads", field="statement")
+
+
+def _clauses(statement: str) -> str:
+    """The statement without its comments, and with nothing between quotes."""
+    return _TEXT.sub(lambda found: " " if found["comment"] else "''", statement).strip()
 
 
 def _first(
@@ -63,6 +99,11 @@ def _first(
     columns = manager.read_columns(statement, settings=_READ_ONLY | bound)
     rows = zip(*(map(_shown, column.tolist()) for column in columns.values()), strict=True)
     return list(columns), list(islice(rows, limit + 1 if limit else None))
+
+
+def _nested(value: Any) -> Any:
+    """Lists and maps as JSON: the text that Python has for them is of use to nobody else."""
+    return as_json_text(value) if isinstance(value, list | dict) else value
 
 
 def _with_offset(value: Any) -> Any:

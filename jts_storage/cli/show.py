@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
-from jts_storage.cli import arguments, chart, completion
+from jts_storage.cli import arguments, completion
 from jts_storage.cli.arguments import End, Start, Zone
 from jts_storage.cli.groups import grouped
 from jts_storage.cli.output import AsJson, out, print_csv, print_json, print_table, with_reader
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP
-from jts_storage.domain.columns import FIELDS
-from jts_storage.domain.resampling import zone
-from jts_storage.domain.series import CandleSeries
-from jts_storage.domain.sparkline import sparkline
-from jts_storage.storage import Storage
 
-_COLUMNS = ("timestamp", *FIELDS)
+if TYPE_CHECKING:
+    from jts_storage.domain.series import CandleSeries
+    from jts_storage.storage import Storage
+
+_FIELDS = ("open", "high", "low", "close", "volume")
+_COLUMNS = ("timestamp", *_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,9 @@ class ShownRange:
     timezone: Zone = None
 
     async def read(self, storage: Storage, key: SeriesKey) -> CandleSeries:
+        from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP
+        from jts_storage.domain.series import CandleSeries
+
         timezone = arguments.zone_of(key.timeframe, self.timezone)
         first = arguments.moment(self.start, timezone)
         last = arguments.moment(self.end, timezone, is_end=True)
@@ -62,7 +65,7 @@ def show(
     """Show the rows of a series, by default the last."""
     wanted = arguments.key_of(key)
     named = arguments.zone_of(wanted.timeframe, rows.timezone)
-    place = zone(named) if named else UTC
+    place = ZoneInfo(named) if named else UTC
 
     async def work(storage: Storage) -> CandleSeries:
         found = await rows.read(storage, wanted)
@@ -83,12 +86,15 @@ def show(
 
 def _rows(series: CandleSeries, place: tzinfo) -> list[tuple[object, ...]]:
     return [
-        (candle.timestamp.astimezone(place), *(getattr(candle, name) for name in FIELDS))
+        (candle.timestamp.astimezone(place), *(getattr(candle, name) for name in _FIELDS))
         for candle in series
     ]
 
 
 def _print(series: CandleSeries, place: tzinfo, *, as_chart: bool) -> None:
+    from jts_storage.cli import chart
+    from jts_storage.domain.sparkline import sparkline
+
     if as_chart:
         for line in chart.candlesticks(series, out().width):
             typer.echo(line)

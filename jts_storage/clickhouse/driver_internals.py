@@ -22,6 +22,8 @@ from clickhouse_driver.bufferedreader import CompressedBufferedReader as Compres
 from clickhouse_driver.bufferedwriter import BufferedSocketWriter as BufferedSocketWriter
 from clickhouse_driver.bufferedwriter import CompressedBufferedWriter as CompressedBufferedWriter
 from clickhouse_driver.client import Client
+from clickhouse_driver.columns import service
+from clickhouse_driver.columns.mapcolumn import MapColumn
 from clickhouse_driver.columns.service import read_column as read_column
 from clickhouse_driver.columns.service import write_column as write_column
 from clickhouse_driver.compression import get_compressor_cls as get_compressor_cls
@@ -83,6 +85,25 @@ DEPENDS_ON = {
     ),
 }
 """What is used of a class. That a name can be imported is seen by importing this module."""
+
+
+def _map_column(spec: str, column_of: Callable[[str], Any], options: Any) -> Any:
+    """The reader of a ``Map(K, V)``, whatever V is.
+
+    The driver's own splits at each comma that no closing bracket follows, and fails where the
+    values are maps of maps, or maps of decimals.
+    """
+    inner = spec[len("Map(") : -1]
+    depth = 0
+    for place, letter in enumerate(inner):
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            key, value = inner[:place], inner[place + 1 :]
+            return MapColumn(column_of(key.strip()), column_of(value.strip()), **options)
+    raise ValueError(f"{spec} is no type of a map")
+
+
+service.create_map_column = _map_column
 
 CLIENT_SETTINGS: Mapping[str, Any] = Client("nowhere").client_settings
 """The settings that are meant for the driver and never sent, with their defaults."""

@@ -8,7 +8,7 @@ imported when it is first asked for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from jts_storage.domain import kept_sessions
+from jts_storage.domain.kept_sessions import Columns
 from jts_storage.errors import InvalidConfiguration, InvalidData
 
 Int64Array = npt.NDArray[np.int64]
@@ -126,14 +128,22 @@ class ExchangeCalendar:
         return self._since(_RECENT)
 
     def _since(self, start: str) -> Sessions:
+        kept = kept_sessions.read(self.name, start)
+        if kept is None:
+            kept = self._made(start)
+            kept_sessions.write(self.name, start, kept)
+        return Sessions(*kept)
+
+    def _made(self, start: str) -> Columns:
         schedule = self._calendar(start).schedule
-        return Sessions(
+        made = Sessions(
             dates=_ms(schedule.index),
             opens=_ms(schedule["open"]),
             closes=_ms(schedule["close"]),
             break_starts=_ms(schedule["break_start"]),
             break_ends=_ms(schedule["break_end"]),
         )
+        return tuple(getattr(made, column.name) for column in fields(made))
 
     def knows(self, stamps: Int64Array) -> npt.NDArray[np.bool_]:
         """Whether each moment is within what the calendar knows."""

@@ -59,6 +59,22 @@ class Coverage:
         """Return what is stored of `key`, and what is missing between its first and last candle."""
         return self._portal.call(self._twin.of(key, calendar=calendar, timezone=timezone))
 
+    def of_many(
+        self,
+        keys: Iterable[SeriesKey],
+        *,
+        calendar: TradingCalendar | str | None = None,
+        timezone: str = "UTC",
+        progress: Callable[[int], object] | None = None,
+    ) -> list[SeriesCoverage]:
+        """Return what `of` returns of each series, in the order of `keys`, read many at a time.
+
+        :param progress: called with how many series are done.
+        """
+        return self._portal.call(
+            self._twin.of_many(keys, calendar=calendar, timezone=timezone, progress=progress)
+        )
+
     def plan_backfill(
         self,
         key: SeriesKey,

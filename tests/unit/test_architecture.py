@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 
@@ -164,8 +165,15 @@ def _submodule(module: str, name: str) -> str:
     return f"{module}.{name}" if is_module else module
 
 
-SOURCES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-IMPORTS = [found for path, tree in SOURCES.items() for found in _imports_of(path, tree)]
+# Only who runs these tests reads the package: every worker collects them.
+@cache
+def _sources() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def _all_imports() -> list[Import]:
+    return [found for path, tree in _sources().items() for found in _imports_of(path, tree)]
 
 
 def _is_allowed(found: Import) -> bool:
@@ -187,12 +195,12 @@ def test_the_map_shows_the_imports_and_no_circle() -> None:
 
 
 def test_every_part_has_its_place_in_the_table() -> None:
-    parts = {_module_name(path).partition(".")[0] for path in SOURCES}
+    parts = {_module_name(path).partition(".")[0] for path in _sources()}
     assert parts - MAY_IMPORT.keys() == set(), "say in MAY_IMPORT what the new part may know"
 
 
 def test_dependencies_point_inwards() -> None:
-    known = [found for found in IMPORTS if found.ours and found.part in MAY_IMPORT]
+    known = [found for found in _all_imports() if found.ours and found.part in MAY_IMPORT]
     assert known, "no import was found at all"
     assert [str(found) for found in known if not _is_allowed(found)] == []
 
@@ -200,7 +208,7 @@ def test_dependencies_point_inwards() -> None:
 def test_the_domain_needs_the_standard_library_and_numpy_only() -> None:
     foreign = [
         found
-        for found in IMPORTS
+        for found in _all_imports()
         if found.part in {"domain", "errors", "ports"}
         and not found.ours
         and not found.for_types_only
@@ -219,7 +227,7 @@ def test_the_domain_needs_the_standard_library_and_numpy_only() -> None:
 def test_ports_name_no_driver_even_for_types() -> None:
     foreign = [
         str(found)
-        for found in IMPORTS
+        for found in _all_imports()
         if found.part == "ports"
         and not found.ours
         and found.module.partition(".")[0] not in sys.stdlib_module_names
@@ -322,7 +330,7 @@ def _reads_environment(tree: ast.AST) -> Iterator[tuple[int, str | None]]:
 
 def test_only_settings_read_the_environment() -> None:
     readers = []
-    for path, tree in SOURCES.items():
+    for path, tree in _sources().items():
         module = _module_name(path)
         if module.partition(".")[0] == "settings":
             continue

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jts_storage import Market, SeriesKey, Storage, Symbol, Timeframe
-from jts_storage.cli.coverage import look
+from jts_storage.cli.coverage_looks import look
 from jts_storage.cli.coverage_page import page
 from jts_storage.testing.factories import START, make_candles
 from jts_storage.usecases.coverage import Coverage

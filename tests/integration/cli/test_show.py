@@ -126,3 +126,34 @@ def test_every_value_of_a_question_can_be_shown(stored: Any) -> None:
     assert row["d"] == "2024-01-01T15:00:00+00:00"
     assert "2024-01-01 15:00:00+00:00" in stored("query", asked).out
     assert "--csv or --json" in stored("query", "SELECT 1 FORMAT CSV", code=2).err
+
+
+def test_nested_values_are_printed_as_json(stored: Any) -> None:
+    """Also maps of maps, whose type the driver cannot read, and nothing that Python writes."""
+    asked = (
+        "SELECT map('k', map('z', toDecimal64(1.5, 2))) AS deep, map(1, map(2, map(3, 4))) AS more,"
+        " [toDate('2024-01-02'), NULL] AS days, tuple('가', [1]) AS pair"
+    )
+    (row,) = json.loads(stored("query", asked, "--json").out)
+    assert row == {
+        "deep": {"k": {"z": "1.5"}},
+        "more": {"1": {"2": {"3": 4}}},
+        "days": ["2024-01-02", None],
+        "pair": ["가", [1]],
+    }
+    (told,) = csv.DictReader(stored("query", asked, "--csv").out.splitlines())
+    assert {name: json.loads(text) for name, text in told.items()} == row
+    assert '{"k": {"z": "1.5"}}' in stored("query", asked).out
+    assert '["2024-01-02", null]' in stored("query", asked).out
+
+
+def test_what_only_looks_like_a_format_is_asked(stored: Any) -> None:
+    for asked in (
+        "SELECT 'FORMAT CSV'",
+        "SELECT 1 -- in this FORMAT please",
+        "SELECT 'INTO OUTFILE'",
+        "SELECT 'it\\'s FORMAT CSV'",
+        'SELECT 1 AS "FORMAT CSV"',
+        "SELECT $a$ FORMAT CSV$a$ /* FORMAT CSV */",
+    ):
+        assert stored("query", asked, "--csv").out

@@ -278,3 +278,49 @@ async def test_days_are_those_that_the_store_counts() -> None:
             found = await Coverage(storage).of(key, timezone=timezone)
             assert found.by_day == await storage.candles.coverage_by_day(key, timezone=timezone)
             assert found.rows == 700
+
+
+async def test_many_series_are_read_together_and_found_the_same(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a series is longer than a block, and one of them is not stored."""
+    keys = [SeriesKey(f"S{n}", frame) for frame in (Timeframe.M1, Timeframe.D1) for n in range(4)]
+    for number, key in enumerate(keys):
+        async with storage.unit_of_work() as uow:
+            series = make_candles(key, 40 + number)
+            await uow.candles.save_many(key, series.head(10))
+            await uow.candles.save_many(key, series.tail(20))
+            await uow.commit()
+        await Coverage(storage).record_empty(key, series[12].timestamp, series[13].timestamp)
+    await storage.run(lambda uow: uow.ingestion.checkpoints.save("covered", {"empty": "no"}))
+    asked = [SeriesKey("NONE", Timeframe.D1), *reversed(keys)]
+
+    read = type(storage.candles).stream_panels
+    used: list[int] = []
+
+    def short(self: Any, *given: Any, **options: Any) -> Any:
+        used.append(1)
+        return read(self, *given, **options, block_rows=25)
+
+    monkeypatch.setattr(type(storage.candles), "stream_panels", short)
+    done: list[int] = []
+    use_case = Coverage(storage)
+    found = await use_case.of_many(asked, timezone="Asia/Seoul", progress=done.append)
+    assert found == [await use_case.of(key, timezone="Asia/Seoul") for key in asked]
+    assert sum(len(one.known_empty) for one in found) == len(keys)
+    assert used == [1, 1]
+    assert done == list(range(1, len(asked) + 1))
+    assert await use_case.of_many([]) == []
+
+
+async def test_days_are_those_of_the_time_zone(storage: Storage) -> None:
+    """A day of New York has 23 hours when summer begins there."""
+    key = SeriesKey("005930", Timeframe.H1, "KRX")
+    first = datetime(2024, 3, 8, tzinfo=UTC)
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(key, make_candles(key, 120, start=first))
+        await uow.commit()
+    found = await Coverage(storage).of(key, timezone="America/New_York")
+    expected = await storage.candles.coverage_by_day(key, timezone="America/New_York")
+    assert dict(found.by_day) == expected
+    assert found.by_day[date(2024, 3, 10)] == 23

@@ -149,7 +149,7 @@ async def test_nothing_is_exported_as_nothing(
     assert imported.read == 0
 
 
-@pytest.mark.parametrize("block_rows", [1, 7, 100, 5_000])
+@pytest.mark.parametrize("block_rows", [pytest.param(1, marks=pytest.mark.slow), 7, 100, 5_000])
 @pytest.mark.parametrize("calendar", [None, "XKRX"])
 @pytest.mark.parametrize(
     "timeframe", [Timeframe.M5, Timeframe.H1, Timeframe.D1, Timeframe.W1, Timeframe.MN1]

@@ -1,0 +1,188 @@
+"""What ``jts-storage coverage`` reads, and draws in the terminal or on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, tzinfo
+from pathlib import Path
+
+import numpy as np
+import typer
+from rich.text import Text
+
+from jts_storage.cli import arguments
+from jts_storage.cli.coverage_page import (
+    Shown,
+    day_number,
+    fitting,
+    missing_by_day,
+    page,
+    rounded_down,
+)
+from jts_storage.cli.output import Meter, out
+from jts_storage.domain.calendar import resolve
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.resampling import zone
+from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import InvalidData
+from jts_storage.storage import Storage
+from jts_storage.usecases.coverage import Coverage, SeriesCoverage
+
+_WIDTH = 60
+_PAGE = 10_000
+_SHADES = "·▁▂▃▄▅▆▇█"
+_ZONES = {"XKRX": "Asia/Seoul", "XNYS": "America/New_York", "XTKS": "Asia/Tokyo"}
+
+
+async def look(
+    storage: Storage,
+    key: SeriesKey,
+    calendar: str | None = None,
+    timezone: str | None = None,
+    *,
+    with_candles: bool,
+    title: str | None = None,
+) -> Shown:
+    """Read what is shown of a series.
+
+    :param title: the name of its symbol, where it is known.
+    """
+    (seen,) = await covered(storage, [key], calendar, timezone)
+    if with_candles:
+        seen = replace(seen, candles=fitting(await daily(storage, seen)))
+    if title is None:
+        symbol = await storage.symbols.get_by_code(key.symbol)
+        title = symbol.name if symbol else ""
+    return replace(seen, title=title)
+
+
+async def covered(
+    storage: Storage,
+    keys: Sequence[SeriesKey],
+    calendar: str | None,
+    timezone: str | None,
+    bar: Meter | None = None,
+) -> list[Shown]:
+    """The coverage of each series, without its candles."""
+    together: dict[tuple[str | None, str], list[SeriesKey]] = {}
+    for key in keys:
+        named = arguments.calendar_for(calendar, key.exchange)
+        together.setdefault((named, zone_of(key, named, timezone)), []).append(key)
+    found: dict[SeriesKey, Shown] = {}
+    for (named, place), alike in together.items():
+        before = len(found)
+
+        def told(done: int, before: int = before) -> None:
+            if bar is not None:
+                bar.update(before + done, (before + done) / len(keys))
+
+        for one in await Coverage(storage).of_many(
+            alike, calendar=named, timezone=place, progress=told
+        ):
+            empty = CandleSeries.empty(one.key)
+            found[one.key] = Shown(coverage=one, candles=empty, calendar=named, timezone=place)
+    return [found[key] for key in keys]
+
+
+async def daily(storage: Storage, seen: Shown) -> CandleSeries:
+    """The candles of a series by day, or as they are if they are coarser."""
+    from jts_storage.usecases.export_candles import resampled
+
+    found, key = seen.coverage, seen.coverage.key
+    if found.first is None or found.last is None:
+        return CandleSeries.empty(key)
+    blocks = storage.candles.stream(key, found.first, found.last)
+    if key.timeframe.is_intraday:
+        blocks = resampled(blocks, Timeframe.D1, resolve(seen.calendar), seen.timezone)
+    blocks_by_day = [block async for block in blocks]
+    candles = blocks_by_day[0]
+    for block in blocks_by_day[1:]:
+        candles = candles.merge(block)
+    return candles
+
+
+async def names_of_symbols(storage: Storage) -> dict[str, str]:
+    """The name of each symbol by its code, asked for in pages and not one by one."""
+    names: dict[str, str] = {}
+    after = None
+    while page := await storage.symbols.list(limit=_PAGE, after=after):
+        names.update((symbol.code, symbol.name) for symbol in page)
+        after = page[-1].code
+    return names
+
+
+def zone_of(key: SeriesKey, calendar: str | None, timezone: str | None) -> str:
+    """In which zone its days are shown; daily bars are stamped with their date in UTC."""
+    if not key.timeframe.is_intraday:
+        return "UTC"
+    return timezone or _ZONES.get(calendar or "", "UTC")
+
+
+def write_page(path: Path, found: Sequence[Shown]) -> None:
+    """:raises InvalidData: it cannot be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(found), encoding="utf-8")
+    except OSError as exc:
+        raise InvalidData(f"{path} cannot be written: {exc.strerror}.") from exc
+
+
+def draw(found: Sequence[Shown], *, nothing: str | None = None) -> None:
+    """A bar a series: how full each stretch of days is, by the fullest day.
+
+    :param nothing: what to say where there is no series.
+    """
+    if not found:
+        typer.echo(nothing or "No candles are stored.")
+        return
+    console = out()
+    width = max(len(str(item.coverage.key)) for item in found)
+    for item in found:
+        seen = item.coverage
+        line = Text(f"{seen.key!s:<{width}} ")
+        line.append_text(_bar(seen, zone(item.timezone)))
+        line.append(f" {seen.rows:>11,} rows, {rounded_down(100 * seen.complete):6.2f} %")
+        if seen.gaps:
+            line.append(f", {seen.missing:,} missing in {len(seen.gaps):,} gaps", style="red")
+        console.print(line)
+        if seen.first and seen.last:
+            ends = f"{seen.first:%Y-%m-%d}", f"{seen.last:%Y-%m-%d}"
+            console.print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
+
+
+def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
+    line = Text()
+    if not seen.by_day:
+        return line
+    first, last = min(seen.by_day), max(seen.by_day)
+    days = (last - first).days + 1
+    buckets = min(_WIDTH, days)
+    begins = np.arange(buckets) * days // buckets
+    rows = np.zeros(days, np.int64)
+    places = np.fromiter(map(date.toordinal, seen.by_day), np.int64) - first.toordinal()
+    rows[places] = list(seen.by_day.values())
+    # The fullest day of a stretch: holidays must not make it look thin.
+    fullest = np.maximum.reduceat(rows, begins)
+    lacks = np.zeros(days, np.bool_)
+    lacking = np.fromiter(missing_by_day(seen.gaps, timezone), np.int64) - day_number(first)
+    lacks[lacking[(lacking >= 0) & (lacking < days)]] = True
+    for most, has_gap in zip(fullest.tolist(), np.logical_or.reduceat(lacks, begins), strict=True):
+        share = most / fullest.max()
+        shade = _SHADES[round(share * (len(_SHADES) - 1))]
+        line.append(shade, style="red" if has_gap else "green" if share else "dim")
+    return line
+
+
+def summary(seen: SeriesCoverage) -> dict[str, object]:
+    return {
+        "key": seen.key,
+        "rows": seen.rows,
+        "first": seen.first,
+        "last": seen.last,
+        "complete": round(seen.complete, 6),
+        "missing": seen.missing,
+        "gaps": seen.gaps,
+        "known_empty": seen.known_empty,
+    }
