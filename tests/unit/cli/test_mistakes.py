@@ -100,11 +100,11 @@ def test_nothing_heavy_is_imported(answers: Answers) -> None:
 def test_what_is_repeated_here_is_what_the_use_case_has() -> None:
     from typing import get_args
 
-    from jts_storage.readers.values import Floats
+    from jts_storage.readers.values import FloatRule
 
     assert _BLOCK_ROWS == BLOCK_ROWS
     assert _FIELDS == FIELDS
-    assert set(_FLOATS) == set(get_args(Floats))
+    assert set(_FLOATS) == set(get_args(FloatRule))
 
 
 def test_a_file_that_is_there_is_no_mistake(tmp_path: Path) -> None:
