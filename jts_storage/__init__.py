@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.gaps import Gap
     from jts_storage.domain.panel import CandlePanel
     from jts_storage.domain.results import Coverage, Page, SaveResult
+    from jts_storage.domain.revision import Revision
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
     from jts_storage.domain.symbol import Symbol
@@ -84,6 +85,7 @@ _HOMES = {
     "domain.gaps": ("Gap",),
     "domain.panel": ("CandlePanel",),
     "domain.results": ("Coverage", "Page", "SaveResult"),
+    "domain.revision": ("Revision",),
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
@@ -140,6 +142,7 @@ __all__ = [
     "ParameterType",
     "RecordModel",
     "RecordRepository",
+    "Revision",
     "RiskConfig",
     "SaveResult",
     "SeriesKey",

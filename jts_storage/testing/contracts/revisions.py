@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from jts_storage.domain.enums import FormulaCategory
 from jts_storage.domain.formula import Formula
-from jts_storage.domain.moments import Commit
+from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InvalidData
 from jts_storage.storage import Storage
@@ -85,7 +85,7 @@ class DocumentHistoryContract:
         after = await a_moment()
         last = await deleted(storage, two)
         at_last = await a_moment()
-        moments = [before, first, between, second, after, last, at_last]
+        moments: list[AsOf] = [before, first, between, second, after, last, at_last]
         expected = [None, one, one, two, two, None, None]
         formulas, identity = storage.formulas, one.id or ""
         assert [await formulas.get_by_id(identity, as_of=each) for each in moments] == expected
