@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.moments import Commit
     from jts_storage.domain.panel import CandlePanel
     from jts_storage.domain.results import CommitResult, Coverage, Page, SaveResult
+    from jts_storage.domain.revision import Revision
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.snapshot import Snapshot
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
@@ -91,6 +92,7 @@ _HOMES = {
     "domain.gaps": ("Gap",),
     "domain.panel": ("CandlePanel",),
     "domain.results": ("CommitResult", "Coverage", "Page", "SaveResult"),
+    "domain.revision": ("Revision",),
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
@@ -150,6 +152,7 @@ __all__ = [
     "ParameterType",
     "RecordModel",
     "RecordRepository",
+    "Revision",
     "RiskConfig",
     "SaveResult",
     "SeriesKey",

@@ -69,10 +69,11 @@ class Revisions:
         if again:
             await self._read([self._to_read.pop(key) for key in again])
 
-    def inserted(self, collection: str, identity: ObjectId, stored: RawBSONDocument) -> None:
+    def changed(self, collection: str, identity: ObjectId, stored: RawBSONDocument) -> None:
         self._note(collection, identity).stored = stored
 
     def updated(self, collection: str, identity: ObjectId) -> None:
+        """As `changed`, where the whole document is still to be read."""
         self._to_read[collection, identity] = self._note(collection, identity)
 
     def deleted(self, collection: str, identity: ObjectId) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from beanie import BulkWriter
 from bson import ObjectId
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
+from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from jts_storage.domain import checks
@@ -90,7 +93,8 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
             state = await self._update(save)
             if state is None:
                 raise save.conflict(self.name, await self.find_one({ID: save.identity}, self.state))
-            self._note([save])
+            if not self._gives_back(save):
+                self._note([save])
             await self.saving([save.document], {save.identity: state})
             return save.result(state)
 
@@ -154,7 +158,7 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
         # Of those that follow each other in one batch, the last alone can be read.
         for save in {save.identity: save for save in saves}.values():
             if save.before is None:
-                revisions.inserted(self.name, save.identity, save.encoded)
+                revisions.changed(self.name, save.identity, save.encoded)
             else:
                 revisions.updated(self.name, save.identity)
 
@@ -222,12 +226,30 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
             return dict(save.times) if result.matched_count else None
 
         update = update_and_read if self.needs_state(save) else update_only
+        if self._gives_back(save):
+            update = partial(self._update_and_keep, save, collection)
 
         async def update_unless_done() -> Bson | None:
             stored: Bson | None = await collection.find_one({ID: save.identity})
             return stored if save.is_stored(stored) else await update()
 
         return await self.repeat("saving", update, again=update_unless_done)
+
+    def _gives_back(self, save: Save[Versioned]) -> bool:
+        """Return whether an update gives back the document, so that its revision is known."""
+        return self._revisions is not None and not self.needs_state(save)
+
+    async def _update_and_keep(self, save: Save[Versioned], collection: Any) -> Bson | None:
+        found: RawBSONDocument | None = await collection.with_options(
+            codec_options=DEFAULT_RAW_BSON_OPTIONS
+        ).find_one_and_update(
+            save.where, save.change, return_document=ReturnDocument.AFTER, session=self.session
+        )
+        if found is None:
+            return None
+        if self._revisions is not None:
+            self._revisions.changed(self.name, save.identity, found)
+        return dict(save.times)
 
     async def _stored(
         self, identities: Iterable[ObjectId], projection: Mapping[str, Any] | None = None

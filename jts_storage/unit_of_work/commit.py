@@ -207,7 +207,6 @@ async def commit_documents(
     ):
         await reading
         await revisions.store(written_under(place))
-        reached("revisions written")
         place.check()
         place.is_unknown = True
         try:
@@ -215,7 +214,6 @@ async def commit_documents(
         except StorageError as exc:
             place.is_unknown = may_be_committed(exc)
             raise
-        reached("documents committed")
     return written_under(place)
 
 

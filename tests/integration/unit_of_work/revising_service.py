@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from typing import Any
 
 import asyncpg  # noqa: F401 - what opening would import
 
@@ -61,6 +62,14 @@ async def run(
             die()
 
     commit_points.reached = reached
+    commit_alone = commit_points.commit_alone
+
+    async def committed(*given: Any) -> None:
+        reached("revisions written")
+        await commit_alone(*given)
+        reached("documents committed")
+
+    commit_points.commit_alone = committed
     async with Storage.open() as storage:
         for number in range(10_000):
             await change(storage, name, number)

@@ -165,9 +165,10 @@ async def test_a_commit_whose_revisions_fail_leaves_nothing(
         raise StorageError("It fails.")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="It fails"):
-        where: Any = {"clock": (stores.clock, "_tick"), "revisions": (Revisions, "store")}
-        place, name = where[failing]
-        patch.setattr(place, name, fails)
+        if failing == "clock":
+            patch.setattr(stores.clock, "_tick", fails)
+        else:
+            patch.setattr(Revisions, "store", fails)
         async with storage.unit_of_work() as uow:
             await uow.formulas.save(make_formula())
             await uow.strategies.save(make_strategy())
