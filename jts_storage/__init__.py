@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
     from jts_storage.domain.candle import Candle, SeriesKey
+    from jts_storage.domain.data_sets import DataSet, Verification
     from jts_storage.domain.enums import (
         FormulaCategory,
         Market,
@@ -70,6 +71,7 @@ _HOMES = {
     ),
     "domain.bookkeeping": ("Checkpoint", "SymbolBars"),
     "domain.candle": ("Candle", "SeriesKey"),
+    "domain.data_sets": ("DataSet", "Verification"),
     "domain.enums": (
         "FormulaCategory",
         "Market",
@@ -120,6 +122,7 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "Coverage",
+    "DataSet",
     "DocumentModel",
     "DocumentRepository",
     "DomainEvent",
@@ -156,6 +159,7 @@ __all__ = [
     "Timeframe",
     "Trade",
     "TradeSide",
+    "Verification",
     "VersionedDocument",
     "__version__",
     "has_text",

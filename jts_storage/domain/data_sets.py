@@ -120,6 +120,8 @@ class Verification:
         if not self.differing:
             return "the same"
         rows = sum(each.rows for each in self.differing)
+        if rows == 1:
+            return "1 candle of 1 series differs"
         return f"{rows} candles of {len(self.differing)} series differ"
 
 

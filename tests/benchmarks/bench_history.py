@@ -22,7 +22,7 @@ from jts_storage.domain.columns import Columns
 from jts_storage.testing.factories import START
 
 SERIES, ROWS, PARTS = 1_000, 10_000, 5
-RUNS = 5
+RUNS = 3
 CORRECTED = 100
 """One row of so many is corrected."""
 
