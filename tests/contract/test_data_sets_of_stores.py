@@ -34,6 +34,7 @@ async def test_rows_need_not_be_merged(storage: Storage) -> None:
     data_set, identity = await proven(storage)
     text = await storage.fingerprint(data_set)
     await commit(storage, [rows(a, candle(3, "99"))])
+    await commit(storage, [rows(a, candle(3, "98"))])
     await commit(storage, [minutes(b)], [(c, 0, 9)])
     assert await storage.fingerprint(data_set) == text
     now = await storage.data_set(M1, *RANGE)
