@@ -19,6 +19,7 @@ from jts_storage.relational import DatabaseManager, create_all
 from jts_storage.relational.tables import metadata
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.contracts import DataSetContract, SideBySideContract, UnitOfWorkContract
+from jts_storage.unit_of_work.moments import Moments
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,8 @@ async def emptied(settings: StorageSettings) -> Storage:
     await clickhouse.run(tables.build().metadata.create_all, clickhouse.engine)
     for name in ("candles", "candles_history", "symbols"):
         await clickhouse.run(clickhouse.execute, f"TRUNCATE TABLE {name}")
+    # Servers had no tables yet when the storage was opened.
+    await Moments(backend.stores).begin(is_kept=True)
     return storage
 
 
