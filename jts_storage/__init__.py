@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.bookkeeping import Checkpoint, SymbolBars
     from jts_storage.domain.candle import Candle, SeriesKey
     from jts_storage.domain.correction import Correction
+    from jts_storage.domain.data_sets import DataSet, Verification
     from jts_storage.domain.enums import (
         FormulaCategory,
         Market,
@@ -78,6 +79,7 @@ _HOMES = {
     "domain.correction": ("Correction",),
     "domain.moments": ("Commit",),
     "domain.snapshot": ("Snapshot",),
+    "domain.data_sets": ("DataSet", "Verification"),
     "domain.enums": (
         "FormulaCategory",
         "Market",
@@ -132,6 +134,7 @@ __all__ = [
     "ConnectionFailed",
     "Correction",
     "Coverage",
+    "DataSet",
     "DocumentModel",
     "DocumentRepository",
     "DomainEvent",
@@ -170,6 +173,7 @@ __all__ = [
     "Timeframe",
     "Trade",
     "TradeSide",
+    "Verification",
     "VersionedDocument",
     "__version__",
     "has_text",

@@ -27,8 +27,8 @@ from sqlalchemy import (
 )
 
 from jts_storage.clickhouse.candle_rows import Expression, TableColumns, is_in_range
-from jts_storage.clickhouse.constructs import Final, text_of
-from jts_storage.clickhouse.history_statements import begins, rows_as_of
+from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
+from jts_storage.clickhouse.history_statements import begins
 from jts_storage.domain.columns import PRICES
 
 IN_ORDER = {"optimize_aggregation_in_order": 1}
@@ -40,13 +40,14 @@ ON_EACH_SHARD = {"distributed_product_mode": "local"}
 
 @cache
 def select_rows(candles: Table, *, merged: bool, by: tuple[str, ...]) -> str:
-    """Select how many rows of each series count as of a version."""
+    """As `select_figures`, without hashes."""
     return _each_series(candles, (), merged=merged, by=by)
 
 
 @cache
 def select_figures(candles: Table, *, merged: bool, by: tuple[str, ...]) -> str:
-    """Select the figures of the rows that count as of a version, of each series.
+    """Select of each series how many rows it has, and the figures of those that counted as of a
+    version and still do.
 
     :param merged: of several rows of one timestamp look at the latest only.
     :param by: how series are asked for, see `wanted`.
@@ -63,7 +64,7 @@ def _each_series(
     more = [hash_of(c).label(name) for name in hashed]
     # Multiplied instead of chosen or left out: a plain loop over whole columns.
     each = select(*_series(c), counts.label("counts"), *more).where(*wanted(c, by)).subquery().c
-    figures: list[Expression] = [func.sum(each.counts)]
+    figures: list[Expression] = [func.count(), func.sum(each.counts)]
     for name in hashed:
         figures += _figures(each[name] * each.counts)
     return text_of(_of_each(each, *figures))
@@ -82,65 +83,27 @@ def select_different(candles: Table, *, by: tuple[str, ...]) -> str:
 
 
 @cache
-def count_former(history: Table, *, by: tuple[str, ...]) -> str:
-    """Count the rows that counted as of a version and were replaced or deleted since."""
-    c = history.c
-    return text_of(select(func.count()).where(*wanted(c, by), *_ended_since(c)))
-
-
-@cache
-def count_competing(candles: Table, history: Table, *, by: tuple[str, ...]) -> str:
-    """Count the later rows that have taken, or are about to take, the place of what counted."""
-    c = candles.c
-    takes_place = or_(begins(c) <= _version(), _place(c).in_(_former_places(history, by)))
-    return text_of(select(func.count()).where(*wanted(c, by), c.version > _version(), takes_place))
-
-
-@cache
-def select_amended(candles: Table, history: Table, *, by: tuple[str, ...]) -> str:
-    """Select what former rows change in the figures of those that still count.
-
-    At the times of former rows, what counted takes the place of what counts of the present rows:
-    both may be there, if a commit was finished late.
-    """
-    at = _former_places(history, by)
-    was = rows_as_of(candles, history, lambda c: (*wanted(c, by), _place(c).in_(at))).c
-    rows = Final(candles)
-    counts = begins(rows.c) <= _version()
-    each = union_all(
-        _signed(was, 1),
-        _signed(rows.c, -1).where(*_present(rows.c, by), _place(rows.c).in_(at), counts),
-    ).subquery("each")
-    c = each.c
-    return text_of(_of_each(c, func.sum(c.sign), *_figures(c.hash, func.sum(c.hash * c.sign))))
+def select_former(candles: Table, history: Table, *, by: tuple[str, ...]) -> str:
+    """Select the figures of the rows that counted as of a version and do not any more."""
+    c = _former(candles, history, by).subquery("former").c
+    return text_of(_of_each(c, func.count(), *_figures(c.hash)))
 
 
 @cache
 def select_differing(candles: Table, history: Table, *, by: tuple[str, ...]) -> str:
-    """Select the series that are others than as of a version: their rows that are only there now,
-    that are there in other values, and that were only there then.
-
-    Only times of rows that were written or ended since are looked at.
+    """Select the series that are others than as of a version: how many rows are only there now,
+    are there in other values, and were only there then.
     """
-    at = union_all(_former_places(history, by), _later_places(candles, by))
-    was = rows_as_of(candles, history, lambda c: (*wanted(c, by), _place(c).in_(at))).c
-    now = Final(candles)
-    both = union_all(
-        _signed(was, 1, was.timestamp),
-        _signed(now.c, -1, now.c.timestamp).where(*_present(now.c, by), _place(now.c).in_(at)),
-    ).subquery("both")
-    names = _series(both.c)
-    times = (
-        select(
-            *names, func.sum(both.c.sign).label("sign"), func.groupBitXor(both.c.hash).label("hash")
-        )
-        .group_by(*names, both.c.timestamp)
-        .subquery("times")
-    )
+    was = _former(candles, history, by).subquery("was").c
+    now = _later(candles, by).subquery("now").c
+    both = union_all(_signed(was, 1), _signed(now, -1).where(not_(now.is_deleted))).subquery("both")
+    c = both.c
+    signs, hashes = func.sum(c.sign).label("sign"), func.groupBitXor(c.hash).label("hash")
+    times = select(*_series(c), signs, hashes).group_by(*_series(c), c.timestamp).subquery("times")
     c = times.c
     kinds = (c.sign < 0, and_(c.sign == 0, c.hash != 0), c.sign > 0)
     statement = _of_each(c, *(func.countIf(each) for each in kinds))
-    return text_of(statement.where((c.sign != 0) | (c.hash != 0)))
+    return text_of(statement.where(or_(c.sign != 0, c.hash != 0)))
 
 
 # ---- parts
@@ -183,36 +146,51 @@ def _version() -> Expression:
     return version
 
 
-def _present(c: TableColumns, by: tuple[str, ...]) -> list[Expression]:
-    return [*wanted(c, by), not_(c.is_deleted)]
+def _former(candles: Table, history: Table, by: tuple[str, ...]) -> Select[Any]:
+    """The rows that counted as of a version and do not any more, the later of two at one time.
 
-
-def _ended_since(c: TableColumns) -> list[Expression]:
-    return [c.since <= _version(), c.ended > _version()]
-
-
-def _former_places(history: Table, by: tuple[str, ...]) -> Select[Any]:
+    A writer that died before its candles were there leaves rows that did not end: they count as
+    present ones.
+    """
     c = history.c
-    return _places(c).where(*wanted(c, by), *_ended_since(c)).correlate(None)
+    ended = (c.since <= _version(), c.ended > _version(), _place(c).in_(_later_places(candles, by)))
+    return _first_of_each(c, c.since, _rows(c).where(*wanted(c, by), *ended))
+
+
+def _later(candles: Table, by: tuple[str, ...]) -> Select[Any]:
+    """The latest rows of times that changed since a version, deleted ones among them."""
+    c = candles.c
+    rows = _rows(c).add_columns(c.is_deleted.label("is_deleted")).where(*_is_later(c, by))
+    return _first_of_each(c, c.version, rows)
 
 
 def _later_places(candles: Table, by: tuple[str, ...]) -> Select[Any]:
-    """Where rows were written since that are not what was there before."""
     c = candles.c
-    return _places(c).where(*wanted(c, by), begins(c) > _version()).correlate(None)
+    return select(c.symbol, c.exchange, c.timestamp).where(*_is_later(c, by)).correlate(None)
 
 
-def _places(c: TableColumns) -> Select[Any]:
-    return select(c.symbol, c.exchange, c.timestamp)
+def _is_later(c: TableColumns, by: tuple[str, ...]) -> list[Expression]:
+    # Versions first: few rows have a later one, and only of these the other columns are read.
+    return [*wanted(c, by), c.version > _version(), begins(c) > _version()]
 
 
-def _signed(c: TableColumns, sign: int, *more: Expression) -> Select[Any]:
+def _rows(c: TableColumns) -> Select[Any]:
+    return select(*_series(c), c.timestamp, hash_of(c).label("hash"))
+
+
+def _first_of_each(c: TableColumns, by: Expression, rows: Select[Any]) -> Select[Any]:
+    """Of the rows of one time that with the highest `by`."""
+    place = (c.symbol, c.exchange, c.timestamp)
+    return rows.order_by(*place, by.desc()).suffix_with(LimitBy(*place))
+
+
+def _signed(c: TableColumns, sign: int) -> Select[Any]:
     counted: Expression = func.toInt64(literal_column(str(sign)))
-    return select(*_series(c), *more, counted.label("sign"), hash_of(c).label("hash"))
+    return select(*_series(c), c.timestamp, c.hash, counted.label("sign"))
 
 
-def _figures(each: Expression, total: Expression | None = None) -> list[Expression]:
-    return [func.sum(each) if total is None else total, func.groupBitXor(each)]
+def _figures(each: Expression) -> list[Expression]:
+    return [func.sum(each), func.groupBitXor(each)]
 
 
 def _of_each(c: TableColumns, *figures: Expression) -> Select[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from jts_storage.clickhouse import data_set_statements as statements
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -21,13 +22,6 @@ _PLACES = SETTINGS | statements.ON_EACH_SHARD
 
 Build = Callable[..., str]
 FiguresOf = dict[SeriesKey, Figures]
-
-
-class _Competing(NamedTuple):
-    """How many rows stand for one timestamp: while it stays the same, so do answers."""
-
-    former: int
-    later: int
 
 
 class ClickHouseDataSets:
@@ -58,18 +52,19 @@ class ClickHouseDataSets:
         return sorted(of_it, key=lambda each: each.key.sort_key)
 
     def _figures(self, build: Build, asked: PanelQuery, version: int) -> FiguresOf:
-        """Several statements, which have to see the same rows: corrected ones would be counted as
-        present by one, and as former by the next.
+        """What still counts, and what counted then.
+
+        What is corrected meanwhile would be counted as both: so what is former is asked twice.
         """
         if _is_empty(asked):
             return {}
+        former = self._former(asked, version)
         for _ in range(_ATTEMPTS):
-            before = self._competing(asked, version)
             found = self._present(build, asked, version)
-            if before.former:
-                for key, change in self._amended(asked, version).items():
-                    found[key] = found.get(key, NOTHING).changed_by(change)
-            if self._competing(asked, version) == before:
+            before, former = former, self._former(asked, version)
+            if former == before:
+                for key, figures in former.items():
+                    found[key] = found.get(key, NOTHING).joined(figures)
                 return {key: figures for key, figures in found.items() if asked.is_of(key)}
         raise Conflict(
             f"Candles of {asked.timeframe.value} were corrected while they were counted,"
@@ -79,43 +74,33 @@ class ClickHouseDataSets:
 
     def _present(self, build: Build, asked: PanelQuery, version: int) -> FiguresOf:
         """Rows as they lie come quicker than merged ones: these are asked for where series have
-        several rows of a timestamp.
+        several rows of a timestamp, or got some meanwhile.
         """
-        doubtful = self._with_duplicates(asked)
-        if doubtful is None:
-            return self._of_rows(build, asked, version, merged=True)
-        found = self._of_rows(build, asked, version, merged=False)
-        if doubtful:
-            found |= self._of_rows(build, _only(asked, doubtful), version, merged=True)
-        return found
-
-    def _competing(self, asked: PanelQuery, version: int) -> _Competing:
-        by = _by(asked)
-        former = statements.count_former(self._history, by=by)
-        later = statements.count_competing(self._candles, self._history, by=by)
-        return _Competing(
-            *(self._execute(query, asked, version, _PLACES)[0][0] for query in (former, later))
-        )
-
-    def _of_rows(self, build: Build, asked: PanelQuery, version: int, *, merged: bool) -> FiguresOf:
-        query = build(self._candles, merged=merged, by=_by(asked))
-        found = self._execute(query, asked, version, _FIGURES)
-        return _by_key(asked, found)
-
-    def _with_duplicates(self, asked: PanelQuery) -> list[SeriesKey] | None:
-        """The series with several rows of a timestamp; None if these are most."""
         query = statements.select_different(self._candles, by=_by(asked))
-        found = self._execute(query, asked, 0, _FIGURES)
-        keys = [
-            SeriesKey(symbol, asked.timeframe, exchange)
-            for symbol, exchange, rows, different in found
-            if rows != different
-        ]
-        return None if 2 * len(keys) > len(found) else keys
+        sizes = {
+            (symbol, exchange): rows if rows == different else -1
+            for symbol, exchange, rows, different in self._execute(query, asked, version, _FIGURES)
+        }
+        found: list[Any] = []
+        if 2 * sum(rows < 0 for rows in sizes.values()) <= len(sizes):
+            found = self._of_rows(build, asked, version, merged=False)
+        right = [each for each in found if each[2] == sizes.get((each[0], each[1]))]
+        if len(right) == len(sizes):
+            return _by_key(asked, right)
+        left = sizes.keys() - {(each[0], each[1]) for each in right}
+        keys = tuple(SeriesKey(symbol, asked.timeframe, exchange) for symbol, exchange in left)
+        among = replace(asked, keys=keys, symbols=None, exchange=None)
+        merged = _by_key(among, self._of_rows(build, among, version, merged=True))
+        return merged | _by_key(asked, right)
 
-    def _amended(self, asked: PanelQuery, version: int) -> FiguresOf:
-        query = statements.select_amended(self._candles, self._history, by=_by(asked))
-        return _by_key(asked, self._execute(query, asked, version, _PLACES))
+    def _of_rows(self, build: Build, asked: PanelQuery, version: int, *, merged: bool) -> list[Any]:
+        query = build(self._candles, merged=merged, by=_by(asked))
+        return list(self._execute(query, asked, version, _FIGURES))
+
+    def _former(self, asked: PanelQuery, version: int) -> FiguresOf:
+        query = statements.select_former(self._candles, self._history, by=_by(asked))
+        found = self._execute(query, asked, version, _PLACES)
+        return _by_key(asked, ((symbol, exchange, 0, *each) for symbol, exchange, *each in found))
 
     def _execute(
         self, query: str, asked: PanelQuery, version: int, settings: Mapping[str, Any]
@@ -131,7 +116,7 @@ def _is_empty(asked: PanelQuery) -> bool:
 def _by_key(asked: PanelQuery, found: Iterable[Any]) -> FiguresOf:
     return {
         SeriesKey(symbol, asked.timeframe, exchange): _as_figures(*figures)
-        for symbol, exchange, *figures in found
+        for symbol, exchange, _, *figures in found
     }
 
 
@@ -161,7 +146,3 @@ def _narrowed(asked: PanelQuery) -> dict[str, Any]:
 def _bound(asked: PanelQuery) -> dict[str, Any]:
     ends = {"timeframe": asked.timeframe.value, "first": asked.first, "last": asked.last}
     return ends | _narrowed(asked)
-
-
-def _only(asked: PanelQuery, keys: list[SeriesKey]) -> PanelQuery:
-    return PanelQuery(asked.timeframe, asked.first, asked.last, tuple(keys), None)

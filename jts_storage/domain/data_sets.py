@@ -66,11 +66,10 @@ class Figures(NamedTuple):
     total: int
     mixed: int
 
-    def changed_by(self, other: Figures) -> Figures:
-        """The figures with the rows of `other` added; its own may stand for less than nothing."""
-        return Figures(
-            self.rows + other.rows, (self.total + other.total) % _WRAP, self.mixed ^ other.mixed
-        )
+    def joined(self, other: Figures) -> Figures:
+        """The figures of the rows of both."""
+        total = (self.total + other.total) % _WRAP
+        return Figures(self.rows + other.rows, total, self.mixed ^ other.mixed)
 
 
 NOTHING: Final = Figures(0, 0, 0)
@@ -121,6 +120,8 @@ class Verification:
         if not self.differing:
             return "the same"
         rows = sum(each.rows for each in self.differing)
+        if rows == 1:
+            return "1 candle of 1 series differs"
         return f"{rows} candles of {len(self.differing)} series differ"
 
 
