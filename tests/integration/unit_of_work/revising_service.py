@@ -62,14 +62,15 @@ async def run(
             die()
 
     commit_points.reached = reached
-    commit_alone = commit_points.commit_alone
+    points: Any = commit_points
+    commit_alone = points.commit_alone
 
     async def committed(*given: Any) -> None:
         reached("revisions written")
         await commit_alone(*given)
         reached("documents committed")
 
-    commit_points.commit_alone = committed
+    points.commit_alone = committed
     async with Storage.open() as storage:
         for number in range(10_000):
             await change(storage, name, number)

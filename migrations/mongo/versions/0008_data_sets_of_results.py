@@ -89,6 +89,18 @@ RESULTS: dict[str, Any] = {
         },
         "tradeSet": ID_OR_NULL,
         "tradeCount": NUMBER_OR_NULL,
+        "strategyVersion": NUMBER_OR_NULL,
+        "formulaVersions": {
+            "bsonType": ["array", "null"],
+            "items": {
+                "bsonType": "object",
+                "properties": {
+                    "formulaId": ID,
+                    "version": NUMBER,
+                },
+                "required": ["formulaId", "version"],
+            },
+        },
     },
     "required": ["strategyId", "runAt", "config"],
 }
