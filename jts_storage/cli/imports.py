@@ -174,7 +174,7 @@ class Storing:
     on_error: Annotated[
         str,
         typer.Option(
-            help="Rows with a wrong number of fields: stop at the first, or quarantine them.",
+            help="Rows that cannot be read: stop at the first, or quarantine them.",
             callback=_one_of(_ON_ERROR),
         ),
     ] = "stop"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,9 @@ import pyarrow.csv as arrow_csv
 from jts_storage._runtime.surface import option
 from jts_storage.errors import InvalidData
 from jts_storage.readers import text_files
-from jts_storage.readers.blocks import BrokenRow
+from jts_storage.readers.blocks import LONGEST_TEXT, BrokenRow
 from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
 from jts_storage.readers.text_files import TextFormat
-
-_LONGEST_TEXT = 1_000
 
 
 class CsvFile(FileSource):
@@ -84,7 +83,10 @@ class CsvFile(FileSource):
         """Return how many lines to skip, up to and with the header: its names are known."""
         if not self.form.has_header:
             return 0
-        number, _ = next(text_files.lines(self.path)) if self._is_bytewise else (1, b"")
+        count = self.form.header_lines
+        if not self._is_bytewise:
+            return count
+        *_, (number, _) = islice(text_files.lines(self.path), count)
         return number
 
     @property
@@ -94,6 +96,9 @@ class CsvFile(FileSource):
     def location(self, row: int, target: str) -> str:
         line = text_files.line_of_row(self.path, self.form, row)
         return f"{self.name}, line {line}, column {self._header(target)!r}"
+
+    def lines_of(self, rows: Sequence[int]) -> list[int]:
+        return text_files.lines_of_rows(self.path, self.form, rows)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -134,6 +139,6 @@ class _Aside:
         line = next(line for index, (line, _) in self._records if index == number)
         reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"
         before = number - self._count
-        self._broken.append(BrokenRow(before, line, reason, row.text[:_LONGEST_TEXT]))
+        self._broken.append(BrokenRow(before, line, reason, row.text[:LONGEST_TEXT]))
         self._count += 1
         return "skip"

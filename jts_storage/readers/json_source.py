@@ -1,9 +1,12 @@
-"""Files of JSON lines as sources of rows."""
+"""Files of JSON as sources of rows: an object a line, or an array of objects."""
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterator
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,6 +23,12 @@ from jts_storage.readers.owners import LABELS
 
 _DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _SAMPLE_LINES = 1_000
+_SAMPLE = 4_096
+
+
+_READ_CHARACTERS = 1 << 20
+_LONGEST_OBJECT = 1 << 24
+_BLANKS = " \t\r\n\ufeff"
 
 
 class JsonLinesFile(FileSource):
@@ -128,3 +137,96 @@ class JsonLinesFile(FileSource):
                     "is not of the kind it has in the first line",
                     value=value,
                 )
+
+
+class JsonArrayFile(JsonLinesFile):
+    """An array of objects, as pandas and web services write it; read from a copy with one a line.
+
+    Numbers are copied as they are written, to the last digit.
+    """
+
+    def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
+        self._array = path
+        copy = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it lives as long as the source
+            "wb", prefix="jts-json-", suffix=".jsonl", delete=False
+        )
+        self._removed = weakref.finalize(self, Path(copy.name).unlink, missing_ok=True)
+        with copy:
+            for text in _objects(path, name or str(path)):
+                copy.write(text.encode() + b"\n")
+        super().__init__(Path(copy.name), layout, name or str(path))
+        self._is_lasting = name is None
+
+    @property
+    def identity(self) -> Mapping[str, Any] | None:
+        return text_files.identity(self._array) if self._is_lasting else None
+
+    def location(self, row: int, target: str) -> str:
+        return f"{self.name}, object {row + 1}, column {self._header(target)!r}"
+
+
+def is_array(path: Path) -> bool:
+    """Return whether a file of JSON begins with an array; what cannot be read is none."""
+    try:
+        with text_files.opened(path) as file:
+            return file.read(_SAMPLE).lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"[")
+    except (OSError, EOFError):
+        return False
+
+
+def _objects(path: Path, name: str) -> Iterator[str]:
+    """Yield each object of the array on one line, as it is written."""
+    decoder = json.JSONDecoder()
+    try:
+        with text_files.opened(path) as file:
+            text = codecs.getreader("utf-8-sig")(file)
+            rest = _after_blanks(_after_blanks("", text, name).removeprefix("["), text, name)
+            number = 0
+            while not rest.startswith("]"):
+                number += 1
+                end, rest = _end_of(decoder, rest, text, f"{name}, object {number}")
+                # Line breaks stand between values only: within texts they are escaped.
+                yield rest[:end].replace("\n", " ").replace("\r", " ")
+                rest = _after_blanks(rest[end:], text, name)
+                if rest.startswith(","):
+                    rest = _after_blanks(rest[1:], text, name)
+                elif not rest.startswith("]"):
+                    raise InvalidData(f"{name}, object {number}: no comma stands behind it.")
+    except EOFError as exc:
+        raise cut_off(name) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidData(f"{name} cannot be read: {exc}") from exc
+
+
+def _after_blanks(rest: str, text: Any, name: str) -> str:
+    """What comes next that is no blank.
+
+    :raises InvalidData: nothing does, although the array is not closed.
+    """
+    rest = rest.lstrip(_BLANKS)
+    while not rest:
+        more = text.read(_READ_CHARACTERS)
+        if not more:
+            raise InvalidData(f"{name} ends within its array.", remedy="Copy it again.")
+        rest = more.lstrip(_BLANKS)
+    return rest
+
+
+def _end_of(decoder: json.JSONDecoder, rest: str, text: Any, where: str) -> tuple[int, str]:
+    """Where the object ends with which `rest` begins, and the rest with as much as it took."""
+    while True:
+        try:
+            value, end = decoder.raw_decode(rest)
+        except ValueError as exc:
+            more = text.read(_READ_CHARACTERS) if len(rest) < _LONGEST_OBJECT else ""
+            if not more:
+                raise InvalidData(f"{where}: is no JSON: {exc}.") from exc
+            rest += more
+            continue
+        if not isinstance(value, dict):
+            raise InvalidData(
+                f"{where}: must be a JSON object.",
+                value=value,
+                remedy="Arrays of arrays have no names of columns; write them as CSV.",
+            )
+        return end, rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from jts_storage.readers.arrow_sources import ArrowFile, ParquetFile
 from jts_storage.readers.blocks import BrokenRow, Source
 from jts_storage.readers.csv_source import CsvFile
 from jts_storage.readers.file_source import Layout
-from jts_storage.readers.json_source import JsonLinesFile
+from jts_storage.readers.json_source import JsonArrayFile, JsonLinesFile, is_array
 
 FORMATS = {
     ".csv": "csv",
@@ -51,8 +51,11 @@ def file_source(path: Path, layout: Layout | None = None, name: str | None = Non
     :raises NotFound: there is no such file.
     """
     layout = layout or Layout()
+    text_files.found(path)
+    if format_of(path) == "jsonl" and is_array(path):
+        return JsonArrayFile(path, layout, name)
     kind = {"csv": CsvFile, "jsonl": JsonLinesFile, "parquet": ParquetFile, "arrow": ArrowFile}
-    made: Callable[[Path, Layout, str | None], Source] = kind[format_of(text_files.found(path))]  # type: ignore[assignment]
+    made: Callable[[Path, Layout, str | None], Source] = kind[format_of(path)]  # type: ignore[assignment]
     return made(path, layout, name)
 
 
@@ -86,6 +89,9 @@ class FrameSource:
     def location(self, row: int, target: str) -> str:
         header = self._targets.get(target) or self._targets.get("date") or target
         return f"row {row}, column {header!r}"
+
+    def lines_of(self, rows: Sequence[int]) -> list[int]:
+        return [row + 1 for row in rows]
 
     def progress(self) -> float | None:
         return None

@@ -7,7 +7,7 @@ import codecs
 import csv
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,11 +29,16 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 @dataclass(frozen=True, slots=True)
 class TextFormat:
+    """
+    :param header_lines: how many lines that are not empty stand before the first row.
+    """
+
     encoding: str
     delimiter: str
     headers: list[str]
     has_header: bool
     first_value: str | None = None
+    header_lines: int = 1
 
 
 def found(path: Path) -> Path:
@@ -79,18 +84,34 @@ def sniff(
         raise InvalidData(f"{path}: cannot be decompressed: {exc}.") from exc
     encoding = encoding or _encoding(sample)
     text = sample.decode(encoding, errors="replace").lstrip("\ufeff")
-    lines = [line for line in text.splitlines() if line.strip()][:2]
+    lines = [line for line in text.splitlines() if line.strip()][:4]
     if not lines:
         raise InvalidData(f"{path} is empty.")
     delimiter = delimiter or _delimiter(path, lines[0])
     try:
-        first, *second = csv.reader(lines, delimiter=delimiter)
+        first, *others = csv.reader(lines, delimiter=delimiter)
     except csv.Error as exc:
         raise InvalidData(f"{path}: its first line cannot be read: {exc}.") from exc
     headers = [name.strip() for name in first]
     if not header:
         headers = [str(number + 1) for number in range(len(headers))]
-    return TextFormat(encoding, delimiter, headers, header, second[0][0] if second else None)
+    header_lines = int(header)
+    if header and (index := _yahoo_index(first, others)):
+        headers, header_lines = [index, *headers[1:]], 3
+    values = [row[0] for row in others[max(header_lines - 1, 0) :] if row]
+    return TextFormat(encoding, delimiter, headers, header, next(iter(values), None), header_lines)
+
+
+def _yahoo_index(first: list[str], others: list[list[str]]) -> str | None:
+    """Return what the third line of a header calls the first column, where there are three.
+
+    yfinance and pandas write them for columns of two levels: ``Price,Close,...``, then
+    ``Ticker,AAPL,...``, then ``Date,,,``.
+    """
+    if len(others) < 2 or [first[:1], others[0][:1]] != [["Price"], ["Ticker"]]:
+        return None
+    name, *rest = others[1]
+    return name if name and not any(rest) else None
 
 
 def _delimiter(path: Path, line: str) -> str:
@@ -131,14 +152,14 @@ def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
     with opened(path) as file:
         text = io.TextIOWrapper(file, form.encoding, errors="replace", newline="")
         reader = csv.reader(text, delimiter=form.delimiter)
-        is_first = form.has_header
+        left = form.header_lines
         begins = 1
         try:
             for fields in reader:
                 if fields:
-                    if not is_first:
+                    if left <= 0:
                         yield begins, fields
-                    is_first = False
+                    left -= 1
                 begins = reader.line_num + 1
         except csv.Error as exc:
             raise InvalidData(f"{path}, line {begins}: cannot be read: {exc}.") from exc
@@ -148,6 +169,20 @@ def line_of_row(path: Path, form: TextFormat, row: int) -> int | None:
     """Line of a row, counted without those that have another number of fields than the header."""
     whole = (line for line, fields in records(path, form) if len(fields) == len(form.headers))
     return next(islice(whole, row, None), None)
+
+
+def lines_of_rows(path: Path, form: TextFormat, rows: Sequence[int]) -> list[int]:
+    """The lines of several rows, ascending, read in one go; as `line_of_row`."""
+    wanted, found = iter(rows), list[int]()
+    awaited = next(wanted, None)
+    whole = (line for line, fields in records(path, form) if len(fields) == len(form.headers))
+    for number, line in enumerate(whole):
+        if awaited is None:
+            break
+        if number == awaited:
+            found.append(line)
+            awaited = next(wanted, None)
+    return found
 
 
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -75,6 +75,9 @@ class Tables:
 
     def location(self, row: int, target: str) -> str:
         return f"row {row}, {target}"
+
+    def lines_of(self, rows: Sequence[int]) -> list[int]:
+        return [row + 1 for row in rows]
 
     def progress(self) -> float | None:
         return None
