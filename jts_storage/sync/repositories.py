@@ -909,6 +909,9 @@ class BacktestRepository(BacktestReader):
     def save(self, result: BacktestResult) -> BacktestResult:
         """Store a result of any number of trades; what returns carries its id.
 
+        In a unit of work, a result that names no versions gets those of its strategy and of the
+        formulas that it uses, as they are stored. Saved once more, it keeps them.
+
         :raises Conflict: a different result is stored under that id.
         """
         return self._portal.call(self._twin.save(result))
