@@ -26,6 +26,7 @@ from jts_storage.mongo.documents import (
     BacktestDocument,
     ConfigFields,
     FormulaDocument,
+    FormulaVersionFields,
     MetricsFields,
     Models,
     ParameterFields,
@@ -84,11 +85,16 @@ class NewTrade(TradeFields):
     model_config = ANEW
 
 
+class NewVersion(FormulaVersionFields):
+    model_config = ANEW
+
+
 class NewBacktest(BacktestDocument):
     model_config = ANEW
     config: NewConfig
     metrics: NewMetrics | None = None
     trades: list[NewTrade] | None = None  # type: ignore[assignment]
+    formula_versions: list[NewVersion] | None = None  # type: ignore[assignment]
 
 
 class NewChunk(TradeChunkDocument):
@@ -99,7 +105,8 @@ class NewChunk(TradeChunkDocument):
 OLD = Models()
 NEW = Models(NewFormula, NewStrategy, NewBacktest, NewChunk)
 NESTED: list[type[Stored]] = [
-    *(ParameterFields, StopLossFields, RiskFields, ConfigFields, MetricsFields, TradeFields)
+    *(ParameterFields, StopLossFields, RiskFields, ConfigFields, MetricsFields, TradeFields),
+    FormulaVersionFields,
 ]
 NAMES = {
     stored_alias(field): renamed(field)
@@ -118,7 +125,7 @@ STRATEGY = make_strategy(
     exit_formula_id="b" * 24,
     stop_loss_rule=StopLossRule(formula_id="c" * 24),
 )
-BACKTEST = make_backtest(id="d" * 24)
+BACKTEST = make_backtest(id="d" * 24, strategy_version=2, formula_versions={"a" * 24: 3})
 
 
 def exchanged(value: Any) -> Any:
