@@ -26,9 +26,7 @@ def history() -> tables.Definition:
 
 
 def upgrade() -> None:
-    tables.alter(
-        "candles", "ADD COLUMN IF NOT EXISTS since UInt64 DEFAULT 0 CODEC(T64, LZ4)"
-    )
+    tables.alter("candles", "ADD COLUMN IF NOT EXISTS since UInt64 DEFAULT 0 CODEC(T64, LZ4)")
     tables.create("candles_history", history())
 
 
