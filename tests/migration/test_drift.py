@@ -28,7 +28,7 @@ CANDLES = (
     " open Decimal(18, 4) CODEC(T64, LZ4), high Decimal(18, 4) CODEC(T64, LZ4),"
     " low Decimal(18, 4) CODEC(T64, LZ4), close Decimal(18, 4) CODEC(T64, LZ4),"
     " volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(T64, LZ4),"
-    " is_deleted UInt8 DEFAULT 0) "
+    " is_deleted UInt8 DEFAULT 0, since UInt64 DEFAULT 0 CODEC(T64, LZ4)) "
 )
 SYMBOLS = (
     "CREATE TABLE symbols (code String, name String, market LowCardinality(String),"
