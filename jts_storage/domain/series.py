@@ -137,7 +137,7 @@ class CandleSeries(Sequence[Candle]):
         return dict(zip(NAMES, self._columns, strict=True))
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """What DuckDB, PyArrow, narwhals and others take a frame from; for polars see `to_polars`."""
+        """What DuckDB, PyArrow and narwhals take a frame from; for polars see `to_polars`."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def to_arrow(self) -> Any:
