@@ -208,10 +208,10 @@ async def test_a_whole_column_written_otherwise_is_no_broken_row(
     with pytest.raises(InvalidData, match="round_prices"):
         await run(storage, path)
     path.write_text(HEADER + row(0) + "?,1,1,1,1,1\n" + row(2) + "1704153840,1.123456,2,1,1,1\n")
-    with pytest.raises(InvalidData, match="line 5, column 'o'.*round_prices"):
+    with pytest.raises(InvalidData, match=r"line 5, column 'o'.*round_prices"):
         await run(storage, path)
     path.write_text(HEADER + row(0) + "1,?,1,1,1,1\n" + row(2) + "1704153840,1.123456,2,1,1,1\n")
-    with pytest.raises(InvalidData, match="line 5, column 'o'.*round_prices"):
+    with pytest.raises(InvalidData, match=r"line 5, column 'o'.*round_prices"):
         await run(storage, path)
     assert await aside(storage) == []
 
