@@ -137,7 +137,7 @@ class CandleSeries(Sequence[Candle]):
         return dict(zip(NAMES, self._columns, strict=True))
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """What polars, DuckDB, pandas and others take a frame from."""
+        """What DuckDB, PyArrow and narwhals take a frame from; for polars see `to_polars`."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def to_arrow(self) -> Any:
@@ -149,7 +149,11 @@ class CandleSeries(Sequence[Candle]):
         return interchange.to_pandas(self._columns, prices)
 
     def to_polars(self) -> Any:
-        """A polars frame with exact Decimal(18, 4) prices."""
+        """A polars frame with exact Decimal(18, 4) prices.
+
+        ``pl.DataFrame(series)`` gives none: polars takes a `Sequence` for rows before it looks for
+        an Arrow stream.
+        """
         return interchange.to_polars(self._columns)
 
     def plot(self, *, ax: Any = None, colors: PlotColors = "market") -> Any:

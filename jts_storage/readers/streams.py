@@ -115,5 +115,6 @@ def _suffix(path: Path) -> str:
 
 
 def _suffix_of_text(sample: bytes) -> str:
-    is_object = sample.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
-    return ".jsonl" if is_object else ".csv"
+    begun = sample.removeprefix(b"\xef\xbb\xbf").lstrip()
+    is_array = begun[:1] == b"[" and begun[1:].lstrip()[:1] in (b"{", b"]")
+    return ".json" if is_array or begun[:1] == b"{" else ".csv"

@@ -36,8 +36,8 @@ class ImportOptions:
     :param volume: what becomes of volumes that are no whole numbers: ``"round"``, ``"floor"`` or
         ``"scale:N"``, which stores them times 10**N; and ``"zero-if-missing"``. Several are
         separated by commas; by default they are refused.
-    :param on_error: ``"quarantine"`` keeps rows with a wrong number of fields aside, with their
-        line and reason; ``"stop"`` refuses the first.
+    :param on_error: ``"quarantine"`` keeps rows that cannot be read aside, with their line and
+        reason; ``"stop"`` refuses the first.
     :param block_rows: how many rows are stored at a time.
     :param resume: whether to go on where an interrupted import of the same source stopped.
     """

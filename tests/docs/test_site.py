@@ -128,6 +128,31 @@ def test_no_page_shows_type_variables(shown: frozenset[str]) -> None:
     assert [name for name in shown if re.search(r"\.[A-Z]$", name)] == []
 
 
+def scripts_from_elsewhere(site: Path) -> set[str]:
+    """Foreign addresses that a page loads, or asks the theme to load."""
+    loads = r"""<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)"""
+    found: set[str] = set()
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        tags = re.findall(loads, text)
+        canonical = re.findall(r'<link rel="canonical" href="([^"]+)"', text)
+        found |= {f"{page.name}: {address}" for address in {*tags} - {*canonical}}
+        # The theme fetches mermaid from unpkg.com wherever it finds such an element.
+        if re.search(r'class="[^"]*\bmermaid\b', text):
+            found.add(f"{page.name}: mermaid")
+    return found
+
+
+def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
+    assert scripts_from_elsewhere(site) == set()
+
+
+def test_a_script_from_elsewhere_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<script async src="https://unpkg.com/x.js"></script>')
+    (tmp_path / "b.html").write_text('<pre class="mermaid"><code>graph TD</code></pre>')
+    assert scripts_from_elsewhere(tmp_path) == {"a.html: https://unpkg.com/x.js", "b.html: mermaid"}
+
+
 def test_the_navigation_lists_every_page() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     pages = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")]

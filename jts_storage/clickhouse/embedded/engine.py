@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
+import shlex
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ WARN_EVERY = 25
 
 _log = logging.getLogger(__name__)
 _STATUS_FILE = "status"
+_DATABASE_ID = re.compile(r"UUID '([0-9a-f-]{36})'\s+ENGINE = (?:Atomic|Replicated)\b")
 _CONFIG = """<clickhouse>
   <merge_tree>
     <fsync_after_insert>{fsync}</fsync_after_insert>
@@ -212,6 +215,35 @@ def _prepare(path: str) -> None:
             f"embedded_path {path!r} cannot be made a directory: {exc}"
         ) from exc
     _check_free(path)
+    _check_links(Path(path))
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse a copy that has folders in the place of links, which the engine cannot open.
+
+    It keeps the tables of a database below `store`, by the id of the database, and a link to them
+    in `metadata`. What follows links when it copies leaves the same files there a second time.
+    """
+    for named in folder.glob("metadata/*.sql"):
+        copied = named.with_suffix("")
+        if not copied.is_dir() or copied.is_symlink():
+            continue
+        found = _DATABASE_ID.search(named.read_text(errors="replace"))
+        if found is None or not (folder / "store" / found[1][:3] / found[1]).is_dir():
+            continue
+        beside = [copied, folder / "data" / copied.name]
+        moves = " && ".join(
+            f"mv {shlex.quote(str(each))} aside/{each.parent.name}-{each.name}"
+            for each in beside
+            if each.exists()
+        )
+        raise InvalidConfiguration(
+            f"{copied} is a folder, where the embedded engine keeps a symbolic link: this is a copy"
+            " that was made without its links, as by a zip file or `cp -rL`.",
+            remedy="Copy it again with its links, by `cp -a`, tar or rsync -a. Or, as all of it is"
+            f" below {folder / 'store'} a second time, move away what stands in the place of the"
+            f" links, and open it: mkdir aside && {moves}",
+        )
 
 
 def _check_free(path: str) -> None:

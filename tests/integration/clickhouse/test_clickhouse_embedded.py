@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -39,6 +40,33 @@ def test_what_is_written_is_there_after_reopening(tmp_path: Path) -> None:
         manager.insert_columns("t", {"batch": Typed("UInt64", 1), "n": np.arange(5)})
     with _embedded(tmp_path / "store") as manager:
         assert manager.execute("SELECT sum(n) FROM t") == [(10,)]
+
+
+def test_a_copy_without_links_says_how_to_mend_it(tmp_path: Path) -> None:
+    """And what it says does."""
+    with _embedded(tmp_path / "store") as manager:
+        manager.execute(_TABLE)
+        manager.insert_columns("t", {"batch": Typed("UInt64", 1), "n": np.arange(5)})
+    copy = tmp_path / "a copy"
+    shutil.copytree(tmp_path / "store", copy)  # follows links
+    with pytest.raises(InvalidConfiguration, match=r"without its links.*cp -a") as caught:
+        _embedded(copy).connect()
+    remedy = str(caught.value.remedy)
+    command = remedy.partition("open it: ")[2]
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    with _embedded(copy) as manager:
+        assert manager.execute("SELECT sum(n) FROM t") == [(10,)]
+        manager.execute("RENAME TABLE t TO u")  # links are made anew
+    with _embedded(copy) as manager:
+        assert manager.execute("SELECT sum(n) FROM u") == [(10,)]
+
+
+def test_a_copy_with_its_links_opens(tmp_path: Path) -> None:
+    with _embedded(tmp_path / "store") as manager:
+        manager.execute(_TABLE)
+    shutil.copytree(tmp_path / "store", tmp_path / "copy", symlinks=True)
+    with _embedded(tmp_path / "copy") as manager:
+        assert manager.execute("SELECT count() FROM t") == [(0,)]
 
 
 def test_a_column_may_be_called_as_a_long_expression() -> None:

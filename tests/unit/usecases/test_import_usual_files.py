@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +200,11 @@ async def test_an_empty_array_has_no_rows(storage: Storage, tmp_path: Path) -> N
     path = tmp_path / "a.json"
     path.write_text("[ ]\n")
     assert (await run(storage, path)).read == 0
+
+
+async def test_an_array_comes_through_a_pipe(storage: Storage) -> None:
+    options = ImportOptions(create=Market.NASDAQ)
+    for begin in ("", "\ufeff\n "):
+        stream = BytesIO((begin + written("indented")).encode())
+        await ImportCandles(storage).run(stream, Timeframe.D1, symbol="AAPL", options=options)
+    assert len(await stored(storage)) == 3
