@@ -11,14 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jts_storage.domain import interchange
-from jts_storage.domain.columns import (
-    FIELDS,
-    AnyArray,
-    Columns,
-    Int64Array,
-    concatenate,
-    empty,
-)
+from jts_storage.domain.columns import FIELDS, AnyArray, Columns, Int64Array, concatenate, empty
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Adjusted

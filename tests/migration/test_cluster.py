@@ -72,7 +72,9 @@ async def test_what_a_cluster_gets_is_what_its_models_say(clickhouse: ClickHouse
         for column, codec in codecs:
             columns[column] = replace(columns[column], parts={"CODEC": codec})
         for each in altered:
-            if added := re.match(rf"ALTER TABLE {name} ON CLUSTER c1 ADD COLUMN {_ABSENT}(.*)", each):
+            if added := re.match(
+                rf"ALTER TABLE {name} ON CLUSTER c1 ADD COLUMN {_ABSENT}(.*)", each
+            ):
                 columns |= parse(f"CREATE TABLE t ({added[1]}) ENGINE = Memory").columns
         found = replace(found, columns=columns)
         assert list(comparing.compare(name, wanted, found)) == []
