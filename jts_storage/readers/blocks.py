@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -11,7 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jts_storage.domain import interchange
-from jts_storage.domain.columns import FIELDS, AnyArray, Columns, Int64Array, concatenate, empty
+from jts_storage.domain.columns import (
+    AnyArray,
+    Columns,
+    Int64Array,
+    concatenate,
+    empty,
+)
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Adjusted
@@ -19,16 +25,9 @@ from jts_storage.readers.epochs import Epochs
 from jts_storage.readers.owners import Labels, Owners
 from jts_storage.readers.owners import joined as labels_joined
 from jts_storage.readers.timestamps import TimestampReader, joined
-from jts_storage.readers.values import ValueReader, is_text, remedy_for
+from jts_storage.readers.values import ValueReader, remedy_for
 
 NOTHING_ADJUSTED = Adjusted()
-LONGEST_TEXT = 1_000
-"""So much of a broken row is kept."""
-
-_SAMPLE_ROWS = 16
-_NO_NUMBER = r"[^\d.,'\s+\-eE_]"
-_MOMENTS = frozenset({"timestamp", "date", "time"})
-_VALUES = _MOMENTS | set(FIELDS)
 
 
 class Source(Protocol):
@@ -64,13 +63,6 @@ class Source(Protocol):
         """Describe where the value is: ``prices.csv, line 7, column '종가'``."""
         ...
 
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
-        """Return where rows stand: their lines, or their numbers from 1 where it has no lines.
-
-        :param rows: ascending.
-        """
-        ...
-
     def progress(self) -> float | None:
         """Return how much of the source has been read, from 0 to 1; None if unknown."""
         ...
@@ -82,14 +74,12 @@ class BrokenRow:
 
     :param before: how many rows that can be read stand before it.
     :param line: where it stands in the file.
-    :param rule: ``"fields"`` if it has a wrong number of them, ``"unreadable"`` for a value.
     """
 
     before: int
     line: int
     reason: str
     text: str
-    rule: str = "fields"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +94,6 @@ class Block:
     :param table: the rows as they came.
     :param broken: rows among them that cannot be read.
     :param adjusted: which of the values were rounded, because the caller asked for it.
-    :param is_end: whether no row follows, only broken ones.
     """
 
     stop_row: int
@@ -115,15 +104,10 @@ class Block:
     table: Any
     adjusted: Adjusted = NOTHING_ADJUSTED
     broken: tuple[BrokenRow, ...] = ()
-    is_end: bool = False
 
     @property
     def first_row(self) -> int:
         return int(self.rows[0])
-
-    def places(self, rows: AnyArray) -> AnyArray:
-        """Where rows of the source, given by their numbers, stand in the table."""
-        return np.searchsorted(self.rows, rows)
 
 
 @dataclass(slots=True)
@@ -134,7 +118,6 @@ class Reader:
     :param keeps_broken: whether rows that cannot be read are kept aside; otherwise the first one is
         refused.
     :param owners: finds the series of each row; None if that is not needed.
-    :param has_read: whether some row of the source could be read.
     """
 
     timestamps: TimestampReader
@@ -142,92 +125,27 @@ class Reader:
     epochs: dict[Timeframe, Epochs] = field(default_factory=dict)
     owners: Owners | None = None
     keeps_broken: bool = False
-    has_read: bool = False
 
     def blocks(self, source: Source, rows: int, skip: int = 0) -> Iterator[Block]:
         """Blocks of exactly `rows`, but for the last, after the first `skip` rows.
 
         Where blocks begin depends on nothing but the two numbers.
         """
-        first = begun = skip
+        first = skip
         read: list[Block] = []
         broken: list[BrokenRow] = []
         tables = source.tables(broken if self.keeps_broken else None)
         for piece in _pieces(tables, rows, skip):
             # Converted at once, so that the text of a block need not be kept until it is full.
-            read += self._readable(piece, first, source, broken)
+            read.append(self._read(piece, first, source))
             first += piece.num_rows
-            if first - begun == rows:
-                yield _with_broken(_together(read, first), broken, skip)
-                read, begun = [], first
-        if first > begun:
-            yield _with_broken(_together(read, first), broken, skip)
+            if first - read[0].first_row == rows:
+                yield _with_broken(_together(read), broken, skip)
+                read = []
+        if read:
+            yield _with_broken(_together(read), broken, skip)
         if any(row.before >= skip for row in broken):
-            yield _with_broken(replace(_nothing(first), is_end=True), broken, skip)
-
-    def _readable(
-        self, table: Any, first: int, source: Source, broken: list[BrokenRow]
-    ) -> list[Block]:
-        """Read the rows; those with a value that cannot be read go to `broken`, if they may."""
-        try:
-            blocks = [self._parsed(table, first, source)]
-        except InvalidData as exc:
-            if not (self.keeps_broken and _may_stand_aside(exc)):
-                return [self._read(table, first, source)]  # which names the place
-            if not self.has_read and self._mostly_fails(table, source):
-                return [self._read(table, first, source)]
-            blocks, aside = [], dict[int, BrokenRow]()
-            numbers = np.arange(first, first + table.num_rows, dtype=np.int64)
-            # A row at a time where a value is no number at all; the search for others is slower.
-            suspects = np.flatnonzero(_is_no_number(table))
-            for row in suspects.tolist():
-                self._split(table.slice(row, 1), numbers[row : row + 1], source, [], aside)
-            left = np.setdiff1d(numbers, np.fromiter(aside, np.int64))
-            if len(left):
-                self._split(table.take(pa.array(left - first)), left, source, blocks, aside)
-            found = [aside[number] for number in sorted(aside)]
-            lines = source.lines_of([row.before for row in found])
-            found = [replace(row, line=line) for row, line in zip(found, lines, strict=True)]
-            broken[:] = sorted([*broken, *found], key=lambda row: row.before)
-        self.has_read = self.has_read or bool(blocks)
-        return blocks
-
-    def _split(
-        self,
-        table: Any,
-        numbers: Int64Array,
-        source: Source,
-        blocks: list[Block],
-        aside: dict[int, BrokenRow],
-    ) -> None:
-        """Read what can be read of rows of which some cannot, each half for itself."""
-        first, rows = int(numbers[0]), table.num_rows
-        try:
-            block = self._parsed(table, first, source)
-        except InvalidData as exc:
-            if not _may_stand_aside(exc):
-                if exc.row is None or exc.field is None:
-                    raise
-                raise _placed(exc, int(numbers[exc.row]), source) from exc
-            if rows == 1:
-                aside[first] = _unreadable(table, first, exc)
-                return
-            for start, stop in ((0, rows // 2), (rows // 2, rows)):
-                half = table.slice(start, stop - start)
-                self._split(half, numbers[start:stop], source, blocks, aside)
-        else:
-            blocks.append(replace(block, rows=numbers))
-
-    def _mostly_fails(self, table: Any, source: Source) -> bool:
-        """Whether most rows fail, so that the whole source is written otherwise than expected."""
-        rows = np.unique(np.linspace(0, table.num_rows - 1, _SAMPLE_ROWS).astype(np.int64))
-        failed = 0
-        for row in rows.tolist():
-            try:
-                self._parsed(table.slice(row, 1), row, source)
-            except InvalidData:
-                failed += 1
-        return 2 * failed > len(rows)
+            yield _with_broken(_nothing(first), broken, skip)
 
     def _read(self, table: Any, first: int, source: Source) -> Block:
         try:
@@ -235,7 +153,12 @@ class Reader:
         except InvalidData as exc:
             if exc.row is None or exc.field is None:
                 raise
-            raise _placed(exc, first + exc.row, source) from exc
+            where = source.location(first + exc.row, exc.field)
+            # Without the row and field of the block: the location names those of the source.
+            rule = str(exc.args[0]).partition(": ")[2]
+            error = InvalidData(f"{where}: {rule}", remedy=remedy_for(exc))
+            error.row, error.field, error.value = first + exc.row, exc.field, exc.value
+            raise error from exc
 
     def _parsed(self, table: Any, first: int, source: Source) -> Block:
         columns = {name: _whole(table.column(name)) for name in table.column_names}
@@ -294,46 +217,11 @@ def _pieces(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:
             yield piece
 
 
-def _placed(error: InvalidData, row: int, source: Source) -> InvalidData:
-    """The error with the place in the source, instead of row and field of the block."""
-    where = source.location(row, error.field or "")
-    rule = str(error.args[0]).partition(": ")[2]
-    placed = InvalidData(f"{where}: {rule}", remedy=remedy_for(error))
-    placed.row, placed.field, placed.value = row, error.field, error.value
-    return placed
-
-
-def _may_stand_aside(error: InvalidData) -> bool:
-    """Whether it is the value of one row that is wrong, and no option would have it read."""
-    if error.row is None or error.field not in _VALUES:
-        return False
-    return error.field in _MOMENTS or remedy_for(error) is None
-
-
-def _is_no_number(table: Any) -> AnyArray:
-    """Where a price or volume is a text of something else; a column of numbers has none."""
-    found = np.zeros(table.num_rows, np.bool_)
-    for name in set(FIELDS) & set(table.column_names):
-        column = _whole(table.column(name))
-        if is_text(column):
-            found |= np.asarray(pc.fill_null(pc.match_substring_regex(column, _NO_NUMBER), False))
-    return found
-
-
-def _unreadable(row: Any, number: int, error: InvalidData) -> BrokenRow:
-    told = str(error.args[0]).partition(": ")[2]
-    text = ",".join("" if value is None else str(value) for value in row.to_pylist()[0].values())
-    return BrokenRow(number, 0, f"{error.field} {told}", text[:LONGEST_TEXT], "unreadable")
-
-
-def _together(pieces: list[Block], stop: int) -> Block:
-    """One block of several pieces, up to that row; what is missing of them was set aside."""
-    if not pieces:
-        return _nothing(stop)
+def _together(pieces: list[Block]) -> Block:
     if len(pieces) == 1:
-        return replace(pieces[0], stop_row=stop)
+        return pieces[0]
     return Block(
-        stop,
+        pieces[-1].stop_row,
         concatenate([piece.columns for piece in pieces]),
         np.concatenate([piece.rows for piece in pieces]),
         labels_joined([piece.labels for piece in pieces], [len(piece.rows) for piece in pieces]),
@@ -353,7 +241,7 @@ def _with_broken(block: Block, broken: list[BrokenRow], skip: int) -> Block:
 
     :param skip: rows before that one, and broken ones among them, were handled by an earlier run.
     """
-    count = sum(row.before < block.stop_row or block.is_end for row in broken)
+    count = sum(row.before < block.stop_row or not len(block.rows) for row in broken)
     taken = tuple(row for row in broken[:count] if row.before >= skip)
     del broken[:count]
     return replace(block, broken=taken)

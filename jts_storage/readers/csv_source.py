@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,12 @@ import pyarrow.csv as arrow_csv
 from jts_storage._runtime.surface import option
 from jts_storage.errors import InvalidData
 from jts_storage.readers import text_files
-from jts_storage.readers.blocks import LONGEST_TEXT, BrokenRow
+from jts_storage.readers.blocks import BrokenRow
 from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
 from jts_storage.readers.text_files import TextFormat
+
+_LONGEST_TEXT = 1_000
+"""So much of a broken row is kept."""
 
 
 class CsvFile(FileSource):
@@ -97,9 +100,6 @@ class CsvFile(FileSource):
         line = text_files.line_of_row(self.path, self.form, row)
         return f"{self.name}, line {line}, column {self._header(target)!r}"
 
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
-        return text_files.lines_of_rows(self.path, self.form, rows)
-
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
@@ -139,6 +139,6 @@ class _Aside:
         line = next(line for index, (line, _) in self._records if index == number)
         reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"
         before = number - self._count
-        self._broken.append(BrokenRow(before, line, reason, row.text[:LONGEST_TEXT]))
+        self._broken.append(BrokenRow(before, line, reason, row.text[:_LONGEST_TEXT]))
         self._count += 1
         return "skip"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,9 +78,6 @@ class FileSource:
 
     def location(self, row: int, target: str) -> str:
         return f"{self.name}, row {row + 1}, column {self._header(target)!r}"
-
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
-        return [row + 1 for row in rows]
 
     def _header(self, target: str) -> str:
         found = self._targets(self._names())

@@ -192,10 +192,21 @@ def _objects(path: Path, name: str) -> Iterator[str]:
                     rest = _after_blanks(rest[1:], text, name)
                 elif not rest.startswith("]"):
                     raise InvalidData(f"{name}, object {number}: no comma stands behind it.")
+            if not _is_end(rest.removeprefix("]"), text):
+                raise InvalidData(f"{name}: something stands behind the end of its array.")
     except EOFError as exc:
         raise cut_off(name) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidData(f"{name} cannot be read: {exc}") from exc
+
+
+def _is_end(rest: str, text: Any) -> bool:
+    """Whether nothing but blanks comes."""
+    while not rest.lstrip(_BLANKS):
+        rest = text.read(_READ_CHARACTERS)
+        if not rest:
+            return True
+    return False
 
 
 def _after_blanks(rest: str, text: Any, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,6 @@ class FrameSource:
     def location(self, row: int, target: str) -> str:
         header = self._targets.get(target) or self._targets.get("date") or target
         return f"row {row}, column {header!r}"
-
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
-        return [row + 1 for row in rows]
 
     def progress(self) -> float | None:
         return None

@@ -7,7 +7,7 @@ import codecs
 import csv
 import gzip
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -169,20 +169,6 @@ def line_of_row(path: Path, form: TextFormat, row: int) -> int | None:
     """Line of a row, counted without those that have another number of fields than the header."""
     whole = (line for line, fields in records(path, form) if len(fields) == len(form.headers))
     return next(islice(whole, row, None), None)
-
-
-def lines_of_rows(path: Path, form: TextFormat, rows: Sequence[int]) -> list[int]:
-    """The lines of several rows, ascending, read in one go; as `line_of_row`."""
-    wanted, found = iter(rows), list[int]()
-    awaited = next(wanted, None)
-    whole = (line for line, fields in records(path, form) if len(fields) == len(form.headers))
-    for number, line in enumerate(whole):
-        if awaited is None:
-            break
-        if number == awaited:
-            found.append(line)
-            awaited = next(wanted, None)
-    return found
 
 
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:

@@ -161,7 +161,7 @@ def remedy_for(error: InvalidData) -> str | None:
         number = Decimal(error.value)
     except InvalidOperation:
         return None
-    if not number.is_finite() or number == number.quantize(Decimal(1), context=checks.EXACT):
+    if not number.is_finite() or number == number.to_integral_value():
         return None
     if error.field == "volume" and number > 0:
         return (

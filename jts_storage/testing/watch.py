@@ -74,8 +74,8 @@ class Watch:
                 return
             time.sleep(0.005)
 
-    def _unit_of_work(self, original: Any, storage: Storage) -> UnitOfWork:
-        unit: UnitOfWork = original(storage)
+    def _unit_of_work(self, original: Any, storage: Storage, **options: Any) -> UnitOfWork:
+        unit: UnitOfWork = original(storage, **options)
         self._units.append((unit, _place()))
         return unit
 
@@ -97,8 +97,8 @@ def _method(seen: Any, original: Any) -> Any:
 
         return asynchronous
 
-    def blocking(storage: Storage) -> Any:
-        return seen(original, storage)
+    def blocking(storage: Storage, **options: Any) -> Any:
+        return seen(original, storage, **options)
 
     return blocking
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from jts_storage.domain.candle import SeriesKey
@@ -80,5 +79,4 @@ def _of_broken(rows: Sequence[BrokenRow]) -> Tally:
     """The counts of rows that cannot be read; they are of no series."""
     if not rows:
         return Tally()
-    broken = Counter(row.rule for row in rows)
-    return Tally(read=len(rows), quarantined=len(rows), broken=dict(broken))
+    return Tally(read=len(rows), quarantined=len(rows), broken={"fields": len(rows)})

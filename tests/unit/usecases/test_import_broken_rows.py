@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,13 +87,8 @@ async def test_lines_are_right_where_texts_have_line_breaks_and_values_are_wrong
     path.write_text(
         'n,t,o,h,l,c,v\n"a\nb",' + row(0) + "x\n\nc," + row(1) + "c,1704153720,x,1,1,1,1\n"
     )
-    with pytest.raises(InvalidData, match="line 4, column 't'"):
-        await run(storage, path, on_error="stop")
-    result = await run(storage, path)
-    assert (result.read, result.inserted, result.quarantined) == (4, 2, 2)
-    assert result.broken | {"fields": 1, "unreadable": 1} == result.broken
-    assert [kept.line for kept in await aside(storage)] == [4, 7]
-    assert (await aside(storage))[1].came_as == {"text": "1704153720,x,1,1,1,1"}
+    with pytest.raises(InvalidData, match="line 7, column 'o'"):
+        await run(storage, path)
 
 
 async def test_a_file_of_nothing_but_broken_rows_is_counted(
@@ -156,83 +150,3 @@ async def test_an_interrupted_import_counts_each_broken_row_once(
         kept = [row.line for row in await aside(storage)]
         assert kept == [n + 2 for n, is_good in enumerate(good) if not is_good]
         assert (result.read, result.quarantined) == (len(good), good.count(False))
-
-
-async def test_values_that_cannot_be_read_are_kept_aside(storage: Storage, tmp_path: Path) -> None:
-    """Wherever they stand in a block, and in whichever column."""
-    path = tmp_path / "p.csv"
-    rows = [row(minute) for minute in range(60)]
-    at_fault = {0: "o", 1: "t", 17: "v", 29: "c", 30: "h", 59: "l"}
-    for number, name in at_fault.items():
-        fields = rows[number].strip().split(",")
-        fields["tohlcv".index(name)] = "what?"
-        rows[number] = ",".join(fields) + "\n"
-    path.write_text(HEADER + "".join(rows))
-    result = await run(storage, path, block_rows=7)
-    good = [minute for minute in range(60) if minute not in at_fault]
-    assert await minutes(storage) == good
-    assert (result.read, result.inserted, result.quarantined) == (60, len(good), len(at_fault))
-    kept = await aside(storage)
-    assert [one.line for one in kept] == [number + 2 for number in at_fault]
-    assert [one.reasons[0].split()[0] for one in kept] == [
-        *("open", "timestamp", "volume", "close", "high", "low")
-    ]
-    assert all("what?" in one.came_as["text"] for one in kept)
-    again = await run(storage, path, block_rows=7, mode="incremental")
-    assert (again.inserted, again.quarantined) == (0, len(at_fault))
-    assert len(await aside(storage)) == len(at_fault)
-
-
-async def test_what_a_rule_quarantines_is_the_row_behind_one_that_cannot_be_read(
-    storage: Storage, tmp_path: Path
-) -> None:
-    path = tmp_path / "p.csv"
-    bad = "1704153720,5,1,9,2,2\n"
-    path.write_text(HEADER + row(0) + "1704153660,x,1,1,1,1\n" + bad + row(3))
-    await run(storage, path)
-    assert await minutes(storage) == [0, 3]
-    kept = {one.row: one.came_as for one in await aside(storage)}
-    assert kept[2]["open"] == "5"
-    assert kept[1] == {"text": "1704153660,x,1,1,1,1"}
-
-
-async def test_a_whole_column_written_otherwise_is_no_broken_row(
-    storage: Storage, tmp_path: Path
-) -> None:
-    path = tmp_path / "p.csv"
-    lines = [f"{14 + n}/31/2024,1,1,1,1,{n}\n" for n in range(30)]
-    path.write_text(HEADER + "".join(lines))
-    with pytest.raises(InvalidData, match="line 2"):
-        await run(storage, path)
-    path.write_text(HEADER + row(0) + "1704153660,1.123456,2,1,1,1\n")
-    with pytest.raises(InvalidData, match="round_prices"):
-        await run(storage, path)
-    path.write_text(HEADER + row(0) + "?,1,1,1,1,1\n" + row(2) + "1704153840,1.123456,2,1,1,1\n")
-    with pytest.raises(InvalidData, match=r"line 5, column 'o'.*round_prices"):
-        await run(storage, path)
-    path.write_text(HEADER + row(0) + "1,?,1,1,1,1\n" + row(2) + "1704153840,1.123456,2,1,1,1\n")
-    with pytest.raises(InvalidData, match=r"line 5, column 'o'.*round_prices"):
-        await run(storage, path)
-    assert await aside(storage) == []
-
-
-async def test_many_rows_that_cannot_be_read_take_no_forever(
-    storage: Storage, tmp_path: Path
-) -> None:
-    path = tmp_path / "p.csv"
-    rows = [row(n) if n % 20 else row(n).replace(",1,", ",?,", 1) for n in range(6_000)]
-    path.write_text(HEADER + "".join(rows))
-    result = await run(storage, path)
-    assert (result.inserted, result.quarantined) == (5_700, 300)
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
-async def test_json_keeps_them_aside_too(storage: Storage, tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"p{suffix}"
-    rows = [dict(zip("tohlcv", row(n).strip().split(","), strict=True)) for n in range(4)]
-    rows[2]["c"] = "?"
-    texts = [json.dumps(one) for one in rows]
-    path.write_text("\n".join(texts) if suffix == ".jsonl" else f"[{','.join(texts)}]")
-    result = await run(storage, path)
-    assert (result.inserted, result.quarantined) == (3, 1)
-    assert [one.line for one in await aside(storage)] == [3]
