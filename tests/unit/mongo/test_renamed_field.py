@@ -25,12 +25,14 @@ from jts_storage.mongo import mappers, queries
 from jts_storage.mongo.documents import (
     BacktestDocument,
     ConfigFields,
+    DataSetFields,
     FormulaDocument,
     FormulaVersionFields,
     MetricsFields,
     Models,
     ParameterFields,
     RiskFields,
+    SeriesFields,
     StopLossFields,
     StrategyDocument,
     TradeChunkDocument,
@@ -73,8 +75,18 @@ class NewStrategy(StrategyDocument):
     risk_config: NewRisk | None = None
 
 
+class NewSeries(SeriesFields):
+    model_config = ANEW
+
+
+class NewDataSet(DataSetFields):
+    model_config = ANEW
+    series: list[NewSeries]  # type: ignore[assignment]
+
+
 class NewConfig(ConfigFields):
     model_config = ANEW
+    data_set: NewDataSet | None = None
 
 
 class NewMetrics(MetricsFields):
@@ -106,7 +118,7 @@ OLD = Models()
 NEW = Models(NewFormula, NewStrategy, NewBacktest, NewChunk)
 NESTED: list[type[Stored]] = [
     *(ParameterFields, StopLossFields, RiskFields, ConfigFields, MetricsFields, TradeFields),
-    FormulaVersionFields,
+    *(FormulaVersionFields, DataSetFields, SeriesFields),
 ]
 NAMES = {
     stored_alias(field): renamed(field)
