@@ -132,6 +132,8 @@ class CommitClock:
         self._stored = stored
         self._symbols_decided = symbols_decided
         self._owner = this_process()
+        # Places that MongoDB could not be told of, and from when on nobody needs to wait for them.
+        self._abandoned: dict[ObjectId, float] = {}
 
     async def start(self) -> None:
         """Make the clock if there is none yet, ahead of every version that is stored."""
@@ -139,10 +141,7 @@ class CommitClock:
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Set the clock ahead of every version that is stored, whoever wrote it.
-
-        Earlier releases took versions from their hosts' clocks.
-        """
+        """Set the clock ahead of every version that is stored, whoever wrote it."""
         stored = await self._stored()
         symbols = await self._symbols_decided() if self._symbols_decided else 0
         change = [
@@ -269,10 +268,11 @@ class CommitClock:
             "eventKeys": {"$literal": event_keys},
             "series": {"$literal": series},
         }
+        gone = [each for each, end in self._abandoned.items() if end <= monotonic()]
         value = {"$max": [{"$add": ["$value", versions]}, _now()]}
         change: list[Bson] = [
             {"$set": {"value": value}},
-            {"$set": {"running": {"$concatArrays": [_NOT_EXPIRED, [listed]]}}},
+            {"$set": {"running": {"$concatArrays": [_without(gone), [listed]]}}},
         ]
         if symbols_above is not None:
             symbols = {"$max": [{"$add": ["$symbols", 1]}, Int64(symbols_above + 1)]}
@@ -288,6 +288,8 @@ class CommitClock:
             raise StorageError(
                 f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
             )
+        for each in gone:
+            self._abandoned.pop(each, None)
         place.version = int(found["value"]) - versions + 1
         running = map(_under_way, found["running"])
         place.earlier = [one for one in running if one.version < place.version]
@@ -317,8 +319,8 @@ class CommitClock:
                 lambda: self._clock.find_one_and_update({"_id": _ID}, gone, projection=kept),
             )
         except StorageError:
-            # What was committed stands; others only wait for it until its lease ends.
-            log.info("A commit is listed until its lease ends.", exc_info=True)
+            log.info("A commit is listed until the next one.", exc_info=True)
+            self._abandoned[place.id] = monotonic()
             return monotonic() - place.renewed_at < LEASE.total_seconds()
         return bool(found and found.get("running"))
 
@@ -330,7 +332,8 @@ class CommitClock:
             else:
                 await self.forget([place.id])
         except StorageError:
-            log.info("A commit that failed is listed until its lease ends.", exc_info=True)
+            log.info("A commit that failed is listed until the next one.", exc_info=True)
+            self._abandoned[place.id] = monotonic() + (LANDING.total_seconds() if lands else 0)
 
     async def _renew(self, place: Place) -> None:
         begun = monotonic()
@@ -362,6 +365,11 @@ _HAS_NOT_RUN_OUT: Bson = {"$not": [has_run_out("$$this.until")]}
 _NOT_EXPIRED: Bson = {"$filter": {"input": "$running", "cond": _HAS_NOT_RUN_OUT}}
 
 
+def _without(gone: Sequence[ObjectId]) -> Bson:
+    lasts = {"$and": [_HAS_NOT_RUN_OUT, {"$not": [{"$in": ["$$this.id", {"$literal": gone}]}]}]}
+    return {"$filter": {"input": "$running", "cond": lasts}}
+
+
 def _is(place: Place) -> Bson:
     return {"$eq": ["$$this.id", place.id]}
 
@@ -385,11 +393,6 @@ def _listed(names: Collection[str] | None) -> list[str] | None:
 
 
 def _under_way(found: dict[str, Any]) -> UnderWay:
-    keys, series = found["eventKeys"], found.get("series")
-    return UnderWay(
-        found["id"],
-        found["version"],
-        found["owner"],
-        None if keys is None else frozenset(keys),
-        None if series is None else frozenset(series),
-    )
+    given = found["eventKeys"], found.get("series")
+    names = (None if each is None else frozenset(each) for each in given)
+    return UnderWay(found["id"], found["version"], found["owner"], *names)
