@@ -22,7 +22,14 @@ from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
     InMemoryStrategyRepository,
 )
-from jts_storage.memory.tables import REFERENCES, Autocommit, MemoryDatabase, MemoryTransaction
+from jts_storage.memory.tables import (
+    FORMULAS,
+    REFERENCES,
+    STRATEGIES,
+    Autocommit,
+    MemoryDatabase,
+    MemoryTransaction,
+)
 from jts_storage.models import Models
 from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
@@ -105,8 +112,10 @@ class InMemoryWork:
             bars = InMemoryCandleRepository(database, database.bars)
             bars.apply(self.ingestion.bars.changes, version)
         self._undelivered = self.events.collected
-        has_version = self.candles.changes or any(
-            change.store == "clickhouse" for _, change in tables
+        has_version = (
+            self.candles.changes
+            or any(change.store == "clickhouse" for _, change in tables)
+            or self.transaction.tables & {FORMULAS, STRATEGIES}
         )
         return CommitResult(Commit(version) if has_version else None)
 
