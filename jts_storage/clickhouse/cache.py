@@ -20,7 +20,8 @@ the user may not see `system.parts`. Row policies made in between are not notice
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,11 +29,14 @@ from sqlalchemy import Table
 
 from jts_storage._runtime.forks import tell_children
 from jts_storage.clickhouse import statements
-from jts_storage.clickhouse.held_ranges import HeldAnswers, HeldRanges
+from jts_storage.clickhouse.change_log import Change
+from jts_storage.clickhouse.held_answers import HeldAnswers
+from jts_storage.clickhouse.held_ranges import HeldRanges
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.statement_changes import HOLDING, changes_by_statements_alone
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS, LAST_MS
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 
@@ -159,6 +163,26 @@ class RangeCache:
                 self._answers.hold(what, key, found)
         return found
 
+    @contextmanager
+    def appending(self, rows: SeriesRows, change: Change) -> Iterator[None]:
+        """Hold the answers about these series again, once their rows are stored within the block.
+
+        :param rows: all of them behind what their series have.
+        :param change: what the log says of the write.
+        """
+        with self._lock:
+            answers = self._answers.wanted(rows.keys) if self._is_usable() else {}
+            begun = self._seen
+        yield
+        if not answers:
+            return
+        with self._lock:
+            if not self._is_usable():
+                return
+            for series in rows.only_of(answers):
+                if not self._changed_since(begun, series.key, besides=change):
+                    self._answers.hold_appended(answers[series.key], series)
+
     # ---- what proves it
 
     def _is_usable(self) -> bool:
@@ -274,11 +298,18 @@ class RangeCache:
                 self._held.hold(*read[:4])
 
     def _changed_since(
-        self, begun: int, key: SeriesKey | None, first: int = FIRST_MS, last: int = LAST_MS
+        self,
+        begun: int,
+        key: SeriesKey | None,
+        first: int = FIRST_MS,
+        last: int = LAST_MS,
+        *,
+        besides: Change | None = None,
     ) -> bool:
         """Whether what was read may be of before a change, or of its middle."""
         _, changes = self._log.since(begun, under_way=True)
-        ours = [change for change in changes if change.touches(self._candles.name)]
+        others = (change for change in changes if change is not besides)
+        ours = [change for change in others if change.touches(self._candles.name)]
         if key is None or any(change.spans is None for change in ours):
             return bool(ours)
         spans = [change.spans[key] for change in ours if change.spans and key in change.spans]

@@ -24,6 +24,7 @@ from jts_storage.clickhouse.candle_mappers import (
     series_from_rows,
 )
 from jts_storage.clickhouse.candle_rows import KEY, CandleSource, latest, original
+from jts_storage.clickhouse.held_answers import FirstAndLast, LatestCandles, NumberOfCandles
 from jts_storage.clickhouse.history_statements import select_stored
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panels import PanelReader
@@ -140,11 +141,11 @@ class ClickHouseCandleReader(ReadsPanels):
         checks.instance(key, SeriesKey, "key")
         if count > _MOST_LATEST_HELD:
             return await self._manager.run_read(self._get_latest, key, count)
-        return await self._answer(("latest", count), key, lambda: self._get_latest(key, count))
+        return await self._answer(LatestCandles(count), key, lambda: self._get_latest(key, count))
 
     async def get_coverage(self, key: SeriesKey) -> Coverage:
         checks.instance(key, SeriesKey, "key")
-        return await self._answer("coverage", key, lambda: self._get_coverage(key))
+        return await self._answer(FirstAndLast(), key, lambda: self._get_coverage(key))
 
     async def coverage_by_day(self, key: SeriesKey, *, timezone: str = "UTC") -> dict[date, int]:
         return days_of(await self._read(statements.select_days, key, timezone=zone_name(timezone)))
@@ -156,7 +157,7 @@ class ClickHouseCandleReader(ReadsPanels):
         bounded = start is not None or end is not None
         checks.instance(key, SeriesKey, "key")
         return await self._answer(
-            ("count", ends), key, lambda: self._count(key, *ends, bounded=bounded)
+            NumberOfCandles(*ends), key, lambda: self._count(key, *ends, bounded=bounded)
         )
 
     async def resample(

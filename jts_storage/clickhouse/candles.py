@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,20 @@ from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
 from jts_storage.clickhouse.change_log import Change, Spans, touching
 from jts_storage.clickhouse.corrections import Wanted, corrections
 from jts_storage.clickhouse.data_sets import ClickHouseDataSets
-from jts_storage.clickhouse.history import CandleHistory
+from jts_storage.clickhouse.history import CandleHistory, Kept
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.parquet import Target, import_files
 from jts_storage.clickhouse.statements import parameters
 from jts_storage.clickhouse.stored_ends import StoredEnds
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.clickhouse.transport import WRITE_ROWS, Transport
-from jts_storage.clickhouse.versions import Versions, WriteClock, counted_from, paused_for_too_long
+from jts_storage.clickhouse.versions import (
+    Versions,
+    WriteClock,
+    WritesUnderWay,
+    counted_from,
+    paused_for_too_long,
+)
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges
@@ -42,8 +48,9 @@ from jts_storage.ports.candles import CandleData, Lake
 _IMPORT_VERSIONS = 1_000_000
 """Reserved for an import, one for each of its inserts. A version is a nanosecond: many are free."""
 
-# One for the process: two managers may write the same series.
+# Each one for the process: two managers may write the same series.
 _versions = Versions()
+_under_way = WritesUnderWay()
 
 
 class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
@@ -128,35 +135,88 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
     ) -> None:
         """As `write`, of many series."""
         self.check_writable()
-        for together in rows.pieces(WRITE_ROWS):
-            more: dict[str, Any] = {"version": version}
-            if self._history is not None:
-                since = self._history.keep(together, version, source)
-                if since is not None:
-                    more["since"] = since
-            with self._touching(together.spans):
-                self._manager.insert_columns(
-                    self._candles.name,
-                    rows_to_columns(self._candles, together, **more),
-                    settings=statements.write_settings,
-                    idempotent=True,
-                    is_there=partial(self._is_written, together, version),
-                    may_be_there=again,
-                )
+        with _under_way.of(rows.keys):
+            for together in rows.pieces(WRITE_ROWS):
+                self._insert(together, version, self._keep(together, version, source), again=again)
 
-    def _touching(self, spans: Spans, *, deletes: bool = False) -> AbstractContextManager[None]:
+    def replace_rows(
+        self, rows: SeriesRows, version: int, *, source: str
+    ) -> Callable[[bool], None] | None:
+        """As `write_rows`, of one insert, which may leave rows alone that change nothing.
+
+        Return what ends the write if there are such rows, called with whether they may stay under
+        the version they have; None if all is written. They may stay only if nobody writes any more
+        under a version between that one and this, which would count then. A server is written to
+        by other processes, whose writes this one cannot know of.
+        """
+        self.check_writable()
+        begun = self._manager.changes.number
+        with _under_way.of(rows.keys):
+            kept = self._keep(rows, version, source)
+            since = kept.since
+            if since is None or not self._cache.is_logged() or not since.any():
+                self._insert(rows, version, kept)
+                return None
+        is_new = since == 0
+
+        def end(may_stay: bool) -> None:
+            if may_stay and not self._is_changed(rows, begun):
+                self._insert(rows.only(is_new), version, Kept())
+            else:
+                self._insert(rows, version, kept)
+
+        return end
+
+    def _keep(self, rows: SeriesRows, version: int, source: str) -> Kept:
+        return Kept() if self._history is None else self._history.keep(rows, version, source)
+
+    def _insert(self, rows: SeriesRows, version: int, kept: Kept, *, again: bool = False) -> None:
+        if not rows.rows:
+            return
+        more = {} if kept.since is None else {"since": kept.since}
+        with self._touching(rows.spans) as change, self._answers_kept(rows, kept, change):
+            self._manager.insert_columns(
+                self._candles.name,
+                rows_to_columns(self._candles, rows, version=version, **more),
+                settings=statements.write_settings,
+                idempotent=True,
+                is_there=partial(self._is_written, rows, version),
+                may_be_there=again,
+            )
+
+    def _is_changed(self, rows: SeriesRows, begun: int) -> bool:
+        """Whether anybody has written these series since then, or is writing them."""
+        if _under_way.write_any_of(rows.keys):
+            return True
+        keys = set(rows.keys)
+        _, changes = self._manager.changes.since(begun, under_way=True)
+        return any(
+            change.touches(self._candles.name)
+            and (change.spans is None or not keys.isdisjoint(change.spans))
+            for change in changes
+        )
+
+    @contextmanager
+    def _touching(self, spans: Spans, *, deletes: bool = False) -> Iterator[Change]:
         """Say which candles are written meanwhile, so that all others may be held on to."""
         change = Change(self._candles.name, spans, deletes)
         # The embedded session tells of each statement itself.
         is_embedded = self._manager.config.is_embedded
-        return touching(change) if is_embedded else self._manager.changes.change(change)
+        with touching(change) if is_embedded else self._manager.changes.change(change):
+            yield change
+
+    def _answers_kept(
+        self, rows: SeriesRows, kept: Kept, change: Change
+    ) -> AbstractContextManager[None]:
+        is_append = kept.is_append and self._manager.config.is_embedded
+        return self._cache.appending(rows, change) if is_append else nullcontext()
 
     def _import_files(
         self, key: SeriesKey, paths: Sequence[Path], versions: Callable[[int], int]
     ) -> int:
         is_new = self._history is None or self._history.is_untouched(key)
         target = Target(self._manager, self._candles, self.write, versions, may_read_files=is_new)
-        with self._touching({key: (FIRST_MS, LAST_MS)}):
+        with _under_way.of([key]), self._touching({key: (FIRST_MS, LAST_MS)}):
             return import_files(target, key, paths)
 
     def check_writable(self) -> None:
@@ -192,7 +252,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         bound = parameters(key, first, last) | {"version": version}
         if self._history is not None:
             self._history.keep_deleted(self._source(), key, first, last, version, source)
-        with self._touching({key: (first, last)}, deletes=True):
+        with _under_way.of([key]), self._touching({key: (first, last)}, deletes=True):
             self._manager.execute(
                 statements.delete(self._source()),
                 bound,

@@ -1,22 +1,17 @@
-"""What was read, in memory: ranges found by key and time, and short answers by what was asked."""
+"""Ranges that were read, in memory, found by key and time."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
-from jts_storage.clickhouse.change_log import Change, Spans
+from jts_storage.clickhouse.change_log import Spans
 from jts_storage.clickhouse.memory import bytes_in_use
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import owner_of
 from jts_storage.domain.series import CandleSeries
-
-_MOST_SERIES, _MOST_OF_A_SERIES = 5_000, 8
-"""Of how many series answers are held, and how many of each."""
 
 OVERHEAD = 2_048
 """Bytes of the objects that a held range is made of, beside its columns."""
@@ -120,49 +115,6 @@ class HeldRanges:
         ranges.remove(held)
         if not ranges:
             del self._of_key[held.key]
-
-
-class HeldAnswers:
-    """Answers about a series, and lists of series. The caller locks."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self._of_key: dict[SeriesKey, dict[Hashable, Any]] = {}
-        self._lists: dict[Hashable, tuple[SeriesKey, ...]] = {}
-        self._listed: set[SeriesKey] = set()
-
-    def look_up(self, what: Hashable, key: SeriesKey | None) -> Any:
-        """Return an answer, or None."""
-        return (self._lists if key is None else self._of_key.get(key, {})).get(what)
-
-    def hold(self, what: Hashable, key: SeriesKey | None, answer: Any) -> None:
-        """
-        :param key: None for a list of series.
-        """
-        if key is None:
-            if len(self._listed) >= _MOST_SERIES or len(self._lists) >= _MOST_OF_A_SERIES:
-                self._forget_lists()
-            self._lists[what] = answer
-            self._listed.update(answer)
-            return
-        if key not in self._of_key and len(self._of_key) >= _MOST_SERIES:
-            del self._of_key[next(iter(self._of_key))]
-        answers = self._of_key.setdefault(key, {})
-        if len(answers) >= _MOST_OF_A_SERIES:
-            del answers[next(iter(answers))]
-        answers[what] = answer
-
-    def drop(self, change: Change) -> None:
-        for key in (change.spans or {}).keys() & self._of_key.keys():
-            del self._of_key[key]
-        # Rows of a series that is listed list no other; deleted ones may have been its last.
-        if change.deletes or not self._listed.issuperset(change.spans or ()):
-            self._forget_lists()
-
-    def _forget_lists(self) -> None:
-        self._lists, self._listed = {}, set()
 
 
 def _remains(held: HeldRange, first: int, last: int) -> HeldRange:

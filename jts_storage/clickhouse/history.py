@@ -13,7 +13,7 @@ the latest, are then the ones to keep. Doing it again keeps the same rows once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Table
@@ -42,6 +42,18 @@ _ALIKE = 4
 _DELETING = {"lightweight_deletes_sync": 2}
 
 
+class Kept(NamedTuple):
+    """What was found of what is about to be written.
+
+    :param since: the version since which each row has had its values, 0 where that is its own;
+        None if that is so for all.
+    :param is_append: whether each row comes behind all that is stored of its series.
+    """
+
+    since: UInt64Array | None = None
+    is_append: bool = False
+
+
 class CandleHistory:
     """Keeps what is replaced in one table of candles.
 
@@ -63,16 +75,12 @@ class CandleHistory:
             self._is_there = bool(self._manager.execute(query)[0][0])
         return self._is_there
 
-    def keep(self, rows: SeriesRows, version: int, source: str) -> UInt64Array | None:
-        """Keep what these rows are about to replace under `version`.
-
-        Return the version since which each row has had its values, 0 where that is its own; None
-        if that is so for all.
-        """
+    def keep(self, rows: SeriesRows, version: int, source: str) -> Kept:
+        """Keep what these rows are about to replace under `version`."""
         spans = rows.spans
         reached = self._ends.reached(spans)
         if not reached or not self.is_there:
-            return None
+            return Kept(is_append=not reached)
         since: UInt64Array | None = None
         numbers = {key: number for number, key in enumerate(rows.keys)}
         for keys in _alike(reached, spans):
@@ -83,7 +91,7 @@ class CandleHistory:
             if since is None:
                 since = np.zeros(rows.rows, np.uint64)
             self._keep(rows, stored, since, version, source)
-        return since
+        return Kept(since)
 
     def keep_deleted(
         self, origin: CandleSource, key: SeriesKey, first: int, last: int, version: int, source: str

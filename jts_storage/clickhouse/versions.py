@@ -54,6 +54,36 @@ class Versions:
             return first
 
 
+class WritesUnderWay:
+    """What the threads of this process are writing, those of cancelled commits among it."""
+
+    def __init__(self) -> None:
+        self.begin_in_child()
+        tell_children(self)
+
+    def begin_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: dict[object, Collection[Hashable]] = {}
+
+    @contextmanager
+    def of(self, what: Collection[Hashable]) -> Iterator[None]:
+        """Say what is written for the time of a write."""
+        write = object()
+        with self._lock:
+            self._under_way[write] = what
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._under_way[write]
+
+    def write_any_of(self, what: Collection[Hashable]) -> bool:
+        with self._lock:
+            under_way = list(self._under_way.values())
+        wanted = set(what)
+        return any(not wanted.isdisjoint(each) for each in under_way)
+
+
 class WritePlace(Protocol):
     """The place of one write in the order of commits; `was_kept` says whether others waited."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -13,6 +13,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.arrays import from_candles
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.columns import (
+    AnyArray,
     Columns,
     Int64Array,
     checked,
@@ -94,6 +95,13 @@ class SeriesRows:
         for key, begin, end in zip(self.keys, self.offsets, self.offsets[1:], strict=False):
             yield CandleSeries.trusted(key, self.columns.take(slice(begin, end)))
 
+    def only_of(self, keys: Collection[SeriesKey]) -> Iterator[CandleSeries]:
+        """Those of these series that have rows."""
+        for at, key in enumerate(self.keys) if keys else ():
+            if key in keys and self.offsets[at] < self.offsets[at + 1]:
+                part = slice(int(self.offsets[at]), int(self.offsets[at + 1]))
+                yield CandleSeries.trusted(key, self.columns.take(part))
+
     def pieces(self, most: int) -> Iterator[SeriesRows]:
         """At most so many rows each: whole series together, or a part of a longer one alone."""
         first = 0
@@ -110,6 +118,13 @@ class SeriesRows:
             else:
                 yield self._part(first, behind, begin, int(self.offsets[behind]))
             first = behind
+
+    def only(self, wanted: AnyArray) -> SeriesRows:
+        """Those rows, with the keys that have any."""
+        present, number = np.unique(self.number[wanted], return_inverse=True)
+        offsets = np.searchsorted(number, np.arange(len(present) + 1))
+        keys = [self.keys[each] for each in present.tolist()]
+        return SeriesRows(keys, offsets, self.columns.take(np.flatnonzero(wanted)))
 
     def _part(self, first: int, behind: int, start: int, stop: int) -> SeriesRows:
         offsets = np.clip(self.offsets[first : behind + 1], start, stop) - start

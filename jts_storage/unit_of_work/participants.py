@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -150,10 +151,19 @@ class Stores:
             look = await looking
             if look.is_one_insert:
                 await self.wait_for_writers(place, changes)
-                await self.store_series(changes, place.version)
+                await self._replace_rows(changes, written_under(place))
         if look.is_one_insert and not place.was_kept:
             raise paused_for_too_long("The commit")
         return written_under(place) if look.is_one_insert else None
+
+    async def _replace_rows(self, changes: CommitChanges, version: int) -> None:
+        """Write candles in one insert, but for those that are stored already with these values."""
+        upserts, source = changes.candles.upserts, changes.candles.source
+        run, replace = self.clickhouse.run, self.candles.replace_rows
+        end = await run(partial(replace, upserts, version, source=source))
+        if end is not None:
+            # A decided commit that is finished later would count before rows that keep theirs.
+            await run(end, not await self.journal.unfinished_versions())
 
     async def wait_for_writers(self, place: Place, changes: CommitChanges) -> None:
         """Wait for the earlier writers of the same series: a history tells what they wrote, too."""

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.clickhouse import candles
+from jts_storage.clickhouse.history import CandleHistory
 from jts_storage.domain.moments import Commit
 from jts_storage.errors import InvalidData
 from jts_storage.testing.contracts.samples import FOREVER
@@ -67,6 +69,65 @@ async def test_only_what_differs_is_kept(storage: Storage) -> None:
     storage.clickhouse.execute("OPTIMIZE TABLE candles FINAL")
     await save(storage, SERIES[:20])
     assert former(storage) == 20, "ten that had the volume 7, none of those that stayed"
+
+
+def written(storage: Storage) -> int:
+    """How many rows were written: without merges, each of a candle lies there."""
+    return int(storage.clickhouse.execute("SELECT count() FROM candles")[0][0])
+
+
+async def test_rows_that_change_nothing_are_not_written(storage: Storage) -> None:
+    storage.clickhouse.execute("SYSTEM STOP MERGES candles")
+    first = await save(storage, SERIES)
+    await save(storage, SERIES)
+    assert written(storage) == 200
+    changed = with_volume(SERIES[:10], 7)
+    mixed = CandleSeries(KEY, [*changed, *SERIES[10:]])
+    second = await save(storage, mixed)
+    assert written(storage) == 210
+    assert await storage.candles.get_range(KEY, *FOREVER) == mixed
+    assert await storage.candles.get_range(KEY, *FOREVER, as_of=first) == SERIES
+    assert await storage.candles.get_range(KEY, *FOREVER, as_of=second) == mixed
+    async with storage.unit_of_work() as uow:
+        await uow.candles.delete_range(KEY, *FOREVER)
+        await uow.commit()
+    await save(storage, mixed)
+    assert await storage.candles.get_range(KEY, *FOREVER) == mixed, "deleted rows come back"
+
+
+async def test_they_are_written_where_an_earlier_commit_may_still_land(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.clickhouse.execute("SYSTEM STOP MERGES candles")
+    await save(storage, SERIES)
+    with candles._under_way.of([KEY]):  # the thread of a cancelled commit
+        await save(storage, SERIES)
+    assert written(storage) == 400
+    journal = storage._backend.stores.journal  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "unfinished_versions", lambda: answered({5}))
+        await save(storage, SERIES)
+    assert written(storage) == 600
+    keep = CandleHistory.keep
+
+    def overtaken(self: CandleHistory, *given: Any) -> Any:
+        kept = keep(self, *given)
+        storage.clickhouse.execute(
+            "INSERT INTO candles SELECT symbol, exchange, timeframe, timestamp, open, high, low,"
+            " close, 5, version + 1, 0, 0 FROM candles LIMIT 1"
+        )
+        return kept
+
+    monkeypatch.setattr(CandleHistory, "keep", overtaken)
+    await save(storage, SERIES)
+    assert written(storage) == 801
+    monkeypatch.undo()
+    await save(storage, SERIES)
+    assert written(storage) == 801
+
+
+async def answered(value: Any) -> Any:
+    return value
 
 
 async def test_an_append_asks_the_engine_nothing(
