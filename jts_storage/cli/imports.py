@@ -42,6 +42,7 @@ _SERIES_SHOWN = 10
 _BLOCK_ROWS = 262_144  # that of the use case, which is imported later
 _FLOATS = ("refuse", "exact", "round")
 _ON_ERROR = ("stop", "quarantine")
+_UNITS = ("s", "ms", "us", "ns")
 
 
 def _one_of(known: Sequence[str]) -> Callable[[str], str]:
@@ -51,6 +52,10 @@ def _one_of(known: Sequence[str]) -> Callable[[str], str]:
         return text
 
     return checked
+
+
+def _unit(text: str | None) -> str | None:
+    return None if text is None else _one_of(_UNITS)(text)
 
 
 def _columns(given: list[str] | None) -> list[str] | None:
@@ -93,6 +98,13 @@ class FileFormat:
     timezone: Zone = None
     time_format: Annotated[
         str | None, typer.Option(help="strptime format of moments that are not ISO 8601.")
+    ] = None
+    time_unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Unit of moments that are numbers since 1970: s, ms, us or ns.",
+            callback=_unit,
+        ),
     ] = None
     decimal: Annotated[str | None, typer.Option(help="Decimal mark: '.' or ','.")] = None
     thousands: Annotated[
@@ -242,6 +254,7 @@ def _options(storing: Storing, format: FileFormat, policy: QualityPolicy) -> Imp
         layout=format.layout,
         timezone=format.timezone,
         time_format=format.time_format,
+        time_unit=format.time_unit,
         decimal=format.decimal,
         thousands=format.thousands,
         floats=cast("FloatRule", format.floats),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jts_storage.domain import interchange
 from jts_storage.domain.columns import (
@@ -21,10 +20,11 @@ from jts_storage.domain.columns import (
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Adjusted
-from jts_storage.readers.epochs import Epochs
+from jts_storage.readers.moments import Plans, settled, whole
 from jts_storage.readers.owners import Labels, Owners
 from jts_storage.readers.owners import joined as labels_joined
-from jts_storage.readers.timestamps import TimestampReader, joined
+from jts_storage.readers.rows import BrokenRow, Rows, may_stand_aside, unreadable
+from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.readers.values import ValueReader, remedy_for
 
 NOTHING_ADJUSTED = Adjusted()
@@ -59,27 +59,24 @@ class Source(Protocol):
         """
         ...
 
+    def columns(self, targets: Collection[str]) -> Iterator[Any]:
+        """Yield tables of those of its columns only, without the rows that cannot be read."""
+        ...
+
     def location(self, row: int, target: str) -> str:
         """Describe where the value is: ``prices.csv, line 7, column '종가'``."""
+        ...
+
+    def lines_of(self, rows: Sequence[int]) -> list[int]:
+        """Return where rows stand: their lines, or their numbers from 1 where it has no lines.
+
+        :param rows: ascending.
+        """
         ...
 
     def progress(self) -> float | None:
         """Return how much of the source has been read, from 0 to 1; None if unknown."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenRow:
-    """A row that cannot be read.
-
-    :param before: how many rows that can be read stand before it.
-    :param line: where it stands in the file.
-    """
-
-    before: int
-    line: int
-    reason: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,80 +106,149 @@ class Block:
     def first_row(self) -> int:
         return int(self.rows[0])
 
+    def places(self, rows: AnyArray) -> AnyArray:
+        """Where rows of the source, given by their numbers, stand in the table."""
+        return np.searchsorted(self.rows, rows)
+
 
 @dataclass(slots=True)
 class Reader:
     """Turns tables of one source into blocks.
 
-    :param epochs: for each timeframe, the unit found so far of timestamps that are numbers.
+    What moments and numbers mean is settled by the whole source, so that each row is read in the
+    same way wherever a block begins.
+
+    :param owners: finds the series of each row; None if that is not needed.
     :param keeps_broken: whether rows that cannot be read are kept aside; otherwise the first one is
         refused.
-    :param owners: finds the series of each row; None if that is not needed.
     """
 
     timestamps: TimestampReader
     values: ValueReader = field(default_factory=ValueReader)
-    epochs: dict[Timeframe, Epochs] = field(default_factory=dict)
     owners: Owners | None = None
     keeps_broken: bool = False
+    _plans: Plans = field(default_factory=Plans, init=False)
 
     def blocks(self, source: Source, rows: int, skip: int = 0) -> Iterator[Block]:
         """Blocks of exactly `rows`, but for the last, after the first `skip` rows.
 
         Where blocks begin depends on nothing but the two numbers.
         """
-        first = skip
+        self._settle(source)
+        first = begun = skip
         read: list[Block] = []
         broken: list[BrokenRow] = []
         tables = source.tables(broken if self.keeps_broken else None)
         for piece in _pieces(tables, rows, skip):
             # Converted at once, so that the text of a block need not be kept until it is full.
-            read.append(self._read(piece, first, source))
+            read += self._read(piece, first, source, broken)
             first += piece.num_rows
-            if first - read[0].first_row == rows:
-                yield _with_broken(_together(read), broken, skip)
-                read = []
-        if read:
-            yield _with_broken(_together(read), broken, skip)
+            if first - begun == rows:
+                yield _with_broken(_together(read, first), broken, skip)
+                read, begun = [], first
+        if first > begun:
+            yield _with_broken(_together(read, first), broken, skip)
         if any(row.before >= skip for row in broken):
-            yield _with_broken(_nothing(first), broken, skip)
+            yield _with_broken(_nothing(first), broken, skip, is_end=True)
 
-    def _read(self, table: Any, first: int, source: Source) -> Block:
+    def _settle(self, source: Source) -> None:
+        of_several = self.owners is not None and self.owners.wanted.timeframe is None
+        if self.owners is not None:
+            self.owners.look(source)
         try:
-            return self._parsed(table, first, source)
+            self._plans = settled(
+                source,
+                has_format=self.timestamps.format is not None,
+                has_unit=self.timestamps.unit is not None,
+                by_timeframe=of_several,
+            )
+        except InvalidData as exc:
+            if exc.row is None:
+                raise
+            raise _placed(exc, exc.row, source) from exc
+
+    def _read(self, table: Any, first: int, source: Source, broken: list[BrokenRow]) -> list[Block]:
+        """Read the rows; those with a value that cannot be read go to `broken`, if they may."""
+        columns = {name: whole(table.column(name)) for name in table.column_names}
+        try:
+            labels = self.owners.labels(columns, table.num_rows) if self.owners else Labels()
         except InvalidData as exc:
             if exc.row is None or exc.field is None:
                 raise
-            where = source.location(first + exc.row, exc.field)
-            # Without the row and field of the block: the location names those of the source.
-            rule = str(exc.args[0]).partition(": ")[2]
-            error = InvalidData(f"{where}: {rule}", remedy=remedy_for(exc))
-            error.row, error.field, error.value = first + exc.row, exc.field, exc.value
-            raise error from exc
+            # A row before it may have something else that is refused.
+            if exc.row:
+                self._read(table.slice(0, exc.row), first, source, broken)
+            raise _placed(exc, first + exc.row, source) from exc
+        numbers = np.arange(first, first + table.num_rows, dtype=np.int64)
+        rows = Rows(columns, labels, numbers, table)
+        try:
+            return [self._parsed(rows, source)]
+        except InvalidData as exc:
+            if exc.row is None or exc.field is None:
+                raise
+        aside: list[BrokenRow] = []
+        blocks = self._readable(rows, source, aside)
+        lines = source.lines_of([row.before for row in aside])
+        found = [replace(row, line=line) for row, line in zip(aside, lines, strict=True)]
+        # Rows with a wrong number of fields stand before the row that they are counted by.
+        broken[:] = sorted([*broken, *found], key=lambda row: (row.before, row.rule))
+        return blocks
 
-    def _parsed(self, table: Any, first: int, source: Source) -> Block:
-        columns = {name: _whole(table.column(name)) for name in table.column_names}
-        labels = self.owners.labels(columns, table.num_rows) if self.owners else Labels()
+    def _readable(self, rows: Rows, source: Source, aside: list[BrokenRow]) -> list[Block]:
+        """Read what can be read of rows of which some cannot."""
+        blocks: list[Block] = []
+        if not self.keeps_broken:
+            self._split(rows, source, blocks, aside)
+            return blocks
+        # One by one where a value is surely wrong; the search for others takes longer.
+        wrong = rows.surely_wrong()
+        for row in np.flatnonzero(wrong).tolist():
+            self._split(rows.slice(row, 1), source, [], aside)
+        self._split(rows.take(np.flatnonzero(~wrong)), source, blocks, aside)
+        aside.sort(key=lambda row: row.before)
+        return blocks
+
+    def _split(
+        self, rows: Rows, source: Source, blocks: list[Block], aside: list[BrokenRow]
+    ) -> None:
+        """Read rows, each half for itself where some of them cannot be read."""
+        count = len(rows.numbers)
+        if not count:
+            return
+        try:
+            blocks.append(self._parsed(rows, source))
+        except InvalidData as exc:
+            if exc.row is None or exc.field is None:
+                raise
+            if count > 1:
+                self._split(rows.slice(0, count // 2), source, blocks, aside)
+                self._split(rows.slice(count // 2, count), source, blocks, aside)
+            elif self.keeps_broken and may_stand_aside(exc):
+                aside.append(unreadable(rows, exc))
+            else:
+                raise _placed(exc, int(rows.numbers[0]), source) from exc
+
+    def _parsed(self, rows: Rows, source: Source) -> Block:
+        columns, labels, count = rows.columns, rows.labels, len(rows.numbers)
         stamps = self._stamps(columns, labels)
         values = self.values.read(columns, source)
         # Prices that are read already are put in afterwards: here they stand as zeros.
-        nothing = pa.array(np.zeros(table.num_rows, np.int64))
+        nothing = pa.array(np.zeros(count, np.int64))
         arrays = {"timestamp": pa.array(stamps)} | dict.fromkeys(values.ready, nothing)
         ready: dict[str, Any] = dict(values.ready)
         parsed = interchange.from_arrow(pa.table(arrays | values.others), "exact")
-        rows = np.arange(first, first + table.num_rows, dtype=np.int64)
         return Block(
-            first + table.num_rows,
+            int(rows.numbers[-1]) + 1 if count else 0,
             parsed._replace(**ready),
-            rows,
+            rows.numbers,
             labels,
             values.missing,
-            table,
+            rows.table,
             values.adjusted,
         )
 
     def _stamps(self, columns: Mapping[str, Any], labels: Labels) -> Int64Array:
-        moments = _moments(columns)
+        moments = self._plans.moments(columns)
         timeframes = [key.timeframe for key in labels.keys] or [self.timestamps.timeframe]
         if len(set(timeframes)) == 1:
             return self._stamps_of(timeframes[0], moments)
@@ -200,8 +266,8 @@ class Reader:
         return stamps
 
     def _stamps_of(self, timeframe: Timeframe, moments: Any) -> Int64Array:
-        seen = self.epochs.setdefault(timeframe, Epochs())
-        return replace(self.timestamps, timeframe=timeframe).read(moments, seen)
+        reader = replace(self.timestamps, timeframe=timeframe)
+        return reader.read(moments, self._plans.of(timeframe))
 
 
 def _pieces(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:
@@ -217,11 +283,23 @@ def _pieces(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:
             yield piece
 
 
-def _together(pieces: list[Block]) -> Block:
+def _placed(error: InvalidData, row: int, source: Source) -> InvalidData:
+    """The error with the place in the source, instead of row and field of the block."""
+    where = source.location(row, error.field or "")
+    rule = str(error.args[0]).partition(": ")[2]
+    placed = InvalidData(f"{where}: {rule}", remedy=remedy_for(error))
+    placed.row, placed.field, placed.value = row, error.field, error.value
+    return placed
+
+
+def _together(pieces: list[Block], stop: int) -> Block:
+    """One block of several pieces, up to that row; what is missing of them was set aside."""
+    if not pieces:
+        return _nothing(stop)
     if len(pieces) == 1:
-        return pieces[0]
+        return replace(pieces[0], stop_row=stop)
     return Block(
-        pieces[-1].stop_row,
+        stop,
         concatenate([piece.columns for piece in pieces]),
         np.concatenate([piece.rows for piece in pieces]),
         labels_joined([piece.labels for piece in pieces], [len(piece.rows) for piece in pieces]),
@@ -236,38 +314,18 @@ def _nothing(row: int) -> Block:
     return Block(row, empty(), np.empty(0, np.int64), Labels(), np.empty(0, np.bool_), None)
 
 
-def _with_broken(block: Block, broken: list[BrokenRow], skip: int) -> Block:
+def _with_broken(
+    block: Block, broken: list[BrokenRow], skip: int, *, is_end: bool = False
+) -> Block:
     """The block with the broken rows before its end, which are taken out of the list.
 
     :param skip: rows before that one, and broken ones among them, were handled by an earlier run.
+    :param is_end: whether no row follows, only broken ones.
     """
-    count = sum(row.before < block.stop_row or not len(block.rows) for row in broken)
+    count = sum(row.before < block.stop_row or is_end for row in broken)
     taken = tuple(row for row in broken[:count] if row.before >= skip)
     del broken[:count]
     return replace(block, broken=taken)
-
-
-def _whole(column: Any) -> Any:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_string_view(column.type) or pa.types.is_large_string(column.type):
-        column = column.cast(pa.string())
-    combined = column.combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):
-        combined = (
-            pa.concat_arrays(combined.chunks) if combined.num_chunks else pa.array([], column.type)
-        )
-    if pa.types.is_null(combined.type):
-        return pc.cast(combined, pa.string())
-    return combined
-
-
-def _moments(columns: Mapping[str, Any]) -> Any:
-    if "timestamp" in columns:
-        return columns["timestamp"]
-    if "time" in columns:
-        return joined(columns["date"], columns["time"])
-    return columns["date"]
 
 
 def as_json_rows(table: Any, rows: AnyArray) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ import pyarrow.csv as arrow_csv
 from jts_storage._runtime.surface import option
 from jts_storage.errors import InvalidData
 from jts_storage.readers import text_files
-from jts_storage.readers.blocks import BrokenRow
-from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
+from jts_storage.readers.file_source import (
+    READ_BYTES,
+    FileSource,
+    Layout,
+    RowLines,
+    cut_off,
+    opened,
+)
+from jts_storage.readers.rows import LONGEST_TEXT, BrokenRow
 from jts_storage.readers.text_files import TextFormat
-
-_LONGEST_TEXT = 1_000
-"""So much of a broken row is kept."""
 
 
 class CsvFile(FileSource):
@@ -31,6 +36,7 @@ class CsvFile(FileSource):
             path, encoding=layout.encoding, delimiter=layout.delimiter, header=layout.header
         )
         self.targets = self._targets(self.form.headers)
+        self._lines = RowLines(self._line_numbers)
 
     @property
     def commas_separate(self) -> bool:  # type: ignore[override]
@@ -43,40 +49,66 @@ class CsvFile(FileSource):
         return self.form.first_value
 
     def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
+        aside = None if broken is None else _Aside(self, broken, self._lines_before_data())
         with self._explained(), opened(self.path) as (raw, stream):
-            # Arrow would take all up to the next quote for one field.
-            open_quote = text_files.first_open_quote(self.path, self.form)
-            if open_quote is not None:
-                raise InvalidData(
-                    f"{self.name}, line {open_quote}: a quote is opened and not closed.",
-                    remedy="Close it, or write it twice where it is part of a text.",
-                )
-            for batch in self._reader(stream, broken):
+            self._refuse_open_quote()
+            for batch in self._reader(stream, self.targets, aside):
                 self._read = self._consumed(raw.tell(), batch)
                 yield pa.Table.from_batches([batch]).rename_columns(list(self.targets))
 
-    def _reader(self, stream: Any, broken: list[BrokenRow] | None) -> Any:
+    def columns(self, targets: Collection[str]) -> Iterator[Any]:
+        wanted = {name: its for name, its in self.targets.items() if name in targets}
+        if not wanted:  # Arrow would read all
+            return
+        with self._explained(), opened(self.path) as (_, stream):
+            self._refuse_open_quote()
+            for batch in self._reader(stream, wanted, lambda row: "skip"):
+                yield pa.Table.from_batches([batch]).rename_columns(list(wanted))
+
+    def lines_of(self, rows: Sequence[int]) -> list[int]:
+        return self._lines.of(rows)
+
+    def _line_numbers(self) -> Iterator[int]:
+        expected = len(self.form.headers)
+        for line, fields in text_files.records(self.path, self.form):
+            if len(fields) == expected:
+                yield line
+
+    @cached_property
+    def _open_quote(self) -> int | None:
+        return text_files.first_open_quote(self.path, self.form)
+
+    def _refuse_open_quote(self) -> None:
+        # Arrow would take all up to the next quote for one field.
+        if self._open_quote is not None:
+            raise InvalidData(
+                f"{self.name}, line {self._open_quote}: a quote is opened and not closed.",
+                remedy="Close it, or write it twice where it is part of a text.",
+            )
+
+    def _reader(
+        self, stream: Any, targets: dict[str, str], aside: Callable[[Any], str] | None
+    ) -> Any:
         # By number: pandas leaves the header of an index empty, and Arrow needs a name for each.
         names = [str(number) for number in range(len(self.form.headers))]
-        before = self._lines_before_data()
         return arrow_csv.open_csv(
             stream,
             read_options=arrow_csv.ReadOptions(
                 block_size=READ_BYTES,
                 encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
                 column_names=names,
-                skip_rows=before,
-                use_threads=broken is None,  # with several, Arrow does not number broken rows
+                skip_rows=self._lines_before_data(),
+                use_threads=aside is None,  # with several, Arrow does not number broken rows
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=self.form.delimiter,
                 newlines_in_values=True,
-                invalid_row_handler=None if broken is None else _Aside(self, broken, before),
+                invalid_row_handler=aside,
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 include_columns=[
-                    names[self.form.headers.index(header)] for header in self.targets.values()
+                    names[self.form.headers.index(header)] for header in targets.values()
                 ],
                 strings_can_be_null=False,  # what counts as missing is decided in `values`
             ),
@@ -97,7 +129,7 @@ class CsvFile(FileSource):
         return not self.form.encoding.startswith("utf-16")
 
     def location(self, row: int, target: str) -> str:
-        line = text_files.line_of_row(self.path, self.form, row)
+        (line,) = self.lines_of([row])
         return f"{self.name}, line {line}, column {self._header(target)!r}"
 
     @contextmanager
@@ -139,6 +171,6 @@ class _Aside:
         line = next(line for index, (line, _) in self._records if index == number)
         reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"
         before = number - self._count
-        self._broken.append(BrokenRow(before, line, reason, row.text[:_LONGEST_TEXT]))
+        self._broken.append(BrokenRow(before, line, reason, row.text[:LONGEST_TEXT]))
         self._count += 1
         return "skip"

@@ -6,124 +6,218 @@ are the milliseconds of 1 January 2000, 202401020900 is nine o'clock on 2 Januar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
+from jts_storage._runtime.surface import option
+from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.columns import AnyArray, Int64Array
 from jts_storage.errors import InvalidData
+from jts_storage.readers.refusals import OptionMissing
 
-UNITS = ("s", "ms", "us", "ns")
-_LATEST = 42 * 10**8
+UNITS: Final = ("s", "ms", "us", "ns")
+_LATEST: Final = 42 * 10**8
 """Seconds in 2103. A larger number is of a finer unit, in which it lies in 1970 or later."""
-_TO_1973 = 10**11
-_EARLIEST = 10**8
+_LIMITS: Final = np.array([_LATEST, _LATEST * 10**3, _LATEST * 10**6], np.uint64)
+"""What the sizes of numbers are told apart by: a number below the first is of seconds."""
+_TO_1973: Final = 10**11
+_EARLIEST: Final = 10**8
 """Seconds in 1973. If all numbers of a column are smaller, its unit cannot be found out."""
-_DIGITS = ((8, 1), (12, 10**4), (14, 10**6))
+_DIGITS: Final = ((8, 1), (12, 10**4), (14, 10**6))
 """How many digits dates and moments have, and what divides them into dates."""
 _FIRST_DATE, _LAST_DATE = 1900_00_00, 2200_00_00
-_SHARE = 10  # one in so many must be a valid date
+_SHARE: Final = 10
+"""If fewer than one number in so many makes a date, none is one."""
+_TIMES_AS_MANY: Final = 4
+"""A column that passes through 1970 has so many times more moments in its years than in its first
+seven weeks, whose milliseconds could be seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """How the numbers of a source are read as moments.
+
+    :param unit: None if they are too small to show one.
+    :param by_size: whether each is of the unit that its size suggests.
+    :param any_size: whether all are of one unit, whatever their size.
+    """
+
+    unit: str | None
+    by_size: bool = False
+    any_size: bool = False
+
+    def milliseconds(self, values: Int64Array) -> Int64Array:
+        """:raises InvalidData: with the row of the first that is of another unit, or none."""
+        if not len(values):
+            return values
+        if self.unit is None:
+            raise _error(values, 0, "is neither seconds since 1970 nor a date", _say_unit())
+        power = UNITS.index(self.unit)
+        powers = _powers(values)
+        if self.by_size:
+            found = np.empty_like(values)
+            for each in np.unique(powers).tolist():
+                rows = np.flatnonzero(powers == each)
+                found[rows] = _scaled(values[rows], each, rows)
+            return found
+        if not self.any_size:
+            odd = np.flatnonzero((powers != power) & (values != 0))
+            if len(odd):
+                raise _other_unit(int(values[odd[0]]), int(odd[0]))
+        return _scaled(values, power)
 
 
 @dataclass(slots=True)
-class Epochs:
-    """What the numbers of a column have shown so far.
+class Numbers:
+    """What the numbers of a column show, looked at part by part.
 
-    :param unit: the unit they were last read in; None if they showed none yet.
-    :param last: the last moment that was read, in milliseconds.
-    :param crosses_1970: whether some lie near 1970, so that small numbers are no other unit's.
+    The parts may be cut anywhere: what is kept of them are counts, and the first rows.
     """
 
-    unit: str | None = None
+    count: int = 0
+    dates: int = 0
+    first_other: tuple[int, int] | None = None
+    sizes: list[int] = field(default_factory=lambda: [0] * len(UNITS))
+    firsts: list[tuple[int, int] | None] = field(default_factory=lambda: [None] * len(UNITS))
+    in_1970s: list[int] = field(default_factory=lambda: [0] * len(UNITS))
+    largest: int = 0
     last: int | None = None
-    crosses_1970: bool = False
+    rises: bool = True
+    falls: bool = True
 
-    def milliseconds(self, values: Int64Array) -> Int64Array:
-        """Moments of a column, or of the next part of one.
-
-        If a column mixes two units, each number is read in its own, as long as the timestamps
-        then only rise or only fall: with a damaged number among them they would not.
-
-        :raises InvalidData: with the row of the first number that is of another unit, or of none.
-        """
+    def look(self, values: Int64Array, rows: Int64Array) -> None:
+        """Look at some numbers, which stand in these rows of the source."""
         if not len(values):
-            return values
-        unit = _unit(values) or self.unit
-        if unit is None:
-            raise InvalidData(
-                "is neither seconds since 1970 nor a date",
-                field="timestamp",
-                value=int(values[0]),
-                row=0,
-            )
-        # The finest unit so far: this part may hold numbers of a coarser one only.
-        if self.unit is not None:
-            unit = max(unit, self.unit, key=UNITS.index)
-        odd = self._of_coarser_units(values, unit)
-        found = _scaled(values, unit) if odd is None else _scaled_by_size(values, unit, odd)
-        if odd is not None or self.unit not in (None, unit):
-            self._check_one_direction(found, values, odd)
-        self.unit, self.last = unit, int(found[-1])
-        return found
-
-    def _of_coarser_units(self, values: Int64Array, unit: str) -> AnyArray | None:
-        """Return which numbers look like a coarser unit's; None if none does.
-
-        A column of milliseconds that passes through January 1970 has such numbers, and others
-        between 1970 and 1973, which a mixed column has not.
-        """
-        power = UNITS.index(unit)
-        if not power:
-            return None
-        size = np.abs(values)
-        coarser = 1_000 ** (power - 1)
-        small = size < _LATEST * coarser
-        if not small.any():
-            self.crosses_1970 |= bool((size < _TO_1973 * coarser).any())
-            return None
-        self.crosses_1970 |= bool((~small & (size < _TO_1973 * coarser)).any())
-        odd: AnyArray = small & (size > 0)
-        return odd if odd.any() and not self.crosses_1970 else None
-
-    def _check_one_direction(
-        self, found: Int64Array, values: Int64Array, odd: AnyArray | None
-    ) -> None:
-        steps = np.diff(found if self.last is None else np.append(self.last, found))
-        if (steps >= 0).all() or (steps <= 0).all():
             return
-        # The first number that is of another unit than the one that begins the part.
-        row = 0
-        if odd is not None and not odd.all():
-            row = int(np.flatnonzero(odd != odd[0])[0])
-        raise InvalidData(
-            "is of another unit (seconds, milliseconds ...) than the moment before it",
-            field="timestamp",
-            value=int(values[row]),
-            row=row,
-            remedy="Write all moments in one unit, or in ISO 8601.",
-        )
+        is_date = _are_dates(values)
+        self.count += len(values)
+        self.dates += int(np.count_nonzero(is_date))
+        if self.first_other is None and not is_date.all():
+            self.first_other = _first(values, rows, ~is_date)
+        size = _size(values)
+        self.largest = max(self.largest, int(size.max()))
+        powers = _powers(values)
+        for power in range(len(UNITS)) if powers.any() else (0,):
+            its = (powers == power) & (values != 0)
+            count = int(np.count_nonzero(its))
+            if count and self.firsts[power] is None:
+                self.firsts[power] = _first(values, rows, its)
+            self.sizes[power] += count
+            if power and count:
+                near = its & (size < np.uint64(_TO_1973 * 1_000 ** (power - 1)))
+                self.in_1970s[power] += int(np.count_nonzero(near))
+        self._note_direction(_by_size(values, powers))
+
+    def _note_direction(self, moments: Int64Array) -> None:
+        steps = np.diff(moments if self.last is None else np.append(self.last, moments))
+        self.rises = self.rises and bool((steps >= 0).all())
+        self.falls = self.falls and bool((steps <= 0).all())
+        self.last = int(moments[-1])
+
+    def settled(self) -> Epochs | None:
+        """How all of them are read; None if they are dates in digits.
+
+        :raises InvalidData: with the row of a number that makes it doubtful.
+        """
+        if self.dates and 2 * self.dates >= self.count:
+            return None
+        if self.dates * _SHARE >= self.count and self.first_other is not None:
+            value, row = self.first_other
+            rule = "is no date, and too many others are"
+            raise OptionMissing(rule, field="timestamp", value=value, row=row, remedy=_say_unit())
+        if self.largest < _EARLIEST:
+            return Epochs(None)
+        finest = max(power for power, count in enumerate(self.sizes) if count)
+        small, in_1970s = sum(self.sizes[:finest]), self.in_1970s[finest]
+        if not small or in_1970s >= _TIMES_AS_MANY * small:
+            return Epochs(UNITS[finest], any_size=bool(small))
+        if in_1970s:
+            # Both could be true, seconds of today or milliseconds of 1970: nobody guesses.
+            raise self._doubtful()
+        if self.rises or self.falls:
+            return Epochs(UNITS[finest], by_size=True)
+        most = max(self.sizes)
+        if 2 * most <= sum(self.sizes):
+            raise self._doubtful()
+        return Epochs(UNITS[self.sizes.index(most)])
+
+    def _doubtful(self) -> InvalidData:
+        """The error of the first number that is of another unit than most, or than the first."""
+        firsts = sorted((row, value) for value, row in filter(None, self.firsts))
+        most = max(self.sizes)
+        usual = self.firsts[self.sizes.index(most)] if 2 * most > sum(self.sizes) else None
+        kept = firsts[0][0] if usual is None else usual[1]
+        row, value = next(found for found in firsts if found[0] != kept)
+        return _other_unit(value, row, OptionMissing)
 
 
-def are_dates(values: Int64Array) -> bool:
-    """Return whether a column of numbers holds dates (20240102) or moments (202401020900).
+def is_moment(number: int) -> bool:
+    """Return whether a number alone may be a moment: a date, or not too near to 1970."""
+    if not _EARLIEST <= abs(number) < 2**63:
+        return bool(_are_dates(np.array([number % 2**63], np.int64))[0])
+    return True
 
-    One in ten must be a valid date: the others are then reported as errors, with their rows.
-    """
-    real = 0
+
+def said(unit: str) -> Epochs:
+    """How numbers are read whose unit the caller says."""
+    if unit not in UNITS:
+        raise InvalidData(f"must be one of {', '.join(UNITS)}", field="time_unit", value=unit)
+    return Epochs(unit, any_size=True)
+
+
+def _error(values: Int64Array, row: int, rule: str, remedy: str) -> InvalidData:
+    return InvalidData(rule, field="timestamp", value=int(values[row]), row=row, remedy=remedy)
+
+
+def _other_unit(value: int, row: int, kind: type[InvalidData] = InvalidData) -> InvalidData:
+    return kind(
+        "is of another unit (seconds, milliseconds ...) than the moment before it",
+        field="timestamp",
+        value=value,
+        row=row,
+        remedy=f"Write all moments in one unit, or in ISO 8601. {_say_unit()}",
+    )
+
+
+def _say_unit() -> str:
+    return f"If all are of one unit, say it: {option('time_unit', 'ms')}."
+
+
+def _first(values: Int64Array, rows: Int64Array, wanted: AnyArray) -> tuple[int, int]:
+    at = int(wanted.argmax())
+    return int(values[at]), int(rows[at])
+
+
+def _size(values: Int64Array) -> AnyArray:
+    # The size of the least integer is one more than the largest: as unsigned it is right.
+    return np.abs(values).view(np.uint64)
+
+
+def _powers(values: Int64Array) -> AnyArray:
+    """For each number, the place in `UNITS` of the unit that its size suggests."""
+    return np.searchsorted(_LIMITS, _size(values), side="right")
+
+
+def _by_size(values: Int64Array, powers: AnyArray) -> Int64Array:
+    """Moments to compare: what is finer than milliseconds is cut off."""
+    factors = np.array([1_000, 1, 1, 1], np.int64)[powers]
+    divisors = np.array([1, 1, 1_000, 10**6], np.int64)[powers]
+    return values * factors // divisors
+
+
+def _are_dates(values: Int64Array) -> AnyArray:
+    """Which numbers may be dates (20240102) or moments (202401020900, 20240102090000)."""
+    found = np.zeros(len(values), np.bool_)
     least, most = int(values.min()), int(values.max())
     for digits, divisor in _DIGITS:
         low, high = _FIRST_DATE * divisor, _LAST_DATE * divisor
         if most < low or least >= high:  # as in most columns
             continue
-        within = values[(values >= low) & (values < high)]
-        if len(within):
-            real += int(_is_real(within, digits, divisor).sum())
-    return real * _SHARE >= len(values) and real > 0
-
-
-def is_date(text: str) -> bool:
-    """Return whether a number alone may be a date: 20240102 is one, 946684800000 is none."""
-    return text.isdecimal() and len(text) <= 14 and are_dates(np.array([int(text)], np.int64))
+        within = np.flatnonzero((values >= low) & (values < high))
+        found[within] = _is_real(values[within], digits, divisor)
+    return found
 
 
 def _is_real(values: Int64Array, digits: int, divisor: int) -> AnyArray:
@@ -137,43 +231,25 @@ def _is_real(values: Int64Array, digits: int, divisor: int) -> AnyArray:
     return real
 
 
-def _unit(values: Int64Array) -> str | None:
-    largest = max(abs(int(values.max())), abs(int(values.min())))
-    if largest < _EARLIEST:
-        return None
-    return next(
-        (unit for power, unit in enumerate(UNITS[:-1]) if largest < _LATEST * 1_000**power), "ns"
-    )
-
-
-def _scaled_by_size(values: Int64Array, unit: str, odd: AnyArray) -> Int64Array:
-    """Read each `odd` number in the unit that its size suggests, and the others in `unit`."""
-    found = np.empty_like(values)
-    rest = np.flatnonzero(~odd)
-    found[rest] = _scaled(values[rest], unit, rest)
-    size = np.abs(values)
-    below = 0
-    for power, coarser in enumerate(UNITS[: UNITS.index(unit)]):
-        limit = _LATEST * 1_000**power
-        rows = np.flatnonzero(odd & (size >= below) & (size < limit))
-        found[rows] = _scaled(values[rows], coarser, rows)
-        below = limit
-    return found
-
-
-def _scaled(values: Int64Array, unit: str, rows: Int64Array | None = None) -> Int64Array:
-    if unit == "ms":
-        return values
-    if unit == "s":
+def _scaled(values: Int64Array, power: int, rows: Int64Array | None = None) -> Int64Array:
+    if power == 0:
+        outside = np.flatnonzero((values < FIRST_MS // 1_000) | (values > LAST_MS // 1_000))
+        if len(outside):
+            _refuse(values, rows, int(outside[0]), "lies before 1900 or after 2299")
         return values * 1_000
-    found, finer = np.divmod(values, 1_000 ** (UNITS.index(unit) - 1))
+    if power == 1:
+        return values
+    found, finer = np.divmod(values, 1_000 ** (power - 1))
     at_fault = np.flatnonzero(finer)
     if len(at_fault):
-        row = int(at_fault[0])
-        raise InvalidData(
-            "must be whole milliseconds",
-            field="timestamp",
-            value=str(int(values[row])),
-            row=row if rows is None else int(rows[row]),
-        )
+        _refuse(values, rows, int(at_fault[0]), "must be whole milliseconds")
     return found
+
+
+def _refuse(values: Int64Array, rows: Int64Array | None, row: int, rule: str) -> None:
+    raise InvalidData(
+        rule,
+        field="timestamp",
+        value=str(int(values[row])),
+        row=row if rows is None else int(rows[row]),
+    )

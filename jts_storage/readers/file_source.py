@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,37 @@ class FileSource:
     def location(self, row: int, target: str) -> str:
         return f"{self.name}, row {row + 1}, column {self._header(target)!r}"
 
+    def lines_of(self, rows: Sequence[int]) -> list[int]:
+        return [row + 1 for row in rows]
+
     def _header(self, target: str) -> str:
         found = self._targets(self._names())
         return found.get(target) or found.get("date") or target
 
     def _names(self) -> list[str]:
         raise NotImplementedError
+
+
+class RowLines:
+    """On which lines rows stand; they are asked for in their order, so a file is read once.
+
+    :param read: gives the line of each row, from the first.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[int]]) -> None:
+        self._begin = read
+        self._lines = read()
+        self._next = 0
+
+    def of(self, rows: Sequence[int]) -> list[int]:
+        found = []
+        for row in rows:
+            if row < self._next:
+                self._lines, self._next = self._begin(), 0
+            line = next(islice(self._lines, row - self._next, None), 0)
+            self._next = row + 1
+            found.append(line)
+        return found
 
 
 def cut_off(name: str) -> InvalidData:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
 from jts_storage.errors import InvalidData
 from jts_storage.readers import json_keys, text_files
-from jts_storage.readers.blocks import BrokenRow
-from jts_storage.readers.file_source import READ_BYTES, FileSource, Layout, cut_off, opened
+from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
+from jts_storage.readers.rows import LONGEST_TEXT, BrokenRow
 
 _DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _SAMPLE_LINES = 1_000
@@ -29,15 +30,31 @@ _SAMPLE = 4_096
 _READ_CHARACTERS = 1 << 20
 _LONGEST_OBJECT = 1 << 24
 _BLANKS = " \t\r\n\ufeff"
+_BLANK_BYTES = b" \t\r\n\f\v" + codecs.BOM_UTF8
+
+_Line: TypeAlias = tuple[int, bytes]
+_Refuse: TypeAlias = Callable[[int, bytes, InvalidData], None]
 
 
 class JsonLinesFile(FileSource):
     """A JSON object a line. Numbers are read as the decimals they are written as."""
 
+    _place = "line"
+    _fault: InvalidData | None = None
+    """The first line that is no object."""
+
     def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
         super().__init__(path, layout, name)
+        self._broken_lines: set[int] = set()
+        self._lines = RowLines(self._line_numbers)
         self._first = self._first_values()
-        self.targets = self._targets(list(self._first)) if self._first else {}
+        try:
+            self.targets = self._targets(list(self._first)) if self._first else {}
+        except InvalidData as exc:
+            # Columns may only seem to be missing, where something else stands among the objects.
+            raise self._fault or exc from None
+        if not self._first and self._fault is not None:
+            raise self._fault
 
     def _first_values(self) -> dict[str, Any]:
         """Return the first value of each column, which shows its type; nothing for an empty file.
@@ -48,13 +65,13 @@ class JsonLinesFile(FileSource):
         # The first lines nearly always show every column. The whole file is searched for others
         # afterwards, by a quicker way that finds new names only.
         for number, line in islice(text_files.lines(self.path), _SAMPLE_LINES):
-            row = self._parsed(number, line)
+            row = self._object(number, line)
             found |= {name: value for name, value in row.items() if found.get(name) is None}
-            if None not in found.values():
+            if found and None not in found.values():
                 break
         try:
             for number, line in json_keys.first_lines(self.path):
-                row = self._parsed(number, line)
+                row = self._object(number, line)
                 found |= {name: row[name] for name in row.keys() - found.keys()}
         except EOFError as exc:
             raise cut_off(self.name) from exc
@@ -62,44 +79,132 @@ class JsonLinesFile(FileSource):
             raise InvalidData(f"{self.name} cannot be read: {exc}") from exc
         return found
 
+    def _object(self, number: int, line: bytes) -> dict[str, Any]:
+        """The object of a line; what is none is told when its rows are read."""
+        try:
+            return self._parsed(number, line)
+        except InvalidData as exc:
+            self._fault = self._fault or exc
+            return {}
+
     def _names(self) -> list[str]:
         return list(self._first)
 
     def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
+        def refuse(number: int, line: bytes, error: InvalidData) -> None:
+            if broken is None:
+                raise error
+            reason = str(error.args[0]).partition(": ")[2]
+            text = line.decode(errors="replace").strip()
+            broken.append(BrokenRow(rows, number, reason, text[:LONGEST_TEXT]))
+
+        rows = 0
+        for position, tables in self._batches(self.targets, refuse):
+            self._read = position
+            for table in tables:
+                yield table
+                rows += table.num_rows
+
+    def columns(self, targets: Collection[str]) -> Iterator[Any]:
+        wanted = {name: its for name, its in self.targets.items() if name in targets}
+        for _, tables in self._batches(wanted, lambda number, line, error: None):
+            yield from tables
+
+    def lines_of(self, rows: Sequence[int]) -> list[int]:
+        return self._lines.of(rows)
+
+    def _line_numbers(self) -> Iterator[int]:
+        for number, _ in text_files.lines(self.path):
+            if number not in self._broken_lines:
+                yield number
+
+    def _batches(
+        self, targets: Mapping[str, str], refuse: _Refuse
+    ) -> Iterator[tuple[int, Iterator[Any]]]:
+        """How far the file was read, again and again, and the tables of the lines up to there.
+
+        :param refuse: is told each line that cannot be read, before the table that follows it.
+        """
         if not self._first:
             return
+        before = 0
         with self._explained(), opened(self.path) as (raw, stream):
-            reader = arrow_json.open_json(
-                stream,
-                read_options=arrow_json.ReadOptions(block_size=READ_BYTES),
-                parse_options=arrow_json.ParseOptions(
-                    explicit_schema=self._schema(), unexpected_field_behavior="ignore"
-                ),
-            )
-            for batch in reader:
-                self._read = self._consumed(raw.tell(), batch)
-                yield pa.Table.from_batches([batch]).rename_columns(list(self.targets))
+            for piece in text_files.whole_pieces(stream):
+                yield raw.tell(), self._tables_of(piece, before, targets, refuse)
+                before += piece.count(b"\n")
 
-    def _schema(self) -> Any:
+    def _tables_of(
+        self, piece: bytes, before: int, targets: Mapping[str, str], refuse: _Refuse
+    ) -> Iterator[Any]:
+        schema = self._schema(targets)
+        if _has_objects_only(piece):
+            try:
+                table = _as_table(piece, schema)
+            except pa.ArrowInvalid:
+                table = None
+            if table is not None and table.num_rows == _count_lines(piece):
+                yield table.rename_columns(list(targets))
+                return
+        lines = [
+            (number, line)
+            for number, line in enumerate(piece.splitlines(), before + 1)
+            if line.strip(_BLANK_BYTES)
+        ]
+        for table in self._one_by_one(lines, schema, refuse):
+            yield table.rename_columns(list(targets))
+
+    def _one_by_one(self, lines: Sequence[_Line], schema: Any, refuse: _Refuse) -> Iterator[Any]:
+        """Read lines of which some cannot be read: those that follow each other in one table."""
+        good: list[_Line] = []
+        for number, line in lines:
+            try:
+                self._check(number, self._parsed(number, line))
+                good.append((number, line))
+            except InvalidData as exc:
+                yield from self._halved(good, schema, refuse)
+                good = []
+                self._broken_lines.add(number)
+                refuse(number, line, exc)
+        yield from self._halved(good, schema, refuse)
+
+    def _halved(self, lines: Sequence[_Line], schema: Any, refuse: _Refuse) -> Iterator[Any]:
+        """Read lines that seem to be well, each half for itself where Arrow refuses one."""
+        if not lines:
+            return
+        try:
+            yield _as_table(b"\n".join(line for _, line in lines), schema)
+        except pa.ArrowInvalid as exc:
+            if len(lines) > 1:
+                half = len(lines) // 2
+                yield from self._halved(lines[:half], schema, refuse)
+                yield from self._halved(lines[half:], schema, refuse)
+                return
+            ((number, line),) = lines
+            self._broken_lines.add(number)
+            told = str(exc).partition("JSON parse error: ")[2] or str(exc)
+            refuse(number, line, InvalidData(f"{self._where(number)}: cannot be read: {told}"))
+
+    def _schema(self, targets: Mapping[str, str]) -> Any:
         fields = []
-        for target, name in self.targets.items():
+        for target, name in targets.items():
             value = self._first[name]
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if target in ("timestamp", "date", "time"):
-                kind = pa.int64() if is_number else pa.string()
-            elif target in LABELS:
+            if target in LABELS:
                 kind = pa.bool_() if isinstance(value, bool) else pa.string()
                 kind = pa.int64() if is_number and target != "symbol" else kind
-            else:
+            elif target == "time":
+                kind = pa.int64() if is_number else pa.string()
+            else:  # moments too: some write 1704153600.0
                 kind = pa.decimal128(38, _DECIMALS) if is_number else pa.string()
             fields.append((name, kind))
         return pa.schema(fields)
 
     def location(self, row: int, target: str) -> str:
-        for index, (number, _) in enumerate(text_files.lines(self.path)):
-            if index == row:
-                return f"{self.name}, line {number}, column {self._header(target)!r}"
-        return f"{self.name}, row {row + 1}, column {self._header(target)!r}"
+        (number,) = self.lines_of([row])
+        return f"{self._where(number)}, column {self._header(target)!r}"
+
+    def _where(self, number: int) -> str:
+        return f"{self.name}, {self._place} {number}"
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -107,22 +212,26 @@ class JsonLinesFile(FileSource):
             yield
         except (pa.ArrowInvalid, OSError) as exc:
             try:
-                for number, line in text_files.lines(self.path):
-                    self._check(number, self._parsed(number, line))
+                for _ in text_files.lines(self.path):
+                    pass
             except EOFError:
                 raise cut_off(self.name) from exc
             raise InvalidData(f"{self.name} cannot be read: {exc}") from exc
 
     def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
+        where = self._where(number)
         try:
-            value = json.loads(line)
+            value = json.loads(line, parse_constant=_no_constant)
+        except _NoNumber as exc:
+            told = f"{where}: {exc} is no number in JSON."
+            raise InvalidData(told, remedy="Write null for what is missing.") from exc
+        except RecursionError as exc:
+            raise InvalidData(f"{where}: is nested too deeply.") from exc
         except ValueError as exc:
             column = getattr(exc, "colno", 1)
-            raise InvalidData(
-                f"{self.name}, line {number}, column {column}: is no JSON: {exc}."
-            ) from exc
+            raise InvalidData(f"{where}, column {column}: is no JSON: {exc}.") from exc
         if not isinstance(value, dict):
-            raise InvalidData(f"{self.name}, line {number}: must be a JSON object.", value=value)
+            raise _no_object(where, value)
         return value
 
     def _check(self, number: int, row: dict[str, Any]) -> None:
@@ -131,12 +240,51 @@ class JsonLinesFile(FileSource):
             alike = isinstance(value, str) == isinstance(first, str) and not isinstance(
                 value, list | dict | bool
             )
-            if value is not None and not alike:
+            if isinstance(first, bool):
+                alike = isinstance(value, bool)
+            if value is not None and first is not None and not alike:
                 raise InvalidData(
-                    f"{self.name}, line {number}, column {name!r}: "
+                    f"{self._where(number)}, column {name!r}: "
                     "is not of the kind it has in the first line",
                     value=value,
                 )
+
+
+def _no_object(where: str, value: object) -> InvalidData:
+    remedy = "Arrays of arrays have no names of columns; write them as CSV."
+    return InvalidData(
+        f"{where}: must be a JSON object.",
+        value=value,
+        remedy=remedy if isinstance(value, list) else None,
+    )
+
+
+class _NoNumber(ValueError):
+    """NaN or an infinity, which Python writes and no JSON has."""
+
+
+def _no_constant(text: str) -> None:
+    raise _NoNumber(text)
+
+
+def _as_table(lines: bytes, schema: Any) -> Any:
+    return arrow_json.read_json(
+        io.BytesIO(lines),
+        read_options=arrow_json.ReadOptions(block_size=len(lines) + 1, use_threads=False),
+        parse_options=arrow_json.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="ignore"
+        ),
+    )
+
+
+def _has_objects_only(piece: bytes) -> bool:
+    """Return whether each line begins as an object: at ``null`` Arrow would end the process."""
+    begun = piece.removeprefix(codecs.BOM_UTF8).startswith(b"{")
+    return begun and piece.count(b"\n{") + 1 == _count_lines(piece)
+
+
+def _count_lines(piece: bytes) -> int:
+    return piece.count(b"\n") + (not piece.endswith(b"\n"))
 
 
 class JsonArrayFile(JsonLinesFile):
@@ -145,6 +293,8 @@ class JsonArrayFile(JsonLinesFile):
     Numbers are copied as they are written, to the last digit.
     """
 
+    _place = "object"
+
     def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
         self._array = path
         copy = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it lives as long as the source
@@ -152,17 +302,16 @@ class JsonArrayFile(JsonLinesFile):
         )
         self._removed = weakref.finalize(self, Path(copy.name).unlink, missing_ok=True)
         with copy:
-            for text in _objects(path, name or str(path)):
+            for number, (text, value) in enumerate(_objects(path, name or str(path)), 1):
                 copy.write(text.encode() + b"\n")
+                if self._fault is None and not isinstance(value, dict):
+                    self._fault = _no_object(f"{name or path}, object {number}", value)
         super().__init__(Path(copy.name), layout, name or str(path))
         self._is_lasting = name is None
 
     @property
     def identity(self) -> Mapping[str, Any] | None:
         return text_files.identity(self._array) if self._is_lasting else None
-
-    def location(self, row: int, target: str) -> str:
-        return f"{self.name}, object {row + 1}, column {self._header(target)!r}"
 
 
 def is_array(path: Path) -> bool:
@@ -174,8 +323,8 @@ def is_array(path: Path) -> bool:
         return False
 
 
-def _objects(path: Path, name: str) -> Iterator[str]:
-    """Yield each object of the array on one line, as it is written."""
+def _objects(path: Path, name: str) -> Iterator[tuple[str, object]]:
+    """Yield each value of the array on one line, as it is written, and what it is."""
     decoder = json.JSONDecoder()
     try:
         with text_files.opened(path) as file:
@@ -184,9 +333,9 @@ def _objects(path: Path, name: str) -> Iterator[str]:
             number = 0
             while not rest.startswith("]"):
                 number += 1
-                end, rest = _end_of(decoder, rest, text, f"{name}, object {number}")
+                value, end, rest = _end_of(decoder, rest, text, f"{name}, object {number}")
                 # Line breaks stand between values only: within texts they are escaped.
-                yield rest[:end].replace("\n", " ").replace("\r", " ")
+                yield rest[:end].replace("\n", " ").replace("\r", " "), value
                 rest = _after_blanks(rest[end:], text, name)
                 if rest.startswith(","):
                     rest = _after_blanks(rest[1:], text, name)
@@ -223,21 +372,20 @@ def _after_blanks(rest: str, text: Any, name: str) -> str:
     return rest
 
 
-def _end_of(decoder: json.JSONDecoder, rest: str, text: Any, where: str) -> tuple[int, str]:
-    """Where the object ends with which `rest` begins, and the rest with as much as it took."""
+def _end_of(decoder: json.JSONDecoder, rest: str, text: Any, where: str) -> tuple[object, int, str]:
+    """The value with which `rest` begins, where it ends, and the rest with as much as it took."""
     while True:
         try:
             value, end = decoder.raw_decode(rest)
+        except RecursionError as exc:
+            raise InvalidData(f"{where}: is nested too deeply.") from exc
         except ValueError as exc:
             more = text.read(_READ_CHARACTERS) if len(rest) < _LONGEST_OBJECT else ""
             if not more:
                 raise InvalidData(f"{where}: is no JSON: {exc}.") from exc
-            rest += more
-            continue
-        if not isinstance(value, dict):
-            raise InvalidData(
-                f"{where}: must be a JSON object.",
-                value=value,
-                remedy="Arrays of arrays have no names of columns; write them as CSV.",
-            )
-        return end, rest
+        else:
+            # The digits of a number may go on; the end of all else is seen.
+            more = text.read(_READ_CHARACTERS) if end == len(rest) else ""
+            if not more or isinstance(value, dict | list | str):
+                return value, end, rest + more
+        rest += more

@@ -2,14 +2,14 @@
 
 ``78.25``, ``0.500`` and ``1,234.5`` can be read in one way only. ``78.500`` and ``1,234`` can be
 read in two: their only mark has three digits after it and one to three before it. A single number
-of the first kind, anywhere in the source, decides how all of the second kind are read.
+of the first kind, anywhere in the source, decides how all of the second kind are read. If some of
+the first kind have a decimal point and others a comma, it is the point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,8 +18,11 @@ from jts_storage._runtime.surface import option
 from jts_storage.domain import checks
 from jts_storage.domain.columns import FIELDS, Int64Array
 from jts_storage.errors import InvalidData
+from jts_storage.readers.looking import Looked
 from jts_storage.readers.numbers import NumberStyle, has_marks
 
+_NUMBER = r"^[+-]?[\d.,' ]*\d[\d.,' ]*([eE][+-]?\d+)?$"
+"""What may be a number: other texts cannot be read, and show nothing."""
 _COMMA_GROUPS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$"
 _POINT_GROUPS = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"
 _ONE_POINT_GROUP = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
@@ -57,6 +60,7 @@ class Marks:
         if not has_marks(column):
             return
         column = pc.utf8_trim_whitespace(column)
+        column = column.filter(pc.match_substring_regex(column, _NUMBER))
         has_comma = pc.match_substring(column, ",")
         self._look_at_commas(column.filter(has_comma))
         self._look_at_points(column.filter(pc.invert(has_comma)))
@@ -113,23 +117,18 @@ class Marks:
         )
 
 
-class Searched(Protocol):
-    def tables(self, broken: Any = None) -> Iterable[Any]: ...
+def search_source(source: Looked, marks: Marks) -> None:
+    """Look at the numbers of a whole source, or until one has a decimal point for certain.
 
-
-def search_source(source: Searched, marks: Marks) -> NumberStyle | None:
-    """Look at the numbers of a whole source until one shows the decimal mark.
-
-    Costs a second reading, of sources whose first numbers are all doubtful.
+    Costs a second reading, of sources whose first numbers have no such point.
     """
-    for table in source.tables([]):
-        for name in (name for name in FIELDS if name in table.column_names):
+    for table in source.columns(FIELDS):
+        for name in table.column_names:
             for column in table.column(name).chunks:
                 if any(is_kind(column.type) for is_kind in _text_kinds()):
                     marks.look_at(column.cast(pa.string()))
-        if (style := marks.style(comma_separates_fields=False)) is not None:
-            return style
-    return None
+        if marks.point:
+            return
 
 
 def _text_kinds() -> tuple[Any, ...]:

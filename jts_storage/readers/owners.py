@@ -15,6 +15,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
+from jts_storage.readers.looking import Looked
 from jts_storage.readers.spellings import timeframes_meant
 
 ANY_SYMBOL = "*"
@@ -57,6 +58,14 @@ class Labels:
 
     keys: tuple[SeriesKey, ...] = ()
     which: Int64Array | None = None
+
+    def taken(self, rows: Any) -> Labels:
+        """The labels of some of the rows, by their numbers or a slice."""
+        if self.which is None:
+            return self
+        left, which = np.unique(self.which[rows], return_inverse=True)
+        keys = tuple(self.keys[number] for number in left.tolist())
+        return Labels(keys, which) if len(keys) > 1 else Labels(keys)
 
 
 def joined(parts: Sequence[Labels], rows: Sequence[int]) -> Labels:
@@ -108,8 +117,31 @@ class Owners:
 
     wanted: Wanted
     where: str
-    _has_names: dict[str, bool] = field(default_factory=dict, init=False)
+    _empty: frozenset[str] = field(default=frozenset(), init=False)
     _markets: dict[str, str] = field(default_factory=dict, init=False)
+
+    def look(self, source: Looked) -> None:
+        """Find columns that are empty in every row, where the caller says what they should hold.
+
+        They are ignored; one that is empty in some rows only is refused at the first of these.
+        """
+        said = {
+            target
+            for target, wanted in (
+                ("symbol", self.wanted.symbol),
+                ("exchange", self.wanted.exchange),
+                ("timeframe", self.wanted.timeframe),
+            )
+            if wanted
+        }
+        empty: set[str] | None = None
+        for table in source.columns(said):
+            if empty is None:
+                empty = said.intersection(table.column_names)
+            empty -= {name for name in empty if _has_text(table.column(name))}
+            if not empty:
+                break
+        self._empty = frozenset(empty or ())
 
     def labels(self, columns: Mapping[str, Any], rows: int) -> Labels:
         """The series of each row.
@@ -117,7 +149,11 @@ class Owners:
         :raises InvalidData: with the row and column of the first label that is missing, unknown,
             or different from what the caller passed.
         """
-        found = {target: _names(columns[target], target) for target in LABELS if target in columns}
+        found = {
+            target: _names(columns[target], target)
+            for target in LABELS
+            if target in columns and target not in self._empty
+        }
         self._refuse_deleted(found.get("deleted"))
         symbols = self._symbols(found.get("symbol"))
         exchanges = self._exchanges(found.get("exchange"))
@@ -152,8 +188,6 @@ class Owners:
                     f"{column_option('symbol', 'HEADER')}.",
                 )
             return [wanted]
-        if wanted is not None and found.names == [""]:
-            return [wanted]  # an empty column is as good as none
         for number, name in enumerate(found.names):
             if not name:
                 raise found.error("names no symbol", number, _ignore("symbol"))
@@ -207,14 +241,12 @@ class Owners:
 
     def _refuse_partly_empty(self, found: _Names, wanted: str) -> None:
         """Refuse a column that is empty in some rows only; one that is empty in all is ignored."""
-        for number, name in enumerate(found.names):
-            if self._has_names.setdefault(found.target, bool(name)) != bool(name):
-                rule = "is empty in some rows only" if not name else "is empty in the rows before"
-                raise found.error(
-                    f"{rule}, so it is unclear which rows are {wanted}",
-                    number,
-                    "Fill it. " + _ignore(found.target),
-                )
+        if "" in found.names:
+            raise found.error(
+                f"is empty in some rows only, so it is unclear which rows are {wanted}",
+                found.names.index(""),
+                "Fill it. " + _ignore(found.target),
+            )
 
     def _check_market(self, market: _Names, own: _Names | None, symbols: list[str]) -> None:
         """Refuse two markets for one symbol: they may be two series, and no exchange says so."""
@@ -244,6 +276,11 @@ class Owners:
                     number,
                     "Leave such rows and old versions out: SELECT ... FINAL WHERE is_deleted = 0.",
                 )
+
+
+def _has_text(column: Any) -> bool:
+    text = column.cast(pa.string())
+    return bool(pc.any(pc.match_substring_regex(text, r"\S")).as_py())
 
 
 def _names(column: Any, target: str) -> _Names:

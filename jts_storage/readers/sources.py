@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.readers import headers, text_files
 from jts_storage.readers.arrow_sources import ArrowFile, ParquetFile
-from jts_storage.readers.blocks import BrokenRow, Source
+from jts_storage.readers.blocks import Source
 from jts_storage.readers.csv_source import CsvFile
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.json_source import JsonArrayFile, JsonLinesFile, is_array
+from jts_storage.readers.rows import BrokenRow
 
 FORMATS = {
     ".csv": "csv",
@@ -84,7 +85,14 @@ class FrameSource:
         )
 
     def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
-        yield self._table.select(list(self._targets.values())).rename_columns(list(self._targets))
+        return self.columns(self._targets)
+
+    def columns(self, targets: Collection[str]) -> Iterator[Any]:
+        wanted = {name: its for name, its in self._targets.items() if name in targets}
+        yield self._table.select(list(wanted.values())).rename_columns(list(wanted))
+
+    def lines_of(self, rows: Sequence[int]) -> list[int]:
+        return [row + 1 for row in rows]
 
     def location(self, row: int, target: str) -> str:
         header = self._targets.get(target) or self._targets.get("date") or target

@@ -9,7 +9,6 @@ import gzip
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -165,12 +164,6 @@ def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
             raise InvalidData(f"{path}, line {begins}: cannot be read: {exc}.") from exc
 
 
-def line_of_row(path: Path, form: TextFormat, row: int) -> int | None:
-    """Line of a row, counted without those that have another number of fields than the header."""
-    whole = (line for line, fields in records(path, form) if len(fields) == len(form.headers))
-    return next(islice(whole, row, None), None)
-
-
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
     """Line and number of fields of the first row that has more or fewer than the header."""
     expected = len(form.headers)
@@ -207,15 +200,20 @@ def first_open_quote(path: Path, form: TextFormat) -> int | None:
 
 def whole_lines(path: Path) -> Iterator[bytes]:
     """The file in large pieces that end with a line."""
-    rest = b""
     with opened(path) as file:
-        while piece := file.read(_SEARCHED_AT_ONCE):
-            whole, newline, begun = piece.rpartition(b"\n")
-            if newline:
-                yield rest + whole + newline
-                rest = begun
-            else:
-                rest += begun
+        yield from whole_pieces(file)
+
+
+def whole_pieces(file: Any) -> Iterator[bytes]:
+    """What is left of an open file in large pieces that end with a line."""
+    rest = b""
+    while piece := file.read(_SEARCHED_AT_ONCE):
+        whole, newline, begun = piece.rpartition(b"\n")
+        if newline:
+            yield rest + whole + newline
+            rest = begun
+        else:
+            rest += begun
     if rest:
         yield rest
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,23 +12,18 @@ import pyarrow.compute as pc
 
 from jts_storage._runtime.surface import option
 from jts_storage.domain.calendar import DAY_MS
+from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.resampling import period_starts, zone
 from jts_storage.errors import InvalidData
-from jts_storage.readers.epochs import Epochs, are_dates, is_date
+from jts_storage.readers.epochs import Epochs, said
+from jts_storage.readers.moments import Plan, plan_of
+from jts_storage.readers.refusals import OptionMissing
 from jts_storage.readers.time_formats import spelled
+from jts_storage.readers.written import OFFSET, first_refused, from_digits, iso, whole_numbers
 
-_OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
-_WHOLE = r"-?\d+(\.0*)?"
-_SPELLINGS = (
-    (r"^(\d{4})[./] ?(\d{1,2})[./] ?(\d{1,2})\.?", r"\1-\2-\3"),
-    (r"^(\d{4})-(\d)-", r"\1-0\2-"),
-    (r"^(\d{4}-\d{2})-(\d)(\D|$)", r"\1-0\2\3"),
-    (r" ?UTC$", "Z"),
-    (r" ([+-]\d{2})", r"\1"),
-    (r"(\.\d{3})0+", r"\1"),
-)
+_UNLIKE = "is no moment like the others of its column"
 _PER_MS = {"us": 1_000, "ns": 1_000_000}
 
 
@@ -40,63 +33,72 @@ class TimestampReader:
 
     :param timezone: the zone of timestamps without one, and of the dates of daily bars.
     :param format: a strptime format for moments that are not ISO 8601.
+    :param unit: of moments that are numbers since 1970, where the caller says it.
     """
 
     timeframe: Timeframe
     timezone: str | None = None
     format: str | None = None
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         if self.timezone is not None:
             zone(self.timezone)
         if self.format is not None and "%" not in self.format:
             raise InvalidData("must have fields such as %Y", field="time_format", value=self.format)
+        if self.unit is not None:
+            said(self.unit)
+            if self.format is not None:
+                raise InvalidData("must not be given with a format", field="time_unit")
 
-    def read(self, column: Any, epochs: Epochs | None = None) -> Int64Array:
+    def read(self, column: Any, plan: Plan | None = None) -> Int64Array:
         """Milliseconds UTC of an Arrow column of text, integers or timestamps.
 
-        :param epochs: the unit found in earlier parts of a column of numbers.
+        :param plan: what the whole column of the source has shown; None takes this for all of it.
         :raises InvalidData: with the row of the first that is no moment.
         """
+        if not len(column):
+            return np.empty(0, np.int64)
+        found = self._read(column, plan)
+        outside = (found < FIRST_MS) | (found > LAST_MS)
+        _refuse_first(pa.array(outside), column, "lies before 1900 or after 2299")
+        return found
+
+    def _read(self, column: Any, plan: Plan | None) -> Int64Array:
         kind = column.type
         if pa.types.is_date(kind):
             return self._dated(column.cast(pa.timestamp("ms")), has_zone=False)
         if pa.types.is_timestamp(kind):
             return self._dated(column, has_zone=kind.tz is not None)
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            return self._from_numbers(column, epochs or Epochs())
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return self._from_text(column, epochs or Epochs())
-        raise InvalidData(f"must be moments, not {kind}", field="timestamp")
-
-    def _from_text(self, column: Any, epochs: Epochs) -> Int64Array:
-        if self.format is not None:
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if not (is_text or is_number or pa.types.is_decimal(kind)):
+            raise InvalidData(f"must be moments, not {kind}", field="timestamp")
+        if is_text and self.format is not None:
             return self._dated(self._parsed_by_format(column), has_zone="%z" in self.format)
-        if not len(column):
-            return np.empty(0, np.int64)
-        first = column[0].as_py() or ""
-        if first != first.strip():
-            column = pc.utf8_trim_whitespace(column)
-            first = first.strip()
-        # The first text shows the kind of all, and a wrong guess is found by the cast.
-        if re.fullmatch(_WHOLE, first):
-            numbers = _whole_numbers(column)
-            if numbers is None:  # dates in digits may stand among others
-                if not is_date(first):
-                    return self._from_numbers(_cast(column, pa.int64()), epochs)
-                column = _from_compact(column)
-            else:
-                return self._from_numbers(numbers, epochs)
-        return self._from_written(column)
+        if self.unit is not None:
+            return self._from_numbers(column, said(self.unit))
+        plan = plan or plan_of(column)
+        if plan.epochs is not None:
+            return self._from_numbers(column, plan.epochs)
+        if plan.kind == "dates":
+            text = column if is_text else column.cast(pa.string())
+            return self._from_written(from_digits(text), plan)
+        if not is_text:
+            return self._from_numbers(column, Epochs(None))
+        return self._from_written(column, plan)
 
-    def _from_written(self, column: Any) -> Int64Array:
-        first = _iso(column.slice(0, 1))[0].as_py() or ""
-        has_zone = len(first) > 10 and re.search(_OFFSET, first) is not None
+    def _from_written(self, column: Any, plan: Plan) -> Int64Array:
+        _refuse_first(column.is_null(), column, "must not be null")
+        has_zone = plan.has_zone
         if has_zone and not self.timeframe.is_intraday and self.timezone is None:
             # The date of a daily bar is the one that is written, whatever the offset.
-            column = pc.replace_substring_regex(_iso(column), _OFFSET, "")
+            column = iso(column)
+            has_offset = pc.match_substring_regex(column, r".{10}" + OFFSET)
+            _refuse_first(pc.invert(has_offset), column, "must have an offset, as the others")
+            column = pc.replace_substring_regex(column, OFFSET, "")
             has_zone = False
-        return self._dated(_instants(column, has_zone=has_zone), has_zone=has_zone)
+        return self._dated(_instants(column, plan, has_zone=has_zone), has_zone=has_zone)
 
     def _parsed_by_format(self, column: Any) -> Any:
         assert self.format is not None
@@ -121,17 +123,16 @@ class TimestampReader:
                 ) from None
 
     def _from_numbers(self, column: Any, epochs: Epochs) -> Int64Array:
-        if column.null_count:
-            _refuse_first(column.is_null(), column, "must not be null")
-        if not len(column):
-            return np.empty(0, np.int64)
-        try:
-            values = np.asarray(column.cast(pa.int64()).to_numpy(), np.int64)
-        except pa.ArrowInvalid as exc:
-            raise InvalidData(f"is no moment: {exc}", field="timestamp") from exc
-        if are_dates(values):
-            return self._from_written(_from_compact(column.cast(pa.string())))
-        instants = pa.array(epochs.milliseconds(values)).cast(pa.timestamp("ms", "UTC"))
+        values, found = whole_numbers(column)
+        refused: InvalidData | None = None
+        if not found.all():
+            row = int(found.argmin())
+            refused = _refused(column, row)
+            values = values[:row]  # one before it may be refused, too
+        milliseconds = epochs.milliseconds(values)
+        if refused is not None:
+            raise refused
+        instants = pa.array(milliseconds).cast(pa.timestamp("ms", "UTC"))
         return self._dated(instants, has_zone=True)
 
     def _dated(self, column: Any, *, has_zone: bool) -> Int64Array:
@@ -151,7 +152,7 @@ class TimestampReader:
 
     def _zoned(self, column: Any) -> Any:
         if self.timezone is None:
-            raise InvalidData(
+            raise OptionMissing(
                 "has no time zone",
                 field="timestamp",
                 value=str(column[0]) if len(column) else None,
@@ -165,7 +166,7 @@ class TimestampReader:
             self._refuse_ambiguous(column)
 
     def _refuse_ambiguous(self, column: Any) -> NoReturn:
-        row = _first_refused(column, lambda part: pc.assume_timezone(part, self.timezone))
+        row = first_refused(column, lambda part: pc.assume_timezone(part, self.timezone))
         raise InvalidData(
             f"exists twice or not at all in {self.timezone}, where clocks changed",
             field="timestamp",
@@ -181,89 +182,37 @@ class TimestampReader:
             column,
             "is not midnight UTC, so its date depends on a time zone",
             f"Name it: {option('timezone', 'Asia/Seoul')}.",
+            OptionMissing,
         )
 
 
-def joined(date: Any, time: Any) -> Any:
-    """A column of dates and one of times (``0900``, ``90000``, ``09:00``) as one of text."""
-    date, time = (pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, time))
-    digits = pc.match_substring_regex(time, r"^\d{3,6}$")
-    # One column is written in one way: 500 is five o'clock, but beside 90000 five past midnight.
-    longest = pc.max(pc.utf8_length(time.filter(digits))).as_py() or 0
-    padded = pc.utf8_lpad(time, 4 if longest <= 4 else 6, "0")
-    spread = pc.replace_substring_regex(padded, r"^(\d{2})(\d{2})(\d{2})?$", r"\1:\2:\3")
-    time = pc.if_else(digits, pc.replace_substring_regex(spread, ":$", ""), time)
-    compact = pc.match_substring_regex(date, r"^\d{8}$")
-    spread = pc.replace_substring_regex(date, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
-    return pc.binary_join_element_wise(pc.if_else(compact, spread, date), time, " ")
-
-
-def _whole_numbers(column: Any) -> Any:
-    """The integers of a column of text, some perhaps with zeros behind a point; None if it has
-    something else."""
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowInvalid:  # the pattern costs far more than the cast
-        column = pc.replace_substring_regex(column, r"\.0*$", "")
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return None
-
-
-def _from_compact(column: Any) -> Any:
-    """``20240102``, ``202401020900`` and ``20240102090000`` with the marks of ISO 8601."""
-    column = pc.replace_substring_regex(column, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
-    column = pc.replace_substring_regex(
-        column, r"^(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})$", r"\1-\2-\3 \4:\5"
-    )
-    return pc.replace_substring_regex(
-        column, r"^(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})$", r"\1-\2-\3 \4:\5:\6"
-    )
-
-
-def _instants(column: Any, *, has_zone: bool) -> Any:
+def _instants(column: Any, plan: Plan, *, has_zone: bool) -> Any:
     kind = pa.timestamp("ms", "UTC" if has_zone else None)
     try:
         return column.cast(kind)
     except pa.ArrowInvalid:
         # Patterns cost far more than the cast, so they wait until something does not fit.
-        return _cast(_iso(column), kind)
-
-
-def _iso(column: Any) -> Any:
-    """Rewrite timestamps that are almost ISO 8601: other separators, or more digits than needed."""
-    for pattern, becomes in _SPELLINGS:
-        column = pc.replace_substring_regex(column, pattern, becomes)
-    return column
-
-
-def _cast(column: Any, kind: Any) -> Any:
+        column = iso(column)
     try:
         return column.cast(kind)
     except pa.ArrowInvalid as exc:
-        row = _first_refused(column, lambda part: part.cast(kind))
-        value = column[row].as_py()
-        rule = "is no moment that this column's first rows are like"
-        if isinstance(value, str) and "zone offset" in str(exc):
-            rule = "must have an offset or none, as the rows before it"
-        raise InvalidData(
-            rule, field="timestamp", value=value, row=row, remedy=spelled(value)
-        ) from exc
+        row = first_refused(column, lambda part: part.cast(kind))
+        is_zone = "zone offset" in str(exc)
+        raise _refused(column, row, plan, is_zone=is_zone) from exc
 
 
-def _first_refused(column: Any, convert: Callable[[Any], object]) -> int:
-    """Return the first row that `convert` refuses, found by halving: Arrow does not name it."""
-    low, high = 0, len(column)
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            convert(column.slice(low, middle - low))
-        except pa.ArrowInvalid:
-            high = middle
-        else:
-            low = middle
-    return low
+def _refused(
+    column: Any, row: int, plan: Plan | None = None, *, is_zone: bool = False
+) -> InvalidData:
+    value = column[row].as_py()
+    if value is None:
+        return InvalidData("must not be null", field="timestamp", value=None, row=row)
+    rule = "must have an offset or none, as the others" if is_zone else _UNLIKE
+    remedy = spelled(value)
+    # Where no row at all could be read, an option has all of them read.
+    kind = OptionMissing if remedy and plan is not None and plan.none_read else InvalidData
+    value = value if isinstance(value, str) else str(value)
+    return kind(rule, field="timestamp", value=value, row=row, remedy=remedy)
 
 
 def _milliseconds(column: Any) -> Int64Array:
@@ -278,10 +227,16 @@ def _milliseconds(column: Any) -> Int64Array:
     return values
 
 
-def _refuse_first(at_fault: Any, column: Any, rule: str, remedy: str | None = None) -> None:
+def _refuse_first(
+    at_fault: Any,
+    column: Any,
+    rule: str,
+    remedy: str | None = None,
+    kind: type[InvalidData] = InvalidData,
+) -> None:
     rows = np.flatnonzero(np.asarray(at_fault))
     if len(rows):
         row = int(rows[0])
         value = column[row].as_py()
         shown = value if value is None else str(value)
-        raise InvalidData(rule, field="timestamp", value=shown, row=row, remedy=remedy)
+        raise kind(rule, field="timestamp", value=shown, row=row, remedy=remedy)

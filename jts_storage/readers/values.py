@@ -18,14 +18,15 @@ from jts_storage.domain.columns import FIELDS, PRICES, AnyArray, Int64Array
 from jts_storage.domain.decimal_text import to_decimals
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Adjusted, Changes, VolumeRule
-from jts_storage.readers.marks import Marks, Searched, search_source
+from jts_storage.readers.looking import Looked
+from jts_storage.readers.marks import Marks, search_source
 from jts_storage.readers.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
 from jts_storage.readers.rounding import adjusted_volumes, rounded_prices
 
 FloatRule = Literal["refuse", "exact", "round"]
 
 
-class NumberSource(Searched, Protocol):
+class NumberSource(Looked, Protocol):
     @property
     def name(self) -> str: ...
 
@@ -113,16 +114,15 @@ class ValueReader:
         for name in FIELDS:
             if name not in plain and name in columns and is_text(columns[name]):
                 marks.look_at(columns[name])
-        by_custom = source.commas_separate
-        # A quoted comma usually separates thousands, unless a later number shows that it cannot.
-        self.style = marks.style(comma_separates_fields=by_custom and marks.doubtful_comma is None)
-        if self.style is None and marks.is_doubtful:
-            # Read once more, from its beginning: a later number may show what these do not.
-            self.style = search_source(source, marks) or marks.style(
-                comma_separates_fields=by_custom
-            )
-            if self.style is None:
-                raise marks.refused(source.name)
+        if not (marks.point or marks.comma or marks.is_doubtful):
+            return
+        if not marks.point:
+            # Read from its beginning: another number may show what these do not, and what these
+            # mean must not hang on where a block ends.
+            search_source(source, marks)
+        self.style = marks.style(comma_separates_fields=source.commas_separate)
+        if self.style is None:
+            raise marks.refused(source.name)
 
     def _number(self, column: Any, name: str) -> tuple[Any, Changes]:
         if is_text(column):

@@ -117,9 +117,7 @@ def _quarantined_rows(part: Part, verdict: Verdict) -> list[RowJson]:
     at = np.flatnonzero(verdict.quarantined)
     if not len(at):
         return []
-    came_as: list[dict[str, Any]] = as_json_rows(
-        part.block.table, part.rows[at] - part.block.first_row
-    )
+    came_as: list[dict[str, Any]] = as_json_rows(part.block.table, part.block.places(part.rows[at]))
     stamps, *rest = (column[at].tolist() for column in part.columns)
     return [
         {

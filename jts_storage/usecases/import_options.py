@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jts_storage.domain import checks
-from jts_storage.domain.enums import Market
+from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.numbers import check_thousands, given_style
+from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.readers.values import FloatRule
 from jts_storage.usecases.any_storage import BLOCK_ROWS
 from jts_storage.usecases.quality import QualityPolicy
@@ -26,6 +27,8 @@ class ImportOptions:
     :param layout: what is known of the source better than a guess.
     :param timezone: of moments that have none; if it is not given, such moments are refused.
     :param time_format: a strptime format, where moments are not ISO 8601.
+    :param time_unit: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``, where moments are numbers since 1970
+        whose size does not show their unit.
     :param decimal: the decimal mark, where the numbers do not show it.
     :param thousands: the mark between thousands, where the numbers do not show it; a point or a
         comma implies the decimal mark.
@@ -47,6 +50,7 @@ class ImportOptions:
     layout: Layout = field(default_factory=Layout)
     timezone: str | None = None
     time_format: str | None = None
+    time_unit: str | None = None
     decimal: str | None = None
     thousands: str | None = None
     floats: FloatRule = "refuse"
@@ -63,6 +67,7 @@ class ImportOptions:
             raise InvalidData("must be full or incremental", field="mode", value=self.mode)
         if self.floats not in ("refuse", "exact", "round"):
             raise InvalidData("must be refuse, exact or round", field="floats", value=self.floats)
+        TimestampReader(Timeframe.M1, self.timezone, self.time_format, self.time_unit)
         check_thousands(self.thousands)
         given_style(self.decimal, self.thousands)
         VolumeRule.of(self.volume)
@@ -80,6 +85,8 @@ class ImportOptions:
         rounding: list[Any] = (
             [self.round_prices, self.volume] if self.round_prices or self.volume else []
         )
+        if self.time_unit is not None:
+            rounding.append(self.time_unit)
         if self.on_error != "stop":
             rounding.append(self.on_error)
         return {

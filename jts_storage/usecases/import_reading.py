@@ -17,10 +17,10 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers import sources, streams
 from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.ahead import read_ahead
-from jts_storage.readers.blocks import Block, BrokenRow, Reader, Source
-from jts_storage.readers.epochs import Epochs
+from jts_storage.readers.blocks import Block, Reader, Source
 from jts_storage.readers.numbers import given_style
 from jts_storage.readers.owners import Labels, Owners, Wanted
+from jts_storage.readers.rows import BrokenRow
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.readers.values import ValueReader
 from jts_storage.usecases.gate import Part, parts
@@ -159,7 +159,7 @@ class SourceInput:
         # Of each series, its own timeframe takes the place of this one.
         timeframe = self._wanted.timeframe or Timeframe.M1
         return Reader(
-            TimestampReader(timeframe, options.timezone, options.time_format),
+            TimestampReader(timeframe, options.timezone, options.time_format, options.time_unit),
             ValueReader(
                 # On resuming, the decimal mark was found in rows that are not read again.
                 given_style(options.decimal or state.decimal, options.thousands),
@@ -168,19 +168,14 @@ class SourceInput:
                 options.round_prices,
                 VolumeRule.of(options.volume),
             ),
-            {Timeframe(name): Epochs(unit) for name, unit in state.epochs.items()},
             Owners(self._wanted, self.name),
             options.on_error == "quarantine",
         )
 
 
 def _remember(reader: Reader, state: ImportState) -> None:
-    """Note what the numbers have shown, for a run that begins behind them."""
+    """Note which decimal mark was found, for a run that begins behind the rows that showed it."""
     state.decimal = reader.values.style.decimal if reader.values.style else None
-    # A copy of the items: the thread that reads ahead may add one meanwhile.
-    state.epochs = {
-        step.value: seen.unit for step, seen in list(reader.epochs.items()) if seen.unit
-    }
 
 
 class SeriesInput:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.readers.blocks import BrokenRow
+from jts_storage.readers.rows import BrokenRow
 from jts_storage.usecases import quarantine
 from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.gate import Judged
@@ -79,4 +80,5 @@ def _of_broken(rows: Sequence[BrokenRow]) -> Tally:
     """The counts of rows that cannot be read; they are of no series."""
     if not rows:
         return Tally()
-    return Tally(read=len(rows), quarantined=len(rows), broken={"fields": len(rows)})
+    rules = dict(Counter(row.rule for row in rows))
+    return Tally(read=len(rows), quarantined=len(rows), broken=rules)

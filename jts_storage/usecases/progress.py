@@ -31,7 +31,6 @@ class ImportState:
     :param now_ms: when it began; a resumed import judges unclosed bars by the same time.
     :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
-    :param epochs: by timeframe, the unit that numbers as moments had so far.
     :param held: of an incremental import, first and last timestamp of what each series held when
         it began; None where that was nothing.
     """
@@ -41,7 +40,6 @@ class ImportState:
     rows: int = 0
     decimal: str | None = None
     tally: Tally = field(default_factory=Tally)
-    epochs: dict[str, str] = field(default_factory=dict)
     before: dict[str, Before] = field(default_factory=dict)
     held: dict[str, Extent | None] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
@@ -71,7 +69,6 @@ class ImportState:
             now_ms=data["now_ms"],
             rows=data["rows"],
             decimal=data.get("decimal"),
-            epochs=dict(data.get("epochs", {})),
             tally=Tally.from_json(data["tally"]),
             before={name: Before(*values) for name, values in data["before"].items()},
             # A state of the first release has none: what is stored now is compared just as well.

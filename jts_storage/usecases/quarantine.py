@@ -20,7 +20,7 @@ from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.usecases.any_storage import AnyStorage
 
 if TYPE_CHECKING:
-    from jts_storage.readers.blocks import BrokenRow
+    from jts_storage.readers.rows import BrokenRow
 
 PREFIX = "quarantine:"
 ROWS_A_NOTE = 1_000

@@ -87,8 +87,13 @@ async def test_lines_are_right_where_texts_have_line_breaks_and_values_are_wrong
     path.write_text(
         'n,t,o,h,l,c,v\n"a\nb",' + row(0) + "x\n\nc," + row(1) + "c,1704153720,x,1,1,1,1\n"
     )
-    with pytest.raises(InvalidData, match="line 7, column 'o'"):
-        await run(storage, path)
+    with pytest.raises(InvalidData, match="line 4"):
+        await run(storage, path, on_error="stop")
+    await run(storage, path)
+    assert [(kept.line, kept.reasons[0]) for kept in await aside(storage)] == [
+        (4, "has 1 fields, not 7 as the header"),
+        (7, "open must be a number, got 'x'"),
+    ]
 
 
 async def test_a_file_of_nothing_but_broken_rows_is_counted(

@@ -180,7 +180,7 @@ async def of_text(storage: Storage, folder: Path, text: str, **more: Any) -> Imp
         ("<PER>", ["D", "M"], {"timeframe": Timeframe.D1}, "is not 1d, got 'M'"),
         ("주기", ["1분", ""], {}, "line 3, .*names no timeframe"),
         ("주기", ["1분", ""], {"timeframe": Timeframe.M1}, "is empty in some rows only"),
-        ("period", ["", "1m"], {"timeframe": Timeframe.M1}, "is empty in the rows before"),
+        ("period", ["", "1m"], {"timeframe": Timeframe.M1}, "line 2.*is empty in some rows only"),
         ("venue", ["NYSE"], {"timeframe": Timeframe.M1, "exchange": "KRX"}, "is not KRX"),
         ("거래소", ["KRX", ""], {"timeframe": Timeframe.M1, "exchange": "KRX"}, "some rows only"),
         ("exchange", ["krx"], {"timeframe": Timeframe.M1, "exchange": "KRX"}, "is not KRX"),
@@ -277,8 +277,8 @@ def json_line(n: int, more: str = "") -> str:
     ("late", "message"),
     [
         (',"symbol" : "000660"', "line 1, column 'symbol': names no symbol"),
-        (',"tf":"1m"', "is empty in the rows before|names no timeframe"),
-        (',"거래소":"NYSE"', "is not KRX|is empty"),
+        (',"tf":"1m"', "line 1, column 'tf': is empty in some rows only"),
+        (',"거래소":"NYSE"', "line 1, column '거래소': is empty in some rows only"),
     ],
 )
 async def test_a_column_may_begin_at_any_line_of_json(

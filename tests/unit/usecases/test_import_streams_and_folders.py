@@ -179,6 +179,7 @@ async def test_a_file_that_is_refused_stops_or_is_named(storage: Storage, tmp_pa
     assert list(stopped.refused) == [str(tmp_path / "B.csv")]
     assert stopped.left == (str(tmp_path / "sub" / "BRK.B.tsv"),)
     assert stopped.total.read == 3
+    (tmp_path / "B.csv").write_text("no,columns\n" * 3)
     named = await run_many(storage, tmp_path, on_error="quarantine")
     assert (len(named.files), len(named.refused), named.left) == (2, 1, ())
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
-from jts_storage.readers.epochs import Epochs
+from jts_storage.readers.epochs import Numbers
+from jts_storage.readers.moments import plan_of
 from jts_storage.readers.timestamps import TimestampReader
 
 SECOND = 1_704_153_600  # 2 January 2024
@@ -97,22 +98,28 @@ def test_a_damaged_date_makes_no_epochs_of_the_others(bad: int, text: bool) -> N
     assert refused.value.row == 2
 
 
-def test_what_a_column_has_shown_holds_for_its_next_part() -> None:
-    reader, seen = TimestampReader(Timeframe.M1), Epochs()
-    reader.read(pa.array([MILLIS, MILLIS + 60_000]), seen)
+def test_what_a_column_shows_holds_for_each_of_its_parts() -> None:
+    first, second, third = (
+        [MILLIS, MILLIS + 60_000],
+        [SECOND - 60, SECOND],
+        [SECOND + 120, SECOND + 180],
+    )
+    reader = TimestampReader(Timeframe.M1)
+    rising = plan_of(pa.array(first + third))
+    assert reader.read(pa.array(third), rising).tolist() == [MILLIS + 120_000, MILLIS + 180_000]
+    mixed = plan_of(pa.array([*first, MILLIS + 120_000, *second]))
     with pytest.raises(InvalidData, match="another unit") as refused:
-        reader.read(pa.array([SECOND - 60, SECOND]), seen)
+        reader.read(pa.array(second), mixed)
     assert refused.value.row == 0
-    after = reader.read(pa.array([SECOND + 120, SECOND + 180]), seen)
-    assert after.tolist() == [MILLIS + 120_000, MILLIS + 180_000]
 
 
-def test_a_part_that_lies_in_january_1970_is_of_the_unit_before_it() -> None:
-    reader, seen = TimestampReader(Timeframe.D1), Epochs()
+def test_a_part_that_lies_in_january_1970_is_of_the_unit_of_all() -> None:
+    reader = TimestampReader(Timeframe.D1)
     days = [DAY * n * 1_000 for n in range(-800, 100)]
+    plan = plan_of(pa.array(days))
     found: list[Any] = []
     for part in (days[:795], days[795:830], days[830:]):
-        found += reader.read(pa.array(part), seen).tolist()
+        found += reader.read(pa.array(part), plan).tolist()
     assert found == days
 
 
@@ -122,4 +129,33 @@ def test_a_part_that_lies_in_january_1970_is_of_the_unit_before_it() -> None:
 )
 def test_one_unit_is_never_refused(moments: list[int], factor: int) -> None:
     numbers = np.array(moments, np.int64) * factor
-    assert Epochs().milliseconds(numbers).tolist() == [m * 1_000 for m in moments]
+    seen = Numbers()
+    seen.look(numbers, np.arange(len(numbers)))
+    epochs = seen.settled()
+    assert epochs is not None
+    assert epochs.milliseconds(numbers).tolist() == [m * 1_000 for m in moments]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(-(10**19), 10**19),
+            st.sampled_from([SECOND, MILLIS, 0, 202401020900, 20240102, 5 * 10**9]),
+        ),
+        max_size=30,
+    ),
+    st.integers(1, 7),
+)
+def test_what_a_column_shows_is_the_same_however_it_is_cut(numbers: list[int], size: int) -> None:
+    kept = np.array([n for n in numbers if -(2**63) <= n < 2**63], np.int64)
+
+    def settled(size: int) -> object:
+        seen = Numbers()
+        for start in range(0, len(kept), size):
+            seen.look(kept[start : start + size], np.arange(len(kept))[start : start + size])
+        try:
+            return seen.settled()
+        except InvalidData as exc:
+            return str(exc), exc.row
+
+    assert settled(size) == settled(100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jts_storage.domain.enums import Timeframe
 from jts_storage.readers.blocks import Block, Reader
 from jts_storage.readers.numbers import plain_prices
-from jts_storage.readers.timestamps import TimestampReader, joined
+from jts_storage.readers.timestamps import TimestampReader
+from jts_storage.readers.written import joined
 
 whole = st.integers(0, 10**10).map(str)
 
@@ -72,6 +73,11 @@ class Tables:
         for length in [*self._lengths, self._table.num_rows]:
             yield self._table.slice(done, length)
             done += length
+
+    def columns(self, targets: Collection[str]) -> Iterator[Any]:
+        names = [name for name in self._table.column_names if name in targets]
+        for table in self.tables():
+            yield table.select(names)
 
     def location(self, row: int, target: str) -> str:
         return f"row {row}, {target}"

@@ -1,0 +1,91 @@
+"""Rows on their way into a block, and those of them that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jts_storage.domain.columns import FIELDS, AnyArray, Int64Array
+from jts_storage.errors import InvalidData
+from jts_storage.readers.owners import Labels
+from jts_storage.readers.refusals import OptionMissing
+from jts_storage.readers.values import remedy_for
+
+LONGEST_TEXT: Final = 1_000
+"""So much of a broken row is kept."""
+_SURELY_WRONG: Final = r"[^\d.,'\s+\-eE_]"
+"""No number has such a letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRow:
+    """A row that cannot be read.
+
+    :param before: how many rows of the right number of fields stand before it.
+    :param line: where it stands in the file.
+    :param rule: ``"fields"`` if it has a wrong number of them, ``"unreadable"`` for a value.
+    """
+
+    before: int
+    line: int
+    reason: str
+    text: str
+    rule: str = "fields"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of a table, with the number of each in its source."""
+
+    columns: Mapping[str, Any]
+    labels: Labels
+    numbers: Int64Array
+    table: Any
+
+    def slice(self, start: int, count: int) -> Rows:
+        wanted = slice(start, start + count)
+        return Rows(
+            {name: column.slice(start, count) for name, column in self.columns.items()},
+            self.labels.taken(wanted),
+            self.numbers[wanted],
+            self.table.slice(start, count),
+        )
+
+    def take(self, wanted: AnyArray) -> Rows:
+        at = pa.array(wanted)
+        return Rows(
+            {name: column.take(at) for name, column in self.columns.items()},
+            self.labels.taken(wanted),
+            self.numbers[wanted],
+            self.table.take(at),
+        )
+
+    def surely_wrong(self) -> AnyArray:
+        """Where a price or volume is a text of something else; a column of numbers has none."""
+        found = np.zeros(len(self.numbers), np.bool_)
+        for name in set(FIELDS) & self.columns.keys():
+            column = self.columns[name]
+            if pa.types.is_string(column.type):
+                wrong = pc.match_substring_regex(column, _SURELY_WRONG)
+                found |= np.asarray(pc.fill_null(wrong, False))
+        return found
+
+
+def may_stand_aside(error: InvalidData) -> bool:
+    """Whether it is the value of one row that is wrong, and no option would have it read."""
+    if isinstance(error, OptionMissing):
+        return False
+    return error.field == "timestamp" or (error.field in FIELDS and remedy_for(error) is None)
+
+
+def unreadable(row: Rows, error: InvalidData) -> BrokenRow:
+    told = str(error.args[0]).partition(": ")[2]
+    values = row.table.to_pylist()[0].values()
+    text = ",".join("" if value is None else str(value) for value in values)
+    reason = f"{error.field} {told}"
+    return BrokenRow(int(row.numbers[0]), 0, reason, text[:LONGEST_TEXT], "unreadable")

@@ -1,0 +1,250 @@
+"""What is stored of a source, or refused, does not hang on where its blocks end."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jts_storage import Market, SeriesKey, Storage, Timeframe
+from jts_storage.errors import InvalidData
+from jts_storage.readers import file_source, text_files
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.quarantine import Quarantine
+
+KEY = SeriesKey("A", Timeframe.M1)
+ALWAYS = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 1, 1, tzinfo=UTC)
+SECOND = 1_704_153_600  # 2 January 2024
+WHOLE = 1_000
+
+
+async def outcome(path: Path, block_rows: int, **more: Any) -> dict[str, Any]:
+    """What an import of blocks of that size has stored, set aside and refused."""
+    options = ImportOptions(create=Market.KOSPI, block_rows=block_rows, **more)
+    async with Storage.in_memory() as storage:
+        refused = None
+        try:
+            await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
+        except InvalidData as exc:
+            refused = str(exc)
+        candles = await storage.candles.get_range(KEY, *ALWAYS)
+        aside = await Quarantine(storage).review()
+        return {
+            "refused": refused,
+            "stored": [(candle.timestamp, str(candle.close), candle.volume) for candle in candles],
+            "aside": sorted((row.line or 0, row.reasons, str(row.came_as)) for row in aside),
+        }
+
+
+async def check(path: Path, **more: Any) -> dict[str, Any]:
+    """The outcome of the file read at once, after a look that small blocks come to the same."""
+    whole = await outcome(path, WHOLE, **more)
+    most = await outcome(path, 1, **more | {"on_error": "quarantine"})
+    for size in (1, 2, 3):
+        found = await outcome(path, size, **more)
+        if whole["refused"] is None:
+            assert found == whole
+        else:  # blocks before the row that is refused are stored, and rightly
+            assert found["refused"] == whole["refused"]
+            assert set(minutes(found)) <= set(minutes(most))
+    return whole
+
+
+def minutes(result: dict[str, Any]) -> list[str]:
+    return [f"{stamp:%Y-%m-%d %H:%M:%S}" for stamp, *_ in result["stored"]]
+
+
+def times_of(result: dict[str, Any]) -> list[str]:
+    return [f"{stamp:%H:%M:%S}" for stamp, *_ in result["stored"]]
+
+
+def dated(times: list[str]) -> str:
+    rows = "".join(f"20240102,{text},1,1,1,1,{n}\n" for n, text in enumerate(times))
+    return "date,time,o,h,l,c,v\n" + rows
+
+
+@pytest.mark.parametrize("on_error", ["stop", "quarantine"])
+@pytest.mark.parametrize(
+    ("times", "read"),
+    [
+        (["500", "90000", "153000"], ["00:05:00", "09:00:00", "15:30:00"]),
+        (["153000", "900"], ["00:09:00", "15:30:00"]),
+        (["900", "1530"], ["09:00:00", "15:30:00"]),
+        (["0", "5", "1530"], ["00:00:00", "00:05:00", "15:30:00"]),
+    ],
+)
+async def test_times_of_day_have_one_width_in_the_whole_file(
+    tmp_path: Path, times: list[str], read: list[str], on_error: str
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(dated(times))
+    result = await check(path, timezone="UTC", on_error=on_error)
+    assert (times_of(result), result["refused"]) == (read, None)
+
+
+async def test_a_time_with_zeros_in_front_has_no_other_width(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(dated(["0900", "153000"]))
+    assert (await check(path, timezone="UTC"))["refused"]
+    result = await check(path, timezone="UTC", on_error="quarantine")
+    assert (times_of(result), [line for line, *_ in result["aside"]]) == (["15:30:00"], [2])
+
+
+def stamped(stamps: list[Any], close: str = "1") -> str:
+    rows = "".join(f"{text},1,1,1,{close},{n}\n" for n, text in enumerate(stamps))
+    return "t,o,h,l,c,v\n" + rows
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        # milliseconds that begin in January 1970
+        [86_400_000 * day for day in range(2, 400)],
+        # of which some could be dates: 202401020900 is a minute of 1976, too
+        [202_401_020_000 + 60_000 * n for n in range(60)],
+        # a unit that changes
+        [SECOND, SECOND + 60, (SECOND + 120) * 1_000, (SECOND + 180) * 10**6],
+    ],
+)
+async def test_numbers_are_of_one_kind_in_the_whole_file(tmp_path: Path, stamps: list[int]) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(stamped(stamps))
+    result = await check(path)
+    if result["refused"] is None:
+        assert len(result["stored"]) == len(stamps)
+    else:
+        assert not result["stored"]
+
+
+async def test_a_zone_is_written_in_all_rows_or_in_none(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(stamped(["2024-01-02 09:00Z", "2024-01-02 10:00", "2024-01-02 11:00Z"]))
+    result = await check(path, timezone="Asia/Seoul", on_error="quarantine")
+    assert times_of(result) == ["09:00:00", "11:00:00"]
+    assert "line 3" in (await check(path, timezone="Asia/Seoul"))["refused"]
+
+
+@pytest.mark.parametrize("last", ["78.500,5", "1.234.567"])
+async def test_points_group_thousands_if_any_number_of_the_file_says_so(
+    tmp_path: Path, last: str
+) -> None:
+    path = tmp_path / "p.csv"
+    prices = ["78.500", "78.600", "78.700"]
+    rows = "".join(
+        f'{SECOND + 60 * n},{p},{p},{p},{p},"{last if n == 2 else 1}"\n'
+        for n, p in enumerate(prices)
+    )
+    path.write_text("t,o,h,l,c,v\n" + rows)
+    result = await check(path, volume="floor")
+    assert [close for _, close, _ in result["stored"]] == ["78500.0000", "78600.0000", "78700.0000"]
+
+
+MOMENTS = st.one_of(
+    st.integers(0, 200).map(lambda n: str(SECOND + 60 * n)),
+    st.integers(0, 200).map(lambda n: str((SECOND + 60 * n) * 1_000)),
+    st.integers(0, 9).map(lambda n: f"2024-01-02 09:0{n}"),
+    st.integers(0, 9).map(lambda n: f"2024-01-02T09:0{n}:00Z"),
+    st.integers(0, 9).map(lambda n: f"20240102090{n}"),
+    st.integers(1, 31).map(lambda n: f"202401{n:02}"),
+    st.sampled_from(
+        [
+            "",
+            "x",
+            "0",
+            "5",
+            "2024-02-30",
+            "20241301",
+            "Jan 02, 2024",
+            "1e9",
+            "1704153600.0",
+            "1704153600.5",
+            "-86400",
+            "86400000",
+            "99999999999999999999",
+            " 1704153600",
+        ]
+    ),
+)
+NUMBERS = st.sampled_from(
+    ["1", "1.5", "78.500", "1,234", "1.234,5", "1,234.5", "1e999", "1e3", "abc", "", "-", "0x1F",
+     "1.00005", "-1", "NaN", "99999999999999999", " 2 ", "1.234.567", "12'345"]
+)  # fmt: skip
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(st.tuples(MOMENTS, NUMBERS, NUMBERS), min_size=1, max_size=8),
+    delimiter=st.sampled_from([",", ";"]),
+    on_error=st.sampled_from(["stop", "quarantine"]),
+    rounds=st.booleans(),
+)
+async def test_any_csv_file_is_read_alike_in_blocks_of_any_size(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: list[tuple[str, str, str]],
+    delimiter: str,
+    on_error: str,
+    rounds: bool,
+) -> None:
+    path = tmp_path / "p.csv"
+    lines = [
+        delimiter.join(f'"{value}"' for value in (moment, close, close, close, close, volume))
+        for moment, close, volume in rows
+    ]
+    path.write_text(delimiter.join("tohlcv") + "\n" + "\n".join(lines) + "\n")
+    more: dict[str, Any] = {"round_prices": True, "volume": "round"} if rounds else {}
+    monkeypatch.setattr(file_source, "READ_BYTES", 64)
+    await check(path, timezone="UTC", on_error=on_error, **more)
+
+
+JSON_VALUES = st.sampled_from(
+    ["1", "1.5", '"1"', '"x"', "null", "NaN", "-Infinity", "1e999", "[1]", "true", "1.000001"]
+)
+JSON_LINES = st.one_of(
+    st.tuples(st.integers(0, 9), JSON_VALUES, JSON_VALUES).map(
+        lambda v: f'{{"t":{SECOND + 60 * v[0]},"o":1,"h":1,"l":1,"c":{v[1]},"v":{v[2]}}}'
+    ),
+    st.sampled_from(
+        ["5", "[1]", '"x"', "null", "", "{", '{"t":1704153600.0,"o":1,"h":1,"l":1,"c":1,"v":1}',
+         '{"t":1704153600.5,"o":1,"h":1,"l":1,"c":1,"v":1}', "{}", "[" * 3_000]
+    ),
+)  # fmt: skip
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    lines=st.lists(JSON_LINES, min_size=1, max_size=8),
+    on_error=st.sampled_from(["stop", "quarantine"]),
+    at_once=st.sampled_from([1, 70, 1 << 20]),
+)
+async def test_any_json_file_is_read_alike_in_blocks_of_any_size(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    on_error: str,
+    at_once: int,
+) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(lines))
+    whole = await check(path, on_error=on_error)
+    monkeypatch.setattr(text_files, "_SEARCHED_AT_ONCE", at_once)
+    assert await check(path, on_error=on_error) == whole
+    path.write_text("[" + ",".join(line for line in lines if _is_value(line)) + "]")
+    await check(path, on_error=on_error)
+
+
+def _is_value(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
