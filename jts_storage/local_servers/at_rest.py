@@ -9,10 +9,13 @@ release, or an administrator.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 _MARK: Final = "at_rest.json"
 _TURTLE: Final = Path("db", "WiredTiger.turtle")
@@ -29,7 +32,14 @@ def is_marked(folder: Path) -> bool:
         told = json.loads((folder / _MARK).read_bytes())
         state = _state(folder)
         return state is not None and isinstance(told, dict) and told.get("files") == state
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError) as exc:
+        log.warning(
+            "%s cannot be read (%s), so mongod is started to look for unfinished commits.",
+            folder / _MARK,
+            exc,
+        )
         return False
 
 
@@ -53,6 +63,10 @@ def forget(folder: Path) -> None:
         (folder / _MARK).unlink()
     except FileNotFoundError:
         return
+    except OSError:
+        if not (folder / _MARK).is_dir():
+            raise
+        return  # nobody takes a folder for a mark
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)

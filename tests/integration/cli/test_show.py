@@ -73,6 +73,30 @@ def test_a_question_is_answered_and_nothing_is_written(stored: Any, folder: Path
     assert json.loads(stored("query", asked, "--json").out)[0]["n"] == 3
 
 
+def test_a_table_that_is_not_there_is_told_with_those_that_are(stored: Any) -> None:
+    told = stored("query", "SELECT * FROM candle", code=2).err
+    assert "There is no table candle. Did you mean candles? There are" in told
+    assert "symbols" in told and "migrat" not in told
+    told = stored("query", "SELECT * FROM nothing_like_it", code=2).err
+    assert "There is no table nothing_like_it. There are" in told
+    assert "There is no table" in stored("query", "DESCRIBE nowhere", code=2).err
+
+
+def test_nothing_and_no_number_are_told_apart(stored: Any) -> None:
+    asked = "SELECT NULL AS a, nan AS b, -inf AS c, [nan, 1.5] AS d"
+    assert stored("query", asked).out.split("\n")[1].split() == [
+        "-",
+        "nan",
+        "-inf",
+        "[null,",
+        "1.5]",
+    ]
+    assert stored("query", asked, "--csv").out == 'a,b,c,d\n,nan,-inf,"[null, 1.5]"\n'
+    assert json.loads(stored("query", asked, "--json").out) == [
+        {"a": None, "b": None, "c": None, "d": [None, 1.5]}
+    ]
+
+
 def test_a_symbol_is_added_and_replaced(stored: Any) -> None:
     added = json.loads(stored("symbols", "add", "005930", "Samsung E.", "KOSPI", "--json").out)
     assert (added["name"], added["sector"]) == ("Samsung E.", None)
