@@ -63,9 +63,10 @@ def add_symbol(
     place = market_of(market)
 
     async def work(storage: Storage) -> Symbol:
+        from jts_storage.domain.checks import composed
         from jts_storage.domain.symbol import Symbol
 
-        symbol = Symbol(code, name, place, sector)
+        symbol = Symbol(composed(code), composed(name), place, sector)
         async with storage.unit_of_work() as uow:
             await uow.symbols.save(symbol)
             await uow.commit()

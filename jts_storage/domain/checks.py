@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
@@ -221,6 +222,15 @@ def name(value: object, field: str, *, longest: int = LONGEST_NAME) -> str:
     if not checked.isprintable():
         raise InvalidData("must not hold control characters", field=field, value=checked)
     return checked
+
+
+def composed(name: str) -> str:
+    """A name in NFC: ``삼성`` is one name, whether its letters came composed or in pieces.
+
+    For names that come from files and command lines; the kit's objects keep the names they are
+    given, since rows may be stored under either.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def text(value: object, field: str, *, longest: int = LONGEST_TEXT) -> str:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from jts_storage._runtime.surface import column_option, option
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.checks import composed
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
@@ -26,13 +27,19 @@ _NOT_DELETED = {"", "0", "false"}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The series the caller passed; None and "" take it from the columns of the source."""
+    """The series the caller passed; None and "" take it from the columns of the source.
+
+    Symbol and exchange are normalised to NFC, as those of the source are: see decision 0033.
+    """
 
     symbol: str | None = None
     timeframe: Timeframe | None = None
     exchange: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("symbol", "exchange"):
+            if isinstance(given := getattr(self, name), str):
+                object.__setattr__(self, name, composed(given))
         key = SeriesKey(self.symbol or ANY_SYMBOL, self.timeframe or Timeframe.M1, self.exchange)
         if self.timeframe is not None:
             object.__setattr__(self, "timeframe", key.timeframe)
@@ -285,10 +292,10 @@ def _has_text(column: Any) -> bool:
 
 def _names(column: Any, target: str) -> _Names:
     encoded = pc.fill_null(column.cast(pa.string()), "").dictionary_encode()
-    names = [name.strip() for name in encoded.dictionary.to_pylist()]
+    names = [composed(name.strip()) for name in encoded.dictionary.to_pylist()]
     which = np.asarray(encoded.indices).astype(np.int64)
     distinct = list(dict.fromkeys(names))
-    if len(distinct) < len(names):  # some differed in blanks alone
+    if len(distinct) < len(names):  # some differed in blanks or in their composition alone
         which = np.array([distinct.index(name) for name in names], np.int64)[which]
     return _Names(target, distinct, which)
 

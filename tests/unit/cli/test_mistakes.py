@@ -41,6 +41,7 @@ MISTAKES = {
     ("import", "-", "-s", "A", "-t", "7m"): "--timeframe",
     ("import", "-", *DAILY, "--floats", "yes"): "--floats",
     ("import", "-", *DAILY, "--on-error", "skip"): "--on-error",
+    ("import", "-", *DAILY, "--time-unit", "m"): "--time-unit",
     ("import", "-", *DAILY, "--column", "close"): "--column",
     ("import", "-", *DAILY, "--create", "KOSPPI"): "--create",
     ("import", "-", *DAILY, "--timezone", "Soul"): "--timezone",

@@ -121,6 +121,91 @@ async def test_numbers_are_of_one_kind_in_the_whole_file(tmp_path: Path, stamps:
         assert not result["stored"]
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1_000), ("ms", 1), ("us", 0.001)])
+async def test_the_caller_may_say_the_unit(tmp_path: Path, unit: str, factor: float) -> None:
+    path = tmp_path / "p.csv"
+    stamps = [120_000_000 * n for n in range(1, 5)]
+    path.write_text(stamped(stamps))
+    result = await check(path, time_unit=unit)
+    moments = [stamp.timestamp() * 1_000 for stamp, *_ in result["stored"]]
+    assert moments == [stamp * factor for stamp in stamps]
+
+
+async def test_a_unit_that_is_said_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(stamped(["86400000", "2024-01-02", "20240102", "9" * 18]))
+    result = await check(path, time_unit="ms", on_error="quarantine")
+    assert minutes(result) == ["1970-01-01 05:37:20", "1970-01-02 00:00:00"]
+    assert [line for line, *_ in result["aside"]] == [3, 5]
+    for wrong in ({"time_unit": "m"}, {"time_unit": "s", "time_format": "%Y"}):
+        with pytest.raises(InvalidData, match="time_unit"):
+            ImportOptions(**wrong)
+
+
+async def test_a_damaged_number_makes_no_moments_of_1970_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(stamped([SECOND, SECOND + 60, SECOND * 10, SECOND + 180]))
+    for on_error in ("stop", "quarantine"):
+        result = await check(path, on_error=on_error)
+        assert "time_unit" in result["refused"] and not result["stored"]
+    result = await check(path, on_error="quarantine", time_unit="s")
+    assert [line for line, *_ in result["aside"]] == [4]
+
+
+async def test_rows_that_cannot_be_read_are_kept_with_line_and_reason(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(
+        stamped([20240102, "20240230", 20240103, "soon", 20240104])
+        + "20240105,1,1,1,abc,5\n20240108,1,1,1,1e999,6\n20240109,1\n20240110,1,1,1,1,-7\n"
+    )
+    result = await check(path, on_error="quarantine", timezone="UTC")
+    assert len(result["stored"]) == 3
+    assert [(line, reasons[0].partition(",")[0]) for line, reasons, _ in result["aside"]] == [
+        (3, "timestamp is no moment like the others of its column"),
+        (5, "timestamp is no moment like the others of its column"),
+        (7, "close must be a number"),
+        (8, "close must fit Decimal(18"),
+        (9, "has 2 fields"),
+        (10, "volume must be a whole number below 2**64"),
+    ]
+    assert result["aside"][2][2] == "{'text': '20240105,1,1,1,abc,5'}"
+    assert "line 3" in (await check(path, timezone="UTC"))["refused"]
+
+
+async def test_what_an_option_reads_refuses_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(stamped([SECOND], "x") + stamped([SECOND + 60], "1.00001")[12:])
+    assert "round_prices" in (await check(path, on_error="quarantine"))["refused"]
+    path.write_text(stamped(["2024-01-02 09:00", "x"]))
+    assert "timezone" in (await check(path, on_error="quarantine"))["refused"]
+    path.write_text(stamped(['"Jan 02, 2024"', '"Jan 03, 2024"']))
+    assert "time_format" in (await check(path, on_error="quarantine"))["refused"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("7", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ('{"t":1704153660,"o":1,"h":1,"l":1,"c":NaN,"v":1}', "NaN is no number in JSON"),
+        ('{"t":1704153660.5,"o":1,"h":1,"l":1,"c":1,"v":1}', "is no moment like the others"),
+        ("[" * 100_000, "is nested too deeply"),
+        ("{", "is no JSON"),
+    ],
+)
+async def test_a_line_of_json_that_cannot_be_read_is_told(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    good = '{{"t":{},"o":1,"h":1,"l":1,"c":1,"v":1}}\n'
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n" + good.format(SECOND) + line + "\n" + good.format(f"{SECOND + 120}.0"))
+    refused = (await check(path))["refused"]
+    assert "line 3" in refused and reason in refused
+    result = await check(path, on_error="quarantine")
+    assert [(line, reason in reasons[0]) for line, reasons, _ in result["aside"]] == [(3, True)]
+    assert len(result["stored"]) == 2
+
+
 async def test_a_zone_is_written_in_all_rows_or_in_none(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text(stamped(["2024-01-02 09:00Z", "2024-01-02 10:00", "2024-01-02 11:00Z"]))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import polars as pl
 import pyarrow as pa
@@ -356,3 +357,29 @@ async def test_each_series_of_a_file_is_judged_by_its_own_exchange(
         for key in await storage.candles.list_keys()
     }
     assert {name for name, each in judged.items() if not each.is_clean} == {"NASDAQ"}
+
+
+@pytest.mark.parametrize("block_rows", [1, 10])
+async def test_a_name_is_one_however_its_letters_are_composed(
+    storage: Storage, tmp_path: Path, block_rows: int
+) -> None:
+    nfc, nfd = (normalize(form, "삼성전자") for form in ("NFC", "NFD"))
+    assert nfc != nfd
+    path = tmp_path / "p.csv"
+    rows = [
+        f"{name},거래소,{1_704_153_600 + 60 * n},1,1,1,1,1"
+        for n, name in enumerate((nfc, nfd, nfc))
+    ]
+    path.write_text("symbol,exchange,t,o,h,l,c,v\n" + "\n".join(rows) + "\n")
+    for given in ({}, {"symbol": nfd, "exchange": normalize("NFD", "거래소")}):
+        result = await ImportCandles(storage).run(
+            path,
+            Timeframe.M1,
+            **given,
+            options=ImportOptions(create=Market.KOSPI, block_rows=block_rows),
+        )
+        assert result.series == {f"거래소:{nfc}/1m": 3}
+    assert await storage.symbols.get_by_code(nfc) is not None
+    # What an application has stored in pieces stays as it is, and can be read.
+    key = SeriesKey(nfd, Timeframe.M1)
+    assert key.symbol == nfd
