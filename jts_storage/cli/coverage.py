@@ -144,10 +144,13 @@ def coverage(
         ]
         found = []
         covered = await looks.covered(storage, keys, calendar, timezone, bar)
-        for number, seen in enumerate(covered):
-            bar.update(number, number / len(keys))
-            candles = seen.candles if html is None else await looks.daily(storage, seen)
-            candles = fitting(fitting(candles), of=len(keys))
+        daily = {}
+        if html is not None:
+            async for key, candles in looks.daily_of_many(storage, covered):
+                daily[key] = fitting(fitting(candles), of=len(keys))
+                bar.update(len(daily), len(daily) / len(keys))
+        for seen in covered:
+            candles = daily.get(seen.coverage.key, seen.candles)
             title = names.get(seen.coverage.key.symbol, "")
             found.append(replace(seen, candles=candles, colors=painted, title=title))
         return listed.of(found)

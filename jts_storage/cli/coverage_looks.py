@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import date, tzinfo
 from pathlib import Path
@@ -101,6 +101,34 @@ async def daily(storage: Storage, seen: Shown) -> CandleSeries:
     for block in blocks_by_day[1:]:
         candles = candles.merge(block)
     return candles
+
+
+async def daily_of_many(
+    storage: Storage, found: Sequence[Shown]
+) -> AsyncIterator[tuple[SeriesKey, CandleSeries]]:
+    """Each series with what `daily` gives of it; those that are no finer than days come in one reading."""
+    stored = [seen.coverage for seen in found if seen.coverage.rows]
+    frames = dict.fromkeys(seen.key.timeframe for seen in stored)
+    for timeframe in (frame for frame in frames if not frame.is_intraday):
+        its = [seen for seen in stored if seen.key.timeframe is timeframe]
+        first = min(seen.first for seen in its if seen.first is not None)
+        last = max(seen.last for seen in its if seen.last is not None)
+        reading: CandleSeries | None = None  # it may go on in the next panel
+        async for panel in storage.candles.stream_panels(
+            timeframe, first, last, keys=[seen.key for seen in its]
+        ):
+            for key in panel:
+                if reading is not None and reading.key == key:
+                    reading = reading.merge(panel[key])
+                    continue
+                if reading is not None:
+                    yield reading.key, reading
+                reading = panel[key]
+        if reading is not None:
+            yield reading.key, reading
+    for seen in found:
+        if seen.coverage.key.timeframe.is_intraday:
+            yield seen.coverage.key, await daily(storage, seen)
 
 
 async def names_of_symbols(storage: Storage) -> dict[str, str]:
