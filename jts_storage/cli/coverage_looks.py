@@ -106,7 +106,7 @@ async def daily(storage: Storage, seen: Shown) -> CandleSeries:
 async def daily_of_many(
     storage: Storage, found: Sequence[Shown]
 ) -> AsyncIterator[tuple[SeriesKey, CandleSeries]]:
-    """Each series with what `daily` gives of it; those that are no finer than days come in one reading."""
+    """Each series with what `daily` gives of it; those no finer than days come in one reading."""
     stored = [seen.coverage for seen in found if seen.coverage.rows]
     frames = dict.fromkeys(seen.key.timeframe for seen in stored)
     for timeframe in (frame for frame in frames if not frame.is_intraday):

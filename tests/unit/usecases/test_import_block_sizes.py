@@ -137,9 +137,9 @@ async def test_a_unit_that_is_said_leaves_no_other(tmp_path: Path) -> None:
     result = await check(path, time_unit="ms", on_error="quarantine")
     assert minutes(result) == ["1970-01-01 05:37:20", "1970-01-02 00:00:00"]
     assert [line for line, *_ in result["aside"]] == [3, 5]
-    for wrong in ({"time_unit": "m"}, {"time_unit": "s", "time_format": "%Y"}):
+    for unit, form in (("m", None), ("s", "%Y")):
         with pytest.raises(InvalidData, match="time_unit"):
-            ImportOptions(**wrong)
+            ImportOptions(time_unit=unit, time_format=form)
 
 
 async def test_a_damaged_number_makes_no_moments_of_1970_of_the_others(tmp_path: Path) -> None:

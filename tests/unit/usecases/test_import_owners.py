@@ -371,11 +371,12 @@ async def test_a_name_is_one_however_its_letters_are_composed(
         for n, name in enumerate((nfc, nfd, nfc))
     ]
     path.write_text("symbol,exchange,t,o,h,l,c,v\n" + "\n".join(rows) + "\n")
-    for given in ({}, {"symbol": nfd, "exchange": normalize("NFD", "거래소")}):
+    for symbol, exchange in ((None, ""), (nfd, normalize("NFD", "거래소"))):
         result = await ImportCandles(storage).run(
             path,
             Timeframe.M1,
-            **given,
+            symbol=symbol,
+            exchange=exchange,
             options=ImportOptions(create=Market.KOSPI, block_rows=block_rows),
         )
         assert result.series == {f"거래소:{nfc}/1m": 3}
