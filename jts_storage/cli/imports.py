@@ -40,22 +40,17 @@ if TYPE_CHECKING:
 
 _SERIES_SHOWN = 10
 _BLOCK_ROWS = 262_144  # that of the use case, which is imported later
-_FLOATS = ("refuse", "exact", "round")
-_ON_ERROR = ("stop", "quarantine")
+_FLOATS, _ON_ERROR = ("refuse", "exact", "round"), ("stop", "quarantine")
 _UNITS = ("s", "ms", "us", "ns")
 
 
-def _one_of(known: Sequence[str]) -> Callable[[str], str]:
-    def checked(text: str) -> str:
-        if text not in known:
+def _one_of(known: Sequence[str]) -> Callable[[str | None], str | None]:
+    def checked(text: str | None) -> str | None:
+        if text is not None and text not in known:
             raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}.")
         return text
 
     return checked
-
-
-def _unit(text: str | None) -> str | None:
-    return None if text is None else _one_of(_UNITS)(text)
 
 
 def _columns(given: list[str] | None) -> list[str] | None:
@@ -101,10 +96,7 @@ class FileFormat:
     ] = None
     time_unit: Annotated[
         str | None,
-        typer.Option(
-            help="Unit of moments that are numbers since 1970: s, ms, us or ns.",
-            callback=_unit,
-        ),
+        typer.Option(help="Unit of numbers since 1970: s, ms, us or ns.", callback=_one_of(_UNITS)),
     ] = None
     decimal: Annotated[str | None, typer.Option(help="Decimal mark: '.' or ','.")] = None
     thousands: Annotated[

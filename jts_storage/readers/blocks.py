@@ -200,11 +200,17 @@ class Reader:
         if not self.keeps_broken:
             self._split(rows, source, blocks, aside)
             return blocks
-        # One by one where a value is surely wrong; the search for others takes longer.
-        wrong = rows.surely_wrong()
-        for row in np.flatnonzero(wrong).tolist():
-            self._split(rows.slice(row, 1), source, [], aside)
-        self._split(rows.take(np.flatnonzero(~wrong)), source, blocks, aside)
+        # One by one where a value seems to be no number; the search for others takes longer.
+        for row in np.flatnonzero(rows.seem_wrong()).tolist():
+            one = rows.slice(row, 1)
+            try:
+                self._parsed(one, source)
+            except InvalidData as exc:
+                if may_stand_aside(exc):
+                    aside.append(unreadable(one, exc))
+        gone = np.isin(rows.numbers, [row.before for row in aside])
+        # All others in their order, so that the first that must not stand aside is the one told.
+        self._split(rows.take(np.flatnonzero(~gone)), source, blocks, aside)
         aside.sort(key=lambda row: row.before)
         return blocks
 

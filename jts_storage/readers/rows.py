@@ -18,8 +18,8 @@ from jts_storage.readers.values import remedy_for
 
 LONGEST_TEXT: Final = 1_000
 """So much of a broken row is kept."""
-_SURELY_WRONG: Final = r"[^\d.,'\s+\-eE_]"
-"""No number has such a letter."""
+_ODD: Final = r"[^\d.,'\s+\-eE_]"
+"""No number that is not missing has such a letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,13 @@ class Rows:
             self.table.take(at),
         )
 
-    def surely_wrong(self) -> AnyArray:
-        """Where a price or volume is a text of something else; a column of numbers has none."""
+    def seem_wrong(self) -> AnyArray:
+        """Where a price or volume may be no number; it may also say that it is missing."""
         found = np.zeros(len(self.numbers), np.bool_)
         for name in set(FIELDS) & self.columns.keys():
             column = self.columns[name]
             if pa.types.is_string(column.type):
-                wrong = pc.match_substring_regex(column, _SURELY_WRONG)
+                wrong = pc.match_substring_regex(column, _ODD)
                 found |= np.asarray(pc.fill_null(wrong, False))
         return found
 
