@@ -20,7 +20,6 @@ from jts_storage.local_servers.extras import check_installed
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
-from jts_storage.ports.history import View
 from jts_storage.ports.models import Model
 from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.settings import StorageSettings
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
     from jts_storage.settings import ClickHouseConfig
     from jts_storage.unit_of_work.data_sets import StoredDataSets
     from jts_storage.unit_of_work.entries import Entry
+    from jts_storage.unit_of_work.moments import StoredView
     from jts_storage.unit_of_work.participants import Stores
+    from jts_storage.unit_of_work.purges import StoredPurges
     from jts_storage.unit_of_work.unit import UnitOfWork
 
 _CLOSE_SECONDS = 30.0
@@ -254,9 +255,16 @@ class StoreBackend:
             log.warning("Since when history is kept could not be noted.", exc_info=True)
 
     async def _forget_history(self) -> None:
-        """Delete what is older than the settings want; what cannot be is deleted another time."""
+        """Delete what is older than the settings want; what cannot be is deleted another time.
+
+        A purge that was interrupted is finished, too.
+        """
         from jts_storage.unit_of_work.moments import Moments
 
+        try:
+            await self.purges.finish()
+        except StorageError:
+            log.warning("A purge of former candles could not be finished.", exc_info=True)
         days = self.settings.history_days
         if days is None or not self.settings.history:
             return
@@ -287,7 +295,13 @@ class StoreBackend:
 
         return Moments(self.stores).snapshots
 
-    async def as_of(self, moment: AsOf) -> View:
+    @property
+    def purges(self) -> StoredPurges:
+        from jts_storage.unit_of_work.purges import StoredPurges
+
+        return StoredPurges(self.stores)
+
+    async def as_of(self, moment: AsOf) -> StoredView:
         from jts_storage.unit_of_work.moments import Moments
 
         return await Moments(self.stores).view(moment)

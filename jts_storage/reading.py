@@ -8,12 +8,14 @@ missing. Otherwise it opens all stores, as `Storage.open` does, which finishes w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 from jts_storage.backend import StoreBackend, loaded_clickhouse
-from jts_storage.domain.moments import AsOf
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.errors import StorageError
 from jts_storage.local_servers import at_rest
 from jts_storage.local_servers.extras import check_installed
@@ -21,7 +23,6 @@ from jts_storage.ports.backtests import BacktestReader
 from jts_storage.ports.data_sets import DataSetReader
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
-from jts_storage.ports.history import View
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
 from jts_storage.ports.snapshots import SnapshotStore
@@ -29,6 +30,7 @@ from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.settings import StorageSettings
 from jts_storage.storage import Backend, Readers
+from jts_storage.unit_of_work.kept_candles import PastView, Purges
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.timed_candles import Present
 from jts_storage.unit_of_work.timed_documents import KeptFormulas, KeptStrategies
@@ -70,6 +72,21 @@ class _FewReaders:
         _refuse("declared models")
 
 
+class _NoPurges:
+    """The purges of a folder in which none is left to be finished: what it has can be read."""
+
+    async def purge(
+        self, keys: Sequence[SeriesKey] | None, before: AsOf | None, *, despite_snapshots: bool
+    ) -> int:
+        _refuse("purges")
+
+    async def began(self, key: SeriesKey) -> int:
+        return 0
+
+    async def check(self, commit: Commit, is_wanted: Callable[[SeriesKey], bool]) -> None:
+        _refuse("moments of the past")
+
+
 class ReadingBackend:
     """
     :param bookkeeping: whether the SQL database is read, too.
@@ -80,6 +97,7 @@ class ReadingBackend:
         self.publisher: EventPublisher = InMemoryEventPublisher()
         self._with_bookkeeping = bookkeeping
         self._readers: Readers | None = None
+        self._everything: Backend | None = None
         self._stack = AsyncExitStack()
 
     @property
@@ -104,10 +122,10 @@ class ReadingBackend:
         everything: Backend = StoreBackend(self.settings)
         await everything.open()
         self._stack.push_async_callback(everything.close)
-        self._readers = everything.readers
+        self._everything, self._readers = everything, everything.readers
 
     async def close(self) -> None:
-        self._readers = None
+        self._readers = self._everything = None
         await self._stack.aclose()
 
     async def health(self) -> Health:
@@ -127,8 +145,12 @@ class ReadingBackend:
     def data_sets(self) -> DataSetReader:
         _refuse("data sets")
 
-    async def as_of(self, moment: AsOf) -> View:
-        _refuse("history")
+    @property
+    def purges(self) -> Purges:
+        return _NoPurges() if self._everything is None else self._everything.purges
+
+    async def as_of(self, moment: AsOf) -> PastView:
+        _refuse("moments of the past")
 
     def _may_be_partial(self) -> bool:
         settings = self.settings

@@ -27,6 +27,7 @@ from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyReader, StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
+from jts_storage.unit_of_work.kept_candles import KeptView, PastView, Purges
 from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
 from jts_storage.unit_of_work.timed_documents import (
     KeptFormulas,
@@ -87,7 +88,10 @@ class Backend(Protocol):
     @property
     def snapshots(self) -> SnapshotStore: ...
 
-    async def as_of(self, moment: AsOf) -> View: ...
+    async def as_of(self, moment: AsOf) -> PastView: ...
+
+    @property
+    def purges(self) -> Purges: ...
 
     @property
     def data_sets(self) -> DataSetReader: ...
@@ -155,7 +159,7 @@ class Storage:
 
     @property
     def candles(self) -> CandleStore:
-        return TimedCandles(self._opened.readers.candles, self.as_of)
+        return TimedCandles(self._opened.readers.candles, self.as_of, self._opened.purges)
 
     @property
     def symbols(self) -> SymbolReader:
@@ -225,7 +229,7 @@ class Storage:
         :raises InvalidData: the moment is in the future, or no history of it is kept.
         :raises NotFound: there is no such snapshot.
         """
-        return await self._opened.as_of(moment)
+        return KeptView.of(await self._opened.as_of(moment), self._opened.purges)
 
     def repository(self, model: Model[T]) -> T:
         """Return what is committed of a declared model, by the repository that it declares.

@@ -72,6 +72,11 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         self._history = self._kept_history() if history else None
 
     @property
+    def tables(self) -> Tables:
+        """The tables that it writes to."""
+        return self._tables
+
+    @property
     def keeps_history(self) -> bool:
         return self._history is not None
 

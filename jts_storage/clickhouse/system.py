@@ -20,7 +20,9 @@ tables = _system(
 )
 columns = _system("columns", "table", "name", "type")
 parts = _system(
-    "parts", "table", "name", "engine", "path", "hash_of_all_files", "active", "partition"
+    "parts",
+    *("table", "name", "engine", "path", "hash_of_all_files", "active", "partition"),
+    "has_lightweight_delete",
 )
 mutations = _system("mutations", "table", "mutation_id", "command", "is_done", "latest_fail_reason")
 merge_tree_settings = table("merge_tree_settings", column("name"), column("value"), schema="system")

@@ -43,12 +43,12 @@ def version_at(moment: datetime, field: str = "as_of") -> int:
     return (elapsed // _MICROSECOND + 1) * 1_000 - 1
 
 
-def checked(as_of: object) -> AsOf:
+def checked(as_of: object, field: str = "as_of") -> AsOf:
     """:raises InvalidData: it names no moment."""
     if isinstance(as_of, datetime | Commit | str):
         return as_of
     raise InvalidData(
         "must be a datetime with its zone, a Commit or the name of a snapshot",
-        field="as_of",
+        field=field,
         value=repr(as_of),
     )

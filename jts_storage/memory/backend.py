@@ -18,7 +18,8 @@ from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
     InMemoryStrategyRepository,
 )
-from jts_storage.memory.moments import InMemorySnapshots, view
+from jts_storage.memory.moments import InMemorySnapshots, InMemoryView, view
+from jts_storage.memory.purges import InMemoryPurges
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.work import InMemoryWork
 from jts_storage.models import Models
@@ -27,7 +28,6 @@ from jts_storage.models.table_repository import ReadOnly
 from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
-from jts_storage.ports.history import View
 from jts_storage.ports.models import Model
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.unit import UnitOfWork
@@ -85,7 +85,11 @@ class InMemoryBackend:
     def snapshots(self) -> InMemorySnapshots:
         return InMemorySnapshots(self._database)
 
-    async def as_of(self, moment: AsOf) -> View:
+    @property
+    def purges(self) -> InMemoryPurges:
+        return InMemoryPurges(self._database)
+
+    async def as_of(self, moment: AsOf) -> InMemoryView:
         return view(self._database, moment)
 
     @property

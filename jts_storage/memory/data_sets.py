@@ -37,15 +37,20 @@ class InMemoryDataSets:
         return await InMemoryCandleRepository(self._database).symbols_of(market)
 
     async def rows(self, asked: PanelQuery, commit: Commit) -> Mapping[SeriesKey, int]:
-        return {key: then.rows for key, then, _ in self._states(asked, commit) if then.rows}
+        found = {key: then.rows for key, then, _ in self._states(asked, commit) if then.rows}
+        self._database.beginnings.check(commit, asked.is_of)
+        return found
 
     async def figures(self, data_set: DataSet) -> Mapping[SeriesKey, Figures]:
         states = self._states(data_set.asked, data_set.commit)
-        return {key: figures_of(then) for key, then, _ in states}
+        found = {key: figures_of(then) for key, then, _ in states}
+        self._database.beginnings.check(data_set.commit, data_set.asked.is_of)
+        return found
 
     async def differing(self, data_set: DataSet) -> Sequence[SeriesDifference]:
         states = self._states(data_set.asked, data_set.commit)
-        found = (differences(*state) for state in states)
+        found = [differences(*state) for state in states]
+        self._database.beginnings.check(data_set.commit, data_set.asked.is_of)
         return [each for each in found if each.rows]
 
     def _states(

@@ -56,6 +56,12 @@ class Past:
                 parts.append(columns.take(np.flatnonzero(since <= version)))
         return in_order(concatenate(parts))[0]
 
+    def purge(self, before: int) -> int:
+        """Forget what a version up to `before` ended; how many rows there were."""
+        rows = sum(each.columns.rows for each in self.former if each.ended <= before)
+        self.former = [each for each in self.former if each.ended > before]
+        return rows
+
     def corrections(
         self, key: SeriesKey, present: Columns, first: int, last: int, since: int
     ) -> Iterator[Correction]:

@@ -13,6 +13,7 @@ from time import time_ns
 from typing import Any, Protocol, TypeAlias
 
 from jts_storage._runtime.lifetime import Lifetime
+from jts_storage.domain.beginnings import Beginnings
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.domain.snapshot import Snapshot
@@ -46,6 +47,7 @@ class MemoryDatabase:
         self.candles: dict[SeriesKey, Columns] = {}
         self.past: dict[SeriesKey, Past] = {}
         self.snapshots: dict[str, Snapshot] = {}
+        self.beginnings = Beginnings()
         self.version = 0
         """Of the latest commit."""
         self.bars: dict[SeriesKey, Columns] = {}

@@ -319,6 +319,38 @@ class CandleStore(CandleReader, Protocol):
         What another program wrote beside the kit is not among them.
 
         :param since: only by later commits; by all whose history is kept if None.
+        :raises InvalidData: no history is kept of `since`.
+        """
+        ...
+
+    async def purge_history(
+        self,
+        keys: Iterable[SeriesKey] | None = None,
+        *,
+        before: AsOf | None = None,
+        despite_snapshots: bool = False,
+    ) -> int:
+        """Erase for good what candles were before they were replaced or deleted; how many rows.
+
+        What is stored now stays. When it returns, no row of ClickHouse's tables has the values of
+        former candles, nor those of deleted and replaced ones: the tables are looked at
+        afterwards. The engine deletes the files that it has rewritten a little later: after half a
+        minute where it is embedded and open, after 8 minutes on a server as it comes. Not erased
+        are the times of deleted candles, copies elsewhere (backups, exports, raw bars, files of a
+        lake, snapshots of a disk), and what MongoDB keeps of commits for a while.
+
+        From then on, reads as of an earlier moment say that it was purged, and so do `changes`
+        since it, data sets and `verify`. Commits may go on meanwhile. Whole parts of the tables are
+        rewritten, which takes time and space for a second copy. Where it is interrupted, do it
+        again; the next opening and `recover` finish it, too.
+
+        :param keys: of these series only; of all if None.
+        :param before: only what was replaced up to this moment, so that it can still be read; up
+            to the latest commit if None.
+        :param despite_snapshots: although snapshots are of an earlier moment: they stay, and reads
+            of them are refused for what was purged.
+        :raises InUse: there are such snapshots; nothing is erased.
+        :raises StorageError: something could not be erased; what is gone is not told of any more.
         """
         ...
 

@@ -12,13 +12,14 @@ from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.unit_of_work.moments import Moments
 from jts_storage.unit_of_work.participants import Stores
+from jts_storage.unit_of_work.purges import StoredPurges
 
 
 class StoredDataSets:
     """A `DataSetReader` over the stores of one storage."""
 
     def __init__(self, stores: Stores) -> None:
-        self._stores = stores
+        self._stores, self._purges = stores, StoredPurges(stores)
         self._candles: ClickHouseDataSets = stores.candles.data_sets()
 
     async def commit(self, as_of: AsOf | None) -> Commit:
@@ -31,10 +32,16 @@ class StoredDataSets:
 
     async def rows(self, asked: PanelQuery, commit: Commit) -> Mapping[SeriesKey, int]:
         read = self._candles.rows
-        return await self._stores.clickhouse.run_read(read, asked, commit.version)
+        found = await self._stores.clickhouse.run_read(read, asked, commit.version)
+        await self._purges.check(commit, asked.is_of)
+        return found
 
     async def figures(self, data_set: DataSet) -> Mapping[SeriesKey, Figures]:
-        return await self._stores.clickhouse.run_read(self._candles.figures, data_set)
+        found = await self._stores.clickhouse.run_read(self._candles.figures, data_set)
+        await self._purges.check(data_set.commit, data_set.asked.is_of)
+        return found
 
     async def differing(self, data_set: DataSet) -> Sequence[SeriesDifference]:
-        return await self._stores.clickhouse.run_read(self._candles.differing, data_set)
+        found = await self._stores.clickhouse.run_read(self._candles.differing, data_set)
+        await self._purges.check(data_set.commit, data_set.asked.is_of)
+        return found

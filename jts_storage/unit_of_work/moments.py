@@ -111,15 +111,28 @@ class Moments:
         :raises InvalidData: the moment is in the future, or before there was a history.
         :raises NotFound: there is no such snapshot.
         """
-        moment = checked(as_of)
-        if isinstance(moment, str):
-            version = (await self.snapshots.get(moment)).commit.version
-        else:
-            version = moment.version if isinstance(moment, Commit) else version_at(moment)
+        version = await self._named(as_of)
+        if not isinstance(as_of, str):
             began = await self._began()
             if began is None or version < began:
                 raise before_history(Commit(version), began)
-            await self._wait_until(version)
+        return await self._stored(version)
+
+    async def settled(self, moment: AsOf | None) -> int:
+        """As `version`, whether its history is kept or not; None is the latest commit."""
+        latest = self._stores.clock.latest
+        return await self._stored(await (latest() if moment is None else self._named(moment)))
+
+    async def _named(self, as_of: AsOf) -> int:
+        moment = checked(as_of)
+        if isinstance(moment, str):
+            return (await self.snapshots.get(moment)).commit.version
+        version = moment.version if isinstance(moment, Commit) else version_at(moment)
+        await self._wait_until(version)
+        return version
+
+    async def _stored(self, version: int) -> int:
+        """Wait until all commits up to a version are stored."""
         await self._stores.clock.wait_for_earlier(version + 1, None)
         await self._finish(version)
         return version

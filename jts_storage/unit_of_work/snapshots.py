@@ -48,6 +48,12 @@ class StoredSnapshots:
         )
         return sorted(int(each["version"]) for each in found)
 
+    async def names_before(self, version: int) -> Sequence[str]:
+        """The names of those of earlier versions."""
+        where: Bson = {"version": {"$lt": Int64(version)}}
+        found = await self._repeat("listing", lambda: self._names.find(where, {}).to_list())
+        return sorted(each["_id"] for each in found)
+
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Page[Snapshot]:
         checks.whole(limit, "limit", below=2**31)
         where: Bson = {} if after is None else {"_id": {"$gt": checks.name(after, "after")}}

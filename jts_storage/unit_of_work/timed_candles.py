@@ -7,15 +7,17 @@ from datetime import date, datetime
 from typing import Protocol
 
 from jts_storage.domain import checks
+from jts_storage.domain.beginnings import purged
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.correction import Correction
 from jts_storage.domain.enums import Market, Timeframe
-from jts_storage.domain.moments import AsOf
+from jts_storage.domain.moments import AsOf, checked
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
 from jts_storage.ports.candles import CandleReader, Lake
 from jts_storage.ports.history import View
+from jts_storage.unit_of_work.kept_candles import Purges
 
 
 class TakesLakes(CandleReader, Protocol):
@@ -36,10 +38,13 @@ class TimedCandles:
     """A `CandleStore` over readers of one moment each.
 
     :param view: gives all as of another moment.
+    :param purges: tells which moments were purged.
     """
 
-    def __init__(self, now: Present, view: Callable[[AsOf], Awaitable[View]]) -> None:
-        self._now, self._view = now, view
+    def __init__(
+        self, now: Present, view: Callable[[AsOf], Awaitable[View]], purges: Purges
+    ) -> None:
+        self._now, self._view, self._purges = now, view, purges
 
     async def import_lake(self, lake: Lake, job_id: str) -> int:
         return await self._now.import_lake(lake, job_id)
@@ -213,8 +218,30 @@ class TimedCandles:
         ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
         checks.instance(key, SeriesKey, "key")
         checks.whole(limit, "limit", least=1, below=2**31)
-        version = 0 if since is None else (await self._view(since)).commit.version
-        return await self._now.corrections(key, *ends, version, limit)
+        asked = None if since is None else (await self._view(since)).commit
+        while True:
+            began = await self._purges.began(key)
+            if asked is not None and asked.version < began:
+                raise purged(asked, began, str(key))
+            version = max(began, asked.version if asked else 0)
+            found = await self._now.corrections(key, *ends, version, limit)
+            # What is purged meanwhile is half there, half gone.
+            if await self._purges.began(key) == began:
+                return found
+
+    async def purge_history(
+        self,
+        keys: Iterable[SeriesKey] | None = None,
+        *,
+        before: AsOf | None = None,
+        despite_snapshots: bool = False,
+    ) -> int:
+        named = None
+        if keys is not None:
+            named = tuple(dict.fromkeys(checks.several(keys, SeriesKey, "keys")))
+        if before is not None:
+            checked(before, "before")
+        return await self._purges.purge(named, before, despite_snapshots=despite_snapshots)
 
     async def _at(self, as_of: AsOf | None) -> CandleReader:
         return self._now if as_of is None else (await self._view(as_of)).candles

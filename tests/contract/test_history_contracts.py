@@ -13,7 +13,7 @@ from jts_storage import Storage, StorageSettings, sync
 from jts_storage.backend import StoreBackend
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import collection_schemas
-from jts_storage.testing.contracts import DocumentHistoryContract
+from jts_storage.testing.contracts import DocumentHistoryContract, PurgeContract
 from tests.contract.blocking import Awaitable
 
 
@@ -54,9 +54,17 @@ class _BlockingStorage:
         self.formulas = Awaitable(storage.formulas)
         self.strategies = Awaitable(storage.strategies)
         self.backtests = Awaitable(storage.backtests)
+        self.candles = Awaitable(storage.candles)
+        self.snapshots = Awaitable(storage.snapshots)
 
     async def as_of(self, moment: Any) -> Any:
         return _Parts(await asyncio.to_thread(self._storage.as_of, moment))
+
+    async def data_set(self, *args: Any, **kwargs: Any) -> Any:
+        return await asyncio.to_thread(self._storage.data_set, *args, **kwargs)
+
+    async def fingerprint(self, data_set: Any) -> str:
+        return await asyncio.to_thread(self._storage.fingerprint, data_set)
 
     def unit_of_work(self, *, source: str = "") -> Any:
         return _Parts(self._storage.unit_of_work(source=source))
@@ -78,7 +86,7 @@ class _Parts(Awaitable):
         await self.__getattr__("__exit__")(*raised)
 
 
-class TestBlocking(DocumentHistoryContract):
+class TestBlocking(DocumentHistoryContract, PurgeContract):
     @pytest.fixture
     def storage(self) -> Iterator[Any]:
         with sync.Storage.in_memory() as storage:

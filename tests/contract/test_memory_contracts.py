@@ -28,6 +28,7 @@ from jts_storage.testing.contracts import (
     FormulaRepositoryContract,
     HistoryContract,
     OHLCVRepositoryContract,
+    PurgeContract,
     SideBySideContract,
     StrategyRepositoryContract,
     SymbolBarsRepositoryContract,
@@ -131,7 +132,9 @@ class TestEvents(EventPublisherContract):
         return InMemoryEventPublisher()
 
 
-class TestUnitOfWork(UnitOfWorkContract, SideBySideContract, HistoryContract, DataSetContract):
+class TestUnitOfWork(
+    UnitOfWorkContract, SideBySideContract, HistoryContract, PurgeContract, DataSetContract
+):
     @pytest.fixture
     async def storage(self) -> AsyncIterator[Storage]:
         async with Storage.in_memory() as storage:

@@ -21,6 +21,7 @@ from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.contracts import (
     DataSetContract,
     HistoryContract,
+    PurgeContract,
     SideBySideContract,
     UnitOfWorkContract,
 )
@@ -94,7 +95,9 @@ async def emptied(settings: StorageSettings) -> Storage:
     return storage
 
 
-class TestEmbedded(UnitOfWorkContract, SideBySideContract, HistoryContract, DataSetContract):
+class TestEmbedded(
+    UnitOfWorkContract, SideBySideContract, HistoryContract, PurgeContract, DataSetContract
+):
     @pytest.fixture
     async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(embedded)
@@ -102,7 +105,9 @@ class TestEmbedded(UnitOfWorkContract, SideBySideContract, HistoryContract, Data
         await storage.close()
 
 
-class TestServers(UnitOfWorkContract, SideBySideContract, HistoryContract, DataSetContract):
+class TestServers(
+    UnitOfWorkContract, SideBySideContract, HistoryContract, PurgeContract, DataSetContract
+):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)

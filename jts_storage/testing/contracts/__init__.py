@@ -17,6 +17,7 @@ from jts_storage.testing.contracts.ingestion import (
     SymbolBarsRepositoryContract,
 )
 from jts_storage.testing.contracts.models import model_contract
+from jts_storage.testing.contracts.purges import PurgeContract
 from jts_storage.testing.contracts.revisions import DocumentHistoryContract
 from jts_storage.testing.contracts.side_by_side import SideBySideContract
 from jts_storage.testing.contracts.strategies import StrategyRepositoryContract
@@ -34,6 +35,7 @@ __all__ = [
     "FormulaRepositoryContract",
     "HistoryContract",
     "OHLCVRepositoryContract",
+    "PurgeContract",
     "SideBySideContract",
     "StrategyRepositoryContract",
     "SymbolBarsRepositoryContract",

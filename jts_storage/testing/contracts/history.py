@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,6 +47,19 @@ def steps(draw: st.DrawFn) -> Step:
     return Step(draw(st.integers(0, 2)), first, last, draw(st.none() | volumes))
 
 
+@dataclass(frozen=True)
+class Purge:
+    """A purge of what one series was, or all were, as of the commits before one of the last."""
+
+    series: int | None
+    back: int
+
+
+@st.composite
+def purges(draw: st.DrawFn) -> Purge:
+    return Purge(draw(st.none() | st.integers(0, 2)), draw(st.integers(0, 2)))
+
+
 @dataclass
 class Model:
     """What each of three series was after each commit, in dictionaries."""
@@ -55,6 +68,8 @@ class Model:
     keys: list[SeriesKey] = field(default_factory=list)
     now: dict[SeriesKey, Candles] = field(default_factory=dict)
     states: list[tuple[Commit, dict[SeriesKey, Candles]]] = field(default_factory=list)
+    begins: dict[SeriesKey, Commit] = field(default_factory=dict)
+    """The first commit of each series that was not purged."""
 
     def __post_init__(self) -> None:
         name = f"H{next(fresh)}"
@@ -84,12 +99,40 @@ class Model:
         self.states.append((result.commit, {key: dict(rows) for key, rows in self.now.items()}))
         return result.commit
 
+    async def purge(self, purge: Purge) -> None:
+        """Purge what was replaced before a commit; before now if there is none."""
+        which = self.keys if purge.series is None else [self.keys[purge.series]]
+        before = None
+        if len(self.states) > purge.back:
+            before, _ = self.states[-1 - purge.back]
+            for key in which:
+                self.begins[key] = max(before, self.begins.get(key, before))
+        named = None if purge.series is None else which
+        await self.storage.candles.purge_history(named, before=before, despite_snapshots=True)
+
+    def is_kept(self, commit: Commit, keys: Sequence[SeriesKey]) -> bool:
+        return all(commit >= self.begins.get(key, commit) for key in keys)
+
     async def check(self) -> None:
         for commit, state in self.states:
             for key in self.keys:
-                await self._check_series(commit, key, _in_order(state[key]))
+                if self.is_kept(commit, [key]):
+                    await self._check_series(commit, key, _in_order(state[key]))
+                else:
+                    await self._check_refused(
+                        self.storage.candles.get_range(key, *FOREVER, as_of=commit),
+                        self.storage.candles.count(key, as_of=commit),
+                        self.storage.candles.changes(key, since=commit),
+                    )
             for frame in _FRAMES:
                 await self._check_market(commit, frame, state)
+            if not self.is_kept(commit, self.keys):
+                await self._check_refused(self.storage.candles.list_keys(as_of=commit))
+
+    async def _check_refused(self, *reads: Awaitable[object]) -> None:
+        for read in reads:
+            with pytest.raises(InvalidData, match="it was purged"):
+                await read
 
     async def _check_series(self, commit: Commit, key: SeriesKey, rows: list[Candle]) -> None:
         candles = self.storage.candles
@@ -110,6 +153,12 @@ class Model:
     async def _check_market(self, commit: Commit, frame: Timeframe, state: Any) -> None:
         candles = self.storage.candles
         keys = [key for key in self.keys if key.timeframe is frame]
+        if not self.is_kept(commit, keys):
+            await self._check_refused(
+                candles.get_panel(frame, *FOREVER, keys=keys, as_of=commit),
+                candles.get_ranges(keys, *FOREVER, as_of=commit),
+            )
+            return
         stored = {key: _in_order(state[key]) for key in keys if state[key]}
         panel = await candles.get_panel(frame, *FOREVER, keys=keys, as_of=commit)
         assert {key: list(series) for key, series in panel.items()} == stored
@@ -119,8 +168,9 @@ class Model:
         }
         ranges = await candles.get_ranges(keys, *FOREVER, as_of=commit)
         assert {key: list(series) for key, series in ranges.items() if len(series)} == stored
-        page = await candles.list_keys(limit=100_000, as_of=commit)
-        assert {key for key in page if key in keys} == set(stored)
+        if self.is_kept(commit, self.keys):
+            page = await candles.list_keys(limit=100_000, as_of=commit)
+            assert {key for key in page if key in keys} == set(stored)
 
 
 def _in_order(rows: Candles) -> list[Candle]:
@@ -138,6 +188,21 @@ class HistoryContract:
         model = Model(storage)
         for each in work:
             await model.commit(each)
+        await model.check()
+
+    @settings(max_examples=8, deadline=None, suppress_health_check=MANY_SUBCLASSES)
+    @given(
+        work=st.lists(purges() | st.lists(steps(), min_size=1, max_size=3), min_size=2, max_size=8)
+    )
+    async def test_what_was_not_purged_is_read_as_it_was(
+        self, storage: Storage, work: list[Purge | list[Step]]
+    ) -> None:
+        model = Model(storage)
+        for each in work:
+            if isinstance(each, Purge):
+                await model.purge(each)
+            else:
+                await model.commit(each)
         await model.check()
 
     async def test_times_lie_between_commits(self, storage: Storage) -> None:

@@ -1,0 +1,70 @@
+"""Where the history of candles begins that were purged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.moments import Commit
+from jts_storage.errors import InUse, InvalidData
+
+_MOST_NAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Beginnings:
+    """The first versions that can be read of what was purged.
+
+    :param of_all: that of every series; 0 if all series were never purged together.
+    :param of_series: that of each series that was purged by its key.
+    """
+
+    of_all: int = 0
+    of_series: Mapping[SeriesKey, int] = field(default_factory=dict)
+
+    def of(self, key: SeriesKey) -> int:
+        return max(self.of_all, self.of_series.get(key, 0))
+
+    def later(self, keys: Iterable[SeriesKey] | None, version: int) -> Beginnings:
+        """What a purge makes of it.
+
+        :param keys: of what was purged; all series if None.
+        """
+        if keys is None:
+            return Beginnings(max(self.of_all, version), self.of_series)
+        of_series = {key: max(self.of_series.get(key, 0), version) for key in keys}
+        return Beginnings(self.of_all, {**self.of_series, **of_series})
+
+    def check(self, commit: Commit, is_wanted: Callable[[SeriesKey], bool]) -> None:
+        """
+        :param is_wanted: whether a series is part of what was asked.
+        :raises InvalidData: what was asked was purged as of that commit.
+        """
+        if commit.version < self.of_all:
+            raise purged(commit, self.of_all, "all candles")
+        for key, began in self.of_series.items():
+            if commit.version < began and is_wanted(key):
+                raise purged(commit, began, str(key))
+
+
+def purged(asked: Commit, began: int, what: str) -> InvalidData:
+    return InvalidData(
+        f"is before the history of {what}: it was purged, and begins at {Commit(began).moment}",
+        field="as_of",
+        value=asked.moment.isoformat(),
+    )
+
+
+def shown_by(snapshots: Sequence[str], before: Commit) -> InUse:
+    """The error for a purge that would take from snapshots what they show."""
+    named = ", ".join(map(repr, snapshots[:_MOST_NAMES]))
+    more = len(snapshots) - _MOST_NAMES
+    if more > 0:
+        named += f" and {more} others"
+    return InUse(
+        f"Nothing was purged: what was replaced before {before.moment} is shown by snapshots:"
+        f" {named}.",
+        remedy="Delete them with snapshots.delete(name), or purge with despite_snapshots=True:"
+        " reads of them are then refused for what was purged.",
+    )
