@@ -182,6 +182,7 @@ class ReadingBackend:
         await self._prepare(clickhouse, database)
 
         from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
+        from jts_storage.clickhouse.corrections import TellsCorrections
         from jts_storage.clickhouse.symbols import ClickHouseSymbolStore
 
         bookkeeping: IngestionReader | None = None
@@ -189,11 +190,15 @@ class ReadingBackend:
             from jts_storage.relational.repositories import SqlIngestionRepository
 
             bookkeeping = SqlIngestionRepository(database)
-        candles = ClickHouseCandleReader(
+
+        class CandleReader(TellsCorrections, ClickHouseCandleReader):
+            pass
+
+        candles = CandleReader(
             clickhouse, cache_bytes=settings.cache_bytes, max_age=settings.cache_max_age
         )
         return _FewReaders(
-            candles=cast("Present", candles),  # nothing here imports, or asks for the past
+            candles=cast("Present", candles),  # nothing here imports
             symbols=ClickHouseSymbolStore(clickhouse),
             bookkeeping=bookkeeping,
         )

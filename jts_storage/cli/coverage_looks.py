@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from rich.text import Text
 
-from jts_storage.cli import arguments
+from jts_storage.cli import arguments, pages
 from jts_storage.cli.coverage_page import (
     Shown,
     day_number,
@@ -26,7 +26,6 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
-from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
 from jts_storage.usecases.coverage import Coverage, SeriesCoverage
 
@@ -150,11 +149,7 @@ def zone_of(key: SeriesKey, calendar: str | None, timezone: str | None) -> str:
 
 def write_page(path: Path, found: Sequence[Shown]) -> None:
     """:raises InvalidData: it cannot be written there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(found), encoding="utf-8")
-    except OSError as exc:
-        raise InvalidData(f"{path} cannot be written: {exc.strerror}.") from exc
+    pages.write(path, page(found))
 
 
 def draw(found: Sequence[Shown], *, nothing: str | None = None) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import math
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
-from pathlib import Path
 from typing import Any
 
+from jts_storage.cli import pages
 from jts_storage.domain import checks
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.gaps import Gap
@@ -21,7 +18,6 @@ from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.usecases.coverage import SeriesCoverage
 
-_TEMPLATE = Path(__file__).with_name("coverage_page.html")
 _EPOCH = date(1970, 1, 1)
 _LONGEST_GAPS = 200
 _MOST_CANDLES = 800
@@ -57,17 +53,7 @@ def page(series: Sequence[Shown]) -> str:
         "made": f"{checks.now():%Y-%m-%d %H:%M} UTC",
         "series": [_described(item, gaps) for item in series],
     }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    # Browsers inflate it in a moment. In Base64 nothing looks like the end of a script element.
-    packed = base64.b64encode(zlib.compress(text.encode())).decode()
-    return _TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", packed)
-
-
-def data_of(text: str) -> dict[str, Any]:
-    """What a page shows, read from the page."""
-    packed = text.partition('id="data" type="text/plain">')[2].partition("</script>")[0]
-    data: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
-    return data
+    return pages.filled("coverage_page.html", data)
 
 
 def fitting(series: CandleSeries, of: int = 1) -> CandleSeries:

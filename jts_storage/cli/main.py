@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "import": ("imports:import_", "Import candles from files."),
     "export": ("candles:export", "Export candles to a file."),
     "show": ("show:show", "Show the rows of a series, by default the last."),
+    "history": ("history:history", "Show what was corrected of a series."),
     "query": (
         "query:query",
         "Ask ClickHouse a question of your own.",

@@ -15,7 +15,7 @@ from jts_storage.clickhouse.cache import DEFAULT_BYTES
 from jts_storage.clickhouse.candle_mappers import rows_to_columns
 from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
 from jts_storage.clickhouse.change_log import Change, Spans, touching
-from jts_storage.clickhouse.corrections import Wanted, corrections
+from jts_storage.clickhouse.corrections import TellsCorrections
 from jts_storage.clickhouse.data_sets import ClickHouseDataSets
 from jts_storage.clickhouse.history import CandleHistory, Kept
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -36,10 +36,9 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import CandleChanges
 from jts_storage.domain.changes import compare, pieces
 from jts_storage.domain.checks import FIRST_MS, LAST_MS
-from jts_storage.domain.correction import Correction
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import panel_of
-from jts_storage.domain.results import Page, SaveResult
+from jts_storage.domain.results import SaveResult
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries, series_of
 from jts_storage.errors import NotFound, SchemaDrift
@@ -285,7 +284,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         return bool(written == together.rows)
 
 
-class ClickHouseCandleStore(ClickHouseCandleWriter):
+class ClickHouseCandleStore(TellsCorrections, ClickHouseCandleWriter):
     """A `CandleStore`: units of work write candles to it, and imports of a lake write at once.
 
     :param clock: gives imports their place in the order of commits.
@@ -305,13 +304,6 @@ class ClickHouseCandleStore(ClickHouseCandleWriter):
             manager, cache_bytes=cache_bytes, max_age=max_age, tables=tables, history=history
         )
         self._clock = clock
-
-    async def corrections(
-        self, key: SeriesKey, first: int, last: int, since: int, limit: int
-    ) -> Page[Correction]:
-        """What was corrected in a range by later commits than a version; see `CandleStore`."""
-        wanted = Wanted(key, first, last, since, limit)
-        return await self._manager.run_read(corrections, self._manager, self._tables, wanted)
 
     async def import_parquet(self, key: SeriesKey, paths: Sequence[Path]) -> int:
         await self._manager.run(self.check_writable)

@@ -33,6 +33,20 @@ class Wanted:
     limit: int
 
 
+class TellsCorrections:
+    """Tells of the candles of one table what was corrected."""
+
+    _manager: ClickHouseManager
+    _tables: Tables
+
+    async def corrections(
+        self, key: SeriesKey, first: int, last: int, since: int, limit: int
+    ) -> Page[Correction]:
+        """What was corrected in a range by later commits than a version; see `CandleStore`."""
+        wanted = Wanted(key, first, last, since, limit)
+        return await self._manager.run_read(corrections, self._manager, self._tables, wanted)
+
+
 def corrections(manager: ClickHouseManager, tables: Tables, wanted: Wanted) -> Page[Correction]:
     """The first corrections in the order of their commits."""
     read = partial(manager.read_columns, stored=stored_types(tables.candles))

@@ -17,8 +17,9 @@ from jts_storage import Market, SeriesKey, Symbol, Timeframe, cli
 from jts_storage.cli import Debug, arguments, main, output
 from jts_storage.cli.arguments import Gate
 from jts_storage.cli.coverage import Listed, Order
-from jts_storage.cli.coverage_page import Shown, data_of, fitting, page
+from jts_storage.cli.coverage_page import Shown, fitting, page
 from jts_storage.cli.imports import print_import
+from jts_storage.cli.pages import data_of
 from jts_storage.domain.gaps import Gap
 from jts_storage.domain.plot import palette
 from jts_storage.errors import InvalidData, NotFound

@@ -1,0 +1,148 @@
+"""What was corrected of a series, in a terminal and as data."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jts_storage import Commit, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.reading import ReadingBackend
+from jts_storage.testing.contracts.samples import candle, minute
+
+KEY = SeriesKey("005930", Timeframe.M1, "KRX")
+HOSTILE = "<script>alert(1)</script>\x1b[31m[bold]"
+
+
+async def commit(storage: Storage, source: str, *closes: tuple[int, str]) -> Commit:
+    async with storage.unit_of_work(source=source) as uow:
+        await uow.candles.save_many(KEY, [candle(at, close) for at, close in closes])
+        result = await uow.commit()
+    assert result.commit is not None
+    return result.commit
+
+
+async def corrected(storage: Storage) -> tuple[Commit, Commit]:
+    """Six candles, two corrections of one, and one that was deleted; the first commits."""
+    first = await commit(storage, "import", *((at, "103") for at in range(6)))
+    second = await commit(storage, "vendor", (1, "104"))
+    await storage.snapshots.create("scan")
+    await commit(storage, HOSTILE, (1, "101.5"))
+    async with storage.unit_of_work(source="cleaning") as uow:
+        await uow.candles.delete_range(KEY, minute(3), minute(3))
+        await uow.commit()
+    return first, second
+
+
+@pytest.fixture
+async def commits(folder: Path) -> tuple[Commit, Commit]:
+    async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
+        return await corrected(storage)
+
+
+def test_corrections_are_shown(commits: tuple[Commit, Commit], run: Any) -> None:
+    shown = run("history", "KRX:005930/1m")
+    assert "\x1b" not in shown.out
+    lines = shown.out.splitlines()
+    assert lines[0].split() == ["when", "source", "candle", "field", "from", "to"]
+    told = [line.split("UTC ", 1)[1].split() for line in lines[1:-1]]
+    day = f"{minute(1):%Y-%m-%d}"
+    assert told[0] == ["vendor", day, f"{minute(1):%H:%M}", "close", "103.0000", "104.0000"]
+    assert told[1][-3:] == ["close", "104.0000", "101.5000"]
+    assert told[1][0].startswith("<script>alert(1)</script>") and "[bold]" in lines[2]
+    assert told[2] == [
+        *("cleaning", day, f"{minute(3):%H:%M}"),
+        *("candle", "close", "103.0000", "deleted"),
+    ]
+    assert lines[-1] == "3 corrections of 2 candles, 1 deletion"
+
+
+def test_corrections_are_given_as_data(commits: tuple[Commit, Commit], run: Any) -> None:
+    found = json.loads(run("history", "KRX:005930/1m", "--json", "--timezone", "Asia/Seoul").out)
+    assert [each["change"] for each in found] == ["corrected", "corrected", "deleted"]
+    assert [each["fields"] for each in found[:2]] == [["close"], ["close"]]
+    assert found[1]["source"] == HOSTILE
+    assert (found[1]["before"]["close"], found[1]["after"]["close"]) == ("104.0000", "101.5000")
+    assert found[2]["after"] is None
+    assert found[0]["timestamp"].endswith("+09:00")
+    rows = list(csv.DictReader(StringIO(run("history", "KRX:005930/1m", "--csv").out)))
+    assert [(row["change"], row["field"]) for row in rows[:3]] == [
+        *[("corrected", "close")] * 2,
+        ("deleted", "open"),
+    ]
+    assert len(rows) == 2 + 5
+    assert rows[1]["source"] == HOSTILE
+    few = run("history", "KRX:005930/1m", "--json", "--limit", "2")
+    assert len(json.loads(few.out)) == 2
+    assert few.err == "There are more than 2 corrections: --limit 0 shows all.\n"
+    assert run("history", "KRX:005930/1m", "--limit", "0", "--json").err == ""
+
+
+def test_a_range_of_commits_is_shown(commits: tuple[Commit, Commit], run: Any) -> None:
+    first, second = commits
+
+    def sources(*asked: str) -> list[str]:
+        found = json.loads(run("history", "KRX:005930/1m", "--json", *asked).out)
+        return [each["source"] for each in found]
+
+    assert sources("--since", second.moment.isoformat()) == [HOSTILE, "cleaning"]
+    assert sources("--since", "scan") == [HOSTILE, "cleaning"]
+    assert sources("--until", second.moment.isoformat()) == ["vendor"]
+    assert sources("--since", "scan", "--until", second.moment.isoformat()) == []
+    assert sources("--start", minute(2).isoformat()) == ["cleaning"]
+    assert sources("--end", minute(2).isoformat()) == ["vendor", HOSTILE]
+    nothing = run("history", "KRX:005930/1m", "--until", first.moment.isoformat())
+    assert nothing.out == (
+        "Nothing of KRX:005930/1m was corrected there, as far as history is kept.\n"
+    )
+    assert (
+        "no snapshot 'unknown'" in run("history", "KRX:005930/1m", "--since", "unknown", code=2).err
+    )
+    future = run("history", "KRX:005930/1m", "--since", "2250-01-01", code=2)
+    assert "lies in the future" in future.err
+    assert "No candles of 005930/1m are stored" in run("history", "005930/1m", code=2).err
+    assert "must read as KRX:005930/1m" in run("history", "005930", code=2).err
+    assert "none of market" in run("history", "005930/1m", "--colors", "pink", code=2).err
+
+
+async def test_what_was_purged_is_told(folder: Path, run: Any) -> None:
+    async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
+        first, _ = await corrected(storage)
+        await storage.candles.purge_history(despite_snapshots=True)
+    answer = run("history", "KRX:005930/1m", "--since", first.moment.isoformat(), code=2)
+    assert "it was purged, and begins at" in answer.err
+    assert run("history", "KRX:005930/1m").out == (
+        "Nothing of KRX:005930/1m was corrected, as far as history is kept.\n"
+    )
+
+
+def test_a_page_is_written(commits: tuple[Commit, Commit], run: Any, folder: Path) -> None:
+    shown = run("history", "KRX:005930/1m", "--html", "pages/history.html", "--colors", "west")
+    assert shown.out.endswith("Written: pages/history.html\n")
+    assert "<script>alert" not in (folder / "pages" / "history.html").read_text("utf-8")
+    refused = run("history", "KRX:005930/1m", "--html", "prices.csv/history.html", code=2)
+    assert "cannot be written" in refused.err
+
+
+async def test_without_a_moment_no_mongod_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_used: Callable[[str], None]
+) -> None:
+    engine_used("chDB")
+    settings = StorageSettings(data_dir=tmp_path)
+    async with Storage.open(settings) as storage:
+        await corrected(storage)
+
+    def refused(*_: object, **__: object) -> LocalMongod:
+        raise AssertionError("mongod was started")
+
+    monkeypatch.setattr(LocalMongod, "acquire", refused)
+    backend = ReadingBackend(settings)
+    async with Storage(backend) as storage:
+        assert backend.is_partial
+        assert len(await storage.candles.changes(KEY)) == 3
