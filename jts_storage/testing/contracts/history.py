@@ -100,13 +100,15 @@ class Model:
         return result.commit
 
     async def purge(self, purge: Purge) -> None:
-        """Purge what was replaced before a commit; before now if there is none."""
+        """Purge what was replaced up to a commit; up to the latest if there is none."""
         which = self.keys if purge.series is None else [self.keys[purge.series]]
         before = None
         if len(self.states) > purge.back:
             before, _ = self.states[-1 - purge.back]
+        if self.states:
+            begins = before or self.states[-1][0]
             for key in which:
-                self.begins[key] = max(before, self.begins.get(key, before))
+                self.begins[key] = max(begins, self.begins.get(key, begins))
         named = None if purge.series is None else which
         await self.storage.candles.purge_history(named, before=before, despite_snapshots=True)
 
