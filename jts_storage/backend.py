@@ -269,11 +269,11 @@ class StoreBackend:
         if days is None or not self.settings.history:
             return
         try:
-            rows = await Moments(self.stores).forget(days)
+            count = await Moments(self.stores).forget(days)
         except StorageError:
-            log.warning("Former candles could not be deleted.", exc_info=True)
+            log.warning("What is older than history_days could not be deleted.", exc_info=True)
         else:
-            log.info("Deleted %d candles that were replaced over %d days ago.", rows, days)
+            log.info("Deleted %d former candles and revisions of over %d days ago.", count, days)
 
     async def _recover_what_can_be(self) -> None:
         from jts_storage.unit_of_work.recovery import Recovery, Unfinished
@@ -305,6 +305,13 @@ class StoreBackend:
         from jts_storage.unit_of_work.moments import Moments
 
         return await Moments(self.stores).view(moment)
+
+    async def purge_documents(
+        self, collection: str, identity: str | None, before: AsOf | None
+    ) -> int:
+        from jts_storage.unit_of_work.moments import Moments
+
+        return await Moments(self.stores).purge_documents(collection, identity, before)
 
     @property
     def data_sets(self) -> StoredDataSets:

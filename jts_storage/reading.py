@@ -152,6 +152,11 @@ class ReadingBackend:
     async def as_of(self, moment: AsOf) -> PastView:
         _refuse("moments of the past")
 
+    async def purge_documents(
+        self, collection: str, identity: str | None, before: AsOf | None
+    ) -> int:
+        _refuse("history")
+
     def _may_be_partial(self) -> bool:
         settings = self.settings
         # With `check`, opening promises that all schemas were compared.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
@@ -17,14 +18,14 @@ from jts_storage.ports.backtests import BacktestReader, BacktestStore
 from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.data_sets import DataSetReader
 from jts_storage.ports.events import EventPublisher
-from jts_storage.ports.formulas import FormulaReader, FormulaStore
+from jts_storage.ports.formulas import FormulaStore
 from jts_storage.ports.health import Health
 from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
 from jts_storage.ports.snapshots import SnapshotStore
-from jts_storage.ports.strategies import StrategyReader, StrategyStore
+from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.unit_of_work.kept_candles import KeptView, PastView, Purges
@@ -92,6 +93,10 @@ class Backend(Protocol):
 
     @property
     def purges(self) -> Purges: ...
+
+    async def purge_documents(
+        self, collection: str, identity: str | None, before: AsOf | None
+    ) -> int: ...
 
     @property
     def data_sets(self) -> DataSetReader: ...
@@ -167,11 +172,13 @@ class Storage:
 
     @property
     def formulas(self) -> FormulaStore:
-        return TimedFormulas(self._opened.readers.formulas, self._formulas_as_of)
+        purge = partial(self._opened.purge_documents, "formulas")
+        return TimedFormulas(self._opened.readers.formulas, self.as_of, purge)
 
     @property
     def strategies(self) -> StrategyStore:
-        return TimedStrategies(self._opened.readers.strategies, self._strategies_as_of)
+        purge = partial(self._opened.purge_documents, "strategies")
+        return TimedStrategies(self._opened.readers.strategies, self.as_of, purge)
 
     @property
     def backtests(self) -> BacktestStore:
@@ -356,12 +363,6 @@ class Storage:
                 "A storage in memory has no databases behind it.", remedy="Use Storage.open()."
             )
         return stores
-
-    async def _formulas_as_of(self, moment: AsOf) -> FormulaReader:
-        return (await self.as_of(moment)).formulas
-
-    async def _strategies_as_of(self, moment: AsOf) -> StrategyReader:
-        return (await self.as_of(moment)).strategies
 
     @property
     def _data_sets(self) -> DataSets:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from jts_storage.domain.moments import Commit
-from jts_storage.errors import NotFound
+from jts_storage.errors import InUse, InvalidData, NotFound
 
 E = TypeVar("E")
 
@@ -37,4 +38,22 @@ def not_kept(collection: str, identity: str, version: int) -> NotFound:
     return NotFound(
         f"Version {version} of {collection} {identity} is not kept.",
         remedy="history(id) lists the versions that are.",
+    )
+
+
+def purged(collection: str, identity: str, commit: Commit) -> InvalidData:
+    """The error of who asks what a document was at a moment of which it was erased."""
+    return InvalidData(
+        f"is of before {collection} {identity} was purged: what it was then was erased",
+        field="as_of",
+        value=commit.moment.isoformat(),
+    )
+
+
+def pinned(collection: str, identity: str, snapshots: Sequence[str]) -> InUse:
+    """The error of who would erase what a snapshot shows."""
+    names = ", ".join(map(repr, snapshots))
+    return InUse(
+        f"What {collection} {identity} was cannot be purged: snapshot {names} shows it.",
+        remedy="Delete the snapshot first, or purge what was before it.",
     )

@@ -18,7 +18,12 @@ from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
     InMemoryStrategyRepository,
 )
-from jts_storage.memory.moments import InMemorySnapshots, InMemoryView, view
+from jts_storage.memory.moments import (
+    InMemorySnapshots,
+    InMemoryView,
+    purge_documents,
+    view,
+)
 from jts_storage.memory.purges import InMemoryPurges
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.work import InMemoryWork
@@ -91,6 +96,11 @@ class InMemoryBackend:
 
     async def as_of(self, moment: AsOf) -> InMemoryView:
         return view(self._database, moment)
+
+    async def purge_documents(
+        self, collection: str, identity: str | None, before: AsOf | None
+    ) -> int:
+        return purge_documents(self._database, collection, identity, before)
 
     @property
     def data_sets(self) -> InMemoryDataSets:

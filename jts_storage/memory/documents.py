@@ -16,6 +16,7 @@ from jts_storage.domain.enums import FormulaCategory, member
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.ids import new_document_id
 from jts_storage.domain.moments import Commit
+from jts_storage.domain.results import Page
 from jts_storage.domain.revision import Revision, not_kept
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InUse, InvalidData
@@ -90,13 +91,21 @@ class _Versioned(Generic[Document]):
         now = await self.get_by_id(identity)
         if now is not None and now.version == version:
             return now
-        if any(each.version > version for each in (*states, *([now] if now else []))):
+        later = [each.version for each in (*states, *([now] if now else []))]
+        if any(each > version for each in later) or any(each.purged >= version for each in former):
             raise not_kept(self.table, identity, version)
         return None
 
-    async def history(self, identity: str) -> Sequence[Revision[Document]]:
+    async def history(
+        self, identity: str, *, limit: int = 1_000, after: Revision[Document] | None = None
+    ) -> Page[Revision[Document]]:
+        size = page_size(limit)
         former = self._session.former(self.table, known_as(identity))
-        return [self._revision(each) for each in former]
+        found = [self._revision(each) for each in former if not each.purged]
+        if after is not None:
+            last = _place(checks.instance(after, Revision, "after"))
+            found = [each for each in found if _place(each) > last]
+        return Page.first(size, found)
 
     def _revision(self, former: Former) -> Revision[Document]:
         entity = None if former.row is None else self.read(former.row)
@@ -283,6 +292,11 @@ def as_row(document: Mapping[str, Any], what: str | None = None) -> StoredRow:
     if what is not None:
         checks.document_size(len(data), what)
     return MappingProxyType(decode(data, CODEC))
+
+
+def _place(revision: Revision[Any]) -> tuple[int, bool, int]:
+    """The place among the revisions of a document; nothing follows a deletion in its commit."""
+    return revision.commit.version, revision.is_deletion, revision.version or 0
 
 
 def known_as(identity: object) -> str:

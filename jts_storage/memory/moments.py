@@ -10,9 +10,13 @@ from jts_storage.domain.results import Page
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.errors import Conflict, InvalidData, NotFound
 from jts_storage.memory.candles import InMemoryCandleRepository
-from jts_storage.memory.documents import InMemoryFormulaRepository, InMemoryStrategyRepository
+from jts_storage.memory.documents import (
+    InMemoryFormulaRepository,
+    InMemoryStrategyRepository,
+    known_as,
+)
 from jts_storage.memory.past import as_of
-from jts_storage.memory.revisions import RowsAsOf, rows_as_of
+from jts_storage.memory.revisions import RowsAsOf, purge, refuse_pinned
 from jts_storage.memory.tables import MemoryDatabase
 
 
@@ -66,7 +70,7 @@ def view(database: MemoryDatabase, moment: AsOf) -> InMemoryView:
     with database.lock:
         version = version_of(database, moment)
         candles = as_of(database.candles, database.past, version)
-        documents = RowsAsOf(rows_as_of(database.former, version))
+        documents = RowsAsOf(database.former, version)
     return InMemoryView(
         Commit(version),
         InMemoryCandleRepository(database, candles),
@@ -75,7 +79,25 @@ def view(database: MemoryDatabase, moment: AsOf) -> InMemoryView:
     )
 
 
-def version_of(database: MemoryDatabase, moment: AsOf) -> int:
+def purge_documents(
+    database: MemoryDatabase, table: str, identity: str | None, before: AsOf | None
+) -> int:
+    """Erase what documents were, as far as it was over by a moment; return how many revisions."""
+    with database.lock:
+        version = database.version if before is None else version_of(database, before, "before")
+        wanted = None if identity is None else known_as(identity)
+        found = {
+            place: revisions
+            for place, revisions in database.former.items()
+            if place[0] == table and wanted in (None, place[1])
+        }
+        snapshots = {name: each.commit.version for name, each in database.snapshots.items()}
+        for place, revisions in found.items():
+            refuse_pinned(place, revisions, version, snapshots)
+        return sum(purge(revisions, version) for revisions in found.values())
+
+
+def version_of(database: MemoryDatabase, moment: AsOf, field: str = "as_of") -> int:
     """
     :raises InvalidData: the moment is in the future.
     :raises NotFound: there is no such snapshot.
@@ -86,6 +108,6 @@ def version_of(database: MemoryDatabase, moment: AsOf) -> int:
     version = named.version if isinstance(named, Commit) else version_at(named)
     if version > database.present():
         raise InvalidData(
-            "lies in the future", field="as_of", value=Commit(version).moment.isoformat()
+            "lies in the future", field=field, value=Commit(version).moment.isoformat()
         )
     return version

@@ -69,6 +69,51 @@ class CollectionAccess:
             self.transaction.written.add(self.name)
         return self.exclusive()
 
+    async def readable(
+        self,
+        pages: Pages,
+        read: Callable[[Bson], T],
+        limit: int,
+        *,
+        strict: bool = False,
+    ) -> list[T]:
+        """Return what `read` makes of up to `limit` documents, without those that cannot be read.
+
+        :param strict: raise for the first that cannot be read.
+        """
+        found: list[T] = []
+        position, wanted = 0, queries.count(limit)
+        while wanted:
+            documents = await pages(position, wanted)
+            for document in documents:
+                if document is None:
+                    continue
+                entity = self.read_or_skip(document, read, strict=strict)
+                if entity is not None:
+                    found.append(entity)
+            if len(documents) < wanted or len(found) >= limit:
+                break
+            position += len(documents)
+            # Twice as many each time: thousands in a row may be unreadable.
+            wanted = min(2 * wanted, max(limit, _LARGEST_BATCH))
+        return found[:limit]
+
+    def read_or_skip(
+        self, document: Bson, read: Callable[[Bson], T], *, strict: bool = False
+    ) -> T | None:
+        """Return what `read` makes of the document, or None and a line in the log."""
+        unreadable = self.manager.unreadable
+        try:
+            entity = read(document)
+        except InvalidData as exc:
+            if strict:
+                raise
+            unreadable.met(self.name, document.get(ID), exc)
+            return None
+        if unreadable.count:
+            unreadable.mended(self.name, document.get(ID))
+        return entity
+
 
 class DocumentAccess(CollectionAccess, Generic[D]):
     """The documents of a collection, by their model and the Beanie class made of it.
@@ -128,51 +173,6 @@ class DocumentAccess(CollectionAccess, Generic[D]):
             return found
 
         return await self.repeat("reading", read)
-
-    async def readable(
-        self,
-        pages: Pages,
-        read: Callable[[Bson], T],
-        limit: int,
-        *,
-        strict: bool = False,
-    ) -> list[T]:
-        """Return what `read` makes of up to `limit` documents, without those that cannot be read.
-
-        :param strict: raise for the first that cannot be read.
-        """
-        found: list[T] = []
-        position, wanted = 0, queries.count(limit)
-        while wanted:
-            documents = await pages(position, wanted)
-            for document in documents:
-                if document is None:
-                    continue
-                entity = self.read_or_skip(document, read, strict=strict)
-                if entity is not None:
-                    found.append(entity)
-            if len(documents) < wanted or len(found) >= limit:
-                break
-            position += len(documents)
-            # Twice as many each time: thousands in a row may be unreadable.
-            wanted = min(2 * wanted, max(limit, _LARGEST_BATCH))
-        return found[:limit]
-
-    def read_or_skip(
-        self, document: Bson, read: Callable[[Bson], T], *, strict: bool = False
-    ) -> T | None:
-        """Return what `read` makes of the document, or None and a line in the log."""
-        unreadable = self.manager.unreadable
-        try:
-            entity = read(document)
-        except InvalidData as exc:
-            if strict:
-                raise
-            unreadable.met(self.name, document.get(ID), exc)
-            return None
-        if unreadable.count:
-            unreadable.mended(self.name, document.get(ID))
-        return entity
 
     def reading(self, from_document: Callable[[D], T]) -> Callable[[Bson], T]:
         """A function that makes entities of stored documents."""

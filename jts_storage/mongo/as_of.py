@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from bson import Int64, ObjectId
 
 from jts_storage.domain import checks
 from jts_storage.domain.moments import Commit
-from jts_storage.domain.revision import Revision, not_kept
+from jts_storage.domain.results import Page
+from jts_storage.domain.revision import Revision, not_kept, purged
 from jts_storage.mongo import queries
 from jts_storage.mongo.access import CollectionAccess, DocumentAccess, Pages, no_pages
 from jts_storage.mongo.documents import VersionedDocument
@@ -19,6 +20,7 @@ from jts_storage.mongo.revisions import (
     DOCUMENT,
     HISTORIES,
     NUMBER,
+    PURGED,
     SINCE,
     SOURCE,
     STORED,
@@ -31,8 +33,11 @@ from jts_storage.mongo.stored import ID
 V = TypeVar("V", bound=VersionedDocument)
 Versioned = TypeVar("Versioned", bound=VersionedEntity)
 
+_MOST: Final = 2**31 - 1
 _NEWEST_FIRST: Final = {SINCE: -1, NUMBER: -1}
 _OLDEST_FIRST: Final = {SINCE: 1, NUMBER: 1}
+_WAS_PURGED: Final = "_wasPurged"
+"""In the place of what a document was then."""
 
 
 class DocumentsAsOf(DocumentAccess[V], Generic[V, Versioned]):
@@ -44,9 +49,13 @@ class DocumentsAsOf(DocumentAccess[V], Generic[V, Versioned]):
         name: str,
         mapper: DocumentMapper[V, Versioned],
         version: int,
+        is_kept: Callable[[], Awaitable[None]],
     ) -> None:
+        """:param is_kept: raises if what was then may be forgotten by now."""
         super().__init__(manager, name, None)
+        self._is_kept = is_kept
         self._mapper: DocumentMapper[V, Versioned] = mapper
+        self._commit = Commit(version)
         self._past = {SINCE: {"$lte": Int64(version)}}
 
     async def get(self, identity: str) -> Versioned | None:
@@ -60,8 +69,12 @@ class DocumentsAsOf(DocumentAccess[V], Generic[V, Versioned]):
                 {DOCUMENT: wanted, **self._past}, sort=list(_NEWEST_FIRST.items())
             ),
         )
-        stored = found and found[STORED]
-        return None if stored is None else self.read(stored)
+        await self._is_kept()
+        if found is None:
+            return None
+        if found.get(PURGED):
+            raise purged(self.name, identity, self._commit)
+        return None if found[STORED] is None else self.read(found[STORED])
 
     async def entities(
         self, where: Mapping[str, Any], limit: int, after: str | None, *, strict: bool = False
@@ -95,20 +108,39 @@ class DocumentsAsOf(DocumentAccess[V], Generic[V, Versioned]):
                 cursor = await history.collection.aggregate(pipeline, allowDiskUse=True)
                 return await cursor.to_list()
 
-            return await history.repeat("reading", read)
+            found: list[Bson] = await history.repeat("reading", read)
+            await self._is_kept()
+            self._refuse_purged(found)
+            return found
 
         return page
 
+    def _refuse_purged(self, found: Sequence[Bson]) -> None:
+        """:raises InvalidData: what a document was is not known, so neither is the list."""
+        for each in found:
+            if each.get(_WAS_PURGED):
+                raise purged(self.name, str(each[ID]), self._commit)
+
 
 def _page(past: Bson, where: Mapping[str, Any], skip: int, limit: int) -> list[Bson]:
-    """Of each document the last revision of that past, if it is one that meets a condition."""
+    """Of each document the last revision of that past, if it is one that meets a condition.
+
+    Nobody knows whether one that was purged does.
+    """
+    is_known = {"$ne": [f"${PURGED}", True]}
+    unknown = {ID: f"${DOCUMENT}", _WAS_PURGED: True}
     return [
         {"$match": past},
         {"$sort": {DOCUMENT: 1, **_NEWEST_FIRST}},
-        {"$group": {ID: f"${DOCUMENT}", STORED: {"$first": f"${STORED}"}}},
+        {
+            "$group": {
+                ID: f"${DOCUMENT}",
+                STORED: {"$first": {"$cond": [is_known, f"${STORED}", unknown]}},
+            }
+        },
         {"$match": {STORED: {"$ne": None}}},
         {"$replaceWith": f"${STORED}"},
-        {"$match": dict(where)},
+        {"$match": {"$or": [dict(where), {_WAS_PURGED: True}]}},
         {"$sort": {ID: 1}},
         {"$skip": skip},
         {"$limit": limit},
@@ -122,13 +154,22 @@ class RevisionsOf(CollectionAccess, Generic[V, Versioned]):
         super().__init__(store.manager, HISTORIES[store.name], None)
         self._store = store
 
-    async def history(self, identity: str) -> list[Revision[Versioned]]:
-        """All revisions of a document, oldest first, without those that cannot be read."""
-        wanted = queries.object_id(identity)
+    async def history(
+        self, identity: str, limit: int, after: Revision[Versioned] | None
+    ) -> Page[Revision[Versioned]]:
+        """Revisions of a document, oldest first, without those that cannot be read."""
+        size, wanted = queries.count(limit), queries.object_id(identity)
+        where: Bson = {DOCUMENT: wanted, PURGED: {"$ne": True}}
+        if after is not None:
+            where |= _behind(checks.instance(after, Revision, "after"))
         if wanted is None:
-            return []
-        revisions = (self._revision(each) for each in await self._find({DOCUMENT: wanted}))
-        return [revision for revision in revisions if revision is not None]
+            return Page()
+
+        async def page(skip: int, limit: int) -> list[Bson]:
+            return await self._find(where, limit=limit, skip=skip)
+
+        found = await self.readable(page, self._revision, min(size + 1, _MOST))
+        return Page.first(size, found)
 
     async def of_version(self, identity: str, version: int) -> Versioned | None:
         """The document as it was under a version of its own; None if it has not come so far.
@@ -140,6 +181,8 @@ class RevisionsOf(CollectionAccess, Generic[V, Versioned]):
         if wanted is None:
             return None
         found = await self._find({DOCUMENT: wanted, VERSION: version}, _NEWEST_FIRST, limit=1)
+        if found and found[0].get(PURGED):
+            raise not_kept(self._store.name, identity, version)
         if found:
             return self._store.read(found[0][STORED])
         # It may be of before the history, or another program wrote it.
@@ -153,18 +196,27 @@ class RevisionsOf(CollectionAccess, Generic[V, Versioned]):
     async def _has_later(self, wanted: ObjectId, version: int) -> bool:
         return bool(await self._find({DOCUMENT: wanted, VERSION: {"$gt": version}}, limit=1))
 
-    def _revision(self, found: Bson) -> Revision[Versioned] | None:
+    def _revision(self, found: Bson) -> Revision[Versioned]:
+        """:raises InvalidData: it cannot be read."""
         stored = found[STORED]
-        entity = stored and self._store.read_or_skip(stored, self._store.read)
-        if stored is not None and entity is None:
-            return None
+        entity = None if stored is None else self._store.read(stored)
         version = None if entity is None else entity.version
         return Revision(entity, version, Commit(found[SINCE]), found[SOURCE])
 
     async def _find(
-        self, where: Bson, order: Mapping[str, int] = _OLDEST_FIRST, *, limit: int = 0
+        self, where: Bson, order: Mapping[str, int] = _OLDEST_FIRST, *, limit: int, skip: int = 0
     ) -> list[Bson]:
+        sort = list(order.items())
         return await self.repeat(
             "reading",
-            lambda: self.collection.find(where, sort=list(order.items()), limit=limit).to_list(),
+            lambda: self.collection.find(where, sort=sort, limit=limit, skip=skip).to_list(),
         )
+
+
+def _behind(last: Revision[Any]) -> Bson:
+    """Those that follow a revision of the same document."""
+    since = Int64(last.commit.version)
+    if last.version is None:  # nothing follows a deletion within its commit
+        return {SINCE: {"$gt": since}}
+    within = [{SINCE: since, VERSION: each} for each in ({"$gt": last.version}, None)]
+    return {"$or": [{SINCE: {"$gt": since}}, *within]}

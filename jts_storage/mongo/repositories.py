@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from jts_storage.domain import checks
 from jts_storage.domain.enums import FormulaCategory, member
 from jts_storage.domain.formula import Formula
+from jts_storage.domain.results import Page
 from jts_storage.domain.revision import Revision
 from jts_storage.domain.strategy import Strategy
 from jts_storage.mongo import queries
@@ -106,8 +107,10 @@ class MongoDBFormulaRepository(_Formulas):
     async def of_version(self, formula_id: str, version: int) -> Formula | None:
         return await self._revisions.of_version(formula_id, version)
 
-    async def history(self, formula_id: str) -> Sequence[Revision[Formula]]:
-        return await self._revisions.history(formula_id)
+    async def history(
+        self, formula_id: str, *, limit: int = 1_000, after: Revision[Formula] | None = None
+    ) -> Page[Revision[Formula]]:
+        return await self._revisions.history(formula_id, limit, after)
 
     async def search(self, query: str, *, limit: int = 100) -> Sequence[Formula]:
         return await self._search.find(query, queries.count(limit))
@@ -126,8 +129,10 @@ class MongoDBFormulaRepository(_Formulas):
 class FormulasAsOf(_Formulas):
     """A `FormulaReader` of the formulas as of a version."""
 
-    def __init__(self, manager: MongoDBManager, version: int) -> None:
-        super().__init__(DocumentsAsOf(manager, FORMULAS, _FORMULA, version))
+    def __init__(
+        self, manager: MongoDBManager, version: int, is_kept: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(DocumentsAsOf(manager, FORMULAS, _FORMULA, version, is_kept))
 
     async def search(self, query: str, *, limit: int = 100) -> Sequence[Formula]:
         wanted, size = queries.words(query), queries.count(limit)
@@ -178,8 +183,10 @@ class MongoDBStrategyRepository(_Strategies):
     async def of_version(self, strategy_id: str, version: int) -> Strategy | None:
         return await self._revisions.of_version(strategy_id, version)
 
-    async def history(self, strategy_id: str) -> Sequence[Revision[Strategy]]:
-        return await self._revisions.history(strategy_id)
+    async def history(
+        self, strategy_id: str, *, limit: int = 1_000, after: Revision[Strategy] | None = None
+    ) -> Page[Revision[Strategy]]:
+        return await self._revisions.history(strategy_id, limit, after)
 
     async def save(self, strategy: Strategy) -> Strategy:
         checks.instance(strategy, Strategy, "strategy")
@@ -197,5 +204,7 @@ class MongoDBStrategyRepository(_Strategies):
 class StrategiesAsOf(_Strategies):
     """A `StrategyReader` of the strategies as of a version."""
 
-    def __init__(self, manager: MongoDBManager, version: int) -> None:
-        super().__init__(DocumentsAsOf(manager, STRATEGIES, _STRATEGY, version))
+    def __init__(
+        self, manager: MongoDBManager, version: int, is_kept: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(DocumentsAsOf(manager, STRATEGIES, _STRATEGY, version, is_kept))

@@ -28,7 +28,9 @@ NUMBER: Final = "n"
 """The place among the revisions of one commit."""
 VERSION: Final = "version"
 STORED: Final = "stored"
-"""The whole document; null for a deletion."""
+"""The whole document; null for a deletion, and where it was purged."""
+PURGED: Final = "purged"
+"""True where a revision was erased: what the document was then, nobody knows any more."""
 SOURCE: Final = "source"
 
 _BATCH: Final = 1_000

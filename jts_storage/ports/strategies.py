@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from jts_storage.domain.moments import AsOf
+from jts_storage.domain.results import Page
 from jts_storage.domain.revision import Revision
 from jts_storage.domain.strategy import Strategy
 
@@ -50,20 +51,42 @@ class StrategyStore(StrategyReader, Protocol):
         """The strategy of that id as it is, None if there is none.
 
         :param version: give it as it was under this version of its own, also if it is deleted by
-            now; None if it has not come so far.
+            now; None if it has not come so far, and where nothing is known of it any more.
         :param as_of: give it as it was then, after every commit up to that moment; None if there
             was none.
-        :raises NotFound: the version is older than the history, or there is no such snapshot.
+        :raises NotFound: the version is not kept: it is older than the history, or was purged, or
+            no backtest result names it and `history_days` are over; or there is no such snapshot.
         :raises InvalidData: both are given; or the moment is in the future, or no history of it is
-            kept.
+            kept, or what it was then was purged.
         """
         ...
 
-    async def history(self, strategy_id: str) -> Sequence[Revision[Strategy]]:
-        """All that is kept of what commits made of the strategy, oldest first; deletions, too.
+    async def history(
+        self, strategy_id: str, *, limit: int = 1_000, after: Revision[Strategy] | None = None
+    ) -> Page[Revision[Strategy]]:
+        """What is kept of what commits made of the strategy, oldest first; deletions, too.
 
-        The first may be what it was when history began. One that cannot be read is left out, with
-        a line in the log.
+        The first may be what it was when history began, or at the beginning of what is kept of it.
+        One that cannot be read is left out, with a line in the log; one that was purged without.
+
+        :param after: the last one of the page before.
+        """
+        ...
+
+    async def purge_history(
+        self, strategy_id: str | None = None, *, before: AsOf | None = None
+    ) -> int:
+        """Erase for good what the strategy was, as far as that was over by a moment.
+
+        What it was at the moment, and later, stays; so do deletions. Reads as of a moment of which
+        something was erased are refused: of the strategy, and of lists that it may belong to.
+
+        :param strategy_id: None stands for all.
+        :param before: up to this moment; up to now if None.
+        :return: how many revisions were erased.
+        :raises InUse: a snapshot shows one of them. Nothing is erased.
+        :raises InvalidData: the moment is in the future.
+        :raises NotFound: there is no such snapshot.
         """
         ...
 

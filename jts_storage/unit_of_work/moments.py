@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -13,8 +14,10 @@ from jts_storage.clickhouse.as_of import CandlesAsOf
 from jts_storage.domain.moments import AsOf, Commit, checked, version_at
 from jts_storage.errors import InvalidData
 from jts_storage.mongo.adopting import adopt
+from jts_storage.mongo.forgetting import FormerRevisions
 from jts_storage.mongo.manager import Bson, Collection
 from jts_storage.mongo.repositories import FormulasAsOf, StrategiesAsOf
+from jts_storage.mongo.revisions import HISTORIES
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.recovery import Recovery
 from jts_storage.unit_of_work.snapshots import StoredSnapshots
@@ -37,6 +40,23 @@ class StoredView:
     candles: CandlesAsOf
     formulas: FormulasAsOf
     strategies: StrategiesAsOf
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How far back histories reach.
+
+    :param began: nothing is known of what was before.
+    :param forgotten: of what was before only what snapshots show is kept.
+    """
+
+    began: int
+    forgotten: int
+
+    @property
+    def least(self) -> int:
+        """The earliest version as of which all is known."""
+        return max(self.began, self.forgotten)
 
 
 class Moments:
@@ -82,27 +102,45 @@ class Moments:
         await self._note(_DOCUMENTS, {"$max": {"began": Int64(began)}})
 
     async def forget(self, days: int) -> int:
-        """Delete what was replaced longer ago than that, unless a snapshot shows it.
+        """Delete what was over longer ago than that, unless a snapshot shows it.
 
-        Return how many former candles there were.
+        Return how many former candles and revisions of documents there were. A revision that a
+        backtest result names stays, too.
         """
         before = await self._stores.clock.present() - days * _NANOSECONDS_OF_A_DAY
-        if await self._began() is None:
+        if await self._reach() is None:
             return 0
         # First: from here on nobody is told anything of a moment that is about to be forgotten.
-        later = {"$max": {"began": Int64(before)}}
-        await self._repeat(lambda: self._beginnings.update_one({"_id": _CANDLES}, later))
-        snapshots = await self.snapshots.versions()
+        for name in (_CANDLES, _DOCUMENTS):
+            await self._note(name, {"$max": {"forgotten": Int64(before)}})
+        snapshots = sorted((await self.snapshots.versions()).values())
+        revisions = [
+            await FormerRevisions(self._stores.mongo, name).forget(before, snapshots)
+            for name in HISTORIES
+        ]
         forget = self._stores.candles.forget_history
-        return await self._stores.clickhouse.run(forget, before, snapshots)
+        candles: int = await self._stores.clickhouse.run(forget, before, snapshots)
+        return candles + sum(revisions)
+
+    async def purge_documents(
+        self, collection: str, identity: str | None, before: AsOf | None
+    ) -> int:
+        """Erase revisions that were over by a moment; see `FormulaStore.purge_history`."""
+        # Snapshots that are being created, too, have a place in the clock until they are stored.
+        version = await self.settled(before, "before")
+        snapshots = await self.snapshots.versions()
+        former = FormerRevisions(self._stores.mongo, collection)
+        return await former.purge(identity, version, snapshots)
 
     async def view(self, as_of: AsOf) -> StoredView:
         stores, version = self._stores, await self.version(as_of)
+        # A view may be held until what it shows is forgotten.
+        is_kept = partial(self._check_kept, version)
         return StoredView(
             Commit(version),
             stores.candles.as_of(version),
-            FormulasAsOf(stores.mongo, version),
-            StrategiesAsOf(stores.mongo, version),
+            FormulasAsOf(stores.mongo, version, is_kept),
+            StrategiesAsOf(stores.mongo, version, is_kept),
         )
 
     async def version(self, as_of: AsOf) -> int:
@@ -111,41 +149,52 @@ class Moments:
         :raises InvalidData: the moment is in the future, or before there was a history.
         :raises NotFound: there is no such snapshot.
         """
-        version = await self._named(as_of)
-        if not isinstance(as_of, str):
-            began = await self._began()
-            if began is None or version < began:
-                raise before_history(Commit(version), began)
+        moment = checked(as_of)
+        version = await self._version_of(moment)
+        await self._check_kept(version)
+        await self._wait_until(version)
         return await self._stored(version)
 
-    async def settled(self, moment: AsOf | None) -> int:
+    async def settled(self, moment: AsOf | None, field: str = "as_of") -> int:
         """As `version`, whether its history is kept or not; None is the latest commit."""
-        latest = self._stores.clock.latest
-        return await self._stored(await (latest() if moment is None else self._named(moment)))
+        if moment is None:
+            return await self._stored(await self._stores.clock.latest())
+        version = await self._version_of(checked(moment, field))
+        await self._wait_until(version, field)
+        return await self._stored(version)
 
-    async def _named(self, as_of: AsOf) -> int:
-        moment = checked(as_of)
+    async def _version_of(self, moment: AsOf) -> int:
         if isinstance(moment, str):
             return (await self.snapshots.get(moment)).commit.version
-        version = moment.version if isinstance(moment, Commit) else version_at(moment)
-        await self._wait_until(version)
-        return version
+        return moment.version if isinstance(moment, Commit) else version_at(moment)
+
+    async def _check_kept(self, version: int) -> None:
+        """:raises InvalidData: nobody knows any more what was then."""
+        reach = await self._reach()
+        if reach is None:
+            raise before_history(Commit(version), None)
+        if reach.began <= version < reach.forgotten:
+            is_shown = version in (await self.snapshots.versions()).values()
+        else:
+            is_shown = version >= reach.least
+        if not is_shown:
+            raise before_history(Commit(version), reach.least)
+
+    async def _wait_until(self, version: int, field: str = "as_of") -> None:
+        """Wait for a clock that is behind this host's, so that no later commit gets the version."""
+        begun = monotonic()
+        while await self._stores.clock.present() < version:
+            if monotonic() - begun > _AHEAD_SECONDS:
+                raise InvalidData(
+                    "lies in the future", field=field, value=Commit(version).moment.isoformat()
+                )
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _stored(self, version: int) -> int:
         """Wait until all commits up to a version are stored."""
         await self._stores.clock.wait_for_earlier(version + 1, None)
         await self._finish(version)
         return version
-
-    async def _wait_until(self, version: int) -> None:
-        """Wait for a clock that is behind this host's, so that no later commit gets the version."""
-        begun = monotonic()
-        while await self._stores.clock.present() < version:
-            if monotonic() - begun > _AHEAD_SECONDS:
-                raise InvalidData(
-                    "lies in the future", field="as_of", value=Commit(version).moment.isoformat()
-                )
-            await asyncio.sleep(_POLL_SECONDS)
 
     async def _finish(self, version: int) -> None:
         """Finish decided commits up to a version, whose processes are gone."""
@@ -154,16 +203,20 @@ class Moments:
         if earlier:
             await Recovery(self._stores).recover(only=earlier)
 
-    async def _began(self) -> int | None:
-        """Since when candles and documents have a history, both of them."""
-        found = await self._beginnings_by_name()
-        began = [found[name] for name in (_CANDLES, _DOCUMENTS) if name in found]
-        return max(began) if len(began) > 1 else None
+    async def _reach(self) -> _Reach | None:
+        """How far back candles and documents have a history, both of them."""
+        found = (await self._beginnings_by_name()).values()
+        if len(found) < len((_CANDLES, _DOCUMENTS)):
+            return None
+        began, forgotten = (
+            max(int(each.get(name, 0)) for each in found) for name in ("began", "forgotten")
+        )
+        return _Reach(began, forgotten)
 
-    async def _beginnings_by_name(self) -> dict[str, int]:
+    async def _beginnings_by_name(self) -> dict[str, Bson]:
         where = {"began": {"$exists": True}}
         found = await self._repeat(lambda: self._beginnings.find(where).to_list())
-        return {each["_id"]: int(each["began"]) for each in found}
+        return {each["_id"]: each for each in found}
 
     async def _note(self, name: str, change: Bson) -> None:
         which = {"_id": name}

@@ -41,12 +41,12 @@ class StoredSnapshots:
             raise no_snapshot(name)
         return _snapshot(found)
 
-    async def versions(self) -> Sequence[int]:
-        """Those whose history has to be kept."""
+    async def versions(self) -> dict[str, int]:
+        """Those whose history has to be kept, by name."""
         found = await self._repeat(
             "listing", lambda: self._names.find({}, {"version": 1}).to_list()
         )
-        return sorted(int(each["version"]) for each in found)
+        return {each["_id"]: int(each["version"]) for each in found}
 
     async def names_before(self, version: int) -> Sequence[str]:
         """The names of those of earlier versions."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from jts_storage.domain.enums import FormulaCategory
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.moments import AsOf
+from jts_storage.domain.results import Page
 from jts_storage.domain.revision import Revision
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import InvalidData
 from jts_storage.ports.formulas import FormulaReader
+from jts_storage.ports.history import View
 from jts_storage.ports.strategies import StrategyReader
+
+Purge: TypeAlias = Callable[[str | None, AsOf | None], Awaitable[int]]
+"""Erases what one document was, or all of a collection, up to a moment."""
 
 
 class KeptFormulas(FormulaReader, Protocol):
@@ -20,7 +25,9 @@ class KeptFormulas(FormulaReader, Protocol):
 
     async def of_version(self, formula_id: str, version: int) -> Formula | None: ...
 
-    async def history(self, formula_id: str) -> Sequence[Revision[Formula]]: ...
+    async def history(
+        self, formula_id: str, *, limit: int = 1_000, after: Revision[Formula] | None = None
+    ) -> Page[Revision[Formula]]: ...
 
 
 class KeptStrategies(StrategyReader, Protocol):
@@ -28,17 +35,21 @@ class KeptStrategies(StrategyReader, Protocol):
 
     async def of_version(self, strategy_id: str, version: int) -> Strategy | None: ...
 
-    async def history(self, strategy_id: str) -> Sequence[Revision[Strategy]]: ...
+    async def history(
+        self, strategy_id: str, *, limit: int = 1_000, after: Revision[Strategy] | None = None
+    ) -> Page[Revision[Strategy]]: ...
 
 
 class TimedFormulas:
     """A `FormulaStore` over readers of one moment each.
 
-    :param at: gives the reader of another moment.
+    :param view: gives all as of another moment.
     """
 
-    def __init__(self, now: KeptFormulas, at: Callable[[AsOf], Awaitable[FormulaReader]]) -> None:
-        self._now, self._at = now, at
+    def __init__(
+        self, now: KeptFormulas, view: Callable[[AsOf], Awaitable[View]], purge: Purge
+    ) -> None:
+        self._now, self._view, self._purge = now, view, purge
 
     async def get_by_id(
         self, formula_id: str, *, version: int | None = None, as_of: AsOf | None = None
@@ -46,11 +57,19 @@ class TimedFormulas:
         _check_one(version, as_of)
         if version is not None:
             return await self._now.of_version(formula_id, version)
-        reader = self._now if as_of is None else await self._at(as_of)
-        return await reader.get_by_id(formula_id)
+        if as_of is not None:
+            return await (await self._view(as_of)).formulas.get_by_id(formula_id)
+        return await self._now.get_by_id(formula_id)
 
-    async def history(self, formula_id: str) -> Sequence[Revision[Formula]]:
-        return await self._now.history(formula_id)
+    async def history(
+        self, formula_id: str, *, limit: int = 1_000, after: Revision[Formula] | None = None
+    ) -> Page[Revision[Formula]]:
+        return await self._now.history(formula_id, limit=limit, after=after)
+
+    async def purge_history(
+        self, formula_id: str | None = None, *, before: AsOf | None = None
+    ) -> int:
+        return await self._purge(formula_id, before)
 
     async def get_by_category(
         self, category: FormulaCategory, *, limit: int = 1_000, after: str | None = None
@@ -79,13 +98,13 @@ class TimedFormulas:
 class TimedStrategies:
     """A `StrategyStore` over readers of one moment each.
 
-    :param at: gives the reader of another moment.
+    :param view: gives all as of another moment.
     """
 
     def __init__(
-        self, now: KeptStrategies, at: Callable[[AsOf], Awaitable[StrategyReader]]
+        self, now: KeptStrategies, view: Callable[[AsOf], Awaitable[View]], purge: Purge
     ) -> None:
-        self._now, self._at = now, at
+        self._now, self._view, self._purge = now, view, purge
 
     async def get_by_id(
         self, strategy_id: str, *, version: int | None = None, as_of: AsOf | None = None
@@ -93,11 +112,19 @@ class TimedStrategies:
         _check_one(version, as_of)
         if version is not None:
             return await self._now.of_version(strategy_id, version)
-        reader = self._now if as_of is None else await self._at(as_of)
-        return await reader.get_by_id(strategy_id)
+        if as_of is not None:
+            return await (await self._view(as_of)).strategies.get_by_id(strategy_id)
+        return await self._now.get_by_id(strategy_id)
 
-    async def history(self, strategy_id: str) -> Sequence[Revision[Strategy]]:
-        return await self._now.history(strategy_id)
+    async def history(
+        self, strategy_id: str, *, limit: int = 1_000, after: Revision[Strategy] | None = None
+    ) -> Page[Revision[Strategy]]:
+        return await self._now.history(strategy_id, limit=limit, after=after)
+
+    async def purge_history(
+        self, strategy_id: str | None = None, *, before: AsOf | None = None
+    ) -> int:
+        return await self._purge(strategy_id, before)
 
     async def get_by_formula(
         self, formula_id: str, *, limit: int = 1_000, after: str | None = None

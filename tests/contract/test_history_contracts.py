@@ -69,6 +69,12 @@ class _BlockingStorage:
     def unit_of_work(self, *, source: str = "") -> Any:
         return _Parts(self._storage.unit_of_work(source=source))
 
+    async def run(self, work: Any) -> Any:
+        async with self.unit_of_work() as uow:
+            outcome = await work(uow)
+            await uow.commit()
+        return outcome
+
 
 class _Parts(Awaitable):
     """A view or a unit of work: repositories, and methods of its own."""

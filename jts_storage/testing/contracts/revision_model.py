@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
+import pytest
 from hypothesis import strategies as st
 
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.moments import Commit
+from jts_storage.errors import InvalidData, NotFound
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts.samples import fresh
@@ -25,6 +29,32 @@ units_of_work: Final = st.lists(
 )
 
 
+async def saved(storage: Storage, formula: Formula, source: str = "") -> tuple[Formula, Commit]:
+    """Save a formula in a unit of work of its own."""
+    async with storage.unit_of_work(source=source) as uow:
+        stored = await uow.formulas.save(formula)
+        result = await uow.commit()
+    assert result.commit is not None
+    return stored, result.commit
+
+
+async def deleted(storage: Storage, formula: Formula, source: str = "") -> Commit:
+    async with storage.unit_of_work(source=source) as uow:
+        assert await uow.formulas.delete(formula.id or "")
+        result = await uow.commit()
+    assert result.commit is not None
+    return result.commit
+
+
+async def a_moment() -> datetime:
+    """A time after what was committed, and before what is committed next, on a clock of
+    milliseconds."""
+    await asyncio.sleep(0.003)
+    moment = datetime.now(UTC)
+    await asyncio.sleep(0.003)
+    return moment
+
+
 @dataclass
 class FormulaModel:
     """Every version of every formula, in a dict."""
@@ -35,6 +65,8 @@ class FormulaModel:
         default_factory=lambda: defaultdict(list)
     )
     moments: list[tuple[Commit, dict[str, Formula]]] = field(default_factory=list)
+    purged: Commit = field(default_factory=lambda: Commit(0))
+    """What was over by then is erased."""
 
     async def unit_of_work(self, storage: Storage, steps: list[Step], *, commits: bool) -> None:
         now = dict(self.now)
@@ -72,19 +104,56 @@ class FormulaModel:
         now.update({each.id or "": each for each in changed})
         return [(each.id or "", each) for each in changed]
 
+    async def purge(self, storage: Storage, number: int) -> None:
+        """Erase what each formula was before one of the moments."""
+        if number < len(self.moments):
+            self.purged = self.moments[number][0]
+        for identity in self.versions:
+            count = await storage.formulas.purge_history(identity, before=self.purged)
+            assert count == sum(self._is_purged(identity, n) for n in self._numbers(identity))
+
     async def check(self, storage: Storage) -> None:
         for commit, then in self.moments:
             view = await storage.as_of(commit)
-            listed = await view.formulas.get_by_tag(self.tag)
-            assert list(listed) == [then[each] for each in sorted(then)]
-            for identity in self.versions:
+            gone = {each for each in self.versions if self._is_purged_then(each, commit)}
+            if gone:
+                with pytest.raises(InvalidData, match="was purged"):
+                    await view.formulas.get_by_tag(self.tag)
+            else:
+                listed = await view.formulas.get_by_tag(self.tag)
+                assert list(listed) == [then[each] for each in sorted(then)]
+            for identity in self.versions.keys() - gone:
                 found = await storage.formulas.get_by_id(identity, as_of=commit)
                 assert found == then.get(identity)
-        for identity, states in self.versions.items():
-            history = await storage.formulas.history(identity)
-            assert [(each.commit, each.entity) for each in history] == states
-            for _, state in states:
-                if state is not None:
-                    version = state.version
-                    found = await storage.formulas.get_by_id(identity, version=version)
-                    assert found == state
+            for identity in gone:
+                with pytest.raises(InvalidData, match="was purged"):
+                    await storage.formulas.get_by_id(identity, as_of=commit)
+        for identity in self.versions:
+            await self._check_history(storage, identity)
+
+    async def _check_history(self, storage: Storage, identity: str) -> None:
+        history = await storage.formulas.history(identity)
+        states = self.versions[identity]
+        kept = [n for n in self._numbers(identity) if not self._is_purged(identity, n)]
+        assert [(each.commit, each.entity) for each in history] == [states[n] for n in kept]
+        for n, (_, state) in enumerate(states):
+            if state is None:
+                continue
+            if n in kept:
+                found = await storage.formulas.get_by_id(identity, version=state.version)
+                assert found == state
+            else:
+                with pytest.raises(NotFound, match="is not kept"):
+                    await storage.formulas.get_by_id(identity, version=state.version)
+
+    def _numbers(self, identity: str) -> range:
+        return range(len(self.versions[identity]))
+
+    def _is_purged(self, identity: str, number: int) -> bool:
+        states = self.versions[identity]
+        is_over = number + 1 < len(states) and states[number + 1][0] <= self.purged
+        return is_over and states[number][1] is not None
+
+    def _is_purged_then(self, identity: str, then: Commit) -> bool:
+        counted = [n for n, (commit, _) in enumerate(self.versions[identity]) if commit <= then]
+        return bool(counted) and self._is_purged(identity, counted[-1])

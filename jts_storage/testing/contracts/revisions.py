@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jts_storage.domain.enums import FormulaCategory
 from jts_storage.domain.formula import Formula
@@ -16,35 +16,17 @@ from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.strategy import Strategy
 from jts_storage.errors import Conflict, InvalidData
 from jts_storage.storage import Storage
-from jts_storage.testing.contracts.revision_model import FormulaModel, Unit, units_of_work
+from jts_storage.testing.contracts.purged_documents import PurgedDocuments
+from jts_storage.testing.contracts.revision_model import (
+    FormulaModel,
+    Unit,
+    a_moment,
+    deleted,
+    saved,
+    units_of_work,
+)
 from jts_storage.testing.contracts.samples import KEY, MANY_SUBCLASSES, candle, fresh, minute
 from jts_storage.testing.factories import make_backtest, make_formula, make_strategy
-
-
-async def saved(storage: Storage, formula: Formula, source: str = "") -> tuple[Formula, Commit]:
-    """Save a formula in a unit of work of its own."""
-    async with storage.unit_of_work(source=source) as uow:
-        stored = await uow.formulas.save(formula)
-        result = await uow.commit()
-    assert result.commit is not None
-    return stored, result.commit
-
-
-async def deleted(storage: Storage, formula: Formula, source: str = "") -> Commit:
-    async with storage.unit_of_work(source=source) as uow:
-        assert await uow.formulas.delete(formula.id or "")
-        result = await uow.commit()
-    assert result.commit is not None
-    return result.commit
-
-
-async def a_moment() -> datetime:
-    """A time after what was committed, and before what is committed next, on a clock of
-    milliseconds."""
-    await asyncio.sleep(0.003)
-    moment = datetime.now(UTC)
-    await asyncio.sleep(0.003)
-    return moment
 
 
 def by_id(formulas: Sequence[Formula]) -> list[Formula]:
@@ -52,7 +34,7 @@ def by_id(formulas: Sequence[Formula]) -> list[Formula]:
 
 
 @pytest.mark.asyncio
-class DocumentHistoryContract:
+class DocumentHistoryContract(PurgedDocuments):
     """Give it a fixture `storage`: an open `Storage` of which no document is stored."""
 
     async def test_each_version_can_be_had(self, storage: Storage) -> None:
@@ -314,11 +296,13 @@ class DocumentHistoryContract:
         assert await storage.backtests.get_by_id(unknown.id or "") == unknown
 
     @settings(max_examples=15, deadline=None, suppress_health_check=MANY_SUBCLASSES)
-    @given(units=units_of_work)
+    @given(units=units_of_work, purged=st.none() | st.integers(0, 4))
     async def test_every_moment_is_as_a_dict_of_all_versions_says(
-        self, storage: Storage, units: list[Unit]
+        self, storage: Storage, units: list[Unit], purged: int | None
     ) -> None:
         model = FormulaModel(f"model {next(fresh)}")
         for steps, commits in units:
             await model.unit_of_work(storage, steps, commits=commits)
+        if purged is not None:
+            await model.purge(storage, purged)
         await model.check(storage)
