@@ -250,7 +250,10 @@ class StoreBackend:
         from jts_storage.unit_of_work.moments import Moments
 
         try:
-            await Moments(self.stores).begin(is_kept=self.settings.history)
+            from jts_storage import composition
+
+            applied = await composition.opening(self.settings, self.stores).history_applied()
+            await Moments(self.stores, applied).begin(is_kept=self.settings.history)
         except StorageError:
             log.warning("Since when history is kept could not be noted.", exc_info=True)
 

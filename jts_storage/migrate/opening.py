@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from jts_storage.clickhouse.broken_parts import tell_broken_parts
 from jts_storage.errors import SchemaDrift
@@ -13,9 +14,12 @@ from jts_storage.migrate.checks import check
 from jts_storage.migrate.declared import create_missing
 from jts_storage.migrate.plan import Step
 from jts_storage.migrate.reports import Event, Progress, describe
-from jts_storage.migrate.runner import Databases, up
+from jts_storage.migrate.runner import Databases, opened, up
 from jts_storage.ports.schema import STATES
 from jts_storage.settings import StorageSettings
+
+_KEEPS_HISTORY: Final = {"clickhouse": ("candles", "0007"), "mongo": ("documents", "0007")}
+"""By store what its history is of, and the migration since which it has one."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,19 @@ class Opening:
         if self._settings.check != "off":
             await self._compare()
         return applied
+
+    async def history_applied(self) -> dict[str, int]:
+        """When the schemas that keep a history were applied, by what it is of, in milliseconds.
+
+        Who took one back and applied it again has changed the time: meanwhile nothing was kept.
+        """
+        found: dict[str, int] = {}
+        for migrations in opened(self._stores, "kit"):
+            of, revision = _KEEPS_HISTORY.get(migrations.store, ("", ""))
+            entry = (await migrations.history()).entries.get(revision) if of else None
+            if entry is not None:
+                found[of] = round(entry.at.timestamp() * 1_000)
+        return found
 
     def _chosen(self, is_chosen: Callable[[object | None], bool]) -> Databases:
         """The stores that are chosen by their URL."""

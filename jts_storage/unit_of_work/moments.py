@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -60,10 +61,13 @@ class _Reach:
 
 
 class Moments:
-    """The moments of one set of stores."""
+    """The moments of one set of stores.
 
-    def __init__(self, stores: Stores) -> None:
-        self._stores = stores
+    :param applied: when the schemas that keep a history were applied, by the name of the history.
+    """
+
+    def __init__(self, stores: Stores, applied: Mapping[str, int] | None = None) -> None:
+        self._stores, self._applied = stores, applied
         self.snapshots = StoredSnapshots(stores.mongo, stores.clock)
 
     async def begin(self, *, is_kept: bool) -> None:
@@ -71,6 +75,7 @@ class Moments:
         if not is_kept:
             await self._repeat(lambda: self._beginnings.delete_many({}))
             return
+        await self._end_before_gaps()
         began = await self._beginnings_by_name()
         candles = self._stores.candles
         if not await self._stores.clickhouse.run(lambda: candles.has_history):
@@ -80,11 +85,33 @@ class Moments:
         if _DOCUMENTS not in began:
             await self._begin_documents()
 
+    async def _end_before_gaps(self) -> None:
+        """Let what was kept under a schema that was taken back since count no more.
+
+        Until it was applied again, candles and documents were changed without being kept.
+        """
+        if self._applied is None:
+            return
+        candles, documents = (
+            {"_id": name, "schema": {"$ne": self._applied.get(name)}}
+            for name in (_CANDLES, _DOCUMENTS)
+        )
+        anew = {
+            "$max": {"began": Int64(await self._stores.clock.latest())},
+            "$set": self._schema(_CANDLES),
+        }
+        await self._repeat(lambda: self._beginnings.update_one(candles, anew))
+        await self._repeat(lambda: self._beginnings.delete_one(documents))
+
+    def _schema(self, name: str) -> Bson:
+        return {} if self._applied is None else {"schema": self._applied.get(name)}
+
     async def _begin_candles(self) -> None:
         # Nothing was there before, or what was there before is as it has been since then.
         stored = await self._stores.clickhouse.run(self._stores.candles.latest_version)
         began = await self._stores.clock.latest() if stored else 0
-        await self._note(_CANDLES, {"$setOnInsert": {"began": Int64(began)}})
+        new = {"began": Int64(began), **self._schema(_CANDLES)}
+        await self._note(_CANDLES, {"$setOnInsert": new})
 
     async def _begin_documents(self) -> None:
         """Give each document its first revision, and only then say that the history has begun.
@@ -94,7 +121,7 @@ class Moments:
         clock, which = self._stores.clock, {"_id": _DOCUMENTS}
         await clock.start()
         since = {"since": Int64(await clock.latest())}
-        await self._note(_DOCUMENTS, {"$setOnInsert": since})
+        await self._note(_DOCUMENTS, {"$setOnInsert": since | self._schema(_DOCUMENTS)})
         noted = await self._repeat(lambda: self._beginnings.find_one(which)) or since
         is_anything_stored = await adopt(self._stores.mongo, int(noted["since"]))
         began = await clock.latest() if is_anything_stored else 0
