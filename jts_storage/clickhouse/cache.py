@@ -179,7 +179,8 @@ class RangeCache:
         with self._lock:
             if not self._is_usable():
                 return
-            for series in rows.only_of(answers):
+            held = [number for number, key in enumerate(rows.keys) if key in answers]
+            for series in rows.only(held):
                 if not self._changed_since(begun, series.key, besides=change):
                     self._answers.hold_appended(answers[series.key], series)
 

@@ -165,7 +165,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
 
         def end(may_stay: bool) -> None:
             if may_stay and not self._is_changed(rows, begun):
-                self._insert(rows.only(is_new), version, Kept())
+                self._insert(rows.where(is_new), version, Kept())
             else:
                 self._insert(rows, version, kept)
 

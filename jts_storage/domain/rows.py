@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -95,12 +95,20 @@ class SeriesRows:
         for key, begin, end in zip(self.keys, self.offsets, self.offsets[1:], strict=False):
             yield CandleSeries.trusted(key, self.columns.take(slice(begin, end)))
 
-    def only_of(self, keys: Collection[SeriesKey]) -> Iterator[CandleSeries]:
-        """Those of these series that have rows."""
-        for at, key in enumerate(self.keys) if keys else ():
-            if key in keys and self.offsets[at] < self.offsets[at + 1]:
-                part = slice(int(self.offsets[at]), int(self.offsets[at + 1]))
-                yield CandleSeries.trusted(key, self.columns.take(part))
+    def only(self, numbers: Sequence[int]) -> SeriesRows:
+        """The rows of these of the series, ascending, without those that have none."""
+        sizes = np.diff(self.offsets)
+        wanted = np.zeros(len(self.keys), np.bool_)
+        wanted[list(numbers)] = True
+        wanted &= sizes > 0
+        if wanted.all():
+            return self
+        keys = [key for key, is_wanted in zip(self.keys, wanted.tolist(), strict=True) if is_wanted]
+        offsets = np.concatenate(([0], np.cumsum(sizes[wanted])))
+        if offsets[-1] == self.rows:
+            return SeriesRows(keys, offsets, self.columns)
+        rows = np.flatnonzero(np.repeat(wanted, sizes))
+        return SeriesRows(keys, offsets, self.columns.take(rows))
 
     def pieces(self, most: int) -> Iterator[SeriesRows]:
         """At most so many rows each: whole series together, or a part of a longer one alone."""
@@ -119,7 +127,7 @@ class SeriesRows:
                 yield self._part(first, behind, begin, int(self.offsets[behind]))
             first = behind
 
-    def only(self, wanted: AnyArray) -> SeriesRows:
+    def where(self, wanted: AnyArray) -> SeriesRows:
         """Those rows, with the keys that have any."""
         present, number = np.unique(self.number[wanted], return_inverse=True)
         offsets = np.searchsorted(number, np.arange(len(present) + 1))

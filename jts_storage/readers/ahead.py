@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from typing import TypeVar
 
-from jts_storage.readers.blocks import Block
+T = TypeVar("T")
 
 
 async def read_ahead(
-    blocks: Iterator[Block], meanwhile: Callable[[], Awaitable[None]]
-) -> AsyncGenerator[Block, None]:
+    blocks: Iterator[T], meanwhile: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[T, None]:
     """The blocks, each read in a thread while the one before is stored.
 
     :param meanwhile: what to do while the first is read.

@@ -1,132 +1,202 @@
-"""Check the rows of one series in a block: which are stored, which are quarantined."""
+"""Check the rows of a block, all its series at once: which are stored, which are quarantined."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.columns import AnyArray, Columns, Int64Array, checked, in_order
-from jts_storage.domain.series import CandleSeries
-from jts_storage.readers.adjusting import Adjusted
-from jts_storage.readers.blocks import NOTHING_ADJUSTED, Block, as_json_rows
+from jts_storage.domain.columns import AnyArray, Columns, Int64Array, checked
+from jts_storage.domain.rows import SeriesRows
+from jts_storage.errors import InvalidData
+from jts_storage.readers.blocks import Block, as_json_rows
 from jts_storage.usecases.incremental import Known
-from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge
+from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge_all
 from jts_storage.usecases.quarantine import RowJson
 from jts_storage.usecases.results import Tally
+from jts_storage.usecases.rules import NO_STAMP, Spans
+
+_FEW_SERIES = 1 << 16
+"""So many have numbers of 16 bits, which sort in a tenth of the time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The rows of a block that belong to one series, in the order in which they came."""
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockRows:
+    """The rows of a block, one series behind the other, those of each as they came.
 
-    key: SeriesKey
+    :param offsets: where each series begins, and behind the last where it ends.
+    :param rows: the number of each row in its source.
+    :param missing: where a price or the volume is missing.
+    """
+
+    keys: tuple[SeriesKey, ...]
+    offsets: Int64Array
     columns: Columns
     rows: Int64Array
     missing: AnyArray
     block: Block
-    adjusted: Adjusted = NOTHING_ADJUSTED
 
-    def take(self, wanted: AnyArray) -> Part:
+    def take(self, wanted: AnyArray) -> BlockRows:
         if wanted.all():
             return self
-        return Part(
-            self.key,
-            self.columns.take(wanted),
-            self.rows[wanted],
-            self.missing[wanted],
-            self.block,
-            self.adjusted,
+        return replace(
+            self,
+            offsets=offsets_of(self.offsets, wanted),
+            columns=self.columns.take(wanted),
+            rows=self.rows[wanted],
+            missing=self.missing[wanted],
         )
 
+    def spans(self, before: Sequence[Before]) -> Spans:
+        timeframes = [key.timeframe for key in self.keys]
+        exchanges = [key.exchange for key in self.keys]
+        return Spans.of(timeframes, exchanges, self.offsets, before)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """A part after its check: the rows to store, the rows to quarantine and their counts.
+    """A block after its check: the rows to store, the rows to quarantine, and the counts.
 
-    :param after: the last row, for the check of the next block.
+    :param rows: of all series, also of those of which nothing is stored.
+    :param tally: the counts of all together.
+    :param counts: of each series, in the order of their keys, by their names.
+    :param after: the last row of each series, for the check of the next block.
     """
 
-    key: SeriesKey
-    series: CandleSeries
-    quarantined: list[RowJson]
+    rows: SeriesRows
+    quarantined: dict[SeriesKey, list[RowJson]]
     tally: Tally
-    after: Before
+    counts: dict[str, list[int]]
+    after: list[Before]
+
+    @property
+    def keys(self) -> Sequence[SeriesKey]:
+        return self.rows.keys
 
 
-def parts(block: Block) -> list[Part]:
-    """Split a block by series, its rows in the order in which they came.
-
-    What was rounded in the block is counted with the first of them.
-    """
-    if not len(block.rows):
-        return []
+def by_series(block: Block) -> BlockRows:
+    """Arrange the rows of a block by series."""
     keys, which = block.labels.keys, block.labels.which
     if which is None:
-        return [Part(keys[0], block.columns, block.rows, block.missing, block, block.adjusted)]
+        offsets = np.array([0, len(block.rows)] if keys else [0])
+        return BlockRows(keys, offsets, block.columns, block.rows, block.missing, block)
     columns, rows, missing = block.columns, block.rows, block.missing
     if (which[1:] < which[:-1]).any():
+        numbers = which.astype(np.uint16) if len(keys) <= _FEW_SERIES else which
         # Stable, so that the later of two equal rows stays the later.
-        order = np.argsort(which, kind="stable")
-        which, rows, missing = which[order], rows[order], missing[order]
-        columns = columns.take(order)
-    starts = np.flatnonzero(np.append(True, which[1:] != which[:-1]))
-    split = [
-        Part(keys[which[part.start]], columns.take(part), rows[part], missing[part], block)
-        for part in map(slice, starts, [*starts[1:], len(which)])
-    ]
-    return [replace(split[0], adjusted=block.adjusted), *split[1:]]
+        order = np.argsort(numbers, kind="stable")
+        rows, missing, columns = rows[order], missing[order], columns.take(order)
+    offsets = np.cumsum([0, *np.bincount(which, minlength=len(keys))])
+    return BlockRows(keys, offsets, columns, rows, missing, block)
 
 
-def passed(part: Part, policy: QualityPolicy, before: Before, known: Known | None = None) -> Judged:
-    """Judge a part.
+def offsets_of(offsets: Int64Array, wanted: AnyArray) -> Int64Array:
+    """Where each series begins among the rows that are wanted."""
+    counted: Int64Array = np.concatenate(([0], np.cumsum(wanted, dtype=np.int64)))[offsets]
+    return counted
 
+
+def passed(
+    given: BlockRows, policy: QualityPolicy, before: Sequence[Before], known: Known | None = None
+) -> Judged:
+    """Judge the rows of a block.
+
+    :param before: the last row of each series.
     :param known: what is stored already, which is skipped.
     :raises InvalidData: a moment lies outside of what a store holds.
     """
-    tally = Tally(read=part.columns.rows, adjusted=part.adjusted)
+    tally = Tally(read=given.columns.rows, adjusted=given.block.adjusted)
+    found = given
     if known is not None:
         # Rows that are stored already are skipped, whatever the gate would say about them.
-        tally.differing = int((known.differing & ~part.missing).sum())
-        part = part.take(~known.stored)
-        tally.skipped = tally.read - part.columns.rows
-    policy = policy.of_exchange(part.key.exchange)
-    verdict = judge(part.columns, part.missing, part.key.timeframe, policy, before)
+        tally.differing = int((known.differing & ~given.missing).sum())
+        found = given.take(~known.stored)
+        tally.skipped = tally.read - found.columns.rows
+    spans = found.spans(before)
+    verdict = judge_all(found.columns, found.missing, spans, policy)
+    kept = found.take(verdict.accepted)
+    _check_each(kept)
+    rows = SeriesRows.grouped(kept.keys, _numbers(kept, spans), kept.columns)
     tally.rejected = int(verdict.rejected.sum())
     tally.quarantined = int(verdict.quarantined.sum())
     tally.broken = verdict.counts()
-    kept = part.take(verdict.accepted).columns
-    columns, tally.duplicates = in_order(checked(kept))
-    if columns.rows:
-        tally.first_ms, tally.last_ms = (int(columns.timestamp[i]) for i in (0, -1))
-    after = Before(int(kept.timestamp.max()), int(kept.close[-1])) if kept.rows else before
-    series = CandleSeries.trusted(part.key, columns)
-    return Judged(part.key, series, _quarantined_rows(part, verdict), tally, _latest(before, after))
+    tally.duplicates = kept.columns.rows - rows.rows
+    if rows.rows:
+        stamps = rows.columns.timestamp
+        tally.first_ms, tally.last_ms = int(stamps.min()), int(stamps.max())
+    counts = {
+        "read": np.diff(given.offsets),
+        "skipped": np.diff(given.offsets) - np.diff(found.offsets),
+        "duplicates": np.diff(kept.offsets) - np.diff(rows.offsets),
+        "rejected": np.diff(offsets_of(found.offsets, verdict.rejected)),
+        "quarantined": np.diff(offsets_of(found.offsets, verdict.quarantined)),
+    }
+    return Judged(
+        rows,
+        _quarantined_rows(found, verdict),
+        tally,
+        {name: of_each.tolist() for name, of_each in counts.items()},
+        list(_after(kept, spans, before)),
+    )
 
 
-def _latest(before: Before, after: Before) -> Before:
-    """The last row for the next block; where time went back, with the latest timestamp so far."""
-    if before.timestamp is None or after.timestamp is None or after.timestamp >= before.timestamp:
-        return after
-    return Before(before.timestamp, after.close)
+def _numbers(kept: BlockRows, spans: Spans) -> Int64Array:
+    if kept.columns.rows == spans.rows:
+        return spans.number
+    return np.repeat(np.arange(len(kept.keys)), np.diff(kept.offsets))
 
 
-def _quarantined_rows(part: Part, verdict: Verdict) -> list[RowJson]:
+def _check_each(kept: BlockRows) -> None:
+    """:raises InvalidData: a row is no candle, with its place in its series."""
+    try:
+        checked(kept.columns)
+    except InvalidData:
+        for begin, end in zip(kept.offsets, kept.offsets[1:], strict=False):
+            checked(kept.columns.take(slice(begin, end)))
+        raise
+
+
+def _after(kept: BlockRows, spans: Spans, before: Sequence[Before]) -> Iterator[Before]:
+    """The last row of each series for the next block.
+
+    Where time went back, it has the latest timestamp so far.
+    """
+    offsets = kept.offsets
+    filled = np.diff(offsets) > 0
+    latest = np.full(len(kept.keys), NO_STAMP)
+    if kept.columns.rows:
+        latest[filled] = np.maximum.reduceat(kept.columns.timestamp, offsets[:-1][filled])
+    latest = np.maximum(latest, spans.stamps)
+    closes = np.zeros(len(kept.keys), np.int64)
+    closes[filled] = kept.columns.close[offsets[1:][filled] - 1]
+    each = zip(before, filled.tolist(), latest.tolist(), closes.tolist(), strict=True)
+    for former, has_rows, stamp, close in each:
+        yield Before(stamp, close) if has_rows else former
+
+
+def _quarantined_rows(found: BlockRows, verdict: Verdict) -> dict[SeriesKey, list[RowJson]]:
     at = np.flatnonzero(verdict.quarantined)
     if not len(at):
-        return []
-    came_as: list[dict[str, Any]] = as_json_rows(part.block.table, part.block.places(part.rows[at]))
-    stamps, *rest = (column[at].tolist() for column in part.columns)
-    return [
-        {
-            "row": int(part.rows[row]),
-            "reasons": verdict.reasons(int(row)),
-            "came_as": original,
-            "timestamp": stamp,
-            # Text, because a volume may be larger than what JSON readers take for a number.
-            "values": [str(value) for value in values],
-        }
-        for row, original, stamp, *values in zip(at, came_as, stamps, *rest, strict=True)
-    ]
+        return {}
+    came_as: list[dict[str, Any]] = as_json_rows(
+        found.block.table, found.block.places(found.rows[at])
+    )
+    owners = np.searchsorted(found.offsets, at, side="right") - 1
+    stamps, *rest = (column[at].tolist() for column in found.columns)
+    made: dict[SeriesKey, list[RowJson]] = {}
+    each = zip(owners.tolist(), at.tolist(), came_as, stamps, *rest, strict=True)
+    for owner, row, original, stamp, *values in each:
+        made.setdefault(found.keys[owner], []).append(
+            {
+                "row": int(found.rows[row]),
+                "reasons": verdict.reasons(row),
+                "came_as": original,
+                "timestamp": stamp,
+                # Text, because a volume may be larger than what JSON readers take for a number.
+                "values": [str(value) for value in values],
+            }
+        )
+    return made

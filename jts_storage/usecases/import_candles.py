@@ -110,7 +110,7 @@ class _Import:
         # Closed at once on an error: a thread may still be reading the file.
         async with aclosing(blocks) as found:
             async for piece in found:
-                judged = await self._checks.judge(piece.parts)
+                judged = await self._checks.judge(piece.rows)
                 await self._writer.store(judged, piece)
                 self._tell()
         await self._progress.end()

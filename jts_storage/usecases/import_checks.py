@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.usecases import incremental
 from jts_storage.usecases.any_storage import AnyStorage
-from jts_storage.usecases.gate import Judged, Part, passed
+from jts_storage.usecases.gate import BlockRows, Judged, offsets_of, passed
 from jts_storage.usecases.import_options import ImportOptions
-from jts_storage.usecases.incremental import Extents, Known
+from jts_storage.usecases.incremental import Extent, Extents, Known
 from jts_storage.usecases.known_symbols import KnownSymbols
 from jts_storage.usecases.progress import ImportCheckpoint
 from jts_storage.usecases.quality import Before
@@ -34,13 +36,14 @@ class ImportChecks:
         """:raises NotFound: the symbol is not known, and is not to be created."""
         await self._symbols.require([code], exchange)
 
-    def note_new_symbols(self, judged: Sequence[Judged]) -> list[str]:
+    def note_new_symbols(self, judged: Judged) -> list[str]:
         """Note which symbols are to be created with these rows, and return them."""
-        codes = [item.key.symbol for item in judged if len(item.series)]
-        new = self._symbols.unknown_among(codes)
-        created = self._progress.state.created
+        filled = np.diff(judged.rows.offsets) > 0
+        each = zip(judged.keys, filled.tolist(), strict=True)
+        new = self._symbols.unknown_among(key.symbol for key, has_rows in each if has_rows)
         # A run that was interrupted may have noted them, and not come to create them.
-        created += [code for code in new if code not in created]
+        noted = set(self._progress.state.created)
+        self._progress.state.created += [code for code in new if code not in noted]
         return new
 
     async def create_symbols(self, codes: Sequence[str]) -> None:
@@ -52,42 +55,52 @@ class ImportChecks:
 
     async def _prepare(self, keys: Sequence[SeriesKey]) -> None:
         new = [key for key in keys if key not in self._extents]
-        exchange = new[0].exchange if new else ""
-        await self._symbols.require((key.symbol for key in new), exchange)
-        for key, extent in (await self._extents.read_all(new)).items():
-            if self._options.is_incremental:
-                # A resumed import keeps what the first run saw: its own rows do not count as old.
-                self._progress.state.held.setdefault(str(key), extent)
+        if not new:
+            return
+        await self._symbols.require((key.symbol for key in new), new[0].exchange)
+        found = await self._extents.read_all(new)
+        if self._options.is_incremental:
+            # A resumed import keeps what the first run saw: its own rows do not count as old.
+            for name, extent in zip(self._progress.names(new), found.values(), strict=True):
+                self._progress.state.held.setdefault(name, extent)
 
-    async def judge(self, found: list[Part]) -> list[Judged]:
+    async def judge(self, found: BlockRows) -> Judged:
         """Find out what becomes of each row of a block."""
-        await self._prepare([part.key for part in found])
-        known = [await self._stored_already(part) for part in found]
+        await self._prepare(found.keys)
+        known = await self._stored_already(found)
         return await asyncio.to_thread(self._judge, found, known)
 
-    async def _stored_already(self, part: Part) -> Known | None:
+    async def _stored_already(self, found: BlockRows) -> Known | None:
         if not self._options.is_incremental:
             return None
-        held = self._progress.state.held[str(part.key)]
         rows = self._options.block_rows
-        return await incremental.known(self._candles, part.key, part.columns, held, rows)
+        return await incremental.known(
+            self._candles, found.keys, found.offsets, found.columns, self._held(found.keys), rows
+        )
 
-    def _judge(self, found: list[Part], known: list[Known | None]) -> list[Judged]:
+    def _held(self, keys: Sequence[SeriesKey]) -> list[Extent | None]:
+        held = self._progress.state.held
+        return [held[name] for name in self._progress.names(keys)]
+
+    def _judge(self, found: BlockRows, known: Known | None) -> Judged:
         state = self._progress.state
         policy = replace(self._options.policy, now=checks.from_ms(state.now_ms))
-        return [
-            passed(part, policy, state.before.get(str(part.key), Before()), its)
-            for part, its in zip(found, known, strict=True)
-        ]
+        nothing = Before()
+        before = [state.before.get(name, nothing) for name in self._progress.names(found.keys)]
+        return passed(found, policy, before, known)
 
-    def may_replace(self, item: Judged) -> bool:
-        """Return whether rows that are about to be stored may take the place of stored ones.
+    def may_replace(self, judged: Judged) -> list[bool]:
+        """Return of each series whether rows about to be stored may take the place of stored ones.
 
         Only then is it worth asking the store which of them are new.
         """
-        stamps = item.series.columns.timestamp
+        stamps, offsets = judged.rows.columns.timestamp, judged.rows.offsets
         if self._options.is_incremental:
             # Rows within it were compared already, and those that are stored were skipped.
-            held = self._progress.state.held[str(item.key)]
-            stamps = stamps[incremental.outside(stamps, held)]
-        return self._extents.widen(item.key, stamps)
+            outside = incremental.outside(stamps, offsets, self._held(judged.keys))
+            stamps, offsets = stamps[outside], offsets_of(offsets, outside)
+        filled = np.diff(offsets) > 0
+        firsts, lasts = stamps[offsets[:-1][filled]], stamps[offsets[1:][filled] - 1]
+        ends = zip(firsts.tolist(), lasts.tolist(), strict=True)
+        each = zip(judged.keys, filled.tolist(), strict=True)
+        return [has_rows and self._extents.widen(key, *next(ends)) for key, has_rows in each]

@@ -23,7 +23,7 @@ from jts_storage.readers.owners import Labels, Owners, Wanted
 from jts_storage.readers.rows import BrokenRow
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.readers.values import ValueReader
-from jts_storage.usecases.gate import Part, parts
+from jts_storage.usecases.gate import BlockRows, by_series
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.progress import ImportState
 
@@ -42,7 +42,7 @@ class Piece:
     :param broken: rows that cannot be read.
     """
 
-    parts: list[Part]
+    rows: BlockRows
     stop: int
     broken: tuple[BrokenRow, ...] = ()
 
@@ -148,11 +148,12 @@ class SourceInput:
                 await prepare(self._wanted.key)
 
         reader = self._reader(state)
-        read = reader.blocks(self._source, self._options.block_rows, state.rows)
+        # Arranged in the thread that reads, while the block before is stored.
+        read = map(_piece, reader.blocks(self._source, self._options.block_rows, state.rows))
         async with aclosing(read_ahead(read, meanwhile)) as ahead:
-            async for block in ahead:
+            async for piece in ahead:
                 _remember(reader, state)
-                yield Piece(parts(block), block.stop_row, block.broken)
+                yield piece
 
     def _reader(self, state: ImportState) -> Reader:
         options = self._options
@@ -201,7 +202,7 @@ class SeriesInput:
             self._check_key(series.key)
             for start in range(0, len(series), self._block_rows):
                 piece = series[start : start + self._block_rows]
-                yield Piece([_part_of(piece, row)], row + len(piece))
+                yield _piece(_block_of(piece, row))
                 row += len(piece)
 
     def _check_key(self, key: SeriesKey) -> None:
@@ -218,15 +219,16 @@ async def _only(series: CandleSeries) -> AsyncIterator[CandleSeries]:
     yield series
 
 
-def _part_of(series: CandleSeries, first_row: int) -> Part:
-    rows = np.arange(first_row, first_row + len(series), dtype=np.int64)
-    missing = np.zeros(len(series), np.bool_)
-    block = Block(
+def _piece(block: Block) -> Piece:
+    return Piece(by_series(block), block.stop_row, block.broken)
+
+
+def _block_of(series: CandleSeries, first_row: int) -> Block:
+    return Block(
         first_row + len(series),
         series.columns,
-        rows,
+        np.arange(first_row, first_row + len(series), dtype=np.int64),
         Labels((series.key,)),
-        missing,
+        np.zeros(len(series), np.bool_),
         series.to_arrow(),
     )
-    return Part(series.key, series.columns, rows, missing, block)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.rows import SeriesRows
+from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.readers.rows import BrokenRow
 from jts_storage.usecases import quarantine
 from jts_storage.usecases.any_storage import AnyStorage
@@ -13,7 +19,7 @@ from jts_storage.usecases.gate import Judged
 from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_reading import Input, Piece
 from jts_storage.usecases.progress import ImportCheckpoint
-from jts_storage.usecases.results import Tally
+from jts_storage.usecases.results import COUNTS, Tally
 
 
 class ImportWriter:
@@ -33,38 +39,35 @@ class ImportWriter:
         self._progress = progress
         self._key = key
 
-    async def store(self, judged: list[Judged], piece: Piece) -> None:
+    async def store(self, judged: Judged, piece: Piece) -> None:
         """Store what has passed of a block."""
         state = self._progress.state
         # A run before this one may have stored the block and died before it could say so. Then its
         # counts are kept: counted again, its own rows would look as if they had been there before.
         begun_before = state.pending_stop == piece.stop
-        block = _of_broken(piece.broken)
+        names = self._progress.names(judged.keys)
         async with self._storage.unit_of_work() as uow:
-            for item in judged:
-                may_replace = self._checks.may_replace(item)
-                saved = await uow.candles.save_many(
-                    item.key, item.series, detail=may_replace and not begun_before
-                )
-                item.tally.note(saved)
-                item.tally.series[str(item.key)] = item.tally.counts()
-                block.add(item.tally)
+            may_replace = self._checks.may_replace(judged)
+            stored = await _save(
+                uow, judged.rows, [False] * len(names) if begun_before else may_replace
+            )
             if not begun_before:
-                state.pending_stop, state.pending = piece.stop, block
+                state.pending_stop = piece.stop
+                state.pending = _tally_of(judged, names, stored, piece.broken)
             new = self._checks.note_new_symbols(judged)
             # Before the candles: what is stored and not noted would be counted twice.
             await self._note(judged, piece.broken)
             await self._checks.create_symbols(new)
             await uow.commit()
-        state.mark_stored({str(item.key): item.after for item in judged})
+        state.mark_stored(dict(zip(names, judged.after, strict=True)))
 
-    async def _note(self, judged: list[Judged], broken: Sequence[BrokenRow]) -> None:
+    async def _note(self, judged: Judged, broken: Sequence[BrokenRow]) -> None:
         """Note what is about to be stored, and keep the rows that are quarantined."""
         name, origin = self._input.name, self._input.origin
         notes = [
             note
-            for item in judged
-            for note in quarantine.notes(item.key, name, item.quarantined, origin=origin)
+            for key, rows in judged.quarantined.items()
+            for note in quarantine.notes(key, name, rows, origin=origin)
         ]
         notes += quarantine.notes_of_broken(self._key, name, broken, origin=origin)
         if not (notes or self._progress.is_kept):
@@ -74,6 +77,50 @@ class ImportWriter:
                 await uow.ingestion.checkpoints.save(note.name, note.data)
             await self._progress.save(uow.ingestion.checkpoints)
             await uow.commit()
+
+
+async def _save(uow: UnitOfWork, rows: SeriesRows, asks: Sequence[bool]) -> dict[str, list[int]]:
+    """Store the rows; what became of those of each series, by the names of the counts.
+
+    :param asks: of each series, whether to ask the store which are new; the others count as such.
+    """
+    counts = {"inserted": np.diff(rows.offsets).tolist()}
+    counts |= {name: [0] * len(rows.keys) for name in ("replaced", "unchanged")}
+    asked = [number for number, is_asked in enumerate(asks) if is_asked]
+    for number, series in zip(asked, rows.only(asked), strict=True):
+        saved = await uow.candles.save_many(series.key, series, detail=True)
+        for name, of_each in counts.items():
+            of_each[number] = getattr(saved, name)
+    others: dict[Timeframe, list[int]] = {}
+    for number, (key, is_asked) in enumerate(zip(rows.keys, asks, strict=True)):
+        if not is_asked:
+            others.setdefault(key.timeframe, []).append(number)
+    for timeframe, numbers in others.items():
+        part = rows.only(numbers)
+        if part.rows:
+            panel = CandlePanel.trusted(timeframe, part.keys, part.offsets, part.columns)
+            await uow.candles.save_panel(panel)
+    return counts
+
+
+def _tally_of(
+    judged: Judged,
+    names: Sequence[str],
+    stored: dict[str, list[int]],
+    broken: Sequence[BrokenRow],
+) -> Tally:
+    """The counts of a block: of each series, and of all with the rows that cannot be read."""
+    tally = judged.tally
+    for name, of_each in stored.items():
+        setattr(tally, name, sum(of_each))
+    counts = judged.counts | stored
+    of_series = zip(*(counts[name] for name in COUNTS), strict=True)
+    tally.series = {
+        series: {name: count for name, count in zip(COUNTS, each, strict=True) if count}
+        for series, each in zip(names, of_series, strict=True)
+    }
+    tally.add(_of_broken(broken))
+    return tally
 
 
 def _of_broken(rows: Sequence[BrokenRow]) -> Tally:

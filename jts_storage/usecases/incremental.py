@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import matched
-from jts_storage.domain.columns import AnyArray, Columns, Int64Array
+from jts_storage.domain.columns import AnyArray, Columns, Int64Array, series_of_rows
 from jts_storage.ports.candles import CandleReader
 from jts_storage.usecases.known_symbols import MANY
 
 Extent = tuple[int, int]
 """First and last timestamp of a series, in milliseconds."""
 
+NEVER: Final[Extent] = 2**62, -(2**62)
+"""An extent that every timestamp lies outside of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Rows of one series against what is stored.
+    """Rows against what is stored.
 
     :param stored: where a candle of the row's timestamp is stored.
     :param differing: where that candle has other values.
@@ -67,11 +71,8 @@ class Extents:
         self._found[key] = extent
         return extent
 
-    def widen(self, key: SeriesKey, stamps: Int64Array) -> bool:
+    def widen(self, key: SeriesKey, first: int, last: int) -> bool:
         """Add rows that are about to be stored; return whether stored ones may lie among them."""
-        if not len(stamps):
-            return False
-        first, last = int(stamps[0]), int(stamps[-1])
         before = self._found[key]
         if before is None:
             self._found[key] = (first, last)
@@ -80,33 +81,54 @@ class Extents:
         return first <= before[1] and last >= before[0]
 
 
-def outside(stamps: Int64Array, held: Extent | None) -> AnyArray:
-    """Return which timestamps lie before or after everything that is held."""
-    if held is None:
-        return np.ones(len(stamps), np.bool_)
-    found: AnyArray = (stamps < held[0]) | (stamps > held[1])
+def outside(stamps: Int64Array, offsets: Int64Array, held: Sequence[Extent | None]) -> AnyArray:
+    """Return which rows lie before or after everything that is held of their series."""
+    firsts = np.array([NEVER[0] if extent is None else extent[0] for extent in held], np.int64)
+    lasts = np.array([NEVER[1] if extent is None else extent[1] for extent in held], np.int64)
+    number = series_of_rows(offsets)
+    found: AnyArray = (stamps < firsts[number]) | (stamps > lasts[number])
     return found
 
 
 async def known(
-    candles: CandleReader, key: SeriesKey, columns: Columns, held: Extent | None, block_rows: int
+    candles: CandleReader,
+    keys: Sequence[SeriesKey],
+    offsets: Int64Array,
+    columns: Columns,
+    held: Sequence[Extent | None],
+    block_rows: int,
 ) -> Known:
-    """Compare rows with the candles that are stored within `held`.
+    """Compare rows with the candles that are stored within what is held of their series.
 
     Reads only the range of the rows, at most `block_rows` candles at a time.
+
+    :param offsets: where the rows of each series begin, and behind the last where they end.
     """
+    found = Known(np.zeros(columns.rows, np.bool_), np.zeros(columns.rows, np.bool_))
+    ends = offsets.tolist()
+    for key, extent, begin, end in zip(keys, held, ends, ends[1:], strict=False):
+        if extent is not None and begin < end:
+            its = slice(begin, end)
+            part = Known(found.stored[its], found.differing[its])
+            await _compare(candles, key, columns.take(its), extent, block_rows, part)
+    return found
+
+
+async def _compare(
+    candles: CandleReader,
+    key: SeriesKey,
+    columns: Columns,
+    held: Extent,
+    block_rows: int,
+    found: Known,
+) -> None:
     stamps = columns.timestamp
-    rows = len(stamps)
-    found = Known(np.zeros(rows, np.bool_), np.zeros(rows, np.bool_))
-    if held is None or not rows:
-        return found
     first, last = max(int(stamps.min()), held[0]), min(int(stamps.max()), held[1])
     # All rows lie outside of what is held, so nothing need be read.
     if first > last:
-        return found
+        return
     start, end = checks.from_ms(first), checks.from_ms(last)
     async for series in candles.stream(key, start, end, block_rows=block_rows):
         is_stored, is_same = matched(columns, series.columns)
         found.stored[is_stored] = True
         found.differing[is_stored & ~is_same] = True
-    return found

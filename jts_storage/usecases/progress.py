@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from jts_storage.domain.candle import SeriesKey
 from jts_storage.ports.ingestion import CheckpointRepository
 from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.incremental import Extent
@@ -56,7 +57,9 @@ class ImportState:
         self.before.update(after)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {
+        # What the fields hold is not copied: a checkpoint does that, and a state may be large.
+        data = {of.name: getattr(self, of.name) for of in fields(self)}
+        return data | {
             "before": {name: [row.timestamp, row.close] for name, row in self.before.items()},
             "tally": self.tally.to_json(),
             "pending": self.pending.to_json(),
@@ -93,6 +96,12 @@ class ImportCheckpoint:
         self.state = ImportState({}, now_ms)
         self._storage = storage
         self._checkpoint: str | None = None
+        self._names: dict[SeriesKey, str] = {}
+
+    def names(self, keys: Iterable[SeriesKey]) -> list[str]:
+        """What the series are called in the state: told once, asked for with each block."""
+        known = self._names
+        return [known.get(key) or known.setdefault(key, str(key)) for key in keys]
 
     @property
     def is_kept(self) -> bool:

@@ -7,24 +7,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jts_storage.domain import checks
-from jts_storage.domain.calendar import (
-    BY_EXCHANGE,
-    ExchangeCalendar,
-    TradingCalendar,
-    of_series,
-    resolve,
-)
-from jts_storage.domain.columns import Columns, Int64Array, ascends
+from jts_storage.domain.calendar import BY_EXCHANGE, TradingCalendar, of_series
+from jts_storage.domain.columns import Columns
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.errors import InvalidData
-
-Mask = npt.NDArray[np.bool_]
+from jts_storage.usecases.rules import Checks, Mask, Spans
 
 
 class Rule(Enum):
@@ -64,10 +55,6 @@ _DEFAULTS = {
     Rule.ZERO_VOLUME: Action.FLAG,
 }
 _CANNOT_BE_STORED = frozenset({Rule.MISSING, Rule.OHLC})
-
-# The price steps of the Korean exchange since January 2023: below the price, the step.
-_KRX_STEPS = ((2_000, 1), (5_000, 5), (20_000, 10), (50_000, 50), (200_000, 100), (500_000, 500))
-_KRX_LAST_STEP = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +136,14 @@ class Verdict:
 def judge(
     columns: Columns, missing: Mask, timeframe: Timeframe, policy: QualityPolicy, before: Before
 ) -> Verdict:
-    """Look at every row of a block."""
-    look = _Checks(columns, timeframe, policy, before)
+    """Look at every row of a block of one series, whose exchange the policy is for."""
+    offsets = np.array([0, columns.rows])
+    return judge_all(columns, missing, Spans.of([timeframe], [""], offsets, [before]), policy)
+
+
+def judge_all(columns: Columns, missing: Mask, spans: Spans, policy: QualityPolicy) -> Verdict:
+    """Look at every row of a block of many series, those of each in the order they came in."""
+    look = Checks(columns, spans, policy)
     found: dict[Rule, Callable[[], Mask]] = {
         Rule.MISSING: lambda: missing,
         Rule.OHLC: look.inconsistent,
@@ -181,116 +174,3 @@ def judge(
         elif policy.actions[rule] is Action.QUARANTINE:
             quarantined |= rows
     return Verdict(broken, rejected, quarantined & ~rejected)
-
-
-@dataclass(frozen=True, slots=True)
-class _Checks:
-    columns: Columns
-    timeframe: Timeframe
-    policy: QualityPolicy
-    before: Before
-
-    def inconsistent(self) -> Mask:
-        c = self.columns
-        wrong = (c.low > c.open) | (c.open > c.high) | (c.low > c.close) | (c.close > c.high)
-        return wrong | (c.high >= checks.PRICE_LIMIT) | (c.low <= -checks.PRICE_LIMIT)
-
-    def unclosed(self) -> Mask:
-        now = checks.to_ms(self.policy.now or checks.now())
-        stamps = self.columns.timestamp
-        if self.timeframe.step_ms is not None:
-            return stamps + self.timeframe.step_ms > now
-        month: Any = np.datetime64(now, "ms").astype("M8[M]")
-        return np.asarray(stamps >= month.astype("M8[ms]").astype(np.int64))
-
-    def off_session(self) -> Mask:
-        calendar = resolve(self.policy.calendar)
-        stamps = self.columns.timestamp
-        # A Monday or the first of a month, which stamp longer bars, need not be a session.
-        if calendar is None or not len(stamps) or self.timeframe in (Timeframe.W1, Timeframe.MN1):
-            return np.zeros(len(stamps), np.bool_)
-        try:
-            sessions = calendar.sessions(int(stamps.min()), int(stamps.max()))
-        except InvalidData:  # older than what the calendar knows
-            if self.policy.is_assumed and isinstance(calendar, ExchangeCalendar):
-                return self._off_session_where(calendar.knows(stamps))
-            raise
-        if not self.timeframe.is_intraday:
-            return ~np.isin(stamps, sessions.dates)
-        if not len(sessions):
-            return np.ones(len(stamps), np.bool_)
-        index = np.minimum(np.searchsorted(sessions.closes, stamps), len(sessions) - 1)
-        inside = (stamps >= sessions.opens[index]) & (stamps <= sessions.closes[index])
-        # From the start of the break on, and not at its end: there the afternoon begins.
-        noon = (stamps >= sessions.break_starts[index]) & (stamps < sessions.break_ends[index])
-        return np.asarray(~inside | noon)
-
-    def _off_session_where(self, known: Mask) -> Mask:
-        """Look at the rows that the calendar knows of; the others may be in session."""
-        off = np.zeros(len(known), np.bool_)
-        if known.any():
-            off[known] = replace(
-                self, columns=self.columns.take(np.flatnonzero(known))
-            ).off_session()
-        return off
-
-    def repeated(self) -> Mask:
-        stamps = self.columns.timestamp
-        later = np.zeros(len(stamps), np.bool_)
-        if ascends(stamps):
-            if len(stamps) and self.before.timestamp is not None:
-                later[0] = stamps[0] == self.before.timestamp
-            return later
-        order = np.argsort(stamps, kind="stable")
-        later[order[1:]] = stamps[order[1:]] == stamps[order[:-1]]
-        # Without a row before, a timestamp that no row can have.
-        known = -(2**62) if self.before.timestamp is None else self.before.timestamp
-        return np.asarray(later | (stamps == known))
-
-    def overlapping(self) -> Mask:
-        """Bars that begin before the previous one ends, such as minutes imported as hours."""
-        stamps, step = self.columns.timestamp, self.timeframe.step_ms
-        if step is None or not len(stamps):
-            return np.zeros(len(stamps), np.bool_)
-        # Without a row before, one that ends just as the first begins.
-        first = stamps[0] - step if self.before.timestamp is None else self.before.timestamp
-        since = np.diff(stamps, prepend=first)
-        return np.asarray((since > 0) & (since < step))
-
-    def backwards(self) -> Mask:
-        stamps = self.columns.timestamp
-        if not len(stamps):
-            return np.zeros(0, np.bool_)
-        start = -(2**62) if self.before.timestamp is None else self.before.timestamp
-        highest = np.maximum.accumulate(np.concatenate(([start], stamps[:-1])))
-        return stamps < highest
-
-    def jumps(self) -> Mask:
-        close = self.columns.close
-        if not len(close):
-            return np.zeros(0, np.bool_)
-        first = close[0] if self.before.close is None else self.before.close
-        former = np.concatenate(([first], close[:-1])).astype(np.float64)
-        # A ratio to compare, not a price to store: floats are exact enough.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            change = np.abs(close - former) / np.abs(former)
-        return np.nan_to_num(change, nan=0.0, posinf=0.0) > float(self.policy.jump)
-
-    def off_tick(self) -> Mask:
-        tick = self.policy.tick
-        wrong = np.zeros(self.columns.rows, np.bool_)
-        if tick is None:
-            return wrong
-        for prices in self.columns[1:5]:
-            step: Int64Array | int = (
-                _krx_steps(prices) if isinstance(tick, str) else checks.scaled_price(tick, "tick")
-            )
-            wrong |= prices % step != 0
-        return wrong
-
-
-def _krx_steps(prices: Int64Array) -> Int64Array:
-    limits = np.array([limit for limit, _ in _KRX_STEPS], np.int64) * checks.PRICE_SCALE
-    steps = np.array([*(step for _, step in _KRX_STEPS), _KRX_LAST_STEP], np.int64)
-    step: Int64Array = steps[np.searchsorted(limits, prices, side="right")]
-    return np.asarray(step * checks.PRICE_SCALE)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
 from jts_storage.domain import checks
-from jts_storage.domain.results import SaveResult
 from jts_storage.readers.adjusting import Adjusted, Changes
 
 COUNTS = (
@@ -63,22 +62,13 @@ class Tally:
         if known:
             self.first_ms, self.last_ms = min(known), max(known)
 
-    def note(self, saved: SaveResult) -> None:
-        """What became of the rows that were stored; without details all count as new."""
-        self.inserted = saved.written if saved.inserted is None else saved.inserted
-        self.replaced = saved.replaced or 0
-        self.unchanged = saved.unchanged or 0
-
-    def counts(self) -> dict[str, int]:
-        """Return the counts that are not zero."""
-        return {name: count for name in COUNTS if (count := getattr(self, name))}
-
     def to_json(self) -> dict[str, Any]:
-        changes = {name: str(getattr(self.adjusted, name).largest) for name in _ROUNDED}
-        data = asdict(self)
-        for name, largest in changes.items():
-            data["adjusted"][name]["largest"] = largest
-        return data
+        # What the fields hold is not copied: of thousands of series that would take long.
+        data = {of.name: getattr(self, of.name) for of in fields(self)}
+        adjusted = asdict(self.adjusted)
+        for name in _ROUNDED:
+            adjusted[name]["largest"] = str(adjusted[name]["largest"])
+        return data | {"adjusted": adjusted}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
