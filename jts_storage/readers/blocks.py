@@ -302,13 +302,16 @@ def _together(pieces: list[Block], stop: int) -> Block:
     """One block of several pieces, up to that row; what is missing of them was set aside."""
     if not pieces:
         return _nothing(stop)
+    labels = labels_joined(
+        [piece.labels for piece in pieces], [len(piece.rows) for piece in pieces]
+    )
     if len(pieces) == 1:
-        return replace(pieces[0], stop_row=stop)
+        return replace(pieces[0], stop_row=stop, labels=labels)
     return Block(
         stop,
         concatenate([piece.columns for piece in pieces]),
         np.concatenate([piece.rows for piece in pieces]),
-        labels_joined([piece.labels for piece in pieces], [len(piece.rows) for piece in pieces]),
+        labels,
         np.concatenate([piece.missing for piece in pieces]),
         pa.concat_tables([piece.table for piece in pieces]),
         sum((piece.adjusted for piece in pieces), NOTHING_ADJUSTED),

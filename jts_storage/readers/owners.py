@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jts_storage._runtime.surface import column_option, option
-from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.candle import SeriesKey, series_key
 from jts_storage.domain.checks import composed
-from jts_storage.domain.columns import Int64Array
+from jts_storage.domain.columns import Int64Array, ranked
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.looking import Looked
@@ -60,6 +60,7 @@ class Wanted:
 class Labels:
     """The series of some rows.
 
+    :param keys: of a whole block by their `sort_key`, each once; before, as they come.
     :param which: for each row, the index of its key in `keys`; None if all rows have the first.
     """
 
@@ -76,22 +77,21 @@ class Labels:
 
 
 def joined(parts: Sequence[Labels], rows: Sequence[int]) -> Labels:
-    """The labels of rows that follow each other."""
-    keys = tuple(sorted({key for part in parts for key in part.keys}, key=lambda k: k.sort_key))
-    if len(keys) <= 1:
-        return Labels(keys)
-    index = {key: number for number, key in enumerate(keys)}
-    return Labels(
-        keys,
-        np.concatenate(
-            [
-                np.array([index[key] for key in part.keys])[
-                    np.zeros(count, np.int64) if part.which is None else part.which
-                ]
-                for part, count in zip(parts, rows, strict=True)
-            ]
-        ),
-    )
+    """The labels of rows that follow each other, each key once and by its `sort_key`."""
+    came: dict[SeriesKey, int] = {}
+    numbers = [
+        np.array([came.setdefault(key, len(came)) for key in part.keys], np.int64) for part in parts
+    ]
+    if len(came) <= 1:
+        return Labels(tuple(came))
+    keys = list(came)
+    order, place = ranked([key.sort_key for key in keys])
+    which = [
+        # Of the few keys of a part, before each of its rows takes one.
+        np.full(count, place[of_keys[0]]) if part.which is None else place[of_keys][part.which]
+        for part, of_keys, count in zip(parts, numbers, rows, strict=True)
+    ]
+    return Labels(tuple(keys[at] for at in order), np.concatenate(which))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +170,12 @@ class Owners:
         parts = [found.get(target) for target in ("symbol", "exchange", "timeframe")]
         if all(part is None or len(part.names) == 1 for part in parts):
             return Labels((SeriesKey(symbols[0], timeframes[0], exchanges[0]),))
-        # One number for each combination of names, so that one `unique` finds all series.
-        code = np.zeros(rows, np.int64)
-        for part in parts:
-            if part is not None:
-                code = code * len(part.names) + part.which
-        _, first, which = np.unique(code, return_index=True, return_inverse=True)
-        at = [
-            np.zeros(len(first), np.int64) if part is None else part.which[first] for part in parts
-        ]
+        which, at = _combined(parts, rows)
+        # Two spellings of a timeframe are one series, which is found when parts are joined.
         keys = [
-            SeriesKey(symbols[s], timeframes[t], exchanges[e]) for s, e, t in zip(*at, strict=True)
+            series_key(symbols[s], timeframes[t], exchanges[e]) for s, e, t in zip(*at, strict=True)
         ]
-        # Two spellings of a timeframe are one series.
-        return joined([Labels(tuple(keys), which)], [rows])
+        return Labels(tuple(keys), which)
 
     def _symbols(self, found: _Names | None) -> list[str]:
         wanted = self.wanted.symbol
@@ -290,8 +282,30 @@ def _has_text(column: Any) -> bool:
     return bool(pc.any(pc.match_substring_regex(text, r"\S")).as_py())
 
 
+def _combined(parts: Sequence[_Names | None], rows: int) -> tuple[Int64Array, list[list[int]]]:
+    """The combinations of names that occur.
+
+    :returns: the number of each row's, and for each part the name that each combination has.
+    """
+    several = [part for part in parts if part is not None and len(part.names) > 1]
+    if len(several) == 1:
+        count = len(several[0].names)
+        return several[0].which, [
+            list(range(count)) if part is several[0] else [0] * count for part in parts
+        ]
+    # One number for each combination, so that one `unique` finds all.
+    code = np.zeros(rows, np.int64)
+    for part in several:
+        code = code * len(part.names) + part.which
+    _, first, which = np.unique(code, return_index=True, return_inverse=True)
+    return which, [
+        [0] * len(first) if part is None else part.which[first].tolist() for part in parts
+    ]
+
+
 def _names(column: Any, target: str) -> _Names:
-    encoded = pc.fill_null(column.cast(pa.string()), "").dictionary_encode()
+    text = column.cast(pa.string())
+    encoded = (pc.fill_null(text, "") if text.null_count else text).dictionary_encode()
     names = [composed(name.strip()) for name in encoded.dictionary.to_pylist()]
     which = np.asarray(encoded.indices).astype(np.int64)
     distinct = list(dict.fromkeys(names))
