@@ -257,6 +257,14 @@ policies = st.builds(
 
 @given(blocks, policies, befores, st.booleans())
 @example([], QualityPolicy(now=NOW), [Before()] * len(KEYS), False)
+@example(
+    # Of rows that go back, any may repeat the one before; of rows that do not, the first alone.
+    [Row(owner, MONTH_MS + minute * MINUTE) for owner in (0, 1) for minute in (4, 3 - 4 * owner)]
+    + [Row(1, MONTH_MS + 3 * MINUTE), Row(2, MONTH_MS - MINUTE), Row(2, MONTH_MS + 3 * MINUTE)],
+    QualityPolicy(now=NOW),
+    [Before(MONTH_MS + 3 * MINUTE, 10_000)] * len(KEYS),
+    False,
+)
 def test_a_block_is_judged_as_each_of_its_series_alone(
     rows: list[Row], policy: QualityPolicy, before: list[Before], is_incremental: bool
 ) -> None:
