@@ -177,7 +177,8 @@ def is_off_tick(price: int, policy: QualityPolicy) -> bool:
     if isinstance(policy.tick, Decimal):
         return price % checks.scaled_price(policy.tick, "tick") != 0
     limits = (step for limit, step in KRX_STEPS if price < limit * checks.PRICE_SCALE)
-    return price % (next(limits, 1_000) * checks.PRICE_SCALE) != 0
+    step: int = next(limits, 1_000) * checks.PRICE_SCALE
+    return price % step != 0
 
 
 class HalfDays:
@@ -194,9 +195,9 @@ class HalfDays:
 def block_of(rows: Sequence[Row]) -> tuple[Block, Known]:
     numbers = np.arange(FIRST_ROW, FIRST_ROW + len(rows))
     prices = np.array([row.prices for row in rows], np.int64).reshape(len(rows), 4)
-    columns = Columns(
+    columns = Columns.of(
         np.array([row.stamp for row in rows], np.int64),
-        *(np.ascontiguousarray(prices[:, n]) for n in range(4)),
+        (np.ascontiguousarray(prices[:, n]) for n in range(4)),
         np.array([row.volume for row in rows], np.uint64),
     )
     came = sorted({row.owner for row in rows})

@@ -494,6 +494,6 @@ def test_an_open_quote_is_found_wherever_it_is(tmp_path: Path, line: int) -> Non
 
 def test_lines_of_as_many_quotes_on_average_are_looked_at_each(tmp_path: Path) -> None:
     path = tmp_path / "quotes.csv"
-    path.write_text('"t",n\n"1",1\n"2,2\n"3""",3\n"4",4\n')
+    path.write_text('"t",n\n"1",1\n"2,2\n"3",3\n"4"",4\n"5",5\n')
     form = text_files.sniff(path)
     assert text_files.first_open_quote(path, form) == 3
