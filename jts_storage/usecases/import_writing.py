@@ -86,14 +86,17 @@ async def _save(uow: UnitOfWork, rows: SeriesRows, asks: Sequence[bool]) -> dict
     """
     counts = {"inserted": np.diff(rows.offsets).tolist()}
     counts |= {name: [0] * len(rows.keys) for name in ("replaced", "unchanged")}
-    asked = [number for number, is_asked in enumerate(asks) if is_asked]
-    for number, series in zip(asked, rows.only(asked), strict=True):
+    asked = {
+        key: at for at, (key, is_asked) in enumerate(zip(rows.keys, asks, strict=True)) if is_asked
+    }
+    # Some of them may have no rows.
+    for series in rows.only(list(asked.values())):
         saved = await uow.candles.save_many(series.key, series, detail=True)
         for name, of_each in counts.items():
-            of_each[number] = getattr(saved, name)
+            of_each[asked[series.key]] = getattr(saved, name)
     others: dict[Timeframe, list[int]] = {}
-    for number, (key, is_asked) in enumerate(zip(rows.keys, asks, strict=True)):
-        if not is_asked:
+    for number, key in enumerate(rows.keys):
+        if key not in asked:
             others.setdefault(key.timeframe, []).append(number)
     for timeframe, numbers in others.items():
         part = rows.only(numbers)
