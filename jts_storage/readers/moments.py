@@ -117,11 +117,12 @@ def plan_of(column: Any) -> Plan:
 class Plans:
     """What the moments of a source are.
 
-    :param width: of times of day that are written as numbers; 0 if they are not.
+    :param width: of times of day that are written as numbers; 0 if they are not, and None if the
+        source has no times of day.
     :param by_timeframe: of each, where the source names several.
     """
 
-    width: int = 0
+    width: int | None = None
     by_timeframe: Mapping[Timeframe | None, Plan] = field(default_factory=dict)
 
     def of(self, timeframe: Timeframe) -> Plan:
@@ -132,7 +133,7 @@ class Plans:
         """The column of moments of some rows."""
         if "timestamp" in columns:
             return columns["timestamp"]
-        if "time" in columns:
+        if self.width is not None:
             return joined(columns["date"], columns["time"], self.width)
         return columns["date"]
 
@@ -172,20 +173,19 @@ def settled(
     return Plans(width, {timeframe: look.plan() for timeframe, look in looks.items()})
 
 
-def _width(source: Looked) -> int:
-    longest = 0
-    is_first = True
+def _width(source: Looked) -> int | None:
+    longest: int | None = None
     for columns, _ in _tables(source, MOMENTS):
         if "timestamp" in columns or "time" not in columns:
-            return 0
+            return None
         times = columns["time"]
-        digits = time_digits(times)
-        if is_first and (filled := _first_filled(times)) is not None:
-            if not time_digits(pa.array([filled])):
+        if longest is None and (filled := _first_filled(times)) is not None:
+            longest = time_digits(pa.array([filled]))
+            if not longest:
                 return 0
-            is_first = False
-        longest = max(longest, digits)
-    return width_of(longest)
+        if longest is not None:
+            longest = max(longest, time_digits(times))
+    return None if longest is None else width_of(longest)
 
 
 def _first_filled(column: Any) -> str | None:

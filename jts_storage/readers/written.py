@@ -74,6 +74,8 @@ def whole_numbers(column: Any) -> tuple[Int64Array, AnyArray]:
         pass
     text = column
     if pa.types.is_floating(column.type):
+        # What is no number has no decimal, for which Arrow gives 0.
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         text = column.cast(pa.decimal128(38, 3), safe=False) if _fit(column) else column
     text = pc.utf8_trim_whitespace(text.cast(pa.string()))
     text = pc.replace_substring_regex(text, r"\.0*$", "")
@@ -115,11 +117,13 @@ def width_of(digits: int) -> int:
 def joined(date: Any, time: Any, width: int | None = None) -> Any:
     """A column of dates and one of times (``0900``, ``90000``, ``09:00``) as one of text.
 
+    Where one of the two is empty there is no moment: nobody means midnight by it.
+
     :param width: of times of the whole source that are written as numbers, as `width_of` gives it;
         None takes that of this column. With 0 they stay as they are.
     """
     width = width_of(time_digits(time)) if width is None else width
-    date, time = (pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, time))
+    date, time = (_filled(pc.utf8_trim_whitespace(part.cast(pa.string()))) for part in (date, time))
     if width:
         # Zeros in front are written where all have the same width, so another is a mistake.
         digits = pc.match_substring_regex(time, rf"^(\d{{{width}}}|0|[1-9]\d{{0,{width - 2}}})$")
@@ -129,6 +133,10 @@ def joined(date: Any, time: Any, width: int | None = None) -> Any:
     compact = pc.match_substring_regex(date, r"^\d{8}$")
     spread = pc.replace_substring_regex(date, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
     return pc.binary_join_element_wise(pc.if_else(compact, spread, date), time, " ")
+
+
+def _filled(text: Any) -> Any:
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
 def first_refused(column: Any, convert: Callable[[Any], object]) -> int:

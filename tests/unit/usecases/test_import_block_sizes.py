@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -356,3 +358,36 @@ def _is_value(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+@pytest.mark.parametrize("on_error", ["stop", "quarantine"])
+async def test_an_empty_time_is_not_midnight(tmp_path: Path, on_error: str) -> None:
+    path = tmp_path / "times.csv"
+    path.write_text(dated(["900", "", "153000", " "]))
+    found = await check(path, timezone="UTC", on_error=on_error)
+    if on_error == "stop":
+        assert found["refused"]
+        assert found["stored"] == []
+    else:
+        assert times_of(found) == ["00:09:00", "15:30:00"]
+        assert len(found["aside"]) == 2
+
+
+async def test_a_column_of_times_that_is_empty_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "days.csv"
+    path.write_text(dated([""]))
+    assert times_of(await check(path, timezone="UTC")) == ["00:00:00"]
+
+
+@pytest.mark.parametrize("on_error", ["stop", "quarantine"])
+async def test_a_moment_that_is_no_number_is_not_1970(tmp_path: Path, on_error: str) -> None:
+    path = tmp_path / "floats.parquet"
+    stamps = [float(SECOND), float("nan"), float(SECOND + 60)]
+    prices = {name: ["1"] * 3 for name in ("open", "high", "low", "close")}
+    pq.write_table(pa.table({"timestamp": stamps, **prices, "volume": [1, 2, 3]}), path)
+    found = await check(path, on_error=on_error)
+    if on_error == "stop":
+        assert found["refused"]
+    else:
+        assert minutes(found) == ["2024-01-02 00:00:00", "2024-01-02 00:01:00"]
+        assert len(found["aside"]) == 1
