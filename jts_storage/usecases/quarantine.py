@@ -7,8 +7,9 @@ are stored in one transaction with the state of the import, and there any proces
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,8 @@ def notes(
 ) -> list[Note]:
     """The checkpoints that keep these rows; the same rows of a source give the same names.
 
+    Another file that comes under the same path later has other rows, so it replaces none of them.
+
     :param source: as people know it.
     :param origin: a unique name of the source.
     """
@@ -88,7 +91,10 @@ def notes(
     for start in range(0, len(rows), ROWS_A_NOTE):
         part = rows[start : start + ROWS_A_NOTE]
         digest = hashlib.sha256(f"{key}\x1f{origin}".encode()).hexdigest()[:16]
-        named = f"{PREFIX}{digest}:{part[0]['row']:012d}"
+        content = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
+        # Several that cannot be read may stand before the same row.
+        place = f"{part[0]['row']:012d}:{part[0].get('line', 0):012d}"
+        named = f"{PREFIX}{digest}:{place}:{content}"
         names = None if key is None else [key.symbol, key.timeframe.value, key.exchange]
         made.append(Note(named, {"key": names, "source": source, "rows": list(part)}))
     return made
@@ -109,9 +115,7 @@ def notes_of_broken(
         }
         for row in rows
     ]
-    made = notes(key, source, kept, origin=f"{origin}\x1fbroken")
-    # By line: several may stand before the same row.
-    return [replace(note, name=f"{note.name}:{note.data['rows'][0]['line']:012d}") for note in made]
+    return notes(key, source, kept, origin=f"{origin}\x1fbroken")
 
 
 class Quarantine:

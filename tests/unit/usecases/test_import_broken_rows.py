@@ -155,3 +155,16 @@ async def test_an_interrupted_import_counts_each_broken_row_once(
         kept = [row.line for row in await aside(storage)]
         assert kept == [n + 2 for n, is_good in enumerate(good) if not is_good]
         assert (result.read, result.quarantined) == (len(good), good.count(False))
+
+
+async def test_rows_aside_stay_when_another_file_comes_under_the_same_path(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "today.csv"
+    for text in ("abc", "def"):
+        path.write_text(HEADER + f"1704153600,1,1,1,{text},1\n" + row(1))
+        await run(storage, path)
+    assert {kept.came_as["text"].split(",")[4] for kept in await aside(storage)} == {"abc", "def"}
+    path.write_text(HEADER + "1704153600,1,1,1,def,1\n" + row(1))
+    await run(storage, path)
+    assert len(await aside(storage)) == 2, "the same row is kept once"
