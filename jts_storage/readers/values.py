@@ -195,8 +195,9 @@ def _filled(column: Any) -> tuple[Any, AnyArray]:
         gone = pc.or_(gone, pc.fill_null(empty, False))
     if not pc.any(gone).as_py():
         return column, np.zeros(len(column), np.bool_)
-    zero = pa.scalar("0") if is_text(column) else pa.scalar(0).cast(column.type)
-    return pc.if_else(gone, zero.cast(column.type), column), np.asarray(gone)
+    # Not cast from a number: Arrow refuses that for decimals of less than 23 digits.
+    zero = pa.scalar("0" if is_text(column) else 0, column.type)
+    return pc.if_else(gone, zero, column), np.asarray(gone)
 
 
 def _whole_numbers(column: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +392,15 @@ async def test_a_moment_that_is_no_number_is_not_1970(tmp_path: Path, on_error: 
     else:
         assert minutes(found) == ["2024-01-02 00:00:00", "2024-01-02 00:01:00"]
         assert len(found["aside"]) == 1
+
+
+@pytest.mark.parametrize("digits", [(18, 4), (20, 5), (38, 10)])
+async def test_a_missing_price_of_a_narrow_decimal_is_missing(
+    tmp_path: Path, digits: tuple[int, int]
+) -> None:
+    path = tmp_path / "decimals.parquet"
+    prices = pa.array([Decimal(1), None, Decimal(1)], pa.decimal128(*digits))
+    columns = dict.fromkeys(("open", "high", "low", "close"), prices)
+    stamps = [SECOND, SECOND + 60, SECOND + 120]
+    pq.write_table(pa.table({"timestamp": stamps, **columns, "volume": [1, 2, 3]}), path)
+    assert minutes(await check(path)) == ["2024-01-02 00:00:00", "2024-01-02 00:02:00"]
