@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from jts_storage.readers import text_files
@@ -15,7 +15,7 @@ _COUNTED = 64
 _OF_NUMBERS = b"0123456789.-+"
 
 
-def first_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def first_lines(path: Path) -> Generator[tuple[int, bytes]]:
     """The lines that have a name which no line before had, with their numbers.
 
     A text may look like a name, so some lines come without need. No new name is missed, as long as

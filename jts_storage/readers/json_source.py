@@ -8,7 +8,7 @@ import json
 import tempfile
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from jts_storage.readers.owners import LABELS
 from jts_storage.readers.rows import LONGEST_TEXT, BrokenRow
 
 _DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
+_DEEP = b"[" * 200
 _SAMPLE_LINES = 1_000
 _SAMPLE = 4_096
 
@@ -64,15 +65,17 @@ class JsonLinesFile(FileSource):
         found: dict[str, Any] = {}
         # The first lines nearly always show every column. The whole file is searched for others
         # afterwards, by a quicker way that finds new names only.
-        for number, line in islice(text_files.lines(self.path), _SAMPLE_LINES):
-            row = self._object(number, line)
-            found |= {name: value for name, value in row.items() if found.get(name) is None}
-            if found and None not in found.values():
-                break
-        try:
-            for number, line in json_keys.first_lines(self.path):
+        with closing(text_files.lines(self.path)) as lines:
+            for number, line in islice(lines, _SAMPLE_LINES):
                 row = self._object(number, line)
-                found |= {name: row[name] for name in row.keys() - found.keys()}
+                found |= {name: value for name, value in row.items() if found.get(name) is None}
+                if found and None not in found.values():
+                    break
+        try:
+            with closing(json_keys.first_lines(self.path)) as lines:
+                for number, line in lines:
+                    row = self._object(number, line)
+                    found |= {name: row[name] for name in row.keys() - found.keys()}
         except EOFError as exc:
             raise cut_off(self.name) from exc
         except OSError as exc:
@@ -220,6 +223,10 @@ class JsonLinesFile(FileSource):
 
     def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
         where = self._where(number)
+        # Told before it is parsed: that goes down to the end of the stack, where nothing else that
+        # Python has to do meanwhile, such as closing a file, has any room.
+        if _DEEP in line:
+            raise InvalidData(f"{where}: is nested too deeply.")
         try:
             value = json.loads(line, parse_constant=_no_constant)
         except _NoNumber as exc:

@@ -7,7 +7,7 @@ import codecs
 import csv
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -256,8 +256,8 @@ def _leaves_open(line: bytes, delimiter: bytes) -> bool:
         at += 1
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not empty, with their numbers."""
+def lines(path: Path) -> Generator[tuple[int, bytes]]:
+    """The lines of a file that are not empty, with their numbers; close it if you stop before."""
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
