@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
+from jts_storage.clickhouse.held_answers import NumberOfCandles
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery
@@ -130,10 +132,11 @@ async def test_an_answer_that_a_write_overtook_is_not_held(manager: ClickHouseMa
         candles.write(late, version)
         return 100
 
-    cache.answer("before", KEY, lambda: 1)
-    assert cache.answered("before", KEY) == 1, "answers are held"
-    assert cache.answer("count", KEY, ask) == 100
-    assert cache.answered("count", KEY) is None
+    before, everything = NumberOfCandles(0, 1), NumberOfCandles(FIRST_MS, LAST_MS)
+    cache.answer(before, KEY, lambda: 1)
+    assert cache.answered(before, KEY) == 1, "answers are held"
+    assert cache.answer(everything, KEY, ask) == 100
+    assert cache.answered(everything, KEY) is None
 
 
 async def test_a_write_of_many_rows_ends_all_that_they_touch(manager: ClickHouseManager) -> None:
