@@ -318,7 +318,7 @@ async def test_any_csv_file_is_read_alike_in_blocks_of_any_size(
 JSON_VALUES = st.sampled_from(
     ["1", "1.5", '"1"', '"x"', "null", "NaN", "-Infinity", "1e999", "[1]", "true", "1.000001"]
 )
-# Left out: a moment with a point (1704153600.0), which is stored or set aside by what it is read with.
+# Left out: moments with a point (1704153600.0), stored or set aside by what they are read with.
 JSON_LINES = st.one_of(
     st.tuples(st.integers(0, 9), JSON_VALUES, JSON_VALUES).map(
         lambda v: f'{{"t":{SECOND + 60 * v[0]},"o":1,"h":1,"l":1,"c":{v[1]},"v":{v[2]}}}'
