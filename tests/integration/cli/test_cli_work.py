@@ -62,7 +62,7 @@ def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run:
     (folder / "brought").mkdir()
     header = "date,open,high,low,close,volume\n"
     (folder / "brought" / "A.csv").write_text(f"{header}2024-01-02,1.00005,2,1,1.5,7.5\nx\n")
-    (folder / "brought" / "B.csv").write_text(f"{header}2024-01-02,1,2,1,1.5,?\n")
+    (folder / "brought" / "B.csv").write_text("nothing,that,is,known\n1,2,3,4\n")
     given = ("import", "brought", "-t", "1d", "--symbol-from-name", "--create", "ETF")
 
     refused = run(*given, code=2)
