@@ -153,9 +153,9 @@ class Reader:
 
     def _settle(self, source: Source) -> None:
         of_several = self.owners is not None and self.owners.wanted.timeframe is None
-        if self.owners is not None:
-            self.owners.look(source)
         try:
+            if self.owners is not None:
+                self.owners.look(source)
             self._plans = settled(
                 source,
                 has_format=self.timestamps.format is not None,

@@ -17,6 +17,7 @@ from jts_storage.domain.columns import Int64Array, ranked
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.looking import Looked
+from jts_storage.readers.moments import whole
 from jts_storage.readers.spellings import timeframes_meant
 
 ANY_SYMBOL = "*"
@@ -125,12 +126,13 @@ class Owners:
     wanted: Wanted
     where: str
     _empty: frozenset[str] = field(default=frozenset(), init=False)
-    _markets: dict[str, str] = field(default_factory=dict, init=False)
 
     def look(self, source: Looked) -> None:
         """Find columns that are empty in every row, where the caller says what they should hold.
 
         They are ignored; one that is empty in some rows only is refused at the first of these.
+
+        :raises InvalidData: with the row that gives a symbol another market than rows before it.
         """
         said = {
             target
@@ -149,6 +151,24 @@ class Owners:
             if not empty:
                 break
         self._empty = frozenset(empty or ())
+        self._look_at_markets(source)
+
+    def _look_at_markets(self, source: Looked) -> None:
+        """Refuse two markets for one symbol: they may be two series, and no exchange says so."""
+        first, markets = 0, dict[str, str]()
+        for table in source.columns({"symbol", "exchange", "market"}):
+            found = self._names_in({name: whole(table.column(name)) for name in table.column_names})
+            if "market" not in found or "exchange" in found:
+                return
+            _check_market(found["market"], found.get("symbol"), markets, first)
+            first += table.num_rows
+
+    def _names_in(self, columns: Mapping[str, Any]) -> dict[str, _Names]:
+        return {
+            target: _names(columns[target], target)
+            for target in LABELS
+            if target in columns and target not in self._empty
+        }
 
     def labels(self, columns: Mapping[str, Any], rows: int) -> Labels:
         """The series of each row.
@@ -156,17 +176,11 @@ class Owners:
         :raises InvalidData: with the row and column of the first label that is missing, unknown,
             or different from what the caller passed.
         """
-        found = {
-            target: _names(columns[target], target)
-            for target in LABELS
-            if target in columns and target not in self._empty
-        }
+        found = self._names_in(columns)
         self._refuse_deleted(found.get("deleted"))
         symbols = self._symbols(found.get("symbol"))
         exchanges = self._exchanges(found.get("exchange"))
         timeframes = self._timeframes(found.get("timeframe"))
-        if "market" in found and "exchange" not in found:
-            self._check_market(found["market"], found.get("symbol"), symbols)
         parts = [found.get(target) for target in ("symbol", "exchange", "timeframe")]
         if all(part is None or len(part.names) == 1 for part in parts):
             return Labels((SeriesKey(symbols[0], timeframes[0], exchanges[0]),))
@@ -247,25 +261,6 @@ class Owners:
                 "Fill it. " + _ignore(found.target),
             )
 
-    def _check_market(self, market: _Names, own: _Names | None, symbols: list[str]) -> None:
-        """Refuse two markets for one symbol: they may be two series, and no exchange says so."""
-        pairs = market.which if own is None else own.which * len(market.names) + market.which
-        for pair, row in zip(
-            *(a.tolist() for a in np.unique(pairs, return_index=True)), strict=True
-        ):
-            at, number = divmod(pair, len(market.names))
-            name = market.names[number]
-            known = self._markets.setdefault(symbols[at], name) if name else name
-            if known != name:
-                raise InvalidData(
-                    f"is not {known} as in other rows of {symbols[at]}",
-                    field="market",
-                    value=name,
-                    row=row,
-                    remedy="If the column holds the exchange, say "
-                    f"{column_option('exchange', 'HEADER')}. " + _ignore("market"),
-                )
-
     def _refuse_deleted(self, found: _Names | None) -> None:
         for number, name in enumerate(found.names if found else ()):
             assert found is not None
@@ -275,6 +270,30 @@ class Owners:
                     number,
                     "Leave such rows and old versions out: SELECT ... FINAL WHERE is_deleted = 0.",
                 )
+
+
+def _check_market(
+    market: _Names, symbol: _Names | None, markets: dict[str, str], first: int
+) -> None:
+    """
+    :param markets: those of the symbols of rows before these, to which theirs are added.
+    :param first: how many rows stand before these.
+    """
+    pairs = market.which if symbol is None else symbol.which * len(market.names) + market.which
+    each, rows = np.unique(pairs, return_index=True)
+    for pair, row in zip(each.tolist(), rows.tolist(), strict=True):
+        at, number = divmod(pair, len(market.names))
+        name, owner = market.names[number], "" if symbol is None else symbol.names[at]
+        known = markets.setdefault(owner, name) if name else name
+        if known != name:
+            raise InvalidData(
+                f"is not {known} as in other rows" + (owner and f" of {owner}"),
+                field="market",
+                value=name,
+                row=first + row,
+                remedy="If the column holds the exchange, say "
+                f"{column_option('exchange', 'HEADER')}. " + _ignore("market"),
+            )
 
 
 def _has_text(column: Any) -> bool:

@@ -405,3 +405,19 @@ async def test_a_missing_price_of_a_narrow_decimal_is_missing(
     stamps = [SECOND, SECOND + 60, SECOND + 120]
     pq.write_table(pa.table({"timestamp": stamps, **columns, "volume": [1, 2, 3]}), path)
     assert minutes(await check(path)) == ["2024-01-02 00:00:00", "2024-01-02 00:02:00"]
+
+
+@pytest.mark.parametrize("block_rows", [1, 2, WHOLE])
+async def test_two_markets_of_a_symbol_are_refused_before_anything_is_stored(
+    tmp_path: Path, block_rows: int
+) -> None:
+    path = tmp_path / "markets.csv"
+    owners = ["A,KOSPI"] * 2 + ["B,KOSPI"] * 6 + ["A,KOSDAQ"] * 2
+    rows = (f"{SECOND + 60 * n},{owner},1,1,1,1,1" for n, owner in enumerate(owners))
+    path.write_text("t,symbol,market,o,h,l,c,v\n" + "\n".join(rows) + "\n")
+    options = ImportOptions(create=Market.KOSPI, block_rows=block_rows)
+    async with Storage.in_memory() as storage:
+        for _ in range(2):  # the same command again does not go on behind it
+            with pytest.raises(InvalidData, match=r"line 10, column 'market': is not KOSPI as"):
+                await ImportCandles(storage).run(path, Timeframe.M1, options=options)
+            assert await storage.candles.list_keys() == []
