@@ -144,32 +144,24 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
                 self._insert(together, version, self._keep(together, version, source), again=again)
 
     def replace_rows(
-        self, rows: SeriesRows, version: int, *, source: str
-    ) -> Callable[[bool], None] | None:
-        """As `write_rows`, of one insert, which may leave rows alone that change nothing.
+        self, rows: SeriesRows, version: int, *, source: str, is_settled: bool
+    ) -> None:
+        """As `write_rows`, of one insert; rows that change nothing may stay as they are.
 
-        Return what ends the write if there are such rows, called with whether they may stay under
-        the version they have; None if all is written. They may stay only if nobody writes any more
-        under a version between that one and this, which would count then. A server is written to
-        by other processes, whose writes this one cannot know of.
+        They may if nobody writes any more under a version between theirs and this one, which would
+        count then. A server is written to by other processes, whose writes this one cannot know of.
+
+        :param is_settled: whether no commit of a lower version is decided and still to be stored.
         """
         self.check_writable()
         begun = self._manager.changes.number
-        with _under_way.of(rows.keys):
+        with _under_way.of(rows.keys) as write:
             kept = self._keep(rows, version, source)
-            since = kept.since
-            if since is None or not self._cache.is_logged() or not since.any():
+            may_stay = is_settled and self._cache.is_logged()
+            if kept.since is None or not may_stay or self._is_changed(rows, begun, besides=write):
                 self._insert(rows, version, kept)
-                return None
-        is_new = since == 0
-
-        def end(may_stay: bool) -> None:
-            if may_stay and not self._is_changed(rows, begun):
-                self._insert(rows.where(is_new), version, Kept())
             else:
-                self._insert(rows, version, kept)
-
-        return end
+                self._insert(rows.where(kept.since == 0), version, Kept())
 
     def _keep(self, rows: SeriesRows, version: int, source: str) -> Kept:
         return Kept() if self._history is None else self._history.keep(rows, version, source)
@@ -188,9 +180,9 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
                 may_be_there=again,
             )
 
-    def _is_changed(self, rows: SeriesRows, begun: int) -> bool:
-        """Whether anybody has written these series since then, or is writing them."""
-        if _under_way.write_any_of(rows.keys):
+    def _is_changed(self, rows: SeriesRows, begun: int, *, besides: object) -> bool:
+        """Whether anybody else has written these series since then, or is writing them."""
+        if _under_way.is_any_written(rows.keys, besides=besides):
             return True
         keys = set(rows.keys)
         _, changes = self._manager.changes.since(begun, under_way=True)

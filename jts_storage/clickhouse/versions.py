@@ -66,22 +66,22 @@ class WritesUnderWay:
         self._under_way: dict[object, Collection[Hashable]] = {}
 
     @contextmanager
-    def of(self, what: Collection[Hashable]) -> Iterator[None]:
-        """Say what is written for the time of a write."""
+    def of(self, what: Collection[Hashable]) -> Iterator[object]:
+        """Say what is written for the time of a write; give what stands for it."""
         write = object()
         with self._lock:
             self._under_way[write] = what
         try:
-            yield
+            yield write
         finally:
             with self._lock:
                 del self._under_way[write]
 
-    def write_any_of(self, what: Collection[Hashable]) -> bool:
+    def is_any_written(self, what: Collection[Hashable], *, besides: object) -> bool:
         with self._lock:
-            under_way = list(self._under_way.values())
-        wanted = set(what)
-        return any(not wanted.isdisjoint(each) for each in under_way)
+            others = [each for write, each in self._under_way.items() if write is not besides]
+        wanted = set(what) if others else set()
+        return any(not wanted.isdisjoint(each) for each in others)
 
 
 class WritePlace(Protocol):

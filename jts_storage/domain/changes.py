@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from jts_storage.domain.resampling import utc_offsets, zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.symbol import Symbol
 from jts_storage.errors import Conflict
+
+SERIES: Final = "candles "
+"""What names of series begin with, where a commit says what it changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ class CommitChanges:
 
 
 def series_name(key: SeriesKey) -> str:
-    return f"candles {key}"
+    return f"{SERIES}{key}"
 
 
 def same_aggregate(stored: SymbolBars, read: SymbolBars) -> bool:

@@ -154,6 +154,9 @@ class JournalledCommit:
         version = place.version
         await self._recovery.wait_for_earlier(self._changes, version)
         await self._stores.wait_for_writers(place, self._changes)
+        if self._changes.candles and self._stores.candles.keeps_history:
+            series = self._changes.few_series_names(MOST_NAMES)
+            await self._recovery.finish_earlier(series, version)
         await self._stores.store_series(self._changes, version)
         reached("series stored")
         if any(change.mode == "append" for change in self._changes.tables):

@@ -10,12 +10,15 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 from bson import ObjectId
 
+from jts_storage.domain.changes import SERIES
 from jts_storage.errors import StorageError
 from jts_storage.mongo.leases import has_run_out
 from jts_storage.mongo.manager import Bson
 
 ENTRIES = "uow_journal"
 CHUNKS = "uow_journal_chunks"
+EVERYTHING = "*"
+"""What an entry touches that has more names than it lists."""
 
 R = TypeVar("R")
 
@@ -32,6 +35,7 @@ class Entry:
     :param owner: the process that is to finish it, as long as its lease lasts.
     :param symbols_version: of its symbols; None where it has none, or an earlier release wrote it.
     :param models: the declared tables that it writes.
+    :param touches: the names of what it changes.
     :param damage: what of it cannot be read, and stands for nothing here; nobody can finish it.
     """
 
@@ -45,7 +49,15 @@ class Entry:
     has_run_out: bool
     symbols_version: int | None = None
     models: tuple[str, ...] = ()
+    touches: tuple[str, ...] = ()
     damage: str | None = None
+
+    @property
+    def series(self) -> list[str] | None:
+        """The names of the series of candles that it changes; None if they may be any."""
+        if EVERYTHING in self.touches:
+            return None
+        return [name for name in self.touches if name.startswith(SERIES)]
 
 
 _IS_TIME: Final = {"$eq": [{"$type": "$decidedAt"}, "date"]}
@@ -56,6 +68,7 @@ PENDING: Final[list[Bson]] = [
             "version": 1,
             "symbolsVersion": 1,
             "models": 1,
+            "touches": 1,
             "decidedAt": 1,
             "chunks": 1,
             "owner": 1,
@@ -76,11 +89,12 @@ _FIELDS: Final = {
     "leaseUntil": (datetime, datetime.fromtimestamp(0, UTC)),
     "symbolsVersion": (int | None, None),
     "models": (list, []),
+    "touches": (list, []),
 }
 """What an entry holds: of which type, and what stands for it where it is damaged."""
 
 # Entries of earlier releases have none.
-_MAY_BE_MISSING: Final[dict[str, Any]] = {"symbolsVersion": None, "models": []}
+_MAY_BE_MISSING: Final[dict[str, Any]] = {"symbolsVersion": None, "models": [], "touches": []}
 
 
 def entry_of(one: dict[str, Any]) -> Entry:
@@ -98,6 +112,7 @@ def entry_of(one: dict[str, Any]) -> Entry:
         has_run_out=given["hasRunOut"],
         symbols_version=given["symbolsVersion"],
         models=tuple(map(str, given["models"])),
+        touches=tuple(map(str, given["touches"])),
         damage=", ".join(wrong) or None,
     )
 

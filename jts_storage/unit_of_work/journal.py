@@ -28,7 +28,14 @@ from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
 from jts_storage.unit_of_work import entries
-from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Damaged, Entry, readable
+from jts_storage.unit_of_work.entries import (
+    CHUNKS,
+    ENTRIES,
+    EVERYTHING,
+    Damaged,
+    Entry,
+    readable,
+)
 from jts_storage.unit_of_work.journal_format import (
     CHUNK_BYTES,
     Chunk,
@@ -52,7 +59,6 @@ _RELEASE_SECONDS = 1.0
 _CHUNKS_AT_ONCE = 1_000
 # An entry of more names counts as touching everything, so that it fits one document.
 _MOST_NAMES = 10_000
-_EVERYTHING = "*"
 
 
 log = logging.getLogger(__name__)
@@ -155,14 +161,17 @@ class Journal:
             "dropping journal chunks", lambda: self._chunks.delete_many({"entry": identity})
         )
 
-    async def unfinished(self, names: set[str], *, before: int | None = None) -> list[ObjectId]:
+    async def unfinished(
+        self, names: Collection[str] | None, *, before: int | None = None
+    ) -> list[ObjectId]:
         """The decided commits that are to change any of these and are not finished yet.
 
+        :param names: None stands for all.
         :param before: only those of a lower version than this.
         """
-        if not names:
+        if names is not None and not names:
             return []
-        wanted: Bson = {"touches": _any_of(names)}
+        wanted: Bson = {} if names is None else {"touches": _any_of(names)}
         if before is not None:
             wanted["version"] = {"$lt": before}
         found = await self._manager.retries.repeat(
@@ -367,11 +376,11 @@ def _rows_of(chunk: Bson) -> SeriesRows:
 
 
 def _listed(names: set[str]) -> list[str]:
-    return sorted(names) if len(names) <= _MOST_NAMES else [_EVERYTHING]
+    return sorted(names) if len(names) <= _MOST_NAMES else [EVERYTHING]
 
 
-def _any_of(names: set[str]) -> Bson:
-    return {"$in": [*names, _EVERYTHING]} if len(names) <= _MOST_NAMES else {"$ne": []}
+def _any_of(names: Collection[str]) -> Bson:
+    return {"$in": [*names, EVERYTHING]} if len(names) <= _MOST_NAMES else {"$ne": []}
 
 
 def _next_of(chunks: Iterator[Chunk]) -> list[Chunk]:

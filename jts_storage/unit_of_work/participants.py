@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+from bson import ObjectId
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage._runtime.tasks import alongside
@@ -43,6 +44,7 @@ from jts_storage.unit_of_work.outbox import Outbox
 from jts_storage.unit_of_work.under_way import Commits
 
 R = TypeVar("R")
+FinishEarlier: TypeAlias = Callable[[Collection[str] | None, int], Awaitable[bool]]
 
 
 class Overtaking(Conflict):
@@ -137,33 +139,42 @@ class Stores:
         is_one_part = self.declared(change.name).model.partition_by is None
         return is_one_part and change.rows.num_rows <= WRITE_ROWS
 
-    async def store_candles(self, changes: CommitChanges) -> int | None:
+    async def store_candles(
+        self, changes: CommitChanges, finish_earlier: FinishEarlier
+    ) -> int | None:
         """Write candles and nothing else, if one insert takes them, and return their version.
 
+        :param finish_earlier: finishes decided commits of these series; whether none is left.
         :raises ConnectionFailed: whether they are stored is unknown.
         """
         series = changes.few_series_names(MOST_NAMES)
-        # The rows are joined, and ClickHouse is looked at, while the clock is asked.
+        # The rows are joined, ClickHouse is looked at, and the journal, while the clock is asked.
         async with (
             alongside(self.look(changes)) as looking,
+            alongside(self._unfinished(series)) as asking,
             self.clock.place(series=series) as place,
         ):
             look = await looking
             if look.is_one_insert:
                 await self.wait_for_writers(place, changes)
-                await self._replace_rows(changes, written_under(place))
+                is_settled = not (await asking or place.earlier)
+                if not is_settled and self.candles.keeps_history:
+                    is_settled = await finish_earlier(series, place.version)
+                write = partial(
+                    self.candles.replace_rows,
+                    changes.candles.upserts,
+                    written_under(place),
+                    source=changes.candles.source,
+                    is_settled=is_settled,
+                )
+                await self.clickhouse.run(write)
         if look.is_one_insert and not place.was_kept:
             raise paused_for_too_long("The commit")
         return written_under(place) if look.is_one_insert else None
 
-    async def _replace_rows(self, changes: CommitChanges, version: int) -> None:
-        """Write candles in one insert, but for those that are stored already with these values."""
-        upserts, source = changes.candles.upserts, changes.candles.source
-        run, replace = self.clickhouse.run, self.candles.replace_rows
-        end = await run(partial(replace, upserts, version, source=source))
-        if end is not None:
-            # A decided commit that is finished later would count before rows that keep theirs.
-            await run(end, not await self.journal.unfinished_versions())
+    async def _unfinished(self, series: Collection[str] | None) -> list[ObjectId]:
+        """Decided commits whose candles a history has to have first."""
+        return await self.journal.unfinished(series) if self.candles.keeps_history else []
 
     async def wait_for_writers(self, place: Place, changes: CommitChanges) -> None:
         """Wait for the earlier writers of the same series: a history tells what they wrote, too."""

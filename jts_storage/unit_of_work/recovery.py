@@ -65,10 +65,27 @@ class Recovery:
         if not changes.shortened_series:
             return
         await self._stores.clock.wait_for_earlier(version, changes.shortened_series)
+        await self._finish_earlier(changes.shortened_series, version)
+
+    async def finish_earlier(self, series: Collection[str] | None, version: int) -> bool:
+        """Finish the earlier commits of series that candles are about to be written to.
+
+        What is replaced is kept with the history, so what they wrote must be there. One that cannot
+        be finished holds nobody up. Return whether none is left.
+
+        :param series: None stands for all.
+        """
+        try:
+            await self._finish_earlier(series, version)
+        except Unfinished as exc:
+            log.warning("The history of candles may miss what a commit wrote: %s", exc)
+            return False
+        return True
+
+    async def _finish_earlier(self, series: Collection[str] | None, version: int) -> None:
+        """:raises Unfinished: one cannot be finished, or another process takes too long."""
         started = monotonic()
-        while earlier := await self._stores.journal.unfinished(
-            changes.shortened_series, before=version
-        ):
+        while earlier := await self._stores.journal.unfinished(series, before=version):
             await self.recover(only=earlier)
             if monotonic() - started > _PATIENCE_SECONDS:
                 raise Unfinished(
@@ -154,6 +171,8 @@ class Recovery:
         if changes.touches_database:
             await self._replay(entry, changes)
         await self.wait_for_earlier(changes, entry.version)
+        if self._stores.candles.keeps_history:
+            await self.finish_earlier(entry.series, entry.version)
         await self._stores.store_series(changes, entry.version)
         async for rows in self._stores.journal.rows(entry, "candles"):
             write = partial(

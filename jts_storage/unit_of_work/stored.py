@@ -159,8 +159,10 @@ class StoredWork:
         """Return the version of the commit; None where nothing of it has one."""
         stores, events = self._stores, self.events.collected
         is_alone = changes.are_candles_to_save and not (self._touches_documents or events)
-        if is_alone and (version := await stores.store_candles(changes)) is not None:
-            return version
+        if is_alone:
+            version = await stores.store_candles(changes, Recovery(stores).finish_earlier)
+            if version is not None:
+                return version
         look = await stores.look(changes)
         if self._needs_journal(changes, look):
             above, revisions = look.symbols_above, self._revisions

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bson import ObjectId
 
 from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage.clickhouse import candles
@@ -23,6 +24,7 @@ from jts_storage.domain.moments import Commit
 from jts_storage.errors import InvalidData
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import make_candles
+from jts_storage.unit_of_work import recovery
 from jts_storage.unit_of_work.moments import Moments
 
 KEY = SeriesKey("A", Timeframe.M1)
@@ -105,7 +107,8 @@ async def test_they_are_written_where_an_earlier_commit_may_still_land(
     assert written(storage) == 400
     journal = storage._backend.stores.journal  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "unfinished_versions", lambda: answered({5}))
+        patch.setattr(journal, "unfinished", lambda *_, **__: answered([ObjectId()]))
+        patch.setattr(recovery, "_PATIENCE_SECONDS", 0)
         await save(storage, SERIES)
     assert written(storage) == 600
     keep = CandleHistory.keep

@@ -19,17 +19,12 @@ from tests.integration.unit_of_work.interrupted import abandon
 KEY = SeriesKey("A", Timeframe.M1)
 
 NOTHING, DELETED = "", "deleted"
-NOT_KEPT = {("101", DELETED, close) for close in ("101", "102", "104")} | {("101", "102", "101")}
-"""Where the later commit keeps, before the late one is stored, what that would have ended."""
 
 CASES = [
     # what was, what the late commit makes of it, what the commit behind it makes of it
     pytest.param(
         *states,
         id="-".join(each or "nothing" for each in states),
-        marks=[pytest.mark.xfail(reason="decision 0032 says why", strict=True)]
-        if states in NOT_KEPT
-        else [],
     )
     for states in product((NOTHING, "101"), ("101", "102", DELETED), ("101", "102", "104", DELETED))
 ]
@@ -109,7 +104,6 @@ async def test_documents_of_commits_that_are_finished_late(
         assert await storage.formulas.get_by_id(last.id or "", as_of=each.commit) == each.entity
 
 
-@pytest.mark.xfail(reason="decision 0032 says why", strict=False)
 async def test_candles_of_several_commits_that_are_finished_late_together(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
