@@ -1,4 +1,4 @@
-"""Reads as of a moment that say so where what they read was purged.
+"""Reads as of a moment that say so where what they read was purged or forgotten.
 
 It is asked after each read, since a purge notes where the history begins before it erases
 anything: what was read before the note was whole.
@@ -37,7 +37,10 @@ class Purges(Protocol):
         ...
 
     async def check(self, commit: Commit, is_wanted: Callable[[SeriesKey], bool]) -> None:
-        """:raises InvalidData: a series that is wanted was purged as of that commit."""
+        """
+        :raises InvalidData: a series that is wanted was purged as of that commit, or what was
+            replaced since then is not kept any more.
+        """
         ...
 
 

@@ -162,7 +162,7 @@ class Moments:
     async def view(self, as_of: AsOf) -> StoredView:
         stores, version = self._stores, await self.version(as_of)
         # A view may be held until what it shows is forgotten.
-        is_kept = partial(self._check_kept, version)
+        is_kept = partial(self.check_kept, version)
         return StoredView(
             Commit(version),
             stores.candles.as_of(version),
@@ -178,7 +178,7 @@ class Moments:
         """
         moment = checked(as_of)
         version = await self._version_of(moment)
-        await self._check_kept(version)
+        await self.check_kept(version)
         await self._wait_until(version)
         return await self._stored(version)
 
@@ -195,7 +195,7 @@ class Moments:
             return (await self.snapshots.get(moment)).commit.version
         return moment.version if isinstance(moment, Commit) else version_at(moment)
 
-    async def _check_kept(self, version: int) -> None:
+    async def check_kept(self, version: int) -> None:
         """:raises InvalidData: nobody knows any more what was then."""
         reach = await self._reach()
         if reach is None:

@@ -7,6 +7,7 @@ same, by the next opening, and by `recover`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -60,7 +61,10 @@ class StoredPurges:
         return max((int(each["began"]) for each in found), default=0)
 
     async def check(self, commit: Commit, is_wanted: Callable[[SeriesKey], bool]) -> None:
-        later = await self._find({"began": {"$gt": Int64(commit.version)}})
+        later, _ = await asyncio.gather(
+            self._find({"began": {"$gt": Int64(commit.version)}}),
+            self._moments.check_kept(commit.version),  # may have been forgotten meanwhile, too
+        )
         if later:
             _beginnings(later).check(commit, is_wanted)
 

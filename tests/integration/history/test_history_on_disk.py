@@ -190,7 +190,11 @@ async def test_what_was_replaced_long_ago_is_forgotten_unless_a_snapshot_shows_i
     await save(storage, SERIES[:10])
     assert await moments(storage).forget(days=1) == 0
     assert await storage.candles.count(KEY, as_of=first) == len(SERIES)
+    held = (await storage.as_of(first)).candles
     assert await moments(storage).forget(days=0) == 10
+    for read in (held.count(KEY), held.get_range(KEY, *FOREVER), held.list_keys()):
+        with pytest.raises(InvalidData, match="is before the history: it begins at"):
+            await read
     kept = await storage.candles.get_range(KEY, *FOREVER, as_of="kept")
     assert [candle.volume for candle in kept[:10]] == [7] * 10
     with pytest.raises(InvalidData, match="is before the history: it begins at"):
