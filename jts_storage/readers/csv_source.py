@@ -23,7 +23,7 @@ from jts_storage.readers.file_source import (
     cut_off,
     opened,
 )
-from jts_storage.readers.rows import LONGEST_TEXT, BrokenRow
+from jts_storage.readers.rows import BrokenRow, kept_text
 from jts_storage.readers.text_files import TextFormat
 
 
@@ -171,6 +171,6 @@ class _Aside:
         line = next(line for index, (line, _) in self._records if index == number)
         reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"
         before = number - self._count
-        self._broken.append(BrokenRow(before, line, reason, row.text[:LONGEST_TEXT]))
+        self._broken.append(BrokenRow(before, line, reason, kept_text(row.text)))
         self._count += 1
         return "skip"

@@ -20,7 +20,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers import json_keys, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
-from jts_storage.readers.rows import LONGEST_TEXT, BrokenRow
+from jts_storage.readers.rows import BrokenRow, kept_text
 
 _DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _DEEP = b"[" * 200
@@ -99,7 +99,7 @@ class JsonLinesFile(FileSource):
                 raise error
             reason = str(error.args[0]).partition(": ")[2]
             text = line.decode(errors="replace").strip()
-            broken.append(BrokenRow(rows, number, reason, text[:LONGEST_TEXT]))
+            broken.append(BrokenRow(rows, number, reason, kept_text(text)))
 
         rows = 0
         for position, tables in self._batches(self.targets, refuse):

@@ -16,8 +16,7 @@ from jts_storage.readers.owners import Labels
 from jts_storage.readers.refusals import OptionMissing
 from jts_storage.readers.values import remedy_for
 
-LONGEST_TEXT: Final = 1_000
-"""So much of a broken row is kept."""
+_LONGEST_TEXT: Final = 1_000
 _ODD: Final = r"[^\d.,'\s+\-eE_]"
 """No number that is not missing has such a letter."""
 
@@ -36,6 +35,11 @@ class BrokenRow:
     reason: str
     text: str
     rule: str = "fields"
+
+
+def kept_text(text: str) -> str:
+    """What is kept of a broken row to look at: not too much, and no NUL, which no store holds."""
+    return text[:_LONGEST_TEXT].replace("\0", "\N{SYMBOL FOR NULL}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +92,4 @@ def unreadable(row: Rows, error: InvalidData) -> BrokenRow:
     values = row.table.to_pylist()[0].values()
     text = ",".join("" if value is None else str(value) for value in values)
     reason = f"{error.field} {told}"
-    return BrokenRow(int(row.numbers[0]), 0, reason, text[:LONGEST_TEXT], "unreadable")
+    return BrokenRow(int(row.numbers[0]), 0, reason, kept_text(text), "unreadable")

@@ -168,3 +168,15 @@ async def test_rows_aside_stay_when_another_file_comes_under_the_same_path(
     path.write_text(HEADER + "1704153600,1,1,1,def,1\n" + row(1))
     await run(storage, path)
     assert len(await aside(storage)) == 2, "the same row is kept once"
+
+
+@pytest.mark.parametrize("broken", ["1704153600,1,1,1,a\0b,1\n", "1704153600,1,\0\n"])
+async def test_a_broken_row_with_a_nul_is_kept_aside(
+    storage: Storage, tmp_path: Path, broken: str
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(HEADER + broken + row(1))
+    await run(storage, path)
+    (kept,) = await aside(storage)
+    assert "␀" in kept.came_as["text"]
+    assert await minutes(storage) == [1]
