@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
@@ -221,6 +221,8 @@ class LocalMongod:
                         return True
                     if hello.get("isreplicaset"):
                         _configure(client, f"{_HOST}:{server.port}")
+                    elif hello.get("secondary"):
+                        _end_step_down(client)
                 except AutoReconnect:
                     pass
                 except OperationFailure as exc:
@@ -286,6 +288,15 @@ def _direct_client(port: int) -> Iterator[MongoClient[dict[str, Any]]]:
         socketTimeoutMS=5000,
     ) as client:
         yield client
+
+
+def _end_step_down(client: MongoClient[dict[str, Any]]) -> None:
+    """Let it take writes at once, if whoever was to stop it was killed after it stepped down."""
+    from pymongo.errors import OperationFailure
+
+    # It is refused by a node that becomes primary at this moment, as each does that was started.
+    with suppress(OperationFailure):
+        client.admin.command("replSetFreeze", 0)
 
 
 def _configure(client: MongoClient[dict[str, Any]], address: str) -> None:

@@ -195,6 +195,15 @@ def test_a_crashed_mongod_is_started_again_on_its_port_and_drivers_carry_on(tmp_
         assert mongo.test.numbers.distinct("_id") == [1, 2]
 
 
+def test_one_that_has_stepped_down_is_made_writable_again(tmp_path: Path) -> None:
+    """Whoever was to stop it was killed between the two steps, and another opens the folder."""
+    with LocalMongod.acquire(tmp_path) as first, client(first) as mongo:
+        mongo.admin.command("replSetStepDown", 120, secondaryCatchUpPeriodSecs=0, force=True)
+        with LocalMongod.acquire(tmp_path, timeout=10) as second:
+            assert second.pid == first.pid
+            mongo.test.numbers.insert_one({"_id": 1})
+
+
 def test_a_folder_whose_port_another_mongod_took_moves_to_a_free_one(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     with LocalMongod.acquire(ours) as mongod, client(mongod) as mongo:
