@@ -56,7 +56,7 @@ def skipped(share: float = 0.2) -> Callable[[Anything], Anything]:
 
 
 def candles_acknowledged_and_not_stored() -> None:
-    replaced(ClickHouseCandleWriter, "apply", skipped())
+    replaced(ClickHouseCandleWriter, "_insert", skipped())
 
 
 def symbols_acknowledged_and_not_stored() -> None:

@@ -69,20 +69,20 @@ async def first_write_held_up(
 ) -> AsyncIterator[asyncio.Event]:
     """Begin to write candles, and stop just before rows are stored until the event is set."""
     candles = storage._backend.stores.candles  # type: ignore[attr-defined]
-    apply = candles.apply
+    insert = candles._insert
     begun, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def slowly(changes: object, version: int) -> None:
-        monkeypatch.setattr(candles, "apply", apply)
+    def slowly(*rows: Any, **options: Any) -> None:
+        monkeypatch.setattr(candles, "_insert", insert)
         loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-        apply(changes, version)
+        insert(*rows, **options)
 
-    monkeypatch.setattr(candles, "apply", slowly)
+    monkeypatch.setattr(candles, "_insert", slowly)
     task = asyncio.create_task(writing)
-    await begun.wait()
     try:
+        await asyncio.wait_for(begun.wait(), 60)
         yield go_on
     finally:
         go_on.set()
