@@ -46,20 +46,23 @@ class ImportWriter:
         # counts are kept: counted again, its own rows would look as if they had been there before.
         begun_before = state.pending_stop == piece.stop
         names = self._progress.names(judged.keys)
+        may_replace = await self._checks.may_replace(judged)
+        after = dict(zip(names, judged.after, strict=True))
         async with self._storage.unit_of_work() as uow:
-            may_replace = self._checks.may_replace(judged)
             stored = await _save(
                 uow, judged.rows, [False] * len(names) if begun_before else may_replace
             )
             if not begun_before:
-                state.pending_stop = piece.stop
-                state.pending = _tally_of(judged, names, stored, piece.broken)
+                tally = _tally_of(judged, names, stored, piece.broken)
+                state.mark_pending(piece.stop, tally, after)
+            elif not state.pending_before:  # noted by an earlier release
+                state.pending_before = after
             new = self._checks.note_new_symbols(judged)
             # Before the candles: what is stored and not noted would be counted twice.
             await self._note(judged, piece.broken)
             await self._checks.create_symbols(new)
             await uow.commit()
-        state.mark_stored(dict(zip(names, judged.after, strict=True)))
+        state.mark_stored()
 
     async def _note(self, judged: Judged, broken: Sequence[BrokenRow]) -> None:
         """Note what is about to be stored, and keep the rows that are quarantined."""
