@@ -13,12 +13,13 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
 from jts_storage.usecases import incremental
 from jts_storage.usecases.any_storage import AnyStorage
-from jts_storage.usecases.gate import BlockRows, Judged, offsets_of, passed
+from jts_storage.usecases.gate import BlockRows, Judged, passed
 from jts_storage.usecases.import_options import ImportOptions
 from jts_storage.usecases.incremental import Extent, Extents, Known, StoredBefore
 from jts_storage.usecases.known_symbols import KnownSymbols
 from jts_storage.usecases.progress import ImportCheckpoint
 from jts_storage.usecases.quality import Before
+from jts_storage.usecases.rules import offsets_of
 
 
 class ImportChecks:

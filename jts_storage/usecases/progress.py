@@ -105,7 +105,7 @@ class ImportState:
 
 
 def _rows_json(rows: Mapping[str, Before]) -> dict[str, list[int | None]]:
-    return {name: [row.timestamp, row.close] for name, row in rows.items()}
+    return {name: [row.timestamp, row.close, row.last] for name, row in rows.items()}
 
 
 def _rows(data: Mapping[str, list[int | None]]) -> dict[str, Before]:

@@ -28,6 +28,8 @@ ALL = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 WHOLE = 1_000
 SEEDED = (0, 3, 4, 9)
 """The minutes that are stored before."""
+TORN = 9
+"""The close of a row that contradicts itself."""
 
 
 class Killed(BaseException):
@@ -57,7 +59,7 @@ class Case:
     @property
     def text(self) -> str:
         lines = (
-            f"{SECOND + 60 * minute},{close},{close},{close},{close},{number}\n"
+            f"{SECOND + 60 * minute},{close},{close - (close == TORN)},{close},{close},{number}\n"
             for number, (minute, close) in enumerate(self.rows)
         )
         return "t,o,h,l,c,v\n" + "".join(lines)
@@ -115,7 +117,7 @@ async def told(storage: Storage, result: ImportResult) -> dict[str, Any]:
 
 
 MINUTES = st.integers(0, 12)
-ROWS = st.lists(st.tuples(MINUTES, st.sampled_from([1, 2])), min_size=1, max_size=9)
+ROWS = st.lists(st.tuples(MINUTES, st.sampled_from([1, 2, TORN])), min_size=1, max_size=9)
 # Rows that go back or come again are told by other rules within a block than across blocks.
 FLAGS = dict.fromkeys((Rule.DUPLICATE, Rule.ORDER, Rule.OVERLAP, Rule.JUMP), Action.IGNORE)
 
@@ -130,6 +132,34 @@ async def test_rows_that_come_again_in_a_gap_are_stored_alike(
     tmp_path: Path, rows: list[tuple[int, int]]
 ) -> None:
     case, path = Case(rows, FLAGS), tmp_path / "p.csv"
+    path.write_text(case.text)
+    whole = await outcome(path, case, WHOLE)
+    for size in (1, 2, 3):
+        assert await outcome(path, case, size) == whole
+        for killed_after in (1, 2)[: 3 - size]:
+            assert await outcome(path, case, size, killed_after=killed_after) == whole
+
+
+ACTIONS = st.dictionaries(
+    st.sampled_from([Rule.ORDER, Rule.OVERLAP, Rule.JUMP, Rule.OHLC, Rule.ZERO_VOLUME]),
+    st.sampled_from([Action.REJECT, Action.QUARANTINE, Action.FLAG]),
+).filter(lambda actions: actions.get(Rule.OHLC) is not Action.FLAG)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=ROWS, actions=ACTIONS)
+# A row that is set aside: the next one is compared with the one before, and in a run that was
+# interrupted as well.
+@example(rows=[(5, 1), (6, 2), (7, 1), (8, 1)], actions={Rule.JUMP: Action.QUARANTINE})
+@example(rows=[(10, 2), (11, TORN), (12, 2)], actions={})
+@example(rows=[(1, 1), (1, 2), (2, 2), (5, 2), (6, 1)], actions={Rule.JUMP: Action.QUARANTINE})
+async def test_rows_are_judged_alike(
+    tmp_path: Path, rows: list[tuple[int, int]], actions: dict[Rule, Action]
+) -> None:
+    # Of rows that come again after later ones, only those of one block count as duplicates.
+    case, path = Case(rows, actions | {Rule.DUPLICATE: Action.IGNORE}), tmp_path / "p.csv"
     path.write_text(case.text)
     whole = await outcome(path, case, WHOLE)
     for size in (1, 2, 3):
@@ -219,3 +249,26 @@ async def test_a_state_of_an_earlier_release_is_gone_on_with(tmp_path: Path) -> 
         found = await told(storage, await run(None))
         # What its run had stored counts as stored before, as it did then.
         assert (found["inserted"], found["skipped"], found["differing"]) == (5, 1, 1)
+
+
+@pytest.mark.parametrize("is_purged", [False, True])
+async def test_the_block_after_the_pending_one_is_judged_by_its_last_row(
+    tmp_path: Path, is_purged: bool
+) -> None:
+    """Its own rows, which are stored by now, are not those that were skipped."""
+    case, path = Case([(5, 1), (6, 1), (7, 2), (8, 2)]), tmp_path / "p.csv"
+    path.write_text(case.text)
+    async with Storage.in_memory() as storage:
+        await seed(storage)
+
+        async def run(progress: Killer | None) -> ImportResult:
+            return await ImportCandles(storage).run(
+                path, Timeframe.M1, symbol="A", options=case.options(2), progress=progress
+            )
+
+        with pytest.raises(Killed):
+            await run(Killer(1))
+        if is_purged:
+            await storage.candles.purge_history([KEY])
+        found = await told(storage, await run(None))
+        assert (found["broken"]["jump"], found["inserted"], found["skipped"]) == (1, 4, 0)
