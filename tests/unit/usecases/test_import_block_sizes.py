@@ -94,6 +94,27 @@ async def test_times_of_day_have_one_width_in_the_whole_file(
     assert (times_of(result), result["refused"]) == (read, None)
 
 
+@pytest.mark.parametrize("broken", ["x", "9h30", "1234567", "999999", "24:00", "9:00:77"])
+@pytest.mark.parametrize(
+    ("times", "read"),
+    [
+        (["900", "1530"], ["09:00:00", "15:30:00"]),
+        (["500", "153000"], ["00:05:00", "15:30:00"]),
+        (["09:00", "15:30:30"], ["09:00:00", "15:30:30"]),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_a_time_that_cannot_be_read_says_nothing_of_the_others(
+    tmp_path: Path, times: list[str], read: list[str], broken: str, at: int
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(dated([*times[:at], broken, *times[at:]]))
+    result = await outcome(path, WHOLE, timezone="UTC", on_error="quarantine")
+    assert (times_of(result), [line for line, *_ in result["aside"]]) == (read, [at + 2])
+    assert await outcome(path, 1, timezone="UTC", on_error="quarantine") == result
+    assert f"line {at + 2}" in (await outcome(path, 1, timezone="UTC"))["refused"]
+
+
 async def test_a_time_with_zeros_in_front_has_no_other_width(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text(dated(["0900", "153000"]))
