@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jts_storage import Market, SeriesKey, Storage, Timeframe
@@ -339,10 +339,16 @@ async def test_any_csv_file_is_read_alike_in_blocks_of_any_size(
 JSON_VALUES = st.sampled_from(
     ["1", "1.5", '"1"', '"x"', "null", "NaN", "-Infinity", "1e999", "[1]", "true", "1.000001"]
 )
-# Left out: moments with a point (1704153600.0), stored or set aside by what they are read with.
+JSON_MOMENTS = st.sampled_from(
+    ["{}.0", "{}.00", "{}e0", "{}.5", "{}.000000000000", '"{}"', '"{}.0"', "{}000", "{}000.0",
+     "1.704153600e9", "1704153600000.0e-3", "true", "null", '""']
+)  # fmt: skip
 JSON_LINES = st.one_of(
     st.tuples(st.integers(0, 9), JSON_VALUES, JSON_VALUES).map(
         lambda v: f'{{"t":{SECOND + 60 * v[0]},"o":1,"h":1,"l":1,"c":{v[1]},"v":{v[2]}}}'
+    ),
+    st.tuples(st.integers(0, 9), JSON_MOMENTS).map(
+        lambda v: f'{{"t":{v[1].format(SECOND + 60 * v[0])},"o":1,"h":1,"l":1,"c":1,"v":1}}'
     ),
     st.sampled_from(
         ["5", "[1]", '"x"', "null", "", "{",
@@ -358,6 +364,16 @@ JSON_LINES = st.one_of(
     lines=st.lists(JSON_LINES, min_size=1, max_size=8),
     on_error=st.sampled_from(["stop", "quarantine"]),
     at_once=st.sampled_from([1, 70, 1 << 20]),
+)
+# A number in quotes among others, read with a line that is refused.
+@example(
+    lines=[
+        f'{{"t":{SECOND}.0,"o":1,"h":1,"l":1,"c":1e999,"v":1}}',
+        f'{{"t":"{SECOND + 60}.0","o":1,"h":1,"l":1,"c":1,"v":1}}',
+        f'{{"t":{SECOND + 120}.0,"o":1,"h":1,"l":1,"c":1,"v":1}}',
+    ],
+    on_error="quarantine",
+    at_once=1,
 )
 async def test_any_json_file_is_read_alike_in_blocks_of_any_size(
     tmp_path: Path,
