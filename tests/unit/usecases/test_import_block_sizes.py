@@ -460,3 +460,10 @@ async def test_two_markets_of_a_symbol_are_refused_before_anything_is_stored(
             with pytest.raises(InvalidData, match=r"line 10, column 'market': is not KOSPI as"):
                 await ImportCandles(storage).run(path, Timeframe.M1, options=options)
             assert await storage.candles.list_keys() == []
+
+
+async def test_the_text_of_a_row_that_cannot_be_read_keeps_its_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(f't,o,h,l,c,v\n{SECOND},"1,000.5","1,000.5",1,x,"5 ""lots"""\n')
+    (_, _, came_as), *_ = (await check(path, on_error="quarantine"))["aside"]
+    assert came_as == str({"text": f'{SECOND},"1,000.5","1,000.5",1,x,"5 ""lots"""'})
