@@ -462,6 +462,17 @@ async def test_two_markets_of_a_symbol_are_refused_before_anything_is_stored(
             assert await storage.candles.list_keys() == []
 
 
+@pytest.mark.parametrize("block_rows", [1, 2, WHOLE])
+async def test_symbols_are_told_in_one_order(tmp_path: Path, block_rows: int) -> None:
+    path = tmp_path / "symbols.csv"
+    rows = (f"{SECOND},{symbol},1,1,1,1,1\n" for symbol in "CABD")
+    path.write_text("t,symbol,o,h,l,c,v\n" + "".join(rows))
+    options = ImportOptions(create=Market.KOSPI, block_rows=block_rows)
+    async with Storage.in_memory() as storage:
+        result = await ImportCandles(storage).run(path, Timeframe.M1, options=options)
+        assert result.created_symbols == ("A", "B", "C", "D")
+
+
 async def test_the_text_of_a_row_that_cannot_be_read_keeps_its_quotes(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text(f't,o,h,l,c,v\n{SECOND},"1,000.5","1,000.5",1,x,"5 ""lots"""\n')
