@@ -13,12 +13,12 @@ from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.readers.rows import BrokenRow
-from jts_storage.usecases import quarantine
 from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.gate import Judged
 from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_reading import Input, Piece
 from jts_storage.usecases.progress import ImportCheckpoint
+from jts_storage.usecases.quarantine import Note, Notes
 from jts_storage.usecases.results import COUNTS, Tally
 
 
@@ -38,6 +38,7 @@ class ImportWriter:
         self._checks = checks
         self._progress = progress
         self._key = key
+        self._notes = Notes(storage, given.name, given.origin)
 
     async def store(self, judged: Judged, piece: Piece) -> None:
         """Store what has passed of a block."""
@@ -66,13 +67,10 @@ class ImportWriter:
 
     async def _note(self, judged: Judged, broken: Sequence[BrokenRow]) -> None:
         """Note what is about to be stored, and keep the rows that are quarantined."""
-        name, origin = self._input.name, self._input.origin
-        notes = [
-            note
-            for key, rows in judged.quarantined.items()
-            for note in quarantine.notes(key, name, rows, origin=origin)
-        ]
-        notes += quarantine.notes_of_broken(self._key, name, broken, origin=origin)
+        notes: list[Note] = []
+        for key, rows in judged.quarantined.items():
+            notes += await self._notes.of(key, rows)
+        notes += await self._notes.of_broken(self._key, broken)
         if not (notes or self._progress.is_kept):
             return
         async with self._storage.unit_of_work() as uow:

@@ -462,6 +462,22 @@ async def test_two_markets_of_a_symbol_are_refused_before_anything_is_stored(
             assert await storage.candles.list_keys() == []
 
 
+async def test_rows_are_set_aside_once_whatever_blocks_the_file_is_read_in(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    prices = ["1,1,1,1", "1,1,2,1", "1,1,1,x"] * 3  # sound, contradicting itself, unreadable
+    rows = (f"{SECOND + 60 * n},{each},1\n" for n, each in enumerate(prices))
+    path.write_text("t,o,h,l,c,v\n" + "".join(rows))
+    async with Storage.in_memory() as storage:
+        aside = []
+        for size in (WHOLE, 2, 3, WHOLE):
+            options = ImportOptions(create=Market.KOSPI, block_rows=size, on_error="quarantine")
+            await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
+            found = await Quarantine(storage).review()
+            aside.append(sorted((row.row, row.reasons, str(row.came_as)) for row in found))
+        assert len(aside[0]) == 6
+        assert aside == [aside[0]] * 4
+
+
 @pytest.mark.parametrize("block_rows", [1, 2, WHOLE])
 async def test_symbols_are_told_in_one_order(tmp_path: Path, block_rows: int) -> None:
     path = tmp_path / "symbols.csv"
