@@ -14,9 +14,8 @@ import pyarrow.csv as arrow_csv
 
 from jts_storage._runtime.surface import option
 from jts_storage.errors import InvalidData
-from jts_storage.readers import text_files
+from jts_storage.readers import file_source, text_files
 from jts_storage.readers.file_source import (
-    READ_BYTES,
     FileSource,
     Layout,
     RowLines,
@@ -94,7 +93,7 @@ class CsvFile(FileSource):
         return arrow_csv.open_csv(
             stream,
             read_options=arrow_csv.ReadOptions(
-                block_size=READ_BYTES,
+                block_size=file_source.READ_BYTES,
                 encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
                 column_names=names,
                 skip_rows=self._lines_before_data(),

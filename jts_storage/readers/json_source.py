@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.json as arrow_json
 
 from jts_storage.errors import InvalidData
-from jts_storage.readers import json_keys, text_files
+from jts_storage.readers import json_arrays, json_keys, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
 from jts_storage.readers.rows import BrokenRow, kept_text
@@ -28,9 +28,6 @@ _SAMPLE_LINES = 1_000
 _SAMPLE = 4_096
 
 
-_READ_CHARACTERS = 1 << 20
-_LONGEST_OBJECT = 1 << 24
-_BLANKS = " \t\r\n\ufeff"
 _BLANK_BYTES = b" \t\r\n\f\v" + codecs.BOM_UTF8
 
 _Line: TypeAlias = tuple[int, bytes]
@@ -160,15 +157,30 @@ class JsonLinesFile(FileSource):
         """Read lines of which some cannot be read: those that follow each other in one table."""
         good: list[_Line] = []
         for number, line in lines:
-            try:
-                self._check(number, self._parsed(number, line))
+            fault = self._fault_of(number, line, schema)
+            if fault is None:
                 good.append((number, line))
-            except InvalidData as exc:
-                yield from self._halved(good, schema, refuse)
-                good = []
-                self._broken_lines.add(number)
-                refuse(number, line, exc)
+                continue
+            yield from self._halved(good, schema, refuse)
+            good = []
+            self._broken_lines.add(number)
+            refuse(number, line, fault)
         yield from self._halved(good, schema, refuse)
+
+    def _fault_of(self, number: int, line: bytes, schema: Any) -> InvalidData | None:
+        """What seems to be wrong with a line; Arrow may refuse another."""
+        try:
+            odd = self._odd(number, self._parsed(number, line))
+        except InvalidData as exc:
+            return exc
+        if odd is None:
+            return None
+        try:
+            # It takes a number in quotes among others, and does so whatever lines are read with it.
+            _as_table(line, schema)
+        except pa.ArrowInvalid:
+            return odd
+        return None
 
     def _halved(self, lines: Sequence[_Line], schema: Any, refuse: _Refuse) -> Iterator[Any]:
         """Read lines that seem to be well, each half for itself where Arrow refuses one."""
@@ -241,7 +253,8 @@ class JsonLinesFile(FileSource):
             raise _no_object(where, value)
         return value
 
-    def _check(self, number: int, row: dict[str, Any]) -> None:
+    def _odd(self, number: int, row: dict[str, Any]) -> InvalidData | None:
+        """The first value that is of another kind than the first of its column."""
         for name in self.targets.values():
             value, first = row.get(name), self._first[name]
             alike = isinstance(value, str) == isinstance(first, str) and not isinstance(
@@ -250,11 +263,12 @@ class JsonLinesFile(FileSource):
             if isinstance(first, bool):
                 alike = isinstance(value, bool)
             if value is not None and first is not None and not alike:
-                raise InvalidData(
+                return InvalidData(
                     f"{self._where(number)}, column {name!r}: "
                     "is not of the kind it has in the first line",
                     value=value,
                 )
+        return None
 
 
 def _no_object(where: str, value: object) -> InvalidData:
@@ -309,7 +323,7 @@ class JsonArrayFile(JsonLinesFile):
         )
         self._removed = weakref.finalize(self, Path(copy.name).unlink, missing_ok=True)
         with copy:
-            for number, (text, value) in enumerate(_objects(path, name or str(path)), 1):
+            for number, (text, value) in enumerate(json_arrays.objects(path, name or str(path)), 1):
                 copy.write(text.encode() + b"\n")
                 if self._fault is None and not isinstance(value, dict):
                     self._fault = _no_object(f"{name or path}, object {number}", value)
@@ -328,71 +342,3 @@ def is_array(path: Path) -> bool:
             return file.read(_SAMPLE).lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"[")
     except (OSError, EOFError):
         return False
-
-
-def _objects(path: Path, name: str) -> Iterator[tuple[str, object]]:
-    """Yield each value of the array on one line, as it is written, and what it is."""
-    decoder = json.JSONDecoder()
-    try:
-        with text_files.opened(path) as file:
-            text = codecs.getreader("utf-8-sig")(file)
-            rest = _after_blanks(_after_blanks("", text, name).removeprefix("["), text, name)
-            number = 0
-            while not rest.startswith("]"):
-                number += 1
-                value, end, rest = _end_of(decoder, rest, text, f"{name}, object {number}")
-                # Line breaks stand between values only: within texts they are escaped.
-                yield rest[:end].replace("\n", " ").replace("\r", " "), value
-                rest = _after_blanks(rest[end:], text, name)
-                if rest.startswith(","):
-                    rest = _after_blanks(rest[1:], text, name)
-                elif not rest.startswith("]"):
-                    raise InvalidData(f"{name}, object {number}: no comma stands behind it.")
-            if not _is_end(rest.removeprefix("]"), text):
-                raise InvalidData(f"{name}: something stands behind the end of its array.")
-    except EOFError as exc:
-        raise cut_off(name) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InvalidData(f"{name} cannot be read: {exc}") from exc
-
-
-def _is_end(rest: str, text: Any) -> bool:
-    """Whether nothing but blanks comes."""
-    while not rest.lstrip(_BLANKS):
-        rest = text.read(_READ_CHARACTERS)
-        if not rest:
-            return True
-    return False
-
-
-def _after_blanks(rest: str, text: Any, name: str) -> str:
-    """What comes next that is no blank.
-
-    :raises InvalidData: nothing does, although the array is not closed.
-    """
-    rest = rest.lstrip(_BLANKS)
-    while not rest:
-        more = text.read(_READ_CHARACTERS)
-        if not more:
-            raise InvalidData(f"{name} ends within its array.", remedy="Copy it again.")
-        rest = more.lstrip(_BLANKS)
-    return rest
-
-
-def _end_of(decoder: json.JSONDecoder, rest: str, text: Any, where: str) -> tuple[object, int, str]:
-    """The value with which `rest` begins, where it ends, and the rest with as much as it took."""
-    while True:
-        try:
-            value, end = decoder.raw_decode(rest)
-        except RecursionError as exc:
-            raise InvalidData(f"{where}: is nested too deeply.") from exc
-        except ValueError as exc:
-            more = text.read(_READ_CHARACTERS) if len(rest) < _LONGEST_OBJECT else ""
-            if not more:
-                raise InvalidData(f"{where}: is no JSON: {exc}.") from exc
-        else:
-            # The digits of a number may go on; the end of all else is seen.
-            more = text.read(_READ_CHARACTERS) if end == len(rest) else ""
-            if not more or isinstance(value, dict | list | str):
-                return value, end, rest + more
-        rest += more

@@ -21,6 +21,7 @@ from jts_storage.readers.epochs import Epochs, Numbers, is_moment
 from jts_storage.readers.looking import Looked
 from jts_storage.readers.spellings import timeframes_meant
 from jts_storage.readers.written import (
+    TIME,
     joined,
     time_digits,
     whole_numbers,
@@ -174,24 +175,28 @@ def settled(
 
 
 def _width(source: Looked) -> int | None:
-    longest: int | None = None
+    longest, is_filled = 0, False
     for columns, _ in _tables(source, MOMENTS):
         if "timestamp" in columns or "time" not in columns:
             return None
         times = columns["time"]
-        if longest is None and (filled := _first_filled(times)) is not None:
-            longest = time_digits(pa.array([filled]))
-            if not longest:
-                return 0
-        if longest is not None:
-            longest = max(longest, time_digits(times))
-    return None if longest is None else width_of(longest)
+        # The first that can be read shows the kind of all.
+        if not longest and _first_is_written(times):
+            return 0
+        is_filled = is_filled or _any(times, r"\S")
+        longest = max(longest, time_digits(times))
+    return width_of(longest) if is_filled else None
 
 
-def _first_filled(column: Any) -> str | None:
-    text = column.cast(pa.string())
-    filled = text.filter(pc.match_substring_regex(text, r"\S"))
-    return str(filled[0]) if len(filled) else None
+def _first_is_written(times: Any) -> bool:
+    """Return whether the first that can be read has colons."""
+    text = times.cast(pa.string())
+    first = text.filter(pc.match_substring_regex(text, TIME)).slice(0, 1)
+    return len(first) > 0 and not time_digits(first)
+
+
+def _any(column: Any, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(column.cast(pa.string()), pattern)).as_py())
 
 
 def _tables(source: Looked, targets: Collection[str]) -> Iterator[tuple[dict[str, Any], int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -90,6 +92,10 @@ def may_stand_aside(error: InvalidData) -> bool:
 def unreadable(row: Rows, error: InvalidData) -> BrokenRow:
     told = str(error.args[0]).partition(": ")[2]
     values = row.table.to_pylist()[0].values()
-    text = ",".join("" if value is None else str(value) for value in values)
+    text = io.StringIO()
+    # Quoted where a value has a comma or a quote of its own.
+    csv.writer(text, lineterminator="").writerow(
+        "" if value is None else str(value) for value in values
+    )
     reason = f"{error.field} {told}"
-    return BrokenRow(int(row.numbers[0]), 0, reason, kept_text(text), "unreadable")
+    return BrokenRow(int(row.numbers[0]), 0, reason, kept_text(text.getvalue()), "unreadable")

@@ -22,6 +22,9 @@ _SPELLINGS: Final = (
     (r"(\.\d{3})0+", r"\1"),
 )
 _MOST: Final = str(2**63 - 1)
+_DIGITS: Final = r"\d{1,2}|([01]?\d|2[0-3])[0-5]\d([0-5]\d)?"
+TIME: Final = rf"^\s*(([01]?\d|2[0-3])(:[0-5]\d){{1,2}}([^\d:].*)?|({_DIGITS})\s*)$"
+"""A time of day that can be read, with colons or as a number."""
 HOURS, SECONDS = 4, 6
 """How many digits times of day have."""
 
@@ -99,9 +102,12 @@ def _any(mask: Any) -> bool:
 
 
 def time_digits(times: Any) -> int:
-    """How many digits times of day have at most that are written as numbers; 0 if none is."""
+    """How many digits times of day have at most that are written as numbers; 0 if none is.
+
+    What is no time of day, such as 999999, says nothing of the others.
+    """
     text = pc.utf8_trim_whitespace(times.cast(pa.string()))
-    digits = text.filter(pc.match_substring_regex(text, r"^\d{1,6}$"))
+    digits = text.filter(pc.match_substring_regex(text, rf"^({_DIGITS})$"))
     return pc.max(pc.utf8_length(digits)).as_py() or 0
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Final, Protocol
 
-from jts_storage.ports.candles import CandleReader
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.data_sets import DataSet
+from jts_storage.domain.enums import Timeframe
+from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
@@ -17,10 +22,19 @@ class AnyStorage(Protocol):
     """The read side of candles, symbols and bookkeeping, and units of work to write with."""
 
     @property
-    def candles(self) -> CandleReader: ...
+    def candles(self) -> CandleStore: ...
     @property
     def symbols(self) -> SymbolReader: ...
     @property
     def ingestion(self) -> IngestionReader: ...
+
+    async def data_set(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+    ) -> DataSet: ...
 
     def unit_of_work(self) -> UnitOfWork: ...

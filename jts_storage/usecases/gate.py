@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from jts_storage.usecases.incremental import Known
 from jts_storage.usecases.quality import Before, QualityPolicy, Verdict, judge_all
 from jts_storage.usecases.quarantine import RowJson
 from jts_storage.usecases.results import Tally
-from jts_storage.usecases.rules import NO_STAMP, Spans
+from jts_storage.usecases.rules import Spans, offsets_of
 
 _FEW_SERIES = 1 << 16
 """So many have numbers of 16 bits, which sort in a tenth of the time."""
@@ -93,12 +93,6 @@ def by_series(block: Block) -> BlockRows:
     return BlockRows(keys, offsets, columns, rows, missing, block)
 
 
-def offsets_of(offsets: Int64Array, wanted: AnyArray) -> Int64Array:
-    """Where each series begins among the rows that are wanted."""
-    counted: Int64Array = np.concatenate(([0], np.cumsum(wanted, dtype=np.int64)))[offsets]
-    return counted
-
-
 def passed(
     given: BlockRows, policy: QualityPolicy, before: Sequence[Before], known: Known | None = None
 ) -> Judged:
@@ -127,20 +121,16 @@ def passed(
     if rows.rows:
         stamps = rows.columns.timestamp
         tally.first_ms, tally.last_ms = int(stamps.min()), int(stamps.max())
+    read, left, stay = (np.diff(each.offsets) for each in (given, found, kept))
     counts = {
-        "read": np.diff(given.offsets),
-        "skipped": np.diff(given.offsets) - np.diff(found.offsets),
-        "duplicates": np.diff(kept.offsets) - np.diff(rows.offsets),
+        "read": read,
+        "skipped": read - left,
+        "duplicates": stay - np.diff(rows.offsets),
         "rejected": np.diff(offsets_of(found.offsets, verdict.rejected)),
         "quarantined": np.diff(offsets_of(found.offsets, verdict.quarantined)),
     }
-    return Judged(
-        rows,
-        _quarantined_rows(found, verdict),
-        tally,
-        {name: of_each.tolist() for name, of_each in counts.items()},
-        list(_after(kept, spans, before)),
-    )
+    each = {name: of_each.tolist() for name, of_each in counts.items()}
+    return Judged(rows, _quarantined_rows(found, verdict), tally, each, verdict.after)
 
 
 def _numbers(kept: BlockRows, spans: Spans) -> Int64Array:
@@ -157,24 +147,6 @@ def _check_each(kept: BlockRows) -> None:
         for begin, end in zip(kept.offsets, kept.offsets[1:], strict=False):
             checked(kept.columns.take(slice(begin, end)))
         raise
-
-
-def _after(kept: BlockRows, spans: Spans, before: Sequence[Before]) -> Iterator[Before]:
-    """The last row of each series for the next block.
-
-    Where time went back, it has the latest timestamp so far.
-    """
-    offsets = kept.offsets
-    filled = np.diff(offsets) > 0
-    latest = np.full(len(kept.keys), NO_STAMP)
-    if kept.columns.rows:
-        latest[filled] = np.maximum.reduceat(kept.columns.timestamp, offsets[:-1][filled])
-    latest = np.maximum(latest, spans.stamps)
-    closes = np.zeros(len(kept.keys), np.int64)
-    closes[filled] = kept.columns.close[offsets[1:][filled] - 1]
-    each = zip(before, filled.tolist(), latest.tolist(), closes.tolist(), strict=True)
-    for former, has_rows, stamp, close in each:
-        yield Before(stamp, close) if has_rows else former
 
 
 def _quarantined_rows(found: BlockRows, verdict: Verdict) -> dict[SeriesKey, list[RowJson]]:

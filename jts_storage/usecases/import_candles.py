@@ -139,7 +139,8 @@ class _Import:
         return ImportResult.of(
             self._progress.state.tally,
             source=self._input.name,
-            created_symbols=tuple(self._progress.state.created),
+            # Sorted: they come block by block.
+            created_symbols=tuple(sorted(self._progress.state.created)),
             resumed_at=resumed_at,
             seconds=seconds,
         )

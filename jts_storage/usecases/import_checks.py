@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.columns import Int64Array
 from jts_storage.usecases import incremental
 from jts_storage.usecases.any_storage import AnyStorage
-from jts_storage.usecases.gate import BlockRows, Judged, offsets_of, passed
+from jts_storage.usecases.gate import BlockRows, Judged, passed
 from jts_storage.usecases.import_options import ImportOptions
-from jts_storage.usecases.incremental import Extent, Extents, Known
+from jts_storage.usecases.incremental import Extent, Extents, Known, StoredBefore
 from jts_storage.usecases.known_symbols import KnownSymbols
 from jts_storage.usecases.progress import ImportCheckpoint
 from jts_storage.usecases.quality import Before
+from jts_storage.usecases.rules import offsets_of
 
 
 class ImportChecks:
@@ -26,7 +28,7 @@ class ImportChecks:
     def __init__(
         self, storage: AnyStorage, options: ImportOptions, progress: ImportCheckpoint
     ) -> None:
-        self._candles = storage.candles
+        self._storage = storage
         self._options = options
         self._progress = progress
         self._symbols = KnownSymbols(storage, options.create)
@@ -73,9 +75,11 @@ class ImportChecks:
     async def _stored_already(self, found: BlockRows) -> Known | None:
         if not self._options.is_incremental:
             return None
-        rows = self._options.block_rows
-        return await incremental.known(
-            self._candles, found.keys, found.offsets, found.columns, self._held(found.keys), rows
+        state = self._progress.state
+        before = StoredBefore(self._storage.candles, self._options.block_rows, state.began)
+        filled = [state.filled.get(name) for name in self._progress.names(found.keys)]
+        return await before.known(
+            found.keys, found.offsets, found.columns, self._held(found.keys), filled
         )
 
     def _held(self, keys: Sequence[SeriesKey]) -> list[Extent | None]:
@@ -89,18 +93,44 @@ class ImportChecks:
         before = [state.before.get(name, nothing) for name in self._progress.names(found.keys)]
         return passed(found, policy, before, known)
 
-    def may_replace(self, judged: Judged) -> list[bool]:
+    async def may_replace(self, judged: Judged) -> list[bool]:
         """Return of each series whether rows about to be stored may take the place of stored ones.
 
         Only then is it worth asking the store which of them are new.
         """
         stamps, offsets = judged.rows.columns.timestamp, judged.rows.offsets
+        again = [False] * len(judged.keys)
         if self._options.is_incremental:
-            # Rows within it were compared already, and those that are stored were skipped.
+            # Rows within what is held were compared already: those that were stored are skipped,
+            # so the others can replace nothing but what this import itself has stored.
             outside = incremental.outside(stamps, offsets, self._held(judged.keys))
+            if not outside.all():
+                again = await self._fill(
+                    judged.keys, stamps[~outside], offsets_of(offsets, ~outside)
+                )
             stamps, offsets = stamps[outside], offsets_of(offsets, outside)
-        filled = np.diff(offsets) > 0
-        firsts, lasts = stamps[offsets[:-1][filled]], stamps[offsets[1:][filled] - 1]
-        ends = zip(firsts.tolist(), lasts.tolist(), strict=True)
-        each = zip(judged.keys, filled.tolist(), strict=True)
-        return [has_rows and self._extents.widen(key, *next(ends)) for key, has_rows in each]
+        for number, ends in _ends(stamps, offsets):
+            again[number] |= self._extents.widen(judged.keys[number], *ends)
+        return again
+
+    async def _fill(
+        self, keys: Sequence[SeriesKey], stamps: Int64Array, offsets: Int64Array
+    ) -> list[bool]:
+        """Note rows that are stored among what was held, and where such rows may be already."""
+        state, names = self._progress.state, self._progress.names(keys)
+        if not state.filled and state.began is None:
+            state.began = await incremental.latest_commit(self._storage, keys[0])
+        found = [False] * len(keys)
+        for number, ends in _ends(stamps, offsets):
+            before = state.filled.get(names[number])
+            found[number] = incremental.meets(ends, before)
+            state.filled[names[number]] = incremental.widened(ends, before)
+        return found
+
+
+def _ends(stamps: Int64Array, offsets: Int64Array) -> Iterator[tuple[int, Extent]]:
+    """The number of each series that has rows, with its first and last timestamp."""
+    numbers = np.flatnonzero(np.diff(offsets) > 0)
+    firsts, lasts = stamps[offsets[:-1][numbers]], stamps[offsets[1:][numbers] - 1]
+    ends = zip(firsts.tolist(), lasts.tolist(), strict=True)
+    return zip(numbers.tolist(), ends, strict=True)

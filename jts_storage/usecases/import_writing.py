@@ -13,12 +13,12 @@ from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.readers.rows import BrokenRow
-from jts_storage.usecases import quarantine
 from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.gate import Judged
 from jts_storage.usecases.import_checks import ImportChecks
 from jts_storage.usecases.import_reading import Input, Piece
 from jts_storage.usecases.progress import ImportCheckpoint
+from jts_storage.usecases.quarantine import Note, Notes
 from jts_storage.usecases.results import COUNTS, Tally
 
 
@@ -38,6 +38,7 @@ class ImportWriter:
         self._checks = checks
         self._progress = progress
         self._key = key
+        self._notes = Notes(storage, given.name, given.origin)
 
     async def store(self, judged: Judged, piece: Piece) -> None:
         """Store what has passed of a block."""
@@ -46,30 +47,30 @@ class ImportWriter:
         # counts are kept: counted again, its own rows would look as if they had been there before.
         begun_before = state.pending_stop == piece.stop
         names = self._progress.names(judged.keys)
+        may_replace = await self._checks.may_replace(judged)
+        after = dict(zip(names, judged.after, strict=True))
         async with self._storage.unit_of_work() as uow:
-            may_replace = self._checks.may_replace(judged)
             stored = await _save(
                 uow, judged.rows, [False] * len(names) if begun_before else may_replace
             )
             if not begun_before:
-                state.pending_stop = piece.stop
-                state.pending = _tally_of(judged, names, stored, piece.broken)
+                tally = _tally_of(judged, names, stored, piece.broken)
+                state.mark_pending(piece.stop, tally, after)
+            elif not state.pending_before:  # noted by an earlier release
+                state.pending_before = after
             new = self._checks.note_new_symbols(judged)
             # Before the candles: what is stored and not noted would be counted twice.
             await self._note(judged, piece.broken)
             await self._checks.create_symbols(new)
             await uow.commit()
-        state.mark_stored(dict(zip(names, judged.after, strict=True)))
+        state.mark_stored()
 
     async def _note(self, judged: Judged, broken: Sequence[BrokenRow]) -> None:
         """Note what is about to be stored, and keep the rows that are quarantined."""
-        name, origin = self._input.name, self._input.origin
-        notes = [
-            note
-            for key, rows in judged.quarantined.items()
-            for note in quarantine.notes(key, name, rows, origin=origin)
-        ]
-        notes += quarantine.notes_of_broken(self._key, name, broken, origin=origin)
+        notes: list[Note] = []
+        for key, rows in judged.quarantined.items():
+            notes += await self._notes.of(key, rows)
+        notes += await self._notes.of_broken(self._key, broken)
         if not (notes or self._progress.is_kept):
             return
         async with self._storage.unit_of_work() as uow:

@@ -1,4 +1,4 @@
-"""Which rows of a source are stored already."""
+"""Which rows of a source were stored already when its import began."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import matched
 from jts_storage.domain.columns import AnyArray, Columns, Int64Array, series_of_rows
-from jts_storage.ports.candles import CandleReader
+from jts_storage.domain.moments import Commit
+from jts_storage.errors import InvalidData
+from jts_storage.ports.candles import CandleReader, CandleStore
+from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.known_symbols import MANY
 
 Extent = tuple[int, int]
@@ -74,11 +77,16 @@ class Extents:
     def widen(self, key: SeriesKey, first: int, last: int) -> bool:
         """Add rows that are about to be stored; return whether stored ones may lie among them."""
         before = self._found[key]
-        if before is None:
-            self._found[key] = (first, last)
-            return False
-        self._found[key] = (min(first, before[0]), max(last, before[1]))
-        return first <= before[1] and last >= before[0]
+        self._found[key] = widened((first, last), before)
+        return meets((first, last), before)
+
+
+def meets(one: Extent, other: Extent | None) -> bool:
+    return other is not None and one[0] <= other[1] and one[1] >= other[0]
+
+
+def widened(one: Extent, other: Extent | None) -> Extent:
+    return one if other is None else (min(one[0], other[0]), max(one[1], other[1]))
 
 
 def outside(stamps: Int64Array, offsets: Int64Array, held: Sequence[Extent | None]) -> AnyArray:
@@ -90,45 +98,99 @@ def outside(stamps: Int64Array, offsets: Int64Array, held: Sequence[Extent | Non
     return found
 
 
-async def known(
-    candles: CandleReader,
-    keys: Sequence[SeriesKey],
-    offsets: Int64Array,
-    columns: Columns,
-    held: Sequence[Extent | None],
-    block_rows: int,
-) -> Known:
-    """Compare rows with the candles that are stored within what is held of their series.
+async def latest_commit(storage: AnyStorage, key: SeriesKey) -> int | None:
+    """The version of the latest commit; None if no history is kept, so that none can be read.
 
-    Reads only the range of the rows, at most `block_rows` candles at a time.
-
-    :param offsets: where the rows of each series begin, and behind the last where they end.
+    :param key: any series.
     """
-    found = Known(np.zeros(columns.rows, np.bool_), np.zeros(columns.rows, np.bool_))
-    ends = offsets.tolist()
-    for key, extent, begin, end in zip(keys, held, ends, ends[1:], strict=False):
-        if extent is not None and begin < end:
-            its = slice(begin, end)
-            part = Known(found.stored[its], found.differing[its])
-            await _compare(candles, key, columns.take(its), extent, block_rows, part)
-    return found
+    first = checks.FIRST_TIMESTAMP
+    try:
+        found = await storage.data_set(key.timeframe, first, first, keys=[key])
+    except InvalidData as exc:
+        if exc.field != "as_of":
+            raise
+        return None
+    return found.commit.version
 
 
-async def _compare(
-    candles: CandleReader,
-    key: SeriesKey,
-    columns: Columns,
-    held: Extent,
-    block_rows: int,
-    found: Known,
-) -> None:
-    stamps = columns.timestamp
-    first, last = max(int(stamps.min()), held[0]), min(int(stamps.max()), held[1])
-    # All rows lie outside of what is held, so nothing need be read.
-    if first > last:
-        return
-    start, end = checks.from_ms(first), checks.from_ms(last)
-    async for series in candles.stream(key, start, end, block_rows=block_rows):
-        is_stored, is_same = matched(columns, series.columns)
-        found.stored[is_stored] = True
-        found.differing[is_stored & ~is_same] = True
+@dataclass(frozen=True, slots=True)
+class StoredBefore:
+    """Compares rows with the candles that were stored before an import began.
+
+    What the import itself has stored since then does not count. Where a block may meet that, it is
+    compared with what was stored as of the last commit before; elsewhere with what is stored now,
+    which costs less. Without history (it is switched off, or was purged or forgotten meanwhile) it
+    is always what is stored now: then the first of two rows of a timestamp stays, if they stand in
+    different blocks, and the later one is skipped.
+
+    :param block_rows: how many candles are read at a time.
+    :param began: the last commit before; None if it is not known.
+    """
+
+    candles: CandleStore
+    block_rows: int
+    began: int | None
+
+    async def known(
+        self,
+        keys: Sequence[SeriesKey],
+        offsets: Int64Array,
+        columns: Columns,
+        held: Sequence[Extent | None],
+        filled: Sequence[Extent | None],
+    ) -> Known:
+        """Compare rows with what was stored within what is held of their series.
+
+        Reads only the range of the rows.
+
+        :param offsets: where the rows of each series begin, and behind the last where they end.
+        :param filled: where the import has stored rows of a series within what is held of it.
+        """
+        found = Known(np.zeros(columns.rows, np.bool_), np.zeros(columns.rows, np.bool_))
+        ends = offsets.tolist()
+        for number, (key, begin, end) in enumerate(zip(keys, ends, ends[1:], strict=False)):
+            extent = held[number]
+            if extent is not None and begin < end:
+                its = slice(begin, end)
+                part = Known(found.stored[its], found.differing[its])
+                await self._compare(key, columns.take(its), extent, filled[number], part)
+        return found
+
+    async def _compare(
+        self,
+        key: SeriesKey,
+        columns: Columns,
+        held: Extent,
+        filled: Extent | None,
+        found: Known,
+    ) -> None:
+        stamps = columns.timestamp
+        ends = max(int(stamps.min()), held[0]), min(int(stamps.max()), held[1])
+        # All rows lie outside of what is held, so nothing need be read.
+        if ends[0] > ends[1]:
+            return
+        if self.began is not None and meets(ends, filled):
+            try:
+                await self._mark(key, columns, ends, Commit(self.began), found)
+                return
+            except InvalidData as exc:
+                if exc.field != "as_of":
+                    raise
+                found.stored[:] = found.differing[:] = False
+        await self._mark(key, columns, ends, None, found)
+
+    async def _mark(
+        self,
+        key: SeriesKey,
+        columns: Columns,
+        ends: Extent,
+        as_of: Commit | None,
+        found: Known,
+    ) -> None:
+        start, end = map(checks.from_ms, ends)
+        async for series in self.candles.stream(
+            key, start, end, block_rows=self.block_rows, as_of=as_of
+        ):
+            is_stored, is_same = matched(columns, series.columns)
+            found.stored[is_stored] = True
+            found.differing[is_stored & ~is_same] = True

@@ -34,6 +34,11 @@ class ImportState:
     :param decimal: the decimal mark that was found in the rows so far.
     :param held: of an incremental import, first and last timestamp of what each series held when
         it began; None where that was nothing.
+    :param filled: of an incremental import, first and last timestamp of what it has stored among
+        what a series held, the block that is pending included.
+    :param began: the version of the last commit before it stored any of that; None if it has not,
+        or if no history is kept.
+    :param pending_before: what `before` becomes with the pending block.
     """
 
     task: dict[str, Any]
@@ -43,24 +48,32 @@ class ImportState:
     tally: Tally = field(default_factory=Tally)
     before: dict[str, Before] = field(default_factory=dict)
     held: dict[str, Extent | None] = field(default_factory=dict)
+    filled: dict[str, Extent] = field(default_factory=dict)
+    began: int | None = None
     created: list[str] = field(default_factory=list)
     pending_stop: int | None = None
     pending: Tally = field(default_factory=Tally)
+    pending_before: dict[str, Before] = field(default_factory=dict)
     is_done: bool = False
 
-    def mark_stored(self, after: Mapping[str, Before]) -> None:
+    def mark_pending(self, stop: int, counts: Tally, after: Mapping[str, Before]) -> None:
+        """Note that the rows up to `stop` are being stored."""
+        self.pending_stop, self.pending, self.pending_before = stop, counts, dict(after)
+
+    def mark_stored(self) -> None:
         """Count the pending block as stored."""
         assert self.pending_stop is not None
         self.rows, self.pending_stop = self.pending_stop, None
         self.tally.add(self.pending)
-        self.pending = Tally()
-        self.before.update(after)
+        self.before.update(self.pending_before)
+        self.pending, self.pending_before = Tally(), {}
 
     def to_json(self) -> dict[str, Any]:
         # What the fields hold is not copied: a checkpoint does that, and a state may be large.
         data = {of.name: getattr(self, of.name) for of in fields(self)}
         return data | {
-            "before": {name: [row.timestamp, row.close] for name, row in self.before.items()},
+            "before": _rows_json(self.before),
+            "pending_before": _rows_json(self.pending_before),
             "tally": self.tally.to_json(),
             "pending": self.pending.to_json(),
         }
@@ -73,17 +86,30 @@ class ImportState:
             rows=data["rows"],
             decimal=data.get("decimal"),
             tally=Tally.from_json(data["tally"]),
-            before={name: Before(*values) for name, values in data["before"].items()},
+            before=_rows(data["before"]),
             # A state of the first release has none: what is stored now is compared just as well.
             held={
                 name: None if extent is None else (extent[0], extent[1])
                 for name, extent in data.get("held", {}).items()
             },
+            # A state of an earlier release has none of these. What its run has stored counts as
+            # stored before, as it did there.
+            filled={name: (first, last) for name, (first, last) in data.get("filled", {}).items()},
+            began=data.get("began"),
+            pending_before=_rows(data.get("pending_before", {})),
             created=list(data["created"]),
             pending_stop=data["pending_stop"],
             pending=Tally.from_json(data["pending"]),
             is_done=data["is_done"],
         )
+
+
+def _rows_json(rows: Mapping[str, Before]) -> dict[str, list[int | None]]:
+    return {name: [row.timestamp, row.close, row.last] for name, row in rows.items()}
+
+
+def _rows(data: Mapping[str, list[int | None]]) -> dict[str, Before]:
+    return {name: Before(*values) for name, values in data.items()}
 
 
 class ImportCheckpoint:

@@ -12,10 +12,10 @@ import numpy as np
 
 from jts_storage.domain import checks
 from jts_storage.domain.calendar import BY_EXCHANGE, TradingCalendar, of_series
-from jts_storage.domain.columns import Columns
+from jts_storage.domain.columns import Columns, Int64Array
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.errors import InvalidData
-from jts_storage.usecases.rules import Checks, Mask, Spans
+from jts_storage.usecases.rules import NO_STAMP, Checks, Mask, Spans
 
 
 class Rule(Enum):
@@ -108,19 +108,32 @@ class QualityPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The last row before a block, of the same series."""
+    """The last row before a block, of the same series, that its rows are compared with.
+
+    :param timestamp: the latest so far, which is another row's where time went back.
+    :param last: its own; `timestamp` where only that is known.
+    """
 
     timestamp: int | None = None
     close: int | None = None
+    last: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.last is None:
+            object.__setattr__(self, "last", self.timestamp)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found in a block: the rows that break each rule, and what becomes of each row."""
+    """What was found in a block: the rows that break each rule, and what becomes of each row.
+
+    :param after: of each series what the rows of the next block are compared with.
+    """
 
     broken: dict[Rule, Mask]
     rejected: Mask
     quarantined: Mask
+    after: list[Before]
 
     @property
     def accepted(self) -> Mask:
@@ -142,35 +155,74 @@ def judge(
 
 
 def judge_all(columns: Columns, missing: Mask, spans: Spans, policy: QualityPolicy) -> Verdict:
-    """Look at every row of a block of many series, those of each in the order they came in."""
+    """Look at every row of a block of many series, those of each in the order they came in.
+
+    First at each by itself. What is set aside then has no part in comparing rows with those before:
+    after a bar that contradicts itself the next one has not jumped.
+    """
     look = Checks(columns, spans, policy)
-    found: dict[Rule, Callable[[], Mask]] = {
+    alone: dict[Rule, Callable[[], Mask]] = {
         Rule.MISSING: lambda: missing,
         Rule.OHLC: look.inconsistent,
         Rule.UNCLOSED: look.unclosed,
         Rule.OFF_SESSION: look.off_session,
+        Rule.TICK: look.off_tick,
+        Rule.ZERO_VOLUME: lambda: columns.volume == 0,
+    }
+    found = _broken(alone, policy)
+    broken = {
+        rule: rows if rule is Rule.MISSING else rows & ~missing for rule, rows in found.items()
+    }
+    aside = _rows_of(broken, policy, columns.rows, Action.REJECT, Action.QUARANTINE)
+    left = None
+    if aside.any():
+        left = np.flatnonzero(~aside)
+        look = Checks(columns.take(left), spans.only(~aside), policy)
+    with_others: dict[Rule, Callable[[], Mask]] = {
         Rule.DUPLICATE: look.repeated,
         Rule.ORDER: look.backwards,
         Rule.OVERLAP: look.overlapping,
         Rule.JUMP: look.jumps,
-        Rule.TICK: look.off_tick,
-        Rule.ZERO_VOLUME: lambda: columns.volume == 0,
     }
-    broken: dict[Rule, Mask] = {}
-    for rule, mask in found.items():
-        if policy.actions[rule] is Action.IGNORE:
-            continue
-        rows = mask()
-        if rule is not Rule.MISSING:
-            rows = rows & ~missing
-        if rows.any():
-            broken[rule] = rows
+    for rule, rows in _broken(with_others, policy).items():
+        broken[rule] = rows if left is None else _spread(rows, left, columns.rows)
     # A row that breaks several rules meets the harshest action: rejected beats quarantined.
-    nothing = np.zeros(columns.rows, np.bool_)
-    rejected, quarantined = nothing.copy(), nothing.copy()
+    rejected = _rows_of(broken, policy, columns.rows, Action.REJECT)
+    quarantined = _rows_of(broken, policy, columns.rows, Action.QUARANTINE)
+    ordered = {rule: broken[rule] for rule in Rule if rule in broken and broken[rule].any()}
+    return Verdict(ordered, rejected, quarantined & ~rejected, _after(look))
+
+
+def _broken(rules: Mapping[Rule, Callable[[], Mask]], policy: QualityPolicy) -> dict[Rule, Mask]:
+    asked = (rule for rule in rules if policy.actions[rule] is not Action.IGNORE)
+    return {rule: rows for rule in asked if (rows := rules[rule]()).any()}
+
+
+def _rows_of(
+    broken: Mapping[Rule, Mask], policy: QualityPolicy, count: int, *actions: Action
+) -> Mask:
+    """Which rows break a rule of one of these actions."""
+    found = np.zeros(count, np.bool_)
     for rule, rows in broken.items():
-        if policy.actions[rule] is Action.REJECT:
-            rejected |= rows
-        elif policy.actions[rule] is Action.QUARANTINE:
-            quarantined |= rows
-    return Verdict(broken, rejected, quarantined & ~rejected)
+        if policy.actions[rule] in actions:
+            found |= rows
+    return found
+
+
+def _spread(rows: Mask, places: Int64Array, count: int) -> Mask:
+    found = np.zeros(count, np.bool_)
+    found[places] = rows
+    return found
+
+
+def _after(compared: Checks) -> list[Before]:
+    """The last of these rows of each series; where there are none, the one before them."""
+    spans, filled = compared.spans, compared.spans.filled
+    stamps, lasts, closes = (each.copy() for each in (spans.stamps, spans.lasts, spans.closes))
+    if filled.any():
+        own = compared.columns.timestamp
+        ends = spans.offsets[1:][filled] - 1
+        stamps[filled] = np.maximum(stamps[filled], np.maximum.reduceat(own, spans.firsts))
+        lasts[filled], closes[filled] = own[ends], compared.columns.close[ends]
+    each = zip(stamps.tolist(), closes.tolist(), lasts.tolist(), strict=True)
+    return [Before() if row[0] == NO_STAMP else Before(*row) for row in each]

@@ -77,20 +77,75 @@ class Note:
     data: dict[str, Any]
 
 
-def notes(
-    key: SeriesKey | None, source: str, rows: Sequence[RowJson], *, origin: str
-) -> list[Note]:
-    """The checkpoints that keep these rows; the same rows of a source give the same names.
+class Notes:
+    """Makes the checkpoints that keep rows of a source aside, each row once.
 
-    Another file that comes under the same path later has other rows, so it replaces none of them.
+    The same rows give the same names, and those that an earlier import of the source has noted in
+    blocks of another size are left out. Another file that comes under the same path later has other
+    rows, so it replaces none of them.
 
     :param source: as people know it.
     :param origin: a unique name of the source.
     """
+
+    def __init__(self, storage: AnyStorage, source: str, origin: str) -> None:
+        self._storage, self._source, self._origin = storage, source, origin
+        self._kept: dict[str, set[bytes]] = {}
+
+    async def of(self, key: SeriesKey | None, rows: Sequence[RowJson]) -> list[Note]:
+        return await self._new(key, rows, self._origin)
+
+    async def of_broken(self, key: SeriesKey | None, rows: Sequence[BrokenRow]) -> list[Note]:
+        """As `of`, for rows that cannot be read."""
+        kept: list[RowJson] = [
+            {
+                "row": row.before,
+                "line": row.line,
+                "reasons": [row.reason],
+                "came_as": {"text": row.text},
+                "timestamp": None,
+                "values": None,
+            }
+            for row in rows
+        ]
+        return await self._new(key, kept, f"{self._origin}\x1fbroken")
+
+    async def _new(self, key: SeriesKey | None, rows: Sequence[RowJson], origin: str) -> list[Note]:
+        if not rows:
+            return []
+        digest = hashlib.sha256(f"{key}\x1f{origin}".encode()).hexdigest()[:16]
+        if digest not in self._kept:
+            self._kept[digest] = await self._noted(f"{PREFIX}{digest}:")
+        kept, new = self._kept[digest], []
+        for row in rows:
+            if (name := _name_of(row)) not in kept:
+                kept.add(name)
+                new.append(row)
+        return _notes(key, self._source, new, digest)
+
+    async def _noted(self, prefix: str) -> set[bytes]:
+        """The rows that are kept already."""
+        found: set[bytes] = set()
+        after = prefix
+        while True:
+            page = await self._storage.ingestion.checkpoints.list(limit=_PAGE, after=after)
+            for checkpoint in page:
+                if not checkpoint.name.startswith(prefix):
+                    return found
+                found.update(map(_name_of, checkpoint.data["rows"]))
+            if len(page) < _PAGE:
+                return found
+            after = page[-1].name
+
+
+def _name_of(row: RowJson) -> bytes:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).digest()[:16]
+
+
+def _notes(key: SeriesKey | None, source: str, rows: Sequence[RowJson], digest: str) -> list[Note]:
     made = []
     for start in range(0, len(rows), ROWS_A_NOTE):
         part = rows[start : start + ROWS_A_NOTE]
-        digest = hashlib.sha256(f"{key}\x1f{origin}".encode()).hexdigest()[:16]
         content = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
         # Several that cannot be read may stand before the same row.
         place = f"{part[0]['row']:012d}:{part[0].get('line', 0):012d}"
@@ -98,24 +153,6 @@ def notes(
         names = None if key is None else [key.symbol, key.timeframe.value, key.exchange]
         made.append(Note(named, {"key": names, "source": source, "rows": list(part)}))
     return made
-
-
-def notes_of_broken(
-    key: SeriesKey | None, source: str, rows: Sequence[BrokenRow], *, origin: str
-) -> list[Note]:
-    """The checkpoints that keep rows that cannot be read; as `notes`."""
-    kept: list[RowJson] = [
-        {
-            "row": row.before,
-            "line": row.line,
-            "reasons": [row.reason],
-            "came_as": {"text": row.text},
-            "timestamp": None,
-            "values": None,
-        }
-        for row in rows
-    ]
-    return notes(key, source, kept, origin=f"{origin}\x1fbroken")
 
 
 class Quarantine:

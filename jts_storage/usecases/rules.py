@@ -1,13 +1,14 @@
 """What the rules of the quality gate find, over the rows of many series at once.
 
-A rule that looks at the row before must not look across the end of a series: there it meets the
-last row that an earlier block had of the same series.
+A rule that looks at the rows before must not look across the end of a series: there it meets the
+last row that an earlier block had of the same series. It meets no row that another rule has set
+aside for what it is itself, whether in its own block or in an earlier one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,12 +38,19 @@ _STAMPED_APART = (Timeframe.W1, Timeframe.MN1)
 """Stamped with a Monday or the first of a month, which need not be a session."""
 
 
+def offsets_of(offsets: Int64Array, wanted: AnyArray) -> Int64Array:
+    """Where each series begins among the rows that are wanted."""
+    counted: Int64Array = np.concatenate(([0], np.cumsum(wanted, dtype=np.int64)))[offsets]
+    return counted
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Spans:
     """Which rows belong to which series, one series behind the other.
 
     :param offsets: where the rows of each series begin, and behind the last where they end.
     :param stamps: of each series the latest timestamp before these rows, or `NO_STAMP`.
+    :param lasts: of each series the timestamp of the row before these, or `NO_STAMP`.
     :param closes: of each series the close before these rows, or `NO_CLOSE`.
     """
 
@@ -50,6 +58,7 @@ class Spans:
     exchanges: Sequence[str]
     offsets: Int64Array
     stamps: Int64Array
+    lasts: Int64Array
     closes: Int64Array
     filled: Mask = field(init=False)
     firsts: Int64Array = field(init=False)
@@ -69,11 +78,20 @@ class Spans:
         offsets: Int64Array,
         before: Sequence[Before],
     ) -> Spans:
-        stamps = [NO_STAMP if row.timestamp is None else row.timestamp for row in before]
-        closes = [NO_CLOSE if row.close is None else row.close for row in before]
-        return cls(
-            timeframes, exchanges, offsets, np.array(stamps, np.int64), np.array(closes, np.int64)
-        )
+        rows = [
+            (
+                NO_STAMP if row.timestamp is None else row.timestamp,
+                NO_STAMP if row.last is None else row.last,
+                NO_CLOSE if row.close is None else row.close,
+            )
+            for row in before
+        ]
+        stamps, lasts, closes = np.array(rows, np.int64).reshape(-1, 3).T
+        return cls(timeframes, exchanges, offsets, stamps, lasts, closes)
+
+    def only(self, wanted: Mask) -> Spans:
+        """The spans of those of the rows."""
+        return replace(self, offsets=offsets_of(self.offsets, wanted))
 
     @property
     def rows(self) -> int:
@@ -140,19 +158,12 @@ class Checks:
         """Rows with a timestamp that an earlier row of the series has."""
         stamps, spans = self.columns.timestamp, self.spans
         known = stamps == spans.of_rows(spans.stamps)
-        rises = self._rises()
-        if rises.all():
-            # The first row alone can repeat one of an earlier block: the others came after it.
-            later = np.zeros(len(stamps), np.bool_)
-            later[spans.firsts] = known[spans.firsts]
-            return later
+        if self._rises().all():
+            return np.asarray(known)
         order = np.lexsort((stamps, spans.number))  # stable
         equal = (stamps[order[1:]] == stamps[order[:-1]]) & (
             spans.number[order[1:]] == spans.number[order[:-1]]
         )
-        is_first = np.zeros(len(stamps), np.bool_)
-        is_first[spans.firsts] = True
-        known &= is_first | ~self._of_rising_series(rises)
         known[order[1:]] |= equal
         return np.asarray(known)
 
@@ -162,7 +173,7 @@ class Checks:
         # Without a row before, one that ends just as the first begins.
         first = stamps[spans.firsts] - steps[spans.filled]
         since = np.diff(stamps, prepend=0)
-        former = spans.stamps[spans.filled]
+        former = spans.lasts[spans.filled]
         since[spans.firsts] = stamps[spans.firsts] - np.where(former == NO_STAMP, first, former)
         # A length of 0 is that of no bar, so nothing lies below it.
         return np.asarray((since > 0) & (since < spans.of_rows(steps)))
@@ -217,12 +228,6 @@ class Checks:
         np.greater(stamps[1:], stamps[:-1], out=rises[1:])
         rises[self.spans.firsts] = True
         return rises
-
-    def _of_rising_series(self, rises: Mask) -> Mask:
-        """Which rows are of a series of which every row is later than the one before."""
-        do_rise = np.ones(len(self.spans.filled), np.bool_)
-        do_rise[self.spans.filled] = np.logical_and.reduceat(rises, self.spans.firsts)
-        return np.asarray(self.spans.of_rows(do_rise))
 
 
 def _off_session(stamps: Int64Array, is_intraday: bool, policy: QualityPolicy) -> Mask:

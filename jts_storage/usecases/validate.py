@@ -55,7 +55,7 @@ class ValidateCandles:
             result.rows += len(block)
             for rule, rows in verdict.broken.items():
                 self._note(result, rule, columns.timestamp[rows])
-            before = Before(int(columns.timestamp[-1]), int(columns.close[-1]))
+            (before,) = verdict.after
         return result
 
     @staticmethod

@@ -44,6 +44,7 @@ KEYS = tuple(
         key=lambda key: key.sort_key,
     )
 )
+WITH_OTHERS = {Rule.DUPLICATE, Rule.ORDER, Rule.OVERLAP, Rule.JUMP}
 KRX_STEPS = ((2_000, 1), (5_000, 5), (20_000, 10), (50_000, 50), (200_000, 100), (500_000, 500))
 
 
@@ -85,22 +86,18 @@ def alone(
     )
     left = [(number, row) for number, row in rows if not row.is_skipped]
     expected.skipped = len(rows) - len(left)
-    stamps = [row.stamp for _, row in left]
-    does_rise = stamps == sorted(set(stamps))
-    latest, close = before.timestamp, before.close
-    for at, (number, row) in enumerate(left):
-        former = left[at - 1][1] if at else None
+    compared: list[Row] = []
+    for number, row in left:
+        stamps = [earlier.stamp for earlier in compared]
+        former = compared[-1] if compared else None
         found = {
             Rule.MISSING: row.is_missing,
             Rule.OHLC: is_torn(row),
             Rule.UNCLOSED: is_unclosed(row.stamp, key.timeframe),
             Rule.OFF_SESSION: is_off(row.stamp, key, policy),
-            Rule.DUPLICATE: row.stamp in stamps[:at]
-            or (row.stamp == before.timestamp and (at == 0 or not does_rise)),
-            Rule.ORDER: any(
-                row.stamp < s for s in (*stamps[:at], before.timestamp) if s is not None
-            ),
-            Rule.OVERLAP: overlaps(row, former, key.timeframe, before.timestamp),
+            Rule.DUPLICATE: row.stamp in (*stamps, before.timestamp),
+            Rule.ORDER: any(row.stamp < s for s in (*stamps, before.timestamp) if s is not None),
+            Rule.OVERLAP: overlaps(row, former, key.timeframe, before.last),
             Rule.JUMP: jumps(row, before.close if former is None else former.prices[3], policy),
             Rule.TICK: any(is_off_tick(price, policy) for price in row.prices),
             Rule.ZERO_VOLUME: row.volume == 0,
@@ -112,6 +109,12 @@ def alone(
             and policy.actions[rule] is not Action.IGNORE
             and (rule is Rule.MISSING or not row.is_missing)
         ]
+        actions = {policy.actions[rule] for rule in broken if rule not in WITH_OTHERS}
+        if actions & {Action.REJECT, Action.QUARANTINE}:
+            # What it is itself keeps it out of any comparison.
+            broken = [rule for rule in broken if rule not in WITH_OTHERS]
+        else:
+            compared.append(row)
         for rule in broken:
             expected.broken[rule.value] = expected.broken.get(rule.value, 0) + 1
         actions = {policy.actions[rule] for rule in broken}
@@ -123,9 +126,12 @@ def alone(
         else:
             expected.duplicates += row.stamp in expected.stored
             expected.stored[row.stamp] = row
-            latest = row.stamp if latest is None else max(latest, row.stamp)
-            close = row.prices[3]
-    expected.after = Before(latest, close)
+    expected.after = before
+    if compared:
+        latest = max(row.stamp for row in compared)
+        if before.timestamp is not None:
+            latest = max(latest, before.timestamp)
+        expected.after = Before(latest, compared[-1].prices[3], compared[-1].stamp)
     return expected
 
 
@@ -238,7 +244,7 @@ blocks = st.one_of(some_rows, some_rows.map(lambda rows: sorted(rows, key=lambda
 befores = st.lists(
     st.one_of(
         st.just(Before()),
-        st.builds(Before, stamps, st.sampled_from([0, 5_000, 10_000, 10**17])),
+        st.builds(Before, stamps, st.sampled_from([0, 5_000, 10_000, 10**17]), st.none() | stamps),
     ),
     min_size=len(KEYS),
     max_size=len(KEYS),
@@ -259,7 +265,7 @@ policies = st.builds(
 @given(blocks, policies, befores, st.booleans())
 @example([], QualityPolicy(now=NOW), [Before()] * len(KEYS), False)
 @example(
-    # Of rows that go back, any may repeat the one before; of rows that do not, the first alone.
+    # Any row may repeat the latest of those before, whether rows go back or not.
     [Row(owner, MONTH_MS + minute * MINUTE) for owner in (0, 1) for minute in (4, 3 - 4 * owner)]
     + [Row(1, MONTH_MS + 3 * MINUTE), Row(2, MONTH_MS - MINUTE), Row(2, MONTH_MS + 3 * MINUTE)],
     QualityPolicy(now=NOW),

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jts_storage import Market, SeriesKey, Storage, Timeframe
@@ -92,6 +92,27 @@ async def test_times_of_day_have_one_width_in_the_whole_file(
     path.write_text(dated(times))
     result = await check(path, timezone="UTC", on_error=on_error)
     assert (times_of(result), result["refused"]) == (read, None)
+
+
+@pytest.mark.parametrize("broken", ["x", "9h30", "1234567", "999999", "24:00", "9:00:77"])
+@pytest.mark.parametrize(
+    ("times", "read"),
+    [
+        (["900", "1530"], ["09:00:00", "15:30:00"]),
+        (["500", "153000"], ["00:05:00", "15:30:00"]),
+        (["09:00", "15:30:30"], ["09:00:00", "15:30:30"]),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_a_time_that_cannot_be_read_says_nothing_of_the_others(
+    tmp_path: Path, times: list[str], read: list[str], broken: str, at: int
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(dated([*times[:at], broken, *times[at:]]))
+    result = await outcome(path, WHOLE, timezone="UTC", on_error="quarantine")
+    assert (times_of(result), [line for line, *_ in result["aside"]]) == (read, [at + 2])
+    assert await outcome(path, 1, timezone="UTC", on_error="quarantine") == result
+    assert f"line {at + 2}" in (await outcome(path, 1, timezone="UTC"))["refused"]
 
 
 async def test_a_time_with_zeros_in_front_has_no_other_width(tmp_path: Path) -> None:
@@ -311,17 +332,25 @@ async def test_any_csv_file_is_read_alike_in_blocks_of_any_size(
     more: dict[str, Any] = {}
     if rounds:
         more = {"round_prices": True, "volume": "round,zero-if-missing"}
-    monkeypatch.setattr(file_source, "READ_BYTES", 64)
-    await check(path, timezone="UTC", on_error=on_error, **more)
+    whole = await check(path, timezone="UTC", on_error=on_error, **more)
+    # No row is longer, which Arrow would refuse.
+    monkeypatch.setattr(file_source, "READ_BYTES", 256)
+    assert await check(path, timezone="UTC", on_error=on_error, **more) == whole
 
 
 JSON_VALUES = st.sampled_from(
     ["1", "1.5", '"1"', '"x"', "null", "NaN", "-Infinity", "1e999", "[1]", "true", "1.000001"]
 )
-# Left out: moments with a point (1704153600.0), stored or set aside by what they are read with.
+JSON_MOMENTS = st.sampled_from(
+    ["{}.0", "{}.00", "{}e0", "{}.5", "{}.000000000000", '"{}"', '"{}.0"', "{}000", "{}000.0",
+     "1.704153600e9", "1704153600000.0e-3", "true", "null", '""']
+)  # fmt: skip
 JSON_LINES = st.one_of(
     st.tuples(st.integers(0, 9), JSON_VALUES, JSON_VALUES).map(
         lambda v: f'{{"t":{SECOND + 60 * v[0]},"o":1,"h":1,"l":1,"c":{v[1]},"v":{v[2]}}}'
+    ),
+    st.tuples(st.integers(0, 9), JSON_MOMENTS).map(
+        lambda v: f'{{"t":{v[1].format(SECOND + 60 * v[0])},"o":1,"h":1,"l":1,"c":1,"v":1}}'
     ),
     st.sampled_from(
         ["5", "[1]", '"x"', "null", "", "{",
@@ -337,6 +366,16 @@ JSON_LINES = st.one_of(
     lines=st.lists(JSON_LINES, min_size=1, max_size=8),
     on_error=st.sampled_from(["stop", "quarantine"]),
     at_once=st.sampled_from([1, 70, 1 << 20]),
+)
+# A number in quotes among others, read with a line that is refused.
+@example(
+    lines=[
+        f'{{"t":{SECOND}.0,"o":1,"h":1,"l":1,"c":1e999,"v":1}}',
+        f'{{"t":"{SECOND + 60}.0","o":1,"h":1,"l":1,"c":1,"v":1}}',
+        f'{{"t":{SECOND + 120}.0,"o":1,"h":1,"l":1,"c":1,"v":1}}',
+    ],
+    on_error="quarantine",
+    at_once=1,
 )
 async def test_any_json_file_is_read_alike_in_blocks_of_any_size(
     tmp_path: Path,
@@ -421,3 +460,37 @@ async def test_two_markets_of_a_symbol_are_refused_before_anything_is_stored(
             with pytest.raises(InvalidData, match=r"line 10, column 'market': is not KOSPI as"):
                 await ImportCandles(storage).run(path, Timeframe.M1, options=options)
             assert await storage.candles.list_keys() == []
+
+
+async def test_rows_are_set_aside_once_whatever_blocks_the_file_is_read_in(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    prices = ["1,1,1,1", "1,1,2,1", "1,1,1,x"] * 3  # sound, contradicting itself, unreadable
+    rows = (f"{SECOND + 60 * n},{each},1\n" for n, each in enumerate(prices))
+    path.write_text("t,o,h,l,c,v\n" + "".join(rows))
+    async with Storage.in_memory() as storage:
+        aside = []
+        for size in (WHOLE, 2, 3, WHOLE):
+            options = ImportOptions(create=Market.KOSPI, block_rows=size, on_error="quarantine")
+            await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
+            found = await Quarantine(storage).review()
+            aside.append(sorted((row.row, row.reasons, str(row.came_as)) for row in found))
+        assert len(aside[0]) == 6
+        assert aside == [aside[0]] * 4
+
+
+@pytest.mark.parametrize("block_rows", [1, 2, WHOLE])
+async def test_symbols_are_told_in_one_order(tmp_path: Path, block_rows: int) -> None:
+    path = tmp_path / "symbols.csv"
+    rows = (f"{SECOND},{symbol},1,1,1,1,1\n" for symbol in "CABD")
+    path.write_text("t,symbol,o,h,l,c,v\n" + "".join(rows))
+    options = ImportOptions(create=Market.KOSPI, block_rows=block_rows)
+    async with Storage.in_memory() as storage:
+        result = await ImportCandles(storage).run(path, Timeframe.M1, options=options)
+        assert result.created_symbols == ("A", "B", "C", "D")
+
+
+async def test_the_text_of_a_row_that_cannot_be_read_keeps_its_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(f't,o,h,l,c,v\n{SECOND},"1,000.5","1,000.5",1,x,"5 ""lots"""\n')
+    (_, _, came_as), *_ = (await check(path, on_error="quarantine"))["aside"]
+    assert came_as == str({"text": f'{SECOND},"1,000.5","1,000.5",1,x,"5 ""lots"""'})
