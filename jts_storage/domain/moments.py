@@ -22,6 +22,9 @@ class Commit:
 
     version: int
 
+    def __post_init__(self) -> None:
+        checks.whole(self.version, "version")
+
     @property
     def moment(self) -> datetime:
         """When it took its place, by MongoDB's clock, to the microsecond."""
@@ -45,7 +48,9 @@ def version_at(moment: datetime, field: str = "as_of") -> int:
 
 def checked(as_of: object, field: str = "as_of") -> AsOf:
     """:raises InvalidData: it names no moment."""
-    if isinstance(as_of, datetime | Commit | str):
+    if isinstance(as_of, str):
+        return checks.name(as_of, field)
+    if isinstance(as_of, datetime | Commit):
         return as_of
     raise InvalidData(
         "must be a datetime with its zone, a Commit or the name of a snapshot",

@@ -42,6 +42,8 @@ class InMemorySnapshots:
     async def list(self, *, limit: int = 1_000, after: str | None = None) -> Page[Snapshot]:
         checks.whole(limit, "limit", below=2**31)
         found = sorted(self._database.snapshots.items())
+        if after is not None:
+            checks.name(after, "after")
         return Page.first(limit, [each for name, each in found if after is None or name > after])
 
     async def delete(self, name: str) -> bool:
@@ -102,10 +104,10 @@ def version_of(database: MemoryDatabase, moment: AsOf, field: str = "as_of") -> 
     :raises InvalidData: the moment is in the future.
     :raises NotFound: there is no such snapshot.
     """
-    named = checked(moment)
+    named = checked(moment, field)
     if isinstance(named, str):
         return snapshot_of(database, named).commit.version
-    version = named.version if isinstance(named, Commit) else version_at(named)
+    version = named.version if isinstance(named, Commit) else version_at(named, field)
     if version > database.present():
         raise InvalidData(
             "lies in the future", field=field, value=Commit(version).moment.isoformat()

@@ -22,7 +22,7 @@ class InMemoryPurges:
     ) -> int:
         database = self._database
         with database.lock:
-            version = database.version if before is None else version_of(database, before)
+            version = database.version if before is None else version_of(database, before, "before")
             shown = [
                 name for name, each in database.snapshots.items() if each.commit.version < version
             ]

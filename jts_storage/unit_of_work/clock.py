@@ -269,7 +269,9 @@ class CommitClock:
             "series": {"$literal": series},
         }
         gone = [each for each, end in self._abandoned.items() if end <= monotonic()]
-        value = {"$max": [{"$add": ["$value", versions]}, _now()]}
+        # All of them lie behind whatever `present` said before, to this millisecond.
+        lowest = {"$max": [{"$add": ["$value", 1]}, _now()]}
+        value = {"$add": [lowest, versions - 1]}
         change: list[Bson] = [
             {"$set": {"value": value}},
             {"$set": {"running": {"$concatArrays": [_without(gone), [listed]]}}},

@@ -68,7 +68,7 @@ class Moments:
 
     def __init__(self, stores: Stores, applied: Mapping[str, int] | None = None) -> None:
         self._stores, self._applied = stores, applied
-        self.snapshots = StoredSnapshots(stores.mongo, stores.clock)
+        self.snapshots = StoredSnapshots(stores.mongo, stores.clock, self._began)
 
     async def begin(self, *, is_kept: bool) -> None:
         """Note since when history is kept; forget it where it no longer is."""
@@ -186,14 +186,14 @@ class Moments:
         """As `version`, whether its history is kept or not; None is the latest commit."""
         if moment is None:
             return await self._stored(await self._stores.clock.latest())
-        version = await self._version_of(checked(moment, field))
+        version = await self._version_of(checked(moment, field), field)
         await self._wait_until(version, field)
         return await self._stored(version)
 
-    async def _version_of(self, moment: AsOf) -> int:
+    async def _version_of(self, moment: AsOf, field: str = "as_of") -> int:
         if isinstance(moment, str):
             return (await self.snapshots.get(moment)).commit.version
-        return moment.version if isinstance(moment, Commit) else version_at(moment)
+        return moment.version if isinstance(moment, Commit) else version_at(moment, field)
 
     async def check_kept(self, version: int) -> None:
         """:raises InvalidData: nobody knows any more what was then."""
@@ -229,6 +229,10 @@ class Moments:
         earlier = [entry.id for entry in pending if entry.version <= version]
         if earlier:
             await Recovery(self._stores).recover(only=earlier)
+
+    async def _began(self) -> int | None:
+        reach = await self._reach()
+        return None if reach is None else reach.began
 
     async def _reach(self) -> _Reach | None:
         """How far back candles and documents have a history, both of them."""

@@ -37,7 +37,7 @@ class StoredPurges:
         self, keys: Sequence[SeriesKey] | None, before: AsOf | None, *, despite_snapshots: bool
     ) -> int:
         # What earlier commits keep is there from here on, and can be erased.
-        version = await self._moments.settled(before)
+        version = await self._moments.settled(before, "before")
         if not despite_snapshots:
             shown = await self._moments.snapshots.names_before(version)
             if shown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -12,7 +12,7 @@ from jts_storage.domain import checks
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import Page
 from jts_storage.domain.snapshot import Snapshot
-from jts_storage.errors import Conflict, NotFound
+from jts_storage.errors import Conflict, NotFound, StorageError
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
 from jts_storage.unit_of_work.clock import CommitClock, written_under
 
@@ -20,14 +20,27 @@ SNAPSHOTS = "snapshots"
 
 
 class StoredSnapshots:
-    """A `SnapshotStore` over one clock."""
+    """A `SnapshotStore` over one clock.
 
-    def __init__(self, manager: MongoDBManager, clock: CommitClock) -> None:
-        self._manager, self._clock = manager, clock
+    :param began: since which version history is kept; None if none is.
+    """
+
+    def __init__(
+        self,
+        manager: MongoDBManager,
+        clock: CommitClock,
+        began: Callable[[], Awaitable[int | None]],
+    ) -> None:
+        self._manager, self._clock, self._began = manager, clock, began
 
     async def create(self, name: str, *, note: str = "") -> Snapshot:
         checks.name(name, "name")
         checks.text(note, "note")
+        if await self._began() is None:
+            raise StorageError(
+                f"A snapshot {name!r} would show nothing: no history is kept.",
+                remedy="Set JTS_HISTORY=true, apply the migrations, and open the storage again.",
+            )
         async with self._clock.place() as place:
             # Later commits have higher versions; whoever reads waits for the earlier ones.
             snapshot = Snapshot(name, Commit(written_under(place)), checks.now(), note)
@@ -49,8 +62,11 @@ class StoredSnapshots:
         return {each["_id"]: int(each["version"]) for each in found}
 
     async def names_before(self, version: int) -> Sequence[str]:
-        """The names of those of earlier versions."""
-        where: Bson = {"version": {"$lt": Int64(version)}}
+        """The names of those of earlier versions that can still be read."""
+        began = await self._began()
+        if began is None:
+            return []
+        where: Bson = {"version": {"$gte": Int64(began), "$lt": Int64(version)}}
         found = await self._repeat("listing", lambda: self._names.find(where, {}).to_list())
         return sorted(each["_id"] for each in found)
 

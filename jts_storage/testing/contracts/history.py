@@ -237,6 +237,8 @@ class HistoryContract:
             (datetime(2024, 1, 1), "time zone"),  # noqa: DTZ001
             (Commit(2**62), "lies in the future"),
             (20241231, "must be a datetime"),
+            ("", "must not be empty"),
+            ("a\0b", "NUL"),
         ],
     )
     async def test_what_is_no_moment_of_the_past_is_refused(

@@ -206,6 +206,15 @@ class PurgeContract:
         with pytest.raises(NotFound, match="no snapshot"):
             await storage.candles.purge_history(before="unknown")
 
+    @pytest.mark.parametrize("before", [datetime(2024, 1, 1), 5])  # noqa: DTZ001
+    async def test_what_is_no_moment_is_refused_by_its_name(
+        self, storage: Storage, before: Any
+    ) -> None:
+        for purge in (storage.candles, storage.formulas, storage.strategies):
+            with pytest.raises(InvalidData) as refused:
+                await purge.purge_history(before=before)
+            assert refused.value.field == "before"
+
     async def test_a_time_purges_what_was_replaced_up_to_it(self, storage: Storage) -> None:
         key, _ = keys()
         first, _, last = await corrected(storage, key)

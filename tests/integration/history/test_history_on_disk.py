@@ -21,7 +21,7 @@ from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, Timef
 from jts_storage.clickhouse import candles
 from jts_storage.clickhouse.history import CandleHistory
 from jts_storage.domain.moments import Commit
-from jts_storage.errors import InvalidData
+from jts_storage.errors import InvalidData, StorageError
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import make_candles
 from jts_storage.unit_of_work import recovery
@@ -173,12 +173,26 @@ async def test_without_history_nothing_is_kept_or_told(tmp_path: Path) -> None:
         assert former(storage) == 0
         with pytest.raises(InvalidData, match="no history is kept"):
             await storage.candles.count(KEY, as_of=first)
+        with pytest.raises(StorageError, match="no history is kept"):
+            await storage.snapshots.create("nothing")
     # It begins when it is turned on, and says so of what was before.
     async with Storage.open(settings.model_copy(update={"history": True})) as storage:
         with pytest.raises(InvalidData, match="begins at"):
             await storage.candles.count(KEY, as_of=first)
         second = await save(storage, SERIES)
         assert len(await storage.candles.get_range(KEY, *FOREVER, as_of=second)) == len(SERIES)
+
+
+async def test_a_snapshot_from_before_the_history_holds_no_purge_up(tmp_path: Path) -> None:
+    settings = StorageSettings(data_dir=tmp_path)
+    async with Storage.open(settings) as storage:
+        await storage.snapshots.create("old")
+        await save(storage, SERIES)
+    async with Storage.open(settings.model_copy(update={"history": False})) as storage:
+        await save(storage, with_volume(SERIES, 6))
+    async with Storage.open(settings) as storage:
+        await save(storage, with_volume(SERIES, 7))
+        assert await storage.candles.purge_history([KEY]) == len(SERIES)
 
 
 async def test_what_was_replaced_long_ago_is_forgotten_unless_a_snapshot_shows_it(

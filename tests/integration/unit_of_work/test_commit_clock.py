@@ -96,6 +96,16 @@ async def test_the_clock_does_not_go_back_when_the_servers_does(manager: MongoDB
     assert await version_of(clock) == ahead + 1
 
 
+async def test_no_version_lies_before_the_present_that_was_told(manager: MongoDBManager) -> None:
+    clock = clock_of(manager)
+    await clock.start()
+    told = await clock.present()
+    # An import takes as many versions as a millisecond has: they begin at the present, too.
+    async with clock.place(versions=1_000_000) as place:
+        assert place.version >= told
+    assert await clock.latest() == place.version + 999_999
+
+
 async def test_a_clock_that_was_removed_is_made_again(manager: MongoDBManager) -> None:
     clock = clock_of(manager, stored=time.time_ns() + 60 * SECOND)
     first = await version_of(clock)
