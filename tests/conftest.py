@@ -76,6 +76,14 @@ def engine_used(pytestconfig: pytest.Config) -> Callable[[str], None]:
     return engines.add
 
 
+@pytest.fixture(scope="session")
+def calendars(pytestconfig: pytest.Config) -> Path:
+    """Where commands of all tests may keep calendars; that of Korea takes seconds to make."""
+    cache: pytest.Cache | None = pytestconfig.cache
+    assert cache is not None
+    return cache.mkdir("calendars")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     # A worker of pytest-xdist hands its part to the process that reports.
     output = getattr(session.config, "workeroutput", None)
