@@ -10,16 +10,23 @@ import pytest
 _TESTS: Final = Path(__file__).parent
 
 LONGEST: Final = (
-    "contract/test_clickhouse_contracts.py",
-    "migration/test_chains.py",
     "migration/test_order_of_candles.py",
-    "histories/test_planted.py",
     "docs/test_docs_code.py",
-    "integration/cli/test_cli_work.py",
-    "migration/test_down.py",
-    "migration/test_symbol_versions.py",
+    "integration/unit_of_work/test_recovery.py",
+    "integration/unit_of_work/test_crash.py",
+    "contract/test_clickhouse_contracts.py",
+    "histories/test_planted.py",
     "docs/test_site.py",
+    "integration/history/test_history_on_disk.py",
+    "migration/test_chains.py",
+    "migration/test_remedies.py",
+    "migration/test_symbol_versions.py",
     "contract/test_model_contracts.py",
+    "migration/test_commands.py",
+    "migration/test_down.py",
+    "integration/test_reading.py",
+    "integration/cli/test_cli_work.py",
+    "integration/unit_of_work/test_decisions.py",
     "histories/test_histories.py",
 )
 """The files that take longest, as a folder's `--durations=0` says: they come first.
