@@ -11,8 +11,9 @@ LOCKED := --constraint constraints.txt --build-constraint constraints.txt
 
 # A test file stays on one worker, so that what its fixtures start is started once.
 WORKERS ?= 2
-# In the order of folders: the long files of histories and stores come first, short units last.
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# In the order of tests/runs.py, which begins with the longest files, and not by numbers of tests.
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(SPREAD)
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 PYTEST_ARGS ?=
 # What pyproject.toml holds below a version, to be tried above it.
@@ -57,7 +58,7 @@ newest: ## the suite with the newest release of every library, upper bounds or n
 	@python="$$(scripts/find_python.sh)"; "$$python" -m venv .venv-newest
 	@.venv-newest/bin/python -m pip --disable-pip-version-check install --quiet --group build --group dev --editable '.[all]'
 	@.venv-newest/bin/python -m pip --disable-pip-version-check install --quiet --upgrade $$($(BOUNDED))
-	@.venv-newest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	@.venv-newest/bin/python -m pytest $(SPREAD) -m "not slow" $(PYTEST_ARGS)
 
 mutate: $(INSTALLED) ## change one thing at a time and list what no test notices: MODULES="errors.py"
 	@$(BIN)/python scripts/mutate.py $(MODULES) $(MUTATE_ARGS)

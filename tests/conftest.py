@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import runs
+
 settings.register_profile(
     "default",
     max_examples=50,
@@ -60,6 +62,11 @@ _SECONDS_FOR_THREADS_TO_END = 2.0
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ENGINES] = set()
+    runs.end_when_a_worker_is_lost(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=runs.rank)  # after pytest-randomly, which comes first
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +74,14 @@ def engine_used(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """Fixtures that start or reach a real engine call this with its name and version."""
     engines: set[str] = pytestconfig.stash[_ENGINES]
     return engines.add
+
+
+@pytest.fixture(scope="session")
+def calendars(pytestconfig: pytest.Config) -> Path:
+    """Where commands of all tests may keep calendars; that of Korea takes seconds to make."""
+    cache: pytest.Cache | None = pytestconfig.cache
+    assert cache is not None
+    return cache.mkdir("calendars")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

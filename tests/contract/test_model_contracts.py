@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import ObjectId
-from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
-from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports.models import Model
+from jts_storage.testing.backends import Stack, open_stack
 from jts_storage.testing.contracts import model_contract
 from tests.declared import balances, fill_records, fills, fundamentals, orders, quotes, ticks
 
 
 @pytest.fixture(scope="module")
-def mongod(
+def stack(
     tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("models")) as mongod:
-        for engine in ("mongod", "chDB", "SQLite"):
-            engine_used(engine)
-        yield mongod
+) -> Iterator[Stack]:
+    """The plugin's embedded stores, but for this file alone: other files use other engines."""
+    for engine in ("mongod", "chDB", "SQLite"):
+        engine_used(engine)
+    stack = open_stack("embedded", None, tmp_path_factory.mktemp("models"))
+    yield stack
+    stack.close()
+
+
+@pytest.fixture
+def clean_stores(stack: Stack) -> StorageSettings:
+    """Emptied and not made anew each time, which takes far longer than a test."""
+    stack.clean(stack.needed(frozenset()))
+    return stack.settings(frozenset()).model_copy(update={"migrate": True})
 
 
 @pytest.fixture
 async def jts_storage(
-    mongod: LocalMongod, tmp_path: Path, jts_models: Iterable[Model[Any]]
+    clean_stores: StorageSettings, jts_models: Iterable[Model[Any]]
 ) -> AsyncIterator[Storage]:
-    """In place of the plugin's, whose engine would be the only one of this process."""
-    settings = StorageSettings(
-        data_dir=tmp_path,
-        mongo_url=SecretStr(mongod.uri),
-        mongo_database=f"models{ObjectId()}",
-        migrate=True,
-    )
-    async with Storage(StoreBackend(settings, models=jts_models)) as storage:
+    """Opened as a service opens it."""
+    async with Storage(StoreBackend(clean_stores, models=jts_models)) as storage:
         yield storage
 
 

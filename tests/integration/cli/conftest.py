@@ -68,18 +68,25 @@ class Shell:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, calendars: Path) -> Path:
     (tmp_path / "prices.csv").write_text(PRICES)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "calendars").symlink_to(calendars)
     return tmp_path
 
 
 @pytest.fixture
-def run(folder: Path) -> Iterator[Shell]:
+def mongod(folder: Path) -> Iterator[None]:
+    """Held here, so that commands find it running and need not start it each."""
     from jts_storage.local_servers.mongod import LocalMongod
 
-    # Held here, so that commands find it running and need not start it each.
     server = LocalMongod.acquire(folder / "data" / "mongo", None)
+    yield
+    server.release()
+
+
+@pytest.fixture
+def run(folder: Path, mongod: None) -> Iterator[Shell]:
     shell = Shell(folder)
     yield shell
     shell.close()
-    server.release()

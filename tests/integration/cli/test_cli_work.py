@@ -86,7 +86,7 @@ def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run:
 
 
 @pytest.mark.parametrize("source", ["-", pytest.param("/dev/stdin", marks=pytest.mark.slow)])
-def test_standard_input_is_imported(folder: Path, run: Any, source: str) -> None:
+def test_standard_input_is_imported(folder: Path, mongod: None, source: str) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
     command = [
         sys.executable,

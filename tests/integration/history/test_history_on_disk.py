@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,6 @@ from jts_storage.unit_of_work.moments import Moments
 KEY = SeriesKey("A", Timeframe.M1)
 SERIES = make_candles(KEY, 200)
 FORMER = "SELECT count() FROM candles_history FINAL"
-
-
-@pytest.fixture
-async def storage(tmp_path: Path, engine_used: Callable[[str], None]) -> AsyncIterator[Storage]:
-    engine_used("chDB")
-    engine_used("mongod")
-    async with Storage.open(StorageSettings(data_dir=tmp_path)) as storage:
-        yield storage
 
 
 def moments(storage: Storage) -> Moments:

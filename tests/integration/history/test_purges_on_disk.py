@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,6 @@ from tests.integration.history.test_history_on_disk import (
 )
 
 VALUES = "SELECT count() FROM candles WHERE volume = 7"
-
-
-@pytest.fixture
-async def storage(tmp_path: Path, engine_used: Callable[[str], None]) -> AsyncIterator[Storage]:
-    engine_used("chDB")
-    engine_used("mongod")
-    async with Storage.open(StorageSettings(data_dir=tmp_path)) as storage:
-        yield storage
 
 
 def ask(storage: Storage, query: str) -> int:

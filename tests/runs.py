@@ -1,0 +1,52 @@
+"""How a run of the suite goes on several workers of pytest-xdist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+_TESTS: Final = Path(__file__).parent
+
+LONGEST: Final = (
+    "migration/test_order_of_candles.py",
+    "docs/test_docs_code.py",
+    "integration/unit_of_work/test_recovery.py",
+    "integration/unit_of_work/test_crash.py",
+    "contract/test_clickhouse_contracts.py",
+    "histories/test_planted.py",
+    "docs/test_site.py",
+    "integration/history/test_history_on_disk.py",
+    "migration/test_chains.py",
+    "migration/test_remedies.py",
+    "migration/test_symbol_versions.py",
+    "contract/test_model_contracts.py",
+    "migration/test_commands.py",
+    "migration/test_down.py",
+    "integration/test_reading.py",
+    "integration/cli/test_cli_work.py",
+    "integration/unit_of_work/test_decisions.py",
+    "histories/test_histories.py",
+)
+"""The files that take longest, as a folder's `--durations=0` says: they come first.
+
+A file stays on one worker. One of minutes that comes last, as it may in random order, is waited
+for by all the others.
+"""
+_RANKS: Final = {_TESTS / name: number for number, name in enumerate(LONGEST)}
+
+
+def rank(item: pytest.Item) -> int:
+    """By what items are sorted, those of equal rank staying in their order."""
+    return _RANKS.get(item.path, len(_RANKS))
+
+
+def end_when_a_worker_is_lost(config: pytest.Config) -> None:
+    """Let the run fail once a worker has died, unless its command line says otherwise.
+
+    With `--dist loadfile`, xdist 3.8 gives a new worker the dead one's files from the first on,
+    though all their tests have run: it has nothing to do, tells nothing, and gets nothing more.
+    """
+    if getattr(config.option, "maxworkerrestart", "") is None:
+        config.option.maxworkerrestart = "0"

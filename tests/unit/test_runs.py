@@ -1,0 +1,43 @@
+"""The suite ends when it cannot go on, and begins with what takes longest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests import runs
+
+TESTS = Path(runs.__file__).parent
+CONFTEST = """
+from tests.runs import end_when_a_worker_is_lost as pytest_configure
+"""
+
+
+def test_the_longest_files_exist_and_come_first() -> None:
+    assert [name for name in runs.LONGEST if not (TESTS / name).is_file()] == []
+    paths = ["unit/a.py", runs.LONGEST[1], "unit/b.py", runs.LONGEST[0], "unit/a.py"]
+    items: Any = [SimpleNamespace(path=TESTS / path) for path in paths]
+    found = [str(item.path.relative_to(TESTS)) for item in sorted(items, key=runs.rank)]
+    assert found == [*runs.LONGEST[:2], "unit/a.py", "unit/b.py", "unit/a.py"]
+
+
+def test_a_run_that_loses_a_worker_fails_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    for number in range(3):
+        body = "def test_a(): pass\n\ndef test_b(): pass\n"
+        (tmp_path / f"test_{number}.py").write_text(body)
+    (tmp_path / "test_dies.py").write_text("import os\n\ndef test_dies(): os._exit(3)\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
+    plugins = ["-p", "no:randomly", "-p", "no:asyncio", "--no-loadscope-reorder"]
+    done = subprocess.run(
+        [*command, *plugins], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "crashed while running 'test_dies.py::test_dies'" in done.stdout
+    assert "1 failed, 6 passed" in done.stdout
