@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy as np
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.usecases import incremental
 from jts_storage.usecases.any_storage import AnyStorage
 from jts_storage.usecases.gate import BlockRows, Judged, passed
 from jts_storage.usecases.import_options import ImportOptions
-from jts_storage.usecases.incremental import Extent, Extents, Known, StoredBefore
+from jts_storage.usecases.incremental import Extent, Extents, Grouped, Known, StoredBefore, ends_of
 from jts_storage.usecases.known_symbols import KnownSymbols
 from jts_storage.usecases.progress import ImportCheckpoint
 from jts_storage.usecases.quality import Before
@@ -78,9 +79,8 @@ class ImportChecks:
         state = self._progress.state
         before = StoredBefore(self._storage.candles, self._options.block_rows, state.began)
         filled = [state.filled.get(name) for name in self._progress.names(found.keys)]
-        return await before.known(
-            found.keys, found.offsets, found.columns, self._held(found.keys), filled
-        )
+        rows = Grouped(found.keys, found.offsets, found.columns)
+        return await before.known(rows, self._held(found.keys), filled)
 
     def _held(self, keys: Sequence[SeriesKey]) -> list[Extent | None]:
         held = self._progress.state.held
@@ -109,9 +109,32 @@ class ImportChecks:
                     judged.keys, stamps[~outside], offsets_of(offsets, ~outside)
                 )
             stamps, offsets = stamps[outside], offsets_of(offsets, outside)
-        for number, ends in _ends(stamps, offsets):
+        for number, ends in ends_of(stamps, offsets):
             again[number] |= self._extents.widen(judged.keys[number], *ends)
         return again
+
+    async def counted(self, rows: SeriesRows, asks: Sequence[bool]) -> dict[str, list[int]]:
+        """What becomes of the rows of each series as they are stored, by the names of the counts.
+
+        :param asks: of each series, whether to ask which are new; those of the others count so.
+        """
+        ends = {
+            number: its
+            for number, its in ends_of(rows.columns.timestamp, rows.offsets)
+            if asks[number]
+        }
+        grouped = Grouped(rows.keys, rows.offsets, rows.columns)
+        candles, block_rows = self._storage.candles, self._options.block_rows
+        known = await incremental.compared(candles, grouped, ends, block_rows)
+        counts = {
+            "inserted": ~known.stored,
+            "replaced": known.differing,
+            "unchanged": known.stored & ~known.differing,
+        }
+        return {
+            name: np.diff(offsets_of(rows.offsets, which)).tolist()
+            for name, which in counts.items()
+        }
 
     async def _fill(
         self, keys: Sequence[SeriesKey], stamps: Int64Array, offsets: Int64Array
@@ -121,16 +144,8 @@ class ImportChecks:
         if not state.filled and state.began is None:
             state.began = await incremental.latest_commit(self._storage, keys[0])
         found = [False] * len(keys)
-        for number, ends in _ends(stamps, offsets):
+        for number, ends in ends_of(stamps, offsets):
             before = state.filled.get(names[number])
             found[number] = incremental.meets(ends, before)
             state.filled[names[number]] = incremental.widened(ends, before)
         return found
-
-
-def _ends(stamps: Int64Array, offsets: Int64Array) -> Iterator[tuple[int, Extent]]:
-    """The number of each series that has rows, with its first and last timestamp."""
-    numbers = np.flatnonzero(np.diff(offsets) > 0)
-    firsts, lasts = stamps[offsets[:-1][numbers]], stamps[offsets[1:][numbers] - 1]
-    ends = zip(firsts.tolist(), lasts.tolist(), strict=True)
-    return zip(numbers.tolist(), ends, strict=True)

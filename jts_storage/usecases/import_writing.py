@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
@@ -49,10 +47,10 @@ class ImportWriter:
         names = self._progress.names(judged.keys)
         may_replace = await self._checks.may_replace(judged)
         after = dict(zip(names, judged.after, strict=True))
+        asks = [False] * len(names) if begun_before else may_replace
+        stored = await self._checks.counted(judged.rows, asks)
         async with self._storage.unit_of_work() as uow:
-            stored = await _save(
-                uow, judged.rows, [False] * len(names) if begun_before else may_replace
-            )
+            await _save(uow, judged.rows)
             if not begun_before:
                 tally = _tally_of(judged, names, stored, piece.broken)
                 state.mark_pending(piece.stop, tally, after)
@@ -80,31 +78,15 @@ class ImportWriter:
             await uow.commit()
 
 
-async def _save(uow: UnitOfWork, rows: SeriesRows, asks: Sequence[bool]) -> dict[str, list[int]]:
-    """Store the rows; what became of those of each series, by the names of the counts.
-
-    :param asks: of each series, whether to ask the store which are new; the others count as such.
-    """
-    counts = {"inserted": np.diff(rows.offsets).tolist()}
-    counts |= {name: [0] * len(rows.keys) for name in ("replaced", "unchanged")}
-    asked = {
-        key: at for at, (key, is_asked) in enumerate(zip(rows.keys, asks, strict=True)) if is_asked
-    }
-    # Some of them may have no rows.
-    for series in rows.only(list(asked.values())):
-        saved = await uow.candles.save_many(series.key, series, detail=True)
-        for name, of_each in counts.items():
-            of_each[asked[series.key]] = getattr(saved, name)
-    others: dict[Timeframe, list[int]] = {}
+async def _save(uow: UnitOfWork, rows: SeriesRows) -> None:
+    of_timeframes: dict[Timeframe, list[int]] = {}
     for number, key in enumerate(rows.keys):
-        if key not in asked:
-            others.setdefault(key.timeframe, []).append(number)
-    for timeframe, numbers in others.items():
+        of_timeframes.setdefault(key.timeframe, []).append(number)
+    for timeframe, numbers in of_timeframes.items():
         part = rows.only(numbers)
         if part.rows:
             panel = CandlePanel.trusted(timeframe, part.keys, part.offsets, part.columns)
             await uow.candles.save_panel(panel)
-    return counts
 
 
 def _tally_of(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import matched
 from jts_storage.domain.columns import AnyArray, Columns, Int64Array, series_of_rows
+from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.moments import Commit
+from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.ports.candles import CandleReader, CandleStore
 from jts_storage.usecases.any_storage import AnyStorage
@@ -36,6 +38,21 @@ class Known:
     stored: AnyArray
     differing: AnyArray
 
+    def __or__(self, other: Known) -> Known:
+        """Of the same rows: what either of them has found."""
+        return Known(self.stored | other.stored, self.differing | other.differing)
+
+
+class Grouped(NamedTuple):
+    """The rows of one series behind those of the other, those of each in any order.
+
+    :param offsets: where each series begins, and behind the last where it ends.
+    """
+
+    keys: Sequence[SeriesKey]
+    offsets: Int64Array
+    columns: Columns
+
 
 class Extents:
     """First and last stored timestamp of the series that an import has met, as it goes on."""
@@ -48,22 +65,17 @@ class Extents:
         return key in self._found
 
     async def read_all(self, keys: Sequence[SeriesKey]) -> dict[SeriesKey, Extent | None]:
-        """As `read`, for many series; those of which nothing is stored are found at once."""
+        """As `read`, for many series by few questions: when they begin is left open then."""
         if len(keys) < MANY:
             return {key: await self.read(key) for key in keys}
-        stored = set(await self._all_stored())
-        for key in keys:
-            if key not in stored:
-                self._found[key] = None
-        return {key: await self.read(key) if key in stored else None for key in keys}
-
-    async def _all_stored(self) -> list[SeriesKey]:
-        keys: list[SeriesKey] = []
-        while True:
-            page = await self._candles.list_keys(after=keys[-1] if keys else None)
-            keys += page
-            if not page.has_more:
-                return keys
+        found: dict[SeriesKey, Extent | None] = dict.fromkeys(keys)
+        for timeframe in {key.timeframe for key in keys}:
+            its = [key for key in keys if key.timeframe is timeframe]
+            latest = await self._candles.get_latest_panel(timeframe, keys=its)
+            stamps = latest.columns.timestamp.tolist()
+            found |= {key: (NEVER[1], last) for key, last in zip(latest, stamps, strict=True)}
+        self._found |= found
+        return found
 
     async def read(self, key: SeriesKey) -> Extent | None:
         """Read and remember what is stored of a series; None if nothing is."""
@@ -133,9 +145,7 @@ class StoredBefore:
 
     async def known(
         self,
-        keys: Sequence[SeriesKey],
-        offsets: Int64Array,
-        columns: Columns,
+        rows: Grouped,
         held: Sequence[Extent | None],
         filled: Sequence[Extent | None],
     ) -> Known:
@@ -143,54 +153,100 @@ class StoredBefore:
 
         Reads only the range of the rows.
 
-        :param offsets: where the rows of each series begin, and behind the last where they end.
         :param filled: where the import has stored rows of a series within what is held of it.
         """
-        found = Known(np.zeros(columns.rows, np.bool_), np.zeros(columns.rows, np.bool_))
-        ends = offsets.tolist()
-        for number, (key, begin, end) in enumerate(zip(keys, ends, ends[1:], strict=False)):
+        now: dict[int, Extent] = {}
+        then: dict[int, Extent] = {}
+        for number, ends in ends_of(rows.columns.timestamp, rows.offsets):
             extent = held[number]
-            if extent is not None and begin < end:
-                its = slice(begin, end)
-                part = Known(found.stored[its], found.differing[its])
-                await self._compare(key, columns.take(its), extent, filled[number], part)
-        return found
-
-    async def _compare(
-        self,
-        key: SeriesKey,
-        columns: Columns,
-        held: Extent,
-        filled: Extent | None,
-        found: Known,
-    ) -> None:
-        stamps = columns.timestamp
-        ends = max(int(stamps.min()), held[0]), min(int(stamps.max()), held[1])
-        # All rows lie outside of what is held, so nothing need be read.
-        if ends[0] > ends[1]:
-            return
-        if self.began is not None and meets(ends, filled):
+            # If all rows lie outside of what is held, nothing need be read.
+            if extent is not None and meets(ends, extent):
+                within = max(ends[0], extent[0]), min(ends[1], extent[1])
+                is_filled = self.began is not None and meets(within, filled[number])
+                (then if is_filled else now)[number] = within
+        if self.began is not None and then:
             try:
-                await self._mark(key, columns, ends, Commit(self.began), found)
-                return
+                before = await self._compare(rows, then, Commit(self.began))
             except InvalidData as exc:
                 if exc.field != "as_of":
                     raise
-                found.stored[:] = found.differing[:] = False
-        await self._mark(key, columns, ends, None, found)
+                now |= then
+            else:
+                return before | await self._compare(rows, now)
+        return await self._compare(rows, now)
 
-    async def _mark(
-        self,
-        key: SeriesKey,
-        columns: Columns,
-        ends: Extent,
-        as_of: Commit | None,
-        found: Known,
-    ) -> None:
-        start, end = map(checks.from_ms, ends)
-        async for series in self.candles.stream(
-            key, start, end, block_rows=self.block_rows, as_of=as_of
-        ):
-            is_stored, is_same = matched(columns, series.columns)
-            found.stored[is_stored] = True
-            found.differing[is_stored & ~is_same] = True
+    async def _compare(
+        self, rows: Grouped, ends: Mapping[int, Extent], as_of: Commit | None = None
+    ) -> Known:
+        return await compared(self.candles, rows, ends, self.block_rows, as_of)
+
+
+async def compared(
+    candles: CandleStore,
+    rows: Grouped,
+    ends: Mapping[int, Extent],
+    block_rows: int,
+    as_of: Commit | None = None,
+) -> Known:
+    """Compare rows with candles that are stored.
+
+    :param ends: between what timestamps they are read, by the number of the series.
+    """
+    found = Known(np.zeros(rows.columns.rows, np.bool_), np.zeros(rows.columns.rows, np.bool_))
+    numbers = {rows.keys[number]: number for number in ends}
+    async for series in _stored(candles, rows.keys, ends, block_rows, as_of):
+        number = numbers[series.key]
+        its = slice(int(rows.offsets[number]), int(rows.offsets[number + 1]))
+        its_rows, (first, last) = rows.columns.take(its), ends[number]
+        is_stored, is_same = matched(its_rows, series.columns)
+        # Read together with others, it may reach beyond what was asked.
+        is_stored &= (its_rows.timestamp >= first) & (its_rows.timestamp <= last)
+        # A longer series comes in parts.
+        found.stored[its] |= is_stored
+        found.differing[its] |= is_stored & ~is_same
+    return found
+
+
+async def _stored(
+    candles: CandleStore,
+    keys: Sequence[SeriesKey],
+    ends: Mapping[int, Extent],
+    block_rows: int,
+    as_of: Commit | None,
+) -> AsyncIterator[CandleSeries]:
+    """Read series together where that does not read much more than was asked."""
+    of_timeframes: dict[Timeframe, dict[int, Extent]] = {}
+    for number, its in ends.items():
+        of_timeframes.setdefault(keys[number].timeframe, {})[number] = its
+    for timeframe, together in of_timeframes.items():
+        first, last = (
+            min(each[0] for each in together.values()),
+            max(each[1] for each in together.values()),
+        )
+        asked = sum(each[1] - each[0] for each in together.values())
+        if len(together) >= MANY and 2 * asked >= len(together) * (last - first):
+            start, end = checks.from_ms(first), checks.from_ms(last)
+            wanted = [keys[number] for number in together]
+            async for panel in candles.stream_panels(
+                timeframe, start, end, keys=wanted, block_rows=block_rows, as_of=as_of
+            ):
+                for key in panel:
+                    yield panel[key]
+        else:
+            for number, its in together.items():
+                start, end = map(checks.from_ms, its)
+                async for series in candles.stream(
+                    keys[number], start, end, block_rows=block_rows, as_of=as_of
+                ):
+                    yield series
+
+
+def ends_of(stamps: Int64Array, offsets: Int64Array) -> Iterator[tuple[int, Extent]]:
+    """The number of each series that has rows, with its first and last timestamp."""
+    numbers = np.flatnonzero(np.diff(offsets) > 0)
+    if not len(numbers):
+        return iter(())
+    begins = offsets[:-1][numbers]
+    firsts, lasts = np.minimum.reduceat(stamps, begins), np.maximum.reduceat(stamps, begins)
+    ends = zip(firsts.tolist(), lasts.tolist(), strict=True)
+    return zip(numbers.tolist(), ends, strict=True)

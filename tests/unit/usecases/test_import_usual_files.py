@@ -16,7 +16,7 @@ import pytest
 
 from jts_storage import Market, SeriesKey, Storage, Timeframe
 from jts_storage.errors import InvalidData
-from jts_storage.readers import json_source
+from jts_storage.readers import json_arrays
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.results import ImportResult
 
@@ -145,7 +145,7 @@ async def test_an_array_of_objects(
     suffix: str,
     characters: int,
 ) -> None:
-    monkeypatch.setattr(json_source, "_READ_CHARACTERS", characters)
+    monkeypatch.setattr(json_arrays, "_READ_CHARACTERS", characters)
     path = tmp_path / f"AAPL{suffix}"
     data = written(kind).encode()
     path.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
