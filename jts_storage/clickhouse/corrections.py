@@ -73,7 +73,7 @@ def corrections(manager: ClickHouseManager, tables: Tables, wanted: Wanted) -> P
     ):
         if (ms, begins) in still:
             continue  # of a commit that died before it could replace it
-        # What a commit deletes has the version before the one of what it writes.
+        # Earlier releases ended what a commit deletes one version before what it writes.
         after = then.get((ms, ended)) or then.get((ms, ended + 1))
         found.append(Correction(Commit(ended), str(source), before, after))
     return Page(found[: wanted.limit], has_more=len(former["ms"]) > wanted.limit)

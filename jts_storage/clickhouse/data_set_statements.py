@@ -171,7 +171,10 @@ def _later_places(candles: Table, by: tuple[str, ...]) -> Select[Any]:
 
 def _is_later(c: TableColumns, by: tuple[str, ...]) -> list[Expression]:
     # Versions first: few rows have a later one, and only of these the other columns are read.
-    return [*wanted(c, by), c.version > _version(), begins(c) > _version()]
+    # A deletion counts from the version behind its own, with what its commit writes.
+    is_deletion = and_(c.is_deleted, c.version == _version())
+    is_later = and_(c.version > _version(), begins(c) > _version())
+    return [*wanted(c, by), c.version >= _version(), or_(is_later, is_deletion)]
 
 
 def _rows(c: TableColumns) -> Select[Any]:

@@ -90,12 +90,16 @@ def select_former(history: Table) -> str:
 
 @cache
 def keep_deleted(source: CandleSource, history: Table) -> str:
-    """Keep what a deletion is about to delete."""
+    """Keep what a deletion is about to delete.
+
+    It ends with what the same commit writes, which has the version behind the deletion's.
+    """
     c = source.range.of.c
     carried = carried_columns(source.table)
     version: Expression = func.toUInt64(bindparam("version"))
+    ended: Expression = func.toUInt64(version + literal_column("1"))
     rows = source.range.select(
-        *(c[each.key] for each in carried), begins(c), version, bindparam("source")
+        *(c[each.key] for each in carried), begins(c), ended, bindparam("source")
     ).where(c.version < version)
     names = [*(each.key for each in carried), "since", "ended", "source"]
     return text_of(insert(history).from_select([history.c[name] for name in names], rows))

@@ -1,0 +1,76 @@
+"""The contract of what commits end: at which moments it is seen, and as what it is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.moments import AsOf, Commit
+from jts_storage.storage import Storage
+from jts_storage.testing.contracts.data_sets import RANGE, commit, minutes, rows
+from jts_storage.testing.contracts.samples import FOREVER, candle, fresh
+
+M1 = Timeframe.M1
+
+
+def new_key() -> SeriesKey:
+    return SeriesKey(f"C{next(fresh)}", M1)
+
+
+async def closes(storage: Storage, key: SeriesKey, as_of: AsOf | None = None) -> list[int]:
+    """What every kind of read says of a series as of a moment."""
+    candles = storage.candles
+    series = await candles.get_range(key, *FOREVER, as_of=as_of)
+    assert await candles.count(key, as_of=as_of) == len(series)
+    assert (await candles.get_latest(key, 100, as_of=as_of)) == series
+    panel = await candles.get_panel(M1, *FOREVER, keys=[key], as_of=as_of)
+    assert [list(each) for each in panel.values()] == ([list(series)] if len(series) else [])
+    return [int(each.close) for each in series]
+
+
+class CorrectionContract:
+    """A part of `HistoryContract`."""
+
+    async def test_a_commit_that_deletes_and_writes_is_seen_in_whole_or_not_at_all(
+        self, storage: Storage
+    ) -> None:
+        key = new_key()
+        await commit(storage, [minutes(key, 4)])
+        made = await commit(storage, [rows(key, candle(1, "109"))], [(key, 0, 2)])
+        assert await closes(storage, key, made) == [109, 103]
+        for moment in (Commit(made.version - 1), Commit(made.version - 2)):
+            assert await closes(storage, key, moment) == [103] * 4
+        assert await closes(storage, key, made.moment + timedelta(microseconds=1)) == [109, 103]
+        changes = await storage.candles.changes(key)
+        assert {each.commit for each in changes} == {made}
+        for each in changes:
+            before = await storage.candles.get_range(
+                key, each.timestamp, each.timestamp, as_of=Commit(each.commit.version - 1)
+            )
+            assert list(before) == [each.before]
+
+    async def test_the_moment_before_a_deletion_has_what_it_deletes(self, storage: Storage) -> None:
+        key = new_key()
+        first = await commit(storage, [minutes(key, 3)])
+        made = await commit(storage, (), [(key, 1, 1)])
+        assert await closes(storage, key, Commit(made.version - 1)) == [103, 103, 103]
+        assert await closes(storage, key, made) == [103, 103]
+        assert [each.commit for each in await storage.candles.changes(key)] == [made]
+        assert await storage.candles.changes(key, since=made) == []
+        before = await storage.data_set(M1, *RANGE, keys=[key], as_of=Commit(made.version - 1))
+        then = await storage.data_set(M1, *RANGE, keys=[key], as_of=first)
+        assert await storage.fingerprint(before) == await storage.fingerprint(then)
+
+    async def test_the_text_of_a_data_set_has_no_half_of_a_commit(self, storage: Storage) -> None:
+        key = new_key()
+        first = await commit(storage, [minutes(key, 4)])
+        made = await commit(storage, [rows(key, candle(1, "109"))], [(key, 0, 3)])
+        texts = [
+            await storage.fingerprint(await storage.data_set(M1, *RANGE, keys=[key], as_of=moment))
+            for moment in (first, Commit(made.version - 1), made)
+        ]
+        assert texts[0] == texts[1] != texts[2]
+        await commit(storage, (), [(key, 0, 3)])
+        before = await storage.data_set(M1, *RANGE, keys=[key], as_of=Commit(made.version - 1))
+        assert await storage.fingerprint(before) == texts[0]
