@@ -7,7 +7,6 @@ from datetime import date, datetime
 from typing import Protocol
 
 from jts_storage.domain import checks
-from jts_storage.domain.beginnings import purged
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.correction import Correction
 from jts_storage.domain.enums import Market, Timeframe
@@ -220,13 +219,15 @@ class TimedCandles:
         checks.whole(limit, "limit", least=1, below=2**31)
         asked = None if since is None else (await self._view(since)).commit
         while True:
-            began = await self._purges.began(key)
-            if asked is not None and asked.version < began:
-                raise purged(asked, began, str(key))
-            version = max(began, asked.version if asked else 0)
+            reach = await self._purges.reach(key)
+            if asked is not None:
+                reach.check(asked, key)
+            if reach.kept is None:
+                return Page()
+            version = max(reach.least, asked.version if asked else 0)
             found = await self._now.corrections(key, *ends, version, limit)
-            # What is purged meanwhile is half there, half gone.
-            if await self._purges.began(key) == began:
+            # What is purged or forgotten meanwhile is half there, half gone.
+            if await self._purges.reach(key) == reach:
                 return found
 
     async def purge_history(
