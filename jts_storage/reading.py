@@ -201,7 +201,7 @@ class ReadingBackend:
             bookkeeping = SqlIngestionRepository(database)
 
         class CandleReader(TellsCorrections, ClickHouseCandleReader):
-            pass
+            _knows_reach = False  # MongoDB does
 
         candles = CandleReader(
             clickhouse, cache_bytes=settings.cache_bytes, max_age=settings.cache_max_age

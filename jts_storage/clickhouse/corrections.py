@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from jts_storage.clickhouse import history_statements as statements
 from jts_storage.clickhouse.blocks import Array
@@ -17,6 +17,9 @@ from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.correction import Correction
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import Page
+from jts_storage.errors import StorageError
+
+Read: TypeAlias = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Wanted:
     """Which corrections are wanted.
 
     :param since: only those of later commits than this version.
+    :param is_kept: whether all that was corrected by later ones is kept: then a candle that none
+        has followed was deleted.
     """
 
     key: SeriesKey
@@ -31,6 +36,11 @@ class Wanted:
     last: int
     since: int
     limit: int
+    is_kept: bool = True
+
+
+class UnprovenDeletion(StorageError):
+    """A former candle was deleted, or what came of it is not kept any more; MongoDB knows which."""
 
 
 class TellsCorrections:
@@ -38,12 +48,14 @@ class TellsCorrections:
 
     _manager: ClickHouseManager
     _tables: Tables
+    _knows_reach = True
+    """Whether whoever asks says from where on all corrections are kept."""
 
     async def corrections(
         self, key: SeriesKey, first: int, last: int, since: int, limit: int
     ) -> Page[Correction]:
         """What was corrected in a range by later commits than a version; see `CandleStore`."""
-        wanted = Wanted(key, first, last, since, limit)
+        wanted = Wanted(key, first, last, since, limit, self._knows_reach)
         return await self._manager.run_read(corrections, self._manager, self._tables, wanted)
 
 
@@ -63,6 +75,7 @@ def corrections(manager: ClickHouseManager, tables: Tables, wanted: Wanted) -> P
         then[place] = candle
         still.add(place)
     then |= _candles(wanted.key, read(statements.select_later(tables.history), bound), "begins")
+    deleted = set() if wanted.is_kept else _deleted(read, tables, bound)
     found = []
     for (ms, ended), before, begins, source in zip(
         _places(former, "ended"),
@@ -75,8 +88,20 @@ def corrections(manager: ClickHouseManager, tables: Tables, wanted: Wanted) -> P
             continue  # of a commit that died before it could replace it
         # Earlier releases ended what a commit deletes one version before what it writes.
         after = then.get((ms, ended)) or then.get((ms, ended + 1))
+        if after is None and not wanted.is_kept and not _is_proven(deleted, ms, ended):
+            raise UnprovenDeletion(f"What came of a candle of {wanted.key} is not known here.")
         found.append(Correction(Commit(ended), str(source), before, after))
     return Page(found[: wanted.limit], has_more=len(former["ms"]) > wanted.limit)
+
+
+def _deleted(read: Read, tables: Tables, bound: Mapping[str, Any]) -> set[tuple[int, int]]:
+    found = read(statements.select_deleted(tables.candles), bound)
+    return set(_places(found, "version")) if found else set()
+
+
+def _is_proven(deleted: Collection[tuple[int, int]], ms: int, ended: int) -> bool:
+    # The row that says so has the version before, and had the same one in earlier releases.
+    return (ms, ended - 1) in deleted or (ms, ended) in deleted
 
 
 def _places(columns: Mapping[str, Array], version: str) -> Iterator[tuple[int, int]]:

@@ -210,6 +210,17 @@ def select_present(candles: Table) -> str:
 
 
 @cache
+def select_deleted(candles: Table) -> str:
+    """Select the latest rows that say that there is no candle."""
+    rows = Final(candles).c
+    return text_of(
+        select(rows.timestamp.label("ms"), rows.version.label("version")).where(
+            is_of_key(rows), _is_at(rows), rows.is_deleted
+        )
+    )
+
+
+@cache
 def select_later(history: Table) -> str:
     c = history.c
     return text_of(select(*as_stored(c), c.since.label("begins")).where(is_of_key(c), _is_at(c)))
