@@ -14,12 +14,17 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.statements import parameters, stored_types
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.domain.candle import Candle, SeriesKey
+from jts_storage.domain.checks import LAST_MS
 from jts_storage.domain.correction import Correction
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import Page
 from jts_storage.errors import StorageError
 
 Read: TypeAlias = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+
+
+_MOST_ROWS = 100_000
+"""Former rows that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +65,35 @@ class TellsCorrections:
 
 
 def corrections(manager: ClickHouseManager, tables: Tables, wanted: Wanted) -> Page[Correction]:
-    """The first corrections in the order of their commits."""
+    """The first corrections in the order of their commits, and of their times in each."""
     read = partial(manager.read_columns, stored=stored_types(tables.candles))
-    bound = parameters(wanted.key, wanted.first, wanted.last)
-    bound |= {"since": wanted.since, "limit": wanted.limit + 1}
-    former = read(statements.select_corrected(tables.history), bound)
-    if not former or not len(former["ms"]):
-        return Page()
+    found: list[Correction] = []
+    place = wanted.since, LAST_MS
+    # Some rows are no corrections: then others are read, until there are enough of them.
+    while len(found) <= wanted.limit:
+        rows = min(wanted.limit + 1 - len(found), _MOST_ROWS)
+        bound = parameters(wanted.key, wanted.first, wanted.last)
+        bound |= {"ended": place[0], "ms": place[1], "limit": rows}
+        former = read(statements.select_corrected(tables.history), bound)
+        if not former or not len(former["ms"]):
+            break
+        found += _corrections(read, tables, wanted, bound, former)
+        if len(former["ms"]) < rows:
+            break
+        place = int(former["ended"][-1]), int(former["ms"][-1])
+    return Page.first(wanted.limit, found)
+
+
+def _corrections(
+    read: Read, tables: Tables, wanted: Wanted, bound: dict[str, Any], former: Mapping[str, Any]
+) -> Iterator[Correction]:
+    """Those former rows that a commit replaced by others or deleted, and what came of them."""
     bound["stamps"] = sorted(set(former["ms"].tolist()))
-    then: dict[tuple[int, int], Candle] = {}
-    still: set[tuple[int, int]] = set()
     present = read(statements.select_present(tables.candles), bound)
-    for place, candle in _candles(wanted.key, present, "begins"):
-        then[place] = candle
-        still.add(place)
+    then = dict(_candles(wanted.key, present, "begins"))
+    still = set(then)
     then |= _candles(wanted.key, read(statements.select_later(tables.history), bound), "begins")
     deleted = set() if wanted.is_kept else _deleted(read, tables, bound)
-    found = []
     for (ms, ended), before, begins, source in zip(
         _places(former, "ended"),
         series_from_columns(wanted.key, former),
@@ -88,10 +105,11 @@ def corrections(manager: ClickHouseManager, tables: Tables, wanted: Wanted) -> P
             continue  # of a commit that died before it could replace it
         # Earlier releases ended what a commit deletes one version before what it writes.
         after = then.get((ms, ended)) or then.get((ms, ended + 1))
+        if before == after:
+            continue  # deleted, and written again by the same commit
         if after is None and not wanted.is_kept and not _is_proven(deleted, ms, ended):
             raise UnprovenDeletion(f"What came of a candle of {wanted.key} is not known here.")
-        found.append(Correction(Commit(ended), str(source), before, after))
-    return Page(found[: wanted.limit], has_more=len(former["ms"]) > wanted.limit)
+        yield Correction(Commit(ended), str(source), before, after)
 
 
 def _deleted(read: Read, tables: Tables, bound: Mapping[str, Any]) -> set[tuple[int, int]]:

@@ -191,10 +191,16 @@ def select_keys_as_of(candles: Table, history: Table) -> str:
 
 @cache
 def select_corrected(history: Table) -> str:
-    """Select former rows that were ended after a version, in the order in which they were."""
+    """Select former rows behind one, by the version that ended them, then by time.
+
+    ``ended`` and ``ms`` are those of the one before: of all rows with that version, if it has none.
+    """
     rows = Final(history).c
     ended = (rows.since.label("begins"), rows.ended.label("ended"), rows.source.label("source"))
-    later = rows.ended > func.toUInt64(bindparam("since"))
+    version = func.toUInt64(bindparam("ended"))
+    stamp: Expression = func.toUnixTimestamp64Milli(rows.timestamp)
+    is_behind = and_(rows.ended == version, stamp > func.toInt64(bindparam("ms")))
+    later = or_(rows.ended > version, is_behind)
     statement = select(*as_stored(rows), *ended).where(is_of_key(rows), is_in_range(rows), later)
     return text_of(statement.order_by(rows.ended, rows.timestamp).limit(bindparam("limit")))
 

@@ -9,7 +9,7 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts.data_sets import RANGE, commit, minutes, rows
-from jts_storage.testing.contracts.samples import FOREVER, candle, fresh
+from jts_storage.testing.contracts.samples import FOREVER, candle, fresh, minute
 
 M1 = Timeframe.M1
 
@@ -74,3 +74,22 @@ class CorrectionContract:
         await commit(storage, (), [(key, 0, 3)])
         before = await storage.data_set(M1, *RANGE, keys=[key], as_of=Commit(made.version - 1))
         assert await storage.fingerprint(before) == texts[0]
+
+    async def test_the_same_values_deleted_and_written_again_are_no_correction(
+        self, storage: Storage
+    ) -> None:
+        key = new_key()
+        await commit(storage, [minutes(key, 6)])
+        again = [rows(key, *(candle(at, "109" if at == 4 else "103") for at in range(6)))]
+        made = await commit(storage, again, [(key, 0, 5)])
+        assert await closes(storage, key, Commit(made.version - 1)) == [103] * 6
+        assert await closes(storage, key, made) == [103, 103, 103, 103, 109, 103]
+        found = await storage.candles.changes(key)
+        assert [(each.timestamp, each.commit) for each in found] == [(minute(4), made)]
+        page = await storage.candles.changes(key, limit=1)
+        assert (page, page.has_more) == (found, False)
+        # By two commits it is a deletion.
+        deletion = await commit(storage, (), [(key, 1, 1)])
+        await commit(storage, [rows(key, candle(1))])
+        (change,) = await storage.candles.changes(key, since=made)
+        assert (change.commit, change.after) == (deletion, None)
