@@ -145,6 +145,8 @@ class CandleHistory:
             ended=version,
             source=source,
         )
+        # Where the later row has had its values from before, these never counted.
+        is_later &= stored.begins[at] > version
         self._insert(
             _part(rows, number[ours[is_later]], rows.columns.take(ours[is_later])),
             since=version,

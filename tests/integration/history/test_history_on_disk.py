@@ -342,3 +342,24 @@ async def test_what_is_forgotten_while_corrections_are_read_is_told(
         await storage.candles.changes(KEY, since=first)
     monkeypatch.undo()
     assert await storage.candles.changes(KEY) == []
+
+
+async def test_a_late_row_that_never_counted_makes_no_difference(storage: Storage) -> None:
+    """Of a writer that was paused, while a later one wrote the values that were stored."""
+    storage.clickhouse.execute("SYSTEM STOP MERGES candles")
+    await save(storage, SERIES)
+    data_set = await storage.data_set(KEY.timeframe, *FOREVER, keys=[KEY])
+    text = await storage.fingerprint(data_set)
+    backend = storage._backend
+    stores = backend.stores  # type: ignore[attr-defined]
+    async with stores.clock.place() as paused:
+        pass
+    async with stores.clock.place() as later:
+        pass
+    await stores.clickhouse.run(stores.candles.write, SERIES, later.version + 1)
+    late = with_volume(SERIES, 7)
+    await stores.clickhouse.run(stores.candles.write, late, paused.version + 1)
+    assert former(storage) == 0, "a row that would end before it begins"
+    assert await storage.candles.get_range(KEY, *FOREVER) == SERIES
+    assert await storage.fingerprint(data_set) == text
+    assert await backend.data_sets.differing(data_set) == []
