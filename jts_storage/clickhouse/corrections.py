@@ -14,8 +14,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.statements import parameters, stored_types
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.domain.candle import Candle, SeriesKey
-from jts_storage.domain.checks import LAST_MS
-from jts_storage.domain.correction import Correction
+from jts_storage.domain.correction import Correction, Place
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import Page
 from jts_storage.errors import StorageError
@@ -31,7 +30,7 @@ _MOST_ROWS = 100_000
 class Wanted:
     """Which corrections are wanted.
 
-    :param since: only those of later commits than this version.
+    :param behind: only those behind this place.
     :param is_kept: whether all that was corrected by later ones is kept: then a candle that none
         has followed was deleted.
     """
@@ -39,7 +38,7 @@ class Wanted:
     key: SeriesKey
     first: int
     last: int
-    since: int
+    behind: Place
     limit: int
     is_kept: bool = True
 
@@ -57,10 +56,10 @@ class TellsCorrections:
     """Whether whoever asks says from where on all corrections are kept."""
 
     async def corrections(
-        self, key: SeriesKey, first: int, last: int, since: int, limit: int
+        self, key: SeriesKey, first: int, last: int, behind: Place, limit: int
     ) -> Page[Correction]:
-        """What was corrected in a range by later commits than a version; see `CandleStore`."""
-        wanted = Wanted(key, first, last, since, limit, self._knows_reach)
+        """What was corrected in a range behind a place; see `CandleStore`."""
+        wanted = Wanted(key, first, last, behind, limit, self._knows_reach)
         return await self._manager.run_read(corrections, self._manager, self._tables, wanted)
 
 
@@ -68,7 +67,7 @@ def corrections(manager: ClickHouseManager, tables: Tables, wanted: Wanted) -> P
     """The first corrections in the order of their commits, and of their times in each."""
     read = partial(manager.read_columns, stored=stored_types(tables.candles))
     found: list[Correction] = []
-    place = wanted.since, LAST_MS
+    place = wanted.behind
     # Some rows are no corrections: then others are read, until there are enough of them.
     while len(found) <= wanted.limit:
         rows = min(wanted.limit + 1 - len(found), _MOST_ROWS)

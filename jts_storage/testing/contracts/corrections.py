@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.moments import AsOf, Commit
+from jts_storage.domain.results import Page
+from jts_storage.errors import InvalidData
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts.data_sets import RANGE, commit, minutes, rows
 from jts_storage.testing.contracts.samples import FOREVER, candle, fresh, minute
@@ -93,3 +97,32 @@ class CorrectionContract:
         await commit(storage, [rows(key, candle(1))])
         (change,) = await storage.candles.changes(key, since=made)
         assert (change.commit, change.after) == (deletion, None)
+
+    async def test_corrections_are_listed_page_by_page(self, storage: Storage) -> None:
+        key = new_key()
+        await commit(storage, [minutes(key, 6)])
+        # A commit that deletes some between those that it corrects.
+        second = await commit(
+            storage, [rows(key, candle(0, "109"), candle(3, "109"))], [(key, 1, 4)]
+        )
+        third = await commit(storage, [rows(key, candle(5, "109"), candle(0, "108"))])
+        found = await storage.candles.changes(key)
+        assert [(each.commit, each.timestamp) for each in found] == [
+            *((second, minute(at)) for at in (0, 1, 2, 3, 4)),
+            *((third, minute(at)) for at in (0, 5)),
+        ]
+        for limit in (1, 2, 3, 7, 8):
+            told = page = await storage.candles.changes(key, limit=limit)
+            while page.has_more:
+                page = await storage.candles.changes(key, limit=limit, after=page[-1])
+                told = Page([*told, *page])
+            assert told == found, limit
+        changes = storage.candles.changes
+        assert await changes(key, after=found[-1]) == []
+        assert await changes(key, since=second, after=found[1]) == found[5:]
+        assert await changes(key, minute(2), minute(4), after=found[2]) == found[3:5]
+        with pytest.raises(InvalidData, match="after"):
+            await changes(key, after=second)  # type: ignore[arg-type]
+        await storage.candles.purge_history([key], before=third)
+        with pytest.raises(InvalidData, match="it was purged"):
+            await changes(key, after=found[1])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from jts_storage import Commit, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.cli import history_reading
 from jts_storage.errors import StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.reading import ReadingBackend
@@ -177,3 +178,23 @@ async def test_what_is_not_kept_any_more_is_told_as_no_deletion(folder: Path) ->
     finally:
         alone.close()
     assert [(each["source"], each["change"]) for each in found] == [("cleaning", "deleted")]
+
+
+@pytest.mark.parametrize(
+    ("limit", "until", "told"),
+    [(0, 9, (5, False)), (3, 9, (3, True)), (5, 9, (5, False)), (0, 3, (3, False))],
+)
+async def test_corrections_are_read_page_by_page(
+    monkeypatch: pytest.MonkeyPatch, limit: int, until: int, told: tuple[int, bool]
+) -> None:
+    monkeypatch.setattr(history_reading, "_PAGE", 2)
+    async with Storage.in_memory() as storage:
+        commits = [await commit(storage, "vendor", (1, str(close))) for close in range(100, 106)]
+        last = commits[until].moment if until < len(commits) else None
+        asked = history_reading.Asked(
+            key=KEY, since=None, until=last, start=None, end=None, limit=limit
+        )
+        found = await asked.read(storage, with_candles=False)
+    assert (len(found.corrections), found.has_more) == told
+    expected = commits[1 : len(found.corrections) + 1]
+    assert [each.commit for each in found.corrections] == expected
