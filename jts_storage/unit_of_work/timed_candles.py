@@ -223,7 +223,7 @@ class TimedCandles:
         asked = None if since is None else (await self._view(since)).commit
         while True:
             reach = await self._purges.reach(key)
-            for commit in (asked, after and after.commit):
+            for commit in (asked, None if after is None else after.commit):
                 if commit is not None:
                     reach.check(commit, key)
             if reach.kept is None:
