@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 from jts_storage.backend import StoreBackend, loaded_clickhouse
+from jts_storage.domain.beginnings import Reach
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.errors import StorageError
@@ -82,6 +83,9 @@ class _NoPurges:
 
     async def began(self, key: SeriesKey) -> int:
         return 0
+
+    async def reach(self, key: SeriesKey) -> Reach:
+        return Reach()
 
     async def check(self, commit: Commit, is_wanted: Callable[[SeriesKey], bool]) -> None:
         _refuse("moments of the past")
@@ -197,7 +201,7 @@ class ReadingBackend:
             bookkeeping = SqlIngestionRepository(database)
 
         class CandleReader(TellsCorrections, ClickHouseCandleReader):
-            pass
+            _knows_reach = False  # MongoDB does
 
         candles = CandleReader(
             clickhouse, cache_bytes=settings.cache_bytes, max_age=settings.cache_max_age

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
@@ -83,8 +83,7 @@ def history(
     async def work(storage: Storage) -> Corrected:
         return await asked.read(storage, with_candles=html is not None)
 
-    # A moment is looked up in MongoDB; without one ClickHouse alone tells all that is kept.
-    found = with_reader(work) if asked.since is None else with_storage(work)
+    found = _read(work, asked)
     place = ZoneInfo(zone) if zone else UTC
     if html is not None:
         from jts_storage.cli import history_page, pages
@@ -101,6 +100,22 @@ def history(
             typer.echo(f"Written: {html}")
     if found.has_more:
         typer.echo(f"There are more than {limit:,} corrections: --limit 0 shows all.", err=True)
+
+
+def _read(work: Callable[[Storage], Awaitable[Corrected]], asked: Asked) -> Corrected:
+    """A moment is looked up in MongoDB; without one ClickHouse alone tells what is kept, unless
+    it cannot tell what was deleted from what is not kept any more.
+    """
+    from jts_storage.clickhouse.corrections import UnprovenDeletion
+
+    async def proven(storage: Storage) -> Corrected | None:
+        try:
+            return await work(storage)
+        except UnprovenDeletion:
+            return None
+
+    found = with_reader(proven) if asked.since is None else None
+    return found or with_storage(work)
 
 
 def _moment_or_name(text: str, timezone: str | None) -> datetime | str:

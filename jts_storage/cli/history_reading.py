@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from jts_storage.storage import Storage
 
 PAINTS: Final = ("market", "korea", "west", "colorblind")
-_MOST: Final = 2**31 - 1
+_PAGE: Final = 10_000
+"""So many corrections are read at once."""
+
 _MOST_CANDLES: Final = 600
 """Of the chart, beside those that were corrected."""
 
@@ -63,19 +65,35 @@ class Asked:
 
     async def read(self, storage: Storage, *, with_candles: bool) -> Corrected:
         """:raises NotFound: nothing of the series is stored, or ever was."""
-        page = await storage.candles.changes(
-            self.key, self.start, self.end, since=self.since, limit=self.limit or _MOST
-        )
-        found = [each for each in page if self.until is None or each.commit.moment <= self.until]
-        if not page and (await storage.candles.get_coverage(self.key)).first is None:
+        found, has_more = await self._corrections(storage)
+        if not found and (await storage.candles.get_coverage(self.key)).first is None:
             raise arguments.nothing_stored(self.key)
         return Corrected(
             key=self.key,
             corrections=found,
-            has_more=page.has_more and len(found) == len(page),
+            has_more=has_more,
             candles=await _around(storage, self.key, found) if with_candles and found else (),
             is_limited=any((self.since, self.until, self.start, self.end)),
         )
+
+    async def _corrections(self, storage: Storage) -> tuple[list[Correction], bool]:
+        """They are read page by page, and whether there are more than wanted."""
+        found: list[Correction] = []
+        while True:
+            left = self.limit - len(found) if self.limit else _PAGE
+            page = await storage.candles.changes(
+                self.key,
+                self.start,
+                self.end,
+                since=self.since,
+                limit=min(left, _PAGE),
+                after=found[-1] if found else None,
+            )
+            fit = [each for each in page if self.until is None or each.commit.moment <= self.until]
+            found += fit
+            has_more = page.has_more and len(fit) == len(page)
+            if not has_more or len(found) == self.limit:
+                return found, has_more
 
 
 async def _around(

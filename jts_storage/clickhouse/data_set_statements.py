@@ -158,20 +158,29 @@ def _former(candles: Table, history: Table, by: tuple[str, ...]) -> Select[Any]:
 
 
 def _later(candles: Table, by: tuple[str, ...]) -> Select[Any]:
-    """The latest rows of times that changed since a version, deleted ones among them."""
+    """The latest rows of times that changed since a version, deleted ones among them.
+
+    The latest is picked first: a writer that was paused may have left a row that never counted.
+    """
     c = candles.c
-    rows = _rows(c).add_columns(c.is_deleted.label("is_deleted")).where(*_is_later(c, by))
-    return _first_of_each(c, c.version, rows)
+    state = (
+        c.is_deleted.label("is_deleted"),
+        c.version.label("version"),
+        begins(c).label("begins"),
+    )
+    # Versions first: few rows have a later one, and only of these the other columns are read.
+    rows = _rows(c).add_columns(*state).where(*wanted(c, by), c.version >= _version())
+    latest = _first_of_each(c, c.version, rows).subquery("latest").c
+    # A deletion counts from the version behind its own, with what its commit writes.
+    is_deletion = and_(latest.is_deleted, latest.version == _version())
+    is_later = and_(latest.version > _version(), latest.begins > _version())
+    found = select(*_series(latest), latest.timestamp, latest.hash, latest.is_deleted)
+    return found.where(or_(is_later, is_deletion))
 
 
 def _later_places(candles: Table, by: tuple[str, ...]) -> Select[Any]:
-    c = candles.c
-    return select(c.symbol, c.exchange, c.timestamp).where(*_is_later(c, by)).correlate(None)
-
-
-def _is_later(c: TableColumns, by: tuple[str, ...]) -> list[Expression]:
-    # Versions first: few rows have a later one, and only of these the other columns are read.
-    return [*wanted(c, by), c.version > _version(), begins(c) > _version()]
+    c = _later(candles, by).subquery("later").c
+    return select(c.symbol, c.exchange, c.timestamp).correlate(None)
 
 
 def _rows(c: TableColumns) -> Select[Any]:

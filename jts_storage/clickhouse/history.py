@@ -96,7 +96,7 @@ class CandleHistory:
     def keep_deleted(
         self, origin: CandleSource, key: SeriesKey, first: int, last: int, version: int, source: str
     ) -> None:
-        """Keep what is about to be deleted under `version`."""
+        """Keep what is about to be deleted under `version`: it counts until the one behind it."""
         if not self.is_there:
             return
         with touching(Change(self._history.name, {key: (first, last)})):
@@ -145,6 +145,8 @@ class CandleHistory:
             ended=version,
             source=source,
         )
+        # Where the later row has had its values from before, these never counted.
+        is_later &= stored.begins[at] > version
         self._insert(
             _part(rows, number[ours[is_later]], rows.columns.take(ours[is_later])),
             since=version,

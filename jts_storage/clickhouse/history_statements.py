@@ -90,12 +90,16 @@ def select_former(history: Table) -> str:
 
 @cache
 def keep_deleted(source: CandleSource, history: Table) -> str:
-    """Keep what a deletion is about to delete."""
+    """Keep what a deletion is about to delete.
+
+    It ends with what the same commit writes, which has the version behind the deletion's.
+    """
     c = source.range.of.c
     carried = carried_columns(source.table)
     version: Expression = func.toUInt64(bindparam("version"))
+    ended: Expression = func.toUInt64(version + literal_column("1"))
     rows = source.range.select(
-        *(c[each.key] for each in carried), begins(c), version, bindparam("source")
+        *(c[each.key] for each in carried), begins(c), ended, bindparam("source")
     ).where(c.version < version)
     names = [*(each.key for each in carried), "since", "ended", "source"]
     return text_of(insert(history).from_select([history.c[name] for name in names], rows))
@@ -187,10 +191,16 @@ def select_keys_as_of(candles: Table, history: Table) -> str:
 
 @cache
 def select_corrected(history: Table) -> str:
-    """Select former rows that were ended after a version, in the order in which they were."""
+    """Select former rows behind one, by the version that ended them, then by time.
+
+    ``ended`` and ``ms`` are those of the one before: of all rows with that version, if it has none.
+    """
     rows = Final(history).c
     ended = (rows.since.label("begins"), rows.ended.label("ended"), rows.source.label("source"))
-    later = rows.ended > func.toUInt64(bindparam("since"))
+    version = func.toUInt64(bindparam("ended"))
+    stamp: Expression = func.toUnixTimestamp64Milli(rows.timestamp)
+    is_behind = and_(rows.ended == version, stamp > func.toInt64(bindparam("ms")))
+    later = or_(rows.ended > version, is_behind)
     statement = select(*as_stored(rows), *ended).where(is_of_key(rows), is_in_range(rows), later)
     return text_of(statement.order_by(rows.ended, rows.timestamp).limit(bindparam("limit")))
 
@@ -201,6 +211,17 @@ def select_present(candles: Table) -> str:
     return text_of(
         select(*as_stored(rows), begins(rows).label("begins")).where(
             is_of_key(rows), _is_at(rows), not_(rows.is_deleted)
+        )
+    )
+
+
+@cache
+def select_deleted(candles: Table) -> str:
+    """Select the latest rows that say that there is no candle."""
+    rows = Final(candles).c
+    return text_of(
+        select(rows.timestamp.label("ms"), rows.version.label("version")).where(
+            is_of_key(rows), _is_at(rows), rows.is_deleted
         )
     )
 

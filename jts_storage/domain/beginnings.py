@@ -1,4 +1,4 @@
-"""Where the history of candles begins that were purged."""
+"""Where the history of candles begins."""
 
 from __future__ import annotations
 
@@ -46,6 +46,37 @@ class Beginnings:
         for key, began in self.of_series.items():
             if commit.version < began and is_wanted(key):
                 raise purged(commit, began, str(key))
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far back corrections of a series are told.
+
+    :param purged: the first version as of which it can be read; 0 if it was never purged.
+    :param kept: the first version since which all that was replaced is kept, whatever snapshots
+        show of before; None if no history is kept.
+    """
+
+    purged: int = 0
+    kept: int | None = 0
+
+    @property
+    def least(self) -> int:
+        return max(self.purged, self.kept or 0)
+
+    def check(self, asked: Commit, key: SeriesKey) -> None:
+        """:raises InvalidData: not all that was corrected since then is known."""
+        if self.kept is None or asked.version < self.kept:
+            raise before_history(asked, self.kept)
+        if asked.version < self.purged:
+            raise purged(asked, self.purged, str(key))
+
+
+def before_history(asked: Commit, began: int | None) -> InvalidData:
+    since = "no history is kept" if began is None else f"it begins at {Commit(began).moment}"
+    return InvalidData(
+        f"is before the history: {since}", field="as_of", value=asked.moment.isoformat()
+    )
 
 
 def purged(asked: Commit, began: int, what: str) -> InvalidData:

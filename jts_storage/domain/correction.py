@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from jts_storage.domain.candle import Candle
+from jts_storage.domain.checks import LAST_MS, to_ms
 from jts_storage.domain.moments import Commit
+
+Place: TypeAlias = tuple[int, int]
+"""A version, and a time in milliseconds: corrections are in the order of these."""
+
+
+def end_of(version: int) -> Place:
+    """The place behind all corrections of a commit."""
+    return version, LAST_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +36,8 @@ class Correction:
     @property
     def timestamp(self) -> datetime:
         return self.before.timestamp
+
+    @property
+    def place(self) -> Place:
+        """Where it stands among the corrections of its series."""
+        return self.commit.version, to_ms(self.timestamp)

@@ -15,7 +15,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import SeriesChanges
 from jts_storage.domain.changes import compare, pieces, rows_by_day
 from jts_storage.domain.columns import Columns, concatenate, empty, in_order
-from jts_storage.domain.correction import Correction
+from jts_storage.domain.correction import Correction, Place
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel, panel_of
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
@@ -148,11 +148,11 @@ class InMemoryCandleRepository(ReadsPanels):
         return rows
 
     async def corrections(
-        self, key: SeriesKey, first: int, last: int, since: int, limit: int
+        self, key: SeriesKey, first: int, last: int, behind: Place, limit: int
     ) -> Page[Correction]:
-        """What was corrected in a range by later commits than a version; see `CandleStore`."""
+        """What was corrected in a range behind a place; see `CandleStore`."""
         past = self._database.past.get(key, Past())
-        found = past.corrections(key, self._all(key).columns, first, last, since)
+        found = past.corrections(key, self._all(key).columns, first, last, behind)
         return Page.first(limit, list(found))
 
     def apply(self, changes: Iterable[SeriesChanges], version: int, source: str = "") -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.changes import matched
 from jts_storage.domain.columns import Columns, UInt64Array, concatenate, empty, in_order
-from jts_storage.domain.correction import Correction
+from jts_storage.domain.correction import Correction, Place
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.series import CandleSeries
 
@@ -63,21 +63,21 @@ class Past:
         return rows
 
     def corrections(
-        self, key: SeriesKey, present: Columns, first: int, last: int, since: int
+        self, key: SeriesKey, present: Columns, first: int, last: int, behind: Place
     ) -> Iterator[Correction]:
-        """What was replaced or deleted by later commits than a version."""
+        """What was replaced or deleted behind a place."""
         then: dict[tuple[int, int], Candle] = {}
         rows = [(present, self.begins), *((each.columns, each.since) for each in self.former)]
         for columns, begins in rows:
             places = zip(columns.timestamp.tolist(), begins.tolist(), strict=True)
             then |= zip(places, CandleSeries.trusted(key, columns), strict=True)
         for columns, _, ended, source in self.former:
-            if ended <= since:
+            if ended < behind[0]:
                 continue
             for ms, before in zip(
                 columns.timestamp.tolist(), CandleSeries.trusted(key, columns), strict=True
             ):
-                if first <= ms <= last:
+                if first <= ms <= last and (ended, ms) > behind:
                     yield Correction(Commit(ended), source, before, then.get((ms, ended)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jts_storage.domain.beginnings import shown_by
+from jts_storage.domain.beginnings import Reach, shown_by
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.memory.moments import version_of
@@ -35,6 +35,9 @@ class InMemoryPurges:
 
     async def began(self, key: SeriesKey) -> int:
         return self._database.beginnings.of(key)
+
+    async def reach(self, key: SeriesKey) -> Reach:
+        return Reach(self._database.beginnings.of(key))
 
     async def check(self, commit: Commit, is_wanted: Callable[[SeriesKey], bool]) -> None:
         self._database.beginnings.check(commit, is_wanted)

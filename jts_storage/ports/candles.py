@@ -313,13 +313,18 @@ class CandleStore(CandleReader, Protocol):
         *,
         since: AsOf | None = None,
         limit: int = 1_000,
+        after: Correction | None = None,
     ) -> Page[Correction]:
-        """The candles that were replaced or deleted, in the order of the commits that did it.
+        """The candles that were replaced or deleted, in the order of the commits that did it, and
+        of their times in each.
 
-        What another program wrote beside the kit is not among them.
+        What another program wrote beside the kit is not among them, nor is a candle that a commit
+        deleted and wrote again with the same values.
 
-        :param since: only by later commits; by all whose history is kept if None.
-        :raises InvalidData: no history is kept of `since`.
+        :param since: only by later commits; by all whose history is kept if None. A snapshot keeps
+            what it shows beyond that time, but not what came of it.
+        :param after: the last one of the page before.
+        :raises InvalidData: no history is kept of `since`, or of `after` any more.
         """
         ...
 

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from jts_storage.domain import checks
+from jts_storage.domain.beginnings import Reach
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf, Commit
@@ -34,6 +35,10 @@ class Purges(Protocol):
 
     async def began(self, key: SeriesKey) -> int:
         """The first version as of which a series can be read; 0 if it was never purged."""
+        ...
+
+    async def reach(self, key: SeriesKey) -> Reach:
+        """How far back corrections of a series are told."""
         ...
 
     async def check(self, commit: Commit, is_wanted: Callable[[SeriesKey], bool]) -> None:

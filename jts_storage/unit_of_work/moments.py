@@ -12,6 +12,7 @@ from typing import Any
 from bson import Int64
 
 from jts_storage.clickhouse.as_of import CandlesAsOf
+from jts_storage.domain.beginnings import before_history
 from jts_storage.domain.moments import AsOf, Commit, checked, version_at
 from jts_storage.errors import InvalidData
 from jts_storage.mongo.adopting import adopt
@@ -207,6 +208,16 @@ class Moments:
         if not is_shown:
             raise before_history(Commit(version), reach.least)
 
+    async def corrections_kept(self) -> int | None:
+        """The first version since which all candles that were replaced are kept; None if none are.
+
+        Snapshots do not count: they keep what they show, and not what came of it.
+        """
+        found = (await self._beginnings_by_name()).get(_CANDLES)
+        if found is None:
+            return None
+        return max(int(found.get(name, 0)) for name in ("began", "forgotten"))
+
     async def _wait_until(self, version: int, field: str = "as_of") -> None:
         """Wait for a clock that is behind this host's, so that no later commit gets the version."""
         begun = monotonic()
@@ -261,10 +272,3 @@ class Moments:
     @property
     def _beginnings(self) -> Collection:
         return self._stores.mongo.get_collection(BEGINNINGS)
-
-
-def before_history(asked: Commit, began: int | None) -> InvalidData:
-    since = "no history is kept" if began is None else f"it begins at {Commit(began).moment}"
-    return InvalidData(
-        f"is before the history: {since}", field="as_of", value=asked.moment.isoformat()
-    )

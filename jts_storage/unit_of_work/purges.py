@@ -15,7 +15,7 @@ from bson import Int64
 from pymongo import UpdateOne
 
 from jts_storage.clickhouse.purging import HistoryPurge
-from jts_storage.domain.beginnings import Beginnings, shown_by
+from jts_storage.domain.beginnings import Beginnings, Reach, shown_by
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.moments import AsOf, Commit
@@ -59,6 +59,10 @@ class StoredPurges:
     async def began(self, key: SeriesKey) -> int:
         found = await self._find({"_id": {"$in": [_ALL, str(key)]}})
         return max((int(each["began"]) for each in found), default=0)
+
+    async def reach(self, key: SeriesKey) -> Reach:
+        purged, kept = await asyncio.gather(self.began(key), self._moments.corrections_kept())
+        return Reach(purged, kept)
 
     async def check(self, commit: Commit, is_wanted: Callable[[SeriesKey], bool]) -> None:
         later, _ = await asyncio.gather(

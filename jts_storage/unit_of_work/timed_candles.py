@@ -7,9 +7,8 @@ from datetime import date, datetime
 from typing import Protocol
 
 from jts_storage.domain import checks
-from jts_storage.domain.beginnings import purged
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.correction import Correction
+from jts_storage.domain.correction import Correction, Place, end_of
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf, checked
 from jts_storage.domain.panel import CandlePanel
@@ -30,7 +29,7 @@ class Present(TakesLakes, Protocol):
     """And tells what was corrected."""
 
     async def corrections(
-        self, key: SeriesKey, first: int, last: int, since: int, limit: int
+        self, key: SeriesKey, first: int, last: int, behind: Place, limit: int
     ) -> Page[Correction]: ...
 
 
@@ -214,19 +213,27 @@ class TimedCandles:
         *,
         since: AsOf | None = None,
         limit: int = 1_000,
+        after: Correction | None = None,
     ) -> Page[Correction]:
         ends = checks.range_ms(start or checks.FIRST_TIMESTAMP, end or checks.LAST_TIMESTAMP)
         checks.instance(key, SeriesKey, "key")
         checks.whole(limit, "limit", least=1, below=2**31)
+        if after is not None:
+            checks.instance(after, Correction, "after")
         asked = None if since is None else (await self._view(since)).commit
         while True:
-            began = await self._purges.began(key)
-            if asked is not None and asked.version < began:
-                raise purged(asked, began, str(key))
-            version = max(began, asked.version if asked else 0)
-            found = await self._now.corrections(key, *ends, version, limit)
-            # What is purged meanwhile is half there, half gone.
-            if await self._purges.began(key) == began:
+            reach = await self._purges.reach(key)
+            for commit in (asked, None if after is None else after.commit):
+                if commit is not None:
+                    reach.check(commit, key)
+            if reach.kept is None:
+                return Page()
+            behind = end_of(max(reach.least, asked.version if asked else 0))
+            if after is not None:
+                behind = max(behind, after.place)
+            found = await self._now.corrections(key, *ends, behind, limit)
+            # What is purged or forgotten meanwhile is half there, half gone.
+            if await self._purges.reach(key) == reach:
                 return found
 
     async def purge_history(

@@ -14,6 +14,7 @@ from jts_storage.backend import StoreBackend
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import collection_schemas
 from jts_storage.testing.contracts import DocumentHistoryContract, PurgeContract
+from jts_storage.testing.contracts.corrections import CorrectionContract
 from tests.contract.blocking import Awaitable
 
 
@@ -92,7 +93,7 @@ class _Parts(Awaitable):
         await self.__getattr__("__exit__")(*raised)
 
 
-class TestBlocking(DocumentHistoryContract, PurgeContract):
+class TestBlocking(DocumentHistoryContract, PurgeContract, CorrectionContract):
     @pytest.fixture
     def storage(self) -> Iterator[Any]:
         with sync.Storage.in_memory() as storage:

@@ -19,6 +19,7 @@ from jts_storage.domain.results import Coverage
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import Conflict, InvalidData, NotFound
 from jts_storage.storage import Storage
+from jts_storage.testing.contracts.corrections import CorrectionContract
 from jts_storage.testing.contracts.samples import FOREVER, MANY_SUBCLASSES, fresh
 from jts_storage.testing.factories import make_candles
 
@@ -116,8 +117,10 @@ class Model:
         return all(commit >= self.begins.get(key, commit) for key in keys)
 
     async def check(self) -> None:
+        before: dict[SeriesKey, Candles] = {}
         for commit, state in self.states:
             for key in self.keys:
+                await self._check_before(commit, key, _in_order(before.get(key, {})))
                 if self.is_kept(commit, [key]):
                     await self._check_series(commit, key, _in_order(state[key]))
                 else:
@@ -130,6 +133,14 @@ class Model:
                 await self._check_market(commit, frame, state)
             if not self.is_kept(commit, self.keys):
                 await self._check_refused(self.storage.candles.list_keys(as_of=commit))
+            before = state
+
+    async def _check_before(self, commit: Commit, key: SeriesKey, rows: list[Candle]) -> None:
+        """The last moment before a commit shows nothing of it."""
+        last = Commit(commit.version - 1)
+        if self.is_kept(last, [key]):
+            assert list(await self.storage.candles.get_range(key, *FOREVER, as_of=last)) == rows
+            assert await self.storage.candles.count(key, as_of=last) == len(rows)
 
     async def _check_refused(self, *reads: Awaitable[object]) -> None:
         for read in reads:
@@ -179,7 +190,7 @@ def _in_order(rows: Candles) -> list[Candle]:
     return [rows[stamp] for stamp in sorted(rows)]
 
 
-class HistoryContract:
+class HistoryContract(CorrectionContract):
     """Give it a fixture `storage`, open and without other writers."""
 
     @settings(max_examples=12, deadline=None, suppress_health_check=MANY_SUBCLASSES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from collections.abc import Callable
@@ -12,9 +13,13 @@ from typing import Any
 import pytest
 
 from jts_storage import Commit, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.cli import history_reading
+from jts_storage.errors import StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.reading import ReadingBackend
 from jts_storage.testing.contracts.samples import candle, minute
+from jts_storage.unit_of_work.moments import Moments
+from tests.integration.cli.conftest import Shell
 
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 HOSTILE = "<script>alert(1)</script>\x1b[31m[bold]"
@@ -146,3 +151,50 @@ async def test_without_a_moment_no_mongod_is_started(
     async with Storage(backend) as storage:
         assert backend.is_partial
         assert len(await storage.candles.changes(KEY)) == 3
+
+
+async def test_what_is_not_kept_any_more_is_told_as_no_deletion(folder: Path) -> None:
+    """Where ClickHouse alone cannot tell, MongoDB is asked; nobody else runs it meanwhile."""
+    async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
+        await commit(storage, "import", (1, "103"))
+        await storage.snapshots.create("first")
+        await commit(storage, "vendor", (1, "104"))
+        await commit(storage, "vendor", (1, "105"))
+        await Moments(storage._backend.stores).forget(days=0)  # type: ignore[attr-defined]
+        await commit(storage, "import", (4, "103"))
+        async with storage.unit_of_work(source="cleaning") as uow:
+            await uow.candles.delete_range(KEY, minute(4), minute(4))
+            await uow.commit()
+        await commit(storage, "again", (4, "107"))
+    backend = ReadingBackend(StorageSettings(data_dir=folder / "data"))
+    async with Storage(backend) as storage:
+        assert backend.is_partial
+        assert await storage.candles.changes(KEY, minute(5), minute(9)) == []
+        with pytest.raises(StorageError, match="not known here"):
+            await storage.candles.changes(KEY)
+    alone = Shell(folder)
+    try:
+        found = json.loads((await asyncio.to_thread(alone, "history", str(KEY), "--json")).out)
+    finally:
+        alone.close()
+    assert [(each["source"], each["change"]) for each in found] == [("cleaning", "deleted")]
+
+
+@pytest.mark.parametrize(
+    ("limit", "until", "told"),
+    [(0, 9, (5, False)), (3, 9, (3, True)), (5, 9, (5, False)), (0, 3, (3, False))],
+)
+async def test_corrections_are_read_page_by_page(
+    monkeypatch: pytest.MonkeyPatch, limit: int, until: int, told: tuple[int, bool]
+) -> None:
+    monkeypatch.setattr(history_reading, "_PAGE", 2)
+    async with Storage.in_memory() as storage:
+        commits = [await commit(storage, "vendor", (1, str(close))) for close in range(100, 106)]
+        last = commits[until].moment if until < len(commits) else None
+        asked = history_reading.Asked(
+            key=KEY, since=None, until=last, start=None, end=None, limit=limit
+        )
+        found = await asked.read(storage, with_candles=False)
+    assert (len(found.corrections), found.has_more) == told
+    expected = commits[1 : len(found.corrections) + 1]
+    assert [each.commit for each in found.corrections] == expected

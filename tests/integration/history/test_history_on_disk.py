@@ -284,3 +284,82 @@ def test_a_commit_tells_its_time() -> None:
     elapsed = moment - datetime(1970, 1, 1, tzinfo=UTC)
     version = elapsed // timedelta(microseconds=1) * 1_000
     assert Commit(version).moment == moment
+
+
+async def test_a_correction_whose_successor_is_forgotten_is_not_told(storage: Storage) -> None:
+    """A snapshot keeps what it shows, and nobody knows what came of it."""
+    await save(storage, with_volume(SERIES[:1], 1))
+    await storage.snapshots.create("first")
+    commits = [await save(storage, with_volume(SERIES[:1], volume)) for volume in (2, 3, 4)]
+    assert len(await storage.candles.changes(KEY, since="first")) == 3
+    assert await moments(storage).forget(days=0) == 2
+    assert former(storage) == 1
+    assert await storage.candles.changes(KEY) == []
+    for since in ("first", commits[0], commits[2]):
+        with pytest.raises(InvalidData, match="is before the history: it begins at"):
+            await storage.candles.changes(KEY, since=since)
+    last = await save(storage, with_volume(SERIES[:1], 5))
+    (change,) = await storage.candles.changes(KEY)
+    assert change.after is not None
+    assert (change.commit, change.before.volume, change.after.volume) == (last, 4, 5)
+
+
+async def test_what_was_corrected_before_history_was_kept_again_is_not_told(
+    tmp_path: Path, engine_used: Callable[[str], None]
+) -> None:
+    engine_used("chDB and mongod")
+    settings = StorageSettings(data_dir=tmp_path)
+    async with Storage.open(settings) as storage:
+        await save(storage, with_volume(SERIES[:1], 1))
+        await save(storage, with_volume(SERIES[:1], 2))
+    async with Storage.open(settings.model_copy(update={"history": False})) as storage:
+        await save(storage, with_volume(SERIES[:1], 3))
+        assert await storage.candles.changes(KEY) == []
+    async with Storage.open(settings) as storage:
+        assert await storage.candles.changes(KEY) == []
+        await save(storage, with_volume(SERIES[:1], 4))
+        told = [
+            (each.before.volume, each.after and each.after.volume)
+            for each in await storage.candles.changes(KEY)
+        ]
+        assert told == [(3, 4)]
+
+
+async def test_what_is_forgotten_while_corrections_are_read_is_told(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await save(storage, with_volume(SERIES[:1], 1))
+    await save(storage, with_volume(SERIES[:1], 2))
+    candles = storage._backend.stores.candles  # type: ignore[attr-defined]
+    corrections = candles.corrections
+
+    async def forgotten(*asked: Any) -> Any:
+        await moments(storage).forget(days=0)
+        return await corrections(*asked)
+
+    monkeypatch.setattr(candles, "corrections", forgotten)
+    with pytest.raises(InvalidData, match="is before the history: it begins at"):
+        await storage.candles.changes(KEY, since=first)
+    monkeypatch.undo()
+    assert await storage.candles.changes(KEY) == []
+
+
+async def test_a_late_row_that_never_counted_makes_no_difference(storage: Storage) -> None:
+    """Of a writer that was paused, while a later one wrote the values that were stored."""
+    storage.clickhouse.execute("SYSTEM STOP MERGES candles")
+    await save(storage, SERIES)
+    data_set = await storage.data_set(KEY.timeframe, *FOREVER, keys=[KEY])
+    text = await storage.fingerprint(data_set)
+    backend = storage._backend
+    stores = backend.stores  # type: ignore[attr-defined]
+    async with stores.clock.place() as paused:
+        pass
+    async with stores.clock.place() as later:
+        pass
+    await stores.clickhouse.run(stores.candles.write, SERIES, later.version + 1)
+    late = with_volume(SERIES, 7)
+    await stores.clickhouse.run(stores.candles.write, late, paused.version + 1)
+    assert former(storage) == 0, "a row that would end before it begins"
+    assert await storage.candles.get_range(KEY, *FOREVER) == SERIES
+    assert await storage.fingerprint(data_set) == text
+    assert await backend.data_sets.differing(data_set) == []
