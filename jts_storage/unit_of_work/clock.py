@@ -20,11 +20,12 @@ from typing import Any
 from bson import Int64, ObjectId
 from pymongo import ReturnDocument
 
-from jts_storage._runtime.processes import may_be_alive, this_process
+from jts_storage._runtime.processes import this_process
 from jts_storage.errors import Conflict, StorageError
 from jts_storage.mongo.leases import from_now, has_run_out, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
+from jts_storage.unit_of_work.other_commits import UnderWay
 
 CLOCK = "uow_clock"
 LEASE = timedelta(seconds=180)
@@ -52,32 +53,6 @@ _POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class UnderWay:
-    """A commit that has taken its version and is neither done nor given up.
-
-    :param event_keys: the keys of its events; None if there are too many to list.
-    :param series: the names of the series of candles that it writes, likewise.
-    """
-
-    id: ObjectId
-    version: int
-    owner: str
-    event_keys: frozenset[str] | None
-    series: frozenset[str] | None
-
-    @property
-    def may_be_alive(self) -> bool:
-        return may_be_alive(self.owner)
-
-    def may_have_events_of(self, key: str) -> bool:
-        return self.event_keys is None or key in self.event_keys
-
-    def may_write(self, series: Collection[str] | None) -> bool:
-        """:param series: any of these; None stands for all, and for all documents."""
-        return self.series is None or series is None or not self.series.isdisjoint(series)
 
 
 @dataclass(slots=True)
@@ -134,6 +109,16 @@ class CommitClock:
         self._owner = this_process()
         # Places that MongoDB could not be told of, and from when on nobody needs to wait for them.
         self._abandoned: dict[ObjectId, float] = {}
+        self._before_writing: Callable[[], Awaitable[None]] | None = None
+
+    def before_writing(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Let this be done once, before this process writes anything."""
+        self._before_writing = action
+
+    async def begin_writing(self) -> None:
+        if self._before_writing is not None:
+            await self._before_writing()
+            self._before_writing = None
 
     async def start(self) -> None:
         """Make the clock if there is none yet, ahead of every version that is stored."""
@@ -180,6 +165,7 @@ class CommitClock:
         :param behind: runs what takes the place off the list, so that the block ends before it
             has. Whether the place was kept is then not known.
         """
+        await self.begin_writing()
         place = Place(identity or ObjectId(), 0)
         try:
             await self._enter(place, versions, _listed(event_keys), _listed(series), symbols_above)
@@ -201,7 +187,7 @@ class CommitClock:
     async def under_way(self) -> list[UnderWay]:
         """The commits under way, the oldest version first."""
         found = await self._find({"running": _NOT_EXPIRED}) or {}
-        return [_under_way(one) for one in found.get("running", ())]
+        return [UnderWay.of(one) for one in found.get("running", ())]
 
     async def latest(self) -> int:
         """The highest version that any commit has taken."""
@@ -293,7 +279,7 @@ class CommitClock:
         for each in gone:
             self._abandoned.pop(each, None)
         place.version = int(found["value"]) - versions + 1
-        running = map(_under_way, found["running"])
+        running = map(UnderWay.of, found["running"])
         place.earlier = [one for one in running if one.version < place.version]
         if symbols_above is not None:
             place.symbols_version = int(found["symbols"])
@@ -392,9 +378,3 @@ def _listed(names: Collection[str] | None) -> list[str] | None:
     each = sorted(set(names))
     few = len(each) <= MOST_NAMES and sum(map(len, each)) <= _MOST_CHARACTERS
     return each if few else None
-
-
-def _under_way(found: dict[str, Any]) -> UnderWay:
-    given = found["eventKeys"], found.get("series")
-    names = (None if each is None else frozenset(each) for each in given)
-    return UnderWay(found["id"], found["version"], found["owner"], *names)

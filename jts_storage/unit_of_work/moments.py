@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,8 @@ from jts_storage.unit_of_work.recovery import Recovery
 from jts_storage.unit_of_work.snapshots import StoredSnapshots
 
 BEGINNINGS = "uow_history"
+log = logging.getLogger(__name__)
+
 _CANDLES = "candles"
 _DOCUMENTS = "documents"
 _AHEAD_SECONDS = 2.0
@@ -69,12 +72,12 @@ class Moments:
 
     def __init__(self, stores: Stores, applied: Mapping[str, int] | None = None) -> None:
         self._stores, self._applied = stores, applied
-        self.snapshots = StoredSnapshots(stores.mongo, stores.clock, self._began)
+        self.snapshots = StoredSnapshots(stores, self._began)
 
     async def begin(self, *, is_kept: bool) -> None:
-        """Note since when history is kept; forget it where it no longer is."""
+        """Note since when history is kept; where it is not, it ends with the first write."""
         if not is_kept:
-            await self._repeat(lambda: self._beginnings.delete_many({}))
+            self._stores.clock.before_writing(self._end)
             return
         await self._end_before_gaps()
         began = await self._beginnings_by_name()
@@ -85,6 +88,15 @@ class Moments:
             await self._begin_candles()
         if _DOCUMENTS not in began:
             await self._begin_documents()
+
+    async def _end(self) -> None:
+        """Forget since when history is kept: from here on there is a gap in it."""
+        gone = await self._repeat(lambda: self._beginnings.delete_many({}))
+        if gone.deleted_count:
+            log.warning(
+                "The history of candles and documents ends here, snapshots included: this process"
+                " writes without one (JTS_HISTORY=false)."
+            )
 
     async def _end_before_gaps(self) -> None:
         """Let what was kept under a schema that was taken back since count no more.

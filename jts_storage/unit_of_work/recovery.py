@@ -165,6 +165,7 @@ class Recovery:
         changes = await self._stores.journal.load(entry)
         if changes is None:
             return
+        await self._stores.clock.begin_writing()
         changes.symbols_version = entry.symbols_version
         self._check_models(entry)
         # Bookkeeping before ClickHouse, as in the commit itself.

@@ -13,35 +13,31 @@ from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import Page
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.errors import Conflict, NotFound, StorageError
-from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
-from jts_storage.unit_of_work.clock import CommitClock, written_under
+from jts_storage.mongo.manager import Bson, Collection
+from jts_storage.unit_of_work.clock import written_under
+from jts_storage.unit_of_work.participants import Stores
 
 SNAPSHOTS = "snapshots"
 
 
 class StoredSnapshots:
-    """A `SnapshotStore` over one clock.
+    """The `SnapshotStore` of one set of stores.
 
     :param began: since which version history is kept; None if none is.
     """
 
-    def __init__(
-        self,
-        manager: MongoDBManager,
-        clock: CommitClock,
-        began: Callable[[], Awaitable[int | None]],
-    ) -> None:
-        self._manager, self._clock, self._began = manager, clock, began
+    def __init__(self, stores: Stores, began: Callable[[], Awaitable[int | None]]) -> None:
+        self._stores, self._began = stores, began
 
     async def create(self, name: str, *, note: str = "") -> Snapshot:
         checks.name(name, "name")
         checks.text(note, "note")
-        if await self._began() is None:
+        if not self._stores.candles.keeps_history or await self._began() is None:
             raise StorageError(
                 f"A snapshot {name!r} would show nothing: no history is kept.",
                 remedy="Set JTS_HISTORY=true, apply the migrations, and open the storage again.",
             )
-        async with self._clock.place() as place:
+        async with self._stores.clock.place() as place:
             # Later commits have higher versions; whoever reads waits for the earlier ones.
             snapshot = Snapshot(name, Commit(written_under(place)), checks.now(), note)
             await self._insert(snapshot)
@@ -108,11 +104,11 @@ class StoredSnapshots:
             )
 
     async def _repeat(self, doing: str, operation: Any) -> Any:
-        return await self._manager.retries.repeat(f"{doing} snapshots", operation)
+        return await self._stores.mongo.retries.repeat(f"{doing} snapshots", operation)
 
     @property
     def _names(self) -> Collection:
-        return self._manager.get_collection(SNAPSHOTS)
+        return self._stores.mongo.get_collection(SNAPSHOTS)
 
 
 def no_snapshot(name: str) -> NotFound:

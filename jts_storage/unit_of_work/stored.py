@@ -176,6 +176,7 @@ class StoredWork:
         elif self._revisions:
             return await commit_documents(stores, self._session, self._revisions)
         elif self._touches_documents:
+            await stores.clock.begin_writing()
             await commit_alone(stores.mongo, self._session, "committing")
         return None
 

@@ -175,6 +175,31 @@ async def test_without_history_nothing_is_kept_or_told(tmp_path: Path) -> None:
         assert len(await storage.candles.get_range(KEY, *FOREVER, as_of=second)) == len(SERIES)
 
 
+async def test_who_reads_without_history_ends_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = StorageSettings(data_dir=tmp_path)
+    without = settings.model_copy(update={"history": False})
+    async with Storage.open(settings) as storage:
+        await save(storage, SERIES)
+        await storage.snapshots.create("kept")
+        await save(storage, with_volume(SERIES, 6))
+    async with Storage.open(without) as storage:
+        assert await storage.candles.count(KEY) == len(SERIES)
+        with pytest.raises(StorageError, match="no history is kept"):
+            await storage.snapshots.create("another")
+    async with Storage.open(settings) as storage:
+        then = await storage.candles.get_range(KEY, *FOREVER, as_of="kept")
+        assert then == SERIES
+    assert "ends here" not in caplog.text
+    async with Storage.open(without) as storage:
+        await save(storage, with_volume(SERIES, 7))
+    assert "ends here" in caplog.text
+    async with Storage.open(settings) as storage:
+        with pytest.raises(InvalidData, match="begins at"):
+            await storage.candles.count(KEY, as_of="kept")
+
+
 async def test_a_snapshot_from_before_the_history_holds_no_purge_up(tmp_path: Path) -> None:
     settings = StorageSettings(data_dir=tmp_path)
     async with Storage.open(settings) as storage:

@@ -21,6 +21,7 @@ from jts_storage.mongo import MongoDBManager
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.unit_of_work import clock as clocks
 from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
+from jts_storage.unit_of_work.other_commits import UnderWay
 
 databases = count()
 SECOND = 10**9
@@ -335,7 +336,7 @@ async def test_who_waits_asks_less_and_less_often(
     asked: list[float] = []
     under_way = clock.under_way
 
-    async def noted() -> list[clocks.UnderWay]:
+    async def noted() -> list[UnderWay]:
         asked.append(time.monotonic())
         return await under_way()
 

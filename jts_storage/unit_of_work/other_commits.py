@@ -1,0 +1,44 @@
+"""A commit that others may have to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bson import ObjectId
+
+from jts_storage._runtime.processes import may_be_alive
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A commit that has taken its version and is neither done nor given up.
+
+    :param event_keys: the keys of its events; None if there are too many to list.
+    :param series: the names of the series of candles that it writes, likewise.
+    """
+
+    id: ObjectId
+    version: int
+    owner: str
+    event_keys: frozenset[str] | None
+    series: frozenset[str] | None
+
+    @classmethod
+    def of(cls, listed: Mapping[str, Any]) -> UnderWay:
+        """:param listed: what the clock's document says of it."""
+        given = listed["eventKeys"], listed.get("series")
+        names = (None if each is None else frozenset(each) for each in given)
+        return cls(listed["id"], listed["version"], listed["owner"], *names)
+
+    @property
+    def may_be_alive(self) -> bool:
+        return may_be_alive(self.owner)
+
+    def may_have_events_of(self, key: str) -> bool:
+        return self.event_keys is None or key in self.event_keys
+
+    def may_write(self, series: Collection[str] | None) -> bool:
+        """:param series: any of these; None stands for all, and for all documents."""
+        return self.series is None or series is None or not self.series.isdisjoint(series)
