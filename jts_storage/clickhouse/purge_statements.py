@@ -21,6 +21,13 @@ IN_ORDER = {"optimize_aggregation_in_order": 1}
 
 
 @cache
+def select_known(table: Table) -> str:
+    """Those of some series of which there is any row."""
+    c = table.c
+    return text_of(select(c.symbol, c.exchange, c.timeframe).distinct().where(is_among_keys(c)))
+
+
+@cache
 def count_former(history: Table, *, of_all: bool) -> str:
     """Count the former candles that are to be erased, each once."""
     rows = Final(history)

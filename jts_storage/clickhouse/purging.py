@@ -31,6 +31,18 @@ class HistoryPurge:
     def __init__(self, manager: ClickHouseManager, tables: Tables) -> None:
         self._manager, self._tables = manager, tables
 
+    def unknown(self, keys: Sequence[SeriesKey]) -> list[SeriesKey]:
+        """Those of which there neither is nor was any candle."""
+        history, candles = self._tables.history, self._tables.candles
+        is_kept = self._manager.execute(history_statements.count_tables(history))[0][0]
+        known: set[tuple[str, ...]] = set()
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            bound = {"keys": names_of(keys[first : first + _KEYS_AT_ONCE])}
+            for table in (candles, history) if is_kept else (candles,):
+                rows = self._manager.execute(statements.select_known(table), bound)
+                known.update(tuple(map(str, row)) for row in rows)
+        return [key for key in keys if names_of([key])[0] not in known]
+
     def erase(self, keys: Sequence[SeriesKey] | None, before: int) -> int:
         """Erase what a version up to `before` ended; return how many former candles there were.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.moments import Commit
-from jts_storage.errors import InUse, InvalidData
+from jts_storage.errors import InUse, InvalidData, NotFound
 
 _MOST_NAMES = 5
 
@@ -74,8 +74,14 @@ class Reach:
 
 def before_history(asked: Commit, began: int | None) -> InvalidData:
     since = "no history is kept" if began is None else f"it begins at {Commit(began).moment}"
+    remedy = "Ask for a moment from then on."
+    if began is None:
+        remedy = "Set JTS_HISTORY=true: what is replaced from then on is kept."
     return InvalidData(
-        f"is before the history: {since}", field="as_of", value=asked.moment.isoformat()
+        f"is before the history: {since}",
+        field="as_of",
+        value=asked.moment.isoformat(),
+        remedy=remedy,
     )
 
 
@@ -84,18 +90,29 @@ def purged(asked: Commit, began: int, what: str) -> InvalidData:
         f"is before the history of {what}: it was purged, and begins at {Commit(began).moment}",
         field="as_of",
         value=asked.moment.isoformat(),
+        remedy="Ask for a moment from then on, or name the other series with keys=.",
+    )
+
+
+def nothing_of(unknown: Sequence[SeriesKey]) -> NotFound:
+    """The error for a purge of series that were never stored, as of a mistyped key."""
+    return NotFound(
+        f"Nothing was purged: there neither are nor were candles of {_listed(unknown)}.",
+        remedy="A key has its exchange, too; candles.list_keys() names those that are stored.",
     )
 
 
 def shown_by(snapshots: Sequence[str], before: Commit) -> InUse:
     """The error for a purge that would take from snapshots what they show."""
-    named = ", ".join(map(repr, snapshots[:_MOST_NAMES]))
-    more = len(snapshots) - _MOST_NAMES
-    if more > 0:
-        named += f" and {more} others"
     return InUse(
         f"Nothing was purged: what was replaced before {before.moment} is shown by snapshots:"
-        f" {named}.",
+        f" {_listed(list(map(repr, snapshots)))}.",
         remedy="Delete them with snapshots.delete(name), or purge with despite_snapshots=True:"
         " reads of them are then refused for what was purged.",
     )
+
+
+def _listed(things: Sequence[object]) -> str:
+    named = ", ".join(map(str, things[:_MOST_NAMES]))
+    more = len(things) - _MOST_NAMES
+    return f"{named} and {more} others" if more > 0 else named

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jts_storage.domain.beginnings import Reach, shown_by
+from jts_storage.domain.beginnings import Reach, nothing_of, shown_by
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.memory.moments import version_of
@@ -23,6 +23,9 @@ class InMemoryPurges:
         database = self._database
         with database.lock:
             version = database.version if before is None else version_of(database, before, "before")
+            kept = database.candles.keys() | database.past.keys()
+            if unknown := [key for key in keys or () if key not in kept]:
+                raise nothing_of(unknown)
             shown = [
                 name for name, each in database.snapshots.items() if each.commit.version < version
             ]

@@ -480,6 +480,7 @@ class CandleStore(CandleReader):
             to the latest commit if None.
         :param despite_snapshots: although snapshots are of an earlier moment: they stay, and reads
             of them are refused for what was purged.
+        :raises NotFound: there neither are nor were candles of a key; nothing is erased.
         :raises InUse: there are such snapshots; nothing is erased.
         :raises StorageError: something could not be erased; what is gone is not told of any more.
         """

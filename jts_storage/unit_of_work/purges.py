@@ -15,7 +15,7 @@ from bson import Int64
 from pymongo import UpdateOne
 
 from jts_storage.clickhouse.purging import HistoryPurge
-from jts_storage.domain.beginnings import Beginnings, Reach, shown_by
+from jts_storage.domain.beginnings import Beginnings, Reach, nothing_of, shown_by
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.moments import AsOf, Commit
@@ -38,6 +38,8 @@ class StoredPurges:
     ) -> int:
         # What earlier commits keep is there from here on, and can be erased.
         version = await self._moments.settled(before, "before")
+        if unknown := await self._stores.clickhouse.run(self._erasing.unknown, keys or ()):
+            raise nothing_of(unknown)
         if not despite_snapshots:
             shown = await self._moments.snapshots.names_before(version)
             if shown:
@@ -76,8 +78,7 @@ class StoredPurges:
         if keys is not None and not keys:
             return 0
         await self._note(keys, version)
-        erase = HistoryPurge(self._stores.clickhouse, self._stores.candles.tables).erase
-        rows = await self._stores.clickhouse.run(erase, keys, version)
+        rows = await self._stores.clickhouse.run(self._erasing.erase, keys, version)
         await self._note_end(keys, version)
         return rows
 
@@ -99,6 +100,10 @@ class StoredPurges:
         which: Bson = {"_id": {"$in": names}, "began": {"$lte": Int64(version)}}
         done = {"$set": {"isUnfinished": False}}
         await self._repeat(lambda: self._purges.update_many(which, done))
+
+    @property
+    def _erasing(self) -> HistoryPurge:
+        return HistoryPurge(self._stores.clickhouse, self._stores.candles.tables)
 
     async def _find(self, where: Bson) -> list[Bson]:
         found: list[Bson] = await self._repeat(lambda: self._purges.find(where).to_list())

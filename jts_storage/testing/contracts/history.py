@@ -103,6 +103,8 @@ class Model:
     async def purge(self, purge: Purge) -> None:
         """Purge what was replaced up to a commit; up to the latest if there is none."""
         which = self.keys if purge.series is None else [self.keys[purge.series]]
+        if purge.series is not None and not any(state[which[0]] for _, state in self.states):
+            return  # of a series that never was it is refused
         before = None
         if len(self.states) > purge.back:
             before, _ = self.states[-1 - purge.back]

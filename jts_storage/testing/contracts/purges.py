@@ -111,10 +111,9 @@ class PurgeContract:
         assert await storage.candles.count(other, as_of=first) == 0
 
     async def test_a_purge_of_nothing(self, storage: Storage) -> None:
-        key, other = keys()
+        key, _ = keys()
         first, _, _ = await corrected(storage, key)
         assert await storage.candles.purge_history([]) == 0
-        assert await storage.candles.purge_history([other]) == 0
         assert await storage.candles.purge_history([key], before=first) == 0
         assert await closes(storage, key, first) == [103, 103, 103]
         assert len(await storage.candles.changes(key)) == 2
@@ -142,6 +141,7 @@ class PurgeContract:
         await corrected(storage, key)
         name = f"held{next(fresh)}"
         await storage.snapshots.create(name)
+        await commit(storage, [minutes(other, 1)])
         # What it shows is there afterwards: it holds up no purge of what was before.
         assert await storage.candles.purge_history([key], before=name) == 2
         assert await closes(storage, key, name) == [102, 103]
@@ -201,6 +201,14 @@ class PurgeContract:
     ) -> None:
         with pytest.raises(InvalidData, match=message):
             await storage.candles.purge_history(which, before=before)
+
+    async def test_a_series_that_never_was_is_refused(self, storage: Storage) -> None:
+        key, other = keys()
+        first, _, _ = await corrected(storage, key)
+        with pytest.raises(NotFound, match=f"neither are nor were candles of {other}"):
+            await storage.candles.purge_history([key, other])
+        # Nothing of it was noted, so reads of all series go on.
+        assert key in await storage.candles.list_keys(as_of=first)
 
     async def test_an_unknown_snapshot_is_refused(self, storage: Storage) -> None:
         with pytest.raises(NotFound, match="no snapshot"):

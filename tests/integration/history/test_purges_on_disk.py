@@ -97,6 +97,7 @@ async def test_commits_go_on_beside_purges(storage: Storage) -> None:
         while not correcting.done():
             await storage.candles.purge_history([KEY])
 
+    await save(storage, SERIES)
     correcting = asyncio.ensure_future(correct())
     await asyncio.gather(correcting, purge())
     last = await save(storage, with_volume(SERIES, 30))
