@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -109,3 +110,27 @@ async def test_a_snapshot_has_a_place_in_the_clock_until_it_is_stored(
     monkeypatch.setattr(StoredSnapshots, "_insert", noted)
     await storage.snapshots.create("scan")
     assert [len(each) for each in running] == [1]
+
+
+@pytest.mark.parametrize("with_documents", [False, True])
+async def test_a_write_waits_for_the_earlier_writers_of_its_series(
+    storage: Storage, with_documents: bool
+) -> None:
+    """What it keeps is what they wrote."""
+
+    async def write() -> None:
+        async with storage.unit_of_work() as uow:
+            if with_documents:
+                await uow.formulas.save(make_formula("beside"))
+            await uow.candles.save_many(KEY, [candle(1, "102")])
+            await uow.commit()
+
+    await save(storage, "101", "")
+    clock = storage._backend.stores.clock  # type: ignore[attr-defined]
+    async with clock.place(series=["candles A/1m"]):
+        writing = asyncio.create_task(write())
+        await asyncio.sleep(0.5)
+        assert list(await storage.candles.get_latest(KEY)) == [candle(1, "101")]
+        assert not writing.done()
+    await writing
+    assert list(await storage.candles.get_latest(KEY)) == [candle(1, "102")]
