@@ -127,12 +127,14 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
             self.erase(*deletion, version, source=changes.source)
         self.write_rows(changes.upserts, version + 1, source=changes.source)
 
-    def write(self, series: CandleSeries, version: int, *, again: bool = False) -> None:
+    def write(
+        self, series: CandleSeries, version: int, *, again: bool = False, source: str = ""
+    ) -> None:
         """Store a series, or a part of one; parts under one version may follow each other.
 
         :param again: it may be there already, under this version.
         """
-        self.write_rows(SeriesRows.of(series), version, again=again)
+        self.write_rows(SeriesRows.of(series), version, again=again, source=source)
 
     def write_rows(
         self, rows: SeriesRows, version: int, *, again: bool = False, source: str = ""
@@ -211,7 +213,8 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         self, key: SeriesKey, paths: Sequence[Path], versions: Callable[[int], int]
     ) -> int:
         is_new = self._history is None or self._history.is_untouched(key)
-        target = Target(self._manager, self._candles, self.write, versions, may_read_files=is_new)
+        write = partial(self.write, source="import of Parquet files")
+        target = Target(self._manager, self._candles, write, versions, may_read_files=is_new)
         with _under_way.of([key]), self._touching({key: (FIRST_MS, LAST_MS)}):
             return import_files(target, key, paths)
 

@@ -36,6 +36,8 @@ class ImportWriter:
         self._checks = checks
         self._progress = progress
         self._key = key
+        # A file's name may be no UTF-8.
+        self._source = f"import of {given.name}".encode(errors="replace").decode()
         self._notes = Notes(storage, given.name, given.origin)
 
     async def store(self, judged: Judged, piece: Piece) -> None:
@@ -49,7 +51,7 @@ class ImportWriter:
         after = dict(zip(names, judged.after, strict=True))
         asks = [False] * len(names) if begun_before else may_replace
         stored = await self._checks.counted(judged.rows, asks)
-        async with self._storage.unit_of_work() as uow:
+        async with self._storage.unit_of_work(source=self._source) as uow:
             await _save(uow, judged.rows)
             if not begun_before:
                 tally = _tally_of(judged, names, stored, piece.broken)

@@ -184,7 +184,7 @@ class Quarantine:
             series = rows[0].key
             if candles and series is not None:
                 # One commit: no row is stored and kept aside at the same time.
-                async with self._storage.unit_of_work() as uow:
+                async with self._storage.unit_of_work(source="release from quarantine") as uow:
                     await uow.candles.save_many(series, candles)
                     await _keep(uow, name, {**data, "rows": stay})
                     await uow.commit()

@@ -147,7 +147,7 @@ class Reconcile:
 
     async def _mend(self, seen: Disagreement, state: SymbolBars | None, timezone: str) -> None:
         start, end = _ends(seen.day, timezone)
-        async with self._storage.unit_of_work() as uow:
+        async with self._storage.unit_of_work(source="reconcile") as uow:
             rows = seen.candles or 0
             if not rows and (seen.raw or seen.files):
                 # The source with more rows: it has most likely seen the whole day.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jts_storage import Storage, StorageSettings
+from jts_storage.clickhouse.data_sets import ClickHouseDataSets
 from jts_storage.errors import InvalidData
 from jts_storage.mongo.documents import BacktestDocument
 from jts_storage.testing.contracts.data_sets import KEYS, M1, RANGE, commit, minutes, proven, rows
@@ -57,6 +60,26 @@ async def test_a_former_row_whose_commit_never_arrived_counts_once(storage: Stor
     assert found.is_same
     later = replace(data_set, commit=(await storage.data_set(M1, *RANGE)).commit)
     assert await storage.fingerprint(later) == found.fingerprint
+
+
+async def test_a_candle_that_is_corrected_during_the_count_counts_once(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_set, _ = await proven(storage)
+    text = await storage.fingerprint(data_set)
+    loop, present = asyncio.get_running_loop(), ClickHouseDataSets._present
+    corrections = [rows(KEYS[0], candle(3, "99"))]
+
+    def corrected_behind(self: ClickHouseDataSets, *given: Any) -> Any:
+        found = present(self, *given)
+        if corrections:
+            correcting = commit(storage, [corrections.pop()])
+            asyncio.run_coroutine_threadsafe(correcting, loop).result(60)
+        return found
+
+    monkeypatch.setattr(ClickHouseDataSets, "_present", corrected_behind)
+    assert await storage.fingerprint(data_set) == text
+    assert corrections == []
 
 
 async def test_a_damaged_history_is_noticed(storage: Storage) -> None:

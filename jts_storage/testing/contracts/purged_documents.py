@@ -49,6 +49,19 @@ class PurgedDocuments:
         four, _ = await saved(storage, replace(three, name="four"))
         assert [each.entity for each in await formulas.history(identity)] == [two, three, four]
 
+    async def test_of_a_document_that_was_deleted_and_purged_no_version_is_kept(
+        self, storage: Storage
+    ) -> None:
+        one, _ = await saved(storage, make_formula("one"))
+        two, _ = await saved(storage, replace(one, name="two"))
+        await deleted(storage, two)
+        identity = one.id or ""
+        assert await storage.formulas.purge_history(identity) == 2
+        for version in (1, 2):
+            with pytest.raises(NotFound, match=f"Version {version} of .* is not kept"):
+                await storage.formulas.get_by_id(identity, version=version)
+        assert await storage.formulas.get_by_id(identity, version=3) is None
+
     async def test_of_a_purged_document_the_present_and_others_stay(self, storage: Storage) -> None:
         one, first = await saved(storage, make_formula("one"))
         other, _ = await saved(storage, make_formula("other"))

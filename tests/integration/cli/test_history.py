@@ -6,6 +6,8 @@ import asyncio
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,14 @@ import pytest
 
 from jts_storage import Commit, SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage.cli import history_reading
+from jts_storage.cli.history import _table
+from jts_storage.cli.history_reading import Asked
+from jts_storage.domain.correction import Correction
 from jts_storage.errors import StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.reading import ReadingBackend
 from jts_storage.testing.contracts.samples import candle, minute
+from jts_storage.testing.factories import make_candles
 from jts_storage.unit_of_work.moments import Moments
 from tests.integration.cli.conftest import Shell
 
@@ -114,6 +120,45 @@ def test_a_range_of_commits_is_shown(commits: tuple[Commit, Commit], run: Any) -
     assert "No candles of 005930/1m are stored" in run("history", "005930/1m", code=2).err
     assert "must read as KRX:005930/1m" in run("history", "005930", code=2).err
     assert "none of market" in run("history", "005930/1m", "--colors", "pink", code=2).err
+
+
+def test_a_day_until_which_is_asked_counts_whole(commits: tuple[Commit, Commit], run: Any) -> None:
+    day = f"{commits[1].moment:%Y-%m-%d}"
+    found = json.loads(run("history", "KRX:005930/1m", "--json", "--until", day).out)
+    assert found[0]["source"] == "vendor"
+
+
+def test_more_corrections_are_told_of_only_where_they_may_be_wanted(
+    commits: tuple[Commit, Commit], run: Any
+) -> None:
+    until = ("--until", commits[1].moment.isoformat())
+    assert run("history", "KRX:005930/1m", *until, "--limit", "2").err == ""
+    assert "more than 1" in run("history", "KRX:005930/1m", *until, "--limit", "1").err
+
+
+async def test_a_chart_has_each_candle_that_was_corrected_and_some_of_the_others() -> None:
+    key = SeriesKey("A", Timeframe.M1)
+    series = make_candles(key, 2_000)
+    async with Storage.in_memory() as storage:
+        for saved in (series, [replace(series[at], volume=7) for at in (1, 1_001, 1_997)]):
+            async with storage.unit_of_work() as uow:
+                await uow.candles.save_many(key, saved)
+                await uow.commit()
+        asked = Asked(key=key, since=None, until=None, start=None, end=None, limit=0)
+        found = await asked.read(storage, with_candles=True)
+    drawn = [each.timestamp for each in found.candles]
+    assert {series[at].timestamp for at in (1, 1_001, 1_997)} <= set(drawn)
+    assert len(drawn) < 700
+    assert drawn == sorted(drawn)
+
+
+def test_the_time_of_a_candle_is_shown_with_its_seconds_where_it_has_any() -> None:
+    one = replace(candle(1), timestamp=minute(1) + timedelta(seconds=5))
+    corrections = (
+        Correction(Commit(1), "", each, replace(each, volume=9)) for each in (candle(2), one)
+    )
+    times = [row[2] for row in _table(list(corrections), UTC)]
+    assert times == [f"{minute(2):%Y-%m-%d %H:%M}", f"{minute(1):%Y-%m-%d %H:%M}:05+00:00"]
 
 
 async def test_what_was_purged_is_told(folder: Path, run: Any) -> None:

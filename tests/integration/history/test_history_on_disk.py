@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, Timef
 from jts_storage.clickhouse import candles
 from jts_storage.clickhouse.history import CandleHistory
 from jts_storage.domain.moments import Commit
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import make_candles
@@ -233,6 +235,61 @@ async def test_what_was_replaced_long_ago_is_forgotten_unless_a_snapshot_shows_i
     await storage.snapshots.delete("kept")
     assert await moments(storage).forget(days=0) == 10
     assert former(storage) == 0
+
+
+async def test_a_snapshot_from_before_the_history_shows_nothing(tmp_path: Path) -> None:
+    settings = StorageSettings(data_dir=tmp_path)
+    async with Storage.open(settings) as storage:
+        await save(storage, SERIES)
+        await storage.snapshots.create("old")
+    async with Storage.open(settings.model_copy(update={"history": False})) as storage:
+        await save(storage, with_volume(SERIES, 6))
+    async with Storage.open(settings) as storage:
+        await moments(storage).forget(days=0)
+        with pytest.raises(InvalidData, match="is before the history: it begins at"):
+            await storage.candles.count(KEY, as_of="old")
+
+
+async def test_a_server_is_written_rows_that_change_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits of other processes, of which no log tells, may land under lower versions."""
+    storage.clickhouse.execute("SYSTEM STOP MERGES candles")
+    await save(storage, SERIES)
+    reader = storage._backend.stores.candles  # type: ignore[attr-defined]
+    monkeypatch.setattr(reader._cache, "is_logged", lambda: False)
+    await save(storage, SERIES)
+    assert written(storage) == 400
+    assert former(storage) == 0
+
+
+async def test_rows_that_a_dead_commit_kept_are_no_corrections(storage: Storage) -> None:
+    await save(storage, SERIES)
+    storage.clickhouse.execute(
+        "INSERT INTO candles_history SELECT symbol, exchange, timeframe, timestamp, open, high,"
+        " low, close, volume, version, version + 1000, '' FROM candles LIMIT 5"
+    )
+    assert await storage.candles.changes(KEY) == []
+
+
+async def test_rows_that_were_kept_twice_are_one_correction(storage: Storage) -> None:
+    storage.clickhouse.execute("SYSTEM STOP MERGES candles_history")
+    await save(storage, SERIES)
+    await save(storage, with_volume(SERIES[:5], 7))
+    storage.clickhouse.execute("INSERT INTO candles_history SELECT * FROM candles_history")
+    assert storage.clickhouse.execute("SELECT count() FROM candles_history")[0][0] == 10
+    assert len(await storage.candles.changes(KEY)) == 5
+
+
+async def test_a_commit_that_is_written_again_keeps_nothing(storage: Storage) -> None:
+    commit = await save(storage, SERIES)
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    rows = SeriesRows.of(SERIES)
+    await stores.clickhouse.run(
+        partial(stores.candles.write_rows, rows, commit.version, again=True)
+    )
+    assert former(storage) == 0
+    assert await storage.candles.changes(KEY) == []
 
 
 async def test_a_moment_waits_for_the_commits_under_way(storage: Storage) -> None:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,56 @@ async def test_a_purge_of_many_series(storage: Storage, monkeypatch: pytest.Monk
     assert await storage.candles.purge_history(keys[:4]) == 4 * len(SERIES)
     assert former(storage) == len(SERIES)
     assert len(await storage.candles.changes(keys[4])) == len(SERIES)
+
+
+async def test_a_deleted_candle_without_volume_has_no_price_any_more(storage: Storage) -> None:
+    await save(storage, with_volume(SERIES, 0))
+    await delete(storage)
+    await storage.candles.purge_history()
+    assert ask(storage, "SELECT count() FROM candles WHERE close != 0") == 0
+
+
+async def test_unmerged_rows_of_any_of_many_series_are_taken_out(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jts_storage.clickhouse.purging._KEYS_AT_ONCE", 1)
+    storage.clickhouse.execute("SYSTEM STOP MERGES candles")
+    first = type(KEY)("0", KEY.timeframe)
+    await save(storage, type(SERIES).trusted(first, SERIES.columns))
+    await save(storage, with_volume(SERIES, 7))
+    await save(storage, with_volume(SERIES, 8))
+    storage.clickhouse.execute("SYSTEM START MERGES candles")
+    assert await storage.candles.purge_history([first, KEY]) == len(SERIES)
+    assert ask(storage, VALUES) == 0
+
+
+async def test_the_end_of_a_purge_leaves_a_later_one_unfinished(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await save(storage, SERIES)
+    await save(storage, with_volume(SERIES, 7))
+    erase, begun, may_end = HistoryPurge.erase, threading.Event(), threading.Event()
+
+    def erased_late(self: HistoryPurge, *given: Any) -> int:
+        begun.set()
+        may_end.wait(60)
+        return erase(self, *given)
+
+    def dies(*_: Any) -> int:
+        raise StorageError("It dies.")
+
+    monkeypatch.setattr(HistoryPurge, "erase", erased_late)
+    earlier = asyncio.create_task(storage.candles.purge_history([KEY], before=first))
+    await asyncio.to_thread(begun.wait, 60)
+    monkeypatch.setattr(HistoryPurge, "erase", dies)
+    with pytest.raises(StorageError, match="It dies"):
+        await storage.candles.purge_history([KEY])
+    monkeypatch.undo()
+    may_end.set()
+    assert await earlier == 0
+    assert former(storage) == len(SERIES)
+    await storage.recover()
+    assert former(storage) == 0
 
 
 async def test_a_purge_that_was_interrupted_is_finished_by_the_next_opening(

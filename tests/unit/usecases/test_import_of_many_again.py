@@ -160,3 +160,13 @@ async def test_each_row_becomes_what_a_plain_reading_says(
         assert +expected == +Counter({name: getattr(result, name) for name in expected})
         after = comes | there if mode == "incremental" else there | comes
         assert await stored(storage) == after
+
+
+async def test_the_history_names_the_file(tmp_path: Path) -> None:
+    async with Storage.in_memory() as storage:
+        await imported(storage, written(tmp_path / "first.csv", [(0, 0, 1)]), "full")
+        await imported(storage, written(tmp_path / "vendor.csv", [(0, 0, 2)]), "full")
+        (key,) = await storage.candles.list_keys()
+        (change,) = await storage.candles.changes(key)
+    assert change.source.startswith("import of ")
+    assert "vendor.csv" in change.source
