@@ -108,7 +108,7 @@ class Conflict(StorageError):
 
 
 class InUse(Conflict):
-    """It cannot be deleted, since something that is stored refers to it."""
+    """It cannot be deleted, since something that is stored refers to it or shows it."""
 
     transient = False
 

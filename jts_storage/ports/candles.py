@@ -325,6 +325,7 @@ class CandleStore(CandleReader, Protocol):
             what it shows beyond that time, but not what came of it.
         :param after: the last one of the page before.
         :raises InvalidData: no history is kept of `since`, or of `after` any more.
+        :raises StorageError: no history is kept at all.
         """
         ...
 

@@ -34,5 +34,8 @@ class SnapshotStore(Protocol):
         ...
 
     async def delete(self, name: str) -> bool:
-        """Forget a name; False if there was none. What it alone kept may be gone from now on."""
+        """Forget a name; False if there was none.
+
+        What only this snapshot kept may be deleted from now on.
+        """
         ...

@@ -449,6 +449,7 @@ class CandleStore(CandleReader):
             what it shows beyond that time, but not what came of it.
         :param after: the last one of the page before.
         :raises InvalidData: no history is kept of `since`, or of `after` any more.
+        :raises StorageError: no history is kept at all.
         """
         return self._portal.call(
             self._twin.changes(key, start, end, since=since, limit=limit, after=after)
@@ -1259,7 +1260,10 @@ class SnapshotStore:
         return self._portal.call(self._twin.list(limit=limit, after=after))
 
     def delete(self, name: str) -> bool:
-        """Forget a name; False if there was none. What it alone kept may be gone from now on."""
+        """Forget a name; False if there was none.
+
+        What only this snapshot kept may be deleted from now on.
+        """
         return self._portal.call(self._twin.delete(name))
 
 

@@ -14,6 +14,7 @@ from jts_storage.domain.moments import AsOf, checked
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
+from jts_storage.errors import StorageError
 from jts_storage.ports.candles import CandleReader, Lake
 from jts_storage.ports.history import View
 from jts_storage.unit_of_work.kept_candles import Purges
@@ -227,7 +228,10 @@ class TimedCandles:
                 if commit is not None:
                     reach.check(commit, key)
             if reach.kept is None:
-                return Page()
+                raise StorageError(
+                    f"Nobody knows what was corrected of {key}: no history is kept.",
+                    remedy="Set JTS_HISTORY=true: what is replaced from then on is kept.",
+                )
             behind = end_of(max(reach.least, asked.version if asked else 0))
             if after is not None:
                 behind = max(behind, after.place)

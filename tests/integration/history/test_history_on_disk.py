@@ -396,7 +396,8 @@ async def test_what_was_corrected_before_history_was_kept_again_is_not_told(
         await save(storage, with_volume(SERIES[:1], 2))
     async with Storage.open(settings.model_copy(update={"history": False})) as storage:
         await save(storage, with_volume(SERIES[:1], 3))
-        assert await storage.candles.changes(KEY) == []
+        with pytest.raises(StorageError, match="no history is kept"):
+            await storage.candles.changes(KEY)
     async with Storage.open(settings) as storage:
         assert await storage.candles.changes(KEY) == []
         await save(storage, with_volume(SERIES[:1], 4))

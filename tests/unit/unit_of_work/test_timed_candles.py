@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from jts_storage import CandleSeries, SeriesKey, Timeframe
+from jts_storage.domain.beginnings import Reach
+from jts_storage.domain.correction import end_of
 from jts_storage.domain.enums import Market
 from jts_storage.domain.moments import Commit
 from jts_storage.errors import InvalidData
@@ -85,22 +87,25 @@ class Purged:
     async def began(self, _: SeriesKey) -> int:
         return self._began.pop(0) if len(self._began) > 1 else self._began[0]
 
+    async def reach(self, key: SeriesKey) -> Reach:
+        return Reach(await self.began(key))
+
     async def check(self, commit: Commit, _: object) -> None:
         if commit.version < await self.began(KEY):
             raise InvalidData("it was purged")
 
 
 async def test_corrections_that_are_purged_meanwhile_are_asked_for_again() -> None:
-    asked: list[int] = []
+    asked: list[Any] = []
 
-    async def corrections(_key: object, _first: int, _last: int, since: int, _limit: int) -> None:
+    async def corrections(_key: object, _first: int, _last: int, since: Any, _limit: int) -> None:
         asked.append(since)
 
     now: Any = SimpleNamespace(corrections=corrections)
     purges: Any = Purged(0, 5, 5)
     unused: Any = None
     await TimedCandles(now, unused, purges).changes(KEY)
-    assert asked == [0, 5]
+    assert asked == [end_of(0), end_of(5)]
 
 
 async def test_a_block_that_was_read_of_what_is_purged_meanwhile_is_not_given() -> None:
