@@ -196,17 +196,17 @@ def _text(value: Any) -> object:
 
 def _symbols(found: Sequence[Symbol], as_json: bool) -> None:
     rows = [(s.code, s.name, s.market, s.sector, s.is_active) for s in found]
-    _list(found, ["code", "name", "market", "sector", "active"], rows, as_json)
+    print_found(found, ["code", "name", "market", "sector", "active"], rows, as_json)
 
 
 def _formulas(found: Sequence[Formula], as_json: bool) -> None:
     rows = [(f.id, f.name, f.category, ", ".join(f.tags), f.expression) for f in found]
-    _list(found, ["id", "name", "category", "tags", "expression"], rows, as_json)
+    print_found(found, ["id", "name", "category", "tags", "expression"], rows, as_json)
 
 
 def _strategies(found: Sequence[Strategy], as_json: bool) -> None:
     rows = [(s.id, s.name, s.entry_formula_id, s.exit_formula_id, s.version) for s in found]
-    _list(found, ["id", "name", "enters by", "leaves by", "version"], rows, as_json)
+    print_found(found, ["id", "name", "enters by", "leaves by", "version"], rows, as_json)
 
 
 def _backtests(found: Sequence[BacktestSummary], as_json: bool) -> None:
@@ -214,10 +214,10 @@ def _backtests(found: Sequence[BacktestSummary], as_json: bool) -> None:
         (r.id, r.strategy_id, r.run_at, r.metrics.total_return_pct, r.metrics.sharpe_ratio)
         for r in found
     ]
-    _list(found, ["id", "strategy", "run at", "return %", "Sharpe"], rows, as_json)
+    print_found(found, ["id", "strategy", "run at", "return %", "Sharpe"], rows, as_json)
 
 
-def _list(
+def print_found(
     found: Sequence[Any], columns: Sequence[str], rows: Sequence[Sequence[object]], as_json: bool
 ) -> None:
     if as_json:

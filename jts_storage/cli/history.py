@@ -17,9 +17,12 @@ from jts_storage.cli.groups import grouped
 from jts_storage.cli.history_reading import PAINTS, Asked, Corrected
 from jts_storage.cli.output import (
     AsJson,
+    counted,
     print_csv,
     print_json,
     print_table,
+    printable,
+    seconds,
     told,
     with_reader,
     with_storage,
@@ -117,14 +120,14 @@ def _print(found: Corrected, place: tzinfo) -> None:
     print_table(_SHOWN, _table(found.corrections, place))
     candles = len({each.timestamp for each in found.corrections})
     deleted = sum(each.after is None for each in found.corrections)
-    corrections = _counted(len(found.corrections), "correction")
-    typer.echo(f"{corrections} of {_counted(candles, 'candle')}, {_counted(deleted, 'deletion')}")
+    corrections = counted(len(found.corrections), "correction")
+    typer.echo(f"{corrections} of {counted(candles, 'candle')}, {counted(deleted, 'deletion')}")
 
 
 def _table(corrections: Sequence[Correction], place: tzinfo) -> Iterator[tuple[object, ...]]:
     """A line for each value that was corrected, and one for each candle that was deleted."""
     for each in corrections:
-        begins = (_seconds(each.commit.moment), _printable(each.source), _at(each, place))
+        begins = (seconds(each.commit.moment), printable(each.source), _at(each, place))
         if each.after is None:
             yield (*begins, "candle", f"close {each.before.close}", "deleted")
             continue
@@ -170,23 +173,8 @@ def changed(each: Correction) -> list[str]:
     ]
 
 
-def _counted(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
-
-
-def _seconds(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
 def _at(each: Correction, place: tzinfo) -> str:
     """The time of a candle, with its seconds where it has any."""
     moment = each.timestamp.astimezone(place)
     has_seconds = moment.second or moment.microsecond
     return moment.isoformat(" ") if has_seconds else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _printable(text: str) -> str:
-    """Text that moves no cursor and breaks no line."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
