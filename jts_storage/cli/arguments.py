@@ -17,6 +17,7 @@ from jts_storage.errors import InvalidData, NotFound
 
 # These import NumPy: a mistake on the command line is told before.
 if TYPE_CHECKING:
+    from jts_storage.ports.history import View
     from jts_storage.storage import Storage
     from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 
@@ -208,6 +209,14 @@ async def chosen(
     if not found and (symbol is not None or exchange is not None):
         raise nothing_stored(" ".join(filter(None, (exchange, symbol, timeframe))))
     return found
+
+
+async def check_stored(key: SeriesKey, *storages: Storage | View) -> None:
+    """:raises NotFound: none of these has a candle of the series."""
+    for storage in storages:
+        if (await storage.candles.get_coverage(key)).first is not None:
+            return
+    raise nothing_stored(key)
 
 
 def nothing_stored(series: object) -> NotFound:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from jts_storage.cli import arguments, completion
+from jts_storage.cli import arguments, completion, moments
 from jts_storage.cli.arguments import End, Start, Zone
 from jts_storage.cli.groups import grouped
 from jts_storage.cli.history_reading import PAINTS, Asked, Corrected
@@ -24,8 +24,6 @@ from jts_storage.cli.output import (
     printable,
     seconds,
     told,
-    with_reader,
-    with_storage,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +52,9 @@ def history(
     ],
     since: Annotated[
         str | None,
-        typer.Option(help="Only by commits after this moment, or after a snapshot of this name."),
+        typer.Option(
+            help="Only by commits after this moment, ISO 8601, or after a snapshot of this name."
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option(help="Only by commits up to this moment, ISO 8601.")
@@ -76,7 +76,7 @@ def history(
     zone = arguments.zone_of(wanted.timeframe, timezone)
     asked = Asked(
         key=wanted,
-        since=None if since is None else _moment_or_name(since, timezone),
+        since=moments.moment_or_name(since, timezone),
         until=arguments.moment(until, timezone, is_end=True),
         start=arguments.moment(start, zone),
         end=arguments.moment(end, zone, is_end=True),
@@ -86,8 +86,7 @@ def history(
     async def work(storage: Storage) -> Corrected:
         return await asked.read(storage, with_candles=html is not None)
 
-    # A moment is looked up in MongoDB; without one ClickHouse alone tells all that is kept.
-    found = with_reader(work) if asked.since is None else with_storage(work)
+    found = moments.reading(work, asked.since)
     place = ZoneInfo(zone) if zone else UTC
     if html is not None:
         from jts_storage.cli import history_page, pages
@@ -104,13 +103,6 @@ def history(
             typer.echo(f"Written: {html}")
     if found.has_more:
         typer.echo(f"There are more than {limit:,} corrections: --limit 0 shows all.", err=True)
-
-
-def _moment_or_name(text: str, timezone: str | None) -> datetime | str:
-    try:
-        return arguments.moment(text, timezone) or text
-    except typer.BadParameter:
-        return text
 
 
 def _print(found: Corrected, place: tzinfo) -> None:

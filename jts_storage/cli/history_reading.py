@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from jts_storage.cli import arguments
+from jts_storage.cli import arguments, moments
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -63,12 +63,13 @@ class Asked:
 
     async def read(self, storage: Storage, *, with_candles: bool) -> Corrected:
         """:raises NotFound: nothing of the series is stored, or ever was."""
+        since = None if self.since is None else await moments.known(storage, self.since)
         page = await storage.candles.changes(
-            self.key, self.start, self.end, since=self.since, limit=self.limit or _MOST
+            self.key, self.start, self.end, since=since, limit=self.limit or _MOST
         )
         found = [each for each in page if self.until is None or each.commit.moment <= self.until]
-        if not page and (await storage.candles.get_coverage(self.key)).first is None:
-            raise arguments.nothing_stored(self.key)
+        if not page:
+            await arguments.check_stored(self.key, storage)
         return Corrected(
             key=self.key,
             corrections=found,

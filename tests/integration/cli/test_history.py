@@ -101,9 +101,9 @@ def test_a_range_of_commits_is_shown(commits: tuple[Commit, Commit], run: Any) -
     assert nothing.out == (
         "Nothing of KRX:005930/1m was corrected there, as far as history is kept.\n"
     )
-    assert (
-        "no snapshot 'unknown'" in run("history", "KRX:005930/1m", "--since", "unknown", code=2).err
-    )
+    assert sources("--since", str(second.version)) == [HOSTILE, "cleaning"]
+    unknown = run("history", "KRX:005930/1m", "--since", "2026-11-31", code=2).err
+    assert "'2026-11-31' is neither a moment" in unknown and "there are: scan." in unknown
     future = run("history", "KRX:005930/1m", "--since", "2250-01-01", code=2)
     assert "lies in the future" in future.err
     assert "No candles of 005930/1m are stored" in run("history", "005930/1m", code=2).err

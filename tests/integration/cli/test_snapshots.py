@@ -6,7 +6,11 @@ import json
 from datetime import datetime
 from typing import Any
 
-from jts_storage import Commit
+import pytest
+
+from jts_storage import Commit, Storage
+from jts_storage.cli import moments
+from jts_storage.errors import NotFound
 
 
 def test_snapshots_are_made_listed_and_deleted(run: Any) -> None:
@@ -51,3 +55,22 @@ def test_what_cannot_be_done_is_told(run: Any) -> None:
     assert "There is a snapshot 'scan' already" in again
     assert "must not be empty" in run("snapshots", "create", "", code=2).err
     assert "control characters" in run("snapshots", "create", "a\nb", code=2).err
+
+
+async def test_at_most_five_snapshots_are_named() -> None:
+    async def told(storage: Storage) -> str:
+        with pytest.raises(NotFound) as caught:
+            await moments.known(storage, "yesterday")
+        return str(caught.value)
+
+    async with Storage.in_memory() as storage:
+        assert "'yesterday' is neither" in await told(storage)
+        assert "nor a snapshot; there are none. `jts-storage snapshots list`" in await told(storage)
+        for number in range(5):
+            await storage.snapshots.create(f"scan-{number}")
+        five = "there are: scan-0, scan-1, scan-2, scan-3, scan-4"
+        assert f"{five}. `jts-storage" in await told(storage)
+        for number in (5, 6):
+            await storage.snapshots.create(f"scan-{number}")
+        assert f"{five} and 2 more. `jts-storage" in await told(storage)
+        assert await moments.known(storage, "scan-6") == "scan-6"
