@@ -18,6 +18,7 @@ from jts_storage.cli.history_reading import PAINTS, Asked, Corrected
 from jts_storage.cli.output import (
     AsJson,
     counted,
+    more_than,
     print_csv,
     print_json,
     print_table,
@@ -62,7 +63,9 @@ def history(
     start: Start = None,
     end: End = None,
     timezone: Zone = None,
-    limit: Annotated[int, typer.Option(help="So many candles at most; 0 for all.", min=0)] = 1_000,
+    limit: Annotated[
+        int, typer.Option(help="So many corrections at most; 0 for all.", min=0)
+    ] = 1_000,
     html: Annotated[Path | None, typer.Option(help="Write a page that shows it.")] = None,
     colors: Annotated[
         str,
@@ -102,7 +105,7 @@ def history(
         if html is not None:
             typer.echo(f"Written: {html}")
     if found.has_more:
-        typer.echo(f"There are more than {limit:,} corrections: --limit 0 shows all.", err=True)
+        typer.echo(f"{more_than(limit, 'correction')}: --limit 0 shows all.", err=True)
 
 
 def _print(found: Corrected, place: tzinfo) -> None:
@@ -112,8 +115,9 @@ def _print(found: Corrected, place: tzinfo) -> None:
     print_table(_SHOWN, _table(found.corrections, place))
     candles = len({each.timestamp for each in found.corrections})
     deleted = sum(each.after is None for each in found.corrections)
-    corrections = counted(len(found.corrections), "correction")
-    typer.echo(f"{corrections} of {counted(candles, 'candle')}, {counted(deleted, 'deletion')}")
+    kinds = {"correction": len(found.corrections) - deleted, "deletion": deleted}
+    summary = " and ".join(counted(number, name) for name, number in kinds.items() if number)
+    typer.echo(f"{summary} of {counted(candles, 'candle')}")
 
 
 def _table(corrections: Sequence[Correction], place: tzinfo) -> Iterator[tuple[object, ...]]:

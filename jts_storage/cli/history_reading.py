@@ -69,7 +69,7 @@ class Asked:
         )
         found = [each for each in page if self.until is None or each.commit.moment <= self.until]
         if not page:
-            await arguments.check_stored(self.key, storage)
+            await arguments.check_named(self.key, storage)
         return Corrected(
             key=self.key,
             corrections=found,

@@ -280,6 +280,10 @@ def counted(number: int, name: str) -> str:
     return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
+def more_than(number: int, name: str) -> str:
+    return f"There {'is' if number == 1 else 'are'} more than {counted(number, name)}"
+
+
 def seconds(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 

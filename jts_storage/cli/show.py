@@ -76,7 +76,7 @@ def show(
         source = await moments.seen(storage, moment)
         found = await rows.read(source, wanted)
         if not len(found):
-            await arguments.check_stored(wanted, storage, source)
+            await arguments.check_named(wanted, storage, source)
         return found
 
     series = moments.reading(work, moment)
