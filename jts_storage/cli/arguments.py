@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -17,6 +18,7 @@ from jts_storage.errors import InvalidData, NotFound
 
 # These import NumPy: a mistake on the command line is told before.
 if TYPE_CHECKING:
+    from jts_storage.ports.history import View
     from jts_storage.storage import Storage
     from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 
@@ -208,6 +210,36 @@ async def chosen(
     if not found and (symbol is not None or exchange is not None):
         raise nothing_stored(" ".join(filter(None, (exchange, symbol, timeframe))))
     return found
+
+
+async def check_stored(key: SeriesKey, *storages: Storage | View) -> None:
+    """:raises NotFound: none of these has a candle of the series that options name."""
+    if not await _is_stored(key, storages):
+        raise nothing_stored(key)
+
+
+async def check_named(key: SeriesKey, storage: Storage, *others: Storage | View) -> None:
+    """As `check_stored`, of a series that is written in one word, as KRX:005930/1d."""
+    if await _is_stored(key, (storage, *others)):
+        return
+    from jts_storage.usecases.coverage import Coverage
+
+    asked = key.symbol, key.timeframe
+    like = [str(k) for k in await Coverage(storage).keys() if (k.symbol, k.timeframe) == asked]
+    remedy = "`jts-storage coverage` lists what is."
+    if like:
+        remedy = f"The exchange is part of a series: write {' or '.join(like)}."
+    elif not key.exchange:
+        example = SeriesKey(key.symbol, key.timeframe, "KRX")
+        remedy += f" The exchange is part of a series, as in {example}."
+    raise NotFound(f"No candles of {key} are stored.", remedy=remedy)
+
+
+async def _is_stored(key: SeriesKey, storages: Iterable[Storage | View]) -> bool:
+    for storage in storages:
+        if (await storage.candles.get_coverage(key)).first is not None:
+            return True
+    return False
 
 
 def nothing_stored(series: object) -> NotFound:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from jts_storage.cli import arguments
+from jts_storage.cli import arguments, moments
 from jts_storage.cli.arguments import (
     Calendar,
     Code,
@@ -23,6 +23,7 @@ from jts_storage.cli.arguments import (
     Zone,
 )
 from jts_storage.cli.groups import grouped
+from jts_storage.cli.moments import AsOfMoment
 from jts_storage.cli.output import (
     NOT_WELL,
     AsJson,
@@ -40,6 +41,7 @@ from jts_storage.errors import NotFound
 if TYPE_CHECKING:
     from jts_storage.lake import ParquetStorageEngine
     from jts_storage.storage import Storage
+    from jts_storage.usecases.any_storage import AnyStorage
     from jts_storage.usecases.export_candles import ExportResult
     from jts_storage.usecases.quarantine import QuarantinedRow
     from jts_storage.usecases.reconcile import Disagreement
@@ -68,6 +70,7 @@ def export(
     ] = None,
     calendar: Calendar = None,
     timezone: Zone = None,
+    as_of: AsOfMoment = None,
     format: Annotated[str, typer.Option(help="Of standard output: csv, tsv, jsonl, ...")] = "csv",
     as_json: AsJson = False,
 ) -> None:
@@ -77,14 +80,16 @@ def export(
     ends_in = arguments.zone_of(key.timeframe, timezone)
     first = arguments.moment(start, ends_in)
     last = arguments.moment(end, ends_in, is_end=True)
+    moment = moments.moment_or_name(as_of, timezone)
     coarser = arguments.timeframe_of(resample) if resample else None
 
     from jts_storage.usecases.export_candles import ExportCandles
 
     async def work(storage: Storage) -> ExportResult:
-        if (await storage.candles.get_coverage(key)).first is None:
-            raise arguments.nothing_stored(key)
-        return await ExportCandles(storage).run(
+        source = await moments.seen(storage, moment)
+        await arguments.check_stored(key, storage, source)
+        # Of what was at a moment there are candles alone; an export asks for nothing else.
+        return await ExportCandles(cast("AnyStorage", source)).run(
             key,
             sys.stdout.buffer if is_piped else path,
             format=format,
@@ -97,7 +102,7 @@ def export(
         )
 
     with meter(f"Exporting {key}", quiet=as_json or is_piped) as bar:
-        result = with_reader(work, stopped=lambda: f"Stopped; {path} was not written.")
+        result = moments.reading(work, moment, stopped=lambda: f"Stopped; {path} was not written.")
     if not is_piped:
         _print_export(result, as_json)
 

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jts_storage.cli.arguments import complete_markets, market_of
-from jts_storage.cli.output import AsJson, print_json, print_table, with_reader, with_storage
+from jts_storage.cli.output import (
+    NOT_WELL,
+    AsJson,
+    print_json,
+    print_table,
+    with_reader,
+    with_storage,
+)
 from jts_storage.domain.enums import Metric, member
 from jts_storage.errors import NotFound
 
 if TYPE_CHECKING:
     from jts_storage.domain.backtest import BacktestSummary
+    from jts_storage.domain.data_sets import Verification
     from jts_storage.domain.formula import Formula
     from jts_storage.domain.strategy import Strategy
     from jts_storage.domain.symbol import Symbol
@@ -173,11 +181,57 @@ def search_backtests(
     _backtests(with_storage(work), as_json)
 
 
+@backtests.command("verify")
+def verify_backtest(identity: Id, as_json: AsJson = False) -> None:
+    """Tell whether what a backtest saw is still what is stored; exits with 1 if it is not."""
+
+    async def work(storage: Storage) -> Verification:
+        try:
+            return await storage.backtests.verify(identity)
+        except NotFound as exc:
+            raise _not_there("result", identity) from exc
+
+    found = with_storage(work)
+    if as_json:
+        print_json(_verified(found))
+    else:
+        typer.echo(f"Result {identity}: {found}.")
+        if found.differing:
+            columns = ["series", "rows", "added", "corrected", "deleted"]
+            rows = [(d.key, d.rows, d.added, d.corrected, d.deleted) for d in found.differing]
+            print_table(columns, rows)
+    if not found.is_same:
+        raise typer.Exit(NOT_WELL)
+
+
+def _verified(found: Verification) -> dict[str, object]:
+    return {
+        "is_same": found.is_same,
+        "is_reproducible": found.is_reproducible,
+        "fingerprint": found.fingerprint,
+        "commit": found.data_set.commit.version,
+        "differing": [
+            {
+                "series": str(each.key),
+                "rows": each.rows,
+                "added": each.added,
+                "corrected": each.corrected,
+                "deleted": each.deleted,
+            }
+            for each in found.differing
+        ],
+    }
+
+
 async def _found(looking: Any, kind: str, name: str) -> Any:
     found = await looking
     if found is None:
-        raise NotFound(f"There is no {kind} {name}.", remedy="`list` shows what there is.")
+        raise _not_there(kind, name)
     return found
+
+
+def _not_there(kind: str, name: str) -> NotFound:
+    return NotFound(f"There is no {kind} {name}.", remedy="`list` shows what there is.")
 
 
 def _show(entity: Any, as_json: bool) -> None:
@@ -196,17 +250,17 @@ def _text(value: Any) -> object:
 
 def _symbols(found: Sequence[Symbol], as_json: bool) -> None:
     rows = [(s.code, s.name, s.market, s.sector, s.is_active) for s in found]
-    _list(found, ["code", "name", "market", "sector", "active"], rows, as_json)
+    print_found(found, ["code", "name", "market", "sector", "active"], rows, as_json)
 
 
 def _formulas(found: Sequence[Formula], as_json: bool) -> None:
     rows = [(f.id, f.name, f.category, ", ".join(f.tags), f.expression) for f in found]
-    _list(found, ["id", "name", "category", "tags", "expression"], rows, as_json)
+    print_found(found, ["id", "name", "category", "tags", "expression"], rows, as_json)
 
 
 def _strategies(found: Sequence[Strategy], as_json: bool) -> None:
     rows = [(s.id, s.name, s.entry_formula_id, s.exit_formula_id, s.version) for s in found]
-    _list(found, ["id", "name", "enters by", "leaves by", "version"], rows, as_json)
+    print_found(found, ["id", "name", "enters by", "leaves by", "version"], rows, as_json)
 
 
 def _backtests(found: Sequence[BacktestSummary], as_json: bool) -> None:
@@ -214,10 +268,10 @@ def _backtests(found: Sequence[BacktestSummary], as_json: bool) -> None:
         (r.id, r.strategy_id, r.run_at, r.metrics.total_return_pct, r.metrics.sharpe_ratio)
         for r in found
     ]
-    _list(found, ["id", "strategy", "run at", "return %", "Sharpe"], rows, as_json)
+    print_found(found, ["id", "strategy", "run at", "return %", "Sharpe"], rows, as_json)
 
 
-def _list(
+def print_found(
     found: Sequence[Any], columns: Sequence[str], rows: Sequence[Sequence[object]], as_json: bool
 ) -> None:
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,17 +11,20 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from jts_storage.cli import arguments, completion
+from jts_storage.cli import arguments, completion, moments
 from jts_storage.cli.arguments import End, Start, Zone
 from jts_storage.cli.groups import grouped
 from jts_storage.cli.history_reading import PAINTS, Asked, Corrected
 from jts_storage.cli.output import (
     AsJson,
+    counted,
+    more_than,
     print_csv,
     print_json,
     print_table,
+    printable,
+    seconds,
     told,
-    with_reader,
     with_storage,
 )
 
@@ -51,7 +54,9 @@ def history(
     ],
     since: Annotated[
         str | None,
-        typer.Option(help="Only by commits after this moment, or after a snapshot of this name."),
+        typer.Option(
+            help="Only by commits after this moment, ISO 8601, or after a snapshot of this name."
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option(help="Only by commits up to this moment, ISO 8601.")
@@ -59,7 +64,9 @@ def history(
     start: Start = None,
     end: End = None,
     timezone: Zone = None,
-    limit: Annotated[int, typer.Option(help="So many candles at most; 0 for all.", min=0)] = 1_000,
+    limit: Annotated[
+        int, typer.Option(help="So many corrections at most; 0 for all.", min=0)
+    ] = 1_000,
     html: Annotated[Path | None, typer.Option(help="Write a page that shows it.")] = None,
     colors: Annotated[
         str,
@@ -73,7 +80,7 @@ def history(
     zone = arguments.zone_of(wanted.timeframe, timezone)
     asked = Asked(
         key=wanted,
-        since=None if since is None else _moment_or_name(since, timezone),
+        since=moments.moment_or_name(since, timezone),
         until=arguments.moment(until, timezone, is_end=True),
         start=arguments.moment(start, zone),
         end=arguments.moment(end, zone, is_end=True),
@@ -99,7 +106,7 @@ def history(
         if html is not None:
             typer.echo(f"Written: {html}")
     if found.has_more:
-        typer.echo(f"There are more than {limit:,} corrections: --limit 0 shows all.", err=True)
+        typer.echo(f"{more_than(limit, 'correction')}: --limit 0 shows all.", err=True)
 
 
 def _read(work: Callable[[Storage], Awaitable[Corrected]], asked: Asked) -> Corrected:
@@ -114,15 +121,8 @@ def _read(work: Callable[[Storage], Awaitable[Corrected]], asked: Asked) -> Corr
         except UnprovenDeletion:
             return None
 
-    found = with_reader(proven) if asked.since is None else None
+    found = moments.reading(proven, None) if asked.since is None else None
     return found or with_storage(work)
-
-
-def _moment_or_name(text: str, timezone: str | None) -> datetime | str:
-    try:
-        return arguments.moment(text, timezone) or text
-    except typer.BadParameter:
-        return text
 
 
 def _print(found: Corrected, place: tzinfo) -> None:
@@ -132,14 +132,15 @@ def _print(found: Corrected, place: tzinfo) -> None:
     print_table(_SHOWN, _table(found.corrections, place))
     candles = len({each.timestamp for each in found.corrections})
     deleted = sum(each.after is None for each in found.corrections)
-    corrections = _counted(len(found.corrections), "correction")
-    typer.echo(f"{corrections} of {_counted(candles, 'candle')}, {_counted(deleted, 'deletion')}")
+    kinds = {"correction": len(found.corrections) - deleted, "deletion": deleted}
+    summary = " and ".join(counted(number, name) for name, number in kinds.items() if number)
+    typer.echo(f"{summary} of {counted(candles, 'candle')}")
 
 
 def _table(corrections: Sequence[Correction], place: tzinfo) -> Iterator[tuple[object, ...]]:
     """A line for each value that was corrected, and one for each candle that was deleted."""
     for each in corrections:
-        begins = (_seconds(each.commit.moment), _printable(each.source), _at(each, place))
+        begins = (seconds(each.commit.moment), printable(each.source), _at(each, place))
         if each.after is None:
             yield (*begins, "candle", f"close {each.before.close}", "deleted")
             continue
@@ -185,23 +186,8 @@ def changed(each: Correction) -> list[str]:
     ]
 
 
-def _counted(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
-
-
-def _seconds(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
 def _at(each: Correction, place: tzinfo) -> str:
     """The time of a candle, with its seconds where it has any."""
     moment = each.timestamp.astimezone(place)
     has_seconds = moment.second or moment.microsecond
     return moment.isoformat(" ") if has_seconds else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _printable(text: str) -> str:
-    """Text that moves no cursor and breaks no line."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from jts_storage.cli import arguments
+from jts_storage.cli import arguments, moments
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -65,9 +65,10 @@ class Asked:
 
     async def read(self, storage: Storage, *, with_candles: bool) -> Corrected:
         """:raises NotFound: nothing of the series is stored, or ever was."""
-        found, has_more = await self._corrections(storage)
-        if not found and (await storage.candles.get_coverage(self.key)).first is None:
-            raise arguments.nothing_stored(self.key)
+        since = None if self.since is None else await moments.known(storage, self.since)
+        found, has_more = await self._corrections(storage, since)
+        if not found:
+            await arguments.check_named(self.key, storage)
         return Corrected(
             key=self.key,
             corrections=found,
@@ -76,7 +77,9 @@ class Asked:
             is_limited=any((self.since, self.until, self.start, self.end)),
         )
 
-    async def _corrections(self, storage: Storage) -> tuple[list[Correction], bool]:
+    async def _corrections(
+        self, storage: Storage, since: AsOf | None
+    ) -> tuple[list[Correction], bool]:
         """They are read page by page, and whether there are more than wanted."""
         found: list[Correction] = []
         while True:
@@ -85,7 +88,7 @@ class Asked:
                 self.key,
                 self.start,
                 self.end,
-                since=self.since,
+                since=since,
                 limit=min(left, _PAGE),
                 after=found[-1] if found else None,
             )

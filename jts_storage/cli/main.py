@@ -39,6 +39,10 @@ _COMMANDS: Final = {
     "symbols": ("documents:symbols", "Symbols."),
     "formulas": ("documents:formulas", "Formulas."),
     "strategies": ("documents:strategies", "Strategies."),
+    "snapshots": (
+        "snapshots:snapshots",
+        "Names for moments, which reads of the past take.",
+    ),
     "backtests": ("documents:backtests", "Backtest results."),
 }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from jts_storage.cli.output import (
     NOT_WELL,
     AsJson,
+    counted,
     finished,
     opened_storage,
     print_json,
@@ -21,7 +23,9 @@ from jts_storage.cli.output import (
 from jts_storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from jts_storage.backend import StoreBackend
     from jts_storage.ports.health import Health
+    from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
 
 events = typer.Typer(help="Events of commits that not every handler has had.", no_args_is_help=True)
@@ -79,7 +83,12 @@ def recover(
     every: Annotated[float, typer.Option(help="Seconds between looks.", min=0.1)] = 5.0,
     as_json: AsJson = False,
 ) -> None:
-    """Finish commits that a crash left, decided but unfinished."""
+    """Finish commits that a crash left, decided but unfinished, and delete history too old to keep.
+
+    It finishes purges that were interrupted, too. Where JTS_HISTORY_DAYS says for how many days
+    history is kept, it deletes former candles and revisions that were replaced before, and says how
+    many; a snapshot keeps what it shows.
+    """
     if dry_run:
         _show_pending(as_json)
         return
@@ -95,28 +104,72 @@ async def _recover(every: float | None, as_json: bool) -> None:
     from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
 
-    closed = Storage(StoreBackend(StorageSettings.load(), recovers=False))
-    async with opened_storage(closed) as storage:
+    settings = StorageSettings.load()
+    # What is too old is deleted here, since the backend does not tell how much that was.
+    kept = settings.model_copy(update={"history_days": None})
+    backend = StoreBackend(kept, recovers=False)
+    async with opened_storage(Storage(backend)) as storage:
+        looks = _Looks(storage, backend, settings, as_json)
         while every is not None:
             try:
-                done = await storage.recover()
+                done = await looks.once()
             # A store may be away for a while: the next look tries again.
             except StorageError as exc:
                 typer.echo(f"Error: {exc}", err=True)
             else:
-                if done:
-                    _tell(done, as_json)
+                if any(done.values()):
+                    looks.tell(done)
             await asyncio.sleep(every)
-        _tell(await storage.recover(), as_json)
+        looks.tell(await looks.once())
 
 
-def _tell(done: int, as_json: bool) -> None:
-    if as_json:
-        print_json({"finished": done})
-    elif done:
-        typer.echo(f"{done} {'commit' if done == 1 else 'commits'} finished.")
-    else:
-        typer.echo("Nothing was left unfinished.")
+@dataclass(frozen=True)
+class _Looks:
+    """Looks for what is unfinished or too old.
+
+    :param settings: they say for how long history is kept.
+    """
+
+    storage: Storage
+    backend: StoreBackend
+    settings: StorageSettings
+    as_json: bool
+
+    async def once(self) -> dict[str, int]:
+        """How many commits were finished, and how much of the history was deleted."""
+        done: dict[str, int] = {}
+        try:
+            try:
+                done["finished"] = await self.storage.recover()
+            finally:
+                done["forgotten"] = await self._forget()
+        except StorageError:
+            if any(done.values()):
+                self.tell(done)
+            raise
+        return done
+
+    async def _forget(self) -> int:
+        from jts_storage.unit_of_work.moments import Moments
+
+        days = self.settings.history_days
+        if days is None or not self.settings.history:
+            return 0
+        return await Moments(self.backend.stores).forget(days)
+
+    def tell(self, done: Mapping[str, int]) -> None:
+        if self.as_json:
+            print_json(done)
+            return
+        finished, forgotten = done.get("finished", 0), done.get("forgotten", 0)
+        if finished:
+            typer.echo(f"{counted(finished, 'commit')} finished.")
+        if forgotten:
+            what = "candle or revision" if forgotten == 1 else "candles and revisions"
+            days = counted(self.settings.history_days or 0, "day")
+            typer.echo(f"{forgotten:,} former {what} deleted, replaced over {days} ago.")
+        if not (finished or forgotten):
+            typer.echo("Nothing was left unfinished.")
 
 
 def _show_pending(as_json: bool) -> None:

@@ -275,6 +275,26 @@ def _cell(value: object) -> str:
     return str(value)
 
 
+def counted(number: int, name: str) -> str:
+    """A number with its noun: ``1 candle``, ``2 candles``."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def more_than(number: int, name: str) -> str:
+    return f"There {'is' if number == 1 else 'are'} more than {counted(number, name)}"
+
+
+def seconds(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def printable(text: str) -> str:
+    """Text that moves no cursor and breaks no line."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
 class Meter:
     """A progress bar that appears after a second, and only on a terminal."""
 

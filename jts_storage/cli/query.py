@@ -16,6 +16,7 @@ from jts_storage.cli.output import (
     AsJson,
     as_json_text,
     finished,
+    more_than,
     print_csv,
     print_json,
     print_table,
@@ -80,7 +81,7 @@ def query(
     else:
         print_table(names, [[_for_table(_nested(value)) for value in row] for row in shown])
     if len(shown) < len(rows):
-        typer.echo(f"There are more than {limit:,} rows: --limit 0 prints all.", err=True)
+        typer.echo(f"{more_than(limit, 'row')}: --limit 0 prints all.", err=True)
 
 
 def _check(statement: str) -> None:

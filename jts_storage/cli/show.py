@@ -9,14 +9,16 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from jts_storage.cli import arguments, completion
+from jts_storage.cli import arguments, completion, moments
 from jts_storage.cli.arguments import End, Start, Zone
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.output import AsJson, out, print_csv, print_json, print_table, with_reader
+from jts_storage.cli.moments import AsOfMoment
+from jts_storage.cli.output import AsJson, out, print_csv, print_json, print_table
 from jts_storage.domain.candle import SeriesKey
 
 if TYPE_CHECKING:
     from jts_storage.domain.series import CandleSeries
+    from jts_storage.ports.history import View
     from jts_storage.storage import Storage
 
 _FIELDS = ("open", "high", "low", "close", "volume")
@@ -32,7 +34,7 @@ class ShownRange:
     end: End = None
     timezone: Zone = None
 
-    async def read(self, storage: Storage, key: SeriesKey) -> CandleSeries:
+    async def read(self, storage: Storage | View, key: SeriesKey) -> CandleSeries:
         from jts_storage.domain.checks import FIRST_TIMESTAMP, LAST_TIMESTAMP
         from jts_storage.domain.series import CandleSeries
 
@@ -58,6 +60,7 @@ def show(
         ),
     ],
     rows: ShownRange,
+    as_of: AsOfMoment = None,
     as_chart: Annotated[bool, typer.Option("--chart", help="Draw candlesticks.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
@@ -67,13 +70,16 @@ def show(
     named = arguments.zone_of(wanted.timeframe, rows.timezone)
     place = ZoneInfo(named) if named else UTC
 
+    moment = moments.moment_or_name(as_of, rows.timezone)
+
     async def work(storage: Storage) -> CandleSeries:
-        found = await rows.read(storage, wanted)
-        if not len(found) and (await storage.candles.get_coverage(wanted)).first is None:
-            raise arguments.nothing_stored(wanted)
+        source = await moments.seen(storage, moment)
+        found = await rows.read(source, wanted)
+        if not len(found):
+            await arguments.check_named(wanted, storage, source)
         return found
 
-    series = with_reader(work)
+    series = moments.reading(work, moment)
     if as_json:
         print_json([dict(zip(_COLUMNS, row, strict=True)) for row in _rows(series, place)])
     elif as_csv:

@@ -71,7 +71,10 @@ def test_corrections_are_shown(commits: tuple[Commit, Commit], run: Any) -> None
         *("cleaning", day, f"{minute(3):%H:%M}"),
         *("candle", "close", "103.0000", "deleted"),
     ]
-    assert lines[-1] == "3 corrections of 2 candles, 1 deletion"
+    assert lines[-1] == "2 corrections and 1 deletion of 2 candles"
+    begins = "--start", minute(2).isoformat()
+    deletion = run("history", "KRX:005930/1m", *begins).out
+    assert deletion.splitlines()[-1] == "1 deletion of 1 candle"
 
 
 def test_corrections_are_given_as_data(commits: tuple[Commit, Commit], run: Any) -> None:
@@ -92,6 +95,9 @@ def test_corrections_are_given_as_data(commits: tuple[Commit, Commit], run: Any)
     few = run("history", "KRX:005930/1m", "--json", "--limit", "2")
     assert len(json.loads(few.out)) == 2
     assert few.err == "There are more than 2 corrections: --limit 0 shows all.\n"
+    assert run("history", "KRX:005930/1m", "--limit", "1", "--json").err == (
+        "There is more than 1 correction: --limit 0 shows all.\n"
+    )
     assert run("history", "KRX:005930/1m", "--limit", "0", "--json").err == ""
 
 
@@ -112,12 +118,21 @@ def test_a_range_of_commits_is_shown(commits: tuple[Commit, Commit], run: Any) -
     assert nothing.out == (
         "Nothing of KRX:005930/1m was corrected there, as far as history is kept.\n"
     )
-    assert (
-        "no snapshot 'unknown'" in run("history", "KRX:005930/1m", "--since", "unknown", code=2).err
-    )
+    assert sources("--since", str(second.version)) == [HOSTILE, "cleaning"]
+    unknown = run("history", "KRX:005930/1m", "--since", "2026-11-31", code=2).err
+    assert "'2026-11-31' is neither a moment" in unknown and "there are: scan." in unknown
     future = run("history", "KRX:005930/1m", "--since", "2250-01-01", code=2)
     assert "lies in the future" in future.err
-    assert "No candles of 005930/1m are stored" in run("history", "005930/1m", code=2).err
+    assert run("history", "005930/1m", code=2).err == (
+        "Error: No candles of 005930/1m are stored."
+        " The exchange is part of a series: write KRX:005930/1m.\n"
+    )
+    assert run("history", "000660/1m", code=2).err == (
+        "Error: No candles of 000660/1m are stored. `jts-storage coverage` lists what is."
+        " The exchange is part of a series, as in KRX:000660/1m.\n"
+    )
+    misspelled = run("history", "KRX:000660/1m", code=2).err
+    assert misspelled.endswith("are stored. `jts-storage coverage` lists what is.\n")
     assert "must read as KRX:005930/1m" in run("history", "005930", code=2).err
     assert "none of market" in run("history", "005930/1m", "--colors", "pink", code=2).err
 
