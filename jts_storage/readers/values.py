@@ -114,11 +114,11 @@ class ValueReader:
         for name in FIELDS:
             if name not in plain and name in columns and is_text(columns[name]):
                 marks.look_at(columns[name])
-        if not (marks.point or marks.comma or marks.is_doubtful):
+        if not (marks.point or marks.is_marked):
             return
         if not marks.point:
             # Read from its beginning: another number may show what these do not, and what these
-            # mean must not hang on where a block ends.
+            # mean, or why they cannot be read, must not hang on where a block ends.
             search_source(source, marks)
         self.style = marks.style(comma_separates_fields=source.commas_separate)
         if self.style is None:

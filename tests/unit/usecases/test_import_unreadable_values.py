@@ -1,0 +1,96 @@
+"""What cannot be read says nothing of how the rest is read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jts_storage import Market, SeriesKey, Storage, Timeframe
+from jts_storage.errors import InvalidData
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.quarantine import Quarantine
+
+ALWAYS = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 1, 1, tzinfo=UTC)
+SECOND = 1_704_153_600  # 2 January 2024
+WHOLE = 1_000
+
+
+async def outcome(
+    path: Path, block_rows: int = WHOLE, timeframe: Timeframe = Timeframe.M1, **more: Any
+) -> dict[str, Any]:
+    """What an import of blocks of that size has stored, set aside and refused."""
+    options = ImportOptions(create=Market.KOSPI, block_rows=block_rows, **more)
+    async with Storage.in_memory() as storage:
+        refused = None
+        try:
+            await ImportCandles(storage).run(path, timeframe, symbol="A", options=options)
+        except InvalidData as exc:
+            refused = str(exc)
+        candles = await storage.candles.get_range(SeriesKey("A", timeframe), *ALWAYS)
+        return {
+            "refused": refused,
+            "stored": [(c.timestamp, str(c.close.normalize()), c.volume) for c in candles],
+            "aside": [(row.line, row.reasons) for row in await Quarantine(storage).review()],
+        }
+
+
+async def quarantined(path: Path, **more: Any) -> dict[str, Any]:
+    """The outcome with a quarantine, after a look that blocks of all sizes come to the same."""
+    whole = await outcome(path, on_error="quarantine", **more)
+    for size in (1, 2):
+        assert await outcome(path, size, on_error="quarantine", **more) == whole
+    return whole
+
+
+def semicolons(*rows: tuple[str, str]) -> str:
+    lines = (f"{SECOND + 60 * n};{p};{p};{p};{p};{v}\n" for n, (p, v) in enumerate(rows))
+    return "t;o;h;l;c;v\n" + "".join(lines)
+
+
+BROKEN = ["12.03.2024", "1.2.3", "1,2,3", "1,23.4.5", "5.6,7,8", "1.234.56", "1.5.", "1 .5", "..5"]
+
+
+@pytest.mark.parametrize("broken", [*BROKEN, "1'078.50"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_what_is_no_number_shows_no_decimal_mark(
+    tmp_path: Path, broken: str, at: int
+) -> None:
+    path = tmp_path / "p.csv"
+    rows = [("78.500", "1"), ("1.078,5", "2")]
+    path.write_text(semicolons(*rows[:at], (broken, "3"), *rows[at:]))
+    found = await quarantined(path)
+    assert [close for _, close, _ in found["stored"]] == ["7.85E+4", "1078.5"]
+    assert [line for line, _ in found["aside"]] == [at + 2]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_a_price_before_what_is_no_number_is_not_stored_otherwise(
+    tmp_path: Path, broken: str
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(semicolons(("78.500", "1"), (broken, "2"), ("1.078,5", "3")))
+    found = await outcome(path, 1)
+    assert "line 3" in found["refused"]
+    assert [close for _, close, _ in found["stored"]] == ["7.85E+4"]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_beside_what_is_no_number_a_doubtful_one_is_refused(
+    tmp_path: Path, broken: str
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(semicolons(("78.500", "1"), (broken, "2")))
+    found = await outcome(path, on_error="quarantine")
+    assert (found["stored"], found["aside"]) == ([], [])
+    assert "'78.500' could have a decimal point" in found["refused"]
+
+
+async def test_two_marks_between_thousands_make_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(semicolons(("1 234.567", "1"), ("1.234 567", "2"), ("78,5", "3")))
+    found = await quarantined(path)
+    assert [close for _, close, _ in found["stored"]] == ["78.5"]
+    assert [line for line, _ in found["aside"]] == [2, 3]
