@@ -30,7 +30,8 @@ class Marks:
     :param thousands: the mark between thousands, where the caller gave it.
     :param point: whether some number has a decimal point for certain.
     :param comma: whether some number has a decimal comma, or points between thousands, for certain.
-    :param is_marked: whether some text has a point or a comma, be it a number or not.
+    :param is_marked: whether some text, be it a number or not, has a point, a comma or a blank
+        between digits. Blanks group thousands beside a decimal comma, but do not show one.
     :param doubtful_point: a number whose point could be either.
     :param doubtful_comma: a number whose comma could be either.
     """
@@ -58,10 +59,9 @@ class Marks:
         if not has_marks(column):
             return
         column = pc.utf8_trim_whitespace(column)
+        column = column.filter(pc.match_substring_regex(column, r"[.,]|\d \d"))
+        self.is_marked = self.is_marked or len(column) > 0
         column = column.filter(pc.match_substring_regex(column, "[.,]"))
-        if not len(column):
-            return
-        self.is_marked = True
         with_point, with_comma = (
             pc.match_substring_regex(column, NumberStyle(mark, self.thousands).number)
             for mark in (".", ",")

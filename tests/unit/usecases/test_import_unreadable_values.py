@@ -94,3 +94,25 @@ async def test_two_marks_between_thousands_make_no_number(tmp_path: Path) -> Non
     found = await quarantined(path)
     assert [close for _, close, _ in found["stored"]] == ["78.5"]
     assert [line for line, _ in found["aside"]] == [2, 3]
+
+
+@pytest.mark.parametrize("blank", [("78", "1 234"), ("1 078", "1234")])
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_blanks_group_thousands_beside_a_comma_anywhere(
+    tmp_path: Path, blank: tuple[str, str], is_first: bool
+) -> None:
+    path = tmp_path / "p.csv"
+    rows = [blank, ("78,5", "5")]
+    path.write_text(semicolons(*(rows if is_first else rows[::-1])))
+    found = await quarantined(path)
+    assert found["aside"] == []
+    assert sorted(volume for *_, volume in found["stored"]) == [5, 1234]
+    text = path.read_text().replace(f"{SECOND + 60 * is_first};78,5", "x;78,5")
+    path.write_text(text)
+    assert [v for *_, v in (await quarantined(path))["stored"]] == [1234]
+
+
+async def test_blanks_alone_show_no_decimal_comma(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(semicolons(("78.500", "1 234")))
+    assert "could have a decimal point" in (await outcome(path))["refused"]
