@@ -68,6 +68,8 @@ def whole_numbers(column: Any) -> tuple[Int64Array, AnyArray]:
 
     Text may have zeros behind a point.
     """
+    if pa.types.is_floating(column.type):
+        return _whole_floats(column)
     try:
         # Arrow takes 0x1F for a number, which nobody writes for a moment.
         is_text = pa.types.is_string(column.type)
@@ -76,12 +78,7 @@ def whole_numbers(column: Any) -> tuple[Int64Array, AnyArray]:
             return values, np.ones(len(values), np.bool_)
     except pa.ArrowInvalid:  # the patterns cost far more than the cast
         pass
-    text = column
-    if pa.types.is_floating(column.type):
-        # What is no number has no decimal, for which Arrow gives 0.
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        text = column.cast(pa.decimal128(38, 3), safe=False) if _fit(column) else column
-    text = pc.utf8_trim_whitespace(text.cast(pa.string()))
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
     text = pc.replace_substring_regex(text, r"\.0*$", "")
     found = np.asarray(pc.fill_null(pc.match_substring_regex(text, r"^-?\d{1,19}$"), False))
     digits = pc.utf8_ltrim(text, "-")
@@ -92,10 +89,12 @@ def whole_numbers(column: Any) -> tuple[Int64Array, AnyArray]:
     return values, found
 
 
-def _fit(column: Any) -> bool:
-    """Return whether all floats fit a decimal, so that they are written without exponents."""
+def _whole_floats(column: Any) -> tuple[Int64Array, AnyArray]:
+    """Each by itself: one that is infinite, too large or has a fraction is none, and no more."""
     values = np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
-    return bool((np.abs(values[~np.isnan(values)]) < 2**62).all())
+    # Compared so that NaN is none, which stands for null, too.
+    found = (np.abs(values) < 2**63) & (np.trunc(values) == values)
+    return np.where(found, values, 0).astype(np.int64), found
 
 
 def _any(mask: Any) -> bool:
