@@ -23,6 +23,9 @@ from jts_storage.readers.marks import Marks, search_source
 from jts_storage.readers.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
 from jts_storage.readers.rounding import adjusted_volumes, rounded_prices
 
+_LARGEST = dict.fromkeys(PRICES, Decimal(checks.PRICE_LIMIT - 1) / checks.PRICE_SCALE) | {
+    "volume": Decimal(checks.VOLUME_LIMIT - 1)
+}
 FloatRule = Literal["refuse", "exact", "round"]
 
 
@@ -162,6 +165,9 @@ def remedy_for(error: InvalidData) -> str | None:
     except InvalidOperation:
         return None
     if not number.is_finite() or number == number.to_integral_value():
+        return None
+    # Whatever becomes of its fraction, it is too large.
+    if number.copy_abs() > _LARGEST.get(error.field or "", 0):
         return None
     if error.field == "volume" and number > 0:
         return (

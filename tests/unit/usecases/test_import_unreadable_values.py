@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,24 @@ async def test_blanks_alone_show_no_decimal_comma(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text(semicolons(("78.500", "1 234")))
     assert "could have a decimal point" in (await outcome(path))["refused"]
+
+
+@pytest.mark.parametrize(
+    ("price", "volume"),
+    [
+        ("1", "99999999999999999999.5"),
+        ("1", "18446744073709551615.5"),
+        ("99999999999999999.55555", "1"),
+    ],
+)
+@pytest.mark.parametrize("rounds", [True, False])
+async def test_what_is_too_large_is_set_aside_with_its_fraction(
+    tmp_path: Path, price: str, volume: str, rounds: bool
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(semicolons(("1", "1"), (price, volume)))
+    how: dict[str, Any] = {"round_prices": True, "volume": "round"} if rounds else {}
+    found = await quarantined(path, **how)
+    assert (len(found["stored"]), [line for line, _ in found["aside"]]) == (1, [3])
+    refused = (await outcome(path, **how))["refused"]
+    assert "line 3" in refused and "round" not in refused
