@@ -8,7 +8,9 @@ import csv
 import gzip
 import io
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +41,11 @@ class TextFormat:
     has_header: bool
     first_value: str | None = None
     header_lines: int = 1
+
+    @property
+    def is_bytewise(self) -> bool:
+        """Whether line breaks and quotes are single bytes."""
+        return not codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
 
 
 def found(path: Path) -> Path:
@@ -179,8 +186,7 @@ def first_open_quote(path: Path, form: TextFormat) -> int | None:
 
     A text may have line breaks, but no line in it has as many delimiters as a row.
     """
-    # Quotes are looked for as single bytes, and in UTF-16 each is two.
-    if form.encoding.startswith("utf-16"):
+    if not form.is_bytewise:
         return None
     delimiter = form.delimiter.encode()
     opened_on: int | None = None
@@ -260,7 +266,21 @@ def lines(path: Path) -> Generator[tuple[int, bytes]]:
     """The lines of a file that are not empty, with their numbers; close it if you stop before."""
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
+            if line.strip() and line.strip() != codecs.BOM_UTF8:
+                yield number, line
+
+
+def lines_to(path: Path, form: TextFormat, count: int) -> int:
+    """How many lines there are up to and with so many that are not blank."""
+    with closing(lines(path) if form.is_bytewise else _decoded_lines(path, form)) as found:
+        *_, (number, _) = islice(found, count)
+    return number
+
+
+def _decoded_lines(path: Path, form: TextFormat) -> Generator[tuple[int, str]]:
+    with opened(path) as file, io.TextIOWrapper(file, form.encoding, errors="replace") as text:
+        for number, line in enumerate(text, start=1):
+            if line.strip("\ufeff \t\r\n\f\v"):
                 yield number, line
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jts_storage.readers.file_source import Layout
 from tests.unit.usecases.outcomes import SECOND, outcome, quarantined
 
 
@@ -102,3 +103,19 @@ async def test_what_is_too_large_is_set_aside_with_its_fraction(
     assert (len(found["stored"]), [line for line, _ in found["aside"]]) == (1, [3])
     refused = (await outcome(path, **how))["refused"]
     assert "line 3" in refused and "round" not in refused
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("before", [0, 1, 3])
+async def test_blank_lines_before_a_header_are_no_rows(
+    tmp_path: Path, encoding: str, end: str, before: int
+) -> None:
+    path = tmp_path / "p.csv"
+    good = [f"{SECOND + 60 * n},1,1,1,1,{n}" for n in range(2)]
+    lines = [*[""] * before, "t,o,h,l,c,v", "", good[0], "1,2", "x,1,1,1,1,1", good[1], ""]
+    path.write_bytes(end.join(lines).encode(encoding))
+    given = encoding if encoding in ("utf-16-be", "utf-32") else None
+    found = await quarantined(path, layout=Layout(encoding=given))
+    assert [volume for *_, volume in found["stored"]] == [0, 1]
+    assert [line for line, _ in found["aside"]] == [before + 4, before + 5]
