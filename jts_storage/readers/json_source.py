@@ -339,11 +339,12 @@ class JsonArrayFile(JsonLinesFile):
         )
         self._removed = weakref.finalize(self, Path(copy.name).unlink, missing_ok=True)
         with copy:
-            for number, (text, value) in enumerate(json_arrays.objects(path, name or str(path)), 1):
+            known = name or text_files.shown(path)
+            for number, (text, value) in enumerate(json_arrays.objects(path, known), 1):
                 copy.write(text.encode() + b"\n")
                 if self._fault is None and not isinstance(value, dict):
-                    self._fault = _no_object(f"{name or path}, object {number}", value)
-        super().__init__(Path(copy.name), layout, name or str(path))
+                    self._fault = _no_object(f"{known}, object {number}", value)
+        super().__init__(Path(copy.name), layout, known)
         self._is_lasting = name is None
 
     @property

@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import io
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -48,10 +49,15 @@ class TextFormat:
         return not codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
 
 
+def shown(path: Path) -> str:
+    """A path as text that every store and terminal takes: bytes that are no UTF-8 as escapes."""
+    return str(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def found(path: Path) -> Path:
     """:raises NotFound: there is no such file."""
     if not path.is_file():
-        raise NotFound(f"There is no file {path}.", remedy="Check the path.")
+        raise NotFound(f"There is no file {shown(path)}.", remedy="Check the path.")
     return path
 
 
@@ -72,7 +78,7 @@ def opened(path: Path) -> IO[bytes]:
     if kind == "bz2":
         return bz2.open(path)
     if kind == "zstd":
-        return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+        return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(os.fsencode(path)), "zstd"))
     return path.open("rb")
 
 
@@ -88,17 +94,17 @@ def sniff(
         with opened(path) as file:
             sample = file.read(_SAMPLE)
     except (OSError, EOFError) as exc:
-        raise InvalidData(f"{path}: cannot be decompressed: {exc}.") from exc
+        raise InvalidData(f"{shown(path)}: cannot be decompressed: {exc}.") from exc
     encoding = encoding or _encoding(sample)
     text = sample.decode(encoding, errors="replace").lstrip("\ufeff")
     lines = [line for line in text.splitlines() if line.strip()][:4]
     if not lines:
-        raise InvalidData(f"{path} is empty.")
+        raise InvalidData(f"{shown(path)} is empty.")
     delimiter = delimiter or _delimiter(path, lines[0])
     try:
         first, *others = csv.reader(lines, delimiter=delimiter)
     except csv.Error as exc:
-        raise InvalidData(f"{path}: its first line cannot be read: {exc}.") from exc
+        raise InvalidData(f"{shown(path)}: its first line cannot be read: {exc}.") from exc
     headers = [name.strip() for name in first]
     if not header:
         headers = [str(number + 1) for number in range(len(headers))]
@@ -169,7 +175,7 @@ def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
                     left -= 1
                 begins = reader.line_num + 1
         except csv.Error as exc:
-            raise InvalidData(f"{path}, line {begins}: cannot be read: {exc}.") from exc
+            raise InvalidData(f"{shown(path)}, line {begins}: cannot be read: {exc}.") from exc
 
 
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
@@ -287,4 +293,4 @@ def _decoded_lines(path: Path, form: TextFormat) -> Generator[tuple[int, str]]:
 def identity(path: Path) -> dict[str, Any]:
     """Return what changes when the file does."""
     state = path.stat()
-    return {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    return {"path": shown(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
