@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +64,12 @@ def parquet_options(compression: str = "zstd") -> dict[str, Any]:
 
 def open_parquet(path: Path) -> Any:
     """Open a Parquet file whose pages are compared with their checksums as they are read."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    source: Any = path
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # a name that is no text: only plain files are opened by bytes
+        source = pa.OSFile(os.fsencode(path))
+    return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False)

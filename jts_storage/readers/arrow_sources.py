@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -49,7 +50,7 @@ class ArrowFile(FileSource):
         return self._tables(targets)
 
     def _tables(self, wanted: Collection[str] | None) -> Iterator[Any]:
-        with readable(self.name), pa.memory_map(str(self.path)) as file:
+        with readable(self.name), pa.memory_map(os.fsencode(self.path)) as file:
             for batch in self._batches(file):
                 targets = _only(self._targets(batch.schema.names), wanted)
                 table = pa.Table.from_batches([batch])
@@ -69,7 +70,7 @@ class ArrowFile(FileSource):
                 yield from reader
 
     def _names(self) -> list[str]:
-        with pa.memory_map(str(self.path)) as file:
+        with pa.memory_map(os.fsencode(self.path)) as file:
             return list(next(self._batches(file)).schema.names)
 
 

@@ -23,7 +23,7 @@ from jts_storage.readers.adjusting import Adjusted
 from jts_storage.readers.moments import Plans, settled, whole
 from jts_storage.readers.owners import Labels, Owners
 from jts_storage.readers.owners import joined as labels_joined
-from jts_storage.readers.rows import BrokenRow, Rows, may_stand_aside, unreadable
+from jts_storage.readers.rows import BrokenRow, Rows, kept_text, may_stand_aside, unreadable
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.readers.values import ValueReader, remedy_for
 
@@ -338,12 +338,12 @@ def _with_broken(
 
 
 def as_json_rows(table: Any, rows: AnyArray) -> list[dict[str, Any]]:
-    """Some rows as JSON values, for people to look at."""
+    """Some rows as JSON values that every store holds, for people to look at."""
     taken = table.take(pa.array(rows, pa.int64()))
-    return [
-        {
-            name: value if isinstance(value, int | str | None) else str(value)
-            for name, value in r.items()
-        }
-        for r in taken.to_pylist()
-    ]
+    return [{name: _as_json(value) for name, value in r.items()} for r in taken.to_pylist()]
+
+
+def _as_json(value: object) -> int | str | None:
+    if value is None or (isinstance(value, int) and -(2**63) <= value < 2**63):
+        return value
+    return kept_text(str(value))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +116,7 @@ class CsvFile(FileSource):
         """Return how many lines to skip, up to and with the header: its names are known."""
         if not self.form.has_header:
             return 0
-        count = self.form.header_lines
-        if not self._is_bytewise:
-            return count
-        *_, (number, _) = islice(text_files.lines(self.path), count)
-        return number
-
-    @property
-    def _is_bytewise(self) -> bool:
-        return not self.form.encoding.startswith("utf-16")
+        return text_files.lines_to(self.path, self.form, self.form.header_lines)
 
     def location(self, row: int, target: str) -> str:
         (line,) = self.lines_of([row])

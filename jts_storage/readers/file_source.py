@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class FileSource:
     def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
         self.path = path
         self.layout = layout
-        self.name = name or str(path)
+        self.name = name or text_files.shown(path)
         self._is_lasting = name is None
         self._read = 0
         # At least 1, since the progress is divided by it.
@@ -129,7 +130,7 @@ def readable(name: str) -> Iterator[None]:
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a file: the raw stream, whose position shows the progress, and the decompressed one."""
     kind = text_files.compression_of(path)
-    with pa.OSFile(str(path)) as raw:
+    with pa.OSFile(os.fsencode(path)) as raw:
         if kind is None:
             yield raw, raw
         else:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.json as arrow_json
 
 from jts_storage.errors import InvalidData
-from jts_storage.readers import json_arrays, json_keys, text_files
+from jts_storage.readers import json_arrays, json_keys, json_kinds, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
 from jts_storage.readers.rows import BrokenRow, kept_text
@@ -53,6 +53,7 @@ class JsonLinesFile(FileSource):
             raise self._fault or exc from None
         if not self._first and self._fault is not None:
             raise self._fault
+        self._look_on()
 
     def _first_values(self) -> dict[str, Any]:
         """Return the first value of each column, which shows its type; nothing for an empty file.
@@ -78,6 +79,21 @@ class JsonLinesFile(FileSource):
         except OSError as exc:
             raise InvalidData(f"{self.name} cannot be read: {exc}") from exc
         return found
+
+    def _look_on(self) -> None:
+        """Look for values that show the type of a column where the first says nothing of it."""
+        left = json_kinds.undecided(self.targets, self._first)
+        if not left:
+            return
+        with closing(text_files.lines(self.path)) as lines:
+            for number, line in lines:
+                row = self._object(number, line)
+                for name, target in list(left.items()):
+                    if json_kinds.shows_kind(target, row.get(name)):
+                        self._first[name] = row[name]
+                        del left[name]
+                if not left:
+                    return
 
     def _object(self, number: int, line: bytes) -> dict[str, Any]:
         """The object of a line; what is none is told when its rows are read."""
@@ -254,7 +270,7 @@ class JsonLinesFile(FileSource):
         return value
 
     def _odd(self, number: int, row: dict[str, Any]) -> InvalidData | None:
-        """The first value that is of another kind than the first of its column."""
+        """The first value that is of another kind than its column."""
         for name in self.targets.values():
             value, first = row.get(name), self._first[name]
             alike = isinstance(value, str) == isinstance(first, str) and not isinstance(
@@ -265,7 +281,7 @@ class JsonLinesFile(FileSource):
             if value is not None and first is not None and not alike:
                 return InvalidData(
                     f"{self._where(number)}, column {name!r}: "
-                    "is not of the kind it has in the first line",
+                    "is not of the kind it has in other lines",
                     value=value,
                 )
         return None
@@ -323,11 +339,12 @@ class JsonArrayFile(JsonLinesFile):
         )
         self._removed = weakref.finalize(self, Path(copy.name).unlink, missing_ok=True)
         with copy:
-            for number, (text, value) in enumerate(json_arrays.objects(path, name or str(path)), 1):
+            known = name or text_files.shown(path)
+            for number, (text, value) in enumerate(json_arrays.objects(path, known), 1):
                 copy.write(text.encode() + b"\n")
                 if self._fault is None and not isinstance(value, dict):
-                    self._fault = _no_object(f"{name or path}, object {number}", value)
-        super().__init__(Path(copy.name), layout, name or str(path))
+                    self._fault = _no_object(f"{known}, object {number}", value)
+        super().__init__(Path(copy.name), layout, known)
         self._is_lasting = name is None
 
     @property

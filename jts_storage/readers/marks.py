@@ -3,7 +3,8 @@
 ``78.25``, ``0.500`` and ``1,234.5`` can be read in one way only. ``78.500`` and ``1,234`` can be
 read in two: their only mark has three digits after it and one to three before it. A single number
 of the first kind, anywhere in the source, decides how all of the second kind are read. If some of
-the first kind have a decimal point and others a comma, it is the point.
+the first kind have a decimal point and others a comma, it is the point. Text that is no number in
+either style, such as ``12.03.2024``, shows nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +22,6 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers.looking import Looked
 from jts_storage.readers.numbers import NumberStyle, has_marks
 
-_NUMBER = r"^[+-]?[\d.,' ]*\d[\d.,' ]*([eE][+-]?\d+)?$"
-"""What may be a number: other texts cannot be read, and show nothing."""
-_COMMA_GROUPS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$"
-_POINT_GROUPS = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"
-_ONE_POINT_GROUP = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
-
 
 @dataclass(slots=True)
 class Marks:
@@ -35,6 +30,8 @@ class Marks:
     :param thousands: the mark between thousands, where the caller gave it.
     :param point: whether some number has a decimal point for certain.
     :param comma: whether some number has a decimal comma, or points between thousands, for certain.
+    :param is_marked: whether some text, be it a number or not, has a point, a comma or a blank
+        between digits. Blanks group thousands beside a decimal comma, but do not show one.
     :param doubtful_point: a number whose point could be either.
     :param doubtful_comma: a number whose comma could be either.
     """
@@ -42,6 +39,7 @@ class Marks:
     thousands: str | None = None
     point: bool = False
     comma: bool = False
+    is_marked: bool = False
     doubtful_point: str | None = None
     doubtful_comma: str | None = None
 
@@ -53,6 +51,7 @@ class Marks:
         if decimals != 3 or bool(((values < whole) | (values >= 1_000 * whole)).any()):
             self.point = True
         elif self.doubtful_point is None:
+            self.is_marked = True
             self.doubtful_point = f"{int(values[0]) / whole:.3f}"
 
     def look_at(self, column: Any) -> None:
@@ -60,51 +59,35 @@ class Marks:
         if not has_marks(column):
             return
         column = pc.utf8_trim_whitespace(column)
-        column = column.filter(pc.match_substring_regex(column, _NUMBER))
+        column = column.filter(pc.match_substring_regex(column, r"[.,]|\d \d"))
+        self.is_marked = self.is_marked or len(column) > 0
+        column = column.filter(pc.match_substring_regex(column, "[.,]"))
+        with_point, with_comma = (
+            pc.match_substring_regex(column, NumberStyle(mark, self.thousands).number)
+            for mark in (".", ",")
+        )
+        self.point = self.point or _any(pc.and_not(with_point, with_comma))
+        self.comma = self.comma or _any(pc.and_not(with_comma, with_point))
+        self._keep_doubtful(column.filter(pc.and_(with_point, with_comma)))
+
+    def _keep_doubtful(self, column: Any) -> None:
+        """Keep the first of each kind, for the message."""
         has_comma = pc.match_substring(column, ",")
-        self._look_at_commas(column.filter(has_comma))
-        self._look_at_points(column.filter(pc.invert(has_comma)))
-
-    def _look_at_commas(self, column: Any) -> None:
-        if not len(column):
-            return
-        if _any_matches(column, r",.*,|,.*\."):
-            self.point = True
-        elif _any_matches(column, r"\..*,") or not _all_match(column, _COMMA_GROUPS):
-            self.comma = True
-        elif self.doubtful_comma is None:
-            self.doubtful_comma = column[0].as_py()
-
-    def _look_at_points(self, column: Any) -> None:
-        column = column.filter(pc.match_substring_regex(column, r"\d\.\d|^[+-]?\.\d"))
-        if not len(column):
-            return
-        grouped = pc.match_substring_regex(column, _POINT_GROUPS)
-        if not pc.all(grouped).as_py():
-            self.point = True
-            return
-        single = column.filter(pc.match_substring_regex(column, _ONE_POINT_GROUP))
-        if len(single) < len(column):
-            self.comma = True
-        elif self.doubtful_point is None:
-            self.doubtful_point = single[0].as_py()
+        if self.doubtful_comma is None:
+            self.doubtful_comma = _first(column.filter(has_comma))
+        if self.doubtful_point is None:
+            self.doubtful_point = _first(column.filter(pc.invert(has_comma)))
 
     def style(self, *, comma_separates_fields: bool) -> NumberStyle | None:
-        """Return how to read all numbers; None if they do not show it."""
+        """Return how to read all numbers of a source; None if it is doubtful."""
         if self.point:
             return NumberStyle(".", self.thousands)
         if self.comma:
             return NumberStyle(",", self.thousands)
-        if self.thousands is not None:  # then the other mark must be the decimal one
-            mark = "." if self.doubtful_point else "," if self.doubtful_comma else None
-            return NumberStyle(mark, self.thousands) if mark else None
-        if comma_separates_fields and (self.doubtful_point or self.doubtful_comma):
-            return NumberStyle()  # decimal commas are rare where commas separate fields
+        # Decimal commas are rare where commas separate fields.
+        if comma_separates_fields or not (self.doubtful_point or self.doubtful_comma):
+            return NumberStyle(".", self.thousands)
         return None
-
-    @property
-    def is_doubtful(self) -> bool:
-        return (self.doubtful_point or self.doubtful_comma) is not None
 
     def refused(self, where: str) -> InvalidData:
         """Return the error for a source whose numbers can be read in two ways."""
@@ -135,9 +118,10 @@ def _text_kinds() -> tuple[Any, ...]:
     return (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
-def _any_matches(column: Any, pattern: str) -> bool:
-    return bool(pc.any(pc.match_substring_regex(column, pattern)).as_py())
+def _any(mask: Any) -> bool:
+    return bool(pc.any(mask).as_py())
 
 
-def _all_match(column: Any, pattern: str) -> bool:
-    return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())
+def _first(column: Any) -> str | None:
+    found: str | None = column[0].as_py() if len(column) else None
+    return found

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jts_storage._runtime.surface import option
 from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.readers.epochs import Epochs, Numbers, is_moment
 from jts_storage.readers.looking import Looked
+from jts_storage.readers.refusals import OptionMissing
 from jts_storage.readers.spellings import timeframes_meant
 from jts_storage.readers.written import (
     TIME,
+    dates_alone,
     joined,
     time_digits,
     whole_numbers,
@@ -120,10 +123,12 @@ class Plans:
 
     :param width: of times of day that are written as numbers; 0 if they are not, and None if the
         source has no times of day.
+    :param as_written: whether times of day are left as they are, for a format.
     :param by_timeframe: of each, where the source names several.
     """
 
     width: int | None = None
+    as_written: bool = False
     by_timeframe: Mapping[Timeframe | None, Plan] = field(default_factory=dict)
 
     def of(self, timeframe: Timeframe) -> Plan:
@@ -135,7 +140,9 @@ class Plans:
         if "timestamp" in columns:
             return columns["timestamp"]
         if self.width is not None:
-            return joined(columns["date"], columns["time"], self.width)
+            return joined(columns["date"], columns["time"], self.width, as_written=self.as_written)
+        if "time" in columns:
+            return dates_alone(columns["date"], columns["time"])
         return columns["date"]
 
 
@@ -149,8 +156,8 @@ def settled(
     :param by_timeframe: whether rows of different timeframes may be written differently.
     :raises InvalidData: with the row of a number that makes all of them doubtful.
     """
-    width = _width(source)
-    plans = Plans(width)
+    width = _width(source, has_format=has_format)
+    plans = Plans(width, has_format)
     if has_unit:
         return plans
     looks: dict[Timeframe | None, Look] = {}
@@ -171,27 +178,51 @@ def settled(
         for timeframe, its in _split(columns["timeframe"]):
             taken = moments.take(pa.array(its))
             looks.setdefault(timeframe, Look()).see(taken, rows[its])
-    return Plans(width, {timeframe: look.plan() for timeframe, look in looks.items()})
+    return replace(
+        plans, by_timeframe={timeframe: look.plan() for timeframe, look in looks.items()}
+    )
 
 
-def _width(source: Looked) -> int | None:
-    longest, is_filled = 0, False
-    for columns, _ in _tables(source, MOMENTS):
+def _width(source: Looked, *, has_format: bool) -> int | None:
+    longest, before, is_filled = 0, 0, False
+    short: OptionMissing | None = None
+    for columns, count in _tables(source, MOMENTS):
         if "timestamp" in columns or "time" not in columns:
             return None
         times = columns["time"]
-        # The first that can be read shows the kind of all.
-        if not longest and _first_is_written(times):
+        # The first that can be read shows the kind of all; one or two digits may be anything.
+        if not width_of(longest) and _first_is_written(times):
             return 0
-        is_filled = is_filled or _any(times, r"\S")
-        longest = max(longest, time_digits(times))
+        # What has no digit is no time of day, however it may be written.
+        is_filled = is_filled or _any(times, r"\d")
+        digits = time_digits(times)
+        if digits and not longest:
+            short = _too_short(times, before)
+        longest = max(longest, digits)
+        before += count
+    if short is not None and not width_of(longest) and not has_format:
+        raise short
     return width_of(longest) if is_filled else None
 
 
-def _first_is_written(times: Any) -> bool:
-    """Return whether the first that can be read has colons."""
+def _too_short(times: Any, before: int) -> OptionMissing:
+    """The error of times of one or two digits: hours, or minutes of a day cut off."""
     text = times.cast(pa.string())
-    first = text.filter(pc.match_substring_regex(text, TIME)).slice(0, 1)
+    row = int(np.asarray(pc.fill_null(pc.match_substring_regex(text, TIME), False)).argmax())
+    return OptionMissing(
+        "may be hours or minutes",
+        field="time",
+        value=text[row].as_py(),
+        row=before + row,
+        remedy=f"If all are hours, say it: {option('time_format', '%Y-%m-%d %H')}.",
+    )
+
+
+def _first_is_written(times: Any) -> bool:
+    """Return whether the first that can be read has colons, those of one or two digits aside."""
+    text = times.cast(pa.string())
+    text = text.filter(pc.match_substring_regex(text, TIME))
+    first = text.filter(pc.match_substring_regex(text, r":|\d{3}")).slice(0, 1)
     return len(first) > 0 and not time_digits(first)
 
 

@@ -39,14 +39,31 @@ class NumberStyle:
             )
 
     @property
+    def marks_between(self) -> str:
+        """What may stand between thousands: one of these marks, the same in the whole number."""
+        return self.thousands or ("," if self.decimal == "." else ". ")
+
+    @property
     def between(self) -> str:
         """A pattern of what may stand between thousands."""
-        return f"[{self.thousands or (',' if self.decimal == '.' else '. ')}]"
+        return f"[{self.marks_between}]"
 
     @property
     def grouped(self) -> str:
         """A pattern of numbers with marks between thousands."""
-        return rf"^[+-]?[1-9]\d{{0,2}}({self.between}\d{{3}})+([{self.decimal}]\d*)?$"
+        return f"^{self._grouped}$"
+
+    @property
+    def number(self) -> str:
+        """A pattern of all numbers that are read in this style."""
+        mark = f"[{self.decimal}]"
+        plain = rf"[+-]?(\d+{mark}?\d*|{mark}\d+)([eE][+-]?\d+)?"
+        return f"^({self._grouped}|{plain})$"
+
+    @property
+    def _grouped(self) -> str:
+        groups = "|".join(rf"([{mark}]\d{{3}})+" for mark in self.marks_between)
+        return rf"[+-]?[1-9]\d{{0,2}}({groups})([{self.decimal}]\d*)?"
 
 
 def check_thousands(mark: str | None) -> None:

@@ -39,8 +39,8 @@ def format_of(path: Path) -> str:
     kind = FORMATS.get(text_files.suffix_of(path))
     if kind is None or (is_compressed and kind not in ("csv", "jsonl")):
         raise InvalidData(
-            f"{path}: the suffix stands for no known format. Known are {', '.join(FORMATS)}, and"
-            " those of text also with .gz, .zst or .bz2 appended."
+            f"{text_files.shown(path)}: the suffix stands for no known format. Known are "
+            f"{', '.join(FORMATS)}, and those of text also with .gz, .zst or .bz2 appended."
         )
     return kind
 

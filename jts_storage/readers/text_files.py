@@ -7,8 +7,11 @@ import codecs
 import csv
 import gzip
 import io
+import os
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,11 +43,21 @@ class TextFormat:
     first_value: str | None = None
     header_lines: int = 1
 
+    @property
+    def is_bytewise(self) -> bool:
+        """Whether line breaks and quotes are single bytes."""
+        return not codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def shown(path: Path) -> str:
+    """A path as text that every store and terminal takes: bytes that are no UTF-8 as escapes."""
+    return str(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
+
 
 def found(path: Path) -> Path:
     """:raises NotFound: there is no such file."""
     if not path.is_file():
-        raise NotFound(f"There is no file {path}.", remedy="Check the path.")
+        raise NotFound(f"There is no file {shown(path)}.", remedy="Check the path.")
     return path
 
 
@@ -65,7 +78,7 @@ def opened(path: Path) -> IO[bytes]:
     if kind == "bz2":
         return bz2.open(path)
     if kind == "zstd":
-        return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+        return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(os.fsencode(path)), "zstd"))
     return path.open("rb")
 
 
@@ -81,17 +94,17 @@ def sniff(
         with opened(path) as file:
             sample = file.read(_SAMPLE)
     except (OSError, EOFError) as exc:
-        raise InvalidData(f"{path}: cannot be decompressed: {exc}.") from exc
+        raise InvalidData(f"{shown(path)}: cannot be decompressed: {exc}.") from exc
     encoding = encoding or _encoding(sample)
     text = sample.decode(encoding, errors="replace").lstrip("\ufeff")
     lines = [line for line in text.splitlines() if line.strip()][:4]
     if not lines:
-        raise InvalidData(f"{path} is empty.")
+        raise InvalidData(f"{shown(path)} is empty.")
     delimiter = delimiter or _delimiter(path, lines[0])
     try:
         first, *others = csv.reader(lines, delimiter=delimiter)
     except csv.Error as exc:
-        raise InvalidData(f"{path}: its first line cannot be read: {exc}.") from exc
+        raise InvalidData(f"{shown(path)}: its first line cannot be read: {exc}.") from exc
     headers = [name.strip() for name in first]
     if not header:
         headers = [str(number + 1) for number in range(len(headers))]
@@ -162,7 +175,7 @@ def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
                     left -= 1
                 begins = reader.line_num + 1
         except csv.Error as exc:
-            raise InvalidData(f"{path}, line {begins}: cannot be read: {exc}.") from exc
+            raise InvalidData(f"{shown(path)}, line {begins}: cannot be read: {exc}.") from exc
 
 
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
@@ -179,8 +192,7 @@ def first_open_quote(path: Path, form: TextFormat) -> int | None:
 
     A text may have line breaks, but no line in it has as many delimiters as a row.
     """
-    # Quotes are looked for as single bytes, and in UTF-16 each is two.
-    if form.encoding.startswith("utf-16"):
+    if not form.is_bytewise:
         return None
     delimiter = form.delimiter.encode()
     opened_on: int | None = None
@@ -260,11 +272,25 @@ def lines(path: Path) -> Generator[tuple[int, bytes]]:
     """The lines of a file that are not empty, with their numbers; close it if you stop before."""
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
+            if line.strip() and line.strip() != codecs.BOM_UTF8:
+                yield number, line
+
+
+def lines_to(path: Path, form: TextFormat, count: int) -> int:
+    """How many lines there are up to and with so many that are not blank."""
+    with closing(lines(path) if form.is_bytewise else _decoded_lines(path, form)) as found:
+        *_, (number, _) = islice(found, count)
+    return number
+
+
+def _decoded_lines(path: Path, form: TextFormat) -> Generator[tuple[int, str]]:
+    with opened(path) as file, io.TextIOWrapper(file, form.encoding, errors="replace") as text:
+        for number, line in enumerate(text, start=1):
+            if line.strip("\ufeff \t\r\n\f\v"):
                 yield number, line
 
 
 def identity(path: Path) -> dict[str, Any]:
     """Return what changes when the file does."""
     state = path.stat()
-    return {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    return {"path": shown(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}

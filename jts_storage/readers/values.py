@@ -23,6 +23,9 @@ from jts_storage.readers.marks import Marks, search_source
 from jts_storage.readers.numbers import NumberStyle, is_plain, plain_numbers, plain_prices
 from jts_storage.readers.rounding import adjusted_volumes, rounded_prices
 
+_LARGEST = dict.fromkeys(PRICES, Decimal(checks.PRICE_LIMIT - 1) / checks.PRICE_SCALE) | {
+    "volume": Decimal(checks.VOLUME_LIMIT - 1)
+}
 FloatRule = Literal["refuse", "exact", "round"]
 
 
@@ -114,11 +117,11 @@ class ValueReader:
         for name in FIELDS:
             if name not in plain and name in columns and is_text(columns[name]):
                 marks.look_at(columns[name])
-        if not (marks.point or marks.comma or marks.is_doubtful):
+        if not (marks.point or marks.is_marked):
             return
         if not marks.point:
             # Read from its beginning: another number may show what these do not, and what these
-            # mean must not hang on where a block ends.
+            # mean, or why they cannot be read, must not hang on where a block ends.
             search_source(source, marks)
         self.style = marks.style(comma_separates_fields=source.commas_separate)
         if self.style is None:
@@ -162,6 +165,9 @@ def remedy_for(error: InvalidData) -> str | None:
     except InvalidOperation:
         return None
     if not number.is_finite() or number == number.to_integral_value():
+        return None
+    # Whatever becomes of its fraction, it is too large.
+    if number.copy_abs() > _LARGEST.get(error.field or "", 0):
         return None
     if error.field == "volume" and number > 0:
         return (

@@ -23,7 +23,8 @@ _SPELLINGS: Final = (
 )
 _MOST: Final = str(2**63 - 1)
 _DIGITS: Final = r"\d{1,2}|([01]?\d|2[0-3])[0-5]\d([0-5]\d)?"
-TIME: Final = rf"^\s*(([01]?\d|2[0-3])(:[0-5]\d){{1,2}}([^\d:].*)?|({_DIGITS})\s*)$"
+_CLOCK: Final = r"([01]?\d|2[0-3])(:[0-5]\d){1,2}(\.\d+)?( ?(Z|UTC|[+-]\d{2}(:?\d{2})?))?"
+TIME: Final = rf"^\s*({_CLOCK}|{_DIGITS})\s*$"
 """A time of day that can be read, with colons or as a number."""
 HOURS, SECONDS = 4, 6
 """How many digits times of day have."""
@@ -67,6 +68,8 @@ def whole_numbers(column: Any) -> tuple[Int64Array, AnyArray]:
 
     Text may have zeros behind a point.
     """
+    if pa.types.is_floating(column.type):
+        return _whole_floats(column)
     try:
         # Arrow takes 0x1F for a number, which nobody writes for a moment.
         is_text = pa.types.is_string(column.type)
@@ -75,12 +78,7 @@ def whole_numbers(column: Any) -> tuple[Int64Array, AnyArray]:
             return values, np.ones(len(values), np.bool_)
     except pa.ArrowInvalid:  # the patterns cost far more than the cast
         pass
-    text = column
-    if pa.types.is_floating(column.type):
-        # What is no number has no decimal, for which Arrow gives 0.
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        text = column.cast(pa.decimal128(38, 3), safe=False) if _fit(column) else column
-    text = pc.utf8_trim_whitespace(text.cast(pa.string()))
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
     text = pc.replace_substring_regex(text, r"\.0*$", "")
     found = np.asarray(pc.fill_null(pc.match_substring_regex(text, r"^-?\d{1,19}$"), False))
     digits = pc.utf8_ltrim(text, "-")
@@ -91,10 +89,12 @@ def whole_numbers(column: Any) -> tuple[Int64Array, AnyArray]:
     return values, found
 
 
-def _fit(column: Any) -> bool:
-    """Return whether all floats fit a decimal, so that they are written without exponents."""
+def _whole_floats(column: Any) -> tuple[Int64Array, AnyArray]:
+    """Each by itself: one that is infinite, too large or has a fraction is none, and no more."""
     values = np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
-    return bool((np.abs(values[~np.isnan(values)]) < 2**62).all())
+    # Compared so that NaN is none, which stands for null, too.
+    found = (np.abs(values) < 2**63) & (np.trunc(values) == values)
+    return np.where(found, values, 0).astype(np.int64), found
 
 
 def _any(mask: Any) -> bool:
@@ -120,25 +120,45 @@ def width_of(digits: int) -> int:
     return 0 if digits < 3 else HOURS if digits <= HOURS else SECONDS
 
 
-def joined(date: Any, time: Any, width: int | None = None) -> Any:
+def joined(date: Any, time: Any, width: int | None = None, *, as_written: bool = False) -> Any:
     """A column of dates and one of times (``0900``, ``90000``, ``09:00``) as one of text.
 
     Where one of the two is empty there is no moment: nobody means midnight by it.
 
     :param width: of times of the whole source that are written as numbers, as `width_of` gives it;
-        None takes that of this column. With 0 they stay as they are.
+        None takes that of this column. Numbers of no such width cannot be read.
+    :param as_written: whether they stay as they are instead, for the format that the caller gave.
     """
     width = width_of(time_digits(time)) if width is None else width
     date, time = (_filled(pc.utf8_trim_whitespace(part.cast(pa.string()))) for part in (date, time))
+    if not as_written:
+        # Arrow would take two digits for hours, and no text that begins with a blank.
+        strange = pc.binary_join_element_wise("", time, " ")
+        other = pc.if_else(pc.match_substring_regex(time, r"^\d+$"), strange, time)
+    else:
+        other = time
     if width:
         # Zeros in front are written where all have the same width, so another is a mistake.
         digits = pc.match_substring_regex(time, rf"^(\d{{{width}}}|0|[1-9]\d{{0,{width - 2}}})$")
         padded = pc.utf8_lpad(time, width, "0")
         spread = pc.replace_substring_regex(padded, r"^(\d{2})(\d{2})(\d{2})?$", r"\1:\2:\3")
-        time = pc.if_else(digits, pc.replace_substring_regex(spread, ":$", ""), time)
+        other = pc.if_else(digits, pc.replace_substring_regex(spread, ":$", ""), other)
     compact = pc.match_substring_regex(date, r"^\d{8}$")
     spread = pc.replace_substring_regex(date, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
-    return pc.binary_join_element_wise(pc.if_else(compact, spread, date), time, " ")
+    return pc.binary_join_element_wise(pc.if_else(compact, spread, date), other, " ")
+
+
+def dates_alone(date: Any, time: Any) -> Any:
+    """A column of dates beside one of times that is empty in the source, but for what is no time.
+
+    Where that stands, there is no moment.
+    """
+    time = pc.fill_null(pc.utf8_trim_whitespace(time.cast(pa.string())), "")
+    is_empty = pc.equal(time, "")
+    if pc.all(is_empty).as_py():
+        return date
+    date = date.cast(pa.string())
+    return pc.if_else(is_empty, date, pc.binary_join_element_wise(date, time, " "))
 
 
 def _filled(text: Any) -> Any:

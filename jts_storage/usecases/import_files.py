@@ -60,9 +60,9 @@ class ImportFiles:
                 )
                 done.append(result)
             except (InvalidData, NotFound) as exc:
-                refused[str(path)] = str(exc)
+                refused[text_files.shown(path)] = str(exc)
                 if options.on_error == "stop":
-                    left = tuple(map(str, found[number:]))
+                    left = tuple(map(text_files.shown, found[number:]))
                     break
         total = total_of(done, f"{len(done):,} files")
         return FilesResult(files=tuple(done), refused=refused, left=left, total=total)

@@ -89,9 +89,18 @@ class ImportOptions:
             rounding.append(self.time_unit)
         if self.on_error != "stop":
             rounding.append(self.on_error)
-        return {
+        layout = self.layout
+        # Only what is given: states of earlier releases keep their names.
+        given: dict[str, Any] = {
+            name: value
+            for name, value in (("delimiter", layout.delimiter), ("encoding", layout.encoding))
+            if value is not None
+        }
+        if not layout.header:
+            given["header"] = False
+        return given | {
             "mode": self.mode,
-            "columns": dict(self.layout.columns),
+            "columns": dict(layout.columns),
             "reading": [self.timezone, self.time_format, *marks, self.floats, *rounding],
             "policy": {rule.value: action.value for rule, action in policy.actions.items()},
             "bounds": [str(policy.jump), str(policy.tick), str(policy.calendar)],

@@ -139,7 +139,9 @@ class Notes:
 
 
 def _name_of(row: RowJson) -> bytes:
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).digest()[:16]
+    # Without its reasons: which of them are seen may depend on what is read together with it.
+    itself = {name: value for name, value in row.items() if name != "reasons"}
+    return hashlib.sha256(json.dumps(itself, sort_keys=True).encode()).digest()[:16]
 
 
 def _notes(key: SeriesKey | None, source: str, rows: Sequence[RowJson], digest: str) -> list[Note]:
