@@ -594,7 +594,10 @@ async def test_the_command_shows_what_is_left_then_finishes_it(
     shown = json.loads(await told(environment, "recover", "--dry-run", "--json"))
     assert [set(one) for one in shown] == [{"commit", "decided_at"}]
     assert (await storage.health()).unfinished == 1
-    assert json.loads(await told(environment, "recover", "--json")) == {"finished": 1}
+    assert json.loads(await told(environment, "recover", "--json")) == {
+        "finished": 1,
+        "forgotten": 0,
+    }
     assert await is_whole(storage, "SHOWN")
     assert await told(environment, "recover") == "Nothing was left unfinished.\n"
 
