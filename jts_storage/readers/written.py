@@ -23,7 +23,7 @@ _SPELLINGS: Final = (
 )
 _MOST: Final = str(2**63 - 1)
 _DIGITS: Final = r"\d{1,2}|([01]?\d|2[0-3])[0-5]\d([0-5]\d)?"
-_CLOCK: Final = r"([01]?\d|2[0-3])(:[0-5]\d){1,2}(\.\d+)?( ?(Z|UTC|[+-]\d{2}(:?\d{2})?))?"
+_CLOCK: Final = r"([01]\d|2[0-3])(:[0-5]\d){1,2}(\.\d+)?( ?(Z|UTC|[+-]\d{2}(:?\d{2})?))?"
 TIME: Final = rf"^\s*({_CLOCK}|{_DIGITS})\s*$"
 """A time of day that can be read, with colons or as a number."""
 HOURS, SECONDS = 4, 6

@@ -58,7 +58,7 @@ async def test_two_digits_are_no_hours_beside_other_times(
     assert (moments(found), len(found["aside"])) == (read, 1)
 
 
-@pytest.mark.parametrize("broken", ["09:00x", "09:00 a", "9:00;", "09:00-x"])
+@pytest.mark.parametrize("broken", ["09:00x", "09:00 a", "9:00;", "09:00-x", "9:00"])
 @pytest.mark.parametrize("at", [0, 1, 2])
 async def test_a_time_with_something_behind_it_says_nothing(
     tmp_path: Path, broken: str, at: int
