@@ -127,7 +127,7 @@ async def test_the_engine_itself_reads_what_it_can(
     paths = [write(tmp_path / "a.parquet", OLD.to_arrow())]
     passed: list[CandleSeries] = []
     candles = ClickHouseCandleRepository(manager)
-    monkeypatch.setattr(candles, "write", lambda series, version: passed.append(series))
+    monkeypatch.setattr(candles, "write", lambda series, version, **_: passed.append(series))
     await candles.import_parquet(KEY, paths)
     assert bool(passed) != manager.config.is_embedded
 
