@@ -14,7 +14,7 @@ import pyarrow as pa
 from bson import ObjectId
 
 from jts_storage.domain.changes import CommitChanges
-from jts_storage.errors import Conflict, StorageError
+from jts_storage.errors import Conflict, ConnectionFailed, StorageError
 from jts_storage.relational import SqlIngestionRepository, staged
 from jts_storage.relational import declared as records
 from jts_storage.unit_of_work.entries import Entry, check
@@ -71,13 +71,14 @@ class Recovery:
         """Finish the earlier commits of series that candles are about to be written to.
 
         What is replaced is kept with the history, so what they wrote must be there. One that cannot
-        be finished holds nobody up. Return whether none is left.
+        be finished holds nobody up, and neither does a journal that cannot be asked: the commit
+        that waits may be decided already. Return whether none is left.
 
         :param series: None stands for all.
         """
         try:
             await self._finish_earlier(series, version)
-        except Unfinished as exc:
+        except (Unfinished, ConnectionFailed) as exc:
             log.warning("The history of candles may miss what a commit wrote: %s", exc)
             return False
         return True
