@@ -29,7 +29,7 @@ AsOfMoment = Annotated[
 ]
 
 _NAMED: Final = 5
-"""So many snapshots are named where there is none of a name."""
+"""How many snapshots an error names."""
 
 _ALL: Final = 2**31 - 1
 _DIGITS: Final = 19

@@ -46,7 +46,7 @@ def create_snapshot(
 
 @snapshots.command("delete")
 def delete_snapshot(name: Name, as_json: AsJson = False) -> None:
-    """Forget a name, at once; what it alone kept may be gone from then on."""
+    """Forget a name at once; what only this snapshot kept may be deleted from then on."""
 
     async def work(storage: Storage) -> Snapshot:
         try:
@@ -64,7 +64,7 @@ def delete_snapshot(name: Name, as_json: AsJson = False) -> None:
     else:
         typer.echo(
             f"Snapshot {gone.name} of {_moment(gone)} is deleted."
-            " What it alone kept may be gone from now on."
+            " What only this snapshot kept may be deleted from now on."
         )
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from jts_storage import CandleSeries, SeriesKey, Storage, Timeframe
 from jts_storage.domain.moments import Commit
+from jts_storage.errors import ConnectionFailed
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.contracts.samples import FOREVER, candle, minute
 from jts_storage.testing.factories import make_formula
 from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import ENTRIES
+from jts_storage.unit_of_work.journal import Journal
 from tests.integration.unit_of_work.interrupted import abandon
 
 KEY = SeriesKey("A", Timeframe.M1)
@@ -118,3 +122,21 @@ async def test_candles_of_several_commits_that_are_finished_late_together(
         commits.append(Commit(entries[0]["version"] + 1))
     await storage.recover()
     assert [await closes(storage, each) for each in commits] == [["101"], ["102"], ["103"]]
+
+
+async def test_candles_are_stored_though_the_journal_cannot_be_asked_after_the_decision(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished = Journal.unfinished
+
+    async def away(self: Journal, names: Any, *, before: int | None = None) -> list[ObjectId]:
+        if before is not None:  # as it is asked once the commit is decided
+            raise ConnectionFailed("MongoDB went away.")
+        return await unfinished(self, names)
+
+    monkeypatch.setattr(Journal, "unfinished", away)
+    async with storage.unit_of_work() as uow:
+        await uow.formulas.save(make_formula())
+        await change(uow, "101")
+        await uow.commit()
+    assert await closes(storage) == ["101"]
