@@ -102,12 +102,14 @@ class Writes:
         return time.perf_counter() - begin
 
 
-def one_series(key: SeriesKey, rows: int, higher: int = 0) -> CandlePanel:
-    stamps = checks.to_ms(START) + np.arange(rows) * 60_000
-    close = 700_000 + np.arange(rows) % 50_000 + higher
+def one_series(key: SeriesKey, rows: int, higher: int = 0, step: int = 1) -> CandlePanel:
+    """Every so many of the first minutes."""
+    minute = np.arange(0, rows, step)
+    stamps = checks.to_ms(START) + minute * 60_000
+    close = 700_000 + minute % 50_000 + higher
     prices = (close, close + 100, close - 100, close + 10)
-    columns = Columns.of(stamps, prices, np.ones(rows, np.uint64))
-    return CandlePanel.trusted(M1, [key], np.array([0, rows]), columns)
+    columns = Columns.of(stamps, prices, np.ones(len(minute), np.uint64))
+    return CandlePanel.trusted(M1, [key], np.array([0, len(minute)]), columns)
 
 
 async def read_as_of(storage: Storage, folder: Path) -> None:
@@ -117,7 +119,7 @@ async def read_as_of(storage: Storage, folder: Path) -> None:
     async with storage.unit_of_work() as uow:
         await uow.candles.save_panel(whole)
         before = (await uow.commit()).commit
-    corrected = one_series(key, READ_ROWS, higher=1)[key][::CORRECTED]
+    corrected = one_series(key, READ_ROWS, higher=1, step=CORRECTED)[key]
     async with storage.unit_of_work() as uow:
         await uow.candles.save_many(key, corrected)
         await uow.commit()
