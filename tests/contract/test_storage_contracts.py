@@ -12,9 +12,11 @@ from sqlalchemy import text
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
 from jts_storage.clickhouse import tables
+from jts_storage.domain.moments import Commit
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.mongo import MongoDBManager, ensure_schema
+from jts_storage.ports import UnitOfWork
 from jts_storage.relational import DatabaseManager, create_all
 from jts_storage.relational.tables import metadata
 from jts_storage.testing.clickhouse_server import ServerProcess
@@ -25,7 +27,11 @@ from jts_storage.testing.contracts import (
     SideBySideContract,
     UnitOfWorkContract,
 )
+from jts_storage.testing.factories import make_formula
+from jts_storage.unit_of_work.clock import CLOCK
+from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.moments import Moments
+from tests.integration.unit_of_work.interrupted import abandon
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +101,27 @@ async def emptied(settings: StorageSettings) -> Storage:
     return storage
 
 
+class StoredHistory(HistoryContract):
+    """The contract of what was, with what only real stores can do."""
+
+    async def interrupt(self, storage: Storage, uow: UnitOfWork) -> Commit:
+        # Of a document, too: candles alone would be stored by the insert that decides.
+        await uow.formulas.save(make_formula("interrupted"))
+        with pytest.MonkeyPatch.context() as patch:
+            await abandon(storage, patch, uow)
+        # Others have found its process dead, and wait for it no more.
+        await storage.mongo.db[CLOCK].update_one({}, {"$set": {"running": []}})
+        latest = await storage.mongo.db[ENTRIES].find_one(sort=[("version", -1)])
+        assert latest is not None
+        return Commit(latest["version"] + 1)
+
+    async def forget(self, storage: Storage) -> bool:
+        await Moments(storage._backend.stores).forget(days=0)  # type: ignore[attr-defined]
+        return True
+
+
 class TestEmbedded(
-    UnitOfWorkContract, SideBySideContract, HistoryContract, PurgeContract, DataSetContract
+    UnitOfWorkContract, SideBySideContract, StoredHistory, PurgeContract, DataSetContract
 ):
     @pytest.fixture
     async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
@@ -106,7 +131,7 @@ class TestEmbedded(
 
 
 class TestServers(
-    UnitOfWorkContract, SideBySideContract, HistoryContract, PurgeContract, DataSetContract
+    UnitOfWorkContract, SideBySideContract, StoredHistory, PurgeContract, DataSetContract
 ):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count as counter
 
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, settings
 
 from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -19,6 +19,14 @@ fresh = counter()
 
 # Each example takes a key of its own, so all of them, in every subclass, can share a repository.
 MANY_SUBCLASSES = (HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
+
+_MANY = 100
+"""More examples than by default are drawn by a profile that takes its time."""
+
+
+def examples(usual: int) -> int:
+    """How many examples of real stores to draw: ten times as many where there is time."""
+    return 10 * usual if settings.default.max_examples > _MANY else usual
 
 
 def minute(number: int) -> datetime:
