@@ -26,7 +26,7 @@ _MANY = 100
 
 def examples(usual: int) -> int:
     """How many examples of real stores to draw: ten times as many where there is time."""
-    return 10 * usual if settings.default.max_examples > _MANY else usual
+    return 10 * usual if settings().max_examples > _MANY else usual
 
 
 def minute(number: int) -> datetime:

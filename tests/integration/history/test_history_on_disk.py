@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, Timef
 from jts_storage.clickhouse import candles
 from jts_storage.clickhouse.history import CandleHistory
 from jts_storage.domain.moments import Commit
-from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import make_candles
@@ -279,17 +277,6 @@ async def test_rows_that_were_kept_twice_are_one_correction(storage: Storage) ->
     storage.clickhouse.execute("INSERT INTO candles_history SELECT * FROM candles_history")
     assert storage.clickhouse.execute("SELECT count() FROM candles_history")[0][0] == 10
     assert len(await storage.candles.changes(KEY)) == 5
-
-
-async def test_a_commit_that_is_written_again_keeps_nothing(storage: Storage) -> None:
-    commit = await save(storage, SERIES)
-    stores = storage._backend.stores  # type: ignore[attr-defined]
-    rows = SeriesRows.of(SERIES)
-    await stores.clickhouse.run(
-        partial(stores.candles.write_rows, rows, commit.version, again=True)
-    )
-    assert former(storage) == 0
-    assert await storage.candles.changes(KEY) == []
 
 
 async def test_a_moment_waits_for_the_commits_under_way(storage: Storage) -> None:

@@ -114,6 +114,22 @@ async def test_what_a_backtest_result_names_stays(storage: Storage) -> None:
     assert await rows(storage, "strategies_history") == 0
 
 
+async def test_what_a_result_names_goes_once_it_was_purged(storage: Storage) -> None:
+    """Nothing but its place is left of it, which nobody has to be told any more."""
+    formula, _ = await save(storage, make_formula())
+    async with storage.unit_of_work() as uow:
+        strategy = await uow.strategies.save(make_strategy(entry_formula_id=formula.id))
+        await uow.backtests.save(make_backtest(strategy.id or ""))
+        await uow.commit()
+    await save(storage, formula)
+    assert await moments(storage).forget(days=0) == 0
+    assert await storage.formulas.purge_history(formula.id) == 1
+    assert await rows(storage) == 2
+    assert await moments(storage).forget(days=0) == 1
+    assert await rows(storage) == 1
+    assert await kept(storage, formula) == [2]
+
+
 async def test_what_breaks_off_or_is_done_twice_at_once_does_no_harm(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
