@@ -310,11 +310,18 @@ class StoreBackend:
         return await Moments(self.stores).view(moment)
 
     async def purge_documents(
-        self, collection: str, identity: str | None, before: AsOf | None
+        self,
+        collection: str,
+        identity: str | None,
+        before: AsOf | None,
+        *,
+        despite_snapshots: bool,
     ) -> int:
         from jts_storage.unit_of_work.moments import Moments
 
-        return await Moments(self.stores).purge_documents(collection, identity, before)
+        return await Moments(self.stores).purge_documents(
+            collection, identity, before, despite_snapshots=despite_snapshots
+        )
 
     @property
     def data_sets(self) -> StoredDataSets:

@@ -157,7 +157,12 @@ class ReadingBackend:
         _refuse("moments of the past")
 
     async def purge_documents(
-        self, collection: str, identity: str | None, before: AsOf | None
+        self,
+        collection: str,
+        identity: str | None,
+        before: AsOf | None,
+        *,
+        despite_snapshots: bool,
     ) -> int:
         _refuse("history")
 

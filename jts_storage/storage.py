@@ -95,7 +95,12 @@ class Backend(Protocol):
     def purges(self) -> Purges: ...
 
     async def purge_documents(
-        self, collection: str, identity: str | None, before: AsOf | None
+        self,
+        collection: str,
+        identity: str | None,
+        before: AsOf | None,
+        *,
+        despite_snapshots: bool,
     ) -> int: ...
 
     @property

@@ -55,5 +55,6 @@ def pinned(collection: str, identity: str, snapshots: Sequence[str]) -> InUse:
     names = ", ".join(map(repr, snapshots))
     return InUse(
         f"What {collection} {identity} was cannot be purged: snapshot {names} shows it.",
-        remedy="Delete the snapshot first, or purge what was before it.",
+        remedy="Delete the snapshot first, purge what was before it, or purge with"
+        " despite_snapshots=True: reads of it are then refused for what was purged.",
     )

@@ -98,9 +98,16 @@ class InMemoryBackend:
         return view(self._database, moment)
 
     async def purge_documents(
-        self, collection: str, identity: str | None, before: AsOf | None
+        self,
+        collection: str,
+        identity: str | None,
+        before: AsOf | None,
+        *,
+        despite_snapshots: bool,
     ) -> int:
-        return purge_documents(self._database, collection, identity, before)
+        return purge_documents(
+            self._database, collection, identity, before, despite_snapshots=despite_snapshots
+        )
 
     @property
     def data_sets(self) -> InMemoryDataSets:

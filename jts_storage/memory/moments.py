@@ -82,7 +82,12 @@ def view(database: MemoryDatabase, moment: AsOf) -> InMemoryView:
 
 
 def purge_documents(
-    database: MemoryDatabase, table: str, identity: str | None, before: AsOf | None
+    database: MemoryDatabase,
+    table: str,
+    identity: str | None,
+    before: AsOf | None,
+    *,
+    despite_snapshots: bool,
 ) -> int:
     """Erase what documents were, as far as it was over by a moment; return how many revisions."""
     with database.lock:
@@ -93,9 +98,10 @@ def purge_documents(
             for place, revisions in database.former.items()
             if place[0] == table and wanted in (None, place[1])
         }
-        snapshots = {name: each.commit.version for name, each in database.snapshots.items()}
-        for place, revisions in found.items():
-            refuse_pinned(place, revisions, version, snapshots)
+        if not despite_snapshots:
+            snapshots = {name: each.commit.version for name, each in database.snapshots.items()}
+            for place, revisions in found.items():
+                refuse_pinned(place, revisions, version, snapshots)
         return sum(purge(revisions, version) for revisions in found.values())
 
 

@@ -99,7 +99,11 @@ class FormulaStore(FormulaReader, Protocol):
         ...
 
     async def purge_history(
-        self, formula_id: str | None = None, *, before: AsOf | None = None
+        self,
+        formula_id: str | None = None,
+        *,
+        before: AsOf | None = None,
+        despite_snapshots: bool = False,
     ) -> int:
         """Erase for good what the formula was, as far as that was over by a moment.
 
@@ -108,6 +112,8 @@ class FormulaStore(FormulaReader, Protocol):
 
         :param formula_id: None stands for all.
         :param before: up to this moment; up to now if None.
+        :param despite_snapshots: although snapshots show some of it: they stay, and reads of them
+            are refused for what was purged.
         :return: how many revisions were erased.
         :raises InUse: a snapshot shows one of them. Nothing is erased.
         :raises InvalidData: the moment is in the future.

@@ -74,7 +74,11 @@ class StrategyStore(StrategyReader, Protocol):
         ...
 
     async def purge_history(
-        self, strategy_id: str | None = None, *, before: AsOf | None = None
+        self,
+        strategy_id: str | None = None,
+        *,
+        before: AsOf | None = None,
+        despite_snapshots: bool = False,
     ) -> int:
         """Erase for good what the strategy was, as far as that was over by a moment.
 
@@ -83,6 +87,8 @@ class StrategyStore(StrategyReader, Protocol):
 
         :param strategy_id: None stands for all.
         :param before: up to this moment; up to now if None.
+        :param despite_snapshots: although snapshots show some of it: they stay, and reads of them
+            are refused for what was purged.
         :return: how many revisions were erased.
         :raises InUse: a snapshot shows one of them. Nothing is erased.
         :raises InvalidData: the moment is in the future.

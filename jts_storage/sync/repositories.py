@@ -759,7 +759,13 @@ class FormulaStore(FormulaReader):
         """
         return self._portal.call(self._twin.history(formula_id, limit=limit, after=after))
 
-    def purge_history(self, formula_id: str | None = None, *, before: AsOf | None = None) -> int:
+    def purge_history(
+        self,
+        formula_id: str | None = None,
+        *,
+        before: AsOf | None = None,
+        despite_snapshots: bool = False,
+    ) -> int:
         """Erase for good what the formula was, as far as that was over by a moment.
 
         What it was at the moment, and later, stays; so do deletions. Reads as of a moment of which
@@ -767,12 +773,16 @@ class FormulaStore(FormulaReader):
 
         :param formula_id: None stands for all.
         :param before: up to this moment; up to now if None.
+        :param despite_snapshots: although snapshots show some of it: they stay, and reads of them
+            are refused for what was purged.
         :return: how many revisions were erased.
         :raises InUse: a snapshot shows one of them. Nothing is erased.
         :raises InvalidData: the moment is in the future.
         :raises NotFound: there is no such snapshot.
         """
-        return self._portal.call(self._twin.purge_history(formula_id, before=before))
+        return self._portal.call(
+            self._twin.purge_history(formula_id, before=before, despite_snapshots=despite_snapshots)
+        )
 
 
 class FormulaRepository(FormulaReader):
@@ -887,7 +897,13 @@ class StrategyStore(StrategyReader):
         """
         return self._portal.call(self._twin.history(strategy_id, limit=limit, after=after))
 
-    def purge_history(self, strategy_id: str | None = None, *, before: AsOf | None = None) -> int:
+    def purge_history(
+        self,
+        strategy_id: str | None = None,
+        *,
+        before: AsOf | None = None,
+        despite_snapshots: bool = False,
+    ) -> int:
         """Erase for good what the strategy was, as far as that was over by a moment.
 
         What it was at the moment, and later, stays; so do deletions. Reads as of a moment of which
@@ -895,12 +911,18 @@ class StrategyStore(StrategyReader):
 
         :param strategy_id: None stands for all.
         :param before: up to this moment; up to now if None.
+        :param despite_snapshots: although snapshots show some of it: they stay, and reads of them
+            are refused for what was purged.
         :return: how many revisions were erased.
         :raises InUse: a snapshot shows one of them. Nothing is erased.
         :raises InvalidData: the moment is in the future.
         :raises NotFound: there is no such snapshot.
         """
-        return self._portal.call(self._twin.purge_history(strategy_id, before=before))
+        return self._portal.call(
+            self._twin.purge_history(
+                strategy_id, before=before, despite_snapshots=despite_snapshots
+            )
+        )
 
 
 class StrategyRepository(StrategyReader):

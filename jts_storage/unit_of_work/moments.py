@@ -163,12 +163,17 @@ class Moments:
         return candles + sum(revisions)
 
     async def purge_documents(
-        self, collection: str, identity: str | None, before: AsOf | None
+        self,
+        collection: str,
+        identity: str | None,
+        before: AsOf | None,
+        *,
+        despite_snapshots: bool,
     ) -> int:
         """Erase revisions that were over by a moment; see `FormulaStore.purge_history`."""
         # Snapshots that are being created, too, have a place in the clock until they are stored.
         version = await self.settled(before, "before")
-        snapshots = await self.snapshots.versions()
+        snapshots = {} if despite_snapshots else await self.snapshots.versions()
         former = FormerRevisions(self._stores.mongo, collection)
         return await former.purge(identity, version, snapshots)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from jts_storage.domain.enums import FormulaCategory
 from jts_storage.domain.formula import Formula
@@ -16,8 +16,13 @@ from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.history import View
 from jts_storage.ports.strategies import StrategyReader
 
-Purge: TypeAlias = Callable[[str | None, AsOf | None], Awaitable[int]]
-"""Erases what one document was, or all of a collection, up to a moment."""
+
+class Purge(Protocol):
+    """Erases what one document was, or all of a collection, up to a moment."""
+
+    async def __call__(
+        self, identity: str | None, before: AsOf | None, *, despite_snapshots: bool
+    ) -> int: ...
 
 
 class KeptFormulas(FormulaReader, Protocol):
@@ -67,9 +72,13 @@ class TimedFormulas:
         return await self._now.history(formula_id, limit=limit, after=after)
 
     async def purge_history(
-        self, formula_id: str | None = None, *, before: AsOf | None = None
+        self,
+        formula_id: str | None = None,
+        *,
+        before: AsOf | None = None,
+        despite_snapshots: bool = False,
     ) -> int:
-        return await self._purge(formula_id, before)
+        return await self._purge(formula_id, before, despite_snapshots=despite_snapshots)
 
     async def get_by_category(
         self, category: FormulaCategory, *, limit: int = 1_000, after: str | None = None
@@ -122,9 +131,13 @@ class TimedStrategies:
         return await self._now.history(strategy_id, limit=limit, after=after)
 
     async def purge_history(
-        self, strategy_id: str | None = None, *, before: AsOf | None = None
+        self,
+        strategy_id: str | None = None,
+        *,
+        before: AsOf | None = None,
+        despite_snapshots: bool = False,
     ) -> int:
-        return await self._purge(strategy_id, before)
+        return await self._purge(strategy_id, before, despite_snapshots=despite_snapshots)
 
     async def get_by_formula(
         self, formula_id: str, *, limit: int = 1_000, after: str | None = None

@@ -113,6 +113,33 @@ class PurgedDocuments:
             await storage.snapshots.delete("pinned")
         assert await storage.formulas.purge_history(one.id) == 1
 
+    async def test_what_a_snapshot_shows_is_purged_despite_it(self, storage: Storage) -> None:
+        one, _ = await saved(storage, make_formula("one"))
+        strategy = await storage.run(lambda uow: uow.strategies.save(make_strategy("first")))
+        await storage.snapshots.create("shown")
+        two, _ = await saved(storage, replace(one, name="two"))
+        await storage.run(lambda uow: uow.strategies.save(replace(strategy, name="second")))
+        identity = one.id or ""
+        try:
+            with pytest.raises(InUse, match="despite_snapshots=True"):
+                await storage.strategies.purge_history()
+            for purge in (storage.formulas, storage.strategies):
+                assert await purge.purge_history(despite_snapshots=True) == 1
+                assert await purge.purge_history() == 0
+            assert (await storage.snapshots.get("shown")).name == "shown"
+            view = await storage.as_of("shown")
+            for refused in (
+                storage.formulas.get_by_id(identity, as_of="shown"),
+                storage.strategies.get_by_id(strategy.id or "", as_of="shown"),
+                view.formulas.list(),
+                view.strategies.list(),
+            ):
+                with pytest.raises(InvalidData, match="was purged"):
+                    await refused
+            assert [each.entity for each in await storage.formulas.history(identity)] == [two]
+        finally:
+            await storage.snapshots.delete("shown")
+
     async def test_what_cannot_be_purged(self, storage: Storage) -> None:
         one, _ = await saved(storage, make_formula("one"))
         await saved(storage, one)
