@@ -9,7 +9,7 @@ import typer
 
 from jts_storage.cli import arguments
 from jts_storage.cli.output import with_reader, with_storage
-from jts_storage.domain.moments import Commit
+from jts_storage.domain.moments import Commit, told_by
 from jts_storage.errors import NotFound
 
 if TYPE_CHECKING:
@@ -32,20 +32,16 @@ _NAMED: Final = 5
 """How many snapshots an error names."""
 
 _ALL: Final = 2**31 - 1
-_DIGITS: Final = 19
-"""Of the version of a commit, which is nanoseconds: from 2001 until 2262."""
 
 
 def moment_or_name(text: str | None, timezone: str | None) -> AsOf | None:
     """A moment, a commit by its version, or else what may be the name of a snapshot."""
     if text is None:
         return None
-    if len(text) == _DIGITS and text.isascii() and text.isdecimal():
-        return Commit(int(text))
-    try:
-        return arguments.moment(text, timezone)
-    except typer.BadParameter:
+    told = told_by(text)
+    if told is None:
         return text
+    return told if isinstance(told, Commit) else arguments.moment(text, timezone)
 
 
 def reading(

@@ -10,6 +10,9 @@ from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
 
 _NANOSECONDS = 1_000_000_000
+_DIGITS = 19
+"""Of the version of a commit, which is nanoseconds: from 2001 until 2262."""
+
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -34,6 +37,16 @@ class Commit:
 
 AsOf: TypeAlias = datetime | Commit | str
 """A time with its zone, a commit, or the name of a snapshot."""
+
+
+def told_by(text: str) -> datetime | Commit | None:
+    """The time, perhaps without a zone, or the commit that a text says; None if it says neither."""
+    if len(text) == _DIGITS and text.isascii() and text.isdecimal():
+        return Commit(int(text))
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def version_at(moment: datetime, field: str = "as_of") -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jts_storage.domain import checks
 from jts_storage.domain.moments import AsOf, Commit, checked, version_at
 from jts_storage.domain.results import Page
-from jts_storage.domain.snapshot import Snapshot
+from jts_storage.domain.snapshot import Snapshot, new_name
 from jts_storage.errors import Conflict, InvalidData, NotFound
 from jts_storage.memory.candles import InMemoryCandleRepository
 from jts_storage.memory.documents import (
@@ -27,7 +27,7 @@ class InMemorySnapshots:
         self._database = database
 
     async def create(self, name: str, *, note: str = "") -> Snapshot:
-        checks.name(name, "name")
+        new_name(name)
         with self._database.lock:
             if name in self._database.snapshots:
                 raise Conflict(f"There is a snapshot {name!r} already.")

@@ -1265,6 +1265,8 @@ class SnapshotStore:
     def create(self, name: str, *, note: str = "") -> Snapshot:
         """Name the present: all that is committed before, and nothing that comes later.
 
+        :raises InvalidData: the name reads as a moment, such as ``2026-11-01``, or as the number of
+            a commit.
         :raises Conflict: there is one of this name.
         :raises StorageError: no history is kept.
         """

@@ -11,7 +11,7 @@ from bson import Int64
 from jts_storage.domain import checks
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import Page
-from jts_storage.domain.snapshot import Snapshot
+from jts_storage.domain.snapshot import Snapshot, new_name
 from jts_storage.errors import Conflict, NotFound, StorageError
 from jts_storage.mongo.manager import Bson, Collection
 from jts_storage.unit_of_work.clock import written_under
@@ -30,7 +30,7 @@ class StoredSnapshots:
         self._stores, self._began = stores, began
 
     async def create(self, name: str, *, note: str = "") -> Snapshot:
-        checks.name(name, "name")
+        new_name(name)
         checks.text(note, "note")
         if not self._stores.candles.keeps_history or await self._began() is None:
             raise StorageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -116,6 +117,18 @@ class HistoryContract(CorrectionContract):
         for asked in (storage.snapshots.get(name), storage.as_of(name)):
             with pytest.raises(NotFound, match=name):
                 await asked
+
+    @pytest.mark.parametrize(
+        "name", ["2026-11-01", "20261101", "2026-W44", "2026-11-01T09:00+09:00", "1" * 19]
+    )
+    async def test_a_snapshot_is_not_named_like_a_moment(self, storage: Storage, name: str) -> None:
+        """A command line takes such a text for the moment."""
+        with pytest.raises(InvalidData, match=f"reads as a moment.*'scan-{re.escape(name)}'"):
+            await storage.snapshots.create(name)
+        assert not await storage.snapshots.delete(name)
+        for named in (f"scan-{name}", "2026-11", "2026"):
+            assert (await storage.snapshots.create(named)).name == named
+            assert await storage.snapshots.delete(named)
 
     async def test_snapshots_are_listed_page_by_page(self, storage: Storage) -> None:
         start = f"page{next(fresh)}-"
