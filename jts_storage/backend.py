@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jts_storage.unit_of_work.moments import StoredView
     from jts_storage.unit_of_work.participants import Stores
     from jts_storage.unit_of_work.purges import StoredPurges
+    from jts_storage.unit_of_work.recovery import Recovered
     from jts_storage.unit_of_work.unit import UnitOfWork
 
 _CLOSE_SECONDS = 30.0
@@ -216,17 +217,19 @@ class StoreBackend:
         if pending:
             health.oldest = max(entry.age for entry in pending)
 
-    async def recover(self) -> int:
-        from jts_storage.unit_of_work.recovery import Recovery
+    async def recover(self, done: Recovered | None = None) -> int:
+        """:param done: is told what was done, whatever comes of the rest."""
+        from jts_storage.unit_of_work.recovery import Recovered, Recovery
 
-        stores = self.stores
+        stores, told = self.stores, Recovered() if done is None else done
         recovery = Recovery(stores)
         try:
-            return await recovery.recover()
+            told.finished = await recovery.recover()
         finally:
             await recovery.purge()
-            await self._forget_history()
+            await self._forget_history(done)
             await stores.delivery.deliver()
+        return told.finished
 
     async def _begin_recovery(self) -> None:
         """Finish what a crash left; what takes longer than a moment, in the background.
@@ -257,10 +260,12 @@ class StoreBackend:
         except StorageError:
             log.warning("Since when history is kept could not be noted.", exc_info=True)
 
-    async def _forget_history(self) -> None:
+    async def _forget_history(self, done: Recovered | None = None) -> None:
         """Delete what is older than the settings want; what cannot be is deleted another time.
 
         A purge that was interrupted is finished, too.
+
+        :param done: is told of it; the log is if it is None.
         """
         from jts_storage.unit_of_work.moments import Moments
 
@@ -273,10 +278,15 @@ class StoreBackend:
             return
         try:
             count = await Moments(self.stores).forget(days)
-        except StorageError:
-            log.warning("What is older than history_days could not be deleted.", exc_info=True)
+        except StorageError as exc:
+            if done is None:
+                log.warning("What is older than history_days could not be deleted.", exc_info=True)
+            else:
+                done.not_forgotten = exc
         else:
             log.info("Deleted %d former candles and revisions of over %d days ago.", count, days)
+            if done is not None:
+                done.forgotten = count
 
     async def _recover_what_can_be(self) -> None:
         from jts_storage.unit_of_work.recovery import Recovery, Unfinished

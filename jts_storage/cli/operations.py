@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -25,8 +25,8 @@ from jts_storage.errors import StorageError
 if TYPE_CHECKING:
     from jts_storage.backend import StoreBackend
     from jts_storage.ports.health import Health
-    from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
+    from jts_storage.unit_of_work.recovery import Recovered
 
 events = typer.Typer(help="Events of commits that not every handler has had.", no_args_is_help=True)
 
@@ -104,12 +104,9 @@ async def _recover(every: float | None, as_json: bool) -> None:
     from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
 
-    settings = StorageSettings.load()
-    # What is too old is deleted here, since the backend does not tell how much that was.
-    kept = settings.model_copy(update={"history_days": None})
-    backend = StoreBackend(kept, recovers=False)
-    async with opened_storage(Storage(backend)) as storage:
-        looks = _Looks(storage, backend, settings, as_json)
+    backend = StoreBackend(StorageSettings.load(), recovers=False)
+    async with opened_storage(Storage(backend)):
+        looks = _Looks(backend, as_json)
         while every is not None:
             try:
                 done = await looks.once()
@@ -117,56 +114,50 @@ async def _recover(every: float | None, as_json: bool) -> None:
             except StorageError as exc:
                 typer.echo(f"Error: {exc}", err=True)
             else:
-                if any(done.values()):
-                    looks.tell(done)
+                looks.tell_any(done)
             await asyncio.sleep(every)
         looks.tell(await looks.once())
 
 
 @dataclass(frozen=True)
 class _Looks:
-    """Looks for what is unfinished or too old.
+    """Looks for what is unfinished or too old."""
 
-    :param settings: they say for how long history is kept.
-    """
-
-    storage: Storage
     backend: StoreBackend
-    settings: StorageSettings
     as_json: bool
 
-    async def once(self) -> dict[str, int]:
-        """How many commits were finished, and how much of the history was deleted."""
-        done: dict[str, int] = {}
+    async def once(self) -> Recovered:
+        """Recover, and say what was done before an error ended it."""
+        from jts_storage.unit_of_work.recovery import Recovered
+
+        done = Recovered()
         try:
-            try:
-                done["finished"] = await self.storage.recover()
-            finally:
-                done["forgotten"] = await self._forget()
+            await self.backend.recover(done)
         except StorageError:
-            if any(done.values()):
-                self.tell(done)
+            self.tell_any(done)
+            if done.not_forgotten is not None:
+                typer.echo(f"Error: {done.not_forgotten}", err=True)
             raise
+        if done.not_forgotten is not None:
+            self.tell_any(done)
+            raise done.not_forgotten
         return done
 
-    async def _forget(self) -> int:
-        from jts_storage.unit_of_work.moments import Moments
+    def tell_any(self, done: Recovered) -> None:
+        if done.finished or done.forgotten:
+            self.tell(done)
 
-        days = self.settings.history_days
-        if days is None or not self.settings.history:
-            return 0
-        return await Moments(self.backend.stores).forget(days)
-
-    def tell(self, done: Mapping[str, int]) -> None:
+    def tell(self, done: Recovered) -> None:
+        finished, forgotten = done.finished or 0, done.forgotten
         if self.as_json:
-            print_json(done)
+            some = {} if done.finished is None else {"finished": finished}
+            print_json({**some, "forgotten": forgotten})
             return
-        finished, forgotten = done.get("finished", 0), done.get("forgotten", 0)
         if finished:
             typer.echo(f"{counted(finished, 'commit')} finished.")
         if forgotten:
             what = "candle or revision" if forgotten == 1 else "candles and revisions"
-            days = counted(self.settings.history_days or 0, "day")
+            days = counted(self.backend.settings.history_days or 0, "day")
             typer.echo(f"{forgotten:,} former {what} deleted, replaced over {days} ago.")
         if not (finished or forgotten):
             typer.echo("Nothing was left unfinished.")

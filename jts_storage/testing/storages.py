@@ -10,6 +10,7 @@ from jts_storage.storage import Storage
 if TYPE_CHECKING:
     from jts_storage.ports.models import Model
     from jts_storage.settings import StorageSettings
+    from jts_storage.unit_of_work.recovery import Recovered
 
 
 def nothing_to_wait_for() -> None:
@@ -35,11 +36,11 @@ def storage_over(
         is_new = True
         creates_all_models = True
 
-        async def recover(self) -> int:
+        async def recover(self, done: Recovered | None = None) -> int:
             if self.is_new:
                 self.is_new = False
                 until_empty()
                 return 0
-            return await super().recover()
+            return await super().recover(done)
 
     return Storage(EmptyBackend(settings, models=models))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -33,6 +34,20 @@ log = logging.getLogger(__name__)
 
 class Unfinished(StorageError):
     """A decided commit cannot be finished yet."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What a recovery has done, as far as it came.
+
+    :param finished: how many commits it has finished; None if some could not be.
+    :param forgotten: how many former candles and revisions, older than is kept, it has deleted.
+    :param not_forgotten: what kept it from deleting them.
+    """
+
+    finished: int | None = None
+    forgotten: int = 0
+    not_forgotten: StorageError | None = None
 
 
 class Recovery:
