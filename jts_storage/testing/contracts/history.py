@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jts_storage.domain.candle import SeriesKey
@@ -17,7 +17,15 @@ from jts_storage.errors import Conflict, InvalidData, NotFound
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.storage import Storage
 from jts_storage.testing.contracts.corrections import CorrectionContract
-from jts_storage.testing.contracts.history_model import Event, Model, Step, Unit, events, units
+from jts_storage.testing.contracts.history_model import (
+    EVERYTHING,
+    Event,
+    Model,
+    Step,
+    Unit,
+    events,
+    units,
+)
 from jts_storage.testing.contracts.samples import FOREVER, MANY_SUBCLASSES, examples, fresh
 from jts_storage.testing.factories import make_candles
 
@@ -47,6 +55,7 @@ class HistoryContract(CorrectionContract):
         await model.check()
 
     @settings(max_examples=examples(8), deadline=None, suppress_health_check=MANY_SUBCLASSES)
+    @example(work=EVERYTHING)
     @given(work=st.lists(events, min_size=3, max_size=10))
     async def test_what_is_kept_is_read_as_it_was_whatever_happens(
         self, storage: Storage, work: list[Event]

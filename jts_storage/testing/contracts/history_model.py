@@ -103,6 +103,21 @@ events: Final[st.SearchStrategy[Event]] = st.one_of(
     st.builds(DropSnapshot, st.integers(0, 3)) | st.just(Recover()) | st.just(Forget()),
 )
 
+EVERYTHING: Final[list[Event]] = [
+    Unit([Step(0, 0, 3, (0, 0, 0, 0)), Step(1, 0, 1, (0, 0))]),
+    MakeSnapshot(),
+    Unit([Step(0, 1, 2, (1, 1)), Step(1, 0, 0, (1,))], is_interrupted=True),
+    Unit([Step(0, 2, 3, None)]),
+    Purge(0, 0, despite_snapshots=False),
+    MakeSnapshot(),
+    Unit([Step(0, 0, 0, (1,))], is_interrupted=True),
+    Forget(),
+    Recover(),
+    Purge(1, 0, despite_snapshots=True),
+    DropSnapshot(1),
+]
+"""Each of them where it makes a difference: few drawn lists have all of it."""
+
 
 @dataclass
 class Model:
