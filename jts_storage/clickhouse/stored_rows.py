@@ -7,7 +7,9 @@ quicker here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,6 @@ from jts_storage.domain.columns import (
     Columns,
     Int64Array,
     UInt64Array,
-    concatenate,
     empty,
 )
 
@@ -28,25 +29,32 @@ _NUMBER_BITS = 44
 """Below these bits of a row's place stands its time from the first that is possible."""
 
 
-class Stored(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Stored:
     """Rows that are stored, the latest of each timestamp, by series and time.
 
+    Their columns are long, and most of them wanted once: they are taken when they are asked for.
+
     :param place: series and time in one number.
+    :param lying: all rows as they lie, and `at` which of them these are.
     :param begins: the version since which they have had their values.
     """
 
     place: Int64Array
-    columns: Columns
+    lying: Columns
+    at: Int64Array
     version: UInt64Array
     begins: UInt64Array
     is_deleted: AnyArray
 
+    @cached_property
+    def columns(self) -> Columns:
+        return self.lying.take(_as_slice(self.at))
+
     @property
     def present(self) -> Columns:
         """The candles among them."""
-        if not self.is_deleted.any():
-            return self.columns
-        return self.columns.take(np.flatnonzero(~self.is_deleted))
+        return self.lying.take(_as_slice(self.at[~self.is_deleted]))
 
     def as_of(self, version: int, former: Stored) -> Columns:
         """The candles that counted as of a version.
@@ -54,12 +62,20 @@ class Stored(NamedTuple):
         :param former: rows that counted then and were replaced or deleted since.
         """
         counts = ~self.is_deleted & (self.begins <= version)
-        still = self.columns if counts.all() else self.columns.take(np.flatnonzero(counts))
+        still = self.at[counts]
         if not len(former.place):
-            return still
+            return self.lying.take(_as_slice(still))
         place = np.concatenate([self.place[counts], former.place])
         begins = np.concatenate([self.begins[counts], former.begins])
-        return concatenate([still, former.columns]).take(last_of_equals(place, begins))
+        order = last_of_equals(place, begins)
+        is_former = order >= len(still)
+        at = still[np.where(is_former, 0, order)] if len(still) else np.zeros(len(order), np.intp)
+        kept = former.columns.take(order[is_former] - len(still))
+        columns = self.lying if self.lying.rows else kept
+        taken = columns.take(at)
+        for whole, of_former in zip(taken, kept, strict=True):
+            whole[is_former] = of_former
+        return taken
 
 
 def last_of_equals(place: Int64Array, by: UInt64Array) -> Int64Array:
@@ -95,33 +111,44 @@ def _dictionary(column: Any) -> DictionaryColumn:
     return DictionaryColumn(tuple(texts.tolist()), keys)
 
 
-def latest_of(number: Int64Array, found: Mapping[str, Array]) -> Stored:
+def latest_of(number: Int64Array | int, found: Mapping[str, Array]) -> Stored:
     """Of the rows of a timestamp that with the highest version.
 
-    :param number: of the series of each; rows of a negative one are left out.
+    :param number: of the series of each, or of all; rows of a negative one are left out.
     """
-    if not found or not len(number):
-        nothing = np.zeros(0, np.uint64)
-        return Stored(np.zeros(0, np.int64), empty(), nothing, nothing, np.zeros(0, np.bool_))
+    if not found or not len(found["ms"]):
+        none, nothing = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+        return Stored(none, empty(), none, nothing, nothing, np.zeros(0, np.bool_))
     stamps, version = found["ms"].view(np.int64), found["version"]
     place = places(number, stamps)
-    kept: Any = slice(None)
+    kept = np.arange(len(place))
     if not (place[1:] > place[:-1]).all() or place[0] < 0:
         kept = last_of_equals(place, version)
         kept = kept[place[kept] >= 0]
-    prices = [found[f"{price}_"][kept] for price in PRICES]
-    columns = Columns.of(stamps[kept], prices, found["volume"].view(np.uint64)[kept])
-    version = version[kept]
-    since = found["since"][kept] if "since" in found else version
-    begins = np.where(since == 0, version, since)
-    return Stored(place[kept], columns, version, begins, found["deleted"][kept].view(np.bool_))
+    lying = Columns.of(
+        stamps, [found[f"{price}_"] for price in PRICES], found["volume"].view(np.uint64)
+    )
+    rows = _as_slice(kept)
+    version, is_deleted = version[rows], found["deleted"][rows].view(np.bool_)
+    since = found["since"][rows] if "since" in found else version
+    begins = np.where(since == 0, version, since) if since.any() else version
+    return Stored(place[rows], lying, kept, version, begins, is_deleted)
 
 
 def of_one(found: Mapping[str, Array]) -> Stored:
     """As `latest_of`, of one series."""
-    return latest_of(np.zeros(len(found["ms"]) if found else 0, np.int64), found)
+    return latest_of(0, found)
 
 
-def places(number: Int64Array, stamps: Int64Array) -> Int64Array:
-    place: Int64Array = (number << _NUMBER_BITS) + (stamps - FIRST_MS)
+def places(number: Int64Array | int, stamps: Int64Array) -> Int64Array:
+    """One number for series and time."""
+    first_ms = FIRST_MS - (number << _NUMBER_BITS)
+    place: Int64Array = stamps - first_ms
     return place
+
+
+def _as_slice(at: Int64Array) -> Any:
+    """What takes the same rows, without a copy where all rows between two of them are wanted."""
+    if len(at) and at[-1] - at[0] == len(at) - 1 and (at[1:] > at[:-1]).all():
+        return slice(int(at[0]), int(at[-1]) + 1)
+    return at
