@@ -26,7 +26,7 @@ def rows(least_version: int = 1) -> st.SearchStrategy[list[Row]]:
     row = st.builds(
         Row,
         minute=st.integers(0, 6),
-        version=st.integers(least_version, 40),
+        version=st.integers(least_version, 20),
         since=st.sampled_from((0, 0, 1, 3)),
         is_deleted=st.booleans(),
         value=st.integers(0, 999),
@@ -62,7 +62,7 @@ def test_the_latest_row_of_a_time_counts_unless_it_is_deleted(lying: list[Row]) 
     assert values(of_one(found(lying)).present) == expected
 
 
-@given(rows(), rows(least_version=11), st.integers(0, 40))
+@given(rows(), rows(least_version=8), st.integers(0, 20))
 def test_as_of_a_version_the_later_of_a_present_and_a_former_row_counts(
     lying: list[Row], replaced: list[Row], version: int
 ) -> None:
