@@ -46,8 +46,10 @@ def select_rows(candles: Table, *, merged: bool, by: tuple[str, ...]) -> str:
 
 @cache
 def select_figures(candles: Table, *, merged: bool, by: tuple[str, ...]) -> str:
-    """Select of each series how many rows it has, and the figures of those that counted as of a
-    version and still do.
+    """Select of each series how many rows it has, of how many different times at least, and the
+    figures of those that counted as of a version and still do.
+
+    Times are counted in seconds: two candles within one count as one, which costs a second look.
 
     :param merged: of several rows of one timestamp look at the latest only.
     :param by: how series are asked for, see `wanted`.
@@ -61,25 +63,17 @@ def _each_series(
     table = Final(candles) if merged else candles
     c = table.c
     counts = and_(begins(c) <= _version(), not_(c.is_deleted))
-    more = [hash_of(c).label(name) for name in hashed]
+    second = func.toUInt32(func.intDiv(func.toUnixTimestamp64Milli(c.timestamp), 1_000))
+    more = [hash_of(c).label(name) for name in hashed] + (
+        [] if merged else [second.label("second")]
+    )
     # Multiplied instead of chosen or left out: a plain loop over whole columns.
     each = select(*_series(c), counts.label("counts"), *more).where(*wanted(c, by)).subquery().c
-    figures: list[Expression] = [func.count(), func.sum(each.counts)]
+    different = func.count() if merged else func.groupBitmap(each.second)
+    figures: list[Expression] = [func.count(), different, func.sum(each.counts)]
     for name in hashed:
         figures += _figures(each[name] * each.counts)
     return text_of(_of_each(each, *figures))
-
-
-@cache
-def select_different(candles: Table, *, by: tuple[str, ...]) -> str:
-    """Select how many rows each series has, and how many of different times at least.
-
-    Counted in seconds: two candles within one count as one, which costs a second look and no more.
-    """
-    c = candles.c
-    second = func.toUInt32(func.intDiv(func.toUnixTimestamp64Milli(c.timestamp), 1_000))
-    statement = select(*_series(c)[1:], func.count(), func.groupBitmap(second))
-    return text_of(statement.where(*wanted(c, by)).group_by(*_series(c)))
 
 
 @cache

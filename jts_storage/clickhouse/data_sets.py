@@ -74,21 +74,14 @@ class ClickHouseDataSets:
 
     def _present(self, build: Build, asked: PanelQuery, version: int) -> FiguresOf:
         """Rows as they lie come quicker than merged ones: these are asked for where series have
-        several rows of a timestamp, or got some meanwhile.
+        several rows of a timestamp.
         """
-        query = statements.select_different(self._candles, by=_by(asked))
-        sizes = {
-            (symbol, exchange): rows if rows == different else -1
-            for symbol, exchange, rows, different in self._execute(query, asked, version, _FIGURES)
-        }
-        found: list[Any] = []
-        if 2 * sum(rows < 0 for rows in sizes.values()) <= len(sizes):
-            found = self._of_rows(build, asked, version, merged=False)
-        right = [each for each in found if each[2] == sizes.get((each[0], each[1]))]
-        if len(right) == len(sizes):
+        found = self._of_rows(build, asked, version, merged=False)
+        right = [each for each in found if each[2] == each[3]]
+        if len(right) == len(found):
             return _by_key(asked, right)
-        left = sizes.keys() - {(each[0], each[1]) for each in right}
-        keys = tuple(SeriesKey(symbol, asked.timeframe, exchange) for symbol, exchange in left)
+        left = (each for each in found if each[2] != each[3])
+        keys = tuple(SeriesKey(each[0], asked.timeframe, each[1]) for each in left)
         among = replace(asked, keys=keys, symbols=None, exchange=None)
         merged = _by_key(among, self._of_rows(build, among, version, merged=True))
         return merged | _by_key(asked, right)
@@ -100,7 +93,9 @@ class ClickHouseDataSets:
     def _former(self, asked: PanelQuery, version: int) -> FiguresOf:
         query = statements.select_former(self._candles, self._history, by=_by(asked))
         found = self._execute(query, asked, version, _PLACES)
-        return _by_key(asked, ((symbol, exchange, 0, *each) for symbol, exchange, *each in found))
+        return _by_key(
+            asked, ((symbol, exchange, 0, 0, *each) for symbol, exchange, *each in found)
+        )
 
     def _execute(
         self, query: str, asked: PanelQuery, version: int, settings: Mapping[str, Any]
@@ -116,7 +111,7 @@ def _is_empty(asked: PanelQuery) -> bool:
 def _by_key(asked: PanelQuery, found: Iterable[Any]) -> FiguresOf:
     return {
         SeriesKey(symbol, asked.timeframe, exchange): _as_figures(*figures)
-        for symbol, exchange, _, *figures in found
+        for symbol, exchange, _, _, *figures in found
     }
 
 
