@@ -53,7 +53,7 @@ CANDLES: Final = Table(
     "candles",
     MetaData(),
     *_candle(),
-    _number("version", types.UInt64),
+    Column("version", types.UInt64, clickhouse_codec=("Delta(8)", "ZSTD(1)")),
     Column("is_deleted", types.UInt8, server_default=text("0")),
     Column("since", types.UInt64, server_default=text("0"), clickhouse_codec=("T64", "LZ4")),
 )

@@ -35,7 +35,7 @@ NOW = {
     "low": "T64, LZ4",
     "close": "T64, LZ4",
     "volume": "T64, LZ4",
-    "version": "T64, LZ4",
+    "version": "Delta, ZSTD(1)",
 }
 PRICES = ("open", "high", "low", "close")
 VARIANTS: dict[str, dict[str, str]] = {
@@ -46,6 +46,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "version": "DoubleDelta, LZ4",
     },
     "ZSTD timestamp": {"timestamp": "Delta, ZSTD(1)"},
+    "T64 version": {"version": "T64, LZ4"},
     "bare T64 prices": dict.fromkeys(PRICES, "T64"),
     "ZSTD prices": dict.fromkeys(PRICES, "T64, ZSTD(1)"),
     "Delta prices": dict.fromkeys(PRICES, "Delta, LZ4"),

@@ -145,10 +145,10 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
 
     def states() -> list[str]:
         listed = json.loads(shell("migrate", "status", "--json", *only))
-        assert [line["revision"] for line in listed] == [f"{number:04}" for number in range(1, 8)]
+        assert [line["revision"] for line in listed] == [f"{number:04}" for number in range(1, 9)]
         return [line["state"] for line in listed]
 
-    assert states() == ["pending"] * 7
+    assert states() == ["pending"] * 8
     plan = [
         "plan: clickhouse up 0001 jts schema",
         "plan: clickhouse up 0002 candles are upserts",
@@ -157,33 +157,34 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
         "plan: clickhouse up 0005 symbols have versions",
         "plan: clickhouse up 0006 candles lie by timeframe",
         "plan: clickhouse up 0007 candles have a history",
+        "plan: clickhouse up 0008 versions take less room",
     ]
     assert shell("migrate", "up", "--dry-run", *only).splitlines() == plan
     dry = json.loads(shell("migrate", "up", "--dry-run", "--json", *only))
-    assert (dry["done"], len(dry["steps"])) == (False, 7)
+    assert (dry["done"], len(dry["steps"])) == (False, 8)
     for script in (shell("migrate", "sql", *only), shell("migrate", "up", "--sql", *only)):
         assert script.count("EXCHANGE TABLES") == 4
     as_json = json.loads(shell("migrate", "sql", "--json", *only))
     assert as_json["sql"].count("EXCHANGE TABLES") == 4
-    assert states() == ["pending"] * 7, "nothing was done yet"
+    assert states() == ["pending"] * 8, "nothing was done yet"
 
     done = shell("migrate", "up", *only)
-    assert done.splitlines()[:7] == plan
-    assert len(re.findall(r"^clickhouse up \d{4} .* done in \d+\.\d\d s$", done, re.M)) == 7
+    assert done.splitlines()[:8] == plan
+    assert len(re.findall(r"^clickhouse up \d{4} .* done in \d+\.\d\d s$", done, re.M)) == 8
     assert "rows" not in done, "progress is for terminals"
-    assert states() == ["applied"] * 7
+    assert states() == ["applied"] * 8
     assert re.search(r"0002 +pre +applied +\d{4}-\d\d-\d\d", shell("migrate", "status", *only))
 
     assert "EXCHANGE TABLES candles" in shell("migrate", "down", "--to", "1", "--sql", *only)
     shell("migrate", "down", *only, code=1)  # it asks, and nobody answers
     down = json.loads(shell("migrate", "down", "--to", "5", "--yes", "--json", *only))
-    assert [step["revision"] for step in down["steps"]] == ["0007", "0006"]
-    assert states() == ["applied"] * 5 + ["pending"] * 2
+    assert [step["revision"] for step in down["steps"]] == ["0008", "0007", "0006"]
+    assert states() == ["applied"] * 5 + ["pending"] * 3
     shell("check", *only, code=1)
-    shell("migrate", "up", "--to", "7", *only)
+    shell("migrate", "up", "--to", "8", *only)
 
     shell("migrate", "stamp", "1", *only)
-    assert states() == ["applied"] + ["pending"] * 6
+    assert states() == ["applied"] + ["pending"] * 7
     stamped = json.loads(shell("migrate", "stamp", "head", "--json", *only))
     assert stamped == {"revision": "head", "stores": ["clickhouse"], "chains": ["kit"]}
     shell("check", *only)

@@ -27,7 +27,7 @@ CANDLES = (
     " timeframe LowCardinality(String), timestamp DateTime64(3, 'UTC') CODEC(Delta(8), LZ4),"
     " open Decimal(18, 4) CODEC(T64, LZ4), high Decimal(18, 4) CODEC(T64, LZ4),"
     " low Decimal(18, 4) CODEC(T64, LZ4), close Decimal(18, 4) CODEC(T64, LZ4),"
-    " volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(T64, LZ4),"
+    " volume UInt64 CODEC(T64, LZ4), version UInt64 CODEC(Delta(8), ZSTD(1)),"
     " is_deleted UInt8 DEFAULT 0, since UInt64 DEFAULT 0 CODEC(T64, LZ4)) "
 )
 SYMBOLS = (
