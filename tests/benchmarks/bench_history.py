@@ -1,4 +1,4 @@
-"""What a history costs: writes with and without it, reads as of a time, and proofs.
+"""What a history costs: writes with and without it, reads as of a time, proofs, and bytes.
 
 Writes are made to one storage, in turn with its history on and off. Beside a read as of a time
 stands the same range as it is now, and ArcticDB's where that is installed. Beside the fingerprint
@@ -39,6 +39,10 @@ READ = (
     "SELECT sum(reinterpretAsInt64(open)), sum(reinterpretAsInt64(high)),"
     " sum(reinterpretAsInt64(low)), sum(reinterpretAsInt64(close)), sum(volume),"
     " sum(toUnixTimestamp64Milli(timestamp)) FROM candles WHERE timeframe = '1m'"
+)
+SIZE = (
+    "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()"
+    " AND table IN ('candles', 'candles_history')"
 )
 
 
@@ -185,13 +189,27 @@ async def prove() -> None:
             text = await storage.fingerprint(seen)
             await taken("history_data_set", lambda: storage.data_set(M1, START, END))
             await taken("history_fingerprint", lambda: storage.fingerprint(seen), rows=rows)
+            await grow(storage)
             for part in range(PARTS):
-                await save(storage, minutes(part * ROWS // PARTS, CORRECTED, higher=1))
+                await save(storage, minutes(part * ROWS // PARTS, CORRECTED, higher=2))
             assert await storage.fingerprint(seen) == text
             await taken("history_fingerprint_unmerged", lambda: storage.fingerprint(seen))
             await clickhouse.run(clickhouse.execute, "OPTIMIZE TABLE candles FINAL")
             await taken("history_fingerprint_corrected", lambda: storage.fingerprint(seen))
             await taken("history_differing", lambda: storage._opened.data_sets.differing(seen))
+
+
+async def grow(storage: Storage) -> None:
+    """Correct one candle in a thousand, and tell by how much all of them take more room."""
+    clickhouse = storage.clickhouse
+    sizes = []
+    for is_corrected in (False, True):
+        for part in range(PARTS if is_corrected else 0):
+            await save(storage, minutes(part * ROWS // PARTS, 1_000, higher=1))
+        for table in ("candles", "candles_history"):
+            await clickhouse.run(clickhouse.execute, f"OPTIMIZE TABLE {table} FINAL")
+        sizes.append(clickhouse.execute(SIZE)[0][0])
+    report("history_bytes", bytes=sizes[0], ratio=sizes[1] / sizes[0])
 
 
 def main() -> None:
