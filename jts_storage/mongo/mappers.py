@@ -130,12 +130,21 @@ def formula_from_document(document: FormulaDocument) -> Formula:
 
 
 def _parameter_to_stored(parameter: FormulaParameter, model: type[ParameterFields]) -> Bson:
+    values = (parameter.default_value, parameter.min_value, parameter.max_value)
+    return _stored_parameter(model, parameter.name, parameter.data_type.value, *values)
+
+
+@lru_cache(maxsize=4_096, typed=True)
+def _stored_parameter(
+    model: type[ParameterFields], name: str, data_type: str, default: Any, least: Any, most: Any
+) -> Bson:
+    """Kept as `_parameter` is; documents that share it are encoded, and never changed."""
     return model.stored_of(
-        name=parameter.name,
-        data_type=parameter.data_type.value,
-        default_value=to_bson(parameter.default_value),
-        min_value=to_bson(parameter.min_value),
-        max_value=to_bson(parameter.max_value),
+        name=name,
+        data_type=data_type,
+        default_value=to_bson(default),
+        min_value=to_bson(least),
+        max_value=to_bson(most),
     )
 
 

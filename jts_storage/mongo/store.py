@@ -185,13 +185,14 @@ class VersionedStore(DocumentAccess[V], Generic[V, Versioned]):
     def _as_document(
         self, saved: Versioned, before: Versioned | None, moment: datetime
     ) -> Save[Versioned]:
-        document = self._mapper.to_stored(saved, self.model)
+        model = self.model
+        document = self._mapper.to_stored(saved, model)
         # Entities of services need not know the times of their documents.
-        for name in (self.model.path("created_at"), self.model.path("updated_at")):
+        for name in (model.path("created_at"), model.path("updated_at")):
             if document.get(name) is None:
                 document[name] = moment
         what = f"{self._mapper.kind.__name__.lower()} {shown(saved)}"
-        return Save(self.model, saved, document, self.encoded(document, what), before)
+        return Save(model, saved, document, self.encoded(document, what), before)
 
     async def _insert(self, save: Save[Versioned]) -> None:
         async def insert() -> None:
