@@ -23,9 +23,17 @@ from jts_storage.readers.adjusting import Adjusted
 from jts_storage.readers.moments import Plans, settled, whole
 from jts_storage.readers.owners import Labels, Owners
 from jts_storage.readers.owners import joined as labels_joined
-from jts_storage.readers.rows import BrokenRow, Rows, kept_text, may_stand_aside, unreadable
+from jts_storage.readers.rows import (
+    BrokenRow,
+    RowLine,
+    Rows,
+    kept_text,
+    may_stand_aside,
+    placed,
+    unreadable,
+)
 from jts_storage.readers.timestamps import TimestampReader
-from jts_storage.readers.values import ValueReader, remedy_for
+from jts_storage.readers.values import ValueReader, as_written, remedy_for
 
 NOTHING_ADJUSTED = Adjusted()
 
@@ -67,7 +75,7 @@ class Source(Protocol):
         """Describe where the value is: ``prices.csv, line 7, column '종가'``."""
         ...
 
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
+    def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
         """Return where rows stand: their lines, or their numbers from 1 where it has no lines.
 
         :param rows: ascending.
@@ -189,7 +197,7 @@ class Reader:
         aside: list[BrokenRow] = []
         blocks = self._readable(rows, source, aside)
         lines = source.lines_of([row.before for row in aside])
-        found = [replace(row, line=line) for row, line in zip(aside, lines, strict=True)]
+        found = [placed(row, line) for row, line in zip(aside, lines, strict=True)]
         # Rows with a wrong number of fields stand before the row that they are counted by.
         broken[:] = sorted([*broken, *found], key=lambda row: (row.before, row.rule))
         return blocks
@@ -237,12 +245,15 @@ class Reader:
     def _parsed(self, rows: Rows, source: Source) -> Block:
         columns, labels, count = rows.columns, rows.labels, len(rows.numbers)
         stamps = self._stamps(columns, labels)
-        values = self.values.read(columns, source)
         # Prices that are read already are put in afterwards: here they stand as zeros.
         nothing = pa.array(np.zeros(count, np.int64))
-        arrays = {"timestamp": pa.array(stamps)} | dict.fromkeys(values.ready, nothing)
+        try:
+            values = self.values.read(columns, source)
+            arrays = {"timestamp": pa.array(stamps)} | dict.fromkeys(values.ready, nothing)
+            parsed = interchange.from_arrow(pa.table(arrays | values.others), "exact")
+        except InvalidData as exc:
+            raise as_written(exc, columns) from exc
         ready: dict[str, Any] = dict(values.ready)
-        parsed = interchange.from_arrow(pa.table(arrays | values.others), "exact")
         return Block(
             int(rows.numbers[-1]) + 1 if count else 0,
             parsed._replace(**ready),

@@ -21,7 +21,7 @@ from jts_storage.readers.file_source import (
     cut_off,
     opened,
 )
-from jts_storage.readers.rows import BrokenRow, kept_text
+from jts_storage.readers.rows import BrokenRow, RowLine, kept_text
 from jts_storage.readers.text_files import TextFormat
 
 
@@ -34,7 +34,7 @@ class CsvFile(FileSource):
             path, encoding=layout.encoding, delimiter=layout.delimiter, header=layout.header
         )
         self.targets = self._targets(self.form.headers)
-        self._lines = RowLines(self._line_numbers)
+        self._lines = RowLines(self._row_lines)
 
     @property
     def commas_separate(self) -> bool:  # type: ignore[override]
@@ -63,14 +63,14 @@ class CsvFile(FileSource):
             for batch in self._reader(stream, wanted, lambda row: "skip"):
                 yield pa.Table.from_batches([batch]).rename_columns(list(wanted))
 
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
+    def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
         return self._lines.of(rows)
 
-    def _line_numbers(self) -> Iterator[int]:
+    def _row_lines(self) -> Iterator[RowLine]:
         expected = len(self.form.headers)
-        for line, fields in text_files.records(self.path, self.form):
+        for line, fields, text in text_files.records(self.path, self.form):
             if len(fields) == expected:
-                yield line
+                yield RowLine(line, text)
 
     @cached_property
     def _open_quote(self) -> int | None:
@@ -120,7 +120,7 @@ class CsvFile(FileSource):
 
     def location(self, row: int, target: str) -> str:
         (line,) = self.lines_of([row])
-        return f"{self.name}, line {line}, column {self._header(target)!r}"
+        return f"{self.name}, line {line.number}, column {self._header(target)!r}"
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -158,7 +158,7 @@ class _Aside:
 
     def __call__(self, row: Any) -> str:
         number = row.number - self._before
-        line = next(line for index, (line, _) in self._records if index == number)
+        line = next(record.line for index, record in self._records if index == number)
         reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"
         before = number - self._count
         self._broken.append(BrokenRow(before, line, reason, kept_text(row.text)))

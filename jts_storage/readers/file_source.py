@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from jts_storage.errors import InvalidData
 from jts_storage.readers import headers, text_files
+from jts_storage.readers.rows import RowLine
 
 READ_BYTES = 2 << 20
 
@@ -81,8 +82,8 @@ class FileSource:
     def location(self, row: int, target: str) -> str:
         return f"{self.name}, row {row + 1}, column {self._header(target)!r}"
 
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
-        return [row + 1 for row in rows]
+    def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
+        return [RowLine(row + 1) for row in rows]
 
     def _header(self, target: str) -> str:
         found = self._targets(self._names())
@@ -98,17 +99,17 @@ class RowLines:
     :param read: gives the line of each row, from the first.
     """
 
-    def __init__(self, read: Callable[[], Iterator[int]]) -> None:
+    def __init__(self, read: Callable[[], Iterator[RowLine]]) -> None:
         self._begin = read
         self._lines = read()
         self._next = 0
 
-    def of(self, rows: Sequence[int]) -> list[int]:
+    def of(self, rows: Sequence[int]) -> list[RowLine]:
         found = []
         for row in rows:
             if row < self._next:
                 self._lines, self._next = self._begin(), 0
-            line = next(islice(self._lines, row - self._next, None), 0)
+            line = next(islice(self._lines, row - self._next, None), RowLine(0))
             self._next = row + 1
             found.append(line)
         return found

@@ -20,7 +20,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers import json_arrays, json_keys, json_kinds, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
-from jts_storage.readers.rows import BrokenRow, kept_text
+from jts_storage.readers.rows import BrokenRow, RowLine, kept_text
 
 _DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _DEEP = b"[" * 200
@@ -44,7 +44,7 @@ class JsonLinesFile(FileSource):
     def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
         super().__init__(path, layout, name)
         self._broken_lines: set[int] = set()
-        self._lines = RowLines(self._line_numbers)
+        self._lines = RowLines(self._row_lines)
         self._first = self._first_values()
         try:
             self.targets = self._targets(list(self._first)) if self._first else {}
@@ -111,8 +111,7 @@ class JsonLinesFile(FileSource):
             if broken is None:
                 raise error
             reason = str(error.args[0]).partition(": ")[2]
-            text = line.decode(errors="replace").strip()
-            broken.append(BrokenRow(rows, number, reason, kept_text(text)))
+            broken.append(BrokenRow(rows, number, reason, kept_text(_as_text(line))))
 
         rows = 0
         for position, tables in self._batches(self.targets, refuse):
@@ -126,13 +125,13 @@ class JsonLinesFile(FileSource):
         for _, tables in self._batches(wanted, lambda number, line, error: None):
             yield from tables
 
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
+    def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
         return self._lines.of(rows)
 
-    def _line_numbers(self) -> Iterator[int]:
-        for number, _ in text_files.lines(self.path):
+    def _row_lines(self) -> Iterator[RowLine]:
+        for number, line in text_files.lines(self.path):
             if number not in self._broken_lines:
-                yield number
+                yield RowLine(number, _as_text(line))
 
     def _batches(
         self, targets: Mapping[str, str], refuse: _Refuse
@@ -231,8 +230,8 @@ class JsonLinesFile(FileSource):
         return pa.schema(fields)
 
     def location(self, row: int, target: str) -> str:
-        (number,) = self.lines_of([row])
-        return f"{self._where(number)}, column {self._header(target)!r}"
+        (line,) = self.lines_of([row])
+        return f"{self._where(line.number)}, column {self._header(target)!r}"
 
     def _where(self, number: int) -> str:
         return f"{self.name}, {self._place} {number}"
@@ -294,6 +293,10 @@ def _no_object(where: str, value: object) -> InvalidData:
         value=value,
         remedy=remedy if isinstance(value, list) else None,
     )
+
+
+def _as_text(line: bytes) -> str:
+    return line.decode("utf-8-sig", errors="replace").strip()
 
 
 class _NoNumber(ValueError):

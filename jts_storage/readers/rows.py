@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,13 @@ from jts_storage.readers.values import remedy_for
 _LONGEST_TEXT: Final = 1_000
 _ODD: Final = r"[^\d.,'\s+\-eE_]"
 """No number that is not missing has such a letter."""
+
+
+class RowLine(NamedTuple):
+    """Where a row stands, and what is written there; no text where there is none."""
+
+    number: int
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,7 @@ def may_stand_aside(error: InvalidData) -> bool:
 
 
 def unreadable(row: Rows, error: InvalidData) -> BrokenRow:
+    """The row, for `placed` to say where it stands and what is written there."""
     told = str(error.args[0]).partition(": ")[2]
     values = row.table.to_pylist()[0].values()
     text = io.StringIO()
@@ -99,3 +107,9 @@ def unreadable(row: Rows, error: InvalidData) -> BrokenRow:
     )
     reason = f"{error.field} {told}"
     return BrokenRow(int(row.numbers[0]), 0, reason, kept_text(text.getvalue()), "unreadable")
+
+
+def placed(row: BrokenRow, line: RowLine) -> BrokenRow:
+    """The row where it stands, with the text that is written there if there is one."""
+    text = row.text if line.text is None else kept_text(line.text)
+    return replace(row, line=line.number, text=text)

@@ -13,7 +13,7 @@ from jts_storage.readers.blocks import Source
 from jts_storage.readers.csv_source import CsvFile
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.json_source import JsonArrayFile, JsonLinesFile, is_array
-from jts_storage.readers.rows import BrokenRow
+from jts_storage.readers.rows import BrokenRow, RowLine
 
 FORMATS = {
     ".csv": "csv",
@@ -91,8 +91,8 @@ class FrameSource:
         wanted = {name: its for name, its in self._targets.items() if name in targets}
         yield self._table.select(list(wanted.values())).rename_columns(list(wanted))
 
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
-        return [row + 1 for row in rows]
+    def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
+        return [RowLine(row + 1) for row in rows]
 
     def location(self, row: int, target: str) -> str:
         header = self._targets.get(target) or self._targets.get("date") or target

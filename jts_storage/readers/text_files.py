@@ -8,12 +8,12 @@ import csv
 import gzip
 import io
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,14 @@ _DELIMITERS = (",", ";", "\t", "|")
 # What a file may begin with to say its encoding (a byte order mark).
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+
+
+class Record(NamedTuple):
+    """A row of a CSV file: the line it begins on, and all of its text without the last break."""
+
+    line: int
+    fields: list[str]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,28 +168,36 @@ def _encoding(sample: bytes) -> str:
     return "utf-8"
 
 
-def records(path: Path, form: TextFormat) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a CSV file with the line each begins on; slow, for finding what went wrong."""
+def records(path: Path, form: TextFormat) -> Iterator[Record]:
+    """Rows of a CSV file as they are written; slow, for finding what went wrong."""
     with opened(path) as file:
         text = io.TextIOWrapper(file, form.encoding, errors="replace", newline="")
-        reader = csv.reader(text, delimiter=form.delimiter)
+        seen: list[str] = []
+        reader = csv.reader(_noted(text, seen), delimiter=form.delimiter)
         left = form.header_lines
         begins = 1
         try:
             for fields in reader:
                 if fields:
                     if left <= 0:
-                        yield begins, fields
+                        yield Record(begins, fields, "".join(seen).rstrip("\r\n"))
                     left -= 1
+                seen.clear()
                 begins = reader.line_num + 1
         except csv.Error as exc:
             raise InvalidData(f"{shown(path)}, line {begins}: cannot be read: {exc}.") from exc
 
 
+def _noted(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
+    for line in lines:
+        seen.append(line)
+        yield line
+
+
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
     """Line and number of fields of the first row that has more or fewer than the header."""
     expected = len(form.headers)
-    for line, fields in records(path, form):
+    for line, fields, _ in records(path, form):
         if len(fields) != expected:
             return line, len(fields)
     return None

@@ -152,13 +152,36 @@ class ValueReader:
         return column, changes
 
 
+class _AsWritten(str):
+    """A value as its source has it, beside the remedy that was found for it."""
+
+
+def as_written(error: InvalidData, columns: Mapping[str, Any]) -> InvalidData:
+    """The error with the number as it is written, not as it was rewritten to be read."""
+    column = columns.get(error.field or "")
+    if error.row is None or not isinstance(error.value, str) or column is None:
+        return error
+    written = str(column[error.row].as_py())
+    if written == error.value:
+        return error
+    rule = str(error.args[0]).partition(": ")[2].rpartition(", got ")[0]
+    return type(error)(
+        rule,
+        field=error.field,
+        value=_AsWritten(written),
+        row=error.row,
+        remedy=remedy_for(error),
+    )
+
+
 def is_text(column: Any) -> bool:
     return bool(pa.types.is_string(column.type))
 
 
 def remedy_for(error: InvalidData) -> str | None:
     """Return what helps against a value that was refused."""
-    if error.remedy is not None or not isinstance(error.value, str):
+    is_known = isinstance(error.value, _AsWritten)
+    if is_known or error.remedy is not None or not isinstance(error.value, str):
         return error.remedy
     try:
         number = Decimal(error.value)

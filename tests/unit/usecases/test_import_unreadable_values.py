@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from jts_storage import Market, Storage, Timeframe
 from jts_storage.readers.file_source import Layout
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.quarantine import Quarantine
 from tests.unit.usecases.outcomes import SECOND, outcome, quarantined
 
 
@@ -119,3 +122,48 @@ async def test_blank_lines_before_a_header_are_no_rows(
     found = await quarantined(path, layout=Layout(encoding=given))
     assert [volume for *_, volume in found["stored"]] == [0, 1]
     assert [line for line, _ in found["aside"]] == [before + 4, before + 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        (
+            "p.csv",
+            "t;o;h;l;c;v;note\n{};1,5;1,5;1,5;1,5;1;\n{};1,5;1,5;1,5;12.3.4;1 000;'a'\n"
+            '{};"1,5";1,5;1,5;1,5;1.5.;"b\nc"\n',
+            {3: "close '12.3.4'", 4: "volume '1.5.'"},
+        ),
+        (
+            "p.jsonl",
+            '{{"t":{},"o":1,"h":1,"l":1,"c":1,"v":1}}\n'
+            '{{"t":{}, "o":1.50,"h":1,"l":1,"c":1,"v":-1}}\n'
+            '{{"note":"é","t":{},"o":1,"h":1,"l":1,"c":1,"v":1e40}}\n',
+            {2: "volume -1", 3: "cannot 1e40"},
+        ),
+    ],
+)
+async def test_a_row_that_cannot_be_read_waits_as_it_is_written(
+    tmp_path: Path, name: str, text: str, lines: dict[int, str]
+) -> None:
+    path = tmp_path / name
+    path.write_text(text.format(SECOND, SECOND + 60, SECOND + 120))
+    written = path.read_text().split("\n")
+    ends = {4: "\n".join(written[3:5])} if name == "p.csv" else {}
+    async with Storage.in_memory() as storage:
+        for size in (1, 1_000):
+            options = ImportOptions(
+                create=Market.KOSPI, on_error="quarantine", resume=False, block_rows=size
+            )
+            result = await ImportCandles(storage).run(
+                path, Timeframe.M1, symbol="A", options=options
+            )
+            assert result.quarantined == 2
+        aside = await Quarantine(storage).review()
+    assert {row.line: row.came_as for row in aside} == {
+        line: {"text": ends.get(line, written[line - 1])} for line in lines
+    }
+    for row in aside:
+        assert row.line is not None
+        field, value = lines[row.line].split(" ", 1)
+        assert row.reasons[0].startswith(field)
+        assert value in row.reasons[0]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jts_storage.domain.enums import Timeframe
 from jts_storage.readers.blocks import Block, Reader
 from jts_storage.readers.numbers import plain_prices
+from jts_storage.readers.rows import RowLine
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.readers.written import joined
 
@@ -82,8 +83,8 @@ class Tables:
     def location(self, row: int, target: str) -> str:
         return f"row {row}, {target}"
 
-    def lines_of(self, rows: Sequence[int]) -> list[int]:
-        return [row + 1 for row in rows]
+    def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
+        return [RowLine(row + 1) for row in rows]
 
     def progress(self) -> float | None:
         return None
