@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from jts_storage.domain.columns import FIELDS
 from jts_storage.readers.epochs import is_moment
 from jts_storage.readers.moments import MOMENTS
 from jts_storage.readers.numbers import THOUSANDS, NumberStyle
+from jts_storage.readers.values import MISSING
+from jts_storage.readers.written import TIME, zone_of
 
 _NUMBERS: Final = tuple(
     re.compile(NumberStyle(decimal, thousands).number)
@@ -20,10 +23,35 @@ _NUMBERS: Final = tuple(
 _A_DIGIT: Final = re.compile(r"\D*\d")
 _SOME_DIGITS: Final = re.compile(r"(\D*\d){3}")
 """No date has fewer, in whatever format it is written."""
+_TIME: Final = re.compile(TIME)
+_MISSING: Final = re.compile(MISSING, re.IGNORECASE)
+_A_NUMBER: Final = re.compile(r"\s*-?\d+(\.0*)?\s*")
+
+
+def is_missing(target: str, value: object) -> bool:
+    """Whether a value says that there is no number."""
+    if target not in FIELDS or not isinstance(value, str):
+        return value is None
+    return _MISSING.fullmatch(value) is not None
+
+
+def with_nulls(lines: bytes, names: Iterable[str]) -> bytes:
+    """The lines with null in place of text that says that a number is missing.
+
+    :param names: of the columns of numbers.
+    """
+    quoted = b"|".join(
+        re.escape(json.dumps(name, ensure_ascii=is_ascii).encode())
+        for name in names
+        for is_ascii in (True, False)
+    )
+    # A quote within a text has a backslash in front, so nothing in it looks like a name.
+    found = rb'(?<!\\)((?:%b)[ \t]*:[ \t]*)"(?i:%b)"' % (quoted, MISSING.encode())
+    return re.sub(found, rb"\1null", lines)
 
 
 def undecided(targets: Mapping[str, str], values: Mapping[str, object]) -> dict[str, str]:
-    """The columns, with their targets, of whose kind these values say nothing."""
+    """The columns, with their targets, of whose kind these values say nothing for certain."""
     return {
         name: target
         for target, name in targets.items()
@@ -32,12 +60,23 @@ def undecided(targets: Mapping[str, str], values: Mapping[str, object]) -> dict[
 
 
 def shows_kind(target: str, value: object) -> bool:
-    """Whether a value may be one of the column; text that says it is missing is none."""
+    """Whether a value can be read as one of the column; text that says it is missing cannot."""
     if isinstance(value, str):
         text = value.strip()
         if target in FIELDS:
             return any(number.match(text) for number in _NUMBERS)
-        return (_A_DIGIT if target == "time" else _SOME_DIGITS).match(text) is not None
+        # A number in quotes is read among numbers, too.
+        if _A_NUMBER.fullmatch(text):
+            return False
+        return bool(_TIME.match(text)) if target == "time" else zone_of(text) is not None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return target in FIELDS or target == "time" or is_moment(int(value))
+    if target in FIELDS or target == "time":
+        return True
+    return abs(value) < 2**63 and is_moment(int(value))
+
+
+def may_be_text(target: str, value: object) -> bool:
+    """Whether a value that shows no kind may be a moment, in a format that the caller says."""
+    pattern = _A_DIGIT if target == "time" else _SOME_DIGITS
+    return target in MOMENTS and isinstance(value, str) and pattern.match(value) is not None

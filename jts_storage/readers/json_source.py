@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
+from jts_storage.domain.columns import FIELDS
 from jts_storage.errors import InvalidData
 from jts_storage.readers import json_arrays, json_keys, json_kinds, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
@@ -83,17 +84,26 @@ class JsonLinesFile(FileSource):
     def _look_on(self) -> None:
         """Look for values that show the type of a column where the first says nothing of it."""
         left = json_kinds.undecided(self.targets, self._first)
-        if not left:
-            return
+        texts: dict[str, list[object]] = {name: [] for name in left}
         with closing(text_files.lines(self.path)) as lines:
-            for number, line in lines:
+            for number, line in lines if left else ():
                 row = self._object(number, line)
                 for name, target in list(left.items()):
-                    if json_kinds.shows_kind(target, row.get(name)):
-                        self._first[name] = row[name]
-                        del left[name]
+                    value = row.get(name)
+                    if json_kinds.shows_kind(target, value):
+                        self._first[name] = value
+                    elif json_kinds.may_be_text(target, value):
+                        texts[name].append(value)
+                        if len(texts[name]) < _SAMPLE_LINES:
+                            continue
+                        self._first[name] = value
+                    else:
+                        continue
+                    del left[name]
                 if not left:
                     return
+        # Text of a format that only the caller knows, if it is anything.
+        self._first |= {name: texts[name][0] for name in left if texts[name]}
 
     def _object(self, number: int, line: bytes) -> dict[str, Any]:
         """The object of a line; what is none is told when its rows are read."""
@@ -154,7 +164,7 @@ class JsonLinesFile(FileSource):
         schema = self._schema(targets)
         if _has_objects_only(piece):
             try:
-                table = _as_table(piece, schema)
+                table = self._as_table(piece, schema)
             except pa.ArrowInvalid:
                 table = None
             if table is not None and table.num_rows == _count_lines(piece):
@@ -192,7 +202,7 @@ class JsonLinesFile(FileSource):
             return None
         try:
             # It takes a number in quotes among others, and does so whatever lines are read with it.
-            _as_table(line, schema)
+            self._as_table(line, schema)
         except pa.ArrowInvalid:
             return odd
         return None
@@ -202,7 +212,7 @@ class JsonLinesFile(FileSource):
         if not lines:
             return
         try:
-            yield _as_table(b"\n".join(line for _, line in lines), schema)
+            yield self._as_table(b"\n".join(line for _, line in lines), schema)
         except pa.ArrowInvalid as exc:
             if len(lines) > 1:
                 half = len(lines) // 2
@@ -213,6 +223,16 @@ class JsonLinesFile(FileSource):
             self._broken_lines.add(number)
             told = str(exc).partition("JSON parse error: ")[2] or str(exc)
             refuse(number, line, InvalidData(f"{self._where(number)}: cannot be read: {told}"))
+
+    def _as_table(self, lines: bytes, schema: Any) -> Any:
+        try:
+            return _as_table(lines, schema)
+        except pa.ArrowInvalid:
+            numbers = [self.targets[target] for target in FIELDS if target in self.targets]
+            filled = json_kinds.with_nulls(lines, numbers)
+            if filled == lines:
+                raise
+            return _as_table(filled, schema)
 
     def _schema(self, targets: Mapping[str, str]) -> Any:
         fields = []
@@ -270,14 +290,16 @@ class JsonLinesFile(FileSource):
 
     def _odd(self, number: int, row: dict[str, Any]) -> InvalidData | None:
         """The first value that is of another kind than its column."""
-        for name in self.targets.values():
+        for target, name in self.targets.items():
             value, first = row.get(name), self._first[name]
+            if json_kinds.is_missing(target, value):
+                continue
             alike = isinstance(value, str) == isinstance(first, str) and not isinstance(
                 value, list | dict | bool
             )
             if isinstance(first, bool):
                 alike = isinstance(value, bool)
-            if value is not None and first is not None and not alike:
+            if first is not None and not alike:
                 return InvalidData(
                     f"{self._where(number)}, column {name!r}: "
                     "is not of the kind it has in other lines",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,8 @@ from jts_storage.readers.rounding import adjusted_volumes, rounded_prices
 _LARGEST = dict.fromkeys(PRICES, Decimal(checks.PRICE_LIMIT - 1) / checks.PRICE_SCALE) | {
     "volume": Decimal(checks.VOLUME_LIMIT - 1)
 }
+MISSING: Final = r"\s*(?:-|nan|null|n/a)?\s*"
+"""Text in the place of a number that is missing, in any case."""
 FloatRule = Literal["refuse", "exact", "round"]
 
 
@@ -220,7 +222,7 @@ def _filled(column: Any) -> tuple[Any, AnyArray]:
         return column, np.zeros(len(column), np.bool_)
     gone = pc.is_null(column, nan_is_null=True)
     if is_text(column):
-        empty = pc.match_substring_regex(column, r"^\s*(-|nan|null|n/a)?\s*$", ignore_case=True)
+        empty = pc.match_substring_regex(column, rf"^{MISSING}$", ignore_case=True)
         gone = pc.or_(gone, pc.fill_null(empty, False))
     if not pc.any(gone).as_py():
         return column, np.zeros(len(column), np.bool_)

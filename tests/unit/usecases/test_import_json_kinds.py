@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from jts_storage import Market, SeriesKey, Storage, Timeframe
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from tests.unit.usecases.outcomes import SECOND, outcome, quarantined
 
 
@@ -19,7 +21,7 @@ def written(path: Path, column: str, values: list[Any], *, is_array: bool = Fals
     path.write_text(json.dumps(rows) if is_array else "\n".join(map(json.dumps, rows)) + "\n")
 
 
-@pytest.mark.parametrize("broken", ["-", "abc", "", "1.2.3", True, [1]])
+@pytest.mark.parametrize("broken", ["abc", "--", "1.2.3", True, [1]])
 @pytest.mark.parametrize("column", ["c", "v"])
 @pytest.mark.parametrize("at", [0, 1, 2])
 async def test_what_is_no_number_does_not_make_text_of_the_others(
@@ -33,12 +35,56 @@ async def test_what_is_no_number_does_not_make_text_of_the_others(
     assert f"line {at + 1}, column '{column}'" in (await outcome(path))["refused"]
 
 
+MISSING = ["-", "", " ", "NaN", "null", "N/A", " - "]
+
+
+@pytest.mark.parametrize("missing", [*MISSING, None])
+@pytest.mark.parametrize("column", ["c", "v", "거래량"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_what_is_missing_in_csv_is_missing_in_json(
+    tmp_path: Path, column: str, missing: str | None, at: int
+) -> None:
+    values = [*[1] * at, missing, *[1] * (2 - at)]
+    for is_array in (True, False):
+        path = tmp_path / "p.json"
+        written(path, column, values, is_array=is_array)
+        if column == "거래량":
+            raw = json.loads(path.read_text()) if is_array else []
+            raw = raw or [json.loads(line) for line in path.read_text().splitlines()]
+            rows = [{name: row[name] for name in row if name != "v"} for row in raw]
+            path.write_text(
+                "\n".join(json.dumps(row, ensure_ascii=is_array, indent=None) for row in rows)
+            )
+        found = await quarantined(path)
+        assert (len(found["stored"]), found["aside"], found["refused"]) == (2, [], None)
+        assert len((await outcome(path))["stored"]) == 2
+
+
+async def test_what_looks_like_a_missing_number_stays_in_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    note = '","c":"-","v":"'
+    written(path, "symbol", [note, note])
+    text = path.read_text().replace('"c": 1', '"c": "-"', 1)
+    path.write_text(text)
+    async with Storage.in_memory() as storage:
+        options = ImportOptions(create=Market.KOSPI)
+        result = await ImportCandles(storage).run(path, Timeframe.M1, options=options)
+        assert (result.inserted, result.rejected) == (1, 1)
+        assert await storage.candles.list_keys() == [SeriesKey(note, Timeframe.M1)]
+
+
 @pytest.mark.parametrize("is_array", [True, False])
 @pytest.mark.parametrize(
     ("moments", "broken"),
     [
-        *(([SECOND, SECOND + 60], broken) for broken in ("x", "-", True)),
-        *((["2024-01-02 00:00", "2024-01-02 00:01"], broken) for broken in ("x", 7, True)),
+        *(
+            ([SECOND, SECOND + 60], broken)
+            for broken in ("x", "-", True, "x123", "12:3x4", "2024-13-45", 1e300)
+        ),
+        *(
+            (["2024-01-02 00:00", "2024-01-02 00:01"], broken)
+            for broken in ("x", 7, True, "123", "x123", "2024-13-45", 123, 1e300)
+        ),
     ],
 )
 async def test_what_is_no_moment_does_not_decide_what_moments_are(
@@ -59,3 +105,26 @@ async def test_a_column_may_be_empty_in_many_lines(tmp_path: Path) -> None:
         None,
         [0] * 1_100 + [5],
     )
+
+
+@pytest.mark.parametrize("broken", ["x123", "25:99", "1:2:3"])
+@pytest.mark.parametrize("times", [[900, 1530], ["09:00", "15:30"]])
+async def test_what_is_no_time_of_day_does_not_decide_what_times_are(
+    tmp_path: Path, broken: str, times: list[Any]
+) -> None:
+    path = tmp_path / "p.jsonl"
+    rows = [
+        {"date": "2024-01-02", "time": time, "o": 1, "h": 1, "l": 1, "c": 1, "v": 1}
+        for time in [broken, *times]
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = await quarantined(path, timezone="UTC")
+    assert [f"{moment:%H:%M}" for moment, *_ in found["stored"]] == ["09:00", "15:30"]
+    assert [line for line, _ in found["aside"]] == [1]
+
+
+async def test_moments_of_a_format_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    written(path, "t", [f"Jan 02, 2024 {n // 60:02}:{n % 60:02}" for n in range(1_010)])
+    found = await outcome(path, 2_000, timezone="UTC", time_format="%b %d, %Y %H:%M")
+    assert (len(found["stored"]), found["refused"]) == (1_010, None)
