@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jts_storage._runtime.surface import option
-from jts_storage.domain.columns import Int64Array
+from jts_storage._runtime.surface import column_option, option
+from jts_storage.domain.columns import AnyArray, Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.readers.epochs import Epochs, Numbers, is_moment
 from jts_storage.readers.looking import Looked
 from jts_storage.readers.refusals import OptionMissing
 from jts_storage.readers.spellings import timeframes_meant
+from jts_storage.readers.time_formats import spelled
 from jts_storage.readers.written import (
     TIME,
     dates_alone,
@@ -33,6 +34,8 @@ from jts_storage.readers.written import (
 )
 
 MOMENTS: Final = ("timestamp", "date", "time")
+_MANY: Final = 10
+"""One value in so many that cannot be read is a mistake; more are a column of another form."""
 _MAYBE = r"^\s*(-?\d+(\.0*)?\s*$|\d{4}[-./])"
 
 
@@ -185,6 +188,7 @@ def settled(
 
 def _width(source: Looked, *, has_format: bool) -> int | None:
     longest, before, is_filled = 0, 0, False
+    odd, first_odd, is_gappy = 0, None, False
     short: OptionMissing | None = None
     for columns, count in _tables(source, MOMENTS):
         if "timestamp" in columns or "time" not in columns:
@@ -193,8 +197,14 @@ def _width(source: Looked, *, has_format: bool) -> int | None:
         # The first that can be read shows the kind of all; one or two digits may be anything.
         if not width_of(longest) and _first_is_written(times):
             return 0
-        # What has no digit is no time of day, however it may be written.
-        is_filled = is_filled or _any(times, r"\d")
+        is_filled = is_filled or _any(times, TIME)
+        if not is_filled:  # the patterns cost time
+            # What has no digit is no time of day, however it may be written.
+            strange = _strange(times)
+            is_gappy = is_gappy or _has_gap(times)
+            if first_odd is None and strange.any():
+                first_odd = _unlike_times(times, int(strange.argmax()), before)
+            odd += int(strange.sum())
         digits = time_digits(times)
         if digits and not longest:
             short = _too_short(times, before)
@@ -202,7 +212,37 @@ def _width(source: Looked, *, has_format: bool) -> int | None:
         before += count
     if short is not None and not width_of(longest) and not has_format:
         raise short
-    return width_of(longest) if is_filled else None
+    if first_odd is not None and is_gappy and not (is_filled or has_format):
+        if odd * _MANY > before:
+            raise first_odd
+        return None
+    return width_of(longest) if is_filled or first_odd is not None else None
+
+
+def _strange(times: Any) -> AnyArray:
+    """Which are no times of day, but might be in some format: those with a digit."""
+    text = times.cast(pa.string())
+    has_digit = pc.match_substring_regex(text, r"\d")
+    is_time = pc.match_substring_regex(text, TIME)
+    return np.asarray(pc.fill_null(pc.and_not(has_digit, is_time), False))
+
+
+def _has_gap(times: Any) -> bool:
+    return bool(times.null_count) or _any(times, r"^\s*$")
+
+
+def _unlike_times(times: Any, row: int, before: int) -> OptionMissing:
+    """The error of a column of times that is empty but for some that cannot be read."""
+    value = times.cast(pa.string())[row].as_py()
+    said = spelled(f"2024-01-02 {value.strip()}")
+    ignored = f"To ignore the column, say {column_option('time', '')}."
+    return OptionMissing(
+        "is no time of day, and the column is empty otherwise",
+        field="time",
+        value=value,
+        row=before + row,
+        remedy=f"{said} {ignored}" if said else ignored,
+    )
 
 
 def _too_short(times: Any, before: int) -> OptionMissing:

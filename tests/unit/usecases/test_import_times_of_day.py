@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
 import pytest
 
 from jts_storage import Timeframe
@@ -90,3 +94,58 @@ async def test_what_is_no_time_fills_no_column_of_times(
     found = await quarantined(path, timeframe=timeframe, timezone="UTC")
     assert len(found["stored"]) == 2
     assert [line for line, _ in found["aside"]] == [at + 2]
+
+
+def as_format(kind: str, folder: Path, times: list[str]) -> Path:
+    days = [f"2024-01-{n:02}" for n in range(1, len(times) + 1)]
+    prices = {name: ["1"] * len(times) for name in ("open", "high", "low", "close", "volume")}
+    table = pa.table({"date": days, "time": [time or None for time in times]} | prices)
+    path = folder / f"p.{kind}"
+    match kind:
+        case "csv":
+            arrow_csv.write_csv(table, path)
+        case "jsonl":
+            path.write_text("\n".join(map(json.dumps, table.to_pylist())))
+        case "json":
+            path.write_text(json.dumps(table.to_pylist()))
+        case _:
+            pq.write_table(table, path)
+    return path
+
+
+FORMATS = ["csv", "jsonl", "json", "parquet"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("at", [0, 5, 11])
+async def test_one_time_that_cannot_be_read_fills_no_column_of_times(
+    tmp_path: Path, kind: str, at: int
+) -> None:
+    path = as_format(kind, tmp_path, [*[""] * at, "25:99", *[""] * (11 - at)])
+    found = await quarantined(path, timezone="UTC")
+    days = [f"{n:02} 00:00" for n in range(1, 13) if n != at + 1]
+    assert (moments(found), len(found["aside"]), found["refused"]) == (days, 1, None)
+    assert "25:99" in (await outcome(path, timezone="UTC"))["refused"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("on_error", ["stop", "quarantine"])
+@pytest.mark.parametrize(
+    ("times", "hint"),
+    [
+        (["", "25:99", ""], "Layout(columns={'time': ''})"),
+        (["", "9:30 AM", "10:00 PM"], "time_format='%Y-%m-%d %I:%M %p'"),
+    ],
+)
+async def test_many_that_cannot_be_read_may_be_times_of_another_form(
+    tmp_path: Path, kind: str, on_error: str, times: list[str], hint: str
+) -> None:
+    path = as_format(kind, tmp_path, times)
+    for size in (1, 1_000):
+        found = await outcome(path, size, timezone="UTC", on_error=on_error)
+        assert (found["stored"], found["aside"]) == ([], [])
+        assert (
+            f"is no time of day, and the column is empty otherwise, got '{times[1]}'"
+            in (found["refused"])
+        )
+        assert hint in found["refused"]
