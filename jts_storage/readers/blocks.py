@@ -21,7 +21,7 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Adjusted
 from jts_storage.readers.moments import Plans, settled, whole
-from jts_storage.readers.owners import Labels, Owners
+from jts_storage.readers.owners import MARKETS, Labels, Owners
 from jts_storage.readers.owners import joined as labels_joined
 from jts_storage.readers.rows import (
     BrokenRow,
@@ -170,10 +170,29 @@ class Reader:
                 has_unit=self.timestamps.unit is not None,
                 by_timeframe=of_several,
             )
+            if self.owners is not None:
+                self._look_at_markets(source, self.owners)
         except InvalidData as exc:
             if exc.row is None:
                 raise
             raise _placed(exc, exc.row, source) from exc
+
+    def _look_at_markets(self, source: Source, owners: Owners) -> None:
+        try:
+            owners.look_at_markets(_numbered(source.columns(MARKETS)))
+        except InvalidData as exc:
+            if not self.keeps_broken or exc.row is None:
+                raise
+            # A row that cannot be read says nothing of the others, so they are looked at alone.
+            owners.look_at_markets(self._all_readable(source))
+
+    def _all_readable(self, source: Source) -> Iterator[tuple[Int64Array, Any]]:
+        broken: list[BrokenRow] = []
+        for numbers, table in _numbered(source.tables(broken)):
+            if len(numbers):
+                for block in self._read(table, int(numbers[0]), source, broken):
+                    yield block.rows, block.table
+            broken.clear()
 
     def _read(self, table: Any, first: int, source: Source, broken: list[BrokenRow]) -> list[Block]:
         """Read the rows; those with a value that cannot be read go to `broken`, if they may."""
@@ -285,6 +304,14 @@ class Reader:
     def _stamps_of(self, timeframe: Timeframe, moments: Any) -> Int64Array:
         reader = replace(self.timestamps, timeframe=timeframe)
         return reader.read(moments, self._plans.of(timeframe))
+
+
+def _numbered(tables: Iterable[Any]) -> Iterator[tuple[Int64Array, Any]]:
+    """The tables, and the number of each of their rows in the source."""
+    first = 0
+    for table in tables:
+        yield np.arange(first, first + table.num_rows, dtype=np.int64), table
+        first += table.num_rows
 
 
 def _pieces(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,8 @@ from jts_storage.readers.spellings import timeframes_meant
 ANY_SYMBOL = "*"
 LABELS = ("symbol", "exchange", "timeframe", "market", "deleted")
 """Columns that say which series a row belongs to, and whether it was deleted."""
+MARKETS = frozenset({"symbol", "exchange", "market"})
+"""Columns that say which market a symbol is of."""
 _NOT_DELETED = {"", "0", "false"}
 
 
@@ -131,8 +133,6 @@ class Owners:
         """Find columns that are empty in every row, where the caller says what they should hold.
 
         They are ignored; one that is empty in some rows only is refused at the first of these.
-
-        :raises InvalidData: with the row that gives a symbol another market than rows before it.
         """
         said = {
             target
@@ -151,17 +151,20 @@ class Owners:
             if not empty:
                 break
         self._empty = frozenset(empty or ())
-        self._look_at_markets(source)
 
-    def _look_at_markets(self, source: Looked) -> None:
-        """Refuse two markets for one symbol: they may be two series, and no exchange says so."""
-        first, markets = 0, dict[str, str]()
-        for table in source.columns({"symbol", "exchange", "market"}):
-            found = self._names_in({name: whole(table.column(name)) for name in table.column_names})
+    def look_at_markets(self, tables: Iterable[tuple[Int64Array, Any]]) -> None:
+        """Refuse two markets for one symbol: they may be two series, and no exchange says so.
+
+        :param tables: with the number of each row in its source.
+        :raises InvalidData: with the row that gives a symbol another market than rows before it.
+        """
+        markets = dict[str, str]()
+        for rows, table in tables:
+            wanted = MARKETS & set(table.column_names)
+            found = self._names_in({name: whole(table.column(name)) for name in wanted})
             if "market" not in found or "exchange" in found:
                 return
-            _check_market(found["market"], found.get("symbol"), markets, first)
-            first += table.num_rows
+            _check_market(found["market"], found.get("symbol"), markets, rows)
 
     def _names_in(self, columns: Mapping[str, Any]) -> dict[str, _Names]:
         return {
@@ -273,11 +276,11 @@ class Owners:
 
 
 def _check_market(
-    market: _Names, symbol: _Names | None, markets: dict[str, str], first: int
+    market: _Names, symbol: _Names | None, markets: dict[str, str], numbers: Int64Array
 ) -> None:
     """
     :param markets: those of the symbols of rows before these, to which theirs are added.
-    :param first: how many rows stand before these.
+    :param numbers: those of these rows in their source.
     """
     pairs = market.which if symbol is None else symbol.which * len(market.names) + market.which
     each, rows = np.unique(pairs, return_index=True)
@@ -290,7 +293,7 @@ def _check_market(
                 f"is not {known} as in other rows" + (owner and f" of {owner}"),
                 field="market",
                 value=name,
-                row=first + row,
+                row=int(numbers[row]),
                 remedy="If the column holds the exchange, say "
                 f"{column_option('exchange', 'HEADER')}. " + _ignore("market"),
             )
