@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from jts_storage import Market, SeriesKey, Storage, Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers import file_source, text_files
+from jts_storage.readers.csv_source import CsvFile
+from jts_storage.readers.file_source import Layout
+from jts_storage.readers.rows import BrokenRow
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
 
@@ -306,6 +309,30 @@ NUMBERS = st.sampled_from(
 )  # fmt: skip
 
 
+PIECE = 128
+"""Bytes of a CSV file that are read at once: at least its longest row, which Arrow would refuse."""
+
+
+@pytest.mark.parametrize("broken", [None, []])
+def test_csv_is_read_in_pieces_of_the_size_that_the_tests_vary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: list[BrokenRow] | None
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(stamped([f"{SECOND + 60 * n}" for n in range(30)]))
+
+    def pieces() -> list[int]:
+        file = CsvFile(path, Layout())
+        columns = [table.num_rows for table in file.columns({"close"})]
+        found = [table.num_rows for table in file.tables(broken)]
+        assert found == columns
+        return found
+
+    assert pieces() == [30]
+    monkeypatch.setattr(file_source, "READ_BYTES", PIECE)
+    assert len(pieces()) > 4
+    assert sum(pieces()) == 30
+
+
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -314,6 +341,20 @@ NUMBERS = st.sampled_from(
     delimiter=st.sampled_from([",", ";"]),
     on_error=st.sampled_from(["stop", "quarantine"]),
     rounds=st.booleans(),
+)
+# Pieces of several rows, of which a later one shows what the first means.
+@example(
+    rows=[(str(SECOND + 60 * n), "78.500", "1") for n in range(7)]
+    + [(str(SECOND + 420), "1.234,5", "1")],
+    delimiter=";",
+    on_error="stop",
+    rounds=False,
+)
+@example(
+    rows=[("86400000", "1", "1")] + [(f"{SECOND + 60 * n}000", "1", "1") for n in range(7)],
+    delimiter=",",
+    on_error="quarantine",
+    rounds=False,
 )
 async def test_any_csv_file_is_read_alike_in_blocks_of_any_size(
     tmp_path: Path,
@@ -333,8 +374,7 @@ async def test_any_csv_file_is_read_alike_in_blocks_of_any_size(
     if rounds:
         more = {"round_prices": True, "volume": "round,zero-if-missing"}
     whole = await check(path, timezone="UTC", on_error=on_error, **more)
-    # No row is longer, which Arrow would refuse.
-    monkeypatch.setattr(file_source, "READ_BYTES", 256)
+    monkeypatch.setattr(file_source, "READ_BYTES", PIECE)
     assert await check(path, timezone="UTC", on_error=on_error, **more) == whole
 
 
