@@ -57,16 +57,54 @@ class BlockRows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Again:
+    """Rows of a block that are stored in the place of another row of it.
+
+    :param firsts: of each timestamp of a series the row that came first.
+    :param number: of each row that came after it, which key it has.
+    :param stamps: their timestamps.
+    :param same: which of them have the values of the row whose place they take.
+    """
+
+    firsts: SeriesRows
+    number: Int64Array
+    stamps: Int64Array
+    same: AnyArray
+
+    @classmethod
+    def of(cls, rows: SeriesRows, number: Int64Array, columns: Columns) -> Again:
+        """
+        :param rows: the last of each timestamp.
+        :param number: which key each row has, in the order they came in.
+        """
+        if rows.rows == columns.rows:
+            nothing = np.empty(0, np.int64)
+            return cls(rows, nothing, nothing, np.empty(0, np.bool_))
+        order = np.lexsort((columns.timestamp, number))  # stable
+        number, columns = number[order], columns.take(order)
+        stamps = columns.timestamp
+        comes_again = np.append(False, (stamps[1:] == stamps[:-1]) & (number[1:] == number[:-1]))
+        at = np.flatnonzero(comes_again)
+        same = np.ones(len(at), np.bool_)
+        for values in columns[1:]:
+            same &= values[at] == values[at - 1]
+        firsts = SeriesRows.grouped(rows.keys, number[~comes_again], columns.take(~comes_again))
+        return cls(firsts, number[at], stamps[at], same)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Judged:
     """A block after its check: the rows to store, the rows to quarantine, and the counts.
 
     :param rows: of all series, also of those of which nothing is stored.
+    :param again: those before which another of their series and timestamp is stored.
     :param tally: the counts of all together.
     :param counts: of each series, in the order of their keys, by their names.
     :param after: the last row of each series, for the check of the next block.
     """
 
     rows: SeriesRows
+    again: Again
     quarantined: dict[SeriesKey, list[RowJson]]
     tally: Tally
     counts: dict[str, list[int]]
@@ -113,7 +151,8 @@ def passed(
     verdict = judge_all(found.columns, found.missing, spans, policy)
     kept = found.take(verdict.accepted)
     _check_each(kept)
-    rows = SeriesRows.grouped(kept.keys, _numbers(kept, spans), kept.columns)
+    number = _numbers(kept, spans)
+    rows = SeriesRows.grouped(kept.keys, number, kept.columns)
     tally.rejected = int(verdict.rejected.sum())
     tally.quarantined = int(verdict.quarantined.sum())
     tally.broken = verdict.counts()
@@ -130,7 +169,8 @@ def passed(
         "quarantined": np.diff(offsets_of(found.offsets, verdict.quarantined)),
     }
     each = {name: of_each.tolist() for name, of_each in counts.items()}
-    return Judged(rows, _quarantined_rows(found, verdict), tally, each, verdict.after)
+    again = Again.of(rows, number, kept.columns)
+    return Judged(rows, again, _quarantined_rows(found, verdict), tally, each, verdict.after)
 
 
 def _numbers(kept: BlockRows, spans: Spans) -> Int64Array:

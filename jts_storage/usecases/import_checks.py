@@ -11,12 +11,19 @@ import numpy as np
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Int64Array
-from jts_storage.domain.rows import SeriesRows
 from jts_storage.usecases import incremental
 from jts_storage.usecases.any_storage import AnyStorage
-from jts_storage.usecases.gate import BlockRows, Judged, passed
+from jts_storage.usecases.gate import Again, BlockRows, Judged, passed
 from jts_storage.usecases.import_options import ImportOptions
-from jts_storage.usecases.incremental import Extent, Extents, Grouped, Known, StoredBefore, ends_of
+from jts_storage.usecases.incremental import (
+    NEVER,
+    Extent,
+    Extents,
+    Grouped,
+    Known,
+    StoredBefore,
+    ends_of,
+)
 from jts_storage.usecases.known_symbols import KnownSymbols
 from jts_storage.usecases.progress import ImportCheckpoint
 from jts_storage.usecases.quality import Before
@@ -62,10 +69,9 @@ class ImportChecks:
             return
         await self._symbols.require((key.symbol for key in new), new[0].exchange)
         found = await self._extents.read_all(new)
-        if self._options.is_incremental:
-            # A resumed import keeps what the first run saw: its own rows do not count as old.
-            for name, extent in zip(self._progress.names(new), found.values(), strict=True):
-                self._progress.state.held.setdefault(name, extent)
+        # A resumed import keeps what the first run saw: its own rows do not count as old.
+        for name, extent in zip(self._progress.names(new), found.values(), strict=True):
+            self._progress.state.held.setdefault(name, extent)
 
     async def judge(self, found: BlockRows) -> Judged:
         """Find out what becomes of each row of a block."""
@@ -113,11 +119,15 @@ class ImportChecks:
             again[number] |= self._extents.widen(judged.keys[number], *ends)
         return again
 
-    async def counted(self, rows: SeriesRows, asks: Sequence[bool]) -> dict[str, list[int]]:
+    async def counted(self, again: Again, asks: Sequence[bool]) -> dict[str, list[int]]:
         """What becomes of the rows of each series as they are stored, by the names of the counts.
+
+        Each row is compared with what stands in its place when it comes, be that of an earlier
+        block or of its own, so that it counts alike wherever blocks end.
 
         :param asks: of each series, whether to ask which are new; those of the others count so.
         """
+        rows = again.firsts
         ends = {
             number: its
             for number, its in ends_of(rows.columns.timestamp, rows.offsets)
@@ -126,13 +136,21 @@ class ImportChecks:
         grouped = Grouped(rows.keys, rows.offsets, rows.columns)
         candles, block_rows = self._storage.candles, self._options.block_rows
         known = await incremental.compared(candles, grouped, ends, block_rows)
+        lasts = [held and held[1] for held in self._held(rows.keys)]
+        late = np.array([NEVER[1] if last is None else last for last in lasts], np.int64)
+        number = np.concatenate([rows.number, again.number])
+        # Of what lies behind all that was stored before, nothing but the import's own is replaced.
+        own = np.concatenate([rows.columns.timestamp, again.stamps]) > late[number]
+        stored = np.concatenate([known.stored, np.ones(len(again.same), np.bool_)])
+        differing = np.concatenate([known.differing, ~again.same])
         counts = {
-            "inserted": ~known.stored,
-            "replaced": known.differing,
-            "unchanged": known.stored & ~known.differing,
+            "inserted": ~stored,
+            "replaced": differing & ~own,
+            "unchanged": stored & ~differing & ~own,
+            "duplicates": stored & own,
         }
         return {
-            name: np.diff(offsets_of(rows.offsets, which)).tolist()
+            name: np.bincount(number[which], minlength=len(rows.keys)).tolist()
             for name, which in counts.items()
         }
 

@@ -50,7 +50,7 @@ class ImportWriter:
         may_replace = await self._checks.may_replace(judged)
         after = dict(zip(names, judged.after, strict=True))
         asks = [False] * len(names) if begun_before else may_replace
-        stored = await self._checks.counted(judged.rows, asks)
+        stored = await self._checks.counted(judged.again, asks)
         async with self._storage.unit_of_work(source=self._source) as uow:
             await _save(uow, judged.rows)
             if not begun_before:

@@ -32,8 +32,8 @@ class ImportState:
     :param now_ms: when it began; a resumed import judges unclosed bars by the same time.
     :param before: the last row of each series.
     :param decimal: the decimal mark that was found in the rows so far.
-    :param held: of an incremental import, first and last timestamp of what each series held when
-        it began; None where that was nothing.
+    :param held: first and last timestamp of what each series held when it began; None where that
+        was nothing.
     :param filled: of an incremental import, first and last timestamp of what it has stored among
         what a series held, the block that is pending included.
     :param began: the version of the last commit before it stored any of that; None if it has not,

@@ -28,8 +28,12 @@ _ROUNDED = {"prices", "volumes"}
 class Tally:
     """Counts of what happened to the rows; all of them together are `read`.
 
+    They are the same in blocks of any size: each row meets what stands in its place when it comes.
+
+    :param replaced: with other values than what was stored, be it by an earlier row; `unchanged`
+        with the same.
     :param skipped: stored already when an incremental import began.
-    :param duplicates: replaced by a later row of the same timestamp.
+    :param duplicates: of a timestamp that an earlier row had, behind all that was stored before.
     :param differing: how many of those skipped are stored with other values.
     :param series: the counts of each series, those of zero left out.
     :param adjusted: what was rounded, because the caller asked for it.

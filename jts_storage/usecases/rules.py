@@ -155,17 +155,17 @@ class Checks:
             yield policies[spans.exchanges[numbers[0]]], is_intraday, members
 
     def repeated(self) -> Mask:
-        """Rows with a timestamp that an earlier row of the series has."""
+        """Rows with the timestamp of the row before, or with the latest of all before.
+
+        To find it among all others, every timestamp of a series would have to be remembered.
+        """
         stamps, spans = self.columns.timestamp, self.spans
-        known = stamps == spans.of_rows(spans.stamps)
-        if self._rises().all():
-            return np.asarray(known)
-        order = np.lexsort((stamps, spans.number))  # stable
-        equal = (stamps[order[1:]] == stamps[order[:-1]]) & (
-            spans.number[order[1:]] == spans.number[order[:-1]]
-        )
-        known[order[1:]] |= equal
-        return np.asarray(known)
+        if not len(stamps):
+            return np.zeros(0, np.bool_)
+        former = np.empty(len(stamps), np.int64)
+        former[1:] = stamps[:-1]
+        former[spans.firsts] = spans.lasts[spans.filled]
+        return np.asarray((stamps == former) | (stamps == self._latest()))
 
     def overlapping(self) -> Mask:
         """Bars that begin before the previous one ends, such as minutes imported as hours."""
@@ -180,10 +180,16 @@ class Checks:
 
     def backwards(self) -> Mask:
         """Rows before the latest of the rows that came before them."""
+        return np.asarray(self.columns.timestamp < self._latest())
+
+    def _latest(self) -> Int64Array:
+        """The latest timestamp of the rows of its series before each row, or `NO_STAMP`."""
         stamps, spans = self.columns.timestamp, self.spans
-        back = stamps < spans.of_rows(spans.stamps)
+        latest = np.empty(len(stamps), np.int64)
         if self._rises().all():
-            return np.asarray(back)
+            latest[1:] = stamps[:-1]
+            latest[spans.firsts] = NO_STAMP
+            return np.maximum(latest, spans.of_rows(spans.stamps))
         order = np.lexsort((stamps, spans.number))
         differs = np.append(
             True,
@@ -191,10 +197,12 @@ class Checks:
             | (spans.number[order[1:]] != spans.number[order[:-1]]),
         )
         # Ranks of timestamps, which begin anew, and higher, with each series.
-        rank = np.empty(len(stamps), np.int64)
-        rank[order] = np.cumsum(differs)
-        back[1:] |= rank[1:] < np.maximum.accumulate(rank)[:-1]
-        return np.asarray(back)
+        ranked, rank = np.cumsum(differs) - 1, np.empty(len(stamps), np.int64)
+        rank[order] = ranked
+        stamp_of = stamps[order][differs]
+        latest[1:] = stamp_of[np.maximum.accumulate(rank)[:-1]]
+        latest[spans.firsts] = NO_STAMP
+        return np.maximum(latest, spans.of_rows(spans.stamps))
 
     def jumps(self) -> Mask:
         close, spans = self.columns.close, self.spans

@@ -95,7 +95,11 @@ def alone(
             Rule.OHLC: is_torn(row),
             Rule.UNCLOSED: is_unclosed(row.stamp, key.timeframe),
             Rule.OFF_SESSION: is_off(row.stamp, key, policy),
-            Rule.DUPLICATE: row.stamp in (*stamps, before.timestamp),
+            Rule.DUPLICATE: row.stamp
+            in (
+                before.last if former is None else former.stamp,
+                max((s for s in (*stamps, before.timestamp) if s is not None), default=None),
+            ),
             Rule.ORDER: any(row.stamp < s for s in (*stamps, before.timestamp) if s is not None),
             Rule.OVERLAP: overlaps(row, former, key.timeframe, before.last),
             Rule.JUMP: jumps(row, before.close if former is None else former.prices[3], policy),

@@ -22,6 +22,7 @@ from jts_storage.readers.file_source import Layout
 from jts_storage.readers.rows import BrokenRow
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
+from jts_storage.usecases.results import COUNTS
 
 KEY = SeriesKey("A", Timeframe.M1)
 ALWAYS = datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 1, 1, tzinfo=UTC)
@@ -33,9 +34,11 @@ async def outcome(path: Path, block_rows: int, **more: Any) -> dict[str, Any]:
     """What an import of blocks of that size has stored, set aside and refused."""
     options = ImportOptions(create=Market.KOSPI, block_rows=block_rows, **more)
     async with Storage.in_memory() as storage:
-        refused = None
+        refused = result = None
         try:
-            await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
+            result = await ImportCandles(storage).run(
+                path, Timeframe.M1, symbol="A", options=options
+            )
         except InvalidData as exc:
             refused = str(exc)
         candles = await storage.candles.get_range(KEY, *ALWAYS)
@@ -43,11 +46,9 @@ async def outcome(path: Path, block_rows: int, **more: Any) -> dict[str, Any]:
         return {
             "refused": refused,
             "stored": [(candle.timestamp, str(candle.close), candle.volume) for candle in candles],
-            # Rows that the quality gate keeps back have no line: it may see duplicates in one block
-            # that it does not see in two.
-            "aside": sorted(
-                (row.line or 0, row.reasons if row.line else (), str(row.came_as)) for row in aside
-            ),
+            # Rows that the quality gate keeps back have no line.
+            "aside": sorted((row.line or 0, row.reasons, str(row.came_as)) for row in aside),
+            "counts": result and {name: getattr(result, name) for name in (*COUNTS, "broken")},
         }
 
 

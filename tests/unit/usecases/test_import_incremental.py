@@ -149,7 +149,7 @@ async def test_a_row_that_comes_again_wins_over_the_one_before_it(
         HEADER + "".join(f"{START + 60 * m},9,9,9,9,{v}\n" for v, m in enumerate(minutes))
     )
     result = await run(storage, path, block_rows=2)
-    assert (result.inserted, result.replaced) == (4, 1)
+    assert (result.inserted, result.duplicates, result.replaced) == (4, 1, 0)
     assert [candle.volume for candle in (await stored(storage))[5:]] == [0, 3, 2, 4]
 
 
@@ -176,5 +176,5 @@ async def test_a_row_that_comes_again_after_an_interruption_wins_all_the_same(
             await run(storage, path, block_rows=2, progress=die)
     result = await run(storage, path, block_rows=2)
     assert (result.resumed_at is not None) is bool(blocks)
-    assert (result.inserted, result.replaced, result.skipped, result.differing) == (4, 2, 0, 0)
+    assert (result.inserted, result.duplicates, result.skipped, result.differing) == (4, 2, 0, 0)
     assert [candle.volume for candle in (await stored(storage))[5:]] == [3, 4, 5, 1]

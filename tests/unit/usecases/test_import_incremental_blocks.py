@@ -109,8 +109,7 @@ async def told(storage: Storage, result: ImportResult) -> dict[str, Any]:
         "skipped": result.skipped,
         "differing": result.differing,
         "inserted": result.inserted,
-        # The later of two rows replaces the other within a block, or what a block has stored.
-        "again": result.duplicates + result.replaced + result.unchanged,
+        "again": (result.duplicates, result.replaced, result.unchanged),
         "rejected": result.rejected,
         "broken": result.broken,
     }
@@ -118,8 +117,6 @@ async def told(storage: Storage, result: ImportResult) -> dict[str, Any]:
 
 MINUTES = st.integers(0, 12)
 ROWS = st.lists(st.tuples(MINUTES, st.sampled_from([1, 2, TORN])), min_size=1, max_size=9)
-# Rows that go back or come again are told by other rules within a block than across blocks.
-FLAGS = dict.fromkeys((Rule.DUPLICATE, Rule.ORDER, Rule.OVERLAP, Rule.JUMP), Action.IGNORE)
 
 
 @settings(
@@ -131,7 +128,7 @@ FLAGS = dict.fromkeys((Rule.DUPLICATE, Rule.ORDER, Rule.OVERLAP, Rule.JUMP), Act
 async def test_rows_that_come_again_in_a_gap_are_stored_alike(
     tmp_path: Path, rows: list[tuple[int, int]]
 ) -> None:
-    case, path = Case(rows, FLAGS), tmp_path / "p.csv"
+    case, path = Case(rows), tmp_path / "p.csv"
     path.write_text(case.text)
     whole = await outcome(path, case, WHOLE)
     for size in (1, 2, 3):
@@ -158,8 +155,7 @@ ACTIONS = st.dictionaries(
 async def test_rows_are_judged_alike(
     tmp_path: Path, rows: list[tuple[int, int]], actions: dict[Rule, Action]
 ) -> None:
-    # Of rows that come again after later ones, only those of one block count as duplicates.
-    case, path = Case(rows, actions | {Rule.DUPLICATE: Action.IGNORE}), tmp_path / "p.csv"
+    case, path = Case(rows, actions), tmp_path / "p.csv"
     path.write_text(case.text)
     whole = await outcome(path, case, WHOLE)
     for size in (1, 2, 3):
@@ -193,7 +189,7 @@ async def test_history_is_read_only_where_the_import_has_filled_a_gap_before(
         ([5, 6, 5, 7], ["data_set", "as_of"]),
     ):
         asked.clear()
-        case = Case([(minute, 1) for minute in minutes], FLAGS)
+        case = Case([(minute, 1) for minute in minutes])
         path.write_text(case.text)
         await outcome(path, case, 2)
         assert asked == expected
@@ -217,7 +213,7 @@ async def series_of(
 async def test_without_history_the_first_of_two_rows_in_a_gap_stays() -> None:
     async with Storage.in_memory() as storage:
         await seed(storage)
-        case = Case([], FLAGS)
+        case = Case([])
         result = await ImportCandles(storage).run(
             series_of(storage, [(5, 1), (6, 1)], [(5, 2), (7, 2)]), options=case.options(2)
         )
@@ -228,7 +224,7 @@ async def test_without_history_the_first_of_two_rows_in_a_gap_stays() -> None:
 
 
 async def test_a_state_of_an_earlier_release_is_gone_on_with(tmp_path: Path) -> None:
-    case, path = Case([(5, 1), (6, 1), (7, 1), (8, 1), (5, 2), (10, 1)], FLAGS), tmp_path / "p.csv"
+    case, path = Case([(5, 1), (6, 1), (7, 1), (8, 1), (5, 2), (10, 1)]), tmp_path / "p.csv"
     path.write_text(case.text)
     async with Storage.in_memory() as storage:
         await seed(storage)

@@ -109,7 +109,7 @@ async def test_what_the_import_itself_has_stored_is_not_taken_for_stored_before(
         await imported(storage, written(tmp_path / "before.csv", before), "full")
         path = written(tmp_path / "again.csv", rows + [(*row[:2], 3) for row in rows])
         result = await imported(storage, path, "incremental", block_rows=len(rows))
-        assert (result.inserted, result.replaced) == (5, 5)
+        assert (result.inserted, result.duplicates) == (5, 5)
         closes = await stored(storage)
     assert [closes[0, minute] for minute in range(3, 11)] == [1, 1, 1, 3, 3, 3, 3, 3]
 
