@@ -147,7 +147,7 @@ def coverage(
         daily = {}
         if html is not None:
             async for key, candles in looks.daily_of_many(storage, covered):
-                daily[key] = fitting(fitting(candles), of=len(keys))
+                daily[key] = fitting(candles, of=len(keys))
                 bar.update(len(daily), len(daily) / len(keys))
         for seen in covered:
             candles = daily.get(seen.coverage.key, seen.candles)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import date, tzinfo
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -191,10 +193,14 @@ def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
     lacks = np.zeros(days, np.bool_)
     lacking = np.fromiter(missing_by_day(seen.gaps, timezone), np.int64) - day_number(first)
     lacks[lacking[(lacking >= 0) & (lacking < days)]] = True
-    for most, has_gap in zip(fullest.tolist(), np.logical_or.reduceat(lacks, begins), strict=True):
-        share = most / fullest.max()
-        shade = _SHADES[round(share * (len(_SHADES) - 1))]
-        line.append(shade, style="red" if has_gap else "green" if share else "dim")
+    shades = np.rint(fullest / fullest.max() * (len(_SHADES) - 1)).astype(np.int64)
+    styles = np.where(
+        np.logical_or.reduceat(lacks, begins), "red", np.where(fullest > 0, "green", "dim")
+    )
+    drawn = zip((_SHADES[shade] for shade in shades), styles.tolist(), strict=True)
+    # What is alike is appended at once: each piece costs the terminal's library some time.
+    for style, pieces in groupby(drawn, key=itemgetter(1)):
+        line.append("".join(shade for shade, _ in pieces), style=style)
     return line
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from typing import Any
 
+import numpy as np
+
 from jts_storage.cli import pages
 from jts_storage.domain import checks
+from jts_storage.domain.columns import Int64Array
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.gaps import Gap
 from jts_storage.domain.plot import PlotColors, palette
@@ -62,17 +65,18 @@ def fitting(series: CandleSeries, of: int = 1) -> CandleSeries:
     :param of: how many series share the page.
     """
     most = min(max(_ALL_CANDLES // max(of, 1), _FEWEST), _MOST_CANDLES)
-    for coarser in (Timeframe.W1, Timeframe.MN1):
-        if len(series) > most and series.key.timeframe is Timeframe.D1:
-            fewer = series.resample(coarser)
-            if len(fewer) <= most or coarser is Timeframe.MN1:
-                return fewer.tail(most)
-    return series.tail(_MOST_CANDLES)
+    if len(series) > most and series.key.timeframe is Timeframe.D1:
+        # In one step: weeks that are too many need not be made.
+        if len(series) <= 7 * most and len(weeks := series.resample(Timeframe.W1)) <= most:
+            return weeks
+        series = series.resample(Timeframe.MN1)
+    return series.tail(most)
 
 
 def _described(shown: Shown, most_gaps: int) -> dict[str, Any]:
     found = shown.coverage
-    days = {day_number(day): rows for day, rows in found.by_day.items()}
+    days = np.fromiter(map(date.toordinal, found.by_day), np.int64) - _EPOCH.toordinal()
+    rows = np.fromiter(found.by_day.values(), np.int64)
     timezone = zone(shown.timezone)
     written = _MINUTE if found.key.timeframe.is_intraday else _DATE
     missing = missing_by_day(found.gaps, timezone)
@@ -86,14 +90,16 @@ def _described(shown: Shown, most_gaps: int) -> dict[str, Any]:
         "rows": found.rows,
         "first": _moment(found.first, timezone, written),
         "last": _moment(found.last, timezone, written),
-        "first_day": min(days, default=0),
-        "last_day": max(days, default=-1),
-        "full_day": max(days.values(), default=0),
+        "first_day": int(days.min()) if len(days) else 0,
+        "last_day": int(days.max()) if len(days) else -1,
+        "full_day": int(rows.max()) if len(rows) else 0,
         "percent": f"{rounded_down(100 * found.complete):.2f}",
         "missing": found.missing,
         "gap_count": len(found.gaps),
-        "days": _in_columns(days),
-        "gap_days": _in_columns(missing),
+        "days": _in_columns(days, rows),
+        "gap_days": _in_columns(
+            np.fromiter(missing, np.int64), np.fromiter(missing.values(), np.int64)
+        ),
         "empty_days": sorted(empty),
         "gaps": [
             [_moment(gap.start, timezone, written), _moment(gap.end, timezone, written), gap.bars]
@@ -105,11 +111,15 @@ def _described(shown: Shown, most_gaps: int) -> dict[str, Any]:
     }
 
 
-def _in_columns(by_day: Mapping[int, int]) -> list[list[int]]:
-    """Days as steps from one to the next, and their values: alike, so that they are packed well."""
-    days = sorted(by_day)
-    steps = [day - before for before, day in zip([0, *days], days, strict=False)]
-    return [steps, [by_day[day] for day in days]]
+def _in_columns(days: Int64Array, values: Int64Array) -> list[list[int] | int]:
+    """Days as steps from one to the next, and their values: alike, so that they are packed well.
+
+    A value that all have is written once.
+    """
+    order = np.argsort(days, kind="stable")
+    steps, values = np.diff(days[order], prepend=0).tolist(), values[order]
+    is_one = len(values) > 0 and bool((values == values[0]).all())
+    return [steps, int(values[0]) if is_one else values.tolist()]
 
 
 def _moment(at: datetime | None, timezone: tzinfo, written: str) -> str:
