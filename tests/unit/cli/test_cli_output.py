@@ -341,3 +341,18 @@ def test_no_spinner_goes_to_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     with output.waiting("Opening the stores"):
         time.sleep(0.4)
     assert capsys.readouterr() == ("", "")
+
+
+def test_long_series_take_no_more_of_a_page_than_short_ones() -> None:
+    whole = make_candles(SeriesKey("A", Timeframe.D1, "KRX"), 2_500)
+    weeks = fitting(whole)
+    assert weeks.key.timeframe is Timeframe.W1
+    for series in (whole, weeks):
+        assert len(fitting(series, of=300)) == 60
+    days = one_of(1, of=300, days=2_500)
+    alike = replace(days.coverage, by_day=dict.fromkeys(days.coverage.by_day, 1))
+    (steps, rows), (_, ones) = (
+        shown["days"] for shown in data_of(page([days, replace(days, coverage=alike)]))["series"]
+    )
+    assert (len(steps), len(rows), ones) == (2_500, 2_500, 1)
+    assert sum(steps[1:]) >= 2_499
