@@ -31,9 +31,6 @@ from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
 from jts_storage.clickhouse.history_statements import begins
 from jts_storage.domain.columns import PRICES
 
-IN_ORDER = {"optimize_aggregation_in_order": 1}
-"""Rows come in the order of their series: each is counted as it comes."""
-
 ON_EACH_SHARD = {"distributed_product_mode": "local"}
 """All rows of a symbol are on one shard, in either table: it asks no other one about them."""
 

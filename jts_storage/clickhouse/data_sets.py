@@ -8,7 +8,7 @@ from typing import Any
 
 from jts_storage.clickhouse import data_set_statements as statements
 from jts_storage.clickhouse.manager import ClickHouseManager
-from jts_storage.clickhouse.panel_statements import SETTINGS
+from jts_storage.clickhouse.panel_statements import IN_ORDER, SETTINGS
 from jts_storage.clickhouse.tables import Tables
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import NOTHING, DataSet, Figures, SeriesDifference
@@ -17,7 +17,7 @@ from jts_storage.errors import Conflict
 
 _WRAP = 2**64
 _ATTEMPTS = 5
-_FIGURES = SETTINGS | statements.IN_ORDER
+_FIGURES = SETTINGS | IN_ORDER
 _PLACES = SETTINGS | statements.ON_EACH_SHARD
 
 Build = Callable[..., str]

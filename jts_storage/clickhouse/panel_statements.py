@@ -20,6 +20,9 @@ from jts_storage.domain.panel_query import PanelQuery
 SETTINGS = {"max_query_size": 64 << 20}
 """Some thousand keys are more text than the engine takes by default."""
 
+IN_ORDER = {"optimize_aggregation_in_order": 1}
+"""Rows come in the order of their series: each is counted as it comes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -32,11 +35,20 @@ class Form:
     is_cut: bool
     fields: tuple[str, ...]
     is_first: bool = False
+    has_times: bool = False
 
     @classmethod
-    def of(cls, asked: PanelQuery, *, merged: bool, is_first: bool = False) -> Form:
+    def of(
+        cls,
+        asked: PanelQuery,
+        *,
+        merged: bool,
+        is_first: bool = False,
+        has_times: bool = False,
+    ) -> Form:
         """
         :param is_first: whether only the first rows of all are wanted.
+        :param has_times: whether only rows of some times are wanted, given as `times`.
         """
         return cls(
             merged,
@@ -46,6 +58,7 @@ class Form:
             is_cut=asked.rows is not None,
             fields=asked.fields,
             is_first=is_first,
+            has_times=has_times,
         )
 
 
@@ -66,6 +79,15 @@ def select_sizes(candles: Table, form: Form) -> str:
     names = _names(candles.c)
     statement = select(*names, func.count()).where(*_wanted(candles.c, form))
     return text_of(statement.group_by(*names).order_by(*names))
+
+
+@cache
+def select_ends(candles: Table, form: Form) -> str:
+    """Select the last time of each series: key columns alone, in the order of the series."""
+    c = candles.c
+    last = func.toUnixTimestamp64Milli(func.max(c.timestamp))
+    statement = select(*_names(c), last).where(*_wanted(c, form))
+    return text_of(statement.group_by(c.timeframe, *_names(c)))
 
 
 @cache
@@ -104,6 +126,9 @@ def _wanted(c: Any, form: Form) -> list[Any]:
         wanted.append(c.symbol.op("IN", is_comparison=True)(bindparam("symbols")))
     if form.has_exchange:
         wanted.append(c.exchange == bindparam("exchange"))
+    if form.has_times:
+        # As texts, which the engine reads as the column's type and finds in the order of the rows.
+        wanted.append(c.timestamp.op("IN", is_comparison=True)(bindparam("times")))
     return wanted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +20,16 @@ from jts_storage.clickhouse.statements import (
     stored_types,
 )
 from jts_storage.clickhouse.unmerged import compete, without_deleted
+from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.checks import from_ms
 from jts_storage.domain.columns import PRICES, Columns
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery
 
+_MOST_TIMES = 100
+"""Rows of so many times are quicker to find than to look at all rows."""
 _NAMES = {"bucket": "ms", "volume_": "volume"}
 """What is made of the rows of a coarser candle may not be called as its column is."""
 
@@ -44,6 +48,9 @@ class PanelReader:
         if asked.keys == ():
             return _panel(asked, {})
         asked = _by_symbols(asked)
+        latest = self._latest(asked) if asked.rows == 1 else None
+        if latest is not None:
+            return latest
         # One row more than wanted shows whether the first of them competes with one behind it.
         more = asked if asked.rows is None else replace(asked, rows=asked.rows + 1)
         found = self._rows(more, merged=False)
@@ -57,6 +64,32 @@ class PanelReader:
         if asked.keys == ():
             return _panel(asked, {})
         return _panel(asked, self._rows(_by_symbols(asked), history=history, as_of=version))
+
+    def _latest(self, asked: PanelQuery) -> CandlePanel | None:
+        """The last row of each series, by its time: to look through all rows takes several times
+        as long where there are many of each.
+
+        None where that is not so, or where a last row competes with another or is deleted.
+        """
+        if asked.timeframe.step_ms is None or asked.timeframe.step_ms >= DAY_MS:
+            return None
+        ends = self._manager.execute(
+            statements.select_ends(self._candles, Form.of(asked, merged=False)),
+            bound(asked),
+            settings=statements.SETTINGS | statements.IN_ORDER,
+        )
+        times = {last for _, _, last in ends}
+        if not 0 < len(times) <= _MOST_TIMES:
+            return None
+        found = self._rows(replace(asked, rows=None), merged=False, times=sorted(times))
+        if not found or found["deleted"].any() or compete(found["ms"], _begins(found)):
+            return None
+        panel = _panel(asked, found).tail(1)
+        lasts = zip(panel.keys(), panel.columns.timestamp.tolist(), strict=True)
+        is_right = {(key.symbol, key.exchange, last) for key, last in lasts} == set(
+            map(tuple, ends)
+        )
+        return panel if is_right else None
 
     def first_rows(self, asked: PanelQuery, rows: int) -> CandlePanel:
         """The first rows of what is asked, with no more memory than they take."""
@@ -83,11 +116,13 @@ class PanelReader:
         merged: bool = True,
         history: Table | None = None,
         as_of: int | None = None,
+        times: Sequence[int] = (),
     ) -> dict[str, Array]:
-        form = Form.of(asked, merged=merged)
+        """:param times: only of these."""
+        form = Form.of(asked, merged=merged, has_times=bool(times))
         found = self._manager.read_columns(
             statements.select_rows(self._candles, form, history),
-            bound(asked) | {"as_of": as_of},
+            bound(asked) | {"as_of": as_of, "times": [*map(_as_text, times)]},
             stored=stored_types(self._candles),
             settings=statements.SETTINGS,
             dictionaries=True,
@@ -120,6 +155,10 @@ class PanelReader:
             dictionaries=True,
         )
         return {_NAMES.get(name, name): column for name, column in found.items()}
+
+
+def _as_text(ms: int) -> str:
+    return from_ms(ms).isoformat(" ", "milliseconds").removesuffix("+00:00")
 
 
 def _by_symbols(asked: PanelQuery) -> PanelQuery:

@@ -86,6 +86,24 @@ class PanelContract:
             M1, [each.slice(minute(0), minute(2)).tail(2) for each in series]
         )
 
+    @pytest.mark.parametrize("apart", [1, 3], ids=["each its own", "three at a time"])
+    async def test_the_last_candle_of_series_that_end_at_many_times(
+        self, candle_repository: CandleRepository, apart: int
+    ) -> None:
+        key, rows = SeriesKey("A", M1), 150
+        long = make_candles(key, rows)
+        series = [
+            CandleSeries.trusted(SeriesKey(f"S{n:03}", M1), long[n : n + apart].columns)
+            for n in range(0, rows, apart)
+        ]
+        panel = CandlePanel(M1, series)
+        await candle_repository.save_panel(panel)
+        assert await candle_repository.get_latest_panel(M1) == panel.tail(1)
+        before = await candle_repository.get_panel(M1, minute(0), minute(40), last=1)
+        assert before == CandlePanel(
+            M1, [each.slice(minute(0), minute(40)) for each in series]
+        ).tail(1)
+
     async def test_what_was_replaced_or_deleted_is_not_in_it(
         self, candle_repository: CandleRepository
     ) -> None:
@@ -125,8 +143,9 @@ class PanelContract:
             assert panel.to_arrow() == whole.to_arrow().select(
                 ["symbol", "exchange", "timestamp", *panel.fields]
             )
-            latest = await candle_repository.get_latest_panel(M1, 2, fields=fields)
-            assert latest == whole.tail(2).only(*fields)
+            for count in (1, 2):
+                latest = await candle_repository.get_latest_panel(M1, count, fields=fields)
+                assert latest == whole.tail(count).only(*fields)
         await candle_repository.save_many(*_again(whole, 0))
         again = await candle_repository.get_panel(M1, *FOREVER, fields=["close"])
         assert again == whole.only("close")

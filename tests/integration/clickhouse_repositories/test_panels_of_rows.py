@@ -57,6 +57,30 @@ async def test_the_first_of_the_last_rows_competes_with_one_behind_it(
         assert await unmerged.get_latest_panel(M1, count) == expected.tail(count)
 
 
+async def test_last_minutes_are_found_by_their_times(
+    unmerged: ClickHouseCandleRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = CandlePanel(M1, [make_candles(SeriesKey(name, M1), 9) for name in "ABC"])
+    await unmerged.save_panel(panel)
+    read: list[int] = []
+
+    def rows_read(manager: ClickHouseManager, *given: Any, **more: Any) -> Any:
+        found = read_columns(manager, *given, **more)
+        read.append(len(found["ms"]))
+        return found
+
+    read_columns = ClickHouseManager.read_columns
+    monkeypatch.setattr(ClickHouseManager, "read_columns", rows_read)
+    assert await unmerged.get_latest_panel(M1) == panel.tail(1)
+    last = START + 8 * MINUTE
+    await unmerged.delete_range(SeriesKey("B", M1), last, last)
+    expected = CandlePanel(
+        M1, [each[: 8 if key.symbol == "B" else 9] for key, each in panel.items()]
+    )
+    assert await unmerged.get_latest_panel(M1) == expected.tail(1)
+    assert read == [3, 4, 6, 3], "then one that is deleted competes, and the engine decides"
+
+
 async def test_panels_of_deleted_rows_alone(unmerged: ClickHouseCandleRepository) -> None:
     """As after a merge, which leaves the row that says deleted and none that competes with it."""
     series = make_candles(SeriesKey("A", M1), 10)
