@@ -9,14 +9,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import runs
+
+if TYPE_CHECKING:  # drivers, which most unit tests need not wait for
+    from jts_storage import StorageSettings
+    from jts_storage.local_servers.mongod import LocalMongod
+    from tests.prepared import Prepared
 
 settings.register_profile(
     "default",
@@ -82,6 +87,41 @@ def calendars(pytestconfig: pytest.Config) -> Path:
     cache: pytest.Cache | None = pytestconfig.cache
     assert cache is not None
     return cache.mkdir("calendars")
+
+
+@pytest.fixture(scope="session")
+def shared_mongod(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    """One for all tests that neither stop it nor read all it holds: databases are their own."""
+    from jts_storage.local_servers.mongod import LocalMongod
+
+    with LocalMongod.acquire(tmp_path_factory.mktemp("mongod")) as server:
+        engine_used("mongod")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    shared_mongod: LocalMongod, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prepared]:
+    """Gives out stores that are up to date and empty, without migrating each anew."""
+    from tests.prepared import Databases, Prepared
+
+    databases = Databases(shared_mongod.uri)
+    yield Prepared(tmp_path_factory.mktemp("prepared"), databases)
+    databases.close()
+
+
+@pytest.fixture
+def fresh_settings(
+    prepared: Prepared, tmp_path: Path, engine_used: Callable[[str], None]
+) -> Iterator[StorageSettings]:
+    """Of embedded stores of this test alone, up to date and empty, below its folder."""
+    for engine in ("chDB", "SQLite"):
+        engine_used(engine)
+    with prepared.stores(tmp_path) as settings:
+        yield settings
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
-from bson import ObjectId
-from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
@@ -15,23 +12,13 @@ from jts_storage.local_servers.mongod import LocalMongod
 
 
 @pytest.fixture(scope="module")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("order")) as mongod:
-        for engine in ("mongod", "chDB", "SQLite"):
-            engine_used(engine)
-        yield mongod
+def mongod(shared_mongod: LocalMongod) -> LocalMongod:
+    return shared_mongod
 
 
 @pytest.fixture
-def settings(mongod: LocalMongod, tmp_path: Path) -> StorageSettings:
-    return StorageSettings(
-        data_dir=tmp_path,
-        mongo_url=SecretStr(mongod.uri),
-        mongo_database=f"order{ObjectId()}",
-        migrate=True,
-    )
+def settings(fresh_settings: StorageSettings) -> StorageSettings:
+    return fresh_settings
 
 
 @pytest.fixture

@@ -1,0 +1,105 @@
+"""Stores that are brought up to date once: most tests want fresh ones, and few the migrations."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import SecretStr
+from pymongo import MongoClient
+
+from jts_storage import StorageSettings
+from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Given
+from jts_storage.testing.stores.mongo import MongoStore
+
+# In a process of its own: the embedded engine serves one folder a process, which a test may have.
+_MIGRATE: Final = """
+import asyncio, sys
+from jts_storage import StorageSettings, migrate
+from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.relational.manager import DatabaseManager
+
+async def main():
+    settings = StorageSettings(data_dir=sys.argv[1])
+    with ClickHouseManager(settings.clickhouse()) as clickhouse:
+        async with DatabaseManager(settings.database()) as database:
+            await migrate.up(migrate.Databases(clickhouse, None, database))
+
+asyncio.run(main())
+"""
+
+Schema = dict[str, Any]
+
+
+class Databases:
+    """Databases on one MongoDB server, each emptied for the next test and not made anew."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._client: MongoClient[dict[str, Any]] = MongoClient(uri)
+        self._numbers = count()
+        self._idle: list[MongoStore] = []
+        self._schema: Schema = {}
+
+    @contextmanager
+    def one(self) -> Iterator[str]:
+        """The name of a database that is up to date and empty."""
+        store = self._idle.pop() if self._idle else self._made()
+        yield store.database
+        store.break_off()
+        for name in self._schema_of(store.database).keys() - self._schema.keys():
+            self._client[store.database].drop_collection(name)
+        if self._schema_of(store.database) == self._schema:
+            store.clean()
+            self._idle.append(store)
+        else:  # whoever takes back migrations may leave anything
+            self._client.drop_database(store.database)
+            store.close()
+
+    def close(self) -> None:
+        for store in self._idle:
+            store.close()
+        self._client.close()
+
+    def _made(self) -> MongoStore:
+        store = MongoStore(Given(self.uri), f"prepared_{next(self._numbers)}_test")
+        store.start()
+        store.prepare()
+        self._schema = self._schema_of(store.database)
+        return store
+
+    def _schema_of(self, database: str) -> Schema:
+        db = self._client[database]
+        schema: Schema = {}
+        for each in db.list_collections():
+            name = each["name"]
+            indexes = db[name].index_information() if each["type"] == "collection" else {}
+            schema[name] = (each["options"], indexes)
+            if name.startswith(BOOKS_OF_MIGRATIONS):
+                schema[name] = (*schema[name], db[name].count_documents({}))
+        return schema
+
+
+class Prepared:
+    """Settings of embedded stores that are up to date and empty, each test's its own."""
+
+    def __init__(self, template: Path, databases: Databases) -> None:
+        self._template = template
+        self._databases = databases
+        subprocess.run([sys.executable, "-c", _MIGRATE, str(template)], check=True)
+
+    @contextmanager
+    def stores(self, folder: Path, **fields: Any) -> Iterator[StorageSettings]:
+        """A copy of ClickHouse and SQLite in `folder`, and a database on the shared mongod."""
+        shutil.copytree(self._template, folder, symlinks=True, dirs_exist_ok=True)
+        with self._databases.one() as database:
+            usual: dict[str, Any] = {"migrate": True, "mongo_database": database}
+            yield StorageSettings(
+                data_dir=folder, mongo_url=SecretStr(self._databases.uri), **usual | fields
+            )
