@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from jts_storage import StorageSettings
+from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Given
 from jts_storage.testing.stores.mongo import MongoStore
 
@@ -103,3 +104,13 @@ class Prepared:
             yield StorageSettings(
                 data_dir=folder, mongo_url=SecretStr(self._databases.uri), **usual | fields
             )
+
+    @contextmanager
+    def shared_stores(self, folder: Path, **fields: Any) -> Iterator[StorageSettings]:
+        """The same for storages that are opened one after the other: the engine goes on."""
+        with (
+            self.stores(folder, **fields) as settings,
+            ClickHouseManager(settings.clickhouse()) as manager,
+        ):
+            manager.connect()
+            yield settings

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
-from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.mongo import MongoDBManager, collection_schemas
 from jts_storage.testing.contracts import DocumentsInUnitsOfWorkContract
+from tests.prepared import Prepared
 
 
 class TestInMemory(DocumentsInUnitsOfWorkContract):
@@ -23,12 +22,10 @@ class TestInMemory(DocumentsInUnitsOfWorkContract):
 
 @pytest.fixture(scope="module")
 def embedded(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+    prepared: Prepared, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StorageSettings]:
-    folder = tmp_path_factory.mktemp("jts")
-    with LocalMongod.acquire(folder / "mongo") as mongod:
-        engine_used("mongod")
-        yield StorageSettings(data_dir=folder, mongo_url=SecretStr(mongod.uri), migrate=True)
+    with prepared.shared_stores(tmp_path_factory.mktemp("jts")) as settings:
+        yield settings
 
 
 class TestEmbedded(DocumentsInUnitsOfWorkContract):

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from bson import ObjectId
-from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.local_servers.mongod import LocalMongod
 
 
-@pytest.fixture(scope="session")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("history")) as mongod:
-        engine_used("mongod")
-        yield mongod
+@pytest.fixture
+async def storage(fresh_settings: StorageSettings) -> AsyncIterator[Storage]:
+    async with Storage.open(fresh_settings) as storage:
+        yield storage
 
 
 @pytest.fixture
-async def storage(
-    mongod: LocalMongod, tmp_path: Path, engine_used: Callable[[str], None]
-) -> AsyncIterator[Storage]:
-    engine_used("chDB")
-    settings = StorageSettings(
-        data_dir=tmp_path,
-        mongo_url=SecretStr(mongod.uri),
-        mongo_database=f"history{ObjectId()}",
-        migrate=True,
-    )
-    async with Storage.open(settings) as storage:
-        yield storage
+def held_mongod(tmp_path: Path) -> Iterator[None]:
+    """That of the folder, held here: those who are killed do not start it each."""
+    with LocalMongod.acquire(tmp_path / "mongo"):
+        yield

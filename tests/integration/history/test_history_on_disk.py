@@ -157,8 +157,8 @@ async def test_rows_of_a_statement_of_ones_own_are_noticed(storage: Storage) -> 
     assert (found.before.volume, found.after and found.after.volume) == (5, 6)
 
 
-async def test_without_history_nothing_is_kept_or_told(tmp_path: Path) -> None:
-    settings = StorageSettings(data_dir=tmp_path, history=False)
+async def test_without_history_nothing_is_kept_or_told(fresh_settings: StorageSettings) -> None:
+    settings = fresh_settings.model_copy(update={"history": False})
     async with Storage.open(settings) as storage:
         first = await save(storage, SERIES)
         await save(storage, with_volume(SERIES, 7))
@@ -176,9 +176,9 @@ async def test_without_history_nothing_is_kept_or_told(tmp_path: Path) -> None:
 
 
 async def test_who_reads_without_history_ends_none(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fresh_settings: StorageSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = StorageSettings(data_dir=tmp_path)
+    settings = fresh_settings
     without = settings.model_copy(update={"history": False})
     async with Storage.open(settings) as storage:
         await save(storage, SERIES)
@@ -200,8 +200,10 @@ async def test_who_reads_without_history_ends_none(
             await storage.candles.count(KEY, as_of="kept")
 
 
-async def test_a_snapshot_from_before_the_history_holds_no_purge_up(tmp_path: Path) -> None:
-    settings = StorageSettings(data_dir=tmp_path)
+async def test_a_snapshot_from_before_the_history_holds_no_purge_up(
+    fresh_settings: StorageSettings,
+) -> None:
+    settings = fresh_settings
     async with Storage.open(settings) as storage:
         await storage.snapshots.create("old")
         await save(storage, SERIES)
@@ -235,8 +237,10 @@ async def test_what_was_replaced_long_ago_is_forgotten_unless_a_snapshot_shows_i
     assert former(storage) == 0
 
 
-async def test_a_snapshot_from_before_the_history_shows_nothing(tmp_path: Path) -> None:
-    settings = StorageSettings(data_dir=tmp_path)
+async def test_a_snapshot_from_before_the_history_shows_nothing(
+    fresh_settings: StorageSettings,
+) -> None:
+    settings = fresh_settings
     async with Storage.open(settings) as storage:
         await save(storage, SERIES)
         await storage.snapshots.create("old")
@@ -312,6 +316,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 @pytest.mark.parametrize(
     "kills", [pytest.param(3, id="few"), pytest.param(100, id="many", marks=pytest.mark.slow)]
 )
+@pytest.mark.usefixtures("held_mongod")
 async def test_a_kill_leaves_both_the_candle_and_its_history_or_neither(
     tmp_path: Path, kills: int, engine_used: Callable[[str], None]
 ) -> None:
@@ -374,10 +379,9 @@ async def test_a_correction_whose_successor_is_forgotten_is_not_told(storage: St
 
 
 async def test_what_was_corrected_before_history_was_kept_again_is_not_told(
-    tmp_path: Path, engine_used: Callable[[str], None]
+    fresh_settings: StorageSettings,
 ) -> None:
-    engine_used("chDB and mongod")
-    settings = StorageSettings(data_dir=tmp_path)
+    settings = fresh_settings
     async with Storage.open(settings) as storage:
         await save(storage, with_volume(SERIES[:1], 1))
         await save(storage, with_volume(SERIES[:1], 2))

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
-from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage import SeriesKey, Storage, Timeframe
 from jts_storage.clickhouse import tables
 from jts_storage.clickhouse.candles import ClickHouseCandleRepository
 from jts_storage.domain.events import CandlesImported
-from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.unit_of_work import commit as commit_points
 
 KEY = SeriesKey("005930", Timeframe.D1, "KRX")
-
-
-@pytest.fixture
-async def storage(tmp_path: Path, engine_used: Callable[[str], None]) -> AsyncIterator[Storage]:
-    with LocalMongod.acquire(tmp_path / "mongo") as mongod:
-        for engine in ("mongod", "chDB", "SQLite"):
-            engine_used(engine)
-        uri = SecretStr(mongod.uri)
-        async with Storage.open(
-            StorageSettings(data_dir=tmp_path, mongo_url=uri, migrate=True)
-        ) as storage:
-            yield storage
 
 
 async def test_the_first_commits_of_a_database_do_not_get_into_each_others_way(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from itertools import count
 from typing import Any
@@ -32,15 +32,6 @@ OTHER = SeriesKey("A", Timeframe.M5)
 DAY = date(2024, 1, 2)
 GONE = f"{this_process().rsplit('/', 1)[0]}/0"
 databases = count()
-
-
-@pytest.fixture(scope="module")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("journal")) as mongod:
-        engine_used("mongod")
-        yield mongod
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from itertools import count
@@ -22,15 +22,6 @@ from jts_storage.mongo.leases import LEASES, Leases
 
 SHORT = timedelta(seconds=0.4)
 databases = count()
-
-
-@pytest.fixture(scope="module")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("leases")) as mongod:
-        engine_used("mongod")
-        yield mongod
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -32,15 +32,6 @@ class Sold(DomainEvent):
 @dataclass(frozen=True, kw_only=True)
 class Bought(Sold):
     """Of a class below another event's."""
-
-
-@pytest.fixture(scope="module")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("outbox")) as mongod:
-        engine_used("mongod")
-        yield mongod
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
-from pydantic import SecretStr
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
 
@@ -22,7 +21,6 @@ from jts_storage.backend import StoreBackend
 from jts_storage.domain import checks
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.errors import Conflict, ConnectionFailed, SchemaDrift, StorageError
-from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula, make_strategy, make_symbol
 from jts_storage.unit_of_work import commit as commit_points
@@ -32,6 +30,7 @@ from jts_storage.unit_of_work.outbox import EVENTS
 from jts_storage.unit_of_work.participants import Overtaking, Stores
 from jts_storage.unit_of_work.recovery import Recovery, Unfinished
 from tests.integration.unit_of_work.interrupted import Crash, abandon, dying
+from tests.prepared import Prepared
 
 DAY = date(2024, 1, 2)
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
@@ -62,13 +61,14 @@ class Listed(DomainEvent):
 
 @pytest.fixture(scope="module")
 def settings(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+    prepared: Prepared,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_used: Callable[[str], None],
 ) -> Iterator[StorageSettings]:
-    folder = tmp_path_factory.mktemp("steps")
-    with LocalMongod.acquire(folder / "mongo") as mongod:
-        for engine in ("mongod", "chDB", "SQLite"):
-            engine_used(engine)
-        yield StorageSettings(data_dir=folder, mongo_url=SecretStr(mongod.uri), migrate=True)
+    for engine in ("mongod", "chDB", "SQLite"):
+        engine_used(engine)
+    with prepared.shared_stores(tmp_path_factory.mktemp("steps")) as settings:
+        yield settings
 
 
 @pytest.fixture

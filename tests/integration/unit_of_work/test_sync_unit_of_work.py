@@ -8,18 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from itertools import count
-from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
-from jts_storage import SeriesKey, StorageSettings, SymbolBars, Timeframe
+from jts_storage import SeriesKey, SymbolBars, Timeframe
 from jts_storage.domain.events import IngestionCompleted
 from jts_storage.errors import Conflict, StorageError
-from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.sync import Storage, UnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula, make_symbol
 from jts_storage.unit_of_work import commit as commit_points
+from tests.prepared import Prepared
 
 DAY = date(2024, 1, 2)
 numbers = count()
@@ -31,15 +29,17 @@ class Crash(BaseException):
 
 @pytest.fixture(scope="module")
 def storage(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+    prepared: Prepared,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_used: Callable[[str], None],
 ) -> Iterator[Storage]:
-    folder: Path = tmp_path_factory.mktemp("sync")
-    with LocalMongod.acquire(folder / "mongo") as mongod:
-        for engine in ("mongod", "chDB", "SQLite"):
-            engine_used(engine)
-        settings = StorageSettings(data_dir=folder, mongo_url=SecretStr(mongod.uri), migrate=True)
-        with Storage.open(settings) as storage:
-            yield storage
+    for engine in ("mongod", "chDB", "SQLite"):
+        engine_used(engine)
+    with (
+        prepared.stores(tmp_path_factory.mktemp("sync")) as settings,
+        Storage.open(settings) as storage,
+    ):
+        yield storage
 
 
 @pytest.fixture
