@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).parents[2]
 RUNNER = Path(__file__).with_name("run_page.py")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # exchange_calendars uses what pandas deprecates.
-WARNINGS = ["-W", "error", "-W", "ignore:Series.values returning an ndarray:DeprecationWarning"]
+WARNINGS = (*forked.STRICT, ("ignore", "Series.values returning an ndarray"))
 SHELL_WORDS = {"cd", "export", "git", "pip", "python", "python3", "docker", "cp"}
 
 _spec = spec_from_file_location("run_page", RUNNER)
@@ -39,14 +41,7 @@ def has(page: Path, language: str) -> bool:
 def test_python_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     # A process of its own: the embedded ClickHouse serves one data folder a process.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
-    done = subprocess.run(
-        [sys.executable, *WARNINGS, str(RUNNER), str(page)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = forked.run([RUNNER, page], cwd=tmp_path, env=environment, warnings=WARNINGS, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def clickhouse(engine_used: Callable[[str], None]) -> Iterator[ClickHouseManager
     yield manager
     manager.execute(f"DROP DATABASE IF EXISTS {manager.config.database}")
     manager.close()
+
+
+@contextmanager
+def cloned(source: ClickHouseManager) -> Iterator[ClickHouseManager]:
+    """A database with the tables of another one and their rows, quicker than to make them."""
+    with ClickHouseManager(source.config, database=fresh_name("cloned")) as manager:
+        for (table,) in source.execute("SHOW TABLES"):
+            manager.execute(f"CREATE TABLE {table} CLONE AS {source.config.database}.{table}")
+        yield manager
+        manager.execute(f"DROP DATABASE {manager.config.database}")
 
 
 @pytest.fixture

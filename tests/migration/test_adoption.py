@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,6 +23,7 @@ from jts_storage.migrate.plan import Goal
 from jts_storage.migrate.replacing import Replacement
 from jts_storage.mongo import MongoDBFormulaRepository, MongoDBManager
 from jts_storage.testing.clickhouse_server import ClickHouseServer, ServerProcess
+from tests import forked
 
 WITH_VERSIONS = "5"
 """The last migration before candles are copied once more, see test_order_of_candles.py."""
@@ -93,12 +93,7 @@ def fingerprint(manager: ClickHouseManager, source: str) -> tuple[Any, ...]:
 
 
 def lead(**wanted: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(RUNNER), json.dumps(wanted)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return forked.run([RUNNER, json.dumps(wanted)], warnings=forked.STRICT, timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,10 @@ from jts_storage.cli.main import app
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.migrate import files
 from jts_storage.relational.manager import DatabaseManager
+from tests import forked
 
 SHELL = Path(__file__).parents[1] / "integration" / "cli" / "shell.py"
-COMMAND = [sys.executable, "-W", "error", "-m", "jts_storage.cli.main"]
+COMMAND = ["-m", "jts_storage.cli.main"]
 SILENT = {
     "clickhouse": {"JTS_CLICKHOUSE_URL": "clickhouse://u:secret@127.0.0.1:9/jts"},
     "mongo": {"JTS_MONGO_URL": "mongodb://u:secret@127.0.0.1:9/?serverSelectionTimeoutMS=500"},
@@ -61,9 +62,7 @@ def environment(tmp_path: Path, mongod: LocalMongod) -> dict[str, str]:
 def run(
     environment: Mapping[str, str], *arguments: str, code: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60
-    )
+    done = forked.run([*COMMAND, *arguments], env=environment, warnings=forked.STRICT, timeout=60)
     assert done.returncode == code, f"{arguments}: {done}"
     return done
 
@@ -109,12 +108,12 @@ class Shell:
     """A process that runs commands: each would take most of its time to import."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(SHELL)],
+        self._process = forked.Process(
+            [SHELL],
             env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            stdin=forked.PIPE,
+            stdout=forked.PIPE,
+            warnings=forked.STRICT,
         )
 
     def __call__(self, *arguments: str, code: int = 0, told: str = "out") -> str:
@@ -141,7 +140,7 @@ def test_an_embedded_clickhouse_is_led_up_and_down(
     environment: dict[str, str], shell: Shell, tmp_path: Path
 ) -> None:
     only = ("--store", "clickhouse")
-    subprocess.run([sys.executable, "-c", FILL], env=environment, check=True, timeout=60)
+    forked.run(["-c", FILL], env=environment, check=True, timeout=60)
 
     def states() -> list[str]:
         listed = json.loads(shell("migrate", "status", "--json", *only))

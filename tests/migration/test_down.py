@@ -109,7 +109,7 @@ async def test_candles_and_symbols(clickhouse: ClickHouseManager) -> None:
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-@pytest.mark.parametrize("every", [19, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [43, pytest.param(1, marks=pytest.mark.slow)])
 async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
     clickhouse: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, direction: str, every: int
 ) -> None:

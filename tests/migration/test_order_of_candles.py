@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,6 +27,7 @@ from jts_storage.migrate.replacing import Replacement
 from jts_storage.settings.clickhouse import ClickHouseConfig
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import START, make_candles
+from tests.migration.conftest import cloned, fresh_name
 
 OLD, NEW = "symbol, exchange, timeframe, timestamp", "timeframe, symbol, exchange, timestamp"
 WHOLE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -48,11 +49,19 @@ class Died(RuntimeError):
     pass
 
 
-@pytest.fixture
-async def earlier(clickhouse: ClickHouseManager) -> ClickHouseManager:
+@pytest.fixture(scope="module")
+def filled(engine_used: Callable[[str], None]) -> Iterator[ClickHouseManager]:
     """The table before the migration: rows of one candle that no merge has put together, and
-    deleted ones.
+    deleted ones. Each test gets a copy.
     """
+    engine_used("chDB")
+    with ClickHouseManager(embedded_path=":memory:", database=fresh_name("filled")) as manager:
+        asyncio.run(fill(manager))
+        yield manager
+        manager.execute(f"DROP DATABASE {manager.config.database}")
+
+
+async def fill(clickhouse: ClickHouseManager) -> None:
     await migrate.up(migrate.Databases(clickhouse), to="5")
     clickhouse.execute("SYSTEM STOP MERGES candles")
     repository = ClickHouseCandleRepository(clickhouse)
@@ -61,7 +70,13 @@ async def earlier(clickhouse: ClickHouseManager) -> ClickHouseManager:
         await repository.save_many(key, make_candles(key, 10 + number, seed=7))
     await repository.delete_range(KEYS[0], START, START + timedelta(minutes=5))
     await repository.delete_range(KEYS[3], *WHOLE)
-    return clickhouse
+
+
+@pytest.fixture
+def earlier(filled: ClickHouseManager) -> Iterator[ClickHouseManager]:
+    with cloned(filled) as manager:
+        manager.execute("SYSTEM STOP MERGES candles")
+        yield manager
 
 
 def sort_key(manager: ClickHouseManager) -> str:
@@ -418,7 +433,7 @@ async def test_ranges_that_were_copied_before_a_death_are_compared_again(
 
 
 @pytest.mark.parametrize("goal", ["6", "5"])
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.slow)])
 async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, every: int, goal: str
 ) -> None:

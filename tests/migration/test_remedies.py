@@ -19,7 +19,7 @@ from jts_storage.errors import StorageError
 from jts_storage.migrate import checks
 from jts_storage.migrate.opening import Opening
 from jts_storage.testing.factories import make_candles, make_symbol
-from tests.migration.conftest import fresh_name
+from tests.migration.conftest import cloned, fresh_name
 from tests.migration.drifts import DRIFTS, MICROSECONDS, Drift, candles, remade
 
 KEYS = (
@@ -54,12 +54,8 @@ def filled(engine_used: Callable[[str], None]) -> Iterator[ClickHouseManager]:
 
 @pytest.fixture
 def live(filled: ClickHouseManager) -> Iterator[ClickHouseManager]:
-    source = filled.config.database
-    with ClickHouseManager(filled.config, database=fresh_name("remedied")) as manager:
-        for (table,) in filled.execute("SHOW TABLES"):
-            manager.execute(f"CREATE TABLE {table} CLONE AS {source}.{table}")
+    with cloned(filled) as manager:
         yield manager
-        manager.execute(f"DROP DATABASE {manager.config.database}")
 
 
 async def fill(manager: ClickHouseManager) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,16 +15,32 @@ from jts_storage.errors import SchemaDrift
 from jts_storage.migrate import clickhouse as migrations_module
 from jts_storage.migrate.replacing import Replacement
 from jts_storage.testing.factories import make_symbol
+from tests.migration.conftest import cloned, fresh_name
 
 ROWS = "SELECT code, name, market, is_active, toUnixTimestamp64Milli(updated_at) FROM symbols FINAL"
 IN_ORDER = f"{ROWS} ORDER BY code"
 INSERT = "INSERT INTO symbols (code, name, market, sector, is_active, updated_at) VALUES"
 
 
+@pytest.fixture(scope="module")
+def filled(engine_used: Callable[[str], None]) -> Iterator[ClickHouseManager]:
+    """The table before the migration, of which each test gets a copy."""
+    engine_used("chDB")
+    with ClickHouseManager(embedded_path=":memory:", database=fresh_name("filled")) as manager:
+        asyncio.run(migrate.up(migrate.Databases(manager), to="4"))
+        yield manager
+        manager.execute(f"DROP DATABASE {manager.config.database}")
+
+
 @pytest.fixture
-async def earlier(clickhouse: ClickHouseManager) -> ClickHouseManager:
-    """The table before the migration, with rows of one code that no merge has put together."""
-    await migrate.up(migrate.Databases(clickhouse), to="4")
+def earlier(filled: ClickHouseManager) -> Iterator[ClickHouseManager]:
+    """A copy with rows of one code that no merge has put together."""
+    with cloned(filled) as manager:
+        insert(manager)
+        yield manager
+
+
+def insert(clickhouse: ClickHouseManager) -> None:
     clickhouse.execute("SYSTEM STOP MERGES symbols")
     for code, name, updated_at in (
         ("A", "earlier", "now64(3) + INTERVAL 1 HOUR"),
@@ -34,7 +52,6 @@ async def earlier(clickhouse: ClickHouseManager) -> ClickHouseManager:
         ("C", "before 1970", "'1960-01-01 00:00:00.002'"),
     ):
         clickhouse.execute(f"{INSERT} ('{code}', '{name}', 'ETF', '', 1, {updated_at})")
-    return clickhouse
 
 
 async def test_the_latest_by_the_old_rule_stays_the_latest_up_and_down(
@@ -111,7 +128,7 @@ class Died(RuntimeError):
 
 
 @pytest.mark.parametrize("goal", ["5", "4"])
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
 async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, every: int, goal: str
 ) -> None:

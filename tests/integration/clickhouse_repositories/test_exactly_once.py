@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +28,7 @@ from jts_storage.errors import ConnectionFailed
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
+from tests import forked
 
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 OLD, NEW = make_candles(KEY, 500, seed=1), make_candles(KEY, 500, seed=2)
@@ -335,8 +334,7 @@ with ClickHouseManager(embedded_path=sys.argv[1]) as manager:
 
 def test_a_token_that_a_crash_left_noted_without_its_rows_loses_nothing(tmp_path: Path) -> None:
     def stored() -> list[str]:
-        command = [sys.executable, "-c", _STORER, str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = forked.run(["-c", _STORER, str(tmp_path)], timeout=120, check=True)
         return done.stdout.split()
 
     assert stored() == ["500", "1"]
@@ -372,8 +370,8 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("rows", [pytest.param(1_000, marks=pytest.mark.slow), 60_000])
 def test_kill_9_in_the_middle_of_save_many(tmp_path: Path, rows: int) -> None:
-    command = [sys.executable, "-c", _WRITER, str(tmp_path / "store"), str(rows)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = ["-c", _WRITER, str(tmp_path / "store"), str(rows)]
+    with forked.Process(command, stdout=forked.PIPE) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if int(line) >= 8:
@@ -381,13 +379,7 @@ def test_kill_9_in_the_middle_of_save_many(tmp_path: Path, rows: int) -> None:
         time.sleep(0.02)
         process.kill()
         acknowledged = 8 + len(process.stdout.read().split())
-    checked = subprocess.run(
-        [sys.executable, "-c", _CHECKER, str(tmp_path / "store"), str(rows)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    checked = forked.run(["-c", _CHECKER, str(tmp_path / "store"), str(rows)], timeout=60)
     assert checked.returncode == 0, checked.stderr
     assert int(checked.stdout) in (acknowledged + 1, acknowledged + 2)
 

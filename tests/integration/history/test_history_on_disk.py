@@ -6,8 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +24,7 @@ from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import make_candles
 from jts_storage.unit_of_work import recovery
 from jts_storage.unit_of_work.moments import Moments
+from tests import forked
 
 KEY = SeriesKey("A", Timeframe.M1)
 SERIES = make_candles(KEY, 200)
@@ -340,8 +339,8 @@ async def test_a_kill_leaves_both_the_candle_and_its_history_or_neither(
 
 def _killed_writer(folder: Path, number: int) -> int:
     """Run a writer, and kill it at a moment of its own; the last number it was acknowledged."""
-    command = [sys.executable, "-c", WRITER, str(folder), str(number)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+    command = ["-c", WRITER, str(folder), str(number)]
+    with forked.Process(command, stdout=forked.PIPE) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "open\n"
         for _ in range(random.randrange(1, 4)):

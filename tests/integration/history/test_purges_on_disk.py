@@ -6,8 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from jts_storage.errors import InvalidData, StorageError
 from jts_storage.reading import ReadingBackend
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.unit_of_work.purges import StoredPurges
+from tests import forked
 from tests.integration.history.test_history_on_disk import (
     KEY,
     SERIES,
@@ -261,8 +260,8 @@ async def test_a_kill_leaves_no_wrong_answer_and_a_purge_again_leaves_nothing(
 
 def _killed_purge(folder: Path, number: int) -> tuple[int, int]:
     """Kill a purge at a moment of its own; the last number that was stored, and its version."""
-    command = [sys.executable, "-c", PURGER, str(folder), str(number)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as purger:
+    command = ["-c", PURGER, str(folder), str(number)]
+    with forked.Process(command, stdout=forked.PIPE) as purger:
         assert purger.stdout is not None
         found = purger.stdout.readline().split()
         signal.sigtimedwait([], random.uniform(0, 0.8))

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import pytest
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ServerProcess
+from tests import forked
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
@@ -48,9 +48,9 @@ class Trial:
     next_number: int = 0
     kills: int = 0
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(SERVICE), "run", str(self.next_number), *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment)
+    def start(self, *arguments: str) -> forked.Process:
+        command = [str(SERVICE), "run", str(self.next_number), *arguments]
+        return forked.Process(command, stdout=forked.PIPE, env=self.environment)
 
     def die_at(self, point: str, nth: int = 2) -> None:
         process = self.start(point, str(nth))
@@ -66,10 +66,7 @@ class Trial:
         self.kills += 1
 
     def check(self) -> None:
-        command = [sys.executable, str(SERVICE), "check"]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, timeout=300
-        )
+        done = forked.run([SERVICE, "check"], env=self.environment, timeout=300)
         assert done.returncode == 0, done.stderr
         stored: dict[str, Contents] = json.loads(done.stdout)
         shared = stored.pop(service.SHARED, {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from jts_storage.errors import StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.testing.factories import START, make_candles
 from jts_storage.testing.fault_proxy import FaultProxy
+from tests import forked
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
@@ -51,8 +51,8 @@ def killed_after_flushes(settings: StorageSettings, seconds_later: float) -> int
     """How many minutes the service has flushed when it is killed."""
     assert settings.mongo_url is not None
     arguments = [settings.data_dir, settings.mongo_url.get_secret_value(), settings.mongo_database]
-    command = [sys.executable, str(SERVICE), *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [str(SERVICE), *map(str, arguments)]
+    with forked.Process(command, stdout=forked.PIPE) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if int(line) >= MINUTES:

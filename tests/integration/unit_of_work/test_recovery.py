@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -38,6 +36,7 @@ from jts_storage.unit_of_work.clock import CLOCK, CommitClock, Place
 from jts_storage.unit_of_work.entries import CHUNKS, ENTRIES, Entry
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.recovery import Recovery
+from tests import forked
 
 DAY = date(2024, 1, 2)
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
@@ -159,16 +158,15 @@ async def shares_of_two(storage: Storage, environment: dict[str, str], name: str
     await leave_unfinished(storage, *names)
     assert (await storage.health()).unfinished == 12
     processes = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", RECOVERER), env=environment, stdin=-1, stdout=-1
-        )
-        for _ in range(2)
+        forked.Process(["-c", RECOVERER], env=environment, stdin=-1, stdout=-1) for _ in range(2)
     ]
     async with asyncio.timeout(60):
         for process in processes:
             assert process.stdout is not None
-            assert await process.stdout.readline() == b"ready\n"
-        told = await asyncio.gather(*(process.communicate(b"\n") for process in processes))
+            assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
+        told = await asyncio.gather(
+            *(asyncio.to_thread(process.communicate, "\n") for process in processes)
+        )
     shares = [int(output) for output, _ in told]
     assert sum(shares) == 12
     assert [await is_whole(storage, name) for name in names] == [True] * 12
@@ -603,25 +601,26 @@ async def test_the_command_shows_what_is_left_then_finishes_it(
 
 
 async def test_the_command_goes_on_looking(storage: Storage, environment: dict[str, str]) -> None:
-    follower = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "jts_storage.cli.main", "recover", "--follow", "--every", "0.1"),
+    follower = forked.Process(
+        ["-m", "jts_storage.cli.main", "recover", "--follow", "--every", "0.1"],
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stdout=forked.PIPE,
+        stderr=forked.DEVNULL,
     )
     assert follower.stdout is not None
     try:
         async with asyncio.timeout(60):
             for name in ("FIRST", "SECOND"):
                 await leave_unfinished(storage, name)
-                assert await follower.stdout.readline() == b"1 commit finished.\n"
+                told = await asyncio.to_thread(follower.stdout.readline)
+                assert told == "1 commit finished.\n"
                 assert await is_whole(storage, name)
             follower.send_signal(signal.SIGINT)
-            assert await follower.wait() == 130
+            assert await asyncio.to_thread(follower.wait) == 130
     finally:
-        if follower.returncode is None:
-            follower.kill()
-            await follower.wait()
+        follower.kill()
+        with follower:
+            """Its end is waited for."""
 
 
 async def told(environment: dict[str, str], *arguments: str, exits_with: int = 0) -> str:
