@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +17,15 @@ from jts_storage import StorageSettings
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Given
 from jts_storage.testing.stores.mongo import MongoStore
+from tests import forked
 
 # In a process of its own: the embedded engine serves one folder a process, which a test may have.
 _MIGRATE: Final = """
 import asyncio, sys
 from jts_storage import StorageSettings, migrate
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.mongo import MongoDBManager
 from jts_storage.relational.manager import DatabaseManager
 
 async def main():
@@ -31,6 +33,10 @@ async def main():
     with ClickHouseManager(settings.clickhouse()) as clickhouse:
         async with DatabaseManager(settings.database()) as database:
             await migrate.up(migrate.Databases(clickhouse, None, database))
+    if "mongod" in sys.argv:
+        with LocalMongod.acquire(settings.data_dir / "mongo") as server:
+            async with MongoDBManager(settings.mongo(server.uri)) as mongo:
+                await migrate.up(migrate.Databases(mongo=mongo))
 
 asyncio.run(main())
 """
@@ -87,18 +93,35 @@ class Databases:
         return schema
 
 
+def _migrated(folder: Path, *options: str) -> Path:
+    folder.mkdir()
+    forked.run(["-c", _MIGRATE, folder, *options], check=True)
+    return folder
+
+
 class Prepared:
     """Settings of embedded stores that are up to date and empty, each test's its own."""
 
-    def __init__(self, template: Path, databases: Databases) -> None:
-        self._template = template
+    def __init__(self, folder: Path, databases: Databases) -> None:
+        self._folder = folder
         self._databases = databases
-        subprocess.run([sys.executable, "-c", _MIGRATE, str(template)], check=True)
+
+    @cached_property
+    def _without_mongod(self) -> Path:
+        return _migrated(self._folder / "without")
+
+    @cached_property
+    def _with_mongod(self) -> Path:
+        return _migrated(self._folder / "with", "mongod")
+
+    def copy(self, folder: Path) -> None:
+        """Make it a data folder that has been opened before, with a mongod of its own."""
+        shutil.copytree(self._with_mongod, folder, symlinks=True, dirs_exist_ok=True)
 
     @contextmanager
     def stores(self, folder: Path, **fields: Any) -> Iterator[StorageSettings]:
         """A copy of ClickHouse and SQLite in `folder`, and a database on the shared mongod."""
-        shutil.copytree(self._template, folder, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(self._without_mongod, folder, symlinks=True, dirs_exist_ok=True)
         with self._databases.one() as database:
             usual: dict[str, Any] = {"migrate": True, "mongo_database": database}
             yield StorageSettings(

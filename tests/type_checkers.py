@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,17 @@ def pyright(folder: Path, *files: Path, beside: Path = ROOT) -> subprocess.Compl
     project = folder / "pyrightconfig.json"
     project.write_text(json.dumps(config))
     return _checked("basedpyright", "--project", str(project), "--pythonpath", sys.executable)
+
+
+def complaints(done: subprocess.CompletedProcess[str], *, but_of: Path) -> list[str]:
+    """What a checker finds wrong, but in the file that is wrong on purpose.
+
+    One run over good files and a bad one takes half of the time of two.
+    """
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    told = [line for line in lines if re.search(r":\d+(:\d+)?(:| -) (error|warning)", line)]
+    assert told, done.stdout + done.stderr
+    return [line for line in told if not line.startswith(str(but_of))]
 
 
 def _checked(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -46,6 +46,10 @@ class TestCandles(CandleRepositoryContract):
         return ClickHouseCandleRepository(clean)
 
 
+# What is staged over reads is the same whatever the way to the engine.
+@pytest.mark.parametrize(
+    "manager", ["embedded", pytest.param("tcp", marks=pytest.mark.slow)], indirect=True
+)
 class TestStagedCandles(CandleRepositoryContract):
     @pytest.fixture
     def candle_repository(self, clean: ClickHouseManager) -> StagedCandles:

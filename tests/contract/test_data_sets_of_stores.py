@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +18,8 @@ from jts_storage.testing.contracts.samples import candle
 
 
 @pytest.fixture
-async def storage(tmp_path: Path, engine_used: Callable[[str], None]) -> AsyncIterator[Storage]:
-    async with Storage.open(StorageSettings(data_dir=tmp_path)) as storage:
-        engine_used("chDB")
-        engine_used("mongod")
+async def storage(fresh_settings: StorageSettings) -> AsyncIterator[Storage]:
+    async with Storage.open(fresh_settings) as storage:
         yield storage
 
 

@@ -32,35 +32,25 @@ from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.moments import Moments
 from tests.integration.unit_of_work.interrupted import abandon
-
-
-@pytest.fixture(scope="module")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("mongo")) as mongod:
-        engine_used("mongod")
-        yield mongod
+from tests.prepared import Prepared
 
 
 @pytest.fixture(scope="module")
 def embedded(
-    mongod: LocalMongod,
+    prepared: Prepared,
     tmp_path_factory: pytest.TempPathFactory,
     engine_used: Callable[[str], None],
-) -> StorageSettings:
+) -> Iterator[StorageSettings]:
     engine_used("chDB")
     engine_used("SQLite")
-    return StorageSettings(
-        data_dir=tmp_path_factory.mktemp("jts"),
-        mongo_url=SecretStr(mongod.uri),
-        mongo_database="embedded_test",
-    )
+    # What is emptied below has no log of migrations: MongoDB is not to be migrated each time.
+    with prepared.shared_stores(tmp_path_factory.mktemp("jts"), migrate=None) as settings:
+        yield settings
 
 
 @pytest.fixture(scope="module")
 def servers(
-    mongod: LocalMongod,
+    shared_mongod: LocalMongod,
     tmp_path_factory: pytest.TempPathFactory,
     engine_used: Callable[[str], None],
 ) -> Iterator[StorageSettings]:
@@ -72,7 +62,7 @@ def servers(
         yield StorageSettings(
             data_dir=tmp_path_factory.mktemp("unused"),
             clickhouse_url=SecretStr(f"clickhouse://127.0.0.1:{clickhouse.port}/default"),
-            mongo_url=SecretStr(mongod.uri),
+            mongo_url=SecretStr(shared_mongod.uri),
             mongo_database="servers_test",
             database_url=SecretStr(postgres.dsn),
         )

@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,18 @@ from tests.histories.scene import MODELS, prepared
 from tests.histories.servers import Servers
 from tests.histories.workload import ACTIONS
 
+rounds = count()
 SEED = os.environ.get("HISTORIES_SEED") or str(time.time_ns())
 
 
-@pytest.fixture
-def servers(tmp_path: Path, engine_used: Callable[[str], None]) -> Iterator[Servers]:
+@pytest.fixture(scope="module")
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[Servers]:
+    """Of all rounds, each of which has objects of its own."""
     for engine in ("mongod", "ClickHouse endpoint over chDB", "SQLite"):
         engine_used(engine)
-    with Servers(tmp_path) as servers:
+    with Servers(tmp_path_factory.mktemp("histories")) as servers:
         yield servers
 
 
@@ -43,7 +48,7 @@ def servers_with_postgres(tmp_path: Path, engine_used: Callable[[str], None]) ->
 
 
 def judged(servers: Servers, plan: Plan) -> None:
-    outcome = run_round(servers, plan, "R")
+    outcome = run_round(servers, plan, f"R{next(rounds)}")
     print(f"HISTORIES_SEED={plan.seed}: {dict(outcome.answers)}, faults {dict(outcome.faults)}")
     assert outcome.answers["ok"]
     assert not outcome.violations, f"HISTORIES_SEED={plan.seed}\n{shown(outcome.violations)}"
@@ -69,11 +74,11 @@ async def test_in_memory(tmp_path: Path) -> None:
 
 
 def test_without_faults(servers: Servers) -> None:
-    judged(servers, Plan(SEED, seconds=7, faults=()))
+    judged(servers, Plan(SEED, seconds=4, faults=()))
 
 
 def test_with_every_fault(servers: Servers) -> None:
-    judged(servers, Plan(SEED, seconds=16))
+    judged(servers, Plan(SEED, seconds=8))
 
 
 @pytest.mark.slow

@@ -65,7 +65,6 @@ EXPECTED = {
 }
 QUICK = {
     planted.candles_acknowledged_and_not_stored,
-    planted.documents_written_outside_of_the_transaction,
     planted.events_of_a_commit_reversed,
 }
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from jts_storage.local_servers.mongod import LocalMongod
+from tests import forked
 
 OPENED_WRITTEN_READ: Final = """
 import asyncio, json, sys
@@ -155,11 +156,5 @@ async def main(folder):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    done = forked.run(["-c", code, folder], timeout=120, check=True)
     return done.stderr.splitlines()

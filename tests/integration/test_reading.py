@@ -21,14 +21,18 @@ from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.unit_of_work.at_rest import is_at_rest
 from jts_storage.unit_of_work.entries import ENTRIES
 from tests.integration.unit_of_work.interrupted import abandon
+from tests.prepared import Prepared
 
 KEY = SeriesKey("005930", Timeframe.M1, exchange="KRX")
 ROWS = 10
 
 
 @pytest.fixture
-def settings(tmp_path: Path, engine_used: Callable[[str], None]) -> StorageSettings:
+def settings(
+    tmp_path: Path, prepared: Prepared, engine_used: Callable[[str], None]
+) -> StorageSettings:
     engine_used("chDB")
+    prepared.copy(tmp_path / "data")
     return StorageSettings(data_dir=tmp_path / "data")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.type_checkers import ROOT, mypy, pyright
+from tests.type_checkers import ROOT, complaints, mypy, pyright
 
 PROOF = Path(__file__).with_name("declared_models.py")
 DECLARATIONS = ROOT / "tests" / "declared.py"
@@ -21,14 +21,14 @@ def spoiled(folder: Path) -> Path:
 
 
 def test_mypy_knows_the_repositories_of_declared_models(tmp_path: Path) -> None:
-    done = mypy(PROOF)
-    assert done.returncode == 0, done.stdout + done.stderr
-    wrong = mypy(spoiled(tmp_path))
-    assert 'Expression is of type "Ticks", not "Orders"' in wrong.stdout, wrong.stdout
+    bad = spoiled(tmp_path)
+    done = mypy(PROOF, bad)
+    assert complaints(done, but_of=bad) == []
+    assert 'Expression is of type "Ticks", not "Orders"' in done.stdout, done.stdout
 
 
 def test_pyright_knows_the_repositories_of_declared_models(tmp_path: Path) -> None:
-    done = pyright(tmp_path, PROOF, DECLARATIONS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    wrong = pyright(tmp_path, spoiled(tmp_path))
-    assert 'expected "Orders" but received "Ticks"' in wrong.stdout, wrong.stdout
+    bad = spoiled(tmp_path)
+    done = pyright(tmp_path, PROOF, DECLARATIONS, bad)
+    assert complaints(done, but_of=bad) == []
+    assert 'expected "Orders" but received "Ticks"' in done.stdout, done.stdout

@@ -368,7 +368,12 @@ class CandleRepositoryContract(CandleRefusals, PanelContract):
         await candle_repository.delete_range(KEY, minute(0), minute(50))
         assert held == before
 
-    @settings(suppress_health_check=MANY_SUBCLASSES, deadline=None)
+    # Each example goes to an engine some twenty times: fewer of them than elsewhere.
+    @settings(
+        suppress_health_check=MANY_SUBCLASSES,
+        deadline=None,
+        max_examples=max(1, settings().max_examples * 2 // 5),
+    )
     @given(operations=_operations)
     async def test_any_sequence_agrees_with_a_dict(
         self, candle_repository: CandleRepository, operations: list[CandleOperation]

