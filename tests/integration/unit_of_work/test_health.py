@@ -25,6 +25,7 @@ from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.testing.faults import Faults
+from tests.prepared import Prepared
 
 BOUND = 0.5
 MARGIN = 0.25
@@ -191,8 +192,9 @@ EMBEDDED = {"clickhouse": engine_busy, "mongo": mongod_stopped, "database": file
 
 @pytest.mark.parametrize("name", STORES)
 async def test_an_embedded_store_that_hangs_is_told_in_time(
-    tmp_path: Path, engine_used: Callable[[str], None], name: str
+    tmp_path: Path, prepared: Prepared, engine_used: Callable[[str], None], name: str
 ) -> None:
+    prepared.copy(tmp_path)
     for used in ("chDB", "mongod", "SQLite"):
         engine_used(used)
     async with Storage.open(StorageSettings(data_dir=tmp_path)) as storage:
