@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -68,6 +69,17 @@ _SECONDS_FOR_THREADS_TO_END = 2.0
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ENGINES] = set()
     runs.end_when_a_worker_is_lost(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """What is collected stays: looking for garbage among it takes time again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
