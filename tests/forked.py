@@ -250,6 +250,7 @@ def _become(order: dict[str, Any], given: list[int]) -> None:
     if first == "-m":
         sys.argv = rest
         sys.path[0] = order["cwd"]
+        sys.modules.pop(rest[0], None)  # it is run as a module that nobody has imported
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
         return
     main = types.ModuleType("__main__")
