@@ -17,9 +17,11 @@ from jts_storage.cli.main import app
 from jts_storage.clickhouse.broken_parts import BrokenPart, broken_parts, tell_broken_parts
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.sql import quoted
+from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.sync import Storage
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles
+from tests.prepared import Prepared
 
 KEY: Final = SeriesKey("005930", Timeframe.M1, exchange="KRX")
 ROWS: Final = 2_000
@@ -34,10 +36,21 @@ def truncate_parts(store: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]) -> Path:
-    """A storage in which the only part of `candles` was cut."""
+def folder(
+    prepared: Prepared,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_used: Callable[[str], None],
+) -> Iterator[Path]:
+    """A storage in which the only part of `candles` was cut; its mongod goes on."""
     engine_used("chDB")
     folder = tmp_path_factory.mktemp("broken")
+    prepared.copy(folder)
+    with LocalMongod.acquire(folder / "mongo"):
+        cut(folder)
+        yield folder
+
+
+def cut(folder: Path) -> None:
     with Storage.open(StorageSettings(data_dir=folder)) as storage, storage.unit_of_work() as uow:
         uow.candles.save_many(KEY, make_candles(KEY, ROWS))
         uow.commit()
@@ -49,7 +62,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str]
         )[0]
     for file in Path(path).glob("*.bin"):
         os.truncate(file, 10)
-    return folder
 
 
 @pytest.fixture
