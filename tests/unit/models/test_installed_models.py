@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from jts_storage import Storage
 from jts_storage.cli.main import app
 from jts_storage.errors import InvalidConfiguration
+from jts_storage.models import registry
 from jts_storage.models.registry import DOCUMENTS, ENTRY_POINTS, Models, installed_documents
 
 LOADERS: dict[str, Callable[[], object]] = {
@@ -44,6 +45,21 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_a_package_names_is_known(site: Path) -> None:
     install(site, ENTRY_POINTS, "tests.declared:ticks")
     assert "ticks" in Models.known()
+
+
+def test_packages_are_looked_through_again_only_after_one_was_added(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    look = registry.entry_points
+    monkeypatch.setattr(registry, "entry_points", lambda: looked.append(1) or look())
+    for _ in range(3):
+        assert "ticks" not in Models.known()
+        assert installed_documents() == []
+    assert len(looked) == 1
+    install(site, ENTRY_POINTS, "tests.declared:ticks")
+    assert "ticks" in Models.known()
+    assert len(looked) == 2
 
 
 @pytest.mark.parametrize("group", LOADERS)
