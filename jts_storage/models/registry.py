@@ -158,7 +158,7 @@ def _installed() -> Iterator[Model[Any]]:
 
 
 def _named(group: str) -> Iterator[Any]:
-    for found in _entry_points(_places()).select(group=group):
+    for found in _entry_points(group, _places()):
         named = _loaded(found)
         yield from named if isinstance(named, list | tuple) else [named]
 
@@ -175,10 +175,10 @@ def _changed(path: str) -> int:
         return 0
 
 
-@lru_cache(maxsize=1)
-def _entry_points(_: tuple[tuple[str, int], ...]) -> EntryPoints:
-    """Those of every package: reading them all takes some 20 ms, at each opening of a storage."""
-    return entry_points()
+@lru_cache(maxsize=2)
+def _entry_points(group: str, _: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """Those of every package: reading them takes some 10 ms, which each opening would wait for."""
+    return entry_points(group=group)
 
 
 def _loaded(named: EntryPoint) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import invalidate_caches
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
@@ -50,16 +51,20 @@ def test_what_a_package_names_is_known(site: Path) -> None:
 def test_packages_are_looked_through_again_only_after_one_was_added(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: list[object] = []
-    look = registry.entry_points
-    monkeypatch.setattr(registry, "entry_points", lambda: looked.append(1) or look())
+    looked: list[EntryPoints] = []
+
+    def look(*, group: str) -> EntryPoints:
+        looked.append(entry_points(group=group))
+        return looked[-1]
+
+    monkeypatch.setattr(registry, "entry_points", look)
     for _ in range(3):
         assert "ticks" not in Models.known()
         assert installed_documents() == []
-    assert len(looked) == 1
+    assert len(looked) == 2, "for each of the two groups"
     install(site, ENTRY_POINTS, "tests.declared:ticks")
     assert "ticks" in Models.known()
-    assert len(looked) == 2
+    assert len(looked) == 3
 
 
 @pytest.mark.parametrize("group", LOADERS)
