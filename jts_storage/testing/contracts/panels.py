@@ -15,7 +15,7 @@ from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.ports.candles import CandleRepository
-from jts_storage.testing.contracts.samples import FOREVER, MANY_SUBCLASSES, fresh, minute
+from jts_storage.testing.contracts.samples import FOREVER, MANY_SUBCLASSES, examples, fresh, minute
 from jts_storage.testing.factories import make_candles
 
 M1, D1 = Timeframe.M1, Timeframe.D1
@@ -256,7 +256,7 @@ class PanelContract:
                 await refused
         assert len(await candle_repository.get_panel(M1, *FOREVER)) == 0
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=MANY_SUBCLASSES)
+    @settings(max_examples=examples(5, 15), deadline=None, suppress_health_check=MANY_SUBCLASSES)
     @given(
         writes=st.lists(
             st.tuples(st.integers(0, 2), st.integers(0, 8), st.integers(1, 4), st.booleans()),

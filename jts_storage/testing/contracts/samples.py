@@ -24,9 +24,9 @@ _MANY = 100
 """More examples than by default are drawn by a profile that takes its time."""
 
 
-def examples(usual: int) -> int:
-    """How many examples of real stores to draw: ten times as many where there is time."""
-    return 10 * usual if settings().max_examples > _MANY else usual
+def examples(usual: int, many: int | None = None) -> int:
+    """How many examples of real stores to draw: `many` where there is time, or ten times."""
+    return (many or 10 * usual) if settings().max_examples > _MANY else usual
 
 
 def minute(number: int) -> datetime:
