@@ -27,7 +27,7 @@ async def commit(storage: Storage, *closes: str) -> Commit:
 
 
 @pytest.fixture
-async def first(folder: Path) -> Commit:
+async def first(folder: Path, mongod: None) -> Commit:
     """Three candles, a snapshot of them, and then one that is corrected and one deleted."""
     async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
         found = await commit(storage, "101", "102", "103")

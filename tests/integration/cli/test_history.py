@@ -52,7 +52,7 @@ async def corrected(storage: Storage) -> tuple[Commit, Commit]:
 
 
 @pytest.fixture
-async def commits(folder: Path) -> tuple[Commit, Commit]:
+async def commits(folder: Path, mongod: None) -> tuple[Commit, Commit]:
     async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
         return await corrected(storage)
 
@@ -196,10 +196,10 @@ def test_a_page_is_written(commits: tuple[Commit, Commit], run: Any, folder: Pat
 
 
 async def test_without_a_moment_no_mongod_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_used: Callable[[str], None]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, engine_used: Callable[[str], None]
 ) -> None:
     engine_used("chDB")
-    settings = StorageSettings(data_dir=tmp_path)
+    settings = StorageSettings(data_dir=folder / "data")
     async with Storage.open(settings) as storage:
         await corrected(storage)
 
