@@ -84,13 +84,13 @@ class Process:
         self.wait()
 
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+        if self.returncode is None and _readable(self._status, timeout=0):
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
+            if not _readable(self._status, timeout=timeout):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             self.returncode = int.from_bytes(os.read(self._status, 8), signed=True)
             os.close(self._status)
@@ -157,6 +157,14 @@ def run(
     return done
 
 
+def _readable(*fds: int, timeout: float | None = None) -> set[int]:
+    """Those that can be read, or whose other end is closed; `select` knows a thousand only."""
+    waiting = select.poll()
+    for fd in fds:
+        waiting.register(fd, select.POLLIN)
+    return {fd for fd, _ in waiting.poll(None if timeout is None else timeout * 1_000)}
+
+
 def _pipe(wanted: int | None, mode: str, own: int) -> tuple[IO[str] | None, int]:
     """The end that is ours, and the one that is given away."""
     if wanted is None:
@@ -199,12 +207,11 @@ def _serve(orders: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     running: dict[int, int] = {}
     while True:
-        waited_for: list[Any] = [orders, read]
-        ready, _, _ = select.select(waited_for, [], [])
+        ready = _readable(orders.fileno(), read)
         if read in ready:
             os.read(read, 4_096)
             _tell_ended(running)
-        if orders not in ready:
+        if orders.fileno() not in ready:
             continue
         message, fds, _, _ = socket.recv_fds(orders, 16, 8)
         if not message:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,13 @@ def test_one_that_waits_can_be_killed() -> None:
             process.wait(0.01)
         process.kill()
         assert process.wait(10) == -signal.SIGKILL
+
+
+def test_it_can_be_started_by_a_process_with_many_open_files() -> None:
+    with ExitStack() as stack:
+        for _ in range(1_100):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        assert forked.run(["-c", "print(1)"], timeout=60).stdout == "1\n"
 
 
 def test_a_module_is_run_as_one() -> None:
