@@ -85,7 +85,7 @@ class PanelReader:
         if not found or found["deleted"].any() or compete(found["ms"], _begins(found)):
             return None
         panel = _panel(asked, found).tail(1)
-        lasts = zip(panel.keys(), panel.columns.timestamp.tolist(), strict=True)
+        lasts = zip(panel.keys(), panel.column("timestamp").tolist(), strict=True)
         is_right = {(key.symbol, key.exchange, last) for key, last in lasts} == set(
             map(tuple, ends)
         )
