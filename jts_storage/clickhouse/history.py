@@ -13,7 +13,7 @@ the latest, are then the ones to keep. Doing it again keeps the same rows once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from sqlalchemy import Table
@@ -31,12 +31,11 @@ from jts_storage.clickhouse.tables import local_name
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS
-from jts_storage.domain.columns import (
-    Columns,
-    Int64Array,
-    UInt64Array,
-)
+from jts_storage.domain.columns import PRICES, Columns, Int64Array, UInt64Array
 from jts_storage.domain.rows import SeriesRows
+
+Span: TypeAlias = tuple[int, int, int]
+"""The number of a series, and the first and last millisecond that are wanted of it."""
 
 _ALIKE = 4
 _DELETING = {"lightweight_deletes_sync": 2}
@@ -52,6 +51,22 @@ class Kept(NamedTuple):
 
     since: UInt64Array | None = None
     is_append: bool = False
+
+
+class _Late(NamedTuple):
+    """Rows that come after later ones: which they are, and the version that each ended with."""
+
+    rows: Int64Array
+    ends: UInt64Array
+
+
+class _Kept(NamedTuple):
+    """Former rows, by series and time in one number."""
+
+    place: Int64Array
+    columns: Columns
+    since: UInt64Array
+    ended: UInt64Array
 
 
 class CandleHistory:
@@ -90,7 +105,9 @@ class CandleHistory:
                 continue
             if since is None:
                 since = np.zeros(rows.rows, np.uint64)
-            self._keep(rows, stored, since, version, source)
+            late = self._keep(rows, stored, since, version, source)
+            if len(late.rows):
+                self._keep_late(rows, wanted, late, version)
         return Kept(since)
 
     def keep_deleted(
@@ -127,7 +144,8 @@ class CandleHistory:
 
     def _keep(
         self, rows: SeriesRows, stored: Stored, since: UInt64Array, version: int, source: str
-    ) -> None:
+    ) -> _Late:
+        """Keep what is replaced; return which rows come late."""
         number = rows.number
         place = places(number, rows.columns.timestamp)
         at = np.minimum(np.searchsorted(stored.place, place), len(stored.place) - 1)
@@ -147,12 +165,35 @@ class CandleHistory:
         )
         # Where the later row has had its values from before, these never counted.
         is_later &= stored.begins[at] > version
-        self._insert(
-            _part(rows, number[ours[is_later]], rows.columns.take(ours[is_later])),
-            since=version,
-            ended=stored.begins[at[is_later]],
-            source="",
-        )
+        # A deletion counts from the version behind its own.
+        ended = stored.begins[at] + stored.is_deleted[at].astype(np.uint64)
+        return _Late(ours[is_later], ended[is_later])
+
+    def _keep_late(
+        self, rows: SeriesRows, wanted: Mapping[SeriesKey, Span], late: _Late, version: int
+    ) -> None:
+        """Keep rows that others were written over before they came.
+
+        Between them and what is the latest there may have been more, and the commit may have been
+        applied before: what is kept already tells both.
+        """
+        kept, ends = self._kept(wanted, version), late.ends.copy()
+        is_told = np.zeros(len(ends), np.bool_)
+        if kept is not None:
+            place = places(rows.number, rows.columns.timestamp)[late.rows]
+            at = np.minimum(np.searchsorted(place, kept.place), len(place) - 1)
+            of_late = np.flatnonzero(place[at] == kept.place)
+            at = at[of_late]
+            for event in (kept.since[of_late], kept.ended[of_late]):
+                is_after = event > version
+                np.minimum.at(ends, at[is_after], event[is_after])
+            covers = kept.since[of_late] <= version
+            for ours, theirs in zip(rows.columns[1:], kept.columns[1:], strict=True):
+                covers &= ours[late.rows[at]] == theirs[of_late]
+            is_told[at[covers]] = True
+        chosen = late.rows[~is_told]
+        part = _part(rows, rows.number[chosen], rows.columns.take(chosen))
+        self._insert(part, since=version, ended=ends[~is_told], source="")
 
     def _insert(self, rows: SeriesRows, **more: Any) -> None:
         if rows.rows:
@@ -163,29 +204,44 @@ class CandleHistory:
                 idempotent=True,
             )
 
-    def _stored(self, wanted: Mapping[SeriesKey, tuple[int, int, int]]) -> Stored:
-        """What is stored of some series.
+    def _stored(self, wanted: Mapping[SeriesKey, Span]) -> Stored:
+        """What is stored of some series."""
+        found = self._read(statements.select_stored(self._candles, one=len(wanted) == 1), wanted)
+        return latest_of(_numbers(found, wanted), found)
 
-        :param wanted: of each its number, and the first and last millisecond.
-        """
+    def _kept(self, wanted: Mapping[SeriesKey, Span], version: int) -> _Kept | None:
+        """What is kept of some series and ended after a version."""
+        query = statements.select_kept(self._history, one=len(wanted) == 1)
+        found = self._read(query, wanted, version=version)
+        if not found:
+            return None
+        stamps = found["ms"].view(np.int64)
+        prices = [found[f"{price}_"] for price in PRICES]
+        columns = Columns.of(stamps, prices, found["volume"].view(np.uint64))
+        place = places(_numbers(found, wanted), stamps)
+        return _Kept(place, columns, found["since"], found["ended"])
+
+    def _read(self, query: str, wanted: Mapping[SeriesKey, Span], **more: Any) -> Mapping[str, Any]:
         keys, values = list(wanted), wanted.values()
         bound = parameters(keys[0], min(a for _, a, _ in values), max(b for _, _, b in values))
         if len(keys) > 1:
             names = zip(*(key.sort_key for key in keys), strict=True)
             bound |= {f"{name}s": sorted(set(each)) for name, each in zip(KEY, names, strict=True)}
-        found = self._manager.read_columns(
-            statements.select_stored(self._candles, one=len(keys) == 1),
-            bound,
+        found: Mapping[str, Any] = self._manager.read_columns(
+            query,
+            bound | more,
             stored=stored_types(self._candles),
             settings=SETTINGS,
             dictionaries=True,
         )
-        if not found:
-            return latest_of(np.zeros(0, np.int64), found)
-        number = np.full(len(found["ms"]), wanted[keys[0]][0])
-        if len(keys) > 1:
-            number = numbers_of(found, {key.sort_key: of[0] for key, of in wanted.items()})
-        return latest_of(number, found)
+        return found
+
+
+def _numbers(found: Mapping[str, Any], wanted: Mapping[SeriesKey, Span]) -> Int64Array | int:
+    """The number of each row's series, or of all."""
+    if len(wanted) == 1:
+        return next(iter(wanted.values()))[0]
+    return numbers_of(found, {key.sort_key: of[0] for key, of in wanted.items()}) if found else 0
 
 
 def _alike(keys: Sequence[SeriesKey], spans: Mapping[SeriesKey, Any]) -> Iterator[list[SeriesKey]]:

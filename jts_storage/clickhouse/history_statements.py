@@ -79,13 +79,31 @@ def select_stored(candles: Table, *, one: bool, since: bool = True) -> str:
 
 @cache
 def select_former(history: Table) -> str:
-    """Select what counted as of a version and was replaced or deleted since."""
+    """Select what counted as of a version and was replaced or deleted since.
+
+    Of two that counted at once the later one, which a commit that came late wrote.
+    """
     c = history.c
     version: Expression = func.toUInt64(bindparam("as_of"))
     deleted: Expression = func.toUInt8(literal_column("0"))
-    state = (c.ended.label("version"), c.since.label("since"), deleted.label("deleted"))
+    state = (c.since.label("version"), deleted.label("deleted"))
     counted = (c.since <= version, c.ended > version)
     return text_of(select(*as_stored(c), *state).where(is_of_key(c), is_in_range(c), *counted))
+
+
+@cache
+def select_kept(history: Table, *, one: bool) -> str:
+    """Select what is kept of former rows that ended after a version.
+
+    :param one: of one series; else of several, with their names.
+    """
+    c = Final(history).c
+    state = (c.since.label("since"), c.ended.label("ended"))
+    names = [] if one else [c[name].label(name) for name in KEY]
+    statement = select(*as_stored(c), *state, *names)
+    wanted = [is_of_key(c)] if one else _among(c)
+    is_later = c.ended > func.toUInt64(bindparam("version"))
+    return text_of(statement.where(*wanted, is_in_range(c), is_later))
 
 
 @cache
