@@ -26,6 +26,10 @@ class Beginnings:
     def of(self, key: SeriesKey) -> int:
         return max(self.of_all, self.of_series.get(key, 0))
 
+    def of_every(self, keys: Iterable[SeriesKey] | None) -> int:
+        """The version before which none of these can be read any more; of all series if None."""
+        return self.of_all if keys is None else min(map(self.of, keys), default=self.of_all)
+
     def later(self, keys: Iterable[SeriesKey] | None, version: int) -> Beginnings:
         """What a purge makes of it.
 

@@ -36,7 +36,7 @@ class Revision(Generic[E]):
 def not_kept(collection: str, identity: str, version: int) -> NotFound:
     """The error of who asks for a version that is older than what is kept."""
     return NotFound(
-        f"Version {version} of {collection} {identity} is not kept.",
+        f"Version {version} of {identity} in {collection} is not kept.",
         remedy="history(id) lists the versions that are.",
     )
 
@@ -44,9 +44,10 @@ def not_kept(collection: str, identity: str, version: int) -> NotFound:
 def purged(collection: str, identity: str, commit: Commit) -> InvalidData:
     """The error of who asks what a document was at a moment of which it was erased."""
     return InvalidData(
-        f"is of before {collection} {identity} was purged: what it was then was erased",
+        f"is before the history of {identity} in {collection}: what it was until then was purged",
         field="as_of",
         value=commit.moment.isoformat(),
+        remedy="Ask for a later moment: history(id) lists the versions that are kept.",
     )
 
 
@@ -54,7 +55,7 @@ def pinned(collection: str, identity: str, snapshots: Sequence[str]) -> InUse:
     """The error of who would erase what a snapshot shows."""
     names = ", ".join(map(repr, snapshots))
     return InUse(
-        f"What {collection} {identity} was cannot be purged: snapshot {names} shows it.",
+        f"Earlier versions of {identity} in {collection} were not purged: shown by {names}.",
         remedy="Delete the snapshot first, purge what was before it, or purge with"
         " despite_snapshots=True: reads of it are then refused for what was purged.",
     )

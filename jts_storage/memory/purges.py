@@ -26,8 +26,11 @@ class InMemoryPurges:
             kept = database.candles.keys() | database.past.keys()
             if unknown := [key for key in keys or () if key not in kept]:
                 raise nothing_of(unknown)
+            first = database.beginnings.of_every(keys)
             shown = [
-                name for name, each in database.snapshots.items() if each.commit.version < version
+                name
+                for name, each in database.snapshots.items()
+                if first <= each.commit.version < version
             ]
             if shown and not despite_snapshots:
                 raise shown_by(sorted(shown), Commit(version))

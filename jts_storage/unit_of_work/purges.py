@@ -41,7 +41,9 @@ class StoredPurges:
         if unknown := await self._stores.clickhouse.run(self._erasing.unknown, keys or ()):
             raise nothing_of(unknown)
         if not despite_snapshots:
-            shown = await self._moments.snapshots.names_before(version)
+            # Those from before an earlier purge of the same show nothing of it any more.
+            first = await self._began_for_every(keys)
+            shown = await self._moments.snapshots.names_before(version, first)
             if shown:
                 raise shown_by(shown, Commit(version))
         return await self._purge(keys, version)
@@ -61,6 +63,10 @@ class StoredPurges:
     async def began(self, key: SeriesKey) -> int:
         found = await self._find({"_id": {"$in": [_ALL, str(key)]}})
         return max((int(each["began"]) for each in found), default=0)
+
+    async def _began_for_every(self, keys: Sequence[SeriesKey] | None) -> int:
+        names = [_ALL, *map(str, keys or ())]
+        return _beginnings(await self._find({"_id": {"$in": names}})).of_every(keys)
 
     async def reach(self, key: SeriesKey) -> Reach:
         purged, kept = await asyncio.gather(self.began(key), self._moments.corrections_kept())

@@ -57,12 +57,12 @@ class StoredSnapshots:
         )
         return {each["_id"]: int(each["version"]) for each in found}
 
-    async def names_before(self, version: int) -> Sequence[str]:
-        """The names of those of earlier versions that can still be read."""
+    async def names_before(self, version: int, first: int = 0) -> Sequence[str]:
+        """The names of those of earlier versions, not before `first`, that can still be read."""
         began = await self._began()
         if began is None:
             return []
-        where: Bson = {"version": {"$gte": Int64(began), "$lt": Int64(version)}}
+        where: Bson = {"version": {"$gte": Int64(max(began, first)), "$lt": Int64(version)}}
         found = await self._repeat("listing", lambda: self._names.find(where, {}).to_list())
         return sorted(each["_id"] for each in found)
 

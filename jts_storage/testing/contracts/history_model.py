@@ -137,6 +137,8 @@ class Model:
     dropped: list[str] = field(default_factory=list)
     begins: dict[SeriesKey, Commit] = field(default_factory=dict)
     """The first commit of each series that was not purged."""
+    all_begin: Commit | None = None
+    """The first that was not purged with all series together."""
 
     last: Commit = field(default_factory=lambda: Commit(0))
     """The latest of all that have a place in the order: snapshots, too."""
@@ -219,7 +221,13 @@ class Model:
         if purge.series is not None and not any(state[which[0]] for state in known):
             return  # of a series that never was it is refused
         named = None if purge.series is None else which
-        shown = [name for name, (commit, _) in self.snapshots.items() if commit < begins]
+        # What shows nothing of them any more holds up no other purge.
+        first = self.all_begin if purge.series is None else self.begins.get(which[0])
+        shown = [
+            name
+            for name, (commit, _) in self.snapshots.items()
+            if commit < begins and (first is None or first <= commit)
+        ]
         if shown and not purge.despite_snapshots:
             with pytest.raises(InUse, match="|".join(shown)):
                 await self.storage.candles.purge_history(named, before=before)
@@ -229,6 +237,8 @@ class Model:
         if self.states or self.snapshots:
             for key in which:
                 self.begins[key] = max(begins, self.begins.get(key, begins))
+            if purge.series is None:
+                self.all_begin = max(begins, self.all_begin or begins)
 
     def is_kept(self, commit: Commit, keys: Sequence[SeriesKey]) -> bool:
         if commit < self.forgotten and commit not in {each for each, _ in self.snapshots.values()}:

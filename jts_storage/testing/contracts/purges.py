@@ -151,6 +151,9 @@ class PurgeContract:
                 await storage.candles.purge_history(which)
         assert await closes(storage, key, name) == [102, 103]
         assert await storage.candles.purge_history([key], despite_snapshots=True) == 1
+        # They show nothing of it any more, and hold up no other purge of it.
+        await commit(storage, [rows(key, candle(0, "106"))])
+        assert await storage.candles.purge_history([key]) == 1
         assert (await storage.snapshots.get(name)).name == name
         await refused(lambda: closes(storage, key, name))
         assert await closes(storage, other, name) == []
