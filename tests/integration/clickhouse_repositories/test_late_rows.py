@@ -52,6 +52,10 @@ class Told:
         self._keys = [SeriesKey(f"late {next(fresh)}", Timeframe.D1) for _ in range(series)]
         self._candles = ClickHouseCandleRepository(manager)
 
+    @property
+    def symbols(self) -> list[str]:
+        return [key.symbol for key in self._keys]
+
     def apply(self, change: Change, version: int) -> None:
         self._candles.apply(change(*self._keys), version)
 
@@ -98,6 +102,9 @@ async def test_commits_that_come_in_any_order_are_read_as_they_were_numbered(
     for close in order:
         told.apply(save(close), 10 * (close - 1))
     assert await told.closes(10, 11, 20, 21, 30, 31) == [[], [2], [2], [3], [3], [4]]
+    # What was kept already cannot be made to end sooner: 2 counted until 4, as far as it tells.
+    ended = 31 if order[-1] == 3 else 21
+    assert [version for version, _ in told.corrections()] == [ended, 31]
 
 
 async def test_what_comes_late_counts_until_the_deletion_that_overtook_it(
@@ -108,3 +115,17 @@ async def test_what_comes_late_counts_until_the_deletion_that_overtook_it(
     told.apply(delete, 20)
     told.apply(save(2), 10)
     assert await told.closes(6, 11, 20, 21) == [[1], [2], [2], []]
+
+
+async def test_of_two_former_rows_that_count_at_once_the_later_one_is_read(
+    manager: ClickHouseManager,
+) -> None:
+    told = Told(manager)
+    told.apply(save(2), 10)
+    told.apply(save(4), 30)
+    earlier = (
+        "INSERT INTO candles_history SELECT * REPLACE (toUInt64(5) AS since,"
+        " toDecimal64(1, 4) AS close) FROM candles_history WHERE symbol = %(symbol)s"
+    )
+    manager.execute(earlier, {"symbol": told.symbols[0]}, idempotent=False)
+    assert await told.closes(6, 21, 31) == [[1], [2], [4]]
