@@ -20,7 +20,7 @@ from jts_storage.migrate.plan import Direction, Step
 
 PROCESS = Path(__file__).with_name("cluster_process.py")
 _ABSENT = "IF NOT EXISTS "
-_CODEC = re.compile(r"MODIFY COLUMN (\w+) CODEC(\(\w+(?:\(8\))?, LZ4\))")
+_CODEC = re.compile(r"MODIFY COLUMN (\w+) CODEC(\(\w+(?:\(8\))?, (?:LZ4|ZSTD\(1\))\))")
 EVERYWHERE = "clusterAllReplicas(c1, currentDatabase(), {})"
 
 
@@ -91,7 +91,7 @@ async def test_up_collects_the_rows_of_every_host(clickhouse: ClickHouseManager)
 async def test_down_gives_each_shard_its_rows_and_removes_what_held_them(
     clickhouse: ClickHouseManager,
 ) -> None:
-    _, _, _, _, symbols, candles, tables_made = await printed(clickhouse, "down")
+    *_, symbols, candles, tables_made = await printed(clickhouse, "down")
     for step, name, key in ((candles, "candles", "symbol"), (symbols, "symbols", "code")):
         own = [each for each in step if "jts_schema" not in each]
         on = "ON CLUSTER c1"
@@ -122,7 +122,7 @@ async def test_what_is_distributed_gets_new_tables_beneath_it(
 ) -> None:
     """The rows of each shard are copied and exchanged; only then the columns above follow."""
     steps = await printed(clickhouse, direction)
-    step = steps[4] if direction == "up" else steps[2]
+    step = steps[4] if direction == "up" else steps[3]
     own = [each for each in step if "jts_schema" not in each]
     on, local = "ON CLUSTER c1", "symbols_local_new"
     assert own[0].startswith(f"CREATE TABLE IF NOT EXISTS {local} {on} (code String")
@@ -153,7 +153,7 @@ async def test_what_is_distributed_gets_another_order_beneath_it(
 ) -> None:
     """The table above has neither a sort key nor new columns: it stays as it is."""
     steps = await printed(clickhouse, direction)
-    step = steps[5] if direction == "up" else steps[1]
+    step = steps[5] if direction == "up" else steps[2]
     own = [each for each in step if "jts_schema" not in each]
     on, local = "ON CLUSTER c1", "candles_local_new"
     key = "timeframe, symbol, exchange" if direction == "up" else "symbol, exchange, timeframe"
