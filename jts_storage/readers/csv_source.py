@@ -47,7 +47,7 @@ class CsvFile(FileSource):
         return self.form.first_value
 
     def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
-        aside = None if broken is None else _Aside(self, broken, self._lines_before_data())
+        aside = None if broken is None else _Aside(self, broken, self._header_end)
         with self._explained(), opened(self.path) as (raw, stream):
             self._refuse_open_quote()
             for batch in self._reader(stream, self.targets, aside):
@@ -68,9 +68,13 @@ class CsvFile(FileSource):
 
     def _row_lines(self) -> Iterator[RowLine]:
         expected = len(self.form.headers)
-        for line, fields, text in text_files.records(self.path, self.form):
-            if len(fields) == expected:
-                yield RowLine(line, text)
+        for row in text_files.records(self.path, self.form):
+            if len(row.fields) == expected:
+                yield RowLine(row.line, row.text)
+
+    @cached_property
+    def _header_end(self) -> int:
+        return text_files.header_end(self.path, self.form)
 
     @cached_property
     def _open_quote(self) -> int | None:
@@ -95,7 +99,7 @@ class CsvFile(FileSource):
                 block_size=file_source.READ_BYTES,
                 encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
                 column_names=names,
-                skip_rows=self._lines_before_data(),
+                skip_rows=self._header_end,  # the names are known
                 use_threads=aside is None,  # with several, Arrow does not number broken rows
             ),
             parse_options=arrow_csv.ParseOptions(
@@ -111,12 +115,6 @@ class CsvFile(FileSource):
                 strings_can_be_null=False,  # what counts as missing is decided in `values`
             ),
         )
-
-    def _lines_before_data(self) -> int:
-        """Return how many lines to skip, up to and with the header: its names are known."""
-        if not self.form.has_header:
-            return 0
-        return text_files.lines_to(self.path, self.form, self.form.header_lines)
 
     def location(self, row: int, target: str) -> str:
         (line,) = self.lines_of([row])

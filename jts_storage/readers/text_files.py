@@ -8,8 +8,8 @@ import csv
 import gzip
 import io
 import os
+import re
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,23 +25,28 @@ _SAMPLE = 65_536
 _SEARCHED_AT_ONCE = 1 << 20
 _QUOTE, _NEWLINE = b'"\n'
 _DELIMITERS = (",", ";", "\t", "|")
+_BLANKS = "\ufeff \t\r\n\f\v"
+_LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
+_QUOTED = re.compile('"[^"]*"')
 # What a file may begin with to say its encoding (a byte order mark).
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 class Record(NamedTuple):
-    """A row of a CSV file: the line it begins on, and all of its text without the last break."""
+    """A row of a CSV file: its first and last line, and its text without the last break."""
 
     line: int
     fields: list[str]
     text: str
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
 class TextFormat:
     """
-    :param header_lines: how many lines that are not empty stand before the first row.
+    :param header_lines: how many that are not blank stand before the first row; one with breaks
+        in its quotes counts once.
     """
 
     encoding: str
@@ -105,21 +110,19 @@ def sniff(
         raise InvalidData(f"{shown(path)}: cannot be decompressed: {exc}.") from exc
     encoding = encoding or _encoding(sample)
     text = sample.decode(encoding, errors="replace").lstrip("\ufeff")
-    lines = [line for line in text.splitlines() if line.strip()][:4]
-    if not lines:
+    first_line = _first_line(io.StringIO(text, newline=""))
+    if not first_line:
         raise InvalidData(f"{shown(path)} is empty.")
-    delimiter = delimiter or _delimiter(path, lines[0])
-    try:
-        first, *others = csv.reader(lines, delimiter=delimiter)
-    except csv.Error as exc:
-        raise InvalidData(f"{shown(path)}: its first line cannot be read: {exc}.") from exc
-    headers = [name.strip() for name in first]
+    delimiter = delimiter or _delimiter(path, first_line)
+    rows = _parsed(io.StringIO(text, newline=""), delimiter, shown(path))
+    first, *others = (row.fields for row in _not_blank(rows, 4))
+    headers = [_LINE_BREAK.sub(" ", name).strip() for name in first]
     if not header:
         headers = [str(number + 1) for number in range(len(headers))]
     header_lines = int(header)
     if header and (index := _yahoo_index(first, others)):
         headers, header_lines = [index, *headers[1:]], 3
-    values = [row[0] for row in others[max(header_lines - 1, 0) :] if row]
+    values = [row[0] for row in others[max(header_lines - 1, 0) :]]
     return TextFormat(encoding, delimiter, headers, header, next(iter(values), None), header_lines)
 
 
@@ -135,10 +138,29 @@ def _yahoo_index(first: list[str], others: list[list[str]]) -> str | None:
     return name if name and not any(rest) else None
 
 
+def is_blank(text: str) -> bool:
+    """Whether a line has nothing but blanks."""
+    return not text.strip(_BLANKS)
+
+
+def _first_line(lines: Iterable[str]) -> str:
+    """The first line that is not blank, with those that its quotes go on over."""
+    taken: list[str] = []
+    is_open = False
+    for line in lines:
+        if not taken and is_blank(line):
+            continue
+        taken.append(line)
+        is_open ^= bool(line.count('"') % 2)
+        if not is_open:
+            return "".join(taken)
+    return taken[0] if taken else ""
+
+
 def _delimiter(path: Path, line: str) -> str:
     if suffix_of(path) == ".tsv" and "\t" in line:
         return "\t"
-    return max(_DELIMITERS, key=line.count)
+    return max(_DELIMITERS, key=_QUOTED.sub("", line).count)
 
 
 def _check(encoding: str | None, delimiter: str | None) -> None:
@@ -170,22 +192,41 @@ def _encoding(sample: bytes) -> str:
 
 def records(path: Path, form: TextFormat) -> Iterator[Record]:
     """Rows of a CSV file as they are written; slow, for finding what went wrong."""
-    with opened(path) as file:
-        text = io.TextIOWrapper(file, form.encoding, errors="replace", newline="")
-        seen: list[str] = []
-        reader = csv.reader(_noted(text, seen), delimiter=form.delimiter)
-        left = form.header_lines
-        begins = 1
-        try:
-            for fields in reader:
-                if fields:
-                    if left <= 0:
-                        yield Record(begins, fields, "".join(seen).rstrip("\r\n"))
-                    left -= 1
-                seen.clear()
-                begins = reader.line_num + 1
-        except csv.Error as exc:
-            raise InvalidData(f"{shown(path)}, line {begins}: cannot be read: {exc}.") from exc
+    with opened(path) as file, _decoded(file, form) as text:
+        found = _parsed(text, form.delimiter, shown(path))
+        _not_blank(found, form.header_lines)
+        yield from found
+
+
+def header_end(path: Path, form: TextFormat) -> int:
+    """The line on which the header ends; 0 if there is none."""
+    with opened(path) as file, _decoded(file, form) as text:
+        found = _parsed(text, form.delimiter, shown(path))
+        return max((row.last for row in _not_blank(found, form.header_lines)), default=0)
+
+
+def _decoded(file: IO[bytes], form: TextFormat) -> io.TextIOWrapper:
+    return io.TextIOWrapper(file, form.encoding, errors="replace", newline="")
+
+
+def _parsed(lines: Iterable[str], delimiter: str, name: str) -> Iterator[Record]:
+    """All rows but those of empty lines, which Arrow does not count either."""
+    seen: list[str] = []
+    reader = csv.reader(_noted(lines, seen), delimiter=delimiter)
+    begins = 1
+    try:
+        for fields in reader:
+            if fields:
+                yield Record(begins, fields, "".join(seen).rstrip("\r\n"), reader.line_num)
+            seen.clear()
+            begins = reader.line_num + 1
+    except csv.Error as exc:
+        raise InvalidData(f"{name}, line {begins}: cannot be read: {exc}.") from exc
+
+
+def _not_blank(found: Iterator[Record], count: int) -> list[Record]:
+    """Take rows until there are so many that are not blank."""
+    return list(islice((row for row in found if not is_blank(row.text)), count))
 
 
 def _noted(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
@@ -197,9 +238,9 @@ def _noted(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
     """Line and number of fields of the first row that has more or fewer than the header."""
     expected = len(form.headers)
-    for line, fields, _ in records(path, form):
-        if len(fields) != expected:
-            return line, len(fields)
+    for row in records(path, form):
+        if len(row.fields) != expected:
+            return row.line, len(row.fields)
     return None
 
 
@@ -289,20 +330,6 @@ def lines(path: Path) -> Generator[tuple[int, bytes]]:
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip() and line.strip() != codecs.BOM_UTF8:
-                yield number, line
-
-
-def lines_to(path: Path, form: TextFormat, count: int) -> int:
-    """How many lines there are up to and with so many that are not blank."""
-    with closing(lines(path) if form.is_bytewise else _decoded_lines(path, form)) as found:
-        *_, (number, _) = islice(found, count)
-    return number
-
-
-def _decoded_lines(path: Path, form: TextFormat) -> Generator[tuple[int, str]]:
-    with opened(path) as file, io.TextIOWrapper(file, form.encoding, errors="replace") as text:
-        for number, line in enumerate(text, start=1):
-            if line.strip("\ufeff \t\r\n\f\v"):
                 yield number, line
 
 
