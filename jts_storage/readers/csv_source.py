@@ -47,10 +47,12 @@ class CsvFile(FileSource):
         return self.form.first_value
 
     def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
-        aside = None if broken is None else _Aside(self, broken, self._header_end)
+        # With several threads, Arrow does not number broken rows.
+        is_strict = broken is None
+        judge = _refused if broken is None else _Aside(self, broken, self._header_end)
         with self._explained(), opened(self.path) as (raw, stream):
             self._refuse_open_quote()
-            for batch in self._reader(stream, self.targets, aside):
+            for batch in self._reader(stream, self.targets, judge, use_threads=is_strict):
                 self._read = self._consumed(raw.tell(), batch)
                 yield pa.Table.from_batches([batch]).rename_columns(list(self.targets))
 
@@ -60,7 +62,7 @@ class CsvFile(FileSource):
             return
         with self._explained(), opened(self.path) as (_, stream):
             self._refuse_open_quote()
-            for batch in self._reader(stream, wanted, lambda row: "skip"):
+            for batch in self._reader(stream, wanted, lambda row: "skip", use_threads=False):
                 yield pa.Table.from_batches([batch]).rename_columns(list(wanted))
 
     def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
@@ -89,8 +91,16 @@ class CsvFile(FileSource):
             )
 
     def _reader(
-        self, stream: Any, targets: dict[str, str], aside: Callable[[Any], str] | None
+        self,
+        stream: Any,
+        targets: dict[str, str],
+        judge: Callable[[Any], str],
+        *,
+        use_threads: bool,
     ) -> Any:
+        """
+        :param judge: what becomes of a row with a wrong number of fields.
+        """
         # By number: pandas leaves the header of an index empty, and Arrow needs a name for each.
         names = [str(number) for number in range(len(self.form.headers))]
         return arrow_csv.open_csv(
@@ -100,12 +110,12 @@ class CsvFile(FileSource):
                 encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
                 column_names=names,
                 skip_rows=self._header_end,  # the names are known
-                use_threads=aside is None,  # with several, Arrow does not number broken rows
+                use_threads=use_threads,
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=self.form.delimiter,
                 newlines_in_values=True,
-                invalid_row_handler=aside,
+                invalid_row_handler=judge,
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
@@ -144,6 +154,11 @@ class CsvFile(FileSource):
             raise InvalidData(f"{self.name} cannot be read: {exc}") from exc
 
 
+def _refused(row: Any) -> str:
+    """A line of blanks is no row; Arrow leaves out empty ones only."""
+    return "skip" if text_files.is_blank(row.text) else "error"
+
+
 class _Aside:
     """Keeps rows with another number of fields than the header aside, for Arrow to skip."""
 
@@ -155,6 +170,9 @@ class _Aside:
         self._records = enumerate(text_files.records(file.path, file.form))
 
     def __call__(self, row: Any) -> str:
+        if text_files.is_blank(row.text):
+            self._count += 1
+            return "skip"
         number = row.number - self._before
         line = next(record.line for index, record in self._records if index == number)
         reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"

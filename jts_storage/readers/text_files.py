@@ -239,7 +239,7 @@ def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
     """Line and number of fields of the first row that has more or fewer than the header."""
     expected = len(form.headers)
     for row in records(path, form):
-        if len(row.fields) != expected:
+        if len(row.fields) != expected and not is_blank(row.text):
             return row.line, len(row.fields)
     return None
 

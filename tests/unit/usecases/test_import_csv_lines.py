@@ -78,3 +78,29 @@ async def test_a_header_with_line_breaks_in_quotes_is_read(
     assert await imported(path, layout=layout) == expected
     with pytest.raises(InvalidData, match=f"line {line}, "):
         await imported(path, layout=layout, on_error="stop")
+
+
+@pytest.mark.parametrize("blanks", ["   ", "\t", " \n\t\n "])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("on_error", ["stop", "quarantine"])
+async def test_lines_of_blanks_are_left_out_as_empty_ones_are(
+    tmp_path: Path, blanks: str, line_end: str, on_error: str
+) -> None:
+    path = tmp_path / "p.csv"
+    text = HEADER + row(0) + blanks + "\n" + row(1) + row(2) + blanks
+    for end in ("", "\n"):
+        path.write_bytes((text + end).replace("\n", line_end).encode())
+        assert await imported(path, on_error=on_error) == ([0, 1, 2], [])
+
+
+@pytest.mark.parametrize("broken", [row(1, "x"), "7,7\n"])
+async def test_lines_of_blanks_move_no_line_behind_them(tmp_path: Path, broken: str) -> None:
+    path = tmp_path / "p.csv"
+    text = HEADER + row(0) + "  \n\n \n" + broken + "  \n" + row(2)
+    path.write_text(text)
+    with pytest.raises(InvalidData, match="line 6, "):
+        await imported(path, on_error="stop")
+    path.write_text(text + "8,8\n")
+    kept = [(6, broken.strip()), (9, "8,8")]
+    assert await imported(path) == ([0, 2], kept)
+    assert await imported(path, block_rows=1) == ([0, 2], kept)
