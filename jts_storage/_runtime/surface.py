@@ -25,6 +25,11 @@ def option(name: str, value: str | bool | Enum | None = None) -> str:
     return f"{name}=" if value is None else f"{name}={value!r}"
 
 
+def layout_option(name: str, value: str) -> str:
+    """Return an option of the layout of a file, as the caller writes it."""
+    return option(name, value) if _IS_COMMAND_LINE.get() else f"Layout({name}={value!r})"
+
+
 def numbered_columns() -> str:
     """Return the options for a file without a header, as the caller writes them."""
     if _IS_COMMAND_LINE.get():

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
-from jts_storage._runtime.surface import option
+from jts_storage._runtime.surface import layout_option, option
 from jts_storage.errors import InvalidData
 from jts_storage.readers import file_source, text_files
 from jts_storage.readers.file_source import (
@@ -50,7 +50,7 @@ class CsvFile(FileSource):
         # With several threads, Arrow does not number broken rows.
         is_strict = broken is None
         judge = _refused if broken is None else _Aside(self, broken, self._header_end)
-        with self._explained(), opened(self.path) as (raw, stream):
+        with self._explained(is_strict=is_strict), opened(self.path) as (raw, stream):
             self._refuse_open_quote()
             for batch in self._reader(stream, self.targets, judge, use_threads=is_strict):
                 self._read = self._consumed(raw.tell(), batch)
@@ -60,7 +60,7 @@ class CsvFile(FileSource):
         wanted = {name: its for name, its in self.targets.items() if name in targets}
         if not wanted:  # Arrow would read all
             return
-        with self._explained(), opened(self.path) as (_, stream):
+        with self._explained(is_strict=False), opened(self.path) as (_, stream):
             self._refuse_open_quote()
             for batch in self._reader(stream, wanted, lambda row: "skip", use_threads=False):
                 yield pa.Table.from_batches([batch]).rename_columns(list(wanted))
@@ -131,7 +131,10 @@ class CsvFile(FileSource):
         return f"{self.name}, line {line.number}, column {self._header(target)!r}"
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, *, is_strict: bool) -> Iterator[None]:
+        """
+        :param is_strict: whether a row with a wrong number of fields is refused.
+        """
         try:
             yield
         except EOFError as exc:
@@ -139,19 +142,42 @@ class CsvFile(FileSource):
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as exc:
             # Read again in Python, slowly, to name the line: Arrow's error has none of the file.
             try:
-                misshapen = text_files.first_misshapen(self.path, self.form)
+                found = self._of_encoding(exc)
+                if found is None:
+                    misshapen = self._misshapen()  # refuses what Python cannot read
+                    found = misshapen if is_strict else None
             except EOFError:
                 raise cut_off(self.name) from exc
-            if misshapen is not None:
-                line, fields = misshapen
-                expected = len(self.form.headers)
-                column = self.form.headers[min(fields, expected - 1)]
-                raise InvalidData(
-                    f"{self.name}, line {line}, column {column!r}: "
-                    f"has {fields} fields, not {expected} as the header.",
-                    remedy=f"{option('on_error', 'quarantine')} keeps such rows aside.",
-                ) from exc
+            if found is not None:
+                raise found from exc
             raise InvalidData(f"{self.name} cannot be read: {exc}") from exc
+
+    def _of_encoding(self, error: Exception) -> InvalidData | None:
+        if not isinstance(error, UnicodeDecodeError) and "UTF8" not in str(error):
+            return None
+        line = text_files.first_undecodable(self.path, self.form)
+        known = self.form.encoding.removesuffix("-sig")
+        # What is not UTF-8 is taken for cp949.
+        other = "latin-1" if known == "cp949" else "cp949"
+        if line is None:
+            return None
+        return InvalidData(
+            f"{self.name}, line {line}: cannot be read as {known}.",
+            remedy=f"Say which encoding it has: {layout_option('encoding', other)}.",
+        )
+
+    def _misshapen(self) -> InvalidData | None:
+        misshapen = text_files.first_misshapen(self.path, self.form)
+        if misshapen is None:
+            return None
+        line, fields = misshapen
+        expected = len(self.form.headers)
+        column = self.form.headers[min(fields, expected - 1)]
+        return InvalidData(
+            f"{self.name}, line {line}, column {column!r}: "
+            f"has {fields} fields, not {expected} as the header.",
+            remedy=f"{option('on_error', 'quarantine')} keeps such rows aside.",
+        )
 
 
 def _refused(row: Any) -> str:
@@ -174,7 +200,10 @@ class _Aside:
             self._count += 1
             return "skip"
         number = row.number - self._before
-        line = next(record.line for index, record in self._records if index == number)
+        try:
+            line = next(record.line for index, record in self._records if index == number)
+        except InvalidData:  # told by who explains what Arrow refuses
+            return "error"
         reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"
         before = number - self._count
         self._broken.append(BrokenRow(before, line, reason, kept_text(row.text)))

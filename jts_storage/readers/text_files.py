@@ -212,7 +212,7 @@ def _decoded(file: IO[bytes], form: TextFormat) -> io.TextIOWrapper:
 def _parsed(lines: Iterable[str], delimiter: str, name: str) -> Iterator[Record]:
     """All rows but those of empty lines, which Arrow does not count either."""
     seen: list[str] = []
-    reader = csv.reader(_noted(lines, seen), delimiter=delimiter)
+    reader = csv.reader(_noted(lines, seen, delimiter), delimiter=delimiter)
     begins = 1
     try:
         for fields in reader:
@@ -229,10 +229,14 @@ def _not_blank(found: Iterator[Record], count: int) -> list[Record]:
     return list(islice((row for row in found if not is_blank(row.text)), count))
 
 
-def _noted(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
+def _noted(lines: Iterable[str], seen: list[str], delimiter: str) -> Iterator[str]:
+    """The lines, with texts cut that are longer than Python's reader takes: it is asked how many
+    fields there are, and its limit is that of the whole process."""
+    limit = csv.field_size_limit()
+    inner = re.compile(rf'([^"\r\n{re.escape(delimiter)}]{{100}})[^"\r\n{re.escape(delimiter)}]+')
     for line in lines:
         seen.append(line)
-        yield line
+        yield inner.sub(r"\1", line) if len(line) > limit else line
 
 
 def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
@@ -242,6 +246,22 @@ def first_misshapen(path: Path, form: TextFormat) -> tuple[int, int] | None:
         if len(row.fields) != expected and not is_blank(row.text):
             return row.line, len(row.fields)
     return None
+
+
+def first_undecodable(path: Path, form: TextFormat) -> int | None:
+    """The first line that is not of the encoding."""
+    decoder = codecs.getincrementaldecoder(form.encoding)()
+    before = 0
+    with opened(path) as file:
+        while True:
+            piece = file.read(_SEARCHED_AT_ONCE)
+            try:
+                decoder.decode(piece, final=not piece)
+            except UnicodeDecodeError as exc:
+                return before + exc.object.count(b"\n", 0, exc.start) + 1
+            if not piece:
+                return None
+            before += piece.count(b"\n")
 
 
 def first_open_quote(path: Path, form: TextFormat) -> int | None:

@@ -365,7 +365,9 @@ async def test_a_layout_that_cannot_be_is_refused(
         await imported(storage, path, layout=layout)
 
 
-@pytest.mark.parametrize(("line", "message"), [(1, "no column for timestamp"), (2, "line 2: can")])
+@pytest.mark.parametrize(
+    ("line", "message"), [(1, "no column for timestamp"), (2, "line 2, .* has 7 fields, not 6")]
+)
 async def test_an_endless_field_is_refused_in_one_sentence(
     storage: Storage, tmp_path: Path, line: int, message: str
 ) -> None:
