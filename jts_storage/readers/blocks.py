@@ -217,8 +217,8 @@ class Reader:
         blocks = self._readable(rows, source, aside)
         lines = source.lines_of([row.before for row in aside])
         found = [placed(row, line) for row, line in zip(aside, lines, strict=True)]
-        # Rows with a wrong number of fields stand before the row that they are counted by.
-        broken[:] = sorted([*broken, *found], key=lambda row: (row.before, row.rule))
+        # Rows that are not counted stand before the one that comes next.
+        broken[:] = sorted([*broken, *found], key=lambda row: (row.before, row.line))
         return blocks
 
     def _readable(self, rows: Rows, source: Source, aside: list[BrokenRow]) -> list[Block]:

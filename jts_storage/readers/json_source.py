@@ -21,7 +21,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers import json_arrays, json_keys, json_kinds, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
-from jts_storage.readers.rows import BrokenRow, RowLine, kept_text
+from jts_storage.readers.rows import MISSHAPEN, UNREADABLE, BrokenRow, RowLine, kept_text
 
 _DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _DEEP = b"[" * 200
@@ -32,7 +32,7 @@ _SAMPLE = 4_096
 _BLANK_BYTES = b" \t\r\n\f\v" + codecs.BOM_UTF8
 
 _Line: TypeAlias = tuple[int, bytes]
-_Refuse: TypeAlias = Callable[[int, bytes, InvalidData], None]
+_Refuse: TypeAlias = Callable[[int, bytes, InvalidData, str], None]
 
 
 class JsonLinesFile(FileSource):
@@ -117,11 +117,11 @@ class JsonLinesFile(FileSource):
         return list(self._first)
 
     def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
-        def refuse(number: int, line: bytes, error: InvalidData) -> None:
+        def refuse(number: int, line: bytes, error: InvalidData, rule: str) -> None:
             if broken is None:
                 raise error
             reason = str(error.args[0]).partition(": ")[2]
-            broken.append(BrokenRow(rows, number, reason, kept_text(_as_text(line))))
+            broken.append(BrokenRow(rows, number, reason, kept_text(_as_text(line)), rule))
 
         rows = 0
         for position, tables in self._batches(self.targets, refuse):
@@ -132,7 +132,7 @@ class JsonLinesFile(FileSource):
 
     def columns(self, targets: Collection[str]) -> Iterator[Any]:
         wanted = {name: its for name, its in self.targets.items() if name in targets}
-        for _, tables in self._batches(wanted, lambda number, line, error: None):
+        for _, tables in self._batches(wanted, lambda *_: None):
             yield from tables
 
     def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
@@ -189,22 +189,22 @@ class JsonLinesFile(FileSource):
             yield from self._halved(good, schema, refuse)
             good = []
             self._broken_lines.add(number)
-            refuse(number, line, fault)
+            refuse(number, line, *fault)
         yield from self._halved(good, schema, refuse)
 
-    def _fault_of(self, number: int, line: bytes, schema: Any) -> InvalidData | None:
-        """What seems to be wrong with a line; Arrow may refuse another."""
+    def _fault_of(self, number: int, line: bytes, schema: Any) -> tuple[InvalidData, str] | None:
+        """What seems to be wrong with a line, and the rule it breaks; Arrow may refuse another."""
         try:
             odd = self._odd(number, self._parsed(number, line))
         except InvalidData as exc:
-            return exc
+            return exc, UNREADABLE if isinstance(exc.__cause__, _NoNumber) else MISSHAPEN
         if odd is None:
             return None
         try:
             # It takes a number in quotes among others, and does so whatever lines are read with it.
             self._as_table(line, schema)
         except pa.ArrowInvalid:
-            return odd
+            return odd, UNREADABLE
         return None
 
     def _halved(self, lines: Sequence[_Line], schema: Any, refuse: _Refuse) -> Iterator[Any]:
@@ -222,7 +222,8 @@ class JsonLinesFile(FileSource):
             ((number, line),) = lines
             self._broken_lines.add(number)
             told = str(exc).partition("JSON parse error: ")[2] or str(exc)
-            refuse(number, line, InvalidData(f"{self._where(number)}: cannot be read: {told}"))
+            error = InvalidData(f"{self._where(number)}: cannot be read: {told}")
+            refuse(number, line, error, UNREADABLE)
 
     def _as_table(self, lines: bytes, schema: Any) -> Any:
         try:

@@ -18,6 +18,8 @@ from jts_storage.readers.owners import Labels
 from jts_storage.readers.refusals import OptionMissing
 from jts_storage.readers.values import remedy_for
 
+MISSHAPEN: Final = "fields"
+UNREADABLE: Final = "unreadable"
 _LONGEST_TEXT: Final = 1_000
 _ODD: Final = r"[^\d.,'\s+\-eE_]"
 """No number that is not missing has such a letter."""
@@ -36,14 +38,15 @@ class BrokenRow:
 
     :param before: how many rows of the right number of fields stand before it.
     :param line: where it stands in the file.
-    :param rule: ``"fields"`` if it has a wrong number of them, ``"unreadable"`` for a value.
+    :param rule: ``"fields"`` if it has a wrong number of them or is no object of JSON,
+        ``"unreadable"`` for a value.
     """
 
     before: int
     line: int
     reason: str
     text: str
-    rule: str = "fields"
+    rule: str = MISSHAPEN
 
 
 def kept_text(text: str) -> str:
@@ -106,7 +109,7 @@ def unreadable(row: Rows, error: InvalidData) -> BrokenRow:
         "" if value is None else str(value) for value in values
     )
     reason = f"{error.field} {told}"
-    return BrokenRow(int(row.numbers[0]), 0, reason, kept_text(text.getvalue()), "unreadable")
+    return BrokenRow(int(row.numbers[0]), 0, reason, kept_text(text.getvalue()), UNREADABLE)
 
 
 def placed(row: BrokenRow, line: RowLine) -> BrokenRow:

@@ -10,6 +10,7 @@ import pytest
 
 from jts_storage import Market, SeriesKey, Storage, Timeframe
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.quarantine import Quarantine
 from tests.unit.usecases.outcomes import SECOND, outcome, quarantined
 
 
@@ -128,3 +129,25 @@ async def test_moments_of_a_format_are_text(tmp_path: Path) -> None:
     written(path, "t", [f"Jan 02, 2024 {n // 60:02}:{n % 60:02}" for n in range(1_010)])
     found = await outcome(path, 2_000, timezone="UTC", time_format="%b %d, %Y %H:%M")
     assert (len(found["stored"]), found["refused"]) == (1_010, None)
+
+
+@pytest.mark.parametrize("block_rows", [1, 1_000])
+@pytest.mark.parametrize("is_array", [True, False])
+async def test_values_and_lines_that_cannot_be_read_are_counted_apart(
+    tmp_path: Path, is_array: bool, block_rows: int
+) -> None:
+    good = '{"t":%d,"o":1,"h":1,"l":1,"c":%s,"v":1}'
+    closes = ["1", '"x"', "true", "[2]", '{"a":1}', "1e300", '"1e999"', "1"]
+    rows = [good % (SECOND + 60 * minute, close) for minute, close in enumerate(closes)]
+    rows[4:4] = ["7", good % (SECOND, "[]"), "null"]
+    if not is_array:
+        rows[5:5] = ["{", good % (SECOND, "NaN")]
+    path = tmp_path / "p.json"
+    path.write_text("[" + ",\n".join(rows) + "]" if is_array else "\n".join(rows))
+    options = ImportOptions(create=Market.KOSPI, on_error="quarantine", block_rows=block_rows)
+    async with Storage.in_memory() as storage:
+        result = await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
+        lines = [row.line for row in await Quarantine(storage).review()]
+    expected = {"fields": 2, "unreadable": 7} if is_array else {"fields": 3, "unreadable": 8}
+    assert (result.inserted, dict(result.broken)) == (2, expected)
+    assert lines == list(range(2, len(rows)))
