@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from jts_storage.domain.columns import FIELDS
 from jts_storage.readers.epochs import is_moment
 from jts_storage.readers.moments import MOMENTS
 from jts_storage.readers.numbers import THOUSANDS, NumberStyle
-from jts_storage.readers.values import MISSING
+from jts_storage.readers.values import MISSING, MISSING_WORDS
 from jts_storage.readers.written import TIME, zone_of
 
 _NUMBERS: Final = tuple(
@@ -25,6 +25,7 @@ _SOME_DIGITS: Final = re.compile(r"(\D*\d){3}")
 """No date has fewer, in whatever format it is written."""
 _TIME: Final = re.compile(TIME)
 _MISSING: Final = re.compile(MISSING, re.IGNORECASE)
+_ESCAPES: Final = dict(zip('"\\/\b\f\n\r\t', '"\\/bfnrt', strict=True))
 _A_NUMBER: Final = re.compile(r"\s*-?\d+(\.0*)?\s*")
 
 
@@ -40,14 +41,31 @@ def with_nulls(lines: bytes, names: Iterable[str]) -> bytes:
 
     :param names: of the columns of numbers.
     """
-    quoted = b"|".join(
-        re.escape(json.dumps(name, ensure_ascii=is_ascii).encode())
-        for name in names
-        for is_ascii in (True, False)
+    return _missing_in(tuple(names)).sub(rb"\1null", lines)
+
+
+@lru_cache
+def _missing_in(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """A pattern of these names with text that says that a number is missing."""
+    blank = b"(?:%b)*" % b"|".join(map(_spelled, " \t\n\r\f\v"))
+    words = b"|".join(
+        b"".join(b"(?:%b|%b)" % (_spelled(char), _spelled(char.upper())) for char in word)
+        for word in MISSING_WORDS
     )
+    known = b"|".join(b"".join(map(_spelled, name)) for name in names)
     # A quote within a text has a backslash in front, so nothing in it looks like a name.
-    found = rb'(?<!\\)((?:%b)[ \t]*:[ \t]*)"(?i:%b)"' % (quoted, MISSING.encode())
-    return re.sub(found, rb"\1null", lines)
+    return re.compile(
+        rb'((?<!\\)"(?:%b)"[ \t]*:[ \t]*)"%b(?:%b)?%b"' % (known, blank, words, blank)
+    )
+
+
+def _spelled(char: str) -> bytes:
+    """A pattern of all that JSON may write for a character."""
+    code = char.encode("utf-16-be").hex()
+    units = [f"\\\\u(?i:{code[at : at + 4]})" for at in range(0, len(code), 4)]
+    escape = [re.escape(f"\\{_ESCAPES[char]}")] if char in _ESCAPES else []
+    itself = [] if char in '"\\' else [re.escape(char)]
+    return f"(?:{'|'.join([*itself, *escape, ''.join(units)])})".encode()
 
 
 def undecided(targets: Mapping[str, str], values: Mapping[str, object]) -> dict[str, str]:

@@ -26,7 +26,8 @@ from jts_storage.readers.rounding import adjusted_volumes, rounded_prices
 _LARGEST = dict.fromkeys(PRICES, Decimal(checks.PRICE_LIMIT - 1) / checks.PRICE_SCALE) | {
     "volume": Decimal(checks.VOLUME_LIMIT - 1)
 }
-MISSING: Final = r"\s*(?:-|nan|null|n/a)?\s*"
+MISSING_WORDS: Final = ("-", "nan", "null", "n/a")
+MISSING: Final = rf"\s*(?:{'|'.join(MISSING_WORDS)})?\s*"
 """Text in the place of a number that is missing, in any case."""
 FloatRule = Literal["refuse", "exact", "round"]
 

@@ -61,6 +61,29 @@ async def test_what_is_missing_in_csv_is_missing_in_json(
         assert len((await outcome(path))["stored"]) == 2
 
 
+@pytest.mark.parametrize(
+    "missing",
+    [r"N\/A", r"\u002d", r"\u002D", r"n\u002fA", r"\u004e\u0061N", r"\t-\u0020", r"\n", r"\u000b"],
+)
+@pytest.mark.parametrize(
+    ("name", "written_as"),
+    [("c", r"\u0063"), ("종가", r"\uC885\uac00"), ("종가", r"종\uAC00"), ("c", "c")],
+)
+async def test_what_is_missing_may_be_written_with_escapes(
+    tmp_path: Path, missing: str, name: str, written_as: str
+) -> None:
+    path = tmp_path / "p.jsonl"
+    row = '{"t":%d,"o":1,"h":1,"l":1,"%s":%s,"v":1}\n'
+    path.write_text(
+        row % (SECOND, name, "1")
+        + row % (SECOND + 60, written_as, f'"{missing}"')
+        + row % (SECOND + 120, written_as, "1")
+    )
+    found = await quarantined(path)
+    assert (len(found["stored"]), found["aside"], found["refused"]) == (2, [], None)
+    assert len((await outcome(path))["stored"]) == 2
+
+
 async def test_what_looks_like_a_missing_number_stays_in_a_text(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     note = '","c":"-","v":"'
