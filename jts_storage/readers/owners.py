@@ -25,6 +25,8 @@ LABELS = ("symbol", "exchange", "timeframe", "market", "deleted")
 """Columns that say which series a row belongs to, and whether it was deleted."""
 MARKETS = frozenset({"symbol", "exchange", "market"})
 """Columns that say which market a symbol is of."""
+_NO_SYMBOL = {"-", "NaN", "nan", "null", "N/A", "n/a"}
+"""What programs write for a missing value. In capitals these words may be tickers: NAN is one."""
 _NOT_DELETED = {"", "0", "false"}
 
 
@@ -205,7 +207,7 @@ class Owners:
                 )
             return [wanted]
         for number, name in enumerate(found.names):
-            if not name:
+            if not name or (name in _NO_SYMBOL and name != wanted):
                 raise found.error("names no symbol", number, _ignore("symbol"))
             if wanted not in (None, name):
                 raise found.error(f"is not {wanted}", number, _omit("symbol"))

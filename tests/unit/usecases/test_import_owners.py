@@ -384,3 +384,35 @@ async def test_a_name_is_one_however_its_letters_are_composed(
     # What an application has stored in pieces stays as it is, and can be read.
     key = SeriesKey(nfd, Timeframe.M1)
     assert key.symbol == nfd
+
+
+@pytest.mark.parametrize("word", ["-", "NaN", "nan", "null", "N/A", "n/a", " - "])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+async def test_a_word_for_what_is_missing_names_no_symbol(
+    storage: Storage, tmp_path: Path, word: str, kind: str
+) -> None:
+    path = tmp_path / f"p.{kind}"
+    rows = [
+        {"symbol": name, "t": START, "o": 1, "h": 1, "l": 1, "c": 1, "v": 1} for name in ("A", word)
+    ]
+    if kind == "csv":
+        lines = [",".join(map(str, row.values())) for row in rows]
+        path.write_text(",".join(rows[0]) + "\n" + "\n".join(lines))
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)))
+    line = 3 if kind == "csv" else 2
+    with pytest.raises(InvalidData, match=f"line {line}, column 'symbol': names no symbol"):
+        await run(storage, path, timeframe=Timeframe.M1)
+    assert await storage.candles.list_keys() == []
+
+
+async def test_tickers_that_look_like_such_words_are_symbols(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.csv"
+    header, rest = "symbol,t,o,h,l,c,v\n", f",{START},1,1,1,1,1\n"
+    path.write_text(header + "".join(name + rest for name in ("NAN", "NULL", "NA")))
+    assert (await run(storage, path, timeframe=Timeframe.M1)).inserted == 3
+    path.write_text(header + f"-{rest}")
+    result = await run(storage, path, timeframe=Timeframe.M1, symbol="-")
+    assert result.inserted == 1, "the caller says so"
