@@ -63,7 +63,7 @@ async def test_what_is_missing_in_csv_is_missing_in_json(
 
 @pytest.mark.parametrize(
     "missing",
-    [r"N\/A", r"\u002d", r"\u002D", r"n\u002fA", r"\u004e\u0061N", r"\t-\u0020", r"\n", r"\u000b"],
+    [r"N\/A", r"\u002D", r"n\u002fA", r"\u004e\u0061N", r"\t-\u0020"],
 )
 @pytest.mark.parametrize(
     ("name", "written_as"),
