@@ -333,7 +333,7 @@ def _volumes(column: Any) -> UInt64Array:
         for row, value in enumerate(column.to_pylist()):
             if value != value or value < 0 or value >= checks.VOLUME_LIMIT or value != int(value):
                 raise InvalidData(
-                    f"must be a whole number below 2**64, not {kind}",
+                    "must be a whole number below 2**64",
                     field="volume",
                     value=str(value),
                     row=row,

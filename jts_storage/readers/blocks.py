@@ -20,7 +20,7 @@ from jts_storage.domain.columns import (
 from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Adjusted
-from jts_storage.readers.moments import Plans, settled, whole
+from jts_storage.readers.moments import Plans, at_fault, settled, whole
 from jts_storage.readers.owners import MARKETS, Labels, Owners
 from jts_storage.readers.owners import joined as labels_joined
 from jts_storage.readers.rows import (
@@ -30,6 +30,7 @@ from jts_storage.readers.rows import (
     kept_text,
     may_stand_aside,
     placed,
+    remedy_of_broken,
     unreadable,
 )
 from jts_storage.readers.timestamps import TimestampReader
@@ -259,7 +260,7 @@ class Reader:
             elif self.keeps_broken and may_stand_aside(exc):
                 aside.append(unreadable(rows, exc))
             else:
-                raise _placed(exc, int(rows.numbers[0]), source) from exc
+                raise _row_refused(exc, rows, source) from exc
 
     def _parsed(self, rows: Rows, source: Source) -> Block:
         columns, labels, count = rows.columns, rows.labels, len(rows.numbers)
@@ -327,12 +328,20 @@ def _pieces(tables: Iterable[Any], rows: int, skip: int) -> Iterator[Any]:
             yield piece
 
 
-def _placed(error: InvalidData, row: int, source: Source) -> InvalidData:
+def _placed(error: InvalidData, row: int, source: Source, target: str | None = None) -> InvalidData:
     """The error with the place in the source, instead of row and field of the block."""
-    where = source.location(row, error.field or "")
+    where = source.location(row, target or error.field or "")
     rule = str(error.args[0]).partition(": ")[2]
     placed = InvalidData(f"{where}: {rule}", remedy=remedy_for(error))
     placed.row, placed.field, placed.value = row, error.field, error.value
+    return placed
+
+
+def _row_refused(error: InvalidData, row: Rows, source: Source) -> InvalidData:
+    target = at_fault(row.columns, 0) if error.field == "timestamp" else error.field
+    placed = _placed(error, int(row.numbers[0]), source, target)
+    if may_stand_aside(error):
+        placed.remedy = placed.remedy or remedy_of_broken()
     return placed
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
-from jts_storage._runtime.surface import layout_option, option
+from jts_storage._runtime.surface import layout_option
 from jts_storage.errors import InvalidData
 from jts_storage.readers import file_source, text_files
 from jts_storage.readers.file_source import (
@@ -21,7 +21,7 @@ from jts_storage.readers.file_source import (
     cut_off,
     opened,
 )
-from jts_storage.readers.rows import BrokenRow, RowLine, kept_text
+from jts_storage.readers.rows import BrokenRow, RowLine, kept_text, remedy_of_broken, wrong_count
 from jts_storage.readers.text_files import TextFormat
 
 
@@ -174,9 +174,8 @@ class CsvFile(FileSource):
         expected = len(self.form.headers)
         column = self.form.headers[min(fields, expected - 1)]
         return InvalidData(
-            f"{self.name}, line {line}, column {column!r}: "
-            f"has {fields} fields, not {expected} as the header.",
-            remedy=f"{option('on_error', 'quarantine')} keeps such rows aside.",
+            f"{self.name}, line {line}, column {column!r}: {wrong_count(fields, expected)}.",
+            remedy=remedy_of_broken(),
         )
 
 
@@ -204,7 +203,7 @@ class _Aside:
             line = next(record.line for index, record in self._records if index == number)
         except InvalidData:  # told by who explains what Arrow refuses
             return "error"
-        reason = f"has {row.actual_columns} fields, not {row.expected_columns} as the header"
+        reason = wrong_count(row.actual_columns, row.expected_columns)
         before = number - self._count
         self._broken.append(BrokenRow(before, line, reason, kept_text(row.text)))
         self._count += 1

@@ -21,7 +21,14 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers import json_arrays, json_keys, json_kinds, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
-from jts_storage.readers.rows import MISSHAPEN, UNREADABLE, BrokenRow, RowLine, kept_text
+from jts_storage.readers.rows import (
+    MISSHAPEN,
+    UNREADABLE,
+    BrokenRow,
+    RowLine,
+    kept_text,
+    remedy_of_broken,
+)
 
 _DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _DEEP = b"[" * 200
@@ -119,6 +126,7 @@ class JsonLinesFile(FileSource):
     def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
         def refuse(number: int, line: bytes, error: InvalidData, rule: str) -> None:
             if broken is None:
+                error.remedy = error.remedy or remedy_of_broken()
                 raise error
             reason = str(error.args[0]).partition(": ")[2]
             broken.append(BrokenRow(rows, number, reason, kept_text(_as_text(line)), rule))
@@ -312,7 +320,7 @@ class JsonLinesFile(FileSource):
 def _no_object(where: str, value: object) -> InvalidData:
     remedy = "Arrays of arrays have no names of columns; write them as CSV."
     return InvalidData(
-        f"{where}: must be a JSON object.",
+        f"{where}: must be a JSON object",
         value=value,
         remedy=remedy if isinstance(value, list) else None,
     )

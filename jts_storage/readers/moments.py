@@ -26,6 +26,7 @@ from jts_storage.readers.time_formats import spelled
 from jts_storage.readers.written import (
     TIME,
     dates_alone,
+    from_digits,
     joined,
     time_digits,
     whole_numbers,
@@ -147,6 +148,17 @@ class Plans:
         if "time" in columns:
             return dates_alone(columns["date"], columns["time"])
         return columns["date"]
+
+
+def at_fault(columns: Mapping[str, Any], row: int) -> str:
+    """Which column it is whose value is no moment in this row: one of two where a time of day is
+    beside its date."""
+    if "timestamp" in columns or "time" not in columns:
+        return "timestamp"
+    date, time = columns["date"].slice(row, 1), columns["time"].slice(row, 1)
+    text = from_digits(date.cast(pa.string()))[0].as_py()
+    is_date = text is not None and zone_of(text) is not None
+    return "time" if is_date and not _any(time, TIME) else "date"
 
 
 def settled(

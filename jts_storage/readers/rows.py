@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jts_storage._runtime.surface import option
 from jts_storage.domain.columns import FIELDS, AnyArray, Int64Array
 from jts_storage.errors import InvalidData
 from jts_storage.readers.owners import Labels
@@ -47,6 +48,15 @@ class BrokenRow:
     reason: str
     text: str
     rule: str = MISSHAPEN
+
+
+def remedy_of_broken() -> str:
+    return f"{option('on_error', 'quarantine')} keeps such rows aside."
+
+
+def wrong_count(fields: int, expected: int) -> str:
+    """What is wrong with a row of so many fields."""
+    return f"has {fields} field{'s' * (fields != 1)}, not {expected} as the header"
 
 
 def kept_text(text: str) -> str:

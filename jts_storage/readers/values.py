@@ -164,7 +164,9 @@ def as_written(error: InvalidData, columns: Mapping[str, Any]) -> InvalidData:
     column = columns.get(error.field or "")
     if error.row is None or not isinstance(error.value, str) or column is None:
         return error
-    written = str(column[error.row].as_py())
+    value = column[error.row].as_py()
+    # JSON is read as decimals of more digits than it has.
+    written = f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
     if written == error.value:
         return error
     rule = str(error.args[0]).partition(": ")[2].rpartition(", got ")[0]

@@ -91,7 +91,7 @@ async def test_lines_are_right_where_texts_have_line_breaks_and_values_are_wrong
         await run(storage, path, on_error="stop")
     await run(storage, path)
     assert [(kept.line, kept.reasons[0]) for kept in await aside(storage)] == [
-        (4, "has 1 fields, not 7 as the header"),
+        (4, "has 1 field, not 7 as the header"),
         (7, "open must be a number, got 'x'"),
     ]
 

@@ -216,3 +216,69 @@ async def test_an_unknown_symbol_is_proposed_for_the_market_of_its_exchange(
     given: dict[str, Any] = {"symbol": None if is_named_within else "A", "exchange": exchange}
     with pytest.raises(StorageError, match=f"create=Market.{market} creates it"):
         await ImportCandles(storage).run(path, Timeframe.M1, options=ImportOptions(), **given)
+
+
+OBJECT = '{"t":1704153600,"o":1,"h":1,"l":1,"c":1,"v":1}\n'
+KEEPS = " on_error='quarantine' keeps such rows aside."
+OF_TWO = "date,time,o,h,l,c,v\n2024-01-02,09:00,1,1,1,1,1\n"
+UNLIKE = "is no moment like the others of its column, got '"
+ROW_CASES: dict[str, tuple[str, str]] = {
+    "a time of day": (
+        OF_TWO + "2024-01-02,25:99,1,1,1,1,1\n",
+        f"line 3, column 'time': {UNLIKE}2024-01-02 25:99'.{KEEPS}",
+    ),
+    "a time of day in digits": (
+        "date,time,o,h,l,c,v\n20240102,0900,1,1,1,1,1\n20240102,2561,1,1,1,1,1\n",
+        f"line 3, column 'time': {UNLIKE}2024-01-02 25:61'.{KEEPS}",
+    ),
+    "no time of day": (
+        "date,time,o,h,l,c,v\n20240102,0900,1,1,1,1,1\n20240102,,1,1,1,1,1\n",
+        f"line 3, column 'time': must not be null.{KEEPS}",
+    ),
+    "a date beside a time": (
+        OF_TWO + "2024-02-30,09:01,1,1,1,1,1\n",
+        f"line 3, column 'date': {UNLIKE}2024-02-30 09:01'.{KEEPS}",
+    ),
+    "a date and a time": (
+        OF_TWO + "2024-02-30,25:99,1,1,1,1,1\n",
+        f"line 3, column 'date': {UNLIKE}2024-02-30 25:99'.{KEEPS}",
+    ),
+    "a number": (
+        HEADER + ROW + "1704153660,1,1,1,x,1\n",
+        f"line 3, column 'c': must be a number, got 'x'.{KEEPS}",
+    ),
+    "one field": (
+        HEADER + ROW + "x\n",
+        f"line 3, column 'o': has 1 field, not 6 as the header.{KEEPS}",
+    ),
+    "a volume of JSON": (
+        OBJECT + OBJECT.replace('"v":1', '"v":-1'),
+        f"line 2, column 'v': must be a whole number below 2**64, got '-1'.{KEEPS}",
+    ),
+    "a volume too large": (
+        HEADER + ROW + "1704153660,1,1,1,1,99999999999999999999\n",
+        "line 3, column 'v': must be a whole number below 2**64, got '99999999999999999999'."
+        + KEEPS,
+    ),
+    "a fraction of JSON": (
+        OBJECT + OBJECT.replace('"v":1', '"v":1.5'),
+        "line 2, column 'v': must be a whole number below 2**64, got '1.5'. "
+        "volume='round' rounds volumes, volume='floor' cuts them off, "
+        "volume='scale:N' stores them times 10**N.",
+    ),
+    "no object": (OBJECT + "5\n", f"line 2: must be a JSON object, got 5.{KEEPS}"),
+    "a kind of JSON": (
+        OBJECT + OBJECT.replace('"c":1', '"c":"x"'),
+        f"line 2, column 'c': is not of the kind it has in other lines, got 'x'.{KEEPS}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROW_CASES)
+async def test_a_row_is_refused_by_what_its_file_says(
+    storage: Storage, tmp_path: Path, case: str
+) -> None:
+    text, message = ROW_CASES[case]
+    path = tmp_path / ("p.jsonl" if text.startswith("{") else "p.csv")
+    path.write_text(text)
+    assert await refused(storage, path, timezone="UTC") == f"{path}, {message}"
