@@ -335,7 +335,7 @@ async def test_a_dump_of_a_vendor_is_told_by_series(storage: Storage, tmp_path: 
     )
     result = await run(storage, path, block_rows=2)
     assert result.by_series == {
-        "KRX:A/1m": {"read": 3, "inserted": 1, "replaced": 1, "rejected": 1},
+        "KRX:A/1m": {"read": 3, "inserted": 1, "duplicates": 1, "rejected": 1},
         "KRX:B/1d": {"read": 1, "inserted": 1},
         "NXT:A/1m": {"read": 1, "inserted": 1},
     }
