@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -128,10 +127,3 @@ class TestServers(
         storage = await emptied(servers)
         yield storage
         await storage.close()
-
-
-async def test_opens_with_no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    async with Storage.open() as storage:
-        assert await storage.health() == {"clickhouse": True, "mongo": True, "database": True}
-    assert (tmp_path / ".jts").is_dir()
