@@ -41,7 +41,7 @@ class PurgedDocuments:
             view.formulas.get_by_tag("of another"),
             view.formulas.search("another"),
         ):
-            with pytest.raises(InvalidData, match=f"before formulas {identity} was purged"):
+            with pytest.raises(InvalidData, match=f"before the history of {identity} in formulas.*was purged"):
                 await refused
         assert list(await view.strategies.list()) == []
         assert list(await (await storage.as_of(second)).formulas.list()) == [two]
@@ -103,7 +103,7 @@ class PurgedDocuments:
         three, _ = await saved(storage, replace(two, name="three"))
         try:
             for identity in (one.id, None):
-                with pytest.raises(InUse, match="snapshot 'pinned' shows it"):
+                with pytest.raises(InUse, match="were not purged: shown by 'pinned'"):
                     await storage.formulas.purge_history(identity)
             history = await storage.formulas.history(one.id or "")
             assert [each.entity for each in history] == [one, two, three]
