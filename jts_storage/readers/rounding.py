@@ -26,13 +26,25 @@ _DECIMALS = 18
 """Of a fraction that is looked at whole; of what lies behind, whether it is zero."""
 
 
-def rounded_prices(column: Any, decimals: int) -> tuple[Any, Changes]:
+def rounded_prices(column: Any, decimals: int, name: str) -> tuple[Any, Changes]:
     """Return a column of text, floats or decimals with so many decimals.
 
     A column with something that is no number is returned as it is.
+
+    :raises InvalidData: with the row of the first of which nothing would be left.
     """
     found = _rounded(column, decimals, cuts=False)
-    return (column, Changes()) if found is None else (found.kept, found.changes)
+    if found is None:
+        return column, Changes()
+    if found.is_gone.any():
+        row = int(found.is_gone.argmax())
+        raise InvalidData(
+            f"is too small to be rounded to {decimals} decimals: 0 would be left",
+            field=name,
+            value=str(column[row]),
+            row=row,
+        )
+    return found.kept, found.changes
 
 
 def adjusted_volumes(column: Any, rule: VolumeRule) -> tuple[Any, Changes]:
@@ -70,6 +82,7 @@ class _Rounded:
     kept: Any
     has_negative: bool
     changed: AnyArray
+    is_gone: AnyArray
     changes: Changes
 
 
@@ -96,7 +109,8 @@ def _rounded(column: Any, decimals: int, *, cuts: bool) -> _Rounded | None:
 
 def _unchanged(exact: Any) -> _Rounded:
     has_negative = bool(len(exact)) and (pc.min(exact).as_py() or 0) < 0
-    return _Rounded(exact, has_negative, np.zeros(len(exact), np.bool_), Changes())
+    nothing = np.zeros(len(exact), np.bool_)
+    return _Rounded(exact, has_negative, nothing, nothing, Changes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +182,7 @@ class _Parts:
         largest = Decimal(int(by.max())).scaleb(-_DECIMALS).normalize() if count else Decimal(0)
         has_negative = bool((self.is_negative & ((self.whole > 0) | (self.fraction > 0))).any())
         changes = Changes(count, largest) if count else Changes()
-        return _Rounded(exact, has_negative, changed, changes)
+        return _Rounded(exact, has_negative, changed, changed & (kept == 0), changes)
 
 
 def _whole(text: Any) -> UInt64Array:

@@ -141,7 +141,7 @@ class ValueReader:
         if is_float and not self.rounds_prices and self.floats == "refuse":
             raise _floats_refused(column, name)
         if self.rounds_prices and not (is_float and self.floats == "exact"):
-            return rounded_prices(column, checks.PRICE_DECIMALS)
+            return rounded_prices(column, checks.PRICE_DECIMALS, name)
         return column.cast(pa.float64()) if is_float else column, Changes()
 
     def _volume(self, column: Any) -> tuple[Any, Changes]:
@@ -202,7 +202,8 @@ def remedy_for(error: InvalidData) -> str | None:
             f"{option('volume', 'round')} rounds volumes, {option('volume', 'floor')} cuts them "
             f"off, {option('volume', 'scale:N')} stores them times 10**N."
         )
-    if error.field in PRICES:
+    # Where it leaves nothing of a price, rounding is refused.
+    if error.field in PRICES and round(number, checks.PRICE_DECIMALS):
         return f"{option('round_prices', True)} rounds prices to four decimals."
     return None
 

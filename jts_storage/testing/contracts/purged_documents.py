@@ -41,7 +41,9 @@ class PurgedDocuments:
             view.formulas.get_by_tag("of another"),
             view.formulas.search("another"),
         ):
-            with pytest.raises(InvalidData, match=f"before the history of {identity} in formulas.*was purged"):
+            with pytest.raises(
+                InvalidData, match=f"before the history of {identity} in formulas.*was purged"
+            ):
                 await refused
         assert list(await view.strategies.list()) == []
         assert list(await (await storage.as_of(second)).formulas.list()) == [two]

@@ -71,7 +71,14 @@ def test_text_is_read_as_it_says_or_refused(text: str) -> None:
 def test_rounding_is_that_of_exact_decimals(texts: list[str], places: int) -> None:
     values = [value_of(text) for text in texts]
     unit = Decimal(1).scaleb(-places)
-    rounded, changes = rounded_prices(pa.array(texts), places)
+    try:
+        rounded, changes = rounded_prices(pa.array(texts), places, "close")
+    except InvalidData as exc:
+        assert exc.row is not None
+        gone = values[exc.row]
+        assert gone
+        assert not gone.quantize(unit, ROUND_HALF_EVEN, EXACT)
+        return
     if rounded.type != pa.string():
         wanted = [
             value.quantize(unit, ROUND_HALF_EVEN, EXACT) for value in values if value is not None

@@ -57,7 +57,7 @@ async def test_prices_are_rounded_half_to_even_and_counted(
         tmp_path,
         "1704153600,1.00005,2.000149999,0.99995,1.00015,5\n"
         "1704153660,1.00000,1.5,1.0,1.2345e0,5\n"
-        "1704153720,1.5,1.5,1e-5,0.00005000000000000000000000001,5\n",
+        "1704153720,1.5,1.5,6e-5,0.00005000000000000000000000001,5\n",
     )
     result = await run(storage, path, round_prices=True)
     first, second, third = await stored(storage)
@@ -65,8 +65,22 @@ async def test_prices_are_rounded_half_to_even_and_counted(
         Decimal(text) for text in ("1.0000", "2.0001", "1.0000", "1.0002")
     ]
     assert second.close == Decimal("1.2345")
-    assert (third.low, third.close) == (Decimal(0), Decimal("0.0001"))
+    assert (third.low, third.close) == (Decimal("0.0001"), Decimal("0.0001"))
     assert result.adjusted == Adjusted(prices=Changes(6, Decimal("0.00005")))
+
+
+@pytest.mark.parametrize("small", ["2.11e-05", "0.00005", "-0.00001"])
+async def test_a_price_of_which_nothing_would_be_left_is_refused(
+    storage: Storage, tmp_path: Path, small: str
+) -> None:
+    rows = f"1704153600,1,1,1,1,5\n1704153660,1,1,1,{small},5\n1704153720,0.00000,1,0,1,5\n"
+    path = csv(tmp_path, rows)
+    with pytest.raises(InvalidData, match=r"line 3.*'c'.*too small.*0 would be left") as refused:
+        await run(storage, path, round_prices=True)
+    assert "round" not in str(refused.value.remedy)
+    result = await run(storage, path, round_prices=True, on_error="quarantine")
+    assert result.broken == {"unreadable": 1}
+    assert [candle.low for candle in await stored(storage)] == [Decimal(1), Decimal(0)]
 
 
 async def test_nothing_is_rounded_where_nothing_needs_it(storage: Storage, tmp_path: Path) -> None:
@@ -220,8 +234,14 @@ decimals = st.decimals(-(10**9), 10**9, allow_nan=False, allow_infinity=False, p
 
 @given(st.lists(decimals, min_size=1, max_size=20))
 def test_rounding_is_that_of_exact_decimals(numbers: list[Decimal]) -> None:
-    kept, changes = rounded_prices(pa.array([f"{number:f}" for number in numbers]), 4)
     expected = [number.quantize(Decimal("0.0001"), ROUND_HALF_EVEN) for number in numbers]
+    column = pa.array([f"{number:f}" for number in numbers])
+    if gone := [n for n, each in enumerate(expected) if not each and numbers[n]]:
+        with pytest.raises(InvalidData) as refused:
+            rounded_prices(column, 4, "close")
+        assert refused.value.row == gone[0]
+        return
+    kept, changes = rounded_prices(column, 4, "close")
     assert kept.to_pylist() == expected
     moved = [abs(a - b) for a, b in zip(numbers, expected, strict=True)]
     assert changes == Changes(sum(map(bool, moved)), max(moved))
