@@ -74,6 +74,14 @@ def _each_series(
 
 
 @cache
+def count_former(history: Table, *, by: tuple[str, ...]) -> str:
+    """Count the rows that are kept as having counted as of a version and no more."""
+    c = history.c
+    ended = (c.since <= _version(), c.ended > _version())
+    return text_of(select(func.count()).select_from(history).where(*wanted(c, by), *ended))
+
+
+@cache
 def select_former(candles: Table, history: Table, *, by: tuple[str, ...]) -> str:
     """Select the figures of the rows that counted as of a version and do not any more."""
     c = _former(candles, history, by).subquery("former").c

@@ -91,6 +91,10 @@ class ClickHouseDataSets:
         return list(self._execute(query, asked, version, _FIGURES))
 
     def _former(self, asked: PanelQuery, version: int) -> FiguresOf:
+        # Where nothing is kept, no version of all rows need be looked at.
+        kept = statements.count_former(self._history, by=_by(asked))
+        if not self._execute(kept, asked, version, SETTINGS)[0][0]:
+            return {}
         query = statements.select_former(self._candles, self._history, by=_by(asked))
         found = self._execute(query, asked, version, _PLACES)
         return _by_key(
