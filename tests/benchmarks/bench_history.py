@@ -33,6 +33,14 @@ READ_ROWS, READS = 1_000_000, 9
 CORRECTED = 100
 """One row of so many is corrected."""
 
+WORK = (
+    ("new_series", 0, 0),
+    ("append", 0, WRITTEN),
+    ("same_rows", 0, 0),
+    ("all_corrected", 1, 0),
+)
+"""By how much prices are higher than before, and the first minute."""
+
 M1 = Timeframe.M1
 END = START + timedelta(minutes=ROWS)
 READ = (
@@ -89,8 +97,10 @@ class Writes:
         for pair in range(pairs + 1):
             ways = (True, False) if pair % 2 else (False, True)
             keys = {way: SeriesKey(f"P{pair:03}{way}", M1) for way in ways}
-            for name, higher in (("append", 0), ("same_rows", 0), ("all_corrected", 1)):
-                seconds = {way: await self._save(keys[way], higher, kept=way) for way in ways}
+            for name, higher, first in WORK:
+                seconds = {
+                    way: await self._save(keys[way], higher, first, kept=way) for way in ways
+                }
                 if pair:  # the first is a warm-up
                     self._taken.setdefault(name, []).append((seconds[True], seconds[False]))
         self._candles._history = self._history
@@ -98,17 +108,19 @@ class Writes:
             ours, floor = (statistics.median(each) for each in zip(*taken, strict=True))
             report(f"history_{name}", seconds=ours, floor_seconds=floor, ratio=ours / floor)
 
-    async def _save(self, key: SeriesKey, higher: int, *, kept: bool) -> float:
+    async def _save(self, key: SeriesKey, higher: int, first: int, *, kept: bool) -> float:
         self._candles._history = self._history if kept else None
-        panel = one_series(key, WRITTEN, higher)
+        panel = one_series(key, WRITTEN, higher, first=first)
         begin = time.perf_counter()
         await save(self._storage, panel)
         return time.perf_counter() - begin
 
 
-def one_series(key: SeriesKey, rows: int, higher: int = 0, step: int = 1) -> CandlePanel:
-    """Every so many of the first minutes."""
-    minute = np.arange(0, rows, step)
+def one_series(
+    key: SeriesKey, rows: int, higher: int = 0, step: int = 1, first: int = 0
+) -> CandlePanel:
+    """Every so many of some minutes."""
+    minute = np.arange(first, first + rows, step)
     stamps = checks.to_ms(START) + minute * 60_000
     close = 700_000 + minute % 50_000 + higher
     prices = (close, close + 100, close - 100, close + 10)
