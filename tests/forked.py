@@ -74,7 +74,7 @@ class Process:
             socket.send_fds(_forker(), [b"fork"], [*given, text.fileno()])
         for fd in given:
             os.close(fd)
-        self.pid = int.from_bytes(os.read(self._status, 8))
+        self.pid = self._told()
 
     def __enter__(self) -> Self:
         return self
@@ -92,9 +92,18 @@ class Process:
         if self.returncode is None:
             if not _readable(self._status, timeout=timeout):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            self.returncode = int.from_bytes(os.read(self._status, 8), signed=True)
+            self.returncode = self._told()
             os.close(self._status)
         return self.returncode
+
+    def _told(self) -> int:
+        """What the process that forks says: a missing answer must pass for no process number,
+        as 0 is that of this whole group, and for no success.
+        """
+        told = os.read(self._status, 8)
+        if len(told) < 8:
+            raise ChildProcessError("The process that forks has ended.")
+        return int.from_bytes(told, signed=True)
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -227,7 +236,7 @@ def _serve(orders: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
             orders.close()
             return order, given
         running[pid] = status
-        os.write(status, pid.to_bytes(8))
+        os.write(status, pid.to_bytes(8, signed=True))
         for fd in (*given, text):
             os.close(fd)
 

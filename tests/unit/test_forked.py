@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -58,6 +60,24 @@ def test_it_can_be_started_by_a_process_with_many_open_files() -> None:
         for _ in range(1_100):
             stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
         assert forked.run(["-c", "print(1)"], timeout=60).stdout == "1\n"
+
+
+def test_who_forks_no_more_gives_no_process_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken for 0, it would kill all tests; and an end that is not told is no success."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def die() -> None:
+        for fd in socket.recv_fds(theirs, 16, 8)[1]:
+            os.close(fd)
+
+    monkeypatch.setattr(forked, "_forker", lambda: ours)
+    dying = Thread(target=die)
+    dying.start()
+    with pytest.raises(ChildProcessError, match="has ended"):
+        forked.Process(["-c", "pass"])
+    dying.join()
+    ours.close()
+    theirs.close()
 
 
 def test_a_module_is_run_as_one() -> None:

@@ -267,5 +267,5 @@ def _killed_purge(folder: Path, number: int) -> int:
         assert purger.stdout is not None
         stored = int(purger.stdout.readline())
         signal.sigtimedwait([], random.uniform(0, 0.8))
-        os.kill(purger.pid, signal.SIGKILL)
+        purger.kill()
     return stored
