@@ -106,11 +106,9 @@ def shared_mongod(
     tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
 ) -> Iterator[LocalMongod]:
     """One for all tests that neither stop it nor read all it holds: databases are their own."""
-    from jts_storage.local_servers.mongod import LocalMongod
+    from tests.servers import mongod
 
-    with LocalMongod.acquire(tmp_path_factory.mktemp("mongod")) as server:
-        engine_used("mongod")
-        yield server
+    yield from mongod(tmp_path_factory, engine_used)
 
 
 @pytest.fixture(scope="session")

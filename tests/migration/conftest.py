@@ -17,6 +17,7 @@ from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.mongo import MongoDBManager
 from jts_storage.relational.manager import DatabaseManager
+from tests import servers
 from tests.migration.service import MODELS, Service
 
 
@@ -28,13 +29,7 @@ def quiet(_: object) -> None:
     """A report that nobody reads."""
 
 
-@pytest.fixture(scope="session")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("mongod")) as server:
-        engine_used("mongod")
-        yield server
+mongod = pytest.fixture(scope="session")(servers.mongod)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,12 @@ from jts_storage.mongo import (
     collection_schemas,
     ensure_schema,
 )
+from tests import servers
 
 DATABASE = "jts_test"
 
 
-@pytest.fixture(scope="session")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("mongod")) as server:
-        engine_used("mongod")
-        yield server
+mongod = pytest.fixture(scope="session")(servers.mongod)
 
 
 @pytest.fixture(scope="session")

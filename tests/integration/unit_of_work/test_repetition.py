@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -21,18 +21,13 @@ from jts_storage.sync import Storage as BlockingStorage
 from jts_storage.sync import UnitOfWork as BlockingUnitOfWork
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.testing.fault_proxy import FaultProxy
+from tests import servers
 
 KILL: dict[str, Any] = {"killAllSessions": []}
 numbers = count()
 
 
-@pytest.fixture(scope="module")
-def mongod(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("mongo")) as mongod:
-        engine_used("mongod")
-        yield mongod
+mongod = pytest.fixture(scope="module")(servers.mongod)
 
 
 @pytest.fixture(scope="module")

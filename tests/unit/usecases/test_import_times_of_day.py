@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
-import pyarrow.parquet as pq
 import pytest
 
 from jts_storage import Timeframe
 from tests.unit.usecases.outcomes import outcome, quarantined
+from tests.unit.usecases.written import written
 
 
 def dated(*times: str) -> str:
@@ -100,17 +98,7 @@ def as_format(kind: str, folder: Path, times: list[str]) -> Path:
     days = [f"2024-01-{n:02}" for n in range(1, len(times) + 1)]
     prices = {name: ["1"] * len(times) for name in ("open", "high", "low", "close", "volume")}
     table = pa.table({"date": days, "time": [time or None for time in times]} | prices)
-    path = folder / f"p.{kind}"
-    match kind:
-        case "csv":
-            arrow_csv.write_csv(table, path)
-        case "jsonl":
-            path.write_text("\n".join(map(json.dumps, table.to_pylist())))
-        case "json":
-            path.write_text(json.dumps(table.to_pylist()))
-        case _:
-            pq.write_table(table, path)
-    return path
+    return written(table, folder, kind)
 
 
 FORMATS = ["csv", "jsonl", "json", "parquet"]
