@@ -26,12 +26,12 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import SETTINGS
 from jts_storage.clickhouse.statements import parameters, stored_types, write_settings
 from jts_storage.clickhouse.stored_ends import StoredEnds
-from jts_storage.clickhouse.stored_rows import Stored, latest_of, numbers_of, places
+from jts_storage.clickhouse.stored_rows import Stored, columns_of, latest_of, numbers_of, places
 from jts_storage.clickhouse.tables import local_name
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS
-from jts_storage.domain.columns import PRICES, Columns, Int64Array, UInt64Array
+from jts_storage.domain.columns import Columns, Int64Array, UInt64Array
 from jts_storage.domain.rows import SeriesRows
 
 Span: TypeAlias = tuple[int, int, int]
@@ -172,13 +172,13 @@ class CandleHistory:
     def _keep_late(
         self, rows: SeriesRows, wanted: Mapping[SeriesKey, Span], late: _Late, version: int
     ) -> None:
-        """Keep rows that others were written over before they came.
+        """Keep rows that came when later ones stood in their place already.
 
-        Between them and what is the latest there may have been more, and the commit may have been
-        applied before: what is kept already tells both.
+        Each counted until the first of what came after it: a row that is kept, the end of one, or
+        the latest row. One that is kept already is of a commit that is applied again.
         """
         kept, ends = self._kept(wanted, version), late.ends.copy()
-        is_told = np.zeros(len(ends), np.bool_)
+        is_kept = np.zeros(len(ends), np.bool_)
         if kept is not None:
             place = places(rows.number, rows.columns.timestamp)[late.rows]
             at = np.minimum(np.searchsorted(place, kept.place), len(place) - 1)
@@ -190,10 +190,10 @@ class CandleHistory:
             covers = kept.since[of_late] <= version
             for ours, theirs in zip(rows.columns[1:], kept.columns[1:], strict=True):
                 covers &= ours[late.rows[at]] == theirs[of_late]
-            is_told[at[covers]] = True
-        chosen = late.rows[~is_told]
+            is_kept[at[covers]] = True
+        chosen = late.rows[~is_kept]
         part = _part(rows, rows.number[chosen], rows.columns.take(chosen))
-        self._insert(part, since=version, ended=ends[~is_told], source="")
+        self._insert(part, since=version, ended=ends[~is_kept], source="")
 
     def _insert(self, rows: SeriesRows, **more: Any) -> None:
         if rows.rows:
@@ -215,10 +215,8 @@ class CandleHistory:
         found = self._read(query, wanted, version=version)
         if not found:
             return None
-        stamps = found["ms"].view(np.int64)
-        prices = [found[f"{price}_"] for price in PRICES]
-        columns = Columns.of(stamps, prices, found["volume"].view(np.uint64))
-        place = places(_numbers(found, wanted), stamps)
+        columns = columns_of(found)
+        place = places(_numbers(found, wanted), columns.timestamp)
         return _Kept(place, columns, found["since"], found["ended"])
 
     def _read(self, query: str, wanted: Mapping[SeriesKey, Span], **more: Any) -> Mapping[str, Any]:

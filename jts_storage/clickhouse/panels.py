@@ -66,10 +66,10 @@ class PanelReader:
         return _panel(asked, self._rows(_by_symbols(asked), history=history, as_of=version))
 
     def _latest(self, asked: PanelQuery) -> CandlePanel | None:
-        """The last row of each series, by its time: to look through all rows takes several times
-        as long where there are many of each.
+        """The last row of each series, found by its time; None if that does not tell.
 
-        None where that is not so, or where a last row competes with another or is deleted.
+        Looking through all rows takes several times as long where each series has many. It has to
+        be done where series end at many times, and where a last row competes or is deleted.
         """
         if asked.timeframe.step_ms is None or asked.timeframe.step_ms >= DAY_MS:
             return None

@@ -71,8 +71,8 @@ class Stored:
         is_former = order >= len(still)
         at = still[np.where(is_former, 0, order)] if len(still) else np.zeros(len(order), np.intp)
         kept = former.columns.take(order[is_former] - len(still))
-        columns = self.lying if self.lying.rows else kept
-        taken = columns.take(at)
+        # Where nothing lies here any more, all rows are former ones, and any are overwritten.
+        taken = (self.lying if self.lying.rows else kept).take(at)
         for whole, of_former in zip(taken, kept, strict=True):
             whole[is_former] = of_former
         return taken
@@ -125,14 +125,17 @@ def latest_of(number: Int64Array | int, found: Mapping[str, Array]) -> Stored:
     if not (place[1:] > place[:-1]).all() or place[0] < 0:
         kept = last_of_equals(place, version)
         kept = kept[place[kept] >= 0]
-    lying = Columns.of(
-        stamps, [found[f"{price}_"] for price in PRICES], found["volume"].view(np.uint64)
-    )
+    lying = columns_of(found)
     rows = _as_slice(kept)
     version, is_deleted = version[rows], found["deleted"][rows].view(np.bool_)
     since = found["since"][rows] if "since" in found else version
     begins = np.where(since == 0, version, since) if since.any() else version
     return Stored(place[rows], lying, kept, version, begins, is_deleted)
+
+
+def columns_of(found: Mapping[str, Array]) -> Columns:
+    prices = [found[f"{price}_"] for price in PRICES]
+    return Columns.of(found["ms"].view(np.int64), prices, found["volume"].view(np.uint64))
 
 
 def of_one(found: Mapping[str, Array]) -> Stored:
