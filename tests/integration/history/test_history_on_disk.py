@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 from collections.abc import Callable
@@ -313,7 +312,11 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(3, id="few"), pytest.param(100, id="many", marks=pytest.mark.slow)]
+    "kills",
+    [
+        pytest.param(3, id="few"),
+        pytest.param(100, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(1_200)]),
+    ],
 )
 @pytest.mark.usefixtures("held_mongod")
 async def test_a_kill_leaves_both_the_candle_and_its_history_or_neither(
@@ -346,7 +349,7 @@ def _killed_writer(folder: Path, number: int) -> int:
         for _ in range(random.randrange(1, 4)):
             number = int(writer.stdout.readline())
         signal.sigtimedwait([], random.uniform(0, 0.08))
-        os.kill(writer.pid, signal.SIGKILL)
+        writer.kill()
         for line in writer.stdout:
             number = int(line)
     return number

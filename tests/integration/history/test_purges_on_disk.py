@@ -235,7 +235,11 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(3, id="few"), pytest.param(30, id="many", marks=pytest.mark.slow)]
+    "kills",
+    [
+        pytest.param(3, id="few"),
+        pytest.param(30, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+    ],
 )
 @pytest.mark.usefixtures("held_mongod")
 async def test_a_kill_leaves_no_wrong_answer_and_a_purge_again_leaves_nothing(
