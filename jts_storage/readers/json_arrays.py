@@ -27,14 +27,14 @@ def objects(path: Path, name: str) -> Iterator[tuple[str, object]]:
             number = 0
             while not rest.startswith("]"):
                 number += 1
-                value, end, rest = _end_of(decoder, rest, text, f"{name}, object {number}")
+                value, end, rest = _end_of(decoder, rest, text, f"{name}, row {number}")
                 # Line breaks stand between values only: within texts they are escaped.
                 yield rest[:end].replace("\n", " ").replace("\r", " "), value
                 rest = _after_blanks(rest[end:], text, name)
                 if rest.startswith(","):
                     rest = _after_blanks(rest[1:], text, name)
                 elif not rest.startswith("]"):
-                    raise InvalidData(f"{name}, object {number}: no comma stands behind it.")
+                    raise InvalidData(f"{name}, row {number}: no comma stands behind it.")
             if not _is_end(rest.removeprefix("]"), text):
                 raise InvalidData(f"{name}: something stands behind the end of its array.")
     except EOFError as exc:

@@ -28,11 +28,17 @@ def first_lines(path: Path) -> Generator[tuple[int, bytes]]:
         last, shape = shape, _shape(piece)
         is_known = shape is not None and shape == last
         if not is_known and not _has_only(piece, seen):
+            start, stop, number = 0, -1, before + 1
             for found in _NAME.finditer(piece):
-                if found[1] not in seen:
-                    seen.add(found[1])
-                    number, line = _line_at(piece, found.start())
-                    yield before + number, line
+                if found[1] in seen:
+                    continue
+                seen.add(found[1])
+                # Once, however many names are new in it: a line may have thousands.
+                if found.start() > stop:
+                    begin, stop = _line_at(piece, found.start())
+                    number += piece.count(b"\n", start, begin)
+                    start = begin
+                    yield number, piece[begin:stop]
         before += piece.count(b"\n")
 
 
@@ -50,7 +56,7 @@ def _has_only(piece: bytes, names: set[bytes]) -> bool:
     return piece.count(b'":') == sum(piece.count(b'"%b":' % name) for name in names)
 
 
-def _line_at(piece: bytes, at: int) -> tuple[int, bytes]:
-    start = piece.rfind(b"\n", 0, at) + 1
+def _line_at(piece: bytes, at: int) -> tuple[int, int]:
+    """Where the line begins and ends."""
     end = piece.find(b"\n", at)
-    return piece.count(b"\n", 0, start) + 1, piece[start : end if end >= 0 else len(piece)]
+    return piece.rfind(b"\n", 0, at) + 1, end if end >= 0 else len(piece)

@@ -1,12 +1,10 @@
-"""Files of JSON as sources of rows: an object a line, or an array of objects."""
+"""Files of JSON as sources of rows: an object a line."""
 
 from __future__ import annotations
 
 import codecs
 import io
 import json
-import tempfile
-import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -18,7 +16,7 @@ import pyarrow.json as arrow_json
 
 from jts_storage.domain.columns import FIELDS
 from jts_storage.errors import InvalidData
-from jts_storage.readers import json_arrays, json_keys, json_kinds, text_files
+from jts_storage.readers import json_keys, json_kinds, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
 from jts_storage.readers.rows import (
@@ -33,7 +31,6 @@ from jts_storage.readers.rows import (
 _DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _DEEP = b"[" * 200
 _SAMPLE_LINES = 1_000
-_SAMPLE = 4_096
 
 
 _BLANK_BYTES = b" \t\r\n\f\v" + codecs.BOM_UTF8
@@ -122,6 +119,9 @@ class JsonLinesFile(FileSource):
 
     def _names(self) -> list[str]:
         return list(self._first)
+
+    def _first_value(self) -> object:
+        return next(iter(self._first.values()), None)
 
     def tables(self, broken: list[BrokenRow] | None = None) -> Iterator[Any]:
         def refuse(number: int, line: bytes, error: InvalidData, rule: str) -> None:
@@ -294,8 +294,14 @@ class JsonLinesFile(FileSource):
             column = getattr(exc, "colno", 1)
             raise InvalidData(f"{where}, column {column}: is no JSON: {exc}.") from exc
         if not isinstance(value, dict):
-            raise _no_object(where, value)
+            raise self._no_object(where, value)
         return value
+
+    def _no_object(self, where: str, value: object) -> InvalidData:
+        remedy = None
+        if isinstance(value, list):
+            remedy = "Arrays are read where the whole file is one array of them."
+        return InvalidData(f"{where}: must be a JSON object", value=value, remedy=remedy)
 
     def _odd(self, number: int, row: dict[str, Any]) -> InvalidData | None:
         """The first value that is of another kind than its column."""
@@ -315,15 +321,6 @@ class JsonLinesFile(FileSource):
                     value=value,
                 )
         return None
-
-
-def _no_object(where: str, value: object) -> InvalidData:
-    remedy = "Arrays of arrays have no names of columns; write them as CSV."
-    return InvalidData(
-        f"{where}: must be a JSON object",
-        value=value,
-        remedy=remedy if isinstance(value, list) else None,
-    )
 
 
 def _as_text(line: bytes) -> str:
@@ -356,40 +353,3 @@ def _has_objects_only(piece: bytes) -> bool:
 
 def _count_lines(piece: bytes) -> int:
     return piece.count(b"\n") + (not piece.endswith(b"\n"))
-
-
-class JsonArrayFile(JsonLinesFile):
-    """An array of objects, as pandas and web services write it; read from a copy with one a line.
-
-    Numbers are copied as they are written, to the last digit.
-    """
-
-    _place = "object"
-
-    def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
-        self._array = path
-        copy = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it lives as long as the source
-            "wb", prefix="jts-json-", suffix=".jsonl", delete=False
-        )
-        self._removed = weakref.finalize(self, Path(copy.name).unlink, missing_ok=True)
-        with copy:
-            known = name or text_files.shown(path)
-            for number, (text, value) in enumerate(json_arrays.objects(path, known), 1):
-                copy.write(text.encode() + b"\n")
-                if self._fault is None and not isinstance(value, dict):
-                    self._fault = _no_object(f"{known}, object {number}", value)
-        super().__init__(Path(copy.name), layout, known)
-        self._is_lasting = name is None
-
-    @property
-    def identity(self) -> Mapping[str, Any] | None:
-        return text_files.identity(self._array) if self._is_lasting else None
-
-
-def is_array(path: Path) -> bool:
-    """Return whether a file of JSON begins with an array; what cannot be read is none."""
-    try:
-        with text_files.opened(path) as file:
-            return file.read(_SAMPLE).lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"[")
-    except (OSError, EOFError):
-        return False

@@ -54,9 +54,9 @@ def remedy_of_broken() -> str:
     return f"{option('on_error', 'quarantine')} keeps such rows aside."
 
 
-def wrong_count(fields: int, expected: int) -> str:
+def wrong_count(fields: int, expected: int, other: str = "the header") -> str:
     """What is wrong with a row of so many fields."""
-    return f"has {fields} field{'s' * (fields != 1)}, not {expected} as the header"
+    return f"has {fields} field{'s' * (fields != 1)}, not {expected} as {other}"
 
 
 def kept_text(text: str) -> str:

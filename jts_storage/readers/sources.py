@@ -12,7 +12,8 @@ from jts_storage.readers.arrow_sources import ArrowFile, ParquetFile
 from jts_storage.readers.blocks import Source
 from jts_storage.readers.csv_source import CsvFile
 from jts_storage.readers.file_source import Layout
-from jts_storage.readers.json_source import JsonArrayFile, JsonLinesFile, is_array
+from jts_storage.readers.json_copies import JsonArrayFile, JsonColumnsFile, is_array, one_object
+from jts_storage.readers.json_source import JsonLinesFile
 from jts_storage.readers.rows import BrokenRow, RowLine
 
 FORMATS = {
@@ -53,8 +54,12 @@ def file_source(path: Path, layout: Layout | None = None, name: str | None = Non
     """
     layout = layout or Layout()
     text_files.found(path)
-    if format_of(path) == "jsonl" and is_array(path):
-        return JsonArrayFile(path, layout, name)
+    if format_of(path) == "jsonl":
+        if is_array(path):
+            return JsonArrayFile(path, layout, name)
+        columns = one_object(path, name or text_files.shown(path))
+        if columns is not None:
+            return JsonColumnsFile(path, layout, name, value=columns)
     kind = {"csv": CsvFile, "jsonl": JsonLinesFile, "parquet": ParquetFile, "arrow": ArrowFile}
     made: Callable[[Path, Layout, str | None], Source] = kind[format_of(path)]  # type: ignore[assignment]
     return made(path, layout, name)

@@ -116,5 +116,5 @@ def _suffix(path: Path) -> str:
 
 def _suffix_of_text(sample: bytes) -> str:
     begun = sample.removeprefix(b"\xef\xbb\xbf").lstrip()
-    is_array = begun[:1] == b"[" and begun[1:].lstrip()[:1] in (b"{", b"]")
+    is_array = begun[:1] == b"[" and begun[1:].lstrip()[:1] in (b"{", b"[", b"]")
     return ".json" if is_array or begun[:1] == b"{" else ".csv"

@@ -170,9 +170,10 @@ async def test_numbers_in_an_array_keep_their_digits(storage: Storage, tmp_path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"t": 1}, 5]', "object 2: must be a JSON object"),
-        ("[[1, 2, 3]]", "object 1: must be a JSON object"),
-        ('[{"t": 1}, {"t": ', "object 2: is no JSON"),
+        ('[{"t": 1}, 5]', "row 2: must be a JSON object"),
+        ("[[1, 2, 3]]", "no column for timestamp, .* among 1, 2, 3"),
+        ('[{"t": 1}, [1, 2, 3]]', "row 2: must be a JSON object"),
+        ('[{"t": 1}, {"t": ', "row 2: is no JSON"),
         ('[{"t": 1}', "ends within its array"),
         ('[{"t": 1},', "ends within its array"),
     ],
@@ -192,7 +193,7 @@ async def test_a_value_in_an_array_has_the_number_of_its_object(
     path = tmp_path / "a.json"
     rows = [{"t": "2024-01-02", "o": "1", "h": "1", "l": "1", "c": c, "v": 1} for c in ("1", "x")]
     path.write_text(json.dumps(rows, indent=2))
-    with pytest.raises(InvalidData, match="object 2, column 'c'"):
+    with pytest.raises(InvalidData, match="row 2, column 'c'"):
         await run(storage, path)
 
 
