@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from contextvars import ContextVar
 from enum import Enum
 
@@ -25,9 +26,9 @@ def option(name: str, value: str | bool | Enum | None = None) -> str:
     return f"{name}=" if value is None else f"{name}={value!r}"
 
 
-def layout_option(name: str, value: str) -> str:
+def layout_option(name: str, value: str | int) -> str:
     """Return an option of the layout of a file, as the caller writes it."""
-    return option(name, value) if _IS_COMMAND_LINE.get() else f"Layout({name}={value!r})"
+    return option(name, str(value)) if _IS_COMMAND_LINE.get() else f"Layout({name}={value!r})"
 
 
 def numbered_columns() -> str:
@@ -35,6 +36,17 @@ def numbered_columns() -> str:
     if _IS_COMMAND_LINE.get():
         return "--no-header --column timestamp=1 --column open=2 ..."
     return "Layout(header=False, columns={'timestamp': '1', 'open': '2', ...})"
+
+
+def columns_without_header(skip_lines: int, columns: Mapping[str, str]) -> str:
+    """Return the options for rows whose columns are named by their numbers.
+
+    :param skip_lines: how many lines stand above them.
+    """
+    if _IS_COMMAND_LINE.get():
+        each = [f"--column {target}={number}" for target, number in columns.items()]
+        return " ".join([f"--skip-lines {skip_lines} --no-header", *each])
+    return f"Layout(skip_lines={skip_lines}, header=False, columns={dict(columns)!r})"
 
 
 def column_option(target: str, header: str) -> str:

@@ -17,20 +17,19 @@ import typer
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Code, Exchange, Gate, Zone
 from jts_storage.cli.groups import grouped
+from jts_storage.cli.import_reports import print_files, print_import
 from jts_storage.cli.output import (
     FAILED,
     NOT_WELL,
     AsJson,
     meter,
     print_json,
-    print_table,
     told,
     with_storage,
 )
 from jts_storage.domain.enums import Timeframe
 
 if TYPE_CHECKING:
-    from jts_storage.readers.adjusting import Adjusted
     from jts_storage.readers.file_source import Layout
     from jts_storage.readers.values import FloatRule
     from jts_storage.storage import Storage
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from jts_storage.usecases.quality import QualityPolicy
     from jts_storage.usecases.results import FilesResult, ImportResult
 
-_SERIES_SHOWN = 10
 _BLOCK_ROWS = 262_144  # that of the use case, which is imported later
 _FLOATS, _ON_ERROR = ("refuse", "exact", "round"), ("stop", "quarantine")
 _UNITS = ("s", "ms", "us", "ns")
@@ -90,6 +88,9 @@ class FileFormat:
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Columns have numbers: --column open=2.")
     ] = False
+    skip_lines: Annotated[
+        int, typer.Option(help="Lines of a CSV file above its header, such as a title.", min=0)
+    ] = 0
     timezone: Zone = None
     time_format: Annotated[
         str | None, typer.Option(help="strptime format of moments that are not ISO 8601.")
@@ -130,6 +131,7 @@ class FileFormat:
             delimiter=self.delimiter,
             encoding=self.encoding,
             header=not self.no_header,
+            skip_lines=self.skip_lines,
         )
 
 
@@ -319,77 +321,6 @@ class _Run:
 def _stopped(rows: int, source: str) -> str:
     said = f"Stopped after {rows:,} rows of {source}."
     return said if source == "-" else f"{said} The same command again goes on from there."
-
-
-def print_files(result: FilesResult) -> None:
-    from jts_storage.usecases.results import COUNTS
-
-    names = [name for name in COUNTS if name == "read" or getattr(result.total, name)]
-    rows = [(Path(item.source).name, *(getattr(item, n) for n in names)) for item in result.files]
-    print_table(["file", *names], rows)
-    print_import(result.total)
-    if result.refused:
-        typer.echo(f"Refused: {len(result.refused):,} files.")
-    if result.left:
-        typer.echo(f"Not tried: {len(result.left):,} files behind it.")
-
-
-def print_import(result: ImportResult) -> None:
-    from jts_storage.usecases.results import COUNTS
-
-    if result.resumed_at is not None:
-        typer.echo(f"Went on at row {result.resumed_at:,}.")
-    counts = ", ".join(f"{getattr(result, name):,} {name}" for name in COUNTS)
-    typer.echo(f"{result.source}: {counts}.")
-    print_series(result)
-    print_adjusted(result.adjusted)
-    if result.broken.get("missing", 0) * 2 > result.read:
-        typer.echo(
-            "Most rows lack a price or the volume; --volume zero-if-missing takes volumes that are "
-            "missing for zero."
-        )
-    if result.duplicates * 2 > result.read:
-        typer.echo(
-            "Most timestamps came more than once, and the last row of each was stored. If a column "
-            "names the symbol of each row, say --column symbol=HEADER."
-        )
-    if result.differing:
-        typer.echo(
-            f"{result.differing:,} of those skipped are stored with other values; "
-            "without --incremental they would be replaced."
-        )
-    if result.broken:
-        found = ", ".join(f"{rule} {count:,}" for rule, count in result.broken.items())
-        typer.echo(f"Rules broken: {found}.")
-    if result.created_symbols:
-        typer.echo(f"Created: {', '.join(result.created_symbols)}.")
-    if result.start is not None and result.end is not None:
-        typer.echo(f"From {result.start:%Y-%m-%d %H:%M} to {result.end:%Y-%m-%d %H:%M} UTC.")
-
-
-def print_series(result: ImportResult) -> None:
-    """Print a line for each series, if there are several."""
-    if len(result.by_series) < 2:
-        return
-    from jts_storage.usecases.results import COUNTS
-
-    shown = list(result.by_series.items())[:_SERIES_SHOWN]
-    names = [name for name in COUNTS if getattr(result, name)]
-    print_table(
-        ["series", *names], [(key, *(counts.get(n, 0) for n in names)) for key, counts in shown]
-    )
-    if len(result.by_series) > len(shown):
-        typer.echo(f"... and {len(result.by_series) - len(shown):,} more series.")
-
-
-def print_adjusted(adjusted: Adjusted) -> None:
-    for name, changes in (("prices", adjusted.prices), ("volumes", adjusted.volumes)):
-        if changes.values:
-            typer.echo(
-                f"Rounded: {changes.values:,} {name}, the largest change {changes.largest:f}."
-            )
-    if adjusted.filled:
-        typer.echo(f"Missing: {adjusted.filled:,} volumes, stored as zero.")
 
 
 def _overrides(given: list[str] | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pyarrow.csv as arrow_csv
 
 from jts_storage._runtime.surface import layout_option
 from jts_storage.errors import InvalidData
-from jts_storage.readers import file_source, text_files
+from jts_storage.readers import csv_headers, file_source, text_files
 from jts_storage.readers.file_source import (
     FileSource,
     Layout,
@@ -31,9 +31,17 @@ class CsvFile(FileSource):
     def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
         super().__init__(path, layout, name)
         self.form: TextFormat = text_files.sniff(
-            path, encoding=layout.encoding, delimiter=layout.delimiter, header=layout.header
+            path,
+            encoding=layout.encoding,
+            delimiter=layout.delimiter,
+            header=layout.header,
+            skip_lines=layout.skip_lines,
         )
-        self.targets = self._targets(self.form.headers)
+        try:
+            self.targets = self._targets(self.form.headers)
+        except InvalidData as exc:
+            exc.remedy = csv_headers.remedy(path, self.form, layout) or exc.remedy
+            raise
         self._lines = RowLines(self._row_lines)
 
     @property
@@ -175,7 +183,7 @@ class CsvFile(FileSource):
         column = self.form.headers[min(fields, expected - 1)]
         return InvalidData(
             f"{self.name}, line {line}, column {column!r}: {wrong_count(fields, expected)}.",
-            remedy=remedy_of_broken(),
+            remedy=csv_headers.remedy(self.path, self.form, self.layout) or remedy_of_broken(),
         )
 
 

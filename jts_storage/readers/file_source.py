@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
 from jts_storage.readers import headers, text_files
 from jts_storage.readers.rows import RowLine
@@ -24,6 +25,7 @@ class Layout:
     """What the caller knows about a source, so that it need not be guessed.
 
     :param columns: headers by target, such as ``{"close": "Adj Close"}``.
+    :param skip_lines: how many lines of a CSV file stand above its header, such as a title.
     :param needs_volume: whether a source without a column of volumes is refused.
     """
 
@@ -31,7 +33,11 @@ class Layout:
     delimiter: str | None = None
     encoding: str | None = None
     header: bool = True
+    skip_lines: int = 0
     needs_volume: bool = True
+
+    def __post_init__(self) -> None:
+        checks.whole(self.skip_lines, "skip_lines", least=0, below=1_001)
 
 
 class FileSource:

@@ -54,6 +54,8 @@ def file_source(path: Path, layout: Layout | None = None, name: str | None = Non
     """
     layout = layout or Layout()
     text_files.found(path)
+    if layout.skip_lines and format_of(path) != "csv":
+        raise InvalidData("is for CSV files only", field="skip_lines", value=layout.skip_lines)
     if format_of(path) == "jsonl":
         if is_array(path):
             return JsonArrayFile(path, layout, name)

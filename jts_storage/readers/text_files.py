@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from jts_storage.errors import InvalidData, NotFound
 _SAMPLE = 65_536
 _SEARCHED_AT_ONCE = 1 << 20
 _QUOTE, _NEWLINE = b'"\n'
-_DELIMITERS = (",", ";", "\t", "|")
+DELIMITERS = (",", ";", "\t", "|")
 _BLANKS = "\ufeff \t\r\n\f\v"
 _LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
 _QUOTED = re.compile('"[^"]*"')
@@ -47,6 +47,7 @@ class TextFormat:
     """
     :param header_lines: how many that are not blank stand before the first row; one with breaks
         in its quotes counts once.
+    :param skipped: how many lines of the file stand above all that.
     """
 
     encoding: str
@@ -55,6 +56,7 @@ class TextFormat:
     has_header: bool
     first_value: str | None = None
     header_lines: int = 1
+    skipped: int = 0
 
     @property
     def is_bytewise(self) -> bool:
@@ -96,10 +98,16 @@ def opened(path: Path) -> IO[bytes]:
 
 
 def sniff(
-    path: Path, *, encoding: str | None = None, delimiter: str | None = None, header: bool = True
+    path: Path,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
+    skip_lines: int = 0,
 ) -> TextFormat:
     """Find the encoding, delimiter and headers of a file from its first 64 KiB.
 
+    :param skip_lines: how many lines stand above the header.
     :raises InvalidData: it is empty or cannot be read, or encoding or delimiter are impossible.
     """
     _check(encoding, delimiter)
@@ -110,9 +118,11 @@ def sniff(
         raise InvalidData(f"{shown(path)}: cannot be decompressed: {exc}.") from exc
     encoding = encoding or _encoding(sample)
     text = sample.decode(encoding, errors="replace").lstrip("\ufeff")
+    text = _behind(io.StringIO(text, newline=""), skip_lines).read()
     first_line = _first_line(io.StringIO(text, newline=""))
     if not first_line:
-        raise InvalidData(f"{shown(path)} is empty.")
+        behind = f" behind the {skip_lines} lines that are skipped" if skip_lines else ""
+        raise InvalidData(f"{shown(path)} is empty{behind}.")
     delimiter = delimiter or _delimiter(path, first_line)
     rows = _parsed(io.StringIO(text, newline=""), delimiter, shown(path))
     first, *others = (row.fields for row in _not_blank(rows, 4))
@@ -123,7 +133,15 @@ def sniff(
     if header and (index := _yahoo_index(first, others)):
         headers, header_lines = [index, *headers[1:]], 3
     values = [row[0] for row in others[max(header_lines - 1, 0) :]]
-    return TextFormat(encoding, delimiter, headers, header, next(iter(values), None), header_lines)
+    first_value = next(iter(values), None)
+    return TextFormat(encoding, delimiter, headers, header, first_value, header_lines, skip_lines)
+
+
+def _behind(lines: TextIO, count: int) -> TextIO:
+    """The lines behind so many that stand above the header."""
+    for _ in range(count):
+        lines.readline()
+    return lines
 
 
 def _yahoo_index(first: list[str], others: list[list[str]]) -> str | None:
@@ -160,7 +178,7 @@ def _first_line(lines: Iterable[str]) -> str:
 def _delimiter(path: Path, line: str) -> str:
     if suffix_of(path) == ".tsv" and "\t" in line:
         return "\t"
-    return max(_DELIMITERS, key=_QUOTED.sub("", line).count)
+    return max(DELIMITERS, key=_QUOTED.sub("", line).count)
 
 
 def _check(encoding: str | None, delimiter: str | None) -> None:
@@ -193,33 +211,47 @@ def _encoding(sample: bytes) -> str:
 def records(path: Path, form: TextFormat) -> Iterator[Record]:
     """Rows of a CSV file as they are written; slow, for finding what went wrong."""
     with opened(path) as file, _decoded(file, form) as text:
-        found = _parsed(text, form.delimiter, shown(path))
+        found = _rows(text, form, path)
         _not_blank(found, form.header_lines)
         yield from found
 
 
-def header_end(path: Path, form: TextFormat) -> int:
-    """The line on which the header ends; 0 if there is none."""
+def first_records(path: Path, form: TextFormat, count: int) -> list[Record]:
+    """The first rows that are not blank, those of a header among them."""
     with opened(path) as file, _decoded(file, form) as text:
-        found = _parsed(text, form.delimiter, shown(path))
-        return max((row.last for row in _not_blank(found, form.header_lines)), default=0)
+        return _not_blank(_rows(text, form, path), count)
+
+
+def header_end(path: Path, form: TextFormat) -> int:
+    """The last line above the rows; 0 if there is none."""
+    header = first_records(path, form, form.header_lines)
+    return max((row.last for row in header), default=form.skipped)
+
+
+def _rows(text: TextIO, form: TextFormat, path: Path) -> Iterator[Record]:
+    lines = _behind(text, form.skipped)
+    return _parsed(lines, form.delimiter, shown(path), form.skipped)
 
 
 def _decoded(file: IO[bytes], form: TextFormat) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, form.encoding, errors="replace", newline="")
 
 
-def _parsed(lines: Iterable[str], delimiter: str, name: str) -> Iterator[Record]:
-    """All rows but those of empty lines, which Arrow does not count either."""
+def _parsed(lines: Iterable[str], delimiter: str, name: str, before: int = 0) -> Iterator[Record]:
+    """All rows but those of empty lines, which Arrow does not count either.
+
+    :param before: how many lines of the file stand before these.
+    """
     seen: list[str] = []
     reader = csv.reader(_noted(lines, seen, delimiter), delimiter=delimiter)
-    begins = 1
+    begins = before + 1
     try:
         for fields in reader:
+            last = before + reader.line_num
             if fields:
-                yield Record(begins, fields, "".join(seen).rstrip("\r\n"), reader.line_num)
+                yield Record(begins, fields, "".join(seen).rstrip("\r\n"), last)
             seen.clear()
-            begins = reader.line_num + 1
+            begins = last + 1
     except csv.Error as exc:
         raise InvalidData(f"{name}, line {begins}: cannot be read: {exc}.") from exc
 
@@ -283,6 +315,8 @@ def first_open_quote(path: Path, form: TextFormat) -> int | None:
             before += len(ends)
             continue
         for number, line in enumerate(piece.splitlines(), start=before + 1):
+            if number <= form.skipped:
+                continue
             if line.count(b'"') % 2:
                 is_begun = opened_on is None and _leaves_open(line, delimiter)
                 opened_on = number if is_begun else None

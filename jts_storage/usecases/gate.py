@@ -156,6 +156,7 @@ def passed(
     tally.rejected = int(verdict.rejected.sum())
     tally.quarantined = int(verdict.quarantined.sum())
     tally.broken = verdict.counts()
+    tally.forwards = verdict.forwards
     tally.duplicates = kept.columns.rows - rows.rows
     if rows.rows:
         stamps = rows.columns.timestamp

@@ -98,6 +98,8 @@ class ImportOptions:
         }
         if not layout.header:
             given["header"] = False
+        if layout.skip_lines:
+            given["skip_lines"] = layout.skip_lines
         return given | {
             "mode": self.mode,
             "columns": dict(layout.columns),

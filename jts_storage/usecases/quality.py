@@ -128,12 +128,14 @@ class Verdict:
     """What was found in a block: the rows that break each rule, and what becomes of each row.
 
     :param after: of each series what the rows of the next block are compared with.
+    :param forwards: how many rows are later than the one before.
     """
 
     broken: dict[Rule, Mask]
     rejected: Mask
     quarantined: Mask
     after: list[Before]
+    forwards: int = 0
 
     @property
     def accepted(self) -> Mask:
@@ -190,7 +192,7 @@ def judge_all(columns: Columns, missing: Mask, spans: Spans, policy: QualityPoli
     rejected = _rows_of(broken, policy, columns.rows, Action.REJECT)
     quarantined = _rows_of(broken, policy, columns.rows, Action.QUARANTINE)
     ordered = {rule: broken[rule] for rule in Rule if rule in broken and broken[rule].any()}
-    return Verdict(ordered, rejected, quarantined & ~rejected, _after(look))
+    return Verdict(ordered, rejected, quarantined & ~rejected, _after(look), look.forwards())
 
 
 def _broken(rules: Mapping[Rule, Callable[[], Mask]], policy: QualityPolicy) -> dict[Rule, Mask]:

@@ -35,6 +35,7 @@ class Tally:
     :param skipped: stored already when an incremental import began.
     :param duplicates: of a timestamp that an earlier row had, behind all that was stored before.
     :param differing: how many of those skipped are stored with other values.
+    :param forwards: how many rows are later than the one of their series before them.
     :param series: the counts of each series, those of zero left out.
     :param adjusted: what was rounded, because the caller asked for it.
     """
@@ -48,6 +49,7 @@ class Tally:
     rejected: int = 0
     quarantined: int = 0
     differing: int = 0
+    forwards: int = 0
     broken: dict[str, int] = field(default_factory=dict)
     series: dict[str, dict[str, int]] = field(default_factory=dict)
     adjusted: Adjusted = field(default_factory=Adjusted)
@@ -55,7 +57,7 @@ class Tally:
     last_ms: int | None = None
 
     def add(self, other: Tally) -> None:
-        for name in (*COUNTS, "differing"):
+        for name in (*COUNTS, "differing", "forwards"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         _add(self.broken, other.broken)
         for key, counts in other.series.items():
@@ -85,7 +87,12 @@ class Tally:
             key: {"read": counts} if isinstance(counts, int) else dict(counts)
             for key, counts in data.get("series", {}).items()
         }
-        more = {"broken": dict(data.get("broken", {})), "series": series}
+        more = {
+            "broken": dict(data.get("broken", {})),
+            "series": series,
+            # Not counted by earlier releases: there may have been some.
+            "forwards": data.get("forwards", 1),
+        }
         return cls(**{**data, **more, "adjusted": Adjusted(**adjusted)})
 
     @property
@@ -100,6 +107,8 @@ class ImportResult:
     :param differing: rows among those skipped that are stored with other values: corrections,
         which only a full import stores.
     :param broken: how many rows broke each rule of the quality gate, whatever became of them.
+    :param newest_first: whether every row that can be compared is earlier than the one before, or
+        of the same time; they are stored by time nevertheless.
     :param series: how many rows were read of each series, as ``KRX:005930/1m``.
     :param by_series: the counts of each series, those of zero left out.
     :param adjusted: what was rounded, because the caller asked for it.
@@ -120,6 +129,7 @@ class ImportResult:
     start: datetime | None
     end: datetime | None
     differing: int = 0
+    newest_first: bool = False
     series: dict[str, int] = field(default_factory=dict)
     by_series: dict[str, dict[str, int]] = field(default_factory=dict)
     adjusted: Adjusted = field(default_factory=Adjusted)
@@ -143,6 +153,7 @@ class ImportResult:
         return cls(
             **counts,
             differing=tally.differing,
+            newest_first=bool(tally.broken.get("order")) and not tally.forwards,
             series={key: counts.get("read", 0) for key, counts in series.items()},
             by_series=series,
             adjusted=tally.adjusted,
@@ -184,6 +195,8 @@ def total_of(results: Iterable[ImportResult], source: str) -> ImportResult:
                 **counts,
                 broken=result.broken,
                 series=result.by_series,
+                # Not known of a file that is neither; what matters is whether there is any.
+                forwards=int(not result.newest_first),
                 first_ms=first,
                 last_ms=last,
             )

@@ -182,6 +182,14 @@ class Checks:
         """Rows before the latest of the rows that came before them."""
         return np.asarray(self.columns.timestamp < self._latest())
 
+    def forwards(self) -> int:
+        """How many rows are later than the one of their series before them."""
+        spans = self.spans
+        later = self._rises()
+        lasts = spans.lasts[spans.filled]
+        later[spans.firsts] = (lasts != NO_STAMP) & (self.columns.timestamp[spans.firsts] > lasts)
+        return int(np.count_nonzero(later))
+
     def _latest(self) -> Int64Array:
         """The latest timestamp of the rows of its series before each row, or `NO_STAMP`."""
         stamps, spans = self.columns.timestamp, self.spans

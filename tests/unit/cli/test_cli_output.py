@@ -18,7 +18,7 @@ from jts_storage.cli import Debug, arguments, main, output
 from jts_storage.cli.arguments import Gate
 from jts_storage.cli.coverage import Listed, Order
 from jts_storage.cli.coverage_page import Shown, fitting, page
-from jts_storage.cli.imports import print_import
+from jts_storage.cli.import_reports import print_import
 from jts_storage.cli.pages import data_of
 from jts_storage.domain.gaps import Gap
 from jts_storage.domain.plot import palette
@@ -27,6 +27,22 @@ from jts_storage.readers.adjusting import Adjusted, Changes
 from jts_storage.testing.factories import make_candles
 from jts_storage.usecases.coverage import SeriesCoverage
 from jts_storage.usecases.results import ImportResult, Tally
+
+
+def test_a_file_from_newest_to_oldest_is_said_to_be_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tally = Tally(read=1_770, inserted=1_770, broken={"order": 1_769, "jump": 2})
+    print_import(ImportResult.of(tally, source="p.csv"))
+    said = capsys.readouterr().out
+    assert "came from newest to oldest (1,769 before the one above), and are stored by" in said
+    assert "Rules broken: jump 2." in said
+    for forwards, rejected in ((1, 0), (0, 1_769)):
+        tally = Tally(read=1_770, broken={"order": 1_769}, forwards=forwards, rejected=rejected)
+        print_import(ImportResult.of(tally, source="p.csv"))
+        said = capsys.readouterr().out
+        assert "Rules broken: order 1,769." in said
+        assert "newest" not in said
 
 
 def test_a_market_of_ones_own_is_said_to_be_one() -> None:
