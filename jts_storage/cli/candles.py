@@ -250,7 +250,7 @@ def print_quarantined(rows: Sequence[QuarantinedRow]) -> None:
             (
                 row.key,
                 Path(row.source).name,
-                row.row if row.line is None else f"line {row.line}",
+                row.row if row.line is None else f"{row.place} {row.line}",
                 row.timestamp,
                 ", ".join(row.reasons),
                 " ".join(map(str, row.came_as.values())),

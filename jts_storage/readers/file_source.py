@@ -89,7 +89,7 @@ class FileSource:
         return f"{self.name}, row {row + 1}, column {self._header(target)!r}"
 
     def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
-        return [RowLine(row + 1) for row in rows]
+        return [RowLine(row + 1, place="row") for row in rows]
 
     def _header(self, target: str) -> str:
         found = self._targets(self._names())

@@ -18,7 +18,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers import headers, json_arrays, text_files
 from jts_storage.readers.file_source import Layout, cut_off
 from jts_storage.readers.json_source import JsonLinesFile
-from jts_storage.readers.rows import wrong_count
+from jts_storage.readers.rows import Place, wrong_count
 
 _SAMPLE: Final = 4_096
 _LARGEST: Final = 64 << 20
@@ -62,7 +62,7 @@ class _Copied(JsonLinesFile):
     :param lines: makes the lines of the copy.
     """
 
-    _place = "row"
+    _place: Place = "row"
 
     def __init__(self, path: Path, layout: Layout, name: str | None, lines: Iterator[str]) -> None:
         self._original = path

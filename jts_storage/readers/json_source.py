@@ -23,6 +23,7 @@ from jts_storage.readers.rows import (
     MISSHAPEN,
     UNREADABLE,
     BrokenRow,
+    Place,
     RowLine,
     kept_text,
     remedy_of_broken,
@@ -42,7 +43,7 @@ _Refuse: TypeAlias = Callable[[int, bytes, InvalidData, str], None]
 class JsonLinesFile(FileSource):
     """A JSON object a line. Numbers are read as the decimals they are written as."""
 
-    _place = "line"
+    _place: Place = "line"
     _fault: InvalidData | None = None
     """The first line that is no object."""
 
@@ -128,8 +129,9 @@ class JsonLinesFile(FileSource):
             if broken is None:
                 error.remedy = error.remedy or remedy_of_broken()
                 raise error
-            reason = str(error.args[0]).partition(": ")[2]
-            broken.append(BrokenRow(rows, number, reason, kept_text(_as_text(line)), rule))
+            told = str(error.args[0]).removeprefix(self._where(number)).strip(":,. ")
+            text = kept_text(_as_text(line))
+            broken.append(BrokenRow(rows, number, told, text, rule, self._place))
 
         rows = 0
         for position, tables in self._batches(self.targets, refuse):
@@ -149,7 +151,7 @@ class JsonLinesFile(FileSource):
     def _row_lines(self) -> Iterator[RowLine]:
         for number, line in text_files.lines(self.path):
             if number not in self._broken_lines:
-                yield RowLine(number, _as_text(line))
+                yield RowLine(number, _as_text(line), self._place)
 
     def _batches(
         self, targets: Mapping[str, str], refuse: _Refuse
@@ -317,7 +319,7 @@ class JsonLinesFile(FileSource):
             if first is not None and not alike:
                 return InvalidData(
                     f"{self._where(number)}, column {name!r}: "
-                    "is not of the kind it has in other lines",
+                    f"is not of the kind it has in other {self._place}s",
                     value=value,
                 )
         return None

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -25,12 +25,18 @@ _LONGEST_TEXT: Final = 1_000
 _ODD: Final = r"[^\d.,'\s+\-eE_]"
 """No number that is not missing has such a letter."""
 
+Place: TypeAlias = Literal["line", "row"]
+
 
 class RowLine(NamedTuple):
-    """Where a row stands, and what is written there; no text where there is none."""
+    """Where a row stands, and what is written there; no text where there is none.
+
+    :param place: what is counted: lines of a file, or rows.
+    """
 
     number: int
     text: str | None = None
+    place: Place = "line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +44,10 @@ class BrokenRow:
     """A row that cannot be read.
 
     :param before: how many rows of the right number of fields stand before it.
-    :param line: where it stands in the file.
+    :param line: where it stands in the file; its number from 1 where that has no lines.
     :param rule: ``"fields"`` if it has a wrong number of them or is no object of JSON,
         ``"unreadable"`` for a value.
+    :param place: what `line` counts.
     """
 
     before: int
@@ -48,6 +55,7 @@ class BrokenRow:
     reason: str
     text: str
     rule: str = MISSHAPEN
+    place: Place = "line"
 
 
 def remedy_of_broken() -> str:
@@ -125,4 +133,4 @@ def unreadable(row: Rows, error: InvalidData) -> BrokenRow:
 def placed(row: BrokenRow, line: RowLine) -> BrokenRow:
     """The row where it stands, with the text that is written there if there is one."""
     text = row.text if line.text is None else kept_text(line.text)
-    return replace(row, line=line.number, text=text)
+    return replace(row, line=line.number, text=text, place=line.place)

@@ -99,7 +99,7 @@ class FrameSource:
         yield self._table.select(list(wanted.values())).rename_columns(list(wanted))
 
     def lines_of(self, rows: Sequence[int]) -> list[RowLine]:
-        return [RowLine(row + 1) for row in rows]
+        return [RowLine(row + 1, place="row") for row in rows]
 
     def location(self, row: int, target: str) -> str:
         header = self._targets.get(target) or self._targets.get("date") or target

@@ -43,7 +43,9 @@ class QuarantinedRow:
     :param came_as: its values as the source had them.
     :param timestamp: None, as `scaled`, if the row cannot be read.
     :param scaled: the prices times 10**4, and the volume.
-    :param line: of its file, if the row cannot be read.
+    :param line: of its file, if the row cannot be read; see `place`.
+    :param place: what `line` counts: ``"line"``, or ``"row"`` (from 1) in what has no lines, such
+        as Parquet and an array of JSON.
     """
 
     note: str
@@ -55,6 +57,7 @@ class QuarantinedRow:
     timestamp: datetime | None
     scaled: tuple[int, int, int, int, int] | None
     line: int | None = None
+    place: str = "line"
 
     @property
     def candle(self) -> Candle | None:
@@ -105,6 +108,7 @@ class Notes:
                 "came_as": {"text": row.text},
                 "timestamp": None,
                 "values": None,
+                "place": row.place,
             }
             for row in rows
         ]
@@ -140,7 +144,9 @@ class Notes:
 
 def _name_of(row: RowJson) -> bytes:
     # Without its reasons: which of them are seen may depend on what is read together with it.
-    itself = {name: value for name, value in row.items() if name != "reasons"}
+    # Earlier releases did not note what is counted.
+    without = ("reasons", "place")
+    itself = {name: value for name, value in row.items() if name not in without}
     return hashlib.sha256(json.dumps(itself, sort_keys=True).encode()).digest()[:16]
 
 
@@ -247,6 +253,7 @@ def _rows(name: str, data: Mapping[str, Any]) -> list[QuarantinedRow]:
             timestamp=None if item["timestamp"] is None else checks.from_ms(item["timestamp"]),
             scaled=item["values"] and tuple(int(value) for value in item["values"]),
             line=item.get("line"),
+            place=item.get("place", "line"),
         )
         for item in data["rows"]
     ]

@@ -16,6 +16,7 @@ import typer
 from jts_storage import Market, SeriesKey, Symbol, Timeframe, cli
 from jts_storage.cli import Debug, arguments, main, output
 from jts_storage.cli.arguments import Gate
+from jts_storage.cli.candles import print_quarantined
 from jts_storage.cli.coverage import Listed, Order
 from jts_storage.cli.coverage_page import Shown, fitting, page
 from jts_storage.cli.import_reports import print_import
@@ -26,7 +27,18 @@ from jts_storage.errors import InvalidData, NotFound
 from jts_storage.readers.adjusting import Adjusted, Changes
 from jts_storage.testing.factories import make_candles
 from jts_storage.usecases.coverage import SeriesCoverage
+from jts_storage.usecases.quarantine import QuarantinedRow
 from jts_storage.usecases.results import ImportResult, Tally
+
+
+def test_a_row_that_cannot_be_read_is_shown_with_what_is_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = QuarantinedRow("n", None, "a.json", 1, ("why",), {"text": "x"}, None, None, 3, "row")
+    print_quarantined([row, replace(row, place="line", line=7)])
+    said = capsys.readouterr().out
+    assert "row 3" in said
+    assert "line 7" in said
 
 
 def test_a_file_from_newest_to_oldest_is_said_to_be_one(

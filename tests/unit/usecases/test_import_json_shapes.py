@@ -179,6 +179,40 @@ async def test_arrays_of_another_length_are_broken_rows(storage: Storage, tmp_pa
         await run(storage, path, layout=layout)
     assert (await run(storage, path, layout=layout, on_error="quarantine")).quarantined == 2
     assert [(row.line, row.reasons) for row in await Quarantine(storage).review()] == [
-        (2, ("has 5 fields, not 8 as the first row.",)),
-        (3, ("has 1 field, not 8 as the first row.",)),
+        (2, ("has 5 fields, not 8 as the first row",)),
+        (3, ("has 1 field, not 8 as the first row",)),
     ]
+
+
+@pytest.mark.parametrize("is_array", [True, False])
+async def test_rows_that_cannot_be_read_are_counted_as_messages_count_them(
+    storage: Storage, tmp_path: Path, is_array: bool
+) -> None:
+    path = tmp_path / "p.json"
+    rows = [dict.fromkeys("ohlcv", 1) | {"t": SECOND + 60 * n} for n in range(4)]
+    broken = [rows[0], rows[1] | {"c": "x"}, [1], rows[2] | {"t": "?"}, rows[3]]
+    lines = list(map(json.dumps, broken))
+    path.write_text("[\n" + ",\n".join(lines) + "]" if is_array else "\n\n" + "\n".join(lines))
+    place, first = ("row", 2) if is_array else ("line", 4)
+    with pytest.raises(InvalidData, match=f"{place} {first}, column 'c': is not of .*{place}s"):
+        await run(storage, path)
+    await run(storage, path, on_error="quarantine")
+    found = await Quarantine(storage).review()
+    assert [(row.place, row.line) for row in found] == [(place, first + n) for n in range(3)]
+    assert found[0].reasons == (
+        f"column 'c': is not of the kind it has in other {place}s, got 'x'",
+    )
+    assert found[1].reasons[0].startswith("must be a JSON object, got [1]")
+
+
+async def test_rows_of_parquet_that_cannot_be_read_are_counted_as_rows(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.parquet"
+    data = frame(3).reset_index(names="date").astype({"close": "string"})
+    data["close"] = ["1.5", "x", "1.5"]
+    data.to_parquet(path)
+    options = {"on_error": "quarantine", "round_prices": True}
+    await run(storage, path, **options)
+    (row,) = await Quarantine(storage).review()
+    assert (row.place, row.line) == ("row", 2)
