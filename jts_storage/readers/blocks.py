@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from jts_storage.domain import interchange
 from jts_storage.domain.columns import (
     AnyArray,
     Columns,
@@ -34,7 +33,7 @@ from jts_storage.readers.rows import (
     unreadable,
 )
 from jts_storage.readers.timestamps import TimestampReader
-from jts_storage.readers.values import ValueReader, as_written, remedy_for
+from jts_storage.readers.values import ValueReader, remedy_for
 
 NOTHING_ADJUSTED = Adjusted()
 
@@ -143,7 +142,7 @@ class Reader:
 
         Where blocks begin depends on nothing but the two numbers.
         """
-        self._settle(source)
+        self.settle(source)
         first = begun = skip
         read: list[Block] = []
         broken: list[BrokenRow] = []
@@ -160,7 +159,8 @@ class Reader:
         if any(row.before >= skip for row in broken):
             yield _with_broken(_nothing(first), broken, skip, is_end=True)
 
-    def _settle(self, source: Source) -> None:
+    def settle(self, source: Source) -> None:
+        """Find out what moments and labels mean, by the whole source."""
         of_several = self.owners is not None and self.owners.wanted.timeframe is None
         try:
             if self.owners is not None:
@@ -263,28 +263,20 @@ class Reader:
                 raise _row_refused(exc, rows, source) from exc
 
     def _parsed(self, rows: Rows, source: Source) -> Block:
-        columns, labels, count = rows.columns, rows.labels, len(rows.numbers)
-        stamps = self._stamps(columns, labels)
-        # Prices that are read already are put in afterwards: here they stand as zeros.
-        nothing = pa.array(np.zeros(count, np.int64))
-        try:
-            values = self.values.read(columns, source)
-            arrays = {"timestamp": pa.array(stamps)} | dict.fromkeys(values.ready, nothing)
-            parsed = interchange.from_arrow(pa.table(arrays | values.others), "exact")
-        except InvalidData as exc:
-            raise as_written(exc, columns) from exc
-        ready: dict[str, Any] = dict(values.ready)
+        stamps = self.stamps(rows.columns, rows.labels)
+        parsed, values = self.values.parsed(rows.columns, stamps, source)
         return Block(
-            int(rows.numbers[-1]) + 1 if count else 0,
-            parsed._replace(**ready),
+            int(rows.numbers[-1]) + 1 if len(rows.numbers) else 0,
+            parsed,
             rows.numbers,
-            labels,
+            rows.labels,
             values.missing,
             rows.table,
             values.adjusted,
         )
 
-    def _stamps(self, columns: Mapping[str, Any], labels: Labels) -> Int64Array:
+    def stamps(self, columns: Mapping[str, Any], labels: Labels) -> Int64Array:
+        """The timestamps of rows, of a source that is settled."""
         moments = self._plans.moments(columns)
         timeframes = [key.timeframe for key in labels.keys] or [self.timestamps.timeframe]
         if len(set(timeframes)) == 1:

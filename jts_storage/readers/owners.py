@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,15 +196,27 @@ class Owners:
         ]
         return Labels(tuple(keys), which)
 
+    def unsaid(self, columns: Collection[str]) -> list[InvalidData]:
+        """What neither the caller nor a column of the source says."""
+        given = {"symbol": self.wanted.symbol, "timeframe": self.wanted.timeframe}
+        return [
+            self._unsaid(target)
+            for target, wanted in given.items()
+            if wanted is None and target not in columns
+        ]
+
+    def _unsaid(self, target: str) -> InvalidData:
+        column = f", or name its column: {column_option(target, 'HEADER')}"
+        return InvalidData(
+            f"{self.where} does not say which {target} it holds.",
+            remedy=f"Pass {option(target)}{column if target == 'symbol' else ''}.",
+        )
+
     def _symbols(self, found: _Names | None) -> list[str]:
         wanted = self.wanted.symbol
         if found is None:
             if wanted is None:
-                raise InvalidData(
-                    f"{self.where} does not say which symbol it holds.",
-                    remedy=f"Pass {option('symbol')}, or name its column: "
-                    f"{column_option('symbol', 'HEADER')}.",
-                )
+                raise self._unsaid("symbol")
             return [wanted]
         for number, name in enumerate(found.names):
             if not name or (name in _NO_SYMBOL and name != wanted):
@@ -227,10 +239,7 @@ class Owners:
         wanted = self.wanted.timeframe
         if found is None:
             if wanted is None:
-                raise InvalidData(
-                    f"{self.where} does not say which timeframe it holds.",
-                    remedy=f"Pass {option('timeframe')}.",
-                )
+                raise self._unsaid("timeframe")
             return [wanted]
         if wanted is not None:
             self._refuse_partly_empty(found, wanted.value)

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jts_storage._runtime.surface import option
-from jts_storage.domain import checks
+from jts_storage.domain import checks, interchange
 from jts_storage.domain.arrow import decimals_of
-from jts_storage.domain.columns import FIELDS, PRICES, AnyArray, Int64Array
+from jts_storage.domain.columns import FIELDS, PRICES, AnyArray, Columns, Int64Array
 from jts_storage.domain.decimal_text import to_decimals
 from jts_storage.errors import InvalidData
 from jts_storage.readers.adjusting import Adjusted, Changes, VolumeRule
@@ -86,6 +86,21 @@ class ValueReader:
         for name in (name for name in FIELDS if name not in plain):
             found = self._with(found, name, columns.get(name), rows)
         return found
+
+    def parsed(
+        self, columns: Mapping[str, Any], stamps: Int64Array, source: NumberSource
+    ) -> tuple[Columns, Values]:
+        """The columns of rows with these timestamps, and what was read for them."""
+        # Prices that are read already are put in afterwards: here they stand as zeros.
+        nothing = pa.array(np.zeros(len(stamps), np.int64))
+        try:
+            values = self.read(columns, source)
+            arrays = {"timestamp": pa.array(stamps)} | dict.fromkeys(values.ready, nothing)
+            parsed = interchange.from_arrow(pa.table(arrays | values.others), "exact")
+        except InvalidData as exc:
+            raise as_written(exc, columns) from exc
+        ready: dict[str, Any] = dict(values.ready)
+        return parsed._replace(**ready), values
 
     def _with(self, found: Values, name: str, column: Any, rows: int) -> Values:
         """The values with one more column, which may have to be made up."""

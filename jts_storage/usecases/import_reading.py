@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias
@@ -18,9 +19,11 @@ from jts_storage.readers import sources, streams
 from jts_storage.readers.adjusting import VolumeRule
 from jts_storage.readers.ahead import read_ahead
 from jts_storage.readers.blocks import Block, Reader, Source
+from jts_storage.readers.file_source import Layout
+from jts_storage.readers.needs import needs
 from jts_storage.readers.numbers import given_style
 from jts_storage.readers.owners import Labels, Owners, Wanted
-from jts_storage.readers.rows import BrokenRow
+from jts_storage.readers.rows import BrokenRow, remedy_of_broken
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.readers.values import ValueReader
 from jts_storage.usecases.gate import BlockRows, by_series
@@ -115,16 +118,26 @@ def input_of(data: Data, wanted: Wanted, options: ImportOptions, held: Streams) 
         return SeriesInput(data, wanted, options.block_rows)
     needs_volume = not VolumeRule.of(options.volume).zero_if_missing
     layout = replace(options.layout, needs_volume=needs_volume and options.layout.needs_volume)
+    path, name = None, None
     if streams.is_stream(data):
-        name = streams.name_of(data)
-        file = sources.file_source(held.file_of(data), layout, name)
-        return SourceInput(file, wanted, options)
-    if isinstance(data, str | Path):
-        return SourceInput(sources.file_source(Path(data), layout), wanted, options)
-    if sources.is_frame(data):
-        frame = sources.frame_source(data, layout, symbol=wanted.symbol)
-        return SourceInput(frame, wanted, options)
-    raise sources.unknown_source(data)
+        path, name = held.file_of(data), streams.name_of(data)
+    elif isinstance(data, str | Path):
+        path = Path(data)
+    elif not sources.is_frame(data):
+        raise sources.unknown_source(data)
+
+    def opened(its: Layout) -> SourceInput:
+        if path is not None:
+            return SourceInput(sources.file_source(path, its, name), wanted, options)
+        return SourceInput(sources.frame_source(data, its, symbol=wanted.symbol), wanted, options)
+
+    try:
+        return opened(layout)
+    except InvalidData as exc:
+        if layout.needs_volume:
+            with suppress(InvalidData):  # unless more than a column of volumes is missing
+                opened(replace(layout, needs_volume=False)).add_needs(exc)
+        raise
 
 
 class SourceInput:
@@ -150,10 +163,28 @@ class SourceInput:
         reader = self._reader(state)
         # Arranged in the thread that reads, while the block before is stored.
         read = map(_piece, reader.blocks(self._source, self._options.block_rows, state.rows))
-        async with aclosing(read_ahead(read, meanwhile)) as ahead:
-            async for piece in ahead:
-                _remember(reader, state)
-                yield piece
+        try:
+            async with aclosing(read_ahead(read, meanwhile)) as ahead:
+                async for piece in ahead:
+                    _remember(reader, state)
+                    yield piece
+        except InvalidData as exc:
+            await asyncio.to_thread(self.add_needs, exc)
+            raise
+
+    def add_needs(self, error: InvalidData) -> None:
+        """Add to what helps against an error what else has to be said of the source."""
+        if error.remedy in (None, remedy_of_broken()):
+            return
+        reader = self._reader(ImportState({}, 0))
+        assert reader.owners is not None
+        others = [
+            remedy
+            for remedy in needs(reader, reader.owners, self._source)
+            if remedy not in str(error.remedy)
+        ]
+        if others:
+            error.remedy = " ".join([f"{error.remedy} Besides:", *others])
 
     def _reader(self, state: ImportState) -> Reader:
         options = self._options

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +284,57 @@ async def test_a_row_is_refused_by_what_its_file_says(
     path = tmp_path / ("p.jsonl" if text.startswith("{") else "p.csv")
     path.write_text(text)
     assert await refused(storage, path, timezone="UTC") == f"{path}, {message}"
+
+
+NEEDS = {
+    "a symbol": "Pass --symbol",
+    "a timeframe": "Pass --timeframe.",
+    "a zone": "--timezone Asia/Seoul",
+    "prices": "--round-prices rounds",
+    "volumes": "--volume round rounds",
+}
+VALUES = "1.23456,1.23456,1.23456,1.23456"
+
+
+async def test_all_that_a_file_needs_is_named_at_once(storage: Storage, tmp_path: Path) -> None:
+    use_command_line()
+    path = tmp_path / "p.csv"
+    path.write_text(HEADER + "".join(f"2024-01-02 09:0{n},{VALUES},1.5\n" for n in range(3)))
+    message = await refused(storage, path, symbol=None)
+    assert {name for name, said in NEEDS.items() if said in message} == NEEDS.keys() - {
+        "a timeframe"
+    }
+    assert message.count("--round-prices rounds") == 1
+    # Whether moments need a zone depends on the timeframe.
+    message = await refused(storage, path, symbol=None, timeframe=None)
+    assert {name for name, said in NEEDS.items() if said in message} == NEEDS.keys() - {"a zone"}
+    message = await refused(storage, path, round_prices=True, timezone="UTC")
+    assert {name for name, said in NEEDS.items() if said in message} == {"volumes"}
+    assert "Besides" not in message
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+async def test_a_file_without_volumes_is_told_what_else_it_needs(
+    storage: Storage, tmp_path: Path, kind: str
+) -> None:
+    use_command_line()
+    path = tmp_path / f"p.{kind}"
+    rows = [["2024-01-02 09:00", *VALUES.split(",")]]
+    if kind == "csv":
+        path.write_text("t,o,h,l,c\n" + ",".join(rows[0]) + "\n")
+    else:
+        path.write_text(json.dumps([dict(zip("tohlc", rows[0], strict=True))]))
+    for data in (path, BytesIO(path.read_bytes())):
+        message = await refused(storage, data)
+        for said in ("--volume zero-if-missing takes", NEEDS["a zone"], NEEDS["prices"]):
+            assert said in message
+    # What is not known of its columns is not known of its values.
+    path.write_text("t,o,h\n1,1,1\n")
+    if kind == "csv":
+        assert "Besides" not in await refused(storage, path)
+
+
+async def test_a_value_that_cannot_be_read_is_told_alone(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(HEADER + f"1704153600,abc,1,1,1,1.5\n1704153600,{VALUES},1.5\n")
+    assert "Besides" not in await refused(storage, path)
