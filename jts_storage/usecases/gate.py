@@ -155,8 +155,7 @@ def passed(
     rows = SeriesRows.grouped(kept.keys, number, kept.columns)
     tally.rejected = int(verdict.rejected.sum())
     tally.quarantined = int(verdict.quarantined.sum())
-    tally.broken = verdict.counts()
-    tally.forwards = verdict.forwards
+    tally.broken, tally.forwards = verdict.counts(), verdict.forwards
     tally.duplicates = kept.columns.rows - rows.rows
     if rows.rows:
         stamps = rows.columns.timestamp
