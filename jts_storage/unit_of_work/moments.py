@@ -34,7 +34,8 @@ _AHEAD_SECONDS = 2.0
 """So far the clock of a host may be ahead of MongoDB's."""
 
 _POLL_SECONDS = 0.01
-_NANOSECONDS_OF_A_DAY = 86_400 * 10**9
+_NANOSECONDS_OF_A_SECOND = 10**9
+_NANOSECONDS_OF_A_DAY = 86_400 * _NANOSECONDS_OF_A_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +239,9 @@ class Moments:
     async def _wait_until(self, version: int, field: str = "as_of") -> None:
         """Wait for a clock that is behind this host's, so that no later commit gets the version."""
         begun = monotonic()
-        while await self._stores.clock.present() < version:
-            if monotonic() - begun > _AHEAD_SECONDS:
+        while (present := await self._stores.clock.present()) < version:
+            is_too_far = version - present > _AHEAD_SECONDS * _NANOSECONDS_OF_A_SECOND
+            if is_too_far or monotonic() - begun > _AHEAD_SECONDS:
                 raise InvalidData(
                     "lies in the future", field=field, value=Commit(version).moment.isoformat()
                 )

@@ -119,9 +119,17 @@ class TestEmbedded(
         await storage.close()
 
 
-class TestServers(
-    UnitOfWorkContract, SideBySideContract, StoredHistory, PurgeContract, DataSetContract
-):
+class TestServers(UnitOfWorkContract, SideBySideContract):
+    @pytest.fixture
+    async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
+        storage = await emptied(servers)
+        yield storage
+        await storage.close()
+
+
+# The past is read by the same statements whatever the way to the engine, and by many of them.
+@pytest.mark.slow
+class TestServersInThePast(StoredHistory, PurgeContract, DataSetContract):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)

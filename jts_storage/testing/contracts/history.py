@@ -46,7 +46,7 @@ class HistoryContract(CorrectionContract):
         """Forget what was replaced up to now, as `history_days` does; whether that can be."""
         return False
 
-    @settings(max_examples=examples(4, 120), deadline=None, suppress_health_check=MANY_SUBCLASSES)
+    @settings(max_examples=examples(2, 120), deadline=None, suppress_health_check=MANY_SUBCLASSES)
     @given(work=st.lists(units, min_size=1, max_size=6))
     async def test_every_moment_is_read_as_it_was(self, storage: Storage, work: list[Unit]) -> None:
         model = Model(storage)
@@ -54,7 +54,7 @@ class HistoryContract(CorrectionContract):
             await model.happen(each)
         await model.check()
 
-    @settings(max_examples=examples(3, 80), deadline=None, suppress_health_check=MANY_SUBCLASSES)
+    @settings(max_examples=examples(1, 80), deadline=None, suppress_health_check=MANY_SUBCLASSES)
     @example(work=EVERYTHING)
     @given(work=st.lists(events, min_size=3, max_size=10))
     async def test_what_is_kept_is_read_as_it_was_whatever_happens(

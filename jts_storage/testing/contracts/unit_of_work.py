@@ -30,6 +30,7 @@ from jts_storage.testing.contracts.samples import (
     KEY,
     MANY_SUBCLASSES,
     candle,
+    examples,
     fresh,
     minute,
 )
@@ -351,7 +352,7 @@ class UnitOfWorkContract(Conflicts, Markets):
             await uow.commit()
         assert await storage.symbols.get_by_code("A") == saved
 
-    @settings(suppress_health_check=MANY_SUBCLASSES, deadline=None, max_examples=20)
+    @settings(suppress_health_check=MANY_SUBCLASSES, deadline=None, max_examples=examples(6, 100))
     @given(
         units=st.lists(
             st.tuples(
