@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from jts_storage import StorageSettings
 from tests import forked
 from tests.prepared import Prepared
 
@@ -37,12 +39,11 @@ class Answer:
 class Shell:
     """A process that runs commands."""
 
-    def __init__(self, folder: Path) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._process = forked.Process(
             [SHELL],
             cwd=folder,
-            env={**environment, "JTS_DATA_DIR": "data", "COLUMNS": "200"},
+            env={**environment, "COLUMNS": "200"},
             stdin=forked.PIPE,
             stdout=forked.PIPE,
         )
@@ -68,26 +69,52 @@ class Shell:
             self._process.wait(30)
 
 
+def environment_of(settings: StorageSettings | None = None) -> dict[str, str]:
+    """Of a command in the folder around `data`: its MongoDB is that of the settings, or its own."""
+    usual = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
+    usual["JTS_DATA_DIR"] = "data"
+    if settings is not None:
+        assert settings.mongo_url is not None
+        usual["JTS_MONGO_URL"] = settings.mongo_url.get_secret_value()
+        usual["JTS_MONGO_DATABASE"] = settings.mongo_database
+    return usual
+
+
+@contextmanager
+def stores_in(folder: Path, calendars: Path, prepared: Prepared) -> Iterator[StorageSettings]:
+    """Beside a file of prices, on a mongod that runs already: commands need not start it."""
+    (folder / "prices.csv").write_text(PRICES)
+    with prepared.stores(folder / "data") as settings:
+        (folder / "data" / "calendars").symlink_to(calendars)
+        yield settings
+
+
+@contextmanager
+def shell_in(folder: Path, settings: StorageSettings) -> Iterator[Shell]:
+    shell = Shell(folder, environment_of(settings))
+    yield shell
+    shell.close()
+
+
 @pytest.fixture
-def folder(tmp_path: Path, calendars: Path, prepared: Prepared) -> Path:
-    (tmp_path / "prices.csv").write_text(PRICES)
-    prepared.copy(tmp_path / "data")
-    (tmp_path / "data" / "calendars").symlink_to(calendars)
+def settings(tmp_path: Path, calendars: Path, prepared: Prepared) -> Iterator[StorageSettings]:
+    with stores_in(tmp_path, calendars, prepared) as settings:
+        yield settings
+
+
+@pytest.fixture
+def folder(tmp_path: Path, settings: StorageSettings) -> Path:
     return tmp_path
 
 
 @pytest.fixture
-def mongod(folder: Path) -> Iterator[None]:
-    """Held here, so that commands find it running and need not start it each."""
-    from jts_storage.local_servers.mongod import LocalMongod
-
-    server = LocalMongod.acquire(folder / "data" / "mongo", None)
-    yield
-    server.release()
+def embedded(tmp_path: Path, prepared: Prepared) -> StorageSettings:
+    """Of stores whose mongod every process that needs it has to start."""
+    prepared.copy(tmp_path / "data")
+    return StorageSettings(data_dir=tmp_path / "data")
 
 
 @pytest.fixture
-def run(folder: Path, mongod: None) -> Iterator[Shell]:
-    shell = Shell(folder)
-    yield shell
-    shell.close()
+def run(folder: Path, settings: StorageSettings) -> Iterator[Shell]:
+    with shell_in(folder, settings) as shell:
+        yield shell

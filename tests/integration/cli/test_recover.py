@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,12 +13,13 @@ from jts_storage.cli.main import app
 from jts_storage.errors import StorageError
 from jts_storage.testing.contracts.samples import candle
 from jts_storage.unit_of_work import moments
+from tests.integration.cli.conftest import environment_of
 
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 
 
-async def corrected(folder: Path, *closes: str) -> None:
-    async with Storage.open(StorageSettings(data_dir=folder / "data")) as storage:
+async def corrected(settings: StorageSettings, *closes: str) -> None:
+    async with Storage.open(settings) as storage:
         for close in closes:
             async with storage.unit_of_work() as uow:
                 await uow.candles.save_many(KEY, [candle(0, close)])
@@ -33,10 +33,12 @@ def recover(*options: str, code: int = 0) -> tuple[str, str]:
 
 
 def test_what_is_deleted_is_told(
-    folder: Path, mongod: None, monkeypatch: pytest.MonkeyPatch
+    settings: StorageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asyncio.run(corrected(folder, "101", "102", "103"))
-    monkeypatch.setenv("JTS_DATA_DIR", str(folder / "data"))
+    asyncio.run(corrected(settings, "101", "102", "103"))
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("JTS_DATA_DIR", str(settings.data_dir))
     monkeypatch.setattr(moments, "_NANOSECONDS_OF_A_DAY", 0)
     assert recover() == ("Nothing was left unfinished.\n", "")
     monkeypatch.setenv("JTS_HISTORY_DAYS", "1")
@@ -47,9 +49,9 @@ def test_what_is_deleted_is_told(
     assert recover() == (told, "")
     assert recover() == ("Nothing was left unfinished.\n", "")
 
-    asyncio.run(corrected(folder, "104"))
+    asyncio.run(corrected(settings, "104"))
     assert recover() == ("1 former candle or revision deleted, replaced over 1 day ago.\n", "")
-    asyncio.run(corrected(folder, "105"))
+    asyncio.run(corrected(settings, "105"))
     assert json.loads(recover("--json")[0]) == {"finished": 0, "forgotten": 1}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from jts_storage import Storage, StorageSettings
@@ -12,8 +11,7 @@ from jts_storage.testing.contracts.data_sets import KEYS, commit, market, proven
 from jts_storage.testing.contracts.samples import candle
 
 
-async def test_a_backtest_is_verified(folder: Path, run: Any) -> None:
-    settings = StorageSettings(data_dir=folder / "data")
+async def test_a_backtest_is_verified(settings: StorageSettings, run: Any) -> None:
     async with Storage.open(settings) as storage:
         data_set, identity = await proven(storage)
     assert run("backtests", "verify", identity).out == f"Result {identity}: the same.\n"
