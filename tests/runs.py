@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -56,3 +57,11 @@ def end_when_a_worker_is_lost(config: pytest.Config) -> None:
     """
     if getattr(config.option, "maxworkerrestart", "") is None:
         config.option.maxworkerrestart = "0"
+
+
+def some_by_day(cases: Iterable[Any], each: int = 4) -> list[Any]:
+    """The cases of a test that has many alike: every so many by day, and by night all."""
+    return [
+        case if number % each == 0 else pytest.param(case, marks=pytest.mark.slow)
+        for number, case in enumerate(cases)
+    ]

@@ -207,6 +207,7 @@ async def test_a_legacy_table_reads_the_same_before_and_after(
     assert (await repository.get_range(key, candle.timestamp, candle.timestamp))[0].close == 7
 
 
+@pytest.mark.slow
 async def test_rows_written_while_names_are_exchanged_are_brought_over(
     clickhouse: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ async def test_rows_written_while_names_are_exchanged_are_brought_over(
     assert clickhouse.execute("SELECT volume FROM candles FINAL WHERE symbol = 'LATE'") == [(5,)]
 
 
+@pytest.mark.slow
 async def test_rows_written_while_going_down_are_kept_and_told_of(
     clickhouse: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from jts_storage.mongo import MongoDBManager, collection_schemas
 from jts_storage.relational import SqlIngestionRepository, metadata
 from jts_storage.relational.manager import DatabaseManager
 from jts_storage.testing.factories import make_candles
+from tests.runs import some_by_day
 
 CANDLES = (
     "CREATE TABLE candles (symbol LowCardinality(String), exchange LowCardinality(String),"
@@ -276,7 +277,7 @@ def live_clickhouse() -> Iterator[ClickHouseManager]:
         manager.execute("DROP DATABASE jts_drift")
 
 
-@pytest.mark.parametrize("drift", CLICKHOUSE, ids=str)
+@pytest.mark.parametrize("drift", some_by_day(CLICKHOUSE, 2), ids=str)
 async def test_clickhouse(live_clickhouse: ClickHouseManager, drift: Drift) -> None:
     settings = {"mutations_sync": 2, "alter_sync": 2}
     databases = migrate.Databases(live_clickhouse)
@@ -296,7 +297,7 @@ def mends(drift: Drift) -> bool:
     return not drift.alter[0].startswith("RENAME") and "REMOVE" not in drift.alter[0]
 
 
-@pytest.mark.parametrize("drift", [each for each in CLICKHOUSE if mends(each)], ids=str)
+@pytest.mark.parametrize("drift", some_by_day(filter(mends, CLICKHOUSE)), ids=str)
 async def test_what_the_check_advises_mends_clickhouse(
     live_clickhouse: ClickHouseManager, drift: Drift
 ) -> None:
@@ -441,7 +442,7 @@ async def live_mongo(mongod: LocalMongod, _migrated_mongo: None) -> AsyncIterato
         yield manager
 
 
-@pytest.mark.parametrize("drift", MONGO, ids=str)
+@pytest.mark.parametrize("drift", some_by_day(MONGO, 2), ids=str)
 async def test_mongo(live_mongo: MongoDBManager, drift: Drift) -> None:
     databases = migrate.Databases(mongo=live_mongo)
     for command in drift.alter:
@@ -553,13 +554,13 @@ def migrated_postgres(postgres: LocalPostgres) -> str:
     return dsn
 
 
-@pytest.mark.parametrize("drift", POSTGRES, ids=str)
+@pytest.mark.parametrize("drift", some_by_day(POSTGRES, 2), ids=str)
 async def test_postgres(migrated_postgres: str, drift: Drift) -> None:
     async with DatabaseManager(migrated_postgres) as manager:
         await _check_sql(manager, drift)
 
 
-@pytest.mark.parametrize("drift", SQLITE, ids=str)
+@pytest.mark.parametrize("drift", some_by_day(SQLITE, 2), ids=str)
 async def test_sqlite(sqlite: DatabaseManager, drift: Drift) -> None:
     await migrate.up(migrate.Databases(database=sqlite))
     await _check_sql(sqlite, drift)

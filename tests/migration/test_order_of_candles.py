@@ -171,6 +171,7 @@ async def test_a_table_that_has_the_order_already_is_left_alone(
     assert clickhouse.execute(identity) == before
 
 
+@pytest.mark.slow
 async def test_a_table_by_year_stays_one(clickhouse: ClickHouseManager) -> None:
     databases = migrate.Databases(clickhouse, partition_by_year=True)
     await migrate.up(databases, to="5")
@@ -187,6 +188,7 @@ async def test_a_table_by_year_stays_one(clickhouse: ClickHouseManager) -> None:
 # ---- writers meanwhile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", ["up", "down"])
 @pytest.mark.parametrize("merged", [False, True])
 async def test_what_is_written_until_the_exchange_is_taken_over(
@@ -228,6 +230,7 @@ async def test_what_is_written_until_the_exchange_is_taken_over(
     assert by_symbol.keys() == ({"B"} if merged else {"D"})
 
 
+@pytest.mark.slow
 async def test_a_later_version_of_a_row_that_was_copied_is_taken_over(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +253,7 @@ async def test_a_later_version_of_a_row_that_was_copied_is_taken_over(
     assert earlier.execute(found) == [(LATER, 5, 1)]
 
 
+@pytest.mark.slow
 async def test_who_writes_before_each_statement_does_not_hold_it_up(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +281,7 @@ async def test_who_writes_before_each_statement_does_not_hold_it_up(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["embedded", "server"])
 async def test_nothing_is_lost_of_what_threads_write_all_the_while(where: str) -> None:
     """Each thread writes new candles, replaces and deletes others."""
@@ -336,6 +341,7 @@ class Collector:
         assert not self._failed, "its thread died"
 
 
+@pytest.mark.slow
 async def test_an_insert_that_began_before_the_exchange_is_waited_for(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +366,7 @@ async def test_an_insert_that_began_before_the_exchange_is_waited_for(
     assert earlier.execute("SELECT count() FROM candles FINAL WHERE symbol = 'S'") == [(4,)]
 
 
+@pytest.mark.slow
 async def test_inserts_that_the_server_gathers_are_waited_for_too(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,6 +409,7 @@ async def test_a_copy_that_differs_is_never_exchanged(
 # ---- deaths
 
 
+@pytest.mark.slow
 async def test_ranges_that_were_copied_before_a_death_are_compared_again(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,15 +440,15 @@ async def test_ranges_that_were_copied_before_a_death_are_compared_again(
     assert (sort_key(earlier), earlier.execute(found)) == (NEW, [(late,)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", ["6", "5"])
-@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.slow)])
 async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
-    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, every: int, goal: str
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, goal: str
 ) -> None:
     """With a write between death and the next run, which a range that was copied before lacks."""
     migrations = ClickHouseMigrations(earlier, chunk_rows=100)
     died = 0
-    for last in range(0, 200, every):
+    for last in range(200):
         await reach(migrations, "5" if goal == "6" else "6")
         with monkeypatch.context() as patched:
             let_pass(last, patched)
@@ -458,7 +466,7 @@ async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
         assert earlier.execute(ROWS) == rows, f"gone on with after {last} statements"
         left = {name for (name,) in earlier.execute("SHOW TABLES LIKE 'candles%'")}
         assert not {name for name in left if name.endswith(("_new", "_copied"))}
-    assert died > 30 / every
+    assert died > 30
     late = f"SELECT count() FROM candles FINAL WHERE version = {LATER}"
     assert earlier.execute(late) == [(died,)]
 

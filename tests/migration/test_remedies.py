@@ -21,6 +21,7 @@ from jts_storage.migrate.opening import Opening
 from jts_storage.testing.factories import make_candles, make_symbol
 from tests.migration.conftest import cloned, fresh_name
 from tests.migration.drifts import DRIFTS, MICROSECONDS, Drift, candles, remade
+from tests.runs import some_by_day
 
 KEYS = (
     SeriesKey("005930", Timeframe.D1, exchange="KRX"),
@@ -97,7 +98,7 @@ async def until_seen(databases: migrate.Databases) -> list[migrate.Difference]:
     return []
 
 
-@pytest.mark.parametrize("drift", DRIFTS, ids=str)
+@pytest.mark.parametrize("drift", some_by_day(DRIFTS), ids=str)
 async def test_the_remedy_is_run(live: ClickHouseManager, drift: Drift) -> None:
     databases = migrate.Databases(live)
     before = await read(live)
@@ -117,7 +118,7 @@ async def test_the_remedy_is_run(live: ClickHouseManager, drift: Drift) -> None:
         assert_it_drops_no_rows(live, each)
 
 
-@pytest.mark.parametrize("kind", ["Float64", "Float32", "Nullable(Float64)"])
+@pytest.mark.parametrize("kind", some_by_day(["Float64", "Float32", "Nullable(Float64)"]))
 async def test_floats_become_the_prices_that_they_stand_for(
     live: ClickHouseManager, kind: str
 ) -> None:

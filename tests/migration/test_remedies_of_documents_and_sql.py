@@ -21,6 +21,7 @@ from jts_storage.relational.manager import DatabaseManager
 from jts_storage.testing.factories import make_formula
 from tests.migration.conftest import fresh_name
 from tests.migration.test_drift import MONGO, POSTGRES, Drift
+from tests.runs import some_by_day
 
 _CALL = re.compile(r'db(?:\.getCollection\("(?P<on>\w+)"\))?\.(?P<verb>\w+)\((?P<given>.*)\)')
 
@@ -74,7 +75,7 @@ VIEW = Drift(
 )
 
 
-@pytest.mark.parametrize("drift", [*MONGO, VIEW], ids=str)
+@pytest.mark.parametrize("drift", some_by_day([VIEW, *MONGO]), ids=str)
 async def test_mongo(live: MongoDBManager, drift: Drift) -> None:
     databases = migrate.Databases(mongo=live)
     before = await contents(live)
@@ -107,7 +108,7 @@ def can_be_run(drift: Drift) -> bool:
     return drift.what not in {"primary key"} and "DROP COLUMN" not in drift.alter[0]
 
 
-@pytest.mark.parametrize("drift", [each for each in POSTGRES if can_be_run(each)], ids=str)
+@pytest.mark.parametrize("drift", some_by_day(filter(can_be_run, POSTGRES)), ids=str)
 async def test_postgres(postgres: LocalPostgres, drift: Drift) -> None:
     dsn = postgres.create_database(fresh_name("remedied"))
     async with DatabaseManager(dsn) as manager:

@@ -69,6 +69,7 @@ async def test_the_latest_by_the_old_rule_stays_the_latest_up_and_down(
     assert earlier.execute(IN_ORDER) == before
 
 
+@pytest.mark.slow
 async def test_whatever_is_written_after_it_goes_before_what_was_taken_over(
     earlier: ClickHouseManager,
 ) -> None:
@@ -94,6 +95,7 @@ async def test_before_it_symbols_are_read_and_not_written(earlier: ClickHouseMan
     assert await symbols.get_by_code("A") == saved, "the same repository, without a restart"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merged", [False, True])
 async def test_what_is_written_until_the_exchange_is_taken_over(
     earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, merged: bool
@@ -127,15 +129,15 @@ class Died(RuntimeError):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", ["5", "4"])
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
 async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
-    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, every: int, goal: str
+    earlier: ClickHouseManager, monkeypatch: pytest.MonkeyPatch, goal: str
 ) -> None:
     before = earlier.execute(IN_ORDER)
     databases = migrate.Databases(earlier)
     died = 0
-    for last in range(0, 100, every):
+    for last in range(100):
         await reach(databases, "4" if goal == "5" else "5")
         with monkeypatch.context() as patched:
             let_pass(last, patched)
@@ -150,7 +152,7 @@ async def test_a_run_that_dies_after_any_statement_is_gone_on_with(
         assert earlier.execute(IN_ORDER) == before, f"gone on with after {last} statements"
         left = {name for (name,) in earlier.execute("SHOW TABLES LIKE 'symbols%'")}
         assert not {name for name in left if name.endswith(("_new", "_copied"))}
-    assert died > 15 / every
+    assert died > 15
 
 
 async def reach(databases: migrate.Databases, revision: str) -> None:
