@@ -162,8 +162,11 @@ def coverage(
     if as_json:
         print_json([looks.summary(item.coverage) for item in found])
         return
-    looks.draw(found, nothing="No series fits." if listed.containing or listed.incomplete else None)
+    nothing = "No series fits." if listed.containing or listed.incomplete else None
+    if html is None or not found:
+        looks.draw(found, nothing=nothing)
     if html is not None:
+        typer.echo(looks.counted_up(found))  # the page has what would be drawn here
         typer.echo(f"Written: {html}")
 
 

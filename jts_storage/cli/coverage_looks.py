@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, tzinfo
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
-from rich.text import Text
 
 from jts_storage.cli import arguments, pages
 from jts_storage.cli.coverage_page import (
@@ -22,7 +22,7 @@ from jts_storage.cli.coverage_page import (
     page,
     rounded_down,
 )
-from jts_storage.cli.output import Meter, out
+from jts_storage.cli.output import Meter, counted, out
 from jts_storage.domain.calendar import resolve
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
@@ -30,6 +30,9 @@ from jts_storage.domain.resampling import zone
 from jts_storage.domain.series import CandleSeries
 from jts_storage.storage import Storage
 from jts_storage.usecases.coverage import Coverage, SeriesCoverage
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _WIDTH = 60
 _PAGE = 10_000
@@ -138,6 +141,8 @@ async def names_of_symbols(storage: Storage) -> dict[str, str]:
     after = None
     while page := await storage.symbols.list(limit=_PAGE, after=after):
         names.update((symbol.code, symbol.name) for symbol in page)
+        if len(page) < _PAGE:
+            break
         after = page[-1].code
     return names
 
@@ -162,22 +167,31 @@ def draw(found: Sequence[Shown], *, nothing: str | None = None) -> None:
     if not found:
         typer.echo(nothing or "No candles are stored.")
         return
-    console = out()
+    from rich.text import Text  # not for a page
+
     width = max(len(str(item.coverage.key)) for item in found)
-    for item in found:
-        seen = item.coverage
-        line = Text(f"{seen.key!s:<{width}} ")
-        line.append_text(_bar(seen, zone(item.timezone)))
-        line.append(f" {seen.rows:>11,} rows, {rounded_down(100 * seen.complete):6.2f} %")
-        if seen.gaps:
-            line.append(f", {seen.missing:,} missing in {len(seen.gaps):,} gaps", style="red")
-        console.print(line)
-        if seen.first and seen.last:
-            ends = f"{seen.first:%Y-%m-%d}", f"{seen.last:%Y-%m-%d}"
-            console.print(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
+    drawn = Text("\n").join(line for item in found for line in _lines(item, width))
+    out().print(drawn)  # at once: rich takes longer for each thing than for its lines
+
+
+def _lines(item: Shown, width: int) -> Iterator[Text]:
+    from rich.text import Text
+
+    seen = item.coverage
+    line = Text(f"{seen.key!s:<{width}} ")
+    line.append_text(_bar(seen, zone(item.timezone)))
+    line.append(f" {seen.rows:>11,} rows, {rounded_down(100 * seen.complete):6.2f} %")
+    if seen.gaps:
+        line.append(f", {seen.missing:,} missing in {len(seen.gaps):,} gaps", style="red")
+    yield line
+    if seen.first and seen.last:
+        ends = f"{seen.first:%Y-%m-%d}", f"{seen.last:%Y-%m-%d}"
+        yield Text(f"{'':<{width}} {ends[0]}{ends[1]:>{_WIDTH - 10}}", style="dim")
 
 
 def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
+    from rich.text import Text
+
     line = Text()
     if not seen.by_day:
         return line
@@ -202,6 +216,16 @@ def _bar(seen: SeriesCoverage, timezone: tzinfo) -> Text:
     for style, pieces in groupby(drawn, key=itemgetter(1)):
         line.append("".join(shade for shade, _ in pieces), style=style)
     return line
+
+
+def counted_up(found: Sequence[Shown]) -> str:
+    """What there is of all series together, in a line."""
+    seen = [item.coverage for item in found]
+    rows = counted(sum(one.rows for one in seen), "row")
+    lacking = [one.missing for one in seen if one.gaps]
+    lacks = f"{len(lacking):,} of them {'lacks' if len(lacking) == 1 else 'lack'}"
+    missing = f"{lacks} {counted(sum(lacking), 'candle')}" if lacking else "nothing is missing"
+    return f"{len(seen):,} series, {rows}; {missing}."
 
 
 def summary(seen: SeriesCoverage) -> dict[str, object]:

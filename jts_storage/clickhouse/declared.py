@@ -33,7 +33,7 @@ from jts_storage.clickhouse.sql import literal
 from jts_storage.clickhouse.statements import write_settings
 from jts_storage.clickhouse.tables import AnyTableModel, table_of
 from jts_storage.clickhouse.transport import WRITE_ROWS, Transport
-from jts_storage.domain.arrow import decimals_of
+from jts_storage.domain.arrow import decimals_of, plain_array
 from jts_storage.errors import StorageError
 from jts_storage.models.columns import cannot_be_read, in_blocks, keys_of
 from jts_storage.models.conditions import applied_to, has_text
@@ -327,12 +327,17 @@ def _to_arrow(columns: dict[str, Array], schema: pa.Schema) -> pa.Table:
 def _from_clickhouse(values: Array, field: pa.Field) -> pa.Array:
     declared = field.type
     if pa.types.is_timestamp(declared):  # with None among its integers where it is nullable
-        return pa.array(values, pa.int64()).view(declared)
+        return _array(values, pa.int64()).view(declared)
     if pa.types.is_decimal(declared) and values.dtype != object:
         return decimals_of(values.view(np.int64), declared)
     if pa.types.is_boolean(declared) and values.dtype != object:
         return pa.array(values.astype(np.bool_))
-    return pa.array(values, declared)
+    return _array(values, declared)
+
+
+def _array(values: Array, declared: pa.DataType) -> pa.Array:
+    made = plain_array(values, declared)
+    return pa.array(values, declared) if made is None else made
 
 
 def _to_clickhouse(column: pa.ChunkedArray, type_name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from jts_storage.domain.columns import NAMES, PRICES, Int64Array, blocks
 
 ROW_GROUP_ROWS: Final = 65_536
 _ZSTD_LEVEL: Final = 1
+_FEW: Final = 10_000
+"""Texts that are put together here; of more Arrow makes an array several times as fast."""
 
 
 def candle_schema(*, nullable: bool = True) -> Any:
@@ -46,6 +49,41 @@ def decimals_of(scaled: Int64Array, declared: Any = None) -> Any:
         words[block, 0] = scaled[block]
         np.right_shift(scaled[block], 63, out=words[block, 1])
     return pa.Array.from_buffers(declared or price_type(), len(scaled), [None, pa.py_buffer(words)])
+
+
+def plain_array(values: Any, declared: Any) -> Any:
+    """Return a column as an Arrow array without Arrow's converter, or None if it needs that one.
+
+    Arrow's imports pandas wherever it is installed, which takes longer than the read of some rows.
+
+    :param values: a NumPy array.
+    """
+    import pyarrow as pa
+
+    if values.dtype == object:
+        return texts_of(values, declared)
+    if values.dtype.kind not in "iuf" or pa.from_numpy_dtype(values.dtype) != declared:
+        return None
+    held = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(declared, len(values), [None, held])
+
+
+def texts_of(values: Sequence[Any], declared: Any) -> Any:
+    """As `plain_array`, for texts; None also where they are many, or not all of them are texts."""
+    import pyarrow as pa
+
+    is_few = len(values) <= _FEW
+    if not is_few or declared != pa.string() or not all(type(value) is str for value in values):
+        return None
+    try:
+        texts = [value.encode() for value in values]
+    except UnicodeEncodeError:  # half of a pair: Arrow says what is wrong
+        return None
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    if ends[-1] > np.iinfo(np.int32).max:
+        return None
+    held = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(declared, len(texts), held)
 
 
 def parquet_options(compression: str = "zstd") -> dict[str, Any]:

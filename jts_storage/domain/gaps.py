@@ -58,7 +58,8 @@ def expected_timestamps(
             assert timeframe.step_ms is not None
             grid = _session_grid(sessions, timeframe.step_ms)
         else:
-            grid = np.unique(period_starts(sessions.dates, timeframe))
+            starts = period_starts(sessions.dates, timeframe)
+            grid = starts[np.diff(starts, prepend=starts[:1] - 1) != 0]  # sorted as the dates are
     return grid[(grid >= first) & (grid <= last)]
 
 

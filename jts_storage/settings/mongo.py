@@ -34,6 +34,8 @@ from jts_storage.settings.variables import of_variables
 
 _SCHEMES: Final = "Use mongodb:// or mongodb+srv://, such as mongodb://host:27017/database."
 _SRV: Final = "mongodb+srv"
+EMBEDDED_URI: Final = "mongodb://localhost"
+"""Stands for the embedded mongod, which names its own when it is started."""
 _CREDENTIALS: Final = re.compile(r"(?<=://).*@")
 _SECRET_OPTION: Final = re.compile(
     r"((?:password|secret|token|mechanismproperties)[^=&]*=)[^&]*", re.IGNORECASE
@@ -296,6 +298,8 @@ def _check_option(name: str, text: str, raw: str, *, shows: bool) -> None:
 
 def _check_readable(uri: str) -> None:
     """:raises InvalidConfiguration: the driver cannot read the URI."""
+    if uri == EMBEDDED_URI:  # nothing to find out, and importing the driver takes a while
+        return
     if uri.startswith(_SRV):  # the driver would ask a name server
         if ":" in _parts(uri).authority.rpartition("@")[2]:
             raise InvalidConfiguration(

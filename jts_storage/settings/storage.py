@@ -212,7 +212,7 @@ class StorageSettings(BaseModel):
 
     def _config(self, name: str) -> Any:
         if name == "mongo":
-            return self.mongo("mongodb://localhost" if self.mongo_url is None else None)
+            return self.mongo(mongo.EMBEDDED_URI if self.mongo_url is None else None)
         return self.clickhouse() if name == "clickhouse" else self.database()
 
     def _of_url_alone(self, name: str) -> Any:

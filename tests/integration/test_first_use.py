@@ -70,6 +70,24 @@ async def main(folder, mongo_url):
 asyncio.run(main(*sys.argv[1:]))
 """
 
+SYMBOLS_LISTED: Final = """
+import asyncio, json, sys
+from jts_storage import Market, Storage, StorageSettings, Symbol
+
+async def main(folder, mongo_url, saved):
+    settings = StorageSettings(data_dir=folder, mongo_url=mongo_url, migrate=True)
+    async with Storage.open(settings) as storage:
+        if saved == "0":
+            async with storage.unit_of_work() as uow:
+                for code, name in (("005930", "삼성전자"), ("000660", "SK hynix")):
+                    await uow.symbols.save(Symbol(code=code, name=name, market=Market.KOSPI))
+                await uow.commit()
+        names = [each.name for each in await storage.symbols.list()]
+    print(json.dumps({"names": names, "modules": sorted(sys.modules)}))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
 LEFT_OUT: Final = """
 import json, os, sys
 from datetime import date
@@ -117,6 +135,13 @@ def test_open_save_and_read_go_without_pandas(
     # The second time, when the schemas are up to date, nothing is migrated.
     done = run(OPENED_WRITTEN_READ, tmp_path, mongod.uri, rows)
     assert (UNNEEDED | {"alembic"}) & set(done["modules"]) == set()
+
+
+def test_symbols_are_listed_without_pandas(mongod: LocalMongod, tmp_path: Path) -> None:
+    run(SYMBOLS_LISTED, tmp_path, mongod.uri, 0)
+    done = run(SYMBOLS_LISTED, tmp_path, mongod.uri, 1)
+    assert done["names"] == ["SK hynix", "삼성전자"]
+    assert UNNEEDED & set(done["modules"]) == set()
 
 
 def test_a_first_read_pays_for_what_it_uses(mongod: LocalMongod, tmp_path: Path) -> None:

@@ -37,7 +37,11 @@ def test_a_file_goes_through_all_commands(
     checked = json.loads(run("validate", "--symbol", "005930", "--json", code=1).out)
     assert checked[0]["broken"] == {"zero_volume": 1}
 
-    run("coverage", "--html", "coverage.html")
+    done = run("coverage", "--html", "coverage.html")
+    assert done.out.splitlines() == [
+        "1 series, 3 rows; 1 of them lacks 3 candles.",
+        "Written: coverage.html",
+    ]
     (shown,) = json.loads(run("coverage", "--json").out)
     assert (shown["rows"], shown["missing"]) == (3, 3)
     plan = run("coverage", *series, "--backfill", "2024-01-02T01:00Z", "2024-01-02T01:05Z")

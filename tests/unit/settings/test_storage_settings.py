@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import fields
@@ -439,3 +441,14 @@ def test_no_field_is_without_a_variable(store: str) -> None:
         "URI",
         "URL",
     }
+
+
+def test_settings_of_embedded_stores_import_no_driver_of_mongodb() -> None:
+    script = (
+        "import sys; from jts_storage import StorageSettings; StorageSettings(data_dir='x');"
+        "print('pymongo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
