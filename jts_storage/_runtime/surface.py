@@ -55,5 +55,5 @@ def column_option(target: str, header: str) -> str:
     :param header: ``"HEADER"`` in general, ``""`` to ignore the column.
     """
     if _IS_COMMAND_LINE.get():
-        return f"--column {target}={header}"
+        return f"--column {shlex.quote(f'{target}={header}')}"
     return f"Layout(columns={{{target!r}: {header!r}}})"

@@ -31,6 +31,7 @@ _SHOWN = 300
 _PARQUET_INDEX = "__index_level_0__"
 _UNNAMED = re.compile(rf"(Unnamed: 0|{_PARQUET_INDEX})?")
 _VALUE = re.compile(r"[\d.,:/TZ+ -]*")
+_LIKE_VOLUME = re.compile(r"vol(?!at)|qty|quantity|shares|거래량|체결량|수량")
 _COUNT = r"\d{1,7}(\.0)?"
 """Too short for a date in digits, and for seconds since 1970 after April."""
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
@@ -143,5 +144,14 @@ def _refuse_missing(
     if all(_VALUE.fullmatch(header) for header in headers):
         remedy = f"If the first line holds values, say {numbered_columns()}."
     if missing == ["volume"]:
-        remedy += f" {option('volume', 'zero-if-missing')} takes all volumes for zero."
+        remedy = _of_volume(found, headers) or (
+            f"{remedy} {option('volume', 'zero-if-missing')} takes all volumes for zero."
+        )
     raise InvalidData(f"{where}: no column for {', '.join(missing)} among {among}.", remedy=remedy)
+
+
+def _of_volume(found: Mapping[str, str], headers: Sequence[str]) -> str:
+    """Which columns look like the volume although none has its name; "" if none does."""
+    free = [header for header in headers if header not in found.values()]
+    named = [column_option("volume", each) for each in free if _LIKE_VOLUME.search(plain(each))]
+    return f"Name it: {' or '.join(named)}." if named else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from jts_storage._runtime.surface import option
@@ -43,8 +44,7 @@ class KnownSymbols:
         if missing and self._market is None:
             raise NotFound(
                 f"Symbol {missing[0]} is not known, so its candles were not imported.",
-                remedy=f"Save the symbol first, or {option('create', _market_of(exchange))} creates"
-                " it.",
+                remedy=f"Save the symbol first, or {_creating(missing[0], exchange)}.",
             )
         self._known.update(asked)
         self._unknown.update(missing)
@@ -80,18 +80,49 @@ class KnownSymbols:
         self._unknown.difference_update(new)
 
 
-def _market_of(exchange: str) -> Market:
-    """A market that the symbols of an exchange may well be of."""
+def _creating(code: str, exchange: str) -> str:
+    """What may well create a symbol, by its exchange or, without one, by its code."""
+    first, *others = (_options(market, exchange) for market in _markets_of(code, exchange))
+    return "; ".join([f"{first} creates it", *(f"so does {other}" for other in others)])
+
+
+def _options(market: Market, exchange: str) -> str:
+    created = option("create", market)
+    if exchange or market not in (Market.NASDAQ, Market.NYSE):
+        return created
+    # Without its exchange no calendar is known, and each week-end is taken for a gap.
+    return f"{created} with {option('exchange', market.value)}"
+
+
+def _markets_of(code: str, exchange: str) -> Sequence[Market]:
     name = exchange.upper()
     if name in (named := {market.value: market for market in Market}):
-        return named[name]
-    return _OF_CALENDARS.get(calendar_of(name) or name, Market.OTHER)
+        return [named[name]]
+    found = _OF_CALENDARS.get(calendar_of(name) or name)
+    if found is not None:
+        return found
+    of_code = (markets for form, markets in _OF_CODES if form.fullmatch(code.upper()))
+    return next(of_code, [Market.OTHER]) if not exchange else [Market.OTHER]
 
 
-_OF_CALENDARS: Final = {
-    "": Market.KOSPI,
-    "XKRX": Market.KOSPI,
-    "XNYS": Market.NYSE,
-    "24/5": Market.FX,
-    ALWAYS: Market.CRYPTO,
+_OF_CALENDARS: Final[Mapping[str, Sequence[Market]]] = {
+    "XKRX": [Market.KOSPI, Market.KOSDAQ],
+    "XNYS": [Market.NYSE],
+    "24/5": [Market.FX],
+    ALWAYS: [Market.CRYPTO],
 }
+_MONEY: Final = "USD|EUR|JPY|GBP|CHF|AUD|NZD|CAD|KRW|CNY|CNH|HKD|SGD|SEK|NOK|DKK|PLN|MXN|ZAR|TRY"
+_OF_CODES: Final[Sequence[tuple[re.Pattern[str], Sequence[Market]]]] = [
+    # Six digits; preferred shares and new listings have letters behind the first.
+    (re.compile(r"\d{6}|\d[\dA-Z]{4}[\dKLM]"), [Market.KOSPI, Market.KOSDAQ]),
+    (re.compile(rf"({_MONEY})[-/_]?({_MONEY})(=X)?"), [Market.FX]),
+    (
+        re.compile(
+            r"[\dA-Z]{2,}[-/_]?(USDT|USDC|BUSD|FDUSD|TUSD)|[\dA-Z]{2,}[-/_](USD|EUR|KRW|BTC|ETH)"
+            r"|(KRW|BTC|USDT)-[\dA-Z]{2,}|(BTC|ETH|XRP|SOL|DOGE|ADA|LTC)(USD|EUR|KRW|BTC|ETH)"
+        ),
+        [Market.CRYPTO],
+    ),
+    (re.compile(r"[A-Z]{1,5}([.-][A-Z])?"), [Market.NASDAQ, Market.NYSE]),
+]
+"""What codes look like, where no exchange is named; the first that fits counts."""

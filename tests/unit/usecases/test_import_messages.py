@@ -15,7 +15,7 @@ import pytest
 
 from jts_storage import Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage._runtime.surface import column_option, option, use_command_line
-from jts_storage.errors import InvalidData, StorageError
+from jts_storage.errors import InvalidData, NotFound, StorageError
 from jts_storage.readers.time_formats import _DATES, _TIMES, formats_of
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
@@ -48,8 +48,8 @@ CASES: dict[str, Case] = {
     "an unknown symbol": (
         HEADER + ROW,
         {"create": None},
-        "create=Market.KOSPI creates it",
-        "--create KOSPI creates it",
+        "create=Market.NASDAQ with exchange='NASDAQ' creates it; so does create=Market.NYSE with",
+        "--create NASDAQ with --exchange NASDAQ creates it; so does --create NYSE with --exchange",
     ),
     "a format": (
         HEADER + '"Jan 02, 2024",1,1,1,1,1\n',
@@ -198,7 +198,6 @@ async def test_only_symbols_of_which_something_is_stored_are_created(
 @pytest.mark.parametrize(
     ("exchange", "market"),
     [
-        ("", "KOSPI"),
         ("KRX", "KOSPI"),
         ("KOSDAQ", "KOSDAQ"),
         ("nasdaq", "NASDAQ"),
@@ -338,3 +337,66 @@ async def test_a_value_that_cannot_be_read_is_told_alone(storage: Storage, tmp_p
     path = tmp_path / "p.csv"
     path.write_text(HEADER + f"1704153600,abc,1,1,1,1.5\n1704153600,{VALUES},1.5\n")
     assert "Besides" not in await refused(storage, path)
+
+
+KOREAN = "or --create KOSPI creates it; so does --create KOSDAQ."
+
+
+@pytest.mark.parametrize(
+    ("symbol", "exchange", "proposed"),
+    [
+        ("005930", "", KOREAN),
+        ("00088K", "", KOREAN),
+        ("005930", "KRX", KOREAN),
+        (
+            "BRK.B",
+            "",
+            "or --create NASDAQ with --exchange NASDAQ creates it; so does --create NYSE ",
+        ),
+        ("AAPL", "NASDAQ", "or --create NASDAQ creates"),
+        ("AAPL", "NYSE", "or --create NYSE creates"),
+        ("BTCUSDT", "", "or --create CRYPTO creates"),
+        ("btc/usd", "", "or --create CRYPTO creates"),
+        ("KRW-BTC", "", "or --create CRYPTO creates"),
+        ("BTCUSD", "", "or --create CRYPTO creates"),
+        ("1INCHUSDT", "BINANCE", "or --create CRYPTO creates"),
+        ("EURUSD", "", "or --create FX creates"),
+        ("EURUSD=X", "", "or --create FX creates"),
+        ("X-1_long_name", "", "or --create OTHER creates"),
+        ("BAYN", "XETR", "or --create OTHER creates"),
+    ],
+)
+async def test_a_market_that_fits_is_proposed(
+    storage: Storage, tmp_path: Path, symbol: str, exchange: str, proposed: str
+) -> None:
+    use_command_line()
+    (path := tmp_path / "a.csv").write_text(HEADER + ROW)
+    with pytest.raises(NotFound) as error:
+        await ImportCandles(storage).run(
+            path, Timeframe.M1, symbol=symbol, exchange=exchange, options=ImportOptions()
+        )
+    assert proposed in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ("Volume USDT", "Name it: --column 'volume=Volume USDT'."),
+        (
+            "Base Vol,Quote Vol",
+            "Name it: --column 'volume=Base Vol' or --column 'volume=Quote Vol'.",
+        ),
+        ("traded_qty", "Name it: --column volume=traded_qty."),
+        ("volatility", "--volume zero-if-missing takes"),
+        ("amount", "--volume zero-if-missing takes"),
+    ],
+)
+async def test_a_volume_of_another_name_is_named(
+    storage: Storage, tmp_path: Path, headers: str, said: str
+) -> None:
+    use_command_line()
+    values = "1704153600,1,1,1,1" + ",1" * len(headers.split(","))
+    (path := tmp_path / "a.csv").write_text(f"t,o,h,l,c,{headers}\n{values}\n")
+    message = await refused(storage, path)
+    assert said in message
+    assert ("zero-if-missing" in message) == ("zero-if-missing" in said)
