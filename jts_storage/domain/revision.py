@@ -59,3 +59,15 @@ def pinned(collection: str, identity: str, snapshots: Sequence[str]) -> InUse:
         remedy="Delete the snapshot first, purge what was before it, or purge with"
         " despite_snapshots=True: reads of it are then refused for what was purged.",
     )
+
+
+def nothing_of(collection: str, identity: str) -> NotFound:
+    """The error for a purge of a document that never was, as of a mistyped id."""
+    kind = _KINDS.get(collection, "document")
+    return NotFound(
+        f"Nothing was purged: there neither is nor was a {kind} {identity!r}.",
+        remedy=f"{collection}.list() names those that are stored.",
+    )
+
+
+_KINDS = {"formulas": "formula", "strategies": "strategy"}

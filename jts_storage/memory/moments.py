@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jts_storage.domain import checks
 from jts_storage.domain.moments import AsOf, Commit, checked, version_at
 from jts_storage.domain.results import Page
+from jts_storage.domain.revision import nothing_of
 from jts_storage.domain.snapshot import Snapshot, new_name
 from jts_storage.errors import Conflict, InvalidData, NotFound
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -98,6 +99,8 @@ def purge_documents(
             for place, revisions in database.former.items()
             if place[0] == table and wanted in (None, place[1])
         }
+        if identity is not None and not found:
+            raise nothing_of(table, identity)
         if not despite_snapshots:
             snapshots = {name: each.commit.version for name, each in database.snapshots.items()}
             for place, revisions in found.items():

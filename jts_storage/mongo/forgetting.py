@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from bson import Int64
 
-from jts_storage.domain.revision import pinned
+from jts_storage.domain.revision import nothing_of, pinned
 from jts_storage.mongo import queries
 from jts_storage.mongo.access import CollectionAccess
 from jts_storage.mongo.documents import BACKTEST_RESULTS, STRATEGIES, BacktestDocument
@@ -71,12 +72,13 @@ class FormerRevisions(CollectionAccess):
 
         :param identity: of the one document; None stands for all.
         :raises InUse: a snapshot shows one.
+        :raises NotFound: there neither is nor was such a document.
         """
         where: Bson = {}
         if identity is not None:
             wanted = queries.object_id(identity)
-            if wanted is None:
-                return 0
+            if wanted is None or not await self._ever_was(wanted):
+                raise nothing_of(self._of, identity)
             where = {DOCUMENT: wanted}
         versions = sorted(snapshots.values())
         async for over in self._over(where, before):
@@ -89,6 +91,17 @@ class FormerRevisions(CollectionAccess):
         async for over in self._over(where, before):
             count += await self._erase([each[ID] for each in filter(_says_something, over)])
         return count
+
+    async def _ever_was(self, document: Any) -> bool:
+        """Whether it is there, or was; where no history is kept, only what is there is known."""
+        for collection, where in (
+            (self.collection, {DOCUMENT: document}),
+            (self.manager.get_collection(self._of), {ID: document}),
+        ):
+            asked = partial(collection.find_one, where, {ID: True})
+            if await self.repeat("looking for a document", asked) is not None:
+                return True
+        return False
 
     async def _forget_deletions(self, before: int) -> int:
         """Delete deletions that nothing precedes any more: no revision says the same."""

@@ -117,7 +117,7 @@ class FormulaStore(FormulaReader, Protocol):
         :return: how many revisions were erased.
         :raises InUse: a snapshot shows one of them. Nothing is erased.
         :raises InvalidData: the moment is in the future.
-        :raises NotFound: there is no such snapshot.
+        :raises NotFound: there neither is nor was such a formula, or there is no such snapshot.
         """
         ...
 

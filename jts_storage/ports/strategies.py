@@ -92,7 +92,7 @@ class StrategyStore(StrategyReader, Protocol):
         :return: how many revisions were erased.
         :raises InUse: a snapshot shows one of them. Nothing is erased.
         :raises InvalidData: the moment is in the future.
-        :raises NotFound: there is no such snapshot.
+        :raises NotFound: there neither is nor was such a strategy, or there is no such snapshot.
         """
         ...
 

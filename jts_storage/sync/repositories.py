@@ -778,7 +778,7 @@ class FormulaStore(FormulaReader):
         :return: how many revisions were erased.
         :raises InUse: a snapshot shows one of them. Nothing is erased.
         :raises InvalidData: the moment is in the future.
-        :raises NotFound: there is no such snapshot.
+        :raises NotFound: there neither is nor was such a formula, or there is no such snapshot.
         """
         return self._portal.call(
             self._twin.purge_history(formula_id, before=before, despite_snapshots=despite_snapshots)
@@ -916,7 +916,7 @@ class StrategyStore(StrategyReader):
         :return: how many revisions were erased.
         :raises InUse: a snapshot shows one of them. Nothing is erased.
         :raises InvalidData: the moment is in the future.
-        :raises NotFound: there is no such snapshot.
+        :raises NotFound: there neither is nor was such a strategy, or there is no such snapshot.
         """
         return self._portal.call(
             self._twin.purge_history(

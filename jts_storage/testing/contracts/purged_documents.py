@@ -146,7 +146,11 @@ class PurgedDocuments:
         one, _ = await saved(storage, make_formula("one"))
         await saved(storage, one)
         for unknown in ("", "no id", "f" * 24):
-            assert await storage.formulas.purge_history(unknown) == 0
+            for purge in (storage.formulas, storage.strategies):
+                with pytest.raises(NotFound, match=f"neither is nor was a .* {unknown!r}"):
+                    await purge.purge_history(unknown)
+        with pytest.raises(NotFound, match="neither is nor was a strategy"):
+            await storage.strategies.purge_history(one.id)
         with pytest.raises(InvalidData, match="lies in the future"):
             await storage.formulas.purge_history(before=datetime.now(UTC) + timedelta(hours=1))
         with pytest.raises(NotFound, match="no snapshot 'unknown'"):
