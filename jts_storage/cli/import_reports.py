@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 import typer
 
 from jts_storage.cli.output import print_table
+from jts_storage.domain.enums import Market
 
 if TYPE_CHECKING:
     from jts_storage.readers.adjusting import Adjusted
     from jts_storage.usecases.results import FilesResult, ImportResult
 
 _SERIES_SHOWN = 10
+_EXCHANGES = {Market.KOSPI: "KRX", Market.KOSDAQ: "KRX", Market.KONEX: "KRX", Market.ETF: "KRX"} | {
+    market: market.value for market in (Market.NYSE, Market.NASDAQ, Market.FX)
+}
+"""Exchanges with a calendar, by the market of their symbols; one of crypto never closes."""
 
 
 def print_files(result: FilesResult) -> None:
@@ -91,3 +96,21 @@ def print_adjusted(adjusted: Adjusted) -> None:
             )
     if adjusted.filled:
         typer.echo(f"Missing: {adjusted.filled:,} volumes, stored as zero.")
+
+
+def print_without_exchange(result: ImportResult, market: Market | None) -> None:
+    """Say that the calendar of series is not known, where their market would have named it.
+
+    The exchange is part of a series: one that is made up would part it from what is stored of it.
+
+    :param market: in which unknown symbols were created.
+    """
+    exchange = _EXCHANGES.get(market) if market is not None else None
+    created = {f"{code}/" for code in result.created_symbols}
+    bare = [key for key in result.series if key[: key.rfind("/") + 1] in created]
+    if exchange is None or not bare:
+        return
+    typer.echo(
+        f"{bare[0]} names no exchange, so days without trading count as missing. Where it is "
+        f"listed on {exchange}, say --exchange {exchange} from the start: it is part of a series."
+    )

@@ -17,7 +17,7 @@ import typer
 from jts_storage.cli import arguments
 from jts_storage.cli.arguments import Code, Exchange, Gate, Zone
 from jts_storage.cli.groups import grouped
-from jts_storage.cli.import_reports import print_files, print_import
+from jts_storage.cli.import_reports import print_files, print_import, print_without_exchange
 from jts_storage.cli.output import (
     FAILED,
     NOT_WELL,
@@ -223,8 +223,10 @@ def import_(
         print_json(result)
     elif isinstance(result, ImportResult):
         print_import(result)
+        print_without_exchange(result, options.create)
     else:
         print_files(result)
+        print_without_exchange(result.total, options.create)
     refused = {} if isinstance(result, ImportResult) else result.refused
     for message in refused.values():
         typer.echo(f"Error: {message}", err=True)

@@ -88,6 +88,10 @@ def test_files_of_a_folder_are_rounded_kept_aside_and_counted(folder: Path, run:
     nothing = run("import", "C.csv", "-t", "1d", "-s", "C", "--create", "ETF", code=1)
     assert "C.csv: 100 read, 0 inserted" in nothing.out
     assert "100 rejected" in nothing.out
+    (folder / "D.csv").write_text(header + "2024-01-02,1,2,1,1.5,7\n")
+    created = run("import", "D.csv", "-t", "1d", "-s", "D", "--create", "NYSE")
+    assert "D/1d names no exchange" in created.out
+    assert "say --exchange NYSE" in created.out
 
 
 @pytest.mark.parametrize("source", ["-", pytest.param("/dev/stdin", marks=pytest.mark.slow)])

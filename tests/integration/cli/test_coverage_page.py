@@ -96,6 +96,26 @@ async def test_a_picture_of_the_page_is_kept(tmp_path: Path, look: str) -> None:
     assert picture.stat().st_size > 20_000, "an empty page is smaller"
 
 
+@pytest.mark.parametrize("width", [400, 1400])
+async def test_the_page_fits_a_phone_and_a_desk(tmp_path: Path, width: int) -> None:
+    (tmp_path / "coverage.html").write_text(await made(), encoding="utf-8")
+    # A window is at least 500 wide here, so a frame of the width is looked at.
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<body style="margin:0"><iframe src="coverage.html" style="border:0;width:{width}px;'
+        'height:1400px"></iframe><script>onload = () => setTimeout(() => {'
+        "const page = document.querySelector('iframe').contentDocument;"
+        "const over = [...page.querySelectorAll('html, section')].map("
+        "(each) => each.scrollWidth - each.clientWidth);"
+        "document.body.dataset.over = Math.max(...over)}, 3000)</script>",
+        encoding="utf-8",
+    )
+    options = ("--allow-file-access-from-files", f"--window-size={max(width, 500)},1400")
+    document, console = opened(frame, tmp_path / "profile", "--dump-dom", *options)
+    assert console == ""
+    assert 'data-over="0"' in document, "nothing but a map of days scrolls sideways"
+
+
 async def test_an_error_in_the_page_would_be_seen(tmp_path: Path) -> None:
     path = tmp_path / "coverage.html"
     path.write_text((await made()).replace("series.gaps", "series.no_gaps"), encoding="utf-8")
