@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import date, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from jts_storage.clickhouse import history_statements, statements
+from jts_storage.clickhouse.cache import may_be_large
 from jts_storage.clickhouse.candle_mappers import (
+    by_time,
     copied,
     days_of,
     readable_keys,
@@ -16,12 +19,14 @@ from jts_storage.clickhouse.candle_mappers import (
 )
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panels import PanelReader
+from jts_storage.clickhouse.past_rows import counted
 from jts_storage.clickhouse.statements import parameters
-from jts_storage.clickhouse.stored_rows import of_one
 from jts_storage.clickhouse.tables import Tables
+from jts_storage.clickhouse.unmerged import without_deleted
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS, LAST_MS
+from jts_storage.domain.columns import Columns, concatenate, empty
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
@@ -31,6 +36,10 @@ from jts_storage.domain.series import CandleSeries
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
+
+_LEAST_ROWS: Final = 65_536
+"""So many rows at least a statement of a stream asks for."""
+_NOTHING: Final = np.empty(0, np.int64)
 
 
 class CandlesAsOf(ReadsPanels):
@@ -117,16 +126,18 @@ class CandlesAsOf(ReadsPanels):
         self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
     ) -> AsyncIterator[CandleSeries]:
         first, last = checks.range_ms(start, end)
-        limit = checks.whole(block_rows, "block_rows", least=1)
-        query = statements.select_range(self._source, limited=True)
+        checks.whole(block_rows, "block_rows", least=1)
+        # Several small blocks are read at once: a statement costs more than the rows of one.
+        at_once, left = max(block_rows, _LEAST_ROWS), empty()
         while first <= last:
-            ends = checks.from_ms(first), checks.from_ms(last)
-            block = series_from_columns(key, await self._read(query, key, *ends, limit=limit))
-            if len(block):
-                yield block
-            if len(block) < block_rows:
-                return
-            first = int(block.columns.timestamp[-1]) + 1
+            piece, end_ms = await self._manager.run_read(self._piece, key, first, last, at_once)
+            left, first = concatenate([left, piece]), end_ms + 1
+            whole = left.rows - left.rows % block_rows
+            for at in range(0, whole, block_rows):
+                yield CandleSeries.trusted(key, left.take(slice(at, at + block_rows)))
+            left = left.take(slice(whole, None))
+        if left.rows:
+            yield CandleSeries.trusted(key, left)
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None
@@ -141,13 +152,50 @@ class CandlesAsOf(ReadsPanels):
         return Page.first(limit, keys)
 
     def _range(self, key: SeriesKey, first: int, last: int) -> CandleSeries:
-        """Rows as they lie, and the few that are former: quicker than by a statement on both."""
-        bound = parameters(key, first, last) | {"as_of": self._version}
+        is_long = may_be_large(key, first, last)
+        query = history_statements.select_lying(self._candles, ordered=is_long)
+        lying = by_time(self._columns(query, key, first, last))
+        return CandleSeries.trusted(key, self._as_of(key, first, last, lying))
+
+    def _piece(self, key: SeriesKey, first: int, last: int, rows: int) -> tuple[Columns, int]:
+        """Candles from about so many rows, and the time up to which there are no others."""
+        query = history_statements.select_lying(self._candles, ordered=True, limited=True)
+        while True:
+            lying = self._columns(query, key, first, last, limit=rows)
+            stamps = lying.get("ms", ())
+            if len(stamps) < rows:
+                break
+            if stamps[0] != stamps[-1]:
+                # There may be more rows of the last time.
+                last = int(stamps[-1]) - 1
+                rows = int(np.searchsorted(stamps, stamps[-1]))
+                lying = {name: column[:rows] for name, column in lying.items()}
+                break
+            rows *= 2
+        return self._as_of(key, first, last, lying), last
+
+    def _as_of(self, key: SeriesKey, first: int, last: int, lying: Mapping[str, Any]) -> Columns:
+        """The candles of a range, from its rows as they lie and the few that are former.
+
+        Those that lie there have to be read first: what they replaced is kept before they are.
+        """
+        former = self._columns(history_statements.select_former(self._history), key, first, last)
+        former_ms = former.get("ms", _NOTHING).view(np.int64)
+        ms = lying.get("ms", _NOTHING).view(np.int64)
+        if not len(ms) and not len(former_ms):
+            return empty()
+        found = counted(ms, lying, former_ms, former) if len(ms) else None
+        if found is None:
+            query = statements.select_range(self._source)
+            return series_from_columns(key, self._columns(query, key, first, last)).columns
+        return series_from_columns(key, without_deleted(found)).columns
+
+    def _columns(
+        self, query: str, key: SeriesKey, first: int, last: int, **more: Any
+    ) -> dict[str, Any]:
+        bound = parameters(key, first, last) | {"as_of": self._version} | more
         stored = statements.stored_types(self._candles)
-        read = partial(self._manager.read_columns, params=bound, stored=stored)
-        present = of_one(read(history_statements.select_stored(self._candles, one=True)))
-        former = of_one(read(history_statements.select_former(self._history)))
-        return CandleSeries.trusted(key, present.as_of(self._version, former))
+        return self._manager.read_columns(query, bound, stored=stored)
 
     async def _read(
         self,

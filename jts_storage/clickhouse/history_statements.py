@@ -32,7 +32,7 @@ from jts_storage.clickhouse.candle_rows import (
     is_in_range,
     is_of_key,
 )
-from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
+from jts_storage.clickhouse.constructs import Final, LimitBy, Prewhere, text_of
 from jts_storage.clickhouse.statements import as_stored
 
 
@@ -77,18 +77,38 @@ def select_stored(candles: Table, *, one: bool, since: bool = True) -> str:
     return text_of(statement.where(*wanted, is_in_range(c)))
 
 
+def is_gone(c: TableColumns) -> Expression:
+    """Whether a row, the latest of its time, did not count as of the parameter ``as_of``."""
+    return or_(c.is_deleted, begins(c) > _asked())
+
+
+def was_former(c: TableColumns) -> Expression:
+    """Whether a former row counted as of that version."""
+    return and_(c.since <= _asked(), c.ended > _asked())
+
+
+@cache
+def select_lying(candles: Table, *, ordered: bool, limited: bool = False) -> str:
+    """Select the rows of a range as they lie there, each with whether it counted; see `past_rows`.
+
+    :param ordered: by time; few rows are sorted sooner here than the engine plans to.
+    :param limited: only the first ones.
+    """
+    c = candles.c
+    rows = Prewhere(candles, and_(is_of_key(c), is_in_range(c)))
+    state = (is_gone(rows.c).label("deleted"), rows.c.version.label("version"))
+    found = select(*as_stored(rows.c), *state)
+    if ordered or limited:
+        found = found.order_by(rows.c.timestamp)
+    return text_of(found.limit(bindparam("limit")) if limited else found)
+
+
 @cache
 def select_former(history: Table) -> str:
-    """Select what counted as of a version and was replaced or deleted since.
-
-    Of two that counted at once the later one, which a commit that came late wrote.
-    """
+    """Select what counted as of a version and was replaced or deleted since."""
     c = history.c
-    version: Expression = func.toUInt64(bindparam("as_of"))
-    deleted: Expression = func.toUInt8(literal_column("0"))
-    state = (c.since.label("version"), deleted.label("deleted"))
-    counted = (c.since <= version, c.ended > version)
-    return text_of(select(*as_stored(c), *state).where(is_of_key(c), is_in_range(c), *counted))
+    statement = select(*as_stored(c), c.since.label("begins"))
+    return text_of(statement.where(is_of_key(c), is_in_range(c), was_former(c)))
 
 
 @cache
@@ -151,13 +171,12 @@ def rows_as_of(
     :param wanted: which rows, by the columns of either table.
     """
     rows, past = Final(candles), history.c
-    version: Expression = func.toUInt64(bindparam("as_of"))
     carried = [each.key for each in carried_columns(candles)]
     still = select(*(rows.c[name] for name in carried), begins(rows.c).label("begins")).where(
-        *wanted(rows.c), not_(rows.c.is_deleted), begins(rows.c) <= version
+        *wanted(rows.c), not_(rows.c.is_deleted), begins(rows.c) <= _asked()
     )
     former = select(*(past[name] for name in carried), past.since.label("begins")).where(
-        *wanted(past), past.since <= version, past.ended > version
+        *wanted(past), was_former(past)
     )
     both = union_all(still, former).subquery("both")
     key = [both.c[name] for name in (*KEY, "timestamp")]
@@ -254,6 +273,11 @@ def _is_at(c: Any) -> Expression:
     stamp: Expression = func.toUnixTimestamp64Milli(c.timestamp)
     is_at: Expression = stamp.op("IN", is_comparison=True)(bindparam("stamps"))
     return is_in_range(c) & is_at
+
+
+def _asked() -> Expression:
+    version: Expression = func.toUInt64(bindparam("as_of"))
+    return version
 
 
 def _among(c: Any) -> list[Expression]:

@@ -56,27 +56,6 @@ class Stored:
         """The candles among them."""
         return self.lying.take(_as_slice(self.at[~self.is_deleted]))
 
-    def as_of(self, version: int, former: Stored) -> Columns:
-        """The candles that counted as of a version.
-
-        :param former: rows that counted then and were replaced or deleted since.
-        """
-        counts = ~self.is_deleted & (self.begins <= version)
-        still = self.at[counts]
-        if not len(former.place):
-            return self.lying.take(_as_slice(still))
-        place = np.concatenate([self.place[counts], former.place])
-        begins = np.concatenate([self.begins[counts], former.begins])
-        order = last_of_equals(place, begins)
-        is_former = order >= len(still)
-        at = still[np.where(is_former, 0, order)] if len(still) else np.zeros(len(order), np.intp)
-        kept = former.columns.take(order[is_former] - len(still))
-        # Where nothing lies here any more, all rows are former ones, and any are overwritten.
-        taken = (self.lying if self.lying.rows else kept).take(at)
-        for whole, of_former in zip(taken, kept, strict=True):
-            whole[is_former] = of_former
-        return taken
-
 
 def last_of_equals(place: Int64Array, by: UInt64Array) -> Int64Array:
     """Which rows to take, in order of their places: of several the one with the highest `by`."""
