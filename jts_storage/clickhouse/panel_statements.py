@@ -11,7 +11,7 @@ from sqlalchemy import Select, Table, bindparam, func, literal, not_, select
 
 from jts_storage.clickhouse.candle_rows import is_among_keys, is_in_range
 from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
-from jts_storage.clickhouse.history_statements import rows_as_of
+from jts_storage.clickhouse.history_statements import is_gone, rows_as_of, was_former
 from jts_storage.clickhouse.statements import as_stored, bucketed, names_of, slot_of
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.enums import Timeframe
@@ -36,6 +36,7 @@ class Form:
     fields: tuple[str, ...]
     is_first: bool = False
     has_times: bool = False
+    is_timed: bool = False
 
     @classmethod
     def of(
@@ -45,10 +46,12 @@ class Form:
         merged: bool,
         is_first: bool = False,
         has_times: bool = False,
+        is_timed: bool = False,
     ) -> Form:
         """
         :param is_first: whether only the first rows of all are wanted.
         :param has_times: whether only rows of some times are wanted, given as `times`.
+        :param is_timed: whether rows say if they counted as of a version; see `past_rows`.
         """
         return cls(
             merged,
@@ -59,6 +62,7 @@ class Form:
             fields=asked.fields,
             is_first=is_first,
             has_times=has_times,
+            is_timed=is_timed,
         )
 
 
@@ -102,11 +106,12 @@ def select_rows(candles: Table, form: Form, history: Table | None = None) -> str
         wanted = [*_wanted(c, form), not_(c.is_deleted)]
     else:
         c = candles.c
-        deleted, wanted = c.is_deleted, _wanted(c, form)
+        deleted, wanted = is_gone(c) if form.is_timed else c.is_deleted, _wanted(c, form)
     names = _names(c)
-    statement: Select[Any] = select(
-        *as_stored(c, form.fields), deleted.label("deleted"), *_labelled(names)
-    ).where(*wanted)
+    state = [deleted.label("deleted"), *([c.version.label("version")] if form.is_timed else ())]
+    statement: Select[Any] = select(*as_stored(c, form.fields), *state, *_labelled(names)).where(
+        *wanted
+    )
     # As the rows lie in either order of the table, there being but one timeframe; and LIMIT BY
     # takes rows as they come only if its columns begin the order.
     order = (*names, c.timeframe, c.timestamp)
@@ -116,6 +121,15 @@ def select_rows(candles: Table, form: Form, history: Table | None = None) -> str
     # Backwards, so that the last rows of a series are the first; turned round when they are here.
     backwards = statement.order_by(*(each.desc() for each in order))
     return text_of(backwards.suffix_with(LimitBy(*names, rows=bindparam("rows"))))
+
+
+@cache
+def select_former(history: Table, form: Form) -> str:
+    """Select what counted as of a version and was replaced or deleted since."""
+    c = history.c
+    begins = c.since.label("begins")
+    statement = select(*as_stored(c, form.fields), begins, *_labelled(_names(c)))
+    return text_of(statement.where(*_wanted(c, form), was_former(c)))
 
 
 def _wanted(c: Any, form: Form) -> list[Any]:

@@ -14,11 +14,13 @@ from jts_storage.clickhouse.blocks import Array, DictionaryColumn
 from jts_storage.clickhouse.candle_mappers import may_overflow
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import Form, bound
+from jts_storage.clickhouse.past_rows import counted
 from jts_storage.clickhouse.statements import (
     RESAMPLE_SETTINGS,
     STREAM_SETTINGS,
     stored_types,
 )
+from jts_storage.clickhouse.stored_rows import numbers_of, places
 from jts_storage.clickhouse.unmerged import compete, without_deleted
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
@@ -32,6 +34,8 @@ _MOST_TIMES = 100
 """Rows of so many times are quicker to find than to look at all rows."""
 _NAMES = {"bucket": "ms", "volume_": "volume"}
 """What is made of the rows of a coarser candle may not be called as its column is."""
+_NAMES_OF_SERIES = ("symbol", "exchange")
+"""What tells series of one timeframe apart."""
 
 
 class PanelReader:
@@ -63,7 +67,35 @@ class PanelReader:
         """What `read` would have given when `version` was the latest."""
         if asked.keys == ():
             return _panel(asked, {})
-        return _panel(asked, self._rows(_by_symbols(asked), history=history, as_of=version))
+        asked = _by_symbols(asked)
+        found = None if asked.rows is not None else self._counted(asked, history, version)
+        if found is None:
+            found = self._rows(asked, history=history, as_of=version)
+        return _panel(asked, found)
+
+    def _counted(
+        self, asked: PanelQuery, history: Table, version: int
+    ) -> Mapping[str, Array] | None:
+        """Rows as they lie with the former ones among them; None if the engine has to tell.
+
+        Those that lie there have to be read first: what they replaced is kept before they are.
+        """
+        form = Form.of(asked, merged=False, is_timed=True)
+        params = bound(asked) | {"as_of": version, "times": []}
+        lying = self._columns(statements.select_rows(self._candles, form), params)
+        former = self._columns(statements.select_former(history, form), params)
+        if not lying or not len(lying["ms"]):
+            return None if former and len(former["ms"]) else {}
+        begins = _begins(lying)
+        place = places(np.cumsum(begins) - 1, lying["ms"].view(np.int64))
+        if not former or not len(former["ms"]):
+            return counted(place, lying, np.zeros(0, np.int64), {})
+        starts = np.flatnonzero(begins)
+        names = (_texts(lying[name][starts]) for name in _NAMES_OF_SERIES)
+        known = {each: n for n, each in enumerate(zip(*names, strict=True))}
+        of_former = numbers_of(former, known, _NAMES_OF_SERIES)
+        former_place = places(of_former, former["ms"].view(np.int64))
+        return counted(place, lying, former_place, former)
 
     def _latest(self, asked: PanelQuery) -> CandlePanel | None:
         """The last row of each series, found by its time; None if that does not tell.
@@ -120,14 +152,20 @@ class PanelReader:
     ) -> dict[str, Array]:
         """:param times: only of these."""
         form = Form.of(asked, merged=merged, has_times=bool(times))
-        found = self._manager.read_columns(
+        found = self._columns(
             statements.select_rows(self._candles, form, history),
             bound(asked) | {"as_of": as_of, "times": [*map(_as_text, times)]},
+        )
+        return {name: column[::-1] for name, column in found.items()} if form.is_cut else found
+
+    def _columns(self, query: str, params: Mapping[str, Any]) -> dict[str, Array]:
+        return self._manager.read_columns(
+            query,
+            params,
             stored=stored_types(self._candles),
             settings=statements.SETTINGS,
             dictionaries=True,
         )
-        return {name: column[::-1] for name, column in found.items()} if form.is_cut else found
 
     def resampled(self, asked: PanelQuery, target: Timeframe, timezone: str) -> CandlePanel | None:
         """The coarser candles; None if a volume may be too large for the engine's sums."""
@@ -189,7 +227,7 @@ def _begins(found: Mapping[str, Array]) -> Array:
     """Whether a row is of another series than the one before it."""
     begins = np.zeros(len(found["ms"]), np.bool_)
     begins[:1] = True
-    for name in ("symbol", "exchange"):
+    for name in _NAMES_OF_SERIES:
         # Numbers are compared sooner than the texts they mean; of another type there are texts.
         column: Any = found[name]
         each = column.keys if isinstance(column, DictionaryColumn) else column

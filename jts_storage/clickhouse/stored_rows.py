@@ -6,7 +6,7 @@ quicker here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,9 +65,16 @@ def last_of_equals(place: Int64Array, by: UInt64Array) -> Int64Array:
     return last
 
 
-def numbers_of(found: Mapping[str, Any], wanted: Mapping[tuple[str, ...], int]) -> Int64Array:
-    """The number of each row's series; -1 for those that nobody asked for."""
-    columns = [_dictionary(found[name]) for name in KEY]
+def numbers_of(
+    found: Mapping[str, Any],
+    wanted: Mapping[tuple[str, ...], int],
+    by: Sequence[str] = KEY,
+) -> Int64Array:
+    """The number of each row's series; -1 for those that nobody asked for.
+
+    :param by: the columns that name a series.
+    """
+    columns = [_dictionary(found[name]) for name in by]
     code = np.zeros(len(found["ms"]), np.int64)
     sizes = [len(column.dictionary) for column in columns]
     places = [{text: n for n, text in enumerate(column.dictionary)} for column in columns]

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Self
+from itertools import groupby
+from typing import Final, Self
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -16,6 +17,9 @@ from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
+
+_LEAST_ROWS: Final = 65_536
+"""So many rows at least are read at once, as far as there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +169,30 @@ class ReadsPanels(ABC):
         asked = PanelQuery.of(timeframe, start, end, keys, exchange)
         wanted = await self._of_market(asked.limited(None, fields, what="last"), market)
         sizes = {} if wanted.keys == () else await self.panel_sizes(wanted)
-        for block in _blocks(sizes, block_rows):
-            if sizes[block[0]] <= block_rows:
-                panel = await self.read_panel(replace(wanted, keys=block))
-                if panel.rows:
+        for is_long, group in groupby(sizes, lambda key: sizes[key] > block_rows):
+            if not is_long:
+                async for panel in self._stream_short(
+                    wanted, {k: sizes[k] for k in group}, block_rows
+                ):
                     yield panel
-            else:
-                async for panel in self.stream_long(replace(wanted, keys=block), block_rows):
+                continue
+            for key in group:
+                async for panel in self.stream_long(replace(wanted, keys=(key,)), block_rows):
+                    yield panel
+
+    async def _stream_short(
+        self, asked: PanelQuery, sizes: Mapping[SeriesKey, int], block_rows: int
+    ) -> AsyncIterator[CandlePanel]:
+        """Series that each fit into a block.
+
+        Small blocks are read several at once: a question costs more than the rows of one.
+        """
+        for keys in _blocks(sizes, max(block_rows, _LEAST_ROWS)):
+            whole = await self.read_panel(replace(asked, keys=keys))
+            blocks = list(_blocks({key: sizes[key] for key in keys}, block_rows))
+            for block in blocks:
+                panel = whole if len(blocks) == 1 else whole.select(block)
+                if panel.rows:
                     yield panel
 
     async def _of_market(self, asked: PanelQuery, market: Market | None) -> PanelQuery:

@@ -1,0 +1,126 @@
+"""Streams as of an earlier moment, of rows that the engine has not merged."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jts_storage import CandlePanel, CandleSeries, SeriesKey, Storage, Timeframe
+from jts_storage.clickhouse import as_of as past
+from jts_storage.domain.moments import Commit
+from jts_storage.testing.contracts.samples import FOREVER
+from jts_storage.testing.factories import START, make_candles
+
+M1, MINUTE = Timeframe.M1, timedelta(minutes=1)
+KEY = SeriesKey("A", M1)
+SERIES = make_candles(KEY, 60)
+
+
+def with_volume(series: CandleSeries, volume: int) -> CandleSeries:
+    volumes = np.full(len(series), volume, np.uint64)
+    return CandleSeries.trusted(series.key, series.columns._replace(volume=volumes))
+
+
+async def save(storage: Storage, series: CandleSeries) -> Commit:
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(series.key, series)
+        result = await uow.commit()
+    assert result.commit is not None
+    return result.commit
+
+
+async def corrected(storage: Storage) -> tuple[Commit, CandleSeries]:
+    """A moment between corrections, and what counted then; nothing is merged."""
+    for table in ("candles", "candles_history"):
+        storage.clickhouse.execute(f"SYSTEM STOP MERGES {table}")
+    await save(storage, SERIES)
+    await save(storage, with_volume(SERIES[10:30], 7))
+    async with storage.unit_of_work() as uow:
+        await uow.candles.delete_range(KEY, START, START + 3 * MINUTE)
+        moment = (await uow.commit()).commit
+    assert moment is not None
+    await save(storage, with_volume(SERIES[:25], 8))
+    await save(storage, make_candles(KEY, 90)[60:])
+    was = [SERIES[4:10], with_volume(SERIES[10:30], 7), SERIES[30:]]
+    return moment, CandleSeries(KEY, list(chain.from_iterable(was)))
+
+
+@pytest.fixture
+def asked(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that have read columns."""
+    manager: Any = storage.clickhouse
+    read, statements = manager.read_columns, list[str]()
+
+    def spied(query: str, *given: Any, **more: Any) -> Any:
+        statements.append(query)
+        return read(query, *given, **more)
+
+    monkeypatch.setattr(manager, "read_columns", spied)
+    return statements
+
+
+async def test_a_stream_gives_what_counted_in_blocks(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment, was = await corrected(storage)
+    for rows, least in ((3, 1), (7, 1), (7, 20), (7, 1_000), (100, 1)):
+        monkeypatch.setattr(past, "_LEAST_ROWS", least)
+        stream = storage.candles.stream(KEY, *FOREVER, block_rows=rows, as_of=moment)
+        blocks = [block async for block in stream]
+        assert all(len(block) == rows for block in blocks[:-1])
+        assert 0 < len(blocks[-1]) <= rows
+        assert CandleSeries(KEY, list(chain.from_iterable(blocks))) == was
+    # More rows of a time than are asked for at once.
+    monkeypatch.setattr(past, "_LEAST_ROWS", 1)
+    ends = START + 20 * MINUTE, START + 22 * MINUTE
+    few = storage.candles.stream(KEY, *ends, block_rows=1, as_of=moment)
+    assert [c async for block in few for c in block] == list(was.slice(*ends))
+    assert await storage.candles.get_range(KEY, *FOREVER, as_of=moment) == was
+    panel = await storage.candles.get_panel(M1, *FOREVER, as_of=moment)
+    assert panel == CandlePanel(M1, [was])
+
+
+async def test_small_blocks_of_a_long_series_are_read_at_once(
+    storage: Storage, asked: list[str]
+) -> None:
+    moment, was = await corrected(storage)
+    asked.clear()
+    blocks = storage.candles.stream_panels(M1, *FOREVER, block_rows=5, as_of=moment)
+    assert [candle async for block in blocks for candle in block[KEY]] == list(was)
+    assert len(asked) == 2, "rows as they lie, and former ones"
+
+
+async def test_small_blocks_of_many_series_are_read_at_once(
+    storage: Storage, asked: list[str]
+) -> None:
+    keys = [SeriesKey(f"S{number}", M1, "KRX") for number in range(9)]
+    whole = CandlePanel(M1, [make_candles(key, 10) for key in keys])
+    moments = [await save(storage, series) for series in whole.values()]
+    for key in keys[::2]:
+        await save(storage, with_volume(whole[key][3:5], 7))
+    asked.clear()
+    blocks = [
+        block
+        async for block in storage.candles.stream_panels(
+            M1, *FOREVER, block_rows=25, as_of=moments[-1]
+        )
+    ]
+    assert all(0 < block.rows <= 25 for block in blocks) and len(blocks) > 4
+    assert CandlePanel(M1, chain.from_iterable(block.values() for block in blocks)) == whole
+    assert len(asked) == 2, "rows as they lie, and former ones"
+
+
+async def test_former_rows_are_there_where_those_that_replaced_them_are_gone(
+    storage: Storage,
+) -> None:
+    moment, was = await corrected(storage)
+    query = "DELETE FROM candles WHERE timestamp < %(time)s"
+    storage.clickhouse.execute(query, {"time": (START + 20 * MINUTE).replace(tzinfo=None)})
+    assert await storage.candles.get_range(KEY, *FOREVER, as_of=moment) == was
+    assert (await storage.candles.get_panel(M1, *FOREVER, as_of=moment))[KEY] == was
+    blocks = storage.candles.stream(KEY, *FOREVER, block_rows=7, as_of=moment)
+    assert [candle async for block in blocks for candle in block] == list(was)
