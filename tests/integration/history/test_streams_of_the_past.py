@@ -118,6 +118,7 @@ async def test_former_rows_are_there_where_those_that_replaced_them_are_gone(
     storage: Storage,
 ) -> None:
     moment, was = await corrected(storage)
+    storage.clickhouse.execute("SYSTEM START MERGES candles")  # a deletion is one
     query = "DELETE FROM candles WHERE timestamp < %(time)s"
     storage.clickhouse.execute(query, {"time": (START + 20 * MINUTE).replace(tzinfo=None)})
     assert await storage.candles.get_range(KEY, *FOREVER, as_of=moment) == was
