@@ -164,6 +164,7 @@ def project(tmp_path: Path, engine_used: Callable[[str], None]) -> Callable[...,
     return make
 
 
+@pytest.mark.slow
 def test_anyio_runs_them_too(project: Callable[..., Path]) -> None:
     folder = project(test_anyio=ANYIO)
     outcome = projects.run_pytest(folder, "--jts-backend=embedded")
@@ -193,6 +194,7 @@ def test_storages_are_open_on_the_loop_of_their_test_and_workers_share_nothing(
     assert outcome.counts == {"passed": 14}, outcome.text
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_stores_and_auto_mode_needs_no_marks(
     project: Callable[..., Path], tmp_path: Path
 ) -> None:
