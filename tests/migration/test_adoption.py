@@ -117,6 +117,7 @@ DEATHS_OF_THE_ORDER = [
 """The table is ours by then, and is copied once more."""
 
 
+@pytest.mark.slow
 def test_candles_survive_killed_runners(server: ClickHouseServer) -> None:
     where: dict[str, Any] = {
         "host": "127.0.0.1",
