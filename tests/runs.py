@@ -61,7 +61,8 @@ def end_when_a_worker_is_lost(config: pytest.Config) -> None:
 
 def some_by_day(cases: Iterable[Any], each: int = 4) -> list[Any]:
     """The cases of a test that has many alike: every so many by day, and by night all."""
-    return [
-        case if number % each == 0 else pytest.param(case, marks=pytest.mark.slow)
-        for number, case in enumerate(cases)
-    ]
+    found = []
+    for number, case in enumerate(cases):
+        values = case if type(case) is tuple else (case,)
+        found.append(pytest.param(*values, marks=[pytest.mark.slow] if number % each else []))
+    return found

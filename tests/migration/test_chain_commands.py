@@ -257,6 +257,7 @@ async def test_opening_an_embedded_storage_migrates_both(
         await Storage.open(unmigrated, models=models, check="error").open_stores()
 
 
+@pytest.mark.slow
 def test_the_fixtures_migrate_both(
     service: Service, tmp_path: Path, engine_used: Callable[[str], None]
 ) -> None:

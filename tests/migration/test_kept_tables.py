@@ -11,6 +11,7 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import StorageError
 from jts_storage.migrate.clickhouse import ClickHouseMigrations
 from jts_storage.migrate.kept_tables import Kept
+from tests.runs import some_by_day
 
 CANDLES = (
     "CREATE TABLE candles (symbol String, exchange String, timeframe String,"
@@ -68,20 +69,22 @@ async def test_what_is_kept_is_compared_and_dropped(adopted: ClickHouseManager) 
 
 @pytest.mark.parametrize(
     ("spoil", "missing"),
-    [
-        (
-            "INSERT INTO candles_legacy VALUES ('S9', 'KRX', '1m', now64(3), 1, 2, 1, 2, 5)",
-            {"candles_legacy": 1},
-        ),
-        (
-            "ALTER TABLE candles DELETE WHERE symbol = 'S2'",
-            {"candles_legacy": 100, "candles_legacy_2": 100},
-        ),
-        (
-            "ALTER TABLE symbols DELETE WHERE code = 'S1'",
-            {"symbols_legacy": 1, "symbols_legacy_2": 1},
-        ),
-    ],
+    some_by_day(
+        [
+            (
+                "INSERT INTO candles_legacy VALUES ('S9', 'KRX', '1m', now64(3), 1, 2, 1, 2, 5)",
+                {"candles_legacy": 1},
+            ),
+            (
+                "ALTER TABLE candles DELETE WHERE symbol = 'S2'",
+                {"candles_legacy": 100, "candles_legacy_2": 100},
+            ),
+            (
+                "ALTER TABLE symbols DELETE WHERE code = 'S1'",
+                {"symbols_legacy": 1, "symbols_legacy_2": 1},
+            ),
+        ]
+    ),
 )
 async def test_what_is_nowhere_else_is_not_dropped(
     adopted: ClickHouseManager, spoil: str, missing: dict[str, int]

@@ -279,7 +279,7 @@ async def test_readers_beside_writers_never_see_the_past(manager: ClickHouseMana
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    for volume in range(1, 60):
+    for volume in range(1, 30):
         columns = one.columns._replace(volume=np.array([volume], np.uint64))
         candles._save_many(KEY, CandleSeries.trusted(KEY, columns), False)
         acknowledged = volume

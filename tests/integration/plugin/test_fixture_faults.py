@@ -130,6 +130,7 @@ def run(folder: Path, engine_used: Callable[[str], None], **files: str) -> proje
     return projects.run_pytest(folder, "--jts-backend=servers", "-p", "no:randomly")
 
 
+@pytest.mark.slow
 def test_each_server_fails_as_it_is_told_and_recovers(
     tmp_path: Path, engine_used: Callable[[str], None]
 ) -> None:

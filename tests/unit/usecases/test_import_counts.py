@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jts_storage import Market, Storage, Timeframe
+from jts_storage.testing.contracts.samples import examples
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions, ImportProgress
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 from jts_storage.usecases.results import COUNTS, ImportResult
@@ -130,7 +131,9 @@ ACTIONS = st.dictionaries(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(6),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(stored=ROWS, rows=ROWS, actions=ACTIONS, mode=st.sampled_from(["full", "incremental"]))
 @example(
