@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.formula import Formula, FormulaParameter
     from jts_storage.domain.gaps import Gap
     from jts_storage.domain.moments import Commit
+    from jts_storage.domain.outcomes import Outcome, new_unit_id
     from jts_storage.domain.panel import CandlePanel
     from jts_storage.domain.results import CommitResult, Coverage, Page, SaveResult
     from jts_storage.domain.revision import Revision
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         ConnectionFailed,
         InvalidData,
         NotFound,
+        OutcomeUnknown,
         StorageError,
     )
     from jts_storage.models import (
@@ -78,6 +80,7 @@ _HOMES = {
     "domain.candle": ("Candle", "SeriesKey"),
     "domain.correction": ("Correction",),
     "domain.moments": ("Commit",),
+    "domain.outcomes": ("Outcome", "new_unit_id"),
     "domain.snapshot": ("Snapshot",),
     "domain.data_sets": ("DataSet", "Verification"),
     "domain.enums": (
@@ -98,7 +101,14 @@ _HOMES = {
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
     "domain.symbol": ("Symbol",),
-    "errors": ("Conflict", "ConnectionFailed", "InvalidData", "NotFound", "StorageError"),
+    "errors": (
+        "Conflict",
+        "ConnectionFailed",
+        "InvalidData",
+        "NotFound",
+        "OutcomeUnknown",
+        "StorageError",
+    ),
     "unit_of_work.publisher": ("InMemoryEventPublisher",),
     "models": (
         "DocumentRepository",
@@ -151,6 +161,8 @@ __all__ = [
     "Model",
     "Moment",
     "NotFound",
+    "Outcome",
+    "OutcomeUnknown",
     "Page",
     "ParameterType",
     "RecordModel",
@@ -177,6 +189,7 @@ __all__ = [
     "VersionedDocument",
     "__version__",
     "has_text",
+    "new_unit_id",
 ]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jts_storage._runtime.imports import without_collections
 from jts_storage._runtime.tasks import acquired, run_to_the_end, side_by_side, stopped
 from jts_storage.domain.moments import AsOf
+from jts_storage.domain.outcomes import Outcome
 from jts_storage.errors import StorageError
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.local_servers.mongod import LocalMongod
@@ -339,10 +340,13 @@ class StoreBackend:
 
         return StoredDataSets(self.stores)
 
-    def unit_of_work(self, source: str) -> UnitOfWork:
+    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork:
         from jts_storage import composition
 
-        return composition.unit_of_work(self.stores, source)
+        return composition.unit_of_work(self.stores, source, unit_id)
+
+    async def outcome(self, unit_id: str) -> Outcome:
+        return await self.stores.outcomes.settle(unit_id)
 
     def _acquire_mongod(self) -> LocalMongod:
         folder = Path(self.settings.data_dir).absolute() / "mongo"

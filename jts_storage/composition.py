@@ -24,6 +24,7 @@ from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
+from jts_storage.unit_of_work.outcomes import StoredOutcomes
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.stored import StoredWork
 from jts_storage.unit_of_work.unit import UnitOfWork
@@ -65,6 +66,7 @@ def stores_of(
         clock=clock,
         journal=journal,
         outbox=outbox,
+        outcomes=StoredOutcomes(mongo),
         models=models,
         history=settings.history,
         delivery=Delivery(outbox, journal, clock, Leases(mongo), publisher),
@@ -84,5 +86,5 @@ def opening(settings: StorageSettings, stores: Stores) -> Opening:
     return Opening(settings, everything)
 
 
-def unit_of_work(stores: Stores, source: str) -> UnitOfWork:
-    return UnitOfWork(lambda: StoredWork.begun(stores, source))
+def unit_of_work(stores: Stores, source: str, unit_id: str | None) -> UnitOfWork:
+    return UnitOfWork(lambda: StoredWork.begun(stores, source, unit_id))

@@ -87,9 +87,16 @@ class ConnectionFailed(StorageError):
         self.hosts = tuple(hosts)
 
 
-def outcome_unknown(failure: StorageError) -> ConnectionFailed:
+class OutcomeUnknown(ConnectionFailed):
+    """The answer to a commit was lost: it is stored in whole or not at all.
+
+    Where the unit of work was given an id, `Storage.outcome` tells which.
+    """
+
+
+def outcome_unknown(failure: StorageError) -> OutcomeUnknown:
     """The error for a commit whose answer was lost; raise it ``from failure``."""
-    return ConnectionFailed(
+    return OutcomeUnknown(
         f"Whether the commit took effect is unknown: {failure}",
         hosts=failure.hosts if isinstance(failure, ConnectionFailed) else (),
         remedy="It is there in whole or not at all: read before you repeat it.",

@@ -17,6 +17,7 @@ from jts_storage.backend import StoreBackend, loaded_clickhouse
 from jts_storage.domain.beginnings import Reach
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.moments import AsOf, Commit
+from jts_storage.domain.outcomes import Outcome
 from jts_storage.errors import StorageError
 from jts_storage.local_servers import at_rest
 from jts_storage.local_servers.extras import check_installed
@@ -138,8 +139,11 @@ class ReadingBackend:
     async def recover(self) -> int:
         _refuse("recovery")
 
-    def unit_of_work(self, source: str) -> UnitOfWork:
+    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork:
         _refuse("units of work")
+
+    async def outcome(self, unit_id: str) -> Outcome:
+        _refuse("outcomes")
 
     @property
     def snapshots(self) -> SnapshotStore:

@@ -13,6 +13,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
+from jts_storage.domain.outcomes import Outcome, unit_id
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.backtests import BacktestReader, BacktestStore
 from jts_storage.ports.candles import CandleStore
@@ -29,6 +30,7 @@ from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.unit_of_work.kept_candles import KeptView, PastView, Purges
+from jts_storage.unit_of_work.repeating import retry_policy
 from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
 from jts_storage.unit_of_work.timed_documents import (
     KeptFormulas,
@@ -47,8 +49,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
-
-_LONGEST_PAUSE = 1.0
 
 
 class Readers(Protocol):
@@ -106,7 +106,9 @@ class Backend(Protocol):
     @property
     def data_sets(self) -> DataSetReader: ...
 
-    def unit_of_work(self, source: str) -> UnitOfWork: ...
+    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork: ...
+
+    async def outcome(self, unit_id: str) -> Outcome: ...
 
 
 class Storage:
@@ -273,12 +275,27 @@ class Storage:
         """Where handlers of domain events are registered."""
         return self._backend.publisher
 
-    def unit_of_work(self, *, source: str = "") -> UnitOfWork:
+    def unit_of_work(self, *, source: str = "", id: str | None = None) -> UnitOfWork:
         """A new unit of work, to be used once: ``async with storage.unit_of_work() as uow``.
 
         :param source: who writes: a job or a service. The history of what it changes names it.
+        :param id: one that `new_unit_id` made, so that `outcome` can tell what became of it. A
+            second one with the id of one that is committed stores nothing, and its `commit`
+            returns what that of the first did.
+        :raises InvalidData: it is no such id, or is older than outcomes are kept.
         """
-        return self._opened.unit_of_work(checks.text(source, "source"))
+        known = None if id is None else unit_id(id, "id")
+        return self._opened.unit_of_work(checks.text(source, "source"), known)
+
+    async def outcome(self, id: str) -> Outcome:
+        """What became of the unit of work that was given this id; the answer is final.
+
+        One that is not committed by now is given up, and can never be committed: wait for a
+        `commit` that is under way, rather than ask.
+
+        :raises InvalidData: it is no such id, or is older than outcomes are kept, a week.
+        """
+        return await self._opened.outcome(unit_id(id, "id"))
 
     async def run(
         self,
@@ -380,21 +397,3 @@ class Storage:
             outcome = await work(uow)
             await uow.commit()
         return outcome
-
-
-def retry_policy(attempts: int) -> dict[str, Any]:
-    """Return how often, and after which pauses, work is repeated in a new unit of work."""
-    from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
-
-    checks.whole(attempts, "attempts", least=1)
-    return {
-        "retry": retry_if_exception(_is_transient),
-        "stop": stop_after_attempt(attempts),
-        # A conflict is over within milliseconds; at random, so that the same two do not meet again.
-        "wait": wait_random_exponential(multiplier=0.005, max=_LONGEST_PAUSE),
-        "reraise": True,
-    }
-
-
-def _is_transient(exc: BaseException) -> bool:
-    return isinstance(exc, StorageError) and exc.transient

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.moments import AsOf
+from jts_storage.domain.outcomes import Outcome
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -113,8 +114,11 @@ class InMemoryBackend:
     def data_sets(self) -> InMemoryDataSets:
         return InMemoryDataSets(self._database)
 
-    def unit_of_work(self, source: str) -> UnitOfWork:
-        return UnitOfWork(partial(self._work, source))
+    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork:
+        return UnitOfWork(partial(self._work, source, unit_id))
 
-    async def _work(self, source: str) -> InMemoryWork:
-        return InMemoryWork(self._database, self.publisher, self._models, source)
+    async def _work(self, source: str, unit_id: str | None) -> InMemoryWork:
+        return InMemoryWork(self._database, self.publisher, self._models, source, unit_id)
+
+    async def outcome(self, unit_id: str) -> Outcome:
+        return self._database.outcomes.setdefault(unit_id, Outcome(unit_id))

@@ -16,6 +16,7 @@ from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.beginnings import Beginnings
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
+from jts_storage.domain.outcomes import Outcome
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.errors import Conflict
 from jts_storage.memory.past import Past
@@ -48,6 +49,7 @@ class MemoryDatabase:
         self.past: dict[SeriesKey, Past] = {}
         self.snapshots: dict[str, Snapshot] = {}
         self.beginnings = Beginnings()
+        self.outcomes: dict[str, Outcome] = {}
         self.version = 0
         """Of the latest commit."""
         self.bars: dict[SeriesKey, Columns] = {}

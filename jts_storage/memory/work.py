@@ -12,6 +12,7 @@ from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.moments import Commit
+from jts_storage.domain.outcomes import Outcome
 from jts_storage.domain.results import CommitResult
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
@@ -60,8 +61,9 @@ class InMemoryWork:
         publisher: EventPublisher,
         models: Models | None = None,
         source: str = "",
+        unit_id: str | None = None,
     ) -> None:
-        self._source = source
+        self._source, self._unit_id = source, unit_id
         self._models = models or Models()
         self._database = database
         self._publisher = publisher
@@ -98,6 +100,8 @@ class InMemoryWork:
             (InMemoryTable(database, model), change) for model, change in self._tables.changes
         ]
         with database.lock:
+            if known := database.outcomes.get(self._unit_id or ""):
+                return known.result()
             self.transaction.check()
             for table, change in tables:
                 table.check(change)
@@ -111,9 +115,12 @@ class InMemoryWork:
                 table.apply(change)
             bars = InMemoryCandleRepository(database, database.bars)
             bars.apply(self.ingestion.bars.changes, version)
+            if self._unit_id is not None:
+                database.outcomes[self._unit_id] = Outcome(self._unit_id, Commit(version))
         self._undelivered = self.events.collected
         has_version = (
-            self.candles.changes
+            self._unit_id is not None
+            or self.candles.changes
             or any(change.store == "clickhouse" for _, change in tables)
             or self.transaction.tables & {FORMULAS, STRATEGIES}
         )

@@ -13,6 +13,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
+from jts_storage.domain.outcomes import Outcome
 from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
@@ -31,6 +32,7 @@ from jts_storage.sync.repositories import (
     UnitOfWork,
     View,
 )
+from jts_storage.unit_of_work.repeating import retry_policy
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -185,12 +187,23 @@ class Storage:
         """Where handlers of domain events are registered."""
         return self._storage.events
 
-    def unit_of_work(self, *, source: str = "") -> UnitOfWork:
+    def unit_of_work(self, *, source: str = "", id: str | None = None) -> UnitOfWork:
         """A new unit of work, to be used once: ``with storage.unit_of_work() as uow``.
 
         :param source: who writes: a job or a service. The history of what it changes names it.
+        :param id: as asynchronously: one that `new_unit_id` made, for `outcome`.
+        :raises InvalidData: it is no such id, or is older than outcomes are kept.
         """
-        return UnitOfWork(self._portal, self._storage.unit_of_work(source=source))
+        return UnitOfWork(self._portal, self._storage.unit_of_work(source=source, id=id))
+
+    def outcome(self, id: str) -> Outcome:
+        """What became of the unit of work that was given this id; the answer is final.
+
+        One that is not committed by now is given up, and can never be committed.
+
+        :raises InvalidData: it is no such id, or is older than outcomes are kept, a week.
+        """
+        return self._portal.call(self._storage.outcome(id))
 
     def run(self, work: Callable[[UnitOfWork], T], *, attempts: int = 10, source: str = "") -> T:
         """What `work` returns, called in a unit of work that is then committed.
@@ -207,7 +220,7 @@ class Storage:
             raise InvalidData(
                 "must be a plain function", field="work", value=work, remedy=_USE_ASYNC
             )
-        outcome: T = Retrying(**asynchronous.retry_policy(attempts))(self._run_once, work, source)
+        outcome: T = Retrying(**retry_policy(attempts))(self._run_once, work, source)
         return outcome
 
     def _run_once(self, work: Callable[[UnitOfWork], T], source: str) -> T:

@@ -12,10 +12,11 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from jts_storage._runtime.tasks import alongside
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.events import DomainEvent
-from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.errors import OutcomeUnknown, StorageError
 from jts_storage.mongo.revisions import Revisions
 from jts_storage.mongo.transaction import commit, commit_alone, may_be_committed
 from jts_storage.unit_of_work.clock import MOST_NAMES, Place, written_under
+from jts_storage.unit_of_work.outcomes import NotedUnit
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.recovery import Recovery
 
@@ -28,6 +29,7 @@ class JournalledCommit:
     :param session: in whose transaction the documents are.
     :param symbols_above: what the version of its symbols must be above; None if it has none.
     :param revisions: of its documents; None if no history is kept.
+    :param unit: where it is noted by the id that its client gave it; None if it has none.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class JournalledCommit:
         events: Sequence[DomainEvent],
         symbols_above: int | None,
         revisions: Revisions | None = None,
+        unit: NotedUnit | None = None,
     ) -> None:
         self._stores = stores
         self._recovery = Recovery(stores)
@@ -46,6 +49,7 @@ class JournalledCommit:
         self._events = events
         self._symbols_above = symbols_above
         self._revisions = revisions
+        self._unit = unit
         self._id = ObjectId()
         self._decided = False
 
@@ -121,6 +125,8 @@ class JournalledCommit:
         await self._stores.outbox.add(self._events, version, self._session)
         if self._revisions is not None:
             await self._revisions.store(written_under(place))
+        if self._unit is not None:
+            await self._unit.committed(written_under(place))
         reached("entry written")
 
     async def _decide(self, place: Place) -> None:
@@ -143,8 +149,8 @@ class JournalledCommit:
         except StorageError:
             raise self._unknown(failure) from failure
 
-    def _unknown(self, failure: StorageError) -> ConnectionFailed:
-        return ConnectionFailed(
+    def _unknown(self, failure: StorageError) -> OutcomeUnknown:
+        return OutcomeUnknown(
             f"Whether commit {self._id} was decided is unknown: {failure}",
             remedy="It is there in whole or not at all. Once MongoDB answers, run `recover`, then "
             "read before you repeat it.",

@@ -41,6 +41,7 @@ from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
+from jts_storage.unit_of_work.outcomes import StoredOutcomes
 from jts_storage.unit_of_work.under_way import Commits
 
 R = TypeVar("R")
@@ -80,6 +81,7 @@ class Stores:
     clock: CommitClock
     journal: Journal
     outbox: Outbox
+    outcomes: StoredOutcomes
     delivery: Delivery
     inspection: Inspection
     models: Models = field(default_factory=Models)

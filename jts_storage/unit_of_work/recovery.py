@@ -154,6 +154,7 @@ class Recovery:
             self._stores.clock.purge,
             self._stores.journal.purge,
             self._stores.delivery.purge,
+            self._stores.outcomes.purge,
             self._forget_applied,
         ):
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, suppress
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
@@ -18,7 +18,7 @@ from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import CommitResult
-from jts_storage.errors import StorageError
+from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,
@@ -32,6 +32,7 @@ from jts_storage.mongo.revisions import Revisions
 from jts_storage.mongo.transaction import Transaction, commit_alone
 from jts_storage.ports.models import Model
 from jts_storage.unit_of_work.commit import JournalledCommit, commit_documents
+from jts_storage.unit_of_work.outcomes import NotedUnit
 from jts_storage.unit_of_work.participants import Look, Overtaking, Stores
 from jts_storage.unit_of_work.recovery import Recovery
 from jts_storage.unit_of_work.staged import (
@@ -50,9 +51,18 @@ log = logging.getLogger(__name__)
 class StoredWork:
     """The `Work` of one unit of work, from its first moment to its end."""
 
-    def __init__(self, stores: Stores, session: AsyncClientSession, source: str = "") -> None:
-        """:param source: what it says of itself in the history of what it changes."""
-        self._source = source
+    def __init__(
+        self,
+        stores: Stores,
+        session: AsyncClientSession,
+        source: str = "",
+        unit: NotedUnit | None = None,
+    ) -> None:
+        """
+        :param source: what it says of itself in the history of what it changes.
+        :param unit: where its outcome is noted; None if it was given no id.
+        """
+        self._source, self._unit = source, unit
         lifetime = self.lifetime = Lifetime()
         self._stores = stores
         self._session = session
@@ -69,14 +79,22 @@ class StoredWork:
         self.candles = StagedCandles(stores.candles, lifetime, self.symbols)
 
     @classmethod
-    async def begun(cls, stores: Stores, source: str = "") -> StoredWork:
+    async def begun(cls, stores: Stores, source: str = "", unit_id: str | None = None) -> Self:
         mongo = stores.mongo
         try:
             session = mongo.client.start_session()
             await session.start_transaction()
         except PyMongoError as exc:
             raise translate(exc, doing="beginning", hosts=mongo.hosts) from exc
-        return cls(stores, session, source)
+        unit = unit_id and NotedUnit(stores.outcomes, unit_id, session)
+        work = cls(stores, session, source, unit or None)
+        if unit:
+            try:
+                await unit.begin()
+            except BaseException:
+                await work.end()
+                raise
+        return work
 
     @property
     def formulas(self) -> MongoDBFormulaRepository:
@@ -108,8 +126,14 @@ class StoredWork:
     async def commit(self) -> CommitResult:
         try:
             await self._transaction.ended()
+            if self._unit is not None and self._unit.known is not None:
+                return self._unit.known.result()
             version = await self._write(self._changes())
             return CommitResult(None if version is None else Commit(version))
+        except OutcomeUnknown as exc:
+            if self._unit is None:
+                raise
+            return await self._settled(self._unit, exc)
         except Overtaking:
             try:
                 await Recovery(self._stores).recover()
@@ -119,6 +143,25 @@ class StoredWork:
             raise
         finally:
             await self.end()
+
+    async def _settled(self, unit: NotedUnit, unknown: OutcomeUnknown) -> CommitResult:
+        """Ask what became of a commit whose answer was lost; what is not stored never will be."""
+        try:
+            outcome = await unit.settle()
+            if outcome.is_committed:
+                await Recovery(self._stores).recover()
+                return outcome.result()
+        except StorageError as exc:
+            log.warning("What became of a commit cannot be told now.", exc_info=True)
+            unknown.remedy = f"Ask `storage.outcome({unit.id!r})` once the servers answer."
+            raise unknown from exc
+        lost = ConnectionFailed(
+            f"Unit of work {unit.id} was given up, and nothing of it is stored: {unknown.args[0]}",
+            hosts=unknown.hosts,
+            remedy="Repeat its work, in a unit of work with another id.",
+        )
+        lost.transient = True
+        raise lost from unknown
 
     async def deliver(self) -> None:
         try:
@@ -158,15 +201,16 @@ class StoredWork:
     async def _write(self, changes: CommitChanges) -> int | None:
         """Return the version of the commit; None where nothing of it has one."""
         stores, events = self._stores, self.events.collected
-        is_alone = changes.are_candles_to_save and not (self._touches_documents or events)
+        is_more = self._touches_documents or events or self._unit is not None
+        is_alone = changes.are_candles_to_save and not is_more
         if is_alone:
             version = await stores.store_candles(changes, Recovery(stores).finish_earlier)
             if version is not None:
                 return version
         look = await stores.look(changes)
         if self._needs_journal(changes, look):
-            above, revisions = look.symbols_above, self._revisions
-            work = JournalledCommit(stores, self._session, changes, events, above, revisions)
+            above, revisions, unit = look.symbols_above, self._revisions, self._unit
+            work = JournalledCommit(stores, self._session, changes, events, above, revisions, unit)
             return await work.run()
         if changes.touches_clickhouse:
             return await stores.store_alone(changes, look.symbols_above)
@@ -182,6 +226,6 @@ class StoredWork:
 
     def _needs_journal(self, changes: CommitChanges, look: Look) -> bool:
         touched = (changes.touches_clickhouse, changes.touches_database, self._touches_documents)
-        if sum(touched) > 1 or self.events.collected:
+        if sum(touched) > 1 or self.events.collected or self._unit is not None:
             return True
         return changes.touches_clickhouse and not look.is_one_insert

@@ -28,6 +28,7 @@ from jts_storage.testing.contracts import (
     FormulaRepositoryContract,
     HistoryContract,
     OHLCVRepositoryContract,
+    OutcomeContract,
     PurgeContract,
     SideBySideContract,
     StrategyRepositoryContract,
@@ -133,7 +134,12 @@ class TestEvents(EventPublisherContract):
 
 
 class TestUnitOfWork(
-    UnitOfWorkContract, SideBySideContract, HistoryContract, PurgeContract, DataSetContract
+    UnitOfWorkContract,
+    OutcomeContract,
+    SideBySideContract,
+    HistoryContract,
+    PurgeContract,
+    DataSetContract,
 ):
     @pytest.fixture
     async def storage(self) -> AsyncIterator[Storage]:

@@ -22,6 +22,7 @@ from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.contracts import (
     DataSetContract,
     HistoryContract,
+    OutcomeContract,
     PurgeContract,
     SideBySideContract,
     UnitOfWorkContract,
@@ -110,7 +111,12 @@ class StoredHistory(HistoryContract):
 
 
 class TestEmbedded(
-    UnitOfWorkContract, SideBySideContract, StoredHistory, PurgeContract, DataSetContract
+    UnitOfWorkContract,
+    OutcomeContract,
+    SideBySideContract,
+    StoredHistory,
+    PurgeContract,
+    DataSetContract,
 ):
     @pytest.fixture
     async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
@@ -119,7 +125,7 @@ class TestEmbedded(
         await storage.close()
 
 
-class TestServers(UnitOfWorkContract, SideBySideContract):
+class TestServers(UnitOfWorkContract, OutcomeContract, SideBySideContract):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)

@@ -17,6 +17,7 @@ from jts_storage.testing.contracts.ingestion import (
     SymbolBarsRepositoryContract,
 )
 from jts_storage.testing.contracts.models import model_contract
+from jts_storage.testing.contracts.outcomes import OutcomeContract
 from jts_storage.testing.contracts.purges import PurgeContract
 from jts_storage.testing.contracts.revisions import DocumentHistoryContract
 from jts_storage.testing.contracts.side_by_side import SideBySideContract
@@ -35,6 +36,7 @@ __all__ = [
     "FormulaRepositoryContract",
     "HistoryContract",
     "OHLCVRepositoryContract",
+    "OutcomeContract",
     "PurgeContract",
     "SideBySideContract",
     "StrategyRepositoryContract",
