@@ -290,7 +290,7 @@ def test_public_names_are_documented(name: str) -> None:
     thing = getattr(jts_storage, name)
     if isinstance(thing, type) and issubclass(thing, Enum) and not _has_methods(thing):
         return  # its values say it all
-    own = vars(thing).get("__doc__")
+    own = vars(thing).get("__doc__") if isinstance(thing, type) else thing.__doc__
     assert own, f"{name} has no docstring of its own"
     # What a dataclass or an enum writes by itself is no contract.
     assert not own.startswith(f"{name}("), f"{name} has only a generated docstring"

@@ -1,9 +1,10 @@
 """Makes commits in processes that die: one a line of JSON on standard input.
 
 ``{"number": 7, "how": "commit", "dies": "decided"}`` commits what `commit_everywhere` does under
-that number and dies at the point of that name, ``{"how": "recover", "dies": "replay"}`` opens the
-stores to recover and dies there, ``{"how": "candles", "number": 7, "after": 0.01}`` dies so many
-seconds after it began to commit candles alone. Answers with the signal that ended it.
+that number and dies at the point of that name, with ``unit_id`` as a unit of work of that id;
+``{"how": "recover", "dies": "replay"}`` opens the stores to recover and dies there;
+``{"how": "candles", "number": 7, "after": 0.01}`` dies so many seconds after it began to commit
+candles alone. Answers with the signal that ended it.
 
 Each is a fork of this process, which has imported everything and opened nothing: a process started
 anew would spend its time on importing.
@@ -48,7 +49,7 @@ async def change_everything(uow: UnitOfWork, number: int) -> None:
     uow.events.add(IngestionCompleted(symbol=name, trading_day=DAY, bar_count=ROWS))
 
 
-async def commit(number: int, dies: str) -> None:
+async def commit(number: int, dies: str, unit_id: str | None = None) -> None:
     def reached(point: str) -> None:
         if point == dies:
             die()
@@ -57,7 +58,7 @@ async def commit(number: int, dies: str) -> None:
     async with Storage.open() as storage:
         if dies == "handler":
             storage.events.register_handler(IngestionCompleted, die)
-        async with storage.unit_of_work() as uow:
+        async with storage.unit_of_work(id=unit_id) as uow:
             await change_everything(uow, number)
             await uow.commit()
 

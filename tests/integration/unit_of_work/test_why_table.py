@@ -23,10 +23,10 @@ import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 
-from jts_storage import SeriesKey, StorageSettings, SymbolBars, Timeframe
+from jts_storage import SeriesKey, StorageSettings, SymbolBars, Timeframe, new_unit_id
 from jts_storage import Storage as AsyncStorage
 from jts_storage.domain.events import IngestionCompleted
-from jts_storage.errors import Conflict, ConnectionFailed, StorageError
+from jts_storage.errors import Conflict, ConnectionFailed, OutcomeUnknown, StorageError
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
 from jts_storage.sync import Storage, UnitOfWork
@@ -94,9 +94,11 @@ class Stores:
         self.service.stdin.flush()
         assert json.loads(self.service.stdout.readline()) == signal.SIGKILL
 
-    def commit(self, number: int, storage: Storage | None = None) -> None:
+    def commit(
+        self, number: int, storage: Storage | None = None, unit_id: str | None = None
+    ) -> None:
         name, key = named(number)
-        with (storage or self.caller).unit_of_work() as uow:
+        with (storage or self.caller).unit_of_work(id=unit_id) as uow:
             uow.formulas.save(make_formula(name))
             uow.candles.save_many(key, make_candles(key, ROWS))
             uow.ingestion.symbol_bars.save(SymbolBars(name, DAY).start_collection())
@@ -257,6 +259,19 @@ def test_a_process_is_killed(stores: Stores, text: str) -> None:
     assert stores.reader.health().waiting_events == 0
 
 
+@pytest.mark.parametrize("text", KILLED)
+def test_what_became_of_a_killed_process_is_told(stores: Stores, text: str) -> None:
+    """At once and for good, whether it has ended the transaction or not."""
+    point, _, afterwards = KILLED[text]
+    number, identity = next(stores.numbers), new_unit_id()
+    stores.killed(how="commit", number=number, dies=point, unit_id=identity)
+    outcome = stores.reader.outcome(identity)
+    assert outcome.is_committed == bool(afterwards)
+    stores.reader.recover()
+    assert stores.seen(number) == afterwards
+    assert stores.reader.outcome(identity) == outcome
+
+
 def test_chunks_of_what_was_not_decided_are_purged(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +349,20 @@ def test_mongodb_goes_while_it_decides_and_comes_back(stores: Stores) -> None:
     with at("entry written", restart):
         stores.commit(number)
     assert stores.seen(number) == ALL
+
+
+@pytest.mark.parametrize(("fault", "afterwards"), [("cut", ALL), ("refuse", NOTHING)])
+def test_what_became_of_a_commit_whose_answer_was_lost_is_told(
+    stores: Stores, fault: str, afterwards: frozenset[str]
+) -> None:
+    number, identity = next(stores.numbers), new_unit_id()
+    go = getattr(stores.mongo.faults, fault)
+    with at("entry written", go), pytest.raises(OutcomeUnknown, match=f"outcome.'{identity}'"):
+        stores.commit(number, unit_id=identity)
+    stores.heal()
+    assert stores.reader.outcome(identity).is_committed == bool(afterwards)
+    stores.reader.recover()
+    assert stores.seen(number) == afterwards
 
 
 @row("MongoDB, while it decides")

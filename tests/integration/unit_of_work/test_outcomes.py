@@ -1,0 +1,114 @@
+"""Units of work whose answers are lost find out by themselves what became of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pymongo.errors import AutoReconnect
+
+from jts_storage import SeriesKey, Storage, Timeframe, new_unit_id
+from jts_storage.domain.outcomes import first_id_of
+from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
+from jts_storage.mongo import transaction
+from jts_storage.mongo.errors import translate
+from jts_storage.ports import UnitOfWork
+from jts_storage.testing.contracts.samples import FOREVER, candle
+from jts_storage.testing.factories import make_formula
+from jts_storage.unit_of_work.journal import Journal
+from jts_storage.unit_of_work.outcomes import OUTCOMES
+
+KEY = SeriesKey("005930", Timeframe.M1, "KRX")
+
+
+async def write(uow: UnitOfWork) -> None:
+    await uow.candles.save_many(KEY, [candle(0)])
+    await uow.formulas.save(make_formula())
+
+
+@pytest.fixture
+def answers_are_lost(monkeypatch: pytest.MonkeyPatch, is_stored: bool) -> None:
+    """The decision comes to MongoDB, or not, and nobody can say which."""
+    decide = transaction.commit
+
+    async def lost(*given: Any) -> None:
+        if is_stored:
+            await decide(*given)
+        raise translate(AutoReconnect("cut"), doing="committing")
+
+    async def away(*_: Any) -> bool:
+        raise StorageError("MongoDB is away")
+
+    monkeypatch.setattr("jts_storage.unit_of_work.commit.commit", lost)
+    monkeypatch.setattr(Journal, "is_decided", away)
+
+
+@pytest.mark.parametrize("is_stored", [True])
+@pytest.mark.usefixtures("answers_are_lost")
+async def test_what_was_stored_is_a_commit_like_any_other(storage: Storage) -> None:
+    identity = new_unit_id()
+    async with storage.unit_of_work(id=identity) as uow:
+        await write(uow)
+        result = await uow.commit()
+    assert (await storage.outcome(identity)).result() == result
+    assert len(await storage.candles.get_range(KEY, *FOREVER)) == 1
+    assert (await storage.health()).unfinished == 0
+
+
+@pytest.mark.parametrize("is_stored", [False])
+@pytest.mark.usefixtures("answers_are_lost")
+async def test_what_was_not_is_given_up_and_may_be_repeated(storage: Storage) -> None:
+    identity = new_unit_id()
+    with pytest.raises(ConnectionFailed, match="given up, and nothing of it is stored") as caught:
+        async with storage.unit_of_work(id=identity) as uow:
+            await write(uow)
+            await uow.commit()
+    assert caught.value.transient
+    assert not (await storage.outcome(identity)).is_committed
+    assert not await storage.candles.get_range(KEY, *FOREVER)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+@pytest.mark.usefixtures("answers_are_lost")
+async def test_without_an_id_it_stays_unknown(storage: Storage) -> None:
+    with pytest.raises(OutcomeUnknown, match="unknown"):
+        async with storage.unit_of_work() as uow:
+            await write(uow)
+            await uow.commit()
+
+
+async def test_a_transaction_that_goes_on_is_broken_off(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a process that was paused between its last write and its decision."""
+    identity, asked = new_unit_id(), []
+
+    async def ask(*_: Any) -> None:
+        asked.append(await storage.outcome(identity))
+
+    decide = transaction.commit
+
+    async def paused(*given: Any) -> None:
+        await ask()
+        await decide(*given)
+
+    monkeypatch.setattr("jts_storage.unit_of_work.commit.commit", paused)
+    with pytest.raises(StorageError) as caught:
+        async with storage.unit_of_work(id=identity) as uow:
+            await write(uow)
+            await uow.commit()
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert [outcome.is_committed for outcome in asked] == [False]
+    assert not (await storage.outcome(identity)).is_committed
+    assert not await storage.candles.get_range(KEY, *FOREVER)
+    assert not await storage.formulas.list()
+
+
+async def test_outcomes_are_forgotten_once_nobody_may_ask(storage: Storage) -> None:
+    kept, old = new_unit_id(), first_id_of(datetime(2020, 1, 1, tzinfo=UTC))
+    notes = storage.mongo.db[OUTCOMES]
+    await notes.insert_one({"_id": old, "isCommitted": False})
+    await storage.outcome(kept)
+    await storage.recover()
+    assert [each["_id"] async for each in notes.find()] == [kept]
