@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from jts_storage import new_unit_id
 from jts_storage import storage as asynchronous
 from jts_storage.domain.events import IngestionCompleted
 from jts_storage.errors import Conflict, InvalidData, StorageError
@@ -83,6 +84,21 @@ def test_run_repeats_on_conflicts_between_threads() -> None:
         found = storage.formulas.get_by_id(formula.id or "")
         assert found is not None
         assert found.version == 17
+
+
+def test_what_became_of_a_unit_of_work_is_told() -> None:
+    with Storage.in_memory() as storage:
+        given_up, committed = new_unit_id(), new_unit_id()
+        assert not storage.outcome(given_up).is_committed
+        with storage.unit_of_work(id=committed) as uow:
+            uow.formulas.save(make_formula())
+            result = uow.commit()
+        assert storage.outcome(committed).result() == result
+        with (
+            pytest.raises(StorageError, match="given up"),
+            storage.unit_of_work(id=given_up) as uow,
+        ):
+            uow.commit()
 
 
 def test_run_gives_up_after_so_many_attempts() -> None:
