@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData
@@ -13,6 +13,7 @@ _NANOSECONDS = 1_000_000_000
 _DIGITS = 19
 """Of the version of a commit, which is nanoseconds: from 2001 until 2262."""
 
+_LAST_VERSION: Final = 2**63 - 1
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -50,13 +51,20 @@ def told_by(text: str) -> datetime | Commit | None:
 
 
 def version_at(moment: datetime, field: str = "as_of") -> int:
-    """The highest version that a commit of this time may have.
+    """The highest version that a commit of this time may have; before 1970 there was none, and 0.
 
-    :raises InvalidData: the time has no zone.
+    :raises InvalidData: the time has no zone, or is later than any that a version can tell.
     """
-    checks.utc(moment.replace(microsecond=0), field)
+    second = checks.utc(moment.replace(microsecond=0), field)
     elapsed = moment - checks.EPOCH
-    return (elapsed // _MICROSECOND + 1) * 1_000 - 1
+    version = (elapsed // _MICROSECOND + 1) * 1_000 - 1
+    if version > _LAST_VERSION:
+        raise in_the_future(second, field)
+    return max(0, version)
+
+
+def in_the_future(moment: datetime, field: str) -> InvalidData:
+    return InvalidData("lies in the future", field=field, value=moment.isoformat())
 
 
 def checked(as_of: object, field: str = "as_of") -> AsOf:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jts_storage.domain import checks
-from jts_storage.domain.moments import AsOf, Commit, checked, version_at
+from jts_storage.domain.moments import AsOf, Commit, checked, in_the_future, version_at
 from jts_storage.domain.results import Page
 from jts_storage.domain.revision import nothing_of
 from jts_storage.domain.snapshot import Snapshot, new_name
-from jts_storage.errors import Conflict, InvalidData, NotFound
+from jts_storage.errors import Conflict, NotFound
 from jts_storage.memory.candles import InMemoryCandleRepository
 from jts_storage.memory.documents import (
     InMemoryFormulaRepository,
@@ -118,7 +118,5 @@ def version_of(database: MemoryDatabase, moment: AsOf, field: str = "as_of") -> 
         return snapshot_of(database, named).commit.version
     version = named.version if isinstance(named, Commit) else version_at(named, field)
     if version > database.present():
-        raise InvalidData(
-            "lies in the future", field=field, value=Commit(version).moment.isoformat()
-        )
+        raise in_the_future(Commit(version).moment, field)
     return version

@@ -14,8 +14,7 @@ from bson import Int64
 
 from jts_storage.clickhouse.as_of import CandlesAsOf
 from jts_storage.domain.beginnings import before_history
-from jts_storage.domain.moments import AsOf, Commit, checked, version_at
-from jts_storage.errors import InvalidData
+from jts_storage.domain.moments import AsOf, Commit, checked, in_the_future, version_at
 from jts_storage.mongo.adopting import adopt
 from jts_storage.mongo.forgetting import FormerRevisions
 from jts_storage.mongo.manager import Bson, Collection
@@ -242,9 +241,7 @@ class Moments:
         while (present := await self._stores.clock.present()) < version:
             is_too_far = version - present > _AHEAD_SECONDS * _NANOSECONDS_OF_A_SECOND
             if is_too_far or monotonic() - begun > _AHEAD_SECONDS:
-                raise InvalidData(
-                    "lies in the future", field=field, value=Commit(version).moment.isoformat()
-                )
+                raise in_the_future(Commit(version).moment, field)
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _stored(self, version: int) -> int:

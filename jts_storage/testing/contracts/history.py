@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.moments import Commit
@@ -95,7 +96,9 @@ class HistoryContract(CorrectionContract):
     @pytest.mark.parametrize(
         ("moment", "message"),
         [
-            (datetime(2250, 1, 1, tzinfo=UTC), "lies in the future"),
+            (datetime(2250, 1, 1, tzinfo=UTC), "'as_of'.* lies in the future"),
+            (datetime(2262, 4, 12, tzinfo=UTC), "'as_of'.* lies in the future.*2262-04-12"),
+            (checks.LAST_TIMESTAMP, "'as_of'.* lies in the future.*2299-12-31"),
             (datetime(2024, 1, 1), "time zone"),  # noqa: DTZ001
             (Commit(2**62), "lies in the future"),
             (20241231, "must be a datetime"),
@@ -108,6 +111,20 @@ class HistoryContract(CorrectionContract):
     ) -> None:
         with pytest.raises(InvalidData, match=message):
             await storage.candles.count(SeriesKey("A", Timeframe.M1), as_of=moment)
+
+    @pytest.mark.parametrize("moment", [checks.FIRST_TIMESTAMP, datetime(1969, 12, 31, tzinfo=UTC)])
+    async def test_before_1970_there_was_what_there_was_in_1970(
+        self, storage: Storage, moment: datetime
+    ) -> None:
+        key = SeriesKey("A", Timeframe.M1)
+
+        async def answer(as_of: datetime) -> object:
+            try:
+                return await storage.candles.count(key, as_of=as_of)
+            except InvalidData as exc:
+                return str(exc)
+
+        assert await answer(moment) == await answer(checks.EPOCH)
 
     async def test_a_snapshot_is_a_name_for_a_moment(self, storage: Storage) -> None:
         model, name = Model(storage), f"snapshot{next(fresh)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.moments import Commit
@@ -192,7 +193,8 @@ class PurgeContract:
     @pytest.mark.parametrize(
         ("which", "before", "message"),
         [
-            (None, datetime(2250, 1, 1, tzinfo=UTC), "lies in the future"),
+            (None, datetime(2250, 1, 1, tzinfo=UTC), "'before'.* lies in the future"),
+            (None, checks.LAST_TIMESTAMP, "'before'.* lies in the future"),
             (None, datetime(2024, 1, 1), "time zone"),  # noqa: DTZ001
             (None, 7, "before.: must be a datetime"),
             (["A"], None, "keys.*must be a SeriesKey"),
@@ -204,6 +206,12 @@ class PurgeContract:
     ) -> None:
         with pytest.raises(InvalidData, match=message):
             await storage.candles.purge_history(which, before=before)
+
+    async def test_nothing_was_over_before_1970(self, storage: Storage) -> None:
+        key = keys()[0]
+        first, _, _ = await corrected(storage, key)
+        assert await storage.candles.purge_history(before=checks.FIRST_TIMESTAMP) == 0
+        assert await storage.candles.count(key, as_of=first) == 3
 
     async def test_a_series_that_never_was_is_refused(self, storage: Storage) -> None:
         key, other = keys()
