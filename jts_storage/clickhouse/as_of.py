@@ -26,23 +26,22 @@ from jts_storage.clickhouse.unmerged import without_deleted
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.checks import FIRST_MS, LAST_MS
-from jts_storage.domain.columns import Columns, concatenate, empty
+from jts_storage.domain.columns import Columns, empty
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
-from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
+from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.streams import ReadsPieces
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
 
-_LEAST_ROWS: Final = 65_536
-"""So many rows at least a statement of a stream asks for."""
 _NOTHING: Final = np.empty(0, np.int64)
 
 
-class CandlesAsOf(ReadsPanels):
+class CandlesAsOf(ReadsPieces):
     """A `CandleReader` of what was committed up to a version.
 
     :param present: reads what counts now.
@@ -122,22 +121,13 @@ class CandlesAsOf(ReadsPanels):
         zone = zone_name(timezone)
         return (await self.get_range(key, start, end)).resample(timeframe, timezone=zone)
 
-    async def stream(
-        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    async def read_pieces(
+        self, key: SeriesKey, first: int, last: int, rows: int
     ) -> AsyncIterator[CandleSeries]:
-        first, last = checks.range_ms(start, end)
-        checks.whole(block_rows, "block_rows", least=1)
-        # Several small blocks are read at once: a statement costs more than the rows of one.
-        at_once, left = max(block_rows, _LEAST_ROWS), empty()
         while first <= last:
-            piece, end_ms = await self._manager.run_read(self._piece, key, first, last, at_once)
-            left, first = concatenate([left, piece]), end_ms + 1
-            whole = left.rows - left.rows % block_rows
-            for at in range(0, whole, block_rows):
-                yield CandleSeries.trusted(key, left.take(slice(at, at + block_rows)))
-            left = left.take(slice(whole, None))
-        if left.rows:
-            yield CandleSeries.trusted(key, left)
+            piece, end_ms = await self._manager.run_read(self._piece, key, first, last, rows)
+            yield CandleSeries.trusted(key, piece)
+            first = end_ms + 1
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None

@@ -38,10 +38,11 @@ from jts_storage.domain.checks import FIRST_MS, LAST_MS
 from jts_storage.domain.columns import FIELDS
 from jts_storage.domain.enums import Market, Timeframe, member
 from jts_storage.domain.panel import CandlePanel
-from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
+from jts_storage.domain.panel_query import PanelQuery, rows_at_once
 from jts_storage.domain.resampling import check_coarser, zone_name
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.streams import ReadsPieces
 from jts_storage.errors import SchemaDrift
 
 _FEW_KEYS = 8
@@ -59,7 +60,7 @@ _MERGE_SECONDS = 60.0
 """For how long duplicate rows that were met are expected again: the engine merges when it likes."""
 
 
-class ClickHouseCandleReader(ReadsPanels):
+class ClickHouseCandleReader(ReadsPieces):
     """A `CandleReader` over one `ClickHouseManager`, its blocking work done in threads.
 
     :param cache_bytes: how much of what was read to hold, to be given again as long as the table
@@ -187,20 +188,17 @@ class ClickHouseCandleReader(ReadsPanels):
             return series.resample(target, timezone=timezone)
         return series_from_columns(SeriesKey(key.symbol, target, key.exchange), columns)
 
-    async def stream(
-        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    async def read_pieces(
+        self, key: SeriesKey, first: int, last: int, rows: int
     ) -> AsyncIterator[CandleSeries]:
-        # Each block is a statement of its own: nothing is held open between them, and a broken
+        # Each piece is a statement of its own: nothing is held open between them, and a broken
         # connection costs a repetition, not the stream.
-        first, last = checks.range_ms(start, end)
-        checks.whole(block_rows, "block_rows", least=1)
         while first <= last:
-            block = await self._manager.run_read(self._get_block, key, first, last, block_rows)
-            if len(block):
-                yield block
-            if len(block) < block_rows:
+            piece = await self._manager.run_read(self._get_piece, key, first, last, rows)
+            yield piece
+            if len(piece) < rows:
                 return
-            first = int(block.columns.timestamp[-1]) + 1
+            first = int(piece.columns.timestamp[-1]) + 1
 
     async def stream_long(self, asked: PanelQuery, block_rows: int) -> AsyncIterator[CandlePanel]:
         # All fields are read quicker, and of the original table only, by the key of one series.
@@ -208,11 +206,12 @@ class ClickHouseCandleReader(ReadsPanels):
             async for panel in super().stream_long(asked, block_rows):
                 yield panel
             return
+        rows = rows_at_once(block_rows)
         while asked.first <= asked.last:
-            panel = await self._manager.run_read(self._panels.first_rows, asked, block_rows)
-            if panel.rows:
-                yield panel
-            if panel.rows < block_rows:
+            panel = await self._manager.run_read(self._panels.first_rows, asked, rows)
+            for block in panel.pieces(block_rows):
+                yield block
+            if panel.rows < rows:
                 return
             asked = replace(asked, first=int(panel.column("timestamp")[-1]) + 1)
 
@@ -294,7 +293,7 @@ class ClickHouseCandleReader(ReadsPanels):
         keys = self._list_keys(2**31 - 1, None) if asked.keys is None else asked.keys
         return [key for key in keys if asked.is_of(key)]
 
-    def _get_block(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
+    def _get_piece(self, key: SeriesKey, first: int, last: int, rows: int) -> CandleSeries:
         query = statements.select_range(self._source(), limited=True)
         bound = parameters(key, first, last) | {"limit": rows}
         columns = self._read_columns(query, bound, settings=STREAM_SETTINGS)

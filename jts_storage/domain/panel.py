@@ -30,6 +30,7 @@ from jts_storage.domain.gaps import expected_timestamps
 from jts_storage.domain.interchange import Floats, PandasPrices
 from jts_storage.domain.matrix import PanelMatrix
 from jts_storage.domain.resampling import resample_each, zone
+from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 
@@ -216,6 +217,12 @@ class CandlePanel(Mapping[SeriesKey, CandleSeries]):
         stops = self._offsets[1:]
         starts = np.maximum(self._offsets[:-1], stops - checks.whole(rows, "rows", least=1))
         return self._of_places(range(len(self)), starts, stops)
+
+    def pieces(self, rows: int) -> Iterator[Self]:
+        """Panels of at most so many rows: whole series, or a part of a longer one alone."""
+        checks.whole(rows, "rows", least=1)
+        for part in SeriesRows(self._keys, self._offsets, self._columns).pieces(rows):
+            yield self.trusted(self._timeframe, part.keys, part.offsets, part.columns, self._fields)
 
     def matrix(
         self,

@@ -169,31 +169,17 @@ class ReadsPanels(ABC):
         asked = PanelQuery.of(timeframe, start, end, keys, exchange)
         wanted = await self._of_market(asked.limited(None, fields, what="last"), market)
         sizes = {} if wanted.keys == () else await self.panel_sizes(wanted)
-        for is_long, group in groupby(sizes, lambda key: sizes[key] > block_rows):
+        at_once = rows_at_once(block_rows)
+        for is_long, group in groupby(sizes, lambda key: sizes[key] > at_once):
             if not is_long:
-                async for panel in self._stream_short(
-                    wanted, {k: sizes[k] for k in group}, block_rows
-                ):
-                    yield panel
+                for keys in _together({key: sizes[key] for key in group}, at_once):
+                    panel = await self.read_panel(replace(wanted, keys=keys))
+                    for block in panel.pieces(block_rows):
+                        yield block
                 continue
             for key in group:
-                async for panel in self.stream_long(replace(wanted, keys=(key,)), block_rows):
-                    yield panel
-
-    async def _stream_short(
-        self, asked: PanelQuery, sizes: Mapping[SeriesKey, int], block_rows: int
-    ) -> AsyncIterator[CandlePanel]:
-        """Series that each fit into a block.
-
-        Small blocks are read several at once: a question costs more than the rows of one.
-        """
-        for keys in _blocks(sizes, max(block_rows, _LEAST_ROWS)):
-            whole = await self.read_panel(replace(asked, keys=keys))
-            blocks = list(_blocks({key: sizes[key] for key in keys}, block_rows))
-            for block in blocks:
-                panel = whole if len(blocks) == 1 else whole.select(block)
-                if panel.rows:
-                    yield panel
+                async for block in self.stream_long(replace(wanted, keys=(key,)), block_rows):
+                    yield block
 
     async def _of_market(self, asked: PanelQuery, market: Market | None) -> PanelQuery:
         if market is None:
@@ -211,7 +197,7 @@ class ReadsPanels(ABC):
         return (await self.read_panel(asked)).resample(target, timezone=timezone)
 
     async def stream_long(self, asked: PanelQuery, block_rows: int) -> AsyncIterator[CandlePanel]:
-        """What is asked of one series that is longer than a block, in blocks; no empty ones."""
+        """What is asked of one series that is too long to be read at once; no empty blocks."""
         (key,) = asked.keys or ()
         ends = checks.from_ms(asked.first), checks.from_ms(asked.last)
         async for piece in self.stream(key, *ends, block_rows=block_rows):
@@ -219,7 +205,10 @@ class ReadsPanels(ABC):
 
     @abstractmethod
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
-        """The series of what is asked, in order, and how many rows each has at most."""
+        """The series of what is asked, in order, and about how many rows each has.
+
+        None may be left out; more rows than there are cost a shorter read and no more.
+        """
 
     @abstractmethod
     async def symbols_of(self, market: Market) -> frozenset[str]:
@@ -231,7 +220,15 @@ class ReadsPanels(ABC):
     ) -> AsyncIterator[CandleSeries]: ...
 
 
-def _blocks(sizes: Mapping[SeriesKey, int], rows: int) -> Iterator[tuple[SeriesKey, ...]]:
+def rows_at_once(block_rows: int) -> int:
+    """How many rows to read for blocks: small ones several at once.
+
+    A question costs more than the rows of a small block.
+    """
+    return -(-_LEAST_ROWS // block_rows) * block_rows
+
+
+def _together(sizes: Mapping[SeriesKey, int], rows: int) -> Iterator[tuple[SeriesKey, ...]]:
     """Keys whose series fit into so many rows together, or a single key."""
     block: list[SeriesKey] = []
     left = rows

@@ -13,14 +13,15 @@ from jts_storage.domain import checks
 from jts_storage.domain.arrow import open_parquet
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.candle_changes import SeriesChanges
-from jts_storage.domain.changes import compare, pieces, rows_by_day
+from jts_storage.domain.changes import compare, rows_by_day
 from jts_storage.domain.columns import Columns, concatenate, empty, in_order
 from jts_storage.domain.correction import Correction, Place
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.panel import CandlePanel, panel_of
-from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
+from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.domain.results import Coverage, Page, SaveResult
 from jts_storage.domain.series import CandleSeries, series_of
+from jts_storage.domain.streams import ReadsPieces
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.memory.declared import InMemoryTable
 from jts_storage.memory.past import Past
@@ -30,7 +31,7 @@ from jts_storage.ports.candles import CandleData, Lake
 from jts_storage.unit_of_work.staged.pages import codes_of
 
 
-class InMemoryCandleRepository(ReadsPanels):
+class InMemoryCandleRepository(ReadsPieces):
     """A `CandleRepository` over columns by key; raw bars are kept by one of the same kind."""
 
     def __init__(
@@ -113,12 +114,10 @@ class InMemoryCandleRepository(ReadsPanels):
     ) -> CandleSeries:
         return self._all(key).slice(start, end).resample(timeframe, timezone=timezone)
 
-    async def stream(
-        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    async def read_pieces(
+        self, key: SeriesKey, first: int, last: int, rows: int
     ) -> AsyncIterator[CandleSeries]:
-        checks.whole(block_rows, "block_rows", least=1)
-        for piece in pieces(self._all(key).slice(start, end), block_rows):
-            yield piece
+        yield self._all(key).slice_ms(first, last)
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None

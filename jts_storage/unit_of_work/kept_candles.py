@@ -17,9 +17,10 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.panel import CandlePanel
-from jts_storage.domain.panel_query import PanelQuery, ReadsPanels
+from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.domain.results import Coverage, Page
 from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.streams import ReadsPieces
 from jts_storage.ports.candles import CandleReader
 from jts_storage.ports.formulas import FormulaReader
 from jts_storage.ports.history import View
@@ -50,7 +51,7 @@ class Purges(Protocol):
 
 
 class PastCandles(CandleReader, Protocol):
-    """Reads what was, and what panels are made of."""
+    """Reads what was, and what panels and streams are made of."""
 
     async def read_panel(self, asked: PanelQuery) -> CandlePanel: ...
 
@@ -58,13 +59,17 @@ class PastCandles(CandleReader, Protocol):
 
     async def symbols_of(self, market: Market) -> frozenset[str]: ...
 
+    def read_pieces(
+        self, key: SeriesKey, first: int, last: int, rows: int
+    ) -> AsyncIterator[CandleSeries]: ...
+
 
 class PastView(View, Protocol):
     @property
     def candles(self) -> PastCandles: ...
 
 
-class KeptCandles(ReadsPanels):
+class KeptCandles(ReadsPieces):
     """A `CandleReader` over one that does not know of purges."""
 
     def __init__(self, candles: PastCandles, commit: Commit, purges: Purges) -> None:
@@ -129,13 +134,12 @@ class KeptCandles(ReadsPanels):
         await self._check(key)
         return found
 
-    async def stream(
-        self, key: SeriesKey, start: datetime, end: datetime, *, block_rows: int = 262_144
+    async def read_pieces(
+        self, key: SeriesKey, first: int, last: int, rows: int
     ) -> AsyncIterator[CandleSeries]:
-        async for block in self._candles.stream(key, start, end, block_rows=block_rows):
+        async for piece in self._candles.read_pieces(key, first, last, rows):
             await self._check(key)
-            yield block
-        await self._check(key)
+            yield piece
 
     async def list_keys(
         self, *, limit: int = 1_000, after: SeriesKey | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from jts_storage import CandlePanel, CandleSeries, SeriesKey, Storage, Timeframe
-from jts_storage.clickhouse import as_of as past
+from jts_storage.domain import panel_query
 from jts_storage.domain.moments import Commit
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import START, make_candles
+from jts_storage.unit_of_work.purges import StoredPurges
 
 M1, MINUTE = Timeframe.M1, timedelta(minutes=1)
 KEY = SeriesKey("A", M1)
@@ -68,14 +70,14 @@ async def test_a_stream_gives_what_counted_in_blocks(
 ) -> None:
     moment, was = await corrected(storage)
     for rows, least in ((3, 1), (7, 1), (7, 20), (7, 1_000), (100, 1)):
-        monkeypatch.setattr(past, "_LEAST_ROWS", least)
+        monkeypatch.setattr(panel_query, "_LEAST_ROWS", least)
         stream = storage.candles.stream(KEY, *FOREVER, block_rows=rows, as_of=moment)
         blocks = [block async for block in stream]
         assert all(len(block) == rows for block in blocks[:-1])
         assert 0 < len(blocks[-1]) <= rows
         assert CandleSeries(KEY, list(chain.from_iterable(blocks))) == was
     # More rows of a time than are asked for at once.
-    monkeypatch.setattr(past, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(panel_query, "_LEAST_ROWS", 1)
     ends = START + 20 * MINUTE, START + 22 * MINUTE
     few = storage.candles.stream(KEY, *ends, block_rows=1, as_of=moment)
     assert [c async for block in few for c in block] == list(was.slice(*ends))
@@ -94,6 +96,47 @@ async def test_small_blocks_of_a_long_series_are_read_at_once(
     assert len(asked) == 2, "rows as they lie, and former ones"
 
 
+async def test_what_blocks_are_cut_from_is_looked_at_once(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment, was = await corrected(storage)
+    looked: list[Commit] = []
+    look = StoredPurges.check
+
+    async def spied(self: StoredPurges, commit: Commit, is_wanted: Any) -> None:
+        looked.append(commit)
+        await look(self, commit, is_wanted)
+
+    monkeypatch.setattr(StoredPurges, "check", spied)
+    for rows in (1, 5, 100):
+        looked.clear()
+        stream = storage.candles.stream(KEY, *FOREVER, block_rows=rows, as_of=moment)
+        assert [candle async for block in stream for candle in block] == list(was)
+        assert looked == [moment]
+
+
+@pytest.mark.parametrize("fields", [None, ["close"]])
+async def test_small_blocks_of_the_present_are_read_at_once(
+    storage: Storage, asked: list[str], monkeypatch: pytest.MonkeyPatch, fields: list[str] | None
+) -> None:
+    await corrected(storage)
+    closes = (await storage.candles.get_range(KEY, *FOREVER)).columns.close.tolist()
+    monkeypatch.setattr(panel_query, "_LEAST_ROWS", 60)
+    asked.clear()
+    assert [c async for block in read_now(storage) for c in block.columns.close] == closes
+    assert len(asked) == 2, "86 rows, 63 and the rest"
+    asked.clear()
+    panels = storage.candles.stream_panels(M1, *FOREVER, block_rows=7, fields=fields)
+    assert [c async for block in panels for c in block.column("close")] == closes
+    assert len(asked) == 2
+
+
+async def read_now(storage: Storage) -> AsyncIterator[CandleSeries]:
+    async for block in storage.candles.stream(KEY, *FOREVER, block_rows=7):
+        assert 0 < len(block) <= 7
+        yield block
+
+
 async def test_small_blocks_of_many_series_are_read_at_once(
     storage: Storage, asked: list[str]
 ) -> None:
@@ -103,14 +146,27 @@ async def test_small_blocks_of_many_series_are_read_at_once(
     for key in keys[::2]:
         await save(storage, with_volume(whole[key][3:5], 7))
     asked.clear()
-    blocks = [
-        block
-        async for block in storage.candles.stream_panels(
-            M1, *FOREVER, block_rows=25, as_of=moments[-1]
-        )
-    ]
+    blocks = await streamed(storage, 25, moments[-1])
     assert all(0 < block.rows <= 25 for block in blocks) and len(blocks) > 4
     assert CandlePanel(M1, chain.from_iterable(block.values() for block in blocks)) == whole
+    assert len(asked) == 2, "rows as they lie, and former ones"
+
+
+async def streamed(storage: Storage, rows: int, as_of: Commit) -> list[CandlePanel]:
+    blocks = storage.candles.stream_panels(M1, *FOREVER, block_rows=rows, as_of=as_of)
+    return [block async for block in blocks]
+
+
+async def test_series_slightly_longer_than_a_block_are_read_together(
+    storage: Storage, asked: list[str]
+) -> None:
+    series = [make_candles(SeriesKey(f"S{number}", M1, "KRX"), 10) for number in range(9)]
+    moments = [await save(storage, each) for each in series]
+    asked.clear()
+    blocks = await streamed(storage, 8, moments[-1])
+    assert [(*block, block.rows) for block in blocks] == [
+        (each.key, rows) for each in series for rows in (8, 2)
+    ]
     assert len(asked) == 2, "rows as they lie, and former ones"
 
 

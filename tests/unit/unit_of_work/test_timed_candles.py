@@ -108,16 +108,16 @@ async def test_corrections_that_are_purged_meanwhile_are_asked_for_again() -> No
     assert asked == [end_of(0), end_of(5)]
 
 
-async def test_a_block_that_was_read_of_what_is_purged_meanwhile_is_not_given() -> None:
+async def test_a_piece_that_was_read_of_what_is_purged_meanwhile_is_not_given() -> None:
     series = make_candles(KEY, 4)
 
-    async def stream(*_: object, **__: object) -> AsyncIterator[CandleSeries]:
+    async def read_pieces(*_: object) -> AsyncIterator[CandleSeries]:
         yield series[:2]
         yield series[2:]
 
-    candles: Any = SimpleNamespace(stream=stream)
+    candles: Any = SimpleNamespace(read_pieces=read_pieces)
     purges: Any = Purged(0, 9)
-    reading = KeptCandles(candles, THEN, purges).stream(KEY, *FOREVER)
-    assert await anext(reading) == series[:2]
+    reading = KeptCandles(candles, THEN, purges).stream(KEY, *FOREVER, block_rows=1)
+    assert [await anext(reading), await anext(reading)] == [series[:1], series[1:2]]
     with pytest.raises(InvalidData, match="it was purged"):
         await anext(reading)
