@@ -78,8 +78,8 @@ class CandlesAsOf(ReadsPieces):
         return await self._manager.run_read(read, asked, self._history, self._version)
 
     async def panel_sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
-        # Of each former candle a row is there that replaced it, or says that it is deleted.
-        return await self._present.panel_sizes(asked)
+        sizes = self._panels.sizes_as_of
+        return await self._manager.run_read(sizes, asked, self._history, self._version)
 
     async def symbols_of(self, market: Market) -> frozenset[str]:
         return await self._present.symbols_of(market)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, Table, bindparam, func, literal, not_, select
+from sqlalchemy import Select, Table, bindparam, func, literal, not_, select, union_all
 
 from jts_storage.clickhouse.candle_rows import is_among_keys, is_in_range
 from jts_storage.clickhouse.constructs import Final, LimitBy, text_of
@@ -79,10 +79,20 @@ def bound(asked: PanelQuery) -> dict[str, Any]:
 
 
 @cache
-def select_sizes(candles: Table, form: Form) -> str:
-    names = _names(candles.c)
-    statement = select(*names, func.count()).where(*_wanted(candles.c, form))
-    return text_of(statement.group_by(*names).order_by(*names))
+def select_sizes(candles: Table, form: Form, history: Table | None = None) -> str:
+    """:param history: given, what was former as of a version counts, too."""
+    sizes = _sizes(candles.c, form)
+    if history is None:
+        return text_of(sizes.order_by(*_names(candles.c)))
+    # A former row has no other in its place where another program has deleted that.
+    c = union_all(sizes, _sizes(history.c, form, was_former(history.c))).subquery("both").c
+    statement = select(*_names(c), func.sum(c.rows)).group_by(*_names(c)).order_by(*_names(c))
+    return text_of(statement)
+
+
+def _sizes(c: Any, form: Form, *wanted: Any) -> Select[Any]:
+    statement = select(*_labelled(_names(c)), func.count().label("rows"))
+    return statement.where(*_wanted(c, form), *wanted).group_by(*_names(c))
 
 
 @cache

@@ -137,8 +137,18 @@ class PanelReader:
 
     def sizes(self, asked: PanelQuery) -> dict[SeriesKey, int]:
         """How many rows each series has, duplicates and deleted ones among them."""
-        query = statements.select_sizes(self._candles, Form.of(asked, merged=False))
-        found = self._manager.execute(query, bound(asked), settings=statements.SETTINGS)
+        return self._sizes(asked)
+
+    def sizes_as_of(self, asked: PanelQuery, history: Table, version: int) -> dict[SeriesKey, int]:
+        """As `sizes`, with what was former as of a version; what was replaced counts twice."""
+        return self._sizes(asked, history, version)
+
+    def _sizes(
+        self, asked: PanelQuery, history: Table | None = None, version: int | None = None
+    ) -> dict[SeriesKey, int]:
+        query = statements.select_sizes(self._candles, Form.of(asked, merged=False), history)
+        params = bound(asked) | {"as_of": version}
+        found = self._manager.execute(query, params, settings=statements.SETTINGS)
         return {SeriesKey(s, asked.timeframe, e): int(rows) for s, e, rows in found}
 
     def _rows(

@@ -170,6 +170,30 @@ async def test_series_slightly_longer_than_a_block_are_read_together(
     assert len(asked) == 2, "rows as they lie, and former ones"
 
 
+@pytest.mark.parametrize("least", [1, 10, 65_536])
+async def test_panels_have_former_rows_whose_successors_are_gone(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    monkeypatch.setattr(panel_query, "_LEAST_ROWS", least)
+    series = [make_candles(SeriesKey(name, M1, "KRX"), 12) for name in "ABC"]
+    moments = [await save(storage, each) for each in series]
+    for each in series:
+        await save(storage, with_volume(each, 7))
+    # Another program deletes all rows of one series, and half of those of another.
+    erase = "DELETE FROM candles WHERE symbol = 'A' OR symbol = 'B' AND timestamp >= %(time)s"
+    time = (START + 6 * MINUTE).replace(tzinfo=None)
+    storage.clickhouse.execute(erase, {"time": time})
+    was = CandlePanel(M1, series)
+    assert await storage.candles.get_panel(M1, *FOREVER, as_of=moments[-1]) == was
+    for rows in (5, 12, 30, 100):
+        blocks = await streamed(storage, rows, moments[-1])
+        assert all(0 < block.rows <= rows for block in blocks)
+        parts = {key: [block[key] for block in blocks if key in block] for key in was}
+        assert all(len(each) == -(-12 // rows) for each in parts.values())
+        found = (CandleSeries(key, list(chain(*each))) for key, each in parts.items())
+        assert CandlePanel(M1, found) == was
+
+
 async def test_former_rows_are_there_where_those_that_replaced_them_are_gone(
     storage: Storage,
 ) -> None:
