@@ -145,7 +145,8 @@ class CandlesAsOf(ReadsPieces):
         is_long = may_be_large(key, first, last)
         query = history_statements.select_lying(self._candles, ordered=is_long)
         lying = by_time(self._columns(query, key, first, last))
-        return CandleSeries.trusted(key, self._as_of(key, first, last, lying))
+        former = self._former(key, first, last)
+        return CandleSeries.trusted(key, self._as_of(key, first, last, lying, former))
 
     def _piece(self, key: SeriesKey, first: int, last: int, rows: int) -> tuple[Columns, int]:
         """Candles from about so many rows, and the time up to which there are no others."""
@@ -162,14 +163,35 @@ class CandlesAsOf(ReadsPieces):
                 lying = {name: column[:rows] for name, column in lying.items()}
                 break
             rows *= 2
-        return self._as_of(key, first, last, lying), last
+        former = self._former(key, first, last, limit=rows + 1)
+        former_stamps = former.get("ms", ())
+        if len(former_stamps) > rows:
+            # Those that replaced them were deleted by another program.
+            last = int(former_stamps[-1])
+            lying_yet = int(np.searchsorted(lying.get("ms", _NOTHING), last, side="right"))
+            lying = {name: column[:lying_yet] for name, column in lying.items()}
+            former = self._former(key, first, last)
+        return self._as_of(key, first, last, lying, former), last
 
-    def _as_of(self, key: SeriesKey, first: int, last: int, lying: Mapping[str, Any]) -> Columns:
-        """The candles of a range, from its rows as they lie and the few that are former.
+    def _former(
+        self, key: SeriesKey, first: int, last: int, *, limit: int | None = None
+    ) -> dict[str, Any]:
+        """Former rows of a range, read behind those that lie there.
 
-        Those that lie there have to be read first: what they replaced is kept before they are.
+        What those replaced is kept before they are.
         """
-        former = self._columns(history_statements.select_former(self._history), key, first, last)
+        query = history_statements.select_former(self._history, limited=limit is not None)
+        return self._columns(query, key, first, last, limit=limit)
+
+    def _as_of(
+        self,
+        key: SeriesKey,
+        first: int,
+        last: int,
+        lying: Mapping[str, Any],
+        former: Mapping[str, Any],
+    ) -> Columns:
+        """The candles of a range, from its rows as they lie and the few that are former."""
         former_ms = former.get("ms", _NOTHING).view(np.int64)
         ms = lying.get("ms", _NOTHING).view(np.int64)
         if not len(ms) and not len(former_ms):

@@ -104,11 +104,17 @@ def select_lying(candles: Table, *, ordered: bool, limited: bool = False) -> str
 
 
 @cache
-def select_former(history: Table) -> str:
-    """Select what counted as of a version and was replaced or deleted since."""
+def select_former(history: Table, *, limited: bool = False) -> str:
+    """Select what counted as of a version and was replaced or deleted since.
+
+    :param limited: only the first ones, by time.
+    """
     c = history.c
     statement = select(*as_stored(c), c.since.label("begins"))
-    return text_of(statement.where(is_of_key(c), is_in_range(c), was_former(c)))
+    found = statement.where(is_of_key(c), is_in_range(c), was_former(c))
+    if limited:
+        found = found.order_by(c.timestamp).limit(bindparam("limit"))
+    return text_of(found)
 
 
 @cache

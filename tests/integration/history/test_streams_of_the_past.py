@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jts_storage import CandlePanel, CandleSeries, SeriesKey, Storage, Timeframe
-from jts_storage.domain import panel_query
+from jts_storage.domain import checks, panel_query
 from jts_storage.domain.moments import Commit
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import START, make_candles
@@ -205,3 +205,24 @@ async def test_former_rows_are_there_where_those_that_replaced_them_are_gone(
     assert (await storage.candles.get_panel(M1, *FOREVER, as_of=moment))[KEY] == was
     blocks = storage.candles.stream(KEY, *FOREVER, block_rows=7, as_of=moment)
     assert [candle async for block in blocks for candle in block] == list(was)
+
+
+async def test_former_rows_alone_are_read_in_pieces_too(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment, was = await corrected(storage)
+    storage.clickhouse.execute("SYSTEM START MERGES candles")
+    async with storage.unit_of_work() as uow:
+        await uow.candles.delete_range(KEY, *FOREVER)
+        await uow.commit()
+    for gone in (START + 40 * MINUTE, START + 90 * MINUTE):
+        query = "DELETE FROM candles WHERE timestamp < %(time)s"
+        storage.clickhouse.execute(query, {"time": gone.replace(tzinfo=None)})
+        for least, rows in ((1, 1), (1, 7), (10, 4)):
+            monkeypatch.setattr(panel_query, "_LEAST_ROWS", least)
+            reader: Any = (await storage.as_of(moment)).candles
+            at_once = panel_query.rows_at_once(rows)
+            pieces = reader.read_pieces(KEY, checks.FIRST_MS, checks.LAST_MS, at_once)
+            assert max([len(piece) async for piece in pieces]) <= at_once + 1
+            blocks = storage.candles.stream(KEY, *FOREVER, block_rows=rows, as_of=moment)
+            assert [candle async for block in blocks for candle in block] == list(was)
