@@ -18,6 +18,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers import headers, json_arrays, text_files
 from jts_storage.readers.file_source import Layout, cut_off
 from jts_storage.readers.json_source import JsonLinesFile
+from jts_storage.readers.json_values import DECODER, Number, TwiceNamed, written
 from jts_storage.readers.rows import Place, wrong_count
 
 _SAMPLE: Final = 4_096
@@ -35,26 +36,12 @@ _REMEDY: Final = (
 Object: TypeAlias = dict[str, Any]
 
 
-class _Number(str):
-    """A number as it is written."""
-
-    __slots__ = ()
-
-
-def _parsed(text: str | bytes) -> Any:
-    return json.loads(text, parse_int=_Number, parse_float=_Number)
-
-
 def _objects(names: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
     """An object of each row."""
     begun = [f"{json.dumps(name, ensure_ascii=False)}: " for name in names]
     for row in rows:
-        each = zip(begun, map(_written, row), strict=True)
+        each = zip(begun, map(written, row), strict=True)
         yield f"{{{', '.join([name + text for name, text in each])}}}"
-
-
-def _written(value: object) -> str:
-    return value if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
 
 
 class _Copied(JsonLinesFile):
@@ -110,7 +97,7 @@ class JsonArrayFile(_Copied):
             return f"[{text}]"  # refused as a row of one value
         if len(value) != self._width:
             return text
-        return next(_objects(map(str, range(1, len(value) + 1)), [_parsed(text)]))
+        return next(_objects(map(str, range(1, len(value) + 1)), [DECODER.decode(text)]))
 
     def _no_object(self, where: str, value: object) -> InvalidData:
         if self._width is not None and isinstance(value, list):
@@ -131,6 +118,12 @@ class JsonColumnsFile(_Copied):
 
 def _rows_of(value: Object, known: str) -> Iterator[str]:
     columns = {name: its for name, its in value.items() if isinstance(its, dict | list)}
+    for where, its in (
+        (known, value),
+        *((f"{known}, column {n!r}", v) for n, v in columns.items()),
+    ):
+        if isinstance(its, TwiceNamed):
+            raise InvalidData(f"{where}: {its.name!r} is specified twice.")
     first = next(iter(columns.values()))
     index = list(first) if isinstance(first, dict) else None
     for name, its in columns.items():
@@ -143,7 +136,7 @@ def _rows_of(value: Object, known: str) -> Iterator[str]:
     if index is not None and "" not in columns:
         # Without a name, as pandas writes an index into CSV.
         names.insert(0, "")
-        values.insert(0, [_Number(key) if _WHOLE.fullmatch(key) else key for key in index])
+        values.insert(0, [Number(key) if _WHOLE.fullmatch(key) else key for key in index])
     yield from _objects(names, zip(*values, strict=True))
 
 
@@ -180,11 +173,11 @@ def _only_value(path: Path, known: str) -> object:
             size = f"{_LARGEST >> 20} MB"
             raise InvalidData(f"{known} has a line of more than {size}.", remedy=_REMEDY)
         if not rest.strip(_BLANKS):
-            return _parsed(line.decode("utf-8-sig"))
+            return DECODER.decode(line.decode("utf-8-sig"))
         # Written over several lines, unless the first is a value of its own.
         if line.rstrip(_BLANKS).endswith(b"}") or len(rest) == _LARGEST:
             return None
-        return _parsed((line + rest).decode("utf-8-sig"))
+        return DECODER.decode((line + rest).decode("utf-8-sig"))
     except EOFError as exc:
         raise cut_off(known) from exc
     except (OSError, ValueError, RecursionError) as exc:
