@@ -89,7 +89,10 @@ class FileFormat:
         bool, typer.Option("--no-header", help="Columns have numbers: --column open=2.")
     ] = False
     skip_lines: Annotated[
-        int, typer.Option(help="Lines of a CSV file above its header, such as a title.", min=0)
+        int,
+        typer.Option(
+            help="Lines of a CSV file above its header, such as a title.", min=0, max=1_000
+        ),
     ] = 0
     timezone: Zone = None
     time_format: Annotated[

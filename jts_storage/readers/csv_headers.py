@@ -10,7 +10,7 @@ from typing import Final
 from jts_storage._runtime.surface import columns_without_header, layout_option
 from jts_storage.errors import InvalidData
 from jts_storage.readers import headers, text_files
-from jts_storage.readers.file_source import Layout
+from jts_storage.readers.file_source import MOST_SKIPPED, Layout
 from jts_storage.readers.text_files import DELIMITERS, Record, TextFormat
 
 _LOOKED_AT: Final = 50
@@ -27,7 +27,7 @@ def remedy(path: Path, form: TextFormat, layout: Layout) -> str | None:
         above = _lines_above(path, form, layout)
     except (InvalidData, OSError, EOFError):  # told by who reads the rows
         return None
-    if above is None:
+    if above is None or above > MOST_SKIPPED:
         return None
     return (
         "What stands above has fewer fields than the lines that follow; "

@@ -13,7 +13,7 @@ import pyarrow.csv as arrow_csv
 
 from jts_storage._runtime.surface import layout_option
 from jts_storage.errors import InvalidData
-from jts_storage.readers import csv_headers, file_source, text_files
+from jts_storage.readers import csv_headers, file_source, open_quotes, text_files
 from jts_storage.readers.file_source import (
     FileSource,
     Layout,
@@ -87,8 +87,12 @@ class CsvFile(FileSource):
         return text_files.header_end(self.path, self.form)
 
     @cached_property
+    def _size_above(self) -> int:
+        return text_files.size_above(self.path, self.form)
+
+    @cached_property
     def _open_quote(self) -> int | None:
-        return text_files.first_open_quote(self.path, self.form)
+        return open_quotes.first_open_quote(self.path, self.form)
 
     def _refuse_open_quote(self) -> None:
         # Arrow would take all up to the next quote for one field.
@@ -114,7 +118,8 @@ class CsvFile(FileSource):
         return arrow_csv.open_csv(
             stream,
             read_options=arrow_csv.ReadOptions(
-                block_size=file_source.READ_BYTES,
+                # Arrow looks for the end of what it skips in the first block alone.
+                block_size=file_source.READ_BYTES + self._size_above,
                 encoding=self.form.encoding.removesuffix("-sig"),  # Arrow skips a BOM itself
                 column_names=names,
                 skip_rows=self._header_end,  # the names are known

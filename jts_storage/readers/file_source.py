@@ -18,6 +18,7 @@ from jts_storage.readers import headers, text_files
 from jts_storage.readers.rows import RowLine
 
 READ_BYTES = 2 << 20
+MOST_SKIPPED = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Layout:
     needs_volume: bool = True
 
     def __post_init__(self) -> None:
-        checks.whole(self.skip_lines, "skip_lines", least=0, below=1_001)
+        checks.whole(self.skip_lines, "skip_lines", least=0, below=MOST_SKIPPED + 1)
 
 
 class FileSource:

@@ -10,23 +10,26 @@ import io
 import os
 import re
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TextIO
 
-import numpy as np
 import pyarrow as pa
 
-from jts_storage.domain.columns import AnyArray
+from jts_storage._runtime.surface import layout_option
 from jts_storage.errors import InvalidData, NotFound
 
 _SAMPLE = 65_536
+_LONGEST_HEADER = 1 << 20
+_FIRST_ROWS = 4
+"""A header has three lines at most; a row behind it shows what its first column holds."""
 _SEARCHED_AT_ONCE = 1 << 20
-_QUOTE, _NEWLINE = b'"\n'
 DELIMITERS = (",", ";", "\t", "|")
 _BLANKS = "\ufeff \t\r\n\f\v"
 _LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
+_NO_UTF_8 = re.compile("[\udc80-\udcff]")
 _QUOTED = re.compile('"[^"]*"')
 # What a file may begin with to say its encoding (a byte order mark).
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -105,27 +108,19 @@ def sniff(
     header: bool = True,
     skip_lines: int = 0,
 ) -> TextFormat:
-    """Find the encoding, delimiter and headers of a file from its first 64 KiB.
+    """Find the encoding, delimiter and headers of a file from its beginning.
 
     :param skip_lines: how many lines stand above the header.
     :raises InvalidData: it is empty or cannot be read, or encoding or delimiter are impossible.
     """
     _check(encoding, delimiter)
     try:
-        with opened(path) as file:
-            sample = file.read(_SAMPLE)
+        known = encoding or _encoding(path, skip_lines)
+        with _behind_of(path, known, skip_lines) as lines:
+            delimiter, rows = _first_rows(path, lines, delimiter, skip_lines)
     except (OSError, EOFError) as exc:
         raise InvalidData(f"{shown(path)}: cannot be decompressed: {exc}.") from exc
-    encoding = encoding or _encoding(sample)
-    text = sample.decode(encoding, errors="replace").lstrip("\ufeff")
-    text = _behind(io.StringIO(text, newline=""), skip_lines).read()
-    first_line = _first_line(io.StringIO(text, newline=""))
-    if not first_line:
-        behind = f" behind the {skip_lines} lines that are skipped" if skip_lines else ""
-        raise InvalidData(f"{shown(path)} is empty{behind}.")
-    delimiter = delimiter or _delimiter(path, first_line)
-    rows = _parsed(io.StringIO(text, newline=""), delimiter, shown(path))
-    first, *others = (row.fields for row in _not_blank(rows, 4))
+    first, *others = (row.fields for row in rows)
     headers = [_LINE_BREAK.sub(" ", name).strip() for name in first]
     if not header:
         headers = [str(number + 1) for number in range(len(headers))]
@@ -134,14 +129,55 @@ def sniff(
         headers, header_lines = [index, *headers[1:]], 3
     values = [row[0] for row in others[max(header_lines - 1, 0) :]]
     first_value = next(iter(values), None)
-    return TextFormat(encoding, delimiter, headers, header, first_value, header_lines, skip_lines)
+    return TextFormat(known, delimiter, headers, header, first_value, header_lines, skip_lines)
 
 
-def _behind(lines: TextIO, count: int) -> TextIO:
-    """The lines behind so many that stand above the header."""
-    for _ in range(count):
-        lines.readline()
-    return lines
+def _first_rows(
+    path: Path, lines: TextIO, delimiter: str | None, before: int
+) -> tuple[str, list[Record]]:
+    """The delimiter, and the first rows that are not blank, each of them whole.
+
+    :param before: how many lines of the file stand before these.
+    """
+    text, rows, size = "", [], _SAMPLE
+    while True:
+        piece = lines.read(size)
+        text += piece
+        is_all = len(piece) < size
+        if first_line := _first_line(io.StringIO(text, newline="")):
+            delimiter = delimiter or _delimiter(path, first_line)
+            found = _parsed(io.StringIO(text, newline=""), delimiter, shown(path), before)
+            # The last line may go on behind the sample: half a name would be another column.
+            whole = before + sum(1 for _ in io.StringIO(text, newline="")) - 1
+            rows = [row for row in _not_blank(found, _FIRST_ROWS) if is_all or row.last <= whole]
+        if is_all or len(rows) == _FIRST_ROWS or len(text) >= _LONGEST_HEADER:
+            break
+        size = len(text)
+    if delimiter is not None and rows:
+        return delimiter, rows
+    if not is_all:
+        above = layout_option("skip_lines", before + 1)
+        raise InvalidData(
+            f"{shown(path)}, line {before + 1}: the header does not end within "
+            f"{_LONGEST_HEADER >> 20} MB.",
+            remedy=f"Close a quote that is opened in it; or {above} leaves that line out.",
+        )
+    behind = f" behind the {before} lines that are skipped" if before else ""
+    raise InvalidData(f"{shown(path)} is empty{behind}.")
+
+
+@contextmanager
+def _behind_of(
+    path: Path, encoding: str, count: int, errors: str = "replace"
+) -> Iterator[io.TextIOWrapper]:
+    """What stands behind so many lines of a file."""
+    with (
+        opened(path) as file,
+        io.TextIOWrapper(file, encoding, errors=errors, newline="") as lines,
+    ):
+        for _ in range(count):
+            lines.readline()
+        yield lines
 
 
 def _yahoo_index(first: list[str], others: list[list[str]]) -> str | None:
@@ -196,7 +232,9 @@ def _check(encoding: str | None, delimiter: str | None) -> None:
         raise InvalidData(str(exc), field="encoding", value=encoding) from exc
 
 
-def _encoding(sample: bytes) -> str:
+def _encoding(path: Path, skip_lines: int) -> str:
+    with opened(path) as file:
+        sample = file.read(_SAMPLE)
     for mark, name in _MARKS:
         if sample.startswith(mark):
             return name
@@ -205,21 +243,26 @@ def _encoding(sample: bytes) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(sample, final=len(sample) < _SAMPLE)
     except UnicodeDecodeError:
         return "cp949"  # what Korean brokers' programs still write
+    if skip_lines:
+        # What is skipped may be all of the sample, and in letters that both encodings have.
+        with _behind_of(path, "utf-8", skip_lines, "surrogateescape") as lines:
+            if _NO_UTF_8.search(lines.read(_SAMPLE)):
+                return "cp949"
     return "utf-8"
 
 
 def records(path: Path, form: TextFormat) -> Iterator[Record]:
     """Rows of a CSV file as they are written; slow, for finding what went wrong."""
-    with opened(path) as file, _decoded(file, form) as text:
-        found = _rows(text, form, path)
+    with _behind_of(path, form.encoding, form.skipped) as text:
+        found = _parsed(text, form.delimiter, shown(path), form.skipped)
         _not_blank(found, form.header_lines)
         yield from found
 
 
 def first_records(path: Path, form: TextFormat, count: int) -> list[Record]:
     """The first rows that are not blank, those of a header among them."""
-    with opened(path) as file, _decoded(file, form) as text:
-        return _not_blank(_rows(text, form, path), count)
+    with _behind_of(path, form.encoding, form.skipped) as text:
+        return _not_blank(_parsed(text, form.delimiter, shown(path), form.skipped), count)
 
 
 def header_end(path: Path, form: TextFormat) -> int:
@@ -228,13 +271,11 @@ def header_end(path: Path, form: TextFormat) -> int:
     return max((row.last for row in header), default=form.skipped)
 
 
-def _rows(text: TextIO, form: TextFormat, path: Path) -> Iterator[Record]:
-    lines = _behind(text, form.skipped)
-    return _parsed(lines, form.delimiter, shown(path), form.skipped)
-
-
-def _decoded(file: IO[bytes], form: TextFormat) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, form.encoding, errors="replace", newline="")
+def size_above(path: Path, form: TextFormat) -> int:
+    """How many bytes of UTF-8 stand above the rows."""
+    end = header_end(path, form)
+    with _behind_of(path, form.encoding, 0) as lines:
+        return sum(len(line.encode()) for line in islice(lines, end))
 
 
 def _parsed(lines: Iterable[str], delimiter: str, name: str, before: int = 0) -> Iterator[Record]:
@@ -296,36 +337,6 @@ def first_undecodable(path: Path, form: TextFormat) -> int | None:
             before += piece.count(b"\n")
 
 
-def first_open_quote(path: Path, form: TextFormat) -> int | None:
-    """The line on which a quote is opened that would swallow whole rows, or all that follows.
-
-    A text may have line breaks, but no line in it has as many delimiters as a row.
-    """
-    if not form.is_bytewise:
-        return None
-    delimiter = form.delimiter.encode()
-    opened_on: int | None = None
-    before = 0
-    for piece in whole_lines(path):
-        if opened_on is None and b'"' not in piece:
-            before += piece.count(b"\n")
-            continue
-        ends = np.flatnonzero(np.frombuffer(piece, np.uint8) == _NEWLINE)
-        if opened_on is None and not _has_odd_line(piece, ends):
-            before += len(ends)
-            continue
-        for number, line in enumerate(piece.splitlines(), start=before + 1):
-            if number <= form.skipped:
-                continue
-            if line.count(b'"') % 2:
-                is_begun = opened_on is None and _leaves_open(line, delimiter)
-                opened_on = number if is_begun else None
-            elif opened_on is not None and line.count(delimiter) >= len(form.headers) - 1:
-                return opened_on
-        before += len(ends)
-    return opened_on
-
-
 def whole_lines(path: Path) -> Iterator[bytes]:
     """The file in large pieces that end with a line."""
     with opened(path) as file:
@@ -345,38 +356,6 @@ def whole_pieces(file: Any) -> Iterator[bytes]:
             rest += piece
     if rest:
         yield rest
-
-
-def _has_odd_line(piece: bytes, ends: AnyArray) -> bool:
-    """Return whether some line has an odd number of quotes.
-
-    :param ends: where its lines end.
-    """
-    quotes = np.flatnonzero(np.frombuffer(piece, np.uint8) == _QUOTE)
-    each, rest = divmod(len(quotes), max(len(ends), 1))
-    if piece.endswith(b"\n") and not (each % 2 or rest):
-        # Most often every line has as many as the others, which costs less to see than to count.
-        of_lines = quotes.reshape(len(ends), each)
-        if (of_lines[:, -1] < ends).all() and (of_lines[1:, 0] > ends[:-1]).all():
-            return False
-    counted = np.searchsorted(quotes, np.append(ends, len(piece)))
-    return bool((np.diff(counted, prepend=0) & 1).any())
-
-
-def _leaves_open(line: bytes, delimiter: bytes) -> bool:
-    """Return whether the line ends within quotes; one in the middle of a field does not count."""
-    at = 0
-    while True:
-        if line[at : at + 1] == b'"':
-            at = line.find(b'"', at + 1)
-            while at >= 0 and line[at + 1 : at + 2] == b'"':
-                at = line.find(b'"', at + 2)
-            if at < 0:
-                return True
-        at = line.find(delimiter, at)
-        if at < 0:
-            return False
-        at += 1
 
 
 def lines(path: Path) -> Generator[tuple[int, bytes]]:

@@ -14,7 +14,7 @@ import pytest
 
 from jts_storage import Candle, Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage.errors import InvalidData, NotFound
-from jts_storage.readers import text_files
+from jts_storage.readers import open_quotes, text_files
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
@@ -366,7 +366,8 @@ async def test_a_layout_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [(1, "no column for timestamp"), (2, "line 2, .* has 7 fields, not 6")]
+    ("line", "message"),
+    [(1, "line 2, .* has 6 fields, not 7"), (2, "line 2, .* has 7 fields, not 6")],
 )
 async def test_an_endless_field_is_refused_in_one_sentence(
     storage: Storage, tmp_path: Path, line: int, message: str
@@ -488,14 +489,14 @@ def test_an_open_quote_is_found_wherever_it_is(tmp_path: Path, line: int) -> Non
     path.write_text("\n".join(lines) + "\n")
     assert path.stat().st_size > 1 << 20, "more than one piece"
     form = text_files.sniff(path)
-    assert text_files.first_open_quote(path, form) == line
+    assert open_quotes.first_open_quote(path, form) == line
     lines[line - 1] = "1,1,whole"
     path.write_text("\n".join(lines))
-    assert text_files.first_open_quote(path, form) is None
+    assert open_quotes.first_open_quote(path, form) is None
 
 
 def test_lines_of_as_many_quotes_on_average_are_looked_at_each(tmp_path: Path) -> None:
     path = tmp_path / "quotes.csv"
     path.write_text('"t",n\n"1",1\n"2,2\n"3",3\n"4"",4\n"5",5\n')
     form = text_files.sniff(path)
-    assert text_files.first_open_quote(path, form) == 3
+    assert open_quotes.first_open_quote(path, form) == 3
