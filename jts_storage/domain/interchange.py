@@ -367,7 +367,11 @@ def _refuse_prices(column: Any, field: str, cause: Exception) -> NoReturn:
         if isinstance(value, str) and not _NUMBER.fullmatch(value):
             raise InvalidData("must be a number", field=field, value=value, row=row) from cause
         try:
-            checks.price(Decimal(value, checks.EXACT), field, row=row)
+            number = Decimal(value, checks.EXACT)
+            if isinstance(value, Decimal):  # of Arrow, with zeros at its end
+                number = number.normalize(checks.EXACT)
+            number = checks.decimal(number, field, digits=checks.EXACT.prec, row=row)
+            checks.scaled_price(number, field, row=row)
         except InvalidOperation:
             raise InvalidData("is out of range", field=field, value=value, row=row) from cause
         except InvalidData as exc:

@@ -352,7 +352,8 @@ def _together(pieces: list[Block], stop: int) -> Block:
         np.concatenate([piece.rows for piece in pieces]),
         labels,
         np.concatenate([piece.missing for piece in pieces]),
-        pa.concat_tables([piece.table for piece in pieces]),
+        # Numbers of many decimals have a kind of their own.
+        pa.concat_tables([piece.table for piece in pieces], promote_options="permissive"),
         sum((piece.adjusted for piece in pieces), NOTHING_ADJUSTED),
     )
 

@@ -16,7 +16,7 @@ import pyarrow.json as arrow_json
 
 from jts_storage.domain.columns import FIELDS
 from jts_storage.errors import InvalidData
-from jts_storage.readers import json_keys, json_kinds, text_files
+from jts_storage.readers import json_decimals, json_keys, json_kinds, text_files
 from jts_storage.readers.file_source import FileSource, Layout, RowLines, cut_off, opened
 from jts_storage.readers.owners import LABELS
 from jts_storage.readers.rows import (
@@ -29,7 +29,6 @@ from jts_storage.readers.rows import (
     remedy_of_broken,
 )
 
-_DECIMALS = 10  # more than a price may have: what is too long is refused, not cut
 _DEEP = b"[" * 200
 _SAMPLE_LINES = 1_000
 
@@ -238,12 +237,18 @@ class JsonLinesFile(FileSource):
     def _as_table(self, lines: bytes, schema: Any) -> Any:
         try:
             return _as_table(lines, schema)
-        except pa.ArrowInvalid:
-            numbers = [self.targets[target] for target in FIELDS if target in self.targets]
-            filled = json_kinds.with_nulls(lines, numbers)
-            if filled == lines:
-                raise
-            return _as_table(filled, schema)
+        except pa.ArrowInvalid as exc:
+            refused = exc
+        numbers = [self.targets[target] for target in FIELDS if target in self.targets]
+        filled = json_kinds.with_nulls(lines, numbers)
+        if filled != lines:
+            try:
+                return _as_table(filled, schema)
+            except pa.ArrowInvalid as exc:
+                refused = exc
+        if not json_decimals.has_many(refused, filled):
+            raise refused
+        return _as_table(filled, json_decimals.widened(schema, numbers))
 
     def _schema(self, targets: Mapping[str, str]) -> Any:
         fields = []
@@ -256,7 +261,7 @@ class JsonLinesFile(FileSource):
             elif target == "time":
                 kind = pa.int64() if is_number else pa.string()
             else:  # moments too: some write 1704153600.0
-                kind = pa.decimal128(38, _DECIMALS) if is_number else pa.string()
+                kind = json_decimals.USUAL if is_number else pa.string()
             fields.append((name, kind))
         return pa.schema(fields)
 
