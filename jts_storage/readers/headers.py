@@ -31,7 +31,13 @@ _SHOWN = 300
 _PARQUET_INDEX = "__index_level_0__"
 _UNNAMED = re.compile(rf"(Unnamed: 0|{_PARQUET_INDEX})?")
 _VALUE = re.compile(r"[\d.,:/TZ+ -]*")
-_LIKE_VOLUME = re.compile(r"vol(?!at)|qty|quantity|shares|거래량|체결량|수량")
+_LIKE_VOLUME = re.compile(
+    r"volume|(?<![^\W_])vol(?![^\W\d_])|(?-i:[Vv]ol(?=[A-Z])|(?<=[a-z])Vol(?![a-z]))|qty|quantity"
+    r"|(?<![^\W_])shares(?![^\W_])|거래량|체결량|수량",
+    re.IGNORECASE,
+)
+_NOT_TRADED = re.compile("outstanding|float|issued", re.IGNORECASE)
+"""Shares that there are, not those that changed hands."""
 _COUNT = r"\d{1,7}(\.0)?"
 """Too short for a date in digits, and for seconds since 1970 after April."""
 _TARGET_OF = {name: target for target, names in _KNOWN.items() for name in names.split()}
@@ -153,5 +159,9 @@ def _refuse_missing(
 def _of_volume(found: Mapping[str, str], headers: Sequence[str]) -> str:
     """Which columns look like the volume although none has its name; "" if none does."""
     free = [header for header in headers if header not in found.values()]
-    named = [column_option("volume", each) for each in free if _LIKE_VOLUME.search(plain(each))]
+    named = [column_option("volume", each) for each in free if _is_like_volume(each)]
     return f"Name it: {' or '.join(named)}." if named else ""
+
+
+def _is_like_volume(header: str) -> bool:
+    return bool(_LIKE_VOLUME.search(header)) and not _NOT_TRADED.search(header)

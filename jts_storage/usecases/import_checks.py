@@ -44,7 +44,7 @@ class ImportChecks:
 
     async def require_symbol(self, code: str, exchange: str) -> None:
         """:raises NotFound: the symbol is not known, and is not to be created."""
-        await self._symbols.require([code], exchange)
+        await self._symbols.require({code: exchange})
 
     def note_new_symbols(self, judged: Judged) -> list[str]:
         """Note which symbols are to be created with these rows, and return them."""
@@ -67,7 +67,8 @@ class ImportChecks:
         new = [key for key in keys if key not in self._extents]
         if not new:
             return
-        await self._symbols.require((key.symbol for key in new), new[0].exchange)
+        # Of several exchanges of one symbol, the first.
+        await self._symbols.require({key.symbol: key.exchange for key in reversed(new)})
         found = await self._extents.read_all(new)
         # A resumed import keeps what the first run saw: its own rows do not count as old.
         for name, extent in zip(self._progress.names(new), found.values(), strict=True):

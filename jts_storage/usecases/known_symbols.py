@@ -32,19 +32,19 @@ class KnownSymbols:
         self._known: set[str] = set()
         self._unknown: set[str] = set()
 
-    async def require(self, codes: Iterable[str], exchange: str = "") -> None:
+    async def require(self, exchanges: Mapping[str, str]) -> None:
         """
-        :param exchange: of the first of them, whose market an error proposes.
+        :param exchanges: of each symbol, by which an error proposes a market for it.
         :raises NotFound: a symbol is not known, and is not to be created.
         """
         # Asked once for each symbol, not for each block.
-        asked = [code for code in dict.fromkeys(codes) if code not in self._known]
+        asked = [code for code in exchanges if code not in self._known]
         stored = await self._stored(asked)
         missing = [code for code in asked if code not in stored]
         if missing and self._market is None:
             raise NotFound(
                 f"Symbol {missing[0]} is not known, so its candles were not imported.",
-                remedy=f"Save the symbol first, or {_creating(missing[0], exchange)}.",
+                remedy=f"Save the symbol first, or {_creating(missing[0], exchanges[missing[0]])}.",
             )
         self._known.update(asked)
         self._unknown.update(missing)
@@ -96,6 +96,7 @@ def _options(market: Market, exchange: str) -> str:
 
 def _markets_of(code: str, exchange: str) -> Sequence[Market]:
     name = exchange.upper()
+    name = _SHORT_NAMES.get(name, name)
     if name in (named := {market.value: market for market in Market}):
         return [named[name]]
     found = _OF_CALENDARS.get(calendar_of(name) or name)
@@ -105,6 +106,8 @@ def _markets_of(code: str, exchange: str) -> Sequence[Market]:
     return next(of_code, [Market.OTHER]) if not exchange else [Market.OTHER]
 
 
+_SHORT_NAMES: Final = {"XNAS": "NASDAQ", "XKOS": "KOSDAQ", "XKON": "KONEX"}
+"""Exchanges that trade by the calendar of another market."""
 _OF_CALENDARS: Final[Mapping[str, Sequence[Market]]] = {
     "XKRX": [Market.KOSPI, Market.KOSDAQ],
     "XNYS": [Market.NYSE],
@@ -112,10 +115,14 @@ _OF_CALENDARS: Final[Mapping[str, Sequence[Market]]] = {
     ALWAYS: [Market.CRYPTO],
 }
 _MONEY: Final = "USD|EUR|JPY|GBP|CHF|AUD|NZD|CAD|KRW|CNY|CNH|HKD|SGD|SEK|NOK|DKK|PLN|MXN|ZAR|TRY"
+_GOODS: Final = "XAU|XAG|XPT|XPD|GOLD|SILVER|PLATINUM|PALLADIUM|COPPER|OIL|WTI|BRENT|UKOIL|USOIL"
+"""What brokers trade for money by the hours of currencies."""
 _OF_CODES: Final[Sequence[tuple[re.Pattern[str], Sequence[Market]]]] = [
     # Six digits; preferred shares and new listings have letters behind the first.
     (re.compile(r"\d{6}|\d[\dA-Z]{4}[\dKLM]"), [Market.KOSPI, Market.KOSDAQ]),
-    (re.compile(rf"({_MONEY})[-/_]?({_MONEY})(=X)?"), [Market.FX]),
+    (re.compile(r"\d{6}\.KS"), [Market.KOSPI]),
+    (re.compile(r"\d{6}\.KQ"), [Market.KOSDAQ]),
+    (re.compile(rf"({_MONEY}|{_GOODS})[-/_]?({_MONEY})(=X)?"), [Market.FX]),
     (
         re.compile(
             r"[\dA-Z]{2,}[-/_]?(USDT|USDC|BUSD|FDUSD|TUSD)|[\dA-Z]{2,}[-/_](USD|EUR|KRW|BTC|ETH)"

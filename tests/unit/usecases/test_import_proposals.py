@@ -1,0 +1,88 @@
+"""What messages propose: the market of a symbol that is not known, the column of the volume."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from jts_storage import Market, Storage, Symbol, Timeframe
+from jts_storage._runtime.surface import use_command_line
+from jts_storage.errors import InvalidData, NotFound
+from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+
+HEADER = "t,o,h,l,c,v\n"
+ROW = "1704153600,1,1,1,1,1\n"
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[Storage]:
+    async with Storage.in_memory() as storage:
+        yield storage
+
+
+@pytest.mark.parametrize(
+    ("symbol", "exchange", "proposed"),
+    [
+        ("AAPL", "XNAS", "or --create NASDAQ creates it."),
+        ("AAPL", "XNYS", "or --create NYSE creates it."),
+        ("SPY", "ARCX", "or --create NYSE creates it."),
+        ("035720", "XKOS", "or --create KOSDAQ creates it."),
+        ("005930.KS", "", "or --create KOSPI creates it."),
+        ("035720.KQ", "", "or --create KOSDAQ creates it."),
+        ("GOLD/USD", "", "or --create FX creates it."),
+        ("XAUUSD", "", "or --create FX creates it."),
+        ("DOGE/USD", "", "or --create CRYPTO creates it."),
+    ],
+)
+async def test_a_market_is_proposed_by_exchange_and_code(
+    storage: Storage, tmp_path: Path, symbol: str, exchange: str, proposed: str
+) -> None:
+    use_command_line()
+    (path := tmp_path / "a.csv").write_text(HEADER + ROW)
+    with pytest.raises(NotFound) as error:
+        await ImportCandles(storage).run(path, Timeframe.M1, symbol=symbol, exchange=exchange)
+    assert proposed in str(error.value)
+
+
+@pytest.mark.parametrize("count", [1, 30])
+async def test_the_market_is_that_of_the_symbol_that_is_missing(
+    storage: Storage, tmp_path: Path, count: int
+) -> None:
+    async with storage.unit_of_work() as uow:
+        await uow.symbols.save_many(Symbol(f"{n:06}", "K", Market.KOSPI) for n in range(count))
+        await uow.commit()
+    known = "".join(f"{n:06},KRX,{ROW}" for n in range(count))
+    (path := tmp_path / "a.csv").write_text(
+        f"symbol,exchange,{HEADER}{known}DOGEUSDT,BINANCE,{ROW}"
+    )
+    with pytest.raises(NotFound, match=r"DOGEUSDT is not .* create=Market\.CRYPTO creates it\.$"):
+        await ImportCandles(storage).run(path, Timeframe.M1)
+
+
+@pytest.mark.parametrize(
+    ("header", "is_proposed"),
+    [
+        ("revolution", False),
+        ("shares outstanding", False),
+        ("SharesFloat", False),
+        ("Volatility", False),
+        ("involved", False),
+        ("grossVolume", True),
+        ("baseVol", True),
+        ("volUSD", True),
+        ("vol_24h", True),
+        ("24h vol", True),
+        ("Shares", True),
+        ("거래량합", True),
+    ],
+)
+async def test_only_what_is_a_volume_is_proposed(
+    storage: Storage, tmp_path: Path, header: str, is_proposed: bool
+) -> None:
+    (path := tmp_path / "a.csv").write_text(f"t,o,h,l,c,{header}\n{ROW}")
+    options = ImportOptions(create=Market.KOSPI)
+    with pytest.raises(InvalidData) as error:
+        await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
+    assert (f"Layout(columns={{'volume': {header!r}}})" in str(error.value)) == is_proposed
