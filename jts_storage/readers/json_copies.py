@@ -6,11 +6,10 @@ Numbers are copied as they are written, to the last digit.
 from __future__ import annotations
 
 import codecs
-import json
 import re
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -28,6 +27,8 @@ _BLANKS: Final = b" \t\r\n"
 _NESTED: Final = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*[\[{]')
 """How an object of columns begins."""
 _WHOLE: Final = re.compile(r"-?(0|[1-9]\d*)")
+_TOO_DEEP: Final = "[" * 200
+"""In the place of a row that Python can read and not write; it is refused as such a row."""
 _REMEDY: Final = (
     "Write an object a line, or one array of objects; pandas does with "
     "df.to_json(path, orient='records', lines=True), an index as reset_index() makes a column."
@@ -36,12 +37,18 @@ _REMEDY: Final = (
 Object: TypeAlias = dict[str, Any]
 
 
-def _objects(names: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    """An object of each row."""
-    begun = [f"{json.dumps(name, ensure_ascii=False)}: " for name in names]
-    for row in rows:
-        each = zip(begun, map(written, row), strict=True)
-        yield f"{{{', '.join([name + text for name, text in each])}}}"
+def _begun(names: Iterable[str]) -> list[str]:
+    """How each value of an object begins, with its name."""
+    return [f"{written(name)}: " for name in names]
+
+
+def _object(begun: Sequence[str], row: Iterable[object]) -> str:
+    """An object of a row."""
+    try:
+        values = [name + written(value) for name, value in zip(begun, row, strict=True)]
+    except RecursionError:
+        return _TOO_DEEP
+    return f"{{{', '.join(values)}}}"
 
 
 class _Copied(JsonLinesFile):
@@ -77,6 +84,8 @@ class JsonArrayFile(_Copied):
 
     _width: int | None = None
     """How many values the first array has; None where the rows are objects."""
+    _named: Sequence[str] = ()
+    """How each of its values begins in an object."""
 
     def __init__(self, path: Path, layout: Layout, name: str | None = None) -> None:
         known = name or text_files.shown(path)
@@ -86,6 +95,7 @@ class JsonArrayFile(_Copied):
         for number, (text, value) in enumerate(json_arrays.objects(path, known), 1):
             if number == 1 and isinstance(value, list):
                 self._width = len(value)
+                self._named = _begun(str(column) for column in range(1, len(value) + 1))
             if self._width is not None:
                 text = self._with_numbers(text, value)
             elif self._fault is None and not isinstance(value, dict):
@@ -97,7 +107,7 @@ class JsonArrayFile(_Copied):
             return f"[{text}]"  # refused as a row of one value
         if len(value) != self._width:
             return text
-        return next(_objects(map(str, range(1, len(value) + 1)), [DECODER.decode(text)]))
+        return _object(self._named, value)
 
     def _no_object(self, where: str, value: object) -> InvalidData:
         if self._width is not None and isinstance(value, list):
@@ -137,7 +147,9 @@ def _rows_of(value: Object, known: str) -> Iterator[str]:
         # Without a name, as pandas writes an index into CSV.
         names.insert(0, "")
         values.insert(0, [Number(key) if _WHOLE.fullmatch(key) else key for key in index])
-    yield from _objects(names, zip(*values, strict=True))
+    begun = _begun(names)
+    for row in zip(*values, strict=True):
+        yield _object(begun, row)
 
 
 def is_array(path: Path) -> bool:

@@ -34,4 +34,7 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 
 
 def written(value: object) -> str:
+    """
+    :raises RecursionError: it is nested very deeply.
+    """
     return value if isinstance(value, Number) else _ENCODER.encode(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 
 from jts_storage import Market, Storage, Timeframe
 from jts_storage.errors import InvalidData
+from jts_storage.readers import json_arrays, json_values
 from jts_storage.readers.file_source import Layout
+from jts_storage.readers.json_copies import JsonArrayFile
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
+from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.results import ImportResult
 
 SECOND = 1704153600
@@ -62,3 +66,78 @@ async def test_a_column_that_comes_twice_is_refused(storage: Storage, tmp_path: 
         await run(storage, path)
     path.write_text(whole[:-1] + ', "note": [{"a": 1, "a": 2}]}')
     assert (await run(storage, path)).read == 1
+
+
+@pytest.mark.parametrize("depth", [150, 300, 900, 980])
+@pytest.mark.parametrize("is_columns", [True, False])
+@pytest.mark.parametrize("begin", ["[", '{"a": '])
+async def test_a_value_that_is_nested_deeply_is_read_or_refused(
+    storage: Storage, tmp_path: Path, begin: str, is_columns: bool, depth: int
+) -> None:
+    path = tmp_path / "p.json"
+    nested = begin * depth + "1" + ("]" if begin == "[" else "}") * depth
+    if is_columns:
+        columns = [f'"{name}": [{value}, 1]' for name, value in zip("tohlcv", ROW, strict=True)]
+        columns[0] = f'"t": [{SECOND}, {SECOND + 60}]'
+        path.write_text(f'{{{", ".join(columns)}, "x": [1, {nested}]}}')
+    else:
+        path.write_text(f"[{json.dumps([*ROW, 1])}, {json.dumps(ROW)[:-1]}, {nested}]]")
+    layout = Layout() if is_columns else NUMBERED
+    try:
+        result = await run(storage, path, layout=layout, on_error="quarantine")
+    except InvalidData as refused:  # what Python cannot read
+        assert "nested too deeply" in str(refused) and depth > 900
+        return
+    assert result.read == 2
+    for row in await Quarantine(storage).review():
+        assert (row.line, row.reasons) == (2, ("is nested too deeply",))
+
+
+def test_no_depth_of_a_value_ends_in_an_error_of_python(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    for depth in range(850, 1_000):
+        nested = "[" * depth + "]" * depth
+        path.write_text(f"[{json.dumps([*ROW, 1])}, {json.dumps(ROW)[:-1]}, {nested}]]")
+        with suppress(InvalidData):
+            JsonArrayFile(path, NUMBERED)
+
+
+@pytest.mark.parametrize("characters", [1, 7, 1 << 20])
+def test_rows_of_arrays_are_parsed_once(
+    tmp_path: Path, characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = 0
+
+    def number(text: str) -> str:
+        nonlocal parsed
+        parsed += 1
+        return text
+
+    monkeypatch.setattr(json_arrays, "_READ_CHARACTERS", characters)
+    monkeypatch.setattr(
+        json_arrays, "DECODER", json.JSONDecoder(parse_int=number, parse_float=number)
+    )
+    path = tmp_path / "p.json"
+    rows = [[n, n + 0.5, "x\n,]"] for n in range(20)]
+    path.write_text(json.dumps(rows, indent=1))
+    found = list(json_arrays.objects(path, "p"))
+    assert [json.loads(text) for text, _ in found] == rows
+    assert [value for _, value in found] == [[str(a), str(b), c] for a, b, c in rows]
+    if characters == 1 << 20:
+        assert parsed == 40
+
+
+def test_a_row_of_arrays_is_not_parsed_again(tmp_path: Path, monkeypatch: Any) -> None:
+    decoded = json_values.DECODER.raw_decode
+    monkeypatch.setattr(json_values.DECODER, "decode", None)
+    calls: list[int] = []
+
+    def counted(text: str, at: int = 0) -> Any:
+        calls.append(at)
+        return decoded(text, at)
+
+    monkeypatch.setattr(json_values.DECODER, "raw_decode", counted)
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps([ROW] * 20))
+    JsonArrayFile(path, NUMBERED)
+    assert len(calls) == 20
