@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from jts_storage._runtime.surface import columns_without_header, layout_option
 from jts_storage.errors import InvalidData
@@ -17,21 +17,33 @@ _LOOKED_AT: Final = 50
 _MOMENTS: Final = {"timestamp", "date", "time"}
 
 
-def remedy(path: Path, form: TextFormat, layout: Layout) -> str | None:
+class Remedy(NamedTuple):
+    """What helps, and the fields of the layout that it names."""
+
+    text: str
+    proposed: Mapping[str, Any]
+
+
+def remedy(path: Path, form: TextFormat, layout: Layout) -> Remedy | None:
     """What helps where lines stand above the header, or where a column has no name in it."""
     try:
         rows = text_files.first_records(path, form, _LOOKED_AT)
         if form.has_header and (columns := _shifted(rows, layout)):
-            said = columns_without_header(rows[0].last, columns)
-            return f"Every row has one field more than the header; say {said}."
-        above = _lines_above(path, form, layout)
+            above = rows[0].last
+            said = columns_without_header(above, columns)
+            return Remedy(
+                f"Every row has one field more than the header; say {said}.",
+                {"skip_lines": above, "header": False, "columns": columns},
+            )
+        lines = _lines_above(path, form, layout)
     except (InvalidData, OSError, EOFError):  # told by who reads the rows
         return None
-    if above is None or above > MOST_SKIPPED:
+    if lines is None or lines > MOST_SKIPPED:
         return None
-    return (
+    return Remedy(
         "What stands above has fewer fields than the lines that follow; "
-        f"{layout_option('skip_lines', above)} leaves it out."
+        f"{layout_option('skip_lines', lines)} leaves it out.",
+        {"skip_lines": lines},
     )
 
 

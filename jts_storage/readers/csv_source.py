@@ -21,6 +21,7 @@ from jts_storage.readers.file_source import (
     cut_off,
     opened,
 )
+from jts_storage.readers.refusals import LayoutMissing
 from jts_storage.readers.rows import BrokenRow, RowLine, kept_text, remedy_of_broken, wrong_count
 from jts_storage.readers.text_files import TextFormat
 
@@ -40,7 +41,11 @@ class CsvFile(FileSource):
         try:
             self.targets = self._targets(self.form.headers)
         except InvalidData as exc:
-            exc.remedy = csv_headers.remedy(path, self.form, layout) or exc.remedy
+            remedy = csv_headers.remedy(path, self.form, layout)
+            if remedy is not None:
+                exc.remedy = remedy.text
+                if isinstance(exc, LayoutMissing):
+                    exc.proposed = remedy.proposed
             raise
         self._lines = RowLines(self._row_lines)
 
@@ -186,9 +191,10 @@ class CsvFile(FileSource):
         line, fields = misshapen
         expected = len(self.form.headers)
         column = self.form.headers[min(fields, expected - 1)]
+        remedy = csv_headers.remedy(self.path, self.form, self.layout)
         return InvalidData(
             f"{self.name}, line {line}, column {column!r}: {wrong_count(fields, expected)}.",
-            remedy=csv_headers.remedy(self.path, self.form, self.layout) or remedy_of_broken(),
+            remedy=remedy.text if remedy else remedy_of_broken(),
         )
 
 

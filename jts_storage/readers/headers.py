@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from jts_storage._runtime.surface import column_option, numbered_columns, option
 from jts_storage.domain.columns import FIELDS
 from jts_storage.errors import InvalidData
+from jts_storage.readers.refusals import LayoutMissing
 
 _KNOWN = {
     "timestamp": "timestamp datetime ts t stamp opentime barstart starttime begin start 일시 시각 "
@@ -149,18 +150,28 @@ def _refuse_missing(
     remedy = f"Name it: {column_option(missing[0], 'HEADER')}."
     if all(_VALUE.fullmatch(header) for header in headers):
         remedy = f"If the first line holds values, say {numbered_columns()}."
+    refused = LayoutMissing(
+        f"{where}: no column for {', '.join(missing)} among {among}.", remedy=remedy
+    )
     if missing == ["volume"]:
-        remedy = _of_volume(found, headers) or (
-            f"{remedy} {option('volume', 'zero-if-missing')} takes all volumes for zero."
-        )
-    raise InvalidData(f"{where}: no column for {', '.join(missing)} among {among}.", remedy=remedy)
+        _propose_volume(refused, [header for header in headers if header not in found.values()])
+    raise refused
 
 
-def _of_volume(found: Mapping[str, str], headers: Sequence[str]) -> str:
-    """Which columns look like the volume although none has its name; "" if none does."""
-    free = [header for header in headers if header not in found.values()]
-    named = [column_option("volume", each) for each in free if _is_like_volume(each)]
-    return f"Name it: {' or '.join(named)}." if named else ""
+def _propose_volume(refused: LayoutMissing, free: Sequence[str]) -> None:
+    """Say what helps where there is no column of volumes.
+
+    :param free: the headers of columns that are nothing else.
+    """
+    named = [header for header in free if _is_like_volume(header)]
+    if named:
+        said = " or ".join(column_option("volume", header) for header in named)
+        refused.remedy = f"Name it: {said}."
+        refused.proposed = {"columns": {"volume": named[0]}}
+    else:
+        zero = f"{option('volume', 'zero-if-missing')} takes all volumes for zero."
+        refused.remedy = f"{refused.remedy} {zero}"
+        refused.proposed = {"needs_volume": False}
 
 
 def _is_like_volume(header: str) -> bool:

@@ -14,7 +14,9 @@ from jts_storage.errors import InvalidData
 from jts_storage.readers.blocks import Reader, Source
 from jts_storage.readers.moments import whole
 from jts_storage.readers.owners import Labels, Owners
+from jts_storage.readers.refusals import OptionMissing
 from jts_storage.readers.rows import may_stand_aside
+from jts_storage.readers.time_formats import formats_of, spelled
 from jts_storage.readers.values import ValueReader, remedy_for
 
 _ROWS: Final = 10_000
@@ -55,6 +57,17 @@ def _of_moments(
         reader.stamps(columns, Labels())
     except InvalidData as exc:
         yield exc
+        if isinstance(exc, OptionMissing) and (form := _proposed_format(exc)):
+            # What is read by the format may lack a zone.
+            timestamps = replace(reader.timestamps, format=form, unit=None)
+            yield from _of_moments(replace(reader, timestamps=timestamps), columns, source)
+
+
+def _proposed_format(error: InvalidData) -> str | None:
+    """The format that the remedy of an error names."""
+    if not isinstance(error.value, str) or error.remedy != spelled(error.value):
+        return None
+    return next(iter(formats_of(error.value)), None)
 
 
 def _of_values(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, aclosing, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -23,6 +23,7 @@ from jts_storage.readers.file_source import Layout
 from jts_storage.readers.needs import needs
 from jts_storage.readers.numbers import given_style
 from jts_storage.readers.owners import Labels, Owners, Wanted
+from jts_storage.readers.refusals import LayoutMissing
 from jts_storage.readers.rows import BrokenRow, remedy_of_broken
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.readers.values import ValueReader
@@ -134,10 +135,35 @@ def input_of(data: Data, wanted: Wanted, options: ImportOptions, held: Streams) 
     try:
         return opened(layout)
     except InvalidData as exc:
-        if layout.needs_volume:
-            with suppress(InvalidData):  # unless more than a column of volumes is missing
-                opened(replace(layout, needs_volume=False)).add_needs(exc)
+        _add(exc, _needs_behind(exc, opened, layout))
         raise
+
+
+def _needs_behind(
+    error: InvalidData, opened: Callable[[Layout], SourceInput], layout: Layout
+) -> list[str]:
+    """What else has to be said of a source that needs something said of its layout first."""
+    found: list[str] = []
+    refused = error
+    # Each time with what the last one lacked: lines above the header, then a column.
+    for _ in fields(Layout):
+        if not isinstance(refused, LayoutMissing) or not refused.proposed:
+            break
+        columns = {**layout.columns, **refused.proposed.get("columns", {})}
+        layout = replace(layout, **{**refused.proposed, "columns": columns})
+        try:
+            return [*found, *opened(layout).needs(error)]
+        except InvalidData as exc:
+            found += [exc.remedy] if exc.remedy else []
+            refused = exc
+    return found
+
+
+def _add(error: InvalidData, needs: Sequence[str]) -> None:
+    """Add to what helps against an error what else has to be said."""
+    others = [remedy for remedy in needs if remedy not in str(error.remedy)]
+    if others:
+        error.remedy = " ".join([f"{error.remedy} Besides:", *others])
 
 
 class SourceInput:
@@ -169,22 +195,16 @@ class SourceInput:
                     _remember(reader, state)
                     yield piece
         except InvalidData as exc:
-            await asyncio.to_thread(self.add_needs, exc)
+            _add(exc, await asyncio.to_thread(self.needs, exc))
             raise
 
-    def add_needs(self, error: InvalidData) -> None:
-        """Add to what helps against an error what else has to be said of the source."""
+    def needs(self, error: InvalidData) -> list[str]:
+        """What has to be said of the source, where the error says something of that."""
         if error.remedy in (None, remedy_of_broken()):
-            return
+            return []
         reader = self._reader(ImportState({}, 0))
         assert reader.owners is not None
-        others = [
-            remedy
-            for remedy in needs(reader, reader.owners, self._source)
-            if remedy not in str(error.remedy)
-        ]
-        if others:
-            error.remedy = " ".join([f"{error.remedy} Besides:", *others])
+        return needs(reader, reader.owners, self._source)
 
     def _reader(self, state: ImportState) -> Reader:
         options = self._options

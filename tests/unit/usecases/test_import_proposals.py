@@ -86,3 +86,44 @@ async def test_only_what_is_a_volume_is_proposed(
     with pytest.raises(InvalidData) as error:
         await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
     assert (f"Layout(columns={{'volume': {header!r}}})" in str(error.value)) == is_proposed
+
+
+NEEDS = {
+    "a format, then a zone": (
+        'date,o,h,l,c,v\n"Jan 02, 2024",1,2,1,1,1\n',
+        ["--time-format '%b %d, %Y'", "--timezone Asia/Seoul"],
+    ),
+    "a column, then its rounding": (
+        "date,o,h,l,c,Volume BTC\n2024-01-02T00:00Z,1,2,1,1,1.5\n",
+        ["--column 'volume=Volume BTC'", "--volume round"],
+    ),
+    "lines above, then a column, then its rounding": (
+        "https://x.example\nt,open,high,low,close,Volume BTC,Volume USD\n"
+        + "1704153600,1.12345,2,1,1,0.5,1\n" * 3,
+        ["--skip-lines 1", "--column 'volume=Volume BTC'", "--round-prices", "--volume round"],
+    ),
+    "lines above, then all of the rows": (
+        "x\ndate,o,h,l,c\n" + '"Jan 02, 2024",1,2,1,1.123456\n' * 3,
+        [
+            "--skip-lines 1",
+            "--volume zero-if-missing",
+            "--time-format",
+            "--timezone Asia/Seoul",
+            "--round-prices",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+async def test_all_needs_are_told_at_once(storage: Storage, tmp_path: Path, name: str) -> None:
+    use_command_line()
+    text, options = NEEDS[name]
+    (path := tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InvalidData) as error:
+        await ImportCandles(storage).run(
+            path, Timeframe.M1, symbol="A", options=ImportOptions(create=Market.KOSPI)
+        )
+    told = str(error.value)
+    assert [option for option in options if option not in told] == []
+    assert told.count("Besides:") == 1
