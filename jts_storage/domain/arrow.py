@@ -62,6 +62,9 @@ def plain_array(values: Any, declared: Any) -> Any:
 
     if values.dtype == object:
         return texts_of(values, declared)
+    # The bytes of a number in the other order would be those of another number.
+    if not values.dtype.isnative:
+        return None
     if values.dtype.kind not in "iuf" or pa.from_numpy_dtype(values.dtype) != declared:
         return None
     held = pa.py_buffer(np.ascontiguousarray(values))

@@ -53,6 +53,8 @@ def test_it_is_what_arrow_makes(values: Any, declared: pa.DataType) -> None:
         (objects(1, 2), pa.int64()),
         (np.arange(3), pa.int32()),
         (np.array([True]), pa.bool_()),
+        (np.arange(3).astype(">i8"), pa.int64()),
+        (np.array([0.5]).astype(">f8"), pa.float64()),
         (objects(*["a"] * 10_001), pa.string()),
         (objects("a"), pa.binary()),
     ],
