@@ -59,7 +59,7 @@ def print_import(result: ImportResult) -> None:
             "without --incremental they would be replaced."
         )
     broken = dict(result.broken)
-    if result.newest_first and result.rejected + result.quarantined < broken["order"]:
+    if result.is_stored_by_time:
         typer.echo(
             f"The rows came from newest to oldest ({broken.pop('order'):,} before the one above), "
             "and are stored by time."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from jts_storage.domain.enums import Timeframe
@@ -55,7 +56,7 @@ class ImportFiles:
                     timeframe,
                     symbol=symbol_of(path) if symbol_from_name else symbol,
                     exchange=exchange,
-                    options=options,
+                    options=_fitting(options, path) if len(found) > 1 else options,
                     progress=_shifted(progress, done, number - 1, len(found)),
                 )
                 done.append(result)
@@ -103,6 +104,13 @@ def symbol_of(path: Path) -> str:
 def _is_readable(path: Path) -> bool:
     is_hidden = any(part.startswith(".") for part in path.parts[-1:])
     return path.is_file() and not is_hidden and text_files.suffix_of(path) in FORMATS
+
+
+def _fitting(options: ImportOptions, path: Path) -> ImportOptions:
+    """The options without what is said of lines, for a file among others that has none."""
+    if FORMATS.get(text_files.suffix_of(path)) in (None, "csv"):
+        return options
+    return replace(options, layout=replace(options.layout, skip_lines=0))
 
 
 def _shifted(

@@ -143,6 +143,16 @@ class ImportResult:
         return self.inserted + self.replaced + self.unchanged
 
     @property
+    def is_stored_by_time(self) -> bool:
+        """Whether the rows came from newest to oldest, and were not refused for that."""
+        refused = self.rejected + self.quarantined
+        order = self.broken.get("order", 0)
+        others = sum(self.broken.values()) - order
+        stored = self.imported + self.skipped + self.duplicates
+        explained = refused <= others and stored > len(self.series)
+        return self.newest_first and (refused < order or explained)
+
+    @property
     def rows_per_second(self) -> float:
         return self.read / self.seconds if self.seconds else 0.0
 
@@ -196,7 +206,7 @@ def total_of(results: Iterable[ImportResult], source: str) -> ImportResult:
                 broken=result.broken,
                 series=result.by_series,
                 # Not known of a file that is neither; what matters is whether there is any.
-                forwards=int(not result.newest_first),
+                forwards=int(not result.newest_first and _has_order(result)),
                 first_ms=first,
                 last_ms=last,
             )
@@ -209,3 +219,8 @@ def total_of(results: Iterable[ImportResult], source: str) -> ImportResult:
 def _add(ours: dict[str, int], theirs: Mapping[str, int]) -> None:
     for name, count in theirs.items():
         ours[name] = ours.get(name, 0) + count
+
+
+def _has_order(result: ImportResult) -> bool:
+    """Whether a series has more than one row."""
+    return max(result.series.values(), default=0) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 
 from jts_storage import Market, SeriesKey, Storage, Timeframe
 from jts_storage._runtime.surface import use_command_line
+from jts_storage.cli.import_reports import print_import
 from jts_storage.errors import InvalidData
 from jts_storage.readers import file_source
 from jts_storage.readers.file_source import Layout
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.import_files import ImportFiles
+from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.results import ImportResult, Tally
 
@@ -216,3 +219,44 @@ def test_a_count_of_an_earlier_release_says_nothing_of_the_order() -> None:
     assert ImportResult.of(Tally.from_json(stored), source="").newest_first
     del stored["forwards"]
     assert not ImportResult.of(Tally.from_json(stored), source="").newest_first
+
+
+@pytest.mark.parametrize("names", [("A", "C"), ("C", "A"), ("A", "B", "C")])
+async def test_a_file_of_one_row_has_no_order(
+    storage: Storage, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for name, order in (("A", [2, 1, 0]), ("B", [5, 4]), ("C", [7])):
+        (tmp_path / f"{name}.csv").write_text(HEADER + "".join(map(row, order)))
+    paths = [tmp_path / f"{name}.csv" for name in names]
+    options = ImportOptions(create=Market.KOSPI)
+    files = await ImportFiles(storage).run(paths, Timeframe.M1, symbol="A", options=options)
+    assert files.total.newest_first
+
+
+async def test_the_order_is_told_where_rows_are_rejected_for_something_else(
+    storage: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(HEADER + "".join(row(n, 1 if n % 3 == 0 else "") for n in range(99, -1, -1)))
+    result = await run(storage, path)
+    assert (result.rejected, result.broken["order"]) == (66, 33)
+    print_import(result)
+    told = capsys.readouterr().out
+    assert "from newest to oldest (33 before the one above), and are stored by time" in told
+    rejects = QualityPolicy(actions={Rule.ORDER: Action.REJECT})
+    print_import(await run(storage, path, policy=rejects))
+    assert "stored by time" not in capsys.readouterr().out
+
+
+async def test_files_of_a_folder_that_have_no_lines_are_read_beside_others(
+    storage: Storage, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("Title\n" + HEADER + row(0))
+    (tmp_path / "b.jsonl").write_text(
+        json.dumps(dict(zip("tohlcv", (1704153660, 1, 1, 1, 1, 1), strict=True)))
+    )
+    options = ImportOptions(create=Market.KOSPI, layout=Layout(skip_lines=1))
+    files = await ImportFiles(storage).run([tmp_path], Timeframe.M1, symbol="A", options=options)
+    assert files.total.inserted == 2
+    with pytest.raises(InvalidData, match="is for CSV files only"):
+        await run(storage, tmp_path / "b.jsonl", layout=Layout(skip_lines=1))
