@@ -18,14 +18,19 @@ from jts_storage.readers import headers, json_arrays, text_files
 from jts_storage.readers.file_source import Layout, cut_off
 from jts_storage.readers.json_source import JsonLinesFile
 from jts_storage.readers.json_values import DECODER, Number, TwiceNamed, written
+from jts_storage.readers.owners import LABELS
 from jts_storage.readers.rows import Place, wrong_count
 
 _SAMPLE: Final = 4_096
 _LARGEST: Final = 64 << 20
 """One object is read as a whole, which takes several times as much memory."""
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BLANKS: Final = b" \t\r\n"
-_NESTED: Final = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*[\[{]')
-"""How an object of columns begins."""
+_TEXT: Final = rb'"(?:[^"\\]|\\.)*"'
+_NESTED: Final = re.compile(
+    rb"\{\s*(?:%b\s*:\s*(?:%b|[-+.\w]+)\s*,\s*)*%b\s*:\s*[\[{]" % (_TEXT, _TEXT, _TEXT)
+)
+"""How an object of columns begins: with one, perhaps behind what is said of all."""
 _WHOLE: Final = re.compile(r"-?(0|[1-9]\d*)")
 _TOO_DEEP: Final = "[" * 200
 """In the place of a row that Python can read and not write; it is refused as such a row."""
@@ -128,12 +133,8 @@ class JsonColumnsFile(_Copied):
 
 def _rows_of(value: Object, known: str) -> Iterator[str]:
     columns = {name: its for name, its in value.items() if isinstance(its, dict | list)}
-    for where, its in (
-        (known, value),
-        *((f"{known}, column {n!r}", v) for n, v in columns.items()),
-    ):
-        if isinstance(its, TwiceNamed):
-            raise InvalidData(f"{where}: {its.name!r} is specified twice.")
+    for name, its in columns.items():
+        _refuse_twice(its, f"{known}, column {name!r}")
     first = next(iter(columns.values()))
     index = list(first) if isinstance(first, dict) else None
     for name, its in columns.items():
@@ -147,14 +148,31 @@ def _rows_of(value: Object, known: str) -> Iterator[str]:
         # Without a name, as pandas writes an index into CSV.
         names.insert(0, "")
         values.insert(0, [Number(key) if _WHOLE.fullmatch(key) else key for key in index])
+    for name, its in value.items():
+        if name not in columns and headers.target_of(name) in LABELS:
+            names.append(name)
+            values.append([its] * len(first))
     begun = _begun(names)
     for row in zip(*values, strict=True):
         yield _object(begun, row)
 
 
-def is_array(path: Path) -> bool:
-    """Return whether a file of JSON begins with an array; what cannot be read is none."""
-    return _beginning(path).startswith(b"[")
+def _refuse_twice(value: object, where: str) -> None:
+    if isinstance(value, TwiceNamed):
+        raise InvalidData(f"{where}: {value.name!r} is specified twice.")
+
+
+def is_array(path: Path, known: str) -> bool:
+    """Return whether a file of JSON begins with an array; what cannot be read is none.
+
+    :raises InvalidData: it is no UTF-8.
+    """
+    begun = _beginning(path)
+    if begun.startswith(_UTF_16) or b"\0" in begun[:2]:
+        raise InvalidData(
+            f"{known} is written as UTF-16, and JSON is UTF-8.", remedy="Write it again as UTF-8."
+        )
+    return begun.startswith(b"[")
 
 
 def one_object(path: Path, known: str) -> Object | None:
@@ -168,11 +186,22 @@ def one_object(path: Path, known: str) -> Object | None:
     if not isinstance(value, dict):
         return None
     nested = {name for name, its in value.items() if isinstance(its, dict | list)}
-    if any(headers.target_of(name) for name in value.keys() - nested):
+    if any(headers.target_of(name) for name in nested):
+        _refuse_twice(value, known)
+    # What is said beside columns is said of all rows; a value of a row belongs to an object a line.
+    if any(headers.target_of(name) not in (None, *LABELS) for name in value.keys() - nested):
         return None
     if not any(headers.target_of(name) for name in nested):
-        raise InvalidData(f"{known} is one JSON object, and not one of columns.", remedy=_REMEDY)
+        within = [name for name in value if _is_of_rows(value[name])]
+        told = f"Its rows may be those of {within[0]!r}: write that array alone. " if within else ""
+        raise InvalidData(
+            f"{known} is one JSON object, and not one of columns.", remedy=f"{told}{_REMEDY}"
+        )
     return value
+
+
+def _is_of_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict | list)
 
 
 def _only_value(path: Path, known: str) -> object:
@@ -180,7 +209,10 @@ def _only_value(path: Path, known: str) -> object:
     try:
         with text_files.opened(path) as file:
             line = file.readline(_LARGEST)
-            rest = file.read(_LARGEST) if len(line) < _LARGEST else b""
+            rest = file.read(_SAMPLE)
+            if line.rstrip(_BLANKS).endswith(b"}") and rest.strip(_BLANKS):
+                return None  # an object a line
+            rest += file.read(_LARGEST) if len(line) < _LARGEST else b""
         if len(line) == _LARGEST:
             size = f"{_LARGEST >> 20} MB"
             raise InvalidData(f"{known} has a line of more than {size}.", remedy=_REMEDY)

@@ -316,6 +316,13 @@ class JsonLinesFile(FileSource):
             value, first = row.get(name), self._first[name]
             if json_kinds.is_missing(target, value):
                 continue
+            if target == "symbol" and isinstance(value, int | float):
+                return InvalidData(
+                    f"{self._where(number)}, column {name!r}: is a number, and symbols are text: "
+                    "zeros may stand in front",
+                    value=value,
+                    remedy='Write symbols in quotes, as in "005930".',
+                )
             alike = isinstance(value, str) == isinstance(first, str) and not isinstance(
                 value, list | dict | bool
             )

@@ -57,9 +57,10 @@ def file_source(path: Path, layout: Layout | None = None, name: str | None = Non
     if layout.skip_lines and format_of(path) != "csv":
         raise InvalidData("is for CSV files only", field="skip_lines", value=layout.skip_lines)
     if format_of(path) == "jsonl":
-        if is_array(path):
+        known = name or text_files.shown(path)
+        if is_array(path, known):
             return JsonArrayFile(path, layout, name)
-        columns = one_object(path, name or text_files.shown(path))
+        columns = one_object(path, known)
         if columns is not None:
             return JsonColumnsFile(path, layout, name, value=columns)
     kind = {"csv": CsvFile, "jsonl": JsonLinesFile, "parquet": ParquetFile, "arrow": ArrowFile}

@@ -141,3 +141,65 @@ def test_a_row_of_arrays_is_not_parsed_again(tmp_path: Path, monkeypatch: Any) -
     path.write_text(json.dumps([ROW] * 20))
     JsonArrayFile(path, NUMBERED)
     assert len(calls) == 20
+
+
+async def test_what_is_said_beside_columns_is_said_of_all_rows(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.json"
+    its = {"t": [SECOND, SECOND + 60], **{name: [1, 2] for name in "ohlcv"}}
+    for text in ({"s": "ok", **its}, {"symbol": "A", **its}, {**its, "ticker": "A"}):
+        for indent in (None, 1):
+            path.write_text(json.dumps(text, indent=indent))
+            assert (await run(storage, path)).read == 2
+    path.write_text(json.dumps({"symbol": "B", **its}))
+    with pytest.raises(InvalidData, match="'B'"):
+        await run(storage, path)
+    path.write_text(json.dumps(its)[:-1] + ', "c": 9}')
+    with pytest.raises(InvalidData, match=r"p\.json: 'c' is specified twice"):
+        await run(storage, path)
+
+
+async def test_lines_of_scalars_before_nested_values_are_lines(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.json"
+    lines = [
+        json.dumps(dict(zip("tohlcv", (SECOND + 60 * n, 1, 1, 1, 1, 1), strict=True)) | {"x": [1]})
+        for n in range(3)
+    ]
+    for count in (1, 3):
+        path.write_text("\n".join(lines[:count]))
+        assert (await run(storage, path)).read == count
+
+
+async def test_an_object_around_rows_is_refused_with_where_they_are(
+    storage: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"symbol": "A", "empty": False, "candles": [{"open": 1}]}))
+    with pytest.raises(InvalidData, match=r"not one of columns.*'candles': write that array alone"):
+        await run(storage, path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+async def test_json_of_utf_16_is_told(storage: Storage, tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_bytes(json.dumps({"t": SECOND}).encode(encoding))
+    with pytest.raises(InvalidData, match="is written as UTF-16, and JSON is UTF-8"):
+        await run(storage, path)
+
+
+@pytest.mark.parametrize("on_error", ["stop", "quarantine"])
+async def test_a_symbol_that_is_a_number_is_told(
+    storage: Storage, tmp_path: Path, on_error: Any
+) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps([dict(zip("tohlcv", ROW, strict=True)) | {"symbol": 5930}]))
+    options = ImportOptions(create=Market.KOSPI, on_error=on_error)
+    importing = ImportCandles(storage).run(path, Timeframe.M1, options=options)
+    if on_error == "quarantine":
+        assert (await importing).quarantined == 1
+        return
+    with pytest.raises(InvalidData, match=r"column 'symbol': is a number.*in quotes"):
+        await importing
