@@ -43,6 +43,7 @@ MISTAKES = {
     ("import", "-", *DAILY, "--on-error", "skip"): "--on-error",
     ("import", "-", *DAILY, "--time-unit", "m"): "--time-unit",
     ("import", "-", *DAILY, "--skip-lines", "-1"): "--skip-lines",
+    ("import", "-", *DAILY, "--skip-lines", "2000"): "--skip-lines",
     ("import", "-", *DAILY, "--column", "close"): "--column",
     ("import", "-", *DAILY, "--create", "KOSPPI"): "--create",
     ("import", "-", *DAILY, "--timezone", "Soul"): "--timezone",

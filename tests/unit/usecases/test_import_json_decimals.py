@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jts_storage import Candle, Market, SeriesKey, Storage, Timeframe
+from jts_storage import CandleSeries, Market, SeriesKey, Storage, Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers import text_files
 from jts_storage.readers.adjusting import Adjusted
@@ -23,7 +23,7 @@ ALWAYS = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 COMPUTED = 1.1 * 1.1  # 1.2100000000000002
 
 
-async def adjusted(data: Data, **more: Any) -> tuple[Adjusted, list[Candle]]:
+async def adjusted(data: Data, **more: Any) -> tuple[Adjusted, CandleSeries]:
     async with Storage.in_memory() as storage:
         options = ImportOptions(create=Market.KOSPI, **more)
         importing = ImportCandles(storage)
