@@ -67,8 +67,10 @@ class ImportChecks:
         new = [key for key in keys if key not in self._extents]
         if not new:
             return
-        # Of several exchanges of one symbol, the first.
-        await self._symbols.require({key.symbol: key.exchange for key in reversed(new)})
+        exchanges: dict[str, str] = {}
+        for key in new:  # in the order of the file, and of several exchanges the first
+            exchanges.setdefault(key.symbol, key.exchange)
+        await self._symbols.require(exchanges)
         found = await self._extents.read_all(new)
         # A resumed import keeps what the first run saw: its own rows do not count as old.
         for name, extent in zip(self._progress.names(new), found.values(), strict=True):
