@@ -63,6 +63,14 @@ def some_by_day(cases: Iterable[Any], each: int = 4) -> list[Any]:
     """The cases of a test that has many alike: every so many by day, and by night all."""
     found = []
     for number, case in enumerate(cases):
-        values = case if type(case) is tuple else (case,)
-        found.append(pytest.param(*values, marks=[pytest.mark.slow] if number % each else []))
+        given = case if isinstance(case, _Parameters) else pytest.param(*_values(case))
+        night = [pytest.mark.slow] if number % each else []
+        found.append(pytest.param(*given.values, id=given.id, marks=night))
     return found
+
+
+_Parameters: Final = type(pytest.param())
+
+
+def _values(case: Any) -> tuple[Any, ...]:
+    return case if type(case) is tuple else (case,)

@@ -125,7 +125,7 @@ class TestEmbedded(
         await storage.close()
 
 
-class TestServers(UnitOfWorkContract, OutcomeContract, SideBySideContract):
+class TestServers(UnitOfWorkContract, SideBySideContract):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)
@@ -133,9 +133,10 @@ class TestServers(UnitOfWorkContract, OutcomeContract, SideBySideContract):
         await storage.close()
 
 
-# The past is read by the same statements whatever the way to the engine, and by many of them.
+# The past is read by the same statements whatever the way to the engine, and by many of them;
+# outcomes are noted by MongoDB alone.
 @pytest.mark.slow
-class TestServersInThePast(StoredHistory, PurgeContract, DataSetContract):
+class TestServersByNight(OutcomeContract, StoredHistory, PurgeContract, DataSetContract):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)

@@ -63,8 +63,6 @@ EXPECTED = {
     # The last, since what it leaves can never be finished.
     planted.chunks_purged_early: shows("candles ledger", "half lost unfinished", "die"),
 }
-QUICK = {planted.candles_acknowledged_and_not_stored}
-"""By day one is enough: that the checker sees each kind of violation, `test_checker` says."""
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +98,8 @@ def test_each_replaces_what_is_there(
     assert looked_at
 
 
-@pytest.mark.parametrize(
-    "plant",
-    [
-        pytest.param(plant, id=plant.__name__, marks=() if plant in QUICK else pytest.mark.slow)
-        for plant in EXPECTED
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", EXPECTED, ids=lambda plant: plant.__name__)
 def test_is_found(servers: Servers, plant: Callable[[], None]) -> None:
     expected = EXPECTED[plant]
     plan = Plan(

@@ -207,6 +207,7 @@ async def test_former_rows_are_there_where_those_that_replaced_them_are_gone(
     assert [candle async for block in blocks for candle in block] == list(was)
 
 
+@pytest.mark.slow
 async def test_former_rows_alone_are_read_in_pieces_too(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

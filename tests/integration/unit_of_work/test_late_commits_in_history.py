@@ -19,6 +19,7 @@ from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.journal import Journal
 from tests.integration.unit_of_work.interrupted import abandon
+from tests.runs import some_by_day
 
 KEY = SeriesKey("A", Timeframe.M1)
 
@@ -62,7 +63,7 @@ def shown(close: str) -> list[str]:
     return [close] if close not in (NOTHING, DELETED) else []
 
 
-@pytest.mark.parametrize(("first", "late", "last"), CASES)
+@pytest.mark.parametrize(("first", "late", "last"), some_by_day(CASES, 5))
 async def test_candles_of_a_commit_that_is_finished_late(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, first: str, late: str, last: str
 ) -> None:
