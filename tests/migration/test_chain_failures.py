@@ -24,6 +24,7 @@ from jts_storage.relational.manager import DatabaseManager
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from tests.migration.conftest import fresh_name, quiet
 from tests.migration.service import FIRST, Service, names_in, only, states
+from tests.runs import some_by_day
 
 RUNNER = Path(__file__).with_name("service_process.py")
 DIES = """import os, pathlib, signal
@@ -171,7 +172,8 @@ def dying(source: str, flag: Path, *, within_a_step: bool) -> str:
 
 
 @pytest.mark.parametrize(
-    ("store", "within_a_step"), [("clickhouse", True), ("mongo", False), ("relational", True)]
+    ("store", "within_a_step"),
+    some_by_day([("clickhouse", True), ("mongo", False), ("relational", True)]),
 )
 async def test_a_runner_that_died_is_followed_by_one_that_goes_on(
     places: dict[str, Any],

@@ -314,7 +314,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param(3, id="few"),
+        pytest.param(2, id="few"),
         pytest.param(100, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(1_200)]),
     ],
 )

@@ -36,6 +36,7 @@ from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.unit_of_work import commit as commit_points
 from jts_storage.unit_of_work import delivery, journal
 from jts_storage.unit_of_work.entries import CHUNKS
+from tests.runs import some_by_day
 
 PAGE = Path(__file__).parents[3] / "docs" / "why.md"
 SERVICE = Path(__file__).with_name("dying_service.py")
@@ -259,7 +260,7 @@ def test_a_process_is_killed(stores: Stores, text: str) -> None:
     assert stores.reader.health().waiting_events == 0
 
 
-@pytest.mark.parametrize("text", KILLED)
+@pytest.mark.parametrize("text", some_by_day(KILLED, 3))
 def test_what_became_of_a_killed_process_is_told(stores: Stores, text: str) -> None:
     """At once and for good, whether it has ended the transaction or not."""
     point, _, afterwards = KILLED[text]

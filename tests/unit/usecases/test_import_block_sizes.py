@@ -20,6 +20,7 @@ from jts_storage.readers import file_source, text_files
 from jts_storage.readers.csv_source import CsvFile
 from jts_storage.readers.file_source import Layout
 from jts_storage.readers.rows import BrokenRow
+from jts_storage.testing.contracts.samples import examples
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.results import COUNTS
@@ -335,7 +336,9 @@ def test_csv_is_read_in_pieces_of_the_size_that_the_tests_vary(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(12, 400),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     rows=st.lists(st.tuples(MOMENTS, NUMBERS, NUMBERS), min_size=1, max_size=8),
@@ -401,7 +404,9 @@ JSON_LINES = st.one_of(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(12, 400),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     lines=st.lists(JSON_LINES, min_size=1, max_size=8),
