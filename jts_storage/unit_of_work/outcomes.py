@@ -62,6 +62,12 @@ class StoredOutcomes:
             ),
         )
 
+    async def final(self, identity: str) -> Outcome | None:
+        """The outcome, if it is certain already."""
+        return await self._manager.retries.repeat(
+            "asking for an outcome", lambda: self._final(identity)
+        )
+
     async def settle(self, identity: str) -> Outcome:
         """The outcome, for good: what is not committed by now never will be.
 
@@ -135,6 +141,9 @@ class NotedUnit:
 
     async def committed(self, version: int) -> None:
         await self._outcomes.committed(self.id, version, self._session)
+
+    async def final(self) -> Outcome | None:
+        return await self._outcomes.final(self.id)
 
     async def settle(self) -> Outcome:
         return await self._outcomes.settle(self.id)

@@ -18,7 +18,7 @@ from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import CommitResult
-from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
+from jts_storage.errors import Conflict, ConnectionFailed, OutcomeUnknown, StorageError
 from jts_storage.mongo import (
     MongoDBBacktestResultRepository,
     MongoDBFormulaRepository,
@@ -86,14 +86,15 @@ class StoredWork:
             await session.start_transaction()
         except PyMongoError as exc:
             raise translate(exc, doing="beginning", hosts=mongo.hosts) from exc
-        unit = unit_id and NotedUnit(stores.outcomes, unit_id, session)
-        work = cls(stores, session, source, unit or None)
-        if unit:
-            try:
-                await unit.begin()
-            except BaseException:
-                await work.end()
-                raise
+        if unit_id is None:
+            return cls(stores, session, source)
+        unit = NotedUnit(stores.outcomes, unit_id, session)
+        work = cls(stores, session, source, unit)
+        try:
+            await unit.begin()
+        except BaseException:
+            await work.end()
+            raise
         return work
 
     @property
@@ -141,6 +142,12 @@ class StoredWork:
                 log.warning("What comes first could not be finished.", exc_info=True)
             self.deliver_soon()
             raise
+        except Conflict:
+            # Perhaps with whoever gave it up meanwhile, or with another one of the same id.
+            outcome = None if self._unit is None else await self._unit.final()
+            if outcome is None:
+                raise
+            return outcome.result()
         finally:
             await self.end()
 
@@ -148,13 +155,19 @@ class StoredWork:
         """Ask what became of a commit whose answer was lost; what is not stored never will be."""
         try:
             outcome = await unit.settle()
-            if outcome.is_committed:
-                await Recovery(self._stores).recover()
-                return outcome.result()
         except StorageError as exc:
             log.warning("What became of a commit cannot be told now.", exc_info=True)
             unknown.remedy = f"Ask `storage.outcome({unit.id!r})` once the servers answer."
             raise unknown from exc
+        if outcome.is_committed:
+            try:
+                await Recovery(self._stores).recover()
+            except StorageError as exc:
+                raise StorageError(
+                    f"Unit of work {unit.id} is decided, but not every store has it yet: {exc}",
+                    remedy="Do not repeat it: `recover` will finish it, as does the next opening.",
+                ) from exc
+            return outcome.result()
         lost = ConnectionFailed(
             f"Unit of work {unit.id} was given up, and nothing of it is stored: {unknown.args[0]}",
             hosts=unknown.hosts,

@@ -73,7 +73,7 @@ class OutcomeContract:
         async with storage.unit_of_work(id=identity) as uow:
             await _write(uow, "everything", key)
             assert not (await storage.outcome(identity)).is_committed
-            with pytest.raises(StorageError):
+            with pytest.raises(StorageError, match=f"{identity} was given up"):
                 await uow.commit()
         assert not (await storage.outcome(identity)).is_committed
         await self._check_nothing_of(storage, key)

@@ -18,6 +18,7 @@ from jts_storage.testing.contracts.samples import FOREVER, candle
 from jts_storage.testing.factories import make_formula
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outcomes import OUTCOMES
+from jts_storage.unit_of_work.recovery import Recovery
 
 KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 
@@ -54,6 +55,26 @@ async def test_what_was_stored_is_a_commit_like_any_other(storage: Storage) -> N
     assert (await storage.outcome(identity)).result() == result
     assert len(await storage.candles.get_range(KEY, *FOREVER)) == 1
     assert (await storage.health()).unfinished == 0
+
+
+@pytest.mark.parametrize("is_stored", [True])
+@pytest.mark.usefixtures("answers_are_lost")
+async def test_what_was_stored_and_cannot_be_finished_is_told_as_decided(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> int:
+        raise StorageError("ClickHouse is away")
+
+    identity = new_unit_id()
+    with monkeypatch.context() as patch:
+        patch.setattr(Recovery, "recover", away)
+        with pytest.raises(StorageError, match=r"is decided.*Do not repeat it"):
+            async with storage.unit_of_work(id=identity) as uow:
+                await write(uow)
+                await uow.commit()
+    assert (await storage.outcome(identity)).is_committed
+    await storage.recover()
+    assert len(await storage.candles.get_range(KEY, *FOREVER)) == 1
 
 
 @pytest.mark.parametrize("is_stored", [False])
@@ -94,11 +115,10 @@ async def test_a_transaction_that_goes_on_is_broken_off(
         await decide(*given)
 
     monkeypatch.setattr("jts_storage.unit_of_work.commit.commit", paused)
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(StorageError, match=f"{identity} was given up"):
         async with storage.unit_of_work(id=identity) as uow:
             await write(uow)
             await uow.commit()
-    assert not isinstance(caught.value, OutcomeUnknown)
     assert [outcome.is_committed for outcome in asked] == [False]
     assert not (await storage.outcome(identity)).is_committed
     assert not await storage.candles.get_range(KEY, *FOREVER)
