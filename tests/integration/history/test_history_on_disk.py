@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from bson import ObjectId
 
@@ -24,6 +23,7 @@ from jts_storage.testing.factories import make_candles
 from jts_storage.unit_of_work import recovery
 from jts_storage.unit_of_work.moments import Moments
 from tests import forked
+from tests.integration.history.commits import save, with_volume
 
 KEY = SeriesKey("A", Timeframe.M1)
 SERIES = make_candles(KEY, 200)
@@ -32,19 +32,6 @@ FORMER = "SELECT count() FROM candles_history FINAL"
 
 def moments(storage: Storage) -> Moments:
     return Moments(storage._backend.stores)  # type: ignore[attr-defined]
-
-
-def with_volume(series: CandleSeries, volume: int) -> CandleSeries:
-    volumes = np.full(len(series), volume, np.uint64)
-    return CandleSeries.trusted(series.key, series.columns._replace(volume=volumes))
-
-
-async def save(storage: Storage, series: CandleSeries) -> Commit:
-    async with storage.unit_of_work() as uow:
-        await uow.candles.save_many(series.key, series)
-        result = await uow.commit()
-    assert result.commit is not None
-    return result.commit
 
 
 def former(storage: Storage) -> int:

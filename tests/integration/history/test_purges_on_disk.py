@@ -19,14 +19,8 @@ from jts_storage.reading import ReadingBackend
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.unit_of_work.purges import StoredPurges
 from tests import forked
-from tests.integration.history.test_history_on_disk import (
-    KEY,
-    SERIES,
-    former,
-    moments,
-    save,
-    with_volume,
-)
+from tests.integration.history.commits import save, with_volume
+from tests.integration.history.test_history_on_disk import KEY, SERIES, former, moments
 
 VALUES = "SELECT count() FROM candles WHERE volume = 7"
 

@@ -7,7 +7,8 @@ from functools import partial
 from jts_storage import Storage
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.testing.contracts.samples import FOREVER
-from tests.integration.history.test_history_on_disk import KEY, SERIES, former, save, with_volume
+from tests.integration.history.commits import save, with_volume
+from tests.integration.history.test_history_on_disk import KEY, SERIES, former
 
 
 async def test_a_commit_that_is_written_again_keeps_nothing(storage: Storage) -> None:

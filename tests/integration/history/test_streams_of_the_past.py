@@ -7,7 +7,6 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import pytest
 
 from jts_storage import CandlePanel, CandleSeries, SeriesKey, Storage, Timeframe
@@ -16,23 +15,11 @@ from jts_storage.domain.moments import Commit
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import START, make_candles
 from jts_storage.unit_of_work.purges import StoredPurges
+from tests.integration.history.commits import save, with_volume
 
 M1, MINUTE = Timeframe.M1, timedelta(minutes=1)
 KEY = SeriesKey("A", M1)
 SERIES = make_candles(KEY, 60)
-
-
-def with_volume(series: CandleSeries, volume: int) -> CandleSeries:
-    volumes = np.full(len(series), volume, np.uint64)
-    return CandleSeries.trusted(series.key, series.columns._replace(volume=volumes))
-
-
-async def save(storage: Storage, series: CandleSeries) -> Commit:
-    async with storage.unit_of_work() as uow:
-        await uow.candles.save_many(series.key, series)
-        result = await uow.commit()
-    assert result.commit is not None
-    return result.commit
 
 
 async def corrected(storage: Storage) -> tuple[Commit, CandleSeries]:

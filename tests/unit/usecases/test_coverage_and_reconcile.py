@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -33,12 +32,6 @@ DAY = date(2024, 1, 2)
 
 def at(minute: int) -> datetime:
     return START + timedelta(minutes=minute)
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 async def save(storage: Storage, *ranges: tuple[int, int]) -> None:

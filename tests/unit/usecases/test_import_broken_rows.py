@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,6 @@ from jts_storage.usecases.results import ImportResult
 HEADER = "t,o,h,l,c,v\n"
 KEY = SeriesKey("A", Timeframe.M1)
 ALWAYS = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 async def run(storage: Storage, path: Path, **more: Any) -> ImportResult:

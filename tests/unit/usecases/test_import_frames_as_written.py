@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,12 +24,6 @@ from jts_storage.usecases.quality import QualityPolicy
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC), datetime(2299, 1, 1, tzinfo=UTC)
 NINE = datetime(2024, 1, 2, 9, tzinfo=UTC)
 KEY = SeriesKey("A", Timeframe.M1)
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 async def imported(storage: Storage, data: Any, **options: Any) -> list[Candle]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,6 @@ KEY = SeriesKey("005930", Timeframe.M1, "KRX")
 ALL = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 START = 1_704_153_600
 HEADER = "timestamp,open,high,low,close,volume\n"
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 class Killed(BaseException):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,12 @@ from jts_storage.readers.file_source import Layout
 from jts_storage.readers.json_copies import JsonArrayFile
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
-from jts_storage.usecases.results import ImportResult
+from tests.unit.usecases.imported import imported
 
 SECOND = 1704153600
 NAMES = ("timestamp", "open", "high", "low", "close", "volume")
 NUMBERED = Layout(columns={name: str(n) for n, name in enumerate(NAMES, 1)})
 ROW = [SECOND, 1, 1, 1, 1, 1]
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
-
-
-async def run(storage: Storage, path: Path, **more: Any) -> ImportResult:
-    options = ImportOptions(create=Market.KOSPI, **more)
-    return await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
 
 
 def indexed(*index: object) -> str:
@@ -52,10 +40,10 @@ async def test_an_index_that_comes_twice_is_refused(
 ) -> None:
     path = tmp_path / "p.json"
     path.write_text(indexed(0, 1))
-    assert (await run(storage, path)).read == 2
+    assert (await imported(storage, path)).read == 2
     path.write_text(indexed(0, 7, 7))
     with pytest.raises(InvalidData, match="column 't': '7' is specified twice"):
-        await run(storage, path, on_error=on_error)
+        await imported(storage, path, on_error=on_error)
 
 
 async def test_a_column_that_comes_twice_is_refused(storage: Storage, tmp_path: Path) -> None:
@@ -63,9 +51,9 @@ async def test_a_column_that_comes_twice_is_refused(storage: Storage, tmp_path: 
     whole = json.dumps({"t": [SECOND], **{name: [1] for name in "ohlcv"}})
     path.write_text(whole[:-1] + ', "c": [9]}')
     with pytest.raises(InvalidData, match=r"p\.json: 'c' is specified twice"):
-        await run(storage, path)
+        await imported(storage, path)
     path.write_text(whole[:-1] + ', "note": [{"a": 1, "a": 2}]}')
-    assert (await run(storage, path)).read == 1
+    assert (await imported(storage, path)).read == 1
 
 
 @pytest.mark.parametrize("depth", [150, 300, 900, 980])
@@ -84,7 +72,7 @@ async def test_a_value_that_is_nested_deeply_is_read_or_refused(
         path.write_text(f"[{json.dumps([*ROW, 1])}, {json.dumps(ROW)[:-1]}, {nested}]]")
     layout = Layout() if is_columns else NUMBERED
     try:
-        result = await run(storage, path, layout=layout, on_error="quarantine")
+        result = await imported(storage, path, layout=layout, on_error="quarantine")
     except InvalidData as refused:  # what Python cannot read
         assert "nested too deeply" in str(refused) and depth > 900
         return
@@ -151,13 +139,13 @@ async def test_what_is_said_beside_columns_is_said_of_all_rows(
     for text in ({"s": "ok", **its}, {"symbol": "A", **its}, {**its, "ticker": "A"}):
         for indent in (None, 1):
             path.write_text(json.dumps(text, indent=indent))
-            assert (await run(storage, path)).read == 2
+            assert (await imported(storage, path)).read == 2
     path.write_text(json.dumps({"symbol": "B", **its}))
     with pytest.raises(InvalidData, match="'B'"):
-        await run(storage, path)
+        await imported(storage, path)
     path.write_text(json.dumps(its)[:-1] + ', "c": 9}')
     with pytest.raises(InvalidData, match=r"p\.json: 'c' is specified twice"):
-        await run(storage, path)
+        await imported(storage, path)
 
 
 async def test_lines_of_scalars_before_nested_values_are_lines(
@@ -170,7 +158,7 @@ async def test_lines_of_scalars_before_nested_values_are_lines(
     ]
     for count in (1, 3):
         path.write_text("\n".join(lines[:count]))
-        assert (await run(storage, path)).read == count
+        assert (await imported(storage, path)).read == count
 
 
 async def test_an_object_around_rows_is_refused_with_where_they_are(
@@ -179,7 +167,7 @@ async def test_an_object_around_rows_is_refused_with_where_they_are(
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"symbol": "A", "empty": False, "candles": [{"open": 1}]}))
     with pytest.raises(InvalidData, match=r"not one of columns.*'candles': write that array alone"):
-        await run(storage, path)
+        await imported(storage, path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
@@ -187,7 +175,7 @@ async def test_json_of_utf_16_is_told(storage: Storage, tmp_path: Path, encoding
     path = tmp_path / "p.json"
     path.write_bytes(json.dumps({"t": SECOND}).encode(encoding))
     with pytest.raises(InvalidData, match="is written as UTF-16, and JSON is UTF-8"):
-        await run(storage, path)
+        await imported(storage, path)
 
 
 @pytest.mark.parametrize("on_error", ["stop", "quarantine"])

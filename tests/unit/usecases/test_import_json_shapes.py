@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from io import BytesIO
@@ -13,13 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from jts_storage import Market, SeriesKey, Storage, Timeframe
+from jts_storage import SeriesKey, Storage, Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.readers import json_keys, json_source
 from jts_storage.readers.file_source import Layout
-from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
-from jts_storage.usecases.results import ImportResult
+from tests.unit.usecases.imported import imported
 
 KEY = SeriesKey("A", Timeframe.M1)
 SECOND = 1704153600
@@ -29,17 +27,6 @@ KLINES = [
     for n in range(3)
 ]
 NUMBERED = {"timestamp": "1", "open": "2", "high": "3", "low": "4", "close": "5", "volume": "6"}
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
-
-
-async def run(storage: Storage, data: Any, **more: Any) -> ImportResult:
-    options = ImportOptions(create=Market.KOSPI, **more)
-    return await ImportCandles(storage).run(data, Timeframe.M1, symbol="A", options=options)
 
 
 async def stored(storage: Storage) -> list[tuple[datetime, Decimal, int]]:
@@ -67,7 +54,7 @@ async def test_columns_as_pandas_writes_them(
     data = frame() if is_index else frame().reset_index(names="date")
     data.to_json(path, indent=indent, date_format=date_format)
     for source in (path, BytesIO(path.read_bytes())):
-        assert (await run(storage, source)).read == 3
+        assert (await imported(storage, source)).read == 3
         assert await stored(storage) == EXPECTED
 
 
@@ -77,7 +64,7 @@ async def test_columns_that_are_arrays(storage: Storage, tmp_path: Path) -> None
     its = {"t": [SECOND, SECOND + 60], "v": [1, 2]}
     prices = ", ".join(f'"{name}": [{price}, {price}]' for name in "ohlc")
     path.write_text(f'{{{prices}, {json.dumps(its)[1:-1]}, "s": "ok"}}')
-    await run(storage, path)
+    await imported(storage, path)
     assert [close for _, close, _ in await stored(storage)] == [Decimal(price)] * 2
 
 
@@ -88,8 +75,8 @@ async def test_a_value_of_columns_has_the_number_of_its_row(
     data = {name: [1, 1, 1] for name in "ohlcv"} | {"t": [SECOND + 60 * n for n in range(3)]}
     path.write_text(json.dumps(data | {"c": [1, "x", 1]}))
     with pytest.raises(InvalidData, match=r"row 2, column 'c'"):
-        await run(storage, path)
-    assert (await run(storage, path, on_error="quarantine")).quarantined == 1
+        await imported(storage, path)
+    assert (await imported(storage, path, on_error="quarantine")).quarantined == 1
     assert [row.line for row in await Quarantine(storage).review()] == [2]
 
 
@@ -100,7 +87,7 @@ async def test_an_object_of_something_else_is_refused_with_what_to_do(
     path = tmp_path / "p.json"
     frame().reset_index(names="date").to_json(path, orient=orient, date_format="iso")
     with pytest.raises(InvalidData, match=r"orient='records', lines=True"):
-        await run(storage, path)
+        await imported(storage, path)
 
 
 async def test_columns_of_different_rows_are_refused(storage: Storage, tmp_path: Path) -> None:
@@ -108,7 +95,7 @@ async def test_columns_of_different_rows_are_refused(storage: Storage, tmp_path:
     for other in ({"0": 1, "2": 1}, {"0": 1}, [1, 1]):
         path.write_text(json.dumps({name: {"0": 1, "1": 1} for name in "tohlc"} | {"v": other}))
         with pytest.raises(InvalidData, match="column 'v': has other rows"):
-            await run(storage, path)
+            await imported(storage, path)
 
 
 async def test_lines_that_begin_with_an_object_are_lines(storage: Storage, tmp_path: Path) -> None:
@@ -119,7 +106,7 @@ async def test_lines_that_begin_with_an_object_are_lines(storage: Storage, tmp_p
     for count in (1, 3):
         path.write_text("\n".join(map(json.dumps, rows[:count])))
         columns = Layout(columns={"close": "c"})
-        assert (await run(storage, path, layout=columns)).read == count
+        assert (await imported(storage, path, layout=columns)).read == count
 
 
 def test_a_line_of_many_names_is_told_once(tmp_path: Path) -> None:
@@ -144,7 +131,7 @@ async def test_a_file_of_many_names_is_parsed_a_few_times(
     path = tmp_path / "p.jsonl"
     path.write_text(json.dumps({"x": {str(n): 1 for n in range(500)}}) + '\n{"y": 1}\n')
     with pytest.raises(InvalidData):
-        await run(storage, path)
+        await imported(storage, path)
     assert len(lines) < 10
 
 
@@ -156,7 +143,7 @@ async def test_arrays_of_arrays_have_numbered_columns(
     path.write_text(json.dumps(KLINES))
     layout = Layout(header=header, columns=NUMBERED)
     for source in (path, BytesIO(path.read_bytes())):
-        assert (await run(storage, source, layout=layout)).read == 3
+        assert (await imported(storage, source, layout=layout)).read == 3
     assert await stored(storage) == [
         (datetime.fromtimestamp(SECOND + 60 * n, UTC), Decimal("0.0157"), 148) for n in range(3)
     ]
@@ -168,7 +155,7 @@ async def test_arrays_without_named_columns_are_refused_with_the_option(
     path = tmp_path / "p.json"
     path.write_text(json.dumps(KLINES))
     with pytest.raises(InvalidData, match=r"Layout\(header=False, columns={'timestamp': '1'"):
-        await run(storage, path)
+        await imported(storage, path)
 
 
 async def test_arrays_of_another_length_are_broken_rows(storage: Storage, tmp_path: Path) -> None:
@@ -176,8 +163,8 @@ async def test_arrays_of_another_length_are_broken_rows(storage: Storage, tmp_pa
     path.write_text(json.dumps([KLINES[0], KLINES[1][:5], {"t": 1}, KLINES[2]]))
     layout = Layout(header=False, columns=NUMBERED)
     with pytest.raises(InvalidData, match="row 2: has 5 fields, not 8 as the first row"):
-        await run(storage, path, layout=layout)
-    assert (await run(storage, path, layout=layout, on_error="quarantine")).quarantined == 2
+        await imported(storage, path, layout=layout)
+    assert (await imported(storage, path, layout=layout, on_error="quarantine")).quarantined == 2
     assert [(row.line, row.reasons) for row in await Quarantine(storage).review()] == [
         (2, ("has 5 fields, not 8 as the first row",)),
         (3, ("has 1 field, not 8 as the first row",)),
@@ -195,8 +182,8 @@ async def test_rows_that_cannot_be_read_are_counted_as_messages_count_them(
     path.write_text("[\n" + ",\n".join(lines) + "]" if is_array else "\n\n" + "\n".join(lines))
     place, first = ("row", 2) if is_array else ("line", 4)
     with pytest.raises(InvalidData, match=f"{place} {first}, column 'c': is not of .*{place}s"):
-        await run(storage, path)
-    await run(storage, path, on_error="quarantine")
+        await imported(storage, path)
+    await imported(storage, path, on_error="quarantine")
     found = await Quarantine(storage).review()
     assert [(row.place, row.line) for row in found] == [(place, first + n) for n in range(3)]
     assert found[0].reasons == (
@@ -213,6 +200,6 @@ async def test_rows_of_parquet_that_cannot_be_read_are_counted_as_rows(
     data["close"] = ["1.5", "x", "1.5"]
     data.to_parquet(path)
     options = {"on_error": "quarantine", "round_prices": True}
-    await run(storage, path, **options)
+    await imported(storage, path, **options)
     (row,) = await Quarantine(storage).review()
     assert (row.place, row.line) == ("row", 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from jts_storage.usecases.import_files import ImportFiles
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 from jts_storage.usecases.quarantine import Quarantine
 from jts_storage.usecases.results import ImportResult, Tally
+from tests.unit.usecases.imported import imported
 
 HEADER = "t,o,h,l,c,v\n"
 KEY = SeriesKey("A", Timeframe.M1)
@@ -33,19 +33,8 @@ TITLES = {
 }
 
 
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
-
-
 def row(minute: int, close: object = 1) -> str:
     return f"{1704153600 + 60 * minute},1,1,1,{close},{minute}\n"
-
-
-async def run(storage: Storage, data: Any, **more: Any) -> ImportResult:
-    options = ImportOptions(**{"create": Market.KOSPI, **more})
-    return await ImportCandles(storage).run(data, Timeframe.M1, symbol="A", options=options)
 
 
 async def minutes(storage: Storage) -> list[int]:
@@ -65,8 +54,8 @@ async def test_lines_above_the_header_are_left_out(
     skipped = above.count("\n")
     layout = Layout(skip_lines=skipped)
     with pytest.raises(InvalidData, match=f"line {skipped + 3}"):
-        await run(storage, path, layout=layout)
-    result = await run(storage, path, layout=layout, on_error="quarantine")
+        await imported(storage, path, layout=layout)
+    result = await imported(storage, path, layout=layout, on_error="quarantine")
     assert (result.read, result.quarantined) == (4, 2)
     assert await minutes(storage) == [0, 3]
     lines = [kept.line for kept in await Quarantine(storage).review()]
@@ -79,8 +68,8 @@ async def test_lines_above_rows_without_a_header(storage: Storage, tmp_path: Pat
     columns = {name: str(n) for n, name in enumerate(("timestamp", *NAMES), 1)}
     layout = Layout(skip_lines=1, header=False, columns=columns)
     with pytest.raises(InvalidData, match="line 4, column '5'"):
-        await run(storage, path, layout=layout)
-    await run(storage, path, layout=layout, on_error="quarantine")
+        await imported(storage, path, layout=layout)
+    await imported(storage, path, layout=layout, on_error="quarantine")
     assert await minutes(storage) == [0, 1]
 
 
@@ -97,14 +86,14 @@ async def test_other_files_have_no_lines_above(storage: Storage, tmp_path: Path)
     path = tmp_path / "p.jsonl"
     path.write_text("{}\n")
     with pytest.raises(InvalidData, match="'skip_lines': is for CSV files only"):
-        await run(storage, path, layout=Layout(skip_lines=1))
+        await imported(storage, path, layout=Layout(skip_lines=1))
 
 
 async def test_more_lines_than_there_are(storage: Storage, tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text(HEADER)
     with pytest.raises(InvalidData, match="is empty behind the 3 lines that are skipped"):
-        await run(storage, path, layout=Layout(skip_lines=3))
+        await imported(storage, path, layout=Layout(skip_lines=3))
 
 
 def test_an_import_goes_on_only_with_the_same_lines_left_out() -> None:
@@ -125,10 +114,10 @@ async def test_the_message_names_how_many_lines_stand_above(
     count = TITLES[title].count("\n")
     option = f"--skip-lines {count}" if command_line else f"Layout(skip_lines={count})"
     with pytest.raises(InvalidData) as error:
-        await run(storage, path)
+        await imported(storage, path)
     assert f"; {option} leaves it out" in str(error.value)
     if not command_line:
-        await run(storage, path, layout=Layout(skip_lines=count))
+        await imported(storage, path, layout=Layout(skip_lines=count))
         assert await minutes(storage) == [0, 1]
 
 
@@ -139,7 +128,7 @@ async def test_rows_that_fit_their_header_name_no_lines_above(
     for text in ("t,o,h,l,settle,v\n" + row(0) + row(1), HEADER + row(0) + "1,2\n" + row(1)):
         path.write_text(text)
         with pytest.raises(InvalidData) as error:
-            await run(storage, path)
+            await imported(storage, path)
         assert "skip_lines" not in str(error.value)
 
 
@@ -158,12 +147,12 @@ async def test_a_header_that_lacks_a_name_is_answered_with_the_columns(
     path = tmp_path / "p.csv"
     path.write_text(header + "".join(f"{front}{row(n)[:-1]}{behind}\n" for n in range(2)))
     with pytest.raises(InvalidData, match="Every row has one field more than the header") as error:
-        await run(storage, path)
+        await imported(storage, path)
     said = str(error.value).partition("; say ")[2].rstrip(".")
     layout: Layout = eval(said, {"Layout": Layout})
     numbers = {name: str(number) for name, number in INDEXED[case][3].items()}
     assert numbers.items() <= layout.columns.items()
-    await run(storage, path, layout=layout)
+    await imported(storage, path, layout=layout)
     assert await minutes(storage) == [0, 1]
 
 
@@ -174,7 +163,7 @@ async def test_a_header_that_lacks_a_name_on_the_command_line(
     path = tmp_path / "p.csv"
     path.write_text("Title\nt,o,h,l,Last,v\n" + "".join(f"7,{row(n)}" for n in range(2)))
     with pytest.raises(InvalidData) as error:
-        await run(storage, path, layout=Layout(skip_lines=1, columns={"close": "Last"}))
+        await imported(storage, path, layout=Layout(skip_lines=1, columns={"close": "Last"}))
     assert (
         "say --skip-lines 2 --no-header --column timestamp=2 --column open=3 --column high=4 "
         "--column low=5 --column close=6 --column volume=7."
@@ -195,7 +184,7 @@ async def test_a_file_from_newest_to_oldest_is_known(
     ):
         path = tmp_path / f"{name}.csv"
         path.write_text(HEADER + "".join(map(row, order)))
-        result = await run(storage, path, block_rows=block_rows)
+        result = await imported(storage, path, block_rows=block_rows)
         assert result.newest_first is is_newest_first, name
     for names, expected in ((["descending"], True), (["descending", "mixed"], False)):
         files = await ImportFiles(storage).run(
@@ -238,13 +227,13 @@ async def test_the_order_is_told_where_rows_are_rejected_for_something_else(
 ) -> None:
     path = tmp_path / "p.csv"
     path.write_text(HEADER + "".join(row(n, 1 if n % 3 == 0 else "") for n in range(99, -1, -1)))
-    result = await run(storage, path)
+    result = await imported(storage, path)
     assert (result.rejected, result.broken["order"]) == (66, 33)
     print_import(result)
     told = capsys.readouterr().out
     assert "from newest to oldest (33 before the one above), and are stored by time" in told
     rejects = QualityPolicy(actions={Rule.ORDER: Action.REJECT})
-    print_import(await run(storage, path, policy=rejects))
+    print_import(await imported(storage, path, policy=rejects))
     assert "stored by time" not in capsys.readouterr().out
 
 
@@ -259,4 +248,4 @@ async def test_files_of_a_folder_that_have_no_lines_are_read_beside_others(
     files = await ImportFiles(storage).run([tmp_path], Timeframe.M1, symbol="A", options=options)
     assert files.total.inserted == 2
     with pytest.raises(InvalidData, match="is for CSV files only"):
-        await run(storage, tmp_path / "b.jsonl", layout=Layout(skip_lines=1))
+        await imported(storage, tmp_path / "b.jsonl", layout=Layout(skip_lines=1))

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from jts_storage import Market, Storage, Timeframe
+from jts_storage import Storage
 from jts_storage.errors import InvalidData
 from jts_storage.readers import text_files
 from jts_storage.readers.file_source import Layout
-from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
-from jts_storage.usecases.results import ImportResult
+from tests.unit.usecases.imported import imported
 
 SAMPLE = text_files._SAMPLE
 HEADER = "t,o,h,l,c,v\n"
 ROW = "1704153600,1,1,1,1,9\n"
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
-
-
-async def run(storage: Storage, path: Path, **more: Any) -> ImportResult:
-    options = ImportOptions(create=Market.KOSPI, **more)
-    return await ImportCandles(storage).run(path, Timeframe.M1, symbol="A", options=options)
 
 
 @pytest.mark.parametrize("is_skipped", [True, False])
@@ -43,7 +29,7 @@ async def test_half_of_a_name_is_no_column(
         above + begun + "_usd\n" + ROW if is_skipped else wide + begun + "_usd\n," + ROW
     )
     with pytest.raises(InvalidData, match="no column for volume among"):
-        await run(storage, path, layout=Layout(skip_lines=int(is_skipped)))
+        await imported(storage, path, layout=Layout(skip_lines=int(is_skipped)))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp949"])
@@ -54,7 +40,7 @@ async def test_many_long_lines_above_the_header_are_left_out(
     path = tmp_path / "p.csv"
     above = "".join(f"{n:0{width}d}\n" for n in range(1_000))
     path.write_bytes((above + HEADER.replace("v", "거래량") + ROW).encode(encoding))
-    assert (await run(storage, path, layout=Layout(skip_lines=1_000))).inserted == 1
+    assert (await imported(storage, path, layout=Layout(skip_lines=1_000))).inserted == 1
 
 
 async def test_a_header_of_more_than_the_sample_is_read_whole(
@@ -64,7 +50,7 @@ async def test_a_header_of_more_than_the_sample_is_read_whole(
     count = SAMPLE // 2
     names = ",".join(f"x{n}" for n in range(count))
     path.write_text(f"{names},{HEADER}{',' * count}{ROW}")
-    assert (await run(storage, path)).inserted == 1
+    assert (await imported(storage, path)).inserted == 1
 
 
 async def test_a_quote_that_is_not_closed_ends_the_search(
@@ -74,6 +60,6 @@ async def test_a_quote_that_is_not_closed_ends_the_search(
     monkeypatch.setattr(text_files, "_LONGEST_HEADER", 1 << 17)
     path.write_text('"Prices\n' + HEADER + ROW * 10_000)
     with pytest.raises(InvalidData, match=r"line 1: the header does not end .* a quote") as error:
-        await run(storage, path)
+        await imported(storage, path)
     assert "Layout(skip_lines=1)" in str(error.value)
-    assert (await run(storage, path, layout=Layout(skip_lines=1))).read == 10_000
+    assert (await imported(storage, path, layout=Layout(skip_lines=1))).read == 10_000

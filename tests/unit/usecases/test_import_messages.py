@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from jts_storage import Market, SeriesKey, Storage, Symbol, Timeframe
 from jts_storage._runtime.surface import column_option, option, use_command_line
-from jts_storage.errors import InvalidData, NotFound, StorageError
+from jts_storage.errors import InvalidData, StorageError
 from jts_storage.readers.time_formats import _DATES, _TIMES, formats_of
 from jts_storage.readers.timestamps import TimestampReader
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
@@ -24,12 +23,6 @@ from jts_storage.usecases.quality import QualityPolicy
 HEADER = "t,o,h,l,c,v\n"
 ROW = "1704153600,1,1,1,1,1\n"
 ROWS = 2_000
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 async def refused(storage: Storage, data: Any, **more: Any) -> str:
@@ -337,45 +330,6 @@ async def test_a_value_that_cannot_be_read_is_told_alone(storage: Storage, tmp_p
     path = tmp_path / "p.csv"
     path.write_text(HEADER + f"1704153600,abc,1,1,1,1.5\n1704153600,{VALUES},1.5\n")
     assert "Besides" not in await refused(storage, path)
-
-
-KOREAN = "or --create KOSPI creates it; so does --create KOSDAQ."
-
-
-@pytest.mark.parametrize(
-    ("symbol", "exchange", "proposed"),
-    [
-        ("005930", "", KOREAN),
-        ("00088K", "", KOREAN),
-        ("005930", "KRX", KOREAN),
-        (
-            "BRK.B",
-            "",
-            "or --create NASDAQ with --exchange NASDAQ creates it; so does --create NYSE ",
-        ),
-        ("AAPL", "NASDAQ", "or --create NASDAQ creates"),
-        ("AAPL", "NYSE", "or --create NYSE creates"),
-        ("BTCUSDT", "", "or --create CRYPTO creates"),
-        ("btc/usd", "", "or --create CRYPTO creates"),
-        ("KRW-BTC", "", "or --create CRYPTO creates"),
-        ("BTCUSD", "", "or --create CRYPTO creates"),
-        ("1INCHUSDT", "BINANCE", "or --create CRYPTO creates"),
-        ("EURUSD", "", "or --create FX creates"),
-        ("EURUSD=X", "", "or --create FX creates"),
-        ("X-1_long_name", "", "or --create OTHER creates"),
-        ("BAYN", "XETR", "or --create OTHER creates"),
-    ],
-)
-async def test_a_market_that_fits_is_proposed(
-    storage: Storage, tmp_path: Path, symbol: str, exchange: str, proposed: str
-) -> None:
-    use_command_line()
-    (path := tmp_path / "a.csv").write_text(HEADER + ROW)
-    with pytest.raises(NotFound) as error:
-        await ImportCandles(storage).run(
-            path, Timeframe.M1, symbol=symbol, exchange=exchange, options=ImportOptions()
-        )
-    assert proposed in str(error.value)
 
 
 @pytest.mark.parametrize(

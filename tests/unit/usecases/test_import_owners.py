@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,12 +32,6 @@ FOUR = [
     for place in ("KRX", "NXT")
     for timeframe in (Timeframe.M1, Timeframe.D1)
 ]
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 async def run(storage: Storage, data: Any, **more: Any) -> ImportResult:

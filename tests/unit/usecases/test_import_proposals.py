@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,33 @@ from jts_storage._runtime.surface import use_command_line
 from jts_storage.errors import InvalidData, NotFound
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 
+KOREAN = "or --create KOSPI creates it; so does --create KOSDAQ."
 HEADER = "t,o,h,l,c,v\n"
 ROW = "1704153600,1,1,1,1,1\n"
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 @pytest.mark.parametrize(
     ("symbol", "exchange", "proposed"),
     [
+        ("005930", "", KOREAN),
+        ("00088K", "", KOREAN),
+        ("005930", "KRX", KOREAN),
+        (
+            "BRK.B",
+            "",
+            "or --create NASDAQ with --exchange NASDAQ creates it; so does --create NYSE ",
+        ),
+        ("AAPL", "NASDAQ", "or --create NASDAQ creates"),
+        ("AAPL", "NYSE", "or --create NYSE creates"),
+        ("BTCUSDT", "", "or --create CRYPTO creates"),
+        ("btc/usd", "", "or --create CRYPTO creates"),
+        ("KRW-BTC", "", "or --create CRYPTO creates"),
+        ("BTCUSD", "", "or --create CRYPTO creates"),
+        ("1INCHUSDT", "BINANCE", "or --create CRYPTO creates"),
+        ("EURUSD", "", "or --create FX creates"),
+        ("EURUSD=X", "", "or --create FX creates"),
+        ("X-1_long_name", "", "or --create OTHER creates"),
+        ("BAYN", "XETR", "or --create OTHER creates"),
         ("AAPL", "XNAS", "or --create NASDAQ creates it."),
         ("AAPL", "XNYS", "or --create NYSE creates it."),
         ("SPY", "ARCX", "or --create NYSE creates it."),

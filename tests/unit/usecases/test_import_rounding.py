@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from pathlib import Path
@@ -27,12 +26,6 @@ HEADER = "t,o,h,l,c,v\n"
 KEY = SeriesKey("A", Timeframe.M1)
 ALWAYS = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 NOTHING = Adjusted()
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 async def run(storage: Storage, data: Any, **options: Any) -> ImportResult:

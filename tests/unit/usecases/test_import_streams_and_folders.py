@@ -9,7 +9,7 @@ import io
 import os
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,6 @@ KEY = SeriesKey("A", Timeframe.M1)
 ALWAYS = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 CSV = (HEADER + "".join(f"{1704153600 + 60 * n},1,1,1,1,{n}\n" for n in range(500))).encode()
 JSON = b'{"t": 1704153600, "o": 1, "h": 1, "l": 1, "c": 1, "v": 7}\n'
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 async def run(storage: Storage, data: Any, **more: Any) -> ImportResult:

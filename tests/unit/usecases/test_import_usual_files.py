@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from io import BytesIO, StringIO
@@ -31,12 +30,6 @@ Date,,,,,
 2024-01-03,183.5,185.1,182.7,183.5,58414500
 2024-01-04,181.2,182.4,180.2,181.4,71983600
 """
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 async def run(storage: Storage, path: Path, **more: Any) -> ImportResult:

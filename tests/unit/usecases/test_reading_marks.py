@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,12 +18,6 @@ KEY = SeriesKey("005930", Timeframe.M1)
 ALL = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 Rows = list[tuple[str, str]]
 """Prices and volumes as they are written."""
-
-
-@pytest.fixture
-async def storage() -> AsyncIterator[Storage]:
-    async with Storage.in_memory() as storage:
-        yield storage
 
 
 def written(path: Path, rows: Rows, separator: str) -> None:
