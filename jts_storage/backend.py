@@ -23,6 +23,7 @@ from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
 from jts_storage.ports.snapshots import SnapshotStore
+from jts_storage.readable import Readable, ReadableStores
 from jts_storage.settings import StorageSettings
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 
@@ -89,6 +90,10 @@ class StoreBackend:
     @property
     def readers(self) -> Stores:
         return self.stores
+
+    @property
+    def readable(self) -> Readable:
+        return ReadableStores(self)
 
     @cached_property
     def models(self) -> Models:

@@ -30,8 +30,8 @@ from jts_storage.ports.models import Model
 from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
+from jts_storage.readable import Readable, ReadableStores, Readers
 from jts_storage.settings import StorageSettings
-from jts_storage.storage import Backend, Readers
 from jts_storage.unit_of_work.kept_candles import PastView, Purges
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.timed_candles import Present
@@ -102,7 +102,7 @@ class ReadingBackend:
         self.publisher: EventPublisher = InMemoryEventPublisher()
         self._with_bookkeeping = bookkeeping
         self._readers: Readers | None = None
-        self._everything: Backend | None = None
+        self._everything: StoreBackend | None = None
         self._stack = AsyncExitStack()
 
     @property
@@ -110,6 +110,10 @@ class ReadingBackend:
         if self._readers is None:
             raise StorageError("This storage is not open.", remedy="Use it within `async with`.")
         return self._readers
+
+    @property
+    def readable(self) -> Readable:
+        return ReadableStores(self)
 
     @property
     def is_partial(self) -> bool:
@@ -124,7 +128,7 @@ class ReadingBackend:
             if self._may_be_partial():
                 return
             await self.close()
-        everything: Backend = StoreBackend(self.settings)
+        everything = StoreBackend(self.settings)
         await everything.open()
         self._stack.push_async_callback(everything.close)
         self._everything, self._readers = everything, everything.readers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
@@ -15,9 +14,8 @@ from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome, unit_id
 from jts_storage.errors import InvalidConfiguration, StorageError
-from jts_storage.ports.backtests import BacktestReader, BacktestStore
+from jts_storage.ports.backtests import BacktestStore
 from jts_storage.ports.candles import CandleStore
-from jts_storage.ports.data_sets import DataSetReader
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.formulas import FormulaStore
 from jts_storage.ports.health import Health
@@ -29,15 +27,8 @@ from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
-from jts_storage.unit_of_work.kept_candles import KeptView, PastView, Purges
+from jts_storage.readable import Readable
 from jts_storage.unit_of_work.repeating import retry_policy
-from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
-from jts_storage.unit_of_work.timed_documents import (
-    KeptFormulas,
-    KeptStrategies,
-    TimedFormulas,
-    TimedStrategies,
-)
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -45,36 +36,16 @@ if TYPE_CHECKING:
     from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
     from jts_storage.unit_of_work.participants import Stores
-    from jts_storage.usecases.data_sets import DataSets
 
 T = TypeVar("T")
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
-
-
-class Readers(Protocol):
-    """What a storage reads with: what is committed, and nothing else."""
-
-    @property
-    def candles(self) -> Present: ...
-    @property
-    def symbols(self) -> SymbolReader: ...
-    @property
-    def formulas(self) -> KeptFormulas: ...
-    @property
-    def strategies(self) -> KeptStrategies: ...
-    @property
-    def backtests(self) -> BacktestReader: ...
-    @property
-    def ingestion(self) -> IngestionReader: ...
-
-    def repository(self, model: Model[T]) -> T: ...
 
 
 class Backend(Protocol):
     """What a storage is made of."""
 
     @property
-    def readers(self) -> Readers: ...
+    def readable(self) -> Readable: ...
     @property
     def publisher(self) -> EventPublisher: ...
 
@@ -85,26 +56,6 @@ class Backend(Protocol):
     async def health(self) -> Health: ...
 
     async def recover(self) -> int: ...
-
-    @property
-    def snapshots(self) -> SnapshotStore: ...
-
-    async def as_of(self, moment: AsOf) -> PastView: ...
-
-    @property
-    def purges(self) -> Purges: ...
-
-    async def purge_documents(
-        self,
-        collection: str,
-        identity: str | None,
-        before: AsOf | None,
-        *,
-        despite_snapshots: bool,
-    ) -> int: ...
-
-    @property
-    def data_sets(self) -> DataSetReader: ...
 
     def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork: ...
 
@@ -171,36 +122,32 @@ class Storage:
 
     @property
     def candles(self) -> CandleStore:
-        return TimedCandles(self._opened.readers.candles, self.as_of, self._opened.purges)
+        return self._opened.readable.candles
 
     @property
     def symbols(self) -> SymbolReader:
-        return self._opened.readers.symbols
+        return self._opened.readable.symbols
 
     @property
     def formulas(self) -> FormulaStore:
-        purge = partial(self._opened.purge_documents, "formulas")
-        return TimedFormulas(self._opened.readers.formulas, self.as_of, purge)
+        return self._opened.readable.formulas
 
     @property
     def strategies(self) -> StrategyStore:
-        purge = partial(self._opened.purge_documents, "strategies")
-        return TimedStrategies(self._opened.readers.strategies, self.as_of, purge)
+        return self._opened.readable.strategies
 
     @property
     def backtests(self) -> BacktestStore:
-        from jts_storage.usecases.verified_backtests import VerifiedBacktests
-
-        return VerifiedBacktests(self._opened.readers.backtests, self._opened.data_sets)
+        return self._opened.readable.backtests
 
     @property
     def ingestion(self) -> IngestionReader:
-        return self._opened.readers.ingestion
+        return self._opened.readable.ingestion
 
     @property
     def snapshots(self) -> SnapshotStore:
         """Names for moments: ``as_of="scan-2026-11"``."""
-        return self._opened.snapshots
+        return self._opened.readable.snapshots
 
     async def data_set(
         self,
@@ -223,7 +170,7 @@ class Storage:
             timeframe, or no history of the moment is kept.
         :raises NotFound: there is no such snapshot.
         """
-        return await self._data_sets.of(
+        return await self._opened.readable.data_set(
             timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
         )
 
@@ -235,7 +182,8 @@ class Storage:
 
         :raises InvalidData: the history no longer reaches back to its commit.
         """
-        return await self._data_sets.fingerprint(checks.instance(data_set, DataSet, "data_set"))
+        known = checks.instance(data_set, DataSet, "data_set")
+        return await self._opened.readable.fingerprint(known)
 
     async def as_of(self, moment: AsOf) -> View:
         """All that was committed up to a moment: a time with its zone, a commit or a snapshot.
@@ -243,14 +191,14 @@ class Storage:
         :raises InvalidData: the moment is in the future, or no history of it is kept.
         :raises NotFound: there is no such snapshot.
         """
-        return KeptView.of(await self._opened.as_of(moment), self._opened.purges)
+        return await self._opened.readable.as_of(moment)
 
     def repository(self, model: Model[T]) -> T:
         """Return what is committed of a declared model, by the repository that it declares.
 
         :raises StorageError: the storage was opened without the model.
         """
-        return self._opened.readers.repository(model)
+        return self._opened.readable.repository(model)
 
     @property
     def clickhouse(self) -> ClickHouseManager:
@@ -385,12 +333,6 @@ class Storage:
                 "A storage in memory has no databases behind it.", remedy="Use Storage.open()."
             )
         return stores
-
-    @property
-    def _data_sets(self) -> DataSets:
-        from jts_storage.usecases.data_sets import DataSets
-
-        return DataSets(self._opened.data_sets)
 
     async def _run_once(self, work: Callable[[UnitOfWork], Awaitable[T]], source: str) -> T:
         async with self.unit_of_work(source=source) as uow:

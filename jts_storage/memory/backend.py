@@ -35,6 +35,7 @@ from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
+from jts_storage.readable import Readable, ReadableStores
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.unit import UnitOfWork
 
@@ -64,6 +65,10 @@ class InMemoryBackend:
     @property
     def readers(self) -> Self:
         return self
+
+    @property
+    def readable(self) -> Readable:
+        return ReadableStores(self)
 
     def repository(self, model: Model[R]) -> R:
         return self._models.repository(

@@ -1,0 +1,185 @@
+"""All that a storage gives to read, made of the readers of its stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.data_sets import DataSet
+from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.moments import AsOf
+from jts_storage.ports.backtests import BacktestReader, BacktestStore
+from jts_storage.ports.candles import CandleStore
+from jts_storage.ports.data_sets import DataSetReader
+from jts_storage.ports.formulas import FormulaStore
+from jts_storage.ports.history import View
+from jts_storage.ports.ingestion import IngestionReader
+from jts_storage.ports.models import Model
+from jts_storage.ports.snapshots import SnapshotStore
+from jts_storage.ports.strategies import StrategyStore
+from jts_storage.ports.symbols import SymbolReader
+from jts_storage.unit_of_work.kept_candles import KeptView, PastView, Purges
+from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
+from jts_storage.unit_of_work.timed_documents import (
+    KeptFormulas,
+    KeptStrategies,
+    TimedFormulas,
+    TimedStrategies,
+)
+
+if TYPE_CHECKING:
+    from jts_storage.usecases.data_sets import DataSets
+
+R = TypeVar("R")
+
+
+class Readable(Protocol):
+    """What `Storage` passes on; `Storage` says what each part promises."""
+
+    @property
+    def candles(self) -> CandleStore: ...
+    @property
+    def symbols(self) -> SymbolReader: ...
+    @property
+    def formulas(self) -> FormulaStore: ...
+    @property
+    def strategies(self) -> StrategyStore: ...
+    @property
+    def backtests(self) -> BacktestStore: ...
+    @property
+    def ingestion(self) -> IngestionReader: ...
+    @property
+    def snapshots(self) -> SnapshotStore: ...
+
+    async def as_of(self, moment: AsOf) -> View: ...
+
+    async def data_set(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        market: Market | None = None,
+        exchange: str | None = None,
+        as_of: AsOf | None = None,
+    ) -> DataSet: ...
+
+    async def fingerprint(self, data_set: DataSet) -> str: ...
+
+    def repository(self, model: Model[R]) -> R: ...
+
+
+class Readers(Protocol):
+    """What the stores are read with: what is committed, and nothing else."""
+
+    @property
+    def candles(self) -> Present: ...
+    @property
+    def symbols(self) -> SymbolReader: ...
+    @property
+    def formulas(self) -> KeptFormulas: ...
+    @property
+    def strategies(self) -> KeptStrategies: ...
+    @property
+    def backtests(self) -> BacktestReader: ...
+    @property
+    def ingestion(self) -> IngestionReader: ...
+
+    def repository(self, model: Model[R]) -> R: ...
+
+
+class ReadStores(Protocol):
+    """Stores in reach of this process."""
+
+    @property
+    def readers(self) -> Readers: ...
+    @property
+    def snapshots(self) -> SnapshotStore: ...
+    @property
+    def purges(self) -> Purges: ...
+    @property
+    def data_sets(self) -> DataSetReader: ...
+
+    async def as_of(self, moment: AsOf) -> PastView: ...
+
+    async def purge_documents(
+        self,
+        collection: str,
+        identity: str | None,
+        before: AsOf | None,
+        *,
+        despite_snapshots: bool,
+    ) -> int: ...
+
+
+class ReadableStores:
+    """`Readable` over stores that know the present and, asked by moment, the past."""
+
+    def __init__(self, stores: ReadStores) -> None:
+        self._stores = stores
+
+    @property
+    def candles(self) -> CandleStore:
+        return TimedCandles(self._stores.readers.candles, self.as_of, self._stores.purges)
+
+    @property
+    def symbols(self) -> SymbolReader:
+        return self._stores.readers.symbols
+
+    @property
+    def formulas(self) -> FormulaStore:
+        purge = partial(self._stores.purge_documents, "formulas")
+        return TimedFormulas(self._stores.readers.formulas, self.as_of, purge)
+
+    @property
+    def strategies(self) -> StrategyStore:
+        purge = partial(self._stores.purge_documents, "strategies")
+        return TimedStrategies(self._stores.readers.strategies, self.as_of, purge)
+
+    @property
+    def backtests(self) -> BacktestStore:
+        from jts_storage.usecases.verified_backtests import VerifiedBacktests
+
+        return VerifiedBacktests(self._stores.readers.backtests, self._stores.data_sets)
+
+    @property
+    def ingestion(self) -> IngestionReader:
+        return self._stores.readers.ingestion
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return self._stores.snapshots
+
+    async def as_of(self, moment: AsOf) -> View:
+        return KeptView.of(await self._stores.as_of(moment), self._stores.purges)
+
+    async def data_set(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        market: Market | None = None,
+        exchange: str | None = None,
+        as_of: AsOf | None = None,
+    ) -> DataSet:
+        return await self._data_sets.of(
+            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
+        )
+
+    async def fingerprint(self, data_set: DataSet) -> str:
+        return await self._data_sets.fingerprint(data_set)
+
+    def repository(self, model: Model[R]) -> R:
+        return self._stores.readers.repository(model)
+
+    @property
+    def _data_sets(self) -> DataSets:
+        from jts_storage.usecases.data_sets import DataSets
+
+        return DataSets(self._stores.data_sets)
