@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -81,3 +82,30 @@ class BacktestCompleted(DomainEvent):
     @property
     def key(self) -> str:
         return self.strategy_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignEvent(DomainEvent):
+    """An event of a class that only other processes have imported, as it is stored.
+
+    :param type: its `event_type`.
+    :param class_name: of its class, with the module.
+    :param of: its `key`.
+    :param data: its fields, as JSON has them.
+    """
+
+    type: str
+    class_name: str
+    of: str
+    data: Mapping[str, Any] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("type", "class_name", "of"):
+            checks.name(getattr(self, name), name, longest=1_000)
+        object.__setattr__(self, "data", checks.json_value(self.data, "data"))
+        object.__setattr__(self, "event_type", self.type)  # its own, not this class's
+
+    @property
+    def key(self) -> str:
+        return self.of

@@ -67,6 +67,11 @@ class InMemoryBackend:
         return self
 
     @property
+    def models(self) -> Models:
+        """Those given and those that installed packages name."""
+        return self._models
+
+    @property
     def readable(self) -> Readable:
         return ReadableStores(self)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TypeVar
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.clickhouse.symbol_model import SYMBOLS
+from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.outcomes import Outcome
@@ -42,6 +44,7 @@ from jts_storage.unit_of_work.staged import (
 )
 from jts_storage.unit_of_work.staged.names import written
 from jts_storage.unit_of_work.staged.tables import StagedTables
+from jts_storage.unit_of_work.staged.taking import take
 
 R = TypeVar("R")
 
@@ -93,6 +96,9 @@ class InMemoryWork:
 
     def under_way(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def take(self, changes: CommitChanges, events: Sequence[DomainEvent]) -> None:
+        take(self, self._tables, self._models, changes, events)
 
     async def commit(self) -> CommitResult:
         database = self._database

@@ -7,11 +7,10 @@ that. One that keeps failing is parked, so that it holds up the others of its ke
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
@@ -19,7 +18,7 @@ from jts_storage.domain.events import DomainEvent
 from jts_storage.mongo.leases import from_now
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
-from jts_storage.unit_of_work.staged import adapter, event_data
+from jts_storage.unit_of_work.staged import class_name_of, event_data, event_of
 
 EVENTS = "uow_events"
 
@@ -200,11 +199,10 @@ _DUE_IN: Bson = {"$subtract": ["$notBefore", "$$NOW"]}
 
 
 def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
-    kind = type(event)
     return {
         "_id": event.id,
         "type": event.event_type,
-        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "class": class_name_of(event),
         "key": event.key,
         "version": version,
         "n": number,
@@ -218,7 +216,7 @@ def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
 def _waiting_event(document: Bson) -> WaitingEvent:
     event, is_refused = None, False
     try:
-        event = _from_document(document)
+        event = event_of(document["class"], document["data"])
     except Exception:
         # The class is the service's own, and its next release may raise anything for old data.
         is_refused = True
@@ -231,18 +229,3 @@ def _waiting_event(document: Bson) -> WaitingEvent:
         document["attempts"],
         timedelta(milliseconds=document["dueIn"]),
     )
-
-
-def _from_document(document: Bson) -> DomainEvent | None:
-    """The event, if its class is imported; a name in a database must not make us import code."""
-    for kind in _kinds(DomainEvent):
-        if f"{kind.__module__}.{kind.__qualname__}" == document["class"]:
-            event: Any = adapter(kind).validate_python(document["data"])
-            return event if isinstance(event, DomainEvent) else None
-    return None
-
-
-def _kinds(base: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
-    for kind in base.__subclasses__():
-        yield kind
-        yield from _kinds(kind)

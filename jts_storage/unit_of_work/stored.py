@@ -7,6 +7,7 @@ staged. `docs/why.md` lists what each reader sees when something dies in between
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Self, TypeVar
 
@@ -16,6 +17,7 @@ from pymongo.errors import PyMongoError
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.changes import CommitChanges
+from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import CommitResult
 from jts_storage.errors import Conflict, ConnectionFailed, OutcomeUnknown, StorageError
@@ -42,6 +44,7 @@ from jts_storage.unit_of_work.staged import (
 )
 from jts_storage.unit_of_work.staged.names import written
 from jts_storage.unit_of_work.staged.tables import StagedTables
+from jts_storage.unit_of_work.staged.taking import take
 
 R = TypeVar("R")
 
@@ -123,6 +126,9 @@ class StoredWork:
 
     def under_way(self) -> AbstractContextManager[None]:
         return self._stores.commits.one()
+
+    def take(self, changes: CommitChanges, events: Sequence[DomainEvent]) -> None:
+        take(self, self._tables, self._stores.models, changes, events)
 
     async def commit(self) -> CommitResult:
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, Self, TypeVar
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage._runtime.tasks import run_to_the_end
+from jts_storage.domain.changes import CommitChanges
+from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.results import CommitResult
 from jts_storage.errors import StorageError
 from jts_storage.ports.backtests import BacktestRepository
@@ -43,6 +45,13 @@ class Work(Repositories, Protocol):
         """Count as a running commit within the block: closing the stores waits for those.
 
         :raises StorageError: the stores are being closed.
+        """
+        ...
+
+    def take(self, changes: CommitChanges, events: Sequence[DomainEvent]) -> None:
+        """Take over what another process has staged.
+
+        :raises InvalidData: something of it is not as this process would have staged it.
         """
         ...
 
@@ -108,6 +117,10 @@ class UnitOfWork:
 
     def repository(self, model: Model[R]) -> R:
         return self._active.repository(model)
+
+    def take(self, changes: CommitChanges, events: Sequence[DomainEvent]) -> None:
+        """Take over what a client has staged; nothing may be staged here."""
+        self._active.take(changes, events)
 
     async def commit(self) -> CommitResult:
         work = self._active

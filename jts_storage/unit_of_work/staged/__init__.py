@@ -11,7 +11,12 @@ from jts_storage.unit_of_work.staged.bookkeeping import (
     StagedSymbolBars,
 )
 from jts_storage.unit_of_work.staged.candles import StagedCandles
-from jts_storage.unit_of_work.staged.events import CollectedEvents, adapter, event_data
+from jts_storage.unit_of_work.staged.events import (
+    CollectedEvents,
+    class_name_of,
+    event_data,
+    event_of,
+)
 
 __all__ = [
     "CollectedEvents",
@@ -19,6 +24,7 @@ __all__ = [
     "StagedCheckpoints",
     "StagedIngestion",
     "StagedSymbolBars",
-    "adapter",
+    "class_name_of",
     "event_data",
+    "event_of",
 ]

@@ -98,6 +98,11 @@ class StagedSymbolBars:
                 del self._changes[symbol, trading_day]  # it was never stored
             return True
 
+    def take(self, changes: Sequence[AggregateChange]) -> None:
+        """Put what was staged elsewhere in the place of what is staged here."""
+        self._lifetime.check()
+        self._changes = {(change.symbol, change.trading_day): change for change in changes}
+
     def _change(
         self, symbol: str, trading_day: date, before: SymbolBars | None, becomes: SymbolBars | None
     ) -> None:
@@ -197,6 +202,24 @@ class StagedCheckpoints:
             if existed:
                 self._becomes[name] = None
             return existed
+
+    def take(self, changes: Sequence[CheckpointChange]) -> None:
+        """Put what was staged elsewhere in the place of what is staged here."""
+        self._lifetime.check()
+        moment = checks.now()
+        for change in changes:
+            becomes, base = change.becomes, change.base
+            self._becomes[change.name] = (
+                None if becomes is None else Checkpoint(change.name, becomes, moment)
+            )
+            if isinstance(base, str):  # what was stored there could not be read
+                self._read[change.name] = InvalidData(
+                    "cannot be read", value=base, document=change.name
+                )
+            else:
+                self._read[change.name] = (
+                    None if base is None else Checkpoint(change.name, base, moment)
+                )
 
     def _stage(self, checkpoint: Checkpoint) -> Checkpoint:
         self._lifetime.check()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jts_storage._runtime.lifetime import Lifetime
-from jts_storage.domain.events import DomainEvent
+from jts_storage.domain.events import DomainEvent, ForeignEvent
 from jts_storage.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def event_data(event: DomainEvent) -> dict[str, Any]:
 
     :raises InvalidData: JSON has nothing for one of them.
     """
+    if isinstance(event, ForeignEvent):
+        return dict(event.data)
     from pydantic import PydanticUserError
     from pydantic_core import PydanticSerializationError
 
@@ -53,6 +56,29 @@ def event_data(event: DomainEvent) -> dict[str, Any]:
             value=event.event_type,
         ) from exc
     return data
+
+
+def class_name_of(event: DomainEvent) -> str:
+    """The class of an event, with its module, as it is stored."""
+    if isinstance(event, ForeignEvent):
+        return event.class_name
+    kind = type(event)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def event_of(class_name: str, data: Mapping[str, Any]) -> DomainEvent | None:
+    """The event, if its class is imported; a name from elsewhere must not make us import code."""
+    for kind in _kinds(DomainEvent):
+        if f"{kind.__module__}.{kind.__qualname__}" == class_name:
+            event: Any = adapter(kind).validate_python(data)
+            return event if isinstance(event, DomainEvent) else None
+    return None
+
+
+def _kinds(base: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
 
 
 def adapter(kind: type[DomainEvent]) -> TypeAdapter[Any]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.changes import TableChange
-from jts_storage.errors import Conflict
+from jts_storage.errors import Conflict, InvalidData
 from jts_storage.models.columns import Row, in_blocks, key_of, rows_of, version_of
 from jts_storage.models.conditions import matching
 from jts_storage.models.table_repository import StoredTable, TableQuery
@@ -35,11 +35,28 @@ class StagedTable:
         self._before: dict[_Key, Row | None] = {}
         self._seen: dict[_Key, Row] = {}
         self._lock = asyncio.Lock()
+        self._taken: TableChange | None = None
+
+    def take(self, change: TableChange) -> None:
+        """Put what was staged elsewhere in the place of what is staged here.
+
+        :raises InvalidData: its rows are not those of a change of this table.
+        """
+        self._lifetime.check()
+        model, rows = self.model, change.rows
+        is_append = model.mode == "append"
+        schema = model.schema if is_append else model.changes_schema
+        if change.mode != model.mode or not rows.schema.equals(schema):
+            raise InvalidData(f"is no change of {model.name}", field="rows")
+        keys = [] if is_append else [key_of(r, model.key) for r in rows_of(rows.select(model.key))]
+        self._taken = TableChange(model.name, model.store, model.mode, rows, keys)
 
     @property
     def change(self) -> TableChange | None:
         """What the table is to become; None if nothing of it changes."""
         model = self.model
+        if self._taken is not None:
+            return self._taken
         if model.mode == "append":
             rows = pa.concat_tables(self._appended) if self._appended else None
             return rows and TableChange(model.name, model.store, model.mode, rows)

@@ -1,0 +1,1 @@
+"""What travels between clients and a gateway, generated from the .proto files beside it."""

@@ -1,0 +1,99 @@
+from jts_storage.proto.jts.storage.v1 import values_pb2 as _values_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WorkRequest(_message.Message):
+    __slots__ = ("begin", "call", "chunk", "commit")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    begin: Begin
+    call: Call
+    chunk: Chunk
+    commit: Commit
+    def __init__(self, begin: _Optional[_Union[Begin, _Mapping[str, object]]] = ..., call: _Optional[_Union[Call, _Mapping[str, object]]] = ..., chunk: _Optional[_Union[Chunk, _Mapping[str, object]]] = ..., commit: _Optional[_Union[Commit, _Mapping[str, object]]] = ...) -> None: ...
+
+class Begin(_message.Message):
+    __slots__ = ("id", "source")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    source: str
+    def __init__(self, id: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+
+class Call(_message.Message):
+    __slots__ = ("piece", "goes_on")
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    GOES_ON_FIELD_NUMBER: _ClassVar[int]
+    piece: bytes
+    goes_on: bool
+    def __init__(self, piece: _Optional[bytes] = ..., goes_on: bool = ...) -> None: ...
+
+class CallText(_message.Message):
+    __slots__ = ("method", "arguments")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    arguments: _values_pb2.Arguments
+    def __init__(self, method: _Optional[str] = ..., arguments: _Optional[_Union[_values_pb2.Arguments, _Mapping[str, object]]] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("kind", "data", "key", "table")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    data: bytes
+    key: _values_pb2.Key
+    table: str
+    def __init__(self, kind: _Optional[str] = ..., data: _Optional[bytes] = ..., key: _Optional[_Union[_values_pb2.Key, _Mapping[str, object]]] = ..., table: _Optional[str] = ...) -> None: ...
+
+class Commit(_message.Message):
+    __slots__ = ("events", "chunks")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    chunks: int
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping[str, object]]]] = ..., chunks: _Optional[int] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("id", "type", "class_name", "key", "data")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    type: str
+    class_name: str
+    key: str
+    data: bytes
+    def __init__(self, id: _Optional[str] = ..., type: _Optional[str] = ..., class_name: _Optional[str] = ..., key: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class WorkAnswer(_message.Message):
+    __slots__ = ("part", "problem", "ended", "committed")
+    PART_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    part: _values_pb2.Part
+    problem: _values_pb2.Problem
+    ended: Ended
+    committed: Committed
+    def __init__(self, part: _Optional[_Union[_values_pb2.Part, _Mapping[str, object]]] = ..., problem: _Optional[_Union[_values_pb2.Problem, _Mapping[str, object]]] = ..., ended: _Optional[_Union[Ended, _Mapping[str, object]]] = ..., committed: _Optional[_Union[Committed, _Mapping[str, object]]] = ...) -> None: ...
+
+class Ended(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Committed(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    def __init__(self, version: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""A storage in another process: the client of a gateway, and below `server` the gateway itself."""

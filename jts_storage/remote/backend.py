@@ -1,0 +1,95 @@
+"""A storage behind a gateway, as `Storage.open()` opens it by its ``url``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Final, NoReturn
+
+from jts_storage.domain.outcomes import Outcome
+from jts_storage.errors import StorageError
+from jts_storage.models import Models
+from jts_storage.ports.events import EventPublisher
+from jts_storage.ports.health import Health
+from jts_storage.ports.models import Model
+from jts_storage.remote.connection import Connection
+from jts_storage.remote.readable import RemoteReadable
+from jts_storage.remote.repositories import RemoteStorage
+from jts_storage.remote.target import Target
+from jts_storage.remote.work import RemoteWork
+from jts_storage.settings.gateway import GatewayConfig
+from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
+from jts_storage.unit_of_work.under_way import Commits
+from jts_storage.unit_of_work.unit import UnitOfWork
+
+_CLOSE_SECONDS: Final = 30.0
+
+
+class GrpcBackend:
+    """Everything by calls to a gateway, or to the next one of several."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        publisher: EventPublisher | None = None,
+        models: Iterable[Model[Any]] = (),
+    ) -> None:
+        self.config = config
+        self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
+        self._models = Models.known(models)
+        self._connection = Connection(config)
+        self._commits = Commits()
+        self._storage = RemoteStorage(Target(self._connection, "Storage"))
+        self.readable = RemoteReadable(
+            self._connection, self._models, lambda: self.unit_of_work("", None)
+        )
+
+    @property
+    def stores(self) -> NoReturn:
+        raise StorageError(
+            f"This storage is remote ({self.config.redacted}): its databases are the gateway's.",
+            remedy="Ask for it where the gateway runs, with Storage.open().",
+        )
+
+    async def open(self) -> None:
+        try:
+            await self._connection.open()
+        except BaseException:
+            await self._connection.close()
+            raise
+        unknown = [each.name for each in self._models if each.name not in self._connection.models]
+        if unknown:
+            await self._connection.close()
+            raise StorageError(
+                f"The gateway does not know the declared models {', '.join(unknown)}.",
+                remedy="Install the package that declares them where the gateway runs, too.",
+            )
+
+    async def close(self) -> None:
+        try:
+            await self._commits.ended(_CLOSE_SECONDS)
+        finally:
+            await self._connection.close()
+
+    async def health(self) -> Health:
+        found = await self._storage.health()
+        health = Health(**found["answers"])
+        for name, value in found["more"].items():
+            setattr(health, name, value)
+        assert health.oldest is None or isinstance(health.oldest, timedelta)
+        return health
+
+    async def recover(self) -> int:
+        return await self._storage.recover()
+
+    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork:
+        return UnitOfWork(lambda: self._begun(source, unit_id))
+
+    async def _begun(self, source: str, unit_id: str | None) -> RemoteWork:
+        return RemoteWork(
+            self._connection, self._commits, self.publisher, self._models, source, unit_id
+        )
+
+    async def outcome(self, unit_id: str) -> Outcome:
+        return await self._storage.outcome(unit_id)

@@ -1,0 +1,250 @@
+"""The way to a gateway: channels to its addresses, calls, and what is repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import grpc
+from grpc import aio
+from tenacity import AsyncRetrying
+
+from jts_storage._runtime.retries import repetitions
+from jts_storage._version import __version__
+from jts_storage.domain.secret import plain
+from jts_storage.errors import StorageError
+from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
+from jts_storage.proto.jts.storage.v1 import work_pb2 as work
+from jts_storage.remote import problems, values
+from jts_storage.remote.methods import METHODS
+from jts_storage.remote.parts import assembled
+from jts_storage.remote.protocol import BOTH_ENDS, COMPRESSION, MAJOR, MINOR, PATIENCE, path_of
+from jts_storage.remote.resuming import Resuming
+from jts_storage.settings.gateway import GatewayConfig
+
+T = TypeVar("T")
+
+_OPTIONS: Final = (
+    *BOTH_ENDS,
+    # A channel that lost its gateway would wait for up to two minutes before it looks again.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # What may be repeated is decided here; gRPC would repeat a commit as well.
+    ("grpc.enable_retries", 0),
+)
+
+
+class Connection:
+    """Channels to the addresses of one gateway, or of several alike. It belongs to one loop."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self._channels: dict[str, aio.Channel] = {}
+        self._current = 0
+        self._process = os.getpid()
+        self.models: frozenset[str] = frozenset()
+
+    async def open(self) -> None:
+        """Greet the gateway.
+
+        :raises ConnectionFailed: none answers.
+        :raises StorageError: it speaks another protocol, or refuses the token.
+        """
+        answer = await self.repeat("greeting the gateway", self._greet)
+        if answer.major != MAJOR:
+            raise StorageError(
+                f"The gateway at {self.address} (jts-storage {answer.version}) speaks protocol"
+                f" {answer.major}, this client {MAJOR}.",
+                remedy="Run the same release of jts-storage at both ends.",
+            )
+        self.models = frozenset(answer.models)
+
+    async def _greet(self) -> pb.ServerAnswer:
+        asked = pb.ServerRequest(major=MAJOR, minor=MINOR, version=__version__)
+        call = self.channel.unary_unary(
+            path_of("Gateway", "GetServer"),
+            request_serializer=pb.ServerRequest.SerializeToString,
+            response_deserializer=pb.ServerAnswer.FromString,
+        )
+        answer: pb.ServerAnswer = await call(
+            asked, timeout=self.config.connect_timeout, metadata=self.metadata
+        )
+        return answer
+
+    async def close(self) -> None:
+        channels, self._channels = self._channels, {}
+        if os.getpid() == self._process:
+            await asyncio.gather(*(channel.close() for channel in channels.values()))
+
+    @property
+    def address(self) -> str:
+        """The address that is used now."""
+        return self.config.addresses[self._current % len(self.config.addresses)]
+
+    @property
+    def channel(self) -> aio.Channel:
+        if os.getpid() != self._process:
+            raise StorageError(
+                "This storage was opened before the process forked, and cannot be used in a child.",
+                remedy="Open a storage in the child.",
+            )
+        address = self.address
+        if address not in self._channels:
+            self._channels[address] = self._made(address)
+        return self._channels[address]
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        found = [(PATIENCE, str(round(self.config.timeout * 1_000)))]
+        if self.config.token is not None:
+            found.append(("authorization", f"Bearer {plain(self.config.token)}"))
+        if self.config.compression != "none":
+            found.append((COMPRESSION, self.config.compression))
+        return tuple(found)
+
+    async def one(self, method: str, arguments: Mapping[str, Any]) -> Any:
+        """One value, asked for again where a gateway is away."""
+        asked = arguments_of(arguments)
+        ask = self._at_once if METHODS[method].comes == "at once" else self._in_parts
+        return await self.repeat(f"calling {method}", lambda: ask(method, asked))
+
+    async def many(self, method: str, arguments: Mapping[str, Any]) -> AsyncIterator[Any]:
+        """One value after the other; where the gateway is lost, from the last one on."""
+        resuming = Resuming(method, arguments)
+        while True:
+            stream = self._one_by_one(method, arguments_of(resuming.arguments))
+            try:
+                async for value in stream:
+                    for each in resuming.new(value):
+                        yield each
+            except problems.GatewayAway:
+                if not resuming.goes_on():
+                    raise
+                self.use_next()
+                await asyncio.sleep(self.config.retry_base_delay)
+            else:
+                return
+            finally:
+                await stream.aclose()
+
+    async def repeat(self, doing: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives; asked again, of the next address, where a gateway is away."""
+
+        async def attempt() -> T:
+            try:
+                return await ask()
+            except aio.AioRpcError as exc:
+                error = self.error_of(exc, doing)
+                if is_away(error):
+                    self.use_next()
+                raise error from exc
+
+        policy = repetitions(self.config, self.config.max_retries + 1, doing=doing, worth=is_away)
+        return await AsyncRetrying(**policy)(attempt)
+
+    def use_next(self) -> None:
+        """Talk to the next address from now on."""
+        self._current += 1
+
+    def error_of(self, exc: aio.AioRpcError, doing: str) -> StorageError:
+        """What a failed call means."""
+        for name, data in exc.trailing_metadata() or ():
+            if name == problems.TRAILER and isinstance(data, bytes):
+                return problems.error_of(pb.Problem.FromString(data))
+        return problems.of_status(exc, doing, self.address)
+
+    async def _at_once(self, method: str, asked: pb.Arguments) -> Any:
+        call = self.channel.unary_unary(
+            path_of(*method.split("/")),
+            request_serializer=pb.Arguments.SerializeToString,
+            response_deserializer=pb.Value.FromString,
+        )
+        timeout = None if METHODS[method].is_long else self.config.timeout
+        return values.read(await call(asked, timeout=timeout, metadata=self.metadata))
+
+    async def _in_parts(self, method: str, asked: pb.Arguments) -> Any:
+        parts = self._parts(method, asked)
+        try:
+            async for value in assembled(parts):
+                return value
+        finally:
+            await parts.aclose()
+        raise StorageError(f"The gateway's answer to {method} is empty.")
+
+    async def _one_by_one(self, method: str, asked: pb.Arguments) -> AsyncGenerator[Any, None]:
+        parts = self._parts(method, asked)
+        try:
+            async for value in assembled(parts):
+                yield value
+        except aio.AioRpcError as exc:
+            raise self.error_of(exc, f"calling {method}") from exc
+        finally:
+            await parts.aclose()
+
+    async def _parts(self, method: str, asked: pb.Arguments) -> AsyncGenerator[pb.Part, None]:
+        called = self.channel.unary_stream(
+            path_of(*method.split("/")),
+            request_serializer=pb.Arguments.SerializeToString,
+            response_deserializer=pb.Part.FromString,
+        )
+        known = METHODS[method]
+        is_bound = known.comes == "in parts" and not known.is_long
+        call = called(
+            asked, timeout=self.config.timeout if is_bound else None, metadata=self.metadata
+        )
+        try:
+            while (part := await self._read(call, known.is_long)) is not aio.EOF:
+                yield part
+        finally:
+            call.cancel()  # who stops reading stops the gateway's reading, too
+
+    async def _read(self, call: Any, is_long: bool) -> Any:
+        try:
+            async with asyncio.timeout(None if is_long else self.config.timeout):
+                return await call.read()
+        except TimeoutError:
+            raise problems.too_slow(self.address, self.config.timeout) from None
+
+    def _made(self, address: str) -> aio.Channel:
+        config = self.config
+        options: list[tuple[str, Any]] = list(_OPTIONS)
+        if config.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", config.server_name))
+        if not config.tls:
+            return aio.insecure_channel(address, options=options)
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=_read_file(config.ca_file),
+            private_key=_read_file(config.key_file),
+            certificate_chain=_read_file(config.cert_file),
+        )
+        return aio.secure_channel(address, credentials, options=options)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether nothing was reached: what only reads is worth another attempt."""
+    return isinstance(error, problems.GatewayAway)
+
+
+def arguments_of(given: Mapping[str, Any]) -> pb.Arguments:
+    """
+    :raises InvalidData: no gateway takes one of them.
+    """
+    asked = pb.Arguments()
+    for name, value in given.items():
+        values.fill(asked.named[name], value, name)
+    return asked
+
+
+def _read_file(path: str | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()
+
+
+WorkStream = aio.StreamStreamCall[work.WorkRequest, work.WorkAnswer]

@@ -1,0 +1,94 @@
+"""Answers that are larger than one message: cut into parts, and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+from jts_storage.errors import InvalidData, StorageError
+from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
+from jts_storage.remote import frames, values
+
+PIECE_BYTES: Final = 3 * 2**20
+
+
+def parts_of(given: Any) -> Iterator[pb.Part]:
+    """The parts of one value: its message, then the batches of its columns."""
+    batches: Iterator[bytes] = iter(())
+    value = pb.Value()
+    if frames.are_columns(given):
+        message, batches = frames.message_of(given)
+        value.columns.CopyFrom(message)
+    else:
+        values.fill(value, given, "result")
+    data = value.SerializeToString()
+    for start in range(0, len(data), PIECE_BYTES):
+        piece = data[start : start + PIECE_BYTES]
+        is_last = start + PIECE_BYTES >= len(data)
+        yield pb.Part(value=piece) if is_last else pb.Part(more_value=piece)
+    for batch in batches:
+        yield pb.Part(batch=batch)
+
+
+class Assembly:
+    """Puts parts together, which come one after the other.
+
+    :param checks_rows: whether candles are checked, as those of a stranger must be.
+    """
+
+    def __init__(self, *, checks_rows: bool = False, most_bytes: int | None = None) -> None:
+        self._checks_rows = checks_rows
+        self._most, self._bytes = most_bytes, 0
+        self._pieces: list[bytes] = []
+        self._columns: pb.Columns | None = None
+        self._batches: list[bytes] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no value has begun."""
+        return not self._pieces and self._columns is None
+
+    def add(self, part: pb.Part) -> list[Any]:
+        """The value that this part completes, alone in a list, or nothing yet."""
+        self._count(part)
+        kind = part.WhichOneof("piece")
+        if kind == "batch" and self._columns is not None:
+            self._batches.append(part.batch)
+        elif kind == "more_value" and self._columns is None:
+            self._pieces.append(part.more_value)
+            return []
+        elif kind == "value" and self._columns is None:
+            message = pb.Value.FromString(b"".join([*self._pieces, part.value]))
+            self._pieces.clear()
+            if message.WhichOneof("kind") != "columns":
+                self._bytes = 0
+                return [values.read(message)]
+            self._columns = message.columns
+        else:
+            raise InvalidData("comes out of turn", field="part", value=kind)
+        if len(self._batches) < self._columns.batches:
+            return []
+        columns, batches = self._columns, self._batches
+        self._columns, self._batches, self._bytes = None, [], 0
+        return [frames.made_of(columns, batches, checks_rows=self._checks_rows)]
+
+    def _count(self, part: pb.Part) -> None:
+        self._bytes += part.ByteSize()
+        if self._most is not None and self._bytes > self._most:
+            raise StorageError(
+                f"A call is larger than {self._most:,} bytes.",
+                remedy="Send less at once, or let the gateway take more (--max-bytes).",
+            )
+
+
+async def assembled(parts: AsyncIterator[pb.Part]) -> AsyncIterator[Any]:
+    """The values that parts hold.
+
+    :raises StorageError: they end within one.
+    """
+    assembly = Assembly()
+    async for part in parts:
+        for value in assembly.add(part):
+            yield value
+    if not assembly.is_empty:
+        raise StorageError("The gateway's answer ended in the middle of a value.")

@@ -1,0 +1,31 @@
+"""What client and gateway agree on beside the messages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAJOR: Final = 1
+MINOR: Final = 0
+"""Counts up with what is added; a client asks for nothing that a gateway's minor does not have."""
+
+PACKAGE: Final = "jts.storage.v1"
+CAPABILITIES: Final = ("candles", "documents", "bookkeeping", "history", "work", "models")
+
+MESSAGE_BYTES: Final = 8 * 2**20
+"""Of one message: parts are below 4 MiB, and a client may have a longer list of keys to ask for."""
+
+PATIENCE: Final = "jts-patience-ms"
+"""How long a client waits for each part of an answer."""
+
+COMPRESSION: Final = "jts-compression"
+
+BOTH_ENDS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 32 * 1024),
+    ("grpc.absolute_max_metadata_size", 64 * 1024),
+)
+
+
+def path_of(service: str, method: str) -> str:
+    return f"/{PACKAGE}.{service}/{method}"

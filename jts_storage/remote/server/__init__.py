@@ -1,0 +1,1 @@
+"""A gateway: serves the stores of its process to clients elsewhere."""

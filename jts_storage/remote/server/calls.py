@@ -1,0 +1,172 @@
+"""The calls of a gateway: arguments read, a port asked, and its answer sent in parts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from jts_storage.errors import ConnectionFailed, InvalidData, StorageError
+from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
+from jts_storage.remote import problems, values
+from jts_storage.remote.frames import are_columns
+from jts_storage.remote.methods import METHODS, Method
+from jts_storage.remote.parts import parts_of
+from jts_storage.remote.protocol import PACKAGE, PATIENCE
+from jts_storage.remote.server.served import Served
+
+_TOGETHER: Final = 500
+"""So many values that come one by one travel together."""
+
+_MOST_PATIENCE: Final = 3_600.0
+
+log = logging.getLogger(__name__)
+
+Context = aio.ServicerContext[Any, Any]
+
+
+def handlers(served: Served) -> Iterator[grpc.GenericRpcHandler]:
+    """Every method of `METHODS`, by service."""
+    services: dict[str, dict[str, Any]] = {}
+    for path, method in METHODS.items():
+        service, _, name = path.partition("/")
+        services.setdefault(service, {})[name] = _handler(served, path, method)
+    for service, found in services.items():
+        yield grpc.method_handlers_generic_handler(f"{PACKAGE}.{service}", found)
+
+
+def _handler(served: Served, path: str, method: Method) -> Any:
+    if method.comes == "at once":
+
+        async def at_once(asked: pb.Arguments, context: Context) -> pb.Value:
+            value = pb.Value()
+            async with answering(context, path):
+                values.fill(value, await _called(served, method, asked), "result")
+            return value
+
+        return grpc.unary_unary_rpc_method_handler(
+            at_once,
+            request_deserializer=pb.Arguments.FromString,
+            response_serializer=pb.Value.SerializeToString,
+        )
+
+    async def in_parts(asked: pb.Arguments, context: Context) -> None:
+        async with answering(context, path):
+            found = await _called(served, method, asked)
+            for part in parts_of(found):
+                await context.write(part)
+
+    async def one_by_one(asked: pb.Arguments, context: Context) -> None:
+        async with answering(context, path, is_stream=True):
+            iterator = await _called(served, method, asked)
+            async with aclosing(iterator):
+                async for value in together(iterator):
+                    for part in parts_of(value):
+                        await context.write(part)
+
+    return grpc.unary_stream_rpc_method_handler(
+        in_parts if method.comes == "in parts" else one_by_one,
+        request_deserializer=pb.Arguments.FromString,
+        response_serializer=pb.Part.SerializeToString,
+    )
+
+
+async def _called(served: Served, method: Method, asked: pb.Arguments) -> Any:
+    arguments = arguments_of(asked)
+    bound = await served.bound(method, arguments)
+    return await answer_of(bound, arguments)
+
+
+async def answer_of(bound: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """What a method gives; an iterator as it is.
+
+    :raises InvalidData: it takes other arguments.
+    """
+    try:
+        inspect.signature(bound).bind(**arguments)
+    except TypeError as exc:
+        raise InvalidData(f"are not those of the method: {exc}", field="arguments") from exc
+    found = bound(**arguments)
+    return await found if inspect.isawaitable(found) else found
+
+
+def arguments_of(asked: pb.Arguments) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in asked.named:
+        found[name] = values.read(asked.named[name])
+    return found
+
+
+async def together(iterator: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Columns one by one, and all else in lists."""
+    waiting: list[Any] = []
+    async for value in iterator:
+        if are_columns(value):
+            yield value
+            continue
+        waiting.append(value)
+        if len(waiting) == _TOGETHER:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+class answering:  # noqa: N801 - used like a function
+    """Within it, what a call is refused for becomes its status, and its deadline that of stores."""
+
+    def __init__(self, context: Context, path: str, *, is_stream: bool = False) -> None:
+        self._context, self._path = context, path
+        seconds = None if is_stream else context.time_remaining()
+        self._bound = asyncio.timeout(min(seconds, _MOST_PATIENCE) if seconds else None)
+
+    async def __aenter__(self) -> None:
+        await self._bound.__aenter__()
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            await self._bound.__aexit__(kind, error, trace)
+        except TimeoutError as exc:
+            error = ConnectionFailed("The stores took longer than the client waits.")
+            error.__cause__ = exc
+        if error is None or isinstance(error, asyncio.CancelledError | aio.AbortError):
+            return
+        await refused(self._context, error, self._path)
+
+
+async def refused(context: Context, error: BaseException, what: str) -> None:
+    """End a call by its error; what is no error of the kit is logged and not told."""
+    known = as_known(error, what)
+    problem = problems.problem_of(known).SerializeToString()
+    await context.abort(
+        problems.code_of(known),
+        problems.plain(known),
+        trailing_metadata=((problems.TRAILER, problem),),
+    )
+
+
+def as_known(error: BaseException, what: str) -> StorageError:
+    """The error as the kit says it."""
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, DecodeError):
+        return InvalidData("is no message of this protocol", field="message")
+    log.error("A call failed: %s", what, exc_info=error)
+    return StorageError(
+        f"The gateway failed ({what}); its log says more.", remedy="Look there, and report it."
+    )
+
+
+def patience_of(context: Context) -> float | None:
+    """How long the client waits for each part; None if it does not say."""
+    for name, value in context.invocation_metadata() or ():
+        if name == PATIENCE and str(value).isdecimal():
+            return min(int(value) / 1_000, _MOST_PATIENCE)
+    return None

@@ -1,0 +1,224 @@
+"""The server itself: where it listens, with what certificate, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from jts_storage._version import __version__
+from jts_storage.domain import checks
+from jts_storage.errors import InvalidConfiguration, StorageError
+from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
+from jts_storage.proto.jts.storage.v1 import work_pb2
+from jts_storage.remote.protocol import BOTH_ENDS, CAPABILITIES, MAJOR, MINOR, PACKAGE
+from jts_storage.remote.server.calls import Context, handlers
+from jts_storage.remote.server.guard import Guard
+from jts_storage.remote.server.limits import Limits
+from jts_storage.remote.server.served import Served, ServedBackend
+from jts_storage.remote.server.sessions import Works
+from jts_storage.remote.server.tokens import Tokens
+from jts_storage.settings.gateway import is_near
+
+_OPTIONS: Final = (
+    *BOTH_ENDS,
+    ("grpc.so_reuseport", 0),  # a second gateway on the port is an error, not a half of the calls
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+_LOOK_SECONDS: Final = 2.0
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a gateway listens, and who may come.
+
+    :param listen: ``host:port``, or ``unix:/path``.
+    :param tokens: None lets everybody in who reaches it, on this machine only.
+    :param client_ca: certificates that clients must have one of.
+    """
+
+    listen: str
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    client_ca: Path | None = None
+    tokens: Tokens | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    def check(self) -> None:
+        """:raises InvalidConfiguration: what is sent there could be read, or asked, by others."""
+        if (self.cert_file is None) != (self.key_file is None):
+            raise InvalidConfiguration(
+                "a certificate and its key go together",
+                remedy="Give --tls-cert and --tls-key.",
+            )
+        if self.client_ca is not None and self.cert_file is None:
+            raise InvalidConfiguration(
+                "clients are to show certificates, and the gateway has none",
+                remedy="Give --tls-cert and --tls-key, too.",
+            )
+        if is_near(self.listen):
+            return
+        if self.cert_file is None:
+            raise InvalidConfiguration(
+                f"{self.listen} would be served without encryption",
+                remedy="Give --tls-cert and --tls-key, or listen on 127.0.0.1 or unix:PATH.",
+            )
+        if self.tokens is None and self.client_ca is None:
+            raise InvalidConfiguration(
+                f"{self.listen} would be served to everybody",
+                remedy="Give --tokens FILE, or --client-ca.",
+            )
+
+
+class Gateway:
+    """Serves a backend that is open. It belongs to one event loop."""
+
+    def __init__(self, backend: ServedBackend, place: Place) -> None:
+        place.check()
+        self._backend, self._place = backend, place
+        self._server: aio.Server | None = None
+        self._health = HealthServicer()
+        self._looking: asyncio.Task[None] | None = None
+        self.address = place.listen
+        """Where it listens: the port that was free where port 0 was asked for."""
+
+    async def start(self) -> None:
+        """
+        :raises InvalidConfiguration: it cannot listen there, or the certificate is none.
+        """
+        place = self._place
+        server = aio.server(
+            interceptors=[Guard(place.tokens)],
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=place.limits.calls,
+        )
+        works = Works(self._backend, place.limits)
+        for handler in handlers(Served(self._backend)):
+            server.add_generic_rpc_handlers((handler,))
+        server.add_generic_rpc_handlers((self._own_handler(works),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._listen(server)
+        self._server = server
+        await self._look()
+        await server.start()
+        self._looking = asyncio.create_task(self._look_again())
+        log.info("Serving at %s.", self.address)
+
+    async def stop(self) -> None:
+        """Take no more calls, and let those that run end, for as long as the limits say."""
+        server, self._server = self._server, None
+        if self._looking is not None:
+            self._looking.cancel()
+        if server is None:
+            return
+        await self._health.enter_graceful_shutdown()
+        await server.stop(self._place.limits.grace_seconds)
+        if self.address.startswith("unix:"):
+            with suppress(OSError):
+                Path(self.address.removeprefix("unix:")).unlink()  # noqa: ASYNC240 - at once
+
+    async def wait(self) -> None:
+        """Return once it has stopped."""
+        if self._server is not None:
+            await self._server.wait_for_termination()
+
+    def _listen(self, server: aio.Server) -> None:
+        place = self._place
+        if place.listen.startswith("unix:"):
+            self._listen_on_socket(server, Path(place.listen.removeprefix("unix:")))
+            return
+        try:
+            if place.cert_file is None or place.key_file is None:
+                port = server.add_insecure_port(place.listen)
+            else:
+                port = server.add_secure_port(place.listen, _credentials(place))
+        except (RuntimeError, OSError) as exc:
+            raise InvalidConfiguration(
+                f"cannot listen on {place.listen}: {str(exc).splitlines()[0]}",
+                remedy="Is another gateway running there, or the certificate unreadable?",
+            ) from exc
+        self.address = f"{place.listen.rpartition(':')[0]}:{port}"
+
+    def _listen_on_socket(self, server: aio.Server, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            if not stat.S_ISSOCK(path.stat().st_mode):
+                raise InvalidConfiguration(f"{path} is there, and is no socket")
+            path.unlink()  # of a process that died; the stores behind it can be had only once
+        before = os.umask(0o177)  # nobody else may connect, from the first moment on
+        try:
+            server.add_insecure_port(f"unix:{path}")
+        except RuntimeError as exc:
+            raise InvalidConfiguration(
+                f"cannot listen on {path}", remedy="Is its path longer than 100 characters?"
+            ) from exc
+        finally:
+            os.umask(before)
+
+    def _own_handler(self, works: Works) -> grpc.GenericRpcHandler:
+        return grpc.method_handlers_generic_handler(
+            f"{PACKAGE}.Gateway",
+            {
+                "GetServer": grpc.unary_unary_rpc_method_handler(
+                    self._greet,
+                    request_deserializer=pb.ServerRequest.FromString,
+                    response_serializer=pb.ServerAnswer.SerializeToString,
+                ),
+                "Work": grpc.stream_stream_rpc_method_handler(
+                    works.work,
+                    request_deserializer=work_pb2.WorkRequest.FromString,
+                    response_serializer=work_pb2.WorkAnswer.SerializeToString,
+                ),
+            },
+        )
+
+    async def _greet(self, asked: pb.ServerRequest, _: Context) -> pb.ServerAnswer:
+        return pb.ServerAnswer(
+            major=MAJOR,
+            minor=MINOR,
+            version=__version__,
+            capabilities=CAPABILITIES,
+            models=[model.name for model in self._backend.models],
+            now=(checks.now() - checks.EPOCH) // timedelta(microseconds=1),
+        )
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Tell by store whether it answers."""
+        try:
+            answers = dict(await self._backend.health())
+        except StorageError:
+            answers = {}
+        for name, is_well in {**answers, "": bool(answers) and all(answers.values())}.items():
+            await self._health.set(name, _SERVING if is_well else _NOT_SERVING)
+
+
+def _credentials(place: Place) -> grpc.ServerCredentials:
+    assert place.cert_file is not None
+    assert place.key_file is not None
+    authority = None if place.client_ca is None else place.client_ca.read_bytes()
+    pair = (place.key_file.read_bytes(), place.cert_file.read_bytes())
+    return grpc.ssl_server_credentials(
+        [pair], root_certificates=authority, require_client_auth=authority is not None
+    )

@@ -1,0 +1,266 @@
+"""What a gateway finds under the names that its clients call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import bson
+from bson.errors import BSONError
+
+from jts_storage.clickhouse.symbol_model import SYMBOLS
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.data_sets import DataSet
+from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.moments import AsOf, Commit
+from jts_storage.domain.outcomes import Outcome, unit_id
+from jts_storage.errors import InvalidData, StorageError
+from jts_storage.models.conditions import checked
+from jts_storage.models.document_repository import DocumentRepository
+from jts_storage.models.registry import Models
+from jts_storage.models.table_repository import TableQuery
+from jts_storage.mongo.stored import CODEC
+from jts_storage.ports.health import Health
+from jts_storage.ports.unit_of_work import Repositories
+from jts_storage.readable import Readable, Readers
+from jts_storage.remote.conditions import read
+from jts_storage.remote.declared import document_of, entity_of
+from jts_storage.remote.methods import Method
+from jts_storage.unit_of_work.unit import UnitOfWork
+
+_MORE: Final = (
+    "unfinished",
+    "oldest",
+    "waiting_events",
+    "parked_events",
+    "unreadable_documents",
+    "unreadable_records",
+    "unreadable_rows",
+    "broken_parts",
+    "unknown_models",
+    "damaged_commits",
+)
+"""What `Health` says beside the answers."""
+
+_OPERATORS: Final = {
+    *("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$and", "$or", "$nor", "$not"),
+    *("$exists", "$type", "$regex", "$options", "$all", "$elemMatch", "$size", "$mod"),
+}
+"""What a condition may ask; all else could be code, or cost without an end."""
+
+
+class ServedBackend(Protocol):
+    """The stores of this process."""
+
+    @property
+    def readable(self) -> Readable: ...
+    @property
+    def readers(self) -> Readers: ...
+    @property
+    def models(self) -> Models: ...
+
+    async def health(self) -> Health: ...
+
+    async def recover(self) -> int: ...
+
+    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork: ...
+
+    async def outcome(self, unit_id: str) -> Outcome: ...
+
+
+class Served:
+    """The ports of a backend, by the names that `methods` has for them."""
+
+    def __init__(self, backend: ServedBackend) -> None:
+        self.backend = backend
+        self._own: dict[str, Callable[[], Any]] = {
+            "served": lambda: _ServedStorage(backend),
+            "stored_candles": lambda: backend.readers.candles,
+            "stored_tables": lambda: _StoredTables(backend),
+            "stored_documents": lambda: _Documents(backend.models, backend.readable.repository),
+        }
+
+    async def bound(self, method: Method, arguments: dict[str, Any]) -> Callable[..., Any]:
+        """The method itself; the moment of a view is taken out of the arguments."""
+        if method.as_of:
+            if "view" not in arguments:
+                raise InvalidData("is missing", field="view")
+            found: Any = await self.backend.readable.as_of(arguments.pop("view"))
+        elif method.of in self._own:
+            return _method(self._own[method.of](), method.called)
+        else:
+            found = self.backend.readable
+        return _method(_at(found, method.of), method.called)
+
+
+def in_work(uow: UnitOfWork, models: Models, method: Method) -> Callable[..., Any]:
+    """The method of a repository of documents in a unit of work."""
+    port: Any = _Documents(models, uow.repository) if method.of == "documents" else None
+    return _method(port or _at(uow, method.of), method.called)
+
+
+def _at(found: Readable | Repositories | Any, path: str) -> Any:
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _method(port: Any, name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(port, name)
+    return found
+
+
+class _ServedStorage:
+    def __init__(self, backend: ServedBackend) -> None:
+        self._backend = backend
+
+    async def as_of(self, moment: AsOf) -> Commit:
+        return (await self._backend.readable.as_of(moment)).commit
+
+    async def data_set(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        market: Market | None = None,
+        exchange: str | None = None,
+        as_of: AsOf | None = None,
+    ) -> DataSet:
+        return await self._backend.readable.data_set(
+            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
+        )
+
+    async def fingerprint(self, data_set: DataSet) -> str:
+        return await self._backend.readable.fingerprint(data_set)
+
+    async def health(self) -> Mapping[str, Any]:
+        found = await self._backend.health()
+        return {"answers": dict(found), "more": {name: getattr(found, name) for name in _MORE}}
+
+    async def recover(self) -> int:
+        return await self._backend.recover()
+
+    async def outcome(self, id: str) -> Outcome:
+        return await self._backend.outcome(unit_id(id, "id"))
+
+
+class _StoredTables:
+    """Rows of declared tables, and of the symbols, which are one."""
+
+    def __init__(self, backend: ServedBackend) -> None:
+        self._backend = backend
+
+    async def read(
+        self,
+        model: str,
+        where: Any,
+        columns: Sequence[str] | None,
+        descending: bool,
+        limit: int | None,
+        key: Sequence[Any] | None,
+        strict: bool,
+    ) -> Any:
+        source = self._source(model)
+        query = TableQuery(
+            self._condition(model, where),
+            None if columns is None else tuple(columns),
+            descending,
+            limit,
+            None if key is None else tuple(key),
+            strict,
+        )
+        return await source.read(query)
+
+    async def stream(
+        self, model: str, where: Any, strict: bool, block_rows: int
+    ) -> AsyncIterator[Any]:
+        query = TableQuery(self._condition(model, where), strict=strict)
+        async for block in self._source(model).stream(query, block_rows):
+            yield block
+
+    def _source(self, name: str) -> Any:
+        """Where the repository of the model reads."""
+        repository: Any
+        if name == SYMBOLS.name:
+            repository = self._backend.readers.symbols
+        else:
+            repository = self._backend.readable.repository(_known(self._backend.models, name))
+        return repository._source  # noqa: SLF001
+
+    def _condition(self, name: str, where: Any) -> Any:
+        model = SYMBOLS if name == SYMBOLS.name else self._backend.models.table(name)
+        condition = read(where, model.table)
+        return None if condition is None else checked(condition, model.schema)
+
+
+class _Documents:
+    """Declared documents as BSON."""
+
+    def __init__(self, models: Models, repository: Callable[[Any], Any]) -> None:
+        self._models, self._repository = models, repository
+
+    async def get(self, model: str, identity: str) -> bytes | None:
+        known, repository = self._of(model)
+        found = await repository.get(identity)
+        return None if found is None else document_of(known, found)
+
+    async def page(
+        self, model: str, where: bytes, limit: int, after: str | None, strict: bool
+    ) -> Sequence[bytes]:
+        known, repository = self._of(model)
+        condition = _condition_of(where)
+        found = await repository._source.page(condition, limit, after, strict=strict)  # noqa: SLF001
+        return [document_of(known, each) for each in found]
+
+    async def save_many(self, model: str, entities: Sequence[bytes]) -> Sequence[bytes]:
+        known, repository = self._of(model)
+        saved = await repository.save_many([entity_of(known, each) for each in entities])
+        return [document_of(known, each) for each in saved]
+
+    async def delete(self, model: str, identity: str, force: bool) -> bool:
+        _, repository = self._of(model)
+        found: bool = await repository.delete(identity, force=force)
+        return found
+
+    def _of(self, name: str) -> tuple[Any, Any]:
+        known = _known(self._models, name)
+        repository = self._repository(known)
+        assert isinstance(repository, DocumentRepository)
+        return known, repository
+
+
+def _known(models: Models, name: str) -> Any:
+    """:raises StorageError: there is no such model."""
+    found = next((each for each in models if each.name == name), None)
+    if found is None:
+        raise StorageError(
+            f"This gateway does not know the model {name!r}.",
+            remedy="Install the package that declares it where the gateway runs, too.",
+        )
+    return found
+
+
+def _condition_of(where: bytes) -> Mapping[str, Any]:
+    """:raises InvalidData: it is none, or asks for more than comparisons."""
+    try:
+        found = bson.decode(where, CODEC)["where"]
+    except (BSONError, KeyError, TypeError) as exc:
+        raise InvalidData("is no condition", field="where") from exc
+    if not isinstance(found, Mapping):
+        raise InvalidData("is no condition", field="where")
+    _check_operators(found)
+    return found
+
+
+def _check_operators(value: Any) -> None:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            if str(name).startswith("$") and name not in _OPERATORS:
+                raise InvalidData("is not taken from a client", field="where", value=name)
+            _check_operators(each)
+    elif isinstance(value, list):
+        for each in value:
+            _check_operators(each)

@@ -1,0 +1,154 @@
+"""What a client staged, put together again from the pieces in which it came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from jts_storage.domain.candle import SeriesKey
+from jts_storage.domain.candle_changes import CandleChanges
+from jts_storage.domain.changes import CommitChanges, TableChange
+from jts_storage.domain.columns import checked
+from jts_storage.domain.enums import Timeframe, member
+from jts_storage.domain.events import DomainEvent, ForeignEvent
+from jts_storage.domain.rows import SeriesRows
+from jts_storage.errors import InvalidData, StorageError
+from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
+from jts_storage.unit_of_work.journal_format import decode, decode_rows, decode_table
+from jts_storage.unit_of_work.staged import event_of
+
+_ROWS: Final = frozenset({"candles", "bars", "table"})
+
+
+class StagedElsewhere:
+    """The chunks of one unit of work, each checked as it comes.
+
+    :param most_bytes: of all rows together.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._bytes, self._count = most_bytes, 0, 0
+        self._described: list[bytes] = []
+        self._candles: list[SeriesRows] = []
+        self._bars: list[SeriesRows] = []
+        self._tables: dict[str, list[pa.Table]] = {}
+
+    def add(self, chunk: pb.Chunk) -> None:
+        """
+        :raises InvalidData: it is none, or its rows are no candles.
+        :raises StorageError: together they are too large.
+        """
+        self._count += 1
+        if chunk.kind == "work":
+            self._described.append(chunk.data)
+            self._weigh(len(chunk.data))
+        elif chunk.kind in _ROWS:
+            self._add_rows(chunk)
+        else:
+            raise InvalidData("is no chunk that is known here", field="chunk", value=chunk.kind)
+
+    def changes(self, chunks: int) -> CommitChanges:
+        """All of them as one.
+
+        :param chunks: how many the client sent.
+        :raises InvalidData: one is missing, or they do not go together.
+        """
+        if chunks != self._count:
+            raise InvalidData("are not all here", field="chunks", value=self._count)
+        try:
+            changes = decode(b"".join(self._described))
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise _refused(exc) from exc
+        _fill(changes.candles, self._candles)
+        _fill(changes.bars, self._bars)
+        if set(self._tables) - {change.name for change in changes.tables}:
+            raise InvalidData("has rows of a table that it does not name", field="chunk")
+        changes.tables = [self._with_rows(change) for change in changes.tables]
+        return changes
+
+    def _add_rows(self, chunk: pb.Chunk) -> None:
+        try:
+            if chunk.kind == "table":
+                table = decode_table(chunk.data)
+                table.validate(full=True)
+                self._weigh(table.nbytes)
+                self._tables.setdefault(chunk.table, []).append(table)
+                return
+            rows = decode_rows(_key(chunk), chunk.data)
+        except (pa.ArrowException, ValueError, KeyError, TypeError, IndexError, OSError) as exc:
+            raise _refused(exc) from exc
+        self._weigh(sum(column.nbytes for column in rows.columns))
+        _check(rows)
+        (self._candles if chunk.kind == "candles" else self._bars).append(rows)
+
+    def _with_rows(self, change: TableChange) -> TableChange:
+        found = self._tables.get(change.name)
+        if not found:
+            raise InvalidData(f"has no rows of {change.name}", field="chunk")
+        return TableChange(change.name, change.store, change.mode, pa.concat_tables(found))
+
+    def _weigh(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > self._most:
+            raise StorageError(
+                f"A unit of work stages more than {self._most:,} bytes.",
+                remedy="Commit more often, or let the gateway take more (--max-staged-bytes).",
+            )
+
+
+def events_of(messages: Sequence[pb.Event]) -> list[DomainEvent]:
+    """The events of a client: of their classes where they are known here.
+
+    :raises InvalidData: one is none.
+    """
+    found = []
+    for message in messages:
+        try:
+            data = json.loads(message.data)
+            known = event_of(message.class_name, data)
+        except ValueError as exc:
+            raise InvalidData(f"is no event of its class: {exc}", field="event") from exc
+        found.append(known or _foreign(message, data))
+    return found
+
+
+def _foreign(message: pb.Event, data: Any) -> ForeignEvent:
+    return ForeignEvent(
+        id=message.id,
+        type=message.type,
+        class_name=message.class_name,
+        of=message.key,
+        data=data,
+    )
+
+
+def _fill(changes: CandleChanges, rows: Sequence[SeriesRows]) -> None:
+    for each in rows:
+        changes.save(each)
+
+
+def _check(rows: SeriesRows) -> None:
+    """:raises InvalidData: a row is no candle, or a series does not ascend."""
+    checked(rows.columns)
+    steps = np.diff(rows.columns.timestamp) > 0
+    begins = np.zeros(len(steps) + 1, np.bool_)
+    begins[rows.offsets[:-1][rows.offsets[:-1] < len(begins)]] = True
+    if not (steps | begins[1:]).all():
+        raise InvalidData("must ascend", field="timestamp")
+
+
+def _key(chunk: pb.Chunk) -> SeriesKey | None:
+    if not chunk.HasField("key"):
+        return None
+    timeframe = member(Timeframe, chunk.key.timeframe, "timeframe")
+    return SeriesKey(chunk.key.symbol, timeframe, chunk.key.exchange)
+
+
+def _refused(cause: Exception) -> InvalidData:
+    if isinstance(cause, InvalidData):
+        return cause
+    return InvalidData(f"is no chunk of a unit of work: {cause}", field="chunk")

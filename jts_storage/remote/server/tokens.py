@@ -1,0 +1,88 @@
+"""Who may call: tokens, kept as hashes with what each allows."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple, get_args
+
+from jts_storage.errors import InvalidConfiguration
+from jts_storage.remote.methods import Scope
+
+_ALLOWS: Final[Mapping[str, frozenset[str]]] = {
+    "read": frozenset({"read"}),
+    "write": frozenset({"read", "write"}),
+    "admin": frozenset({"read", "write", "admin"}),
+}
+_BYTES: Final = 32
+_LOOSE: Final = 0o077
+
+
+class Caller(NamedTuple):
+    """Who calls, by name, and what he may do."""
+
+    name: str
+    allows: frozenset[str]
+
+
+class Tokens:
+    """The tokens of a file: a line for each, ``name scope sha256``; ``#`` begins a comment."""
+
+    def __init__(self, callers: Mapping[str, Caller]) -> None:
+        """:param callers: by the hash of their token."""
+        self._callers = dict(callers)
+
+    @classmethod
+    def of_file(cls, path: Path) -> Tokens:
+        """
+        :raises InvalidConfiguration: a line is not as it should be, or others may read the file.
+        """
+        try:
+            if path.stat().st_mode & _LOOSE:
+                raise InvalidConfiguration(
+                    f"{path} can be read by others", remedy=f"chmod 600 {path}"
+                )
+            text = path.read_text()
+        except OSError as exc:
+            raise InvalidConfiguration(f"{path} cannot be read: {exc.strerror}") from exc
+        callers = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            words = line.partition("#")[0].split()
+            if not words:
+                continue
+            if len(words) != 3 or words[1] not in _ALLOWS or len(words[2]) != 64:
+                raise InvalidConfiguration(
+                    f"line {number} of {path} is no token",
+                    remedy="A line is: name read|write|admin sha256; `jts-storage token` makes it.",
+                )
+            name, scope, digest = words
+            callers[digest] = Caller(name, _ALLOWS[scope])
+        return cls(callers)
+
+    @classmethod
+    def of(cls, token: str, scope: Scope = "admin", name: str = "local") -> Tokens:
+        """A single token."""
+        return cls({digest_of(token): Caller(name, _ALLOWS[scope])})
+
+    def caller(self, token: str) -> Caller | None:
+        """Whose token it is. It is long and random, so that its hash tells nothing of it."""
+        return self._callers.get(digest_of(token))
+
+
+def new_token() -> str:
+    return secrets.token_urlsafe(_BYTES)
+
+
+def line_of(name: str, scope: Scope, token: str) -> str:
+    """The line of a token in the file."""
+    if scope not in get_args(Scope):
+        raise InvalidConfiguration(f"scope is {scope!r}", remedy="Say read, write or admin.")
+    if not name or any(each.isspace() or each == "#" for each in name):
+        raise InvalidConfiguration(f"{name!r} is no name", remedy="Use one word.")
+    return f"{name} {scope} {digest_of(token)}\n"
+
+
+def digest_of(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

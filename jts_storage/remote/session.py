@@ -1,0 +1,148 @@
+"""The stream of one unit of work, whose documents are in a transaction that the gateway holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from grpc import aio
+
+from jts_storage.domain.moments import Commit
+from jts_storage.domain.results import CommitResult
+from jts_storage.errors import StorageError
+from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
+from jts_storage.remote import problems
+from jts_storage.remote.connection import Connection, arguments_of
+from jts_storage.remote.methods import IN_WORK
+from jts_storage.remote.parts import PIECE_BYTES, Assembly
+from jts_storage.remote.protocol import path_of
+
+_END_SECONDS: Final = 5.0
+
+
+class WorkSession:
+    """One unit of work at a gateway; the stream is opened when it is first needed."""
+
+    def __init__(self, connection: Connection, identity: str, source: str) -> None:
+        self._connection = connection
+        self._id, self._source = identity, source
+        self._stream: Any = None
+        self._asking = asyncio.Lock()
+        self.has_asked_to_commit = False
+        self.written: dict[str, None] = {}
+        """The services whose documents it has written."""
+
+    @property
+    def is_open(self) -> bool:
+        return self._stream is not None
+
+    async def one(self, method: str, arguments: Mapping[str, Any]) -> Any:
+        async with self._asking:
+            await self._call(method, arguments)
+            found = await self._values(ends=False)
+        return found[0]
+
+    async def many(self, method: str, arguments: Mapping[str, Any]) -> AsyncIterator[Any]:
+        # All at once: who reads on may call something else of this unit of work in between.
+        async with self._asking:
+            await self._call(method, arguments)
+            found = await self._values(ends=True)
+        for values in found:
+            for value in values if isinstance(values, list) else [values]:
+                yield value
+
+    async def commit(self, chunks: Iterable[pb.Chunk], events: Iterable[pb.Event]) -> CommitResult:
+        """Send what the client staged, and have all of it committed."""
+        count = 0
+        for chunk in chunks:
+            await self._write(pb.WorkRequest(chunk=chunk))
+            count += 1
+        self.has_asked_to_commit = True
+        await self._write(pb.WorkRequest(commit=pb.Commit(events=events, chunks=count)))
+        answer = await self._read(self._connection.config.commit_timeout)
+        if answer.WhichOneof("step") == "problem":
+            raise problems.error_of(answer.problem)
+        version = answer.committed.version if answer.committed.HasField("version") else None
+        return CommitResult(None if version is None else Commit(version))
+
+    async def end(self) -> None:
+        """Drop what is not committed; once it returns, the gateway holds nothing of it."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        with suppress(aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            await stream.done_writing()
+            async with asyncio.timeout(_END_SECONDS):
+                while await stream.read() is not aio.EOF:
+                    pass
+        stream.cancel()
+
+    async def _call(self, method: str, arguments: Mapping[str, Any]) -> None:
+        text = pb.CallText(method=method, arguments=arguments_of(arguments)).SerializeToString()
+        for start in range(0, len(text), PIECE_BYTES):
+            goes_on = start + PIECE_BYTES < len(text)
+            piece = pb.Call(piece=text[start : start + PIECE_BYTES], goes_on=goes_on)
+            await self._write(pb.WorkRequest(call=piece))
+        if IN_WORK[method].scope == "write":
+            self.written[IN_WORK[method].of] = None
+
+    async def _values(self, *, ends: bool) -> list[Any]:
+        """The values of one answer: exactly one, or all until it ends."""
+        assembly = Assembly()
+        found: list[Any] = []
+        while True:
+            answer = await self._read(self._connection.config.timeout)
+            step = answer.WhichOneof("step")
+            if step == "problem":
+                raise problems.error_of(answer.problem)
+            if step == "ended":
+                return found
+            found += assembly.add(answer.part)
+            if found and not ends:
+                return found
+
+    async def _write(self, request: pb.WorkRequest) -> None:
+        if self._stream is None:
+            self._stream = self._opened()
+            begin = pb.Begin(id=self._id, source=self._source)
+            await self._write(pb.WorkRequest(begin=begin))
+        try:
+            await self._stream.write(request)
+        except asyncio.InvalidStateError:  # it is over: reading tells why
+            await self._read(self._connection.config.timeout)
+        except aio.AioRpcError as exc:
+            raise self._lost(exc) from exc
+
+    async def _read(self, seconds: float) -> pb.WorkAnswer:
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._stream.read()
+        except aio.AioRpcError as exc:
+            raise self._lost(exc) from exc
+        except TimeoutError:
+            raise problems.too_slow(self._connection.address, seconds) from None
+        if answer is aio.EOF:
+            raise problems.away(
+                f"The gateway at {self._connection.address} ended a unit of work.",
+                self._connection.address,
+            )
+        found: pb.WorkAnswer = answer
+        return found
+
+    def _opened(self) -> Any:
+        opened = self._connection.channel.stream_stream(
+            path_of("Gateway", "Work"),
+            request_serializer=pb.WorkRequest.SerializeToString,
+            response_deserializer=pb.WorkAnswer.FromString,
+        )
+        return opened(metadata=self._connection.metadata)
+
+    def _lost(self, exc: aio.AioRpcError) -> StorageError:
+        error = self._connection.error_of(exc, "a unit of work")
+        if isinstance(error, problems.GatewayAway):
+            self._connection.use_next()
+            # Nothing is stored of what was not committed: all of it can be done again.
+            error.transient = not self.has_asked_to_commit
+        return error
