@@ -24,7 +24,7 @@ MUTATE_ARGS ?=
 # Tests start many processes: what they import is compiled once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check format bench docs nightly newest mutate histories up down sync lock clean
+.PHONY: help demo test check format bench docs nightly newest mutate histories up down sync remote lock clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -77,6 +77,10 @@ down: ## stop them; their data stays
 
 sync: $(INSTALLED) ## write the blocking twins anew
 	@$(BIN)/python scripts/generate_sync.py
+
+remote: $(INSTALLED) ## write anew what remote access has of the ports and of the .proto files
+	@$(BIN)/python scripts/generate_remote.py
+	@$(BIN)/python scripts/generate_proto.py
 
 lock: $(INSTALLED) ## resolve constraints.txt anew from pyproject.toml
 	@$(PIP) install --quiet --group lock

@@ -85,8 +85,9 @@ class Storage:
     ) -> Self:
         """A storage over the stores that `settings` name, or else ``JTS_*`` variables.
 
-        Without any of them it is embedded below ``.jts`` in the working directory. It opens when
-        it is entered: ``async with Storage.open() as storage``.
+        With a `url` it reaches them through a gateway. Without any of them it is embedded below
+        ``.jts`` in the working directory. It opens when it is entered:
+        ``async with Storage.open() as storage``.
 
         :param check: compare live schemas with the models while opening, and refuse to open
             (``"error"``, with `SchemaDrift`) or log (``"warn"``); as the settings say if not given.
@@ -94,7 +95,6 @@ class Storage:
         :raises InvalidConfiguration: naming the setting at fault.
         """
         # Not at the top: to import the package must load no driver.
-        from jts_storage.backend import StoreBackend
         from jts_storage.settings import StorageSettings
 
         if not isinstance(settings, StorageSettings | None):
@@ -109,7 +109,7 @@ class Storage:
                     f"check is {check!r}", remedy='Say "error", "warn" or "off".'
                 )
             settings = settings.model_copy(update={"check": check})
-        return cls(StoreBackend(settings, publisher=publisher, models=models))
+        return cls(_backend_of(settings, publisher, models))
 
     @classmethod
     def in_memory(
@@ -339,3 +339,23 @@ class Storage:
             outcome = await work(uow)
             await uow.commit()
         return outcome
+
+
+def _backend_of(
+    settings: StorageSettings, publisher: EventPublisher | None, models: Iterable[Model[Any]]
+) -> Backend:
+    """The stores themselves, or the gateway that has them.
+
+    :raises InvalidConfiguration: the gateway's extra is not installed.
+    """
+    gateway = settings.gateway()
+    if gateway is None:
+        from jts_storage.backend import StoreBackend
+
+        return StoreBackend(settings, publisher=publisher, models=models)
+    from jts_storage.local_servers.extras import check_grpc
+
+    check_grpc()
+    from jts_storage.remote.backend import GrpcBackend
+
+    return GrpcBackend(gateway, publisher=publisher, models=models)

@@ -26,7 +26,7 @@ def main() -> int:
         if "--check" not in sys.argv[1:]:
             target.write_text(text)
         elif not target.exists() or target.read_text() != text:
-            sys.stderr.write(f"{name} is not what its .proto says: run `make proto`.\n")
+            sys.stderr.write(f"{name} is not what its .proto says: run `make remote`.\n")
             return 1
     return 0
 

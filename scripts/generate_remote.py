@@ -113,6 +113,7 @@ class Method(NamedTuple):
     :param of: where the gateway finds the port.
     :param called: what it is called in Python.
     :param comes: at once in one message, in parts, or as one value after the other.
+    :param names: of its arguments by position: those who implement a port may call them otherwise.
     :param as_of: whether the call names the moment whose view is asked.
     :param is_long: whether it takes as long as it takes.
     """
@@ -121,6 +122,7 @@ class Method(NamedTuple):
     called: str
     scope: Scope
     comes: Literal["at once", "in parts", "one by one"]
+    names: tuple[str, ...] = ()
     as_of: bool = False
     is_long: bool = False
 
@@ -193,7 +195,9 @@ def described(service: Service, method: Functions) -> str:
     place = (service.name, method.name)
     is_written = place in WRITES or (service in IN_WORK and method.name in WRITING)
     scope = "write" if is_written else "admin" if place in ADMINISTERS else "read"
-    more = ", as_of=True" if service.as_of else ""
+    names = tuple(each.arg for each in (*method.args.posonlyargs, *method.args.args)[1:])
+    more = f", {names!r}" if names else ""
+    more += ", as_of=True" if service.as_of else ""
     more += ", is_long=True" if method.name in LONG else ""
     return f'Method("{service.of}", "{method.name}", "{scope}", "{comes(method)}"{more})'
 

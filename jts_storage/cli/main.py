@@ -33,6 +33,8 @@ _COMMANDS: Final = {
     "coverage": ("coverage:coverage", "Show what is stored of each series, and what is missing."),
     "reconcile": ("candles:reconcile", "Compare bookkeeping, candles and Parquet files."),
     "health": ("operations:health", "Ask every store whether it answers."),
+    "serve": ("serve:serve", "Serve the stores to other processes and machines."),
+    "token": ("serve:token", "Make a token for a client of a gateway."),
     "recover": ("operations:recover", "Finish commits that a crash left."),
     "quarantine": ("candles:quarantine", "Rows that an import set aside."),
     "events": ("operations:events", "Events of commits that not every handler has had."),

@@ -45,5 +45,16 @@ def check_installed(*, engine: bool, mongod: bool, postgres: bool) -> None:
     )
 
 
+def check_grpc() -> None:
+    """
+    :raises InvalidConfiguration: what gateways and their clients need is not installed.
+    """
+    if find_spec("grpc") is None or find_spec("google") is None:
+        raise InvalidConfiguration(
+            "grpcio is needed to reach a gateway, and is not installed.",
+            remedy="Run pip install 'jts-storage[grpc]'.",
+        )
+
+
 def _joined(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -82,12 +82,14 @@ def _read(given: Any, table: Table, depth: int) -> ColumnElement[bool]:
     name, *rest = given
     if name in ("and", "or"):
         join, start = (and_, true()) if name == "and" else (or_, false())
-        return join(start, *(_read(each, table, depth + 1) for each in rest))
+        made: ColumnElement[bool] = join(start, *(_read(each, table, depth + 1) for each in rest))
+        return made
     if name == "not" and len(rest) == 1:
         return not_(_read(rest[0], table, depth + 1))
     if name in ("all", "none") and not rest:
         return true() if name == "all" else false()
-    return _read_comparison(name, rest, table)
+    compared: ColumnElement[bool] = _read_comparison(name, rest, table)
+    return compared
 
 
 def _read_comparison(name: Any, rest: Sequence[Any], table: Table) -> Any:

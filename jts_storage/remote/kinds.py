@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -70,8 +69,9 @@ MEMBERS: Final[dict[str, type[Enum]]] = {
 
 
 @cache
-def names_of(kind: Hashable) -> tuple[str, ...]:
-    """The fields of an entity, which are the arguments of its class."""
+def names_of(name: str) -> tuple[str, ...]:
+    """The fields of a kind of entity, which are the arguments of its class."""
+    kind: Any = ENTITIES[name]
     if is_dataclass(kind):
         return tuple(each.name for each in fields(kind) if each.init)
     return tuple(kind._fields)

@@ -13,6 +13,7 @@ class Method(NamedTuple):
     :param of: where the gateway finds the port.
     :param called: what it is called in Python.
     :param comes: at once in one message, in parts, or as one value after the other.
+    :param names: of its arguments by position: those who implement a port may call them otherwise.
     :param as_of: whether the call names the moment whose view is asked.
     :param is_long: whether it takes as long as it takes.
     """
@@ -21,143 +22,249 @@ class Method(NamedTuple):
     called: str
     scope: Scope
     comes: Literal["at once", "in parts", "one by one"]
+    names: tuple[str, ...] = ()
     as_of: bool = False
     is_long: bool = False
 
 
 METHODS: Final[dict[str, Method]] = {
-    "Candles/GetRange": Method("candles", "get_range", "read", "in parts"),
-    "Candles/GetRanges": Method("candles", "get_ranges", "read", "in parts"),
-    "Candles/GetPanel": Method("candles", "get_panel", "read", "in parts"),
-    "Candles/GetLatestPanel": Method("candles", "get_latest_panel", "read", "in parts"),
-    "Candles/ResamplePanel": Method("candles", "resample_panel", "read", "in parts"),
-    "Candles/StreamPanels": Method("candles", "stream_panels", "read", "one by one"),
-    "Candles/GetLatest": Method("candles", "get_latest", "read", "in parts"),
-    "Candles/GetCoverage": Method("candles", "get_coverage", "read", "at once"),
-    "Candles/CoverageByDay": Method("candles", "coverage_by_day", "read", "in parts"),
-    "Candles/Count": Method("candles", "count", "read", "at once"),
-    "Candles/Resample": Method("candles", "resample", "read", "in parts"),
-    "Candles/Stream": Method("candles", "stream", "read", "one by one"),
-    "Candles/ListKeys": Method("candles", "list_keys", "read", "in parts"),
-    "Candles/Changes": Method("candles", "changes", "read", "in parts"),
-    "Candles/PurgeHistory": Method("candles", "purge_history", "admin", "at once", is_long=True),
-    "Symbols/GetByCode": Method("symbols", "get_by_code", "read", "in parts"),
-    "Symbols/GetByMarket": Method("symbols", "get_by_market", "read", "in parts"),
-    "Symbols/GetAllActive": Method("symbols", "get_all_active", "read", "in parts"),
-    "Symbols/Search": Method("symbols", "search", "read", "in parts"),
-    "Symbols/List": Method("symbols", "list", "read", "in parts"),
-    "Formulas/GetById": Method("formulas", "get_by_id", "read", "in parts"),
-    "Formulas/GetByCategory": Method("formulas", "get_by_category", "read", "in parts"),
-    "Formulas/GetByTag": Method("formulas", "get_by_tag", "read", "in parts"),
-    "Formulas/GetByTags": Method("formulas", "get_by_tags", "read", "in parts"),
-    "Formulas/Search": Method("formulas", "search", "read", "in parts"),
-    "Formulas/List": Method("formulas", "list", "read", "in parts"),
-    "Formulas/History": Method("formulas", "history", "read", "in parts"),
-    "Formulas/PurgeHistory": Method("formulas", "purge_history", "admin", "at once", is_long=True),
-    "Strategies/GetById": Method("strategies", "get_by_id", "read", "in parts"),
-    "Strategies/GetByFormula": Method("strategies", "get_by_formula", "read", "in parts"),
-    "Strategies/List": Method("strategies", "list", "read", "in parts"),
-    "Strategies/History": Method("strategies", "history", "read", "in parts"),
-    "Strategies/PurgeHistory": Method(
-        "strategies", "purge_history", "admin", "at once", is_long=True
+    "Candles/GetRange": Method("candles", "get_range", "read", "in parts", ("key", "start", "end")),
+    "Candles/GetRanges": Method(
+        "candles", "get_ranges", "read", "in parts", ("keys", "start", "end")
     ),
-    "Backtests/GetById": Method("backtests", "get_by_id", "read", "in parts"),
-    "Backtests/GetMany": Method("backtests", "get_many", "read", "in parts"),
-    "Backtests/GetByStrategy": Method("backtests", "get_by_strategy", "read", "in parts"),
-    "Backtests/Latest": Method("backtests", "latest", "read", "in parts"),
-    "Backtests/Best": Method("backtests", "best", "read", "in parts"),
+    "Candles/GetPanel": Method(
+        "candles", "get_panel", "read", "in parts", ("timeframe", "start", "end")
+    ),
+    "Candles/GetLatestPanel": Method(
+        "candles", "get_latest_panel", "read", "in parts", ("timeframe", "count")
+    ),
+    "Candles/ResamplePanel": Method(
+        "candles", "resample_panel", "read", "in parts", ("timeframe", "target", "start", "end")
+    ),
+    "Candles/StreamPanels": Method(
+        "candles", "stream_panels", "read", "one by one", ("timeframe", "start", "end")
+    ),
+    "Candles/GetLatest": Method("candles", "get_latest", "read", "in parts", ("key", "count")),
+    "Candles/GetCoverage": Method("candles", "get_coverage", "read", "at once", ("key",)),
+    "Candles/CoverageByDay": Method("candles", "coverage_by_day", "read", "in parts", ("key",)),
+    "Candles/Count": Method("candles", "count", "read", "at once", ("key", "start", "end")),
+    "Candles/Resample": Method(
+        "candles", "resample", "read", "in parts", ("key", "timeframe", "start", "end")
+    ),
+    "Candles/Stream": Method("candles", "stream", "read", "one by one", ("key", "start", "end")),
+    "Candles/ListKeys": Method("candles", "list_keys", "read", "in parts"),
+    "Candles/Changes": Method("candles", "changes", "read", "in parts", ("key", "start", "end")),
+    "Candles/PurgeHistory": Method(
+        "candles", "purge_history", "admin", "at once", ("keys",), is_long=True
+    ),
+    "Symbols/GetByCode": Method("symbols", "get_by_code", "read", "in parts", ("code",)),
+    "Symbols/GetByMarket": Method("symbols", "get_by_market", "read", "in parts", ("market",)),
+    "Symbols/GetAllActive": Method("symbols", "get_all_active", "read", "in parts"),
+    "Symbols/Search": Method("symbols", "search", "read", "in parts", ("query",)),
+    "Symbols/List": Method("symbols", "list", "read", "in parts"),
+    "Formulas/GetById": Method("formulas", "get_by_id", "read", "in parts", ("formula_id",)),
+    "Formulas/GetByCategory": Method(
+        "formulas", "get_by_category", "read", "in parts", ("category",)
+    ),
+    "Formulas/GetByTag": Method("formulas", "get_by_tag", "read", "in parts", ("tag",)),
+    "Formulas/GetByTags": Method("formulas", "get_by_tags", "read", "in parts", ("tags",)),
+    "Formulas/Search": Method("formulas", "search", "read", "in parts", ("query",)),
+    "Formulas/List": Method("formulas", "list", "read", "in parts"),
+    "Formulas/History": Method("formulas", "history", "read", "in parts", ("formula_id",)),
+    "Formulas/PurgeHistory": Method(
+        "formulas", "purge_history", "admin", "at once", ("formula_id",), is_long=True
+    ),
+    "Strategies/GetById": Method("strategies", "get_by_id", "read", "in parts", ("strategy_id",)),
+    "Strategies/GetByFormula": Method(
+        "strategies", "get_by_formula", "read", "in parts", ("formula_id",)
+    ),
+    "Strategies/List": Method("strategies", "list", "read", "in parts"),
+    "Strategies/History": Method("strategies", "history", "read", "in parts", ("strategy_id",)),
+    "Strategies/PurgeHistory": Method(
+        "strategies", "purge_history", "admin", "at once", ("strategy_id",), is_long=True
+    ),
+    "Backtests/GetById": Method("backtests", "get_by_id", "read", "in parts", ("result_id",)),
+    "Backtests/GetMany": Method("backtests", "get_many", "read", "in parts", ("result_ids",)),
+    "Backtests/GetByStrategy": Method(
+        "backtests", "get_by_strategy", "read", "in parts", ("strategy_id",)
+    ),
+    "Backtests/Latest": Method("backtests", "latest", "read", "in parts", ("strategy_id",)),
+    "Backtests/Best": Method("backtests", "best", "read", "in parts", ("metric",)),
     "Backtests/List": Method("backtests", "list", "read", "in parts"),
-    "Backtests/Trades": Method("backtests", "trades", "read", "one by one"),
-    "Backtests/Verify": Method("backtests", "verify", "read", "in parts", is_long=True),
-    "SymbolBars/Get": Method("ingestion.symbol_bars", "get", "read", "in parts"),
-    "SymbolBars/List": Method("ingestion.symbol_bars", "list", "read", "in parts"),
-    "Bars/GetRange": Method("ingestion.bars", "get_range", "read", "in parts"),
-    "Bars/Stream": Method("ingestion.bars", "stream", "read", "one by one"),
-    "Bars/Count": Method("ingestion.bars", "count", "read", "at once"),
-    "Checkpoints/Get": Method("ingestion.checkpoints", "get", "read", "in parts"),
+    "Backtests/Trades": Method("backtests", "trades", "read", "one by one", ("result_id",)),
+    "Backtests/Verify": Method(
+        "backtests", "verify", "read", "in parts", ("result_id",), is_long=True
+    ),
+    "SymbolBars/Get": Method(
+        "ingestion.symbol_bars", "get", "read", "in parts", ("symbol", "trading_day")
+    ),
+    "SymbolBars/List": Method("ingestion.symbol_bars", "list", "read", "in parts", ("symbol",)),
+    "Bars/GetRange": Method(
+        "ingestion.bars", "get_range", "read", "in parts", ("key", "start", "end")
+    ),
+    "Bars/Stream": Method(
+        "ingestion.bars", "stream", "read", "one by one", ("key", "start", "end")
+    ),
+    "Bars/Count": Method("ingestion.bars", "count", "read", "at once", ("key", "start", "end")),
+    "Checkpoints/Get": Method("ingestion.checkpoints", "get", "read", "in parts", ("name",)),
     "Checkpoints/List": Method("ingestion.checkpoints", "list", "read", "in parts"),
-    "Snapshots/Create": Method("snapshots", "create", "write", "at once"),
-    "Snapshots/Get": Method("snapshots", "get", "read", "at once"),
+    "Snapshots/Create": Method("snapshots", "create", "write", "at once", ("name",)),
+    "Snapshots/Get": Method("snapshots", "get", "read", "at once", ("name",)),
     "Snapshots/List": Method("snapshots", "list", "read", "in parts"),
-    "Snapshots/Delete": Method("snapshots", "delete", "write", "at once"),
-    "PastCandles/GetRange": Method("candles", "get_range", "read", "in parts", as_of=True),
-    "PastCandles/GetRanges": Method("candles", "get_ranges", "read", "in parts", as_of=True),
-    "PastCandles/GetPanel": Method("candles", "get_panel", "read", "in parts", as_of=True),
+    "Snapshots/Delete": Method("snapshots", "delete", "write", "at once", ("name",)),
+    "PastCandles/GetRange": Method(
+        "candles", "get_range", "read", "in parts", ("key", "start", "end"), as_of=True
+    ),
+    "PastCandles/GetRanges": Method(
+        "candles", "get_ranges", "read", "in parts", ("keys", "start", "end"), as_of=True
+    ),
+    "PastCandles/GetPanel": Method(
+        "candles", "get_panel", "read", "in parts", ("timeframe", "start", "end"), as_of=True
+    ),
     "PastCandles/GetLatestPanel": Method(
-        "candles", "get_latest_panel", "read", "in parts", as_of=True
+        "candles", "get_latest_panel", "read", "in parts", ("timeframe", "count"), as_of=True
     ),
     "PastCandles/ResamplePanel": Method(
-        "candles", "resample_panel", "read", "in parts", as_of=True
+        "candles",
+        "resample_panel",
+        "read",
+        "in parts",
+        ("timeframe", "target", "start", "end"),
+        as_of=True,
     ),
     "PastCandles/StreamPanels": Method(
-        "candles", "stream_panels", "read", "one by one", as_of=True
+        "candles", "stream_panels", "read", "one by one", ("timeframe", "start", "end"), as_of=True
     ),
-    "PastCandles/GetLatest": Method("candles", "get_latest", "read", "in parts", as_of=True),
-    "PastCandles/GetCoverage": Method("candles", "get_coverage", "read", "at once", as_of=True),
+    "PastCandles/GetLatest": Method(
+        "candles", "get_latest", "read", "in parts", ("key", "count"), as_of=True
+    ),
+    "PastCandles/GetCoverage": Method(
+        "candles", "get_coverage", "read", "at once", ("key",), as_of=True
+    ),
     "PastCandles/CoverageByDay": Method(
-        "candles", "coverage_by_day", "read", "in parts", as_of=True
+        "candles", "coverage_by_day", "read", "in parts", ("key",), as_of=True
     ),
-    "PastCandles/Count": Method("candles", "count", "read", "at once", as_of=True),
-    "PastCandles/Resample": Method("candles", "resample", "read", "in parts", as_of=True),
-    "PastCandles/Stream": Method("candles", "stream", "read", "one by one", as_of=True),
+    "PastCandles/Count": Method(
+        "candles", "count", "read", "at once", ("key", "start", "end"), as_of=True
+    ),
+    "PastCandles/Resample": Method(
+        "candles", "resample", "read", "in parts", ("key", "timeframe", "start", "end"), as_of=True
+    ),
+    "PastCandles/Stream": Method(
+        "candles", "stream", "read", "one by one", ("key", "start", "end"), as_of=True
+    ),
     "PastCandles/ListKeys": Method("candles", "list_keys", "read", "in parts", as_of=True),
-    "PastFormulas/GetById": Method("formulas", "get_by_id", "read", "in parts", as_of=True),
-    "PastFormulas/GetByCategory": Method(
-        "formulas", "get_by_category", "read", "in parts", as_of=True
+    "PastFormulas/GetById": Method(
+        "formulas", "get_by_id", "read", "in parts", ("formula_id",), as_of=True
     ),
-    "PastFormulas/GetByTag": Method("formulas", "get_by_tag", "read", "in parts", as_of=True),
-    "PastFormulas/GetByTags": Method("formulas", "get_by_tags", "read", "in parts", as_of=True),
-    "PastFormulas/Search": Method("formulas", "search", "read", "in parts", as_of=True),
+    "PastFormulas/GetByCategory": Method(
+        "formulas", "get_by_category", "read", "in parts", ("category",), as_of=True
+    ),
+    "PastFormulas/GetByTag": Method(
+        "formulas", "get_by_tag", "read", "in parts", ("tag",), as_of=True
+    ),
+    "PastFormulas/GetByTags": Method(
+        "formulas", "get_by_tags", "read", "in parts", ("tags",), as_of=True
+    ),
+    "PastFormulas/Search": Method("formulas", "search", "read", "in parts", ("query",), as_of=True),
     "PastFormulas/List": Method("formulas", "list", "read", "in parts", as_of=True),
-    "PastStrategies/GetById": Method("strategies", "get_by_id", "read", "in parts", as_of=True),
+    "PastStrategies/GetById": Method(
+        "strategies", "get_by_id", "read", "in parts", ("strategy_id",), as_of=True
+    ),
     "PastStrategies/GetByFormula": Method(
-        "strategies", "get_by_formula", "read", "in parts", as_of=True
+        "strategies", "get_by_formula", "read", "in parts", ("formula_id",), as_of=True
     ),
     "PastStrategies/List": Method("strategies", "list", "read", "in parts", as_of=True),
-    "StoredCandles/ReadPanel": Method("stored_candles", "read_panel", "read", "in parts"),
-    "StoredCandles/ReadResampled": Method("stored_candles", "read_resampled", "read", "in parts"),
-    "StoredCandles/PanelSizes": Method("stored_candles", "panel_sizes", "read", "in parts"),
-    "StoredCandles/StreamLong": Method("stored_candles", "stream_long", "read", "one by one"),
-    "StoredCandles/SymbolsOf": Method("stored_candles", "symbols_of", "read", "in parts"),
-    "StoredTables/Read": Method("stored_tables", "read", "read", "in parts"),
-    "StoredTables/Stream": Method("stored_tables", "stream", "read", "one by one"),
-    "StoredDocuments/Get": Method("stored_documents", "get", "read", "in parts"),
-    "StoredDocuments/Page": Method("stored_documents", "page", "read", "in parts"),
-    "Storage/AsOf": Method("served", "as_of", "read", "at once"),
-    "Storage/DataSet": Method("served", "data_set", "read", "in parts"),
-    "Storage/Fingerprint": Method("served", "fingerprint", "read", "at once", is_long=True),
+    "StoredCandles/ReadPanel": Method(
+        "stored_candles", "read_panel", "read", "in parts", ("asked",)
+    ),
+    "StoredCandles/ReadResampled": Method(
+        "stored_candles", "read_resampled", "read", "in parts", ("asked", "target", "timezone")
+    ),
+    "StoredCandles/PanelSizes": Method(
+        "stored_candles", "panel_sizes", "read", "in parts", ("asked",)
+    ),
+    "StoredCandles/StreamLong": Method(
+        "stored_candles", "stream_long", "read", "one by one", ("asked", "block_rows")
+    ),
+    "StoredCandles/SymbolsOf": Method(
+        "stored_candles", "symbols_of", "read", "in parts", ("market",)
+    ),
+    "StoredTables/Read": Method(
+        "stored_tables",
+        "read",
+        "read",
+        "in parts",
+        ("model", "where", "columns", "descending", "limit", "key", "strict"),
+    ),
+    "StoredTables/Stream": Method(
+        "stored_tables", "stream", "read", "one by one", ("model", "where", "strict", "block_rows")
+    ),
+    "StoredDocuments/Get": Method(
+        "stored_documents", "get", "read", "in parts", ("model", "identity")
+    ),
+    "StoredDocuments/Page": Method(
+        "stored_documents",
+        "page",
+        "read",
+        "in parts",
+        ("model", "where", "limit", "after", "strict"),
+    ),
+    "Storage/AsOf": Method("served", "as_of", "read", "at once", ("moment",)),
+    "Storage/DataSet": Method(
+        "served", "data_set", "read", "in parts", ("timeframe", "start", "end")
+    ),
+    "Storage/Fingerprint": Method(
+        "served", "fingerprint", "read", "at once", ("data_set",), is_long=True
+    ),
     "Storage/Health": Method("served", "health", "read", "in parts"),
     "Storage/Recover": Method("served", "recover", "admin", "at once", is_long=True),
-    "Storage/Outcome": Method("served", "outcome", "write", "at once"),
+    "Storage/Outcome": Method("served", "outcome", "write", "at once", ("id",)),
 }
 
 IN_WORK: Final[dict[str, Method]] = {
-    "WorkFormulas/GetById": Method("formulas", "get_by_id", "read", "in parts"),
-    "WorkFormulas/GetByCategory": Method("formulas", "get_by_category", "read", "in parts"),
-    "WorkFormulas/GetByTag": Method("formulas", "get_by_tag", "read", "in parts"),
-    "WorkFormulas/GetByTags": Method("formulas", "get_by_tags", "read", "in parts"),
-    "WorkFormulas/Search": Method("formulas", "search", "read", "in parts"),
+    "WorkFormulas/GetById": Method("formulas", "get_by_id", "read", "in parts", ("formula_id",)),
+    "WorkFormulas/GetByCategory": Method(
+        "formulas", "get_by_category", "read", "in parts", ("category",)
+    ),
+    "WorkFormulas/GetByTag": Method("formulas", "get_by_tag", "read", "in parts", ("tag",)),
+    "WorkFormulas/GetByTags": Method("formulas", "get_by_tags", "read", "in parts", ("tags",)),
+    "WorkFormulas/Search": Method("formulas", "search", "read", "in parts", ("query",)),
     "WorkFormulas/List": Method("formulas", "list", "read", "in parts"),
-    "WorkFormulas/Save": Method("formulas", "save", "write", "in parts"),
-    "WorkFormulas/SaveMany": Method("formulas", "save_many", "write", "in parts"),
-    "WorkFormulas/Delete": Method("formulas", "delete", "write", "at once"),
-    "WorkStrategies/GetById": Method("strategies", "get_by_id", "read", "in parts"),
-    "WorkStrategies/GetByFormula": Method("strategies", "get_by_formula", "read", "in parts"),
+    "WorkFormulas/Save": Method("formulas", "save", "write", "in parts", ("formula",)),
+    "WorkFormulas/SaveMany": Method("formulas", "save_many", "write", "in parts", ("formulas",)),
+    "WorkFormulas/Delete": Method("formulas", "delete", "write", "at once", ("formula_id",)),
+    "WorkStrategies/GetById": Method(
+        "strategies", "get_by_id", "read", "in parts", ("strategy_id",)
+    ),
+    "WorkStrategies/GetByFormula": Method(
+        "strategies", "get_by_formula", "read", "in parts", ("formula_id",)
+    ),
     "WorkStrategies/List": Method("strategies", "list", "read", "in parts"),
-    "WorkStrategies/Save": Method("strategies", "save", "write", "in parts"),
-    "WorkStrategies/SaveMany": Method("strategies", "save_many", "write", "in parts"),
-    "WorkStrategies/Delete": Method("strategies", "delete", "write", "at once"),
-    "WorkBacktests/GetById": Method("backtests", "get_by_id", "read", "in parts"),
-    "WorkBacktests/GetMany": Method("backtests", "get_many", "read", "in parts"),
-    "WorkBacktests/GetByStrategy": Method("backtests", "get_by_strategy", "read", "in parts"),
-    "WorkBacktests/Latest": Method("backtests", "latest", "read", "in parts"),
-    "WorkBacktests/Best": Method("backtests", "best", "read", "in parts"),
+    "WorkStrategies/Save": Method("strategies", "save", "write", "in parts", ("strategy",)),
+    "WorkStrategies/SaveMany": Method(
+        "strategies", "save_many", "write", "in parts", ("strategies",)
+    ),
+    "WorkStrategies/Delete": Method("strategies", "delete", "write", "at once", ("strategy_id",)),
+    "WorkBacktests/GetById": Method("backtests", "get_by_id", "read", "in parts", ("result_id",)),
+    "WorkBacktests/GetMany": Method("backtests", "get_many", "read", "in parts", ("result_ids",)),
+    "WorkBacktests/GetByStrategy": Method(
+        "backtests", "get_by_strategy", "read", "in parts", ("strategy_id",)
+    ),
+    "WorkBacktests/Latest": Method("backtests", "latest", "read", "in parts", ("strategy_id",)),
+    "WorkBacktests/Best": Method("backtests", "best", "read", "in parts", ("metric",)),
     "WorkBacktests/List": Method("backtests", "list", "read", "in parts"),
-    "WorkBacktests/Trades": Method("backtests", "trades", "read", "one by one"),
-    "WorkBacktests/Save": Method("backtests", "save", "write", "in parts"),
-    "WorkBacktests/Delete": Method("backtests", "delete", "write", "at once"),
-    "WorkDocuments/Get": Method("documents", "get", "read", "in parts"),
-    "WorkDocuments/Page": Method("documents", "page", "read", "in parts"),
-    "WorkDocuments/SaveMany": Method("documents", "save_many", "write", "in parts"),
-    "WorkDocuments/Delete": Method("documents", "delete", "write", "at once"),
+    "WorkBacktests/Trades": Method("backtests", "trades", "read", "one by one", ("result_id",)),
+    "WorkBacktests/Save": Method("backtests", "save", "write", "in parts", ("result",)),
+    "WorkBacktests/Delete": Method("backtests", "delete", "write", "at once", ("result_id",)),
+    "WorkDocuments/Get": Method("documents", "get", "read", "in parts", ("model", "identity")),
+    "WorkDocuments/Page": Method(
+        "documents", "page", "read", "in parts", ("model", "where", "limit", "after", "strict")
+    ),
+    "WorkDocuments/SaveMany": Method(
+        "documents", "save_many", "write", "in parts", ("model", "entities")
+    ),
+    "WorkDocuments/Delete": Method(
+        "documents", "delete", "write", "at once", ("model", "identity", "force")
+    ),
 }

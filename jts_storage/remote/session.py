@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from grpc import aio
 
+from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import CommitResult
 from jts_storage.errors import StorageError
@@ -25,8 +26,10 @@ _END_SECONDS: Final = 5.0
 class WorkSession:
     """One unit of work at a gateway; the stream is opened when it is first needed."""
 
-    def __init__(self, connection: Connection, identity: str, source: str) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: Connection, lifetime: Lifetime, identity: str, source: str
+    ) -> None:
+        self._connection, self._lifetime = connection, lifetime
         self._id, self._source = identity, source
         self._stream: Any = None
         self._asking = asyncio.Lock()
@@ -80,6 +83,7 @@ class WorkSession:
         stream.cancel()
 
     async def _call(self, method: str, arguments: Mapping[str, Any]) -> None:
+        self._lifetime.check()
         text = pb.CallText(method=method, arguments=arguments_of(arguments)).SerializeToString()
         for start in range(0, len(text), PIECE_BYTES):
             goes_on = start + PIECE_BYTES < len(text)

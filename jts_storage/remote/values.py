@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, Final
 
 from jts_storage.domain import checks
 from jts_storage.domain.backtest import Trade
-from jts_storage.domain.enums import member
+from jts_storage.domain.enums import Market, member
+from jts_storage.domain.resampling import zone_name
 from jts_storage.domain.results import Page
 from jts_storage.domain.trades import FIELDS, plain_trades
 from jts_storage.errors import InvalidData
@@ -37,6 +38,8 @@ def fill(value: pb.Value, given: Any, name: str) -> None:
         write(value, given)
     elif isinstance(given, Enum):
         _write_member(value, given)
+    elif isinstance(given, str | bytes):
+        _write_other(value, given, name)
     elif kind.__name__ in ENTITIES and ENTITIES[kind.__name__] is kind:
         _write_entities(value.entity, kind, [given], name)
     elif isinstance(given, Page):
@@ -75,7 +78,7 @@ def _write_list(value: pb.Value, given: Iterable[Any], name: str) -> None:
 
 
 def _write_entities(message: pb.Entities, kind: type[Any], items: Sequence[Any], name: str) -> None:
-    names = names_of(kind)
+    names = names_of(kind.__name__)
     message.kind, message.count = kind.__name__, len(items)
     message.names.extend(names)
     add = message.values.add
@@ -95,6 +98,9 @@ def _write_other(value: pb.Value, given: Any, name: str) -> None:
         if isinstance(given, base):
             write(value, base(given) if base in (int, float, str) else given)
             return
+    if isinstance(given, tzinfo):
+        value.text = zone_name(given)
+        return
     index = getattr(given, "__index__", None)
     if index is not None:
         _write_whole(value, index())
@@ -193,7 +199,7 @@ def _read_entities(message: pb.Entities) -> list[Any]:
         trades = plain_trades(by_name)
         if trades is not None:
             return list(trades)
-    known = frozenset(names_of(kind))  # a newer one may have fields that say more
+    known = frozenset(names_of(kind.__name__))  # a newer one may have fields that say more
     found = []
     for start in range(0, len(values), len(names)):
         row = dict(zip(names, values[start : start + len(names)], strict=True))
@@ -208,6 +214,8 @@ def _read_member(value: pb.Value) -> Enum:
     kind = MEMBERS.get(value.member.kind)
     if kind is None:
         raise InvalidData("is of no known kind", field="value", value=value.member.kind)
+    if kind is Market:
+        return Market.own(value.member.value)  # one of the known ones, or a service's own
     found: Enum = member(kind, value.member.value, value.member.kind)
     return found
 

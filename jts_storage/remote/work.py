@@ -72,7 +72,7 @@ class RemoteWork:
         self._is_named = unit_id is not None
         self._id = unit_id or new_unit_id()
         lifetime = self.lifetime = Lifetime()
-        session = self._session = WorkSession(connection, self._id, source)
+        session = self._session = WorkSession(connection, lifetime, self._id, source)
         self.formulas = RemoteWorkFormulas(Target(session, "WorkFormulas"))
         self.strategies = RemoteWorkStrategies(Target(session, "WorkStrategies"))
         self.backtests = RemoteWorkBacktests(Target(session, "WorkBacktests"))

@@ -22,6 +22,7 @@ from jts_storage.settings.fields import (
     reason,
     unknown_field,
 )
+from jts_storage.settings.gateway import GatewayConfig, read_url
 from jts_storage.settings.mongo import MongoDBConfig
 from jts_storage.settings.stores import STORES, StoreFields, StoreSettings, nested, of_keywords
 from jts_storage.settings.variables import (
@@ -62,6 +63,9 @@ class StorageSettings(BaseModel):
 
     data_dir: Path = Path(".jts")
     """Where embedded stores keep their files."""
+
+    url: SecretStr | None = None
+    """``grpcs://token@host:port,host2:port`` of a gateway, which has the stores."""
 
     clickhouse_url: SecretStr | None = None
     """``clickhouse://user:password@host:9000,other/jts?secure=1&cluster=name``."""
@@ -156,6 +160,10 @@ class StorageSettings(BaseModel):
             raise unknown_field(unknown, names)
         return super().model_copy(update=update, deep=deep)
 
+    def gateway(self) -> GatewayConfig | None:
+        """Everything that is set of the gateway; None where the stores are reached directly."""
+        return None if self.url is None else GatewayConfig(**read_url(self.url.get_secret_value()))
+
     @property
     def lake_root(self) -> Path:
         return self.lake_dir or self.data_dir / "lake"
@@ -199,6 +207,8 @@ class StorageSettings(BaseModel):
         :param urls: where the URL of each store stands.
         :raises InvalidConfiguration: what is set of a store does not go together.
         """
+        if self.url is not None:
+            self._check_gateway()
         for name, kind in STORES.items():
             of_servers = getattr(self, f"{name}_fields").model_fields_set & kind.of_servers
             if getattr(self, f"{name}_url") is None and of_servers:
@@ -209,6 +219,17 @@ class StorageSettings(BaseModel):
                 )
             with naming(urls[name], partial(self._of_url_alone, name)):
                 self._config(name)
+
+    def _check_gateway(self) -> None:
+        """:raises InvalidConfiguration: its URL is none, or stores are named beside it."""
+        named = [name for name in STORES if getattr(self, f"{name}_url") is not None]
+        if named:
+            raise InvalidConfiguration(
+                f"url names a gateway, and {named[0]}_url a store of its own",
+                remedy="Set the one or the other: the stores behind a gateway are the gateway's.",
+            )
+        with naming("url", self.gateway):
+            self.gateway()
 
     def _config(self, name: str) -> Any:
         if name == "mongo":

@@ -208,7 +208,7 @@ async def prove() -> None:
             await taken("history_fingerprint_unmerged", lambda: storage.fingerprint(seen))
             await clickhouse.run(clickhouse.execute, "OPTIMIZE TABLE candles FINAL")
             await taken("history_fingerprint_corrected", lambda: storage.fingerprint(seen))
-            await taken("history_differing", lambda: storage._opened.data_sets.differing(seen))
+            await taken("history_differing", lambda: storage._opened.data_sets.differing(seen))  # type: ignore[attr-defined]
 
 
 async def grow(storage: Storage) -> None:

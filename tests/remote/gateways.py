@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jts_storage import Storage
+from jts_storage.domain.bookkeeping import Checkpoint
 from jts_storage.remote.backend import GrpcBackend
 from jts_storage.remote.server.gateway import Gateway, Place
 from jts_storage.remote.server.limits import Limits
@@ -48,9 +49,12 @@ class AtOnce:
             return getattr(at(self._storage, self._path), name)
 
         async def written(*values: Any, **named: Any) -> Any:
-            async with self._storage.unit_of_work() as uow:
-                found = await getattr(at(uow, self._path), name)(*values, **named)
-                await uow.commit()
+            found = await self._storage.run(
+                lambda uow: getattr(at(uow, self._path), name)(*values, **named)
+            )
+            # It is stamped where it is stored.
+            if isinstance(found, Checkpoint):
+                return await self._storage.ingestion.checkpoints.get(found.name)
             return found
 
         return written

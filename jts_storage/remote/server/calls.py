@@ -81,19 +81,23 @@ def _handler(served: Served, path: str, method: Method) -> Any:
 async def _called(served: Served, method: Method, asked: pb.Arguments) -> Any:
     arguments = arguments_of(asked)
     bound = await served.bound(method, arguments)
-    return await answer_of(bound, arguments)
+    return await answer_of(bound, method, arguments)
 
 
-async def answer_of(bound: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+async def answer_of(bound: Callable[..., Any], method: Method, arguments: dict[str, Any]) -> Any:
     """What a method gives; an iterator as it is.
 
     :raises InvalidData: it takes other arguments.
     """
+    missing = [name for name in method.names if name not in arguments]
+    if missing:
+        raise InvalidData(f"lack {', '.join(missing)}", field="arguments")
+    placed = [arguments.pop(name) for name in method.names]
     try:
-        inspect.signature(bound).bind(**arguments)
+        inspect.signature(bound).bind(*placed, **arguments)
     except TypeError as exc:
         raise InvalidData(f"are not those of the method: {exc}", field="arguments") from exc
-    found = bound(**arguments)
+    found = bound(*placed, **arguments)
     return await found if inspect.isawaitable(found) else found
 
 

@@ -135,7 +135,7 @@ class _Work:
         if method is None:
             raise InvalidData("is no method that is known here", field="method", value=call.method)
         bound = in_work(self._uow, self._works.backend.models, method)
-        found = await answer_of(bound, arguments_of(call.arguments))
+        found = await answer_of(bound, method, arguments_of(call.arguments))
         if method.comes != "one by one":
             await self._send(found)
             return

@@ -75,7 +75,7 @@ def new_token() -> str:
     return secrets.token_urlsafe(_BYTES)
 
 
-def line_of(name: str, scope: Scope, token: str) -> str:
+def line_of(name: str, scope: str, token: str) -> str:
     """The line of a token in the file."""
     if scope not in get_args(Scope):
         raise InvalidConfiguration(f"scope is {scope!r}", remedy="Say read, write or admin.")

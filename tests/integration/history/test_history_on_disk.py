@@ -425,4 +425,4 @@ async def test_a_late_row_that_never_counted_makes_no_difference(storage: Storag
     assert former(storage) == 0, "a row that would end before it begins"
     assert await storage.candles.get_range(KEY, *FOREVER) == SERIES
     assert await storage.fingerprint(data_set) == text
-    assert await backend.data_sets.differing(data_set) == []
+    assert await backend.data_sets.differing(data_set) == []  # type: ignore[attr-defined]

@@ -1,0 +1,120 @@
+"""``serve`` and ``token``: the gateway by which other processes use the stores."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jts_storage.cli.output import finished, opened_storage, waiting
+
+if TYPE_CHECKING:
+    from jts_storage.remote.server.gateway import Place
+
+_MEGABYTE = 2**20
+
+
+def serve(
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="unix:PATH|HOST:PORT",
+            help="Where to listen: a socket in the file system, or a port.",
+        ),
+    ] = "127.0.0.1:7420",
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="The gateway's certificate, with its chain (PEM).")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(help="Let only those in who show a certificate of this authority (PEM)."),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="A file of tokens that are let in; see jts-storage token.")
+    ] = None,
+    calls: Annotated[int, typer.Option(min=1, help="How many calls may run at once.")] = 1_000,
+    staged_mb: Annotated[
+        int, typer.Option(min=1, help="How many MB one unit of work may stage.")
+    ] = 2_048,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds that calls may still take once it is to stop.")
+    ] = 30.0,
+) -> None:
+    """Serve the stores to other processes and machines, until SIGTERM or Ctrl-C.
+
+    Without TLS it listens on this machine only; elsewhere it asks for tokens or certificates, too.
+    """
+    from jts_storage.local_servers.extras import check_grpc
+
+    async def work() -> None:
+        check_grpc()
+        from jts_storage.remote.server.gateway import Place
+        from jts_storage.remote.server.limits import Limits
+        from jts_storage.remote.server.tokens import Tokens
+
+        limits = Limits(calls=calls, staged_bytes=staged_mb * _MEGABYTE, grace_seconds=grace)
+        known = None if tokens is None else Tokens.of_file(tokens)
+        await _served(Place(listen, tls_cert, tls_key, client_ca, known, limits))
+
+    finished(work)
+
+
+async def _served(place: Place) -> None:
+    from jts_storage.backend import StoreBackend
+    from jts_storage.remote.server.gateway import Gateway
+    from jts_storage.settings import StorageSettings
+    from jts_storage.storage import Storage
+
+    place.check()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    backend = StoreBackend(StorageSettings.load())
+    async with opened_storage(Storage(backend)):
+        gateway = Gateway(backend, place)
+        await gateway.start()
+        typer.echo(f"Serving at {gateway.address}. Stop it with Ctrl-C.")
+        try:
+            await stopping.wait()
+        finally:
+            with waiting("Waiting for calls that run"):
+                await gateway.stop()
+
+
+def token(
+    name: Annotated[str, typer.Argument(help="Who will use it; one word.")],
+    scope: Annotated[
+        str, typer.Option(help="What it allows: read; write, which reads, too; admin, everything.")
+    ] = "write",
+    file: Annotated[
+        Path | None, typer.Option(help="Add its line to this file, which is made if need be.")
+    ] = None,
+) -> None:
+    """Make a token for a client of a gateway, and the line for the gateway's file of tokens.
+
+    The file has a hash of it; the token itself is shown once, here.
+    """
+
+    async def work() -> None:
+        from jts_storage.remote.server.tokens import line_of, new_token
+
+        made = new_token()
+        line = line_of(name, scope, made)
+        if file is not None:
+            _append(file, line)
+        typer.echo(f"Token: {made}")
+        typer.echo(f"Line:  {line.rstrip()}")
+
+    finished(work)
+
+
+def _append(file: Path, line: str) -> None:
+    if not file.exists():
+        file.touch(0o600)
+    with file.open("a") as opened:
+        opened.write(line)
