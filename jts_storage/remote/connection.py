@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from random import random
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -23,6 +24,7 @@ from jts_storage.remote.methods import METHODS
 from jts_storage.remote.parts import assembled
 from jts_storage.remote.protocol import BOTH_ENDS, COMPRESSION, MAJOR, MINOR, PATIENCE, path_of
 from jts_storage.remote.resuming import Resuming
+from jts_storage.remote.wire import Batch, deserialized
 from jts_storage.settings.gateway import GatewayConfig
 
 T = TypeVar("T")
@@ -147,7 +149,13 @@ class Connection:
                     self.use_next()
                 raise error from exc
 
-        policy = repetitions(self.config, self.config.max_retries + 1, doing=doing, worth=is_away)
+        try:
+            return await attempt()
+        except problems.GatewayAway:
+            if not self.config.max_retries:
+                raise
+        policy = repetitions(self.config, self.config.max_retries, doing=doing, worth=is_away)
+        await asyncio.sleep(random() * self.config.retry_base_delay)
         return await AsyncRetrying(**policy)(attempt)
 
     def use_next(self) -> None:
@@ -189,11 +197,13 @@ class Connection:
         finally:
             await parts.aclose()
 
-    async def _parts(self, method: str, asked: pb.Arguments) -> AsyncGenerator[pb.Part, None]:
+    async def _parts(
+        self, method: str, asked: pb.Arguments
+    ) -> AsyncGenerator[pb.Part | Batch, None]:
         called = self.channel.unary_stream(
             path_of(*method.split("/")),
             request_serializer=pb.Arguments.SerializeToString,
-            response_deserializer=pb.Part.FromString,
+            response_deserializer=deserialized,
         )
         known = METHODS[method]
         is_bound = known.comes == "in parts" and not known.is_long

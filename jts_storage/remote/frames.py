@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -33,7 +34,7 @@ def are_columns(given: object) -> bool:
     )
 
 
-def message_of(given: Any) -> tuple[pb.Columns, Iterator[bytes]]:
+def message_of(given: Any) -> tuple[pb.Columns, Iterator[memoryview]]:
     """What tells of the columns, and their batches, each made when it is asked for."""
     if isinstance(given, CandleSeries):
         return _message(pb.Columns.SERIES, [given.key], [0, len(given)], [given.columns], FIELDS)
@@ -50,38 +51,101 @@ def message_of(given: Any) -> tuple[pb.Columns, Iterator[bytes]]:
     return pb.Columns(shape=pb.Columns.TABLE, batches=len(pieces)), iter(pieces)
 
 
-def made_of(message: pb.Columns, batches: Sequence[bytes], *, checks_rows: bool = False) -> Any:
-    """What the columns belong to.
+class Arriving:
+    """Columns whose batches come one after the other, each copied to its place as it comes.
 
-    :param checks_rows: whether each row must be a possible candle, as those of a stranger must.
-    :raises InvalidData: they are not as they say.
+    :raises InvalidData: from each method, where they are not as they say.
     """
-    try:
+
+    def __init__(self, message: pb.Columns) -> None:
+        self._message, self._left = message, message.batches
+        self._tables: list[pa.Table] = []
+        self._fields = tuple(message.fields)
+        self._offsets = np.array(message.offsets, np.int64)
+        self._columns: Columns | None = None
+        self._filled = 0
+        if message.shape != pb.Columns.TABLE:
+            self._check()
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._left
+
+    def add(self, data: memoryview | bytes) -> None:
+        self._left -= 1
+        try:
+            if self._message.shape == pb.Columns.TABLE:
+                self._tables.append(_read_table(data))
+            else:
+                self._fill(data)
+        except (pa.ArrowException, ValueError, OSError) as exc:
+            raise InvalidData(f"is no Arrow batch of such columns: {exc}", field="batch") from exc
+
+    def made(self, *, checks_rows: bool = False) -> Any:
+        """What the columns belong to.
+
+        :param checks_rows: whether each row must be a possible candle, as a stranger's must.
+        """
+        message = self._message
         if message.shape == pb.Columns.TABLE:
-            return pa.concat_tables([_read_table(batch) for batch in batches])
-        columns = _read_columns(batches, tuple(message.fields))
-    except (pa.ArrowException, ValueError, OSError) as exc:
-        raise InvalidData(f"is no Arrow batch of such columns: {exc}", field="batch") from exc
-    keys = [
-        SeriesKey(each.symbol, _timeframe(each.timeframe), each.exchange) for each in message.keys
-    ]
-    offsets = np.array(message.offsets, np.int64)
-    if len(offsets) != len(keys) + 1 or offsets[0] != 0 or offsets[-1] != columns.rows:
-        raise InvalidData("does not hold the rows that it says", field="offsets")
-    if (np.diff(offsets) < 0).any():
-        raise InvalidData("must ascend", field="offsets")
-    if checks_rows:
-        checked(columns)
-    if message.shape == pb.Columns.PANEL:
-        timeframe = _timeframe(message.timeframe)
-        return CandlePanel.trusted(timeframe, keys, offsets, columns, tuple(message.fields))
-    series = [
-        CandleSeries.trusted(key, columns.take(slice(begin, end)))
-        for key, begin, end in zip(keys, offsets.tolist(), offsets.tolist()[1:], strict=False)
-    ]
-    if message.shape == pb.Columns.SERIES:
-        return series[0]
-    return dict(zip(keys, series, strict=True))
+            return pa.concat_tables(self._tables)
+        columns = empty() if self._columns is None else self._columns
+        if columns.rows != self._offsets[-1] or self._filled != columns.rows:
+            raise InvalidData("does not hold the rows that it says", field="batch")
+        if checks_rows:
+            checked(columns)
+        keys = [SeriesKey(k.symbol, _timeframe(k.timeframe), k.exchange) for k in message.keys]
+        if message.shape == pb.Columns.PANEL:
+            timeframe = _timeframe(message.timeframe)
+            return CandlePanel.trusted(timeframe, keys, self._offsets, columns, self._fields)
+        ends = self._offsets.tolist()
+        series = [
+            CandleSeries.trusted(key, columns.take(slice(begin, end)))
+            for key, begin, end in zip(keys, ends, ends[1:], strict=False)
+        ]
+        if message.shape == pb.Columns.SERIES:
+            return series[0]
+        return dict(zip(keys, series, strict=True))
+
+    def _check(self) -> None:
+        offsets, message = self._offsets, self._message
+        if not set(self._fields) <= set(FIELDS):
+            raise InvalidData("must be of a candle", field="fields")
+        if len(offsets) != len(message.keys) + 1 or offsets[0] or (np.diff(offsets) < 0).any():
+            raise InvalidData("must ascend from 0", field="offsets")
+        if message.batches != -(-int(offsets[-1]) // ROWS):
+            raise InvalidData("are not as many as the rows need", field="batches")
+
+    def _fill(self, data: memoryview | bytes) -> None:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(data), _schema(self._fields))
+        batch.validate(full=True)
+        rows, begin = int(self._offsets[-1]), self._filled
+        if begin + batch.num_rows > rows or batch.num_rows > ROWS:
+            raise InvalidData("holds more rows than it says", field="batch")
+        self._filled += batch.num_rows
+        names = batch.schema.names
+        if self._message.batches == 1:  # used where they arrived
+            arrays = {name: batch.column(name).to_numpy() for name in names}
+            self._columns = _complete(arrays, rows)
+            return
+        if self._columns is None:
+            made = {name: np.empty(rows, _DTYPES.get(name, np.int64)) for name in names}
+            self._columns = _complete(made, rows)
+        for name in names:
+            getattr(self._columns, name)[begin : self._filled] = batch.column(name).to_numpy()
+
+
+_DTYPES: Final = {"volume": np.uint64}
+
+
+def _complete(arrays: dict[str, Any], rows: int) -> Columns:
+    """All columns, those that were not asked for as zeros that take no memory."""
+    absent: dict[str, Any] = {
+        name: np.broadcast_to(np.zeros((), _DTYPES.get(name, np.int64)), rows)
+        for name in FIELDS
+        if name not in arrays
+    }
+    return Columns(**absent, **arrays)
 
 
 def _message(
@@ -90,7 +154,7 @@ def _message(
     offsets: Sequence[int],
     parts: Sequence[Columns],
     fields: Sequence[str],
-) -> tuple[pb.Columns, Iterator[bytes]]:
+) -> tuple[pb.Columns, Iterator[memoryview]]:
     message = pb.Columns(shape=shape, offsets=offsets, fields=fields)
     for key in keys:
         message.keys.add(symbol=key.symbol, timeframe=key.timeframe.value, exchange=key.exchange)
@@ -100,14 +164,14 @@ def _message(
     return message, batches_of(columns, fields)
 
 
-def batches_of(columns: Columns, fields: Sequence[str] = FIELDS) -> Iterator[bytes]:
+def batches_of(columns: Columns, fields: Sequence[str] = FIELDS) -> Iterator[memoryview]:
     """The rows in batches of `ROWS`."""
     schema = _schema(tuple(fields))
     for start in range(0, columns.rows, ROWS):
         piece = columns.take(slice(start, start + ROWS))
         arrays = [pa.array(getattr(piece, name)) for name in schema.names]
         batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-        yield batch.serialize().to_pybytes()
+        yield memoryview(batch.serialize())
 
 
 def _columns_of(panel: CandlePanel) -> Columns:
@@ -116,24 +180,7 @@ def _columns_of(panel: CandlePanel) -> Columns:
     return Columns(*(named.get(name, nothing) for name in Columns._fields))
 
 
-def _read_columns(batches: Sequence[bytes], fields: tuple[str, ...]) -> Columns:
-    if not set(fields) <= set(FIELDS):
-        raise InvalidData("must be of a candle", field="fields", value=", ".join(fields))
-    schema = _schema(fields)
-    parts = []
-    for data in batches:
-        batch = pa.ipc.read_record_batch(pa.py_buffer(data), schema)
-        batch.validate(full=True)
-        found = {name: batch.column(name).to_numpy() for name in schema.names}
-        nothing = np.broadcast_to(np.int64(0), batch.num_rows)
-        unsigned = np.broadcast_to(np.uint64(0), batch.num_rows)
-        absent = dict.fromkeys(FIELDS[:-1], nothing) | {"volume": unsigned}
-        parts.append(Columns(**{**absent, **found}))
-    if not parts:
-        return empty()
-    return parts[0] if len(parts) == 1 else concatenate(parts)
-
-
+@lru_cache
 def _schema(fields: tuple[str, ...]) -> pa.Schema:
     names = ("timestamp", *fields)
     return pa.schema(
@@ -144,7 +191,7 @@ def _schema(fields: tuple[str, ...]) -> pa.Schema:
     )
 
 
-def _table_pieces(table: pa.Table) -> Iterator[bytes]:
+def _table_pieces(table: pa.Table) -> Iterator[memoryview]:
     """Whole streams, each with the schema: of a table without rows, too."""
     rows = max(1, table.num_rows * BATCH_BYTES // max(table.nbytes, BATCH_BYTES))
     for start in range(0, max(table.num_rows, 1), rows):
@@ -152,10 +199,10 @@ def _table_pieces(table: pa.Table) -> Iterator[bytes]:
         piece = table.slice(start, rows)
         with pa.ipc.new_stream(sink, piece.schema) as stream:
             stream.write_table(piece)
-        yield sink.getvalue().to_pybytes()
+        yield memoryview(sink.getvalue())
 
 
-def _read_table(data: bytes) -> pa.Table:
+def _read_table(data: memoryview | bytes) -> pa.Table:
     with pa.ipc.open_stream(data) as stream:
         table = stream.read_all()
     table.validate(full=True)

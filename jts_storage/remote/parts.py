@@ -8,13 +8,14 @@ from typing import Any, Final
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.remote import frames, values
+from jts_storage.remote.wire import Batch
 
 PIECE_BYTES: Final = 3 * 2**20
 
 
-def parts_of(given: Any) -> Iterator[pb.Part]:
+def parts_of(given: Any) -> Iterator[pb.Part | Batch]:
     """The parts of one value: its message, then the batches of its columns."""
-    batches: Iterator[bytes] = iter(())
+    batches: Iterator[memoryview] = iter(())
     value = pb.Value()
     if frames.are_columns(given):
         message, batches = frames.message_of(given)
@@ -27,7 +28,7 @@ def parts_of(given: Any) -> Iterator[pb.Part]:
         is_last = start + PIECE_BYTES >= len(data)
         yield pb.Part(value=piece) if is_last else pb.Part(more_value=piece)
     for batch in batches:
-        yield pb.Part(batch=batch)
+        yield Batch(batch)
 
 
 class Assembly:
@@ -40,40 +41,43 @@ class Assembly:
         self._checks_rows = checks_rows
         self._most, self._bytes = most_bytes, 0
         self._pieces: list[bytes] = []
-        self._columns: pb.Columns | None = None
-        self._batches: list[bytes] = []
+        self._arriving: frames.Arriving | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether no value has begun."""
-        return not self._pieces and self._columns is None
+        return not self._pieces and self._arriving is None
 
-    def add(self, part: pb.Part) -> list[Any]:
+    def add(self, part: pb.Part | Batch) -> list[Any]:
         """The value that this part completes, alone in a list, or nothing yet."""
         self._count(part)
-        kind = part.WhichOneof("piece")
-        if kind == "batch" and self._columns is not None:
-            self._batches.append(part.batch)
-        elif kind == "more_value" and self._columns is None:
+        if isinstance(part, Batch) and self._arriving is not None:
+            self._arriving.add(part.data)
+        elif isinstance(part, pb.Part) and self._arriving is None:
+            done = self._add_value(part)
+            if self._arriving is None:
+                return done
+        else:
+            raise InvalidData("comes out of turn", field="part")
+        if not self._arriving.is_complete:
+            return []
+        arriving, self._arriving, self._bytes = self._arriving, None, 0
+        return [arriving.made(checks_rows=self._checks_rows)]
+
+    def _add_value(self, part: pb.Part) -> list[Any]:
+        if part.WhichOneof("piece") == "more_value":
             self._pieces.append(part.more_value)
             return []
-        elif kind == "value" and self._columns is None:
-            message = pb.Value.FromString(b"".join([*self._pieces, part.value]))
-            self._pieces.clear()
-            if message.WhichOneof("kind") != "columns":
-                self._bytes = 0
-                return [values.read(message)]
-            self._columns = message.columns
-        else:
-            raise InvalidData("comes out of turn", field="part", value=kind)
-        if len(self._batches) < self._columns.batches:
+        message = pb.Value.FromString(b"".join([*self._pieces, part.value]))
+        self._pieces.clear()
+        if message.WhichOneof("kind") == "columns":
+            self._arriving = frames.Arriving(message.columns)
             return []
-        columns, batches = self._columns, self._batches
-        self._columns, self._batches, self._bytes = None, [], 0
-        return [frames.made_of(columns, batches, checks_rows=self._checks_rows)]
+        self._bytes = 0
+        return [values.read(message)]
 
-    def _count(self, part: pb.Part) -> None:
-        self._bytes += part.ByteSize()
+    def _count(self, part: pb.Part | Batch) -> None:
+        self._bytes += len(part.data) if isinstance(part, Batch) else part.ByteSize()
         if self._most is not None and self._bytes > self._most:
             raise StorageError(
                 f"A call is larger than {self._most:,} bytes.",
@@ -81,7 +85,7 @@ class Assembly:
             )
 
 
-async def assembled(parts: AsyncIterator[pb.Part]) -> AsyncIterator[Any]:
+async def assembled(parts: AsyncIterator[pb.Part | Batch]) -> AsyncIterator[Any]:
     """The values that parts hold.
 
     :raises StorageError: they end within one.

@@ -13,12 +13,14 @@ from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import CommitResult
 from jts_storage.errors import StorageError
+from jts_storage.proto.jts.storage.v1 import values_pb2
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote import problems
 from jts_storage.remote.connection import Connection, arguments_of
 from jts_storage.remote.methods import IN_WORK
 from jts_storage.remote.parts import PIECE_BYTES, Assembly
 from jts_storage.remote.protocol import path_of
+from jts_storage.remote.wire import Batch
 
 _END_SECONDS: Final = 5.0
 
@@ -103,7 +105,7 @@ class WorkSession:
                 raise problems.error_of(answer.problem)
             if step == "ended":
                 return found
-            found += assembly.add(answer.part)
+            found += assembly.add(_part(answer.part))
             if found and not ends:
                 return found
 
@@ -150,3 +152,7 @@ class WorkSession:
             # Nothing is stored of what was not committed: all of it can be done again.
             error.transient = not self.has_asked_to_commit
         return error
+
+
+def _part(part: values_pb2.Part) -> values_pb2.Part | Batch:
+    return Batch(part.batch) if part.WhichOneof("piece") == "batch" else part

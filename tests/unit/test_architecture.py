@@ -43,8 +43,14 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     | {"models", "unit_of_work.staged", "unit_of_work.unit", "unit_of_work.publisher"}
     | {"clickhouse.symbol_model", "relational.mappers"}
     | {"mongo.documents", "mongo.mappers", "mongo.model", "mongo.saves", "mongo.stored"}
-    | {"mongo.trades"},
+    | {"mongo.trades", "readable"},
     "unit_of_work": CORE | {"models", "clickhouse", "mongo", "relational"},
+    "readable": CORE | {"unit_of_work", "usecases"},
+    "proto": frozenset(),
+    # A client stages as a unit of work here does; a gateway serves what a backend gives it.
+    "remote": CORE
+    | {"_version", "models", "proto", "readable", "settings", "unit_of_work"}
+    | {"clickhouse.symbol_model", "mongo.mappers", "mongo.model", "mongo.stored"},
     "backend": EVERYTHING,
     "composition": EVERYTHING,
     "storage": EVERYTHING,
@@ -86,6 +92,8 @@ HEAVY = {
     "clickhouse_sqlalchemy",
     "dotenv",
     "exchange_calendars",
+    "google",
+    "grpc",
     "matplotlib",
     "motor",
     "numpy",

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, Final
 
 import grpc
@@ -21,6 +22,7 @@ from jts_storage.remote.methods import METHODS, Method
 from jts_storage.remote.parts import parts_of
 from jts_storage.remote.protocol import PACKAGE, PATIENCE
 from jts_storage.remote.server.served import Served
+from jts_storage.remote.wire import serialized
 
 _TOGETHER: Final = 500
 """So many values that come one by one travel together."""
@@ -74,7 +76,7 @@ def _handler(served: Served, path: str, method: Method) -> Any:
     return grpc.unary_stream_rpc_method_handler(
         in_parts if method.comes == "in parts" else one_by_one,
         request_deserializer=pb.Arguments.FromString,
-        response_serializer=pb.Part.SerializeToString,
+        response_serializer=serialized,
     )
 
 
@@ -94,11 +96,16 @@ async def answer_of(bound: Callable[..., Any], method: Method, arguments: dict[s
         raise InvalidData(f"lack {', '.join(missing)}", field="arguments")
     placed = [arguments.pop(name) for name in method.names]
     try:
-        inspect.signature(bound).bind(*placed, **arguments)
+        _signature(bound.__func__).bind(None, *placed, **arguments)  # type: ignore[attr-defined]
     except TypeError as exc:
         raise InvalidData(f"are not those of the method: {exc}", field="arguments") from exc
     found = bound(*placed, **arguments)
     return await found if inspect.isawaitable(found) else found
+
+
+@lru_cache(maxsize=1_000)
+def _signature(function: Any) -> inspect.Signature:
+    return inspect.signature(function)
 
 
 def arguments_of(asked: pb.Arguments) -> dict[str, Any]:

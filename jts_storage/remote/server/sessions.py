@@ -27,6 +27,7 @@ from jts_storage.remote.server.calls import (
 from jts_storage.remote.server.limits import Limits
 from jts_storage.remote.server.served import ServedBackend, in_work
 from jts_storage.remote.server.staged import StagedElsewhere, events_of
+from jts_storage.remote.wire import Batch
 from jts_storage.unit_of_work.unit import UnitOfWork
 
 _WHAT: Final = "a unit of work"
@@ -146,5 +147,5 @@ class _Work:
 
     async def _send(self, value: Any) -> None:
         for part in parts_of(value):
-            message: values_pb2.Part = part
+            message = values_pb2.Part(batch=bytes(part.data)) if isinstance(part, Batch) else part
             await self._context.write(pb.WorkAnswer(part=message))

@@ -152,14 +152,16 @@ class Arguments(_message.Message):
     def __init__(self, named: _Optional[_Mapping[str, Value]] = ...) -> None: ...
 
 class Part(_message.Message):
-    __slots__ = ("value", "more_value", "batch")
+    __slots__ = ("value", "more_value", "batch", "padding")
     VALUE_FIELD_NUMBER: _ClassVar[int]
     MORE_VALUE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     value: bytes
     more_value: bytes
     batch: bytes
-    def __init__(self, value: _Optional[bytes] = ..., more_value: _Optional[bytes] = ..., batch: _Optional[bytes] = ...) -> None: ...
+    padding: bytes
+    def __init__(self, value: _Optional[bytes] = ..., more_value: _Optional[bytes] = ..., batch: _Optional[bytes] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("kind", "message", "remedy", "code", "field", "value", "row", "document", "hosts", "transient", "repeatable")
