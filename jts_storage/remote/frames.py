@@ -34,8 +34,18 @@ def are_columns(given: object) -> bool:
     )
 
 
-def message_of(given: Any) -> tuple[pb.Columns, Iterator[memoryview]]:
+def message_of(given: Any, *, compressed: bool = False) -> tuple[pb.Columns, Iterator[memoryview]]:
     """What tells of the columns, and their batches, each made when it is asked for."""
+    message, columns = _message_of(given)
+    if columns is None:
+        pieces = list(_table_pieces(given, compressed=compressed))
+        message.batches = len(pieces)
+        return message, iter(pieces)
+    message.is_compressed = compressed
+    return message, batches_of(columns, message.fields, compressed=compressed)
+
+
+def _message_of(given: Any) -> tuple[pb.Columns, Columns | None]:
     if isinstance(given, CandleSeries):
         return _message(pb.Columns.SERIES, [given.key], [0, len(given)], [given.columns], FIELDS)
     if isinstance(given, CandlePanel):
@@ -47,8 +57,7 @@ def message_of(given: Any) -> tuple[pb.Columns, Iterator[memoryview]]:
         sizes = [0, *map(len, given.values())]
         each = [series.columns for series in given.values()]
         return _message(pb.Columns.RANGES, given, np.cumsum(sizes).tolist(), each, FIELDS)
-    pieces = list(_table_pieces(given))
-    return pb.Columns(shape=pb.Columns.TABLE, batches=len(pieces)), iter(pieces)
+    return pb.Columns(shape=pb.Columns.TABLE), None
 
 
 class Arriving:
@@ -117,7 +126,7 @@ class Arriving:
             raise InvalidData("are not as many as the rows need", field="batches")
 
     def _fill(self, data: memoryview | bytes) -> None:
-        batch = pa.ipc.read_record_batch(pa.py_buffer(data), _schema(self._fields))
+        batch = self._read(data)
         batch.validate(full=True)
         rows, begin = int(self._offsets[-1]), self._filled
         if begin + batch.num_rows > rows or batch.num_rows > ROWS:
@@ -133,6 +142,16 @@ class Arriving:
             self._columns = _complete(made, rows)
         for name in names:
             getattr(self._columns, name)[begin : self._filled] = batch.column(name).to_numpy()
+
+    def _read(self, data: memoryview | bytes) -> pa.RecordBatch:
+        schema = _schema(self._fields)
+        if not self._message.is_compressed:
+            return pa.ipc.read_record_batch(pa.py_buffer(data), schema)
+        with pa.ipc.open_stream(data) as stream:
+            batch = stream.read_next_batch()
+        if not batch.schema.equals(schema):
+            raise InvalidData("has other columns than it says", field="batch")
+        return batch
 
 
 _DTYPES: Final = {"volume": np.uint64}
@@ -154,24 +173,25 @@ def _message(
     offsets: Sequence[int],
     parts: Sequence[Columns],
     fields: Sequence[str],
-) -> tuple[pb.Columns, Iterator[memoryview]]:
+) -> tuple[pb.Columns, Columns]:
     message = pb.Columns(shape=shape, offsets=offsets, fields=fields)
     for key in keys:
         message.keys.add(symbol=key.symbol, timeframe=key.timeframe.value, exchange=key.exchange)
     rows = offsets[-1] if len(offsets) else 0
     message.batches = -(-rows // ROWS)
-    columns = parts[0] if len(parts) == 1 else concatenate(list(parts))
-    return message, batches_of(columns, fields)
+    return message, parts[0] if len(parts) == 1 else concatenate(list(parts))
 
 
-def batches_of(columns: Columns, fields: Sequence[str] = FIELDS) -> Iterator[memoryview]:
+def batches_of(
+    columns: Columns, fields: Sequence[str] = FIELDS, *, compressed: bool = False
+) -> Iterator[memoryview]:
     """The rows in batches of `ROWS`."""
     schema = _schema(tuple(fields))
     for start in range(0, columns.rows, ROWS):
         piece = columns.take(slice(start, start + ROWS))
         arrays = [pa.array(getattr(piece, name)) for name in schema.names]
         batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-        yield memoryview(batch.serialize())
+        yield _stream(batch) if compressed else memoryview(batch.serialize())
 
 
 def _columns_of(panel: CandlePanel) -> Columns:
@@ -191,15 +211,20 @@ def _schema(fields: tuple[str, ...]) -> pa.Schema:
     )
 
 
-def _table_pieces(table: pa.Table) -> Iterator[memoryview]:
+def _table_pieces(table: pa.Table, *, compressed: bool) -> Iterator[memoryview]:
     """Whole streams, each with the schema: of a table without rows, too."""
     rows = max(1, table.num_rows * BATCH_BYTES // max(table.nbytes, BATCH_BYTES))
     for start in range(0, max(table.num_rows, 1), rows):
-        sink = pa.BufferOutputStream()
-        piece = table.slice(start, rows)
-        with pa.ipc.new_stream(sink, piece.schema) as stream:
-            stream.write_table(piece)
-        yield memoryview(sink.getvalue())
+        yield _stream(table.slice(start, rows), compressed=compressed)
+
+
+def _stream(rows: Any, *, compressed: bool = True) -> memoryview:
+    """A whole Arrow stream, with the schema."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd" if compressed else None)
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as stream:
+        stream.write(rows)
+    return memoryview(sink.getvalue())
 
 
 def _read_table(data: memoryview | bytes) -> pa.Table:

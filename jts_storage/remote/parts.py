@@ -13,12 +13,12 @@ from jts_storage.remote.wire import Batch
 PIECE_BYTES: Final = 3 * 2**20
 
 
-def parts_of(given: Any) -> Iterator[pb.Part | Batch]:
+def parts_of(given: Any, *, compressed: bool = False) -> Iterator[pb.Part | Batch]:
     """The parts of one value: its message, then the batches of its columns."""
     batches: Iterator[memoryview] = iter(())
     value = pb.Value()
     if frames.are_columns(given):
-        message, batches = frames.message_of(given)
+        message, batches = frames.message_of(given, compressed=compressed)
         value.columns.CopyFrom(message)
     else:
         values.fill(value, given, "result")

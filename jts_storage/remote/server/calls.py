@@ -20,7 +20,7 @@ from jts_storage.remote import problems, values
 from jts_storage.remote.frames import are_columns
 from jts_storage.remote.methods import METHODS, Method
 from jts_storage.remote.parts import parts_of
-from jts_storage.remote.protocol import PACKAGE, PATIENCE
+from jts_storage.remote.protocol import COMPRESSION, PACKAGE, PATIENCE
 from jts_storage.remote.server.served import Served
 from jts_storage.remote.wire import serialized
 
@@ -62,7 +62,7 @@ def _handler(served: Served, path: str, method: Method) -> Any:
     async def in_parts(asked: pb.Arguments, context: Context) -> None:
         async with answering(context, path):
             found = await _called(served, method, asked)
-            for part in parts_of(found):
+            for part in parts_of(found, compressed=wants_compression(context)):
                 await context.write(part)
 
     async def one_by_one(asked: pb.Arguments, context: Context) -> None:
@@ -70,7 +70,7 @@ def _handler(served: Served, path: str, method: Method) -> Any:
             iterator = await _called(served, method, asked)
             async with aclosing(iterator):
                 async for value in together(iterator):
-                    for part in parts_of(value):
+                    for part in parts_of(value, compressed=wants_compression(context)):
                         await context.write(part)
 
     return grpc.unary_stream_rpc_method_handler(
@@ -173,6 +173,11 @@ def as_known(error: BaseException, what: str) -> StorageError:
     return StorageError(
         f"The gateway failed ({what}); its log says more.", remedy="Look there, and report it."
     )
+
+
+def wants_compression(context: Context) -> bool:
+    """Whether the client is far enough away for columns to be compressed."""
+    return (COMPRESSION, "zstd") in (context.invocation_metadata() or ())
 
 
 def patience_of(context: Context) -> float | None:

@@ -8,7 +8,6 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from jts_storage._version import __version__
-from jts_storage.domain import checks
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.proto.jts.storage.v1 import work_pb2
@@ -196,7 +194,6 @@ class Gateway:
             version=__version__,
             capabilities=CAPABILITIES,
             models=[model.name for model in self._backend.models],
-            now=(checks.now() - checks.EPOCH) // timedelta(microseconds=1),
         )
 
     async def _look_again(self) -> None:

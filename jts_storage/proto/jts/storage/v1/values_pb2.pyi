@@ -113,7 +113,7 @@ class Key(_message.Message):
     def __init__(self, symbol: _Optional[str] = ..., timeframe: _Optional[str] = ..., exchange: _Optional[str] = ...) -> None: ...
 
 class Columns(_message.Message):
-    __slots__ = ("shape", "batches", "keys", "offsets", "timeframe", "fields")
+    __slots__ = ("shape", "batches", "keys", "offsets", "timeframe", "fields", "is_compressed")
     class Shape(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SERIES: _ClassVar[Columns.Shape]
@@ -130,13 +130,15 @@ class Columns(_message.Message):
     OFFSETS_FIELD_NUMBER: _ClassVar[int]
     TIMEFRAME_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
+    IS_COMPRESSED_FIELD_NUMBER: _ClassVar[int]
     shape: Columns.Shape
     batches: int
     keys: _containers.RepeatedCompositeFieldContainer[Key]
     offsets: _containers.RepeatedScalarFieldContainer[int]
     timeframe: str
     fields: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, shape: _Optional[_Union[Columns.Shape, str]] = ..., batches: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[Key, _Mapping[str, object]]]] = ..., offsets: _Optional[_Iterable[int]] = ..., timeframe: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_compressed: bool
+    def __init__(self, shape: _Optional[_Union[Columns.Shape, str]] = ..., batches: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[Key, _Mapping[str, object]]]] = ..., offsets: _Optional[_Iterable[int]] = ..., timeframe: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ..., is_compressed: bool = ...) -> None: ...
 
 class Arguments(_message.Message):
     __slots__ = ("named",)
@@ -200,17 +202,15 @@ class ServerRequest(_message.Message):
     def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
 
 class ServerAnswer(_message.Message):
-    __slots__ = ("major", "minor", "version", "capabilities", "models", "now")
+    __slots__ = ("major", "minor", "version", "capabilities", "models")
     MAJOR_FIELD_NUMBER: _ClassVar[int]
     MINOR_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
-    NOW_FIELD_NUMBER: _ClassVar[int]
     major: int
     minor: int
     version: str
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     models: _containers.RepeatedScalarFieldContainer[str]
-    now: int
-    def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ..., version: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., models: _Optional[_Iterable[str]] = ..., now: _Optional[int] = ...) -> None: ...
+    def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ..., version: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
