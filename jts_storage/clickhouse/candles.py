@@ -125,7 +125,9 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         for deletion in changes.deletions:
             # Under the lower version, so that rows of the same unit of work survive the deletion.
             self.erase(*deletion, version, source=changes.source)
-        self.write_rows(changes.upserts, version + 1, source=changes.source)
+        with _under_way.of(changes.keys):
+            for rows in changes.pieces(WRITE_ROWS):
+                self.write_rows(rows, version + 1, source=changes.source)
 
     def write(
         self, series: CandleSeries, version: int, *, again: bool = False, source: str = ""
@@ -238,9 +240,9 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         # By another partition key, rows may fall into any number of parts.
         if changes.deletions or self._partition_key not in ("", self._by_year):
             return False
-        rows = changes.upserts
-        if rows.rows > WRITE_ROWS:
+        if changes.rows > WRITE_ROWS:
             return False
+        rows = changes.upserts
         return not self._partition_key or len({end.year for end in rows.ends}) == 1
 
     def erase(

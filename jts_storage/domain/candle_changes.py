@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,9 +13,15 @@ from jts_storage.domain.candle import Candle, SeriesKey
 from jts_storage.domain.columns import Columns, concatenate, in_order
 from jts_storage.domain.rows import LooseRows, SeriesRows
 from jts_storage.domain.series import CandleSeries
+from jts_storage.domain.spilled_rows import SpilledRows
+
+log = logging.getLogger(__name__)
 
 _LOOSE_CANDLES = 3_000
 """So many become columns at once: in some milliseconds, for which an event loop can wait."""
+
+MOST_IN_MEMORY = 1_000_000
+"""So many rows stay in memory, 48 MB of them; more wait in temporary files."""
 
 WITHOUT_A_PAUSE = 500
 """A caller who adds without end lets others work after so many candles."""
@@ -68,7 +76,8 @@ class SeriesChanges:
 class CandleChanges:
     """The staged changes of all series, in columns as they come.
 
-    Rows are parted by series only once a read or a deletion asks for one of them.
+    Rows are parted by series only once a read or a deletion asks for one of them. Until then, no
+    more than `MOST_IN_MEMORY` are in memory.
     """
 
     def __init__(self, changes: Iterable[SeriesChanges] = (), source: str = "") -> None:
@@ -76,7 +85,8 @@ class CandleChanges:
         self.source = source
         self._series = {change.key: change for change in changes}
         # Written after what is in `_series`, and before the loose candles.
-        self._parts: list[SeriesRows | LooseRows] = []
+        self._parts: list[SeriesRows | LooseRows | SpilledRows] = []
+        self._may_spill = True
         self._loose: list[Candle] = []
         self._keys_of_loose: list[SeriesKey] = []
 
@@ -100,13 +110,15 @@ class CandleChanges:
         self._gather()
         if rows.rows:
             self._parts.append(rows)
+            if sum(part.columns.rows for part in self._here) > MOST_IN_MEMORY:
+                self._spill()
 
     def delete(self, key: SeriesKey, first: int, last: int) -> None:
         self.by_series().setdefault(key, SeriesChanges(key)).delete(first, last)
 
     def by_series(self) -> dict[SeriesKey, SeriesChanges]:
         self._gather()
-        parts, self._parts = self._parts, []
+        parts, self._parts = self._loaded(), []
         if len(parts) > 1 or any(isinstance(part, LooseRows) for part in parts):
             parts = [SeriesRows.joined(parts)]
         for part in parts:
@@ -128,9 +140,49 @@ class CandleChanges:
         self._series = {
             key: change.without_rows() for key, change in self._series.items() if change.deleted
         }
-        joined = SeriesRows.joined([*of_series, *self._parts])
+        joined = SeriesRows.joined([*of_series, *self._loaded()])
         self._parts = [joined] if joined.rows else []
         return joined
+
+    @property
+    def rows(self) -> int:
+        """How many were written, those that were written twice counted twice."""
+        self._gather()
+        of_series = sum(change.upserts.rows for change in self._series.values())
+        return of_series + sum(_size(part) for part in self._parts)
+
+    def pieces(self, most: int) -> Iterator[SeriesRows]:
+        """`upserts` in pieces of at most so many rows, in the order of series and time.
+
+        What waits in files is read series by series, and stays there.
+        """
+        if not any(isinstance(part, SpilledRows) for part in self._parts):
+            yield from self.upserts.pieces(most)
+            return
+        self._gather()
+        waiting: list[tuple[SeriesKey, Columns]] = []
+        parts = [_by_key(part) for part in self._parts]
+        for key in sorted(self.keys, key=lambda key: key.sort_key):
+            for columns in self._ordered(key, parts):
+                for start in range(0, columns.rows, most):
+                    piece = columns.take(slice(start, start + most))
+                    if waiting and sum(c.rows for _, c in waiting) + piece.rows > most:
+                        yield _together(waiting)
+                        waiting = []
+                    waiting.append((key, piece))
+        if waiting:
+            yield _together(waiting)
+
+    def _ordered(self, key: SeriesKey, parts: Sequence[SpilledRows | _ByKey]) -> Iterator[Columns]:
+        """The rows of a series, ascending; in the parts in which they came, if those ascend."""
+        change = self._series.get(key)
+        came = [None if change is None else change.upserts, *(part.of(key) for part in parts)]
+        found = [columns for columns in came if columns is not None and columns.rows]
+        ends = [(columns.timestamp[0], columns.timestamp[-1]) for columns in found]
+        if all(before[1] < after[0] for before, after in pairwise(ends)):
+            yield from found
+        else:
+            yield in_order(concatenate(found))[0]
 
     @property
     def deletions(self) -> list[tuple[SeriesKey, int, int]]:
@@ -140,7 +192,9 @@ class CandleChanges:
     @property
     def keys(self) -> list[SeriesKey]:
         """Of the series that change."""
-        return list(dict.fromkeys([*self._series, *self.upserts.keys]))
+        self._gather()
+        of_parts = (key for part in self._parts for key in part.keys)
+        return list(dict.fromkeys([*self._series, *of_parts]))
 
     def few_keys(self, most: int) -> set[SeriesKey] | None:
         """As `keys`, but None if there are more; nothing is joined for that."""
@@ -157,3 +211,58 @@ class CandleChanges:
             candles, keys = self._loose, self._keys_of_loose
             self._loose, self._keys_of_loose = [], []
             self._parts.append(LooseRows.of(keys, candles))
+
+    @property
+    def _here(self) -> list[SeriesRows | LooseRows]:
+        """What was written since rows were last put into a file."""
+        found: list[SeriesRows | LooseRows] = []
+        for part in reversed(self._parts):
+            if isinstance(part, SpilledRows):
+                break
+            found.append(part)
+        return found[::-1]
+
+    def _spill(self) -> None:
+        """Put what is in memory into a file, or leave it there for good if there is no room."""
+        here = self._here
+        if not self._may_spill:
+            return
+        joined = SeriesRows.joined(here)
+        try:
+            spilled = SpilledRows(joined)
+        except OSError:
+            self._may_spill = False
+            log.warning("Staged rows stay in memory: no temporary file takes them.", exc_info=True)
+            return
+        self._parts[len(self._parts) - len(here) :] = [spilled]
+
+    def _loaded(self) -> list[SeriesRows | LooseRows]:
+        return [part.loaded() if isinstance(part, SpilledRows) else part for part in self._parts]
+
+
+def _size(part: SeriesRows | LooseRows | SpilledRows) -> int:
+    return part.rows if isinstance(part, SpilledRows) else part.columns.rows
+
+
+class _ByKey:
+    """Rows in memory, asked for by series as those in a file are."""
+
+    def __init__(self, rows: SeriesRows) -> None:
+        self._columns = {series.key: series.columns for series in rows}
+
+    def of(self, key: SeriesKey) -> Columns | None:
+        return self._columns.get(key)
+
+
+def _by_key(part: SeriesRows | LooseRows | SpilledRows) -> SpilledRows | _ByKey:
+    return part if isinstance(part, SpilledRows) else _ByKey(SeriesRows.joined([part]))
+
+
+def _together(found: Sequence[tuple[SeriesKey, Columns]]) -> SeriesRows:
+    """Pieces of series in one; those of one series follow each other."""
+    keys = list(dict.fromkeys(key for key, _ in found))
+    sizes = dict.fromkeys(keys, 0)
+    for key, columns in found:
+        sizes[key] += columns.rows
+    offsets = np.cumsum([0, *sizes.values()])
+    return SeriesRows(keys, offsets, concatenate([columns for _, columns in found]))

@@ -78,7 +78,7 @@ def encode(work: CommitChanges) -> Iterator[Chunk]:
     ).encode()  # in ASCII: a lone surrogate in a checkpoint has no bytes of its own
     for start in range(0, len(described), CHUNK_BYTES):
         yield Chunk("work", described[start : start + CHUNK_BYTES])
-    for piece in work.candles.upserts.pieces(CHUNK_ROWS):
+    for piece in work.candles.pieces(CHUNK_ROWS):
         yield Chunk("candles", *_rows_to_bytes(piece))
     for series in work.bars.upserts:
         for piece in SeriesRows.of(series).pieces(CHUNK_ROWS):

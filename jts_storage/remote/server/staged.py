@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.candle_changes import CandleChanges
 from jts_storage.domain.changes import CommitChanges, TableChange
 from jts_storage.domain.columns import checked
 from jts_storage.domain.enums import Timeframe, member
@@ -33,8 +32,7 @@ class StagedElsewhere:
     def __init__(self, most_bytes: int) -> None:
         self._most, self._bytes, self._count = most_bytes, 0, 0
         self._described: list[bytes] = []
-        self._candles: list[SeriesRows] = []
-        self._bars: list[SeriesRows] = []
+        self._known: CommitChanges | None = None
         self._tables: dict[str, list[pa.Table]] = {}
 
     def add(self, chunk: pb.Chunk) -> None:
@@ -43,7 +41,7 @@ class StagedElsewhere:
         :raises StorageError: together they are too large.
         """
         self._count += 1
-        if chunk.kind == "work":
+        if chunk.kind == "work" and self._known is None:
             self._described.append(chunk.data)
             self._weigh(len(chunk.data))
         elif chunk.kind in _ROWS:
@@ -59,16 +57,20 @@ class StagedElsewhere:
         """
         if chunks != self._count:
             raise InvalidData("are not all here", field="chunks", value=self._count)
-        try:
-            changes = decode(b"".join(self._described))
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise _refused(exc) from exc
-        _fill(changes.candles, self._candles)
-        _fill(changes.bars, self._bars)
+        changes = self._changes()
         if set(self._tables) - {change.name for change in changes.tables}:
             raise InvalidData("has rows of a table that it does not name", field="chunk")
         changes.tables = [self._with_rows(change) for change in changes.tables]
         return changes
+
+    def _changes(self) -> CommitChanges:
+        """All that is not rows, which came first."""
+        if self._known is None:
+            try:
+                self._known = decode(b"".join(self._described))
+            except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                raise _refused(exc) from exc
+        return self._known
 
     def _add_rows(self, chunk: pb.Chunk) -> None:
         try:
@@ -83,7 +85,8 @@ class StagedElsewhere:
             raise _refused(exc) from exc
         self._weigh(sum(column.nbytes for column in rows.columns))
         _check(rows)
-        (self._candles if chunk.kind == "candles" else self._bars).append(rows)
+        changes = self._changes()
+        (changes.candles if chunk.kind == "candles" else changes.bars).save(rows)
 
     def _with_rows(self, change: TableChange) -> TableChange:
         found = self._tables.get(change.name)
@@ -124,11 +127,6 @@ def _foreign(message: pb.Event, data: Any) -> ForeignEvent:
         of=message.key,
         data=data,
     )
-
-
-def _fill(changes: CandleChanges, rows: Sequence[SeriesRows]) -> None:
-    for each in rows:
-        changes.save(each)
 
 
 def _check(rows: SeriesRows) -> None:
