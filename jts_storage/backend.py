@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jts_storage.unit_of_work.participants import Stores
     from jts_storage.unit_of_work.purges import StoredPurges
     from jts_storage.unit_of_work.recovery import Recovered
+    from jts_storage.unit_of_work.subscriptions import StoredSubscriptions
     from jts_storage.unit_of_work.unit import UnitOfWork
 
 _CLOSE_SECONDS = 30.0
@@ -167,6 +168,8 @@ class StoreBackend:
 
     async def _close(self) -> None:
         opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.subscribers.wake(for_good=True)
         clickhouse, self._clickhouse = self._clickhouse, None
         mongod, self._mongod = self._mongod, None
         recovering, self._recovering = self._recovering, None
@@ -204,6 +207,8 @@ class StoreBackend:
             async with asyncio.timeout(self.settings.health_timeout):
                 if not await stores.mongo.health_check():
                     return False
+                waiting, parked = await stores.deliveries.totals()
+                health.waiting_for_subscriptions, health.parked_for_subscriptions = waiting, parked
                 pending = await stores.journal.pending()
                 health.waiting_events, health.parked_events = await stores.outbox.counts()
                 answers = True
@@ -307,6 +312,12 @@ class StoreBackend:
             log.error("Opened without a look at earlier commits: %s", exc)
         await recovery.purge()
         await self._forget_history()
+
+    @property
+    def subscriptions(self) -> StoredSubscriptions:
+        from jts_storage.unit_of_work.subscriptions import StoredSubscriptions
+
+        return StoredSubscriptions(self.stores)
 
     @property
     def snapshots(self) -> SnapshotStore:

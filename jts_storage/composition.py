@@ -21,6 +21,7 @@ from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
 from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.damage import Inspection
+from jts_storage.unit_of_work.deliveries import Deliveries
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
@@ -66,6 +67,7 @@ def stores_of(
         clock=clock,
         journal=journal,
         outbox=outbox,
+        deliveries=Deliveries(mongo),
         outcomes=StoredOutcomes(mongo),
         models=models,
         history=settings.history,

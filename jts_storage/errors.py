@@ -115,7 +115,7 @@ class Conflict(StorageError):
 
 
 class InUse(Conflict):
-    """It cannot be deleted, since something that is stored refers to it or shows it."""
+    """Something that is stored refers to it or shows it, or somebody else is using it."""
 
     transient = False
 

@@ -23,7 +23,7 @@ from jts_storage.local_servers import at_rest
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.ports.backtests import BacktestReader
 from jts_storage.ports.data_sets import DataSetReader
-from jts_storage.ports.events import EventPublisher
+from jts_storage.ports.events import EventPublisher, Subscriptions
 from jts_storage.ports.health import Health
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
@@ -148,6 +148,10 @@ class ReadingBackend:
 
     async def outcome(self, unit_id: str) -> Outcome:
         _refuse("outcomes")
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        _refuse("subscriptions")
 
     @property
     def snapshots(self) -> SnapshotStore:

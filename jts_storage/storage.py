@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
@@ -11,12 +11,14 @@ from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome, unit_id
+from jts_storage.domain.subscriptions import From, SubscriptionState
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.backtests import BacktestStore
 from jts_storage.ports.candles import CandleStore
-from jts_storage.ports.events import EventPublisher
+from jts_storage.ports.events import EventPublisher, Subscription, Subscriptions
 from jts_storage.ports.formulas import FormulaStore
 from jts_storage.ports.health import Health
 from jts_storage.ports.history import View
@@ -56,6 +58,9 @@ class Backend(Protocol):
     async def health(self) -> Health: ...
 
     async def recover(self) -> int: ...
+
+    @property
+    def subscriptions(self) -> Subscriptions: ...
 
     def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork: ...
 
@@ -222,6 +227,38 @@ class Storage:
     def events(self) -> EventPublisher:
         """Where handlers of domain events are registered."""
         return self._backend.publisher
+
+    def subscribe(
+        self,
+        name: str,
+        *types: str | type[DomainEvent],
+        from_: From = "now",
+        durable: bool = True,
+    ) -> Subscription:
+        """The events of one subscriber, which has a position of its own.
+
+        ``async with storage.subscribe("scanner", CandlesImported) as events``, and then
+        ``async for event in events``.
+
+        :param types: of the events that it hears; all if there are none.
+        :param from_: where a new subscription begins: with commits from ``"now"`` on, or with what
+            is ``"stored"`` and waits for handlers.
+        :param durable: whether it keeps its events while nobody consumes it. One that does not
+            lives as long as the block, and several may have one name.
+        :raises InvalidData: naming what is no name, type or beginning.
+        """
+        return self._opened.subscriptions.subscribe(name, *types, from_=from_, durable=durable)
+
+    async def unsubscribe(self, name: str) -> bool:
+        """Forget a durable subscription with its waiting events; False if there was none.
+
+        :raises InUse: it has a consumer.
+        """
+        return await self._opened.subscriptions.unsubscribe(name)
+
+    async def subscriptions(self) -> Sequence[SubscriptionState]:
+        """Those there are, by name, with how many events wait, and for how long."""
+        return await self._opened.subscriptions.list()
 
     def unit_of_work(self, *, source: str = "", id: str | None = None) -> UnitOfWork:
         """A new unit of work, to be used once: ``async with storage.unit_of_work() as uow``.

@@ -32,7 +32,8 @@ WITHOUT_TWIN = {
     "EventPublisher",
     "Lake",
     "LakeFile",
-}  # handlers are registered on it as it is; see Storage.events
+    "Subscriptions",
+}  # handlers are registered on it as it is; see Storage.events, and Storage.subscribe
 
 DECLARED = "R"
 """What a port calls the repository of a declared model."""

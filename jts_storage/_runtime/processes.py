@@ -54,6 +54,12 @@ def is_gone(owner: str) -> bool:
     return owner in _not_returned or not may_be_alive(owner.rpartition("@")[2])
 
 
+def described(owner: str) -> str:
+    """Name the holder of a lease for people."""
+    its_host, number, _ = owner.rpartition("@")[2].rsplit("/", 2)
+    return f"process {number} on {its_host.partition('~')[0]}"
+
+
 @cache
 def host() -> str:
     """Name what gives process ids their meaning: a host since it booted, or one container of it."""

@@ -26,6 +26,7 @@ from jts_storage.memory.moments import (
     view,
 )
 from jts_storage.memory.purges import InMemoryPurges
+from jts_storage.memory.subscriptions import InMemorySubscriptions
 from jts_storage.memory.tables import Autocommit, MemoryDatabase
 from jts_storage.memory.work import InMemoryWork
 from jts_storage.models import Models
@@ -88,14 +89,22 @@ class InMemoryBackend:
         """Nothing has to be opened."""
 
     async def close(self) -> None:
-        """Nothing has to be closed; what was stored stays until the object goes."""
+        """What was stored stays until the object goes; nobody waits for more."""
+        self._database.subscriptions.consumers.wake(for_good=True)
 
     async def health(self) -> Health:
-        return Health(memory=True)
+        health = Health(memory=True)
+        waiting, parked = self._database.subscriptions.totals()
+        health.waiting_for_subscriptions, health.parked_for_subscriptions = waiting, parked
+        return health
 
     async def recover(self) -> int:
         """A commit in memory cannot be interrupted: there is nothing to finish."""
         return 0
+
+    @property
+    def subscriptions(self) -> InMemorySubscriptions:
+        return InMemorySubscriptions(self._database.subscriptions)
 
     @property
     def snapshots(self) -> InMemorySnapshots:

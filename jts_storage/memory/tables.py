@@ -21,6 +21,7 @@ from jts_storage.domain.snapshot import Snapshot
 from jts_storage.errors import Conflict
 from jts_storage.memory.past import Past
 from jts_storage.memory.revisions import HAVE_HISTORY, Former
+from jts_storage.memory.subscriptions import Queues
 
 StoredRow: TypeAlias = Any
 """What the mapper of a real store makes of an entity: a document, or the row of a table."""
@@ -50,6 +51,7 @@ class MemoryDatabase:
         self.snapshots: dict[str, Snapshot] = {}
         self.beginnings = Beginnings()
         self.outcomes: dict[str, Outcome] = {}
+        self.subscriptions = Queues()
         self.version = 0
         """Of the latest commit."""
         self.bars: dict[SeriesKey, Columns] = {}

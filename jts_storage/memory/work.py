@@ -123,9 +123,11 @@ class InMemoryWork:
             bars.apply(self.ingestion.bars.changes, version)
             if self._unit_id is not None:
                 database.outcomes[self._unit_id] = Outcome(self._unit_id, Commit(version))
-        self._undelivered = self.events.collected
+            self._undelivered = self.events.collected
+            database.subscriptions.add(self._undelivered, version, self._publisher.hears)
         has_version = (
             self._unit_id is not None
+            or self._undelivered
             or self.candles.changes
             or any(change.store == "clickhouse" for _, change in tables)
             or self.transaction.tables & {FORMULAS, STRATEGIES}

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 
 from pymongo import ReturnDocument
@@ -104,6 +104,21 @@ class Leases:
             "looking for a lease", lambda: self._leases.find_one({"_id": name})
         )
         return str(found["owner"]) if found else None
+
+    async def end(self, name: str) -> datetime | None:
+        """Return when the lease on `name` runs out unless it is renewed; None if nobody has it."""
+        found = await self._manager.retries.repeat(
+            "looking for a lease", lambda: self._leases.find_one({"_id": name})
+        )
+        return found["until"] if found else None
+
+    async def held(self) -> set[str]:
+        """The names on which a process that may be alive has a lease."""
+        wanted = {"$expr": {"$not": [_HAS_RUN_OUT]}}
+        found = await self._manager.retries.repeat(
+            "looking for leases", lambda: self._leases.find(wanted).to_list()
+        )
+        return {each["_id"] for each in found if not is_gone(each["owner"])}
 
     async def purge(self) -> int:
         """Forget the leases that have run out; how many."""

@@ -68,6 +68,8 @@ _UNITS_OF_WORK = {
         IndexModel([("entry", 1), ("kind", 1), ("n", 1)], name="uow_journal_chunks_entry")
     ],
     "uow_events": [IndexModel([("key", 1), ("version", 1), ("n", 1)], name="uow_events_key")],
+    "uow_deliveries": [],
+    "uow_consumers": [],
     "uow_leases": [],
     "uow_clock": [],
     "uow_references": [],

@@ -9,7 +9,13 @@ from jts_storage.ports.candles import (
     Lake,
     LakeFile,
 )
-from jts_storage.ports.events import ALL_EVENTS, EventCollector, EventHandler, EventPublisher
+from jts_storage.ports.events import (
+    ALL_EVENTS,
+    EventCollector,
+    EventHandler,
+    EventPublisher,
+    Subscription,
+)
 from jts_storage.ports.formulas import FormulaReader, FormulaRepository, FormulaStore
 from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
@@ -56,6 +62,7 @@ __all__ = [
     "StrategyReader",
     "StrategyRepository",
     "StrategyStore",
+    "Subscription",
     "SymbolBarsReader",
     "SymbolBarsRepository",
     "SymbolReader",

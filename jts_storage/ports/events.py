@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from jts_storage.domain.events import DomainEvent
+from jts_storage.domain.subscriptions import From, PlainEvent, SubscriptionState
 
 EventHandler = Callable[[Any], None] | Callable[[Any], Awaitable[None]]
 """A function or coroutine function of one event."""
@@ -62,4 +64,81 @@ class EventCollector(Protocol):
 
         :raises InvalidData: it cannot be stored, or has the id of another event that was added.
         """
+        ...
+
+
+class Subscription(Protocol):
+    """The events of one subscriber: at least once, in the order of their commits.
+
+    Use it once, as an asynchronous context manager, and iterate within: that waits for events, and
+    does not end by itself. An event counts as acknowledged when the next one is asked for, or by
+    `acknowledge`; the one that was had last when the block is left does not. Asking stores what was
+    acknowledged now and then: after a crash the last hundred events at most, or those of the last
+    second, may come again. `acknowledge` stores it at once.
+
+    An event comes once its commit is in every store. One whose class is not imported, or refuses
+    what is stored, is parked: it is logged, and the next one comes.
+
+    Entering raises `InUse` while another consumer has the durable subscription of this name.
+    """
+
+    def __aiter__(self) -> AsyncIterator[DomainEvent]: ...
+
+    async def __anext__(self) -> DomainEvent: ...
+
+    async def next(self, *, within: float) -> DomainEvent | None:
+        """The next event; None if there is none within so many seconds.
+
+        It acknowledges the one before in either case.
+        """
+        ...
+
+    def plain(self) -> AsyncIterator[PlainEvent]:
+        """The same events as they are stored, for those who lack their classes: none is parked."""
+        ...
+
+    async def acknowledge(self) -> None:
+        """Store that all events had so far are dealt with, so that none of them comes again."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+class Subscriptions(Protocol):
+    """The named subscriptions of one storage."""
+
+    def subscribe(
+        self, name: str, *types: str | type[DomainEvent], from_: From, durable: bool
+    ) -> Subscription:
+        """A consumer of a subscription, which is there once it is entered.
+
+        A durable subscription keeps its events while nobody consumes it, and has one consumer at
+        a time: after a crash, the next one when the lease of the former has run out. One that is
+        not durable lives as long as the block; several may have one name.
+
+        :param types: of the events that it hears; all if there are none, or `ALL_EVENTS`. Others
+            than the last time are heard from now on.
+        :param from_: where a new subscription begins: ``"now"``, with commits that begin once it is
+            entered, or ``"stored"``, with the events before that still wait for handlers.
+        :raises InvalidData: naming what is no name, type or beginning.
+        """
+        ...
+
+    async def unsubscribe(self, name: str) -> bool:
+        """Forget a durable subscription with its waiting events; False if there was none.
+
+        :raises InUse: it has a consumer.
+        """
+        ...
+
+    async def list(self) -> Sequence[SubscriptionState]:
+        """Those there are, by name: durable ones, and others that have a consumer."""
         ...

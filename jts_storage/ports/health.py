@@ -12,6 +12,9 @@ class Health(dict[str, bool]):
     :ivar oldest: how long the oldest of them has waited.
     :ivar waiting_events: events that not every handler has had.
     :ivar parked_events: events that failed too often and wait for `retry`.
+    :ivar waiting_for_subscriptions: events stored for named subscriptions, all of them together,
+        that are not acknowledged; roughly, after a crash of MongoDB.
+    :ivar parked_for_subscriptions: those that their classes refused, and that wait for `retry`.
     :ivar unreadable_documents: documents that reads of this process met and left out of lists;
         `jts-storage check` looks at all of them.
     :ivar unreadable_records: the same of declared records in the bookkeeping database.
@@ -30,6 +33,8 @@ class Health(dict[str, bool]):
     oldest: timedelta | None = None
     waiting_events: int = 0
     parked_events: int = 0
+    waiting_for_subscriptions: int = 0
+    parked_for_subscriptions: int = 0
     unreadable_documents: int = 0
     unreadable_records: int = 0
     unreadable_rows: int = 0

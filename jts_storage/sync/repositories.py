@@ -23,6 +23,7 @@ from jts_storage.domain.revision import Revision
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.domain.strategy import Strategy
+from jts_storage.domain.subscriptions import PlainEvent
 from jts_storage.domain.symbol import Symbol
 from jts_storage.ports.candles import CandleData, Lake
 from jts_storage.ports.models import Model
@@ -48,6 +49,62 @@ class EventCollector:
         :raises InvalidData: it cannot be stored, or has the id of another event that was added.
         """
         self._twin.add(event)
+
+
+class Subscription:
+    """The events of one subscriber: at least once, in the order of their commits.
+
+    Use it once, as an asynchronous context manager, and iterate within: that waits for events, and
+    does not end by itself. An event counts as acknowledged when the next one is asked for, or by
+    `acknowledge`; the one that was had last when the block is left does not. Asking stores what was
+    acknowledged now and then: after a crash the last hundred events at most, or those of the last
+    second, may come again. `acknowledge` stores it at once.
+
+    An event comes once its commit is in every store. One whose class is not imported, or refuses
+    what is stored, is parked: it is logged, and the next one comes.
+
+    Entering raises `InUse` while another consumer has the durable subscription of this name.
+    """
+
+    _twin: ports.Subscription
+
+    def __init__(self, portal: Portal, twin: ports.Subscription) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def __iter__(self) -> Iterator[DomainEvent]:
+        return self._portal.iterate(self._twin.__aiter__())
+
+    def __next__(self) -> DomainEvent:
+        return self._portal.call(self._twin.__anext__())
+
+    def next(self, *, within: float) -> DomainEvent | None:
+        """The next event; None if there is none within so many seconds.
+
+        It acknowledges the one before in either case.
+        """
+        return self._portal.call(self._twin.next(within=within))
+
+    def plain(self) -> Iterator[PlainEvent]:
+        """The same events as they are stored, for those who lack their classes: none is parked."""
+        return self._portal.iterate(self._twin.plain())
+
+    def acknowledge(self) -> None:
+        """Store that all events had so far are dealt with, so that none of them comes again."""
+        self._portal.call(self._twin.acknowledge())
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._twin.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self._portal.call(self._twin.__aexit__(kind, error, traceback))
 
 
 class CandleReader:

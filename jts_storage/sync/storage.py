@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -12,8 +12,10 @@ from jts_storage import storage as asynchronous
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
+from jts_storage.domain.subscriptions import From, SubscriptionState
 from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
@@ -28,6 +30,7 @@ from jts_storage.sync.repositories import (
     LiveIngest,
     SnapshotStore,
     StrategyStore,
+    Subscription,
     SymbolReader,
     UnitOfWork,
     View,
@@ -186,6 +189,38 @@ class Storage:
     def events(self) -> EventPublisher:
         """Where handlers of domain events are registered."""
         return self._storage.events
+
+    def subscribe(
+        self,
+        name: str,
+        *types: str | type[DomainEvent],
+        from_: From = "now",
+        durable: bool = True,
+    ) -> Subscription:
+        """The events of one subscriber, which has a position of its own.
+
+        ``with storage.subscribe("scanner", CandlesImported) as events``, and then
+        ``for event in events``.
+
+        :param types: of the events that it hears; all if there are none.
+        :param from_: where a new subscription begins: with commits from ``"now"`` on, or with what
+            is ``"stored"`` and waits for handlers.
+        :param durable: whether it keeps its events while nobody consumes it.
+        :raises InvalidData: naming what is no name, type or beginning.
+        """
+        twin = self._storage.subscribe(name, *types, from_=from_, durable=durable)
+        return Subscription(self._portal, twin)
+
+    def unsubscribe(self, name: str) -> bool:
+        """Forget a durable subscription with its waiting events; False if there was none.
+
+        :raises InUse: it has a consumer.
+        """
+        return self._portal.call(self._storage.unsubscribe(name))
+
+    def subscriptions(self) -> Sequence[SubscriptionState]:
+        """Those there are, by name, with how many events wait, and for how long."""
+        return self._portal.call(self._storage.subscriptions())
 
     def unit_of_work(self, *, source: str = "", id: str | None = None) -> UnitOfWork:
         """A new unit of work, to be used once: ``with storage.unit_of_work() as uow``.

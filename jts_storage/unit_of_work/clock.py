@@ -25,6 +25,7 @@ from jts_storage.errors import Conflict, StorageError
 from jts_storage.mongo.leases import from_now, has_run_out, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
+from jts_storage.unit_of_work.listed import LISTED, Listed, ListedSubscriptions
 from jts_storage.unit_of_work.other_commits import UnderWay
 
 CLOCK = "uow_clock"
@@ -64,12 +65,14 @@ class Place:
     :param is_unknown: whether the commit may still be decided although it has failed.
     :param symbols_version: that of the symbols it writes; None if it writes none.
     :param earlier: the commits that were under way when it was taken.
+    :param subscriptions: those that its events are stored for; none if it has no events.
     """
 
     id: ObjectId
     version: int
     symbols_version: int | None = None
     earlier: Sequence[UnderWay] = ()
+    subscriptions: Sequence[Listed] = ()
     was_kept: bool = True
     is_unknown: bool = False
     taken_at: float = field(default_factory=monotonic)
@@ -104,6 +107,7 @@ class CommitClock:
         symbols_decided: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
         self._manager = manager
+        self.subscriptions = ListedSubscriptions(manager, CLOCK, _ID)
         self._stored = stored
         self._symbols_decided = symbols_decided
         self._owner = this_process()
@@ -186,8 +190,13 @@ class CommitClock:
 
     async def under_way(self) -> list[UnderWay]:
         """The commits under way, the oldest version first."""
-        found = await self._find({"running": _NOT_EXPIRED}) or {}
-        return [UnderWay.of(one) for one in found.get("running", ())]
+        return (await self.look())[1]
+
+    async def look(self) -> tuple[int, list[UnderWay]]:
+        """The highest version that any commit has taken, and the commits that are under way."""
+        found = await self._find({"value": 1, "running": _NOT_EXPIRED}) or {}
+        running = [UnderWay.of(one) for one in found.get("running", ())]
+        return int(found.get("value", 0)), running
 
     async def latest(self) -> int:
         """The highest version that any commit has taken."""
@@ -268,10 +277,11 @@ class CommitClock:
         # Without a count of symbols (a clock of an earlier release) nothing is found here:
         # `catch_up` begins one, above all symbols that are decided.
         there: Bson = {} if symbols_above is None else {"symbols": {"$exists": True}}
-        found = await self._tick(change, there)
+        wanted = {LISTED: 1} if event_keys is None or event_keys else {}
+        found = await self._tick(change, there, wanted)
         if found is None:
             await self.catch_up()
-            found = await self._tick(change, there)
+            found = await self._tick(change, there, wanted)
         if found is None:
             raise StorageError(
                 f"The commit clock in {CLOCK} was removed while it was in use.", remedy="Repeat."
@@ -281,17 +291,18 @@ class CommitClock:
         place.version = int(found["value"]) - versions + 1
         running = map(UnderWay.of, found["running"])
         place.earlier = [one for one in running if one.version < place.version]
+        place.subscriptions = [Listed.of(each) for each in found.get(LISTED, ())]
         if symbols_above is not None:
             place.symbols_version = int(found["symbols"])
 
-    async def _tick(self, change: Sequence[Bson], there: Bson) -> Bson | None:
+    async def _tick(self, change: Sequence[Bson], there: Bson, wanted: Bson) -> Bson | None:
         # Not repeated: a place that was taken without our knowledge would hold others up.
         found: Bson | None = await self._manager.retries.once(
             "asking the commit clock",
             lambda: self._clock.find_one_and_update(
                 {"_id": _ID} | there,
                 change,
-                projection={"value": 1, "symbols": 1, "running": 1},
+                projection={"value": 1, "symbols": 1, "running": 1} | wanted,
                 return_document=ReturnDocument.AFTER,
             ),
         )

@@ -98,7 +98,10 @@ class JournalledCommit:
                     reached("decided")
                 reached("database committed")
                 await self._finish(place)
-                return written_under(place)
+        # Only once it is off the list of those under way, for which events wait.
+        if place.subscriptions:
+            self._stores.subscribers.wake()
+        return written_under(place)
 
     def _place(self) -> AbstractAsyncContextManager[Place]:
         keys = {event.key for event in self._events}
@@ -123,6 +126,8 @@ class JournalledCommit:
             [change.name for change in self._changes.tables],
         )
         await self._stores.outbox.add(self._events, version, self._session)
+        listed = place.subscriptions
+        await self._stores.deliveries.add(self._events, listed, version, self._session)
         if self._revisions is not None:
             await self._revisions.store(written_under(place))
         if self._unit is not None:

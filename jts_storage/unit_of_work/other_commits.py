@@ -36,6 +36,10 @@ class UnderWay:
     def may_be_alive(self) -> bool:
         return may_be_alive(self.owner)
 
+    @property
+    def may_have_events(self) -> bool:
+        return self.event_keys is None or bool(self.event_keys)
+
     def may_have_events_of(self, key: str) -> bool:
         return self.event_keys is None or key in self.event_keys
 

@@ -12,6 +12,7 @@ from bson import ObjectId
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jts_storage._runtime.tasks import alongside
+from jts_storage._runtime.waking import Waiters
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.declared import DeclaredTable
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -38,6 +39,7 @@ from jts_storage.relational import declared as records
 from jts_storage.relational.declared import DeclaredRecords
 from jts_storage.unit_of_work.clock import MOST_NAMES, CommitClock, Place, written_under
 from jts_storage.unit_of_work.damage import Inspection
+from jts_storage.unit_of_work.deliveries import Deliveries
 from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox
@@ -81,6 +83,7 @@ class Stores:
     clock: CommitClock
     journal: Journal
     outbox: Outbox
+    deliveries: Deliveries
     outcomes: StoredOutcomes
     delivery: Delivery
     inspection: Inspection
@@ -88,6 +91,8 @@ class Stores:
     history: bool = True
     """Whether former formulas and strategies are kept."""
     commits: Commits = field(default_factory=Commits)
+    subscribers: Waiters = field(default_factory=Waiters)
+    """The consumers of subscriptions here, who wait for events."""
     _declared: dict[str, DeclaredTable] = field(default_factory=dict)
 
     def repository(self, model: Model[R]) -> R:

@@ -155,6 +155,7 @@ class Recovery:
             self._stores.journal.purge,
             self._stores.delivery.purge,
             self._stores.outcomes.purge,
+            partial(self._stores.deliveries.purge, self._stores.clock.subscriptions),
             self._forget_applied,
         ):
             try:

@@ -32,6 +32,7 @@ from jts_storage.testing.contracts import (
     PurgeContract,
     SideBySideContract,
     StrategyRepositoryContract,
+    SubscriptionContract,
     SymbolBarsRepositoryContract,
     SymbolRepositoryContract,
     UnitOfWorkContract,
@@ -141,6 +142,13 @@ class TestUnitOfWork(
     PurgeContract,
     DataSetContract,
 ):
+    @pytest.fixture
+    async def storage(self) -> AsyncIterator[Storage]:
+        async with Storage.in_memory() as storage:
+            yield storage
+
+
+class TestSubscriptions(SubscriptionContract):
     @pytest.fixture
     async def storage(self) -> AsyncIterator[Storage]:
         async with Storage.in_memory() as storage:

@@ -25,6 +25,7 @@ from jts_storage.testing.contracts import (
     OutcomeContract,
     PurgeContract,
     SideBySideContract,
+    SubscriptionContract,
     UnitOfWorkContract,
 )
 from jts_storage.testing.factories import make_formula
@@ -125,6 +126,14 @@ class TestEmbedded(
         await storage.close()
 
 
+class TestSubscriptions(SubscriptionContract):
+    @pytest.fixture
+    async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
+        storage = await emptied(embedded)
+        yield storage
+        await storage.close()
+
+
 class TestServers(UnitOfWorkContract, SideBySideContract):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
@@ -134,9 +143,11 @@ class TestServers(UnitOfWorkContract, SideBySideContract):
 
 
 # The past is read by the same statements whatever the way to the engine, and by many of them;
-# outcomes are noted by MongoDB alone.
+# outcomes and subscriptions are kept by MongoDB alone.
 @pytest.mark.slow
-class TestServersByNight(OutcomeContract, StoredHistory, PurgeContract, DataSetContract):
+class TestServersByNight(
+    OutcomeContract, StoredHistory, PurgeContract, DataSetContract, SubscriptionContract
+):
     @pytest.fixture
     async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
         storage = await emptied(servers)

@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     # The twin has the real unit of work, and keeps what the mappers of the real stores make.
     "memory": CORE
     | {"models", "unit_of_work.staged", "unit_of_work.unit", "unit_of_work.publisher"}
+    | {"unit_of_work.subscription"}
     | {"clickhouse.symbol_model", "relational.mappers"}
     | {"mongo.documents", "mongo.mappers", "mongo.model", "mongo.saves", "mongo.stored"}
     | {"mongo.trades", "readable"},

@@ -22,6 +22,7 @@ from jts_storage.testing.contracts.purges import PurgeContract
 from jts_storage.testing.contracts.revisions import DocumentHistoryContract
 from jts_storage.testing.contracts.side_by_side import SideBySideContract
 from jts_storage.testing.contracts.strategies import StrategyRepositoryContract
+from jts_storage.testing.contracts.subscriptions import SubscriptionContract
 from jts_storage.testing.contracts.symbols import SymbolRepositoryContract
 from jts_storage.testing.contracts.unit_of_work import UnitOfWorkContract
 
@@ -40,6 +41,7 @@ __all__ = [
     "PurgeContract",
     "SideBySideContract",
     "StrategyRepositoryContract",
+    "SubscriptionContract",
     "SymbolBarsRepositoryContract",
     "SymbolRepositoryContract",
     "UnitOfWorkContract",

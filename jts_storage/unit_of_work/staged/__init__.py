@@ -16,6 +16,7 @@ from jts_storage.unit_of_work.staged.events import (
     class_name_of,
     event_data,
     event_of,
+    plain_event,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "class_name_of",
     "event_data",
     "event_of",
+    "plain_event",
 ]

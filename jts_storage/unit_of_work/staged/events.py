@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.events import DomainEvent, ForeignEvent
+from jts_storage.domain.subscriptions import PlainEvent
 from jts_storage.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ def class_name_of(event: DomainEvent) -> str:
         return event.class_name
     kind = type(event)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def plain_event(event: DomainEvent, version: int) -> PlainEvent:
+    """An event in the form in which it is stored.
+
+    :param version: of its commit.
+    """
+    return PlainEvent(
+        event.id, event.event_type, class_name_of(event), event.key, event_data(event), version
+    )
 
 
 def event_of(class_name: str, data: Mapping[str, Any]) -> DomainEvent | None:
