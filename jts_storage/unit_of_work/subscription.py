@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, Protocol, Self
 
-from jts_storage._runtime.tasks import run_to_the_end
+from jts_storage._runtime.tasks import run_to_the_end, stopped
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.subscriptions import Interest, PlainEvent
 from jts_storage.errors import StorageError
@@ -76,6 +76,8 @@ class EventSubscription:
         self._had: Delivery | None = None
         self._acknowledged: list[Hashable] = []
         self._stored_at = monotonic()
+        self._storing = asyncio.Lock()
+        self._filling: asyncio.Task[None] | None = None
         self._is_asked = False
         self._state = "has not been entered"
 
@@ -129,6 +131,8 @@ class EventSubscription:
         await run_to_the_end(self._leave())
 
     async def _leave(self) -> None:
+        if self._filling is not None:
+            await stopped(self._filling)
         try:
             await self._store()
         except StorageError:
@@ -158,18 +162,32 @@ class EventSubscription:
     async def _first(self) -> Delivery:
         """The first event that was not handed out; it stays on the page."""
         self._acknowledge_last()
+        self._leave_out()
         is_time = monotonic() - self._stored_at > _STORE_AFTER_SECONDS
-        if is_time or len(self._acknowledged) >= _STORE_AFTER:
-            await self._store()
-        while True:
-            while self._page:
-                if self._interest.hears(self._page[0].event.event_type):
-                    return self._page[0]
-                self._acknowledged.append(self._page.popleft().place)
-            await self._store()
+        if is_time or len(self._acknowledged) >= _STORE_AFTER or not self._page:
+            # In a task of its own, which goes on when whoever asks gives up: one who waits for
+            # less than a round trip each time would never get anything.
+            self._filling = self._filling or asyncio.create_task(self._fill())
+        if self._filling is not None:
+            await asyncio.wait([self._filling])
+            filled, self._filling = self._filling, None
+            filled.result()
+        return self._page[0]
+
+    async def _fill(self) -> None:
+        """Store what is acknowledged, and read until there is an event that is heard."""
+        await self._store()
+        while not self._page:
             self._page.extend(await self._source.read())
+            self._leave_out()
+            await self._store()
             if not self._page:
                 await self._source.wait()
+
+    def _leave_out(self) -> None:
+        """Acknowledge the next events as far as they are of types that are not heard."""
+        while self._page and not self._interest.hears(self._page[0].event.event_type):
+            self._acknowledged.append(self._page.popleft().place)
 
     def _acknowledge_last(self) -> None:
         if self._had is not None:
@@ -178,10 +196,11 @@ class EventSubscription:
 
     async def _store(self) -> None:
         """Store which events are acknowledged. If that fails, the next time tries it again."""
-        if number := len(self._acknowledged):
-            await self._source.acknowledge(self._acknowledged[:number])
-            del self._acknowledged[:number]
-        self._stored_at = monotonic()
+        async with self._storing:
+            if number := len(self._acknowledged):
+                await self._source.acknowledge(self._acknowledged[:number])
+                del self._acknowledged[:number]
+            self._stored_at = monotonic()
 
 
 class _Plain:

@@ -9,6 +9,7 @@ import pytest
 
 from jts_storage import ports
 from jts_storage.memory.backend import InMemoryBackend
+from jts_storage.sync import Storage
 from jts_storage.sync import repositories as sync
 from jts_storage.sync.portal import Portal
 from jts_storage.testing.contracts import (
@@ -18,10 +19,11 @@ from jts_storage.testing.contracts import (
     FormulaRepositoryContract,
     OHLCVRepositoryContract,
     StrategyRepositoryContract,
+    SubscriptionContract,
     SymbolBarsRepositoryContract,
     SymbolRepositoryContract,
 )
-from tests.contract.blocking import Awaitable
+from tests.contract.blocking import Awaitable, AwaitableStorage
 from tests.contract.twin import symbols_at_once
 
 
@@ -108,6 +110,13 @@ class TestCheckpoints(CheckpointRepositoryContract):
 
 class TestBars(OHLCVRepositoryContract):
     pass
+
+
+class TestSubscriptions(SubscriptionContract):
+    @pytest.fixture
+    def storage(self) -> Iterator[Any]:
+        with Storage.in_memory() as storage:
+            yield AwaitableStorage(storage)
 
 
 def test_every_port_has_its_twin() -> None:

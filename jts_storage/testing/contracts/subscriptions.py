@@ -292,7 +292,7 @@ class SubscriptionContract:
             await _tell(storage, *range(20))
             found: list[int] = []
             while len(found) < 20:
-                event = await events.next(within=0.002)
+                event = await events.next(within=0.0001)
                 found += [event.number] if isinstance(event, Told) else []
             assert found == [*range(20)]
 
