@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -367,12 +368,14 @@ class SubscriptionContract:
             assert await storage.unsubscribe(name)
 
     async def test_who_waits_hears_of_the_end_of_the_storage(self, storage: Storage) -> None:
-        async with storage.subscribe(_name(), Told) as events:
-            waiting = asyncio.create_task(events.next(within=_LONG))
-            await asyncio.sleep(_SHORT)
-            await storage.close()
-            with pytest.raises(StorageError, match="closed"):
-                await waiting
+        events = await storage.subscribe(_name(), Told).__aenter__()
+        waiting = asyncio.create_task(events.next(within=_LONG))
+        await asyncio.sleep(_SHORT)
+        await storage.close()
+        with pytest.raises(StorageError, match="closed"):
+            await waiting
+        with suppress(StorageError):
+            await events.__aexit__(None, None, None)
 
     @given(
         steps=st.lists(
