@@ -103,7 +103,7 @@ class StoredSource:
         self._pause = _FIRST_PAUSE
         self._is_polling = False
         self._is_held_up = False
-        """By a commit whose process may be dead."""
+        """By a commit that is not in every store, and may need somebody else to finish it."""
 
     async def begin(self) -> None:
         try:
@@ -155,7 +155,7 @@ class StoredSource:
 
     async def wait(self) -> None:
         woken = await self._waiter.wait(self._pause)
-        self._is_polling = not (woken or self._is_held_up)
+        self._is_polling = not woken
         self._pause = _FIRST_PAUSE if woken else min(2 * self._pause, _LONGEST_PAUSE)
         is_time = monotonic() - self._recovered_at > _SECONDS_BETWEEN_RECOVERIES
         if self._is_held_up and is_time:
@@ -172,7 +172,7 @@ class StoredSource:
         """A version below which no event is stored any more."""
         latest, under_way = await self._stores.clock.look()
         with_events = [one for one in under_way if one.may_have_events]
-        self._is_held_up |= any(not one.may_be_alive for one in with_events)
+        self._is_held_up |= bool(with_events)
         return min([one.version for one in with_events] + [latest + 1])
 
     async def _recover(self) -> None:
