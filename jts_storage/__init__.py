@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.snapshot import Snapshot
     from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
+    from jts_storage.domain.subscriptions import PlainEvent, SubscriptionState
     from jts_storage.domain.symbol import Symbol
     from jts_storage.errors import (
         Conflict,
@@ -100,6 +101,7 @@ _HOMES = {
     "domain.revision": ("Revision",),
     "domain.series": ("CandleSeries",),
     "domain.strategy": ("RiskConfig", "StopLossRule", "Strategy"),
+    "domain.subscriptions": ("PlainEvent", "SubscriptionState"),
     "domain.symbol": ("Symbol",),
     "errors": (
         "Conflict",
@@ -165,6 +167,7 @@ __all__ = [
     "OutcomeUnknown",
     "Page",
     "ParameterType",
+    "PlainEvent",
     "RecordModel",
     "RecordRepository",
     "Revision",
@@ -178,6 +181,7 @@ __all__ = [
     "StorageError",
     "StorageSettings",
     "Strategy",
+    "SubscriptionState",
     "Symbol",
     "SymbolBars",
     "TableModel",

@@ -184,21 +184,33 @@ def _show_pending(as_json: bool) -> None:
 def list_events(
     limit: Annotated[int, typer.Option(help="At most so many.")] = 100, as_json: AsJson = False
 ) -> None:
-    """Show events that wait or, after too many failures, are parked."""
+    """Show events that wait for handlers, and those that are parked, also of subscriptions."""
 
     async def work() -> Sequence[Any]:
-        async with _outbox() as outbox:
-            found: Sequence[Any] = await outbox.list(limit=limit)
-            return found
+        async with _mongo() as manager:
+            found = await Outbox(manager).list(limit=limit)
+            subscriptions = ListedSubscriptions(manager)
+            return [*found, *await Deliveries(manager).parked(subscriptions, limit=limit)][:limit]
+
+    from jts_storage.unit_of_work.deliveries import Deliveries
+    from jts_storage.unit_of_work.listed import ListedSubscriptions
+    from jts_storage.unit_of_work.outbox import Outbox
 
     found = finished(work)
     if as_json:
         print_json(list(found))
     elif found:
         print_table(
-            ["id", "type", "key", "attempts", "state"],
+            ["id", "type", "key", "for", "attempts", "state"],
             [
-                (e.id, e.event_type, e.key, e.attempts, "parked" if e.is_parked else "waits")
+                (
+                    e.id,
+                    e.event_type,
+                    e.key,
+                    e.subscription,
+                    e.attempts,
+                    "parked" if e.is_parked else "waits",
+                )
                 for e in found
             ],
         )
@@ -215,24 +227,19 @@ def retry_events(
 ) -> None:
     """Give parked events another chance: the next service that delivers takes them."""
 
+    from jts_storage.unit_of_work.deliveries import Deliveries
+    from jts_storage.unit_of_work.outbox import Outbox
+
     async def work() -> int:
-        async with _outbox() as outbox:
-            count: int = await outbox.retry(identity)
-            return count
+        async with _mongo() as manager:
+            count = await Outbox(manager).retry(identity)
+            return count + await Deliveries(manager).retry(identity)
 
     count = finished(work)
     if as_json:
         print_json({"retried": count})
     else:
         typer.echo(f"{count} events will be tried again.")
-
-
-@asynccontextmanager
-async def _outbox() -> AsyncIterator[Any]:
-    from jts_storage.unit_of_work.outbox import Outbox
-
-    async with _mongo() as manager:
-        yield Outbox(manager)
 
 
 @asynccontextmanager

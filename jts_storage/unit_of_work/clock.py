@@ -25,10 +25,16 @@ from jts_storage.errors import Conflict, StorageError
 from jts_storage.mongo.leases import from_now, has_run_out, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
-from jts_storage.unit_of_work.listed import LISTED, Listed, ListedSubscriptions
+from jts_storage.unit_of_work.listed import (
+    CLOCK_ID,
+    CLOCK_NAME,
+    LISTED,
+    Listed,
+    ListedSubscriptions,
+)
 from jts_storage.unit_of_work.other_commits import UnderWay
 
-CLOCK = "uow_clock"
+CLOCK = CLOCK_NAME
 LEASE = timedelta(seconds=180)
 """How long others wait for a commit after its last renewal; less if its process is dead.
 
@@ -41,7 +47,6 @@ DECIDES_WITHIN = timedelta(seconds=60)
 LANDING = timedelta(seconds=5)
 """How long an insert may still be on its way to ClickHouse after its writer failed or died."""
 
-_ID = "commits"
 _VERSIONS = 2
 """Versions a commit takes: one for what it deletes, and a later one for what it writes."""
 
@@ -107,7 +112,7 @@ class CommitClock:
         symbols_decided: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
         self._manager = manager
-        self.subscriptions = ListedSubscriptions(manager, CLOCK, _ID)
+        self.subscriptions = ListedSubscriptions(manager)
         self._stored = stored
         self._symbols_decided = symbols_decided
         self._owner = this_process()
@@ -144,7 +149,7 @@ class CommitClock:
         ]
         await self._manager.retries.repeat(
             "setting the commit clock",
-            lambda: self._clock.update_one({"_id": _ID}, change, upsert=True),
+            lambda: self._clock.update_one({"_id": CLOCK_ID}, change, upsert=True),
         )
 
     @asynccontextmanager
@@ -235,7 +240,7 @@ class CommitClock:
         """Take these commits off the list: others have finished them, or nobody ever will."""
         gone = {"$pull": {"running": {"id": {"$in": list(commits)}}}}
         await self._manager.retries.repeat(
-            "ending commits of others", lambda: self._clock.update_one({"_id": _ID}, gone)
+            "ending commits of others", lambda: self._clock.update_one({"_id": CLOCK_ID}, gone)
         )
 
     async def purge(self) -> None:
@@ -300,7 +305,7 @@ class CommitClock:
         found: Bson | None = await self._manager.retries.once(
             "asking the commit clock",
             lambda: self._clock.find_one_and_update(
-                {"_id": _ID} | there,
+                {"_id": CLOCK_ID} | there,
                 change,
                 projection={"value": 1, "symbols": 1, "running": 1} | wanted,
                 return_document=ReturnDocument.AFTER,
@@ -315,7 +320,7 @@ class CommitClock:
             # The document as it was before: a place that had expired by then was not waited for.
             found = await self._manager.retries.once(
                 "ending a commit",
-                lambda: self._clock.find_one_and_update({"_id": _ID}, gone, projection=kept),
+                lambda: self._clock.find_one_and_update({"_id": CLOCK_ID}, gone, projection=kept),
             )
         except StorageError:
             log.info("A commit is listed until the next one.", exc_info=True)
@@ -345,13 +350,13 @@ class CommitClock:
         each = {"$map": {"input": "$running", "in": {"$cond": [which, later, "$$this"]}}}
         result = await self._manager.retries.once(
             "setting the end of a commit's lease",
-            lambda: self._clock.update_one({"_id": _ID}, [{"$set": {"running": each}}]),
+            lambda: self._clock.update_one({"_id": CLOCK_ID}, [{"$set": {"running": each}}]),
         )
         return result.modified_count
 
     async def _find(self, projection: Bson) -> Bson | None:
         found: Bson | None = await self._manager.retries.repeat(
-            "reading the commit clock", lambda: self._clock.find_one({"_id": _ID}, projection)
+            "reading the commit clock", lambda: self._clock.find_one({"_id": CLOCK_ID}, projection)
         )
         return found
 

@@ -7,9 +7,8 @@ needs no other index. What is parked lies in a range of its own, in nobody's way
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +22,7 @@ from jts_storage.mongo.leases import Leases
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
 from jts_storage.unit_of_work.listed import Listed, ListedSubscriptions
-from jts_storage.unit_of_work.outbox import EVENTS
+from jts_storage.unit_of_work.outbox import EVENTS, StoredEvent
 from jts_storage.unit_of_work.staged import plain_event
 from jts_storage.unit_of_work.subscription import Delivery
 
@@ -37,17 +36,6 @@ Place: TypeAlias = tuple[int, int]
 _WAITS: Final = "waits"
 _PARKED: Final = "parked"
 """The name of an id's first part; ids with different ones never lie in one range."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParkedDelivery:
-    """An event that its class refused, as operators see it."""
-
-    subscription: str
-    id: str
-    event_type: str
-    key: str
-    data: Bson
 
 
 class Deliveries:
@@ -131,21 +119,14 @@ class Deliveries:
         parked = {"_id": _id(_PARKED, subscription, place), **_stored(delivery.event)}
         await self._move(parked, _id(_WAITS, subscription, place))
 
-    async def parked(self, names: dict[ObjectId, str], *, limit: int) -> list[ParkedDelivery]:
-        """Some of what is parked.
-
-        :param names: of the subscriptions.
-        """
+    async def parked(self, subscriptions: ListedSubscriptions, *, limit: int) -> list[StoredEvent]:
+        """The first of those that their classes refused."""
+        names = {each.id: each.name for each in await subscriptions.all()}
+        find = partial(self._all.find, _ALL_PARKED)
         found = await self._repeat(
-            "listing events",
-            lambda: self._all.find(_ALL_PARKED).sort("_id", 1).limit(limit).to_list(),
+            "listing events", lambda: find().sort("_id", 1).limit(limit).to_list()
         )
-        return [
-            ParkedDelivery(
-                names.get(d["_id"][_PARKED], ""), d["event"], d["type"], d["key"], d["data"]
-            )
-            for d in found
-        ]
+        return [_parked_event(document, names) for document in found]
 
     async def retry(self, event_id: str | None = None) -> int:
         """Let parked events be told again, those with this id or all; return how many."""
@@ -291,3 +272,15 @@ def _delivery(document: Bson) -> tuple[Place, PlainEvent]:
         version + 1,
     )
     return (version, number), event
+
+
+def _parked_event(document: Bson, names: Mapping[ObjectId, str]) -> StoredEvent:
+    return StoredEvent(
+        document["event"],
+        document["type"],
+        document["key"],
+        attempts=1,
+        is_parked=True,
+        data=document["data"],
+        subscription=names.get(document["_id"][_PARKED], ""),
+    )

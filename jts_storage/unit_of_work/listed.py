@@ -18,6 +18,10 @@ from jts_storage.errors import StorageError
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
 
+CLOCK_NAME: Final = "uow_clock"
+CLOCK_ID: Final = "commits"
+"""The collection of the commit clock, and the id of its one document."""
+
 LISTED: Final = "subscriptions"
 """The field of the clock's document."""
 
@@ -66,15 +70,11 @@ class Listed:
 
 
 class ListedSubscriptions:
-    """The list of one database.
+    """The list of one database."""
 
-    :param clock: the name of the clock's collection.
-    :param identity: of the clock's document.
-    """
-
-    def __init__(self, manager: MongoDBManager, clock: str, identity: str) -> None:
+    def __init__(self, manager: MongoDBManager) -> None:
         self._manager = manager
-        self._name, self._mine = clock, {"_id": identity}
+        self._mine: Bson = {"_id": CLOCK_ID}
 
     async def all(self) -> list[Listed]:
         found = await self._manager.retries.repeat(
@@ -130,7 +130,7 @@ class ListedSubscriptions:
 
     @property
     def _clock(self) -> MongoCollection:
-        return self._manager.get_collection(self._name)
+        return self._manager.get_collection(CLOCK_NAME)
 
 
 def _few(types: frozenset[str]) -> list[str]:

@@ -15,6 +15,7 @@ from functools import partial
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage.domain.events import DomainEvent
+from jts_storage.domain.subscriptions import HANDLERS
 from jts_storage.mongo.leases import from_now
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
@@ -27,7 +28,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event that waits or is parked, as operators see it."""
+    """An event that waits or is parked, as operators see it.
+
+    :param subscription: for which; that of the handlers of all processes if nothing else is said.
+    """
 
     id: str
     event_type: str
@@ -35,6 +39,7 @@ class StoredEvent:
     attempts: int
     is_parked: bool
     data: Bson
+    subscription: str = HANDLERS
 
 
 @dataclass(frozen=True, slots=True)

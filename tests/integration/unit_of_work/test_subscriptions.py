@@ -98,7 +98,9 @@ class TestConsumers:
             failure.value
         )
 
-    @pytest.mark.parametrize(("owner", "seconds"), [(DEAD, 60), (FAR_AWAY, -1)])
+    @pytest.mark.parametrize(
+        ("owner", "seconds"), [(DEAD, 60), (FAR_AWAY, -1)], ids=["dead", "run out"]
+    )
     async def test_one_of_a_dead_consumer_is_free(
         self, storage: Storage, owner: str, seconds: float
     ) -> None:
@@ -238,8 +240,10 @@ class TestParked:
             assert first is not None
             await deliveries.update_one({"_id.n": 0}, {"$set": {"class": "gone.Noted"}})
             assert await numbers(events, 1) == [2]
-            found = await stores(storage).deliveries.parked({}, limit=10)
-            assert [each.id for each in found] == [first["event"]]
+            found = await stores(storage).deliveries.parked(
+                stores(storage).clock.subscriptions, limit=10
+            )
+            assert [(each.id, each.subscription) for each in found] == [(first["event"], "one")]
             await deliveries.update_many({}, {"$set": {"class": name}})
             assert await stores(storage).deliveries.retry("another") == 0
             assert await stores(storage).deliveries.retry(first["event"]) == 1
