@@ -97,6 +97,13 @@ class Subscription(Protocol):
         """The same events as they are stored, for those who lack their classes: none is parked."""
         ...
 
+    async def batch(self, most: int) -> Sequence[PlainEvent]:
+        """The next events as they are stored: those there are, up to so many, and at least one.
+
+        It acknowledges those had before. It is for whoever hands them on, or stores many at once.
+        """
+        ...
+
     async def acknowledge(self) -> None:
         """Store that all events had so far are dealt with, so that none of them comes again."""
         ...

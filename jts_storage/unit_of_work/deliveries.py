@@ -8,13 +8,12 @@ needs no other index. What is parked lies in a range of its own, in nobody's way
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from bson import Int64, MaxKey, ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import CollectionInvalid
+from pymongo.errors import OperationFailure
 
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.subscriptions import PlainEvent
@@ -33,6 +32,9 @@ CONSUMERS: Final = "uow_consumers"
 Place: TypeAlias = tuple[int, int]
 """The version of a commit, and the number of an event in it."""
 
+_EXISTS: Final = 48
+"""MongoDB's code for a collection that is there already."""
+
 _WAITS: Final = "waits"
 _PARKED: Final = "parked"
 """The name of an id's first part; ids with different ones never lie in one range."""
@@ -47,8 +49,15 @@ class Deliveries:
 
     async def create(self) -> None:
         """Make the collection where it is not there: a transaction that has begun cannot."""
-        with suppress(CollectionInvalid):
-            await self._manager.db.create_collection(DELIVERIES)
+
+        async def made() -> None:
+            try:
+                await self._manager.db.create_collection(DELIVERIES, check_exists=False)
+            except OperationFailure as exc:
+                if exc.code != _EXISTS:
+                    raise
+
+        await self._repeat("subscribing", made)
 
     async def add(
         self,

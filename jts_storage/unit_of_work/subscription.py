@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Final, Protocol, Self
 
 from jts_storage._runtime.tasks import run_to_the_end, stopped
+from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.subscriptions import Interest, PlainEvent
 from jts_storage.errors import StorageError
@@ -73,7 +74,7 @@ class EventSubscription:
         self._interest = interest
         self._source = source
         self._page: deque[Delivery] = deque()
-        self._had: Delivery | None = None
+        self._had: list[Delivery] = []
         self._acknowledged: list[Hashable] = []
         self._stored_at = monotonic()
         self._storing = asyncio.Lock()
@@ -90,16 +91,19 @@ class EventSubscription:
                 delivery = await self._first()
                 event = _restored(delivery.event, self._interest.name)
                 if event is not None:
-                    self._had = self._page.popleft()
+                    self._had.append(self._page.popleft())
                     return event
                 await self._source.park(delivery)
                 self._page.popleft()
 
-    async def next_plain(self) -> PlainEvent:
+    async def batch(self, most: int) -> Sequence[PlainEvent]:
+        checks.whole(most, "most", least=1)
         with self._asking():
             await self._first()
-            self._had = self._page.popleft()
-            return self._had.event
+            while self._page and len(self._had) < most:
+                self._had.append(self._page.popleft())
+                self._leave_out()
+            return [delivery.event for delivery in self._had]
 
     async def next(self, *, within: float) -> DomainEvent | None:
         try:
@@ -190,9 +194,8 @@ class EventSubscription:
             self._acknowledged.append(self._page.popleft().place)
 
     def _acknowledge_last(self) -> None:
-        if self._had is not None:
-            self._acknowledged.append(self._had.place)
-            self._had = None
+        self._acknowledged += [delivery.place for delivery in self._had]
+        self._had.clear()
 
     async def _store(self) -> None:
         """Store which events are acknowledged. If that fails, the next time tries it again."""
@@ -213,7 +216,8 @@ class _Plain:
         return self
 
     async def __anext__(self) -> PlainEvent:
-        return await self._subscription.next_plain()
+        (event,) = await self._subscription.batch(1)
+        return event
 
 
 def _restored(plain: PlainEvent, name: str) -> DomainEvent | None:

@@ -157,10 +157,7 @@ class StoredSource:
         woken = await self._waiter.wait(self._pause)
         self._is_polling = not woken
         self._pause = _FIRST_PAUSE if woken else min(2 * self._pause, _LONGEST_PAUSE)
-        is_time = monotonic() - self._recovered_at > _SECONDS_BETWEEN_RECOVERIES
-        if self._is_held_up and is_time:
-            await self._recover()
-        self._is_held_up = False
+        await self._recover_now_and_then()
 
     async def acknowledge(self, places: Sequence[Any]) -> None:
         await self._stores.deliveries.acknowledge(self._listed.id, places)
@@ -175,8 +172,12 @@ class StoredSource:
         self._is_held_up |= bool(with_events)
         return min([one.version for one in with_events] + [latest + 1])
 
-    async def _recover(self) -> None:
-        """Finish or give up what processes left that are dead."""
+    async def _recover_now_and_then(self) -> None:
+        """Finish or give up what processes left that are dead, if anything is waited for."""
+        is_time = monotonic() - self._recovered_at > _SECONDS_BETWEEN_RECOVERIES
+        is_held_up, self._is_held_up = self._is_held_up, False
+        if not (is_held_up and is_time):
+            return
         self._recovered_at = monotonic()
         try:
             await Recovery(self._stores).recover()
@@ -212,8 +213,7 @@ class StoredSource:
         while await self._decided_before() <= latest:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            if self._is_held_up:
-                await self._recover()
+            await self._recover_now_and_then()
         await self._stores.deliveries.copy(self._listed, latest + 1)
         await self._stores.clock.subscriptions.change(self._listed.id, isComplete=True)
 

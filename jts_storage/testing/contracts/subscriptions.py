@@ -248,6 +248,24 @@ class SubscriptionContract:
             await _tell(storage, 8)
             assert [each async for each in _first(events.plain(), 1)] == [8]
 
+    async def test_many_may_be_taken_at_once(self, storage: Storage) -> None:
+        name = _name()
+        async with storage.subscribe(name, Told) as events:
+            await _tell(storage, *range(5))
+            await _tell(storage, 5, kind=Also)
+            await _tell(storage, 6)
+            first = await events.batch(4)
+            assert [event.data["number"] for event in first] == [0, 1, 2, 3]
+            assert await _waiting(storage, name) == 6
+            rest = [event.data["number"] for event in await events.batch(100)]
+            while rest[-1] != 6:
+                rest += [event.data["number"] for event in await events.batch(100)]
+            assert rest == [4, 6]
+            with pytest.raises(InvalidData, match="'most'"):
+                await events.batch(0)
+        async with storage.subscribe(name, Told) as events:
+            assert [event.data["number"] for event in await events.batch(100)][-1] == 6
+
     async def test_what_its_class_refuses_is_parked(
         self, storage: Storage, caplog: pytest.LogCaptureFixture
     ) -> None:
