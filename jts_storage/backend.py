@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
 from functools import cached_property
 from importlib import import_module
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from jts_storage.models.registry import Models
     from jts_storage.settings import ClickHouseConfig
     from jts_storage.unit_of_work.data_sets import StoredDataSets
-    from jts_storage.unit_of_work.entries import Entry
     from jts_storage.unit_of_work.moments import StoredView
     from jts_storage.unit_of_work.participants import Stores
     from jts_storage.unit_of_work.purges import StoredPurges
@@ -202,17 +201,15 @@ class StoreBackend:
 
     async def _mongo_health(self, health: Health) -> bool:
         """Whether MongoDB answers, also for the journal and the events it keeps."""
+        from jts_storage.unit_of_work.told import tell
+
         stores, answers = self.stores, False
         try:
             async with asyncio.timeout(self.settings.health_timeout):
                 if not await stores.mongo.health_check():
                     return False
-                waiting, parked = await stores.deliveries.totals()
-                health.waiting_for_subscriptions, health.parked_for_subscriptions = waiting, parked
-                pending = await stores.journal.pending()
-                health.waiting_events, health.parked_events = await stores.outbox.counts()
+                pending = await tell(stores, health)
                 answers = True
-                self._tell_unfinished(health, pending)
                 async for identity, damage in stores.inspection.damaged(pending):
                     health.damaged_commits[str(identity)] = str(damage)
         except TimeoutError:
@@ -220,13 +217,6 @@ class StoreBackend:
         except StorageError:
             return False
         return answers
-
-    def _tell_unfinished(self, health: Health, pending: Sequence[Entry]) -> None:
-        health.unfinished = len(pending)
-        named = {name for entry in pending for name in entry.models}
-        health.unknown_models = tuple(sorted(name for name in named if name not in self.models))
-        if pending:
-            health.oldest = max(entry.age for entry in pending)
 
     async def recover(self, done: Recovered | None = None) -> int:
         """:param done: is told what was done, whatever comes of the rest."""

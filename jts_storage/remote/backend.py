@@ -91,5 +91,12 @@ class GrpcBackend:
             self._connection, self._commits, self.publisher, self._models, source, unit_id
         )
 
+    @property
+    def subscriptions(self) -> NoReturn:
+        raise StorageError(
+            f"Subscriptions are not served by a gateway yet ({self.config.redacted}).",
+            remedy="Subscribe where the gateway runs, with Storage.open().",
+        )
+
     async def outcome(self, unit_id: str) -> Outcome:
         return await self._storage.outcome(unit_id)
