@@ -71,6 +71,8 @@ WRITES = {
     ("Snapshots", "create"),
     ("Snapshots", "delete"),
     ("Storage", "outcome"),  # who asks gives up what is not committed
+    ("Storage", "unsubscribe"),
+    ("Storage", "delivered"),
 }
 WRITING = {"save", "save_many", "delete"}
 """Of units of work."""

@@ -117,6 +117,12 @@ class Queues:
             self._queues.remove(queue)
             return True
 
+    def handled(self, events: Sequence[str]) -> int:
+        with self.lock:
+            before = len(self._unheard)
+            self._unheard = [each for each in self._unheard if each.id not in events]
+            return before - len(self._unheard)
+
     def states(self) -> Sequence[SubscriptionState]:
         with self.lock:
             return [queue.state() for queue in sorted(self._queues, key=lambda each: each.name)]
@@ -155,10 +161,18 @@ class InMemorySubscriptions:
         self, name: str, *types: str | type[DomainEvent], from_: From, durable: bool
     ) -> EventSubscription:
         interest = Interest.checked(name, types, from_, durable=durable)
-        return EventSubscription(interest, InMemorySource(self._queues, interest))
+        return EventSubscription(interest, self.source(interest))
+
+    def source(self, interest: Interest) -> InMemorySource:
+        """What a consumer reads, here or behind a gateway."""
+        return InMemorySource(self._queues, interest)
 
     async def unsubscribe(self, name: str) -> bool:
         return self._queues.forget(subscription_name(name))
+
+    async def handled(self, events: Sequence[str]) -> int:
+        """Forget events that handlers of another process have had; how many they are."""
+        return self._queues.handled(events)
 
     async def list(self) -> Sequence[SubscriptionState]:
         return self._queues.states()

@@ -15,6 +15,7 @@ from jts_storage.ports.models import Model
 from jts_storage.remote.connection import Connection
 from jts_storage.remote.readable import RemoteReadable
 from jts_storage.remote.repositories import RemoteStorage
+from jts_storage.remote.subscriptions import RemoteSubscriptions
 from jts_storage.remote.target import Target
 from jts_storage.remote.work import RemoteWork
 from jts_storage.settings.gateway import GatewayConfig
@@ -92,11 +93,8 @@ class GrpcBackend:
         )
 
     @property
-    def subscriptions(self) -> NoReturn:
-        raise StorageError(
-            f"Subscriptions are not served by a gateway yet ({self.config.redacted}).",
-            remedy="Subscribe where the gateway runs, with Storage.open().",
-        )
+    def subscriptions(self) -> RemoteSubscriptions:
+        return RemoteSubscriptions(self._connection)
 
     async def outcome(self, unit_id: str) -> Outcome:
         return await self._storage.outcome(unit_id)

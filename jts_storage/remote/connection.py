@@ -52,6 +52,7 @@ class Connection:
         self._channels: dict[str, aio.Channel] = {}
         self._current = 0
         self._process = os.getpid()
+        self.is_closed = False
         self.models: frozenset[str] = frozenset()
 
     async def open(self) -> None:
@@ -82,6 +83,7 @@ class Connection:
         return answer
 
     async def close(self) -> None:
+        self.is_closed = True
         channels, self._channels = self._channels, {}
         if os.getpid() == self._process:
             await asyncio.gather(*(channel.close() for channel in channels.values()))

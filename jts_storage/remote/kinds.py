@@ -27,6 +27,7 @@ from jts_storage.domain.results import CommitResult, Coverage, SaveResult
 from jts_storage.domain.revision import Revision
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.domain.strategy import RiskConfig, StopLossRule, Strategy
+from jts_storage.domain.subscriptions import SubscriptionState
 from jts_storage.domain.symbol import Symbol
 
 ENTITIES: Final[dict[str, type[Any]]] = {
@@ -55,6 +56,7 @@ ENTITIES: Final[dict[str, type[Any]]] = {
         Snapshot,
         StopLossRule,
         Strategy,
+        SubscriptionState,
         Symbol,
         SymbolBars,
         Trade,

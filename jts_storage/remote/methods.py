@@ -220,6 +220,9 @@ METHODS: Final[dict[str, Method]] = {
     "Storage/Health": Method("served", "health", "read", "in parts"),
     "Storage/Recover": Method("served", "recover", "admin", "at once", is_long=True),
     "Storage/Outcome": Method("served", "outcome", "write", "at once", ("id",)),
+    "Storage/Unsubscribe": Method("served", "unsubscribe", "write", "at once", ("name",)),
+    "Storage/Subscriptions": Method("served", "subscriptions", "read", "in parts"),
+    "Storage/Delivered": Method("served", "delivered", "write", "at once", ("events",)),
 }
 
 IN_WORK: Final[dict[str, Method]] = {

@@ -22,6 +22,7 @@ from jts_storage.domain.revision import Revision
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.snapshot import Snapshot
 from jts_storage.domain.strategy import Strategy
+from jts_storage.domain.subscriptions import SubscriptionState
 from jts_storage.domain.symbol import Symbol
 from jts_storage.remote.target import Target
 
@@ -971,6 +972,18 @@ class RemoteStorage:
 
     async def outcome(self, id: str) -> Outcome:
         found: Outcome = await self._target.one("Outcome", {"id": id})
+        return found
+
+    async def unsubscribe(self, name: str) -> bool:
+        found: bool = await self._target.one("Unsubscribe", {"name": name})
+        return found
+
+    async def subscriptions(self) -> Sequence[SubscriptionState]:
+        found: Sequence[SubscriptionState] = await self._target.one("Subscriptions", {})
+        return found
+
+    async def delivered(self, events: Sequence[str]) -> int:
+        found: int = await self._target.one("Delivered", {"events": events})
         return found
 
 

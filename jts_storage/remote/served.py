@@ -13,6 +13,7 @@ from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.outcomes import Outcome
 from jts_storage.domain.panel import CandlePanel
 from jts_storage.domain.panel_query import PanelQuery
+from jts_storage.domain.subscriptions import SubscriptionState
 
 
 class StoredCandles(Protocol):
@@ -97,3 +98,11 @@ class ServedStorage(Protocol):
     async def recover(self) -> int: ...
 
     async def outcome(self, id: str) -> Outcome: ...
+
+    async def unsubscribe(self, name: str) -> bool: ...
+
+    async def subscriptions(self) -> Sequence[SubscriptionState]: ...
+
+    async def delivered(self, events: Sequence[str]) -> int:
+        """Forget events that handlers of the client have had; how many they are."""
+        ...

@@ -140,10 +140,30 @@ class RemoteWork:
         raise lost from failure
 
     async def deliver(self) -> None:
-        """Call this process's own handlers; those of others are called by the gateway."""
-        for event in self.events.collected:
-            if self._publisher.hears(event.event_type):
-                await self._publisher.publish(event)
+        """Call this process's own handlers; those of others are called by the gateway.
+
+        What fails, or is cut short, waits for whoever hears it next.
+        """
+        handled = [
+            event.id
+            for event in self.events.collected
+            if self._publisher.hears(event.event_type) and not await self._published(event)
+        ]
+        if not handled:
+            return
+        try:
+            await RemoteStorage(Target(self._connection, "Storage")).delivered(handled)
+        except StorageError:
+            log.warning("Events that were handled may come again.", exc_info=True)
+
+    async def _published(self, event: DomainEvent) -> bool:
+        """Return whether a handler failed."""
+        try:
+            return bool(await self._publisher.publish(event))
+        except Exception:
+            # The commit stands all the same.
+            log.exception("An event was not published.", extra={"event_id": event.id})
+            return True
 
     def deliver_soon(self) -> None:
         """What was not delivered is delivered by a process that hears it."""

@@ -148,6 +148,14 @@ class Outbox:
             "removing a delivered event", lambda: self._events.delete_one({"_id": event_id})
         )
 
+    async def forget(self, event_ids: Sequence[str]) -> int:
+        """Forget events that every handler of another process has had; how many they are."""
+        found = await self._manager.retries.repeat(
+            "removing delivered events",
+            lambda: self._events.delete_many({"_id": {"$in": list(event_ids)}}),
+        )
+        return found.deleted_count
+
     async def failed(
         self, event_id: str, attempts: int, pause: timedelta, *, is_parked: bool
     ) -> None:

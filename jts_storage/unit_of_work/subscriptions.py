@@ -53,7 +53,11 @@ class StoredSubscriptions:
         self, name: str, *types: str | type[DomainEvent], from_: From, durable: bool
     ) -> EventSubscription:
         interest = Interest.checked(name, types, from_, durable=durable)
-        return EventSubscription(interest, StoredSource(self._stores, interest))
+        return EventSubscription(interest, self.source(interest))
+
+    def source(self, interest: Interest) -> StoredSource:
+        """What a consumer reads, here or behind a gateway."""
+        return StoredSource(self._stores, interest)
 
     async def unsubscribe(self, name: str) -> bool:
         subscription_name(name)
@@ -68,6 +72,10 @@ class StoredSubscriptions:
             await subscriptions.remove([listed.id])
             await deliveries.forget(listed.id)
         return True
+
+    async def handled(self, events: Sequence[str]) -> int:
+        """Forget events that handlers of another process have had; how many they are."""
+        return await self._stores.outbox.forget(events)
 
     async def list(self) -> Sequence[SubscriptionState]:
         stores = self._stores

@@ -22,6 +22,7 @@ from jts_storage.testing.contracts import (
     PurgeContract,
     SideBySideContract,
     StrategyRepositoryContract,
+    SubscriptionContract,
     SymbolBarsRepositoryContract,
     SymbolRepositoryContract,
     UnitOfWorkContract,
@@ -44,6 +45,10 @@ class TestUnitOfWork(
     DataSetContract,
 ):
     """Those of whole storages."""
+
+
+class TestSubscriptions(SubscriptionContract):
+    """Those of events."""
 
 
 class TestCandles(CandleRepositoryContract):

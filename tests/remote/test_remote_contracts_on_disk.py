@@ -14,6 +14,7 @@ from jts_storage.testing.contracts import (
     OutcomeContract,
     PurgeContract,
     SideBySideContract,
+    SubscriptionContract,
     UnitOfWorkContract,
 )
 from tests.contract.test_storage_contracts import emptied
@@ -45,6 +46,10 @@ async def storage(embedded: StorageSettings, tmp_path: Path) -> AsyncIterator[St
 
 class TestUnitOfWork(UnitOfWorkContract, OutcomeContract, SideBySideContract):
     """What is written."""
+
+
+class TestSubscriptions(SubscriptionContract):
+    """What is told."""
 
 
 class TestHistory(HistoryContract, PurgeContract, DataSetContract):

@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc import aio
@@ -26,6 +26,7 @@ from jts_storage.remote.server.guard import Guard
 from jts_storage.remote.server.limits import Limits
 from jts_storage.remote.server.served import Served, ServedBackend
 from jts_storage.remote.server.sessions import Works
+from jts_storage.remote.server.subscriptions import Consumers
 from jts_storage.remote.server.tokens import Tokens
 from jts_storage.settings.gateway import is_near
 
@@ -93,6 +94,7 @@ class Gateway:
         self._backend, self._place = backend, place
         self._server: aio.Server | None = None
         self._health = HealthServicer()
+        self._consumers = Consumers(backend)
         self._looking: asyncio.Task[None] | None = None
         self.address = place.listen
         """Where it listens: the port that was free where port 0 was asked for."""
@@ -108,6 +110,7 @@ class Gateway:
             maximum_concurrent_rpcs=place.limits.calls,
         )
         works = Works(self._backend, place.limits)
+        self._consumers = Consumers(self._backend)
         for handler in handlers(Served(self._backend)):
             server.add_generic_rpc_handlers((handler,))
         server.add_generic_rpc_handlers((self._own_handler(works),))
@@ -127,6 +130,7 @@ class Gateway:
         if server is None:
             return
         await self._health.enter_graceful_shutdown()
+        self._consumers.end()  # they would not end by themselves
         await server.stop(self._place.limits.grace_seconds)
         if self.address.startswith("unix:"):
             with suppress(OSError):
@@ -179,6 +183,8 @@ class Gateway:
                     request_deserializer=pb.ServerRequest.FromString,
                     response_serializer=pb.ServerAnswer.SerializeToString,
                 ),
+                "Subscribe": _consuming(self._consumers.subscribe),
+                "Listen": _consuming(self._consumers.listen),
                 "Work": grpc.stream_stream_rpc_method_handler(
                     works.work,
                     request_deserializer=work_pb2.WorkRequest.FromString,
@@ -209,6 +215,14 @@ class Gateway:
             answers = {}
         for name, is_well in {**answers, "": bool(answers) and all(answers.values())}.items():
             await self._health.set(name, _SERVING if is_well else _NOT_SERVING)
+
+
+def _consuming(method: Any) -> Any:
+    return grpc.stream_stream_rpc_method_handler(
+        method,
+        request_deserializer=work_pb2.SubscriptionRequest.FromString,
+        response_serializer=work_pb2.SubscriptionAnswer.SerializeToString,
+    )
 
 
 def _credentials(place: Place) -> grpc.ServerCredentials:

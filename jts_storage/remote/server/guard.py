@@ -14,7 +14,7 @@ from jts_storage.remote.server.tokens import Caller, Tokens
 
 _BEARER: Final = "Bearer "
 _HEALTH: Final = "/grpc.health.v1.Health/"
-_WORK: Final = "Gateway/Work"
+_WRITING: Final = frozenset({"Gateway/Work", "Gateway/Subscribe"})
 _EVERYBODY: Final = Caller("everybody", frozenset({"read", "write", "admin"}))
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def _scope_of(path: str) -> str:
     if path.startswith(_HEALTH):
         return "read"
     name = path.rpartition(".")[2]
-    if name == _WORK:
+    if name in _WRITING:
         return "write"
     return METHODS[name].scope if name in METHODS else "read"
 

@@ -10,37 +10,30 @@ import bson
 from bson.errors import BSONError
 
 from jts_storage.clickhouse.symbol_model import SYMBOLS
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.outcomes import Outcome, unit_id
+from jts_storage.domain.subscriptions import Interest, SubscriptionState
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.models.conditions import checked
 from jts_storage.models.document_repository import DocumentRepository
 from jts_storage.models.registry import Models
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.mongo.stored import CODEC
+from jts_storage.ports.events import Subscriptions
 from jts_storage.ports.health import Health
 from jts_storage.ports.unit_of_work import Repositories
 from jts_storage.readable import Readable, Readers
 from jts_storage.remote.conditions import read
 from jts_storage.remote.declared import document_of, entity_of
 from jts_storage.remote.methods import Method
+from jts_storage.unit_of_work.subscription import Source
 from jts_storage.unit_of_work.unit import UnitOfWork
 
-_MORE: Final = (
-    "unfinished",
-    "oldest",
-    "waiting_events",
-    "parked_events",
-    "unreadable_documents",
-    "unreadable_records",
-    "unreadable_rows",
-    "broken_parts",
-    "unknown_models",
-    "damaged_commits",
-)
+_MORE: Final = (*Health.__annotations__, "damaged_commits")
 """What `Health` says beside the answers."""
 
 _OPERATORS: Final = {
@@ -48,6 +41,14 @@ _OPERATORS: Final = {
     *("$exists", "$type", "$regex", "$options", "$all", "$elemMatch", "$size", "$mod"),
 }
 """What a condition may ask; all else could be code, or cost without an end."""
+
+
+class ServedSubscriptions(Subscriptions, Protocol):
+    """Those of the stores, with what clients read of them."""
+
+    def source(self, interest: Interest) -> Source: ...
+
+    async def handled(self, events: Sequence[str]) -> int: ...
 
 
 class ServedBackend(Protocol):
@@ -59,6 +60,8 @@ class ServedBackend(Protocol):
     def readers(self) -> Readers: ...
     @property
     def models(self) -> Models: ...
+    @property
+    def subscriptions(self) -> ServedSubscriptions: ...
 
     async def health(self) -> Health: ...
 
@@ -145,6 +148,15 @@ class _ServedStorage:
 
     async def outcome(self, id: str) -> Outcome:
         return await self._backend.outcome(unit_id(id, "id"))
+
+    async def unsubscribe(self, name: str) -> bool:
+        return await self._backend.subscriptions.unsubscribe(name)
+
+    async def subscriptions(self) -> Sequence[SubscriptionState]:
+        return await self._backend.subscriptions.list()
+
+    async def delivered(self, events: Sequence[str]) -> int:
+        return await self._backend.subscriptions.handled(checks.several(events, str, "events"))
 
 
 class _StoredTables:

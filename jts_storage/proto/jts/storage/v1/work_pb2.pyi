@@ -97,3 +97,65 @@ class Committed(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     version: int
     def __init__(self, version: _Optional[int] = ...) -> None: ...
+
+class SubscriptionRequest(_message.Message):
+    __slots__ = ("number", "interest", "read", "wait", "acknowledge", "park")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    INTEREST_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
+    PARK_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    interest: Interest
+    read: ReadEvents
+    wait: WaitForEvents
+    acknowledge: AcknowledgeEvents
+    park: StoredDelivery
+    def __init__(self, number: _Optional[int] = ..., interest: _Optional[_Union[Interest, _Mapping[str, object]]] = ..., read: _Optional[_Union[ReadEvents, _Mapping[str, object]]] = ..., wait: _Optional[_Union[WaitForEvents, _Mapping[str, object]]] = ..., acknowledge: _Optional[_Union[AcknowledgeEvents, _Mapping[str, object]]] = ..., park: _Optional[_Union[StoredDelivery, _Mapping[str, object]]] = ...) -> None: ...
+
+class Interest(_message.Message):
+    __slots__ = ("name", "types", "from_stored")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    FROM_STORED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    types: _containers.RepeatedScalarFieldContainer[str]
+    from_stored: bool
+    def __init__(self, name: _Optional[str] = ..., types: _Optional[_Iterable[str]] = ..., from_stored: bool = ...) -> None: ...
+
+class ReadEvents(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WaitForEvents(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AcknowledgeEvents(_message.Message):
+    __slots__ = ("places",)
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    places: _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]
+    def __init__(self, places: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping[str, object]]]] = ...) -> None: ...
+
+class StoredDelivery(_message.Message):
+    __slots__ = ("place", "event", "version")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    place: _values_pb2.Value
+    event: Event
+    version: int
+    def __init__(self, place: _Optional[_Union[_values_pb2.Value, _Mapping[str, object]]] = ..., event: _Optional[_Union[Event, _Mapping[str, object]]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class SubscriptionAnswer(_message.Message):
+    __slots__ = ("number", "problem", "deliveries", "goes_on")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    GOES_ON_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    problem: _values_pb2.Problem
+    deliveries: _containers.RepeatedCompositeFieldContainer[StoredDelivery]
+    goes_on: bool
+    def __init__(self, number: _Optional[int] = ..., problem: _Optional[_Union[_values_pb2.Problem, _Mapping[str, object]]] = ..., deliveries: _Optional[_Iterable[_Union[StoredDelivery, _Mapping[str, object]]]] = ..., goes_on: bool = ...) -> None: ...
