@@ -176,18 +176,16 @@ class Gateway:
             {
                 "GetServer": grpc.unary_unary_rpc_method_handler(
                     self._greet,
-                    request_deserializer=pb.ServerRequest.FromString,
                     response_serializer=pb.ServerAnswer.SerializeToString,
                 ),
                 "Work": grpc.stream_stream_rpc_method_handler(
                     works.work,
-                    request_deserializer=work_pb2.WorkRequest.FromString,
                     response_serializer=work_pb2.WorkAnswer.SerializeToString,
                 ),
             },
         )
 
-    async def _greet(self, asked: pb.ServerRequest, _: Context) -> pb.ServerAnswer:
+    async def _greet(self, _asked: bytes, _: Context) -> pb.ServerAnswer:
         return pb.ServerAnswer(
             major=MAJOR,
             minor=MINOR,
