@@ -37,6 +37,9 @@ class WorkSession:
         self._address = connection.address
         self._asking = asyncio.Lock()
         self.has_asked_to_commit = False
+        self.is_lost = False
+        """Whether the gateway may hold its documents although nobody can end it there."""
+
         self.written: dict[str, None] = {}
         """The services whose documents it has written."""
 
@@ -162,6 +165,7 @@ class WorkSession:
         return error
 
     def _away(self, message: str) -> ConnectionFailed:
+        self.is_lost = True
         self._connection.use_next(self._address)
         error = problems.away(message, self._address)
         # Nothing is stored of what was not committed: all of it can be done again.
@@ -169,6 +173,7 @@ class WorkSession:
         return error
 
     def _silent(self, seconds: float) -> ConnectionFailed:
+        self.is_lost = True
         self._connection.use_next(self._address)
         error = problems.too_slow(self._address, seconds)
         # Where there is no other gateway, this one would take as long again.

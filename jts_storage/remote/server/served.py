@@ -144,7 +144,11 @@ class _ServedStorage:
         return await self._backend.recover()
 
     async def outcome(self, id: str) -> Outcome:
-        return await self._backend.outcome(unit_id(id, "id"))
+        found = await self._backend.outcome(unit_id(id, "id"))
+        if found.is_committed:
+            # Whoever asks lost the answer, perhaps with the gateway that was to finish it.
+            await self._backend.recover()
+        return found
 
 
 class _StoredTables:
