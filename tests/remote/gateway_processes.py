@@ -16,6 +16,9 @@ from typing import Any, Final, Self
 from jts_storage.unit_of_work import commit
 
 _PATIENCE: Final = 60.0
+_LEASE_SECONDS: Final = 3.0
+"""For as long others wait for a gateway that died; a minute in earnest."""
+
 COMMIT_POINTS: Final = (
     "before the journal",
     "chunks written",
@@ -122,9 +125,10 @@ async def _serve(
     from jts_storage.backend import StoreBackend
     from jts_storage.remote.server.gateway import Gateway, Place
     from jts_storage.remote.server.limits import Limits
-    from tests.histories.process import settings_of
+    from tests.histories.process import settings_of, shorten_leases
     from tests.histories.scene import MODELS
 
+    shorten_leases(_LEASE_SECONDS)
     backend = StoreBackend(settings_of(urls, folder), models=MODELS)
     async with Storage(backend):
         gateway = Gateway(backend, Place(listen, limits=Limits(**limits)))
