@@ -20,6 +20,7 @@ from jts_storage.remote.connection import Connection, arguments_of
 from jts_storage.remote.methods import IN_WORK
 from jts_storage.remote.parts import PIECE_BYTES, Assembly
 from jts_storage.remote.protocol import path_of
+from jts_storage.remote.sending import Ended, send
 from jts_storage.remote.wire import Batch
 
 _END_SECONDS: Final = 5.0
@@ -121,8 +122,8 @@ class WorkSession:
             await self._write(pb.WorkRequest(begin=begin))
         try:
             async with asyncio.timeout(self._connection.config.timeout):
-                await self._stream.write(request)
-        except asyncio.InvalidStateError:  # it is over: reading tells why
+                await send(self._stream, request)
+        except Ended:
             await self._end_told()
         except aio.AioRpcError as exc:
             raise self._lost(exc) from exc

@@ -130,11 +130,11 @@ async def _serve(
 
     shorten_leases(_LEASE_SECONDS)
     backend = StoreBackend(settings_of(urls, folder), models=MODELS)
+    steps = Steps()
+    steps.watch()
     async with Storage(backend):
         gateway = Gateway(backend, Place(listen, limits=Limits(**limits)))
         await gateway.start()
-        steps = Steps()
-        steps.watch()
         threading.Thread(target=_listen, args=(orders, steps), daemon=True).start()
         orders.send(gateway.address)
         await gateway.wait()
@@ -184,6 +184,6 @@ class Steps:
             await work(works, *given)
             self.reached("answered")
 
-        sessions.next_of = read
-        UnitOfWork.commit = committed  # type: ignore[method-assign]
-        sessions.Works.work = worked  # type: ignore[method-assign]
+        sessions.next_of = read  # type: ignore[assignment]
+        UnitOfWork.commit = committed  # type: ignore[assignment, method-assign]
+        sessions.Works.work = worked  # type: ignore[assignment, method-assign]

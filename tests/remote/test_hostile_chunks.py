@@ -67,7 +67,7 @@ def stream_of(*batches: pa.RecordBatch, compression: str | None = None) -> bytes
     with pa.ipc.new_stream(sink, batches[0].schema, options=options) as stream:
         for each in batches:
             stream.write_batch(each)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def candles(given: pa.RecordBatch | bytes, *, of_one: bool = True) -> work.Chunk:

@@ -54,7 +54,7 @@ class Counter:
                 if with_documents:
                     found = await uow.strategies.get_by_id(self.strategy)
                     assert found is not None
-                    more = str(int(found.description) + 1)
+                    more = str(int(found.description or 0) + 1)
                     await uow.strategies.save(replace(found, description=more))
                 checkpoint = await uow.ingestion.checkpoints.get(self.name)
                 before = checkpoint.data["count"] if checkpoint else 0

@@ -141,6 +141,15 @@ async def test_a_token_allows_what_its_scope_says(guarded: Gateway) -> None:
             assert found.code == "OK"
 
 
+async def test_a_refused_unit_of_work_is_told_each_time(guarded: Gateway) -> None:
+    """Also where the gateway has ended the stream before the client has written all of it."""
+    async with Storage.open(url_of(guarded, TOKENS["read"])) as storage:
+        for _ in range(50):
+            with pytest.raises(StorageError, match="needs the scope write"):
+                async with storage.unit_of_work() as uow:
+                    await uow.formulas.save(make_formula("g"))
+
+
 def test_every_method_that_changes_something_asks_for_more_than_reading() -> None:
     reading = {name for name, method in METHODS.items() if method.scope == "read"}
     words = ("create", "delete", "save", "purge", "recover", "outcome")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import problems
 from jts_storage.remote.methods import METHODS
 from jts_storage.remote.protocol import path_of
+from jts_storage.remote.sending import Ended, send
 
 
 class Told(NamedTuple):
@@ -61,15 +61,13 @@ async def unit_of_work(to: aio.Channel, messages: Iterable[bytes], **options: An
     """A stream of any bytes."""
     stream = to.stream_stream(path_of("Gateway", "Work"), same, same)(timeout=30, **options)
     try:
-        with suppress(asyncio.InvalidStateError):  # the gateway ended it
+        with suppress(Ended):
             for message in messages:
-                await stream.write(message)
+                await send(stream, _Bytes(message))
             await stream.done_writing()
         while await stream.read() is not aio.EOF:
             pass
     except aio.AioRpcError as exc:
-        if exc.code().name == "INTERNAL":  # of the write; the gateway ended the stream before
-            return Told((await stream.code()).name, await stream.details() or "", None)
         return _told(exc)
     return Told((await stream.code()).name, await stream.details() or "", None)
 
@@ -82,6 +80,16 @@ async def staged(to: aio.Channel, *chunks: work.Chunk, **options: Any) -> Told:
         work.WorkRequest(commit=work.Commit(chunks=len(chunks))),
     ]
     return await unit_of_work(to, [step.SerializeToString() for step in steps], **options)
+
+
+class _Bytes:
+    """Of a message that may be none."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - as messages have it
+        return self._data
 
 
 def _told(exc: aio.AioRpcError) -> Told:
