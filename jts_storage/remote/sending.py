@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 
 class Ended(Exception):

@@ -88,7 +88,7 @@ class _Bytes:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def SerializeToString(self) -> bytes:  # noqa: N802 - as messages have it
+    def SerializeToString(self) -> bytes:
         return self._data
 
 
