@@ -80,7 +80,7 @@ class WorkSession:
     async def end(self) -> None:
         """Drop what is not committed; once it returns, the gateway holds nothing of it."""
         stream, self._stream = self._stream, None
-        if stream is None:
+        if stream is None or stream.done():  # such as one that was waited for too long
             return
         with suppress(aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
             await stream.done_writing()
@@ -120,6 +120,7 @@ class WorkSession:
             self._stream = self._opened()
             begin = pb.Begin(id=self._id, source=self._source)
             await self._write(pb.WorkRequest(begin=begin))
+        self._check_stream()
         try:
             async with asyncio.timeout(self._connection.config.timeout):
                 await send(self._stream, request)
@@ -130,12 +131,18 @@ class WorkSession:
         except TimeoutError:
             raise self._silent(self._connection.config.timeout) from None
 
+    def _check_stream(self) -> None:
+        """:raises ConnectionFailed: it was given up, which gRPC would call a cancelled task."""
+        if self._stream.cancelled():
+            raise self._away(f"The gateway at {self._address} was waited for too long before.")
+
     async def _end_told(self) -> NoReturn:
         """Raise what the gateway ended the stream with, past answers that nobody has read."""
         while True:
             await self._read(self._connection.config.timeout)
 
     async def _read(self, seconds: float) -> pb.WorkAnswer:
+        self._check_stream()
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._stream.read()
