@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class Gateway:
         self._server: aio.Server | None = None
         self._health = HealthServicer()
         self._looking: asyncio.Task[None] | None = None
+        self._socket: tuple[int, int] | None = None
         self.address = place.listen
         """Where it listens: the port that was free where port 0 was asked for."""
 
@@ -128,9 +130,14 @@ class Gateway:
             return
         await self._health.enter_graceful_shutdown()
         await server.stop(self._place.limits.grace_seconds)
-        if self.address.startswith("unix:"):
+        self._remove_socket()
+
+    def _remove_socket(self) -> None:
+        """Unless another gateway has it by now."""
+        path = Path(self.address.removeprefix("unix:"))
+        if self._socket is not None and self._socket == _identity(path):
             with suppress(OSError):
-                Path(self.address.removeprefix("unix:")).unlink()  # noqa: ASYNC240 - at once
+                path.unlink()
 
     async def wait(self) -> None:
         """Return once it has stopped."""
@@ -159,7 +166,11 @@ class Gateway:
         if path.exists():
             if not stat.S_ISSOCK(path.stat().st_mode):
                 raise InvalidConfiguration(f"{path} is there, and is no socket")
-            path.unlink()  # of a process that died; the stores behind it can be had only once
+            if _is_listened_to(path):
+                raise InvalidConfiguration(
+                    f"another gateway serves at {path}", remedy="Stop it, or listen elsewhere."
+                )
+            path.unlink()  # of a process that died
         before = os.umask(0o177)  # nobody else may connect, from the first moment on
         try:
             server.add_insecure_port(f"unix:{path}")
@@ -169,6 +180,7 @@ class Gateway:
             ) from exc
         finally:
             os.umask(before)
+        self._socket = _identity(path)
 
     def _own_handler(self, works: Works) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -207,6 +219,26 @@ class Gateway:
             answers = {}
         for name, is_well in {**answers, "": bool(answers) and all(answers.values())}.items():
             await self._health.set(name, _SERVING if is_well else _NOT_SERVING)
+
+
+def _is_listened_to(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(1)
+        try:
+            asking.connect(str(path))
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _credentials(place: Place) -> grpc.ServerCredentials:
