@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from random import random
 from typing import Any, Final, TypeVar
@@ -16,7 +17,7 @@ from tenacity import AsyncRetrying
 from jts_storage._runtime.retries import repetitions
 from jts_storage._version import __version__
 from jts_storage.domain.secret import plain
-from jts_storage.errors import StorageError
+from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import problems, values
@@ -61,7 +62,15 @@ class Connection:
         :raises ConnectionFailed: none answers.
         :raises StorageError: it speaks another protocol, or refuses the token.
         """
-        answer = await self.repeat("greeting the gateway", self._greet)
+        left = list(self.config.addresses[1:])
+
+        def is_worth(error: BaseException) -> bool:
+            # One that hangs must not keep from those that do not.
+            return is_away(error) or (
+                isinstance(error, problems.GatewaySilent) and bool(left and left.pop())
+            )
+
+        answer = await self.repeat("greeting the gateway", self._greet, is_worth)
         if answer.major != MAJOR:
             raise StorageError(
                 f"The gateway at {self.address} (jts-storage {answer.version}) speaks protocol"
@@ -124,52 +133,69 @@ class Connection:
         """One value after the other; where the gateway is lost, from the last one on."""
         resuming = Resuming(method, arguments)
         while True:
-            stream = self._one_by_one(method, arguments_of(resuming.arguments))
+            asked = self.address
             try:
-                async for value in stream:
-                    for each in resuming.new(value):
-                        yield each
-            except problems.GatewayAway:
-                if not resuming.goes_on():
+                async for left in resuming.rest(self.one):
+                    asked = self.address
+                    async with aclosing(self._one_by_one(method, arguments_of(left))) as stream:
+                        async for value in stream:
+                            for each in resuming.new(value):
+                                yield each
+            except (problems.GatewayAway, problems.GatewaySilent) as exc:
+                self.use_next(asked)
+                hangs = isinstance(exc, problems.GatewaySilent) and self.address == asked
+                if hangs or not resuming.goes_on():
                     raise
-                self.use_next()
                 await asyncio.sleep(self.config.retry_base_delay)
             else:
                 return
-            finally:
-                await stream.aclose()
 
-    async def repeat(self, doing: str, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` gives; asked again, of the next address, where a gateway is away."""
+    async def repeat(
+        self,
+        doing: str,
+        ask: Callable[[], Awaitable[T]],
+        is_worth: Callable[[BaseException], bool] | None = None,
+    ) -> T:
+        """What `ask` gives; asked again, of the next address, where a gateway is away.
+
+        :param is_worth: which failures to ask again after, in place of those.
+        """
 
         async def attempt() -> T:
+            asked = self.address
             try:
                 return await ask()
             except aio.AioRpcError as exc:
-                error = self.error_of(exc, doing)
-                if is_away(error):
-                    self.use_next()
+                error = self.error_of(exc, doing, asked)
+                if isinstance(error, ConnectionFailed):
+                    self.use_next(asked)
                 raise error from exc
+            except problems.GatewaySilent:
+                self.use_next(asked)
+                raise
 
+        is_worth = is_worth or is_away
         try:
             return await attempt()
-        except problems.GatewayAway:
-            if not self.config.max_retries:
+        except StorageError as exc:
+            if not self.config.max_retries or not is_worth(exc):
                 raise
-        policy = repetitions(self.config, self.config.max_retries, doing=doing, worth=is_away)
+        policy = repetitions(self.config, self.config.max_retries, doing=doing, worth=is_worth)
         await asyncio.sleep(random() * self.config.retry_base_delay)
         return await AsyncRetrying(**policy)(attempt)
 
-    def use_next(self) -> None:
-        """Talk to the next address from now on."""
-        self._current += 1
+    def use_next(self, failed: str) -> None:
+        """Talk to the address behind `failed` from now on, unless another call has seen to it."""
+        if failed == self.address:
+            self._current += 1
 
-    def error_of(self, exc: aio.AioRpcError, doing: str) -> StorageError:
-        """What a failed call means."""
-        for name, data in exc.trailing_metadata() or ():
-            if name == problems.TRAILER and isinstance(data, bytes):
-                return problems.error_of(pb.Problem.FromString(data))
-        return problems.of_status(exc, doing, self.address)
+    def error_of(self, exc: aio.AioRpcError, doing: str, address: str) -> StorageError:
+        """What a failed call means.
+
+        :param address: that was called.
+        """
+        told = problems.told(exc)
+        return problems.of_status(exc, doing, address) if told is None else told
 
     async def _at_once(self, method: str, asked: pb.Arguments) -> Any:
         call = self.channel.unary_unary(
@@ -190,12 +216,12 @@ class Connection:
         raise StorageError(f"The gateway's answer to {method} is empty.")
 
     async def _one_by_one(self, method: str, asked: pb.Arguments) -> AsyncGenerator[Any, None]:
-        parts = self._parts(method, asked)
+        parts, asked_at = self._parts(method, asked), self.address
         try:
             async for value in assembled(parts):
                 yield value
         except aio.AioRpcError as exc:
-            raise self.error_of(exc, f"calling {method}") from exc
+            raise self.error_of(exc, f"calling {method}", asked_at) from exc
         finally:
             await parts.aclose()
 
@@ -207,23 +233,23 @@ class Connection:
             request_serializer=pb.Arguments.SerializeToString,
             response_deserializer=deserialized,
         )
-        known = METHODS[method]
+        known, address = METHODS[method], self.address
         is_bound = known.comes == "in parts" and not known.is_long
         call = called(
             asked, timeout=self.config.timeout if is_bound else None, metadata=self.metadata
         )
         try:
-            while (part := await self._read(call, known.is_long)) is not aio.EOF:
+            while (part := await self._read(call, known.is_long, address)) is not aio.EOF:
                 yield part
         finally:
             call.cancel()  # who stops reading stops the gateway's reading, too
 
-    async def _read(self, call: Any, is_long: bool) -> Any:
+    async def _read(self, call: Any, is_long: bool, address: str) -> Any:
         try:
             async with asyncio.timeout(None if is_long else self.config.timeout):
                 return await call.read()
         except TimeoutError:
-            raise problems.too_slow(self.address, self.config.timeout) from None
+            raise problems.too_slow(address, self.config.timeout) from None
 
     def _made(self, address: str) -> aio.Channel:
         config = self.config

@@ -81,7 +81,7 @@ class Assembly:
         if self._most is not None and self._bytes > self._most:
             raise StorageError(
                 f"A call is larger than {self._most:,} bytes.",
-                remedy="Send less at once, or let the gateway take more (--max-bytes).",
+                remedy="Send less at once.",
             )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from jts_storage import errors
-from jts_storage.errors import ConnectionFailed, InvalidData, StorageError
+from jts_storage.errors import ConnectionFailed, InvalidData, PoolTimeout, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.remote import values
 
@@ -96,13 +97,24 @@ def _short(text: str) -> str:
     return shown.encode("utf-8", "backslashreplace").decode()
 
 
+def told(exc: grpc.aio.AioRpcError) -> StorageError | None:
+    """The error that the gateway itself told; None if gRPC ended the call, or something between."""
+    for name, data in exc.trailing_metadata() or ():
+        if name == TRAILER and isinstance(data, bytes):
+            try:
+                return error_of(pb.Problem.FromString(data))
+            except (DecodeError, StorageError):
+                return None
+    return None
+
+
 def of_status(exc: grpc.aio.AioRpcError, doing: str, address: str) -> StorageError:
     """What gRPC says of a call that failed before a repository was asked."""
     code, details = exc.code(), _short(exc.details() or "")
-    if code is grpc.StatusCode.UNAVAILABLE:
+    if code is grpc.StatusCode.UNAVAILABLE or _is_broken(exc):
         return away(f"No gateway answers at {address} ({doing}): {details}", address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ConnectionFailed(
+        return GatewaySilent(
             f"The gateway at {address} took too long ({doing})",
             hosts=[address],
             remedy="Ask for less at once, or raise `timeout` in the url.",
@@ -122,10 +134,30 @@ def of_status(exc: grpc.aio.AioRpcError, doing: str, address: str) -> StorageErr
             f"The gateway at {address} does not know how ({doing}).",
             remedy="Upgrade jts-storage there.",
         )
-    remedy = "Ask for less at once." if code is grpc.StatusCode.RESOURCE_EXHAUSTED else None
-    return StorageError(
-        f"The gateway at {address} failed ({doing}): {details}", remedy=remedy, code=code.name
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return _too_much(doing, address, details)
+    return StorageError(f"The gateway at {address} failed ({doing}): {details}", code=code.name)
+
+
+def _is_broken(exc: grpc.aio.AioRpcError) -> bool:
+    """Whether the stream ended under a call: gRPC says so in several ways, by where it noticed."""
+    return exc.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED) or (
+        exc.code() is grpc.StatusCode.UNKNOWN and "Stream removed" in (exc.details() or "")
     )
+
+
+def _too_much(doing: str, address: str, details: str) -> StorageError:
+    if "message larger than max" in details:
+        return StorageError(
+            f"What was asked is larger than one message ({doing}): {details}",
+            remedy="Ask for less at once.",
+        )
+    error = PoolTimeout(
+        f"The gateway at {address} runs as many calls as it takes ({doing}): {details}",
+        remedy="Ask for less at a time, or let it take more (--calls).",
+    )
+    error.repeatable = True
+    return error
 
 
 def away(message: str, address: str) -> ConnectionFailed:
@@ -136,7 +168,7 @@ def away(message: str, address: str) -> ConnectionFailed:
 
 
 def too_slow(address: str, seconds: float) -> ConnectionFailed:
-    return ConnectionFailed(
+    return GatewaySilent(
         f"The gateway at {address} sent nothing for {seconds:g} s",
         hosts=[address],
         remedy="Ask for less at once, or raise `timeout` in the url.",
@@ -145,6 +177,10 @@ def too_slow(address: str, seconds: float) -> ConnectionFailed:
 
 class GatewayAway(ConnectionFailed):
     """No gateway was reached, or the connection to it broke."""
+
+
+class GatewaySilent(ConnectionFailed):
+    """A gateway that took a call did not answer in time: it hangs, or has much to do."""
 
 
 def plain(error: StorageError) -> str:

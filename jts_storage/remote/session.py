@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from grpc import aio
 
 from jts_storage._runtime.lifetime import Lifetime
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.results import CommitResult
-from jts_storage.errors import StorageError
+from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote import problems
@@ -20,6 +20,7 @@ from jts_storage.remote.connection import Connection, arguments_of
 from jts_storage.remote.methods import IN_WORK
 from jts_storage.remote.parts import PIECE_BYTES, Assembly
 from jts_storage.remote.protocol import path_of
+from jts_storage.remote.sending import Ended, send
 from jts_storage.remote.wire import Batch
 
 _END_SECONDS: Final = 5.0
@@ -34,8 +35,12 @@ class WorkSession:
         self._connection, self._lifetime = connection, lifetime
         self._id, self._source = identity, source
         self._stream: Any = None
+        self._address = connection.address
         self._asking = asyncio.Lock()
         self.has_asked_to_commit = False
+        self.is_lost = False
+        """Whether the gateway may hold its documents although nobody can end it there."""
+
         self.written: dict[str, None] = {}
         """The services whose documents it has written."""
 
@@ -75,7 +80,7 @@ class WorkSession:
     async def end(self) -> None:
         """Drop what is not committed; once it returns, the gateway holds nothing of it."""
         stream, self._stream = self._stream, None
-        if stream is None:
+        if stream is None or stream.done():  # such as one that was waited for too long
             return
         with suppress(aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
             await stream.done_writing()
@@ -111,29 +116,42 @@ class WorkSession:
 
     async def _write(self, request: pb.WorkRequest) -> None:
         if self._stream is None:
+            self._address = self._connection.address
             self._stream = self._opened()
             begin = pb.Begin(id=self._id, source=self._source)
             await self._write(pb.WorkRequest(begin=begin))
+        self._check_stream()
         try:
-            await self._stream.write(request)
-        except asyncio.InvalidStateError:  # it is over: reading tells why
-            await self._read(self._connection.config.timeout)
+            async with asyncio.timeout(self._connection.config.timeout):
+                await send(self._stream, request)
+        except Ended:
+            await self._end_told()
         except aio.AioRpcError as exc:
             raise self._lost(exc) from exc
+        except TimeoutError:
+            raise self._silent(self._connection.config.timeout) from None
+
+    def _check_stream(self) -> None:
+        """:raises ConnectionFailed: it was given up, which gRPC would call a cancelled task."""
+        if self._stream.cancelled():
+            raise self._away(f"The gateway at {self._address} was waited for too long before.")
+
+    async def _end_told(self) -> NoReturn:
+        """Raise what the gateway ended the stream with, past answers that nobody has read."""
+        while True:
+            await self._read(self._connection.config.timeout)
 
     async def _read(self, seconds: float) -> pb.WorkAnswer:
+        self._check_stream()
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._stream.read()
         except aio.AioRpcError as exc:
             raise self._lost(exc) from exc
         except TimeoutError:
-            raise problems.too_slow(self._connection.address, seconds) from None
+            raise self._silent(seconds) from None
         if answer is aio.EOF:
-            raise problems.away(
-                f"The gateway at {self._connection.address} ended a unit of work.",
-                self._connection.address,
-            )
+            raise self._away(f"The gateway at {self._address} ended a unit of work.")
         found: pb.WorkAnswer = answer
         return found
 
@@ -146,11 +164,29 @@ class WorkSession:
         return opened(metadata=self._connection.metadata)
 
     def _lost(self, exc: aio.AioRpcError) -> StorageError:
-        error = self._connection.error_of(exc, "a unit of work")
+        error = self._connection.error_of(exc, "a unit of work", self._address)
         if isinstance(error, problems.GatewayAway):
-            self._connection.use_next()
-            # Nothing is stored of what was not committed: all of it can be done again.
-            error.transient = not self.has_asked_to_commit
+            return self._away(str(error.args[0]))
+        if self.has_asked_to_commit and problems.told(exc) is None:
+            # Whatever gRPC says of it: the gateway may have committed all the same.
+            return self._away(str(error))
+        return error
+
+    def _away(self, message: str) -> ConnectionFailed:
+        self.is_lost = True
+        self._connection.use_next(self._address)
+        error = problems.away(message, self._address)
+        # Nothing is stored of what was not committed: all of it can be done again.
+        error.transient = not self.has_asked_to_commit
+        return error
+
+    def _silent(self, seconds: float) -> ConnectionFailed:
+        self.is_lost = True
+        self._connection.use_next(self._address)
+        error = problems.too_slow(self._address, seconds)
+        # Where there is no other gateway, this one would take as long again.
+        has_others = self._connection.address != self._address
+        error.transient = has_others and not self.has_asked_to_commit
         return error
 
 

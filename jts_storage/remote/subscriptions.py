@@ -61,6 +61,7 @@ class RemoteSource:
         self._asked: dict[int, asyncio.Future[list[pb.StoredDelivery]]] = {}
         self._came: dict[int, list[pb.StoredDelivery]] = {}
         self._opening = asyncio.Lock()
+        self._address = connection.address
 
     async def begin(self) -> None:
         await self._connection.repeat("subscribing", self._begin)
@@ -107,6 +108,7 @@ class RemoteSource:
                 if not self._interest.is_durable:
                     exc.args = (f"Events may have been missed: {exc.args[0]}",)
                     raise
+                self._connection.use_next(self._address)
                 async with self._opening:
                     if self._stream is stream:  # nobody else has opened it again meanwhile
                         await self.begin()
@@ -120,6 +122,7 @@ class RemoteSource:
             request_serializer=pb.SubscriptionRequest.SerializeToString,
             response_deserializer=pb.SubscriptionAnswer.FromString,
         )
+        self._address = self._connection.address
         self._stream = opened(metadata=self._connection.metadata)
         self._reading = asyncio.create_task(self._read_answers(self._stream))
         interest = self._interest
@@ -174,10 +177,7 @@ class RemoteSource:
 
     def _lost(self, exc: BaseException | None = None) -> StorageError:
         if isinstance(exc, aio.AioRpcError):
-            error = self._connection.error_of(exc, "a subscription")
+            error = self._connection.error_of(exc, "a subscription", self._address)
             if not isinstance(error, problems.GatewayAway):
                 return error
-        return problems.away(
-            f"The gateway at {self._connection.address} ended a subscription.",
-            self._connection.address,
-        )
+        return problems.away(f"The gateway at {self._address} ended a subscription.", self._address)

@@ -173,25 +173,51 @@ def read(value: pb.Value) -> Any:
     if simple is not None:
         return simple(value)
     if kind == "entity":
-        (entity,) = _read_entities(value.entity)
-        return entity
+        found = _read_entities(value.entity)
+        if len(found) != 1:
+            raise InvalidData("is not exactly one", field="value", value=value.entity.kind)
+        return found[0]
     if kind == "entities":
         return _read_entities(value.entities)
     if kind == "list":
-        items = [read(each) for each in value.list.items]
-        return _SHAPES[value.list.shape](items)
+        return _read_list(value.list)
     if kind == "map":
-        pairs = zip(value.map.keys, value.map.values, strict=True)
-        return {read(key): read(each) for key, each in pairs}
+        return _read_map(value.map)
     if kind == "page":
-        return Page(read(value.page.items), has_more=value.page.has_more)
+        items = read(value.page.items)
+        if not isinstance(items, list):
+            raise InvalidData("is no list", field="value", value=items)
+        return Page(items, has_more=value.page.has_more)
     raise InvalidData(f"is of no known kind: {kind}", field="value")
+
+
+def _read_list(message: pb.List) -> Any:
+    shape = _SHAPES.get(message.shape)
+    if shape is None:
+        raise InvalidData("is of no known shape", field="value", value=message.shape)
+    items = [read(each) for each in message.items]
+    try:
+        return shape(items)
+    except TypeError as exc:
+        raise InvalidData("has members that no set can hold", field="value") from exc
+
+
+def _read_map(message: pb.Map) -> dict[Any, Any]:
+    if len(message.keys) != len(message.values):
+        raise InvalidData("lacks a key or a value", field="value")
+    try:
+        return {
+            read(key): read(each) for key, each in zip(message.keys, message.values, strict=True)
+        }
+    except TypeError as exc:
+        raise InvalidData("has keys that no map can hold", field="value") from exc
 
 
 def _read_entities(message: pb.Entities) -> list[Any]:
     kind = ENTITIES.get(message.kind)
     names, count = list(message.names), message.count
-    if kind is None or len(message.values) != count * len(names) or len(set(names)) != len(names):
+    is_whole = len(message.values) == count * len(names) and len(set(names)) == len(names)
+    if kind is None or not names or not is_whole:
         raise InvalidData("is no entity that is known here", field="value", value=message.kind)
     values = [read(each) for each in message.values]
     if kind is Trade and tuple(names) == FIELDS and count:
@@ -205,7 +231,9 @@ def _read_entities(message: pb.Entities) -> list[Any]:
         row = dict(zip(names, values[start : start + len(names)], strict=True))
         try:
             found.append(kind(**{name: row[name] for name in names if name in known}))
-        except TypeError as exc:
+        except InvalidData:
+            raise
+        except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError) as exc:
             raise InvalidData(f"is no {message.kind}: {exc}", field="value") from exc
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Final, TypeVar
 
 from jts_storage._runtime.lifetime import Lifetime
@@ -120,9 +120,7 @@ class RemoteWork:
     async def _settled(self, failure: ConnectionFailed) -> CommitResult:
         """Ask what became of a commit whose answer was lost; what is not stored never will be."""
         try:
-            outcome: Outcome = await RemoteStorage(Target(self._connection, "Storage")).outcome(
-                self._id
-            )
+            outcome = await self._outcome()
         except StorageError as exc:
             raise OutcomeUnknown(
                 f"Whether unit of work {self._id} was committed is unknown: {failure.args[0]}",
@@ -138,6 +136,9 @@ class RemoteWork:
         )
         lost.transient = True
         raise lost from failure
+
+    async def _outcome(self) -> Outcome:
+        return await RemoteStorage(Target(self._connection, "Storage")).outcome(self._id)
 
     async def deliver(self) -> None:
         """Call this process's own handlers; those of others are called by the gateway.
@@ -173,7 +174,13 @@ class RemoteWork:
         return written(self.candles, self._tables, self.ingestion, self.events, documents)
 
     async def end(self) -> None:
-        await self._session.end()
+        session = self._session
+        await session.end()
+        if session.is_lost and session.written and not session.has_asked_to_commit:
+            # A gateway that died leaves its documents locked for a minute: another one frees them.
+            session.is_lost = False
+            with suppress(StorageError):
+                await self._outcome()
 
     def _changes(self) -> CommitChanges:
         changes = dict(self._tables.changes)

@@ -77,6 +77,12 @@ class GatewayConfig(RetryPolicy):
                 f"{', '.join(far)} would be talked to without encryption",
                 remedy="Use grpcs://; grpc:// is for 127.0.0.1 and [::1].",
             )
+        if self.token is not None and not _is_sent_as_it_is(plain(self.token)):
+            # gRPC would refuse it with the token in its message.
+            raise InvalidConfiguration(
+                "the token has characters that no token has",
+                remedy="Use one that `jts-storage token` made.",
+            )
         if (self.cert_file is None) != (self.key_file is None):
             raise InvalidConfiguration("cert_file and key_file go together", remedy="Set both.")
 
@@ -93,6 +99,10 @@ class GatewayConfig(RetryPolicy):
 def is_near(address: str) -> bool:
     """Whether an address is on this machine."""
     return address.startswith("unix:") or address.rpartition(":")[0] in _LOOPBACK
+
+
+def _is_sent_as_it_is(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 def read_url(url: str) -> dict[str, Any]:

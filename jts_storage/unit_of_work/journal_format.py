@@ -113,7 +113,11 @@ def decode(described: bytes) -> CommitChanges:
 def decode_rows(key: SeriesKey | None, data: bytes) -> SeriesRows:
     """:param key: of the series whose rows these are; the rows of several have it beside them."""
     with pa.ipc.open_stream(data) as stream:
-        batch = stream.read_next_batch()
+        return rows_of_batch(key, stream.read_next_batch())
+
+
+def rows_of_batch(key: SeriesKey | None, batch: pa.RecordBatch) -> SeriesRows:
+    """The rows of a batch, whose columns must be as this module writes them."""
     values: Sequence[Any] = [column.to_numpy() for column in batch.select(NAMES).columns]
     columns = Columns(*values)
     if key is not None:
@@ -121,6 +125,22 @@ def decode_rows(key: SeriesKey | None, data: bytes) -> SeriesRows:
     named = batch.column(_SERIES)
     keys = [key_from_plain(json.loads(text)) for text in named.dictionary.to_pylist()]
     return SeriesRows.grouped(keys, named.indices.to_numpy(), columns)
+
+
+def are_rows(schema: pa.Schema, *, of_several: bool) -> bool:
+    """Whether a batch of this schema may have rows of candles: what it has beside them is ignored.
+
+    :param of_several: series, of which each row names its own.
+    """
+    if not all(
+        schema.get_field_index(field.name) >= 0 and schema.field(field.name).type == field.type
+        for field in _COLUMNS
+    ):
+        return False
+    named = pa.dictionary(pa.int32(), pa.string())
+    return not of_several or (
+        schema.get_field_index(_SERIES) >= 0 and schema.field(_SERIES).type == named
+    )
 
 
 def decode_table(data: bytes) -> pa.Table:

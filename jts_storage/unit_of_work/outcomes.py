@@ -88,14 +88,16 @@ class StoredOutcomes:
         """None if that is not certain yet."""
         give_up: Bson = {"$set": {"isCommitted": False}}
         try:
-            await self._notes.find_one_and_update(
+            before = await self._notes.find_one_and_update(
                 {"_id": identity} | _OPEN, give_up, upsert=True, maxTimeMS=_PATIENCE_MS
             )
         except DuplicateKeyError:
             return await self._final(identity)
         except ExecutionTimeout:
-            await self._break_off(identity)
+            await self._break_off(await self._notes.find_one({"_id": identity}))
             return None
+        # Or what it has written would stay locked: where its process died, for a minute.
+        await self._break_off(before)
         return Outcome(identity)
 
     async def _final(self, identity: str) -> Outcome | None:
@@ -105,11 +107,10 @@ class StoredOutcomes:
             return None
         return Outcome(identity, Commit(int(found["version"])) if found["isCommitted"] else None)
 
-    async def _break_off(self, identity: str) -> None:
+    async def _break_off(self, note: Bson | None) -> None:
         """End the session of a process that is gone, or takes too long: its transaction with it."""
-        found = await self._notes.find_one({"_id": identity}) or {}
-        if session := found.get("session"):
-            log.warning("Breaking off the transaction of unit of work %s.", identity)
+        if note is not None and (session := note.get("session")):
+            log.warning("Breaking off the transaction of unit of work %s.", note["_id"])
             await self._manager.client.admin.command({"killSessions": [{"id": session}]})
 
     async def purge(self) -> None:

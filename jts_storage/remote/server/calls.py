@@ -8,10 +8,10 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
 from jts_storage.errors import ConnectionFailed, InvalidData, StorageError
@@ -28,6 +28,8 @@ _TOGETHER: Final = 500
 """So many values that come one by one travel together."""
 
 _MOST_PATIENCE: Final = 3_600.0
+
+M = TypeVar("M", bound=Message)
 
 log = logging.getLogger(__name__)
 
@@ -47,25 +49,23 @@ def handlers(served: Served) -> Iterator[grpc.GenericRpcHandler]:
 def _handler(served: Served, path: str, method: Method) -> Any:
     if method.comes == "at once":
 
-        async def at_once(asked: pb.Arguments, context: Context) -> pb.Value:
+        async def at_once(asked: bytes, context: Context) -> pb.Value:
             value = pb.Value()
             async with answering(context, path):
                 values.fill(value, await _called(served, method, asked), "result")
             return value
 
         return grpc.unary_unary_rpc_method_handler(
-            at_once,
-            request_deserializer=pb.Arguments.FromString,
-            response_serializer=pb.Value.SerializeToString,
+            at_once, response_serializer=pb.Value.SerializeToString
         )
 
-    async def in_parts(asked: pb.Arguments, context: Context) -> None:
+    async def in_parts(asked: bytes, context: Context) -> None:
         async with answering(context, path):
             found = await _called(served, method, asked)
             for part in parts_of(found, compressed=wants_compression(context)):
                 await context.write(part)
 
-    async def one_by_one(asked: pb.Arguments, context: Context) -> None:
+    async def one_by_one(asked: bytes, context: Context) -> None:
         async with answering(context, path, is_stream=True):
             iterator = await _called(served, method, asked)
             async with aclosing(iterator):
@@ -75,13 +75,12 @@ def _handler(served: Served, path: str, method: Method) -> Any:
 
     return grpc.unary_stream_rpc_method_handler(
         in_parts if method.comes == "in parts" else one_by_one,
-        request_deserializer=pb.Arguments.FromString,
         response_serializer=serialized,
     )
 
 
-async def _called(served: Served, method: Method, asked: pb.Arguments) -> Any:
-    arguments = arguments_of(asked)
+async def _called(served: Served, method: Method, asked: bytes) -> Any:
+    arguments = arguments_of(message_of(pb.Arguments, asked))
     bound = await served.bound(method, arguments)
     return await answer_of(bound, method, arguments)
 
@@ -108,11 +107,22 @@ def _signature(function: Any) -> inspect.Signature:
     return inspect.signature(function)
 
 
+def message_of(kind: type[M], data: bytes) -> M:
+    """A message from its bytes, which gRPC would refuse with a traceback in the log.
+
+    :raises InvalidData: they hold none.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as exc:
+        raise InvalidData("is no message of this protocol", field="message") from exc
+
+
 def arguments_of(asked: pb.Arguments) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in asked.named:
-        found[name] = values.read(asked.named[name])
-    return found
+    """
+    :raises InvalidData: one of them is no value.
+    """
+    return {name: values.read(asked.named[name]) for name in asked.named}
 
 
 async def together(iterator: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -167,8 +177,6 @@ def as_known(error: BaseException, what: str) -> StorageError:
     """The error as the kit says it."""
     if isinstance(error, StorageError):
         return error
-    if isinstance(error, DecodeError):
-        return InvalidData("is no message of this protocol", field="message")
     log.error("A call failed: %s", what, exc_info=error)
     return StorageError(
         f"The gateway failed ({what}); its log says more.", remedy="Look there, and report it."

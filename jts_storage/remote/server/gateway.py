@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class Gateway:
         self._health = HealthServicer()
         self._consumers = Consumers(backend)
         self._looking: asyncio.Task[None] | None = None
+        self._socket: tuple[int, int] | None = None
         self.address = place.listen
         """Where it listens: the port that was free where port 0 was asked for."""
 
@@ -132,9 +134,14 @@ class Gateway:
         await self._health.enter_graceful_shutdown()
         self._consumers.end()  # they would not end by themselves
         await server.stop(self._place.limits.grace_seconds)
-        if self.address.startswith("unix:"):
+        self._remove_socket()
+
+    def _remove_socket(self) -> None:
+        """Unless another gateway has it by now."""
+        path = Path(self.address.removeprefix("unix:"))
+        if self._socket is not None and self._socket == _identity(path):
             with suppress(OSError):
-                Path(self.address.removeprefix("unix:")).unlink()  # noqa: ASYNC240 - at once
+                path.unlink()
 
     async def wait(self) -> None:
         """Return once it has stopped."""
@@ -163,7 +170,11 @@ class Gateway:
         if path.exists():
             if not stat.S_ISSOCK(path.stat().st_mode):
                 raise InvalidConfiguration(f"{path} is there, and is no socket")
-            path.unlink()  # of a process that died; the stores behind it can be had only once
+            if _is_listened_to(path):
+                raise InvalidConfiguration(
+                    f"another gateway serves at {path}", remedy="Stop it, or listen elsewhere."
+                )
+            path.unlink()  # of a process that died
         before = os.umask(0o177)  # nobody else may connect, from the first moment on
         try:
             server.add_insecure_port(f"unix:{path}")
@@ -173,6 +184,7 @@ class Gateway:
             ) from exc
         finally:
             os.umask(before)
+        self._socket = _identity(path)
 
     def _own_handler(self, works: Works) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -180,20 +192,18 @@ class Gateway:
             {
                 "GetServer": grpc.unary_unary_rpc_method_handler(
                     self._greet,
-                    request_deserializer=pb.ServerRequest.FromString,
                     response_serializer=pb.ServerAnswer.SerializeToString,
                 ),
                 "Subscribe": _consuming(self._consumers.subscribe),
                 "Listen": _consuming(self._consumers.listen),
                 "Work": grpc.stream_stream_rpc_method_handler(
                     works.work,
-                    request_deserializer=work_pb2.WorkRequest.FromString,
                     response_serializer=work_pb2.WorkAnswer.SerializeToString,
                 ),
             },
         )
 
-    async def _greet(self, asked: pb.ServerRequest, _: Context) -> pb.ServerAnswer:
+    async def _greet(self, _asked: bytes, _: Context) -> pb.ServerAnswer:
         return pb.ServerAnswer(
             major=MAJOR,
             minor=MINOR,
@@ -220,9 +230,28 @@ class Gateway:
 def _consuming(method: Any) -> Any:
     return grpc.stream_stream_rpc_method_handler(
         method,
-        request_deserializer=work_pb2.SubscriptionRequest.FromString,
         response_serializer=work_pb2.SubscriptionAnswer.SerializeToString,
     )
+
+
+def _is_listened_to(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(1)
+        try:
+            asking.connect(str(path))
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _credentials(place: Place) -> grpc.ServerCredentials:

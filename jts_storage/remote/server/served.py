@@ -30,6 +30,7 @@ from jts_storage.readable import Readable, Readers
 from jts_storage.remote.conditions import read
 from jts_storage.remote.declared import document_of, entity_of
 from jts_storage.remote.methods import Method
+from jts_storage.remote.server.stored import StoredCandles
 from jts_storage.unit_of_work.subscription import Source
 from jts_storage.unit_of_work.unit import UnitOfWork
 
@@ -79,7 +80,7 @@ class Served:
         self.backend = backend
         self._own: dict[str, Callable[[], Any]] = {
             "served": lambda: _ServedStorage(backend),
-            "stored_candles": lambda: backend.readers.candles,
+            "stored_candles": lambda: StoredCandles(backend.readers.candles),
             "stored_tables": lambda: _StoredTables(backend),
             "stored_documents": lambda: _Documents(backend.models, backend.readable.repository),
         }
@@ -137,6 +138,7 @@ class _ServedStorage:
         )
 
     async def fingerprint(self, data_set: DataSet) -> str:
+        checks.instance(data_set, DataSet, "data_set")
         return await self._backend.readable.fingerprint(data_set)
 
     async def health(self) -> Mapping[str, Any]:
@@ -147,7 +149,11 @@ class _ServedStorage:
         return await self._backend.recover()
 
     async def outcome(self, id: str) -> Outcome:
-        return await self._backend.outcome(unit_id(id, "id"))
+        found = await self._backend.outcome(unit_id(id, "id"))
+        if found.is_committed:
+            # Whoever asks lost the answer, perhaps with the gateway that was to finish it.
+            await self._backend.recover()
+        return found
 
     async def unsubscribe(self, name: str) -> bool:
         return await self._backend.subscriptions.unsubscribe(name)
@@ -176,20 +182,27 @@ class _StoredTables:
         strict: bool,
     ) -> Any:
         source = self._source(model)
+        known = self._model(model).table.c
+        for each in checks.several(columns or (), str, "columns"):
+            if each not in known:
+                raise InvalidData(f"{model} has no such column", field="columns", value=each)
         query = TableQuery(
             self._condition(model, where),
             None if columns is None else tuple(columns),
-            descending,
-            limit,
-            None if key is None else tuple(key),
-            strict,
+            checks.instance(descending, bool, "descending"),
+            None if limit is None else checks.whole(limit, "limit"),
+            None if key is None else tuple(checks.several(key, object, "key")),
+            checks.instance(strict, bool, "strict"),
         )
         return await source.read(query)
 
     async def stream(
         self, model: str, where: Any, strict: bool, block_rows: int
     ) -> AsyncIterator[Any]:
-        query = TableQuery(self._condition(model, where), strict=strict)
+        query = TableQuery(
+            self._condition(model, where), strict=checks.instance(strict, bool, "strict")
+        )
+        checks.whole(block_rows, "block_rows", least=1)
         async for block in self._source(model).stream(query, block_rows):
             yield block
 
@@ -202,8 +215,12 @@ class _StoredTables:
             repository = self._backend.readable.repository(_known(self._backend.models, name))
         return repository._source  # noqa: SLF001
 
+    def _model(self, name: str) -> Any:
+        checks.text(name, "model")
+        return SYMBOLS if name == SYMBOLS.name else self._backend.models.table(name)
+
     def _condition(self, name: str, where: Any) -> Any:
-        model = SYMBOLS if name == SYMBOLS.name else self._backend.models.table(name)
+        model = self._model(name)
         condition = read(where, model.table)
         return None if condition is None else checked(condition, model.schema)
 

@@ -22,6 +22,7 @@ from jts_storage.remote.server.calls import (
     answering,
     arguments_of,
     as_known,
+    message_of,
     together,
 )
 from jts_storage.remote.server.limits import Limits
@@ -80,7 +81,7 @@ async def next_of(context: Context, seconds: float) -> work_pb2.WorkRequest | No
             f"A unit of work asked nothing for {seconds:g} s, and was dropped.",
             remedy="Compute first, then write and commit.",
         ) from None
-    return None if request is aio.EOF else request
+    return None if request is aio.EOF else message_of(work_pb2.WorkRequest, request)
 
 
 class _Work:
@@ -126,7 +127,7 @@ class _Work:
             return
         text, self._pieces = b"".join(self._pieces), []
         try:
-            await self._answer(pb.CallText.FromString(text))
+            await self._answer(message_of(pb.CallText, text))
         except Exception as exc:  # noqa: BLE001 - the unit of work goes on
             problem = problems.problem_of(as_known(exc, _WHAT))
             await self._context.write(pb.WorkAnswer(problem=problem))

@@ -9,18 +9,26 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.changes import CommitChanges, TableChange
+from jts_storage.domain.checks import FIRST_MS, LAST_MS, text, whole
 from jts_storage.domain.columns import checked
 from jts_storage.domain.enums import Timeframe, member
 from jts_storage.domain.events import DomainEvent, ForeignEvent
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.errors import InvalidData, StorageError
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
-from jts_storage.unit_of_work.journal_format import decode, decode_rows, decode_table
+from jts_storage.remote.server.weighing import unpacked_bytes
+from jts_storage.unit_of_work.journal_format import are_rows, decode, decode_table, rows_of_batch
 from jts_storage.unit_of_work.staged import event_of
 
 _ROWS: Final = frozenset({"candles", "bars", "table"})
+_WRONG: Final = (
+    *(pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(OSError, EOFError, StopIteration, RecursionError, MemoryError),
+)
+"""What reading a chunk of a stranger may fail with."""
 
 
 class StagedElsewhere:
@@ -67,23 +75,26 @@ class StagedElsewhere:
         """All that is not rows, which came first."""
         if self._known is None:
             try:
-                self._known = decode(b"".join(self._described))
-            except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                known = decode(b"".join(self._described))
+                _check_described(known)
+            except _WRONG as exc:
                 raise _refused(exc) from exc
+            self._known = known
         return self._known
 
     def _add_rows(self, chunk: pb.Chunk) -> None:
+        # Before anything is unpacked: what is small on the way may be larger than the memory.
+        self._weigh(unpacked_bytes(chunk.data))
         try:
             if chunk.kind == "table":
                 table = decode_table(chunk.data)
                 table.validate(full=True)
-                self._weigh(table.nbytes)
                 self._tables.setdefault(chunk.table, []).append(table)
                 return
-            rows = decode_rows(_key(chunk), chunk.data)
-        except (pa.ArrowException, ValueError, KeyError, TypeError, IndexError, OSError) as exc:
+            key = _key(chunk)
+            rows = rows_of_batch(key, _batch(chunk.data, of_several=key is None))
+        except _WRONG as exc:
             raise _refused(exc) from exc
-        self._weigh(sum(column.nbytes for column in rows.columns))
         _check(rows)
         changes = self._changes()
         (changes.candles if chunk.kind == "candles" else changes.bars).save(rows)
@@ -99,7 +110,7 @@ class StagedElsewhere:
         if self._bytes > self._most:
             raise StorageError(
                 f"A unit of work stages more than {self._most:,} bytes.",
-                remedy="Commit more often, or let the gateway take more (--max-staged-bytes).",
+                remedy="Commit more often, or let the gateway take more (--staged-mb).",
             )
 
 
@@ -113,7 +124,7 @@ def events_of(messages: Sequence[pb.Event]) -> list[DomainEvent]:
         try:
             data = json.loads(message.data)
             known = event_of(message.class_name, data)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise InvalidData(f"is no event of its class: {exc}", field="event") from exc
         found.append(known or _foreign(message, data))
     return found
@@ -129,8 +140,48 @@ def _foreign(message: pb.Event, data: Any) -> ForeignEvent:
     )
 
 
+def _check_described(changes: CommitChanges) -> None:
+    """Check what JSON may have of any type; entities check themselves.
+
+    :raises InvalidData: something is not as the repositories of a client stage it.
+    """
+    text(changes.candles.source, "source")
+    for each in (changes.candles, changes.bars):
+        for _, first, last in each.deletions:
+            for moment in (first, last):
+                whole(moment, "deleted", least=FIRST_MS, below=LAST_MS + 1)
+            if first > last:
+                raise InvalidData("is out of range", field="deleted", value=[first, last])
+    for aggregate in changes.aggregates:
+        text(aggregate.symbol, "symbol")
+        whole(aggregate.base, "base")
+        if not isinstance(aggregate.becomes, SymbolBars | None):
+            raise InvalidData("are none", field="aggregates", value=aggregate.becomes)
+    for checkpoint in changes.checkpoints:
+        text(checkpoint.name, "name")
+        for data in (checkpoint.becomes, checkpoint.base):
+            if not isinstance(data, dict | str | None):
+                raise InvalidData("is no checkpoint", field="checkpoints", value=data)
+        if isinstance(checkpoint.becomes, str):
+            raise InvalidData("is no checkpoint", field="checkpoints", value=checkpoint.becomes)
+
+
+def _batch(data: bytes, *, of_several: bool) -> pa.RecordBatch:
+    """:raises InvalidData: its columns are not those of candles, or their buffers are too short."""
+    with pa.ipc.open_stream(data) as stream:
+        if not are_rows(stream.schema, of_several=of_several):
+            raise InvalidData("has other columns than candles", field="chunk")
+        batch = stream.read_next_batch()
+    batch.validate(full=True)
+    if any(column.null_count for column in batch.columns):
+        raise InvalidData("has values that are null", field="chunk")
+    return batch
+
+
 def _check(rows: SeriesRows) -> None:
     """:raises InvalidData: a row is no candle, or a series does not ascend."""
+    if len(set(rows.keys)) < len(rows.keys):
+        raise InvalidData("names a series twice", field="chunk")
     checked(rows.columns)
     steps = np.diff(rows.columns.timestamp) > 0
     begins = np.zeros(len(steps) + 1, np.bool_)

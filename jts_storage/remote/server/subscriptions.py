@@ -17,6 +17,7 @@ from jts_storage.remote import problems, values
 from jts_storage.remote.events import delivery_of, message_of
 from jts_storage.remote.parts import PIECE_BYTES
 from jts_storage.remote.server.calls import Context, answering, as_known
+from jts_storage.remote.server.calls import message_of as decoded
 from jts_storage.remote.server.served import ServedBackend
 from jts_storage.unit_of_work.subscription import Delivery, Source
 
@@ -42,9 +43,10 @@ class Consumers:
 
     async def _consume(self, context: Context, *, is_durable: bool) -> None:
         async with answering(context, _WHAT, is_stream=True):
-            first = await context.read()
-            if first is aio.EOF:
+            given = await context.read()
+            if given is aio.EOF:
                 return
+            first = decoded(pb.SubscriptionRequest, given)
             if first.WhichOneof("step") != "interest":
                 raise InvalidData("must say its interest first", field="step")
             asked = first.interest
@@ -74,7 +76,8 @@ class _Consumer:
     async def run(self, is_over: asyncio.Event) -> None:
         over = asyncio.create_task(is_over.wait())
         try:
-            while (request := await self._next(over)) is not aio.EOF:
+            while (given := await self._next(over)) is not aio.EOF:
+                request = decoded(pb.SubscriptionRequest, given)
                 if request.WhichOneof("step") == "wait":
                     task = asyncio.create_task(self._answer(request))
                     self._waiting.add(task)

@@ -47,6 +47,8 @@ class Tokens:
             text = path.read_text()
         except OSError as exc:
             raise InvalidConfiguration(f"{path} cannot be read: {exc.strerror}") from exc
+        except UnicodeDecodeError as exc:
+            raise InvalidConfiguration(f"{path} is no file of tokens") from exc
         callers = {}
         for number, line in enumerate(text.splitlines(), 1):
             words = line.partition("#")[0].split()

@@ -1,0 +1,27 @@
+"""Sending on a stream that the gateway may have ended already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+
+class Ended(Exception):
+    """The other end takes no more; reading tells why."""
+
+
+async def send(stream: Any, message: Any) -> None:
+    """Send a message.
+
+    `stream.write` calls whatever ended the stream an internal error, and every second time forgets
+    the status that the gateway gave: what was refused would look like a gateway that is away.
+
+    :raises Ended: the stream is over.
+    :raises AioRpcError: the same, where its status is here already.
+    """
+    await stream.wait_for_connection()
+    try:
+        await stream._cython_call.send_serialized_message(message.SerializeToString())  # noqa: SLF001
+    except (cygrpc.InternalError, cygrpc.ExecuteBatchError) as exc:
+        raise Ended from exc

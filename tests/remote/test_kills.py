@@ -1,0 +1,174 @@
+"""Gateways and clients are killed at every step: each commit is there once, or never will be."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from jts_storage import SeriesKey, Storage, StorageSettings, Strategy, Timeframe, new_unit_id
+from jts_storage.errors import OutcomeUnknown, StorageError
+from jts_storage.testing.contracts.samples import FOREVER, candle
+from tests.histories.servers import Servers
+from tests.remote.gateway_processes import COMMIT_POINTS, SESSION_POINTS, GatewayProcess
+
+KEY = SeriesKey("COUNT", Timeframe.M1, "KRX")
+POINTS = (*COMMIT_POINTS, *SESSION_POINTS)
+
+
+@pytest.fixture(scope="module")
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
+) -> Iterator[Servers]:
+    for engine in ("mongod", "ClickHouse endpoint over chDB", "SQLite"):
+        engine_used(engine)
+    with Servers(tmp_path_factory.mktemp("kills")) as servers:
+        yield servers
+
+
+@dataclass
+class Counter:
+    """A number that stands in every store, and who counted it."""
+
+    storage: Storage
+    strategy: str
+    name: str
+    asked: int = 0
+    unknown: list[str] = field(default_factory=list)
+    committed: list[int] = field(default_factory=list)
+    never: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    async def count(self, *, with_documents: bool = True) -> None:
+        """Count once; whatever happens, say afterwards what became of it."""
+        identity, number = new_unit_id(), self.asked
+        self.asked += 1
+        told: bool | None = None
+        try:
+            async with self.storage.unit_of_work(id=identity) as uow:
+                if with_documents:
+                    found = await uow.strategies.get_by_id(self.strategy)
+                    assert found is not None
+                    more = str(int(found.description or 0) + 1)
+                    await uow.strategies.save(replace(found, description=more))
+                checkpoint = await uow.ingestion.checkpoints.get(self.name)
+                before = checkpoint.data["count"] if checkpoint else 0
+                await uow.ingestion.checkpoints.save(self.name, {"count": before + 1})
+                await uow.candles.save_many(self.key, [candle(number)])
+                await uow.commit()
+            told = True
+        except OutcomeUnknown:
+            self.unknown.append(identity)
+        except StorageError as exc:
+            self.errors.append(str(exc))
+            told = None if "is decided" in str(exc) else False
+        outcome = await self.settled(identity)
+        assert told in (None, outcome), (told, outcome, identity)
+        if outcome:
+            self.committed.append(number)
+        else:
+            self.never += 1
+
+    async def settled(self, identity: str) -> bool:
+        first = await self.storage.outcome(identity)
+        assert first == await self.storage.outcome(identity)
+        return first.is_committed
+
+    @property
+    def key(self) -> SeriesKey:
+        return replace(KEY, symbol=self.name)
+
+    async def check(self, *, with_documents: bool = True) -> None:
+        stored = await self.storage.ingestion.checkpoints.get(self.name)
+        assert (stored.data["count"] if stored else 0) == len(self.committed)
+        candles = await self.storage.candles.get_range(self.key, *FOREVER)
+        assert list(candles) == [candle(number) for number in sorted(self.committed)]
+        if with_documents:
+            strategy = await self.storage.strategies.get_by_id(self.strategy)
+            assert strategy is not None
+            assert strategy.description == str(len(self.committed))
+
+
+@pytest.fixture
+def pair(servers: Servers, tmp_path: Path) -> Iterator[list[GatewayProcess]]:
+    """Two gateways over the same stores."""
+    gateways = [GatewayProcess(servers.urls, tmp_path) for _ in range(2)]
+    for each in gateways:
+        each.begin()
+    for each in gateways:
+        each.wait_until_served()
+    yield gateways
+    for each in gateways:
+        each.kill()
+
+
+def client(*gateways: GatewayProcess, **fields: str) -> StorageSettings:
+    addresses = ",".join(each.address for each in gateways)
+    options = "&".join(f"{name}={value}" for name, value in fields.items())
+    return StorageSettings(url=f"grpc://{addresses}?{options}")
+
+
+@pytest.fixture
+async def counter(
+    pair: list[GatewayProcess], request: pytest.FixtureRequest
+) -> AsyncIterator[Counter]:
+    async with Storage.open(client(*pair)) as storage:
+        name = f"K{random.randrange(10**9)}"
+        async with storage.unit_of_work() as uow:
+            strategy = await uow.strategies.save(Strategy(name=name, description="0"))
+            await uow.commit()
+        yield Counter(storage, strategy.id or "", name)
+
+
+async def killed_at(
+    counter: Counter, pair: list[GatewayProcess], points: list[str], *, with_documents: bool = True
+) -> int:
+    """Count while the gateway that is used dies, each time at another point."""
+    missed, connection = [], counter.storage._backend._connection  # type: ignore[attr-defined]
+    returning: asyncio.Task[None] | None = None
+    for point in points:
+        used = next(each for each in pair if each.address == connection.address)
+        if returning is not None:  # there is always one to go on with
+            await returning
+        used.die_at(point)
+        await counter.count(with_documents=with_documents)
+        if used.has_died(within=2):
+            used.kill()
+            returning = asyncio.create_task(asyncio.to_thread(used.start))
+        else:
+            missed.append(point)
+            used.die_at("nowhere")
+    if returning is not None:
+        await returning
+    await counter.check(with_documents=with_documents)
+    assert not missed
+    return len(points)
+
+
+async def test_a_gateway_dies_at_every_point(counter: Counter, pair: list[GatewayProcess]) -> None:
+    await killed_at(counter, pair, list(POINTS))
+    assert counter.committed
+    assert counter.never
+    assert not counter.unknown  # the other gateway tells
+
+
+async def test_a_gateway_dies_while_nothing_is_in_its_hands(
+    counter: Counter, pair: list[GatewayProcess]
+) -> None:
+    """Without documents a unit of work is a single request."""
+    points = ["begun", "staged", "to commit", "decided", "committed"]
+    await killed_at(counter, pair, points, with_documents=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+async def test_two_hundred_kills(counter: Counter, pair: list[GatewayProcess]) -> None:
+    points = [point for point, _ in zip(cycle(POINTS), range(210), strict=False)]
+    random.Random(1).shuffle(points)
+    kills = await killed_at(counter, pair, points)
+    print(f"kills={kills} committed={len(counter.committed)} never={counter.never}")
