@@ -26,7 +26,14 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import SETTINGS
 from jts_storage.clickhouse.statements import parameters, stored_types, write_settings
 from jts_storage.clickhouse.stored_ends import StoredEnds
-from jts_storage.clickhouse.stored_rows import Stored, columns_of, latest_of, numbers_of, places
+from jts_storage.clickhouse.stored_rows import (
+    Stored,
+    as_slice,
+    columns_of,
+    latest_of,
+    numbers_of,
+    places,
+)
 from jts_storage.clickhouse.tables import local_name
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
@@ -147,26 +154,26 @@ class CandleHistory:
     ) -> _Late:
         """Keep what is replaced; return which rows come late."""
         number = rows.number
-        place = places(number, rows.columns.timestamp)
-        at = np.minimum(np.searchsorted(stored.place, place), len(stored.place) - 1)
-        ours = np.flatnonzero(stored.place[at] == place)
-        at = at[ours]
-        same = ~stored.is_deleted[at]
-        for new, old in zip(rows.columns[1:], stored.columns[1:], strict=True):
-            same &= new[ours] == old[at]
-        is_later = stored.version[at] > version
-        since[ours[same & ~is_later]] = stored.begins[at[same & ~is_later]]
-        replaced = ~(same | is_later | stored.is_deleted[at])
+        ours, at = _matched(places(number, rows.columns.timestamp), stored.place)
+        new, old = rows.columns.take(as_slice(ours)), stored.columns.take(as_slice(at))
+        begins, is_deleted = stored.begins[as_slice(at)], stored.is_deleted[as_slice(at)]
+        same = ~is_deleted
+        for mine, theirs in zip(new[1:], old[1:], strict=True):
+            same &= mine == theirs
+        is_later = stored.version[as_slice(at)] > version
+        stays = same & ~is_later
+        since[ours[stays]] = begins[stays]
+        replaced = as_slice(np.flatnonzero(~(same | is_later | is_deleted)))
         self._insert(
-            _part(rows, number[ours[replaced]], stored.columns.take(at[replaced])),
-            since=stored.begins[at[replaced]],
+            _part(rows, number[ours[replaced]], old.take(replaced)),
+            since=begins[replaced],
             ended=version,
             source=source,
         )
         # Where the later row has had its values from before, these never counted.
-        is_later &= stored.begins[at] > version
+        is_later &= begins > version
         # A deletion counts from the version behind its own.
-        ended = stored.begins[at] + stored.is_deleted[at].astype(np.uint64)
+        ended = begins + is_deleted.astype(np.uint64)
         return _Late(ours[is_later], ended[is_later])
 
     def _keep_late(
@@ -233,6 +240,16 @@ class CandleHistory:
             dictionaries=True,
         )
         return found
+
+
+def _matched(place: Int64Array, stored: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Which rows stand where others are stored, and beside which of those."""
+    if np.array_equal(place, stored):
+        every = np.arange(len(place))
+        return every, every
+    at = np.minimum(np.searchsorted(stored, place), len(stored) - 1)
+    ours = np.flatnonzero(stored[at] == place)
+    return ours, at[ours]
 
 
 def _numbers(found: Mapping[str, Any], wanted: Mapping[SeriesKey, Span]) -> Int64Array | int:
