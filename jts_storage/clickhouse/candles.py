@@ -165,7 +165,7 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
             if kept.since is None or not may_stay or self._is_changed(rows, begun, besides=write):
                 self._insert(rows, version, kept)
             else:
-                self._insert(rows.where(kept.since == 0), version, Kept())
+                self._insert(rows.where(kept.since == 0), version, Kept(new=kept.new))
 
     def _keep(self, rows: SeriesRows, version: int, source: str) -> Kept:
         return Kept() if self._history is None else self._history.keep(rows, version, source)
@@ -174,11 +174,13 @@ class ClickHouseCandleWriter(ClickHouseCandleReader, ABC):
         if not rows.rows:
             return
         more = {} if kept.since is None else {"since": kept.since}
+        # Until they are merged with what they replace, FINAL has to merge them in any case.
+        settings = statements.AS_THEY_ARE if kept.compete(rows.rows) else None
         with self._touching(rows.spans) as change, self._answers_kept(rows, kept, change):
             self._manager.insert_columns(
                 self._candles.name,
                 rows_to_columns(self._candles, rows, version=version, **more),
-                settings=statements.write_settings,
+                settings=partial(statements.write_settings, settings),
                 idempotent=True,
                 is_there=partial(self._is_written, rows, version),
                 may_be_there=again,

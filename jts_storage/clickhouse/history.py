@@ -13,6 +13,7 @@ the latest, are then the ones to keep. Doing it again keeps the same rows once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,9 +25,16 @@ from jts_storage.clickhouse.candle_rows import KEY, CandleSource
 from jts_storage.clickhouse.change_log import Change, touching
 from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.clickhouse.panel_statements import SETTINGS
-from jts_storage.clickhouse.statements import parameters, stored_types, write_settings
+from jts_storage.clickhouse.statements import AS_THEY_ARE, parameters, stored_types, write_settings
 from jts_storage.clickhouse.stored_ends import StoredEnds
-from jts_storage.clickhouse.stored_rows import Stored, columns_of, latest_of, numbers_of, places
+from jts_storage.clickhouse.stored_rows import (
+    Stored,
+    as_slice,
+    columns_of,
+    latest_of,
+    numbers_of,
+    places,
+)
 from jts_storage.clickhouse.tables import local_name
 from jts_storage.domain.calendar import DAY_MS
 from jts_storage.domain.candle import SeriesKey
@@ -38,6 +46,7 @@ Span: TypeAlias = tuple[int, int, int]
 """The number of a series, and the first and last millisecond that are wanted of it."""
 
 _ALIKE = 4
+_NEARLY = 10  # all but less than one in so many
 _DELETING = {"lightweight_deletes_sync": 2}
 
 
@@ -47,10 +56,16 @@ class Kept(NamedTuple):
     :param since: the version since which each row has had its values, 0 where that is its own;
         None if that is so for all.
     :param is_append: whether each row comes behind all that is stored of its series.
+    :param new: how many rows stand where nothing is stored; None if nobody looked.
     """
 
     since: UInt64Array | None = None
     is_append: bool = False
+    new: int | None = None
+
+    def compete(self, rows: int) -> bool:
+        """Whether nearly all of so many rows, the new ones among them, replace stored ones."""
+        return self.new is not None and self.new * _NEARLY < rows
 
 
 class _Late(NamedTuple):
@@ -97,6 +112,7 @@ class CandleHistory:
         if not reached or not self.is_there:
             return Kept(is_append=not reached)
         since: UInt64Array | None = None
+        new = rows.rows
         numbers = {key: number for number, key in enumerate(rows.keys)}
         for keys in _alike(reached, spans):
             wanted = {key: (numbers[key], *spans[key]) for key in keys}
@@ -105,10 +121,11 @@ class CandleHistory:
                 continue
             if since is None:
                 since = np.zeros(rows.rows, np.uint64)
-            late = self._keep(rows, stored, since, version, source)
+            found, late = self._keep(rows, stored, since, version, source)
+            new -= found
             if len(late.rows):
                 self._keep_late(rows, wanted, late, version)
-        return Kept(since)
+        return Kept(since, new=None if since is None else new)
 
     def keep_deleted(
         self, origin: CandleSource, key: SeriesKey, first: int, last: int, version: int, source: str
@@ -144,30 +161,30 @@ class CandleHistory:
 
     def _keep(
         self, rows: SeriesRows, stored: Stored, since: UInt64Array, version: int, source: str
-    ) -> _Late:
-        """Keep what is replaced; return which rows come late."""
+    ) -> tuple[int, _Late]:
+        """Keep what is replaced; return how many rows replace any, and which come late."""
         number = rows.number
-        place = places(number, rows.columns.timestamp)
-        at = np.minimum(np.searchsorted(stored.place, place), len(stored.place) - 1)
-        ours = np.flatnonzero(stored.place[at] == place)
-        at = at[ours]
-        same = ~stored.is_deleted[at]
-        for new, old in zip(rows.columns[1:], stored.columns[1:], strict=True):
-            same &= new[ours] == old[at]
-        is_later = stored.version[at] > version
-        since[ours[same & ~is_later]] = stored.begins[at[same & ~is_later]]
-        replaced = ~(same | is_later | stored.is_deleted[at])
+        ours, at = _matched(places(number, rows.columns.timestamp), stored.place)
+        new, old = rows.columns.take(as_slice(ours)), stored.columns.take(as_slice(at))
+        begins, is_deleted = stored.begins[as_slice(at)], stored.is_deleted[as_slice(at)]
+        same = ~is_deleted
+        for mine, theirs in zip(new[1:], old[1:], strict=True):
+            same &= mine == theirs
+        is_later = stored.version[as_slice(at)] > version
+        stays = same & ~is_later
+        since[ours[stays]] = begins[stays]
+        replaced = as_slice(np.flatnonzero(~(same | is_later | is_deleted)))
         self._insert(
-            _part(rows, number[ours[replaced]], stored.columns.take(at[replaced])),
-            since=stored.begins[at[replaced]],
+            _part(rows, number[ours[replaced]], old.take(replaced)),
+            since=begins[replaced],
             ended=version,
             source=source,
         )
         # Where the later row has had its values from before, these never counted.
-        is_later &= stored.begins[at] > version
+        is_later &= begins > version
         # A deletion counts from the version behind its own.
-        ended = stored.begins[at] + stored.is_deleted[at].astype(np.uint64)
-        return _Late(ours[is_later], ended[is_later])
+        ended = begins + is_deleted.astype(np.uint64)
+        return len(ours), _Late(ours[is_later], ended[is_later])
 
     def _keep_late(
         self, rows: SeriesRows, wanted: Mapping[SeriesKey, Span], late: _Late, version: int
@@ -200,7 +217,7 @@ class CandleHistory:
             self._manager.insert_columns(
                 self._history.name,
                 rows_to_columns(self._history, rows, **more),
-                settings=write_settings,
+                settings=partial(write_settings, AS_THEY_ARE),
                 idempotent=True,
             )
 
@@ -233,6 +250,16 @@ class CandleHistory:
             dictionaries=True,
         )
         return found
+
+
+def _matched(place: Int64Array, stored: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Which rows stand where others are stored, and beside which of those."""
+    if np.array_equal(place, stored):
+        every = np.arange(len(place))
+        return every, every
+    at = np.minimum(np.searchsorted(stored, place), len(stored) - 1)
+    ours = np.flatnonzero(stored[at] == place)
+    return ours, at[ours]
 
 
 def _numbers(found: Mapping[str, Any], wanted: Mapping[SeriesKey, Span]) -> Int64Array | int:

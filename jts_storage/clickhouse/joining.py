@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jts_storage.clickhouse.blocks import Array, ArraysByName, ColumnBlock, DictionaryColumn
-from jts_storage.clickhouse.memory import give_back, new_arrays
+from jts_storage.clickhouse.memory import give_back, new_arrays, rows_that_fit
 
 _ROOM_FOR_MANY = 1 << 20  # rows, once there is more than one block; what stays untouched is free
 _SPARE_SHIFT = 3  # an eighth of a column may stay unused at its end
@@ -50,7 +50,8 @@ class _Joining:
             self._arrays, self._room = new_arrays([each.dtype for each in pieces], end), end
             self._is_empty = not end
         elif end > self._room:
-            self._room = max(end, 2 * self._room, _ROOM_FOR_MANY)
+            many = min(_ROOM_FOR_MANY, rows_that_fit([each.dtype for each in pieces]))
+            self._room = max(end, 2 * self._room, many)
             _move(self._arrays, self._rows, self._room)
         for array, piece in zip(self._arrays, pieces, strict=True):
             array[self._rows : end] = piece

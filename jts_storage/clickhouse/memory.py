@@ -43,6 +43,12 @@ def new_arrays(dtypes: Sequence[np.dtype[Any]], rows: int) -> list[Array]:
     ]
 
 
+def rows_that_fit(dtypes: Sequence[np.dtype[Any]]) -> int:
+    """How many rows of these types memory that is used again has room for."""
+    aligning = _ALIGNED * len(dtypes)
+    return (_LARGEST - aligning) // sum(dtype.itemsize for dtype in dtypes)
+
+
 def give_back(arrays: Sequence[Array], rows: int) -> bool:
     """Give the pages behind the first rows of each of these `new_arrays` back to the system.
 

@@ -304,6 +304,11 @@ STREAM_SETTINGS = {"max_block_size": 16_384}
 """FINAL reads a block of every part before it gives a row: small ones cost the least there."""
 
 
+AS_THEY_ARE = {"optimize_on_insert": 0}
+"""Settings of an insert of rows whose keys are each there once, which then are not merged with each
+other: half of its processor time. FINAL merges such a part until the engine has merged it."""
+
+
 def write_settings(extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what makes an insert durable when it is acknowledged; called anew for each attempt.
 

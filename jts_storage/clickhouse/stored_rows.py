@@ -49,12 +49,12 @@ class Stored:
 
     @cached_property
     def columns(self) -> Columns:
-        return self.lying.take(_as_slice(self.at))
+        return self.lying.take(as_slice(self.at))
 
     @property
     def present(self) -> Columns:
         """The candles among them."""
-        return self.lying.take(_as_slice(self.at[~self.is_deleted]))
+        return self.lying.take(as_slice(self.at[~self.is_deleted]))
 
 
 def last_of_equals(place: Int64Array, by: UInt64Array) -> Int64Array:
@@ -112,7 +112,7 @@ def latest_of(number: Int64Array | int, found: Mapping[str, Array]) -> Stored:
         kept = last_of_equals(place, version)
         kept = kept[place[kept] >= 0]
     lying = columns_of(found)
-    rows = _as_slice(kept)
+    rows = as_slice(kept)
     version, is_deleted = version[rows], found["deleted"][rows].view(np.bool_)
     since = found["since"][rows] if "since" in found else version
     begins = np.where(since == 0, version, since) if since.any() else version
@@ -136,7 +136,7 @@ def places(number: Int64Array | int, stamps: Int64Array) -> Int64Array:
     return place
 
 
-def _as_slice(at: Int64Array) -> Any:
+def as_slice(at: Int64Array) -> Any:
     """What takes the same rows, without a copy where all rows between two of them are wanted."""
     if len(at) and at[-1] - at[0] == len(at) - 1 and (at[1:] > at[:-1]).all():
         return slice(int(at[0]), int(at[-1]) + 1)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import groupby
 from typing import Final, Self
 
@@ -22,7 +23,7 @@ _LEAST_ROWS: Final = 65_536
 """So many rows at least are read at once, as far as there are."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PanelQuery:
     """Which candles of which series are wanted.
 
@@ -75,9 +76,14 @@ class PanelQuery:
         return (
             key.timeframe is self.timeframe
             and self.exchange in (None, key.exchange)
-            and (self.keys is None or key in self.keys)
+            and (self._named is None or key in self._named)
             and (self.symbols is None or key.symbol in self.symbols)
         )
+
+    @cached_property
+    def _named(self) -> frozenset[SeriesKey] | None:
+        """The keys: each of thousands of series is looked for among as many."""
+        return None if self.keys is None else frozenset(self.keys)
 
     def panel(self, series: Iterable[CandleSeries]) -> CandlePanel:
         """What is wanted of series, each in its whole length."""

@@ -129,6 +129,8 @@ class SeriesRows:
 
     def where(self, wanted: AnyArray) -> SeriesRows:
         """Those rows, with the keys that have any."""
+        if wanted.all():
+            return self.only(range(len(self.keys)))
         present, number = np.unique(self.number[wanted], return_inverse=True)
         offsets = np.searchsorted(number, np.arange(len(present) + 1))
         keys = [self.keys[each] for each in present.tolist()]

@@ -56,7 +56,7 @@ from jts_storage.clickhouse.transport import (
 
 # Without these, to read a file in memory takes a tenth longer.
 _READ_AT_ONCE = "SETTINGS input_format_parallel_parsing = 0, max_threads = 1"
-_TOKEN = "insert_deduplication_token"
+_OF_ONE = ("insert_deduplication_token", "optimize_on_insert")
 _AS_DECLARED = ", input_format_native_allow_types_conversion = 0"
 
 
@@ -175,8 +175,9 @@ class ChdbTransport(EmbeddedSession):
         self, table: str, columns: Mapping[str, Typed], settings: Mapping[str, Any] | None = None
     ) -> int:
         # Each insert has a token of its own; in its statement it takes no other to set it.
-        kept = {name: value for name, value in (settings or {}).items() if name != _TOKEN}
-        own = f"{_TOKEN} = {literal((settings or {}).get(_TOKEN, ''))}"
+        given = settings or {}
+        kept = {name: value for name, value in given.items() if name not in _OF_ONE}
+        own = "".join(f", {name} = {literal(given[name])}" for name in _OF_ONE if name in given)
         self.apply(kept)
         with touching(Change(bare_table(table))):
             try:
@@ -190,7 +191,7 @@ class ChdbTransport(EmbeddedSession):
 
     def _write_blocks(self, table: str, columns: Mapping[str, Typed], settings: str) -> None:
         # The engine compares the types: to ask for them first would take a tenth of a small insert.
-        with self.native_writer(insert_into(table, columns), f"{_AS_DECLARED}, {settings}") as out:
+        with self.native_writer(insert_into(table, columns), f"{_AS_DECLARED}{settings}") as out:
             for piece in sliced(columns, INSERT_BLOCK_ROWS):
                 write_block(out, self._context, piece, out.write_array)
 

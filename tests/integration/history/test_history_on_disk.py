@@ -74,6 +74,38 @@ async def test_rows_that_change_nothing_are_not_written(storage: Storage) -> Non
     assert await storage.candles.get_range(KEY, *FOREVER) == mixed, "deleted rows come back"
 
 
+LEVELS = (
+    "SELECT level FROM system.parts WHERE active AND database = currentDatabase()"
+    " AND table = %(table)s ORDER BY min_block_number"
+)
+
+
+def levels(storage: Storage, table: str) -> list[int]:
+    """Of each insert 1 where the engine merged its rows with each other, 0 where it did not."""
+    return [int(level) for (level,) in storage.clickhouse.execute(LEVELS, {"table": table})]
+
+
+async def test_rows_that_compete_with_stored_ones_are_not_merged_before(storage: Storage) -> None:
+    """FINAL has to merge them in any case; what stands alone it shall find merged."""
+    storage.clickhouse.execute("SYSTEM STOP MERGES")
+    await save(storage, SERIES[:100])
+    assert levels(storage, "candles") == [1]
+    first = await save(storage, with_volume(SERIES[:100], 7))
+    assert levels(storage, "candles") == [1, 0]
+    second = await save(storage, with_volume(SERIES[:105], 8))
+    assert levels(storage, "candles") == [1, 0, 0], "nearly all of them"
+    await save(storage, with_volume(SERIES[:110], 8))
+    assert levels(storage, "candles") == [1, 0, 0, 1], "five new ones, the others are not written"
+    await save(storage, with_volume(SERIES, 9))
+    assert levels(storage, "candles") == [1, 0, 0, 1, 1], "half of them"
+    assert levels(storage, "candles_history") == [0, 0, 0], "each is there once"
+    assert await storage.candles.count(KEY) == 200
+    assert await storage.candles.get_range(KEY, *FOREVER) == with_volume(SERIES, 9)
+    for as_of, volume, rows in ((first, 7, 100), (second, 8, 105)):
+        then = await storage.candles.get_range(KEY, *FOREVER, as_of=as_of)
+        assert then == with_volume(SERIES[:rows], volume)
+
+
 async def test_they_are_written_where_an_earlier_commit_may_still_land(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,27 @@ def test_spare_room_is_given_back_in_place(monkeypatch: pytest.MonkeyPatch) -> N
     assert memory.bytes_in_use(owner) == 600_000 * 8 < owner.nbytes
 
 
+def test_room_for_many_rows_can_be_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many columns a million rows would not fit into memory that is used again."""
+    sizes = (60_000, 30_000)
+    blocks = [
+        _through_the_wire({f"c{n}": np.arange(rows) for n in range(10)}, raw=True) for rows in sizes
+    ]
+    made, room = memory.new_arrays, list[int]()
+
+    def counted(dtypes: Any, rows: int) -> Any:
+        room.append(rows)
+        return made(dtypes, rows)
+
+    monkeypatch.setattr(joining, "new_arrays", counted)
+    found = joined(blocks)
+    for column in found.values():
+        assert column.tolist() == [*range(60_000), *range(30_000)]
+    assert len(room) == 2, "the columns moved once more, to where there is less room"
+    owner = owner_of(found["c0"])
+    assert memory.bytes_in_use(owner) == 90_000 * 8 * 10 < owner.nbytes
+
+
 def test_dictionaries_of_many_blocks_become_one() -> None:
     texts = [["b", "a", "b"], [], ["c", "a"], [f"w{n}" for n in range(300)]]
     blocks = [

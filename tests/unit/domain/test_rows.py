@@ -34,6 +34,22 @@ def test_a_span_reaches_from_the_first_row_to_the_last_of_each_series() -> None:
     assert empty.spans == {B: ends[B]}
 
 
+def test_of_some_rows_only_their_series_are_left() -> None:
+    a, b = make_candles(A, 5), make_candles(B, 3)
+    joined = SeriesRows.joined([SeriesRows.of(a), SeriesRows.of(b)])
+    assert list(joined.where(np.arange(8) % 4 > 1)) == [a[2:4], b[1:3]]
+    assert list(joined.where(np.arange(8) < 5)) == [a]
+    assert list(joined.where(np.zeros(8, np.bool_))) == []
+
+
+def test_where_all_rows_are_wanted_none_is_copied() -> None:
+    b = make_candles(B, 3)
+    rows = SeriesRows([A, B], np.array([0, 0, 3]), b.columns)
+    every = rows.where(np.ones(3, np.bool_))
+    assert list(every) == [b]
+    assert every.columns is rows.columns
+
+
 def test_others_have_a_turn_every_five_hundred_candles() -> None:
     changes, (candle,) = CandleChanges(), make_candles(A, 1)
     turns = [number for number in range(1, 3_502) if changes.add(A, [candle])]
