@@ -15,6 +15,7 @@ from pymongo import MongoClient
 
 from jts_storage import StorageSettings
 from jts_storage.clickhouse.manager import ClickHouseManager
+from jts_storage.testing.backends import EnvironmentPlan, LocalPlan, Stack
 from jts_storage.testing.stores.base import BOOKS_OF_MIGRATIONS, Given
 from jts_storage.testing.stores.mongo import MongoStore
 from tests import forked
@@ -91,6 +92,16 @@ class Databases:
             if name.startswith(BOOKS_OF_MIGRATIONS):
                 schema[name] = (*schema[name], db[name].count_documents({}))
         return schema
+
+
+def stack_of(settings: StorageSettings, folder: Path) -> Stack:
+    """The stores that `settings` name, and the others below `folder`, brought up to date.
+
+    They are to be emptied for each test: opening finds at once that nothing is to be migrated.
+    """
+    return Stack(
+        EnvironmentPlan(settings, LocalPlan(folder, folder, None, servers=False), None), folder
+    )
 
 
 def _migrated(folder: Path, *options: str) -> Path:

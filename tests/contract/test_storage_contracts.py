@@ -6,18 +6,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
 
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
-from jts_storage.clickhouse import tables
 from jts_storage.domain.moments import Commit
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.local_servers.postgres import LocalPostgres
-from jts_storage.mongo import MongoDBManager, ensure_schema
 from jts_storage.ports import UnitOfWork
-from jts_storage.relational import DatabaseManager, create_all
-from jts_storage.relational.tables import metadata
+from jts_storage.testing.backends import Stack
 from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.contracts import (
     DataSetContract,
@@ -33,20 +29,23 @@ from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.moments import Moments
 from tests.integration.unit_of_work.interrupted import abandon
-from tests.prepared import Prepared
+from tests.prepared import stack_of
 
 
 @pytest.fixture(scope="module")
 def embedded(
-    prepared: Prepared,
+    shared_mongod: LocalMongod,
     tmp_path_factory: pytest.TempPathFactory,
     engine_used: Callable[[str], None],
-) -> Iterator[StorageSettings]:
+) -> Iterator[Stack]:
     engine_used("chDB")
     engine_used("SQLite")
-    # What is emptied below has no log of migrations: MongoDB is not to be migrated each time.
-    with prepared.shared_stores(tmp_path_factory.mktemp("jts"), migrate=None) as settings:
-        yield settings
+    settings = StorageSettings(
+        mongo_url=SecretStr(shared_mongod.uri), mongo_database="contracts_test"
+    )
+    stack = stack_of(settings, tmp_path_factory.mktemp("jts"))
+    yield stack
+    stack.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,42 +53,33 @@ def servers(
     shared_mongod: LocalMongod,
     tmp_path_factory: pytest.TempPathFactory,
     engine_used: Callable[[str], None],
-) -> Iterator[StorageSettings]:
+) -> Iterator[Stack]:
     # A process of its own: the embedded stores above have this one's only engine.
     folder = tmp_path_factory.mktemp("clickhouse")
     with ServerProcess(folder, fsync=False) as clickhouse, LocalPostgres.start() as postgres:
         engine_used("PostgreSQL")
         engine_used("ClickHouse endpoint over chDB")
-        yield StorageSettings(
-            data_dir=tmp_path_factory.mktemp("unused"),
+        settings = StorageSettings(
             clickhouse_url=SecretStr(f"clickhouse://127.0.0.1:{clickhouse.port}/default"),
             mongo_url=SecretStr(shared_mongod.uri),
             mongo_database="servers_test",
             database_url=SecretStr(postgres.dsn),
         )
+        stack = stack_of(settings, tmp_path_factory.mktemp("unused"))
+        yield stack
+        stack.close()
 
 
-async def emptied(settings: StorageSettings) -> Storage:
-    """A storage over those stores, with every table there and nothing in it."""
-    backend = StoreBackend(settings)
-    storage = Storage(backend)
-    async with MongoDBManager(settings.mongo()) as mongo:
-        await ensure_schema(mongo.db)
-        for name in await mongo.db.list_collection_names():
-            await mongo.get_collection(name).delete_many({})
-    async with DatabaseManager(settings.database()) as database:
-        await create_all(database.engine)
-        async with database.transaction() as connection:
-            for table in metadata.sorted_tables:
-                await connection.execute(text(f"DELETE FROM {table.name}"))
-    await storage.open_stores()
-    clickhouse = backend.stores.clickhouse
-    await clickhouse.run(tables.build().metadata.create_all, clickhouse.engine)
-    for name in ("candles", "symbols", "candles_history"):
-        await clickhouse.run(clickhouse.execute, f"TRUNCATE TABLE {name}")
-    # The tables may not have been there yet when it was opened.
-    await Moments(backend.stores).begin(is_kept=True)
-    return storage
+@pytest.fixture
+async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
+    async with Storage(StoreBackend(settings)) as storage:
+        yield storage
+
+
+def emptied(stack: Stack) -> StorageSettings:
+    """Of those stores, with every table there and nothing in it."""
+    stack.clean(stack.needed(frozenset()))
+    return stack.settings(frozenset()).model_copy(update={"migrate": None})
 
 
 class StoredHistory(HistoryContract):
@@ -120,10 +110,8 @@ class TestEmbedded(
     DataSetContract,
 ):
     @pytest.fixture
-    async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
-        storage = await emptied(embedded)
-        yield storage
-        await storage.close()
+    def settings(self, embedded: Stack) -> StorageSettings:
+        return emptied(embedded)
 
 
 class TestSubscriptions(SubscriptionContract):
@@ -136,10 +124,8 @@ class TestSubscriptions(SubscriptionContract):
 
 class TestServers(UnitOfWorkContract, SideBySideContract):
     @pytest.fixture
-    async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
-        storage = await emptied(servers)
-        yield storage
-        await storage.close()
+    def settings(self, servers: Stack) -> StorageSettings:
+        return emptied(servers)
 
 
 # The past is read by the same statements whatever the way to the engine, and by many of them;
@@ -149,7 +135,5 @@ class TestServersByNight(
     OutcomeContract, StoredHistory, PurgeContract, DataSetContract, SubscriptionContract
 ):
     @pytest.fixture
-    async def storage(self, servers: StorageSettings) -> AsyncIterator[Storage]:
-        storage = await emptied(servers)
-        yield storage
-        await storage.close()
+    def settings(self, servers: Stack) -> StorageSettings:
+        return emptied(servers)

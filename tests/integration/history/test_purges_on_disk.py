@@ -21,6 +21,7 @@ from jts_storage.unit_of_work.purges import StoredPurges
 from tests import forked
 from tests.integration.history.commits import save, with_volume
 from tests.integration.history.test_history_on_disk import KEY, SERIES, former, moments
+from tests.prepared import Prepared
 
 VALUES = "SELECT count() FROM candles WHERE volume = 7"
 
@@ -187,8 +188,9 @@ async def test_the_end_of_a_purge_leaves_a_later_one_unfinished(
 
 
 async def test_a_purge_that_was_interrupted_is_finished_by_the_next_opening(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    prepared.copy(tmp_path)
     settings = StorageSettings(data_dir=tmp_path)
 
     def died(*_: object) -> int:

@@ -19,15 +19,19 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import asyncpg  # noqa: F401 - what opening would import
 
 from jts_storage import SeriesKey, Storage, Timeframe
 from jts_storage.testing.factories import make_candles, make_formula, make_strategy
+from jts_storage.unit_of_work import clock
 from jts_storage.unit_of_work import commit as commit_points
 
 KEY = SeriesKey("REVISED", Timeframe.M1)
+# What the engine of a dead process had not stored is on its way no more.
+clock.LANDING = timedelta(seconds=0.1)
 
 
 def die(*_: object) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import ObjectId
 from pymongo import MongoClient
 
-from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage import StorageSettings
 
 SERVICE = Path(__file__).with_name("revising_service.py")
 POINTS = ["revisions written", "documents committed", "entry written", "decided"]
@@ -62,20 +61,13 @@ class Trial:
         sys.stdout.write(f"kills={self.kills} commits={commits}\n")
 
 
-@pytest.fixture(scope="module")
-def mongod(tmp_path_factory: pytest.TempPathFactory, engine_used: Any) -> Iterator[LocalMongod]:
-    with LocalMongod.acquire(tmp_path_factory.mktemp("killed")) as mongod:
-        for engine in ("mongod", "chDB", "SQLite"):
-            engine_used(engine)
-        yield mongod
-
-
 @pytest.fixture
-def trial(tmp_path: Path, mongod: LocalMongod) -> Iterator[Trial]:
-    name = f"killed{ObjectId()}"
+def trial(fresh_settings: StorageSettings) -> Iterator[Trial]:
+    assert fresh_settings.mongo_url is not None
+    uri, name = fresh_settings.mongo_url.get_secret_value(), fresh_settings.mongo_database
     environment = os.environ | {
-        "JTS_DATA_DIR": str(tmp_path),
-        "JTS_MONGO_URL": mongod.uri,
+        "JTS_DATA_DIR": str(fresh_settings.data_dir),
+        "JTS_MONGO_URL": uri,
         "JTS_MONGO_DATABASE": name,
         "JTS_MIGRATE": "1",
     }
@@ -87,7 +79,7 @@ def trial(tmp_path: Path, mongod: LocalMongod) -> Iterator[Trial]:
             stdout=subprocess.PIPE,
             text=True,
         ) as service,
-        MongoClient[dict[str, Any]](mongod.uri) as client,
+        MongoClient[dict[str, Any]](uri) as client,
     ):
         yield Trial(service, client[name])
         assert service.stdin is not None

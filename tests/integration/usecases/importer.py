@@ -6,12 +6,14 @@ Nothing here imports chDB before it is called: a process forked after that would
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import jts_storage.backend  # noqa: F401 - loaded once, for every process forked from here
 from jts_storage import CandleSeries, Market, SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage.domain import checks
+from jts_storage.unit_of_work import clock
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
 from jts_storage.usecases.quarantine import Quarantine, QuarantinedRow
@@ -27,6 +29,8 @@ Ends = tuple[CandleSeries, list[QuarantinedRow]]
 
 def run(folder: Path, file: Path, answers: Connection) -> None:
     """Tell when the stores are open, import, and tell what is stored then."""
+    # What the engine of a dead process had not stored is on its way no more.
+    clock.LANDING = timedelta(seconds=0.1)
 
     async def work() -> None:
         async with Storage.open(StorageSettings.load(data_dir=folder)) as storage:

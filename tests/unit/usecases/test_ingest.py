@@ -17,6 +17,7 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import InvalidData
 from jts_storage.ports import UnitOfWork
 from jts_storage.testing.factories import make_candles
+from jts_storage.usecases import ingest as ingests
 from jts_storage.usecases.ingest import Ingest
 
 KEYS = [SeriesKey(name, Timeframe.M1, "KRX") for name in ("A", "B", "C")]
@@ -206,7 +207,8 @@ async def test_a_flush_tries_at_once_and_raises_if_that_fails() -> None:
             assert list(await stored(storage)) == BARS[:2]
 
 
-async def test_all_who_wait_are_told_of_a_failure() -> None:
+async def test_all_who_wait_are_told_of_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingests, "_LONGEST_PAUSE", 0.05)
     async with Storage.in_memory() as storage:
         run = Failing(storage)
         async with Ingest(run, every=SECONDS, rows=2, limit=2) as ingest:
