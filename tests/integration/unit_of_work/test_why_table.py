@@ -33,8 +33,8 @@ from jts_storage.sync import Storage, UnitOfWork
 from jts_storage.testing.clickhouse_server import ClickHouseServer
 from jts_storage.testing.factories import make_candles, make_formula
 from jts_storage.testing.fault_proxy import FaultProxy
-from jts_storage.unit_of_work import clock, delivery, journal
 from jts_storage.unit_of_work import commit as commit_points
+from jts_storage.unit_of_work import delivery, journal
 from jts_storage.unit_of_work.entries import CHUNKS
 from tests.runs import some_by_day
 
@@ -180,8 +180,6 @@ def shared(
         # Only who is asked to delivers what others left, so that it can be seen to wait.
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(delivery, "_PAUSE_BETWEEN_LOOKS", timedelta(days=1))
-        # No delete here has to find an insert that lands late; `test_commit_clock` has those.
-        patch.setattr(clock, "LANDING", timedelta(seconds=0.2))
         mongo = stack.enter_context(FaultProxy("127.0.0.1", mongod.port))
         sql = stack.enter_context(FaultProxy("127.0.0.1", postgres.port))
         reader = stack.enter_context(
