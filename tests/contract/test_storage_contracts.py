@@ -116,10 +116,8 @@ class TestEmbedded(
 
 class TestSubscriptions(SubscriptionContract):
     @pytest.fixture
-    async def storage(self, embedded: StorageSettings) -> AsyncIterator[Storage]:
-        storage = await emptied(embedded)
-        yield storage
-        await storage.close()
+    def settings(self, embedded: Stack) -> StorageSettings:
+        return emptied(embedded)
 
 
 class TestServers(UnitOfWorkContract, SideBySideContract):

@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from jts_storage import Storage, StorageSettings
+from jts_storage.backend import StoreBackend
+from jts_storage.local_servers.mongod import LocalMongod
+from jts_storage.testing.backends import Stack
 from jts_storage.testing.contracts import (
     DataSetContract,
     HistoryContract,
@@ -18,30 +22,34 @@ from jts_storage.testing.contracts import (
     UnitOfWorkContract,
 )
 from tests.contract.test_storage_contracts import emptied
-from tests.prepared import Prepared
+from tests.prepared import stack_of
 from tests.remote.gateways import remote
 
 
 @pytest.fixture(scope="module")
 def embedded(
-    prepared: Prepared,
+    shared_mongod: LocalMongod,
     tmp_path_factory: pytest.TempPathFactory,
     engine_used: Callable[[str], None],
-) -> Iterator[StorageSettings]:
+) -> Iterator[Stack]:
     engine_used("chDB")
     engine_used("SQLite")
-    with prepared.shared_stores(tmp_path_factory.mktemp("jts"), migrate=None) as settings:
-        yield settings
+    settings = StorageSettings(mongo_url=SecretStr(shared_mongod.uri), mongo_database="remote_test")
+    stack = stack_of(settings, tmp_path_factory.mktemp("jts"))
+    yield stack
+    stack.close()
 
 
 @pytest.fixture
-async def storage(embedded: StorageSettings, tmp_path: Path) -> AsyncIterator[Storage]:
-    direct = await emptied(embedded)
-    try:
-        async with remote(direct._backend, tmp_path) as storage:  # type: ignore[arg-type]
-            yield storage
-    finally:
-        await direct.close()
+def settings(embedded: Stack) -> StorageSettings:
+    return emptied(embedded)
+
+
+@pytest.fixture
+async def storage(settings: StorageSettings, tmp_path: Path) -> AsyncIterator[Storage]:
+    backend = StoreBackend(settings)
+    async with Storage(backend), remote(backend, tmp_path) as storage:
+        yield storage
 
 
 class TestUnitOfWork(UnitOfWorkContract, OutcomeContract, SideBySideContract):
