@@ -53,6 +53,8 @@ class Connection:
         self._channels: dict[str, aio.Channel] = {}
         self._current = 0
         self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
         self.models: frozenset[str] = frozenset()
 
     async def open(self) -> None:
@@ -61,6 +63,7 @@ class Connection:
         :raises ConnectionFailed: none answers.
         :raises StorageError: it speaks another protocol, or refuses the token.
         """
+        self._loop, self._is_closed = asyncio.get_running_loop(), False
         left = list(self.config.addresses[1:])
 
         def is_worth(error: BaseException) -> bool:
@@ -91,6 +94,7 @@ class Connection:
         return answer
 
     async def close(self) -> None:
+        self._is_closed = True
         channels, self._channels = self._channels, {}
         if os.getpid() == self._process:
             await asyncio.gather(*(channel.close() for channel in channels.values()))
@@ -106,6 +110,13 @@ class Connection:
             raise StorageError(
                 "This storage was opened before the process forked, and cannot be used in a child.",
                 remedy="Open a storage in the child.",
+            )
+        if self._is_closed:
+            raise StorageError("This storage is closed.", remedy="Open it again.")
+        if self._loop is not asyncio.get_running_loop():
+            raise StorageError(
+                "This storage was opened in another event loop.",
+                remedy="Open one in each loop, or use jts_storage.sync, which all threads share.",
             )
         address = self.address
         if address not in self._channels:
@@ -171,6 +182,9 @@ class Connection:
             except problems.GatewaySilent:
                 self.use_next(asked)
                 raise
+            except asyncio.CancelledError:
+                self.check_cancelled()
+                raise
 
         is_worth = is_worth or is_away
         try:
@@ -181,6 +195,12 @@ class Connection:
         policy = repetitions(self.config, self.config.max_retries, doing=doing, worth=is_worth)
         await asyncio.sleep(random() * self.config.retry_base_delay)
         return await AsyncRetrying(**policy)(attempt)
+
+    def check_cancelled(self) -> None:
+        """:raises StorageError: the call was cancelled by closing the storage, and not its task."""
+        task = asyncio.current_task()
+        if self._is_closed and (task is None or not task.cancelling()):
+            raise StorageError("This storage was closed while a call ran.")
 
     def use_next(self, failed: str) -> None:
         """Talk to the address behind `failed` from now on, unless another call has seen to it."""
@@ -220,6 +240,9 @@ class Connection:
                 yield value
         except aio.AioRpcError as exc:
             raise self.error_of(exc, f"calling {method}", asked_at) from exc
+        except asyncio.CancelledError:
+            self.check_cancelled()
+            raise
         finally:
             await parts.aclose()
 

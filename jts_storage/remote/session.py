@@ -132,8 +132,9 @@ class WorkSession:
             raise self._silent(self._connection.config.timeout) from None
 
     def _check_stream(self) -> None:
-        """:raises ConnectionFailed: it was given up, which gRPC would call a cancelled task."""
+        """:raises StorageError: it was given up, which gRPC would call a cancelled task."""
         if self._stream.cancelled():
+            self._connection.check_cancelled()
             raise self._away(f"The gateway at {self._address} was waited for too long before.")
 
     async def _end_told(self) -> NoReturn:
@@ -150,6 +151,9 @@ class WorkSession:
             raise self._lost(exc) from exc
         except TimeoutError:
             raise self._silent(seconds) from None
+        except asyncio.CancelledError:
+            self._connection.check_cancelled()
+            raise
         if answer is aio.EOF:
             raise self._away(f"The gateway at {self._address} ended a unit of work.")
         found: pb.WorkAnswer = answer
