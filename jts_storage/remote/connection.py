@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying
 from jts_storage._runtime.retries import repetitions
 from jts_storage._version import __version__
 from jts_storage.domain.secret import plain
-from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import problems, values
@@ -29,6 +29,8 @@ from jts_storage.remote.wire import Batch, deserialized
 from jts_storage.settings.gateway import GatewayConfig
 
 T = TypeVar("T")
+
+_OUTCOME: Final = "Storage/Outcome"  # final from the first time on
 
 _OPTIONS: Final = (
     *BOTH_ENDS,
@@ -136,7 +138,29 @@ class Connection:
         """One value, asked for again where a gateway is away."""
         asked = arguments_of(arguments)
         ask = self._at_once if METHODS[method].comes == "at once" else self._in_parts
-        return await self.repeat(f"calling {method}", lambda: ask(method, asked))
+        if is_safe_twice(method):
+            return await self.repeat(f"calling {method}", lambda: ask(method, asked))
+        return await self._once(method, lambda: ask(method, asked))
+
+    async def _once(self, method: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives, asked again only where it cannot have been heard.
+
+        :raises OutcomeUnknown: the answer was lost.
+        """
+
+        def is_worth(error: BaseException) -> bool:
+            return is_away(error) and problems.NOT_CONNECTED in str(error)
+
+        try:
+            return await self.repeat(f"calling {method}", ask, is_worth)
+        except (problems.GatewayAway, problems.GatewaySilent) as exc:
+            if is_worth(exc):
+                raise
+            raise OutcomeUnknown(
+                f"Whether {method} took effect is unknown: {exc.args[0]}",
+                hosts=exc.hosts,
+                remedy="Look before you repeat it.",
+            ) from exc
 
     async def many(self, method: str, arguments: Mapping[str, Any]) -> AsyncIterator[Any]:
         """One value after the other; where the gateway is lost, from the last one on."""
@@ -290,6 +314,11 @@ class Connection:
 def is_away(error: BaseException) -> bool:
     """Whether nothing was reached: what only reads is worth another attempt."""
     return isinstance(error, problems.GatewayAway)
+
+
+def is_safe_twice(method: str) -> bool:
+    """Whether a second call has no effect beside that of the first."""
+    return METHODS[method].scope == "read" or method == _OUTCOME
 
 
 def arguments_of(given: Mapping[str, Any]) -> pb.Arguments:
