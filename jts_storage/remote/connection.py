@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying
 from jts_storage._runtime.retries import repetitions
 from jts_storage._version import __version__
 from jts_storage.domain.secret import plain
-from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import problems, values
@@ -29,6 +29,8 @@ from jts_storage.remote.wire import Batch, deserialized
 from jts_storage.settings.gateway import GatewayConfig
 
 T = TypeVar("T")
+
+_OUTCOME: Final = "Storage/Outcome"  # final from the first time on
 
 _OPTIONS: Final = (
     *BOTH_ENDS,
@@ -53,6 +55,7 @@ class Connection:
         self._channels: dict[str, aio.Channel] = {}
         self._current = 0
         self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
         self.models: frozenset[str] = frozenset()
 
@@ -62,6 +65,7 @@ class Connection:
         :raises ConnectionFailed: none answers.
         :raises StorageError: it speaks another protocol, or refuses the token.
         """
+        self._loop, self.is_closed = asyncio.get_running_loop(), False
         left = list(self.config.addresses[1:])
 
         def is_worth(error: BaseException) -> bool:
@@ -109,6 +113,13 @@ class Connection:
                 "This storage was opened before the process forked, and cannot be used in a child.",
                 remedy="Open a storage in the child.",
             )
+        if self.is_closed:
+            raise StorageError("This storage is closed.", remedy="Open it again.")
+        if self._loop is not asyncio.get_running_loop():
+            raise StorageError(
+                "This storage was opened in another event loop.",
+                remedy="Open one in each loop, or use jts_storage.sync, which all threads share.",
+            )
         address = self.address
         if address not in self._channels:
             self._channels[address] = self._made(address)
@@ -127,7 +138,29 @@ class Connection:
         """One value, asked for again where a gateway is away."""
         asked = arguments_of(arguments)
         ask = self._at_once if METHODS[method].comes == "at once" else self._in_parts
-        return await self.repeat(f"calling {method}", lambda: ask(method, asked))
+        if is_safe_twice(method):
+            return await self.repeat(f"calling {method}", lambda: ask(method, asked))
+        return await self._once(method, lambda: ask(method, asked))
+
+    async def _once(self, method: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives, asked again only where it cannot have been heard.
+
+        :raises OutcomeUnknown: the answer was lost.
+        """
+
+        def is_worth(error: BaseException) -> bool:
+            return is_away(error) and problems.NOT_CONNECTED in str(error)
+
+        try:
+            return await self.repeat(f"calling {method}", ask, is_worth)
+        except (problems.GatewayAway, problems.GatewaySilent) as exc:
+            if is_worth(exc):
+                raise
+            raise OutcomeUnknown(
+                f"Whether {method} took effect is unknown: {exc.args[0]}",
+                hosts=exc.hosts,
+                remedy="Look before you repeat it.",
+            ) from exc
 
     async def many(self, method: str, arguments: Mapping[str, Any]) -> AsyncIterator[Any]:
         """One value after the other; where the gateway is lost, from the last one on."""
@@ -173,6 +206,9 @@ class Connection:
             except problems.GatewaySilent:
                 self.use_next(asked)
                 raise
+            except asyncio.CancelledError:
+                self.check_cancelled()
+                raise
 
         is_worth = is_worth or is_away
         try:
@@ -183,6 +219,12 @@ class Connection:
         policy = repetitions(self.config, self.config.max_retries, doing=doing, worth=is_worth)
         await asyncio.sleep(random() * self.config.retry_base_delay)
         return await AsyncRetrying(**policy)(attempt)
+
+    def check_cancelled(self) -> None:
+        """:raises StorageError: the call was cancelled by closing the storage, and not its task."""
+        task = asyncio.current_task()
+        if self.is_closed and (task is None or not task.cancelling()):
+            raise StorageError("This storage was closed while a call ran.")
 
     def use_next(self, failed: str) -> None:
         """Talk to the address behind `failed` from now on, unless another call has seen to it."""
@@ -222,6 +264,9 @@ class Connection:
                 yield value
         except aio.AioRpcError as exc:
             raise self.error_of(exc, f"calling {method}", asked_at) from exc
+        except asyncio.CancelledError:
+            self.check_cancelled()
+            raise
         finally:
             await parts.aclose()
 
@@ -269,6 +314,11 @@ class Connection:
 def is_away(error: BaseException) -> bool:
     """Whether nothing was reached: what only reads is worth another attempt."""
     return isinstance(error, problems.GatewayAway)
+
+
+def is_safe_twice(method: str) -> bool:
+    """Whether a second call has no effect beside that of the first."""
+    return METHODS[method].scope == "read" or method == _OUTCOME
 
 
 def arguments_of(given: Mapping[str, Any]) -> pb.Arguments:

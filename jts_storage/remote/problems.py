@@ -13,6 +13,9 @@ from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.remote import values
 
 TRAILER: Final = "jts-problem-bin"
+NOT_CONNECTED: Final = "failed to connect to all addresses"
+"""What gRPC says where a call was not sent."""
+
 _LONGEST: Final = 1_200
 """Characters of a text: what comes behind an answer has 8 KiB."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -69,8 +69,14 @@ class WorkSession:
         for chunk in chunks:
             await self._write(pb.WorkRequest(chunk=chunk))
             count += 1
+        *more, last = _in_messages(events)
+        for message in more:
+            chunk = pb.Chunk(kind="events", data=message.SerializeToString())
+            await self._write(pb.WorkRequest(chunk=chunk))
+            count += 1
+        last.chunks = count
         self.has_asked_to_commit = True
-        await self._write(pb.WorkRequest(commit=pb.Commit(events=events, chunks=count)))
+        await self._write(pb.WorkRequest(commit=last))
         answer = await self._read(self._connection.config.commit_timeout)
         if answer.WhichOneof("step") == "problem":
             raise problems.error_of(answer.problem)
@@ -132,8 +138,9 @@ class WorkSession:
             raise self._silent(self._connection.config.timeout) from None
 
     def _check_stream(self) -> None:
-        """:raises ConnectionFailed: it was given up, which gRPC would call a cancelled task."""
+        """:raises StorageError: it was given up, which gRPC would call a cancelled task."""
         if self._stream.cancelled():
+            self._connection.check_cancelled()
             raise self._away(f"The gateway at {self._address} was waited for too long before.")
 
     async def _end_told(self) -> NoReturn:
@@ -150,6 +157,9 @@ class WorkSession:
             raise self._lost(exc) from exc
         except TimeoutError:
             raise self._silent(seconds) from None
+        except asyncio.CancelledError:
+            self._connection.check_cancelled()
+            raise
         if answer is aio.EOF:
             raise self._away(f"The gateway at {self._address} ended a unit of work.")
         found: pb.WorkAnswer = answer
@@ -192,3 +202,15 @@ class WorkSession:
 
 def _part(part: values_pb2.Part) -> values_pb2.Part | Batch:
     return Batch(part.batch) if part.WhichOneof("piece") == "batch" else part
+
+
+def _in_messages(events: Iterable[pb.Event]) -> Iterator[pb.Commit]:
+    """The events in as many messages as they need; at least one."""
+    message, size = pb.Commit(), 0
+    for event in events:
+        if size and size + event.ByteSize() > PIECE_BYTES:
+            yield message
+            message, size = pb.Commit(), 0
+        message.events.append(event)
+        size += event.ByteSize()
+    yield message

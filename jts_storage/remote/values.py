@@ -131,6 +131,13 @@ def _write_moment(value: pb.Value, given: datetime) -> None:
         value.moment = (given - checks.EPOCH) // _MICROSECOND
 
 
+def _write_span(value: pb.Value, given: timedelta) -> None:
+    span = given // _MICROSECOND
+    if not -_WORD <= span < _WORD:  # Python's reach further than 64 bits
+        raise InvalidData("is out of range", value=given)
+    value.span = span
+
+
 def _write_member(value: pb.Value, given: Enum) -> None:
     kind = type(given)
     if MEMBERS.get(kind.__name__) is not kind:
@@ -159,7 +166,7 @@ _WRITERS: Final[dict[type[Any], Callable[[pb.Value, Any], None]]] = {
     Decimal: lambda value, given: setattr(value, "decimal", str(given)),
     datetime: _write_moment,
     date: lambda value, given: setattr(value, "day", given.toordinal() - _FIRST_DAY),
-    timedelta: lambda value, given: setattr(value, "span", given // _MICROSECOND),
+    timedelta: _write_span,
 }
 
 

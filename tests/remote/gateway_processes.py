@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -107,7 +109,37 @@ class GatewayProcess:
             self._process = None
 
 
+@contextmanager
+def memory_gateway() -> Iterator[tuple[str, Any]]:
+    """The address of a gateway over stores in memory, and its process."""
+    ours, theirs = _forks().Pipe()
+    found: Any = _forks().Process(target=_serve_memory, args=(theirs,))
+    found.start()
+    assert ours.poll(_PATIENCE)
+    try:
+        yield ours.recv(), found
+    finally:
+        found.kill()
+        found.join(_PATIENCE)
+
+
 # ---- in the process
+
+
+def _serve_memory(ready: Connection) -> None:
+    from jts_storage import Storage
+    from jts_storage.memory.backend import InMemoryBackend
+    from jts_storage.remote.server.gateway import Gateway, Place
+
+    async def serve() -> None:
+        backend = InMemoryBackend()
+        async with Storage(backend):
+            gateway = Gateway(backend, Place("127.0.0.1:0"))
+            await gateway.start()
+            ready.send(gateway.address)
+            await gateway.wait()
+
+    asyncio.run(serve())
 
 
 def main(

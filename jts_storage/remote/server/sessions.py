@@ -109,7 +109,9 @@ class _Work:
 
     async def _commit(self, asked: pb.Commit) -> None:
         if asked.chunks:
-            self._uow.take(self._staged.changes(asked.chunks), events_of(asked.events))
+            self._uow.take(
+                self._staged.changes(asked.chunks), events_of([*self._staged.events, *asked.events])
+            )
         result = await self._uow.commit()
         committed = pb.Committed()
         if result.commit is not None:

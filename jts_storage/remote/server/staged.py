@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 
 from jts_storage.domain.bookkeeping import SymbolBars
 from jts_storage.domain.candle import SeriesKey
@@ -42,6 +43,8 @@ class StagedElsewhere:
         self._described: list[bytes] = []
         self._known: CommitChanges | None = None
         self._tables: dict[str, list[pa.Table]] = {}
+        self.events: list[pb.Event] = []
+        """Those that are more than fit the request to commit, which has the last ones."""
 
     def add(self, chunk: pb.Chunk) -> None:
         """
@@ -54,6 +57,9 @@ class StagedElsewhere:
             self._weigh(len(chunk.data))
         elif chunk.kind in _ROWS:
             self._add_rows(chunk)
+        elif chunk.kind == "events":
+            self._weigh(len(chunk.data))
+            self._add_events(chunk.data)
         else:
             raise InvalidData("is no chunk that is known here", field="chunk", value=chunk.kind)
 
@@ -98,6 +104,12 @@ class StagedElsewhere:
         _check(rows)
         changes = self._changes()
         (changes.candles if chunk.kind == "candles" else changes.bars).save(rows)
+
+    def _add_events(self, data: bytes) -> None:
+        try:
+            self.events += pb.Commit.FromString(data).events
+        except DecodeError as exc:
+            raise _refused(exc) from exc
 
     def _with_rows(self, change: TableChange) -> TableChange:
         found = self._tables.get(change.name)
