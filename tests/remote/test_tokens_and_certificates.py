@@ -171,7 +171,11 @@ async def test_clients_with_tokens(guarded: Gateway) -> None:
             await Storage.open(url_of(guarded, token)).__aenter__()
 
 
-@pytest.mark.parametrize("token", [TOKENS["read"], new_token(), "s%C3%A4cret-odd", "sec%0Aret-odd"])
+@pytest.mark.parametrize(
+    "token",
+    [TOKENS["read"], new_token(), "s%C3%A4cret-odd", "sec%0Aret-odd"],
+    ids=["known", "unknown", "with a letter", "with a line"],  # workers collect the same names
+)
 async def test_no_token_is_in_a_log_an_error_or_a_repr(
     guarded: Gateway, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
