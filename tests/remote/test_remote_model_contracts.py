@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jts_storage import Storage, StorageSettings
-from jts_storage.backend import StoreBackend
+from jts_storage import Storage
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.ports.models import Model
-from jts_storage.testing.backends import Stack, open_stack
 from jts_storage.testing.contracts import model_contract
 from tests.declared import balances, fill_records, fills, fundamentals, orders, quotes, ticks
 from tests.remote.gateways import remote
 
 
-@pytest.fixture(scope="module")
-def stack(
-    tmp_path_factory: pytest.TempPathFactory, engine_used: Callable[[str], None]
-) -> Iterator[Stack]:
-    for engine in ("mongod", "chDB", "SQLite"):
-        engine_used(engine)
-    stack = open_stack("embedded", None, tmp_path_factory.mktemp("models"))
-    yield stack
-    stack.close()
-
-
-@pytest.fixture(
-    params=["memory", pytest.param("embedded", marks=pytest.mark.slow)], scope="session"
-)
-def stores(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
-async def jts_storage(
-    stores: str,
-    jts_models: Iterable[Model[Any]],
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> AsyncIterator[Storage]:
+async def jts_storage(jts_models: Iterable[Model[Any]], tmp_path: Path) -> AsyncIterator[Storage]:
     models = list(jts_models)
-    backend: Any
-    if stores == "memory":
-        backend = InMemoryBackend(models=models)
-    else:
-        stack: Stack = request.getfixturevalue("stack")
-        stack.clean(stack.needed(frozenset()))
-        settings: StorageSettings = stack.settings(frozenset()).model_copy(update={"migrate": True})
-        backend = StoreBackend(settings, models=models)
+    backend = InMemoryBackend(models=models)
     async with Storage(backend), remote(backend, tmp_path, models=models) as storage:
         yield storage
 
