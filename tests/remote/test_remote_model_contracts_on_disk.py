@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jts_storage import Storage
+from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
 from jts_storage.ports.models import Model
 from jts_storage.testing.backends import Stack, open_stack
@@ -31,13 +31,17 @@ def stack(
 
 
 @pytest.fixture
+def clean_stores(stack: Stack) -> StorageSettings:
+    stack.clean(stack.needed(frozenset()))
+    return stack.settings(frozenset()).model_copy(update={"migrate": True})
+
+
+@pytest.fixture
 async def jts_storage(
-    stack: Stack, jts_models: Iterable[Model[Any]], tmp_path: Path
+    clean_stores: StorageSettings, jts_models: Iterable[Model[Any]], tmp_path: Path
 ) -> AsyncIterator[Storage]:
     models = list(jts_models)
-    stack.clean(stack.needed(frozenset()))
-    settings = stack.settings(frozenset()).model_copy(update={"migrate": True})
-    backend = StoreBackend(settings, models=models)
+    backend = StoreBackend(clean_stores, models=models)
     async with Storage(backend), remote(backend, tmp_path, models=models) as storage:
         yield storage
 
