@@ -116,7 +116,7 @@ class StoreBackend:
                 await self._begin_recovery()
                 await self._begin_history()
         except BaseException:
-            await self.close()
+            await StoreBackend.close(self)  # itself alone, where it is a part of something else
             raise
         stores = self._opened
         configs = (stores.clickhouse.config, stores.mongo.config, stores.database.config)

@@ -120,6 +120,10 @@ class InUse(Conflict):
     transient = False
 
 
+class FolderInUse(ConnectionFailed, InUse):
+    """Another process has the embedded stores of a folder, and does not share them."""
+
+
 class PoolTimeout(StorageError):
     """Every connection of the pool stayed busy for longer than a caller may wait."""
 

@@ -18,7 +18,7 @@ from jts_storage.domain.beginnings import Reach
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.outcomes import Outcome
-from jts_storage.errors import StorageError
+from jts_storage.errors import FolderInUse, StorageError
 from jts_storage.local_servers import at_rest
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.ports.backtests import BacktestReader
@@ -32,6 +32,8 @@ from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.readable import Readable, ReadableStores, Readers
 from jts_storage.settings import StorageSettings
+from jts_storage.sharing.choice import backend_of
+from jts_storage.sharing.folder import is_served
 from jts_storage.unit_of_work.kept_candles import PastView, Purges
 from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.timed_candles import Present
@@ -40,6 +42,7 @@ from jts_storage.unit_of_work.timed_documents import KeptFormulas, KeptStrategie
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.relational.manager import DatabaseManager
+    from jts_storage.remote.backend import GrpcBackend
 
 T = TypeVar("T")
 
@@ -102,7 +105,7 @@ class ReadingBackend:
         self.publisher: EventPublisher = InMemoryEventPublisher()
         self._with_bookkeeping = bookkeeping
         self._readers: Readers | None = None
-        self._everything: StoreBackend | None = None
+        self._everything: StoreBackend | GrpcBackend | None = None
         self._stack = AsyncExitStack()
 
     @property
@@ -113,7 +116,7 @@ class ReadingBackend:
 
     @property
     def readable(self) -> Readable:
-        return ReadableStores(self)
+        return ReadableStores(self) if self._everything is None else self._everything.readable
 
     @property
     def is_partial(self) -> bool:
@@ -121,17 +124,16 @@ class ReadingBackend:
         return isinstance(self._readers, _FewReaders)
 
     async def open(self) -> None:
-        if self._may_be_partial():
-            await self._open_few()
+        if self._may_be_partial() and await self._opened_few():
             # Looked at once more: in between, another program may have opened all, and have left
             # a commit unfinished. The embedded engine lets nobody else in from here on.
             if self._may_be_partial():
                 return
             await self.close()
-        everything = StoreBackend(self.settings)
+        everything = backend_of(self.settings)
         await everything.open()
         self._stack.push_async_callback(everything.close)
-        self._everything, self._readers = everything, everything.readers
+        self._everything = everything
 
     async def close(self) -> None:
         self._readers = self._everything = None
@@ -163,7 +165,7 @@ class ReadingBackend:
 
     @property
     def purges(self) -> Purges:
-        return _NoPurges() if self._everything is None else self._everything.purges
+        return _NoPurges()
 
     async def as_of(self, moment: AsOf) -> PastView:
         _refuse("moments of the past")
@@ -178,8 +180,20 @@ class ReadingBackend:
     ) -> int:
         _refuse("history")
 
+    async def _opened_few(self) -> bool:
+        """Open what is read; False where another process has begun to serve it."""
+        try:
+            await self._open_few()
+        except FolderInUse:
+            if not is_served(self.settings.data_dir):
+                raise
+            return False
+        return True
+
     def _may_be_partial(self) -> bool:
         settings = self.settings
+        if settings.url is not None or is_served(settings.data_dir):
+            return False
         # With `check`, opening promises that all schemas were compared.
         if settings.mongo_url is not None or settings.check != "off":
             return False

@@ -91,8 +91,8 @@ class Storage:
         """A storage over the stores that `settings` name, or else ``JTS_*`` variables.
 
         With a `url` it reaches them through a gateway. Without any of them it is embedded below
-        ``.jts`` in the working directory. It opens when it is entered:
-        ``async with Storage.open() as storage``.
+        ``.jts`` in the working directory; where another process serves that folder, it goes
+        through its socket. It opens when it is entered: ``async with Storage.open() as storage``.
 
         :param check: compare live schemas with the models while opening, and refuse to open
             (``"error"``, with `SchemaDrift`) or log (``"warn"``); as the settings say if not given.
@@ -114,7 +114,9 @@ class Storage:
                     f"check is {check!r}", remedy='Say "error", "warn" or "off".'
                 )
             settings = settings.model_copy(update={"check": check})
-        return cls(_backend_of(settings, publisher, models))
+        from jts_storage.sharing.choice import backend_of
+
+        return cls(backend_of(settings, publisher=publisher, models=models))
 
     @classmethod
     def in_memory(
@@ -209,7 +211,8 @@ class Storage:
     def clickhouse(self) -> ClickHouseManager:
         """ClickHouse itself, for what the repositories do not offer.
 
-        :raises StorageError: the storage is in memory; so do `mongo` and `database`.
+        :raises StorageError: the storage is in memory, or its stores are another process's; so do
+            `mongo` and `database`.
         """
         return self._stores.clickhouse
 
@@ -376,23 +379,3 @@ class Storage:
             outcome = await work(uow)
             await uow.commit()
         return outcome
-
-
-def _backend_of(
-    settings: StorageSettings, publisher: EventPublisher | None, models: Iterable[Model[Any]]
-) -> Backend:
-    """The stores themselves, or the gateway that has them.
-
-    :raises InvalidConfiguration: the gateway's extra is not installed.
-    """
-    gateway = settings.gateway()
-    if gateway is None:
-        from jts_storage.backend import StoreBackend
-
-        return StoreBackend(settings, publisher=publisher, models=models)
-    from jts_storage.local_servers.extras import check_grpc
-
-    check_grpc()
-    from jts_storage.remote.backend import GrpcBackend
-
-    return GrpcBackend(gateway, publisher=publisher, models=models)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jts_storage.cli import output as printing
-from jts_storage.cli.options import FolderOption, PartitionByYear, StoreOption
+from jts_storage.cli.options import FolderOption, PartitionByYear, StoreOption, names_of
 from jts_storage.cli.output import AsJson
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ def check(
     """
 
     from jts_storage import migrate
+    from jts_storage.cli.served import check_own_folder, served
     from jts_storage.cli.stores import databases
     from jts_storage.migrate import checks
+    from jts_storage.settings import StorageSettings
 
     async def look() -> list[migrate.Difference]:
         if static:
@@ -55,6 +57,15 @@ def check(
                 told_for="postgresql" if is_postgres_named() else None,
             )
             return await migrate.check_static(scratch)
+        settings = StorageSettings.load()
+        async with served(settings) as elsewhere:
+            if elsewhere is not None:
+                check_own_folder(folder)
+                told = await elsewhere.check(names_of(store), partition_by_year)
+                return [migrate.Difference(**each) for each in told]
+            return await compared()
+
+    async def compared() -> list[migrate.Difference]:
         async with databases(
             store or [], partition_by_year=partition_by_year, folder=folder
         ) as given:

@@ -16,9 +16,15 @@ def keys(incomplete: str) -> list[str]:
 
 
 async def _stored() -> list[object]:
+    from jts_storage.cli.served import is_elsewhere
     from jts_storage.clickhouse.candle_reader import ClickHouseCandleReader
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.settings import StorageSettings
+    from jts_storage.storage import Storage
 
-    with ClickHouseManager(StorageSettings.load().clickhouse()) as manager:
+    settings = StorageSettings.load()
+    if is_elsewhere(settings):
+        async with Storage.open(settings) as storage:
+            return list(await storage.candles.list_keys(limit=100_000))
+    with ClickHouseManager(settings.clickhouse()) as manager:
         return list(await ClickHouseCandleReader(manager).list_keys(limit=100_000))

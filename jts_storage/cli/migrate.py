@@ -18,10 +18,13 @@ from jts_storage.cli.options import (
     PartitionByYear,
     StoreName,
     StoreOption,
+    names_of,
 )
 from jts_storage.cli.output import AsJson
+from jts_storage.cli.served import check_own_folder, served
 from jts_storage.cli.stores import databases
 from jts_storage.migrate import Goal, Step
+from jts_storage.settings import StorageSettings
 from jts_storage.settings.storage import named_migrations
 
 if TYPE_CHECKING:
@@ -48,6 +51,13 @@ def status(
     """Show every migration: applied, pending, changed since it was applied, or unknown."""
 
     async def look() -> list[migrate.Line]:
+        async with served(StorageSettings.load()) as elsewhere:
+            if elsewhere is not None:
+                check_own_folder(folder)
+                told = await elsewhere.migrations(
+                    names_of(store), partition_by_year, chain.value if chain else None
+                )
+                return [migrate.Line(**each) for each in told]
         async with databases(
             store or [], partition_by_year=partition_by_year, folder=folder
         ) as given:

@@ -25,6 +25,8 @@ from jts_storage.errors import StorageError
 if TYPE_CHECKING:
     from jts_storage.backend import StoreBackend
     from jts_storage.ports.health import Health
+    from jts_storage.remote.backend import GrpcBackend
+    from jts_storage.settings import StorageSettings
     from jts_storage.storage import Storage
     from jts_storage.unit_of_work.recovery import Recovered
 
@@ -33,8 +35,8 @@ events = typer.Typer(help="Events of commits that not every handler has had.", n
 
 def health(as_json: AsJson = False) -> None:
     """Ask every store whether it answers; exits with 1 if one does not, or if data is lost."""
-    from jts_storage.backend import StoreBackend
     from jts_storage.settings import StorageSettings
+    from jts_storage.sharing.choice import backend_of
     from jts_storage.storage import Storage
 
     async def work(storage: Storage) -> tuple[Health, float]:
@@ -43,7 +45,7 @@ def health(as_json: AsJson = False) -> None:
 
     async def opened() -> tuple[Health, float]:
         # Recovery would wait for a store that is down, which is what this command reports.
-        closed = Storage(StoreBackend(StorageSettings.load(), recovers=False))
+        closed = Storage(backend_of(StorageSettings.load(), recovers=False))
         async with opened_storage(closed) as storage:
             return await work(storage)
 
@@ -100,13 +102,14 @@ def recover(
 
 async def _recover(every: float | None, as_json: bool) -> None:
     """Finish commits once, or every `every` seconds until interrupted; print what fails."""
-    from jts_storage.backend import StoreBackend
     from jts_storage.settings import StorageSettings
+    from jts_storage.sharing.choice import backend_of
     from jts_storage.storage import Storage
 
-    backend = StoreBackend(StorageSettings.load(), recovers=False)
+    settings = StorageSettings.load()
+    backend = backend_of(settings, recovers=False)
     async with opened_storage(Storage(backend)):
-        looks = _Looks(backend, as_json)
+        looks = _Looks(backend, settings, as_json)
         while every is not None:
             try:
                 done = await looks.once()
@@ -123,7 +126,8 @@ async def _recover(every: float | None, as_json: bool) -> None:
 class _Looks:
     """Looks for what is unfinished or too old."""
 
-    backend: StoreBackend
+    backend: StoreBackend | GrpcBackend
+    settings: StorageSettings
     as_json: bool
 
     async def once(self) -> Recovered:
@@ -157,7 +161,7 @@ class _Looks:
             typer.echo(f"{counted(finished, 'commit')} finished.")
         if forgotten:
             what = "candle or revision" if forgotten == 1 else "candles and revisions"
-            days = counted(self.backend.settings.history_days or 0, "day")
+            days = counted(self.settings.history_days or 0, "day")
             typer.echo(f"{forgotten:,} former {what} deleted, replaced over {days} ago.")
         if not (finished or forgotten):
             typer.echo("Nothing was left unfinished.")

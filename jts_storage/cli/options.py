@@ -27,6 +27,12 @@ StoreOption = Annotated[
 PartitionByYear = Annotated[
     bool, typer.Option("--partition-by-year", help="Candles are partitioned by year.")
 ]
+
+
+def names_of(stores: list[StoreName] | None) -> list[str]:
+    return [store.value for store in stores or []]
+
+
 ChainOption = Annotated[
     ChainName | None,
     typer.Option("--chain", help="Only the kit's migrations, or only the service's own."),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from difflib import get_close_matches
-from itertools import islice
+from collections.abc import Sequence
+from datetime import datetime
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -22,27 +19,7 @@ from jts_storage.cli.output import (
     print_table,
     told,
 )
-from jts_storage.errors import InvalidData, NotFound, SchemaDrift
-
-if TYPE_CHECKING:
-    from jts_storage.clickhouse.manager import ClickHouseManager
-
-_UNKNOWN_TABLE: Final = 60
-_MISSING: Final = re.compile(
-    r"(?:table expression identifier|Table|table) [`'\"]?(?P<name>[\w.]+)[`'\"]?"
-)
-"""How ClickHouse names a table that is not there."""
-_READ_ONLY: Final[dict[str, Any]] = {"readonly": 2}
-_WRITES_A_FILE: Final = re.compile(r"\bOUTFILE\b", re.IGNORECASE)
-_FORMAT: Final = re.compile(
-    r"\bFORMAT\s+\w+\s*(?:\bSETTINGS\b.*)?;?\s*\Z", re.IGNORECASE | re.DOTALL
-)
-_TEXT: Final = re.compile(
-    r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`(?:[^`\\]|\\.)*`|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"
-    r"|(?P<comment>--[^\n]*|\#[ !][^\n]*|/\*.*?\*/)",
-    re.DOTALL,
-)
-"""What a statement says literally, and its comments: neither is a clause of it."""
+from jts_storage.domain.statements import check_statement
 
 
 def query(
@@ -55,22 +32,22 @@ def query(
 ) -> None:
     """Ask ClickHouse a question of your own. Statements that write are refused."""
 
-    told(lambda: _check(statement))
+    told(lambda: check_statement(statement))
 
-    async def work() -> tuple[list[str], list[tuple[Any, ...]]]:
-        from jts_storage.clickhouse.manager import ClickHouseManager
-        from jts_storage.clickhouse.sql import only_reads
+    async def work() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        from jts_storage.cli.served import served
         from jts_storage.settings import StorageSettings
 
-        if not only_reads(statement):
-            raise _writes()
-        with ClickHouseManager(StorageSettings.load().clickhouse()) as manager:
-            try:
-                return _first(manager, statement, limit)
-            except SchemaDrift as exc:
-                if exc.code != _UNKNOWN_TABLE:
-                    raise
-                raise _no_table(manager, exc) from exc
+        settings = StorageSettings.load()
+        async with served(settings) as elsewhere:
+            if elsewhere is not None:
+                names, rows = await elsewhere.query(statement, limit)
+                return names, rows
+            from jts_storage.clickhouse.manager import ClickHouseManager
+            from jts_storage.clickhouse.questions import answer
+
+            with ClickHouseManager(settings.clickhouse()) as manager:
+                return answer(manager, statement, limit)
 
     names, rows = finished(work)
     shown = rows[:limit] if limit else rows
@@ -82,51 +59,6 @@ def query(
         print_table(names, [[_for_table(_nested(value)) for value in row] for row in shown])
     if len(shown) < len(rows):
         typer.echo(f"{more_than(limit, 'row')}: --limit 0 prints all.", err=True)
-
-
-def _check(statement: str) -> None:
-    """:raises InvalidData: it says how or where its result is written."""
-    clauses = _clauses(statement)
-    if _WRITES_A_FILE.search(clauses):
-        raise _writes()
-    if _FORMAT.search(clauses):
-        raise InvalidData("must name no format", field="statement", remedy="Use --csv or --json.")
-
-
-def _writes() -> InvalidData:
-    return InvalidData("must be one statement that only reads", field="statement")
-
-
-def _clauses(statement: str) -> str:
-    """The statement without its comments, and with nothing between quotes."""
-    return _TEXT.sub(lambda found: " " if found["comment"] else "''", statement).strip()
-
-
-def _first(
-    manager: ClickHouseManager, statement: str, limit: int
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Names of the columns, and one row more than wanted if there are more."""
-    # A result that is cut off costs no more memory than what is shown, and some more rows.
-    bound = {"max_result_rows": limit + 1, "result_overflow_mode": "break"} if limit else {}
-    columns = manager.read_columns(statement, settings=_READ_ONLY | bound)
-    rows = zip(*(map(_shown, column.tolist()) for column in columns.values()), strict=True)
-    return list(columns), list(islice(rows, limit + 1 if limit else None))
-
-
-def _no_table(manager: ClickHouseManager, error: SchemaDrift) -> NotFound:
-    """Say which tables there are: whoever asks of their own knows nothing of migrations."""
-    found = manager.read_columns(
-        "SELECT name FROM system.tables WHERE database = currentDatabase()"
-    )
-    tables = sorted(found["name"].tolist())
-    told = _MISSING.search(str(error))
-    name = told["name"] if told else ""
-    near = get_close_matches(name.rpartition(".")[2].lower(), tables, n=1)
-    return NotFound(
-        f"There is no table {name}." if name else "There is no such table.",
-        remedy=(f"Did you mean {near[0]}? " if near else "")
-        + (f"There are {', '.join(tables)}." if tables else "There are none yet."),
-    )
 
 
 def _nested(value: Any) -> Any:
@@ -150,16 +82,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nan(each) for name, each in value.items()}
     return value
-
-
-def _shown(value: Any) -> Any:
-    """A value that every output can show: moments with their offset, and texts of the rest."""
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    if isinstance(value, list | tuple):
-        return [_shown(each) for each in value]
-    if isinstance(value, dict):
-        return {str(_shown(name)): _shown(each) for name, each in value.items()}
-    if value is None or isinstance(value, bool | int | float | str | Decimal | date):
-        return value
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

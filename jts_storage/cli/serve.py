@@ -12,19 +12,23 @@ import typer
 from jts_storage.cli.output import finished, opened_storage, waiting
 
 if TYPE_CHECKING:
+    from jts_storage.backend import StoreBackend
     from jts_storage.remote.server.gateway import Place
+    from jts_storage.settings import StorageSettings
 
 _MEGABYTE = 2**20
+_LISTEN = "127.0.0.1:7420"
 
 
 def serve(
     listen: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="unix:PATH|HOST:PORT",
-            help="Where to listen: a socket in the file system, or a port.",
+            help="Where to listen: a socket in the file system, or a port. If not given: only the"
+            " socket of the data folder, where the stores are embedded; else 127.0.0.1:7420.",
         ),
-    ] = "127.0.0.1:7420",
+    ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option(help="The gateway's certificate, with its chain (PEM).")
     ] = None,
@@ -46,7 +50,9 @@ def serve(
 ) -> None:
     """Serve the stores to other processes and machines, until SIGTERM or Ctrl-C.
 
-    Without TLS it listens on this machine only; elsewhere it asks for tokens or certificates, too.
+    Embedded stores are served at a socket in their data folder, too, through which every program
+    of this user goes that opens the folder. Without TLS it listens on this machine only; elsewhere
+    it asks for tokens or certificates, too.
     """
     from jts_storage.local_servers.extras import check_grpc
 
@@ -55,35 +61,54 @@ def serve(
         from jts_storage.remote.server.gateway import Place
         from jts_storage.remote.server.limits import Limits
         from jts_storage.remote.server.tokens import Tokens
+        from jts_storage.settings import StorageSettings
+        from jts_storage.sharing.backend import is_shareable
 
+        settings = StorageSettings.load(share=True, url=None)
         limits = Limits(calls=calls, staged_bytes=staged_mb * _MEGABYTE, grace_seconds=grace)
         known = None if tokens is None else Tokens.of_file(tokens)
-        await _served(Place(listen, tls_cert, tls_key, client_ca, known, limits))
+        is_for_others = any(each is not None for each in (listen, tls_cert, client_ca, known))
+        place = None
+        if is_for_others or not is_shareable(settings):
+            address = listen or _LISTEN
+            place = Place(address, tls_cert, tls_key, client_ca, known, limits)
+            place.check()
+        await _served(settings, place)
 
     finished(work)
 
 
-async def _served(place: Place) -> None:
-    from jts_storage.backend import StoreBackend
-    from jts_storage.remote.server.gateway import Gateway
-    from jts_storage.settings import StorageSettings
+async def _served(settings: StorageSettings, place: Place | None) -> None:
+    from jts_storage.sharing.backend import SharedBackend
+    from jts_storage.sharing.choice import store_backend
     from jts_storage.storage import Storage
 
-    place.check()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    backend = StoreBackend(StorageSettings.load())
+    backend = store_backend(settings)
     async with opened_storage(Storage(backend)):
-        gateway = Gateway(backend, place)
-        await gateway.start()
-        typer.echo(f"Serving at {gateway.address}. Stop it with Ctrl-C.")
-        try:
+        if isinstance(backend, SharedBackend):
+            backend.check_serves()
+            typer.echo(f"Serving {settings.data_dir}. Stop it with Ctrl-C.")
+        if place is None:
             await stopping.wait()
-        finally:
-            with waiting("Waiting for calls that run"):
-                await gateway.stop()
+        else:
+            await _served_at(place, backend, stopping)
+
+
+async def _served_at(place: Place, backend: StoreBackend, stopping: asyncio.Event) -> None:
+    from jts_storage.remote.server.gateway import Gateway
+
+    gateway = Gateway(backend, place)
+    await gateway.start()
+    typer.echo(f"Serving at {gateway.address}. Stop it with Ctrl-C.")
+    try:
+        await stopping.wait()
+    finally:
+        with waiting("Waiting for calls that run"):
+            await gateway.stop()
 
 
 def token(

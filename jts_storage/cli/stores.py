@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from jts_storage.cli.output import waiting
+from jts_storage.cli.served import check_here
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.migrate import Databases
 from jts_storage.settings import StorageSettings
+from jts_storage.sharing.folder import make_private
 
 _RETRIES = 2  # few, because a person waits for the command
 
@@ -36,7 +38,9 @@ async def databases(
 
     settings = StorageSettings.load()
     wanted = set(only) or {"clickhouse", "mongo", "relational"}
+    check_here(settings, engine="clickhouse" in wanted)
     _check_installed(settings, wanted)
+    make_private(settings.data_dir.absolute())
     async with AsyncExitStack() as stack:
         with waiting("Opening the stores"):
             clickhouse = mongo = database = None

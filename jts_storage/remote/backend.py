@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from jts_storage.domain.outcomes import Outcome
 from jts_storage.errors import StorageError
@@ -23,6 +23,9 @@ from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 from jts_storage.unit_of_work.under_way import Commits
 from jts_storage.unit_of_work.unit import UnitOfWork
 
+if TYPE_CHECKING:
+    from jts_storage.unit_of_work.recovery import Recovered
+
 _CLOSE_SECONDS: Final = 30.0
 
 
@@ -35,13 +38,16 @@ class GrpcBackend:
         *,
         publisher: EventPublisher | None = None,
         models: Iterable[Model[Any]] = (),
+        connection: Connection | None = None,
     ) -> None:
+        """:param connection: if not simply to the addresses of `config`."""
         self.config = config
         self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
         self._models = Models.known(models)
-        self._connection = Connection(config)
+        self._connection = connection or Connection(config)
         self._commits = Commits()
-        self._storage = RemoteStorage(Target(self._connection, "Storage"))
+        self.gateway = RemoteStorage(Target(self._connection, "Storage"))
+        """What is asked for what concerns all of its stores."""
         self.readable = RemoteReadable(
             self._connection, self._models, lambda: self.unit_of_work("", None)
         )
@@ -74,15 +80,19 @@ class GrpcBackend:
             await self._connection.close()
 
     async def health(self) -> Health:
-        found = await self._storage.health()
+        found = await self.gateway.health()
         health = Health(**found["answers"])
         for name, value in found["more"].items():
             setattr(health, name, value)
         assert health.oldest is None or isinstance(health.oldest, timedelta)
         return health
 
-    async def recover(self) -> int:
-        return await self._storage.recover()
+    async def recover(self, done: Recovered | None = None) -> int:
+        """:param done: is told how many commits were finished."""
+        count = await self.gateway.recover()
+        if done is not None:
+            done.finished = count
+        return count
 
     def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork:
         return UnitOfWork(lambda: self._begun(source, unit_id))
@@ -97,4 +107,4 @@ class GrpcBackend:
         return RemoteSubscriptions(self._connection)
 
     async def outcome(self, unit_id: str) -> Outcome:
-        return await self._storage.outcome(unit_id)
+        return await self.gateway.outcome(unit_id)

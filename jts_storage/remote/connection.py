@@ -74,7 +74,13 @@ class Connection:
                 isinstance(error, problems.GatewaySilent) and bool(left and left.pop())
             )
 
-        answer = await self.repeat("greeting the gateway", self._greet, is_worth)
+        self.check(await self.repeat("greeting the gateway", self._greet, is_worth))
+
+    def check(self, answer: pb.ServerAnswer) -> None:
+        """Take what a gateway says of itself.
+
+        :raises StorageError: it speaks another protocol.
+        """
         if answer.major != MAJOR:
             raise StorageError(
                 f"The gateway at {self.address} (jts-storage {answer.version}) speaks protocol"
@@ -94,6 +100,9 @@ class Connection:
             asked, timeout=self.config.connect_timeout, metadata=self.metadata
         )
         return answer
+
+    async def ready(self) -> None:
+        """Return once there is something to call, where that takes looking for."""
 
     async def close(self) -> None:
         self.is_closed = True
@@ -166,6 +175,7 @@ class Connection:
         """One value after the other; where the gateway is lost, from the last one on."""
         resuming = Resuming(method, arguments)
         while True:
+            await self.ready()
             asked = self.address
             try:
                 async for left in resuming.rest(self.one):
@@ -195,6 +205,7 @@ class Connection:
         """
 
         async def attempt() -> T:
+            await self.ready()
             asked = self.address
             try:
                 return await ask()

@@ -223,6 +223,15 @@ METHODS: Final[dict[str, Method]] = {
     "Storage/Unsubscribe": Method("served", "unsubscribe", "write", "at once", ("name",)),
     "Storage/Subscriptions": Method("served", "subscriptions", "read", "in parts"),
     "Storage/Delivered": Method("served", "delivered", "write", "at once", ("events",)),
+    "Storage/Query": Method(
+        "served", "query", "admin", "in parts", ("statement", "limit"), is_long=True
+    ),
+    "Storage/Check": Method(
+        "served", "check", "admin", "in parts", ("stores", "by_year"), is_long=True
+    ),
+    "Storage/Migrations": Method(
+        "served", "migrations", "admin", "in parts", ("stores", "by_year", "chain"), is_long=True
+    ),
 }
 
 IN_WORK: Final[dict[str, Method]] = {

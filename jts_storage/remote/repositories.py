@@ -986,6 +986,26 @@ class RemoteStorage:
         found: int = await self._target.one("Delivered", {"events": events})
         return found
 
+    async def query(self, statement: str, limit: int) -> tuple[Sequence[str], Sequence[Any]]:
+        found: tuple[Sequence[str], Sequence[Any]] = await self._target.one(
+            "Query", {"statement": statement, "limit": limit}
+        )
+        return found
+
+    async def check(self, stores: Sequence[str], by_year: bool) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = await self._target.one(
+            "Check", {"stores": stores, "by_year": by_year}
+        )
+        return found
+
+    async def migrations(
+        self, stores: Sequence[str], by_year: bool, chain: str | None
+    ) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = await self._target.one(
+            "Migrations", {"stores": stores, "by_year": by_year, "chain": chain}
+        )
+        return found
+
 
 class RemoteWorkFormulas:
     """The `FormulaRepository` of a gateway."""

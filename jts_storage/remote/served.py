@@ -105,4 +105,23 @@ class ServedStorage(Protocol):
 
     async def delivered(self, events: Sequence[str]) -> int:
         """Forget events that handlers of the client have had; how many they are."""
+
+    async def query(self, statement: str, limit: int) -> tuple[Sequence[str], Sequence[Any]]:
+        """The answer of ClickHouse to a statement that only reads: names of columns, and rows.
+
+        :param limit: how many rows are wanted; 0 for all. One more is told if there are more.
+        """
+        ...
+
+    async def check(self, stores: Sequence[str], by_year: bool) -> Sequence[Mapping[str, Any]]:
+        """How live schemas differ from the models, each difference by its fields.
+
+        :param stores: which ones; all if it names none.
+        """
+        ...
+
+    async def migrations(
+        self, stores: Sequence[str], by_year: bool, chain: str | None
+    ) -> Sequence[Mapping[str, Any]]:
+        """Every migration and how its database stands to it, each by its fields."""
         ...

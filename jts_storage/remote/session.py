@@ -122,6 +122,7 @@ class WorkSession:
 
     async def _write(self, request: pb.WorkRequest) -> None:
         if self._stream is None:
+            await self._connection.ready()
             self._address = self._connection.address
             self._stream = self._opened()
             begin = pb.Begin(id=self._id, source=self._source)

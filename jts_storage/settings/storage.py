@@ -88,6 +88,10 @@ class StorageSettings(BaseModel):
     fsync: bool = True
     """Whether what an embedded ClickHouse acknowledged is on disk, or with the kernel only."""
 
+    share: bool = False
+    """Whether this process serves its embedded stores to others that open the same `data_dir`,
+    and takes them over when the process that served them is gone."""
+
     cache_bytes: int = Field(default=128 * 2**20, ge=0)
     """How much of what was read of candles is kept, as long as the table proves unchanged."""
 

@@ -50,10 +50,17 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "proto": frozenset(),
     # A client stages as a unit of work here does; a gateway serves what a backend gives it.
     "remote": CORE
-    | {"_version", "models", "proto", "readable", "settings", "unit_of_work"}
-    | {"clickhouse.symbol_model", "mongo.mappers", "mongo.model", "mongo.stored"},
+    | {"_version", "migrate", "models", "proto", "readable", "settings", "unit_of_work"}
+    | {
+        "clickhouse.questions",
+        "clickhouse.symbol_model",
+        "mongo.mappers",
+        "mongo.model",
+        "mongo.stored",
+    },
     "backend": EVERYTHING,
     "composition": EVERYTHING,
+    "sharing": EVERYTHING,
     "storage": EVERYTHING,
     "reading": EVERYTHING,
     "migrate": EVERYTHING,

@@ -20,7 +20,7 @@ from typing import Any
 
 from jts_storage.clickhouse.change_log import ChangeLog
 from jts_storage.clickhouse.embedded.chdb_internals import disown
-from jts_storage.errors import ConnectionFailed, InvalidConfiguration
+from jts_storage.errors import ConnectionFailed, FolderInUse, InvalidConfiguration
 
 MEMORY = ":memory:"
 WARN_EVERY = 25
@@ -248,10 +248,12 @@ def _check_links(folder: Path) -> None:
 
 def _check_free(path: str) -> None:
     if (who := holder(path)) is not None:
-        raise ConnectionFailed(
+        raise FolderInUse(
             f"The embedded store {path} is already open in {who}.",
             hosts=(path,),
-            remedy="Only one process can open it: close it there, use another path, or a server.",
+            remedy="Only one process can open it. Let that one share its folder, with"
+            " StorageSettings(share=True) or JTS_SHARE=true, or run `jts-storage serve` and open"
+            " the folder as before. Or close it there, use another path, or a server.",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import bson
 from bson.errors import BSONError
 
+from jts_storage.clickhouse.questions import answer
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -30,6 +31,7 @@ from jts_storage.readable import Readable, Readers
 from jts_storage.remote.conditions import read
 from jts_storage.remote.declared import document_of, entity_of
 from jts_storage.remote.methods import Method
+from jts_storage.remote.server.schemas import by_field, databases_of, stores_of
 from jts_storage.remote.server.stored import StoredCandles
 from jts_storage.unit_of_work.subscription import Source
 from jts_storage.unit_of_work.unit import UnitOfWork
@@ -163,6 +165,24 @@ class _ServedStorage:
 
     async def delivered(self, events: Sequence[str]) -> int:
         return await self._backend.subscriptions.handled(checks.several(events, str, "events"))
+
+    async def query(self, statement: str, limit: int) -> tuple[list[str], list[Any]]:
+        clickhouse = stores_of(self._backend).clickhouse
+        return await clickhouse.run(answer, clickhouse, statement, limit)
+
+    async def check(self, stores: Sequence[str], by_year: bool) -> list[Mapping[str, Any]]:
+        from jts_storage import migrate
+
+        found = await migrate.check(databases_of(self._backend, stores, by_year))
+        return [by_field(each) for each in found]
+
+    async def migrations(
+        self, stores: Sequence[str], by_year: bool, chain: Any
+    ) -> list[Mapping[str, Any]]:
+        from jts_storage import migrate
+
+        found = await migrate.status(databases_of(self._backend, stores, by_year), chain)
+        return [by_field(each) for each in found]
 
 
 class _StoredTables:
