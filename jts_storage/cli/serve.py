@@ -9,44 +9,54 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jts_storage.cli.output import finished, opened_storage, waiting
+from jts_storage.cli.output import AsJson, finished, opened_storage, print_json, waiting
 
 if TYPE_CHECKING:
     from jts_storage.backend import StoreBackend
     from jts_storage.remote.server.gateway import Place
-    from jts_storage.settings import StorageSettings
 
 _MEGABYTE = 2**20
 _LISTEN = "127.0.0.1:7420"
 
 
+Listen = Annotated[
+    str | None,
+    typer.Option(
+        metavar="unix:PATH|HOST:PORT",
+        help="Where to listen: a socket in the file system, or a port. If not given: only the"
+        " socket of the data folder, where the stores are embedded; else 127.0.0.1:7420.",
+    ),
+]
+Certificate = Annotated[
+    Path | None, typer.Option(help="The gateway's certificate, with its chain (PEM).")
+]
+Key = Annotated[Path | None, typer.Option(help="Its key (PEM).")]
+ClientAuthority = Annotated[
+    Path | None,
+    typer.Option(help="Let only those in who show a certificate of this authority (PEM)."),
+]
+TokensFile = Annotated[
+    Path | None, typer.Option(help="A file of tokens that are let in; see jts-storage token.")
+]
+Calls = Annotated[int, typer.Option(min=1, help="How many calls may run at once.")]
+StagedMegabytes = Annotated[
+    int, typer.Option(min=1, help="How many MB one unit of work may stage.")
+]
+Grace = Annotated[
+    float, typer.Option(min=0, help="Seconds that calls may still take once it is to stop.")
+]
+
+
 def serve(
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="unix:PATH|HOST:PORT",
-            help="Where to listen: a socket in the file system, or a port. If not given: only the"
-            " socket of the data folder, where the stores are embedded; else 127.0.0.1:7420.",
-        ),
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="The gateway's certificate, with its chain (PEM).")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
-    client_ca: Annotated[
-        Path | None,
-        typer.Option(help="Let only those in who show a certificate of this authority (PEM)."),
-    ] = None,
-    tokens: Annotated[
-        Path | None, typer.Option(help="A file of tokens that are let in; see jts-storage token.")
-    ] = None,
-    calls: Annotated[int, typer.Option(min=1, help="How many calls may run at once.")] = 1_000,
-    staged_mb: Annotated[
-        int, typer.Option(min=1, help="How many MB one unit of work may stage.")
-    ] = 2_048,
-    grace: Annotated[
-        float, typer.Option(min=0, help="Seconds that calls may still take once it is to stop.")
-    ] = 30.0,
+    listen: Listen = None,
+    tls_cert: Certificate = None,
+    tls_key: Key = None,
+    client_ca: ClientAuthority = None,
+    tokens: TokensFile = None,
+    calls: Calls = 1_000,
+    staged_mb: StagedMegabytes = 2_048,
+    grace: Grace = 30.0,
+    as_json: AsJson = False,
 ) -> None:
     """Serve the stores to other processes and machines, until SIGTERM or Ctrl-C.
 
@@ -61,28 +71,29 @@ def serve(
         from jts_storage.remote.server.gateway import Place
         from jts_storage.remote.server.limits import Limits
         from jts_storage.remote.server.tokens import Tokens
-        from jts_storage.settings import StorageSettings
-        from jts_storage.sharing.backend import is_shareable
 
-        settings = StorageSettings.load(share=True, url=None)
         limits = Limits(calls=calls, staged_bytes=staged_mb * _MEGABYTE, grace_seconds=grace)
         known = None if tokens is None else Tokens.of_file(tokens)
-        is_for_others = any(each is not None for each in (listen, tls_cert, client_ca, known))
-        place = None
-        if is_for_others or not is_shareable(settings):
-            address = listen or _LISTEN
-            place = Place(address, tls_cert, tls_key, client_ca, known, limits)
-            place.check()
-        await _served(settings, place)
+        place = Place(listen or _LISTEN, tls_cert, tls_key, client_ca, known, limits)
+        is_asked = any(each is not None for each in (listen, tls_cert, client_ca, known))
+        await _served(place, is_asked=is_asked, as_json=as_json)
 
     finished(work)
 
 
-async def _served(settings: StorageSettings, place: Place | None) -> None:
-    from jts_storage.sharing.backend import SharedBackend
+async def _served(place: Place, *, is_asked: bool, as_json: bool) -> None:
+    """
+    :param is_asked: whether it is to listen there even if the folder has a socket of its own.
+    """
+    from jts_storage.settings import StorageSettings
+    from jts_storage.sharing.backend import SharedBackend, is_shareable
     from jts_storage.sharing.choice import store_backend
     from jts_storage.storage import Storage
 
+    settings = StorageSettings.load(share=True, url=None)
+    listens = is_asked or not is_shareable(settings)
+    if listens:
+        place.check()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,24 +102,33 @@ async def _served(settings: StorageSettings, place: Place | None) -> None:
     async with opened_storage(Storage(backend)):
         if isinstance(backend, SharedBackend):
             backend.check_serves()
-            typer.echo(f"Serving {settings.data_dir}. Stop it with Ctrl-C.")
-        if place is None:
-            await stopping.wait()
+            _tell(str(settings.data_dir), "Serving {}. Stop it with Ctrl-C.", as_json=as_json)
+        if listens:
+            await _served_at(place, backend, stopping, as_json=as_json)
         else:
-            await _served_at(place, backend, stopping)
+            await stopping.wait()
 
 
-async def _served_at(place: Place, backend: StoreBackend, stopping: asyncio.Event) -> None:
+async def _served_at(
+    place: Place, backend: StoreBackend, stopping: asyncio.Event, *, as_json: bool
+) -> None:
     from jts_storage.remote.server.gateway import Gateway
 
     gateway = Gateway(backend, place)
     await gateway.start()
-    typer.echo(f"Serving at {gateway.address}. Stop it with Ctrl-C.")
+    _tell(gateway.address, "Serving at {}. Stop it with Ctrl-C.", as_json=as_json)
     try:
         await stopping.wait()
     finally:
         with waiting("Waiting for calls that run"):
             await gateway.stop()
+
+
+def _tell(place: str, text: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"serving": place})
+    else:
+        typer.echo(text.format(place))
 
 
 def token(
@@ -119,6 +139,7 @@ def token(
     file: Annotated[
         Path | None, typer.Option(help="Add its line to this file, which is made if need be.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a token for a client of a gateway, and the line for the gateway's file of tokens.
 
@@ -132,6 +153,9 @@ def token(
         line = line_of(name, scope, made)
         if file is not None:
             _append(file, line)
+        if as_json:
+            print_json({"name": name, "scope": scope, "token": made, "line": line.rstrip()})
+            return
         typer.echo(f"Token: {made}")
         typer.echo(f"Line:  {line.rstrip()}")
 
