@@ -77,7 +77,8 @@ def read(given: Any, table: Table) -> ColumnElement[bool] | None:
 
 
 def _read(given: Any, table: Table, depth: int) -> ColumnElement[bool]:
-    if not isinstance(given, list) or not given or depth > _DEEPEST:
+    is_one = isinstance(given, list) and bool(given) and isinstance(given[0], str)
+    if not is_one or depth > _DEEPEST:
         raise _refused()
     name, *rest = given
     if name in ("and", "or"):
@@ -108,7 +109,7 @@ def _read_comparison(name: Any, rest: Sequence[Any], table: Table) -> Any:
             return _column(table, column).is_(None)
         case "is not null", column:
             return _column(table, column).is_not(None)
-        case "column", operator, column, other if operator in _OPERATORS:
+        case "column", str(operator), column, other if operator in _OPERATORS:
             found = _column(table, other)
             return _column(table, column).operate(_OPERATORS[operator], found)
         case operator, column, value if operator in _OPERATORS and value is not None:

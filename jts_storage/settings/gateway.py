@@ -65,7 +65,7 @@ class GatewayConfig(RetryPolicy):
     key_file: PemFile | None = None
     server_name: Text | None = None
     compression: Literal["none", "zstd"] = "none"
-    max_retries: RetryCount = 4
+    max_retries: RetryCount = 8
     retry_max_delay: Pause = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:

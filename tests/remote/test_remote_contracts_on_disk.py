@@ -60,5 +60,7 @@ class TestSubscriptions(SubscriptionContract):
     """What is told."""
 
 
+# What was is read by the same calls whatever the stores are.
+@pytest.mark.slow
 class TestHistory(HistoryContract, PurgeContract, DataSetContract):
     """What was."""

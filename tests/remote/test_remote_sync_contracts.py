@@ -25,6 +25,9 @@ from jts_storage.testing.contracts import (
 from tests.contract.blocking import Awaitable
 from tests.remote.gateways import WRITES, AtOnce, remote
 
+# The twins are generated, and every call of theirs goes the way that the others test by day.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def portal() -> Iterator[Portal]:

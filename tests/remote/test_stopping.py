@@ -30,7 +30,7 @@ async def test_a_commit_that_runs_ends(tmp_path: Path, monkeypatch: pytest.Monke
     backend = InMemoryBackend()
     begun, goes_on = asyncio.Event(), asyncio.Event()
     async with Storage(backend) as storage:
-        gateway = Gateway(backend, Place("127.0.0.1:0", limits=Limits(grace_seconds=20)))
+        gateway = Gateway(backend, Place("127.0.0.1:0", limits=Limits(grace_seconds=3)))
         await gateway.start()
         work = await in_work(backend)
         commit = work.commit
@@ -118,7 +118,8 @@ async def test_a_second_gateway_on_a_port_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_serve_ends_well(fresh_settings: StorageSettings, number: signal.Signals) -> None:
     folder = Path(fresh_settings.data_dir)
-    path = folder / "serve.sock"
+    folder.chmod(0o700)  # others must not read what is served
+    path = folder / "own.sock"  # beside that of the folder itself
     assert fresh_settings.mongo_url is not None
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("JTS_")},
@@ -135,6 +136,8 @@ async def test_serve_ends_well(fresh_settings: StorageSettings, number: signal.S
     assert process.stdout is not None
     try:
         async with asyncio.timeout(60):
+            line = (await process.stdout.readline()).decode()
+            assert line.startswith(f"Serving {folder}"), line
             line = (await process.stdout.readline()).decode()
             assert "Serving at" in line, line + (await process.stdout.read()).decode()
             async with Storage.open(StorageSettings(url=f"grpc+unix://{path}")) as client:
