@@ -118,7 +118,7 @@ async def test_a_second_gateway_on_a_port_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_serve_ends_well(fresh_settings: StorageSettings, number: signal.Signals) -> None:
     folder = Path(fresh_settings.data_dir)
-    folder.chmod(0o700)  # others must not read what is served
+    folder.chmod(0o700)  # noqa: ASYNC240 - others must not read what is served
     path = folder / "own.sock"  # beside that of the folder itself
     assert fresh_settings.mongo_url is not None
     environment = {
