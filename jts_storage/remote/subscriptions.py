@@ -116,6 +116,10 @@ class RemoteSource:
 
     async def _begin(self) -> None:
         """Open the stream, and have the gateway take the subscription."""
+        if self._reading is not None:
+            # When it ends it fails all that is asked, which must not be what is asked from now on.
+            self._stream.cancel()
+            await asyncio.wait([self._reading])
         method = "Subscribe" if self._interest.is_durable else "Listen"
         opened = self._connection.channel.stream_stream(
             path_of("Gateway", method),
