@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,11 +15,12 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2
 
-from jts_storage import Storage
+from jts_storage import Storage, new_unit_id
 from jts_storage.domain.events import IngestionFailed
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration, PoolTimeout, StorageError
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.memory.subscriptions import InMemorySource, InMemorySubscriptions
+from jts_storage.memory.work import InMemoryWork
 from jts_storage.ports.health import Health
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import connection
@@ -158,8 +160,6 @@ async def test_all_that_is_staged_is_weighed(backend: InMemoryBackend, tmp_path:
 async def test_all_that_was_staged_is_committed_or_nothing(
     backend: InMemoryBackend, tmp_path: Path, said: int
 ) -> None:
-    from jts_storage import new_unit_id
-
     steps = [
         work.WorkRequest(begin=work.Begin(id=new_unit_id())),
         work.WorkRequest(chunk=described()),
@@ -228,6 +228,55 @@ async def test_a_socket_belongs_to_one_gateway_and_one_user(
                 pass
         assert path.exists()
     assert not path.exists()
+
+
+async def test_the_socket_of_a_dead_gateway_is_taken(
+    backend: InMemoryBackend, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "serve.sock"))
+    async with served(backend, tmp_path) as gateway, client(gateway) as it:
+        assert await it.formulas.list() == []
+    assert not (tmp_path / "serve.sock").exists()
+
+
+async def test_what_is_left_without_commit_is_over_at_the_gateway_too(
+    backend: InMemoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    async def end(self: InMemoryWork) -> None:
+        await asyncio.sleep(0.1)
+        ended.append(self)
+
+    monkeypatch.setattr(InMemoryWork, "end", end)
+    async with served(backend, tmp_path) as gateway, client(gateway) as it:
+        async with it.unit_of_work() as uow:
+            await uow.formulas.save(make_formula("f"))
+            await uow.rollback()
+        assert ended
+
+
+async def test_a_commit_whose_answer_was_lost_is_finished(
+    backend: InMemoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway that was to finish it may be gone."""
+    recovered = []
+
+    async def recover(self: InMemoryBackend) -> int:
+        recovered.append(self)
+        return 0
+
+    monkeypatch.setattr(InMemoryBackend, "recover", recover)
+    committed, given_up = new_unit_id(), new_unit_id()
+    async with served(backend, tmp_path) as gateway, client(gateway) as it:
+        async with it.unit_of_work(id=committed) as uow:
+            await uow.ingestion.checkpoints.save("c", {})
+            await uow.commit()
+        assert not (await it.outcome(given_up)).is_committed
+        assert not recovered
+        assert (await it.outcome(committed)).is_committed
+        assert recovered == [backend]
 
 
 async def test_another_protocol_is_told(
