@@ -354,7 +354,8 @@ async def test_a_page_of_large_events_comes_in_several_messages(
 async def test_one_that_is_not_durable_says_that_it_missed_events(
     backend: InMemoryBackend, tmp_path: Path
 ) -> None:
-    async with served(backend, tmp_path) as first, client(first) as it:
+    # Subscriptions do not end by themselves, and are not waited for.
+    async with served(backend, tmp_path, grace_seconds=20) as first, client(first) as it:
         async with it.subscribe("s", durable=False) as events, it.subscribe("d") as durable:
             assert await events.next(within=0.1) is None
             async with asyncio.timeout(5):
