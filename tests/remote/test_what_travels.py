@@ -129,7 +129,8 @@ async def test_trades_go_on_behind_the_last(
 
 
 def stamps_of(key: SeriesKey) -> list[int]:
-    return CandleSeries(key, make_candles(key, 10)).columns.timestamp.tolist()
+    stamps: list[int] = CandleSeries(key, make_candles(key, 10)).columns.timestamp.tolist()
+    return stamps
 
 
 async def rows_of(stream: AsyncIterator[CandlePanel]) -> list[tuple[SeriesKey, Any]]:
