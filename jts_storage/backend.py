@@ -70,7 +70,7 @@ class StoreBackend:
         recovers: bool = True,
     ) -> None:
         """:param recovers: whether opening finishes what a crash left."""
-        self.settings = settings
+        self.settings = settings.of_stores()
         self._given = list(models)
         if self._given:
             _ = self.models  # what is wrong with them is told at once

@@ -108,8 +108,11 @@ def with_reader(
 
         settings = StorageSettings.load()
         kept_sessions.keep_in(settings.data_dir.absolute() / "calendars")
-        backend = ReadingBackend(settings, bookkeeping=bookkeeping)
-        async with opened_storage(Storage(backend)) as storage:
+        if settings.url is None:
+            reader = Storage(ReadingBackend(settings, bookkeeping=bookkeeping))
+        else:
+            reader = Storage.open(settings)
+        async with opened_storage(reader) as storage:
             return await work(storage)
 
     return finished(opened, stopped=stopped)

@@ -165,5 +165,8 @@ def token(
 def _append(file: Path, line: str) -> None:
     if not file.exists():
         file.touch(0o600)
-    with file.open("a") as opened:
-        opened.write(line)
+    with file.open("a+") as opened:
+        opened.seek(0)
+        there = opened.read()
+        # An editor may have left the last line without its end.
+        opened.write(line if not there or there.endswith("\n") else f"\n{line}")

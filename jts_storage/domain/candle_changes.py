@@ -103,6 +103,7 @@ class CandleChanges:
         self._keys_of_loose += [key] * len(candles)
         if len(self._loose) >= _LOOSE_CANDLES:
             self._gather()
+            self._spill_if_many()
             return True
         return before // WITHOUT_A_PAUSE < len(self._loose) // WITHOUT_A_PAUSE
 
@@ -110,8 +111,7 @@ class CandleChanges:
         self._gather()
         if rows.rows:
             self._parts.append(rows)
-            if sum(part.columns.rows for part in self._here) > MOST_IN_MEMORY:
-                self._spill()
+            self._spill_if_many()
 
     def delete(self, key: SeriesKey, first: int, last: int) -> None:
         self.by_series().setdefault(key, SeriesChanges(key)).delete(first, last)
@@ -221,6 +221,10 @@ class CandleChanges:
                 break
             found.append(part)
         return found[::-1]
+
+    def _spill_if_many(self) -> None:
+        if sum(part.columns.rows for part in self._here) > MOST_IN_MEMORY:
+            self._spill()
 
     def _spill(self) -> None:
         """Put what is in memory into a file, or leave it there for good if there is no room."""

@@ -65,6 +65,11 @@ class WorkSession:
 
     async def commit(self, chunks: Iterable[pb.Chunk], events: Iterable[pb.Event]) -> CommitResult:
         """Send what the client staged, and have all of it committed."""
+        # What runs is part of it, and its answer comes first; what waits for its turn is refused.
+        async with self._asking:
+            return await self._commit(chunks, events)
+
+    async def _commit(self, chunks: Iterable[pb.Chunk], events: Iterable[pb.Event]) -> CommitResult:
         count = 0
         for chunk in chunks:
             await self._write(pb.WorkRequest(chunk=chunk))
@@ -136,7 +141,12 @@ class WorkSession:
         except aio.AioRpcError as exc:
             raise self._lost(exc) from exc
         except TimeoutError:
+            self._stream.cancel()
             raise self._silent(self._connection.config.timeout) from None
+        except asyncio.CancelledError:
+            # It may have been sent all the same: the next call would read its answer.
+            self._stream.cancel()
+            raise
 
     def _check_stream(self) -> None:
         """:raises StorageError: it was given up, which gRPC would call a cancelled task."""

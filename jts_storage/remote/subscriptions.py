@@ -116,6 +116,10 @@ class RemoteSource:
 
     async def _begin(self) -> None:
         """Open the stream, and have the gateway take the subscription."""
+        if self._reading is not None:
+            # When it ends it fails all that is asked, which must not be what is asked from now on.
+            self._stream.cancel()
+            await asyncio.wait([self._reading])
         method = "Subscribe" if self._interest.is_durable else "Listen"
         opened = self._connection.channel.stream_stream(
             path_of("Gateway", method),
@@ -126,11 +130,18 @@ class RemoteSource:
         self._stream = opened(metadata=self._connection.metadata)
         self._reading = asyncio.create_task(self._read_answers(self._stream))
         interest = self._interest
-        await self._ask_once(
-            interest=pb.Interest(
-                name=interest.name, types=sorted(interest.types), from_stored=interest.from_stored
+        try:
+            await self._ask_once(
+                interest=pb.Interest(
+                    name=interest.name,
+                    types=sorted(interest.types),
+                    from_stored=interest.from_stored,
+                )
             )
-        )
+        except BaseException:
+            # Or the gateway would hold the subscription for somebody who has given up.
+            self._stream.cancel()
+            raise
 
     async def _ask_once(self, **step: Any) -> list[pb.StoredDelivery]:
         number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
@@ -145,7 +156,15 @@ class RemoteSource:
         except StorageError:
             self._asked.pop(number)
             raise
-        found: list[pb.StoredDelivery] = await answer
+        # For events it may have to wait as long as there are none.
+        seconds = None if "wait" in step else self._connection.config.timeout
+        try:
+            async with asyncio.timeout(seconds):
+                found: list[pb.StoredDelivery] = await answer
+        except TimeoutError:
+            # Not used again: what it still sends would be taken for told.
+            self._stream.cancel()
+            raise problems.too_slow(self._address, self._connection.config.timeout) from None
         return found
 
     async def _read_answers(self, stream: Any) -> None:

@@ -168,6 +168,18 @@ class StorageSettings(BaseModel):
         """Everything that is set of the gateway; None where the stores are reached directly."""
         return None if self.url is None else GatewayConfig(**read_url(self.url.get_secret_value()))
 
+    def of_stores(self) -> Self:
+        """These settings, for what needs the stores themselves.
+
+        :raises InvalidConfiguration: they name a gateway, whose stores others would be taken for.
+        """
+        if self.url is not None:
+            raise InvalidConfiguration(
+                "JTS_URL names a gateway, and this needs the stores themselves",
+                remedy="Leave it out, where the gateway runs.",
+            )
+        return self
+
     @property
     def lake_root(self) -> Path:
         return self.lake_dir or self.data_dir / "lake"

@@ -11,7 +11,7 @@ import pytest
 from jts_storage import CandlePanel, CandleSeries, SeriesKey, Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
-from jts_storage.remote import frames, wire
+from jts_storage.remote import frames, parts, wire
 from jts_storage.remote.parts import Assembly, parts_of
 from jts_storage.testing.factories import make_candles
 
@@ -62,6 +62,13 @@ def test_ranges_keep_the_order_that_was_asked_for() -> None:
 def test_rows_of_a_table(rows: int, compressed: bool) -> None:
     table = pa.table({"n": np.arange(rows), "text": [str(n) for n in range(rows)]})
     assert travelled(table, compressed=compressed).equals(table)
+
+
+def test_a_value_that_is_larger_than_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PIECE_BYTES", 100)
+    given = [f"text {number}" for number in range(200)]
+    assert len(list(parts_of(given))) > 10
+    assert travelled(given) == given
 
 
 def test_columns_lie_where_they_can_be_used() -> None:

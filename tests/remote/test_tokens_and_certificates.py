@@ -15,10 +15,12 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from jts_storage import Storage, StorageSettings
+from jts_storage.cli.serve import _append
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageError
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.remote.methods import METHODS
+from jts_storage.remote.protocol import path_of
 from jts_storage.remote.server.gateway import Gateway, Place
 from jts_storage.remote.server.limits import Limits
 from jts_storage.remote.server.tokens import Tokens, line_of, new_token
@@ -137,8 +139,19 @@ async def test_a_token_allows_what_its_scope_says(guarded: Gateway) -> None:
                 assert is_refused == (method.scope not in allowed[scope]), (scope, name, told)
             told = await staged(to, **bearer(token))
             assert (told.code == "PERMISSION_DENIED") == (scope == "read")
+            for name in ("Subscribe", "Listen"):
+                code = await consumed(to, name, **bearer(token))
+                is_refused = code == "PERMISSION_DENIED"
+                assert is_refused == ((scope, name) == ("read", "Subscribe"))
             found = await call(to, "Gateway/GetServer", b"", **bearer(token))
             assert found.code == "OK"
+
+
+async def consumed(to: aio.Channel, name: str, **options: Any) -> str:
+    """How a subscription ends that says nothing."""
+    stream = to.stream_stream(path_of("Gateway", name), same, same)(timeout=10, **options)
+    await stream.done_writing()
+    return (await stream.code()).name
 
 
 async def test_a_refused_unit_of_work_is_told_each_time(guarded: Gateway) -> None:
@@ -152,7 +165,7 @@ async def test_a_refused_unit_of_work_is_told_each_time(guarded: Gateway) -> Non
 
 def test_every_method_that_changes_something_asks_for_more_than_reading() -> None:
     reading = {name for name, method in METHODS.items() if method.scope == "read"}
-    words = ("create", "delete", "save", "purge", "recover", "outcome")
+    words = ("create", "delete", "save", "purge", "recover", "outcome", "unsub", "delivered")
     assert not [name for name in reading if any(word in name.lower() for word in words)]
 
 
@@ -296,3 +309,15 @@ async def test_a_broken_certificate_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfiguration, match="No such file"):
         async with gateway(Place("127.0.0.1:0", tmp_path / "none", tmp_path / "key")):
             pass
+
+
+@pytest.mark.parametrize("there", ["", "# those of the team", "# those of the team\n"])
+def test_a_token_is_a_line_of_its_own(tmp_path: Path, there: str) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(there)
+    file.chmod(0o600)
+    _append(file, line_of("a", "read", TOKENS["read"]))
+    _append(file, line_of("b", "write", TOKENS["write"]))
+    known = Tokens.of_file(file)
+    names = [(known.caller(TOKENS[scope]) or [None])[0] for scope in ("read", "write")]
+    assert names == ["a", "b"]

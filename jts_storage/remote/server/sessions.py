@@ -108,7 +108,7 @@ class _Work:
                 raise InvalidData("is no step that is known here", field="step", value=step)
 
     async def _commit(self, asked: pb.Commit) -> None:
-        if asked.chunks:
+        if asked.chunks or asked.events or not self._staged.is_empty:
             self._uow.take(
                 self._staged.changes(asked.chunks), events_of([*self._staged.events, *asked.events])
             )

@@ -46,6 +46,11 @@ class StagedElsewhere:
         self.events: list[pb.Event] = []
         """Those that are more than fit the request to commit, which has the last ones."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no chunk has come."""
+        return not self._count
+
     def add(self, chunk: pb.Chunk) -> None:
         """
         :raises InvalidData: it is none, or its rows are no candles.

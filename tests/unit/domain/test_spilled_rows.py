@@ -16,6 +16,7 @@ from jts_storage.domain.candle_changes import CandleChanges
 from jts_storage.domain.columns import Columns, concatenate
 from jts_storage.domain.rows import SeriesRows
 from jts_storage.domain.spilled_rows import SpilledRows
+from jts_storage.testing.factories import make_candles
 
 KEYS = [SeriesKey(symbol, Timeframe.M1, "KRX") for symbol in ("B", "A", "C")]
 
@@ -121,3 +122,29 @@ def test_a_file_that_was_cut_short_is_noticed() -> None:
     spilled._file.truncate(10)
     with pytest.raises(OSError, match="cut short"):
         spilled.of(KEYS[0])
+
+
+def test_each_of_several_series_in_one_file_is_its_own() -> None:
+    given = [rows_of(key, range(5 * number, 5 * number + 5), number) for number, key in
+             enumerate(KEYS, 1)]  # fmt: skip
+    spilled = SpilledRows(SeriesRows.joined(given))
+    for rows in given:
+        (expected,) = rows
+        found = spilled.of(expected.key)
+        assert found is not None
+        assert [column.tolist() for column in found] == [
+            column.tolist() for column in expected.columns
+        ]
+
+
+def test_candles_that_come_one_by_one_wait_in_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candle_changes, "MOST_IN_MEMORY", 5)
+    monkeypatch.setattr(candle_changes, "_LOOSE_CANDLES", 2)
+    key, changes = KEYS[0], CandleChanges()
+    candles = make_candles(key, 21)
+    for candle in candles:
+        changes.add(key, [candle])
+        assert sum(part.columns.rows for part in changes._here) <= 6
+    assert changes.upserts.columns.timestamp.tolist() == (
+        CandleSeries(key, candles).columns.timestamp.tolist()
+    )

@@ -1,0 +1,32 @@
+"""Where JTS_URL names a gateway no command takes the embedded stores for those behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jts_storage.cli.main import app
+
+AWAY = "grpc://127.0.0.1:1?max_retries=0"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["coverage"], "No gateway answers"),
+        (["formulas", "list"], "No gateway answers"),
+        (["serve", "--listen", "127.0.0.1:0"], "JTS_URL names a gateway"),
+        (["health"], "JTS_URL names a gateway"),
+    ],
+)
+def test_it_asks_the_gateway_or_refuses(
+    command: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JTS_URL", AWAY)
+    told = CliRunner().invoke(app, command)
+    assert told.exit_code
+    assert says in told.output
+    assert not (tmp_path / ".jts").exists()
