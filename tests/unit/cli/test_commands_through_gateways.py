@@ -17,7 +17,6 @@ AWAY = "grpc://127.0.0.1:1?max_retries=0"
     [
         (["coverage"], "No gateway answers"),
         (["formulas", "list"], "No gateway answers"),
-        (["serve", "--listen", "127.0.0.1:0"], "No gateway answers"),
         (["health"], "No gateway answers"),
     ],
 )
