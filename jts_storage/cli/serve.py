@@ -85,12 +85,14 @@ async def _served(place: Place, *, is_asked: bool, as_json: bool) -> None:
     """
     :param is_asked: whether it is to listen there even if the folder has a socket of its own.
     """
+    from jts_storage.cli.served import check_here
     from jts_storage.settings import StorageSettings
     from jts_storage.sharing.backend import SharedBackend, is_shareable
     from jts_storage.sharing.choice import store_backend
     from jts_storage.storage import Storage
 
-    settings = StorageSettings.load(share=True, url=None)
+    settings = StorageSettings.load(share=True)
+    check_here(settings, engine=False)
     listens = is_asked or not is_shareable(settings)
     if listens:
         place.check()

@@ -23,7 +23,7 @@ from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import problems, values
 from jts_storage.remote.methods import METHODS
 from jts_storage.remote.parts import assembled
-from jts_storage.remote.protocol import BOTH_ENDS, COMPRESSION, MAJOR, MINOR, PATIENCE, path_of
+from jts_storage.remote.protocol import BOTH_ENDS, COMPRESSION, MAJOR, MINOR, path_of
 from jts_storage.remote.resuming import Resuming
 from jts_storage.remote.wire import Batch, deserialized
 from jts_storage.settings.gateway import GatewayConfig
@@ -136,7 +136,7 @@ class Connection:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        found = [(PATIENCE, str(round(self.config.timeout * 1_000)))]
+        found: list[tuple[str, str]] = []
         if self.config.token is not None:
             found.append(("authorization", f"Bearer {plain(self.config.token)}"))
         if self.config.compression != "none":

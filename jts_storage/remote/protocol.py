@@ -14,9 +14,6 @@ CAPABILITIES: Final = ("candles", "documents", "bookkeeping", "history", "work",
 MESSAGE_BYTES: Final = 8 * 2**20
 """Of one message: parts are below 4 MiB, and a client may have a longer list of keys to ask for."""
 
-PATIENCE: Final = "jts-patience-ms"
-"""How long a client waits for each part of an answer."""
-
 COMPRESSION: Final = "jts-compression"
 
 BOTH_ENDS: Final = (

@@ -26,7 +26,14 @@ import pyarrow.flight as flight
 from grpc import aio
 from harness import report
 
-from jts_storage import CandlePanel, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage import (
+    CandlePanel,
+    SeriesKey,
+    Storage,
+    StorageSettings,
+    Timeframe,
+    new_unit_id,
+)
 from jts_storage.domain import checks
 from jts_storage.domain.columns import Columns
 from jts_storage.remote.frames import batches_of
@@ -72,7 +79,7 @@ async def day(storage: Storage) -> object:
 _committed = 0
 
 
-async def commit(storage: Storage) -> object:
+async def commit(storage: Storage, unit_id: str | None = None) -> object:
     """390 candles of a day and a checkpoint, new ones each time."""
     global _committed
     _committed += 1
@@ -81,15 +88,28 @@ async def commit(storage: Storage) -> object:
     close = np.full(390, 700_000 + _committed)
     columns = Columns.of(stamps, (close, close, close, close), np.full(390, 1, np.uint64))
     key = SeriesKey(f"LIVE{_committed % 7}", Timeframe.M1, "KRX")
-    async with storage.unit_of_work() as uow:
+    async with storage.unit_of_work(id=unit_id) as uow:
         series = CandlePanel.trusted(Timeframe.M1, [key], np.array([0, 390]), columns)
         await uow.candles.save_panel(series)
         await uow.ingestion.checkpoints.save(str(key), {"n": _committed})
         return await uow.commit()
 
 
-WORK = {"range_of_a_million": long_range, "panel_of_625000": panel, "commit": commit, "day": day}
-WORK |= {"count": count}
+async def commit_with_id(storage: Storage) -> object:
+    """With an outcome that can be asked for, which a commit through a gateway always has."""
+    return await commit(storage, new_unit_id())
+
+
+WORK = {
+    "range_of_a_million": long_range,
+    "panel_of_625000": panel,
+    "commit": commit,
+    "commit_with_id": commit_with_id,
+    "day_held": day,
+    "count_held": count,
+}
+CACHE_BYTES = 16 * 2**20
+"""Holds a day, and neither the long range nor the panel."""
 
 
 async def gateway(folder: Path) -> None:
@@ -97,7 +117,7 @@ async def gateway(folder: Path) -> None:
     from jts_storage.backend import StoreBackend
     from jts_storage.remote.server.gateway import Gateway, Place
 
-    backend = StoreBackend(StorageSettings(data_dir=folder, cache_bytes=0, env_file=None))
+    backend = StoreBackend(StorageSettings(data_dir=folder, cache_bytes=CACHE_BYTES, env_file=None))
     async with Storage(backend) as storage:
         async with storage.unit_of_work() as uow:
             await uow.candles.save_panel(candles(ROWS, [KEY], 60_000))

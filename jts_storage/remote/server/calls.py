@@ -20,7 +20,7 @@ from jts_storage.remote import problems, values
 from jts_storage.remote.frames import are_columns
 from jts_storage.remote.methods import METHODS, Method
 from jts_storage.remote.parts import parts_of
-from jts_storage.remote.protocol import COMPRESSION, PACKAGE, PATIENCE
+from jts_storage.remote.protocol import COMPRESSION, PACKAGE
 from jts_storage.remote.server.served import Served
 from jts_storage.remote.wire import serialized
 
@@ -186,11 +186,3 @@ def as_known(error: BaseException, what: str) -> StorageError:
 def wants_compression(context: Context) -> bool:
     """Whether the client is far enough away for columns to be compressed."""
     return (COMPRESSION, "zstd") in (context.invocation_metadata() or ())
-
-
-def patience_of(context: Context) -> float | None:
-    """How long the client waits for each part; None if it does not say."""
-    for name, value in context.invocation_metadata() or ():
-        if name == PATIENCE and str(value).isdecimal():
-            return min(int(value) / 1_000, _MOST_PATIENCE)
-    return None

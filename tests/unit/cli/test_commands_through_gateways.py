@@ -18,6 +18,9 @@ AWAY = "grpc://127.0.0.1:1?max_retries=0"
         (["coverage"], "No gateway answers"),
         (["formulas", "list"], "No gateway answers"),
         (["health"], "No gateway answers"),
+        (["serve"], "JTS_URL names a gateway"),
+        (["check"], "No gateway answers"),
+        (["migrate", "up"], "No gateway answers"),
     ],
 )
 def test_it_asks_the_gateway_or_refuses(
