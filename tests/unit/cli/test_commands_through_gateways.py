@@ -20,7 +20,7 @@ AWAY = "grpc://127.0.0.1:1?max_retries=0"
         (["health"], "No gateway answers"),
         (["serve"], "JTS_URL names a gateway"),
         (["check"], "No gateway answers"),
-        (["migrate", "up"], "No gateway answers"),
+        (["migrate", "up"], "JTS_URL names a gateway"),
     ],
 )
 def test_it_asks_the_gateway_or_refuses(
