@@ -17,10 +17,10 @@ from jts_storage.proto.jts.storage.v1 import values_pb2
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote import problems
 from jts_storage.remote.connection import Connection, arguments_of
+from jts_storage.remote.grpc_internals import Ended, send
 from jts_storage.remote.methods import IN_WORK
 from jts_storage.remote.parts import PIECE_BYTES, Assembly
 from jts_storage.remote.protocol import path_of
-from jts_storage.remote.sending import Ended, send
 from jts_storage.remote.wire import Batch
 
 _END_SECONDS: Final = 5.0

@@ -26,7 +26,7 @@ from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
 from jts_storage.readable import Readable
 from jts_storage.settings import StorageSettings
-from jts_storage.sharing.folder import SharedFolder, make_private
+from jts_storage.sharing.folder import SharedFolder, is_served, make_private
 
 if TYPE_CHECKING:
     from jts_storage.remote.backend import GrpcBackend
@@ -146,6 +146,7 @@ class SharedBackend(StoreBackend):
     async def open(self) -> None:
         if self.settings.share:
             check_grpc()
+        self._check_installed_unless_served()
         try:
             await self._open()
         except BaseException:
@@ -153,6 +154,11 @@ class SharedBackend(StoreBackend):
             raise
         if self.settings.share and self._server is None:
             self._watching = asyncio.create_task(self._watch())
+
+    def _check_installed_unless_served(self) -> None:
+        """Before a folder is made; who calls the process that serves it needs none of it."""
+        if not is_served(self.settings.data_dir):
+            self._check_installed()
 
     async def close(self) -> None:
         watching, self._watching = self._watching, None

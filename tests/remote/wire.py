@@ -12,9 +12,9 @@ from jts_storage import new_unit_id
 from jts_storage.errors import StorageError
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import problems
+from jts_storage.remote.grpc_internals import Ended, send
 from jts_storage.remote.methods import METHODS
 from jts_storage.remote.protocol import path_of
-from jts_storage.remote.sending import Ended, send
 
 
 class Told(NamedTuple):

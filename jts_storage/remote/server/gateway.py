@@ -15,7 +15,6 @@ from typing import Any, Final
 import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 
 from jts_storage._version import __version__
 from jts_storage.errors import InvalidConfiguration, StorageError
@@ -24,6 +23,7 @@ from jts_storage.proto.jts.storage.v1 import work_pb2
 from jts_storage.remote.protocol import BOTH_ENDS, CAPABILITIES, MAJOR, MINOR, PACKAGE
 from jts_storage.remote.server.calls import Context, handlers
 from jts_storage.remote.server.guard import Guard
+from jts_storage.remote.server.health_internals import HealthServicer
 from jts_storage.remote.server.limits import Limits
 from jts_storage.remote.server.served import Served, ServedBackend
 from jts_storage.remote.server.sessions import Works

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jts_storage.cli.main import app
+from jts_storage.domain import kept_sessions
 
 AWAY = "grpc://127.0.0.1:1?max_retries=0"
 
@@ -27,6 +28,8 @@ def test_it_asks_the_gateway_or_refuses(
     command: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # Set by commands for as long as their process lives, which is that of other tests here.
+    monkeypatch.setattr(kept_sessions, "_folder", None)
     monkeypatch.setenv("JTS_URL", AWAY)
     told = CliRunner().invoke(app, command)
     assert told.exit_code

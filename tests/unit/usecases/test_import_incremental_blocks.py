@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from jts_storage import Candle, CandleSeries, Market, SeriesKey, Storage, Timeframe
 from jts_storage.domain.moments import AsOf
+from jts_storage.readable import ReadableStores
 from jts_storage.testing.factories import make_candles
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions, ImportProgress
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
@@ -168,9 +169,9 @@ async def test_history_is_read_only_where_the_import_has_filled_a_gap_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    as_of, data_set = Storage.as_of, Storage.data_set
+    as_of, data_set = ReadableStores.as_of, Storage.data_set
 
-    async def spied_as_of(self: Storage, moment: AsOf) -> Any:
+    async def spied_as_of(self: ReadableStores, moment: AsOf) -> Any:
         asked.append("as_of")
         return await as_of(self, moment)
 
@@ -178,7 +179,7 @@ async def test_history_is_read_only_where_the_import_has_filled_a_gap_before(
         asked.append("data_set")
         return await data_set(self, *args, **more)
 
-    monkeypatch.setattr(Storage, "as_of", spied_as_of)
+    monkeypatch.setattr(ReadableStores, "as_of", spied_as_of)
     monkeypatch.setattr(Storage, "data_set", spied_data_set)
     path = tmp_path / "p.csv"
     for minutes, expected in (

@@ -1,10 +1,17 @@
-"""Sending on a stream that the gateway may have ended already."""
+"""All that the kit uses of grpcio beside what it documents: a message to a stream that is over."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+DEPENDS_ON = {
+    "grpc.aio._call:Call": ("_cython_call",),
+    "grpc._cython.cygrpc:InternalError": ("args",),
+    "grpc._cython.cygrpc:ExecuteBatchError": ("args",),
+}
+"""What is used of a class; an attribute counts that its ``__init__`` sets."""
 
 
 class Ended(Exception):
