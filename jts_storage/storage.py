@@ -25,6 +25,7 @@ from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
+from jts_storage.ports.observation import Observer
 from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
@@ -35,6 +36,7 @@ from jts_storage.unit_of_work.repeating import retry_policy
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.mongo.manager import MongoDBManager
+    from jts_storage.observe.diagnosis import Diagnosis
     from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
     from jts_storage.unit_of_work.participants import Stores
@@ -87,6 +89,7 @@ class Storage:
         check: SchemaCheck | None = None,
         publisher: EventPublisher | None = None,
         models: Iterable[Model[Any]] = (),
+        observer: Observer | None = None,
     ) -> Self:
         """A storage over the stores that `settings` name, or else ``JTS_*`` variables.
 
@@ -97,6 +100,7 @@ class Storage:
         :param check: compare live schemas with the models while opening, and refuse to open
             (``"error"``, with `SchemaDrift`) or log (``"warn"``); as the settings say if not given.
         :param models: the service's own, beside those that installed packages name.
+        :param observer: hears of every call: `jts_storage.observe` has some.
         :raises InvalidConfiguration: naming the setting at fault.
         """
         # Not at the top: to import the package must load no driver.
@@ -116,16 +120,24 @@ class Storage:
             settings = settings.model_copy(update={"check": check})
         from jts_storage.sharing.choice import backend_of
 
-        return cls(backend_of(settings, publisher=publisher, models=models))
+        store = None if settings.url is None else "gateway"
+        publisher = _told(publisher, observer, store)
+        backend = backend_of(settings, publisher=publisher, models=models)
+        return cls(_observed(backend, observer, store))
 
     @classmethod
     def in_memory(
-        cls, *, publisher: EventPublisher | None = None, models: Iterable[Model[Any]] = ()
+        cls,
+        *,
+        publisher: EventPublisher | None = None,
+        models: Iterable[Model[Any]] = (),
+        observer: Observer | None = None,
     ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
         from jts_storage.memory.backend import InMemoryBackend
 
-        return cls(InMemoryBackend(publisher, models))
+        publisher = _told(publisher, observer, "memory")
+        return cls(_observed(InMemoryBackend(publisher, models), observer, "memory"))
 
     @property
     def candles(self) -> CandleStore:
@@ -325,6 +337,21 @@ class Storage:
         """
         return await self._opened.health()
 
+    async def metrics(self) -> str:
+        """All metrics of the calls and the stores now, in Prometheus' text format.
+
+        :raises InvalidConfiguration: the extra ``metrics`` is not installed.
+        """
+        from jts_storage.observe import watching
+
+        return await watching.text_of(self, getattr(self._opened, "observer", None))
+
+    async def diagnose(self) -> Diagnosis:
+        """What runs, waits and failed last, without secrets: ``.text`` is a page for a ticket."""
+        from jts_storage.observe import watching
+
+        return await watching.diagnosis_of(self, getattr(self._opened, "observer", None))
+
     async def recover(self) -> int:
         """Finish the commits that a crash left decided but unfinished; how many there were."""
         return await self._opened.recover()
@@ -379,3 +406,23 @@ class Storage:
             outcome = await work(uow)
             await uow.commit()
         return outcome
+
+
+def _observed(backend: Backend, observer: Observer | None, store: str | None) -> Backend:
+    if observer is None:
+        return backend
+    from jts_storage.observe.backend import ObservedBackend
+
+    return ObservedBackend(backend, observer, store)
+
+
+def _told(
+    publisher: EventPublisher | None, observer: Observer | None, store: str | None
+) -> EventPublisher | None:
+    """A publisher whose deliveries are told."""
+    if observer is None:
+        return publisher
+    from jts_storage.observe.proxies import Observation
+    from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
+
+    return Observation(observer, store).of(publisher or InMemoryEventPublisher(), "events")

@@ -14,6 +14,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from jts_storage._runtime.steps import RETRIED, tell
 from jts_storage.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ def repetitions(
     :param first_pause: at most, instead of `retry_base_delay`.
     """
 
-    def tell(state: RetryCallState) -> None:
+    def told(state: RetryCallState) -> None:
+        tell(RETRIED)
         failure = state.outcome.exception() if state.outcome else None
         log.warning("Attempt %d of %s failed: %s", state.attempt_number, doing, failure)
 
@@ -58,6 +60,6 @@ def repetitions(
         "retry": retry_if_exception(worth),
         "stop": stop_after_attempt(attempts) | stop_before_delay(pauses.retry_timeout),
         "wait": wait_random_exponential(multiplier=base, max=pauses.retry_max_delay),
-        "before_sleep": tell,
+        "before_sleep": told,
         "reraise": True,
     }

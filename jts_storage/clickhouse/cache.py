@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Table
 
 from jts_storage._runtime.forks import tell_children
+from jts_storage._runtime.steps import HELD, tell
 from jts_storage.clickhouse import statements
 from jts_storage.clickhouse.change_log import Change
 from jts_storage.clickhouse.held_answers import HeldAnswers
@@ -136,6 +137,7 @@ class RangeCache:
             proof = self._ask_if_due()
         found = self._look_up(key, first, last, proof)
         if found is not None:
+            tell(HELD)
             return found
         series = read()
         if self._is_still(proof.state, series):
@@ -233,6 +235,7 @@ class RangeCache:
     def _served(self, found: _T) -> _T:
         if found is not None:
             self._unused = 0
+            tell(HELD)
         return found
 
     def _is_left_to_statements(self, unknown: int) -> bool:

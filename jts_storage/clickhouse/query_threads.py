@@ -7,6 +7,8 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 from jts_storage.errors import StorageError
@@ -36,7 +38,9 @@ class QueryThreads:
 
     async def run(self, call: Callable[[], _T], *, is_read: bool = False) -> _T:
         name = "clickhouse-reads" if is_read else "clickhouse"
-        return await asyncio.get_running_loop().run_in_executor(self._pool(name), call)
+        # Traces and what observes the call go along.
+        work = partial(copy_context().run, call)
+        return await asyncio.get_running_loop().run_in_executor(self._pool(name), work)
 
     def close(self) -> None:
         """Wait for what is under way; nothing begins after it."""

@@ -22,10 +22,12 @@ columns = _system("columns", "table", "name", "type")
 parts = _system(
     "parts",
     *("table", "name", "engine", "path", "hash_of_all_files", "active", "partition"),
-    "has_lightweight_delete",
+    *("has_lightweight_delete", "rows", "bytes_on_disk"),
 )
+merges = _system("merges", "table")
 mutations = _system("mutations", "table", "mutation_id", "command", "is_done", "latest_fail_reason")
 merge_tree_settings = table("merge_tree_settings", column("name"), column("value"), schema="system")
+processes = table("processes", column("elapsed"), column("query"), schema="system")
 detached_tables = _system("detached_tables", "table")
 backups = table("backups", column("status"), schema="system")
 detached_parts = _system("detached_parts", "table", "name", "reason", "path")

@@ -11,6 +11,7 @@ class Health(dict[str, bool]):
     :ivar unfinished: decided commits that not every store has yet.
     :ivar oldest: how long the oldest of them has waited.
     :ivar waiting_events: events that not every handler has had.
+    :ivar oldest_event: how long the oldest of these has waited.
     :ivar parked_events: events that failed too often and wait for `retry`.
     :ivar waiting_for_subscriptions: events stored for named subscriptions, all of them together,
         that are not acknowledged; roughly, after a crash of MongoDB.
@@ -32,6 +33,7 @@ class Health(dict[str, bool]):
     unfinished: int = 0
     oldest: timedelta | None = None
     waiting_events: int = 0
+    oldest_event: timedelta | None = None
     parked_events: int = 0
     waiting_for_subscriptions: int = 0
     parked_for_subscriptions: int = 0

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
+from jts_storage._runtime.steps import WAITED, tell
 from jts_storage.errors import PoolTimeout, StorageError
 from jts_storage.relational.link import Link
 
@@ -179,6 +180,7 @@ class ConnectionPool(Generic[L]):
 
     async def _wait(self) -> L | None:
         """A connection handed over, or None for a place to open one in."""
+        tell(WAITED)
         waiter: asyncio.Future[L | None] = self.loop.create_future()
         self._waiting.append(waiter)
         alarm = self.loop.call_later(self._timeout, self._expire, waiter)

@@ -20,6 +20,7 @@ from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
+from jts_storage.ports.observation import Observer
 from jts_storage.sync.declared import Blocking
 from jts_storage.sync.portal import Portal
 from jts_storage.sync.repositories import (
@@ -70,24 +71,33 @@ class Storage:
         check: asynchronous.SchemaCheck | None = None,
         publisher: EventPublisher | None = None,
         models: Iterable[Model[Any]] = (),
+        observer: Observer | None = None,
     ) -> Self:
         """A storage over the stores that `settings` name, or else ``JTS_*`` variables.
 
         :param check: what a difference between live schemas and models does, as asynchronously.
         :param models: the service's own, beside those that installed packages name.
+        :param observer: hears of every call, in the thread of the event loop.
         :raises InvalidConfiguration: naming the setting at fault.
         """
         storage = asynchronous.Storage.open(
-            settings, check=check, publisher=publisher, models=models
+            settings, check=check, publisher=publisher, models=models, observer=observer
         )
         return cls(storage)
 
     @classmethod
     def in_memory(
-        cls, *, publisher: EventPublisher | None = None, models: Iterable[Model[Any]] = ()
+        cls,
+        *,
+        publisher: EventPublisher | None = None,
+        models: Iterable[Model[Any]] = (),
+        observer: Observer | None = None,
     ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
-        return cls(asynchronous.Storage.in_memory(publisher=publisher, models=models))
+        storage = asynchronous.Storage.in_memory(
+            publisher=publisher, models=models, observer=observer
+        )
+        return cls(storage)
 
     @property
     def candles(self) -> CandleStore:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from jts_storage._runtime.steps import tell
 from jts_storage._runtime.tasks import alongside
 from jts_storage.domain.changes import CommitChanges
 from jts_storage.domain.events import DomainEvent
@@ -231,9 +232,5 @@ async def commit_documents(
     return written_under(place)
 
 
-def _pass(_point: str) -> None:
-    return None
-
-
-reached: Callable[[str], None] = _pass
+reached: Callable[[str], None] = tell
 """Called with the name of each step of a commit. Tests replace it to kill the process there."""

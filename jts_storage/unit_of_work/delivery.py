@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from math import inf
 
+from jts_storage._runtime.steps import carried
 from jts_storage._runtime.tasks import stopped
 from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import StorageError
@@ -131,7 +132,9 @@ class Delivery:
                     break  # another process delivers this key now
                 if waiting.event is None and not waiting.is_refused:
                     log.warning("No class is known for a stored event.", extra={"key": key})
-                elif waiting.event is not None and await self._published(waiting.event):
+                elif waiting.event is not None and await self._published(
+                    waiting.event, waiting.trace
+                ):
                     await self._outbox.delivered(waiting.id)
                     delivered += 1
                 elif not await self._is_parked(waiting):
@@ -153,7 +156,8 @@ class Delivery:
             return set()
         return await self._journal.unfinished_versions()
 
-    async def _published(self, event: DomainEvent) -> bool:
+    async def _published(self, event: DomainEvent, trace: str | None) -> bool:
+        token = carried.set(trace)
         try:
             async with asyncio.timeout(PATIENCE.total_seconds()):
                 return not await self._publisher.publish(event)
@@ -162,6 +166,8 @@ class Delivery:
         except Exception:
             # A publisher is the service's own code: whatever it raises, the event is tried again.
             log.exception("An event was not published.", extra={"event_id": event.id})
+        finally:
+            carried.reset(token)
         return False
 
     async def _is_parked(self, waiting: WaitingEvent) -> bool:

@@ -14,6 +14,7 @@ from functools import partial
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from jts_storage._runtime.steps import carried
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.subscriptions import HANDLERS
 from jts_storage.mongo.leases import from_now
@@ -51,6 +52,7 @@ class WaitingEvent:
     :param is_refused: by its class, as a later release of it may.
     :param attempts: how often its delivery has failed.
     :param due_in: after which it may be delivered; not above zero if it may be now.
+    :param trace: that its commit belonged to, if that was traced.
     """
 
     id: str
@@ -59,6 +61,7 @@ class WaitingEvent:
     is_refused: bool
     attempts: int
     due_in: timedelta
+    trace: str | None = None
 
 
 class Outbox:
@@ -186,6 +189,16 @@ class Outbox:
         ]
         return waiting, parked
 
+    async def oldest(self) -> timedelta | None:
+        """How long ago the first of the events that wait was committed; None if none waits."""
+        found = await self._manager.retries.once(
+            "looking for the oldest event",
+            lambda: self._events.find_one(
+                {"isParked": False}, {"age": _AGE_MS}, sort=[("version", 1)]
+            ),
+        )
+        return None if found is None else timedelta(milliseconds=max(int(found["age"]), 0))
+
     async def retry(self, event_id: str | None = None) -> int:
         """Give one parked event, or all, another chance; how many."""
         where: Bson = {"isParked": True} | ({"_id": event_id} if event_id else {})
@@ -209,10 +222,16 @@ _ORDER = [("version", 1), ("n", 1)]
 _KEYS_A_PAGE = 1_000
 _AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 _DUE_IN: Bson = {"$subtract": ["$notBefore", "$$NOW"]}
+_NANOSECONDS_A_MS = 1_000_000
+# Versions are the nanoseconds of the server's time, or a little later.
+_COMMITTED_MS: Bson = {"$divide": ["$version", _NANOSECONDS_A_MS]}
+_AGE_MS: Bson = {"$subtract": [{"$toLong": "$$NOW"}, {"$toLong": _COMMITTED_MS}]}
 
 
 def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
+    trace = carried.get()
     return {
+        **({} if trace is None else {"trace": trace}),
         "_id": event.id,
         "type": event.event_type,
         "class": class_name_of(event),
@@ -241,4 +260,5 @@ def _waiting_event(document: Bson) -> WaitingEvent:
         is_refused,
         document["attempts"],
         timedelta(milliseconds=document["dueIn"]),
+        document.get("trace"),
     )

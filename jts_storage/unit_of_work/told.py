@@ -13,6 +13,8 @@ async def tell(stores: Stores, health: Health) -> Sequence[Entry]:
     """Say how many events wait and commits are unfinished; return the latter."""
     pending = await stores.journal.pending()
     health.waiting_events, health.parked_events = await stores.outbox.counts()
+    if health.waiting_events:
+        health.oldest_event = await stores.outbox.oldest()
     waiting, parked = await stores.deliveries.totals()
     health.waiting_for_subscriptions, health.parked_for_subscriptions = waiting, parked
     health.unfinished = len(pending)

@@ -1,0 +1,279 @@
+"""Thresholds, and which of them are crossed: the same for Prometheus and within a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from jts_storage.domain import checks
+from jts_storage.errors import InvalidData
+from jts_storage.observe import catalogue
+from jts_storage.observe.catalogue import Metric, Sample
+
+Severity = Literal["warning", "critical"]
+_RUNBOOK: Final = "docs/how-to/on-call.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A threshold of one metric.
+
+    :param above: it is crossed by a higher value.
+    :param below: it is crossed by a lower value.
+    :param lasting: for how many seconds before anybody is told.
+    :param rate: judge how fast a counter grows, by the second, in place of what it is.
+    :param section: of the runbook, by the anchor of its heading.
+    """
+
+    name: str
+    metric: Metric
+    summary: str
+    section: str
+    above: float | None = None
+    below: float | None = None
+    lasting: float = 0.0
+    rate: bool = False
+    where: tuple[tuple[str, str], ...] = ()
+    severity: Severity = "warning"
+
+    def __post_init__(self) -> None:
+        if (self.above is None) == (self.below is None):
+            raise InvalidData("has one of above and below", field="alert", value=self.name)
+
+    @property
+    def runbook(self) -> str:
+        """Where it says what to do."""
+        return f"{_RUNBOOK}#{self.section}"
+
+    @property
+    def expression(self) -> str:
+        """As Prometheus has it."""
+        labels = ",".join(f'{name}="{value}"' for name, value in self.where)
+        metric = f"{self.metric.exposed}{{{labels}}}" if labels else self.metric.exposed
+        if self.rate:
+            metric = f"sum(rate({metric}[5m]))"
+        sign, bound = (">", self.above) if self.above is not None else ("<", self.below)
+        return f"{metric} {sign} {bound:g}"
+
+    def with_threshold(self, value: float, *, lasting: float | None = None) -> Alert:
+        """The same with another threshold."""
+        changed = replace(self, lasting=self.lasting if lasting is None else lasting)
+        if self.above is not None:
+            return replace(changed, above=value)
+        return replace(changed, below=value)
+
+    def is_crossed(self, value: float) -> bool:
+        if self.above is not None:
+            return value > self.above
+        return self.below is not None and value < self.below
+
+
+_MINUTE: Final = 60.0
+_GIGABYTE: Final = 2.0**30
+
+ALERTS: Final = (
+    Alert(
+        name="StoreDown",
+        metric=catalogue.UP,
+        below=1,
+        lasting=5,
+        severity="critical",
+        summary="The store {store} does not answer.",
+        section="a-store-is-down",
+    ),
+    Alert(
+        name="JournalEntryOld",
+        metric=catalogue.JOURNAL_OLDEST,
+        above=_MINUTE,
+        severity="critical",
+        summary="A decided commit has not reached every store for {value:.0f} s.",
+        section="an-old-journal-entry",
+    ),
+    Alert(
+        name="CommitDamaged",
+        metric=catalogue.JOURNAL_DAMAGED,
+        above=0,
+        severity="critical",
+        summary="{value:.0f} decided commits cannot be read in the journal.",
+        section="a-damaged-commit",
+    ),
+    Alert(
+        name="OutboxLate",
+        metric=catalogue.OUTBOX_OLDEST,
+        above=5 * _MINUTE,
+        summary="An event waits for its handlers for {value:.0f} s.",
+        section="events-are-late",
+    ),
+    Alert(
+        name="EventsParked",
+        metric=catalogue.OUTBOX_PARKED,
+        above=0,
+        summary="{value:.0f} events failed too often and are parked.",
+        section="parked-events",
+    ),
+    Alert(
+        name="CandlesLate",
+        metric=catalogue.LATE,
+        above=5 * _MINUTE,
+        lasting=_MINUTE,
+        summary="Candles of {exchange} ({timeframe}) are {value:.0f} s late.",
+        section="candles-are-late",
+    ),
+    Alert(
+        name="PoolExhausted",
+        metric=catalogue.CONNECTION_WAITS,
+        rate=True,
+        above=1,
+        lasting=_MINUTE,
+        summary="{value:.1f} calls a second wait for a connection.",
+        section="a-pool-is-exhausted",
+    ),
+    Alert(
+        name="ConflictStorm",
+        metric=catalogue.COMMITS,
+        where=(("outcome", "conflict"),),
+        rate=True,
+        above=5,
+        lasting=_MINUTE,
+        summary="{value:.1f} commits a second end in a conflict.",
+        section="a-storm-of-conflicts",
+    ),
+    Alert(
+        name="PartsGrowing",
+        metric=catalogue.PARTS,
+        above=300,
+        lasting=5 * _MINUTE,
+        summary="The table {table} has {value:.0f} parts.",
+        section="parts-are-growing",
+    ),
+    Alert(
+        name="PartsBroken",
+        metric=catalogue.BROKEN_PARTS,
+        above=0,
+        severity="critical",
+        summary="{value:.0f} parts of ClickHouse tables are damaged: reads miss their rows.",
+        section="broken-parts",
+    ),
+    Alert(
+        name="DiskLow",
+        metric=catalogue.DISK_FREE,
+        below=5 * _GIGABYTE,
+        severity="critical",
+        summary="{value:.0f} bytes are left on the disk of the stores.",
+        section="the-disk-is-filling",
+    ),
+    Alert(
+        name="MigrationPending",
+        metric=catalogue.MIGRATIONS_PENDING,
+        above=0,
+        lasting=10 * _MINUTE,
+        summary="{value:.0f} migrations are not applied.",
+        section="a-migration-is-pending",
+    ),
+)
+"""What a person is called for, by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a person is told: an alert fires, or is over.
+
+    :param since: when the threshold was crossed.
+    """
+
+    alert: Alert
+    labels: tuple[tuple[str, str], ...]
+    value: float
+    since: datetime
+    is_over: bool = False
+
+    @property
+    def text(self) -> str:
+        """One line, with what is concerned."""
+        told = self.alert.summary.format(value=self.value, **dict(self.labels))
+        return f"Over: {told}" if self.is_over else told
+
+
+@dataclass(slots=True)
+class _Crossed:
+    since: datetime
+    told_at: datetime | None = None
+    value: float = 0.0
+
+
+class Judge:
+    """Tells each firing once, and again after `cooldown` while it lasts; its end once.
+
+    One that is over and comes back is told at once: it is another incident.
+    """
+
+    def __init__(self, alerts: Iterable[Alert] = ALERTS, *, cooldown: float = 300.0) -> None:
+        self._alerts = tuple(checks.several(alerts, Alert, "alerts"))
+        self._cooldown = timedelta(seconds=cooldown)
+        self._crossed: dict[tuple[str, tuple[str, ...]], _Crossed] = {}
+        self._before: dict[Metric, tuple[datetime, float]] = {}
+
+    def judge(self, now: datetime, samples: Iterable[Sample]) -> list[Notice]:
+        """What is to be told of these samples, which were read now."""
+        found = list(samples)
+        return [notice for alert in self._alerts for notice in self._of(alert, now, found)]
+
+    def _of(self, alert: Alert, now: datetime, samples: list[Sample]) -> list[Notice]:
+        notices, seen = [], set()
+        for sample in self._values(alert, now, samples):
+            seen.add(sample.labels)
+            notice = self._noticed(alert, now, sample)
+            if notice is not None:
+                notices.append(notice)
+        # What is no longer there at all, such as a table that was dropped, is over, too.
+        gone = [kind for kind in self._crossed if kind[0] == alert.name and kind[1] not in seen]
+        if not alert.rate and any(sample.metric is alert.metric for sample in samples):
+            notices += [
+                over
+                for kind in gone
+                if (over := self._ended(alert, kind, Sample(alert.metric, 0.0, kind[1])))
+            ]
+        return notices
+
+    def _values(self, alert: Alert, now: datetime, samples: list[Sample]) -> list[Sample]:
+        where = dict(alert.where)
+        mine = [
+            sample
+            for sample in samples
+            if sample.metric is alert.metric
+            and where.items() <= dict(zip(alert.metric.labels, sample.labels, strict=False)).items()
+        ]
+        if not alert.rate:
+            return mine
+        total = sum(sample.value for sample in mine)
+        before, self._before[alert.metric] = self._before.get(alert.metric), (now, total)
+        if before is None or now <= before[0]:
+            return []
+        growth = max(total - before[1], 0.0) / (now - before[0]).total_seconds()
+        return [Sample(alert.metric, growth)]
+
+    def _noticed(self, alert: Alert, now: datetime, sample: Sample) -> Notice | None:
+        kind = (alert.name, sample.labels)
+        if not alert.is_crossed(sample.value):
+            return self._ended(alert, kind, sample)
+        crossed = self._crossed.setdefault(kind, _Crossed(now))
+        if now - crossed.since < timedelta(seconds=alert.lasting):
+            return None
+        if crossed.told_at is not None and now - crossed.told_at < self._cooldown:
+            return None
+        crossed.told_at = now
+        return Notice(alert, _named(alert, sample), sample.value, crossed.since)
+
+    def _ended(
+        self, alert: Alert, kind: tuple[str, tuple[str, ...]], sample: Sample
+    ) -> Notice | None:
+        crossed = self._crossed.pop(kind, None)
+        if crossed is None or crossed.told_at is None:
+            return None
+        return Notice(alert, _named(alert, sample), sample.value, crossed.since, is_over=True)
+
+
+def _named(alert: Alert, sample: Sample) -> tuple[tuple[str, str], ...]:
+    return tuple(zip(alert.metric.labels, sample.labels, strict=False))

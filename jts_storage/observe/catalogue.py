@@ -1,0 +1,159 @@
+"""Every metric that there is: its name, its labels, and what it says.
+
+Labels have few values, all known beforehand or named by a service's own models. No symbol, no
+identity, no text of an error or of a query is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+PREFIX: Final = "jts_storage_"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric; `name` is without the prefix, and without the ``_total`` of counters."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+    @property
+    def exposed(self) -> str:
+        """Its name as Prometheus has it."""
+        return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+class Sample(NamedTuple):
+    """One value of a metric."""
+
+    metric: Metric
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+_CALL = ("store", "repository", "operation")
+
+CALL_SECONDS = Metric(
+    "call_seconds", "histogram", _CALL, "How long calls of the storage and its repositories took."
+)
+CALL_ERRORS = Metric(
+    "call_errors",
+    "counter",
+    (*_CALL, "error"),
+    "Calls that raised, by the class of the error.",
+)
+CALLS_RUNNING = Metric("calls_running", "gauge", (), "Calls that have begun and not ended.")
+ROWS = Metric(
+    "rows",
+    "counter",
+    ("store", "repository", "direction"),
+    "Rows, documents and records that calls returned (read) or took (written).",
+)
+BYTES = Metric(
+    "bytes",
+    "counter",
+    ("store", "repository", "direction"),
+    "Bytes of candles in columns that calls returned (read) or took (written).",
+)
+COMMITS = Metric(
+    "commits",
+    "counter",
+    ("way", "outcome"),
+    "Commits: direct to one store, or journalled over several; committed, conflict, unknown or"
+    " failed.",
+)
+COMMIT_STEP_SECONDS = Metric(
+    "commit_step_seconds",
+    "histogram",
+    ("step",),
+    "How long journalled commits took from the step before to this one.",
+)
+RETRIES = Metric("retries", "counter", ("store",), "Attempts that failed and were repeated.")
+CONNECTION_WAITS = Metric(
+    "connection_waits",
+    "counter",
+    ("store",),
+    "Calls that had to wait for a connection, since all were in use.",
+)
+HELD_ANSWERS = Metric(
+    "held_answers",
+    "counter",
+    ("operation",),
+    "Reads of candles that were answered from memory, with the engine not asked.",
+)
+
+UP = Metric("up", "gauge", ("store",), "Whether the store answers.")
+STATE_SECONDS = Metric("state_seconds", "gauge", (), "How long it took to look at the stores.")
+STATE_IS_FRESH = Metric(
+    "state_is_fresh",
+    "gauge",
+    (),
+    "Whether the stores could be looked at in time; if not, the figures are those of before.",
+)
+JOURNAL_UNFINISHED = Metric(
+    "journal_unfinished", "gauge", (), "Decided commits that not every store has yet."
+)
+JOURNAL_OLDEST = Metric(
+    "journal_oldest_seconds", "gauge", (), "How long the oldest of them has waited."
+)
+JOURNAL_DAMAGED = Metric(
+    "journal_damaged", "gauge", (), "Decided commits that cannot be read in the journal."
+)
+OUTBOX_WAITING = Metric("outbox_waiting", "gauge", (), "Events that not every handler has had.")
+OUTBOX_OLDEST = Metric(
+    "outbox_oldest_seconds", "gauge", (), "How long the oldest of the waiting events has waited."
+)
+OUTBOX_PARKED = Metric("outbox_parked", "gauge", (), "Events that failed too often.")
+SUBSCRIPTIONS_WAITING = Metric(
+    "subscriptions_waiting", "gauge", (), "Events stored for subscriptions, not acknowledged."
+)
+SUBSCRIPTIONS_PARKED = Metric(
+    "subscriptions_parked", "gauge", (), "Events of subscriptions that their classes refused."
+)
+UNREADABLE = Metric(
+    "unreadable", "gauge", ("store",), "Rows and documents that reads met and left out."
+)
+BROKEN_PARTS = Metric(
+    "clickhouse_broken_parts", "gauge", (), "Damaged parts that ClickHouse has put aside."
+)
+POOL_CAPACITY = Metric("pool_capacity", "gauge", ("store",), "Connections that may be open.")
+POOL_OPEN = Metric("pool_open", "gauge", ("store",), "Connections that are open.")
+POOL_IN_USE = Metric("pool_in_use", "gauge", ("store",), "Connections that somebody holds.")
+PARTS = Metric("clickhouse_parts", "gauge", ("table",), "Active parts of a table.")
+TABLE_ROWS = Metric("clickhouse_rows", "gauge", ("table",), "Rows of a table, duplicates included.")
+TABLE_BYTES = Metric("clickhouse_bytes", "gauge", ("table",), "Bytes of a table on disk.")
+MERGES = Metric("clickhouse_merges", "gauge", (), "Merges that are running.")
+MUTATIONS = Metric("clickhouse_mutations", "gauge", (), "Mutations that are not done.")
+NEWEST = Metric(
+    "candles_newest_timestamp_seconds",
+    "gauge",
+    ("exchange", "timeframe"),
+    "The timestamp of the newest candle, in seconds since 1970.",
+)
+LATE = Metric(
+    "candles_late_seconds",
+    "gauge",
+    ("exchange", "timeframe"),
+    "How long ago the first candle ended that should be there by now, by the exchange's calendar,"
+    " and is not; 0 if none is missing.",
+)
+MIGRATIONS_PENDING = Metric(
+    "migrations_pending", "gauge", (), "Migrations that are not applied yet."
+)
+DISK_FREE = Metric(
+    "disk_free_bytes", "gauge", (), "Room left where the embedded stores keep their files."
+)
+PROCESS_CPU = Metric("process_cpu_ratio", "gauge", (), "Processors in use by this process.")
+PROCESS_MEMORY = Metric("process_memory_bytes", "gauge", (), "Memory of this process.")
+
+CATALOGUE: Final = tuple(each for each in list(globals().values()) if isinstance(each, Metric))
+
+OF_CALLS: Final = CATALOGUE[: CATALOGUE.index(UP)]
+"""Those that calls are counted by."""
+
+OF_STATE: Final = CATALOGUE[CATALOGUE.index(UP) :]
+"""Those that a look at the stores gives."""

@@ -1,0 +1,50 @@
+"""Log records as JSON, one object a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any, Final
+
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""What every record has; all else was given as ``extra``."""
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes time, level, logger, message, what was given as ``extra``, and the trace, if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        told |= {name: value for name, value in vars(record).items() if name not in _OWN}
+        told |= _trace()
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            told["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(told, default=str, ensure_ascii=False)
+
+
+def json_formatter() -> logging.Formatter:
+    """A formatter for any handler: ``handler.setFormatter(json_formatter())``."""
+    return JsonFormatter()
+
+
+def _trace() -> dict[str, str]:
+    """The current trace and span, where OpenTelemetry is installed and traces."""
+    try:
+        from opentelemetry import trace
+    except ImportError:
+        return {}
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return {}
+    return {
+        "trace_id": trace.format_trace_id(span.trace_id),
+        "span_id": trace.format_span_id(span.span_id),
+    }

@@ -1,0 +1,196 @@
+"""Calls counted and timed for Prometheus."""
+
+from __future__ import annotations
+
+import threading
+from asyncio import CancelledError
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, Final, TypeAlias
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from jts_storage._runtime.steps import HELD, RETRIED, WAITED
+from jts_storage.errors import Conflict, OutcomeUnknown
+from jts_storage.observe import catalogue
+from jts_storage.observe.catalogue import OF_CALLS, Metric, Sample
+from jts_storage.observe.sizes import NOTHING, size_of
+from jts_storage.ports.observation import Call
+
+BUCKETS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+"""Seconds: a held range takes a tenth of a millisecond, an import half a minute."""
+
+_BEGUN: Final = "before the journal"
+"""The first step of a commit over several stores."""
+
+_WRITES: Final = ("save", "delete", "import_")
+
+_Child: TypeAlias = Any
+"""A metric with its labels; prometheus_client names no type for all of them."""
+
+
+class Metrics:
+    """An observer: ``Storage.open(observer=Metrics())``.
+
+    :param registry: where the metrics are registered; one of its own if not given. Two storages
+        that share one registry share one `Metrics`, too.
+    :param buckets: of the histograms, in seconds.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, buckets: Sequence[float] = BUCKETS
+    ) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._buckets = tuple(buckets)
+        self._calls: dict[Call, _CallMetrics] = {}
+        self._lock = threading.Lock()
+        self._running: set[_Running] = set()
+        self.call_seconds = self._made(catalogue.CALL_SECONDS)
+        self.call_errors = self._made(catalogue.CALL_ERRORS)
+        self.rows = self._made(catalogue.ROWS)
+        self.bytes = self._made(catalogue.BYTES)
+        self.commits = self._made(catalogue.COMMITS)
+        self.commit_steps = self._made(catalogue.COMMIT_STEP_SECONDS)
+        self.retries = self._made(catalogue.RETRIES)
+        self.connection_waits = self._made(catalogue.CONNECTION_WAITS)
+        self.held_answers = self._made(catalogue.HELD_ANSWERS)
+        running = self._made(catalogue.CALLS_RUNNING)
+        running.set_function(lambda: len(self._running))
+
+    def begin(self, call: Call) -> _Running:
+        metrics = self._calls.get(call)
+        if metrics is None:
+            with self._lock:
+                metrics = self._calls[call] = _CallMetrics(self, call)
+        running = metrics.kind(metrics)
+        self._running.add(running)
+        return running
+
+    def running(self) -> list[tuple[Call, float]]:
+        """The calls that have begun and not ended, and for how many seconds each has run."""
+        now = perf_counter()
+        found = [(each.metrics.call, now - each.begun) for each in tuple(self._running)]
+        return sorted(found, key=lambda each: -each[1])
+
+    def samples(self) -> list[Sample]:
+        """The counters now, for alerts within this process."""
+        counters = {each.exposed: each for each in OF_CALLS if each.kind == "counter"}
+        return [
+            Sample(metric, sample.value, tuple(sample.labels[name] for name in metric.labels))
+            for family in self.registry.collect()
+            for sample in family.samples
+            if (metric := counters.get(sample.name)) is not None
+        ]
+
+    def ended(self, running: _Running) -> None:
+        self._running.discard(running)
+
+    def _made(self, metric: Metric) -> Any:
+        name = f"{catalogue.PREFIX}{metric.name}"
+        if metric.kind == "histogram":
+            return Histogram(
+                name, metric.help, metric.labels, registry=self.registry, buckets=self._buckets
+            )
+        kind = Counter if metric.kind == "counter" else Gauge
+        return kind(name, metric.help, metric.labels, registry=self.registry)
+
+
+class _CallMetrics:
+    """The metrics of one kind of call, with their labels: to look those up costs twice as much."""
+
+    def __init__(self, metrics: Metrics, call: Call) -> None:
+        self.all, self.call = metrics, call
+        self.seconds: _Child = metrics.call_seconds.labels(*call[:3])
+        self.retries: _Child = metrics.retries.labels(call.store)
+        self.waits: _Child = metrics.connection_waits.labels(call.store)
+        self.held: _Child = metrics.held_answers.labels(call.operation)
+        writes = call.operation.startswith(_WRITES)
+        where = (call.store, call.repository, "written" if writes else "read")
+        is_of_storage = call.repository in ("storage", "unit_of_work")
+        self.rows: _Child = None if is_of_storage else metrics.rows.labels(*where)
+        self.bytes: _Child = None if is_of_storage else metrics.bytes.labels(*where)
+        is_commit = call[1:3] == ("unit_of_work", "commit")
+        self.kind = _RunningCommit if is_commit else _Running
+
+
+class _Running:
+    """One call while it runs."""
+
+    __slots__ = ("begun", "metrics")
+
+    def __init__(self, metrics: _CallMetrics) -> None:
+        self.metrics = metrics
+        self.begun = perf_counter()
+
+    def reached(self, step: str) -> None:
+        if step is RETRIED:
+            self.metrics.retries.inc()
+        elif step is WAITED:
+            self.metrics.waits.inc()
+        elif step is HELD:
+            self.metrics.held.inc()
+
+    def given(self, part: Any) -> None:
+        self._count(part)
+
+    def done(self, result: Any) -> None:
+        self._end()
+        if result is not None:
+            self._count(result)
+
+    def failed(self, error: BaseException) -> None:
+        self._end()
+        name = type(error).__name__ if isinstance(error, Exception | CancelledError) else "exit"
+        self.metrics.all.call_errors.labels(*self.metrics.call[:3], name).inc()
+
+    def _end(self) -> None:
+        metrics = self.metrics
+        metrics.all.ended(self)
+        metrics.seconds.observe(perf_counter() - self.begun)
+
+    def _count(self, result: Any) -> None:
+        size = size_of(result)
+        if size is NOTHING or self.metrics.rows is None:
+            return
+        self.metrics.rows.inc(size.rows)
+        self.metrics.bytes.inc(size.bytes)
+
+
+class _RunningCommit(_Running):
+    """A commit, with how long each of its steps took."""
+
+    __slots__ = ("is_journalled", "last")
+
+    def __init__(self, metrics: _CallMetrics) -> None:
+        super().__init__(metrics)
+        self.last = self.begun
+        self.is_journalled = False
+
+    def reached(self, step: str) -> None:
+        super().reached(step)
+        if step is RETRIED or step is WAITED or step is HELD:
+            return
+        now = perf_counter()
+        if step == _BEGUN:
+            self.is_journalled = True
+        else:
+            self.metrics.all.commit_steps.labels(step).observe(now - self.last)
+        self.last = now
+
+    def done(self, result: Any) -> None:
+        self._end()
+        self._count_commit("committed")
+
+    def failed(self, error: BaseException) -> None:
+        super().failed(error)
+        kinds = ((Conflict, "conflict"), (OutcomeUnknown, "unknown"))
+        self._count_commit(
+            next((name for kind, name in kinds if isinstance(error, kind)), "failed")
+        )
+
+    def _count_commit(self, outcome: str) -> None:
+        way = "journalled" if self.is_journalled else "direct"
+        self.metrics.all.commits.labels(way, outcome).inc()

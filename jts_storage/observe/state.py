@@ -1,0 +1,213 @@
+"""A look at the stores themselves: what they answer, hold and wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from time import monotonic, perf_counter, time
+from typing import TYPE_CHECKING, TypeVar
+
+from jts_storage._runtime.tasks import stopped
+from jts_storage.domain.enums import Timeframe
+from jts_storage.domain.freshness import late_ms
+from jts_storage.errors import StorageError
+from jts_storage.observe import catalogue
+from jts_storage.observe.catalogue import Sample
+
+if TYPE_CHECKING:
+    from jts_storage.clickhouse.manager import ClickHouseManager
+    from jts_storage.ports.health import Health
+    from jts_storage.relational.manager import DatabaseManager
+    from jts_storage.storage import Storage
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class StorageState:
+    """What can be read of the stores of an open storage, as samples of metrics.
+
+    Use it within the event loop of the storage.
+
+    :param within: seconds that a look may take; what does not answer until then is as it was.
+    :param every: seconds between looks at what takes long: the newest candles, parts of tables.
+    """
+
+    def __init__(self, storage: Storage, *, within: float = 1.0, every: float = 60.0) -> None:
+        self._storage, self._within, self._every = storage, within, every
+        self._quick: Sequence[Sample] = ()
+        self._slow: Sequence[Sample] = ()
+        self._slow_at: float | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def read(self) -> list[Sample]:
+        """What is known now; it never raises, and takes no longer than it may."""
+        begun = perf_counter()
+        is_fresh = True
+        try:
+            async with asyncio.timeout(self._within):
+                self._quick = await self._looked_quickly()
+                await self._looked_slowly()
+        except TimeoutError:
+            is_fresh = False
+            log.warning("The stores did not answer within %s s; old figures stand.", self._within)
+        except StorageError as exc:
+            is_fresh = False
+            log.warning("The stores cannot be looked at; old figures stand: %s", exc)
+        return [
+            *self._quick,
+            *self._slow,
+            Sample(catalogue.STATE_SECONDS, perf_counter() - begun),
+            Sample(catalogue.STATE_IS_FRESH, is_fresh),
+        ]
+
+    async def close(self) -> None:
+        """End what still looks."""
+        if self._looking is not None:
+            await stopped(self._looking)
+
+    async def _looked_quickly(self) -> list[Sample]:
+        health = await self._storage.health()
+        return [*_of_health(health), *_of_pools(self._storage), *_of_process(self._storage)]
+
+    async def _looked_slowly(self) -> None:
+        """Begin to look if it is time, and wait for it as long as the caller may."""
+        if self._looking is None or self._looking.done():
+            if self._slow_at is not None and monotonic() - self._slow_at < self._every:
+                return
+            self._slow_at = monotonic()
+            self._looking = asyncio.create_task(self._look_slowly())
+        await asyncio.wait([self._looking], timeout=self._within / 2)
+
+    async def _look_slowly(self) -> None:
+        clickhouse = _reached(lambda: self._storage.clickhouse)
+        if clickhouse is None:
+            return
+        try:
+            tables, newest, pending = await asyncio.gather(
+                clickhouse.run(_of_tables, clickhouse),
+                clickhouse.run(_newest, clickhouse),
+                _of_migrations(self._storage),
+            )
+        except StorageError as exc:
+            log.warning("The tables of ClickHouse cannot be looked at: %s", exc)
+        else:
+            found = [
+                *tables,
+                *(
+                    Sample(catalogue.NEWEST, ms / 1_000, (exchange, timeframe))
+                    for exchange, timeframe, ms in newest
+                ),
+                pending,
+            ]
+            self._slow = found
+            # Last: to make the calendar of an exchange may take seconds the first time.
+            self._slow = found + await asyncio.to_thread(_lateness, newest)
+
+
+def _of_health(health: Health) -> Iterator[Sample]:
+    for store, answers in health.items():
+        yield Sample(catalogue.UP, answers, (store,))
+    if not health.get("mongo", True):
+        return  # nobody could count what it holds
+    oldest = health.oldest.total_seconds() if health.oldest else 0.0
+    oldest_event = health.oldest_event.total_seconds() if health.oldest_event else 0.0
+    yield Sample(catalogue.JOURNAL_UNFINISHED, health.unfinished)
+    yield Sample(catalogue.JOURNAL_OLDEST, oldest)
+    yield Sample(catalogue.JOURNAL_DAMAGED, len(health.damaged_commits))
+    yield Sample(catalogue.OUTBOX_WAITING, health.waiting_events)
+    yield Sample(catalogue.OUTBOX_OLDEST, oldest_event)
+    yield Sample(catalogue.OUTBOX_PARKED, health.parked_events)
+    yield Sample(catalogue.SUBSCRIPTIONS_WAITING, health.waiting_for_subscriptions)
+    yield Sample(catalogue.SUBSCRIPTIONS_PARKED, health.parked_for_subscriptions)
+    yield Sample(catalogue.UNREADABLE, health.unreadable_documents, ("mongo",))
+    yield Sample(catalogue.UNREADABLE, health.unreadable_rows, ("clickhouse",))
+    yield Sample(catalogue.UNREADABLE, health.unreadable_records, ("database",))
+    if health.get("clickhouse", False):
+        yield Sample(catalogue.BROKEN_PARTS, health.broken_parts)
+
+
+def _of_pools(storage: Storage) -> Iterator[Sample]:
+    clickhouse = _reached(lambda: storage.clickhouse)
+    if clickhouse is not None:
+        pool = clickhouse.pool_status()
+        yield Sample(catalogue.POOL_CAPACITY, pool.capacity, ("clickhouse",))
+        yield Sample(catalogue.POOL_OPEN, pool.open, ("clickhouse",))
+        yield Sample(catalogue.POOL_IN_USE, pool.in_use, ("clickhouse",))
+    database = _reached(lambda: storage.database)
+    if database is not None:
+        yield from _of_database(database)
+
+
+def _of_database(database: DatabaseManager) -> Iterator[Sample]:
+    with suppress(StorageError):  # there is no pool before the first question
+        pool = database.pool
+        yield Sample(catalogue.POOL_CAPACITY, pool.max_connections, ("database",))
+        yield Sample(catalogue.POOL_OPEN, pool.open_connections, ("database",))
+        yield Sample(catalogue.POOL_IN_USE, pool.active_connections, ("database",))
+
+
+def _of_process(storage: Storage) -> Iterator[Sample]:
+    from jts_storage.observe.process import process_figures
+
+    figures = process_figures()
+    if figures is not None:
+        yield Sample(catalogue.PROCESS_CPU, figures.processors)
+        yield Sample(catalogue.PROCESS_MEMORY, figures.memory_bytes)
+    clickhouse = _reached(lambda: storage.clickhouse)
+    if clickhouse is not None and clickhouse.config.is_embedded:
+        yield Sample(catalogue.DISK_FREE, shutil.disk_usage(clickhouse.config.hosts[0]).free)
+
+
+def _of_tables(manager: ClickHouseManager) -> list[Sample]:
+    from jts_storage.clickhouse.usage import usage
+
+    found = usage(manager)
+    samples = [
+        Sample(catalogue.MERGES, found.merges),
+        Sample(catalogue.MUTATIONS, found.mutations),
+    ]
+    for each in found.tables:
+        samples += [
+            Sample(catalogue.PARTS, each.parts, (each.table,)),
+            Sample(catalogue.TABLE_ROWS, each.rows, (each.table,)),
+            Sample(catalogue.TABLE_BYTES, each.bytes, (each.table,)),
+        ]
+    return samples
+
+
+def _newest(manager: ClickHouseManager) -> list[tuple[str, str, int]]:
+    from jts_storage.clickhouse.tables import build
+    from jts_storage.clickhouse.usage import newest
+
+    return newest(manager, build(manager.config.cluster).candles)
+
+
+def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
+    now, samples = int(time() * 1_000), []
+    for exchange, timeframe, ms in newest:
+        late = late_ms(ms, now, Timeframe(timeframe), exchange)
+        if late is not None:
+            samples.append(Sample(catalogue.LATE, late / 1_000, (exchange, timeframe)))
+    return samples
+
+
+async def _of_migrations(storage: Storage) -> Sample:
+    from jts_storage.migrate.runner import Databases, status
+
+    databases = Databases(storage.clickhouse, storage.mongo, storage.database)
+    lines = await status(databases)
+    pending = sum(line.state == "pending" for line in lines)
+    return Sample(catalogue.MIGRATIONS_PENDING, pending)
+
+
+def _reached(get: Callable[[], T]) -> T | None:
+    """What `get` gives; None where a storage is in memory or behind a gateway."""
+    try:
+        return get()
+    except StorageError:
+        return None

@@ -1,0 +1,96 @@
+"""Calls as spans of OpenTelemetry, after its conventions for clients of databases."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+
+from jts_storage._runtime.steps import carried
+from jts_storage._version import __version__
+from jts_storage.observe.sizes import size_of
+from jts_storage.ports.observation import Call
+
+_SYSTEMS: Final = {"clickhouse": "clickhouse", "mongo": "mongodb", "database": "other_sql"}
+"""``db.system.name`` of each store."""
+
+_PARENT: Final = "traceparent"
+
+
+class Traces:
+    """An observer: ``Storage.open(observer=Traces())``.
+
+    A commit is a span with its steps as events; what the drivers' own instrumentation makes within
+    a call is below its span. Spans have no text of a statement, no symbol and no identity.
+
+    :param provider: where spans go; that of the process if not given.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        self._tracer: Tracer = trace.get_tracer("jts_storage", __version__, provider)
+
+    def begin(self, call: Call) -> _Traced:
+        system = _SYSTEMS.get(call.store)
+        attributes = {"db.operation.name": call.operation, "db.collection.name": call.repository}
+        if system is not None:
+            attributes["db.system.name"] = system
+        span = self._tracer.start_span(
+            f"{call.repository}.{call.operation}",
+            context=_context(),
+            kind=SpanKind.INTERNAL if system is None else SpanKind.CLIENT,
+            attributes=attributes,
+        )
+        return _Traced(span, is_current=not call.is_stream)
+
+
+class _Traced:
+    """One call, current while it runs.
+
+    A stream is not: whoever reads it may do so in other tasks.
+    """
+
+    __slots__ = ("_carried", "_rows", "_span", "_token")
+
+    def __init__(self, span: Span, *, is_current: bool) -> None:
+        self._span, self._rows = span, 0
+        self._token = self._carried = None
+        if is_current:
+            self._token = context.attach(trace.set_span_in_context(span))
+            carrier: dict[str, str] = {}
+            propagate.inject(carrier)
+            self._carried = carried.set(carrier.get(_PARENT))
+
+    def reached(self, step: str) -> None:
+        self._span.add_event(step)
+
+    def given(self, part: Any) -> None:
+        self._rows += size_of(part).rows
+
+    def done(self, result: Any) -> None:
+        rows = self._rows + size_of(result).rows
+        if rows:
+            self._span.set_attribute("db.response.returned_rows", rows)
+        self._end()
+
+    def failed(self, error: BaseException) -> None:
+        # The class only: a message may name a symbol, and spans are kept elsewhere than data.
+        self._span.set_attribute("error.type", type(error).__name__)
+        if isinstance(error, Exception):
+            self._span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        self._end()
+
+    def _end(self) -> None:
+        if self._carried is not None:
+            carried.reset(self._carried)
+        if self._token is not None:
+            context.detach(self._token)
+        self._span.end()
+
+
+def _context() -> context.Context | None:
+    """The current one, or what was stored with an event that is delivered now."""
+    parent = carried.get()
+    if parent is None or trace.get_current_span().get_span_context().is_valid:
+        return None
+    return propagate.extract({_PARENT: parent})
