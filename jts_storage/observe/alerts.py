@@ -55,7 +55,7 @@ class Alert:
         if self.rate:
             metric = f"sum(rate({metric}[5m]))"
         sign, bound = (">", self.above) if self.above is not None else ("<", self.below)
-        return f"{metric} {sign} {bound:g}"
+        return f"{metric} {sign} {bound:.12g}"
 
     def with_threshold(self, value: float, *, lasting: float | None = None) -> Alert:
         """The same with another threshold."""

@@ -37,7 +37,7 @@ class Traces:
             attributes["db.system.name"] = system
         span = self._tracer.start_span(
             f"{call.repository}.{call.operation}",
-            context=_context(),
+            context=_parent_of(call),
             kind=SpanKind.INTERNAL if system is None else SpanKind.CLIENT,
             attributes=attributes,
         )
@@ -88,9 +88,7 @@ class _Traced:
         self._span.end()
 
 
-def _context() -> context.Context | None:
-    """The current one, or what was stored with an event that is delivered now."""
-    parent = carried.get()
-    if parent is None or trace.get_current_span().get_span_context().is_valid:
-        return None
-    return propagate.extract({_PARENT: parent})
+def _parent_of(call: Call) -> context.Context | None:
+    """What was stored with an event that is delivered now; else what is current."""
+    stored = carried.get() if call.repository == "events" else None
+    return None if stored is None else propagate.extract({_PARENT: stored})

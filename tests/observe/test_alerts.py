@@ -1,0 +1,138 @@
+"""Alerts within a process: told once, again after a while, and when they are over."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jts_storage import InvalidData, Storage
+from jts_storage.observe import ALERTS, Alert, Judge, Metrics, MonitoringService, Notice
+from jts_storage.observe.catalogue import COMMITS, OUTBOX_PARKED, PARTS, UP, Sample
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+DOWN = Alert(name="Down", metric=UP, below=1, lasting=10, summary="{store} is down.", section="s")
+PARKED = Alert(name="P", metric=OUTBOX_PARKED, above=0, summary="{value:.0f} parked.", section="s")
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def up(value: float, store: str = "mongo") -> Sample:
+    return Sample(UP, value, (store,))
+
+
+def test_it_is_told_once_it_has_lasted_and_again_after_the_cooldown_and_when_it_is_over() -> None:
+    judge = Judge([DOWN], cooldown=100)
+    told = {
+        second: [(notice.text, notice.is_over) for notice in judge.judge(at(second), [up(value)])]
+        for second, value in [
+            (0, 1),
+            (5, 0),
+            (14, 0),
+            (15, 0),
+            (60, 0),
+            (114, 0),
+            (115, 0),
+            (120, 1),
+            (125, 1),
+        ]
+    }
+    assert {second: notices for second, notices in told.items() if notices} == {
+        15: [("mongo is down.", False)],
+        115: [("mongo is down.", False)],
+        120: [("Over: mongo is down.", True)],
+    }
+
+
+def test_one_that_comes_back_is_told_at_once() -> None:
+    judge = Judge([PARKED], cooldown=1_000)
+    values = [1, 0, 2]
+    told = [judge.judge(at(n), [Sample(OUTBOX_PARKED, value)]) for n, value in enumerate(values)]
+    assert [[notice.text for notice in each] for each in told] == [
+        ["1 parked."],
+        ["Over: 0 parked."],
+        ["2 parked."],
+    ]
+
+
+def test_one_that_ended_before_it_lasted_is_never_told() -> None:
+    judge = Judge([DOWN])
+    assert [judge.judge(at(n), [up(n % 2)]) for n in range(0, 60, 5)] == [[]] * 12
+
+
+def test_each_store_is_an_alert_of_its_own() -> None:
+    judge = Judge([DOWN])
+    judge.judge(at(0), [up(0), up(0, "clickhouse")])
+    notices = judge.judge(at(10), [up(0), up(0, "clickhouse")])
+    assert [dict(notice.labels)["store"] for notice in notices] == ["mongo", "clickhouse"]
+
+
+def test_what_is_no_longer_there_is_over_unless_nothing_could_be_read() -> None:
+    alert = Alert(name="Parts", metric=PARTS, above=3, summary="{table}", section="s")
+    judge = Judge([alert])
+    assert judge.judge(at(0), [Sample(PARTS, 9, ("dropped",)), Sample(PARTS, 1, ("kept",))])
+    assert judge.judge(at(1), []) == []
+    (notice,) = judge.judge(at(2), [Sample(PARTS, 1, ("kept",))])
+    assert (notice.is_over, notice.text) == (True, "Over: dropped")
+
+
+def test_how_fast_a_counter_grows_is_judged_over_the_time_between_looks() -> None:
+    storm = next(alert for alert in ALERTS if alert.name == "ConflictStorm")
+    judge = Judge([storm.with_threshold(5, lasting=0)])
+    conflicts = [Sample(COMMITS, n, ("direct", "conflict")) for n in (0, 40, 100, 101)]
+    others = Sample(COMMITS, 10_000, ("direct", "committed"))
+    told = [judge.judge(at(10 * n), [each, others]) for n, each in enumerate(conflicts)]
+    assert [[notice.value for notice in each] for each in told] == [[], [], [6.0], [0.1]]
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), max_size=60), st.sampled_from([0.0, 10.0, 25.0]))
+def test_firings_and_ends_alternate(values: list[float], lasting: float) -> None:
+    judge = Judge([DOWN.with_threshold(1, lasting=lasting)], cooldown=10_000)
+    told = [
+        notice.is_over
+        for n, value in enumerate(values)
+        for notice in judge.judge(at(5 * n), [up(value)])
+    ]
+    assert told == [bool(n % 2) for n in range(len(told))]
+
+
+def test_an_alert_has_one_threshold() -> None:
+    for bounds in ({}, {"above": 1.0, "below": 1.0}):
+        with pytest.raises(InvalidData, match="above and below"):
+            Alert(name="A", metric=UP, summary="", section="s", **bounds)
+
+
+async def test_a_service_tells_its_handler_and_outlives_its_failure() -> None:
+    notices: list[Notice] = []
+    heard = asyncio.Event()
+
+    def handler(notice: Notice) -> None:
+        notices.append(notice)
+        if len(notices) == 1:
+            raise RuntimeError("a handler that fails")
+        heard.set()
+
+    metrics = Metrics()
+    always = Alert(name="Up", metric=UP, above=0, summary="{store} is up.", section="s")
+    async with Storage.in_memory(observer=metrics) as storage:
+        service = MonitoringService(
+            storage, alerts=[always], handler=handler, metrics=metrics, every=0.01, cooldown=0.02
+        )
+        async with service, asyncio.timeout(30):
+            await heard.wait()
+        data = await service.collect_metrics()
+    assert {notice.text for notice in notices} == {"memory is up."}
+    assert 0 <= data.cpu_usage <= 100
+    assert 0 < data.memory_usage <= 100
+    assert 0 < data.disk_usage <= 100
+    assert data.response_time_ms >= 0
+    assert data.timestamp.tzinfo is UTC
+    counted = [sample for sample in data.samples if sample.metric.name == "rows"]
+    assert counted == []
+    with pytest.raises(InvalidData, match="every"):
+        MonitoringService(storage, every=0)

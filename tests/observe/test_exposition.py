@@ -1,0 +1,139 @@
+"""Metrics by HTTP: as an ASGI application, and from a server of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from jts_storage import Storage
+from jts_storage.observe import Exposition, Metrics, MetricsServer
+from jts_storage.observe.catalogue import OF_STATE
+from jts_storage.observe.state import StorageState
+
+
+async def test_it_is_an_asgi_application() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is read of a request")
+
+    metrics = Metrics()
+    async with Storage.in_memory(observer=metrics) as storage:
+        exposition = Exposition(storage, metrics)
+        await exposition({"type": "http"}, receive, send)
+        await exposition({"type": "lifespan"}, receive, send)
+    start, body = sent
+    assert (start["type"], start["status"]) == ("http.response.start", 200)
+    assert b'jts_storage_up{store="memory"} 1.0' in body["body"]
+    assert b"jts_storage_call_seconds_count" in body["body"]
+
+
+async def _asked(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_server_answers_what_it_knows_and_refuses_the_rest() -> None:
+    async with Storage.in_memory() as storage:
+
+        async def health() -> tuple[bool, dict[str, bool]]:
+            return False, {"mongo": False}
+
+        server = await MetricsServer(Exposition(storage), health).start("127.0.0.1", 0)
+        answers = {
+            request: await _asked(server.port, request)
+            for request in (
+                b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n",
+                b"GET /metrics?a=b HTTP/1.0\r\n\r\n",
+                b"GET /health HTTP/1.1\r\n\r\n",
+                b"GET / HTTP/1.1\r\n\r\n",
+                b"POST /metrics HTTP/1.1\r\n\r\n",
+                b"\x16\x03\x01\r\n\r\n",
+                b"x" * 100_000,
+            )
+        }
+        await server.stop()
+    first = [answer.partition(b"\r\n")[0] for answer in answers.values()]
+    assert first == [
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 503 Service Unavailable",
+        b"HTTP/1.1 404 Not Found",
+        b"HTTP/1.1 405 Method Not Allowed",
+        b"HTTP/1.1 405 Method Not Allowed",
+        b"",
+    ]
+
+
+class _Slow:
+    """A storage whose stores do not answer."""
+
+    async def health(self) -> Any:
+        await asyncio.sleep(60)
+
+
+async def test_what_does_not_answer_in_time_leaves_the_figures_of_before() -> None:
+    async with Storage.in_memory() as storage:
+        state = StorageState(storage, within=1)
+        before = {sample.metric.name: sample.value for sample in await state.read()}
+        state._storage, state._within = _Slow(), 0.01  # type: ignore[assignment]
+        after = {sample.metric.name: sample.value for sample in await state.read()}
+    assert before["state_is_fresh"] == 1
+    assert after["state_is_fresh"] == 0
+    assert after["up"] == before["up"] == 1
+
+
+def test_every_metric_of_the_state_is_a_gauge() -> None:
+    assert {each.kind for each in OF_STATE} == {"gauge"}
+
+
+_WORKER = """
+import asyncio, sys
+from pathlib import Path
+from jts_storage import Storage
+from jts_storage.observe import Exposition, Metrics
+
+async def main():
+    metrics = Metrics()
+    async with Storage.in_memory(observer=metrics) as storage:
+        for _ in range(3):
+            await storage.formulas.list()
+        if sys.argv[1] == "tell":
+            folder = Path(sys.argv[2])
+            print(await Exposition(storage, metrics, multiprocess=folder).text())
+
+asyncio.run(main())
+"""
+
+
+def test_several_processes_count_together(tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(textwrap.dedent(_WORKER))
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(shared)}
+    for task in ("count", "tell"):
+        run = subprocess.run(
+            [sys.executable, str(worker), task, str(shared)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    (line,) = [
+        line
+        for line in run.stdout.splitlines()
+        if line.startswith("jts_storage_call_seconds_count") and 'operation="list"' in line
+    ]
+    assert float(line.rpartition(" ")[2]) == 6

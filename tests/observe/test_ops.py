@@ -1,0 +1,92 @@
+"""Rules, dashboards and pages agree with the metrics that there are, and with promtool."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jts_storage.observe.alerts import ALERTS
+from jts_storage.observe.catalogue import CATALOGUE, PREFIX
+from scripts import generate_alert_rules, generate_dashboards, generate_metrics_reference
+
+ROOT = Path(__file__).parent.parent.parent
+OPS = ROOT / "ops"
+NAMES = {each.exposed for each in CATALOGUE} | {
+    f"{each.exposed}_{part}"
+    for each in CATALOGUE
+    if each.kind == "histogram"
+    for part in ("bucket", "count", "sum")
+}
+
+
+def program(name: str, package: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: apt-get install {package}")
+    return found
+
+
+def test_generated_files_are_up_to_date() -> None:
+    assert generate_alert_rules.RULES.read_text() == generate_alert_rules.rules()
+    assert generate_alert_rules.CASES.read_text() == generate_alert_rules.cases()
+    assert generate_metrics_reference.PAGE.read_text() == generate_metrics_reference.page()
+    for name in generate_dashboards.DASHBOARDS:
+        file = generate_dashboards.FOLDER / f"{name}.json"
+        assert file.read_text() == generate_dashboards.dashboard(name)
+    assert len(list(generate_dashboards.FOLDER.glob("*.json"))) == len(
+        generate_dashboards.DASHBOARDS
+    )
+
+
+def test_promtool_accepts_the_rules_and_their_cases() -> None:
+    promtool = program("promtool", "prometheus")
+    for arguments in (
+        ["check", "config", "prometheus.yml"],
+        ["check", "rules", "rules.yml"],
+        ["test", "rules", "rules_test.yml"],
+    ):
+        folder = OPS / "prometheus"
+        run = subprocess.run([promtool, *arguments], cwd=folder, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_alertmanager_accepts_its_configuration() -> None:
+    amtool = program("amtool", "prometheus-alertmanager")
+    file = OPS / "alertmanager" / "alertmanager.yml"
+    run = subprocess.run([amtool, "check-config", str(file)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_alert_has_a_case_and_a_section_of_the_runbook() -> None:
+    cases = generate_alert_rules.CASES.read_text()
+    page = (ROOT / "docs" / "how-to" / "on-call.md").read_text()
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.removeprefix("## ").lower()).replace(" ", "-")
+        for line in page.splitlines()
+        if line.startswith("## ")
+    }
+    for alert in ALERTS:
+        assert f"alertname: {alert.name}\n" in cases
+        assert alert.section in headings, alert.name
+    assert headings - {alert.section for alert in ALERTS} == {"metrics-are-missing"}
+
+
+@pytest.mark.parametrize("name", list(generate_dashboards.DASHBOARDS))
+def test_dashboards_ask_for_metrics_that_there_are(name: str) -> None:
+    made = json.loads(generate_dashboards.dashboard(name))
+    asked = [target["expr"] for panel in made["panels"] for target in panel["targets"]]
+    assert asked
+    for expression in asked:
+        for metric in re.findall(rf"{PREFIX}\w+", expression):
+            assert metric in NAMES, expression
+
+
+def test_no_label_has_a_value_for_each_symbol() -> None:
+    labels = {label for each in CATALOGUE for label in each.labels}
+    bounded = {"store", "repository", "operation", "error", "direction", "way", "outcome", "step"}
+    assert labels == bounded | {"table", "exchange", "timeframe"}

@@ -1,0 +1,146 @@
+"""Spans of calls, and the trace that goes along into threads and with events."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.domain.series import CandleSeries
+from jts_storage.observe import Traces, json_formatter
+from jts_storage.testing.factories import make_candles, make_formula
+
+KEY = SeriesKey("SECRET-SYMBOL", Timeframe.M1, "KRX")
+
+
+class Spans:
+    def __init__(self) -> None:
+        self._kept = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self._kept))
+
+    def all(self) -> list[ReadableSpan]:
+        return list(self._kept.get_finished_spans())
+
+    def of(self, name: str) -> ReadableSpan:
+        return next(span for span in self.all() if span.name == name)
+
+
+@pytest.fixture
+def spans() -> Spans:
+    return Spans()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scanned(DomainEvent):
+    rows: int = 0
+
+
+@pytest.fixture
+async def storage(tmp_path: Path, spans: Spans) -> AsyncIterator[Storage]:
+    settings = StorageSettings(data_dir=tmp_path / "jts", env_file=None)
+    async with Storage.open(settings, observer=Traces(spans.provider)) as storage:
+        yield storage
+
+
+async def test_calls_are_spans_by_the_conventions(storage: Storage, spans: Spans) -> None:
+    candles: CandleSeries = make_candles(KEY, 5)
+    in_threads: list[bool] = []
+
+    def look() -> None:
+        in_threads.append(trace.get_current_span().get_span_context().is_valid)
+
+    tracer = spans.provider.get_tracer("a service")
+    with tracer.start_as_current_span("handler") as handler:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(KEY, candles)
+            await uow.formulas.save(make_formula())
+            uow.events.add(Scanned(rows=5))
+            await uow.commit()
+        await storage.candles.get_range(KEY, candles[0].timestamp, candles[-1].timestamp)
+        await storage.clickhouse.run(look)
+    read = spans.of("candles.get_range")
+    assert read.parent is not None
+    assert read.parent.span_id == handler.get_span_context().span_id
+    assert dict(read.attributes or {}) == {
+        "db.system.name": "clickhouse",
+        "db.operation.name": "get_range",
+        "db.collection.name": "candles",
+        "db.response.returned_rows": 5,
+    }
+    steps = [event.name for event in spans.of("unit_of_work.commit").events]
+    assert steps[0] == "before the journal"
+    assert "decided" in steps
+    assert in_threads == [True]
+    told = json.dumps([span.to_json() for span in spans.all()])
+    assert "SECRET-SYMBOL" not in told
+
+
+async def test_an_event_carries_the_trace_of_its_commit(
+    tmp_path: Path, storage: Storage, spans: Spans
+) -> None:
+    heard: list[str] = []
+
+    async def handler(event: DomainEvent) -> None:
+        span = trace.get_current_span().get_span_context()
+        heard.append(trace.format_trace_id(span.trace_id))
+
+    tracer = spans.provider.get_tracer("a service")
+    with tracer.start_as_current_span("handler") as root:
+        async with storage.unit_of_work() as uow:
+            uow.events.add(Scanned(rows=1))
+            await uow.commit()
+    storage.events.register_handler(Scanned, handler)  # as in a process that starts later
+    await storage.recover()
+    assert heard == [trace.format_trace_id(root.get_span_context().trace_id)]
+
+
+async def test_what_fails_is_an_error_of_its_class_without_its_text(spans: Spans) -> None:
+    async with Storage.in_memory(observer=Traces(spans.provider)) as storage:
+        with pytest.raises(ValueError, match="limit"):
+            await storage.formulas.list(limit=-7)
+    span = spans.of("formulas.list")
+    assert (span.attributes or {})["error.type"] == "InvalidData"
+    assert "-7" not in span.to_json()
+
+
+async def test_a_stream_given_up_ends_its_span(spans: Spans) -> None:
+    candles = make_candles(KEY, 9)
+    async with Storage.in_memory(observer=Traces(spans.provider)) as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(KEY, candles)
+            await uow.commit()
+        stream = storage.candles.stream(
+            KEY, candles[0].timestamp, candles[-1].timestamp, block_rows=2
+        )
+        async for _ in stream:
+            break
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert (spans.of("candles.stream").attributes or {})["db.response.returned_rows"] == 2
+
+
+def test_a_log_line_names_the_trace(spans: Spans) -> None:
+    record = logging.makeLogRecord(
+        {
+            "name": "jts_storage.slow",
+            "levelname": "WARNING",
+            "msg": "%s",
+            "args": ("é",),
+            "seconds": 1.5,
+        }
+    )
+    formatter = json_formatter()
+    with spans.provider.get_tracer("t").start_as_current_span("s") as span:
+        line = json.loads(formatter.format(record))
+    assert line["trace_id"] == trace.format_trace_id(span.get_span_context().trace_id)
+    assert (line["message"], line["seconds"], line["logger"]) == ("é", 1.5, "jts_storage.slow")
+    assert "trace_id" not in json.loads(formatter.format(record))
