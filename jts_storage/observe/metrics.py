@@ -106,7 +106,9 @@ class _CallMetrics:
         self.seconds: _Child = metrics.call_seconds.labels(*call[:3])
         self.retries: _Child = metrics.retries.labels(call.store)
         self.waits: _Child = metrics.connection_waits.labels(call.store)
-        self.held: _Child = metrics.held_answers.labels(call.operation)
+        self.held: _Child = None
+        if call.repository == "candles" and not call.operation.startswith(_WRITES):
+            self.held = metrics.held_answers.labels(call.operation)
         writes = call.operation.startswith(_WRITES)
         where = (call.store, call.repository, "written" if writes else "read")
         is_of_storage = call.repository in ("storage", "unit_of_work")
@@ -130,7 +132,7 @@ class _Running:
             self.metrics.retries.inc()
         elif step is WAITED:
             self.metrics.waits.inc()
-        elif step is HELD:
+        elif step is HELD and self.metrics.held is not None:
             self.metrics.held.inc()
 
     def given(self, part: Any) -> None:

@@ -1,0 +1,128 @@
+"""Prometheus scrapes a storage at work, and a hung store wakes somebody, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from jts_storage import DomainEvent, InvalidData, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage._runtime.tasks import stopped
+from jts_storage.observe import Exposition, Metrics, MetricsServer
+from jts_storage.testing.factories import make_candles, make_formula
+from scripts.generate_dashboards import DASHBOARDS
+from tests.observe.prometheus import Stack, running
+
+KEY = SeriesKey("BTC/KRW", Timeframe.M1, "UPBIT")
+
+
+class Traded(DomainEvent):
+    """Waits for a handler that never comes."""
+
+
+async def work(storage: Storage) -> None:
+    """One of everything that a dashboard shows, errors included; fails while a store hangs."""
+    candles = make_candles(KEY, 50)
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(KEY, candles)
+        await uow.formulas.save(make_formula())
+        await uow.ingestion.checkpoints.save("feed", {"at": time.time()})
+        uow.events.add(Traded())
+        await uow.commit()
+    for _ in range(2):
+        await storage.candles.get_range(KEY, candles[0].timestamp, candles[-1].timestamp)
+    with suppress(InvalidData):
+        await storage.candles.get_latest(KEY, count=-1)
+    with suppress(InvalidData):
+        await storage.formulas.list(limit=-1)
+    with suppress(InvalidData):
+        await storage.ingestion.checkpoints.list(limit=-1)
+
+
+async def work_on(storage: Storage) -> None:
+    while True:
+        with suppress(Exception):
+            await work(storage)
+        await asyncio.sleep(0.5)
+
+
+async def seen(found: Callable[[], bool], seconds: float) -> bool:
+    """Whether it is so within some seconds."""
+    for _ in range(int(seconds * 4)):
+        if await asyncio.to_thread(found):
+            return True
+        await asyncio.sleep(0.25)
+    return False
+
+
+async def test_dashboards_show_series_and_a_hung_store_is_told_once(
+    tmp_path: Path, engine_used: Callable[[str], None]
+) -> None:
+    engine_used("Prometheus and Alertmanager")
+    metrics = Metrics()
+    settings = StorageSettings(
+        data_dir=tmp_path / "jts", env_file=None, health_timeout=0.4, mongo={"max_retries": 0}
+    )
+    async with Storage.open(settings, observer=metrics) as storage:
+        exposition = Exposition(storage, metrics)
+
+        async def health() -> tuple[bool, dict[str, bool]]:
+            return True, {}
+
+        server = await MetricsServer(exposition, health).start("127.0.0.1", 0)
+        pid = (await storage.mongo.client.admin.command("serverStatus"))["pid"]
+        working = asyncio.create_task(work_on(storage))
+        with running(tmp_path, f"127.0.0.1:{server.port}") as stack:
+            try:
+                await see_every_query(stack)
+                await hang(stack, pid)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+                await stopped(working)
+        await server.stop()
+
+
+async def see_every_query(stack: Stack) -> None:
+    """Each query of each dashboard returns series."""
+    queries = {
+        query.replace("$__rate_interval", "1m")
+        for _, panels in DASHBOARDS.values()
+        for _, _, each in panels
+        for query, _ in each
+    }
+    empty = set(queries)
+
+    def look() -> bool:
+        for query in tuple(empty):
+            if stack.query(query):
+                empty.discard(query)
+        return not empty
+
+    assert await seen(look, 60), empty
+
+
+async def hang(stack: Stack, pid: int) -> None:
+    """MongoDB hangs, and goes on."""
+    before = list(stack.told.of("StoreDown"))
+    assert before == []
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.time()
+    assert await seen(lambda: bool(stack.told.of("StoreDown", store="mongo")), 120)
+    os.kill(pid, signal.SIGCONT)
+    assert await seen(
+        lambda: any(state == "resolved" for _, state in stack.told.of("StoreDown")), 60
+    )
+    states = [state for _, state in stack.told.of("StoreDown")]
+    assert states == ["firing", "resolved"]
+    arrived = stack.told.of("StoreDown", store="mongo")[0][0]
+    print(
+        f"The alert arrived after {arrived - begun:.1f} s; it should within 30 on a quiet machine."
+    )
+    ((_, _, labels, annotations), *_) = stack.told.posts
+    assert annotations["runbook"].endswith("on-call.md#a-store-is-down")
+    assert labels["severity"] == "critical"
