@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -18,7 +18,7 @@ from jts_storage.domain.subscriptions import From, SubscriptionState
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.backtests import BacktestStore
 from jts_storage.ports.candles import CandleStore
-from jts_storage.ports.events import EventPublisher, Subscription, Subscriptions
+from jts_storage.ports.events import EventPublisher, Subscription
 from jts_storage.ports.formulas import FormulaStore
 from jts_storage.ports.health import Health
 from jts_storage.ports.history import View
@@ -30,7 +30,7 @@ from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
-from jts_storage.readable import Readable
+from jts_storage.readable import Backend
 from jts_storage.unit_of_work.repeating import retry_policy
 
 if TYPE_CHECKING:
@@ -43,30 +43,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
-
-
-class Backend(Protocol):
-    """What a storage is made of."""
-
-    @property
-    def readable(self) -> Readable: ...
-    @property
-    def publisher(self) -> EventPublisher: ...
-
-    async def open(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def health(self) -> Health: ...
-
-    async def recover(self) -> int: ...
-
-    @property
-    def subscriptions(self) -> Subscriptions: ...
-
-    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork: ...
-
-    async def outcome(self, unit_id: str) -> Outcome: ...
 
 
 class Storage:

@@ -5,8 +5,11 @@ Both come from the thresholds of `jts_storage.observe.ALERTS`, which judge withi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from generated_files import written
 
 from jts_storage.observe.alerts import ALERTS, Alert
 
@@ -129,9 +132,7 @@ def _after(alert: Alert) -> str:
 
 
 def main() -> None:
-    OPS.mkdir(parents=True, exist_ok=True)
-    RULES.write_text(rules())
-    CASES.write_text(cases())
+    written({RULES: rules(), CASES: cases()}, check="--check" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ A dashboard is a list of panels here: a title, a unit, and queries with their le
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+from generated_files import written
 
 from jts_storage.observe.catalogue import PREFIX
 
@@ -226,9 +229,8 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
 
 
 def main() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in DASHBOARDS:
-        (FOLDER / f"{name}.json").write_text(dashboard(name))
+    files = {FOLDER / f"{name}.json": dashboard(name) for name in DASHBOARDS}
+    written(files, check="--check" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+from generated_files import written
 
 from jts_storage.observe.alerts import ALERTS
 from jts_storage.observe.catalogue import OF_CALLS, OF_STATE, Metric
@@ -50,7 +53,7 @@ def _table(metrics: tuple[Metric, ...]) -> list[str]:
 
 
 def main() -> None:
-    PAGE.write_text(page())
+    written({PAGE: page()}, check="--check" in sys.argv)
 
 
 if __name__ == "__main__":

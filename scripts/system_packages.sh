@@ -21,6 +21,11 @@ if grep -qs '^ID=debian' /etc/os-release && ! command -v chromium >/dev/null; th
     wished+=(chromium fonts-dejavu-core) # without a font no text is drawn
 fi
 
+# Tests try the alert rules and dashboards on a real Prometheus, and are skipped where there is none.
+if grep -qs '^ID=debian' /etc/os-release && ! command -v promtool >/dev/null; then
+    wished+=(prometheus prometheus-alertmanager)
+fi
+
 "$(dirname "$0")/old_clickhouse.sh" || echo "Without Debian's old ClickHouse some tests are not run." >&2
 
 missing=("${needed[@]}" "${wished[@]}")

@@ -65,7 +65,7 @@ def running(manager: ClickHouseManager) -> list[tuple[float, str]]:
 @cache
 def _select_processes() -> str:
     c = system.processes.c
-    word = func.upper(func.extract(c.query, r"^\\s*(\\w+)"))
+    word = func.upper(func.arrayElement(func.extractAll(c.query, "[A-Za-z]+"), 1))
     others = c.query.not_like("%system.processes%")
     return text_of(select(c.elapsed, word).where(others).order_by(c.elapsed.desc()))
 

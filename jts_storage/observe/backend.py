@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
@@ -26,10 +26,7 @@ from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
-from jts_storage.readable import Readable
-
-if TYPE_CHECKING:
-    from jts_storage.storage import Backend
+from jts_storage.readable import Backend, Readable
 
 R = TypeVar("R")
 

@@ -15,11 +15,11 @@ from jts_storage._version import __version__
 from jts_storage.errors import StorageError
 from jts_storage.observe.catalogue import Sample
 from jts_storage.observe.state import StorageState
+from jts_storage.observe.watched import Watched
 from jts_storage.ports.observation import Call
 
 if TYPE_CHECKING:
     from jts_storage.observe.metrics import Metrics
-    from jts_storage.storage import Storage
 
 _PACKAGES: Final = (
     *("chdb", "clickhouse-driver", "clickhouse-sqlalchemy", "sqlalchemy", "pymongo", "beanie"),
@@ -107,7 +107,7 @@ class Diagnosis:
 
 
 async def diagnose(
-    storage: Storage, *, metrics: Metrics | None = None, errors: LastErrors | None = None
+    storage: Watched, *, metrics: Metrics | None = None, errors: LastErrors | None = None
 ) -> Diagnosis:
     """Look at an open storage now; a store that does not answer leaves its part empty."""
     state = StorageState(storage, within=5.0)
@@ -151,7 +151,7 @@ def _versions() -> Iterator[tuple[str, str]]:
             continue
 
 
-async def _queries(storage: Storage) -> list[tuple[float, str]]:
+async def _queries(storage: Watched) -> list[tuple[float, str]]:
     try:
         clickhouse = storage.clickhouse
         from jts_storage.clickhouse.usage import running
@@ -161,7 +161,7 @@ async def _queries(storage: Storage) -> list[tuple[float, str]]:
         return []
 
 
-async def _commits(storage: Storage) -> list[str]:
+async def _commits(storage: Watched) -> list[str]:
     from jts_storage.unit_of_work.clock import CommitClock
 
     async def none() -> int:
@@ -177,7 +177,7 @@ async def _commits(storage: Storage) -> list[str]:
     ]
 
 
-async def _leases(storage: Storage) -> list[tuple[str, str]]:
+async def _leases(storage: Watched) -> list[tuple[str, str]]:
     from jts_storage.mongo.leases import Leases
 
     try:

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -16,9 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from jts_storage.observe.catalogue import OF_STATE, Sample
 from jts_storage.observe.metrics import Metrics
 from jts_storage.observe.state import StorageState
-
-if TYPE_CHECKING:
-    from jts_storage.storage import Storage
+from jts_storage.observe.watched import Watched
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -44,7 +42,7 @@ class Exposition:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Watched,
         metrics: Metrics | None = None,
         *,
         state: StorageState | None = None,

@@ -18,10 +18,10 @@ from jts_storage.observe.alerts import ALERTS, Alert, Judge, Notice
 from jts_storage.observe.catalogue import Sample
 from jts_storage.observe.process import disk_usage, process_figures
 from jts_storage.observe.state import StorageState
+from jts_storage.observe.watched import Watched
 
 if TYPE_CHECKING:
     from jts_storage.observe.metrics import Metrics
-    from jts_storage.storage import Storage
 
 Handler = Callable[[Notice], Awaitable[None] | None]
 
@@ -62,7 +62,7 @@ class MonitoringService:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Watched,
         *,
         alerts: Iterable[Alert] = ALERTS,
         handler: Handler | None = None,

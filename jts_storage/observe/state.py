@@ -16,12 +16,12 @@ from jts_storage.domain.freshness import late_ms
 from jts_storage.errors import StorageError
 from jts_storage.observe import catalogue
 from jts_storage.observe.catalogue import Sample
+from jts_storage.observe.watched import Watched
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.ports.health import Health
     from jts_storage.relational.manager import DatabaseManager
-    from jts_storage.storage import Storage
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class StorageState:
     :param every: seconds between looks at what takes long: the newest candles, parts of tables.
     """
 
-    def __init__(self, storage: Storage, *, within: float = 1.0, every: float = 60.0) -> None:
+    def __init__(self, storage: Watched, *, within: float = 1.0, every: float = 60.0) -> None:
         self._storage, self._within, self._every = storage, within, every
         self._quick: Sequence[Sample] = ()
         self._slow: Sequence[Sample] = ()
@@ -131,7 +131,7 @@ def _of_health(health: Health) -> Iterator[Sample]:
         yield Sample(catalogue.BROKEN_PARTS, health.broken_parts)
 
 
-def _of_pools(storage: Storage) -> Iterator[Sample]:
+def _of_pools(storage: Watched) -> Iterator[Sample]:
     clickhouse = _reached(lambda: storage.clickhouse)
     if clickhouse is not None:
         pool = clickhouse.pool_status()
@@ -151,7 +151,7 @@ def _of_database(database: DatabaseManager) -> Iterator[Sample]:
         yield Sample(catalogue.POOL_IN_USE, pool.active_connections, ("database",))
 
 
-def _of_process(storage: Storage) -> Iterator[Sample]:
+def _of_process(storage: Watched) -> Iterator[Sample]:
     from jts_storage.observe.process import process_figures
 
     figures = process_figures()
@@ -196,7 +196,7 @@ def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
     return samples
 
 
-async def _of_migrations(storage: Storage) -> Sample:
+async def _of_migrations(storage: Watched) -> Sample:
     from jts_storage.migrate.runner import Databases, status
 
     databases = Databases(storage.clickhouse, storage.mongo, storage.database)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from jts_storage.observe.diagnosis import Diagnosis, LastErrors, diagnose
 from jts_storage.observe.several import Observers
 from jts_storage.observe.state import StorageState
+from jts_storage.observe.watched import Watched
 from jts_storage.ports.observation import Observer
-
-if TYPE_CHECKING:
-    from jts_storage.storage import Storage
 
 T = TypeVar("T")
 
 _SECONDS = 10.0
 
 
-async def text_of(storage: Storage, observer: Observer | None) -> str:
+async def text_of(storage: Watched, observer: Observer | None) -> str:
     """All metrics in Prometheus' text format."""
     from jts_storage.observe import Exposition, Metrics
 
@@ -30,7 +28,7 @@ async def text_of(storage: Storage, observer: Observer | None) -> str:
         await exposition.close()
 
 
-async def diagnosis_of(storage: Storage, observer: Observer | None) -> Diagnosis:
+async def diagnosis_of(storage: Watched, observer: Observer | None) -> Diagnosis:
     """One page for a ticket."""
     errors = found(observer, LastErrors)
     try:

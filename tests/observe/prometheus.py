@@ -23,6 +23,18 @@ from jts_storage.local_servers.folder import free_port
 OPS = Path(__file__).parent.parent.parent / "ops"
 
 
+def queries() -> dict[str, list[str]]:
+    """The queries of each dashboard, by its name."""
+    return {
+        file.stem: [
+            target["expr"]
+            for panel in json.loads(file.read_text())["panels"]
+            for target in panel["targets"]
+        ]
+        for file in sorted((OPS / "grafana").glob("*.json"))
+    }
+
+
 @dataclass
 class Told:
     """What arrived at the webhook: when, whether it fires, the alert's labels and annotations."""

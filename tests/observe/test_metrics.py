@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jts_storage import Candle, Conflict, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage.clickhouse.usage import running
 from jts_storage.observe import Metrics, Observers, SlowCalls
 from jts_storage.observe.catalogue import CATALOGUE, PREFIX
 from jts_storage.testing.factories import make_formula
@@ -116,6 +117,8 @@ async def test_an_embedded_storage_tells_of_its_stores(tmp_path: Path, metrics: 
         await storage.candles.get_latest(KEY)
         text = await storage.metrics()
         page = (await storage.diagnose()).text
+        statements = await storage.clickhouse.run(running, storage.clickhouse)
+    assert all(word.isupper() for _, word in statements)
     found = Read(text)
     assert [found["up", store] for store in ("clickhouse", "mongo", "database")] == [1, 1, 1]
     assert found["commits_total", "journalled", "committed"] == 1

@@ -14,8 +14,7 @@ from jts_storage import DomainEvent, InvalidData, SeriesKey, Storage, StorageSet
 from jts_storage._runtime.tasks import stopped
 from jts_storage.observe import Exposition, Metrics, MetricsServer
 from jts_storage.testing.factories import make_candles, make_formula
-from scripts.generate_dashboards import DASHBOARDS
-from tests.observe.prometheus import Stack, running
+from tests.observe.prometheus import Stack, queries, running
 
 KEY = SeriesKey("BTC/KRW", Timeframe.M1, "UPBIT")
 
@@ -89,13 +88,8 @@ async def test_dashboards_show_series_and_a_hung_store_is_told_once(
 
 async def see_every_query(stack: Stack) -> None:
     """Each query of each dashboard returns series."""
-    queries = {
-        query.replace("$__rate_interval", "1m")
-        for _, panels in DASHBOARDS.values()
-        for _, _, each in panels
-        for query, _ in each
-    }
-    empty = set(queries)
+    asked = [query for each in queries().values() for query in each]
+    empty = {query.replace("$__rate_interval", "1m") for query in asked}
 
     def look() -> bool:
         for query in tuple(empty):

@@ -58,6 +58,12 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
         "mongo.model",
         "mongo.stored",
     },
+    # It sees what is public, and what the stores say of themselves.
+    "observe": CORE
+    | {"_version", "readable", "migrate"}
+    | {"clickhouse.manager", "clickhouse.tables", "clickhouse.usage"}
+    | {"mongo.leases", "mongo.manager", "relational.manager"}
+    | {"unit_of_work.clock", "unit_of_work.publisher"},
     "backend": EVERYTHING,
     "composition": EVERYTHING,
     "sharing": EVERYTHING,
