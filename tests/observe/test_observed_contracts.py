@@ -29,6 +29,9 @@ from tests.observe.recording import Recorder
 from tests.remote.gateways import WRITES, AtOnce
 
 
+# A proxy is made from the class that it stands for, so most suites see the same code: by night.
+
+
 @pytest.fixture
 async def storage() -> AsyncIterator[Storage]:
     observer = Recorder()
@@ -55,12 +58,14 @@ class TestSubscriptions(SubscriptionContract):
     """Those of events."""
 
 
+@pytest.mark.slow
 class TestCandles(CandleRepositoryContract):
     @pytest.fixture
     def candle_repository(self, storage: Storage) -> Any:
         return AtOnce(storage, "candles", WRITES)
 
 
+@pytest.mark.slow
 class TestSymbols(SymbolRepositoryContract):
     @pytest.fixture
     def symbol_repository(self, storage: Storage) -> Any:
@@ -77,30 +82,35 @@ class TestFormulas(FormulaRepositoryContract):
         return AtOnce(storage, "strategies", WRITES)
 
 
+@pytest.mark.slow
 class TestStrategies(StrategyRepositoryContract):
     @pytest.fixture
     def strategy_repository(self, storage: Storage) -> Any:
         return AtOnce(storage, "strategies", WRITES)
 
 
+@pytest.mark.slow
 class TestBacktests(BacktestRepositoryContract):
     @pytest.fixture
     def backtest_repository(self, storage: Storage) -> Any:
         return AtOnce(storage, "backtests", WRITES)
 
 
+@pytest.mark.slow
 class TestSymbolBars(SymbolBarsRepositoryContract):
     @pytest.fixture
     def symbol_bars_repository(self, storage: Storage) -> Any:
         return AtOnce(storage, "ingestion.symbol_bars", WRITES)
 
 
+@pytest.mark.slow
 class TestCheckpoints(CheckpointRepositoryContract):
     @pytest.fixture
     def checkpoint_repository(self, storage: Storage) -> Any:
         return AtOnce(storage, "ingestion.checkpoints", WRITES)
 
 
+@pytest.mark.slow
 class TestBars(OHLCVRepositoryContract):
     @pytest.fixture
     def ohlcv_repository(self, storage: Storage) -> Any:
