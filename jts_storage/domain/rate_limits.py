@@ -106,8 +106,12 @@ class PerDay:
         zone(self.timezone)
 
     def day(self, wall: int) -> Day:
-        """The day in which a moment lies."""
+        """The day in which a moment lies; the one asked for last is kept."""
         return _day(self.timezone, wall)
+
+    def day_at(self, wall: int) -> Day:
+        """The same of a moment that is not the present."""
+        return _day_at(self.timezone, wall)
 
     def __str__(self) -> str:
         return f"{self.limit:,} a day in {self.timezone}"
@@ -307,10 +311,13 @@ _known_days: dict[str, Day] = {}
 def _day(timezone: str, wall: int) -> Day:
     known = _known_days.get(timezone)
     if known is None or not known.start <= wall < known.end:
-        date = moment_of(wall).astimezone(zone(timezone)).date()
-        known = Day(_first(timezone, date), _first(timezone, date + timedelta(days=1)))
-        _known_days[timezone] = known
+        known = _known_days[timezone] = _day_at(timezone, wall)
     return known
+
+
+def _day_at(timezone: str, wall: int) -> Day:
+    date = moment_of(wall).astimezone(zone(timezone)).date()
+    return Day(_first(timezone, date), _first(timezone, date + timedelta(days=1)))
 
 
 def _first(timezone: str, date: Any) -> int:
