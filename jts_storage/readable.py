@@ -11,16 +11,20 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.moments import AsOf
+from jts_storage.domain.outcomes import Outcome
 from jts_storage.ports.backtests import BacktestReader, BacktestStore
 from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.data_sets import DataSetReader
+from jts_storage.ports.events import EventPublisher, Subscriptions
 from jts_storage.ports.formulas import FormulaStore
+from jts_storage.ports.health import Health
 from jts_storage.ports.history import View
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
 from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
+from jts_storage.ports.unit_of_work import UnitOfWork
 from jts_storage.unit_of_work.kept_candles import KeptView, PastView, Purges
 from jts_storage.unit_of_work.timed_candles import Present, TimedCandles
 from jts_storage.unit_of_work.timed_documents import (
@@ -183,3 +187,27 @@ class ReadableStores:
         from jts_storage.usecases.data_sets import DataSets
 
         return DataSets(self._stores.data_sets)
+
+
+class Backend(Protocol):
+    """What a storage is made of."""
+
+    @property
+    def readable(self) -> Readable: ...
+    @property
+    def publisher(self) -> EventPublisher: ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def health(self) -> Health: ...
+
+    async def recover(self) -> int: ...
+
+    @property
+    def subscriptions(self) -> Subscriptions: ...
+
+    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork: ...
+
+    async def outcome(self, unit_id: str) -> Outcome: ...

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
@@ -14,23 +15,28 @@ from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome, unit_id
+from jts_storage.domain.rate_limits import RateLimits
 from jts_storage.domain.subscriptions import From, SubscriptionState
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.backtests import BacktestStore
 from jts_storage.ports.candles import CandleStore
-from jts_storage.ports.events import EventPublisher, Subscription, Subscriptions
+from jts_storage.ports.events import EventPublisher, Subscription
 from jts_storage.ports.formulas import FormulaStore
 from jts_storage.ports.health import Health
 from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
 from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
+from jts_storage.ports.rate_limits import RateLimiter
 from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyStore
 from jts_storage.ports.symbols import SymbolReader
 from jts_storage.ports.unit_of_work import UnitOfWork
-from jts_storage.readable import Readable
+from jts_storage.readable import Backend
 from jts_storage.unit_of_work.repeating import retry_policy
+from jts_storage.usecases.rate_limit_mirror import CheckpointMirror
+from jts_storage.usecases.rate_limits import SharedRateLimiter
+from jts_storage.usecases.storage_limits import StorageLimits
 
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
@@ -40,31 +46,14 @@ if TYPE_CHECKING:
     from jts_storage.unit_of_work.participants import Stores
 
 T = TypeVar("T")
+LimitsOf: TypeAlias = Callable[["Storage"], SharedRateLimiter]
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
 
 
-class Backend(Protocol):
-    """What a storage is made of."""
+def _limits(settings: StorageSettings | None, storage: Storage) -> SharedRateLimiter:
+    from jts_storage.limiting import limiter_of
 
-    @property
-    def readable(self) -> Readable: ...
-    @property
-    def publisher(self) -> EventPublisher: ...
-
-    async def open(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def health(self) -> Health: ...
-
-    async def recover(self) -> int: ...
-
-    @property
-    def subscriptions(self) -> Subscriptions: ...
-
-    def unit_of_work(self, source: str, unit_id: str | None) -> UnitOfWork: ...
-
-    async def outcome(self, unit_id: str) -> Outcome: ...
+    return limiter_of(settings, CheckpointMirror(storage))
 
 
 class Storage:
@@ -74,8 +63,11 @@ class Storage:
     committed; writes go through `unit_of_work`.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, limits: LimitsOf | None = None) -> None:
+        """:param limits: makes its rate limits, once they are asked for."""
         self._backend = backend
+        settings = getattr(backend, "settings", None)
+        self._limits = StorageLimits(partial(limits or partial(_limits, settings), self))
         self._is_open = False
         self._opening = asyncio.Lock()
 
@@ -116,16 +108,26 @@ class Storage:
             settings = settings.model_copy(update={"check": check})
         from jts_storage.sharing.choice import backend_of
 
-        return cls(backend_of(settings, publisher=publisher, models=models))
+        backend = backend_of(settings, publisher=publisher, models=models)
+        return cls(backend, limits=partial(_limits, settings))
 
     @classmethod
     def in_memory(
-        cls, *, publisher: EventPublisher | None = None, models: Iterable[Model[Any]] = ()
+        cls,
+        *,
+        publisher: EventPublisher | None = None,
+        models: Iterable[Model[Any]] = (),
+        rate_limits: RateLimits | None = None,
     ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
         from jts_storage.memory.backend import InMemoryBackend
+        from jts_storage.memory.rate_limits import InMemoryRateLimits
 
-        return cls(InMemoryBackend(publisher, models))
+        limits = rate_limits or RateLimits()
+        return cls(
+            InMemoryBackend(publisher, models),
+            limits=lambda _: SharedRateLimiter(limits, InMemoryRateLimits()),
+        )
 
     @property
     def candles(self) -> CandleStore:
@@ -155,6 +157,15 @@ class Storage:
     def snapshots(self) -> SnapshotStore:
         """Names for moments: ``as_of="scan-2026-11"``."""
         return self._opened.readable.snapshots
+
+    @property
+    def rate_limits(self) -> RateLimiter:
+        """Slots of the limits that are set: ``async with storage.rate_limits.acquire("kis")``.
+
+        :raises InvalidConfiguration: they have no place to be counted in.
+        """
+        self._check_open()
+        return self._limits.get()
 
     async def data_set(
         self,
@@ -323,7 +334,7 @@ class Storage:
 
         It answers within half a second, also when a store hangs, and never raises.
         """
-        return await self._opened.health()
+        return await self._limits.with_health(self._opened.health())
 
     async def recover(self) -> int:
         """Finish the commits that a crash left decided but unfinished; how many there were."""
@@ -345,7 +356,10 @@ class Storage:
             if self._is_open:
                 # First: a call that comes now is refused, and meets no stores that are half closed.
                 self._is_open = False
-                await self._backend.close()
+                try:
+                    await self._limits.close()
+                finally:
+                    await self._backend.close()
 
     async def __aenter__(self) -> Self:
         await self.open_stores()

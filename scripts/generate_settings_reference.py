@@ -14,8 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from jts_storage.domain.rate_limits import RateLimits
 from jts_storage.settings import RetryPolicy, StorageSettings
 from jts_storage.settings.fields import default_of, described, field_names
+from jts_storage.settings.rate_limits import RateLimitFields
 from jts_storage.settings.storage import PREFIX
 from jts_storage.settings.stores import STORES
 from jts_storage.settings.variables import ADDRESSES
@@ -78,7 +80,10 @@ def _table(rows: Iterator[tuple[str, str, str, str]]) -> str:
 
 def _own_rows() -> Iterator[tuple[str, str, str, str]]:
     texts = _described()
-    for name, field in StorageSettings.model_fields.items():
+    # Those of a base class come last.
+    known = sorted(StorageSettings.model_fields, key=lambda n: n in RateLimitFields.model_fields)
+    for name in known:
+        field = StorageSettings.model_fields[name]
         if not name.startswith(tuple(f"{store}_" for store in STORES)):
             text = _sentence(texts[name])
             yield PREFIX + name.upper(), name, _default(field.default), text
@@ -99,10 +104,12 @@ def _store_rows(store: str) -> Iterator[tuple[str, str, str, str]]:
 
 def _described() -> dict[str, str]:
     """The texts below the fields; pydantic reads them, too, but at each start of a process."""
-    (model,) = ast.parse(inspect.getsource(StorageSettings)).body
-    assert isinstance(model, ast.ClassDef)
+    models = (RateLimitFields, StorageSettings)
+    bodies = [ast.parse(inspect.getsource(model)).body[0] for model in models]
     return {
         field.target.id: inspect.cleandoc(text.value.value)
+        for model in bodies
+        if isinstance(model, ast.ClassDef)
         for field, text in pairwise(model.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
@@ -116,7 +123,7 @@ def _sentence(text: str) -> str:
 
 
 def _default(value: Any) -> str:
-    if value in (None, "", (), {}):
+    if value in (None, "", (), {}, RateLimits()):
         return ""
     if isinstance(value, bool):
         return str(value).lower()

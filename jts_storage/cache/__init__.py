@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jts_storage.domain.rate_limits import PerDay, PerMinute, PerSecond, RateLimits
     from jts_storage.redis.manager import RedisManager
     from jts_storage.settings.redis import RedisConfig
 
-__all__ = ["RedisConfig", "RedisManager"]
+__all__ = ["PerDay", "PerMinute", "PerSecond", "RateLimits", "RedisConfig", "RedisManager"]
 
 
 def __getattr__(name: str) -> object:
@@ -25,4 +26,8 @@ def __getattr__(name: str) -> object:
         from jts_storage.settings.redis import RedisConfig
 
         return RedisConfig
+    if name in ("PerDay", "PerMinute", "PerSecond", "RateLimits"):
+        from jts_storage.domain import rate_limits
+
+        return getattr(rate_limits, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,6 +21,8 @@ SECOND: Final = 1_000_000
 """In microseconds, as every moment is counted here."""
 
 LARGEST: Final = 10**9
+LONGEST_NAME: Final = 64
+LONGEST_ACCOUNT: Final = 128
 LONGEST_LEASE: Final = 86_400.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -195,8 +197,8 @@ class LimitKey:
 
     def __post_init__(self) -> None:
         _name(self.name)
-        if self.account:
-            checks.name(self.account, "account")
+        if self.account != "":
+            checks.name(self.account, "account", longest=LONGEST_ACCOUNT)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.account})" if self.account else self.name
@@ -329,7 +331,7 @@ def _first(timezone: str, date: Any) -> int:
 def _name(name: object) -> str:
     if (
         not isinstance(name, str)
-        or not 0 < len(name) <= checks.LONGEST_NAME
+        or not 0 < len(name) <= LONGEST_NAME
         or not name.isprintable()
         or any(letter in " {}:=;,@/" for letter in name)
     ):

@@ -124,6 +124,8 @@ class SqliteRateLimits:
         def work(connection: sqlite3.Connection) -> RateLimitState:
             return self._read(connection, key).report(key, limits, self._clock())
 
+        if not self.path.exists():  # looking makes no file
+            return Book().report(key, limits, self._clock())
         return await self._run(work, "reading rate limits")
 
     async def accounts(self, name: str) -> Sequence[str]:
@@ -131,7 +133,7 @@ class SqliteRateLimits:
             rows = connection.execute(_ACCOUNTS.sql, _ACCOUNTS.args({"of": name}))
             return [account for (account,) in rows.fetchall()]
 
-        return await self._run(work, "listing accounts")
+        return await self._run(work, "listing accounts") if self.path.exists() else []
 
     async def reset(self) -> None:
         await self._run(lambda known: known.execute(_CLEAR.sql).close(), "resetting rate limits")

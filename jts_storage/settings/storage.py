@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError
 
 from jts_storage.domain.secret import MASK
 from jts_storage.errors import InvalidConfiguration
@@ -24,6 +24,7 @@ from jts_storage.settings.fields import (
 )
 from jts_storage.settings.gateway import GatewayConfig, read_url
 from jts_storage.settings.mongo import MongoDBConfig
+from jts_storage.settings.rate_limits import RateLimitFields
 from jts_storage.settings.redis import RedisConfig
 from jts_storage.settings.stores import (
     OPTIONAL,
@@ -58,7 +59,7 @@ else:
     RedisFields = nested(RedisConfig)
 
 
-class StorageSettings(BaseModel):
+class StorageSettings(RateLimitFields):
     """Where the stores of a `Storage` are and how to talk to them.
 
     A setting is taken from the nearest place that has it: a keyword, a ``JTS_*`` variable of the

@@ -15,6 +15,7 @@ from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
+from jts_storage.domain.rate_limits import RateLimits
 from jts_storage.domain.subscriptions import From, SubscriptionState
 from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
@@ -28,6 +29,7 @@ from jts_storage.sync.repositories import (
     FormulaStore,
     IngestionReader,
     LiveIngest,
+    RateLimiter,
     SnapshotStore,
     StrategyStore,
     Subscription,
@@ -84,10 +86,17 @@ class Storage:
 
     @classmethod
     def in_memory(
-        cls, *, publisher: EventPublisher | None = None, models: Iterable[Model[Any]] = ()
+        cls,
+        *,
+        publisher: EventPublisher | None = None,
+        models: Iterable[Model[Any]] = (),
+        rate_limits: RateLimits | None = None,
     ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
-        return cls(asynchronous.Storage.in_memory(publisher=publisher, models=models))
+        storage = asynchronous.Storage.in_memory(
+            publisher=publisher, models=models, rate_limits=rate_limits
+        )
+        return cls(storage)
 
     @property
     def candles(self) -> CandleStore:
@@ -117,6 +126,14 @@ class Storage:
     def snapshots(self) -> SnapshotStore:
         """Names for moments: ``as_of="scan-2026-11"``."""
         return SnapshotStore(self._portal, self._storage.snapshots)
+
+    @property
+    def rate_limits(self) -> RateLimiter:
+        """Slots of the limits that are set: ``with storage.rate_limits.acquire("kis")``.
+
+        :raises InvalidConfiguration: they have no place to be counted in.
+        """
+        return RateLimiter(self._portal, self._storage.rate_limits)
 
     def as_of(self, moment: AsOf) -> View:
         """All that was committed up to a moment: a time with its zone, a commit or a snapshot.

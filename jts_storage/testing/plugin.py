@@ -14,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from jts_storage.domain.backtest import BacktestResult
     from jts_storage.domain.formula import Formula
+    from jts_storage.domain.rate_limits import RateLimits
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import Strategy
     from jts_storage.domain.symbol import Symbol
@@ -130,7 +131,9 @@ def _jts_settings_early(
     for name in sorted(asked):
         request.getfixturevalue(f"jts_{name}")
     _jts_stack.begin_cleaning(_jts_stack.needed(asked) - asked)
-    return _jts_stack.settings(asked)
+    settings = _jts_stack.settings(asked)
+    limits: RateLimits | None = request.getfixturevalue("jts_rate_limits")
+    return settings if limits is None else settings.model_copy(update={"rate_limits": limits})
 
 
 @pytest.fixture(scope="session")
@@ -139,16 +142,24 @@ def jts_models() -> Iterable[Model[Any]]:
     return ()
 
 
+@pytest.fixture(scope="session")
+def jts_rate_limits() -> RateLimits | None:
+    """The rate limits of the service, counted anew in each test; those of the settings if None."""
+    return None
+
+
 @pytest.fixture
 def _jts_unopened(request: pytest.FixtureRequest, _jts_backend: str, _jts_watch: Watch) -> Storage:
     return _unopened(request, _jts_backend)
 
 
 @pytest.fixture
-def _jts_memory_unopened(_jts_watch: Watch, jts_models: Iterable[Model[Any]]) -> Storage:
+def _jts_memory_unopened(
+    _jts_watch: Watch, jts_models: Iterable[Model[Any]], jts_rate_limits: RateLimits | None
+) -> Storage:
     from jts_storage.testing.storages import storage_over
 
-    return storage_over(None, models=jts_models)
+    return storage_over(None, models=jts_models, rate_limits=jts_rate_limits)
 
 
 # ---- addresses
@@ -224,6 +235,14 @@ def make_backtest() -> Callable[..., BacktestResult]:
     return factories.make_backtest
 
 
+@pytest.fixture(scope="session")
+def make_rate_limits() -> Callable[..., RateLimits]:
+    """`jts_storage.testing.factories.make_rate_limits`."""
+    from jts_storage.testing import factories
+
+    return factories.make_rate_limits
+
+
 # ---- what they stand on
 
 
@@ -278,11 +297,12 @@ def _unopened(request: pytest.FixtureRequest, backend: str) -> Storage:
     from jts_storage.testing.storages import storage_over
 
     models: Iterable[Model[Any]] = request.getfixturevalue("jts_models")
+    limits: RateLimits | None = request.getfixturevalue("jts_rate_limits")
     if backend == "memory":
-        return storage_over(None, models=models)
+        return storage_over(None, models=models, rate_limits=limits)
     settings: StorageSettings = request.getfixturevalue("_jts_settings_early")
     stack: Stack = request.getfixturevalue("_jts_stack")
-    return storage_over(settings, stack.finish_cleaning, models)
+    return storage_over(settings, stack.finish_cleaning, models, limits)
 
 
 def _address(stack: Stack, watch: Watch, name: str) -> Iterator[Address]:

@@ -38,6 +38,7 @@ _AWAY_SECONDS: Final = 0.1
 """The pause before a store that did not answer is asked again."""
 
 _RETURN_SECONDS: Final = 0.2
+_HEALTH_SECONDS: Final = 0.4
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +93,14 @@ class SharedRateLimiter:
     async def reset(self) -> None:
         await self._store.reset()
 
-    async def used(self) -> list[RateLimitState]:
-        """What counts of those that this process has asked for."""
-        return [await self.state(key.name, key.account) for key in list(self._queues)]
+    async def told(self) -> tuple[RateLimitState, ...] | None:
+        """What counts of those that this process has asked for; None if the store is away."""
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                keys = list(self._queues)
+                return tuple([await self.state(key.name, key.account) for key in keys])
+        except (StorageError, TimeoutError):
+            return None
 
     async def close(self) -> None:
         """Let go of the store's files and connections."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
+from jts_storage import Storage, sync
 from jts_storage.local_servers.redis import LocalRedis
 from jts_storage.memory.rate_limits import InMemoryRateLimits
-from jts_storage.ports.rate_limits import RateLimitStore
+from jts_storage.ports.rate_limits import RateLimiter, RateLimitStore
 from jts_storage.redis.rate_limits import RedisRateLimits, manager_for
 from jts_storage.relational.rate_limits import SqliteRateLimits
 from jts_storage.settings.redis import RedisConfig
 from jts_storage.testing.contracts import RateLimiterContract, RateLimitStoreContract
 from jts_storage.testing.contracts.rate_limits import LIMITS, SetClock
 from jts_storage.usecases.rate_limits import SharedRateLimiter
+from tests.contract.blocking import AwaitableLimiter
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,17 @@ class TestLimiterOverRedis(RateLimiterContract):
         await limiter.reset()
         yield limiter
         await limiter.close()
+
+
+class TestBlockingTwin(RateLimiterContract):
+    @pytest.fixture
+    def rate_limiter(self) -> Iterator[Any]:
+        with sync.Storage.in_memory(rate_limits=LIMITS) as storage:
+            yield AwaitableLimiter(storage.rate_limits)
+
+
+class TestStorageInMemory(RateLimiterContract):
+    @pytest.fixture
+    async def rate_limiter(self) -> AsyncIterator[RateLimiter]:
+        async with Storage.in_memory(rate_limits=LIMITS) as storage:
+            yield storage.rate_limits

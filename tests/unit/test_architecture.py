@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "cache": EVERYTHING,
     "backend": EVERYTHING,
     "composition": EVERYTHING,
+    "limiting": EVERYTHING,
     "sharing": EVERYTHING,
     "storage": EVERYTHING,
     "reading": EVERYTHING,
