@@ -168,7 +168,8 @@ class Book:
 
     @classmethod
     def decoded(cls, kept: list[Any]) -> Book:
-        return cls({slot: values for slot, *values in kept[0]}, kept[1])
+        slots = {slot: [int(each) for each in values] for slot, *values in kept[0]}
+        return cls(slots, {**kept[1]})
 
     # ---- parts
 

@@ -190,7 +190,7 @@ class RedisRateLimits:
             raise InvalidConfiguration(
                 f"the Redis at {', '.join(self._manager.hosts)} evicts keys ({report.policy}), and"
                 " with them what counts of rate limits",
-                remedy="Give rate limits a Redis of their own with JTS_RATE_LIMITS_STORE, with"
+                remedy="Give rate limits a Redis of their own with JTS_RATE_LIMITS_URL, with"
                 " maxmemory-policy noeviction; a cache needs the other kind.",
             )
         self._is_checked = True

@@ -171,7 +171,7 @@ class SqliteRateLimits:
     def _read(self, connection: sqlite3.Connection, key: LimitKey) -> Book:
         values = {"of": key.name, "by": key.account}
         row = connection.execute(_READ.sql, _READ.args(values)).fetchone()
-        return Book() if row is None else Book.decoded(json.loads(row[0]))
+        return Book() if row is None else _decoded(row[0])
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], doing: str) -> T:
         def run() -> T:
@@ -207,7 +207,7 @@ class SqliteRateLimits:
 
     def _error(self, exc: BaseException, doing: str) -> StorageError:
         hosts = (str(self.path),)
-        if isinstance(exc, ValueError):
+        if not isinstance(exc, sqlite3.Error | OSError):
             return StorageError(
                 f"The rate limits in {self.path} cannot be read: {exc}",
                 remedy="Delete the file: it is made anew, and the counts of today are lost.",
@@ -222,6 +222,16 @@ class SqliteRateLimits:
                 code="SQLITE_BUSY",
             )
         return translate(exc, doing=doing, hosts=hosts)
+
+
+def _decoded(text: str) -> Book:
+    """
+    :raises ValueError: it is no book.
+    """
+    try:
+        return Book.decoded(json.loads(text))
+    except (TypeError, LookupError) as exc:
+        raise ValueError(f"{text[:50]!r} is no book") from exc
 
 
 def _thread() -> ThreadPoolExecutor:
