@@ -235,6 +235,10 @@ class RateLimitStoreContract:
         assert answer.wait <= 3_000_001
         clock.go_on(answer.wait / SECOND)
         assert isinstance(await kis.take(), Granted)
+        by_day = _Account(rate_limit_store, PerDay(1, timezone="Asia/Seoul"), key=LimitKey("day"))
+        assert isinstance(await by_day.take(), Granted)
+        clock.go_on(-86_400)
+        assert isinstance(await by_day.take(), Exhausted)
 
     async def test_what_was_not_used_is_undone(self, rate_limit_store: RateLimitStore) -> None:
         kis = _Account(rate_limit_store, PerSecond(1), PerDay(1))

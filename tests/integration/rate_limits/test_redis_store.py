@@ -50,6 +50,27 @@ async def test_a_new_redis_gives_nothing_before_a_window_has_passed(server: Any)
     await store.close()
 
 
+async def test_a_redis_that_has_kept_its_file_gives_nothing_before_a_window_has_passed(
+    restarted_redis: Any,
+) -> None:
+    """Its file may lack what was counted last."""
+    clock = SetClock()
+    server = restarted_redis(keeps=True)
+    store = store_at(server.url, clock=clock.wall)
+    await store.reset()
+    limits = (PerSecond(3), PerDay(9))
+    assert isinstance(await store.take(KEY, limits, "a", 1, 30), Granted)
+    await store.leave(KEY, limits, "a", 1, 30)
+    server.kill()
+    server.start()
+    await store.close()
+    clock.go_on(60)
+    assert await store.take(KEY, limits, "b", 1, 30) == Refused(2_000_001)
+    clock.go_on(2.000_001)
+    assert isinstance(await store.take(KEY, limits, "b", 1, 30), Granted)
+    await store.close()
+
+
 async def test_an_instance_that_evicts_is_refused(server: Any) -> None:
     with redis.Redis.from_url(server.url) as client:
         client.config_set("maxmemory", "50mb")
