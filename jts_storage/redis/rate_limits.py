@@ -24,6 +24,7 @@ from jts_storage.domain.rate_limits import (
 )
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.ports.rate_limits import DayMirror
+from jts_storage.redis.health import report_of
 from jts_storage.redis.manager import RedisManager
 from jts_storage.redis.scripts import Script
 from jts_storage.settings.redis import RedisConfig
@@ -185,7 +186,8 @@ class RedisRateLimits:
         """
         if self._is_checked:
             return
-        report = await self._manager.memory()
+        info = await self._run("INFO", lambda client: client.info("memory"))
+        report = report_of(info)
         if report.evicts and report.most:
             raise InvalidConfiguration(
                 f"the Redis at {', '.join(self._manager.hosts)} evicts keys ({report.policy}), and"

@@ -52,7 +52,7 @@ class TestRedis(RateLimitStoreContract):
     async def rate_limit_store(
         self, clock: SetClock, redis_url: str
     ) -> AsyncIterator[RateLimitStore]:
-        store = RedisRateLimits(manager_for(RedisConfig(redis_url)), clock=clock.wall)
+        store = RedisRateLimits(manager_for(RedisConfig(redis_url, timeout=10)), clock=clock.wall)
         await store.reset()
         yield store
         await store.close()
@@ -75,7 +75,9 @@ class TestLimiterOverSqlite(RateLimiterContract):
 class TestLimiterOverRedis(RateLimiterContract):
     @pytest.fixture
     async def rate_limiter(self, redis_url: str) -> AsyncIterator[SharedRateLimiter]:
-        limiter = SharedRateLimiter(LIMITS, RedisRateLimits(manager_for(RedisConfig(redis_url))))
+        limiter = SharedRateLimiter(
+            LIMITS, RedisRateLimits(manager_for(RedisConfig(redis_url, timeout=10)))
+        )
         await limiter.reset()
         yield limiter
         await limiter.close()

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from jts_storage.domain.rate_books import Exhausted, Granted, Refused
-from jts_storage.domain.rate_limits import LimitKey, PerDay, PerMinute, PerSecond
+from jts_storage.domain.rate_limits import Limit, LimitKey, PerDay, PerMinute, PerSecond
 from jts_storage.local_servers.redis import LocalRedis
 from jts_storage.memory.rate_limits import InMemoryRateLimits
 from jts_storage.ports.rate_limits import RateLimitStore
@@ -34,7 +34,7 @@ from jts_storage.settings.redis import RedisConfig
 from jts_storage.testing.contracts.rate_limits import SetClock
 
 KEY = LimitKey("kis", "main")
-LIMITS = (
+LIMITS: tuple[Limit, ...] = (
     PerSecond(3),
     PerMinute(7, counts="entering", margin=0.5),
     PerDay(12, timezone="America/New_York"),
@@ -183,7 +183,7 @@ def machine(make: Callable[[SetClock], RateLimitStore]) -> type[RuleBasedStateMa
 
 
 def run(make: Callable[[SetClock], RateLimitStore], examples: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine(make),
         settings=settings(
             max_examples=examples,
@@ -214,6 +214,6 @@ def test_sqlite_counts_as_the_model(tmp_path: Path) -> None:
 
 def test_redis_counts_as_the_model(redis_url: str) -> None:
     def make(clock: SetClock) -> RateLimitStore:
-        return RedisRateLimits(manager_for(RedisConfig(redis_url)), clock=clock.wall)
+        return RedisRateLimits(manager_for(RedisConfig(redis_url, timeout=10)), clock=clock.wall)
 
     run(make, 25)

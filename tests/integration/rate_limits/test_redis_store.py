@@ -34,7 +34,7 @@ async def mirror() -> AsyncIterator[CheckpointMirror]:
 
 
 def store_at(url: str, **options: Any) -> RedisRateLimits:
-    return RedisRateLimits(manager_for(RedisConfig(url)), **options)
+    return RedisRateLimits(manager_for(RedisConfig(url, timeout=10)), **options)
 
 
 async def test_a_new_redis_gives_nothing_before_a_window_has_passed(server: Any) -> None:
@@ -152,6 +152,7 @@ async def test_days_are_those_of_redis_and_not_of_a_client_whose_clock_is_wrong(
     granted = await store.take(KEY, DAY, "a", 1, 30)
     right = store_at(server.url)
     assert isinstance(granted, Granted)
+    assert granted.resets_at is not None
     assert granted.resets_at == DAY[0].day(granted.resets_at - 1).end
     assert (await right.state(KEY, DAY)).limits[0].used == 1
     await store.close()
@@ -169,7 +170,8 @@ async def test_without_redis_there_is_an_error(server: Any) -> None:
 async def test_namespaces_are_apart(server: Any) -> None:
     limits = RateLimits(kis=[PerDay(5)])["kis"]
     one, other = (
-        RedisRateLimits(manager_for(RedisConfig(server.url, namespace=name))) for name in "ab"
+        RedisRateLimits(manager_for(RedisConfig(server.url, namespace=name, timeout=10)))
+        for name in "ab"
     )
     await one.take(KEY, limits, "a", 1, 30)
     assert await other.accounts("kis") == []

@@ -49,6 +49,7 @@ class SlowStore(InMemoryRateLimits):
 
     async def leave(self, *given: Any) -> None:
         self._answer()
+        await self.answers.wait()
         await super().leave(*given)
 
     async def forget(self, *given: Any) -> None:
@@ -121,6 +122,29 @@ async def test_who_is_cancelled_in_the_block_gives_the_slot_back() -> None:
     task = asyncio.create_task(hold())
     await entered.wait()
     task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await limiter.state("kis")).in_flight == 0
+
+
+async def test_who_is_cancelled_again_while_leaving_gives_the_slot_back() -> None:
+    store = SlowStore()
+    limiter = SharedRateLimiter(TWO, store)
+    entered = asyncio.Event()
+
+    async def hold() -> None:
+        async with limiter.acquire("kis"):
+            entered.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(hold())
+    await entered.wait()
+    store.answers.clear()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    store.answers.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (await limiter.state("kis")).in_flight == 0
