@@ -202,18 +202,32 @@ def redis_url() -> Iterator[str]:
 
 
 def test_memory_counts_as_the_model() -> None:
-    run(InMemoryRateLimits, 60)
+    run(InMemoryRateLimits, 40)
 
 
 def test_sqlite_counts_as_the_model(tmp_path: Path) -> None:
     def make(clock: SetClock) -> RateLimitStore:
         return SqliteRateLimits(Path(tempfile.mkdtemp(dir=tmp_path)) / "limits.db", clock)
 
-    run(make, 15)
+    run(make, 8)
 
 
 def test_redis_counts_as_the_model(redis_url: str) -> None:
     def make(clock: SetClock) -> RateLimitStore:
         return RedisRateLimits(manager_for(RedisConfig(redis_url, timeout=10)), clock=clock.wall)
 
-    run(make, 25)
+    run(make, 10)
+
+
+@pytest.mark.slow
+def test_stores_count_as_the_model_for_long(tmp_path: Path, redis_url: str) -> None:
+    def of_sqlite(clock: SetClock) -> RateLimitStore:
+        return SqliteRateLimits(Path(tempfile.mkdtemp(dir=tmp_path)) / "limits.db", clock)
+
+    def of_redis(clock: SetClock) -> RateLimitStore:
+        config = RedisConfig(redis_url, timeout=10)
+        return RedisRateLimits(manager_for(config), clock=clock.wall)
+
+    run(InMemoryRateLimits, 500)
+    run(of_sqlite, 100)
+    run(of_redis, 100)

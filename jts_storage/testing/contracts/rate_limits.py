@@ -236,7 +236,9 @@ class RateLimitStoreContract:
         clock.go_on(answer.wait / SECOND)
         assert isinstance(await kis.take(), Granted)
         by_day = _Account(rate_limit_store, PerDay(1, timezone="Asia/Seoul"), key=LimitKey("day"))
-        assert isinstance(await by_day.take(), Granted)
+        assert isinstance(await by_day.take(slot="a"), Granted)
+        await by_day.leave("a")
+        await rate_limit_store.forget(by_day.key, by_day.limits, "of nobody")
         clock.go_on(-86_400)
         assert isinstance(await by_day.take(), Exhausted)
 

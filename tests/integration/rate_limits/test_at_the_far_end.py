@@ -56,7 +56,7 @@ def test_64_clients_of_4_processes_with_answers_that_take_any_time(
     assert worst_window(times) <= 15
 
 
-@pytest.mark.parametrize("store", ["sqlite", "redis"])
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("redis", marks=pytest.mark.slow)])
 def test_holders_that_are_killed(broker_over: MakeBroker, store: str) -> None:
     broker = broker_over(store, longest=0.6)
     broker.start(seconds=60)
@@ -70,7 +70,7 @@ def test_holders_that_are_killed(broker_over: MakeBroker, store: str) -> None:
     assert worst_window(broker.times()) <= 15
 
 
-@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("keeps", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_redis_that_begins_anew(
     broker_over: MakeBroker, restarted_redis: Any, keeps: bool
 ) -> None:
@@ -88,6 +88,7 @@ def test_a_redis_that_begins_anew(
     assert any(each > before + 1_000_000_000 for each in times)
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_emptied(broker_over: MakeBroker, restarted_redis: Any) -> None:
     server = restarted_redis()
     broker = broker_over(server.url, delay=0.1)
@@ -114,6 +115,7 @@ def test_a_redis_that_hangs(broker_over: MakeBroker, restarted_redis: Any) -> No
     assert worst_window(broker.times()) <= 15
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_while_it_holds_slots(broker_over: MakeBroker) -> None:
     broker = broker_over("sqlite", longest=5)
     broker.start(seconds=60)
@@ -125,6 +127,22 @@ def test_a_process_that_is_stopped_while_it_holds_slots(broker_over: MakeBroker)
     broker.wait_for(len(broker.times()) + 15)
     broker.kill()
     assert worst_window(broker.times()) <= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_half_a_minute_of_everything(broker_over: MakeBroker, store: str) -> None:
+    broker = broker_over(store, limits="broker=20/s,300/m", longest=2)
+    broker.start(seconds=30)
+    for number in range(8):
+        time.sleep(3)
+        broker.processes[number].kill()
+        broker.start(seconds=27 - 3 * number, count=1)
+    broker.wait()
+    times = broker.times()
+    assert len(times) > 100
+    assert worst_window(times) <= 20
+    assert worst_window(times, 60_000_000_000) <= 300
 
 
 def test_a_quota_that_is_asked_at_once_by_all(broker_over: MakeBroker) -> None:

@@ -54,7 +54,7 @@ def test_the_examples_can_be_set() -> None:
         assert read_limits(f"{name}={written}")[name] == each
 
 
-@pytest.mark.parametrize("backend", ["memory", "embedded"])
+@pytest.mark.parametrize("backend", ["memory", pytest.param("embedded", marks=pytest.mark.slow)])
 def test_the_fixtures_count_anew_in_each_test(tmp_path: Path, backend: str) -> None:
     (tmp_path / "test_service.py").write_text(
         """
