@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from math import isfinite
-from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
@@ -143,7 +142,7 @@ class RateLimits(Mapping[str, tuple[Limit, ...]]):
         self, given: Mapping[str, Iterable[Limit]] | None = None, /, **names: Iterable[Limit]
     ) -> None:
         known = {**(given or {}), **names}
-        self._limits = MappingProxyType({name: _limits(name, of) for name, of in known.items()})
+        self._limits = {name: _limits(name, of) for name, of in known.items()}
 
     def __getitem__(self, name: str) -> tuple[Limit, ...]:
         return self._limits[name]
@@ -155,7 +154,7 @@ class RateLimits(Mapping[str, tuple[Limit, ...]]):
         return len(self._limits)
 
     def __repr__(self) -> str:
-        return f"RateLimits({dict(self._limits)!r})"
+        return f"RateLimits({self._limits!r})"
 
     def __hash__(self) -> int:
         return hash(frozenset(self._limits.items()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,14 @@ def test_what_is_wrong_is_told(text: str, message: str, monkeypatch: pytest.Monk
 def test_limits_that_cannot_be_are_refused(given: Any) -> None:
     with pytest.raises(InvalidData):
         given()
+
+
+def test_limits_are_values() -> None:
+    again = pickle.loads(pickle.dumps(KIS))
+    assert again == KIS
+    assert hash(again) == hash(KIS)
+    assert copy.deepcopy(KIS) == KIS
+    assert RateLimits(kis=[PerMinute(15), PerDay(20_000, timezone="Asia/Seoul")]) != KIS
 
 
 def test_days_of_several_zones_are_several_limits() -> None:
