@@ -17,7 +17,8 @@ from jts_storage.redis.rate_limits import RedisRateLimits, manager_for
 from jts_storage.relational.rate_limits import SqliteRateLimits
 from jts_storage.settings.redis import RedisConfig
 from jts_storage.testing.contracts import RateLimiterContract, RateLimitStoreContract
-from jts_storage.testing.contracts.rate_limits import LIMITS, SetClock
+from jts_storage.testing.contracts.rate_limiter import LIMITS
+from jts_storage.testing.contracts.rate_limits import SetClock
 from jts_storage.usecases.rate_limits import SharedRateLimiter
 from tests.contract.blocking import AwaitableLimiter
 
