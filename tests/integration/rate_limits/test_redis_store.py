@@ -96,7 +96,7 @@ async def test_a_full_redis_gives_nothing(server: Any) -> None:
     store = store_at(server.url)
     assert isinstance(await store.take(KEY, DAY, "a", 1, 30), Granted)
     with redis.Redis.from_url(server.url) as client:
-        client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory", 1)
         client.config_set("maxmemory-policy", "noeviction")
     with pytest.raises(StorageError, match=r"full|OOM|memory"):
         await store.take(KEY, DAY, "b", 1, 30)

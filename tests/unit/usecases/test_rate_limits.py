@@ -219,7 +219,7 @@ async def test_who_waits_is_served_once_the_store_is_back() -> None:
 async def test_a_slot_left_while_the_store_is_away_is_given_back_later() -> None:
     store = SlowStore()
     limiter = SharedRateLimiter(ONE, store)
-    async with limiter.acquire("kis"):
+    async with limiter.acquire("kis", longest=80_000):
         store.is_away = True
     assert (await limiter.state("kis")).in_flight == 1
     store.is_away = False
