@@ -21,8 +21,7 @@ from jts_storage.testing.contracts import (
     SubscriptionContract,
     UnitOfWorkContract,
 )
-from tests.contract.test_storage_contracts import emptied
-from tests.prepared import stack_of
+from tests.prepared import emptied, stack_of
 from tests.remote.gateways import remote
 
 
