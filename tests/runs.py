@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,6 +75,28 @@ def some_by_day(cases: Iterable[Any], each: int = 4) -> list[Any]:
         given = case if isinstance(case, _Parameters) else pytest.param(*_values(case))
         night = [pytest.mark.slow] if number % each else []
         found.append(pytest.param(*given.values, id=given.id, marks=night))
+    return found
+
+
+def every_value_by_day(*arguments: Sequence[Any]) -> list[Any]:
+    """All combinations of the arguments' values: by day as few as have every value once or more.
+
+    Neighbours differ in how they pair values, so that two arguments of one length are not always
+    met by the same pairs.
+    """
+    longest = max(map(len, arguments))
+    by_day = {
+        tuple(
+            (row + place * (row // len(values))) % len(values)
+            for place, values in enumerate(arguments)
+        )
+        for row in range(longest)
+    }
+    found = []
+    for indices in product(*(range(len(values)) for values in arguments)):
+        night = [] if indices in by_day else [pytest.mark.slow]
+        case = (values[index] for values, index in zip(arguments, indices, strict=True))
+        found.append(pytest.param(*case, marks=night))
     return found
 
 
