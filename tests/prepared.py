@@ -211,6 +211,8 @@ class Emptied:
         else:
             for store, name in found.keys() - self._tables.keys():
                 self._drop(store, name)
+            # Where a test stopped them, what the next one deletes would never be gone.
+            self._clickhouse.execute("SYSTEM START MERGES")
             emptied(self._stack)
         return self._settings
 
