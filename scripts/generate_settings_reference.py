@@ -21,14 +21,19 @@ from jts_storage.settings.stores import STORES
 from jts_storage.settings.variables import ADDRESSES
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
-TITLES = {"clickhouse": "ClickHouse", "mongo": "MongoDB", "database": "Bookkeeping"}
+TITLES = {
+    "clickhouse": "ClickHouse",
+    "mongo": "MongoDB",
+    "database": "Bookkeeping",
+    "redis": "Redis",
+}
 
 HEAD = """# Settings
 
 Written by `scripts/generate_settings_reference.py` from the models in `jts_storage/settings/`.
 
-With nothing set, every store is embedded below `.jts`. A setting is taken from the nearest place
-that has it:
+With nothing set, every store is embedded below `.jts`, and there is no Redis. A setting is taken
+from the nearest place that has it:
 
 1. a keyword: `StorageSettings(clickhouse={"pool_size": 4})`;
 2. the environment: `JTS_CLICKHOUSE_POOL_SIZE=4`;
@@ -44,10 +49,10 @@ names. The keyword `clickhouse_url=None` makes the store embedded, whatever the 
 
 An empty variable is not set. `JTS_CLICKHOUSE__POOL_SIZE`, with two underscores behind the store,
 is the same as with one. A misspelled variable is refused, and the error suggests the right name:
-every name that begins with `JTS_CLICKHOUSE_`, `JTS_MONGO_` or `JTS_DATABASE_` must be one of these,
-and any other `JTS_` name must not look like one, nor like a field that lacks its store
-(`JTS_POOL_SIZE`). Names that look like none belong to other programs and are ignored. Errors say
-which variable, or which line of `.env`, is at fault, without its value.
+every name that begins with `JTS_CLICKHOUSE_`, `JTS_MONGO_`, `JTS_DATABASE_` or `JTS_REDIS_` must
+be one of these, and any other `JTS_` name must not look like one, nor like a field that lacks its
+store (`JTS_POOL_SIZE`). Names that look like none belong to other programs and are ignored. Errors
+say which variable, or which line of `.env`, is at fault, without its value.
 """
 
 

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "mongo": CORE | {"settings", "models"},
     "relational": CORE | {"settings", "models"},
     "lake": CORE,
+    "redis": CORE | {"settings"},
     "local_servers": CORE,
     # The twin has the real unit of work, and keeps what the mappers of the real stores make.
     "memory": CORE
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
         "mongo.model",
         "mongo.stored",
     },
+    "cache": EVERYTHING,
     "backend": EVERYTHING,
     "composition": EVERYTHING,
     "sharing": EVERYTHING,
