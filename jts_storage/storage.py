@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
+from jts_storage.domain.cache_statistics import CacheStatistics
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
@@ -33,6 +34,7 @@ from jts_storage.readable import Readable
 from jts_storage.unit_of_work.repeating import retry_policy
 
 if TYPE_CHECKING:
+    from jts_storage.cache.backend import Cache
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.mongo.manager import MongoDBManager
     from jts_storage.relational.manager import DatabaseManager
@@ -324,6 +326,11 @@ class Storage:
         It answers within half a second, also when a store hangs, and never raises.
         """
         return await self._opened.health()
+
+    def cache_statistics(self) -> CacheStatistics | None:
+        """What the cache has done since it was opened; None where none is turned on."""
+        cache: Cache | None = getattr(self._opened, "cache", None)
+        return None if cache is None else cache.statistics()
 
     async def recover(self) -> int:
         """Finish the commits that a crash left decided but unfinished; how many there were."""

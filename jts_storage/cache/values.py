@@ -224,4 +224,4 @@ def _symbol_as_json(symbol: Symbol) -> list[Any]:
 def _symbol_of(found: list[Any]) -> Symbol:
     code, name, market, sector, is_active, moment = found
     updated_at = None if moment is None else checks.from_ms(moment)
-    return Symbol(code, name, Market(market), sector, is_active, updated_at)
+    return Symbol(code, name, Market.own(market), sector, is_active, updated_at)
