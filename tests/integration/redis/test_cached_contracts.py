@@ -51,12 +51,12 @@ async def cached(
             cache.answers.held.clear()
         if mode == "garbage":
             cache.answers.held.clear()
-            for key in redis_client.keys("*:v:*"):  # type: ignore[union-attr]
+            for key in redis_client.keys("*:v:*"):
                 value = redis_client.get(key)
                 assert isinstance(value, bytes)
                 redis_client.set(key, value[:-9] + b"?" + value[-8:])
         if mode == "evicting":
-            for key in redis_client.keys("*"):  # type: ignore[union-attr]
+            for key in redis_client.keys("*"):
                 redis_client.delete(key)
 
     yield cache, between

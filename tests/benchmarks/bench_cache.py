@@ -1,0 +1,148 @@
+"""Warm reads, misses and commits with the cache in Redis, beside cashews and aiocache.
+
+All in one process, alternating, medians in milliseconds. Peers that are not installed are named;
+`pip install cashews aiocache` adds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from harness import report
+from pydantic import SecretStr
+
+from jts_storage import Storage, StorageSettings
+from jts_storage.cache.backend import Cache
+from jts_storage.local_servers.redis import LocalRedis
+from jts_storage.testing.factories import make_candles
+
+RUNS = 200
+Read = Callable[[], Awaitable[Any]]
+DAY = make_candles(390)
+
+
+async def _milliseconds(read: Read) -> float:
+    begun = perf_counter()
+    await read()
+    return (perf_counter() - begun) * 1_000
+
+
+async def _alternating(reads: dict[str, Read], runs: int = RUNS) -> dict[str, float]:
+    for read in reads.values():
+        await read()
+    gc.collect()
+    gc.disable()
+    try:
+        taken: dict[str, list[float]] = {name: [] for name in reads}
+        for _ in range(runs):
+            for name, read in reads.items():
+                taken[name].append(await _milliseconds(read))
+    finally:
+        gc.enable()
+    return {name: median(each) for name, each in taken.items()}
+
+
+async def _of_peers(url: str, stack: AsyncExitStack) -> dict[str, Read]:
+    """The same day, kept as each keeps values by itself."""
+    reads: dict[str, Read] = {}
+    host, port = url.removeprefix("redis://").partition("/")[0].split(":")
+    if find_spec("cashews") is None:
+        sys.stderr.write("NOT COMPARED: cashews is not installed\n")
+    else:
+        from cashews import Cache as Cashews
+
+        cashews = Cashews()
+        cashews.setup(url)
+        stack.push_async_callback(cashews.close)
+        await cashews.set("day", DAY, expire="1h")
+        reads["cashews"] = lambda: cashews.get("day")
+    if find_spec("aiocache") is None:
+        sys.stderr.write("NOT COMPARED: aiocache is not installed\n")
+    else:
+        from aiocache import RedisCache
+        from aiocache.serializers import PickleSerializer
+
+        aiocache = RedisCache(endpoint=host, port=int(port), serializer=PickleSerializer())
+        stack.push_async_callback(aiocache.close)
+        await aiocache.set("day", DAY)
+        reads["aiocache"] = lambda: aiocache.get("day")
+    return reads
+
+
+def _cache(storage: Storage) -> Cache:
+    cache: Cache = storage._backend.cache  # type: ignore[attr-defined]
+    return cache
+
+
+async def measure(url: str, folder: str) -> None:
+    # A machine that is busy with something else takes more than 50 ms now and then.
+    own: dict[str, Any] = {"redis_url": SecretStr(url), "redis": {"timeout": 2.0}}
+    settings = StorageSettings(data_dir=folder, env_file=None, **own)
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(Storage.open(settings))
+        await storage.run(lambda uow: uow.candles.save_many(DAY.key, DAY))
+        cache, candles = _cache(storage), storage.candles
+        bare = storage._backend.stores.candles  # type: ignore[attr-defined]
+        client = cache.redis.get_cache_client()  # type: ignore[union-attr]
+        await client.set("a value", pickle.dumps(DAY))
+
+        async def shared() -> None:
+            cache.answers.held.clear()
+            await candles.get_range(DAY.key, DAY.start, DAY.end)
+
+        async def missed() -> None:
+            cache.answers.held.clear()
+            async for key in client.scan_iter("*:v:*"):
+                await client.delete(key)
+
+        warm = await _alternating(
+            {
+                "get": lambda: client.get("a value"),
+                "day": lambda: candles.get_range(DAY.key, DAY.start, DAY.end),
+                "day_from_redis": shared,
+                "latest": lambda: candles.get_latest(DAY.key),
+                **await _of_peers(url, stack),
+            }
+        )
+        report("cache: warm reads, milliseconds", **warm)
+        misses: list[float] = []
+        without: list[float] = []
+        for number in range(60):
+            end = DAY[200 + number].timestamp
+            await missed()
+            misses.append(
+                await _milliseconds(lambda end=end: candles.get_range(DAY.key, DAY.start, end))
+            )
+            bare._cache._forget()
+            without.append(
+                await _milliseconds(lambda end=end: bare.get_range(DAY.key, DAY.start, end))
+            )
+        report(
+            "cache: a miss over no cache, milliseconds",
+            miss=median(misses),
+            bare=median(without),
+            overhead=median(a - b for a, b in zip(misses, without, strict=True)),
+        )
+
+
+def main() -> None:
+    server = LocalRedis.start()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            asyncio.run(measure(server.url, folder))
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
