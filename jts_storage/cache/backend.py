@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from jts_storage.cache.answers import Answers
@@ -121,6 +122,11 @@ def cache_of(settings: StorageSettings) -> Cache | None:
             remedy="Leave it out, or set JTS_CACHE=off.",
         )
     if wanted == "redis":
+        if find_spec("redis") is None:
+            raise InvalidConfiguration(
+                "a cache in Redis needs its client, which is not installed",
+                remedy="Run pip install 'jts-storage[redis]', or set JTS_CACHE=off.",
+            )
         return Cache(config)
     if not settings.clickhouse().is_embedded:
         raise InvalidConfiguration(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from time import monotonic
 from typing import Final
 
@@ -26,6 +27,7 @@ _PATIENCE: Final = 0.5
 """How long the first reads wait at most until it is known what Redis has missed."""
 
 _PAUSE: Final = 1.0
+_CLIENTS: Final = "jts_storage.redis.clients"
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +174,7 @@ class RedisSharing:
     # ---- memory
 
     async def _watch_memory(self) -> None:
+        await asyncio.to_thread(import_module, _CLIENTS)  # which takes a while, and no read waits
         while True:
             await asyncio.sleep(MEMORY_SECONDS)
             with suppress(StorageError):
