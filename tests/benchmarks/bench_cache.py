@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.util import find_spec
 from statistics import median
 from time import perf_counter
@@ -29,6 +30,7 @@ from jts_storage.testing.factories import make_candles
 RUNS = 200
 Read = Callable[[], Awaitable[Any]]
 DAY = make_candles(390)
+FIRST, LAST = DAY[0].timestamp, DAY[-1].timestamp
 
 
 async def _milliseconds(read: Read) -> float:
@@ -98,7 +100,7 @@ async def measure(url: str, folder: str) -> None:
 
         async def shared() -> None:
             cache.answers.held.clear()
-            await candles.get_range(DAY.key, DAY.start, DAY.end)
+            await candles.get_range(DAY.key, FIRST, LAST)
 
         async def missed() -> None:
             cache.answers.held.clear()
@@ -108,7 +110,7 @@ async def measure(url: str, folder: str) -> None:
         warm = await _alternating(
             {
                 "get": lambda: client.get("a value"),
-                "day": lambda: candles.get_range(DAY.key, DAY.start, DAY.end),
+                "day": lambda: candles.get_range(DAY.key, FIRST, LAST),
                 "day_from_redis": shared,
                 "latest": lambda: candles.get_latest(DAY.key),
                 **await _of_peers(url, stack),
@@ -120,13 +122,9 @@ async def measure(url: str, folder: str) -> None:
         for number in range(60):
             end = DAY[200 + number].timestamp
             await missed()
-            misses.append(
-                await _milliseconds(lambda end=end: candles.get_range(DAY.key, DAY.start, end))
-            )
+            misses.append(await _milliseconds(partial(candles.get_range, DAY.key, FIRST, end)))
             bare._cache._forget()
-            without.append(
-                await _milliseconds(lambda end=end: bare.get_range(DAY.key, DAY.start, end))
-            )
+            without.append(await _milliseconds(partial(bare.get_range, DAY.key, FIRST, end)))
         report(
             "cache: a miss over no cache, milliseconds",
             miss=median(misses),
