@@ -158,14 +158,15 @@ class Answers:
             until = begun + self._max_stale
             self.held.put(question.key, Held(token, None, 0, until, is_too_large=True))
             return
-        lasts = self._lasts(len(data)) - (self._clock() - begun)
+        until = begun + self._lasts(len(data))
+        lasts = until - self._clock()
         if lasts <= 0:
             return
         whole = packed(token, data)
         stored = await self._shared.fill(question.scopes, question.name, token, whole, lasts)
         if stored:
             kept: Any = question.codec.given(value)  # the caller may change its own
-            self.held.put(question.key, Held(token, kept, len(data), begun + lasts))
+            self.held.put(question.key, Held(token, kept, len(data), until))
         elif stored is False:
             self._counters.stale_refused += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -83,6 +84,28 @@ async def test_an_answer_is_kept_no_longer_than_it_may_be_stale() -> None:
     assert await store.read() == 0
     store.clock.now = 30
     assert await store.read() == 1
+
+
+async def test_it_lasts_from_when_the_reading_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, lasted = Store(max_stale=30), []
+    fill = store.coherence.fill
+
+    async def noting(
+        scopes: Sequence[str], name: str, token: bytes, value: bytes, lasts: float
+    ) -> bool:
+        lasted.append(lasts)
+        return await fill(scopes, name, token, value, lasts)
+
+    async def slow() -> int:
+        store.clock.now += 20
+        return 0
+
+    monkeypatch.setattr(store.coherence, "fill", noting)
+    await store.answers.get(("s",), "n", slow, values.COUNT)
+    assert 7 <= lasted[0] <= 10
+    store.clock.now += 11
+    assert await store.read() == 0
+    assert store.asked == 1, "it was kept for longer"
 
 
 async def test_one_reads_for_all_and_whoever_leaves_takes_nobody_along() -> None:
