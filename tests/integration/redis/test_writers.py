@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import redis
@@ -75,8 +76,10 @@ async def test_what_a_failed_writer_sent_has_time_to_land(
             raise StorageError("half")
     assert not await kept(cache)
     (mark,) = redis_client.scan_iter(f"*:w:{SERIES}")
-    seconds, microseconds = redis_client.time()  # type: ignore[misc]
-    (_, until), *_ = redis_client.zrange(mark, 0, -1, withscores=True)  # type: ignore[misc]
+    moment: Any = redis_client.time()
+    seconds, microseconds = moment
+    marks: Any = redis_client.zrange(mark, 0, -1, withscores=True)
+    ((_, until),) = marks
     left = until / 1000 - (seconds + microseconds / 1_000_000)
     assert LANDING_SECONDS - 4 < left <= LANDING_SECONDS
 
@@ -87,7 +90,8 @@ async def test_a_mark_ends_with_its_lease(redis_url: str, redis_client: redis.Re
     await block.__aenter__()
     assert not await kept(cache)
     (mark,) = redis_client.scan_iter(f"*:w:{SERIES}")
-    ((writer, _),) = redis_client.zrange(mark, 0, -1, withscores=True)  # type: ignore[misc]
+    marks: Any = redis_client.zrange(mark, 0, -1, withscores=True)
+    ((writer, _),) = marks
     redis_client.zadd(mark, {writer: 1.0})  # long ago
     assert await kept(cache)
     await block.__aexit__(None, None, None)
