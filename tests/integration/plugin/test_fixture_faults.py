@@ -125,7 +125,7 @@ CACHE = """
 def test_a_storage_keeps_its_cache_there(jts_cache, jts_sync_storage, make_candles):
     day = make_candles(10)
     jts_sync_storage.run(lambda uow: uow.candles.save_many(day.key, day))
-    jts_cache.hang()
+    jts_cache.faults.hang()
     assert jts_sync_storage.candles.get_latest(day.key, 10) == day
     told = jts_sync_storage.cache_statistics()
     assert told.errors >= 1 and told.hits == 0
