@@ -56,6 +56,11 @@ class Breaker:
         since = 0.0 if self._opened_at is None else self._clock() - self._opened_at
         return self._open_seconds + since
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `allows` would let a caller through."""
+        return self._state == "closed" or self._clock() >= self._until
+
     def allows(self) -> bool:
         """Whether to ask the server; whoever is told so says afterwards how it went.
 
@@ -63,7 +68,7 @@ class Breaker:
         """
         if self._state == "closed":
             return True
-        if self._clock() < self._until:
+        if not self.is_due:
             return False
         # A probe that never says how it went, since it was cancelled, is followed by another one.
         self._until = self._clock() + self._pause

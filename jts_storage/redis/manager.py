@@ -101,7 +101,7 @@ class RedisManager:
         :raises RedisRefused: Redis will not do it.
         """
         here = self._here()
-        from jts_storage.redis.errors import DRIVER_ERRORS, RedisAway, translate
+        from jts_storage.redis.errors import DRIVER_ERRORS, RedisFull, translate
 
         if breaker is not None and not breaker.allows():
             raise self._left_alone()
@@ -116,7 +116,8 @@ class RedisManager:
             except DRIVER_ERRORS as exc:
                 error = translate(exc, doing=doing, hosts=self.hosts)
                 if breaker is not None:
-                    breaker.failed() if isinstance(error, RedisAway) else breaker.succeeded()
+                    # One that refuses all, as for a wrong password, is of no more use.
+                    breaker.succeeded() if isinstance(error, RedisFull) else breaker.failed()
                 raise error from exc
             if breaker is not None:
                 breaker.succeeded()

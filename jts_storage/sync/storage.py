@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jts_storage import storage as asynchronous
+from jts_storage.domain.cache_statistics import CacheStatistics
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
@@ -298,6 +299,10 @@ class Storage:
         It answers within half a second, also when a store hangs, and never raises.
         """
         return self._portal.call(self._storage.health())
+
+    def cache_statistics(self) -> CacheStatistics | None:
+        """What the cache has done since it was opened; None where none is turned on."""
+        return self._storage.cache_statistics()
 
     def recover(self) -> int:
         """Finish the commits that a crash left decided but unfinished; how many there were."""

@@ -133,7 +133,14 @@ def _jts_settings_early(
     _jts_stack.begin_cleaning(_jts_stack.needed(asked) - asked)
     settings = _jts_stack.settings(asked)
     limits: RateLimits | None = request.getfixturevalue("jts_rate_limits")
-    return settings if limits is None else settings.model_copy(update={"rate_limits": limits})
+    if limits is not None:
+        settings = settings.model_copy(update={"rate_limits": limits})
+    if "jts_cache" not in request.fixturenames:
+        return settings
+    from pydantic import SecretStr
+
+    address: Address = request.getfixturevalue("jts_redis")
+    return settings.model_copy(update={"redis_url": SecretStr(address.url), "cache": "redis"})
 
 
 @pytest.fixture(scope="session")
@@ -188,8 +195,17 @@ def jts_postgres(_jts_stack: Stack, _jts_watch: Watch) -> Iterator[Address]:
 
 @pytest.fixture
 def jts_redis(_jts_stack: Stack, _jts_watch: Watch) -> Iterator[Address]:
-    """Where an empty Redis listens, for services that use one; the kit itself does not."""
+    """Where an empty Redis listens, with faults on demand; see `jts_cache`."""
     yield from _address(_jts_stack, _jts_watch, "redis")
+
+
+@pytest.fixture
+def jts_cache(jts_redis: Address) -> Address:
+    """The address of `jts_redis`, in which `jts_storage` and `jts_settings` keep their cache.
+
+    It is empty for each test; `jts_storage.cache_statistics()` tells what the test did with it.
+    """
+    return jts_redis
 
 
 # ---- entities

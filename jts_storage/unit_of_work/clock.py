@@ -47,7 +47,7 @@ DECIDES_WITHIN = timedelta(seconds=60)
 LANDING = timedelta(seconds=5)
 """How long an insert may still be on its way to ClickHouse after its writer failed or died."""
 
-_VERSIONS = 2
+VERSIONS = 2
 """Versions a commit takes: one for what it deletes, and a later one for what it writes."""
 
 # Every commit rewrites the clock's document, so it must stay small: a commit of more keys or series
@@ -157,7 +157,7 @@ class CommitClock:
         self,
         *,
         symbols_above: int | None = None,
-        versions: int = _VERSIONS,
+        versions: int = VERSIONS,
         event_keys: Collection[str] = (),
         series: Collection[str] | None = (),
         identity: ObjectId | None = None,

@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     },
     "cache": EVERYTHING,
     "backend": EVERYTHING,
+    "loading": CORE | {"clickhouse", "settings"},
     "composition": EVERYTHING,
     "limiting": EVERYTHING,
     "sharing": EVERYTHING,
