@@ -33,7 +33,7 @@ _COMMANDS: Final = {
     "coverage": ("coverage:coverage", "Show what is stored of each series, and what is missing."),
     "reconcile": ("candles:reconcile", "Compare bookkeeping, candles and Parquet files."),
     "health": ("operations:health", "Ask every store whether it answers."),
-    "limits": ("limits:limits", "Show what counts of rate limits now."),
+    "limits": ("limits:limits", "Show what counts of the rate limits."),
     "serve": ("serve:serve", "Serve the stores to other processes and machines."),
     "token": ("serve:token", "Make a token for a client of a gateway."),
     "recover": ("operations:recover", "Finish commits that a crash left."),
