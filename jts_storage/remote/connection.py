@@ -58,6 +58,8 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
         self.models: frozenset[str] = frozenset()
+        self.minor = 0
+        """Of the protocol, as the gateway speaks it that was greeted."""
 
     async def open(self) -> None:
         """Greet the gateway.
@@ -87,7 +89,7 @@ class Connection:
                 f" {answer.major}, this client {MAJOR}.",
                 remedy="Run the same release of jts-storage at both ends.",
             )
-        self.models = frozenset(answer.models)
+        self.models, self.minor = frozenset(answer.models), answer.minor
 
     async def _greet(self) -> pb.ServerAnswer:
         asked = pb.ServerRequest(major=MAJOR, minor=MINOR, version=__version__)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 MAJOR: Final = 1
-MINOR: Final = 0
+MINOR: Final = 1
 """Counts up with what is added; a client asks for nothing that a gateway's minor does not have."""
+
+WHOLE_SINCE: Final = 1
+"""The minor from which on a gateway takes a whole unit of work in one request."""
 
 PACKAGE: Final = "jts.storage.v1"
 CAPABILITIES: Final = ("candles", "documents", "bookkeeping", "history", "work", "models")

@@ -32,6 +32,12 @@ _OPEN: Final[Bson] = {"isCommitted": {"$exists": False}}
 _PATIENCE_MS: Final = 2_000
 """How long a commit under way is waited for, before its transaction is broken off."""
 
+_INSERT_SECONDS: Final = 2.5
+"""The same for a commit that noted nothing before. MongoDB lets what would insert the same id wait
+for as long as a transaction lives, whatever time it is given. It may insert the note of giving up
+once the session is ended, which is what is wanted.
+"""
+
 _ATTEMPTS: Final = 10
 _PAUSE_SECONDS: Final = 0.1
 
@@ -93,12 +99,13 @@ class StoredOutcomes:
         """None if that is not certain yet."""
         give_up: Bson = {"$set": {"isCommitted": False}}
         try:
-            before = await self._notes.find_one_and_update(
-                {"_id": identity} | _OPEN, give_up, upsert=True, maxTimeMS=_PATIENCE_MS
-            )
+            async with asyncio.timeout(_INSERT_SECONDS):
+                before = await self._notes.find_one_and_update(
+                    {"_id": identity} | _OPEN, give_up, upsert=True, maxTimeMS=_PATIENCE_MS
+                )
         except DuplicateKeyError:
             return await self._final(identity)
-        except ExecutionTimeout:
+        except (ExecutionTimeout, TimeoutError):
             note = await self._notes.find_one({"_id": identity})
             await self._break_off(note or await self._listed(identity))
             return None

@@ -13,6 +13,7 @@ import pytest
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Strategy, Timeframe, new_unit_id
 from jts_storage.errors import OutcomeUnknown, StorageError
+from jts_storage.remote import session
 from jts_storage.testing.contracts.samples import FOREVER, candle
 from tests.histories.servers import Servers
 from tests.remote.gateway_processes import COMMIT_POINTS, SESSION_POINTS, GatewayProcess
@@ -157,10 +158,16 @@ async def test_a_gateway_dies_at_every_point(counter: Counter, pair: list[Gatewa
     assert not counter.unknown  # the other gateway tells
 
 
+@pytest.mark.parametrize("is_small", [True, pytest.param(False, marks=pytest.mark.slow)])
 async def test_a_gateway_dies_while_nothing_is_in_its_hands(
-    counter: Counter, pair: list[GatewayProcess]
+    counter: Counter,
+    pair: list[GatewayProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    is_small: bool,
 ) -> None:
-    """Without documents a unit of work is a single request."""
+    """Without documents a unit of work is a single request if it is small, or else a stream."""
+    if not is_small:
+        monkeypatch.setattr(session, "WHOLE_BYTES", 0)
     points = ["begun", "staged", "to commit", "decided", "committed"]
     await killed_at(counter, pair, points, with_documents=False)
 

@@ -196,6 +196,10 @@ class Gateway:
                 ),
                 "Subscribe": _consuming(self._consumers.subscribe),
                 "Listen": _consuming(self._consumers.listen),
+                "Commit": grpc.unary_unary_rpc_method_handler(
+                    works.commit,
+                    response_serializer=work_pb2.Committed.SerializeToString,
+                ),
                 "Work": grpc.stream_stream_rpc_method_handler(
                     works.work,
                     response_serializer=work_pb2.WorkAnswer.SerializeToString,

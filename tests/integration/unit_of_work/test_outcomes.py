@@ -139,6 +139,7 @@ async def test_without_documents_a_commit_that_hangs_is_broken_off(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has noted nothing before: what ends its session is listed by the commit clock."""
+    await storage.outcome(new_unit_id())  # MongoDB makes the collection, which nobody waits for
     identity, asked = new_unit_id(), []
     decide = transaction.commit
 
@@ -176,6 +177,7 @@ async def test_the_session_of_a_commit_whose_process_died_is_ended_before_it_is_
     stores = storage._backend.stores  # type: ignore[attr-defined]
     monkeypatch.setattr("jts_storage.unit_of_work.clock.LANDING", timedelta())
     notes, identity = storage.mongo.db[OUTCOMES], new_unit_id()
+    await storage.outcome(new_unit_id())
     async with storage.mongo.client.start_session() as session:
         await session.start_transaction()
         await notes.insert_one({"_id": identity, "isCommitted": True}, session=session)
