@@ -18,7 +18,7 @@ from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote import problems
-from jts_storage.remote.connection import Connection, arguments_of
+from jts_storage.remote.connection import Connection
 from jts_storage.remote.grpc_internals import Ended, send
 from jts_storage.remote.methods import IN_WORK
 from jts_storage.remote.parts import PIECE_BYTES, Assembly
@@ -143,7 +143,9 @@ class WorkSession:
 
     async def _call(self, method: str, arguments: Mapping[str, Any]) -> None:
         self._lifetime.check()
-        text = pb.CallText(method=method, arguments=arguments_of(arguments)).SerializeToString()
+        text = pb.CallText(
+            method=method, arguments=self._connection.arguments_of(arguments)
+        ).SerializeToString()
         for start in range(0, len(text), PIECE_BYTES):
             goes_on = start + PIECE_BYTES < len(text)
             piece = pb.Call(piece=text[start : start + PIECE_BYTES], goes_on=goes_on)

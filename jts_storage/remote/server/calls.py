@@ -20,7 +20,7 @@ from jts_storage.remote import problems, values
 from jts_storage.remote.frames import are_columns
 from jts_storage.remote.methods import METHODS, Method
 from jts_storage.remote.parts import parts_of
-from jts_storage.remote.protocol import COMPRESSION, PACKAGE
+from jts_storage.remote.protocol import COMPRESSION, PACKAGE, SPEAKS, TRADES_SINCE
 from jts_storage.remote.server.served import Served
 from jts_storage.remote.wire import serialized
 
@@ -149,6 +149,7 @@ class answering:  # noqa: N801 - used like a function
         self._bound = asyncio.timeout(min(seconds, _MOST_PATIENCE) if seconds else None)
 
     async def __aenter__(self) -> None:
+        values.in_columns.set(minor_of(self._context) >= TRADES_SINCE)
         await self._bound.__aenter__()
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -186,3 +187,10 @@ def as_known(error: BaseException, what: str) -> StorageError:
 def wants_compression(context: Context) -> bool:
     """Whether the client is far enough away for columns to be compressed."""
     return (COMPRESSION, "zstd") in (context.invocation_metadata() or ())
+
+
+def minor_of(context: Context) -> int:
+    """The minor of the protocol that the client speaks."""
+    told = dict(context.invocation_metadata() or ()).get(SPEAKS, "0")
+    text = str(told)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else 0
