@@ -21,6 +21,7 @@ from jts_storage.mongo import (
     collection_schemas,
     ensure_schema,
 )
+from jts_storage.mongo.bounds import at_most
 from jts_storage.mongo.mappers import formula_to_stored
 from jts_storage.mongo.transaction import Transaction
 
@@ -232,3 +233,15 @@ async def test_a_wrong_tls_file_is_a_configuration_error(tmp_path: Any) -> None:
     manager = MongoDBManager(uri="mongodb://h", tls=True, tls_ca_file=str(pem))
     with pytest.raises(InvalidConfiguration, match="TLS"):
         _ = manager.client
+
+
+async def test_the_server_stops_what_takes_longer(manager: MongoDBManager) -> None:
+    slow = manager.get_collection("slow")
+    await slow.insert_many([{"text": "a" * 28 + "!"} for _ in range(100)])
+    find = manager.retries.repeat
+    try:
+        with pytest.raises(StorageError, match="took longer than 0.1 s"), at_most(0.1):
+            # About 10 ms for each document: all ways to group the letters are tried.
+            await find("searching", lambda: slow.find({"text": {"$regex": "^(a+)+$"}}).to_list())
+    finally:
+        await slow.drop()
