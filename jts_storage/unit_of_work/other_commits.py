@@ -31,9 +31,9 @@ class UnderWay:
     def of(cls, listed: Mapping[str, Any]) -> UnderWay:
         """:param listed: what the clock's document says of it."""
         given = listed["eventKeys"], listed.get("series")
-        names = (None if each is None else frozenset(each) for each in given)
+        event_keys, series = (None if each is None else frozenset(each) for each in given)
         session = listed.get("unit", {}).get("session")
-        return cls(listed["id"], listed["version"], listed["owner"], *names, session)
+        return cls(listed["id"], listed["version"], listed["owner"], event_keys, series, session)
 
     @property
     def may_be_alive(self) -> bool:

@@ -56,7 +56,7 @@ async def sent(to: Any, name: str, *rows: dict[str, Any]) -> Told:
     with pa.ipc.new_stream(sink, schema) as stream:
         stream.write_table(table)
     names = ("candles", "bars", "symbols", "aggregates", "checkpoints")
-    described = {name: [] for name in names} | {
+    described: dict[str, Any] = {name: [] for name in names} | {
         "source": "",
         "tables": [[model.name, model.store, model.mode]],
     }

@@ -197,6 +197,7 @@ async def test_documents_of_a_dead_gateway_are_free_at_once(
             used.kill()
             died = time.monotonic()
             await uow.strategies.list()
+    assert found is not None
     # Once, and not again: a document that is held is a conflict.
     async with storage.unit_of_work() as uow:
         await uow.strategies.save(replace(found, description="of the living"))

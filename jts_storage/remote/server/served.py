@@ -23,7 +23,6 @@ from jts_storage.models.conditions import checked
 from jts_storage.models.document_repository import DocumentRepository
 from jts_storage.models.registry import Models
 from jts_storage.models.table_repository import TableQuery
-from jts_storage.mongo.bounds import at_most
 from jts_storage.mongo.stored import CODEC
 from jts_storage.ports.events import Subscriptions
 from jts_storage.ports.health import Health
@@ -32,6 +31,7 @@ from jts_storage.readable import Readable, Readers
 from jts_storage.remote.conditions import read
 from jts_storage.remote.declared import document_of, entity_of
 from jts_storage.remote.methods import Method
+from jts_storage.remote.server.bounds import at_most
 from jts_storage.remote.server.schemas import by_field, databases_of, stores_of
 from jts_storage.remote.server.stored import StoredCandles
 from jts_storage.unit_of_work.subscription import Source

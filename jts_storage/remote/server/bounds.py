@@ -1,4 +1,4 @@
-"""How long the server may take for what is asked within a block."""
+"""How long MongoDB may take for what is asked within a block."""
 
 from __future__ import annotations
 
