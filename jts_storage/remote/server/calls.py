@@ -51,6 +51,7 @@ def _handler(served: Served, path: str, method: Method) -> Any:
 
         async def at_once(asked: bytes, context: Context) -> pb.Value:
             value = pb.Value()
+            speak_as(context)
             async with answering(context, path):
                 values.fill(value, await _called(served, method, asked), "result")
             return value
@@ -60,12 +61,14 @@ def _handler(served: Served, path: str, method: Method) -> Any:
         )
 
     async def in_parts(asked: bytes, context: Context) -> None:
+        speak_as(context)
         async with answering(context, path):
             found = await _called(served, method, asked)
             for part in parts_of(found, compressed=wants_compression(context)):
                 await context.write(part)
 
     async def one_by_one(asked: bytes, context: Context) -> None:
+        speak_as(context)
         async with answering(context, path, is_stream=True):
             iterator = await _called(served, method, asked)
             async with aclosing(iterator):
@@ -149,7 +152,6 @@ class answering:  # noqa: N801 - used like a function
         self._bound = asyncio.timeout(min(seconds, _MOST_PATIENCE) if seconds else None)
 
     async def __aenter__(self) -> None:
-        values.in_columns.set(minor_of(self._context) >= TRADES_SINCE)
         await self._bound.__aenter__()
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -187,6 +189,11 @@ def as_known(error: BaseException, what: str) -> StorageError:
 def wants_compression(context: Context) -> bool:
     """Whether the client is far enough away for columns to be compressed."""
     return (COMPRESSION, "zstd") in (context.invocation_metadata() or ())
+
+
+def speak_as(context: Context) -> None:
+    """Write what follows in this task as the client understands it."""
+    values.in_columns.set(minor_of(context) >= TRADES_SINCE)
 
 
 def minor_of(context: Context) -> int:
