@@ -89,9 +89,10 @@ lock: $(INSTALLED) ## resolve constraints.txt anew from pyproject.toml
 clean: ## remove what was built, but not .jts, where data may be
 	@rm -rf .venv .venv-newest site dist build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
+# Most of what libraries bring is never imported, and what is gets compiled then.
 $(INSTALLED): pyproject.toml constraints.txt
 	@scripts/system_packages.sh
 	@test -x $(BIN)/python || "$$(scripts/find_python.sh)" -m venv .venv
 	@$(PIP) install --quiet "pip==$(PIP_VERSION)"
-	@$(PIP) install --quiet $(LOCKED) --group build --group dev --group docs --editable '.[all]'
+	@$(PIP) install --quiet --no-compile $(LOCKED) --group build --group dev --group docs --editable '.[all]'
 	@touch $@

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jts_storage.domain.moments import Commit
     from jts_storage.domain.outcomes import Outcome, new_unit_id
     from jts_storage.domain.panel import CandlePanel
+    from jts_storage.domain.rate_limits import PerDay, PerMinute, PerSecond, RateLimits, Slot
     from jts_storage.domain.results import CommitResult, Coverage, Page, SaveResult
     from jts_storage.domain.revision import Revision
     from jts_storage.domain.series import CandleSeries
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
         InvalidData,
         NotFound,
         OutcomeUnknown,
+        QuotaExhausted,
+        RateLimited,
         StorageError,
     )
     from jts_storage.models import (
@@ -97,6 +100,7 @@ _HOMES = {
     "domain.formula": ("Formula", "FormulaParameter"),
     "domain.gaps": ("Gap",),
     "domain.panel": ("CandlePanel",),
+    "domain.rate_limits": ("PerDay", "PerMinute", "PerSecond", "RateLimits", "Slot"),
     "domain.results": ("CommitResult", "Coverage", "Page", "SaveResult"),
     "domain.revision": ("Revision",),
     "domain.series": ("CandleSeries",),
@@ -109,6 +113,8 @@ _HOMES = {
         "InvalidData",
         "NotFound",
         "OutcomeUnknown",
+        "QuotaExhausted",
+        "RateLimited",
         "StorageError",
     ),
     "unit_of_work.publisher": ("InMemoryEventPublisher",),
@@ -167,13 +173,20 @@ __all__ = [
     "OutcomeUnknown",
     "Page",
     "ParameterType",
+    "PerDay",
+    "PerMinute",
+    "PerSecond",
     "PlainEvent",
+    "QuotaExhausted",
+    "RateLimited",
+    "RateLimits",
     "RecordModel",
     "RecordRepository",
     "Revision",
     "RiskConfig",
     "SaveResult",
     "SeriesKey",
+    "Slot",
     "Snapshot",
     "StopLossRule",
     "StopLossType",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ from jts_storage._runtime.tasks import acquired, run_to_the_end, side_by_side, s
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
 from jts_storage.errors import StorageError
+from jts_storage.loading import loaded_clickhouse
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.ports.events import EventPublisher
@@ -29,9 +30,9 @@ from jts_storage.unit_of_work.publisher import InMemoryEventPublisher
 
 # What needs a driver is imported while mongod starts: opening takes as long as the slower of both.
 if TYPE_CHECKING:
+    from jts_storage.cache.backend import Cache
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.models.registry import Models
-    from jts_storage.settings import ClickHouseConfig
     from jts_storage.unit_of_work.data_sets import StoredDataSets
     from jts_storage.unit_of_work.moments import StoredView
     from jts_storage.unit_of_work.participants import Stores
@@ -46,7 +47,7 @@ _CLOSE_SECONDS = 30.0
 _RECOVERY_SECONDS = 5.0
 """How long opening waits for the commits that a crash left; the rest goes on behind it."""
 
-_CLICKHOUSE: Final = "jts_storage.clickhouse.manager"
+
 _COMPOSITION: Final = "jts_storage.composition"
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class StoreBackend:
         if self._given:
             _ = self.models  # what is wrong with them is told at once
         self._recovers = recovers
+        self.cache = _cache_of(self.settings)
         self.publisher: EventPublisher = publisher or InMemoryEventPublisher()
         self._mongod: LocalMongod | None = None
         self._clickhouse: ClickHouseManager | None = None
@@ -93,7 +95,8 @@ class StoreBackend:
 
     @property
     def readable(self) -> Readable:
-        return ReadableStores(self)
+        stores = ReadableStores(self)
+        return stores if self.cache is None else self.cache.over(stores)
 
     @cached_property
     def models(self) -> Models:
@@ -110,6 +113,8 @@ class StoreBackend:
             from jts_storage import composition
 
             self._opened = self._connected()
+            if self.cache is not None:
+                self.cache.open()
             opening = composition.opening(self.settings, self._opened)
             applied = await opening.prepare(creates_all=self.creates_all_models)
             if self._recovers:
@@ -174,6 +179,7 @@ class StoreBackend:
         recovering, self._recovering = self._recovering, None
         if recovering is not None:
             await stopped(recovering)
+        cache = self.cache if opened is not None else None
         async with AsyncExitStack() as stack:  # each is closed, whatever becomes of the others
             if mongod is not None:
                 stack.push_async_callback(asyncio.to_thread, released, mongod)
@@ -183,6 +189,8 @@ class StoreBackend:
                 stack.push_async_callback(opened.mongo.retire)
                 stack.push_async_callback(opened.database.close)
                 stack.push_async_callback(opened.delivery.close)
+            if cache is not None:
+                stack.push_async_callback(cache.close)
 
     async def health(self) -> Health:
         stores = self.stores
@@ -196,6 +204,7 @@ class StoreBackend:
             stores.database.health_check(),
             self._mongo_health(health),
         )
+        health.cache = None if self.cache is None else self.cache.statistics()
         health["clickhouse"], health.broken_parts = clickhouse.answers, clickhouse.broken_parts
         return health
 
@@ -371,19 +380,16 @@ class StoreBackend:
             mongo_uri=self._mongod.uri if self._mongod else None,
             models=self.models,
             publisher=self.publisher,
+            cache=self.cache,
         )
 
 
-async def loaded_clickhouse(config: ClickHouseConfig) -> ClickHouseManager:
-    """A manager, not connected yet; engine and drivers are imported side by side."""
-    drivers = asyncio.to_thread(import_module, _CLICKHOUSE)
-    if config.is_embedded:
-        await asyncio.gather(asyncio.to_thread(_load_engine), drivers)
-    else:
-        await drivers
-    from jts_storage.clickhouse.manager import ClickHouseManager
+def _cache_of(settings: StorageSettings) -> Cache | None:
+    if settings.cache == "off" or (settings.cache == "auto" and settings.redis_url is None):
+        return None
+    from jts_storage.cache.backend import cache_of
 
-    return ClickHouseManager(config)
+    return cache_of(settings)
 
 
 def released(mongod: LocalMongod) -> None:
@@ -391,9 +397,3 @@ def released(mongod: LocalMongod) -> None:
     from jts_storage.unit_of_work.at_rest import is_at_rest
 
     mongod.release(is_at_rest=is_at_rest)
-
-
-def _load_engine() -> None:
-    """Load the library of the embedded engine; that it is missing is told as it opens."""
-    with suppress(ImportError):
-        import_module("chdb")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
 from jts_storage import migrate
 from jts_storage.clickhouse.candles import ClickHouseCandleStore
 from jts_storage.clickhouse.manager import ClickHouseManager
@@ -19,6 +22,8 @@ from jts_storage.mongo.model import with_declared
 from jts_storage.ports.events import EventPublisher
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository
 from jts_storage.settings import StorageSettings
+from jts_storage.unit_of_work.announced_clock import AnnouncedClock, StoredNotes
+from jts_storage.unit_of_work.announcing import NOBODY
 from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.deliveries import Deliveries
@@ -30,6 +35,9 @@ from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.stored import StoredWork
 from jts_storage.unit_of_work.unit import UnitOfWork
 
+if TYPE_CHECKING:
+    from jts_storage.cache.backend import Cache
+
 
 def stores_of(
     settings: StorageSettings,
@@ -38,16 +46,18 @@ def stores_of(
     mongo_uri: str | None,
     models: Models,
     publisher: EventPublisher,
+    cache: Cache | None = None,
 ) -> Stores:
     """
     :param mongo_uri: of the embedded mongod, if there is one.
+    :param cache: told of what is written to candles and symbols, if there is one.
     """
     mongo = MongoDBManager(settings.mongo(mongo_uri))
     database = DatabaseManager(settings.database())
     mongo.register(*installed_documents())
     mongo.models = with_declared(models, mongo.models)
     journal, outbox = Journal(mongo), Outbox(mongo)
-    clock = CommitClock(mongo, lambda: stores.latest_version(), journal.latest_symbols_version)
+    clock = _clock(mongo, lambda: stores.latest_version(), journal, cache)
     stores = Stores(
         clickhouse=clickhouse,
         mongo=mongo,
@@ -73,8 +83,21 @@ def stores_of(
         history=settings.history,
         delivery=Delivery(outbox, journal, clock, Leases(mongo), publisher),
         inspection=Inspection(journal),
+        announcer=cache or NOBODY,
     )
     return stores
+
+
+def _clock(
+    mongo: MongoDBManager,
+    stored: Callable[[], Awaitable[int]],
+    journal: Journal,
+    cache: Cache | None,
+) -> CommitClock:
+    if cache is None:
+        return CommitClock(mongo, stored, journal.latest_symbols_version)
+    cache.belongs_to(StoredNotes(mongo))
+    return AnnouncedClock(mongo, stored, journal.latest_symbols_version, cache)
 
 
 def opening(settings: StorageSettings, stores: Stores) -> Opening:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 
@@ -163,3 +164,27 @@ class InvalidData(StorageError, ValueError):
         self.value = value
         self.row = row
         self.document = document
+
+
+class RateLimited(StorageError):
+    """No slot of a rate limit became free in the time that the caller would wait.
+
+    :param wait: seconds before which none can become free.
+    """
+
+    repeatable = True
+
+    def __init__(self, message: str, *, wait: float = 0.0, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.wait = wait
+
+
+class QuotaExhausted(StorageError):
+    """The quota of a day is used up.
+
+    :param resets_at: when the next day begins where the quota counts.
+    """
+
+    def __init__(self, message: str, *, resets_at: datetime, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.resets_at = resets_at

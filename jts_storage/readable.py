@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from jts_storage.domain import checks
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
@@ -211,3 +212,92 @@ class ReadableStores:
         from jts_storage.usecases.data_sets import DataSets
 
         return DataSets(self._stores.data_sets)
+
+
+class ReadableStorage:
+    """What a storage gives to read: all that is committed."""
+
+    @property
+    def _opened(self) -> Backend:
+        """:raises StorageError: the storage is not open."""
+        raise NotImplementedError
+
+    @property
+    def candles(self) -> CandleStore:
+        return self._opened.readable.candles
+
+    @property
+    def symbols(self) -> SymbolReader:
+        return self._opened.readable.symbols
+
+    @property
+    def formulas(self) -> FormulaStore:
+        return self._opened.readable.formulas
+
+    @property
+    def strategies(self) -> StrategyStore:
+        return self._opened.readable.strategies
+
+    @property
+    def backtests(self) -> BacktestStore:
+        return self._opened.readable.backtests
+
+    @property
+    def ingestion(self) -> IngestionReader:
+        return self._opened.readable.ingestion
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """Names for moments: ``as_of="scan-2026-11"``."""
+        return self._opened.readable.snapshots
+
+    async def data_set(
+        self,
+        timeframe: Timeframe,
+        start: datetime,
+        end: datetime,
+        *,
+        keys: Iterable[SeriesKey] | None = None,
+        market: Market | None = None,
+        exchange: str | None = None,
+        as_of: AsOf | None = None,
+    ) -> DataSet:
+        """Name the candles from `start` to `end` as they are now, or were at a moment, for good.
+
+        Of the series asked for, all if none are named, it holds those that have candles there.
+
+        :param market: asks the symbols as they are now.
+        :param as_of: as for `as_of`; the latest commit if None.
+        :raises InvalidData: an end has no zone, the range runs backwards, a key is of another
+            timeframe, or no history of the moment is kept.
+        :raises NotFound: there is no such snapshot.
+        """
+        return await self._opened.readable.data_set(
+            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
+        )
+
+    async def fingerprint(self, data_set: DataSet) -> str:
+        """Return a text that changes with any candle of a data set.
+
+        It is computed where the candles are stored; they are not read. Two data sets of the same
+        series and range whose candles are the same have the same text, whatever their commits.
+
+        :raises InvalidData: the history no longer reaches back to its commit.
+        """
+        known = checks.instance(data_set, DataSet, "data_set")
+        return await self._opened.readable.fingerprint(known)
+
+    async def as_of(self, moment: AsOf) -> View:
+        """All that was committed up to a moment: a time with its zone, a commit or a snapshot.
+
+        :raises InvalidData: the moment is in the future, or no history of it is kept.
+        :raises NotFound: there is no such snapshot.
+        """
+        return await self._opened.readable.as_of(moment)
+
+    def repository(self, model: Model[R]) -> R:
+        """Return what is committed of a declared model, by the repository that it declares.
+
+        :raises StorageError: the storage was opened without the model.
+        """
+        return self._opened.readable.repository(model)

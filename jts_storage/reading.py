@@ -13,12 +13,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
-from jts_storage.backend import StoreBackend, loaded_clickhouse
+from jts_storage.backend import StoreBackend
 from jts_storage.domain.beginnings import Reach
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.outcomes import Outcome
 from jts_storage.errors import FolderInUse, StorageError
+from jts_storage.loading import loaded_clickhouse
 from jts_storage.local_servers import at_rest
 from jts_storage.local_servers.extras import check_installed
 from jts_storage.ports.backtests import BacktestReader

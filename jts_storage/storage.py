@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 from jts_storage.domain import checks
-from jts_storage.domain.candle import SeriesKey
-from jts_storage.domain.data_sets import DataSet
-from jts_storage.domain.enums import Market, Timeframe
+from jts_storage.domain.cache_statistics import CacheStatistics
 from jts_storage.domain.events import DomainEvent
-from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome, unit_id
+from jts_storage.domain.rate_limits import RateLimits
 from jts_storage.domain.subscriptions import From, SubscriptionState
 from jts_storage.errors import InvalidConfiguration, StorageError
-from jts_storage.ports.backtests import BacktestStore
-from jts_storage.ports.candles import CandleStore
 from jts_storage.ports.events import EventPublisher, Subscription
-from jts_storage.ports.formulas import FormulaStore
 from jts_storage.ports.health import Health
-from jts_storage.ports.history import View
 from jts_storage.ports.ingest import LiveIngest
-from jts_storage.ports.ingestion import IngestionReader
 from jts_storage.ports.models import Model
 from jts_storage.ports.observation import Observer
-from jts_storage.ports.snapshots import SnapshotStore
-from jts_storage.ports.strategies import StrategyStore
-from jts_storage.ports.symbols import SymbolReader
+from jts_storage.ports.rate_limits import RateLimiter
 from jts_storage.ports.unit_of_work import UnitOfWork
-from jts_storage.readable import Backend
+from jts_storage.readable import Backend, ReadableStorage
 from jts_storage.unit_of_work.repeating import retry_policy
+from jts_storage.usecases.rate_limit_mirror import CheckpointMirror
+from jts_storage.usecases.rate_limits import SharedRateLimiter
+from jts_storage.usecases.storage_limits import StorageLimits
 
 if TYPE_CHECKING:
+    from jts_storage.cache.backend import Cache
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.mongo.manager import MongoDBManager
     from jts_storage.observe.diagnosis import Diagnosis
@@ -42,18 +37,28 @@ if TYPE_CHECKING:
     from jts_storage.unit_of_work.participants import Stores
 
 T = TypeVar("T")
+LimitsOf: TypeAlias = Callable[["Storage"], SharedRateLimiter]
 SchemaCheck: TypeAlias = Literal["error", "warn", "off"]
 
 
-class Storage:
+def _limits(settings: StorageSettings | None, storage: Storage) -> SharedRateLimiter:
+    from jts_storage.limiting import limiter_of
+
+    return limiter_of(settings, CheckpointMirror(storage))
+
+
+class Storage(ReadableStorage):
     """Candles, symbols, formulas, strategies, backtests and bookkeeping in one place.
 
     Use it as an asynchronous context manager, within one event loop. Its attributes read what is
     committed; writes go through `unit_of_work`.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, limits: LimitsOf | None = None) -> None:
+        """:param limits: makes its rate limits, once they are asked for."""
         self._backend = backend
+        settings = getattr(backend, "settings", None)
+        self._limits = StorageLimits(partial(limits or partial(_limits, settings), self))
         self._is_open = False
         self._opening = asyncio.Lock()
 
@@ -99,7 +104,7 @@ class Storage:
         store = None if settings.url is None else "gateway"
         publisher = _told(publisher, observer, store)
         backend = backend_of(settings, publisher=publisher, models=models)
-        return cls(_observed(backend, observer, store))
+        return cls(_observed(backend, observer, store), limits=partial(_limits, settings))
 
     @classmethod
     def in_memory(
@@ -107,93 +112,28 @@ class Storage:
         *,
         publisher: EventPublisher | None = None,
         models: Iterable[Model[Any]] = (),
+        rate_limits: RateLimits | None = None,
         observer: Observer | None = None,
     ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
         from jts_storage.memory.backend import InMemoryBackend
+        from jts_storage.memory.rate_limits import InMemoryRateLimits
 
+        limits = rate_limits or RateLimits()
         publisher = _told(publisher, observer, "memory")
-        return cls(_observed(InMemoryBackend(publisher, models), observer, "memory"))
-
-    @property
-    def candles(self) -> CandleStore:
-        return self._opened.readable.candles
-
-    @property
-    def symbols(self) -> SymbolReader:
-        return self._opened.readable.symbols
-
-    @property
-    def formulas(self) -> FormulaStore:
-        return self._opened.readable.formulas
-
-    @property
-    def strategies(self) -> StrategyStore:
-        return self._opened.readable.strategies
-
-    @property
-    def backtests(self) -> BacktestStore:
-        return self._opened.readable.backtests
-
-    @property
-    def ingestion(self) -> IngestionReader:
-        return self._opened.readable.ingestion
-
-    @property
-    def snapshots(self) -> SnapshotStore:
-        """Names for moments: ``as_of="scan-2026-11"``."""
-        return self._opened.readable.snapshots
-
-    async def data_set(
-        self,
-        timeframe: Timeframe,
-        start: datetime,
-        end: datetime,
-        *,
-        keys: Iterable[SeriesKey] | None = None,
-        market: Market | None = None,
-        exchange: str | None = None,
-        as_of: AsOf | None = None,
-    ) -> DataSet:
-        """Name the candles from `start` to `end` as they are now, or were at a moment, for good.
-
-        Of the series asked for, all if none are named, it holds those that have candles there.
-
-        :param market: asks the symbols as they are now.
-        :param as_of: as for `as_of`; the latest commit if None.
-        :raises InvalidData: an end has no zone, the range runs backwards, a key is of another
-            timeframe, or no history of the moment is kept.
-        :raises NotFound: there is no such snapshot.
-        """
-        return await self._opened.readable.data_set(
-            timeframe, start, end, keys=keys, market=market, exchange=exchange, as_of=as_of
+        return cls(
+            _observed(InMemoryBackend(publisher, models), observer, "memory"),
+            limits=lambda _: SharedRateLimiter(limits, InMemoryRateLimits()),
         )
 
-    async def fingerprint(self, data_set: DataSet) -> str:
-        """Return a text that changes with any candle of a data set.
+    @property
+    def rate_limits(self) -> RateLimiter:
+        """Slots of the limits that are set: ``async with storage.rate_limits.acquire("kis")``.
 
-        It is computed where the candles are stored; they are not read. Two data sets of the same
-        series and range whose candles are the same have the same text, whatever their commits.
-
-        :raises InvalidData: the history no longer reaches back to its commit.
+        :raises InvalidConfiguration: they have no place to be counted in.
         """
-        known = checks.instance(data_set, DataSet, "data_set")
-        return await self._opened.readable.fingerprint(known)
-
-    async def as_of(self, moment: AsOf) -> View:
-        """All that was committed up to a moment: a time with its zone, a commit or a snapshot.
-
-        :raises InvalidData: the moment is in the future, or no history of it is kept.
-        :raises NotFound: there is no such snapshot.
-        """
-        return await self._opened.readable.as_of(moment)
-
-    def repository(self, model: Model[T]) -> T:
-        """Return what is committed of a declared model, by the repository that it declares.
-
-        :raises StorageError: the storage was opened without the model.
-        """
-        return self._opened.readable.repository(model)
+        self._check_open()
+        return self._limits.get()
 
     @property
     def clickhouse(self) -> ClickHouseManager:
@@ -311,7 +251,12 @@ class Storage:
 
         It answers within half a second, also when a store hangs, and never raises.
         """
-        return await self._opened.health()
+        return await self._limits.with_health(self._opened.health())
+
+    def cache_statistics(self) -> CacheStatistics | None:
+        """What the cache has done since it was opened; None where none is turned on."""
+        cache: Cache | None = getattr(self._opened, "cache", None)
+        return None if cache is None else cache.statistics()
 
     async def metrics(self) -> str:
         """All metrics of the calls and the stores now, in Prometheus' text format.
@@ -348,7 +293,10 @@ class Storage:
             if self._is_open:
                 # First: a call that comes now is refused, and meets no stores that are half closed.
                 self._is_open = False
-                await self._backend.close()
+                try:
+                    await self._limits.close()
+                finally:
+                    await self._backend.close()
 
     async def __aenter__(self) -> Self:
         await self.open_stores()

@@ -14,21 +14,28 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from jts_storage.domain.rate_limits import RateLimits
 from jts_storage.settings import RetryPolicy, StorageSettings
 from jts_storage.settings.fields import default_of, described, field_names
+from jts_storage.settings.rate_limits import RateLimitFields
 from jts_storage.settings.storage import PREFIX
 from jts_storage.settings.stores import STORES
 from jts_storage.settings.variables import ADDRESSES
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
-TITLES = {"clickhouse": "ClickHouse", "mongo": "MongoDB", "database": "Bookkeeping"}
+TITLES = {
+    "clickhouse": "ClickHouse",
+    "mongo": "MongoDB",
+    "database": "Bookkeeping",
+    "redis": "Redis",
+}
 
 HEAD = """# Settings
 
 Written by `scripts/generate_settings_reference.py` from the models in `jts_storage/settings/`.
 
-With nothing set, every store is embedded below `.jts`. A setting is taken from the nearest place
-that has it:
+With nothing set, every store is embedded below `.jts`, and there is no Redis. A setting is taken
+from the nearest place that has it:
 
 1. a keyword: `StorageSettings(clickhouse={"pool_size": 4})`;
 2. the environment: `JTS_CLICKHOUSE_POOL_SIZE=4`;
@@ -44,10 +51,10 @@ names. The keyword `clickhouse_url=None` makes the store embedded, whatever the 
 
 An empty variable is not set. `JTS_CLICKHOUSE__POOL_SIZE`, with two underscores behind the store,
 is the same as with one. A misspelled variable is refused, and the error suggests the right name:
-every name that begins with `JTS_CLICKHOUSE_`, `JTS_MONGO_` or `JTS_DATABASE_` must be one of these,
-and any other `JTS_` name must not look like one, nor like a field that lacks its store
-(`JTS_POOL_SIZE`). Names that look like none belong to other programs and are ignored. Errors say
-which variable, or which line of `.env`, is at fault, without its value.
+every name that begins with `JTS_CLICKHOUSE_`, `JTS_MONGO_`, `JTS_DATABASE_` or `JTS_REDIS_` must
+be one of these, and any other `JTS_` name must not look like one, nor like a field that lacks its
+store (`JTS_POOL_SIZE`). Names that look like none belong to other programs and are ignored. Errors
+say which variable, or which line of `.env`, is at fault, without its value.
 """
 
 
@@ -73,7 +80,10 @@ def _table(rows: Iterator[tuple[str, str, str, str]]) -> str:
 
 def _own_rows() -> Iterator[tuple[str, str, str, str]]:
     texts = _described()
-    for name, field in StorageSettings.model_fields.items():
+    # Those of a base class come last.
+    known = sorted(StorageSettings.model_fields, key=lambda n: n in RateLimitFields.model_fields)
+    for name in known:
+        field = StorageSettings.model_fields[name]
         if not name.startswith(tuple(f"{store}_" for store in STORES)):
             text = _sentence(texts[name])
             yield PREFIX + name.upper(), name, _default(field.default), text
@@ -94,10 +104,12 @@ def _store_rows(store: str) -> Iterator[tuple[str, str, str, str]]:
 
 def _described() -> dict[str, str]:
     """The texts below the fields; pydantic reads them, too, but at each start of a process."""
-    (model,) = ast.parse(inspect.getsource(StorageSettings)).body
-    assert isinstance(model, ast.ClassDef)
+    models = (RateLimitFields, StorageSettings)
+    bodies = [ast.parse(inspect.getsource(model)).body[0] for model in models]
     return {
         field.target.id: inspect.cleandoc(text.value.value)
+        for model in bodies
+        if isinstance(model, ast.ClassDef)
         for field, text in pairwise(model.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
@@ -111,7 +123,7 @@ def _sentence(text: str) -> str:
 
 
 def _default(value: Any) -> str:
-    if value in (None, "", (), {}):
+    if value in (None, "", (), {}, RateLimits()):
         return ""
     if isinstance(value, bool):
         return str(value).lower()

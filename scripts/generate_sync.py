@@ -27,11 +27,14 @@ ORDER = (
     "ingestion",
     "snapshots",
     "history",
+    "rate_limits",
 )
 WITHOUT_TWIN = {
+    "DayMirror",
     "EventPublisher",
     "Lake",
     "LakeFile",
+    "RateLimitStore",
     "Subscriptions",
 }  # handlers are registered on it as it is; see Storage.events, and Storage.subscribe
 
@@ -155,7 +158,8 @@ def imported(module: ast.Module, source: str, *, everything: bool = False) -> se
 
 
 def is_twin_name(name: str) -> bool:
-    return name.endswith(("Reader", "Repository", "Store", "Collector")) or name == "UnitOfWork"
+    ends = ("Reader", "Repository", "Store", "Collector")
+    return name.endswith(ends) or name in {"UnitOfWork", "AcquiredSlot"}
 
 
 def is_port(node: ast.stmt) -> bool:
@@ -236,6 +240,8 @@ def call(node: ast.FunctionDef | ast.AsyncFunctionDef, returns: str) -> str:
         return f"return Blocking(self._portal, {asked})"
     if returns == "Self":
         return f"self._portal.call({asked})\n        return self"
+    if is_twin_name(returns) and not isinstance(node, ast.AsyncFunctionDef):
+        return f"return {returns}(self._portal, {asked})"
     if isinstance(node, ast.AsyncFunctionDef):
         statement = f"self._portal.call({asked})"
     elif returns.startswith("AsyncIterator["):

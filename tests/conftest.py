@@ -22,7 +22,7 @@ from tests import runs
 if TYPE_CHECKING:  # drivers, which most unit tests need not wait for
     from jts_storage import StorageSettings
     from jts_storage.local_servers.mongod import LocalMongod
-    from tests.prepared import Prepared
+    from tests.prepared import Emptied, Prepared
 
 settings.register_profile(
     "default",
@@ -132,6 +132,24 @@ def fresh_settings(
         engine_used(engine)
     with prepared.stores(tmp_path) as settings:
         yield settings
+
+
+@pytest.fixture(scope="module")
+def emptied_stores(
+    prepared: Prepared,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_used: Callable[[str], None],
+) -> Iterator[Emptied]:
+    for engine in ("chDB", "SQLite"):
+        engine_used(engine)
+    with prepared.emptied(tmp_path_factory.mktemp("emptied")) as stores:
+        yield stores
+
+
+@pytest.fixture
+def emptied_settings(emptied_stores: Emptied) -> StorageSettings:
+    """As `fresh_settings`, where no other process opens the stores: a file's engine goes on."""
+    return emptied_stores.settings()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

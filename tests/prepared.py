@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -41,6 +42,11 @@ async def main():
 
 asyncio.run(main())
 """
+
+_TABLES: Final = (
+    "SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()"
+)
+_SQLITE_TABLES: Final = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
 
 Schema = dict[str, Any]
 
@@ -104,6 +110,12 @@ def stack_of(settings: StorageSettings, folder: Path) -> Stack:
     )
 
 
+def emptied(stack: Stack, *, migrate: bool | None = None) -> StorageSettings:
+    """Of those stores, with every table there and nothing in it."""
+    stack.clean(stack.needed(frozenset()))
+    return stack.settings(frozenset()).model_copy(update={"migrate": migrate})
+
+
 def _migrated(folder: Path, *options: str) -> Path:
     folder.mkdir()
     forked.run(["-c", _MIGRATE, folder, *options], check=True)
@@ -148,3 +160,79 @@ class Prepared:
         ):
             manager.connect()
             yield settings
+
+    @contextmanager
+    def emptied(self, folder: Path) -> Iterator[Emptied]:
+        """The same for a file's tests, whose stores are emptied and not made anew."""
+        with ExitStack() as closing:
+
+            def make(name: str) -> Stack:
+                settings = closing.enter_context(self.stores(folder / name))
+                return stack_of(settings, folder / name)
+
+            stores = Emptied(make)
+            closing.callback(lambda: stores.close())
+            yield stores
+
+
+class Emptied:
+    """Stores that each test finds empty, with the tables that migrations made and no others.
+
+    Those of declared models go. If a test changed a table, the next one gets new stores.
+    """
+
+    def __init__(self, make: Callable[[str], Stack]) -> None:
+        self._make = make
+        self._numbers = count()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stack = self._make(str(next(self._numbers)))
+        self._closing = ExitStack()
+        self._closing.callback(self._stack.close)
+        self._settings = emptied(self._stack, migrate=True)
+        clickhouse = ClickHouseManager(self._settings.clickhouse(), pool_size=1)
+        self._clickhouse = self._closing.enter_context(clickhouse)
+        mongo = self._settings.mongo()
+        client: MongoClient[dict[str, Any]] = MongoClient(mongo.uri)
+        self._mongo = self._closing.enter_context(client)[mongo.database]
+        path = self._settings.database().path
+        assert path is not None
+        self._sqlite = sqlite3.connect(path, isolation_level=None)
+        self._closing.callback(self._sqlite.close)
+        self._tables = self._found()
+
+    def settings(self) -> StorageSettings:
+        """Of the stores, for the next test."""
+        found = self._found()
+        if self._tables.items() - found.items():
+            self.close()
+            self._begin()
+        else:
+            for store, name in found.keys() - self._tables.keys():
+                self._drop(store, name)
+            # Where a test stopped them, what the next one deletes would never be gone.
+            self._clickhouse.execute("SYSTEM START MERGES")
+            emptied(self._stack)
+        return self._settings
+
+    def close(self) -> None:
+        self._closing.close()
+
+    def _found(self) -> dict[tuple[str, str], str]:
+        """Every table and how it is made."""
+        collections = self._mongo.list_collections()
+        given = [
+            *(("clickhouse", *row) for row in self._clickhouse.execute(_TABLES)),
+            *(("sqlite", *row) for row in self._sqlite.execute(_SQLITE_TABLES)),
+            *(("mongo", each["name"], repr(each["options"])) for each in collections),
+        ]
+        return {(store, name): made for store, name, made in given}
+
+    def _drop(self, store: str, name: str) -> None:
+        if store == "clickhouse":
+            self._clickhouse.execute(f"DROP TABLE `{name}` SYNC")
+        elif store == "sqlite":
+            self._sqlite.execute(f'DROP TABLE "{name}"')
+        else:
+            self._mongo.drop_collection(name)

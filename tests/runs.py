@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,11 @@ LONGEST: Final = (
     "contract/test_storage_contracts.py",
     "contract/test_clickhouse_contracts.py",
     "integration/unit_of_work/test_why_table.py",
-    "unit/usecases/test_import_block_sizes.py",
-    "integration/clickhouse_repositories/test_late_rows.py",
     "integration/test_reading.py",
+    "remote/test_remote_contracts.py",
+    "remote/test_remote_contracts_on_disk.py",
+    "remote/test_commands_beside_a_service.py",
+    "remote/test_kills.py",
     "integration/unit_of_work/test_late_commits_in_history.py",
     "integration/local_servers/test_local_mongod.py",
     "integration/history/test_streams_of_the_past.py",
@@ -30,8 +33,9 @@ LONGEST: Final = (
     "integration/plugin/test_plugin.py",
     "integration/unit_of_work/test_crash.py",
     "integration/unit_of_work/test_health.py",
-    "unit/usecases/test_import_json_kinds.py",
+    "unit/usecases/test_import_block_sizes.py",
     "histories/test_planted.py",
+    "remote/test_remote_histories.py",
     "integration/unit_of_work/test_recovery.py",
     "integration/history/test_purges_on_disk.py",
     "integration/clickhouse_repositories/test_exactly_once.py",
@@ -74,6 +78,28 @@ def some_by_day(cases: Iterable[Any], each: int = 4) -> list[Any]:
         given = case if isinstance(case, _Parameters) else pytest.param(*_values(case))
         night = [pytest.mark.slow] if number % each else []
         found.append(pytest.param(*given.values, id=given.id, marks=night))
+    return found
+
+
+def every_value_by_day(*arguments: Sequence[Any]) -> list[Any]:
+    """All combinations of the arguments' values: by day as few as have every value once or more.
+
+    Neighbours differ in how they pair values, so that two arguments of one length are not always
+    met by the same pairs.
+    """
+    longest = max(map(len, arguments))
+    by_day = {
+        tuple(
+            (row + place * (row // len(values))) % len(values)
+            for place, values in enumerate(arguments)
+        )
+        for row in range(longest)
+    }
+    found = []
+    for indices in product(*(range(len(values)) for values in arguments)):
+        night = [] if indices in by_day else [pytest.mark.slow]
+        case = (values[index] for values, index in zip(arguments, indices, strict=True))
+        found.append(pytest.param(*case, marks=night))
     return found
 
 

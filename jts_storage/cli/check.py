@@ -34,7 +34,8 @@ def check(
     partition_by_year: PartitionByYear = False,
     folder: FolderOption = None,
 ) -> None:
-    """Compare live schemas with the models. Prints one line for each difference.
+    """Compare live schemas with the models, and look at the Redis of a cache. Prints one line for
+    each difference.
 
     Exit codes: 0 they agree, 1 they differ, 2 it could not look.
     """
@@ -70,7 +71,12 @@ def check(
             store or [], partition_by_year=partition_by_year, folder=folder
         ) as given:
             with printing.waiting("Comparing schemas"):
-                return await migrate.check(given)
+                found = await migrate.check(given)
+        if store:
+            return found
+        from jts_storage.cache import findings
+
+        return [*found, *await findings.differences(StorageSettings.load())]
 
     found = printing.finished(look)
     _print(found, OutputFormat.JSON if as_json else output)

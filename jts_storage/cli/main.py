@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "health": ("operations:health", "Ask every store whether it answers."),
     "metrics": ("watching:metrics", "Print or serve what Prometheus reads of the stores."),
     "diagnose": ("watching:diagnose", "Print one page for a ticket."),
+    "limits": ("limits:limits", "Show what counts of the rate limits."),
     "serve": ("serve:serve", "Serve the stores to other processes and machines."),
     "token": ("serve:token", "Make a token for a client of a gateway."),
     "recover": ("operations:recover", "Finish commits that a crash left."),

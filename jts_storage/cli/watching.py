@@ -28,7 +28,7 @@ def metrics(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what Prometheus reads of the stores, or serve it.
+    """Print or serve what Prometheus reads of the stores.
 
     It tells of the stores: whether they answer, journal, events, pools, tables, how late candles
     are. What calls of a service take is told by the service itself, see jts_storage.observe.

@@ -50,14 +50,16 @@ class Transaction:
         session: AsyncClientSession,
         lifetime: Lifetime | None = None,
         revisions: Revisions | None = None,
+        before_all: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """
+        :param before_all: done once, before the first operation.
         :param lifetime: ended before the commit begins.
         :param revisions: where documents that have a history are noted as they change.
         """
         self.session = session
         self.revisions = revisions
-        self._lifetime = lifetime or Lifetime()
+        self._lifetime, self._before_all = lifetime or Lifetime(), before_all
         self.written: set[str] = set()
         """The collections that it writes to."""
         self.lock = asyncio.Lock()
@@ -71,6 +73,12 @@ class Transaction:
         :raises StorageError: the unit of work is over.
         """
         return _Exclusive(self, self._lifetime)
+
+    async def begin(self) -> None:
+        """Do what comes before the first operation."""
+        if self._before_all is not None:
+            await self._before_all()
+            self._before_all = None
 
     async def ended(self) -> None:
         """Wait for the operation that was running when the lifetime ended."""
@@ -96,6 +104,7 @@ class _Exclusive:
             await transaction.lock.acquire()
             try:
                 self._lifetime.check()
+                await transaction.begin()
             except BaseException:
                 transaction.lock.release()
                 raise

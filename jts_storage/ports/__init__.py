@@ -29,6 +29,7 @@ from jts_storage.ports.ingestion import (
     SymbolBarsReader,
     SymbolBarsRepository,
 )
+from jts_storage.ports.rate_limits import AcquiredSlot, RateLimiter
 from jts_storage.ports.snapshots import SnapshotStore
 from jts_storage.ports.strategies import StrategyReader, StrategyRepository, StrategyStore
 from jts_storage.ports.symbols import SymbolReader, SymbolRepository
@@ -36,6 +37,7 @@ from jts_storage.ports.unit_of_work import Repositories, UnitOfWork
 
 __all__ = [
     "ALL_EVENTS",
+    "AcquiredSlot",
     "BacktestReader",
     "BacktestRepository",
     "BacktestStore",
@@ -57,6 +59,7 @@ __all__ = [
     "LiveIngest",
     "OHLCVReader",
     "OHLCVRepository",
+    "RateLimiter",
     "Repositories",
     "SnapshotStore",
     "StrategyReader",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from jts_storage.domain.cache_statistics import CacheStatistics
+from jts_storage.domain.rate_limits import RateLimitState
+
 
 class Health(dict[str, bool]):
     """Whether each store answers, by its name, and what the journal still holds.
@@ -27,6 +30,10 @@ class Health(dict[str, bool]):
     :ivar damaged_commits: decided commits that cannot be read in the journal, so that nobody can
         finish them: the id of each, with what is wrong and what to do. `health` reads those that
         wait for recovery, and stops when its time is over; the next one goes on.
+    :ivar cache: what the cache of this process has done, and whether it is in use; None where none
+        is turned on. That its Redis is away makes nothing unwell.
+    :ivar rate_limits: what counts of those that this process has asked for slots. Once it has,
+        ``rate_limits`` is also one of the stores.
     :ivar is_well: every store answers, and nothing that was stored is known to be missing.
     """
 
@@ -42,6 +49,8 @@ class Health(dict[str, bool]):
     unreadable_rows: int = 0
     broken_parts: int = 0
     unknown_models: tuple[str, ...] = ()
+    cache: CacheStatistics | None = None
+    rate_limits: tuple[RateLimitState, ...] = ()
 
     def __init__(self, **answers: bool) -> None:
         super().__init__(**answers)

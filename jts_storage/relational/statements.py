@@ -71,9 +71,13 @@ _POSTGRES: Any = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 def _compiled(element: ClauseElement, dialect: Any) -> Prepared:
     compiled: Any = element.compile(dialect=dialect)
-    names: tuple[str, ...] = tuple(compiled.positiontup or ())
-    given = {name: value for name, value in compiled.params.items() if value is not None}
+    names: tuple[str, ...] = tuple(getattr(compiled, "positiontup", None) or ())
+    given = {name: value for name, value in (compiled.params or {}).items() if value is not None}
     return Prepared(str(compiled), names, given)
+
+
+def compiled_for_sqlite(element: ClauseElement) -> Prepared:
+    return _compiled(element, _SQLITE)
 
 
 def _statement(build: Callable[[Insert], ClauseElement]) -> Statement:

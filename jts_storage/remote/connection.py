@@ -23,7 +23,15 @@ from jts_storage.proto.jts.storage.v1 import work_pb2 as work
 from jts_storage.remote import problems, values
 from jts_storage.remote.methods import METHODS
 from jts_storage.remote.parts import assembled
-from jts_storage.remote.protocol import BOTH_ENDS, COMPRESSION, MAJOR, MINOR, path_of
+from jts_storage.remote.protocol import (
+    BOTH_ENDS,
+    COMPRESSION,
+    MAJOR,
+    MINOR,
+    SPEAKS,
+    TRADES_SINCE,
+    path_of,
+)
 from jts_storage.remote.resuming import Resuming
 from jts_storage.remote.wire import Batch, deserialized
 from jts_storage.settings.gateway import GatewayConfig
@@ -58,6 +66,8 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
         self.models: frozenset[str] = frozenset()
+        self.minor = 0
+        """Of the protocol, as the gateway speaks it that was greeted."""
 
     async def open(self) -> None:
         """Greet the gateway.
@@ -87,7 +97,7 @@ class Connection:
                 f" {answer.major}, this client {MAJOR}.",
                 remedy="Run the same release of jts-storage at both ends.",
             )
-        self.models = frozenset(answer.models)
+        self.models, self.minor = frozenset(answer.models), answer.minor
 
     async def _greet(self) -> pb.ServerAnswer:
         asked = pb.ServerRequest(major=MAJOR, minor=MINOR, version=__version__)
@@ -141,11 +151,23 @@ class Connection:
             found.append(("authorization", f"Bearer {plain(self.config.token)}"))
         if self.config.compression != "none":
             found.append((COMPRESSION, self.config.compression))
+        found.append((SPEAKS, str(MINOR)))
         return tuple(found)
+
+    def arguments_of(self, given: Mapping[str, Any]) -> pb.Arguments:
+        """As messages of the minor that the gateway speaks.
+
+        :raises InvalidData: no gateway takes one of them.
+        """
+        before = values.in_columns.set(self.minor >= TRADES_SINCE)
+        try:
+            return arguments_of(given)
+        finally:
+            values.in_columns.reset(before)
 
     async def one(self, method: str, arguments: Mapping[str, Any]) -> Any:
         """One value, asked for again where a gateway is away."""
-        asked = arguments_of(arguments)
+        asked = self.arguments_of(arguments)
         ask = self._at_once if METHODS[method].comes == "at once" else self._in_parts
         if is_safe_twice(method):
             return await self.repeat(f"calling {method}", lambda: ask(method, asked))
@@ -180,7 +202,9 @@ class Connection:
             try:
                 async for left in resuming.rest(self.one):
                     asked = self.address
-                    async with aclosing(self._one_by_one(method, arguments_of(left))) as stream:
+                    async with aclosing(
+                        self._one_by_one(method, self.arguments_of(left))
+                    ) as stream:
                         async for value in stream:
                             for each in resuming.new(value):
                                 yield each

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -12,12 +14,14 @@ from bson.errors import BSONError
 
 from jts_storage.domain.ids import new_document_id
 from jts_storage.errors import InvalidData
+from jts_storage.models.columns import in_blocks
 from jts_storage.models.document_repository import Condition
 from jts_storage.models.table_repository import TableQuery
 from jts_storage.models.tables import AnyTable
 from jts_storage.mongo.mappers import read_stored
 from jts_storage.mongo.model import DocumentModel
 from jts_storage.mongo.stored import CODEC
+from jts_storage.remote import problems
 from jts_storage.remote.conditions import written
 from jts_storage.remote.connection import Connection
 from jts_storage.remote.repositories import (
@@ -25,6 +29,7 @@ from jts_storage.remote.repositories import (
     RemoteStoredTables,
     RemoteWorkDocuments,
 )
+from jts_storage.remote.table_streams import Progress
 from jts_storage.remote.target import Target
 
 E = TypeVar("E")
@@ -35,7 +40,7 @@ class RemoteTable:
 
     def __init__(self, connection: Connection, model: AnyTable[Any]) -> None:
         self._stored = RemoteStoredTables(Target(connection, "StoredTables"))
-        self._model = model
+        self._connection, self._model = connection, model
 
     async def read(self, query: TableQuery) -> pa.Table:
         found: pa.Table = await self._stored.read(
@@ -50,7 +55,29 @@ class RemoteTable:
         return found
 
     async def stream(self, query: TableQuery, block_rows: int) -> AsyncIterator[pa.Table]:
-        where = written(query.where)
+        progress = Progress(self._model, query.where)
+        while True:
+            asked = self._connection.address
+            try:
+                async with aclosing(self._blocks(progress, query, block_rows)) as blocks:
+                    async for block in blocks:
+                        for each in in_blocks(progress.new(block), block_rows):
+                            yield each
+            except (problems.GatewayAway, problems.GatewaySilent) as exc:
+                hangs = isinstance(exc, problems.GatewaySilent)
+                if (hangs and self._connection.address == asked) or not progress.goes_on():
+                    raise
+                await asyncio.sleep(self._connection.config.retry_base_delay)
+            else:
+                break
+        if (rest := progress.rest()) is not None:
+            for each in in_blocks(rest, block_rows):
+                yield each
+
+    async def _blocks(
+        self, progress: Progress, query: TableQuery, block_rows: int
+    ) -> AsyncGenerator[pa.Table, None]:
+        where = written(progress.where)
         async for block in self._stored.stream(self._model.name, where, query.strict, block_rows):
             yield block
 

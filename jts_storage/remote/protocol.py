@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 MAJOR: Final = 1
-MINOR: Final = 0
+MINOR: Final = 1
 """Counts up with what is added; a client asks for nothing that a gateway's minor does not have."""
+
+TRADES_SINCE: Final = 1
+"""The minor from which on trades travel in columns."""
+
+SPEAKS: Final = "jts-minor"
+"""The header by which a client tells its minor; one of the first release has none."""
+
+WHOLE_SINCE: Final = 1
+"""The minor from which on a gateway takes a whole unit of work in one request."""
 
 PACKAGE: Final = "jts.storage.v1"
 CAPABILITIES: Final = ("candles", "documents", "bookkeeping", "history", "work", "models")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final, NoReturn
 
+import grpc
 from grpc import aio
 
 from jts_storage._runtime.lifetime import Lifetime
@@ -16,14 +18,16 @@ from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote import problems
-from jts_storage.remote.connection import Connection, arguments_of
+from jts_storage.remote.connection import Connection
 from jts_storage.remote.grpc_internals import Ended, send
 from jts_storage.remote.methods import IN_WORK
 from jts_storage.remote.parts import PIECE_BYTES, Assembly
-from jts_storage.remote.protocol import path_of
+from jts_storage.remote.protocol import WHOLE_SINCE, path_of
 from jts_storage.remote.wire import Batch
 
 _END_SECONDS: Final = 5.0
+WHOLE_BYTES: Final = 2**20
+"""Up to so many bytes a unit of work without documents is sent in one request."""
 
 
 class WorkSession:
@@ -43,6 +47,10 @@ class WorkSession:
 
         self.written: dict[str, None] = {}
         """The services whose documents it has written."""
+
+    @property
+    def _begin(self) -> pb.Begin:
+        return pb.Begin(id=self._id, source=self._source)
 
     @property
     def is_open(self) -> bool:
@@ -67,7 +75,41 @@ class WorkSession:
         """Send what the client staged, and have all of it committed."""
         # What runs is part of it, and its answer comes first; what waits for its turn is refused.
         async with self._asking:
+            if self._stream is None and self._connection.minor >= WHOLE_SINCE:
+                whole, chunks, events = _gathered(self._begin, chunks, events)
+                found = None if whole is None else await self._commit_whole(whole)
+                if found is not None:
+                    return _result_of(found)
             return await self._commit(chunks, events)
+
+    async def _commit_whole(self, whole: pb.WholeWork) -> pb.Committed | None:
+        """Send all of it in one request; None where the gateway is of an earlier release."""
+        await self._connection.ready()
+        self._address = self._connection.address
+        call = self._connection.channel.unary_unary(
+            path_of("Gateway", "Commit"),
+            request_serializer=pb.WholeWork.SerializeToString,
+            response_deserializer=pb.Committed.FromString,
+        )
+        self.has_asked_to_commit = True
+        try:
+            found: pb.Committed = await call(
+                whole,
+                timeout=self._connection.config.commit_timeout,
+                metadata=self._connection.metadata,
+            )
+        except aio.AioRpcError as exc:
+            # Where it cannot have been heard, nobody has to be asked what became of it.
+            is_unknown = exc.code() is grpc.StatusCode.UNIMPLEMENTED
+            if is_unknown or problems.NOT_CONNECTED in str(exc.details()):
+                self.has_asked_to_commit = False
+            if is_unknown:
+                return None
+            raise self._lost(exc) from exc
+        except asyncio.CancelledError:
+            self._connection.check_cancelled()
+            raise
+        return found
 
     async def _commit(self, chunks: Iterable[pb.Chunk], events: Iterable[pb.Event]) -> CommitResult:
         count = 0
@@ -85,8 +127,7 @@ class WorkSession:
         answer = await self._read(self._connection.config.commit_timeout)
         if answer.WhichOneof("step") == "problem":
             raise problems.error_of(answer.problem)
-        version = answer.committed.version if answer.committed.HasField("version") else None
-        return CommitResult(None if version is None else Commit(version))
+        return _result_of(answer.committed)
 
     async def end(self) -> None:
         """Drop what is not committed; once it returns, the gateway holds nothing of it."""
@@ -102,7 +143,9 @@ class WorkSession:
 
     async def _call(self, method: str, arguments: Mapping[str, Any]) -> None:
         self._lifetime.check()
-        text = pb.CallText(method=method, arguments=arguments_of(arguments)).SerializeToString()
+        text = pb.CallText(
+            method=method, arguments=self._connection.arguments_of(arguments)
+        ).SerializeToString()
         for start in range(0, len(text), PIECE_BYTES):
             goes_on = start + PIECE_BYTES < len(text)
             piece = pb.Call(piece=text[start : start + PIECE_BYTES], goes_on=goes_on)
@@ -130,8 +173,7 @@ class WorkSession:
             await self._connection.ready()
             self._address = self._connection.address
             self._stream = self._opened()
-            begin = pb.Begin(id=self._id, source=self._source)
-            await self._write(pb.WorkRequest(begin=begin))
+            await self._write(pb.WorkRequest(begin=self._begin))
         self._check_stream()
         try:
             async with asyncio.timeout(self._connection.config.timeout):
@@ -213,6 +255,27 @@ class WorkSession:
 
 def _part(part: values_pb2.Part) -> values_pb2.Part | Batch:
     return Batch(part.batch) if part.WhichOneof("piece") == "batch" else part
+
+
+def _result_of(committed: pb.Committed) -> CommitResult:
+    return CommitResult(Commit(committed.version) if committed.HasField("version") else None)
+
+
+def _gathered(
+    begin: pb.Begin, chunks: Iterable[pb.Chunk], events: Iterable[pb.Event]
+) -> tuple[pb.WholeWork | None, Iterable[pb.Chunk], Iterable[pb.Event]]:
+    """All of it as one message, if it is small, and the chunks and events once more."""
+    left, told = iter(chunks), list(events)
+    taken: list[pb.Chunk] = []
+    size = sum(event.ByteSize() for event in told)
+    while size <= WHOLE_BYTES:
+        chunk = next(left, None)
+        if chunk is None:
+            commit = pb.Commit(events=told, chunks=len(taken))
+            return pb.WholeWork(begin=begin, chunks=taken, commit=commit), taken, told
+        taken.append(chunk)
+        size += chunk.ByteSize()
+    return None, chain(taken, left), told
 
 
 def _in_messages(events: Iterable[pb.Event]) -> Iterator[pb.Commit]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -16,6 +17,7 @@ from jts_storage.domain.results import Page
 from jts_storage.domain.trades import FIELDS, plain_trades
 from jts_storage.errors import InvalidData
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
+from jts_storage.remote import trades
 from jts_storage.remote.kinds import ENTITIES, MEMBERS, names_of
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -24,6 +26,10 @@ _FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 _WORD: Final = 2**63
 _LONGEST_NUMBER: Final = 1_000
 """Digits of a whole number; Python takes longer for a longer one than it is worth."""
+
+
+in_columns: Final = ContextVar("in_columns", default=False)
+"""Whether the other end takes trades in columns."""
 
 
 def fill(value: pb.Value, given: Any, name: str) -> None:
@@ -59,6 +65,8 @@ def fill(value: pb.Value, given: Any, name: str) -> None:
 def _write_list(value: pb.Value, given: Iterable[Any], name: str) -> None:
     items = list(given)
     kind = type(items[0]) if items else None
+    if kind is Trade and _write_trades(value, given, items):
+        return
     is_plain_list = not isinstance(given, tuple | frozenset | set)
     if (
         kind is not None
@@ -75,6 +83,15 @@ def _write_list(value: pb.Value, given: Iterable[Any], name: str) -> None:
         value.list.shape = pb.List.SET
     for each in items:
         fill(value.list.items.add(), each, name)
+
+
+def _write_trades(value: pb.Value, given: Iterable[Any], items: Sequence[Any]) -> bool:
+    """Whether they are written in columns."""
+    if not in_columns.get() or not all(type(each) is Trade for each in items):
+        return False
+    value.trades.batch = trades.written(items)
+    value.trades.shape = pb.List.TUPLE if isinstance(given, tuple) else pb.List.LIST
+    return True
 
 
 def _write_entities(message: pb.Entities, kind: type[Any], items: Sequence[Any], name: str) -> None:
@@ -186,6 +203,9 @@ def read(value: pb.Value) -> Any:
         return found[0]
     if kind == "entities":
         return _read_entities(value.entities)
+    if kind == "trades":
+        found = trades.read(value.trades.batch)
+        return tuple(found) if value.trades.shape == pb.List.TUPLE else found
     if kind == "list":
         return _read_list(value.list)
     if kind == "map":
@@ -229,9 +249,9 @@ def _read_entities(message: pb.Entities) -> list[Any]:
     values = [read(each) for each in message.values]
     if kind is Trade and tuple(names) == FIELDS and count:
         by_name = {name: values[at :: len(names)] for at, name in enumerate(names)}
-        trades = plain_trades(by_name)
-        if trades is not None:
-            return list(trades)
+        plain = plain_trades(by_name)
+        if plain is not None:
+            return list(plain)
     known = frozenset(names_of(kind.__name__))  # a newer one may have fields that say more
     found = []
     for start in range(0, len(values), len(names)):

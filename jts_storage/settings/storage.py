@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError
 
 from jts_storage.domain.secret import MASK
 from jts_storage.errors import InvalidConfiguration
@@ -24,7 +24,16 @@ from jts_storage.settings.fields import (
 )
 from jts_storage.settings.gateway import GatewayConfig, read_url
 from jts_storage.settings.mongo import MongoDBConfig
-from jts_storage.settings.stores import STORES, StoreFields, StoreSettings, nested, of_keywords
+from jts_storage.settings.rate_limits import RateLimitFields
+from jts_storage.settings.redis import RedisConfig
+from jts_storage.settings.stores import (
+    OPTIONAL,
+    STORES,
+    StoreFields,
+    StoreSettings,
+    nested,
+    of_keywords,
+)
 from jts_storage.settings.variables import (
     Variable,
     names_of,
@@ -42,13 +51,15 @@ if TYPE_CHECKING:
     ClickHouseFields: TypeAlias = StoreFields
     MongoDBFields: TypeAlias = StoreFields
     DatabaseFields: TypeAlias = StoreFields
+    RedisFields: TypeAlias = StoreFields
 else:
     ClickHouseFields = nested(ClickHouseConfig)
     MongoDBFields = nested(MongoDBConfig)
     DatabaseFields = nested(DatabaseConfig)
+    RedisFields = nested(RedisConfig)
 
 
-class StorageSettings(BaseModel):
+class StorageSettings(RateLimitFields):
     """Where the stores of a `Storage` are and how to talk to them.
 
     A setting is taken from the nearest place that has it: a keyword, a ``JTS_*`` variable of the
@@ -76,6 +87,10 @@ class StorageSettings(BaseModel):
     database_url: SecretStr | None = None
     """``postgresql://user:password@host/name`` or ``sqlite:///path``."""
 
+    redis_url: SecretStr | None = None
+    """``redis://user:password@host:6379/0``, ``rediss://``, ``redis+sentinel://``,
+    ``redis+cluster://``; without it there is no Redis."""
+
     mongo_database: str = ""
     """The database of MongoDB; if not set, the one that the URL names, else ``jts``."""
 
@@ -97,6 +112,10 @@ class StorageSettings(BaseModel):
 
     cache_max_age: float = Field(default=0.0, ge=0)
     """For how many seconds a ClickHouse server's table is taken to be as it was last seen."""
+
+    cache: Literal["auto", "off", "local", "redis"] = "auto"
+    """Where answers that are asked for often are kept: in Redis, or with ``local`` in this process
+    alone; ``auto`` is Redis where its URL is set, else nowhere."""
 
     history: bool = True
     """Whether former candles and documents are kept; the same for all that share the stores."""
@@ -124,6 +143,9 @@ class StorageSettings(BaseModel):
 
     database_fields: DatabaseFields = DatabaseFields()
     """Fields of `DatabaseConfig` that are set beside the URL; the keyword is ``database``."""
+
+    redis_fields: RedisFields = RedisFields()
+    """Fields of `RedisConfig` that are set beside the URL; the keyword is ``redis``."""
 
     def __init__(self, **values: Any) -> None:
         """Take every setting from the nearest place that has it.
@@ -212,6 +234,13 @@ class StorageSettings(BaseModel):
             url = self.database_url.get_secret_value()
         return DatabaseConfig(url=url, **self._bounds | self.database_fields.given)
 
+    def redis(self) -> RedisConfig | None:
+        """Everything that is set of Redis; None where there is none."""
+        if self.redis_url is None:
+            return None
+        url = self.redis_url.get_secret_value()
+        return RedisConfig(**STORES["redis"].read(url) | self.redis_fields.given)
+
     @property
     def _bounds(self) -> dict[str, Any]:
         """Those of a store's own URL stay, unless they are set here."""
@@ -225,12 +254,17 @@ class StorageSettings(BaseModel):
         """
         if self.url is not None:
             self._check_gateway()
+        if self.cache == "redis" and self.redis_url is None:
+            raise InvalidConfiguration(
+                "cache is 'redis', and there is none", remedy=f"Set {PREFIX}REDIS_URL."
+            )
         for name, kind in STORES.items():
             of_servers = getattr(self, f"{name}_fields").model_fields_set & kind.of_servers
             if getattr(self, f"{name}_url") is None and of_servers:
                 variable = f"{PREFIX}{name.upper()}_URL"
+                lacks = "has no URL" if name in OPTIONAL else "is embedded, which has none"
                 raise InvalidConfiguration(
-                    f"{name}.{min(of_servers)} is set, and {name} is embedded, which has none",
+                    f"{name}.{min(of_servers)} is set, and {name} {lacks}",
                     remedy=f"Set {variable}, or {name}_url as a keyword.",
                 )
             with naming(urls[name], partial(self._of_url_alone, name)):
@@ -238,7 +272,8 @@ class StorageSettings(BaseModel):
 
     def _check_gateway(self) -> None:
         """:raises InvalidConfiguration: its URL is none, or stores are named beside it."""
-        named = [name for name in STORES if getattr(self, f"{name}_url") is not None]
+        stores = STORES.keys() - OPTIONAL
+        named = sorted(name for name in stores if getattr(self, f"{name}_url") is not None)
         if named:
             raise InvalidConfiguration(
                 f"url names a gateway, and {named[0]}_url a store of its own",
@@ -250,7 +285,7 @@ class StorageSettings(BaseModel):
     def _config(self, name: str) -> Any:
         if name == "mongo":
             return self.mongo(mongo.EMBEDDED_URI if self.mongo_url is None else None)
-        return self.clickhouse() if name == "clickhouse" else self.database()
+        return getattr(self, name)()
 
     def _of_url_alone(self, name: str) -> Any:
         url: SecretStr = getattr(self, f"{name}_url")

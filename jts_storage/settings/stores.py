@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, create_model, model_seria
 
 from jts_storage.domain.secret import Secret
 from jts_storage.errors import InvalidConfiguration
-from jts_storage.settings import clickhouse, database, mongo
+from jts_storage.settings import clickhouse, database, mongo, redis
 from jts_storage.settings.clickhouse import ClickHouseConfig
 from jts_storage.settings.database import DatabaseConfig
 from jts_storage.settings.fields import (
@@ -22,6 +22,7 @@ from jts_storage.settings.fields import (
     unknown_field,
 )
 from jts_storage.settings.mongo import MongoDBConfig
+from jts_storage.settings.redis import RedisConfig
 from jts_storage.settings.variables import ADDRESSES, StoreValues, naming
 
 
@@ -67,7 +68,7 @@ def _remade(cls: type, given: dict[str, Any]) -> StoreFields:
 
 
 class StoreKind(NamedTuple):
-    """One of the three stores.
+    """One of the three stores, or Redis, which there may be beside them.
 
     :param read: returns the fields of its configuration that a URL names.
     :param said_by: returns the names of the fields that a URL sets.
@@ -99,7 +100,15 @@ STORES: Final[Mapping[str, StoreKind]] = {
         lambda url: set(database.read_url(url)),
         frozenset(),
     ),
+    "redis": StoreKind(
+        RedisConfig,
+        redis.read_url,
+        lambda url: set(redis.read_url(url)),
+        frozenset(name for name in field_names(RedisConfig) if name != "url"),
+    ),
 }
+OPTIONAL: Final = frozenset({"redis"})
+"""What there is none of where no URL is set; the others are embedded then."""
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.formula import Formula
 from jts_storage.domain.moments import AsOf, Commit
 from jts_storage.domain.panel import CandlePanel
+from jts_storage.domain.rate_limits import RateLimits, RateLimitState, Slot
 from jts_storage.domain.results import CommitResult, Coverage, Page, SaveResult
 from jts_storage.domain.revision import Revision
 from jts_storage.domain.series import CandleSeries
@@ -1384,6 +1385,101 @@ class View:
     @property
     def strategies(self) -> StrategyReader:
         return StrategyReader(self._portal, self._twin.strategies)
+
+
+class AcquiredSlot:
+    """A slot of a rate limit, for as long as its block runs.
+
+    Use it once, as an asynchronous context manager. It may be entered by many tasks, each with one
+    of its own: they are served in the order in which they came. Leaving never fails: where it
+    cannot be told to the store, the slot counts until its lease ends.
+    """
+
+    _twin: ports.AcquiredSlot
+
+    def __init__(self, portal: Portal, twin: ports.AcquiredSlot) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    def __enter__(self) -> Slot:
+        """Wait for a slot and take it; a cancellation meanwhile takes none.
+
+        :raises QuotaExhausted: at once; a day's quota does not allow it any more.
+        :raises RateLimited: no slot became free in time.
+        :raises ConnectionFailed: the store did not answer in time. A slot is never given away
+            without it.
+        """
+        return self._portal.call(self._twin.__aenter__())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self._portal.call(self._twin.__aexit__(kind, error, traceback))
+
+
+class RateLimiter:
+    """Slots of rate limits that several processes share.
+
+    A slot counts from entering until a window after leaving, so that the far end never sees more
+    than the limit, however long requests travel. Of a day's quota it counts from entering.
+    """
+
+    _twin: ports.RateLimiter
+
+    def __init__(self, portal: Portal, twin: ports.RateLimiter) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    @property
+    def limits(self) -> RateLimits:
+        """The limits that are set."""
+        return self._twin.limits
+
+    def acquire(
+        self,
+        name: str,
+        account: str = "",
+        *,
+        cost: int = 1,
+        timeout: float | None = 10.0,
+        longest: float = 30.0,
+    ) -> AcquiredSlot:
+        """A slot of all limits of a name: ``async with limits.acquire("kis", account) as slot``.
+
+        :param account: each has the limits for itself.
+        :param cost: how much it counts.
+        :param timeout: seconds to wait at most; None waits as long as it takes.
+        :param longest: seconds; what is not left by then, as when its process has died, counts as
+            left. Give more than any request can take.
+        :raises InvalidData: nothing is set for the name, a limit never allows the cost, or a value
+            is out of range.
+        """
+        return AcquiredSlot(
+            self._portal,
+            self._twin.acquire(name, account, cost=cost, timeout=timeout, longest=longest),
+        )
+
+    def state(self, name: str, account: str = "") -> RateLimitState:
+        """What counts of the limits of an account now.
+
+        :raises InvalidData: nothing is set for the name.
+        """
+        return self._portal.call(self._twin.state(name, account))
+
+    def accounts(self, name: str) -> Sequence[str]:
+        """Those of which something was counted, sorted.
+
+        :raises InvalidData: nothing is set for the name.
+        """
+        return self._portal.call(self._twin.accounts(name))
+
+    def reset(self) -> None:
+        """Forget all that was counted, of all names and by all processes: for tests."""
+        self._portal.call(self._twin.reset())
 
 
 class Repositories:

@@ -9,12 +9,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jts_storage import storage as asynchronous
+from jts_storage.domain.cache_statistics import CacheStatistics
 from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.data_sets import DataSet
 from jts_storage.domain.enums import Market, Timeframe
 from jts_storage.domain.events import DomainEvent
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
+from jts_storage.domain.rate_limits import RateLimits
 from jts_storage.domain.subscriptions import From, SubscriptionState
 from jts_storage.errors import InvalidData
 from jts_storage.ports import EventPublisher
@@ -29,6 +31,7 @@ from jts_storage.sync.repositories import (
     FormulaStore,
     IngestionReader,
     LiveIngest,
+    RateLimiter,
     SnapshotStore,
     StrategyStore,
     Subscription,
@@ -41,6 +44,7 @@ from jts_storage.unit_of_work.repeating import retry_policy
 if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.mongo.manager import MongoDBManager
+    from jts_storage.observe.diagnosis import Diagnosis
     from jts_storage.relational.manager import DatabaseManager
     from jts_storage.settings import StorageSettings
 
@@ -91,11 +95,12 @@ class Storage:
         *,
         publisher: EventPublisher | None = None,
         models: Iterable[Model[Any]] = (),
+        rate_limits: RateLimits | None = None,
         observer: Observer | None = None,
     ) -> Self:
         """A storage that lives and dies with the object: for tests and trials."""
         storage = asynchronous.Storage.in_memory(
-            publisher=publisher, models=models, observer=observer
+            publisher=publisher, models=models, rate_limits=rate_limits, observer=observer
         )
         return cls(storage)
 
@@ -127,6 +132,14 @@ class Storage:
     def snapshots(self) -> SnapshotStore:
         """Names for moments: ``as_of="scan-2026-11"``."""
         return SnapshotStore(self._portal, self._storage.snapshots)
+
+    @property
+    def rate_limits(self) -> RateLimiter:
+        """Slots of the limits that are set: ``with storage.rate_limits.acquire("kis")``.
+
+        :raises InvalidConfiguration: they have no place to be counted in.
+        """
+        return RateLimiter(self._portal, self._storage.rate_limits)
 
     def as_of(self, moment: AsOf) -> View:
         """All that was committed up to a moment: a time with its zone, a commit or a snapshot.
@@ -291,6 +304,18 @@ class Storage:
         It answers within half a second, also when a store hangs, and never raises.
         """
         return self._portal.call(self._storage.health())
+
+    def cache_statistics(self) -> CacheStatistics | None:
+        """What the cache has done since it was opened; None where none is turned on."""
+        return self._storage.cache_statistics()
+
+    def metrics(self) -> str:
+        """All metrics of the calls and the stores now, in Prometheus' text format."""
+        return self._portal.call(self._storage.metrics())
+
+    def diagnose(self) -> Diagnosis:
+        """What runs, waits and failed last, without secrets: ``.text`` is a page for a ticket."""
+        return self._portal.call(self._storage.diagnose())
 
     def recover(self) -> int:
         """Finish the commits that a crash left decided but unfinished; how many there were."""

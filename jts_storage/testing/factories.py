@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from jts_storage.domain.candle import SeriesKey
 from jts_storage.domain.columns import Columns
 from jts_storage.domain.enums import FormulaCategory, Market, ParameterType, Timeframe, TradeSide
 from jts_storage.domain.formula import Formula, FormulaParameter
+from jts_storage.domain.rate_limits import Limit, PerDay, PerSecond, RateLimits
 from jts_storage.domain.series import CandleSeries
 from jts_storage.domain.strategy import StopLossRule, Strategy
 from jts_storage.domain.symbol import Symbol
@@ -130,3 +132,10 @@ def make_backtest(strategy_id: str = "c" * 24, *, trades: int = 3, **fields: Any
         "trades": tuple(make_trade(number) for number in range(trades)),
     }
     return BacktestResult(**defaults | fields)
+
+
+def make_rate_limits(**names: Iterable[Limit]) -> RateLimits:
+    """Limits of these names, or of a broker ``kis`` that a test does not have to wait for."""
+    return RateLimits(
+        names or {"kis": [PerSecond(1_000), PerDay(1_000_000, timezone="Asia/Seoul")]}
+    )

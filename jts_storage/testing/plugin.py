@@ -14,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from jts_storage.domain.backtest import BacktestResult
     from jts_storage.domain.formula import Formula
+    from jts_storage.domain.rate_limits import RateLimits
     from jts_storage.domain.series import CandleSeries
     from jts_storage.domain.strategy import Strategy
     from jts_storage.domain.symbol import Symbol
@@ -130,7 +131,16 @@ def _jts_settings_early(
     for name in sorted(asked):
         request.getfixturevalue(f"jts_{name}")
     _jts_stack.begin_cleaning(_jts_stack.needed(asked) - asked)
-    return _jts_stack.settings(asked)
+    settings = _jts_stack.settings(asked)
+    limits: RateLimits | None = request.getfixturevalue("jts_rate_limits")
+    if limits is not None:
+        settings = settings.model_copy(update={"rate_limits": limits})
+    if "jts_cache" not in request.fixturenames:
+        return settings
+    from pydantic import SecretStr
+
+    address: Address = request.getfixturevalue("jts_redis")
+    return settings.model_copy(update={"redis_url": SecretStr(address.url), "cache": "redis"})
 
 
 @pytest.fixture(scope="session")
@@ -139,16 +149,24 @@ def jts_models() -> Iterable[Model[Any]]:
     return ()
 
 
+@pytest.fixture(scope="session")
+def jts_rate_limits() -> RateLimits | None:
+    """The rate limits of the service, counted anew in each test; those of the settings if None."""
+    return None
+
+
 @pytest.fixture
 def _jts_unopened(request: pytest.FixtureRequest, _jts_backend: str, _jts_watch: Watch) -> Storage:
     return _unopened(request, _jts_backend)
 
 
 @pytest.fixture
-def _jts_memory_unopened(_jts_watch: Watch, jts_models: Iterable[Model[Any]]) -> Storage:
+def _jts_memory_unopened(
+    _jts_watch: Watch, jts_models: Iterable[Model[Any]], jts_rate_limits: RateLimits | None
+) -> Storage:
     from jts_storage.testing.storages import storage_over
 
-    return storage_over(None, models=jts_models)
+    return storage_over(None, models=jts_models, rate_limits=jts_rate_limits)
 
 
 # ---- addresses
@@ -177,8 +195,17 @@ def jts_postgres(_jts_stack: Stack, _jts_watch: Watch) -> Iterator[Address]:
 
 @pytest.fixture
 def jts_redis(_jts_stack: Stack, _jts_watch: Watch) -> Iterator[Address]:
-    """Where an empty Redis listens, for services that use one; the kit itself does not."""
+    """Where an empty Redis listens, with faults on demand; see `jts_cache`."""
     yield from _address(_jts_stack, _jts_watch, "redis")
+
+
+@pytest.fixture
+def jts_cache(jts_redis: Address) -> Address:
+    """The address of `jts_redis`, in which `jts_storage` and `jts_settings` keep their cache.
+
+    It is empty for each test; `jts_storage.cache_statistics()` tells what the test did with it.
+    """
+    return jts_redis
 
 
 # ---- entities
@@ -222,6 +249,14 @@ def make_backtest() -> Callable[..., BacktestResult]:
     from jts_storage.testing import factories
 
     return factories.make_backtest
+
+
+@pytest.fixture(scope="session")
+def make_rate_limits() -> Callable[..., RateLimits]:
+    """`jts_storage.testing.factories.make_rate_limits`."""
+    from jts_storage.testing import factories
+
+    return factories.make_rate_limits
 
 
 # ---- what they stand on
@@ -278,11 +313,12 @@ def _unopened(request: pytest.FixtureRequest, backend: str) -> Storage:
     from jts_storage.testing.storages import storage_over
 
     models: Iterable[Model[Any]] = request.getfixturevalue("jts_models")
+    limits: RateLimits | None = request.getfixturevalue("jts_rate_limits")
     if backend == "memory":
-        return storage_over(None, models=models)
+        return storage_over(None, models=models, rate_limits=limits)
     settings: StorageSettings = request.getfixturevalue("_jts_settings_early")
     stack: Stack = request.getfixturevalue("_jts_stack")
-    return storage_over(settings, stack.finish_cleaning, models)
+    return storage_over(settings, stack.finish_cleaning, models, limits)
 
 
 def _address(stack: Stack, watch: Watch, name: str) -> Iterator[Address]:

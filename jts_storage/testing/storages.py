@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jts_storage.storage import Storage
 
 if TYPE_CHECKING:
+    from jts_storage.domain.rate_limits import RateLimits
     from jts_storage.ports.models import Model
     from jts_storage.settings import StorageSettings
     from jts_storage.unit_of_work.recovery import Recovered
@@ -21,13 +22,15 @@ def storage_over(
     settings: StorageSettings | None,
     until_empty: Callable[[], None] = nothing_to_wait_for,
     models: Iterable[Model[Any]] = (),
+    rate_limits: RateLimits | None = None,
 ) -> Storage:
     """A storage over empty stores, or in memory.
 
     :param until_empty: returns when the stores are empty; called while the storage opens.
+    :param rate_limits: of a storage in memory; another one has those of its settings.
     """
     if settings is None:
-        return Storage.in_memory(models=models)
+        return Storage.in_memory(models=models, rate_limits=rate_limits)
     from jts_storage.backend import StoreBackend
 
     class EmptyBackend(StoreBackend):

@@ -22,9 +22,17 @@ from pymongo import ReturnDocument
 
 from jts_storage._runtime.processes import this_process
 from jts_storage.errors import Conflict, StorageError
-from jts_storage.mongo.leases import from_now, has_run_out, renewing
+from jts_storage.mongo.ending import end_sessions
+from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
+from jts_storage.unit_of_work.clock_expressions import (
+    NOT_EXPIRED,
+    is_place,
+    lasts,
+    now,
+    without,
+)
 from jts_storage.unit_of_work.listed import (
     CLOCK_ID,
     CLOCK_NAME,
@@ -47,14 +55,13 @@ DECIDES_WITHIN = timedelta(seconds=60)
 LANDING = timedelta(seconds=5)
 """How long an insert may still be on its way to ClickHouse after its writer failed or died."""
 
-_VERSIONS = 2
+VERSIONS = 2
 """Versions a commit takes: one for what it deletes, and a later one for what it writes."""
 
 # Every commit rewrites the clock's document, so it must stay small: a commit of more keys or series
 # lists none, and others wait for it as if it had all.
 MOST_NAMES = 100
 _MOST_CHARACTERS = 10_000
-_NANOSECONDS = 1_000_000
 _POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.25
 
@@ -69,6 +76,7 @@ class Place:
         paused: then others have not waited for it.
     :param is_unknown: whether the commit may still be decided although it has failed.
     :param symbols_version: that of the symbols it writes; None if it writes none.
+    :param unit: the id that its client gave it, and the session of its transaction.
     :param earlier: the commits that were under way when it was taken.
     :param subscriptions: those that its events are stored for; none if it has no events.
     """
@@ -80,6 +88,7 @@ class Place:
     subscriptions: Sequence[Listed] = ()
     was_kept: bool = True
     is_unknown: bool = False
+    unit: Bson | None = None
     taken_at: float = field(default_factory=monotonic)
     renewed_at: float = field(default_factory=monotonic)
 
@@ -141,7 +150,7 @@ class CommitClock:
         change = [
             {
                 "$set": {
-                    "value": {"$max": [Int64(stored + 1), "$value", _now()]},
+                    "value": {"$max": [Int64(stored + 1), "$value", now()]},
                     "symbols": {"$max": [Int64(symbols), "$symbols"]},
                     "running": {"$ifNull": ["$running", []]},
                 }
@@ -157,11 +166,12 @@ class CommitClock:
         self,
         *,
         symbols_above: int | None = None,
-        versions: int = _VERSIONS,
+        versions: int = VERSIONS,
         event_keys: Collection[str] = (),
         series: Collection[str] | None = (),
         identity: ObjectId | None = None,
         lands: bool = True,
+        unit: Bson | None = None,
         behind: Callable[[Coroutine[Any, Any, object]], None] | None = None,
     ) -> AsyncIterator[Place]:
         """Take the next place in the order of commits and be listed until the block ends.
@@ -175,7 +185,7 @@ class CommitClock:
             has. Whether the place was kept is then not known.
         """
         await self.begin_writing()
-        place = Place(identity or ObjectId(), 0)
+        place = Place(identity or ObjectId(), 0, unit=unit)
         try:
             await self._enter(place, versions, _listed(event_keys), _listed(series), symbols_above)
         except BaseException:
@@ -199,7 +209,7 @@ class CommitClock:
 
     async def look(self) -> tuple[int, list[UnderWay]]:
         """The highest version that any commit has taken, and the commits that are under way."""
-        found = await self._find({"value": 1, "running": _NOT_EXPIRED}) or {}
+        found = await self._find({"value": 1, "running": NOT_EXPIRED}) or {}
         running = [UnderWay.of(one) for one in found.get("running", ())]
         return int(found.get("value", 0)), running
 
@@ -210,7 +220,7 @@ class CommitClock:
 
     async def present(self) -> int:
         """The lowest version that a later commit may get."""
-        found = await self._find({"next": {"$max": [{"$add": ["$value", 1]}, _now()]}}) or {}
+        found = await self._find({"next": {"$max": [{"$add": ["$value", 1]}, now()]}}) or {}
         return int(found.get("next", 0))
 
     async def wait_for_earlier_than(self, place: Place, series: Collection[str] | None) -> None:
@@ -245,11 +255,13 @@ class CommitClock:
 
     async def purge(self) -> None:
         """Forget the commits of processes that are known to be dead."""
-        dead = [one.id for one in await self.under_way() if not one.may_be_alive]
+        dead = [one for one in await self.under_way() if not one.may_be_alive]
         if dead:
+            # Once it is forgotten, nobody could end its session, and its outcome stayed open.
+            await end_sessions(self._manager, [one.session for one in dead if one.session])
             # A deletion that waits for them must find their last insert.
             await asyncio.sleep(LANDING.total_seconds())
-            await self.forget(dead)
+            await self.forget([one.id for one in dead])
 
     async def _enter(
         self,
@@ -268,13 +280,15 @@ class CommitClock:
             "eventKeys": {"$literal": event_keys},
             "series": {"$literal": series},
         }
+        if place.unit is not None:
+            listed["unit"] = {"$literal": place.unit}
         gone = [each for each, end in self._abandoned.items() if end <= monotonic()]
         # All of them lie behind whatever `present` said before, to this millisecond.
-        lowest = {"$max": [{"$add": ["$value", 1]}, _now()]}
+        lowest = {"$max": [{"$add": ["$value", 1]}, now()]}
         value = {"$add": [lowest, versions - 1]}
         change: list[Bson] = [
             {"$set": {"value": value}},
-            {"$set": {"running": {"$concatArrays": [_without(gone), [listed]]}}},
+            {"$set": {"running": {"$concatArrays": [without(gone), [listed]]}}},
         ]
         if symbols_above is not None:
             symbols = {"$max": [{"$add": ["$symbols", 1]}, Int64(symbols_above + 1)]}
@@ -315,7 +329,7 @@ class CommitClock:
 
     async def _leave(self, place: Place) -> bool:
         gone = {"$pull": {"running": {"id": place.id}}}
-        kept = {"running": {"$filter": {"input": "$running", "cond": _lasts(place)}}}
+        kept = {"running": {"$filter": {"input": "$running", "cond": lasts(place.id)}}}
         try:
             # The document as it was before: a place that had expired by then was not waited for.
             found = await self._manager.retries.once(
@@ -332,7 +346,7 @@ class CommitClock:
         """Take a failed place off the list, or keep it only until what it sent has arrived."""
         try:
             if lands:
-                await self._set_end(LANDING, _is(place))
+                await self._set_end(LANDING, is_place(place.id))
             else:
                 await self.forget([place.id])
         except StorageError:
@@ -341,7 +355,7 @@ class CommitClock:
 
     async def _renew(self, place: Place) -> None:
         begun = monotonic()
-        if await self._set_end(LEASE, _lasts(place)):
+        if await self._set_end(LEASE, lasts(place.id)):
             place.renewed_at = begun
 
     async def _set_end(self, lease: timedelta, which: Bson) -> int:
@@ -363,28 +377,6 @@ class CommitClock:
     @property
     def _clock(self) -> MongoCollection:
         return self._manager.get_collection(CLOCK)
-
-
-_HAS_NOT_RUN_OUT: Bson = {"$not": [has_run_out("$$this.until")]}
-_NOT_EXPIRED: Bson = {"$filter": {"input": "$running", "cond": _HAS_NOT_RUN_OUT}}
-
-
-def _without(gone: Sequence[ObjectId]) -> Bson:
-    lasts = {"$and": [_HAS_NOT_RUN_OUT, {"$not": [{"$in": ["$$this.id", {"$literal": gone}]}]}]}
-    return {"$filter": {"input": "$running", "cond": lasts}}
-
-
-def _is(place: Place) -> Bson:
-    return {"$eq": ["$$this.id", place.id]}
-
-
-def _lasts(place: Place) -> Bson:
-    return {"$and": [_is(place), _HAS_NOT_RUN_OUT]}
-
-
-def _now() -> Bson:
-    """The server's time in nanoseconds, to which versions written by earlier releases compare."""
-    return {"$multiply": [{"$toLong": "$$NOW"}, Int64(_NANOSECONDS)]}
 
 
 def _listed(names: Collection[str] | None) -> list[str] | None:

@@ -112,6 +112,7 @@ class JournalledCommit:
             series=self._changes.few_series_names(MOST_NAMES),
             identity=self._id,
             lands=False,
+            unit=None if self._unit is None else self._unit.listed,
         )
 
     async def _write_entry(self, place: Place, chunks: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bson import ObjectId
+from bson import Binary, ObjectId
 
 from jts_storage._runtime.processes import may_be_alive
 
@@ -17,6 +17,7 @@ class UnderWay:
 
     :param event_keys: the keys of its events; None if there are too many to list.
     :param series: the names of the series of candles that it writes, likewise.
+    :param session: whose transaction decides about it; None if it has no id that clients know.
     """
 
     id: ObjectId
@@ -24,13 +25,15 @@ class UnderWay:
     owner: str
     event_keys: frozenset[str] | None
     series: frozenset[str] | None
+    session: Binary | None = None
 
     @classmethod
     def of(cls, listed: Mapping[str, Any]) -> UnderWay:
         """:param listed: what the clock's document says of it."""
         given = listed["eventKeys"], listed.get("series")
-        names = (None if each is None else frozenset(each) for each in given)
-        return cls(listed["id"], listed["version"], listed["owner"], *names)
+        event_keys, series = (None if each is None else frozenset(each) for each in given)
+        session = listed.get("unit", {}).get("session")
+        return cls(listed["id"], listed["version"], listed["owner"], event_keys, series, session)
 
     @property
     def may_be_alive(self) -> bool:

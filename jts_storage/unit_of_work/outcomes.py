@@ -1,8 +1,11 @@
 """What became of units of work that were given an id, noted in MongoDB.
 
-A unit of work notes its id when it begins, with the session of its transaction, and that it is
-committed in the transaction that decides. Whoever asks first notes that it was given up, which
-the transaction then meets: one of the two notes is there, and for good.
+A unit of work notes its id before it reads a document, with the session of its transaction, and
+that it is committed in the transaction that decides. Whoever asks first notes that it was given up,
+which the transaction then meets: one of the two notes is there, and for good.
+
+One without documents has nothing locked until it decides. It notes only that it is committed; its
+session is listed by the commit clock meanwhile, which it asks anyhow.
 """
 
 from __future__ import annotations
@@ -20,12 +23,20 @@ from jts_storage.domain import checks
 from jts_storage.domain.moments import Commit
 from jts_storage.domain.outcomes import AHEAD, KEPT, Outcome, first_id_of
 from jts_storage.errors import StorageError
+from jts_storage.mongo.ending import end_sessions
 from jts_storage.mongo.manager import Bson, Collection, MongoDBManager
+from jts_storage.unit_of_work.listed import CLOCK_ID, CLOCK_NAME
 
 OUTCOMES: Final = "uow_outcomes"
 _OPEN: Final[Bson] = {"isCommitted": {"$exists": False}}
 _PATIENCE_MS: Final = 2_000
 """How long a commit under way is waited for, before its transaction is broken off."""
+
+_INSERT_SECONDS: Final = 2.5
+"""The same for a commit that noted nothing before. MongoDB lets what would insert the same id wait
+for as long as a transaction lives, whatever time it is given. It may insert the note of giving up
+once the session is ended, which is what is wanted.
+"""
 
 _ATTEMPTS: Final = 10
 _PAUSE_SECONDS: Final = 0.1
@@ -88,13 +99,15 @@ class StoredOutcomes:
         """None if that is not certain yet."""
         give_up: Bson = {"$set": {"isCommitted": False}}
         try:
-            before = await self._notes.find_one_and_update(
-                {"_id": identity} | _OPEN, give_up, upsert=True, maxTimeMS=_PATIENCE_MS
-            )
+            async with asyncio.timeout(_INSERT_SECONDS):
+                before = await self._notes.find_one_and_update(
+                    {"_id": identity} | _OPEN, give_up, upsert=True, maxTimeMS=_PATIENCE_MS
+                )
         except DuplicateKeyError:
             return await self._final(identity)
-        except ExecutionTimeout:
-            await self._break_off(await self._notes.find_one({"_id": identity}))
+        except (ExecutionTimeout, TimeoutError):
+            note = await self._notes.find_one({"_id": identity})
+            await self._break_off(note or await self._listed(identity))
             return None
         # Or what it has written would stay locked: where its process died, for a minute.
         await self._break_off(before)
@@ -107,11 +120,20 @@ class StoredOutcomes:
             return None
         return Outcome(identity, Commit(int(found["version"])) if found["isCommitted"] else None)
 
+    async def _listed(self, identity: str) -> Bson | None:
+        """What the commit clock says of a commit under way that noted nothing before."""
+        clock = self._manager.get_collection(CLOCK_NAME)
+        found = await clock.find_one(
+            {"_id": CLOCK_ID, "running.unit._id": identity}, {"running.$": 1}
+        )
+        unit: Bson | None = found and found["running"][0]["unit"]
+        return unit
+
     async def _break_off(self, note: Bson | None) -> None:
         """End the session of a process that is gone, or takes too long: its transaction with it."""
         if note is not None and (session := note.get("session")):
             log.warning("Breaking off the transaction of unit of work %s.", note["_id"])
-            await self._manager.client.admin.command({"killSessions": [{"id": session}]})
+            await end_sessions(self._manager, [session])
 
     async def purge(self) -> None:
         """Forget outcomes that nobody may ask for any more."""
@@ -135,6 +157,11 @@ class NotedUnit:
         self._outcomes, self._session = outcomes, session
         self.known: Outcome | None = None
         """What became of an earlier one with the same id."""
+
+    @property
+    def listed(self) -> Bson:
+        """What the commit clock lists of it while it commits."""
+        return {"_id": self.id, "session": self._session.session_id["id"]}
 
     async def begin(self) -> None:
         """Before its transaction reads anything: what it has read must not change."""

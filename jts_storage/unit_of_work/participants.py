@@ -37,6 +37,7 @@ from jts_storage.ports.models import Model
 from jts_storage.relational import DatabaseManager, SqlIngestionRepository, staged
 from jts_storage.relational import declared as records
 from jts_storage.relational.declared import DeclaredRecords
+from jts_storage.unit_of_work.announcing import NOBODY, Announcer
 from jts_storage.unit_of_work.clock import MOST_NAMES, CommitClock, Place, written_under
 from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.deliveries import Deliveries
@@ -93,6 +94,8 @@ class Stores:
     commits: Commits = field(default_factory=Commits)
     subscribers: Waiters = field(default_factory=Waiters)
     """The consumers of subscriptions here, who wait for events."""
+    announcer: Announcer = NOBODY
+    """Told of what is written to candles and symbols."""
     _declared: dict[str, DeclaredTable] = field(default_factory=dict)
 
     def repository(self, model: Model[R]) -> R:

@@ -192,6 +192,16 @@ class Recovery:
         await self.wait_for_earlier(changes, entry.version)
         if self._stores.candles.keeps_history:
             await self.finish_earlier(entry.series, entry.version)
+        async with self._stores.announcer.writing(
+            entry.series, symbols=bool(changes.symbols), is_decided=True
+        ):
+            await self._store(entry, changes)
+        # The entry goes last: a crash before that only means that all of this is done again.
+        await self._stores.clock.forget([entry.id])
+        await self._stores.journal.done(entry.id)
+
+    async def _store(self, entry: Entry, changes: CommitChanges) -> None:
+        """Give ClickHouse its part."""
         await self._stores.store_series(changes, entry.version)
         async for rows in self._stores.journal.rows(entry, "candles"):
             write = partial(
@@ -203,9 +213,6 @@ class Recovery:
             )
             await self._stores.clickhouse.run(write)
         await self._store_tables(entry, changes)
-        # The entry goes last: a crash before that only means that all of this is done again.
-        await self._stores.clock.forget([entry.id])
-        await self._stores.journal.done(entry.id)
 
     def _check_models(self, entry: Entry) -> None:
         """:raises Unfinished: this storage does not know a table that the entry writes."""

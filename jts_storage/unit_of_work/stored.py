@@ -70,7 +70,8 @@ class StoredWork:
         self._stores = stores
         self._session = session
         self._revisions = Revisions(stores.mongo, session, source) if stores.history else None
-        self._transaction = transaction = Transaction(session, lifetime, self._revisions)
+        begin = None if unit is None else unit.begin
+        self._transaction = transaction = Transaction(session, lifetime, self._revisions, begin)
         self._touches_documents = False
         self._formulas = MongoDBFormulaRepository(stores.mongo, transaction)
         self._strategies = MongoDBStrategyRepository(stores.mongo, transaction)
@@ -89,16 +90,8 @@ class StoredWork:
             await session.start_transaction()
         except PyMongoError as exc:
             raise translate(exc, doing="beginning", hosts=mongo.hosts) from exc
-        if unit_id is None:
-            return cls(stores, session, source)
-        unit = NotedUnit(stores.outcomes, unit_id, session)
-        work = cls(stores, session, source, unit)
-        try:
-            await unit.begin()
-        except BaseException:
-            await work.end()
-            raise
-        return work
+        unit = None if unit_id is None else NotedUnit(stores.outcomes, unit_id, session)
+        return cls(stores, session, source, unit)
 
     @property
     def formulas(self) -> MongoDBFormulaRepository:

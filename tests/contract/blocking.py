@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
 from jts_storage import sync
+from jts_storage.sync.repositories import RateLimiter
 
 
 class Awaitable:
@@ -77,3 +78,21 @@ class AwaitableBlock:
 
     async def __aexit__(self, *error: Any) -> None:
         await asyncio.to_thread(self._blocking.__exit__, *error)
+
+
+class AwaitableLimiter:
+    """A blocking limiter, whose slots are used in ``with`` blocks."""
+
+    def __init__(self, blocking: RateLimiter) -> None:
+        self._blocking = blocking
+
+    def acquire(self, *args: Any, **kwargs: Any) -> AwaitableSlot:
+        return AwaitableSlot(self._blocking.acquire(*args, **kwargs))
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return Awaitable(self._blocking).__getattr__(name)
+
+
+class AwaitableSlot(AwaitableBlock):
+    async def __aenter__(self) -> Any:
+        return await asyncio.to_thread(self._blocking.__enter__)

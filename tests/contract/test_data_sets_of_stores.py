@@ -18,8 +18,8 @@ from jts_storage.testing.contracts.samples import candle
 
 
 @pytest.fixture
-async def storage(fresh_settings: StorageSettings) -> AsyncIterator[Storage]:
-    async with Storage.open(fresh_settings) as storage:
+async def storage(emptied_settings: StorageSettings) -> AsyncIterator[Storage]:
+    async with Storage.open(emptied_settings) as storage:
         yield storage
 
 

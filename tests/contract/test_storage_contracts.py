@@ -29,7 +29,7 @@ from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.moments import Moments
 from tests.integration.unit_of_work.interrupted import abandon
-from tests.prepared import stack_of
+from tests.prepared import emptied, stack_of
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,6 @@ def servers(
 async def storage(settings: StorageSettings) -> AsyncIterator[Storage]:
     async with Storage(StoreBackend(settings)) as storage:
         yield storage
-
-
-def emptied(stack: Stack) -> StorageSettings:
-    """Of those stores, with every table there and nothing in it."""
-    stack.clean(stack.needed(frozenset()))
-    return stack.settings(frozenset()).model_copy(update={"migrate": None})
 
 
 class StoredHistory(HistoryContract):

@@ -28,7 +28,6 @@ from jts_storage.testing.contracts import (
 from tests.observe.recording import Recorder
 from tests.remote.gateways import WRITES, AtOnce
 
-
 # A proxy is made from the class that it stands for, so most suites see the same code: by night.
 
 

@@ -200,6 +200,7 @@ class Steps:
         commit.reached = self.reached
         names = {"begin": "begun", "call": "asked", "chunk": "staged", "commit": "to commit"}
         next_of, commits, work = sessions.next_of, UnitOfWork.commit, sessions.Works.work
+        whole = sessions.Works.commit
 
         async def read(*given: Any) -> Any:
             found = await next_of(*given)
@@ -216,6 +217,14 @@ class Steps:
             await work(works, *given)
             self.reached("answered")
 
+        async def worked_whole(works: Any, *given: Any) -> Any:
+            for point in ("begun", "staged", "to commit"):  # all of it is read at once
+                self.reached(point)
+            found = await whole(works, *given)
+            self.reached("answered")
+            return found
+
         sessions.next_of = read  # type: ignore[assignment]
+        sessions.Works.commit = worked_whole  # type: ignore[assignment, method-assign]
         UnitOfWork.commit = committed  # type: ignore[assignment, method-assign]
         sessions.Works.work = worked  # type: ignore[assignment, method-assign]

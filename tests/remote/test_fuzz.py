@@ -24,12 +24,12 @@ from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
-from jts_storage.remote import values
+from jts_storage.remote import trades, values
 from jts_storage.remote.kinds import ENTITIES, MEMBERS, names_of
 from jts_storage.remote.methods import IN_WORK, METHODS, Method
 from jts_storage.remote.server.gateway import Gateway, Place
 from jts_storage.remote.server.limits import Limits
-from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.testing.factories import make_candles, make_formula, make_trade
 from tests.declared import MODELS
 from tests.remote.wire import Told, call, channel, unit_of_work
 
@@ -37,6 +37,7 @@ TEXTS: Final = (
     *("", "x", "\0", "NaN", "sNaN", "1e999999999", "-", "9" * 2_000, "A/1m/KRX", "1m", "close"),
     *("2024-01-01", "$where", "../x", "'; DROP TABLE candles --", "한글", "x" * 100_000),
 )
+TRADES: Final = trades.written([make_trade(), make_trade(1)])
 NUMBERS: Final = (0, 1, -1, 2**31, 2**63 - 1, -(2**63))
 KEY: Final = SeriesKey("A", Timeframe.M1, "KRX")
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
@@ -69,7 +70,7 @@ GOOD: Final[dict[str, Any]] = {
     "asked": PanelQuery.of(Timeframe.M1, START, END, [KEY], None),
     "timezone": "UTC",
 }
-_SPECIAL: Final = ("list", "map", "entity", "entities", "columns", "page", "member")
+_SPECIAL: Final = ("list", "map", "entity", "entities", "columns", "page", "member", "trades")
 _PLAIN: Final = tuple(each.name for each in pb.Value.DESCRIPTOR.fields if each.name not in _SPECIAL)
 
 
@@ -131,6 +132,13 @@ class Fuzz:
     def _columns(self, value: pb.Value, _: int) -> None:
         value.columns.batches = self.choice.choice([0, 1, 2**31])
         value.columns.offsets.extend(self.choice.choices(NUMBERS, k=2))
+
+    def _trades(self, value: pb.Value, _: int) -> None:
+        data = bytearray(TRADES)
+        for _each in range(self.choice.randrange(4)):
+            data[self.choice.randrange(len(data))] = self.choice.randrange(256)
+        value.trades.batch = bytes(data[: self.choice.choice((len(data), 100, 0))])
+        value.trades.shape = self.choice.choice([0, 1, 7])  # type: ignore[assignment]
 
     def _page(self, value: pb.Value, depth: int) -> None:
         value.page.items.CopyFrom(self.value(depth))

@@ -17,7 +17,7 @@ from jts_storage import Storage
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.proto.jts.storage.v1 import work_pb2 as work
-from jts_storage.remote.server.weighing import unpacked_bytes
+from jts_storage.remote.weighing import unpacked_bytes
 from tests.remote.gateways import served
 from tests.remote.wire import channel, staged
 

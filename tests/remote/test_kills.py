@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Strategy, Timeframe, new_unit_id
-from jts_storage.errors import OutcomeUnknown, StorageError
+from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
+from jts_storage.remote import session
 from jts_storage.testing.contracts.samples import FOREVER, candle
 from tests.histories.servers import Servers
 from tests.remote.gateway_processes import COMMIT_POINTS, SESSION_POINTS, GatewayProcess
@@ -157,10 +159,16 @@ async def test_a_gateway_dies_at_every_point(counter: Counter, pair: list[Gatewa
     assert not counter.unknown  # the other gateway tells
 
 
+@pytest.mark.parametrize("is_small", [True, pytest.param(False, marks=pytest.mark.slow)])
 async def test_a_gateway_dies_while_nothing_is_in_its_hands(
-    counter: Counter, pair: list[GatewayProcess]
+    counter: Counter,
+    pair: list[GatewayProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    is_small: bool,
 ) -> None:
-    """Without documents a unit of work is a single request."""
+    """Without documents a unit of work is a single request if it is small, or else a stream."""
+    if not is_small:
+        monkeypatch.setattr(session, "WHOLE_BYTES", 0)
     points = ["begun", "staged", "to commit", "decided", "committed"]
     await killed_at(counter, pair, points, with_documents=False)
 
@@ -172,3 +180,30 @@ async def test_two_hundred_kills(counter: Counter, pair: list[GatewayProcess]) -
     random.Random(1).shuffle(points)
     kills = await killed_at(counter, pair, points)
     print(f"kills={kills} committed={len(counter.committed)} never={counter.never}")
+
+
+async def test_documents_of_a_dead_gateway_are_free_at_once(
+    counter: Counter, pair: list[GatewayProcess]
+) -> None:
+    """Its transaction would hold them for a minute: another gateway ends its session."""
+    storage = counter.storage
+    connection = storage._backend._connection  # type: ignore[attr-defined]
+    used = next(each for each in pair if each.address == connection.address)
+    with pytest.raises(ConnectionFailed):
+        async with storage.unit_of_work() as uow:
+            found = await uow.strategies.get_by_id(counter.strategy)
+            assert found is not None
+            await uow.strategies.save(replace(found, description="of the dead"))
+            used.kill()
+            died = time.monotonic()
+            await uow.strategies.list()
+    assert found is not None
+    # Once, and not again: a document that is held is a conflict.
+    async with storage.unit_of_work() as uow:
+        await uow.strategies.save(replace(found, description="of the living"))
+        await uow.commit()
+    print(f"free after {time.monotonic() - died:.2f} s")
+    used.start()
+    stored = await storage.strategies.get_by_id(counter.strategy)
+    assert stored is not None
+    assert stored.description == "of the living"

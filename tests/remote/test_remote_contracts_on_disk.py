@@ -21,8 +21,7 @@ from jts_storage.testing.contracts import (
     SubscriptionContract,
     UnitOfWorkContract,
 )
-from tests.contract.test_storage_contracts import emptied
-from tests.prepared import stack_of
+from tests.prepared import emptied, stack_of
 from tests.remote.gateways import remote
 
 
@@ -52,15 +51,22 @@ async def storage(settings: StorageSettings, tmp_path: Path) -> AsyncIterator[St
         yield storage
 
 
-class TestUnitOfWork(UnitOfWorkContract, OutcomeContract, SideBySideContract):
+class TestUnitOfWork(UnitOfWorkContract, SideBySideContract):
     """What is written."""
 
 
-class TestSubscriptions(SubscriptionContract):
-    """What is told."""
-
-
-# What was is read by the same calls whatever the stores are.
+# The rest is asked for by the same calls whatever the stores are: by day a gateway to stores in
+# memory keeps these contracts, and the stores on disk without a gateway.
 @pytest.mark.slow
 class TestHistory(HistoryContract, PurgeContract, DataSetContract):
     """What was."""
+
+
+@pytest.mark.slow
+class TestOutcomes(OutcomeContract):
+    """What became of a unit of work."""
+
+
+@pytest.mark.slow
+class TestSubscriptions(SubscriptionContract):
+    """What is told."""

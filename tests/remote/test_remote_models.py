@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -128,6 +129,31 @@ async def test_a_condition_asks_for_comparisons_only(storage: Storage) -> None:
         condition = bson.encode({"where": where}, codec_options=CODEC)
         with pytest.raises(InvalidData, match="is not taken from a client"):
             await page("orders", condition, 5, None, True)
+
+
+async def test_a_pattern_is_short(storage: Storage) -> None:
+    page: Any = storage._backend.readable._documents.page  # type: ignore[attr-defined]
+    long = "(a+)+" * 101
+    for wanted in ({"$regex": long}, {"$regex": bson.Regex(long)}, bson.Regex(long), {"$regex": 5}):
+        for where in ({"symbol": wanted}, {"$nor": [{"symbol": {"$in": [wanted]}}]}):
+            condition = bson.encode({"where": where}, codec_options=CODEC)
+            with pytest.raises(InvalidData, match="no pattern of at most 500"):
+                await page("orders", condition, 5, None, True)
+
+
+async def test_a_search_for_documents_ends(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take a hostile pattern as long as MongoDB lets it."""
+    bounds: list[float] = []
+
+    def noted(seconds: float) -> Any:
+        bounds.append(seconds)
+        return nullcontext()
+
+    monkeypatch.setattr("jts_storage.remote.server.served.at_most", noted)
+    await storage.repository(orders).list()
+    assert bounds == [20.0]
 
 
 async def test_a_model_that_the_gateway_lacks_is_told_at_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from jts_storage import SeriesKey, Storage, StorageSettings, Timeframe
@@ -68,6 +69,26 @@ async def test_a_commit_that_runs_ends(tmp_path: Path, monkeypatch: pytest.Monke
             assert result.commit is not None
             await stopping
         assert len(await storage.candles.get_range(KEY, *FOREVER)) == 1
+
+
+async def test_who_watches_is_told_and_holds_nothing_up() -> None:
+    backend = InMemoryBackend()
+    async with Storage(backend):
+        gateway = Gateway(backend, Place("127.0.0.1:0", limits=Limits(grace_seconds=600)))
+        await gateway.start()
+        asked = [health_pb2.HealthCheckRequest(service=name) for name in ("", "", "unknown")]
+        async with channel(gateway.address) as to:
+            watch = to.unary_stream("/grpc.health.v1.Health/Watch", same, same)
+            first, second, unknown = (watch(each.SerializeToString()) for each in asked)
+            assert await health(first) == await health(second) == "SERVING"
+            assert await health(unknown) == "SERVICE_UNKNOWN"
+            first.cancel()  # the others go on to listen
+            async with asyncio.timeout(20):
+                stopping = asyncio.create_task(gateway.stop())
+                assert await health(second) == "NOT_SERVING"
+                assert await second.read() is aio.EOF
+                assert await unknown.read() is aio.EOF
+                await stopping
 
 
 async def in_work(backend: InMemoryBackend) -> type[Any]:

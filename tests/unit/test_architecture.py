@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "mongo": CORE | {"settings", "models"},
     "relational": CORE | {"settings", "models"},
     "lake": CORE,
+    "redis": CORE | {"settings"},
     "local_servers": CORE,
     # The twin has the real unit of work, and keeps what the mappers of the real stores make.
     "memory": CORE
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
         "mongo.model",
         "mongo.stored",
     },
+    "cache": EVERYTHING,
     # It sees what is public, and what the stores say of themselves.
     "observe": CORE
     | {"_version", "readable", "migrate"}
@@ -65,7 +67,9 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     | {"mongo.leases", "mongo.manager", "relational.manager"}
     | {"unit_of_work.clock", "unit_of_work.publisher"},
     "backend": EVERYTHING,
+    "loading": CORE | {"clickhouse", "settings"},
     "composition": EVERYTHING,
+    "limiting": EVERYTHING,
     "sharing": EVERYTHING,
     "storage": EVERYTHING,
     "reading": EVERYTHING,

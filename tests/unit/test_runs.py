@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,19 @@ def test_the_longest_files_exist_and_come_first() -> None:
     items: Any = [SimpleNamespace(path=TESTS / path) for path in paths]
     found = [str(item.path.relative_to(TESTS)) for item in sorted(items, key=runs.rank)]
     assert found == [*runs.LONGEST[:2], "unit/a.py", "unit/b.py", "unit/a.py"]
+
+
+def test_by_day_every_value_comes_and_by_night_every_combination() -> None:
+    letters, numbers, flags = "ab", range(5), (True, False, None)
+    cases = runs.every_value_by_day(letters, numbers, flags)
+    assert {case.values for case in cases} == {*product(letters, numbers, flags)}
+    assert len(cases) == 30
+    by_day = [case.values for case in cases if not case.marks]
+    assert len(by_day) == 5
+    for place, values in enumerate((letters, numbers, flags)):
+        assert {case[place] for case in by_day} == {*values}
+    same = runs.every_value_by_day("abc", "abc", range(8))
+    assert len({case.values[:2] for case in same if not case.marks}) == 8
 
 
 def test_a_run_that_loses_a_worker_fails_and_ends(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from jts_storage.remote import problems, values
 from jts_storage.remote.frames import are_columns
 from jts_storage.remote.methods import METHODS, Method
 from jts_storage.remote.parts import parts_of
-from jts_storage.remote.protocol import COMPRESSION, PACKAGE
+from jts_storage.remote.protocol import COMPRESSION, PACKAGE, SPEAKS, TRADES_SINCE
 from jts_storage.remote.server.served import Served
 from jts_storage.remote.wire import serialized
 
@@ -51,6 +51,7 @@ def _handler(served: Served, path: str, method: Method) -> Any:
 
         async def at_once(asked: bytes, context: Context) -> pb.Value:
             value = pb.Value()
+            speak_as(context)
             async with answering(context, path):
                 values.fill(value, await _called(served, method, asked), "result")
             return value
@@ -60,12 +61,14 @@ def _handler(served: Served, path: str, method: Method) -> Any:
         )
 
     async def in_parts(asked: bytes, context: Context) -> None:
+        speak_as(context)
         async with answering(context, path):
             found = await _called(served, method, asked)
             for part in parts_of(found, compressed=wants_compression(context)):
                 await context.write(part)
 
     async def one_by_one(asked: bytes, context: Context) -> None:
+        speak_as(context)
         async with answering(context, path, is_stream=True):
             iterator = await _called(served, method, asked)
             async with aclosing(iterator):
@@ -186,3 +189,15 @@ def as_known(error: BaseException, what: str) -> StorageError:
 def wants_compression(context: Context) -> bool:
     """Whether the client is far enough away for columns to be compressed."""
     return (COMPRESSION, "zstd") in (context.invocation_metadata() or ())
+
+
+def speak_as(context: Context) -> None:
+    """Write what follows in this task as the client understands it."""
+    values.in_columns.set(minor_of(context) >= TRADES_SINCE)
+
+
+def minor_of(context: Context) -> int:
+    """The minor of the protocol that the client speaks."""
+    told = dict(context.invocation_metadata() or ()).get(SPEAKS, "0")
+    text = str(told)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 5 else 0

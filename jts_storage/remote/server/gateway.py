@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from jts_storage._version import __version__
 from jts_storage.errors import InvalidConfiguration, StorageError
@@ -23,7 +23,7 @@ from jts_storage.proto.jts.storage.v1 import work_pb2
 from jts_storage.remote.protocol import BOTH_ENDS, CAPABILITIES, MAJOR, MINOR, PACKAGE
 from jts_storage.remote.server.calls import Context, handlers
 from jts_storage.remote.server.guard import Guard
-from jts_storage.remote.server.health_internals import HealthServicer
+from jts_storage.remote.server.health import HealthServicer
 from jts_storage.remote.server.limits import Limits
 from jts_storage.remote.server.served import Served, ServedBackend
 from jts_storage.remote.server.sessions import Works
@@ -39,8 +39,6 @@ _OPTIONS: Final = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 _LOOK_SECONDS: Final = 2.0
-_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +129,8 @@ class Gateway:
             self._looking.cancel()
         if server is None:
             return
-        await self._health.enter_graceful_shutdown()
-        self._consumers.end()  # they would not end by themselves
+        self._health.end()  # these would not end by themselves
+        self._consumers.end()
         await server.stop(self._place.limits.grace_seconds)
         self._remove_socket()
 
@@ -196,6 +194,10 @@ class Gateway:
                 ),
                 "Subscribe": _consuming(self._consumers.subscribe),
                 "Listen": _consuming(self._consumers.listen),
+                "Commit": grpc.unary_unary_rpc_method_handler(
+                    works.commit,
+                    response_serializer=work_pb2.Committed.SerializeToString,
+                ),
                 "Work": grpc.stream_stream_rpc_method_handler(
                     works.work,
                     response_serializer=work_pb2.WorkAnswer.SerializeToString,
@@ -223,8 +225,7 @@ class Gateway:
             answers = dict(await self._backend.health())
         except StorageError:
             answers = {}
-        for name, is_well in {**answers, "": bool(answers) and all(answers.values())}.items():
-            await self._health.set(name, _SERVING if is_well else _NOT_SERVING)
+        self._health.set({**answers, "": bool(answers) and all(answers.values())})
 
 
 def _consuming(method: Any) -> Any:

@@ -31,6 +31,7 @@ from jts_storage.readable import Readable, Readers
 from jts_storage.remote.conditions import read
 from jts_storage.remote.declared import document_of, entity_of
 from jts_storage.remote.methods import Method
+from jts_storage.remote.server.bounds import at_most
 from jts_storage.remote.server.schemas import by_field, databases_of, stores_of
 from jts_storage.remote.server.stored import StoredCandles
 from jts_storage.unit_of_work.subscription import Source
@@ -44,6 +45,13 @@ _OPERATORS: Final = {
     *("$exists", "$type", "$regex", "$options", "$all", "$elemMatch", "$size", "$mod"),
 }
 """What a condition may ask; all else could be code, or cost without an end."""
+
+
+_PAGE_SECONDS: Final = 20.0
+"""How long MongoDB may search for documents. A pattern can be such that each takes it 10 ms, and a
+client may wait for as long as it likes."""
+
+_LONGEST_PATTERN: Final = 500
 
 
 class ServedSubscriptions(Subscriptions, Protocol):
@@ -261,7 +269,10 @@ class _Documents:
     ) -> Sequence[bytes]:
         known, repository = self._of(model)
         condition = _condition_of(where)
-        found = await repository._source.page(condition, limit, after, strict=strict)  # noqa: SLF001
+        with at_most(_PAGE_SECONDS):
+            found = await repository._source.page(  # noqa: SLF001
+                condition, limit, after, strict=strict
+            )
         return [document_of(known, each) for each in found]
 
     async def save_many(self, model: str, entities: Sequence[bytes]) -> Sequence[bytes]:
@@ -305,11 +316,22 @@ def _condition_of(where: bytes) -> Mapping[str, Any]:
 
 
 def _check_operators(value: Any) -> None:
-    if isinstance(value, Mapping):
+    if isinstance(value, bson.Regex):
+        _check_pattern(value.pattern)
+    elif isinstance(value, Mapping):
         for name, each in value.items():
+            if name == "$regex":
+                _check_pattern(each)
             if str(name).startswith("$") and name not in _OPERATORS:
                 raise InvalidData("is not taken from a client", field="where", value=name)
             _check_operators(each)
     elif isinstance(value, list):
         for each in value:
             _check_operators(each)
+
+
+def _check_pattern(pattern: Any) -> None:
+    """:raises InvalidData: it takes long to even read."""
+    text = pattern.pattern if isinstance(pattern, bson.Regex) else pattern
+    if not isinstance(text, str) or len(text) > _LONGEST_PATTERN:
+        raise InvalidData(f"is no pattern of at most {_LONGEST_PATTERN} characters", field="where")

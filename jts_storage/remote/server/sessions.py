@@ -23,6 +23,7 @@ from jts_storage.remote.server.calls import (
     arguments_of,
     as_known,
     message_of,
+    speak_as,
     together,
 )
 from jts_storage.remote.server.limits import Limits
@@ -42,19 +43,34 @@ class Works:
 
     async def work(self, _: Any, context: Context) -> None:
         """One unit of work, until it is committed or the client goes."""
+        speak_as(context)
         async with answering(context, _WHAT, is_stream=True):
             first = await self._next(context)
             if first is None:
                 return
             if first.WhichOneof("step") != "begin":
                 raise InvalidData("must begin first", field="step")
-            source = checks.text(first.begin.source, "source")
-            identity = unit_id(first.begin.id, "id")
-            async with self._backend.unit_of_work(source, identity) as uow:
+            async with self._begun(first.begin) as uow:
                 try:
                     await _Work(self, uow, context).run()
                 finally:
                     await uow.rollback()
+
+    async def commit(self, asked: bytes, context: Context) -> pb.Committed:
+        """One unit of work, all of it at once."""
+        committed = pb.Committed()
+        async with answering(context, _WHAT, is_stream=True):  # no deadline: a commit goes on
+            whole = message_of(pb.WholeWork, asked)
+            staged = StagedElsewhere(self._limits.staged_bytes)
+            async with self._begun(whole.begin) as uow:
+                for chunk in whole.chunks:
+                    staged.add(chunk)
+                committed = await _committed(uow, staged, whole.commit)
+        return committed
+
+    def _begun(self, begin: pb.Begin) -> UnitOfWork:
+        source = checks.text(begin.source, "source")
+        return self._backend.unit_of_work(source, unit_id(begin.id, "id"))
 
     @property
     def backend(self) -> ServedBackend:
@@ -108,14 +124,7 @@ class _Work:
                 raise InvalidData("is no step that is known here", field="step", value=step)
 
     async def _commit(self, asked: pb.Commit) -> None:
-        if asked.chunks or asked.events or not self._staged.is_empty:
-            self._uow.take(
-                self._staged.changes(asked.chunks), events_of([*self._staged.events, *asked.events])
-            )
-        result = await self._uow.commit()
-        committed = pb.Committed()
-        if result.commit is not None:
-            committed.version = result.commit.version
+        committed = await _committed(self._uow, self._staged, asked)
         await self._context.write(pb.WorkAnswer(committed=committed))
 
     async def _call(self, call: pb.Call) -> None:
@@ -152,3 +161,13 @@ class _Work:
         for part in parts_of(value):
             message = values_pb2.Part(batch=bytes(part.data)) if isinstance(part, Batch) else part
             await self._context.write(pb.WorkAnswer(part=message))
+
+
+async def _committed(uow: UnitOfWork, staged: StagedElsewhere, asked: pb.Commit) -> pb.Committed:
+    if asked.chunks or asked.events or not staged.is_empty:
+        uow.take(staged.changes(asked.chunks), events_of([*staged.events, *asked.events]))
+    result = await uow.commit()
+    committed = pb.Committed()
+    if result.commit is not None:
+        committed.version = result.commit.version
+    return committed

@@ -19,6 +19,8 @@ from jts_storage.testing.contracts.ingestion import (
 from jts_storage.testing.contracts.models import model_contract
 from jts_storage.testing.contracts.outcomes import OutcomeContract
 from jts_storage.testing.contracts.purges import PurgeContract
+from jts_storage.testing.contracts.rate_limiter import RateLimiterContract
+from jts_storage.testing.contracts.rate_limits import RateLimitStoreContract
 from jts_storage.testing.contracts.revisions import DocumentHistoryContract
 from jts_storage.testing.contracts.side_by_side import SideBySideContract
 from jts_storage.testing.contracts.strategies import StrategyRepositoryContract
@@ -39,6 +41,8 @@ __all__ = [
     "OHLCVRepositoryContract",
     "OutcomeContract",
     "PurgeContract",
+    "RateLimitStoreContract",
+    "RateLimiterContract",
     "SideBySideContract",
     "StrategyRepositoryContract",
     "SubscriptionContract",

@@ -1,8 +1,9 @@
-"""A Redis of the tests; the kit keeps nothing there, services do."""
+"""A Redis of the tests, for services and for the cache of a storage."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from jts_storage.errors import InvalidConfiguration
@@ -11,6 +12,9 @@ from jts_storage.testing.stores.base import Server, ServerStore, faults_of, prox
 
 if TYPE_CHECKING:
     import redis
+
+_AS_IT_COMES: Final = {"maxmemory": "0", "maxmemory-policy": "noeviction"}
+"""What a test may have set, to see what a full Redis does."""
 
 
 class RedisStore(ServerStore):
@@ -37,7 +41,12 @@ class RedisStore(ServerStore):
 
     def clean(self) -> None:
         assert self._client is not None, "prepare() comes first"
+        import redis
+
         self._client.flushall()
+        for name, value in _AS_IT_COMES.items():
+            with suppress(redis.ResponseError):  # where it is hosted, nobody may
+                self._client.config_set(name, value)
 
     def break_off(self) -> None:
         """Nothing: Redis keeps no locks for a client that is gone."""

@@ -16,6 +16,7 @@ from jts_storage.models.columns import Row, in_blocks, key_of, rows_of, version_
 from jts_storage.models.conditions import matching
 from jts_storage.models.table_repository import StoredTable, TableQuery
 from jts_storage.models.tables import AnyTable
+from jts_storage.models.taken import check_taken
 
 _Key = tuple[Any, ...]
 
@@ -48,6 +49,7 @@ class StagedTable:
         schema = model.schema if is_append else model.changes_schema
         if change.mode != model.mode or not rows.schema.equals(schema):
             raise InvalidData(f"is no change of {model.name}", field="rows")
+        check_taken(model, rows)
         keys = [] if is_append else [key_of(r, model.key) for r in rows_of(rows.select(model.key))]
         self._taken = TableChange(model.name, model.store, model.mode, rows, keys)
 

@@ -22,6 +22,11 @@ from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import START
 from tests.runs import some_by_day
 
+# What the statements mean is the same whatever the way to the engine.
+pytestmark = pytest.mark.parametrize(
+    "bare_manager", some_by_day(["embedded", "tcp"], 2), indirect=True
+)
+
 Change = Callable[..., CandleChanges]
 
 fresh = count()

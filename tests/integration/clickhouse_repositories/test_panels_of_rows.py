@@ -20,6 +20,12 @@ from jts_storage.domain.panel_query import PanelQuery
 from jts_storage.testing.contracts.samples import FOREVER
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
+from tests.runs import some_by_day
+
+# What the statements mean is the same whatever the way to the engine.
+pytestmark = pytest.mark.parametrize(
+    "bare_manager", some_by_day(["embedded", "tcp"], 2), indirect=True
+)
 
 M1, D1 = Timeframe.M1, Timeframe.D1
 MINUTE = timedelta(minutes=1)

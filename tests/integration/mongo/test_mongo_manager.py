@@ -23,6 +23,7 @@ from jts_storage.mongo import (
 )
 from jts_storage.mongo.mappers import formula_to_stored
 from jts_storage.mongo.transaction import Transaction
+from jts_storage.remote.server.bounds import at_most
 
 
 def formula(name: str) -> Formula:
@@ -232,3 +233,15 @@ async def test_a_wrong_tls_file_is_a_configuration_error(tmp_path: Any) -> None:
     manager = MongoDBManager(uri="mongodb://h", tls=True, tls_ca_file=str(pem))
     with pytest.raises(InvalidConfiguration, match="TLS"):
         _ = manager.client
+
+
+async def test_the_server_stops_what_takes_longer(manager: MongoDBManager) -> None:
+    slow = manager.get_collection("slow")
+    await slow.insert_many([{"text": "a" * 28 + "!"} for _ in range(100)])
+    find = manager.retries.repeat
+    try:
+        with pytest.raises(StorageError, match=r"took longer than 0\.1 s"), at_most(0.1):
+            # About 10 ms for each document: all ways to group the letters are tried.
+            await find("searching", lambda: slow.find({"text": {"$regex": "^(a+)+$"}}).to_list())
+    finally:
+        await slow.drop()

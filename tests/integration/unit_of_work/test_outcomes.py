@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -132,3 +133,60 @@ async def test_outcomes_are_forgotten_once_nobody_may_ask(storage: Storage) -> N
     await storage.outcome(kept)
     await storage.recover()
     assert [each["_id"] async for each in notes.find()] == [kept]
+
+
+async def test_without_documents_a_commit_that_hangs_is_broken_off(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has noted nothing before: what ends its session is listed by the commit clock."""
+    await storage.outcome(new_unit_id())  # MongoDB makes the collection, which nobody waits for
+    identity, asked = new_unit_id(), []
+    decide = transaction.commit
+
+    async def paused(*given: Any) -> None:
+        asked.append(await storage.outcome(identity))
+        await decide(*given)
+
+    monkeypatch.setattr("jts_storage.unit_of_work.commit.commit", paused)
+    with pytest.raises(StorageError, match=f"{identity} was given up"):
+        async with storage.unit_of_work(id=identity) as uow:
+            await uow.candles.save_many(KEY, [candle(0)])
+            await uow.commit()
+    assert [outcome.is_committed for outcome in asked] == [False]
+    assert not (await storage.outcome(identity)).is_committed
+    assert not await storage.candles.get_range(KEY, *FOREVER)
+
+
+@pytest.mark.parametrize("has_documents", [True, False])
+async def test_a_note_is_written_before_the_decision_only_for_documents(
+    storage: Storage, has_documents: bool
+) -> None:
+    """Nothing else is locked before it, and the note is a durable write."""
+    identity = new_unit_id()
+    async with storage.unit_of_work(id=identity) as uow:
+        await uow.candles.save_many(KEY, [candle(0)])
+        if has_documents:
+            await uow.formulas.list()
+        noted = await storage.mongo.db[OUTCOMES].find_one({"_id": identity})
+        assert (noted is not None) == has_documents
+
+
+async def test_the_session_of_a_commit_whose_process_died_is_ended_before_it_is_forgotten(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = storage._backend.stores  # type: ignore[attr-defined]
+    monkeypatch.setattr("jts_storage.unit_of_work.clock.LANDING", timedelta())
+    notes, identity = storage.mongo.db[OUTCOMES], new_unit_id()
+    await storage.outcome(new_unit_id())
+    async with storage.mongo.client.start_session() as session:
+        await session.start_transaction()
+        await notes.insert_one({"_id": identity, "isCommitted": True}, session=session)
+        unit = {"_id": identity, "session": session.session_id["id"]}
+        with suppress(KeyboardInterrupt):
+            async with stores.clock.place(unit=unit) as place:
+                place.is_unknown = True  # and so it stays listed
+                raise KeyboardInterrupt
+        monkeypatch.setattr("jts_storage.unit_of_work.other_commits.may_be_alive", lambda _: False)
+        await stores.clock.purge()
+        assert not await stores.clock.under_way()
+        assert not (await storage.outcome(identity)).is_committed

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jts_storage import Candle, CandleSeries, Market, SeriesKey, Storage, Timeframe
 from jts_storage.domain.moments import AsOf
 from jts_storage.readable import ReadableStores
+from jts_storage.testing.contracts.samples import examples
 from jts_storage.testing.factories import make_candles
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions, ImportProgress
 from jts_storage.usecases.quality import Action, QualityPolicy, Rule
@@ -121,7 +122,9 @@ ROWS = st.lists(st.tuples(MINUTES, st.sampled_from([1, 2, TORN])), min_size=1, m
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(8),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(rows=ROWS)
 @example(rows=[(5, 1), (6, 1), (5, 2), (6, 2)])
@@ -145,7 +148,9 @@ ACTIONS = st.dictionaries(
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(8),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(rows=ROWS, actions=ACTIONS)
 # A row that is set aside: the next one is compared with the one before, and in a run that was

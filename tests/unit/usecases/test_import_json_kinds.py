@@ -11,6 +11,7 @@ import pytest
 from jts_storage import Market, SeriesKey, Storage, Timeframe
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
+from tests.runs import every_value_by_day
 from tests.unit.usecases.outcomes import SECOND, outcome, quarantined
 
 
@@ -22,9 +23,10 @@ def written(path: Path, column: str, values: list[Any], *, is_array: bool = Fals
     path.write_text(json.dumps(rows) if is_array else "\n".join(map(json.dumps, rows)) + "\n")
 
 
-@pytest.mark.parametrize("broken", ["abc", "--", "1.2.3", True, [1]])
-@pytest.mark.parametrize("column", ["c", "v"])
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("at", "column", "broken"),
+    every_value_by_day([0, 1, 2], ["c", "v"], ["abc", "--", "1.2.3", True, [1]]),
+)
 async def test_what_is_no_number_does_not_make_text_of_the_others(
     tmp_path: Path, column: str, broken: object, at: int
 ) -> None:
@@ -39,9 +41,10 @@ async def test_what_is_no_number_does_not_make_text_of_the_others(
 MISSING = ["-", "", " ", "NaN", "null", "N/A", " - "]
 
 
-@pytest.mark.parametrize("missing", [*MISSING, None])
-@pytest.mark.parametrize("column", ["c", "v", "거래량"])
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("at", "column", "missing"),
+    every_value_by_day([0, 1, 2], ["c", "v", "거래량"], [*MISSING, None]),
+)
 async def test_what_is_missing_in_csv_is_missing_in_json(
     tmp_path: Path, column: str, missing: str | None, at: int
 ) -> None:

@@ -11,6 +11,7 @@ from jts_storage import Market, Storage, Timeframe
 from jts_storage.readers.file_source import Layout
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions
 from jts_storage.usecases.quarantine import Quarantine
+from tests.runs import every_value_by_day
 from tests.unit.usecases.outcomes import SECOND, outcome, quarantined
 
 
@@ -22,8 +23,7 @@ def semicolons(*rows: tuple[str, str]) -> str:
 BROKEN = ["12.03.2024", "1.2.3", "1,2,3", "1,23.4.5", "5.6,7,8", "1.234.56", "1.5.", "1 .5", "..5"]
 
 
-@pytest.mark.parametrize("broken", [*BROKEN, "1'078.50"])
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize(("at", "broken"), every_value_by_day([0, 1, 2], [*BROKEN, "1'078.50"]))
 async def test_what_is_no_number_shows_no_decimal_mark(
     tmp_path: Path, broken: str, at: int
 ) -> None:
@@ -108,9 +108,12 @@ async def test_what_is_too_large_is_set_aside_with_its_fraction(
     assert "line 3" in refused and "round" not in refused
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("before", "end", "encoding"),
+    every_value_by_day(
+        [0, 1, 3], ["\n", "\r\n"], ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"]
+    ),
+)
 async def test_blank_lines_before_a_header_are_no_rows(
     tmp_path: Path, encoding: str, end: str, before: int
 ) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Value(_message.Message):
-    __slots__ = ("nothing", "truth", "whole", "large", "real", "decimal", "text", "broken_text", "data", "moment", "naive_moment", "day", "span", "member", "list", "map", "entity", "entities", "columns", "page")
+    __slots__ = ("nothing", "truth", "whole", "large", "real", "decimal", "text", "broken_text", "data", "moment", "naive_moment", "day", "span", "member", "list", "map", "entity", "entities", "columns", "page", "trades")
     NOTHING_FIELD_NUMBER: _ClassVar[int]
     TRUTH_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class Value(_message.Message):
     ENTITIES_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
+    TRADES_FIELD_NUMBER: _ClassVar[int]
     nothing: bool
     truth: bool
     whole: int
@@ -48,7 +49,8 @@ class Value(_message.Message):
     entities: Entities
     columns: Columns
     page: Page
-    def __init__(self, nothing: bool = ..., truth: bool = ..., whole: _Optional[int] = ..., large: _Optional[str] = ..., real: _Optional[float] = ..., decimal: _Optional[str] = ..., text: _Optional[str] = ..., broken_text: _Optional[bytes] = ..., data: _Optional[bytes] = ..., moment: _Optional[int] = ..., naive_moment: _Optional[int] = ..., day: _Optional[int] = ..., span: _Optional[int] = ..., member: _Optional[_Union[Member, _Mapping[str, object]]] = ..., list: _Optional[_Union[List, _Mapping[str, object]]] = ..., map: _Optional[_Union[Map, _Mapping[str, object]]] = ..., entity: _Optional[_Union[Entities, _Mapping[str, object]]] = ..., entities: _Optional[_Union[Entities, _Mapping[str, object]]] = ..., columns: _Optional[_Union[Columns, _Mapping[str, object]]] = ..., page: _Optional[_Union[Page, _Mapping[str, object]]] = ...) -> None: ...
+    trades: Trades
+    def __init__(self, nothing: bool = ..., truth: bool = ..., whole: _Optional[int] = ..., large: _Optional[str] = ..., real: _Optional[float] = ..., decimal: _Optional[str] = ..., text: _Optional[str] = ..., broken_text: _Optional[bytes] = ..., data: _Optional[bytes] = ..., moment: _Optional[int] = ..., naive_moment: _Optional[int] = ..., day: _Optional[int] = ..., span: _Optional[int] = ..., member: _Optional[_Union[Member, _Mapping[str, object]]] = ..., list: _Optional[_Union[List, _Mapping[str, object]]] = ..., map: _Optional[_Union[Map, _Mapping[str, object]]] = ..., entity: _Optional[_Union[Entities, _Mapping[str, object]]] = ..., entities: _Optional[_Union[Entities, _Mapping[str, object]]] = ..., columns: _Optional[_Union[Columns, _Mapping[str, object]]] = ..., page: _Optional[_Union[Page, _Mapping[str, object]]] = ..., trades: _Optional[_Union[Trades, _Mapping[str, object]]] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("kind", "value")
@@ -93,6 +95,14 @@ class Entities(_message.Message):
     values: _containers.RepeatedCompositeFieldContainer[Value]
     count: int
     def __init__(self, kind: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[_Union[Value, _Mapping[str, object]]]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Trades(_message.Message):
+    __slots__ = ("batch", "shape")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    batch: bytes
+    shape: List.Shape
+    def __init__(self, batch: _Optional[bytes] = ..., shape: _Optional[_Union[List.Shape, str]] = ...) -> None: ...
 
 class Page(_message.Message):
     __slots__ = ("items", "has_more")

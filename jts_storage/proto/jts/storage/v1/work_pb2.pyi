@@ -18,6 +18,16 @@ class WorkRequest(_message.Message):
     commit: Commit
     def __init__(self, begin: _Optional[_Union[Begin, _Mapping[str, object]]] = ..., call: _Optional[_Union[Call, _Mapping[str, object]]] = ..., chunk: _Optional[_Union[Chunk, _Mapping[str, object]]] = ..., commit: _Optional[_Union[Commit, _Mapping[str, object]]] = ...) -> None: ...
 
+class WholeWork(_message.Message):
+    __slots__ = ("begin", "chunks", "commit")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    begin: Begin
+    chunks: _containers.RepeatedCompositeFieldContainer[Chunk]
+    commit: Commit
+    def __init__(self, begin: _Optional[_Union[Begin, _Mapping[str, object]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping[str, object]]]] = ..., commit: _Optional[_Union[Commit, _Mapping[str, object]]] = ...) -> None: ...
+
 class Begin(_message.Message):
     __slots__ = ("id", "source")
     ID_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,175 @@
+"""Answers that are kept, in the process and in Redis, as long as they are what the stores give."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from jts_storage.cache.fills import Fills
+from jts_storage.cache.held import Held, HeldAnswers
+from jts_storage.cache.values import Codec, Unusable, packed, unpacked
+from jts_storage.domain.cache_statistics import Counters
+from jts_storage.redis.coherence import Look
+
+T = TypeVar("T")
+
+_PAUSE: Final = 0.02
+_PAUSES: Final = 2
+"""Who finds another process reading the same waits so often, and then reads itself."""
+
+_JITTER: Final = 0.1
+_NEGATIVE_SECONDS: Final = 60.0
+"""That there is nothing is not believed for longer."""
+
+_NOTHING: Final = 8
+"""Bytes; an answer that is shorter says that there is nothing."""
+
+
+class Shared(Protocol):
+    """What is known of generations and values; None where that is not known now."""
+
+    async def look(self, scopes: Sequence[str], name: str, known: bytes) -> Look | None: ...
+
+    async def fill(
+        self, scopes: Sequence[str], name: str, token: bytes, value: bytes, lasts: float
+    ) -> bool | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Question(Generic[T]):
+    """What is asked.
+
+    :param scopes: what its answer depends on; that which changes most often first.
+    :param name: tells it from others of the same scopes.
+    """
+
+    scopes: Sequence[str]
+    name: str
+    ask: Callable[[], Awaitable[T]]
+    codec: Codec[T]
+
+    @property
+    def key(self) -> str:
+        return f"{self.scopes[0]}\0{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found(Generic[T]):
+    value: T
+
+
+class Answers:
+    """
+    :param max_stale: seconds for which any answer is kept at most.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        counters: Counters,
+        max_stale: float,
+        *,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._shared, self._counters, self._max_stale = shared, counters, max_stale
+        self._clock = clock
+        self.held = HeldAnswers(clock=clock)
+        self._fills = Fills()
+
+    async def get(
+        self, scopes: Sequence[str], name: str, ask: Callable[[], Awaitable[T]], codec: Codec[T]
+    ) -> T:
+        """An answer that is kept, or else that of the stores."""
+        question = _Question(scopes, name, ask, codec)
+        held = self.held.get(question.key)
+        begun = self._clock()
+        look = await self._shared.look(scopes, name, held.token if held is not None else b"")
+        if look is None:
+            self._counters.bypassed += 1
+            return await ask()
+        if look.token is None:
+            self._counters.written_meanwhile += 1
+            return await ask()
+        if held is not None and held.token == look.token:
+            return await self._held(held, question)
+        if (found := self._stored(question, look, begun)) is not None:
+            return codec.given(found.value)
+        # Not that of whoever began to read before the present generations were there.
+        flight = (question.key, look.token)
+        value = await self._fills.one(flight, lambda: self._read(question, look, begun))
+        return codec.given(value)
+
+    async def close(self) -> None:
+        await self._fills.close()
+        self.held.clear()
+
+    async def _held(self, held: Held, question: _Question[T]) -> T:
+        if held.is_too_large:
+            return await question.ask()
+        self._counters.hits += 1
+        return question.codec.given(held.value)
+
+    def _stored(self, question: _Question[T], look: Look, begun: float) -> _Found[T] | None:
+        """The value that a look found, if it can be read."""
+        if look.value is None or look.token is None:
+            return None
+        try:
+            value = unpacked(look.token, look.value, question.codec)
+        except Unusable:
+            self._counters.unusable += 1
+            return None
+        self._counters.shared_hits += 1
+        until = begun + min(look.lasts, self._max_stale)
+        self.held.put(question.key, Held(look.token, value, len(look.value), until))
+        return _Found(value)
+
+    async def _read(self, question: _Question[T], look: Look, begun: float) -> T:
+        for _ in range(_PAUSES):
+            if look.is_first:
+                break
+            await asyncio.sleep(_PAUSE)
+            begun = self._clock()
+            again = await self._shared.look(question.scopes, question.name, b"")
+            if again is None or again.token is None:
+                self._counters.bypassed += 1
+                return await question.ask()
+            look = again
+            if (found := self._stored(question, look, begun)) is not None:
+                return found.value
+        self._counters.misses += 1
+        value = await question.ask()
+        await self._keep(question, look.token, value, begun)
+        return value
+
+    async def _keep(
+        self, question: _Question[T], token: bytes | None, value: T, begun: float
+    ) -> None:
+        """
+        :param begun: when the stores were asked at the latest: it lasts from then on.
+        """
+        assert token is not None, "somebody was writing"
+        data = question.codec.encode(value)
+        if data is None:
+            self._counters.too_large += 1
+            until = begun + self._max_stale
+            self.held.put(question.key, Held(token, None, 0, until, is_too_large=True))
+            return
+        until = begun + self._lasts(len(data))
+        lasts = until - self._clock()
+        if lasts <= 0:
+            return
+        whole = packed(token, data)
+        stored = await self._shared.fill(question.scopes, question.name, token, whole, lasts)
+        if stored:
+            kept: Any = question.codec.given(value)  # the caller may change its own
+            self.held.put(question.key, Held(token, kept, len(data), until))
+        elif stored is False:
+            self._counters.stale_refused += 1
+
+    def _lasts(self, size: int) -> float:
+        most = min(self._max_stale, _NEGATIVE_SECONDS) if size < _NOTHING else self._max_stale
+        return most * (1 - _JITTER * random.random())

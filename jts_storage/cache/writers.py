@@ -1,0 +1,83 @@
+"""Writers say what they write before they do, and again when the stores have it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+from uuid import uuid4
+
+from jts_storage.domain.cache_statistics import Counters
+from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.settings.redis import RedisConfig
+
+LANDING_SECONDS: Final = 5.0
+"""How long what a failed writer sent may still be on its way to ClickHouse."""
+
+
+class WriteNotKnown(ConnectionFailed):
+    """A commit was refused since Redis could not be told of it; nothing of it is stored."""
+
+    transient = True
+
+
+class Generations(Protocol):
+    async def begin(self, scopes: Sequence[str], writer: str, lease: float) -> None: ...
+
+    async def end(self, scopes: Sequence[str], writer: str, landing: float = 0.0) -> None: ...
+
+
+class TellsLater(Protocol):
+    async def tell_later(self, scopes: Sequence[str]) -> None: ...
+
+
+class Writers:
+    """
+    :param generations: raise a `StorageError` for what they could not be told of.
+    """
+
+    def __init__(self, generations: Generations, counters: Counters, config: RedisConfig) -> None:
+        self._generations, self._counters, self._config = generations, counters, config
+
+    @asynccontextmanager
+    async def writing(self, scopes: Sequence[str], *, may_refuse: bool) -> AsyncIterator[None]:
+        """Write what changes these scopes within the block.
+
+        :raises WriteNotKnown: Redis could not be told before, and the settings are strict.
+        """
+        if not scopes:
+            yield
+            return
+        writer = uuid4().hex
+        is_known = await self._begin(scopes, writer, may_refuse=may_refuse)
+        landing = LANDING_SECONDS
+        try:
+            yield
+            landing = 0.0
+        finally:
+            await self._end(scopes, writer, landing, is_known=is_known)
+
+    async def _begin(self, scopes: Sequence[str], writer: str, *, may_refuse: bool) -> bool:
+        try:
+            await self._generations.begin(scopes, writer, self._config.lease)
+        except StorageError as exc:
+            self._counters.errors += 1
+            if may_refuse and self._config.coherence == "strict":
+                raise WriteNotKnown(
+                    f"Redis could not be told of a commit, and nothing of it is stored: {exc}",
+                    remedy='Repeat it, or set JTS_REDIS_COHERENCE to "bounded".',
+                ) from exc
+            return False
+        return True
+
+    async def _end(
+        self, scopes: Sequence[str], writer: str, landing: float, *, is_known: bool
+    ) -> None:
+        try:
+            await self._generations.end(scopes, writer, landing)
+        except StorageError:
+            self._counters.errors += 1
+            # With its mark there, what was held is gone already, and nothing is held for a lease.
+            self._counters.unannounced_writes += not is_known
+            if (tells := getattr(self._generations, "tell_later", None)) is not None:
+                await tells(scopes)

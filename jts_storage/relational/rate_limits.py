@@ -1,0 +1,253 @@
+"""Rate limits in a SQLite file, which the processes of a machine share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sqlalchemy import (
+    Column,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    select,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateTable
+
+from jts_storage._runtime.forks import tell_children
+from jts_storage.domain.rate_books import (
+    Book,
+    Clock,
+    Exhausted,
+    Granted,
+    Refused,
+    lease_of,
+    present,
+)
+from jts_storage.domain.rate_limits import Limit, LimitKey, RateLimitState
+from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.relational.errors import translate
+from jts_storage.relational.lock_holder import holder
+from jts_storage.relational.statements import compiled_for_sqlite
+
+T = TypeVar("T")
+
+FILE_NAME: Final = "rate_limits.db"
+_LOCK_SECONDS: Final = 2.0
+_AGAIN_SECONDS: Final = 0.02
+_SYNC_SECONDS: Final = 1.0
+"""How much of what was counted a power cut may take. A crash of a process takes nothing."""
+
+metadata = MetaData()
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("book", Text, nullable=False),
+    PrimaryKeyConstraint("name", "account"),
+)
+_its_key = (rate_limits.c.name == bindparam("of")) & (rate_limits.c.account == bindparam("by"))
+_written = sqlite.insert(rate_limits).values(
+    name=bindparam("of"), account=bindparam("by"), book=bindparam("kept")
+)
+_CREATE: Final = compiled_for_sqlite(CreateTable(rate_limits, if_not_exists=True))
+_READ: Final = compiled_for_sqlite(select(rate_limits.c.book).where(_its_key))
+_WRITE: Final = compiled_for_sqlite(
+    _written.on_conflict_do_update(
+        index_elements=["name", "account"], set_={"book": _written.excluded.book}
+    )
+)
+_ACCOUNTS: Final = compiled_for_sqlite(
+    select(rate_limits.c.account)
+    .where(rate_limits.c.name == bindparam("of"))
+    .order_by(rate_limits.c.account)
+)
+_CLEAR: Final = compiled_for_sqlite(delete(rate_limits))
+
+
+class SqliteRateLimits:
+    """A `RateLimitStore` in a file: each call is one transaction that claims the file at once.
+
+    A thread of its own runs it whole, since handing each statement over would take longer than
+    the statement. What is counted survives processes that are killed; of a machine that loses its
+    power, all but the last second.
+
+    :param clock: what time it is, for all processes alike.
+    """
+
+    def __init__(self, path: Path, clock: Clock = present) -> None:
+        self.path = path
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._thread = _thread()
+        self._synced = 0.0
+        tell_children(self)
+
+    def begin_in_child(self) -> None:
+        self._connection, self._thread = None, _thread()
+
+    async def take(
+        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
+    ) -> Granted | Refused | Exhausted:
+        def work(book: Book) -> Granted | Refused | Exhausted:
+            return book.take(limits, slot, cost, lease_of(longest), self._clock())
+
+        return await self._changed(key, work, "taking a slot")
+
+    async def leave(
+        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
+    ) -> None:
+        def work(book: Book) -> None:
+            book.leave(limits, slot, cost, lease_of(longest), self._clock())
+
+        await self._changed(key, work, "giving a slot back")
+
+    async def forget(self, key: LimitKey, limits: Sequence[Limit], slot: str) -> None:
+        def work(book: Book) -> None:
+            book.forget(limits, slot, self._clock())
+
+        await self._changed(key, work, "giving a slot back")
+
+    async def state(self, key: LimitKey, limits: Sequence[Limit]) -> RateLimitState:
+        def work(connection: sqlite3.Connection) -> RateLimitState:
+            return self._read(connection, key).report(key, limits, self._clock())
+
+        if not self.path.exists():  # looking makes no file
+            return Book().report(key, limits, self._clock())
+        return await self._run(work, "reading rate limits")
+
+    async def accounts(self, name: str) -> Sequence[str]:
+        def work(connection: sqlite3.Connection) -> list[str]:
+            rows = connection.execute(_ACCOUNTS.sql, _ACCOUNTS.args({"of": name}))
+            return [account for (account,) in rows.fetchall()]
+
+        return await self._run(work, "listing accounts") if self.path.exists() else []
+
+    async def reset(self) -> None:
+        await self._run(lambda known: known.execute(_CLEAR.sql).close(), "resetting rate limits")
+
+    async def close(self) -> None:
+        thread, self._thread = self._thread, _thread()
+        await asyncio.wrap_future(thread.submit(self._disconnect))
+        thread.shutdown(wait=False)
+
+    # ---- in the thread
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    async def _changed(self, key: LimitKey, work: Callable[[Book], T], doing: str) -> T:
+        def change(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                book = self._read(connection, key)
+                outcome = work(book)
+                kept = json.dumps(book.encoded(), separators=(",", ":"))
+                values = {"of": key.name, "by": key.account, "kept": kept}
+                connection.execute(_WRITE.sql, _WRITE.args(values))
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            return outcome
+
+        return await self._run(change, doing)
+
+    def _read(self, connection: sqlite3.Connection, key: LimitKey) -> Book:
+        values = {"of": key.name, "by": key.account}
+        row = connection.execute(_READ.sql, _READ.args(values)).fetchone()
+        return Book() if row is None else _decoded(row[0])
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T], doing: str) -> T:
+        def run() -> T:
+            try:
+                connection = self._connected()
+                self._set_synchronous(connection)
+                return work(connection)
+            except (sqlite3.Error, OSError, ValueError) as exc:
+                raise self._error(exc, doing) from exc
+
+        return await asyncio.wrap_future(self._thread.submit(run))
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            connection = sqlite3.connect(
+                self.path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                _set_up(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _set_synchronous(self, connection: sqlite3.Connection) -> None:
+        """Let the disk have all once a second: for each slot it would take too long."""
+        now = time.monotonic()
+        is_due = now - self._synced >= _SYNC_SECONDS
+        self._synced = now if is_due else self._synced
+        connection.execute(f"PRAGMA synchronous = {'FULL' if is_due else 'NORMAL'}")
+
+    def _error(self, exc: BaseException, doing: str) -> StorageError:
+        hosts = (str(self.path),)
+        if not isinstance(exc, sqlite3.Error | OSError):
+            return StorageError(
+                f"The rate limits in {self.path} cannot be read: {exc}",
+                remedy="Delete the file: it is made anew, and the counts of today are lost.",
+            )
+        if str(getattr(exc, "sqlite_errorname", "")).startswith("SQLITE_BUSY"):
+            who = holder(self.path) or "another process"
+            return ConnectionFailed(
+                f"The rate limits in {self.path} were locked for {_LOCK_SECONDS:g} s by {who}"
+                f" ({doing})",
+                hosts=hosts,
+                remedy="See whether that process hangs or is stopped.",
+                code="SQLITE_BUSY",
+            )
+        return translate(exc, doing=doing, hosts=hosts)
+
+
+def _decoded(text: str) -> Book:
+    """
+    :raises ValueError: it is no book.
+    """
+    try:
+        return Book.decoded(json.loads(text))
+    except (TypeError, LookupError) as exc:
+        raise ValueError(f"{text[:50]!r} is no book") from exc
+
+
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "jts-rate-limits")
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    """Several processes do this at once; not every one of these waits for the file by itself."""
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            connection.execute(_CREATE.sql).close()
+            return
+        except sqlite3.OperationalError as exc:
+            is_busy = str(getattr(exc, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
+            if not is_busy or time.monotonic() > end:
+                raise
+            time.sleep(_AGAIN_SECONDS)

@@ -1,0 +1,111 @@
+"""What only a file has: locks, damage, forks, a command beside the service."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from jts_storage.domain.rate_books import Granted, Refused
+from jts_storage.domain.rate_limits import LimitKey, PerDay, PerSecond
+from jts_storage.errors import ConnectionFailed, StorageError
+from jts_storage.relational import rate_limits
+from jts_storage.relational.rate_limits import SqliteRateLimits
+from tests import forked
+
+KEY = LimitKey("kis", "main")
+ONE = (PerSecond(1), PerDay(10))
+
+
+async def test_what_counts_survives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "limits.db"
+    first = SqliteRateLimits(path)
+    assert isinstance(await first.take(KEY, ONE, "a", 1, 30), Granted)
+    await first.close()
+    second = SqliteRateLimits(path)
+    assert isinstance(await second.take(KEY, ONE, "b", 1, 30), Refused)
+    await second.close()
+
+
+async def test_looking_makes_no_file(tmp_path: Path) -> None:
+    store = SqliteRateLimits(tmp_path / "none" / "limits.db")
+    assert (await store.state(KEY, ONE)).remaining == 1
+    assert await store.accounts("kis") == []
+    assert not store.path.parent.exists()
+
+
+async def test_a_file_that_is_locked_for_long_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "_LOCK_SECONDS", 0.1)
+    store = SqliteRateLimits(tmp_path / "limits.db")
+    await store.take(KEY, ONE, "a", 1, 30)
+    await store.close()
+    holder = sqlite3.connect(store.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ConnectionFailed, match=f"locked for 0.1 s by process {os.getpid()}"):
+        await store.take(KEY, ONE, "b", 1, 30)
+    holder.close()
+    assert isinstance(await store.take(KEY, ONE, "b", 1, 30), Refused)
+    await store.close()
+
+
+@pytest.mark.parametrize("text", ["nonsense", "[[[1]]", "{}", "[[], []]"])
+async def test_a_book_that_cannot_be_read_gives_nothing(tmp_path: Path, text: str) -> None:
+    store = SqliteRateLimits(tmp_path / "limits.db")
+    await store.take(KEY, ONE, "a", 1, 30)
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("UPDATE rate_limits SET book = ?", (text,))
+    connection.close()
+    with pytest.raises(StorageError, match=r"cannot be read.*Delete the file"):
+        await store.take(KEY, ONE, "b", 1, 30)
+    await store.close()
+
+
+async def test_no_database_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "limits.db"
+    path.write_bytes(b"no database at all, but long enough to be looked at" * 50)
+    store = SqliteRateLimits(path)
+    with pytest.raises(StorageError, match=r"no SQLite database|not a database"):
+        await store.take(KEY, ONE, "a", 1, 30)
+    await store.close()
+
+
+def test_the_command_shows_what_a_service_counts(tmp_path: Path) -> None:
+    program = """
+import asyncio
+from jts_storage import Storage, StorageSettings
+from jts_storage.limiting import limiter_of
+
+async def main():
+    limiter = limiter_of(StorageSettings(), None)
+    async with limiter.acquire("kis", "main", cost=2):
+        pass
+    await limiter.close()
+
+asyncio.run(main())
+"""
+    environment = {
+        **os.environ,
+        "JTS_RATE_LIMITS": "kis=15/s,20000/d@Asia/Seoul;other=20/m",
+        "JTS_DATA_DIR": str(tmp_path / "data"),
+    }
+    done = forked.run(["-c", program], env=environment, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0, done.stderr
+    command = ["-m", "jts_storage.cli.main", "limits"]
+    told = forked.run([*command, "--json"], env=environment, cwd=tmp_path, timeout=60)
+    shown = {each["name"]: each for each in json.loads(told.stdout)}
+    assert shown["kis"]["account"] == "main"
+    assert shown["kis"]["limits"][1]["used"] == 2
+    assert shown["kis"]["limits"][1]["timezone"] == "Asia/Seoul"
+    assert shown["other"]["limits"][0]["remaining"] == 20
+    table = forked.run([*command, "kis"], env=environment, cwd=tmp_path, timeout=60)
+    assert "20,000 a day in Asia/Seoul" in table.stdout
+    assert "other" not in table.stdout
+    unknown = forked.run([*command, "kiss"], env=environment, cwd=tmp_path, timeout=60)
+    assert unknown.returncode == 2
+    assert "Did you mean 'kis'?" in unknown.stderr
+    assert sorted(path.name for path in (tmp_path / "data").iterdir())[0] == "rate_limits.db"

@@ -1,0 +1,160 @@
+"""What is kept, for how long, and who reads the stores for whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from jts_storage.cache import values
+from jts_storage.cache.answers import Answers
+from jts_storage.cache.held import Held, HeldAnswers
+from jts_storage.cache.local import LocalCoherence
+from jts_storage.cache.writers import Writers
+from jts_storage.domain.cache_statistics import Counters
+from jts_storage.errors import StorageError
+from jts_storage.settings.redis import RedisConfig
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Store:
+    """A number that is read and written."""
+
+    def __init__(self, max_stale: float = 30.0) -> None:
+        self.number = self.asked = 0
+        self.clock, self.counters = Clock(), Counters()
+        self.coherence = LocalCoherence()
+        self.answers = Answers(self.coherence, self.counters, max_stale, clock=self.clock)
+        self.writers = Writers(self.coherence, self.counters, RedisConfig())
+        self.slowly = False
+
+    async def read(self) -> int:
+        return await self.answers.get(("s",), "n", self._ask, values.COUNT)
+
+    async def _ask(self) -> int:
+        self.asked += 1
+        found = self.number
+        if self.slowly:
+            await asyncio.sleep(0.01)
+        return found
+
+
+async def test_an_answer_is_kept_until_it_is_written() -> None:
+    store = Store()
+    assert [await store.read() for _ in range(3)] == [0, 0, 0]
+    assert store.asked == 1
+    async with store.writers.writing(["s"], may_refuse=True):
+        store.number = 1
+        assert await store.read() == 1
+        assert await store.read() == 1
+        assert store.asked == 3, "nothing is kept while somebody writes"
+    assert [await store.read() for _ in range(3)] == [1, 1, 1]
+    assert store.asked == 4
+    assert store.counters.written_meanwhile == 2
+
+
+async def test_an_answer_that_was_written_over_while_read_is_not_kept() -> None:
+    store = Store()
+    store.slowly = True
+    reading = asyncio.create_task(store.read())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert store.asked == 1
+    async with store.writers.writing(["s"], may_refuse=True):
+        store.number = 1
+    # Not the reading that began before the write.
+    assert await store.read() == 1
+    assert await reading == 0
+    assert await store.read() == 1
+    assert store.counters.stale_refused == 1
+
+
+async def test_an_answer_is_kept_no_longer_than_it_may_be_stale() -> None:
+    store = Store(max_stale=30)
+    await store.read()
+    store.number = 1  # nobody has said so
+    store.clock.now = 26
+    assert await store.read() == 0
+    store.clock.now = 30
+    assert await store.read() == 1
+
+
+async def test_it_lasts_from_when_the_reading_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, lasted = Store(max_stale=30), []
+    fill = store.coherence.fill
+
+    async def noting(
+        scopes: Sequence[str], name: str, token: bytes, value: bytes, lasts: float
+    ) -> bool:
+        lasted.append(lasts)
+        return await fill(scopes, name, token, value, lasts)
+
+    async def slow() -> int:
+        store.clock.now += 20
+        return 0
+
+    monkeypatch.setattr(store.coherence, "fill", noting)
+    await store.answers.get(("s",), "n", slow, values.COUNT)
+    assert 7 <= lasted[0] <= 10
+    store.clock.now += 11
+    assert await store.read() == 0
+    assert store.asked == 1, "it was kept for longer"
+
+
+async def test_one_reads_for_all_and_whoever_leaves_takes_nobody_along() -> None:
+    store = Store()
+    store.slowly = True
+    readers = [asyncio.create_task(store.read()) for _ in range(50)]
+    await asyncio.sleep(0)
+    readers[0].cancel()
+    found = await asyncio.gather(*readers, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert found[1:] == [0] * 49
+    assert store.asked == 1
+
+
+async def test_an_error_is_everybodys_and_is_not_kept() -> None:
+    store = Store()
+
+    async def fail() -> int:
+        store.asked += 1
+        await asyncio.sleep(0)
+        raise StorageError("no")
+
+    asking = (store.answers.get(("s",), "n", fail, values.COUNT) for _ in range(5))
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(each, StorageError) for each in found)
+    assert store.asked == 1
+    assert await store.read() == 0
+
+
+async def test_a_writer_that_fails_takes_what_is_kept_along() -> None:
+    store = Store()
+    await store.read()
+    with pytest.raises(StorageError, match="half"):
+        async with store.writers.writing(["s"], may_refuse=True):
+            store.number = 1
+            raise StorageError("half")
+    assert await store.read() == 1
+
+
+def test_what_was_asked_for_longest_ago_gives_way() -> None:
+    clock = Clock()
+    held = HeldAnswers(3_000, clock=clock)
+    for name in "abc":
+        held.put(name, Held(b"t", name, 500, until=10))
+    assert held.get("a") is not None
+    held.put("d", Held(b"t", "d", 500, until=10))
+    assert held.get("b") is None
+    assert {name for name in "acd" if held.get(name)} == set("acd")
+    held.put("e", Held(b"t", "e", 4_000, until=10))
+    assert held.get("e") is None and held.bytes == 2_700
+    clock.now = 10
+    assert held.get("a") is None
