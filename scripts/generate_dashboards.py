@@ -176,12 +176,38 @@ FRESHNESS: list[Panel] = [
     ("Rows and documents left out", "short", [_plain("unreadable", "{{store}}")]),
 ]
 
+REDIS: list[Panel] = [
+    ("The cache is in use", "bool", [_plain("cache_ready", "ready")]),
+    (
+        "Reads through the cache, a second",
+        "reqps",
+        [(_rate("cache_reads_total", "outcome"), "{{outcome}}")],
+    ),
+    (
+        "Answers not kept, a second",
+        "reqps",
+        [(_rate("cache_refused_total", "reason"), "{{reason}}")],
+    ),
+    (
+        "Errors of Redis, commits it was not told of",
+        "short",
+        [
+            (f"increase({PREFIX}cache_errors_total[5m])", "errors"),
+            (f"increase({PREFIX}cache_unannounced_writes_total[5m])", "untold commits"),
+        ],
+    ),
+    ("Kept in the process", "bytes", [_plain("cache_held_bytes", "bytes")]),
+    ("Rate limits used", "percentunit", [_plain("rate_limit_used_ratio", "{{name}} {{limit}}")]),
+    ("Waiting for a slot", "short", [_plain("rate_limit_waiting", "{{name}}")]),
+]
+
 DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
     "overview": ("jts_storage: overview", OVERVIEW),
     "clickhouse": ("jts_storage: ClickHouse", CLICKHOUSE),
     "mongo": ("jts_storage: MongoDB", MONGO),
     "database": ("jts_storage: bookkeeping", DATABASE),
     "commits": ("jts_storage: commits", COMMITS),
+    "redis": ("jts_storage: cache and rate limits", REDIS),
     "freshness": ("jts_storage: how fresh candles are", FRESHNESS),
 }
 

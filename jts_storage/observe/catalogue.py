@@ -141,6 +141,37 @@ LATE = Metric(
     "How long ago the first candle ended that should be there by now, by the exchange's calendar,"
     " and is not; 0 if none is missing.",
 )
+CACHE_READY = Metric("cache_ready", "gauge", (), "Whether the cache is in use: its Redis answers.")
+CACHE_READS = Metric(
+    "cache_reads",
+    "counter",
+    ("outcome",),
+    "Reads through the cache: hit (kept in this process), shared_hit (in Redis), miss, bypassed"
+    " (Redis was away) or written_meanwhile.",
+)
+CACHE_REFUSED = Metric(
+    "cache_refused",
+    "counter",
+    ("reason",),
+    "Answers that were not kept or could not be used: stale, too_large or unusable.",
+)
+CACHE_ERRORS = Metric("cache_errors", "counter", (), "Calls of Redis that failed.")
+CACHE_UNANNOUNCED = Metric(
+    "cache_unannounced_writes",
+    "counter",
+    (),
+    "Commits that Redis was not told of in time: what it holds may be older for `max_stale`.",
+)
+CACHE_BYTES = Metric("cache_held_bytes", "gauge", (), "Answers kept in this process.")
+LIMIT_USED = Metric(
+    "rate_limit_used_ratio",
+    "gauge",
+    ("name", "limit"),
+    "How much of a limit counts now, of the account that has used most of it.",
+)
+LIMIT_WAITING = Metric(
+    "rate_limit_waiting", "gauge", ("name",), "Tasks of this process that wait for a slot."
+)
 MIGRATIONS_PENDING = Metric(
     "migrations_pending", "gauge", (), "Migrations that are not applied yet."
 )

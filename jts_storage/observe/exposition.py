@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from jts_storage.observe.catalogue import OF_STATE, Sample
@@ -139,11 +139,12 @@ class _Samples:
     def __init__(self, samples: Iterable[Sample]) -> None:
         self._samples = list(samples)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         for metric in OF_STATE:
             mine = [sample for sample in self._samples if sample.metric is metric]
             if mine:
-                family = GaugeMetricFamily(metric.exposed, metric.help, labels=metric.labels)
+                kind = GaugeMetricFamily if metric.kind == "gauge" else CounterMetricFamily
+                family = kind(metric.exposed, metric.help, labels=metric.labels)
                 for sample in mine:
                     family.add_metric(sample.labels, sample.value)
                 yield family

@@ -72,7 +72,12 @@ class StorageState:
 
     async def _looked_quickly(self) -> list[Sample]:
         health = await self._storage.health()
-        return [*_of_health(health), *_of_pools(self._storage), *_of_process(self._storage)]
+        return [
+            *_of_health(health),
+            *_of_redis(health),
+            *_of_pools(self._storage),
+            *_of_process(self._storage),
+        ]
 
     async def _looked_slowly(self) -> None:
         """Begin to look if it is time, and wait for it as long as the caller may."""
@@ -129,6 +134,32 @@ def _of_health(health: Health) -> Iterator[Sample]:
     yield Sample(catalogue.UNREADABLE, health.unreadable_records, ("database",))
     if health.get("clickhouse", False):
         yield Sample(catalogue.BROKEN_PARTS, health.broken_parts)
+
+
+def _of_redis(health: Health) -> Iterator[Sample]:
+    """The cache, and the rate limits that this process uses, wherever they are counted."""
+    if (cache := health.cache) is not None:
+        yield Sample(catalogue.CACHE_READY, cache.state == "ready")
+        yield Sample(catalogue.CACHE_READS, cache.hits, ("hit",))
+        yield Sample(catalogue.CACHE_READS, cache.shared_hits, ("shared_hit",))
+        yield Sample(catalogue.CACHE_READS, cache.misses, ("miss",))
+        yield Sample(catalogue.CACHE_READS, cache.bypassed, ("bypassed",))
+        yield Sample(catalogue.CACHE_READS, cache.written_meanwhile, ("written_meanwhile",))
+        yield Sample(catalogue.CACHE_REFUSED, cache.stale_refused, ("stale",))
+        yield Sample(catalogue.CACHE_REFUSED, cache.too_large, ("too_large",))
+        yield Sample(catalogue.CACHE_REFUSED, cache.unusable, ("unusable",))
+        yield Sample(catalogue.CACHE_ERRORS, cache.errors)
+        yield Sample(catalogue.CACHE_UNANNOUNCED, cache.unannounced_writes)
+        yield Sample(catalogue.CACHE_BYTES, cache.held_bytes)
+    used: dict[tuple[str, str], float] = {}
+    waiting: dict[str, int] = {}
+    for state in health.rate_limits:
+        waiting[state.name] = waiting.get(state.name, 0) + state.waiting
+        for each in state.limits:
+            labels = (state.name, str(each.limit))
+            used[labels] = max(used.get(labels, 0.0), each.used / each.limit.limit)
+    yield from (Sample(catalogue.LIMIT_USED, share, labels) for labels, share in used.items())
+    yield from (Sample(catalogue.LIMIT_WAITING, n, (name,)) for name, n in waiting.items())
 
 
 def _of_pools(storage: Watched) -> Iterator[Sample]:

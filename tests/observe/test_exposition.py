@@ -94,8 +94,8 @@ async def test_what_does_not_answer_in_time_leaves_the_figures_of_before() -> No
     assert after["up"] == before["up"] == 1
 
 
-def test_every_metric_of_the_state_is_a_gauge() -> None:
-    assert {each.kind for each in OF_STATE} == {"gauge"}
+def test_no_metric_of_the_state_is_a_histogram() -> None:
+    assert {each.kind for each in OF_STATE} == {"gauge", "counter"}
 
 
 _WORKER = """

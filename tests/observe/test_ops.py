@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from jts_storage import PerSecond, RateLimits, Storage
+from jts_storage.observe import Metrics
 from jts_storage.observe.alerts import ALERTS
 from jts_storage.observe.catalogue import CATALOGUE, PREFIX
 from tests.observe.prometheus import OPS, queries
@@ -49,6 +52,21 @@ def test_promtool_accepts_the_rules_and_their_cases() -> None:
         assert run.returncode == 0, run.stdout + run.stderr
 
 
+async def test_promtool_accepts_what_is_exposed() -> None:
+    promtool = program("promtool", "prometheus")
+    limits = RateLimits(kis=[PerSecond(15)])
+    async with (
+        Storage.in_memory(observer=Metrics(), rate_limits=limits) as storage,
+        storage.rate_limits.acquire("kis"),
+    ):
+        text = await storage.metrics()
+    assert 'jts_storage_rate_limit_used_ratio{limit="15 a second",name="kis"} 0.0666' in text
+    run = await asyncio.to_thread(
+        subprocess.run, [promtool, "check", "metrics"], input=text, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_alertmanager_accepts_its_configuration() -> None:
     amtool = program("amtool", "prometheus-alertmanager")
     file = OPS / "alertmanager" / "alertmanager.yml"
@@ -81,4 +99,4 @@ def test_dashboards_ask_for_metrics_that_there_are(name: str) -> None:
 def test_no_label_has_a_value_for_each_symbol() -> None:
     labels = {label for each in CATALOGUE for label in each.labels}
     bounded = {"store", "repository", "operation", "error", "direction", "way", "outcome", "step"}
-    assert labels == bounded | {"table", "exchange", "timeframe"}
+    assert labels == bounded | {"table", "exchange", "timeframe", "reason", "name", "limit"}

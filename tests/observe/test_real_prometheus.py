@@ -10,7 +10,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from jts_storage import DomainEvent, InvalidData, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage import (
+    DomainEvent,
+    InvalidData,
+    PerSecond,
+    RateLimits,
+    SeriesKey,
+    Storage,
+    StorageSettings,
+    Timeframe,
+)
 from jts_storage._runtime.tasks import stopped
 from jts_storage.observe import Exposition, Metrics, MetricsServer
 from jts_storage.testing.factories import make_candles, make_formula
@@ -34,6 +43,8 @@ async def work(storage: Storage) -> None:
         await uow.commit()
     for _ in range(2):
         await storage.candles.get_range(KEY, candles[0].timestamp, candles[-1].timestamp)
+    async with storage.rate_limits.acquire("kis"):
+        pass
     with suppress(InvalidData):
         await storage.candles.get_latest(KEY, count=-1)
     with suppress(InvalidData):
@@ -64,7 +75,12 @@ async def test_dashboards_show_series_and_a_hung_store_is_told_once(
     engine_used("Prometheus and Alertmanager")
     metrics = Metrics()
     settings = StorageSettings(
-        data_dir=tmp_path / "jts", env_file=None, health_timeout=0.4, mongo={"max_retries": 0}
+        data_dir=tmp_path / "jts",
+        env_file=None,
+        health_timeout=0.4,
+        mongo={"max_retries": 0},
+        cache="local",
+        rate_limits=RateLimits(kis=[PerSecond(100)]),
     )
     async with Storage.open(settings, observer=metrics) as storage:
         exposition = Exposition(storage, metrics)
