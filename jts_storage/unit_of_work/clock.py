@@ -27,9 +27,11 @@ from jts_storage.mongo.leases import from_now, renewing
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
 from jts_storage.unit_of_work.clock_expressions import (
+    NO_FENCE,
     NOT_EXPIRED,
     is_place,
     lasts,
+    listed,
     now,
     without,
 )
@@ -58,12 +60,12 @@ LANDING = timedelta(seconds=5)
 VERSIONS = 2
 """Versions a commit takes: one for what it deletes, and a later one for what it writes."""
 
-# Every commit rewrites the clock's document, so it must stay small: a commit of more keys or series
-# lists none, and others wait for it as if it had all.
-MOST_NAMES = 100
-_MOST_CHARACTERS = 10_000
 _POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.25
+_FENCE_POLL_SECONDS = 0.002
+_TICKS = 5
+"""Attempts at a place: the clock may have to be made, and a fence may rise just before each."""
+
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +189,7 @@ class CommitClock:
         await self.begin_writing()
         place = Place(identity or ObjectId(), 0, unit=unit)
         try:
-            await self._enter(place, versions, _listed(event_keys), _listed(series), symbols_above)
+            await self._enter(place, versions, listed(event_keys), listed(series), symbols_above)
         except BaseException:
             await self._give_up(place, lands=False)
             raise
@@ -222,6 +224,17 @@ class CommitClock:
         """The lowest version that a later commit may get."""
         found = await self._find({"next": {"$max": [{"$add": ["$value", 1]}, now()]}}) or {}
         return int(found.get("next", 0))
+
+    async def wait_for_fence(self) -> bool:
+        """Wait until no fence is up (see `fence`), and return whether one was.
+
+        What takes no place has to ask before it changes anything.
+        """
+        was_up = False
+        while await self._find({"_id": 1}, {"$expr": {"$not": [NO_FENCE]}}):
+            was_up = True
+            await asyncio.sleep(_FENCE_POLL_SECONDS)
+        return was_up
 
     async def wait_for_earlier_than(self, place: Place, series: Collection[str] | None) -> None:
         """As `wait_for_earlier`, without a question where none was under way."""
@@ -271,7 +284,7 @@ class CommitClock:
         series: Sequence[str] | None,
         symbols_above: int | None = None,
     ) -> None:
-        listed: Bson = {
+        one: Bson = {
             "id": place.id,
             # The stage before has set `value`, the highest of the versions of this place.
             "version": {"$subtract": ["$value", versions - 1]},
@@ -288,7 +301,7 @@ class CommitClock:
         value = {"$add": [lowest, versions - 1]}
         change: list[Bson] = [
             {"$set": {"value": value}},
-            {"$set": {"running": {"$concatArrays": [without(gone), [listed]]}}},
+            {"$set": {"running": {"$concatArrays": [without(gone), [one]]}}},
         ]
         if symbols_above is not None:
             symbols = {"$max": [{"$add": ["$symbols", 1]}, Int64(symbols_above + 1)]}
@@ -298,8 +311,11 @@ class CommitClock:
         there: Bson = {} if symbols_above is None else {"symbols": {"$exists": True}}
         wanted = {LISTED: 1} if event_keys is None or event_keys else {}
         found = await self._tick(change, there, wanted)
-        if found is None:
-            await self.catch_up()
+        for _ in range(_TICKS):
+            if found is not None:
+                break
+            if not await self.wait_for_fence():
+                await self.catch_up()
             found = await self._tick(change, there, wanted)
         if found is None:
             raise StorageError(
@@ -319,7 +335,7 @@ class CommitClock:
         found: Bson | None = await self._manager.retries.once(
             "asking the commit clock",
             lambda: self._clock.find_one_and_update(
-                {"_id": CLOCK_ID} | there,
+                {"_id": CLOCK_ID, "$expr": NO_FENCE} | there,
                 change,
                 projection={"value": 1, "symbols": 1, "running": 1} | wanted,
                 return_document=ReturnDocument.AFTER,
@@ -368,21 +384,13 @@ class CommitClock:
         )
         return result.modified_count
 
-    async def _find(self, projection: Bson) -> Bson | None:
+    async def _find(self, projection: Bson, which: Bson | None = None) -> Bson | None:
+        wanted = {"_id": CLOCK_ID} | (which or {})
         found: Bson | None = await self._manager.retries.repeat(
-            "reading the commit clock", lambda: self._clock.find_one({"_id": CLOCK_ID}, projection)
+            "reading the commit clock", lambda: self._clock.find_one(wanted, projection)
         )
         return found
 
     @property
     def _clock(self) -> MongoCollection:
         return self._manager.get_collection(CLOCK)
-
-
-def _listed(names: Collection[str] | None) -> list[str] | None:
-    """The names, or None where there are too many, so that the clock stays small."""
-    if names is None:
-        return None
-    each = sorted(set(names))
-    few = len(each) <= MOST_NAMES and sum(map(len, each)) <= _MOST_CHARACTERS
-    return each if few else None

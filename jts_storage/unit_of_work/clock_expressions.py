@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from bson import Int64, ObjectId
@@ -12,6 +12,12 @@ from jts_storage.mongo.manager import Bson
 
 _NANOSECONDS: Final = 1_000_000
 
+# Every commit rewrites the clock's document, so it must stay small: a commit of more keys or series
+# lists none, and others wait for it as if it had all.
+MOST_NAMES: Final = 100
+_MOST_CHARACTERS: Final = 10_000
+
+NO_FENCE: Bson = has_run_out("$fence.until")
 _HAS_NOT_RUN_OUT: Bson = {"$not": [has_run_out("$$this.until")]}
 NOT_EXPIRED: Bson = {"$filter": {"input": "$running", "cond": _HAS_NOT_RUN_OUT}}
 
@@ -32,3 +38,12 @@ def lasts(identity: ObjectId) -> Bson:
 def now() -> Bson:
     """The server's time in nanoseconds, to which versions written by earlier releases compare."""
     return {"$multiply": [{"$toLong": "$$NOW"}, Int64(_NANOSECONDS)]}
+
+
+def listed(names: Collection[str] | None) -> list[str] | None:
+    """The names, or None where there are too many, so that the clock stays small."""
+    if names is None:
+        return None
+    each = sorted(set(names))
+    few = len(each) <= MOST_NAMES and sum(map(len, each)) <= _MOST_CHARACTERS
+    return each if few else None

@@ -16,7 +16,8 @@ from jts_storage.domain.events import DomainEvent
 from jts_storage.errors import OutcomeUnknown, StorageError
 from jts_storage.mongo.revisions import Revisions
 from jts_storage.mongo.transaction import commit, commit_alone, may_be_committed
-from jts_storage.unit_of_work.clock import MOST_NAMES, Place, written_under
+from jts_storage.unit_of_work.clock import Place, written_under
+from jts_storage.unit_of_work.clock_expressions import MOST_NAMES
 from jts_storage.unit_of_work.outcomes import NotedUnit
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.recovery import Recovery

@@ -134,11 +134,16 @@ class Journal:
 
     async def is_decided(self, identity: ObjectId) -> bool:
         """Return whether its entry is there, and with a majority, so that it stays."""
+        return identity in await self.decided([identity])
+
+    async def decided(self, identities: Collection[ObjectId]) -> set[ObjectId]:
+        """Which of these commits are decided, and with a majority, and not finished yet."""
         entries = self._entries.with_options(read_concern=ReadConcern("majority"))
         found = await self._manager.retries.repeat(
-            "looking for a decision", lambda: entries.find_one({"_id": identity}, {"_id": 1})
+            "looking for decisions",
+            lambda: entries.find({"_id": {"$in": list(identities)}}, {"_id": 1}).to_list(),
         )
-        return found is not None
+        return {entry["_id"] for entry in found}
 
     async def is_ours(self, identity: ObjectId) -> bool:
         """Return whether it is still this process that finishes the entry."""

@@ -153,6 +153,8 @@ class Moments:
         # First: from here on nobody is told anything of a moment that is about to be forgotten.
         for name in (_CANDLES, _DOCUMENTS):
             await self._note(name, {"$max": {"forgotten": Int64(before)}})
+        # A backup that has not seen the note must not miss what it is about.
+        await self._stores.clock.wait_for_fence()
         snapshots = sorted((await self.snapshots.versions()).values())
         revisions = [
             await FormerRevisions(self._stores.mongo, name).forget(before, snapshots)

@@ -38,7 +38,8 @@ from jts_storage.relational import DatabaseManager, SqlIngestionRepository, stag
 from jts_storage.relational import declared as records
 from jts_storage.relational.declared import DeclaredRecords
 from jts_storage.unit_of_work.announcing import NOBODY, Announcer
-from jts_storage.unit_of_work.clock import MOST_NAMES, CommitClock, Place, written_under
+from jts_storage.unit_of_work.clock import CommitClock, Place, written_under
+from jts_storage.unit_of_work.clock_expressions import MOST_NAMES
 from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.deliveries import Deliveries
 from jts_storage.unit_of_work.delivery import Delivery

@@ -84,6 +84,8 @@ class StoredPurges:
         if keys is not None and not keys:
             return 0
         await self._note(keys, version)
+        # A backup that has not seen the note must not miss what it is about.
+        await self._stores.clock.wait_for_fence()
         rows = await self._stores.clickhouse.run(self._erasing.erase, keys, version)
         await self._note_end(keys, version)
         return rows

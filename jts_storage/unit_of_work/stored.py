@@ -227,12 +227,14 @@ class StoredWork:
         if changes.touches_clickhouse:
             return await stores.store_alone(changes, look.symbols_above)
         if changes.touches_database:
+            await stores.clock.wait_for_fence()
             async with stores.bookkeeping(changes):
                 pass
         elif self._revisions:
             return await commit_documents(stores, self._session, self._revisions)
         elif self._touches_documents:
             await stores.clock.begin_writing()
+            await stores.clock.wait_for_fence()
             await commit_alone(stores.mongo, self._session, "committing")
         return None
 
