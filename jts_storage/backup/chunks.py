@@ -48,7 +48,9 @@ class Written:
     content: str
 
 
-def write(source: Iterable[bytes | memoryview], target: IO[bytes], cipher: Cipher | None) -> Written:
+def write(
+    source: Iterable[bytes | memoryview], target: IO[bytes], cipher: Cipher | None
+) -> Written:
     """Write an object."""
     stored, content = hashlib.sha256(), hashlib.sha256()
     sizes = [0, 0]

@@ -37,7 +37,7 @@ class Cipher:
         if len(secret) != _KEY_BYTES:
             raise InvalidConfiguration(
                 f"the key of a backup repository must be {_KEY_BYTES} bytes in base64",
-                remedy="Make one with `jts-storage backup key`, and keep it apart from the backups.",
+                remedy="Make one by `jts-storage backup key`; keep it apart from the backups.",
             )
         self._aes = _aes(secret)
 

@@ -13,8 +13,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
@@ -117,10 +118,9 @@ class BackupRepository:
                 file.flush()
                 os.fsync(file.fileno())
             target = self.path_of(written.object)
-            if not self.has(written.object, written.stored):
-                _make_folder(target.parent)
-                path.replace(target)
-                _sync_folder(target.parent)
+            _make_folder(target.parent)
+            path.replace(target)  # also of one that is there: that may be damaged
+            _sync_folder(target.parent)
         finally:
             path.unlink(missing_ok=True)
         return written
@@ -193,8 +193,6 @@ class BackupRepository:
             content = path.read_bytes()
             if hashlib.sha256(content[:-32]).digest() != content[-32:]:
                 raise DamagedBackup("its hash is another one")
-            from io import BytesIO
-
             text = b"".join(chunks.read(BytesIO(content[:-32]), self.cipher))
             manifest = Manifest.from_json(text)
             if manifest.id != identity:
@@ -206,14 +204,8 @@ class BackupRepository:
         self._manifest_path(identity).unlink(missing_ok=True)
         _sync_folder(self._backups)
 
-    def sweep(self, *, dry_run: bool = False) -> tuple[int, int]:
-        """Remove the objects that no backup needs; how many, and their bytes.
-
-        :raises DamagedBackup: a manifest cannot be read, so that nobody knows what it needs.
-        """
-        needed: set[str] = set()
-        for identity in self.ids():
-            needed |= self.manifest(identity).objects.keys()
+    def sweep(self, needed: Set[str], *, dry_run: bool = False) -> tuple[int, int]:
+        """Remove the objects that are not needed; how many, and their bytes."""
         count, size = 0, 0
         for identity in list(self.object_ids()):
             if identity in needed:

@@ -1,0 +1,390 @@
+"""Backups of a storage: made, listed, verified, restored and pruned."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+from jts_storage._version import __version__
+from jts_storage.backend import StoreBackend
+from jts_storage.backup import cut, schema
+from jts_storage.backup.copying import Copies, Progress, Report, StoreBackup, pieces_of, unheard
+from jts_storage.backup.errors import DamagedBackup
+from jts_storage.backup.manifest import Manifest
+from jts_storage.backup.repository import BackupRepository
+from jts_storage.backup.restore import WholeRestore
+from jts_storage.backup.results import BackupInfo, BackupResult, Pruned, Restored, Verified
+from jts_storage.backup.retention import Retention
+from jts_storage.backup.scratch import FOLDER, swept
+from jts_storage.backup.selection import DocumentCollection, PartRestore, Series
+from jts_storage.backup.stores import clickhouse, relational
+from jts_storage.backup.stores.lake import LakeBackup
+from jts_storage.backup.stores.mongo import MongoBackup
+from jts_storage.backup.verify import verified
+from jts_storage.domain import checks
+from jts_storage.errors import Conflict, NotFound, StorageError
+from jts_storage.mongo.leases import DURATION, Leases, renewing
+from jts_storage.settings import StorageSettings
+from jts_storage.settings.backup import BackupConfig
+from jts_storage.storage import Storage
+from jts_storage.unit_of_work.fence import Cut
+from jts_storage.unit_of_work.participants import Stores
+
+LATEST: Final = "latest"
+_LEASE: Final = "backup"
+
+log = logging.getLogger(__name__)
+
+
+class BackupManager:
+    """Backups of one storage in one repository; one is made or restored at a time.
+
+    :param storage: an open one, whose stores this process has itself.
+    :param repository: a folder or a `BackupRepository`; as ``JTS_BACKUP_*`` say if not given.
+    :param report: told how far it is.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        repository: BackupRepository | Path | str | None = None,
+        *,
+        report: Report = unheard,
+    ) -> None:
+        self._storage, self._report = storage, report
+        self._config = BackupConfig.from_env()
+        if not isinstance(repository, BackupRepository):
+            folder = repository or self._config.repository
+            repository = BackupRepository(folder, key=self._config.key)
+        self.repository = repository
+
+    async def create_backup(self, *, note: str = "", verify: bool | None = None) -> BackupResult:
+        """Back up all stores as they are at one commit, while commits go on.
+
+        :param verify: whether it is restored into scratch stores and compared; if None as the
+            settings say, else where the stores are embedded. Hashes are compared in any case.
+        :raises Conflict: another backup is being made or restored.
+        """
+        checks.text(note, "note")
+        begun = perf_counter()
+        async with self._alone():
+            self.repository.make()
+            await swept(self._stores)
+            manifest, copies = await self._copied(note)
+            await asyncio.to_thread(self.repository.add, manifest)
+            found = await self._verified_new(manifest, verify)
+        return BackupResult(
+            backup_id=manifest.id,
+            timestamp=manifest.cut_at,
+            size_bytes=manifest.size_bytes,
+            status="success" if found.is_well else "failed",
+            location=str(self.repository.folder),
+            version=manifest.version,
+            new_bytes=copies.new_bytes,
+            new_objects=copies.new_objects,
+            seconds=perf_counter() - begun,
+            waited_seconds=manifest.waited_seconds,
+            is_verified=found.is_well and found.was_restored,
+            faults=found.faults,
+        )
+
+    async def list(self) -> Sequence[BackupInfo]:
+        """The backups of the repository, the newest first; also those that cannot be read."""
+        self.repository.open()
+        return await asyncio.to_thread(listed, self.repository)
+
+    async def verify(self, backup_id: str = LATEST, *, quick: bool = False) -> Verified:
+        """Compare the hashes of all objects; then restore into scratch stores, and compare.
+
+        :param quick: compare hashes only.
+        """
+        self.repository.open()
+        stores = None if quick else self._stores
+        found = await verified(self.repository, self._named(backup_id), stores, self._report)
+        for fault in found.faults:
+            log.error("Backup %s is damaged: %s", found.backup_id, fault)
+        return found
+
+    async def restore(
+        self,
+        backup_id: str = LATEST,
+        *,
+        only: Series | DocumentCollection | None = None,
+        replace: bool = False,
+        previous_if_damaged: bool = False,
+        parks_events: bool = True,
+    ) -> Restored:
+        """Restore a backup into the stores of the storage, which nobody else uses meanwhile.
+
+        Afterwards no commit is unfinished and the clock is ahead of all. Events that waited when
+        the backup was made are parked, since they may have been delivered after it.
+
+        :param only: a part of it, into a storage that may be in use.
+        :param replace: put it in the place of what is stored.
+        :param previous_if_damaged: take the one before it, where it is damaged.
+        :raises NotEmpty: something is stored there, and not `replace`; nothing is changed.
+        :raises DamagedBackup: it is damaged; nothing is changed.
+        """
+        self.repository.open()
+        begun = perf_counter()
+        passed_over: list[str] = []
+        async with self._alone():
+            for identity in self._candidates(backup_id, only, previous_if_damaged):
+                try:
+                    manifest = await asyncio.to_thread(self.repository.manifest, identity)
+                    rows, recovered = await self._restored(manifest, only, replace, parks_events)
+                except DamagedBackup as exc:
+                    if not previous_if_damaged:
+                        raise
+                    log.error("Backup %s is damaged, so an earlier one is taken.", identity)
+                    passed_over.append(f"{identity}: {exc.args[0]}")
+                    continue
+                return Restored(
+                    backup_id=manifest.id,
+                    timestamp=manifest.cut_at,
+                    version=manifest.version,
+                    rows=rows,
+                    seconds=perf_counter() - begun,
+                    recovered=recovered,
+                    passed_over=tuple(passed_over),
+                )
+        raise DamagedBackup(
+            "No backup can be restored: " + "; ".join(passed_over), faults=passed_over
+        )
+
+    async def prune(self, retention: Retention | None = None, *, dry_run: bool = False) -> Pruned:
+        """Remove the backups that no rule keeps, and the objects that no backup needs.
+
+        Interrupted anywhere, it leaves whole backups; run it again.
+
+        :param retention: as the settings say if not given.
+        """
+        self.repository.open()
+        rules = retention or retention_of(self._config)
+        return await asyncio.to_thread(lambda: pruned(self.repository, rules, dry_run=dry_run))
+
+    # ---- inside
+
+    @property
+    def _backend(self) -> StoreBackend:
+        backend = self._storage._backend  # noqa: SLF001 - it has no public name
+        if not isinstance(backend, StoreBackend):
+            raise StorageError(
+                "Backups need the stores themselves, and this storage reaches them through another"
+                " process.",
+                remedy="Make them where the stores are open, by BackupSchedule.",
+            )
+        return backend
+
+    @property
+    def _stores(self) -> Stores:
+        return self._backend.stores
+
+    @property
+    def _settings(self) -> StorageSettings:
+        return self._backend.settings
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Hold the lease on backups of this storage, and the lock of the repository."""
+        self.repository.folder.mkdir(parents=True, exist_ok=True)
+        leases = Leases(self._stores.mongo)
+        async with leases.taken(_LEASE) as lease:
+            if lease is None:
+                raise Conflict(
+                    "Another backup of this storage is being made or restored.",
+                    remedy="Wait until it is done.",
+                )
+            with self.repository.held():
+                async with renewing(DURATION, lease.renewed):
+                    yield
+
+    async def _copied(self, note: str) -> tuple[Manifest, Copies]:
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=FOLDER))
+        try:
+            revisions = await schema.revisions_of(schema.databases_of(self._settings, self._stores))
+            found, backups = await cut.pinned(self._stores, lambda: self._made(folder))
+            self._report(Progress("pinned", 1, 1))
+            try:
+                manifest, copies = await self._manifest(found, backups, note)
+            finally:
+                await cut.released(backups)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        return schema.with_revisions(revisions, manifest), copies
+
+    def _made(self, folder: Path) -> cut.Made:
+        stores = self._stores
+        others: list[StoreBackup] = [
+            clickhouse.backup_of(stores.clickhouse),
+            relational.backup_of(stores.database, folder),
+            LakeBackup(self._settings.lake_root.absolute()),
+        ]
+        return MongoBackup(stores.mongo), others
+
+    async def _manifest(
+        self, found: Cut, backups: Sequence[StoreBackup], note: str
+    ) -> tuple[Manifest, Copies]:
+        known = await asyncio.to_thread(lambda: pieces_of(_readable(self.repository)))
+        copies = Copies(self.repository, known, self._report)
+        stores = {each.name: await each.copy(copies) for each in backups}
+        now = datetime.now(UTC)
+        manifest = Manifest(
+            id=f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}",
+            created_at=now,
+            version=found.version,
+            cut_at=found.moment,
+            waited_seconds=found.waited_seconds,
+            kit=__version__,
+            stores=stores,
+            note=note,
+        )
+        return manifest, copies
+
+    async def _verified_new(self, manifest: Manifest, verify: bool | None) -> Verified:
+        wanted = self._config.verify if verify is None else verify
+        if wanted is None:
+            wanted = self._stores.clickhouse.config.is_embedded
+        stores = self._stores if wanted else None
+        found = await verified(self.repository, manifest.id, stores, self._report)
+        if found.faults:
+            log.error("Backup %s is damaged: %s", manifest.id, found.faults[0])
+            await asyncio.to_thread(self._set_aside, manifest)
+        return found
+
+    def _set_aside(self, manifest: Manifest) -> None:
+        """Remove objects that are damaged, so that the next backup stores them anew."""
+        for identity, stored in manifest.objects.items():
+            try:
+                self.repository.check(identity, stored)
+            except DamagedBackup:
+                self.repository.path_of(identity).unlink(missing_ok=True)
+
+    def _named(self, backup_id: str) -> str:
+        """:raises NotFound: there is no such backup, or none at all."""
+        ids = self.repository.ids()
+        if backup_id == LATEST and ids:
+            return ids[-1]
+        if backup_id not in ids:
+            raise NotFound(f"There is no backup {backup_id!r}.", remedy="backup list names them.")
+        return backup_id
+
+    def _candidates(
+        self, backup_id: str, only: Series | DocumentCollection | None, previous: bool
+    ) -> list[str]:
+        ids = self.repository.ids()
+        if backup_id == LATEST and isinstance(only, Series) and only.at is not None:
+            backup_id = self._first_after(only.at, ids) or backup_id
+        named = self._named(backup_id)
+        return ids[ids.index(named) :: -1] if previous else [named]
+
+    def _first_after(self, moment: datetime, ids: Sequence[str]) -> str | None:
+        """The first backup that was made after a moment: its history knows most of it."""
+        for manifest in _readable(self.repository, ids):
+            if manifest.cut_at >= moment:
+                return manifest.id
+        return None
+
+    async def _restored(
+        self,
+        manifest: Manifest,
+        only: Series | DocumentCollection | None,
+        replace: bool,
+        parks_events: bool,
+    ) -> tuple[dict[str, int], int]:
+        """How many rows of what were restored, and how many commits finished."""
+        if only is None:
+            whole = WholeRestore(self._settings, self._stores, self.repository, self._report)
+            recovered = await whole.run(manifest, replace=replace, parks_events=parks_events)
+            return rows_of(manifest), recovered
+        part = PartRestore(self._storage, self._stores, self.repository)
+        if isinstance(only, Series):
+            count = await part.series(manifest, only, replace=replace)
+            return {str(only.into or only.key): count}, 0
+        count = await part.collection(manifest, only, replace=replace)
+        return {only.into or only.name: count}, 0
+
+
+def retention_of(config: BackupConfig) -> Retention:
+    """The rules that the settings name."""
+    return Retention(
+        last=config.keep_last,
+        days=config.keep_days,
+        daily=config.keep_daily,
+        weekly=config.keep_weekly,
+        monthly=config.keep_monthly,
+        yearly=config.keep_yearly,
+    )
+
+
+def rows_of(manifest: Manifest) -> dict[str, int]:
+    """How many rows, documents or files a backup has of each store."""
+    return {
+        name: sum(contents.rows for contents in store.contents)
+        for name, store in manifest.stores.items()
+    }
+
+
+def listed(repository: BackupRepository) -> list[BackupInfo]:
+    """The backups of a repository, the newest first."""
+    found = []
+    for identity in reversed(repository.ids()):
+        try:
+            manifest = repository.manifest(identity)
+        except DamagedBackup as exc:
+            found.append(BackupInfo(backup_id=identity, damage=exc.args[0]))
+            continue
+        found.append(
+            BackupInfo(
+                backup_id=identity,
+                timestamp=manifest.cut_at,
+                version=manifest.version,
+                size_bytes=manifest.size_bytes,
+                rows=rows_of(manifest),
+                kit=manifest.kit,
+                note=manifest.note,
+            )
+        )
+    return found
+
+
+def pruned(repository: BackupRepository, rules: Retention, *, dry_run: bool) -> Pruned:
+    """Remove what no rule keeps.
+
+    A backup whose manifest cannot be read is nobody's to remove by a rule, and its objects are not
+    known, so it has to be named and removed first.
+
+    :raises DamagedBackup: a manifest cannot be read.
+    """
+    with repository.held():
+        made = {each: repository.manifest(each).created_at for each in repository.ids()}
+        kept = rules.kept(made, datetime.now(UTC))
+        removed = [each for each in made if each not in kept]
+        needed: set[str] = set()
+        for each in kept:
+            needed |= repository.manifest(each).objects.keys()
+        if not dry_run:
+            for each in removed:
+                repository.remove(each)
+        count, size = repository.sweep(needed, dry_run=dry_run)
+    return Pruned(removed=tuple(removed), kept=kept, objects=count, bytes=size, is_dry_run=dry_run)
+
+
+def _readable(repository: BackupRepository, ids: Sequence[str] | None = None) -> list[Manifest]:
+    """The backups that can be read, the oldest first."""
+    found = []
+    for identity in repository.ids() if ids is None else ids:
+        try:
+            found.append(repository.manifest(identity))
+        except DamagedBackup as exc:
+            log.warning("%s", exc)
+    return found

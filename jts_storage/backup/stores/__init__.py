@@ -1,0 +1,1 @@
+"""How each store is pinned, copied into a repository, and filled from it."""

@@ -1,0 +1,88 @@
+"""Whether a backup is what was written, and gives back what was stored."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+from jts_storage.backup.copying import Progress, Report, unheard
+from jts_storage.backup.errors import DamagedBackup
+from jts_storage.backup.manifest import Manifest
+from jts_storage.backup.repository import BackupRepository
+from jts_storage.backup.results import Verified
+from jts_storage.backup.scratch import scratch
+from jts_storage.errors import StorageError
+from jts_storage.unit_of_work.participants import Stores
+
+
+def damage(repository: BackupRepository, manifest: Manifest, report: Report = unheard) -> list[str]:
+    """What is wrong with the objects of a backup, by their hashes; the whole of each is read."""
+    used = _used(manifest)
+    faults = []
+    for number, (identity, stored) in enumerate(manifest.objects.items(), start=1):
+        try:
+            repository.check(identity, stored)
+        except DamagedBackup as exc:
+            faults.append(f"{exc.args[0]} ({used[identity]})")
+        report(Progress("comparing hashes", number, len(manifest.objects)))
+    return faults
+
+
+def _used(manifest: Manifest) -> dict[str, str]:
+    """By object what it is of."""
+    found: dict[str, str] = {}
+    for name, store in manifest.stores.items():
+        for contents in store.contents:
+            for piece in contents.pieces:
+                found[piece.object] = f"{name} {piece.name}"
+                if piece.figures is not None:
+                    found[piece.figures] = f"fingerprints of {name} {piece.name}"
+    return found
+
+
+async def verified(
+    repository: BackupRepository,
+    identity: str,
+    stores: Stores | None,
+    report: Report = unheard,
+) -> Verified:
+    """Look at a backup.
+
+    :param stores: beside which it is restored, to be compared; None compares hashes alone.
+    """
+    begun = perf_counter()
+    try:
+        manifest = repository.manifest(identity)
+    except DamagedBackup as exc:
+        return Verified(
+            backup_id=identity,
+            objects=0,
+            bytes=0,
+            seconds=perf_counter() - begun,
+            was_restored=False,
+            faults=exc.faults,
+        )
+    faults = await asyncio.to_thread(damage, repository, manifest, report)
+    was_restored = False
+    if not faults and stores is not None:
+        report(Progress("restoring into scratch stores", 0))
+        faults = await _restored(repository, manifest, stores)
+        was_restored = True
+    return Verified(
+        backup_id=identity,
+        objects=len(manifest.objects),
+        bytes=manifest.size_bytes,
+        seconds=perf_counter() - begun,
+        was_restored=was_restored,
+        faults=tuple(faults),
+    )
+
+
+async def _restored(repository: BackupRepository, manifest: Manifest, stores: Stores) -> list[str]:
+    try:
+        async with scratch(stores, repository) as beside:
+            return await beside.differing(manifest)
+    except DamagedBackup as exc:
+        return list(exc.faults)
+    except StorageError as exc:
+        return [f"it cannot be restored: {exc}"]
