@@ -11,7 +11,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Final, Protocol
+from typing import IO, Any, Final
 
 import pyarrow as pa
 
@@ -154,13 +154,7 @@ def _check_head(source: IO[bytes], cipher: Cipher | None) -> None:
         raise DamagedBackup("it is not encrypted, in a repository that is")
 
 
-class _Struct(Protocol):
-    @property
-    def size(self) -> int: ...
-    def unpack(self, data: bytes, /) -> tuple[int, ...]: ...
-
-
-def _unpacked(layout: _Struct, data: bytes) -> tuple[int, ...]:
+def _unpacked(layout: struct.Struct, data: bytes) -> tuple[Any, ...]:
     if len(data) != layout.size:
         raise DamagedBackup("it is cut off")
     return layout.unpack(data)

@@ -63,10 +63,12 @@ def _is_sqlite(databases: Databases) -> bool:
 
 
 def _only(databases: Databases, store: str) -> Databases:
-    others: dict[str, None] = {
-        name: None for name in ("clickhouse", "mongo", "database") if name != store
-    }
-    return replace(databases, **others)
+    return replace(
+        databases,
+        clickhouse=databases.clickhouse if store == "clickhouse" else None,
+        mongo=databases.mongo if store == "mongo" else None,
+        database=databases.database if store == "database" else None,
+    )
 
 
 def _chain(name: str) -> migrate.ChainName:

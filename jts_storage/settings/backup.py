@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -63,7 +63,8 @@ class BackupConfig:
             for each in of_environment(os.environ if environ is None else environ)
             if each.name.startswith(PREFIX)
         ]
-        names = {PREFIX + name.upper(): name for name in field_names(cls)}
+        kind: Any = cls
+        names = {PREFIX + name.upper(): name for name in field_names(kind)}
         refuse_misspelled(variables, set(names), (PREFIX,))
         return cls(
             **{

@@ -72,7 +72,7 @@ class LakeBackup:
             return []
         self._links = self._root / f"{_PINNED}{secrets.token_hex(8)}"
         self._links.mkdir()
-        found = []
+        found: list[tuple[str, Path]] = []
         for path in files_of(self._root):
             link = self._links / str(len(found))
             with suppress(FileNotFoundError):  # deleted, or put into another file, meanwhile
