@@ -20,7 +20,7 @@ from jts_storage.backup import cut, schema
 from jts_storage.backup.copying import Copies, Progress, Report, StoreBackup, pieces_of, unheard
 from jts_storage.backup.errors import DamagedBackup
 from jts_storage.backup.manifest import Manifest
-from jts_storage.backup.repository import BackupRepository
+from jts_storage.backup.repository import LATEST, BackupRepository
 from jts_storage.backup.restore import WholeRestore
 from jts_storage.backup.results import BackupInfo, BackupResult, Pruned, Restored, Verified
 from jts_storage.backup.retention import Retention
@@ -31,7 +31,7 @@ from jts_storage.backup.stores.lake import LakeBackup
 from jts_storage.backup.stores.mongo import MongoBackup
 from jts_storage.backup.verify import verified
 from jts_storage.domain import checks
-from jts_storage.errors import Conflict, NotFound, StorageError
+from jts_storage.errors import Conflict, StorageError
 from jts_storage.mongo.leases import DURATION, Leases, renewing
 from jts_storage.settings import StorageSettings
 from jts_storage.settings.backup import BackupConfig
@@ -39,7 +39,6 @@ from jts_storage.storage import Storage
 from jts_storage.unit_of_work.fence import Cut
 from jts_storage.unit_of_work.participants import Stores
 
-LATEST: Final = "latest"
 _LEASE: Final = "backup"
 
 log = logging.getLogger(__name__)
@@ -109,7 +108,9 @@ class BackupManager:
         """
         self.repository.open()
         stores = None if quick else self._stores
-        found = await verified(self.repository, self._named(backup_id), stores, self._report)
+        found = await verified(
+            self.repository, self.repository.named(backup_id), stores, self._report
+        )
         for fault in found.faults:
             log.error("Backup %s is damaged: %s", found.backup_id, fault)
         return found
@@ -269,22 +270,13 @@ class BackupManager:
             except DamagedBackup:
                 self.repository.path_of(identity).unlink(missing_ok=True)
 
-    def _named(self, backup_id: str) -> str:
-        """:raises NotFound: there is no such backup, or none at all."""
-        ids = self.repository.ids()
-        if backup_id == LATEST and ids:
-            return ids[-1]
-        if backup_id not in ids:
-            raise NotFound(f"There is no backup {backup_id!r}.", remedy="backup list names them.")
-        return backup_id
-
     def _candidates(
         self, backup_id: str, only: Series | DocumentCollection | None, previous: bool
-    ) -> list[str]:
+    ) -> Sequence[str]:
         ids = self.repository.ids()
         if backup_id == LATEST and isinstance(only, Series) and only.at is not None:
             backup_id = self._first_after(only.at, ids) or backup_id
-        named = self._named(backup_id)
+        named = self.repository.named(backup_id)
         return ids[ids.index(named) :: -1] if previous else [named]
 
     def _first_after(self, moment: datetime, ids: Sequence[str]) -> str | None:

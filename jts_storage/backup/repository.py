@@ -29,6 +29,7 @@ from jts_storage.backup.manifest import Manifest
 from jts_storage.domain.secret import Secret, plain
 from jts_storage.errors import Conflict, InvalidConfiguration, NotFound, StorageError
 
+LATEST: Final = "latest"
 FORMAT: Final = 1
 _DESCRIPTION: Final = "repository.json"
 _CHECK: Final = b"jts-storage backup"
@@ -167,6 +168,18 @@ class BackupRepository:
         if not self._backups.is_dir():
             return []
         return sorted(path.stem for path in self._backups.glob(f"*{_SUFFIX}"))
+
+    def named(self, backup_id: str) -> str:
+        """The backup of that id; ``"latest"`` is the newest.
+
+        :raises NotFound: there is no such backup, or none at all.
+        """
+        ids = self.ids()
+        if backup_id == LATEST and ids:
+            return ids[-1]
+        if backup_id not in ids:
+            raise NotFound(f"There is no backup {backup_id!r}.", remedy="backup list names them.")
+        return backup_id
 
     def add(self, manifest: Manifest) -> None:
         """Let a backup be: from here on it is one."""

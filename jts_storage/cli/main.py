@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     ),
     "validate": ("candles:validate", "Look at stored candles as an import does."),
     "coverage": ("coverage:coverage", "Show what is stored of each series, and what is missing."),
+    "backup": ("backup:backup", "Backups of all stores at one commit."),
     "reconcile": ("candles:reconcile", "Compare bookkeeping, candles and Parquet files."),
     "health": ("operations:health", "Ask every store whether it answers."),
     "metrics": ("watching:metrics", "Print or serve what Prometheus reads of the stores."),

@@ -1,0 +1,411 @@
+"""``backup``: backups made, listed, verified, restored and pruned."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from jts_storage.cli import arguments
+from jts_storage.cli.output import (
+    NOT_WELL,
+    AsJson,
+    counted,
+    finished,
+    opened_storage,
+    print_json,
+    print_table,
+    seconds,
+    told,
+)
+
+if TYPE_CHECKING:
+    from jts_storage.backup.copying import Progress, Report
+    from jts_storage.backup.manager import BackupManager
+    from jts_storage.backup.repository import BackupRepository
+    from jts_storage.backup.selection import DocumentCollection, Series
+
+T = TypeVar("T")
+
+backup = typer.Typer(
+    help="Backups of all stores at one commit, and what is restored from them.",
+    no_args_is_help=True,
+)
+
+Where = Annotated[
+    Path | None,
+    typer.Option("--repository", help="The folder of backups, if not in JTS_BACKUP_REPOSITORY."),
+]
+Which = Annotated[str, typer.Argument(help="Which backup, as `list` names it.")]
+Previous = Annotated[
+    bool,
+    typer.Option("--previous-if-damaged", help="Take the one before it, where it is damaged."),
+]
+Keep = Annotated[int | None, typer.Option(min=0)]
+
+
+@backup.command("create")
+def create(
+    note: Annotated[str, typer.Option(help="What `list` says of it.")] = "",
+    verify: Annotated[
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Restore it into scratch stores and compare; if not given, where the stores are"
+            " embedded, or as JTS_BACKUP_VERIFY says.",
+        ),
+    ] = None,
+    repository: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Back up all stores as they are at one commit; exits with 1 if it does not verify."""
+
+    async def work(manager: BackupManager) -> Any:
+        return await manager.create_backup(note=note, verify=verify)
+
+    result = _with_manager(work, repository, as_json)
+    if as_json:
+        print_json(result)
+    else:
+        how = "restored and compared" if result.is_verified else "hashes compared"
+        typer.echo(
+            f"Backup {result.backup_id}: {_size(result.size_bytes)}, {_size(result.new_bytes)} new,"
+            f" in {result.seconds:.1f} s; writers waited {result.waited_seconds * 1_000:.0f} ms;"
+            f" {how}."
+        )
+    _tell_faults(result.faults, as_json)
+
+
+@backup.command("list")
+def list_backups(repository: Where = None, as_json: AsJson = False) -> None:
+    """Show the backups of the repository, the newest first; exits with 1 if one is damaged."""
+    from jts_storage.backup.manager import listed
+
+    found = told(lambda: listed(_repository(repository).open()))
+    if as_json:
+        print_json(found)
+    else:
+        print_table(
+            ["backup", "at", "rows", "bytes", "note"],
+            [
+                (
+                    each.backup_id,
+                    "-" if each.timestamp is None else seconds(each.timestamp),
+                    sum((each.rows or {}).values()),
+                    each.size_bytes,
+                    each.note if each.damage is None else f"DAMAGED: {each.damage}",
+                )
+                for each in found
+            ],
+        )
+    if any(each.damage for each in found):
+        raise typer.Exit(NOT_WELL)
+
+
+@backup.command("verify")
+def verify(
+    backup_id: Which = "latest",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare hashes only; opens no store.")
+    ] = False,
+    repository: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the hashes of a backup, restore it into scratch stores and compare all that it holds.
+
+    Exits with 1 if anything is not as it was.
+    """
+    if quick:
+        from jts_storage.backup.verify import verified
+
+        where = told(lambda: _repository(repository).open())
+        identity = told(lambda: where.named(backup_id))
+        with _progress(as_json) as report:
+            found = finished(lambda: verified(where, identity, None, report))
+    else:
+
+        async def work(manager: BackupManager) -> Any:
+            return await manager.verify(backup_id)
+
+        found = _with_manager(work, repository, as_json)
+    if as_json:
+        print_json(found)
+    elif found.is_well:
+        how = "restored and compared" if found.was_restored else "hashes compared"
+        typer.echo(
+            f"Backup {found.backup_id} is well: {counted(found.objects, 'object')},"
+            f" {_size(found.bytes)}, {how} in {found.seconds:.1f} s."
+        )
+    _tell_faults(found.faults, as_json)
+
+
+@backup.command("restore")
+def restore(
+    backup_id: Which = "latest",
+    collection: Annotated[
+        str | None, typer.Option(help="Only the documents of this collection.")
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Only the candles of this series, as KRX:005930/1m.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Of the series, from this moment on, ISO 8601.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Of the series, up to this moment.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="The series as it was at this moment, where its history reaches back."),
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option(help="The name of the collection or series to write to.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of what is stored.")
+    ] = False,
+    previous_if_damaged: Previous = False,
+    deliver_events: Annotated[
+        bool,
+        typer.Option("--deliver-events", help="Deliver events that waited, perhaps a second time."),
+    ] = False,
+    repository: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a backup into the stores that JTS_* names, which must be empty, or a part of it.
+
+    Without --replace nothing that is stored is written over. Nobody else may use the stores while
+    all of them are restored.
+    """
+    only = _only(collection, series, into, start, end, at)
+
+    async def work(manager: BackupManager) -> Any:
+        return await manager.restore(
+            backup_id,
+            only=only,
+            replace=replace,
+            previous_if_damaged=previous_if_damaged,
+            parks_events=not deliver_events,
+        )
+
+    result = _with_manager(work, repository, as_json)
+    if as_json:
+        print_json(result)
+        return
+    for each in result.passed_over:
+        typer.echo(f"Passed over, as it is damaged: {each}", err=True)
+    rows = ", ".join(f"{count:,} of {name}" for name, count in result.rows.items())
+    typer.echo(
+        f"Restored backup {result.backup_id} of {seconds(result.timestamp)}: {rows};"
+        f" {counted(result.recovered, 'commit')} finished; in {result.seconds:.1f} s."
+    )
+
+
+@backup.command("prune")
+def prune(
+    keep_last: Keep = None,
+    keep_days: Keep = None,
+    keep_daily: Keep = None,
+    keep_weekly: Keep = None,
+    keep_monthly: Keep = None,
+    keep_yearly: Keep = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go, and stop.")
+    ] = False,
+    repository: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the backups that no rule keeps, and what no backup needs.
+
+    The rules are of JTS_BACKUP_KEEP_*, where they are not given: by default the last 2 stay, and
+    all of 30 days.
+    """
+    from jts_storage.backup.manager import pruned, retention_of
+    from jts_storage.backup.retention import Retention
+
+    names = ("last", "days", "daily", "weekly", "monthly", "yearly")
+    given = (keep_last, keep_days, keep_daily, keep_weekly, keep_monthly, keep_yearly)
+    usual = told(lambda: retention_of(_config()))
+    rules = Retention(
+        **{
+            name: getattr(usual, name) if value is None else value
+            for name, value in zip(names, given, strict=True)
+        }
+    )
+    result = told(lambda: pruned(_repository(repository).open(), rules, dry_run=dry_run))
+    if as_json:
+        print_json(result)
+        return
+    for each in result.removed:
+        typer.echo(f"{'would remove' if dry_run else 'removed'} {each}")
+    typer.echo(
+        f"{counted(len(result.kept), 'backup')} kept; {counted(result.objects, 'object')},"
+        f" {_size(result.bytes)} {'would be' if dry_run else 'were'} freed."
+    )
+
+
+@backup.command("schedule")
+def schedule(
+    line: Annotated[
+        str, typer.Argument(help="When, as cron says it, in UTC.", metavar="CRON")
+    ] = "0 2 * * *",
+    as_json: AsJson = False,
+) -> None:
+    """Print a line for crontab, and a service and a timer for systemd, that make backups."""
+    from datetime import UTC
+
+    from jts_storage.backup.schedule import Schedule
+
+    named = told(lambda: Schedule(line))
+    program = shutil.which("jts-storage") or sys.argv[0]
+    command = [program, "backup", "create", "--json"]
+    service, timer = named.systemd_units(command)
+    following = told(lambda: named.next_after(datetime.now(UTC)))
+    if as_json:
+        cron = named.cron_line(command)
+        print_json({"cron": cron, "service": service, "timer": timer, "next": following})
+        return
+    typer.echo(f"# crontab -e; cron uses the time zone of the machine\n{named.cron_line(command)}")
+    typer.echo(f"\n# /etc/systemd/system/jts-backup.service\n{service}")
+    typer.echo(f"# /etc/systemd/system/jts-backup.timer\n{timer}")
+    typer.echo(f"# next: {seconds(following)}")
+
+
+@backup.command("drill")
+def drill(
+    backup_id: Which = "latest",
+    previous_if_damaged: Previous = False,
+    repository: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a backup into embedded stores in a temporary folder, open these and use them.
+
+    The stores that JTS_* names are not touched. Exits with 1 if anything is not as it should be.
+    """
+    from jts_storage.backup.drill import drill as drilled
+    from jts_storage.settings import StorageSettings
+
+    where = told(lambda: _repository(repository).open())
+    settings = told(StorageSettings.load)
+    with _progress(as_json) as report:
+        result = finished(
+            lambda: drilled(
+                where,
+                settings,
+                backup_id,
+                previous_if_damaged=previous_if_damaged,
+                report=report,
+            )
+        )
+    if as_json:
+        print_json(result)
+    elif result.is_well:
+        rows = sum(result.restored.rows.values())
+        typer.echo(
+            f"Backup {result.restored.backup_id} restores: {rows:,} rows, opened, checked and"
+            f" written to in {result.seconds:.1f} s."
+        )
+    _tell_faults(result.faults, as_json)
+
+
+@backup.command("key")
+def key() -> None:
+    """Print a new random key for JTS_BACKUP_KEY. Keep it apart: without it nothing is restored."""
+    from jts_storage.backup.encryption import new_key
+
+    typer.echo(new_key())
+
+
+def _with_manager(
+    work: Callable[[BackupManager], Awaitable[T]], repository: Path | None, as_json: bool
+) -> T:
+    from jts_storage.backup.manager import BackupManager
+    from jts_storage.settings import StorageSettings
+    from jts_storage.storage import Storage
+
+    where = told(lambda: _repository(repository))
+
+    async def opened() -> T:
+        async with opened_storage(Storage.open(StorageSettings.load())) as storage:
+            with _progress(as_json) as report:
+                return await work(BackupManager(storage, where, report=report))
+
+    return finished(opened, stopped=lambda: "Stopped; every backup that was there is still there.")
+
+
+def _config() -> Any:
+    from jts_storage.settings.backup import BackupConfig
+
+    return BackupConfig.from_env()
+
+
+def _repository(folder: Path | None) -> BackupRepository:
+    from jts_storage.backup.repository import BackupRepository
+
+    config = _config()
+    return BackupRepository(folder or config.repository, key=config.key)
+
+
+def _only(
+    collection: str | None,
+    series: str | None,
+    into: str | None,
+    start: str | None,
+    end: str | None,
+    at: str | None,
+) -> Series | DocumentCollection | None:
+    from jts_storage.backup.selection import DocumentCollection, Series
+    from jts_storage.domain import checks
+
+    if collection is not None and series is not None:
+        raise typer.BadParameter("Give --collection or --series.")
+    if series is None:
+        if start or end or at or (into and collection is None):
+            raise typer.BadParameter("--start, --end, --at and --into are of a part: name it.")
+        return None if collection is None else DocumentCollection(name=collection, into=into)
+    target = None if into is None else arguments.key_of(into)
+    first = arguments.moment(start, None) or checks.FIRST_TIMESTAMP
+    last = arguments.moment(end, None, is_end=True) or checks.LAST_TIMESTAMP
+    moment = arguments.moment(at, None)
+    wanted = arguments.key_of(series)
+    return told(lambda: Series(key=wanted, start=first, end=last, into=target, at=moment))
+
+
+def _tell_faults(faults: tuple[str, ...], as_json: bool) -> None:
+    """Name what was found, and exit with 1 if there is anything."""
+    if not faults:
+        return
+    if not as_json:
+        for each in faults:
+            typer.echo(f"Damaged: {each}", err=True)
+    raise typer.Exit(NOT_WELL)
+
+
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Report]:
+    """Tell on standard error, where that is a terminal, what is going on."""
+    is_shown = not as_json and sys.stderr.isatty()
+    last = ""
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        if not is_shown:
+            return
+        total = "" if progress.total is None else f" of {progress.total:,}"
+        line = f"{progress.doing}: {progress.done:,}{total}"
+        sys.stderr.write(f"\r{line.ljust(len(last))}")
+        last = line
+
+    try:
+        yield report
+    finally:
+        if last:
+            sys.stderr.write(f"\r{' ' * len(last)}\r")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
