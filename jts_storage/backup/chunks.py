@@ -138,7 +138,7 @@ def _raw_frame(data: bytes, raw: int, kind: int, codec: pa.Codec) -> bytes:
 
 def _check_head(source: IO[bytes], cipher: Cipher | None) -> None:
     mark, version, is_encrypted = _unpacked(_HEAD, source.read(_HEAD.size))
-    if mark != _MARK or is_encrypted not in (0, 1):
+    if mark != _MARK or version < 1 or is_encrypted not in (0, 1):
         raise DamagedBackup("it does not begin as an object does")
     if version > _VERSION:
         raise InvalidConfiguration(

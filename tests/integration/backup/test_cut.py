@@ -17,6 +17,7 @@ from tests.integration.backup.pairs import Writer, check_cut, seen, writing
 _LONG = int(os.environ.get("JTS_TEST_BACKUPS", "50"))
 _PAUSE = 0.01
 _BETWEEN = 6
+_PATIENCE = 6_000
 
 
 async def _taken(
@@ -38,7 +39,9 @@ async def _taken(
 async def _have_written(writers: Sequence[Writer]) -> None:
     """Wait until some more commits are acknowledged, so that each backup cuts between others."""
     begun = sum(sum(each.acknowledged.values()) for each in writers)
-    while sum(sum(each.acknowledged.values()) for each in writers) < begun + _BETWEEN:
+    for _ in range(_PATIENCE):
+        if sum(sum(each.acknowledged.values()) for each in writers) >= begun + _BETWEEN:
+            return
         await asyncio.sleep(_PAUSE)
 
 
@@ -64,6 +67,7 @@ async def test_a_backup_holds_every_commit_up_to_one_and_none_after_it(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3_600)
 async def test_fifty_backups_are_each_cut_at_one_commit(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
@@ -71,6 +75,7 @@ async def test_fifty_backups_are_each_cut_at_one_commit(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3_600)
 async def test_so_are_backups_without_history(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:

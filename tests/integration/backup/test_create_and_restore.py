@@ -1,0 +1,260 @@
+"""What is restored is what was stored, to the last bit, in every store."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jts_storage import Storage, StorageSettings
+from jts_storage.backend import StoreBackend
+from jts_storage.backup import BackupManager, BackupRepository, DocumentCollection, NotEmpty, Series
+from jts_storage.backup.encryption import new_key
+from jts_storage.domain import checks
+from jts_storage.domain.events import IngestionCompleted
+from jts_storage.errors import Conflict, InvalidConfiguration, NotFound
+from jts_storage.migrate.checks import check
+from jts_storage.mongo.leases import Leases
+from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work.entries import ENTRIES
+from tests.integration.backup.filled import DAY, KEY, OTHER, fill
+
+ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
+
+
+def opened(settings: StorageSettings) -> Storage:
+    return Storage(StoreBackend(settings))
+
+
+async def everything(storage: Storage) -> dict[str, Any]:
+    """What is in a storage, also what no repository shows: versions, histories, raw documents."""
+    found: dict[str, Any] = {}
+    for table in ("candles", "candles_history", "symbols"):
+        rows = await storage.clickhouse.run(
+            storage.clickhouse.execute, f"SELECT * FROM {table} FINAL ORDER BY ALL"
+        )
+        found[table] = rows
+    for name in ("formulas", "formula_history", "strategies", "backtest_results", "snapshots"):
+        found[name] = await storage.mongo.get_collection(name).find().sort("_id", 1).to_list()
+    found["checkpoints"] = await storage.ingestion.checkpoints.list()
+    return found
+
+
+async def made(settings: StorageSettings, repository: Any) -> tuple[dict[str, Any], Any]:
+    """Fill a storage and back it up; what is in it, and the result."""
+    async with opened(settings) as storage:
+        await fill(storage, settings.lake_root)
+        result = await BackupManager(storage, repository).create_backup(note="the first")
+        return await everything(storage), result
+
+
+async def test_everything_comes_back(
+    settings: StorageSettings, empty_settings: StorageSettings, repository: Path
+) -> None:
+    before, result = await made(settings, repository)
+    assert (result.status, result.is_verified, result.faults) == ("success", True, ())
+    assert before["candles"] and before["candles_history"] and before["strategies"]
+    async with opened(empty_settings) as storage:
+        manager = BackupManager(storage, repository)
+        restored = await manager.restore()
+        assert restored.backup_id == result.backup_id
+        assert await everything(storage) == before
+        files = [p.read_bytes() for p in sorted(empty_settings.lake_root.rglob("*.parquet"))]
+        assert files == [p.read_bytes() for p in sorted(settings.lake_root.rglob("*.parquet"))]
+        assert files
+        await _is_in_use(storage, result.version)
+        with pytest.raises(NotEmpty, match="rows in candles"):
+            await manager.restore()
+
+
+async def _is_in_use(storage: Storage, version: int) -> None:
+    """A restored storage passes `check`, has a clock ahead of all, and takes commits."""
+    stores = storage._stores
+    assert await stores.clock.latest() >= version
+    assert (await storage.health()).unfinished == 0
+    assert not [each for each in await check(_databases(storage)) if not each.is_note]
+    async with storage.unit_of_work() as uow:
+        await uow.candles.save_many(OTHER, make_candles(OTHER, 60, seed=4))
+        await uow.formulas.save(make_formula("after it"))
+        commit = (await uow.commit()).commit
+    assert commit is not None and commit.version > version
+    assert await storage.candles.count(OTHER) == 60
+
+
+def _databases(storage: Storage) -> Any:
+    from jts_storage.backup.schema import databases_of
+
+    return databases_of(storage._backend.settings, storage._stores)  # type: ignore[attr-defined]
+
+
+async def test_a_second_backup_stores_only_what_is_new(
+    settings: StorageSettings, repository: Path
+) -> None:
+    async with opened(settings) as storage:
+        await fill(storage, settings.lake_root)
+        manager = BackupManager(storage, repository)
+        first = await manager.create_backup(verify=False)
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(OTHER, make_candles(OTHER, 10, seed=9))
+            await uow.commit()
+        second = await manager.create_backup()
+        assert second.is_verified
+        assert 0 < second.new_objects < first.new_objects
+        assert [each.backup_id for each in await manager.list()] == [
+            second.backup_id,
+            first.backup_id,
+        ]
+
+
+async def test_an_encrypted_repository_opens_with_its_key_alone(
+    settings: StorageSettings, empty_settings: StorageSettings, repository: Path
+) -> None:
+    key = new_key()
+    before, result = await made(settings, BackupRepository(repository, key=key))
+    assert result.is_verified
+    names = [b"005930", b"golden cross", b"checkpoint_data"]
+    assert not _holding(repository, names)
+    for wrong in (None, new_key()):
+        with pytest.raises(InvalidConfiguration, match="key"):
+            BackupRepository(repository, key=wrong).open()
+    async with opened(empty_settings) as storage:
+        await BackupManager(storage, BackupRepository(repository, key=key)).restore()
+        assert await everything(storage) == before
+
+
+def _holding(folder: Path, texts: list[bytes]) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if any(text in path.read_bytes() for text in texts)]
+
+
+async def test_a_part_is_restored_beside_what_is_stored(
+    settings: StorageSettings, repository: Path
+) -> None:
+    async with opened(settings) as storage:
+        await fill(storage, settings.lake_root)
+        manager = BackupManager(storage, repository)
+        was = await storage.candles.get_range(KEY, *ALWAYS)
+        await manager.create_backup(verify=False)
+        async with storage.unit_of_work() as uow:
+            await uow.candles.delete_range(KEY, *ALWAYS)
+            await uow.commit()
+        beside = OTHER.__class__("COPY", KEY.timeframe)
+        await manager.restore(only=Series(key=KEY, into=beside))
+        assert (await storage.candles.get_range(beside, *ALWAYS)).same_rows(was)
+        await manager.restore(only=Series(key=KEY))
+        assert (await storage.candles.get_range(KEY, *ALWAYS)).same_rows(was)
+        with pytest.raises(NotEmpty, match="candles in that range"):
+            await manager.restore(only=Series(key=KEY))
+        half = was[100].timestamp
+        await manager.restore(only=Series(key=KEY, start=half), replace=True)
+        assert (await storage.candles.get_range(KEY, *ALWAYS)).same_rows(was)
+        await _collections(storage, manager)
+
+
+async def _collections(storage: Storage, manager: BackupManager) -> None:
+    kept = await storage.mongo.get_collection("strategies").find().to_list()
+    await manager.restore(only=DocumentCollection(name="strategies", into="strategies_then"))
+    assert await storage.mongo.get_collection("strategies_then").find().to_list() == kept
+    with pytest.raises(NotEmpty, match="strategies"):
+        await manager.restore(only=DocumentCollection(name="strategies"))
+    with pytest.raises(NotFound, match="nothing"):
+        await manager.restore(only=DocumentCollection(name="nothing"))
+
+
+async def test_a_series_is_restored_as_it_was_between_two_backups(
+    settings: StorageSettings, repository: Path
+) -> None:
+    async with opened(settings) as storage:
+        await fill(storage, settings.lake_root)
+        manager = BackupManager(storage, repository)
+        await manager.create_backup(verify=False)
+        was = await storage.candles.get_range(KEY, *ALWAYS)
+        then = (await _latest(storage)).replace(microsecond=999_999)
+        await asyncio.sleep((then - datetime.now(UTC)).total_seconds() + 0.1)
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(KEY, make_candles(KEY, 200, seed=11))
+            await uow.commit()
+        await manager.create_backup(verify=False)
+        beside = KEY.__class__("THEN", KEY.timeframe)
+        await manager.restore(only=Series(key=KEY, into=beside, at=then))
+        assert (await storage.candles.get_range(beside, *ALWAYS)).same_rows(was)
+
+
+async def _latest(storage: Storage) -> datetime:
+    from jts_storage.domain.moments import Commit
+
+    return Commit(await storage._stores.clock.latest()).moment
+
+
+async def test_one_backup_is_made_at_a_time(settings: StorageSettings, repository: Path) -> None:
+    async with opened(settings) as storage:
+        manager = BackupManager(storage, repository)
+        async with Leases(storage.mongo).taken("backup") as lease:
+            assert lease is not None
+            with pytest.raises(Conflict, match="Another backup"):
+                await manager.create_backup()
+        BackupRepository(repository).make()
+        with (
+            BackupRepository(repository).held(),
+            pytest.raises(Conflict, match="Another process is at work"),
+        ):
+            await manager.create_backup()
+        assert (await manager.create_backup(verify=False)).status == "success"
+
+
+async def test_nothing_is_left_of_a_backup_in_the_stores(
+    settings: StorageSettings, repository: Path
+) -> None:
+    async with opened(settings) as storage:
+        await fill(storage, settings.lake_root)
+        await BackupManager(storage, repository).create_backup()
+        databases = await storage.clickhouse.run(storage.clickhouse.execute, "SHOW DATABASES")
+        assert not [name for (name,) in databases if name.startswith("jts_backup_")]
+        names = await storage.mongo.client.list_database_names()
+        assert not [name for name in names if name.startswith("jts_backup_")]
+    assert not _left_in(settings)
+
+
+def _left_in(settings: StorageSettings) -> list[Path]:
+    shadow = settings.data_dir / "clickhouse" / "shadow"
+    return [*shadow.glob("jts_backup_*"), *settings.lake_root.glob(".backup-*")]
+
+
+async def test_events_that_waited_are_parked(
+    settings: StorageSettings, empty_settings: StorageSettings, repository: Path
+) -> None:
+    async with opened(settings) as storage:
+        async with storage.unit_of_work() as uow:
+            uow.events.add(IngestionCompleted(symbol="005930", trading_day=DAY, bar_count=1))
+            await uow.commit()
+        await BackupManager(storage, repository).create_backup(verify=False)
+    async with opened(empty_settings) as storage:
+        await BackupManager(storage, repository).restore()
+        assert await storage._stores.outbox.counts() == (0, 1)
+
+
+async def test_entries_of_the_journal_are_finished_after_a_restore(
+    settings: StorageSettings,
+    empty_settings: StorageSettings,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The backup of a commit that was decided, and whose process has died before ClickHouse."""
+    from tests.integration.unit_of_work.interrupted import abandon
+
+    async with opened(settings) as storage:
+        async with storage.unit_of_work() as uow:
+            await uow.candles.save_many(KEY, make_candles(KEY, 7, seed=1))
+            await uow.formulas.save(make_formula("decided"))
+            await abandon(storage, monkeypatch, uow)
+        assert await storage.candles.count(KEY) == 0
+        await BackupManager(storage, repository).create_backup(verify=False)
+        assert await storage.mongo.get_collection(ENTRIES).count_documents({}) == 1
+    async with opened(empty_settings) as storage:
+        restored = await BackupManager(storage, repository).restore()
+        assert restored.recovered == 1
+        assert await storage.candles.count(KEY) == 7
+        assert (await storage.health()).unfinished == 0
