@@ -34,6 +34,7 @@ from jts_storage.backup.stores.clickhouse_tables import (
     different,
     encoded,
     figures_query,
+    hash_query,
     is_of_series,
     joined,
     quoted,
@@ -207,7 +208,7 @@ class PartsRestore:
             if found != each.rows:
                 faults.append(f"table {each.name} has {found} rows instead of {each.rows}")
                 continue
-            faults += self._unreadable(each.name)
+            faults += self._unreadable(each.name) + self._other_rows(each)
             if is_of_series(each.name):
                 now = self._manager.execute(figures_query(self.database, each.name, by_part=False))
                 faults += different(each.name, self.figures(each), by_series(now))
@@ -227,12 +228,20 @@ class PartsRestore:
             for each in self._tables()
         }
 
+    def _other_rows(self, contents: Contents) -> list[str]:
+        """Compare the hash of all rows, of what was copied by rows."""
+        wanted = contents.details.get("hash")
+        if wanted is None:
+            return []
+        columns = [name for name, _ in contents.details["columns"]]
+        query = hash_query(self.database, contents.name, columns)
+        found = [list(row) for row in self._manager.execute(query)]
+        return [] if found == wanted else [f"the rows of table {contents.name} are others"]
+
     def _unreadable(self, name: str) -> list[str]:
         query = f"CHECK TABLE {quoted(self.database)}.{quoted(name)}"
-        found = self._manager.execute(query, settings={"check_query_single_value_result": 0})
-        return [
-            f"part {row[0]} of table {name} is damaged: {row[-1]}" for row in found if not row[1]
-        ]
+        found = self._manager.execute(query, settings={"check_query_single_value_result": 1})
+        return [] if found[0][0] else [f"a part of table {name} is damaged"]
 
     def _tables(self) -> list[StoredTable]:
         return tables_of(self._manager, self.database)

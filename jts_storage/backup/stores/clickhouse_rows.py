@@ -29,6 +29,7 @@ from jts_storage.backup.stores.clickhouse_tables import (
     create_statement,
     encoded,
     figures_query,
+    hash_query,
     is_of_series,
     quoted,
     tables_of,
@@ -114,7 +115,12 @@ class RowsBackup:
             name = f"{table.name}/{part}"
             pieces.append(await copies.piece(NAME, table.name, name, key, data, int(rows), stored))
         whole = hashlib.sha256("".join(sorted(p.key for p in pieces)).encode()).hexdigest()
-        details = {"created": table.created, "engine": table.engine, "columns": columns}
+        details: dict[str, Any] = {"created": table.created, "engine": table.engine}
+        details["columns"] = [list(each) for each in columns.items()]  # in order
+        if not is_of_series(table.name):
+            query = hash_query(self._database, table.name, columns)
+            found = await self._manager.run(self._manager.execute, query)
+            details["hash"] = [list(row) for row in found]
         rows = sum(piece.rows for piece in pieces)
         return Contents(table.name, KIND, rows, whole, tuple(pieces), details)
 
@@ -175,7 +181,7 @@ class RowsRestore:
 
     def _insert(self, contents: Contents, piece: Piece) -> None:
         assert self._repository is not None
-        types: Mapping[str, str] = contents.details["columns"]
+        types = dict(contents.details["columns"])
         table = f"{quoted(self.database)}.{quoted(contents.name)}"
         data = b"".join(self._repository.read(piece.object))
         if not data:

@@ -153,6 +153,16 @@ def different(name: str, wanted: Mapping[Any, Figures], found: Mapping[Any, Figu
     return faults
 
 
+def hash_query(database: str, name: str, columns: Iterable[str]) -> str:
+    """Select a hash of all rows of any table, whatever their order and types."""
+    texts = (f"ifNull(toString({quoted(each)}), '\\\\N')" for each in columns)
+    of_row = f"sipHash64({', '.join(texts)})"
+    return (
+        f"SELECT toString(sum({of_row})), toString(groupBitXor({of_row}))"
+        f" FROM {quoted(database)}.{quoted(name)}"
+    )
+
+
 def count_query(database: str, name: str) -> str:
     return f"SELECT count() FROM {quoted(database)}.{quoted(name)}"
 

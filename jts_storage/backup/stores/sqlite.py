@@ -140,7 +140,7 @@ class SqliteRestore:
         for data in _pieces_of(file):
             whole.update(data)
         if not faults and whole.hexdigest() != contents.fingerprint:
-            faults.append("the bytes of the SQLite file are others")
+            faults.append(f"the bytes of {contents.name} are others")
         return faults
 
 

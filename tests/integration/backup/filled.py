@@ -42,3 +42,12 @@ async def fill(storage: Storage, lake: Path) -> None:
         assert stored is not None
         await uow.formulas.delete(str(formula.id))
         await uow.commit()
+
+
+async def fill_more(storage: Storage) -> None:
+    """Commit something that the first backup of a storage has not."""
+    async with storage.unit_of_work(source="third") as uow:
+        await uow.candles.save_many(OTHER, make_candles(OTHER, 70, seed=5))
+        await uow.formulas.save(make_formula("another"))
+        await uow.ingestion.checkpoints.save("collector", {"at": 8})
+        await uow.commit()

@@ -20,7 +20,7 @@ _BETWEEN = 6
 _PATIENCE = 6_000
 
 
-async def _taken(
+async def taken(
     storage: Storage, repository: Path, count: int
 ) -> tuple[list[Writer], list[tuple[str, int, list[dict[str, int]]]]]:
     """Take backups while four writers write; what each of them must hold."""
@@ -49,10 +49,10 @@ async def _prove(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path, count: int
 ) -> None:
     async with Storage(StoreBackend(settings)) as storage:
-        writers, taken = await _taken(storage, repository, count)
+        writers, found = await taken(storage, repository, count)
     async with Storage(StoreBackend(empty_settings)) as restored:
         manager = BackupManager(restored, repository)
-        for identity, version, acknowledged in taken:
+        for identity, version, acknowledged in found:
             await manager.restore(identity, replace=True)
             assert (await restored.health()).unfinished == 0
             for writer, told in zip(writers, acknowledged, strict=True):

@@ -16,7 +16,7 @@ from jts_storage.backup import BackupManager, BackupRepository, DamagedBackup
 from jts_storage.backup.encryption import new_key
 from jts_storage.backup.manifest import Contents, Manifest
 from jts_storage.backup.verify import verified
-from tests.integration.backup.filled import fill
+from tests.integration.backup.filled import fill, fill_more
 
 _DAMAGES = 200
 _RESTORED = 10
@@ -75,7 +75,7 @@ async def _backed_up(
         await fill(storage, settings.lake_root)
         manager = BackupManager(storage, repository)
         first = await manager.create_backup(verify=False)
-        await fill(storage, settings.lake_root.with_name("another"))
+        await fill_more(storage)
         second = await manager.create_backup(verify=False)
     return repository, [first.backup_id, second.backup_id]
 

@@ -164,11 +164,6 @@ def _dying(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(Path, "replace", counted(Path.replace))
 
 
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
-
-
 def test_a_damaged_manifest_is_listed_and_stops_a_prune(tmp_path: Path) -> None:
     repository = BackupRepository(tmp_path / "repository").make()
     repository.add(manifest_of(repository, "a", "one", days=90))
