@@ -16,6 +16,7 @@ from typing import Any
 
 from jts_storage.domain.rate_limits import RateLimits
 from jts_storage.settings import RetryPolicy, StorageSettings
+from jts_storage.settings import backup as backups
 from jts_storage.settings.fields import default_of, described, field_names
 from jts_storage.settings.rate_limits import RateLimitFields
 from jts_storage.settings.storage import PREFIX
@@ -60,7 +61,23 @@ say which variable, or which line of `.env`, is at fault, without its value.
 
 def reference() -> str:
     own = _table(_own_rows())
-    return HEAD + f"\n## Of all stores\n\n{own}" + "".join(map(_section, STORES))
+    return HEAD + f"\n## Of all stores\n\n{own}" + "".join(map(_section, STORES)) + _backups()
+
+
+def _backups() -> str:
+    """The section of `BackupConfig`, which is no store's and has no keywords of its own."""
+    texts = described(backups.BackupConfig)
+    rows = (
+        (
+            backups.PREFIX + field.name.upper(),
+            field.name,
+            _default(default_of(field)),
+            _sentence(texts[field.name]),
+        )
+        for field in fields(backups.BackupConfig)
+    )
+    said = "Fields of `BackupConfig`, from the environment and `.env`."
+    return f"\n## Backups\n\n{said}\n\n{_table(rows)}"
 
 
 def _section(store: str) -> str:

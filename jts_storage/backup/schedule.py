@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from jts_storage._runtime.tasks import stopped
 from jts_storage.domain import checks
 from jts_storage.errors import InvalidData, StorageError
+from jts_storage.settings.backup import BackupConfig
 
 if TYPE_CHECKING:
     from jts_storage.backup.manager import BackupManager
@@ -158,6 +159,7 @@ class BackupSchedule:
 
     What fails is told to the log and to `told`, and the next one is made all the same.
 
+    :param schedule: as ``JTS_BACKUP_SCHEDULE`` says if not given.
     :param retention: what is kept after each; None removes nothing.
     :param told: called with each result, or with what went wrong.
     :param now: the clock.
@@ -166,7 +168,7 @@ class BackupSchedule:
     def __init__(
         self,
         manager: BackupManager,
-        schedule: Schedule | str = "0 2 * * *",
+        schedule: Schedule | str | None = None,
         *,
         retention: Retention | None = None,
         told: Callable[[BackupResult | StorageError], None] | None = None,
@@ -174,7 +176,8 @@ class BackupSchedule:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._manager, self._retention = manager, retention
-        self.schedule = Schedule(schedule) if isinstance(schedule, str) else schedule
+        line = schedule or BackupConfig.from_env().schedule
+        self.schedule = Schedule(line) if isinstance(line, str) else line
         self._told, self._now, self._sleep = told, now, sleep
         self._task: asyncio.Task[None] | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from pydantic import Field
@@ -17,7 +18,7 @@ from jts_storage.settings.fields import (
     field_names,
     from_text,
 )
-from jts_storage.settings.variables import of_environment, refuse_misspelled
+from jts_storage.settings.variables import of_environment, of_file, refuse_misspelled
 
 PREFIX: Final = "JTS_BACKUP_"
 Count = Annotated[int, Field(ge=0, le=100_000)]
@@ -33,11 +34,11 @@ class BackupConfig:
     :param verify: whether each backup is restored into scratch stores and compared; if not set,
         those of embedded stores are.
     :param keep_last: so many of the newest are kept.
-    :param keep_days: so are all that are younger than so many days,
-    :param keep_daily: the newest of each of so many days,
-    :param keep_weekly: of so many weeks,
-    :param keep_monthly: of so many months,
-    :param keep_yearly: and of so many years.
+    :param keep_days: all that are younger than so many days are kept.
+    :param keep_daily: the newest of each of so many days is kept.
+    :param keep_weekly: the newest of each of so many weeks is kept.
+    :param keep_monthly: the newest of each of so many months is kept.
+    :param keep_yearly: the newest of each of so many years is kept.
     :param schedule: when `BackupSchedule` makes one, as cron says it, in UTC.
     """
 
@@ -54,15 +55,13 @@ class BackupConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read ``JTS_BACKUP_<FIELD>`` variables; an empty one is not set.
+        """Read ``JTS_BACKUP_<FIELD>`` variables, and those of ``.env``; an empty one is not set.
 
         :raises InvalidConfiguration: a value cannot be read, or a name is misspelled.
         """
-        variables = [
-            each
-            for each in of_environment(os.environ if environ is None else environ)
-            if each.name.startswith(PREFIX)
-        ]
+        given = of_environment(os.environ if environ is None else environ)
+        every = [*(of_file(Path(".env")) if environ is None else ()), *given]
+        variables = [each for each in every if each.name.startswith(PREFIX)]
         kind: Any = cls
         names = {PREFIX + name.upper(): name for name in field_names(kind)}
         refuse_misspelled(variables, set(names), (PREFIX,))

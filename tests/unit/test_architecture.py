@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
         "mongo.model",
         "mongo.stored",
     },
+    "backup": EVERYTHING,
     "cache": EVERYTHING,
     # It sees what is public, and what the stores say of themselves.
     "observe": CORE
@@ -79,7 +80,7 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "cli": EVERYTHING,
     "": EVERYTHING,
 }
-OUTERMOST = frozenset({"sync", "testing", "cli"})
+OUTERMOST = frozenset({"sync", "testing", "cli", "backup"})
 MAY_IMPORT_OUTERMOST: dict[str, frozenset[str]] = {"cli": OUTERMOST, "testing": OUTERMOST}
 
 # Functions outside settings that look at the environment: to hand it on to a child process, and to
@@ -108,6 +109,7 @@ HEAVY = {
     "chdb",
     "clickhouse_driver",
     "clickhouse_sqlalchemy",
+    "cryptography",
     "dotenv",
     "exchange_calendars",
     "google",
