@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jts_storage import Storage, StorageSettings
+from jts_storage import Storage, StorageSettings, migrate
 from jts_storage.backend import StoreBackend
 from jts_storage.backup import BackupManager, BackupRepository, DocumentCollection, NotEmpty, Series
 from jts_storage.backup.encryption import new_key
 from jts_storage.domain import checks
 from jts_storage.domain.events import IngestionCompleted
-from jts_storage.errors import Conflict, InvalidConfiguration, NotFound
+from jts_storage.errors import Conflict, InvalidConfiguration, NotFound, SchemaDrift
 from jts_storage.migrate.checks import check
 from jts_storage.mongo.leases import Leases
 from jts_storage.testing.factories import make_candles, make_formula
@@ -258,3 +259,33 @@ async def test_entries_of_the_journal_are_finished_after_a_restore(
         assert restored.recovered == 1
         assert await storage.candles.count(KEY) == 7
         assert (await storage.health()).unfinished == 0
+
+
+async def test_a_backup_of_an_earlier_schema_is_brought_up_to_date(
+    settings: StorageSettings, empty_settings: StorageSettings, repository: Path
+) -> None:
+    async with opened(settings) as storage:
+        await fill(storage, settings.lake_root)
+        before = await storage.candles.get_range(KEY, *ALWAYS)
+        only = migrate.Databases(storage.clickhouse)
+        await migrate.down(only, to="0007", chain="kit")
+        await BackupManager(storage, repository).create_backup(verify=False)
+    async with opened(empty_settings) as storage:
+        await BackupManager(storage, repository).restore()
+        assert (await storage.candles.get_range(KEY, *ALWAYS)).same_rows(before)
+        assert not [each for each in await check(_databases(storage)) if not each.is_note]
+
+
+async def test_a_backup_of_a_later_schema_is_refused(
+    settings: StorageSettings, empty_settings: StorageSettings, repository: Path
+) -> None:
+    _, result = await made(settings, repository)
+    objects = BackupRepository(repository)
+    manifest = objects.manifest(result.backup_id)
+    clickhouse = replace(manifest.stores["clickhouse"], revisions={"kit": "9999"})
+    stores = {**manifest.stores, "clickhouse": clickhouse}
+    objects.add(replace(manifest, id="later", stores=stores))
+    async with opened(empty_settings) as storage:
+        with pytest.raises(SchemaDrift, match="9999"):
+            await BackupManager(storage, repository).restore("later")
+        assert await storage.formulas.list() == []
