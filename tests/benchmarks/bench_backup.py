@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jts_storage import CandleSeries, SeriesKey, Storage, StorageSettings, Timeframe
-from jts_storage.backup import BackupManager
+from jts_storage.backup import BackupManager, BackupResult
 from jts_storage.domain.columns import Columns
 from jts_storage.testing.factories import make_formula
 
@@ -38,9 +38,9 @@ async def measured(name: str, work: Awaitable[T], **more: Any) -> T:
         "processor_seconds": round(time.process_time() - processor, 3),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_024,
     }
-    waited = getattr(result, "waited_seconds", None)
-    if waited is not None:
-        found |= {"waited_ms": round(waited * 1_000, 1), "new_mb": round(result.new_bytes / 1e6, 1)}
+    if isinstance(result, BackupResult):
+        waited, new = result.waited_seconds * 1_000, result.new_bytes / 1e6
+        found |= {"waited_ms": round(waited, 1), "new_mb": round(new, 1)}
     print(json.dumps(found | more), flush=True)
     return result
 

@@ -38,6 +38,7 @@ class _Killer:
         """Let it end, and return what it said in between."""
         process = self._started(what)
         begun = time.monotonic()
+        assert process.stdout is not None
         said = process.stdout.read()
         assert process.wait() == 0, said
         self.seconds[what] = time.monotonic() - begun
@@ -51,8 +52,9 @@ class _Killer:
         return process.wait() != 0
 
     def _started(self, what: str) -> forked.Process:
-        arguments = [_PROGRAM, what, self.repository, json.dumps(self._settings)]
+        arguments: list[str | Path] = [_PROGRAM, what, self.repository, json.dumps(self._settings)]
         process = forked.Process(arguments, stdout=forked.PIPE)
+        assert process.stdout is not None
         assert process.stdout.readline().strip() == "begun"
         return process
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -30,7 +30,9 @@ class Manager:
     """Notes when it was asked, and fails at the second time."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock, self.asked, self.pruned = clock, [], []
+        self.clock = clock
+        self.asked: list[datetime] = []
+        self.pruned: list[int] = []
         self.enough = asyncio.Event()
 
     async def create_backup(self, *, note: str) -> Any:
@@ -39,7 +41,7 @@ class Manager:
             self.enough.set()
         if len(self.asked) == 2:
             raise Conflict("Another backup is being made.")
-        status = "failed" if len(self.asked) == 3 else "success"
+        status: Literal["success", "failed"] = "failed" if len(self.asked) == 3 else "success"
         faults = ("an object is missing",) if status == "failed" else ()
         return BackupResult(
             backup_id=note,
