@@ -24,7 +24,7 @@ from jts_storage.backup.repository import LATEST, BackupRepository
 from jts_storage.backup.restore import WholeRestore
 from jts_storage.backup.results import BackupInfo, BackupResult, Pruned, Restored, Verified
 from jts_storage.backup.retention import Retention
-from jts_storage.backup.scratch import FOLDER, swept
+from jts_storage.backup.scratch import FOLDER, new_name, swept
 from jts_storage.backup.selection import DocumentCollection, PartRestore, Series
 from jts_storage.backup.stores import clickhouse, relational
 from jts_storage.backup.stores.lake import LakeBackup
@@ -226,7 +226,7 @@ class BackupManager:
     def _made(self, folder: Path) -> cut.Made:
         stores = self._stores
         others: list[StoreBackup] = [
-            clickhouse.backup_of(stores.clickhouse),
+            clickhouse.backup_of(stores.clickhouse, new_name(stores)),
             relational.backup_of(stores.database, folder),
             LakeBackup(self._settings.lake_root.absolute()),
         ]

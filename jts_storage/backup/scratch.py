@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from jts_storage.backup.manifest import Manifest
 from jts_storage.backup.repository import BackupRepository
 from jts_storage.backup.stores import clickhouse_tables, lake, mongo, sqlite
 from jts_storage.backup.stores.clickhouse import ClickHouseRestore
+from jts_storage.backup.stores.clickhouse_parts import FROZEN
 from jts_storage.backup.stores.lake import LakeRestore
 from jts_storage.backup.stores.mongo import MongoRestore
 from jts_storage.backup.stores.relational import PostgresRestore, is_sqlite
@@ -23,6 +25,18 @@ from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.unit_of_work.participants import Stores
 
 FOLDER = "jts-backup-"
+
+
+def name_of(stores: Stores) -> str:
+    """What scratch databases of a storage begin with: others may share its servers."""
+    # Not the hosts: the port of an embedded mongod is another one each time.
+    names = stores.mongo.config.database, stores.clickhouse.config.database
+    named = hashlib.sha256("/".join(names).encode())
+    return f"jts_backup_{named.hexdigest()[:12]}_"
+
+
+def new_name(stores: Stores) -> str:
+    return f"{name_of(stores)}{uuid4().hex[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +100,7 @@ class Scratch:
 @asynccontextmanager
 async def scratch(stores: Stores, repository: BackupRepository) -> AsyncIterator[Scratch]:
     """Scratch stores beside these, which are gone after the block."""
-    name = f"{clickhouse_tables.SCRATCH}{uuid4().hex}"
+    name = new_name(stores)
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=FOLDER))
     made = Scratch(stores, repository, name, folder)
     try:
@@ -99,18 +113,21 @@ async def scratch(stores: Stores, repository: BackupRepository) -> AsyncIterator
 
 async def swept(stores: Stores) -> None:
     """Remove the scratch databases that a process which was killed has left behind."""
+    prefix = name_of(stores)
     left = await stores.clickhouse.run(
         stores.clickhouse.execute,
         "SELECT name FROM system.databases WHERE startsWith(name, %(prefix)s)",
-        {"prefix": clickhouse_tables.SCRATCH},
+        {"prefix": prefix},
     )
     for (name,) in left:
         await stores.clickhouse.run(ClickHouseRestore(stores.clickhouse, None, name).drop_database)
     for name in await stores.mongo.client.list_database_names():
-        if name.startswith(clickhouse_tables.SCRATCH):
+        if name.startswith(prefix):
             await stores.mongo.client.drop_database(name)
+    if not stores.database.config.is_sqlite:
+        await PostgresRestore(stores.database, None).sweep(prefix)
     config = stores.clickhouse.config
     if config.is_embedded:
         shadow = Path(str(config.embedded_path)) / "shadow"
-        for frozen in await asyncio.to_thread(lambda: list(shadow.glob("jts_backup_*"))):
+        for frozen in await asyncio.to_thread(lambda: list(shadow.glob(f"{FROZEN}*"))):
             await asyncio.to_thread(shutil.rmtree, frozen, ignore_errors=True)

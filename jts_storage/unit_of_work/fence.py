@@ -58,12 +58,14 @@ class Cut:
     """Where all commits are divided: those up to a version, and those after it.
 
     :param moment: of the server, when the fence was raised.
+    :param fence: which one it was.
     :param waited_seconds: how long new commits have waited.
     :param attempts: how often the fence was raised.
     """
 
     version: int
     moment: datetime
+    fence: ObjectId
     waited_seconds: float = 0.0
     attempts: int = 1
 
@@ -110,7 +112,7 @@ class Fence:
         found = await self._stores.mongo.retries.once(
             "pinning MongoDB", lambda: self._clock.find_one({"_id": CLOCK_ID}, session=session)
         )
-        if found is None or "fence" not in found or int(found["value"]) != cut.version:
+        if found is None or found.get("fence", {}).get("by") != cut.fence:
             raise Broken("MongoDB showed another moment than was asked for.", remedy="Repeat it.")
 
     async def _drained(self, identity: ObjectId, begun: float) -> tuple[Cut, float]:
@@ -165,7 +167,7 @@ class Fence:
         )
         if found is None:
             raise Conflict("Another backup is being made.", remedy="Wait until it is done.")
-        return Cut(int(found["value"]), found["fencedAt"])
+        return Cut(int(found["value"]), found["fencedAt"], identity)
 
     async def _lower(self, identity: ObjectId) -> int | None:
         """Let commits begin; the highest version given, or None if the fence was down already."""

@@ -13,9 +13,13 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import StorageError
 
 
-def backup_of(manager: ClickHouseManager) -> StoreBackup:
-    """How the database of a manager is backed up."""
-    return PartsBackup(manager) if manager.config.is_embedded else RowsBackup(manager)
+def backup_of(manager: ClickHouseManager, scratch: str) -> StoreBackup:
+    """How the database of a manager is backed up.
+
+    :param scratch: a database that does not exist, for what is only needed meanwhile.
+    """
+    kind = PartsBackup if manager.config.is_embedded else RowsBackup
+    return kind(manager, scratch)
 
 
 class ClickHouseRestore:

@@ -24,7 +24,6 @@ from jts_storage.backup.manifest import Contents, Piece, StoreCopy
 from jts_storage.backup.repository import BackupRepository
 from jts_storage.backup.stores.clickhouse_tables import (
     NAME,
-    SCRATCH,
     SeriesFigures,
     StoredTable,
     by_series,
@@ -45,6 +44,9 @@ from jts_storage.clickhouse.manager import ClickHouseManager
 from jts_storage.errors import StorageError
 
 KIND: Final = "parts"
+FROZEN: Final = "jts_backup_"
+"""What frozen parts are called; the engine that has them is one process's."""
+
 _PIECE_BYTES: Final = 1 << 20
 _HEAD_LIMIT: Final = 1 << 20
 _CHECKSUMS, _COLUMNS, _COUNT = "checksums.txt", "columns.txt", "count.txt"
@@ -58,9 +60,10 @@ class PartsBackup:
 
     name = NAME
 
-    def __init__(self, manager: ClickHouseManager) -> None:
-        self._manager = manager
-        self._frozen = f"jts_backup_{uuid4().hex}"
+    def __init__(self, manager: ClickHouseManager, scratch: str) -> None:
+        """:param scratch: a database that does not exist, for what is only looked at."""
+        self._manager, self._scratch = manager, scratch
+        self._frozen = f"{FROZEN}{uuid4().hex}"
         self._tables: list[StoredTable] = []
         self._is_frozen = False
 
@@ -124,7 +127,7 @@ class PartsBackup:
         """The fingerprints of the series in frozen parts, which may be merged away by now."""
         if not parts:
             return {}
-        with_rows = _Scratch(self._manager)
+        with_rows = _Scratch(self._manager, self._scratch)
         try:
             names = with_rows.attached(table, {part.name: part for part in parts})
             found = self._manager.execute(
@@ -141,8 +144,8 @@ class PartsBackup:
 class _Scratch:
     """A database of its own, with parts that are links to those of another."""
 
-    def __init__(self, manager: ClickHouseManager) -> None:
-        self._manager, self.database = manager, f"{SCRATCH}{uuid4().hex}"
+    def __init__(self, manager: ClickHouseManager, database: str) -> None:
+        self._manager, self.database = manager, database
         manager.execute(f"CREATE DATABASE {quoted(self.database)}")
 
     def attached(self, table: StoredTable, parts: Mapping[str, Path]) -> dict[str, str]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any, Final
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +21,6 @@ from jts_storage.backup.manifest import Contents, Piece, StoreCopy
 from jts_storage.backup.repository import BackupRepository
 from jts_storage.backup.stores.clickhouse_tables import (
     NAME,
-    SCRATCH,
     SeriesFigures,
     StoredTable,
     by_series,
@@ -57,14 +55,15 @@ class RowsBackup:
 
     name = NAME
 
-    def __init__(self, manager: ClickHouseManager) -> None:
+    def __init__(self, manager: ClickHouseManager, scratch: str) -> None:
+        """:param scratch: a database that does not exist, for links to the parts."""
         if manager.config.cluster is not None:
             raise InvalidConfiguration(
                 "the tables of a ClickHouse cluster cannot be backed up yet",
                 remedy="Back up each of its servers by BACKUP, or the other stores alone.",
             )
         self._manager = manager
-        self._database = f"{SCRATCH}{uuid4().hex}"
+        self._database = scratch
         self._tables: list[StoredTable] = []
         self._is_made = False
 

@@ -19,9 +19,6 @@ from jts_storage.clickhouse.tables import CANDLES, HISTORY
 from jts_storage.domain.data_sets import NOTHING, Figures
 
 NAME: Final = "clickhouse"
-SCRATCH: Final = "jts_backup_"
-"""What databases are called that exist only while a backup is made or verified."""
-
 OF_SCHEMA: Final = "jts_schema_"
 """What the tables of migrations are called: they are made anew, by migrating."""
 

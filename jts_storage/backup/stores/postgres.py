@@ -98,7 +98,7 @@ class PostgresRestore:
     """
 
     def __init__(
-        self, manager: DatabaseManager, repository: BackupRepository, schema: str = ""
+        self, manager: DatabaseManager, repository: BackupRepository | None, schema: str = ""
     ) -> None:
         self._manager, self._repository, self._schema = manager, repository, schema
 
@@ -153,7 +153,19 @@ class PostgresRestore:
             await connection.invalidate()
             await connection.close()
 
+    async def sweep(self, prefix: str) -> None:
+        """Remove the scratch schemas that a process which was killed has left behind."""
+        connection, driver = await _connected(self._manager)
+        try:
+            for (name,) in await driver.fetch("SELECT nspname FROM pg_namespace"):
+                if name.startswith(prefix):
+                    await driver.execute(f"DROP SCHEMA IF EXISTS {_quoted(name)} CASCADE")
+        finally:
+            await connection.invalidate()
+            await connection.close()
+
     async def _fill(self, driver: Any, contents: Contents, schema: str | None) -> None:
+        assert self._repository is not None
         for piece in contents.pieces:
             data = b"".join(self._repository.read(piece.object))
             await driver.copy_to_table(

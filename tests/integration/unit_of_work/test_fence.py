@@ -168,6 +168,16 @@ async def test_a_view_of_another_moment_is_noticed(storage: Storage) -> None:
             await fence_of(storage).pin(session, cut)
 
 
+async def test_a_view_that_shows_an_earlier_fence_is_noticed(storage: Storage) -> None:
+    session = storage.mongo.client.start_session(snapshot=True)
+    async with session:
+        async with fence_of(storage).up():
+            await storage.mongo.get_collection(CLOCK).find_one({}, session=session)
+        async with fence_of(storage).up() as cut:
+            with pytest.raises(Broken, match="another moment"):
+                await fence_of(storage).pin(session, cut)
+
+
 async def test_there_is_one_at_a_time(storage: Storage) -> None:
     async with fence_of(storage).up():
         with pytest.raises(Conflict, match="Another backup"):
