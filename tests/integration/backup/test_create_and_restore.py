@@ -110,6 +110,7 @@ async def test_a_second_backup_stores_only_what_is_new(
         ]
 
 
+@pytest.mark.slow
 async def test_an_encrypted_repository_opens_with_its_key_alone(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
@@ -165,6 +166,7 @@ async def _collections(storage: Storage, manager: BackupManager) -> None:
         await manager.restore(only=DocumentCollection(name="nothing"))
 
 
+@pytest.mark.slow
 async def test_a_series_is_restored_as_it_was_between_two_backups(
     settings: StorageSettings, repository: Path
 ) -> None:
@@ -206,6 +208,7 @@ async def test_one_backup_is_made_at_a_time(settings: StorageSettings, repositor
         assert (await manager.create_backup(verify=False)).status == "success"
 
 
+@pytest.mark.slow
 async def test_nothing_is_left_of_a_backup_in_the_stores(
     settings: StorageSettings, repository: Path
 ) -> None:
@@ -224,6 +227,7 @@ def _left_in(settings: StorageSettings) -> list[Path]:
     return [*shadow.glob("jts_backup_*"), *settings.lake_root.glob(".backup-*")]
 
 
+@pytest.mark.slow
 async def test_events_that_waited_are_parked(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
@@ -261,6 +265,7 @@ async def test_entries_of_the_journal_are_finished_after_a_restore(
         assert (await storage.health()).unfinished == 0
 
 
+@pytest.mark.slow
 async def test_a_backup_of_an_earlier_schema_is_brought_up_to_date(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
@@ -276,6 +281,7 @@ async def test_a_backup_of_an_earlier_schema_is_brought_up_to_date(
         assert not [each for each in await check(_databases(storage)) if not each.is_note]
 
 
+@pytest.mark.slow
 async def test_a_backup_of_a_later_schema_is_refused(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:

@@ -63,7 +63,7 @@ async def _prove(
 async def test_a_backup_holds_every_commit_up_to_one_and_none_after_it(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
-    await _prove(settings, empty_settings, repository, 3)
+    await _prove(settings, empty_settings, repository, 2)
 
 
 @pytest.mark.slow

@@ -142,6 +142,7 @@ async def test_every_damage_is_found_and_named(
         assert (await verified(BackupRepository(repository), first, None)).is_well
 
 
+@pytest.mark.slow
 async def test_the_one_before_a_damaged_backup_is_restored_when_asked(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
@@ -157,6 +158,7 @@ async def test_the_one_before_a_damaged_backup_is_restored_when_asked(
         assert [each.partition(":")[0] for each in result.passed_over] == [newest]
 
 
+@pytest.mark.slow
 async def test_a_manifest_that_says_something_else_is_found_by_restoring(
     settings: StorageSettings, repository: Path
 ) -> None:
@@ -213,6 +215,7 @@ def _with(
     return replace(manifest, stores={**manifest.stores, store: replace(copy, contents=contents)})
 
 
+@pytest.mark.slow
 async def test_a_backup_that_does_not_verify_is_told_and_the_next_one_is_well(
     settings: StorageSettings, repository: Path
 ) -> None:
@@ -236,6 +239,7 @@ async def test_a_backup_that_does_not_verify_is_told_and_the_next_one_is_well(
         assert (await manager.verify(first.backup_id)).is_well  # stored anew, under the same hash
 
 
+@pytest.mark.slow
 async def test_encrypted_objects_are_checked_likewise(
     settings: StorageSettings, repository: Path, keys: str
 ) -> None:

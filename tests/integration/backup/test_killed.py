@@ -39,7 +39,8 @@ class _Killer:
         process = self._started(what)
         begun = time.monotonic()
         assert process.stdout is not None
-        said = process.stdout.read()
+        with process.stdout:
+            said = process.stdout.read()
         assert process.wait() == 0, said
         self.seconds[what] = time.monotonic() - begun
         return said.splitlines()[0]
@@ -49,6 +50,8 @@ class _Killer:
         process = self._started(what)
         time.sleep(share * self.seconds[what])
         process.kill()
+        assert process.stdout is not None
+        process.stdout.close()
         return process.wait() != 0
 
     def _started(self, what: str) -> forked.Process:

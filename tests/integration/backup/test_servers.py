@@ -51,6 +51,7 @@ def _make_database(url: str, name: str) -> None:
         manager.execute(f"CREATE DATABASE {name}")
 
 
+@pytest.mark.slow
 async def test_servers_are_backed_up_and_restored(
     of_servers: Callable[[str], StorageSettings], repository: Path
 ) -> None:
