@@ -11,7 +11,10 @@ class DamagedBackup(StorageError):
     """A backup, or a part of it, is not what was written.
 
     :ivar faults: what was found, a sentence each.
+    :ivar was_begun: whether it was found only after the stores had been changed.
     """
+
+    was_begun = False
 
     def __init__(self, message: str, *, faults: Sequence[str] = (), remedy: str | None = None):
         super().__init__(message, remedy=remedy)

@@ -148,6 +148,7 @@ class BackupManager:
                         raise
                     log.error("Backup %s is damaged, so an earlier one is taken.", identity)
                     passed_over.append(f"{identity}: {exc.args[0]}")
+                    replace = replace or exc.was_begun
                     continue
                 return Restored(
                     backup_id=manifest.id,
@@ -225,10 +226,11 @@ class BackupManager:
 
     def _made(self, folder: Path) -> cut.Made:
         stores = self._stores
+        # In the order of the copies: the views of SQL, as of MongoDB, cost while they are open.
         others: list[StoreBackup] = [
-            clickhouse.backup_of(stores.clickhouse, new_name(stores)),
             relational.backup_of(stores.database, folder),
             LakeBackup(self._settings.lake_root.absolute()),
+            clickhouse.backup_of(stores.clickhouse, new_name(stores)),
         ]
         return MongoBackup(stores.mongo), others
 

@@ -63,19 +63,21 @@ class WholeRestore:
             await self._check_empty()
         databases = schema.databases_of(self._settings, self._stores)
         await schema.led_back(databases, manifest)
-        differing = await self._filled(manifest)
-        if differing:
-            raise DamagedBackup(
-                f"Backup {manifest.id} was restored, and is not what was stored: {differing[0]}",
-                faults=differing,
-            )
+        try:
+            await self._filled(manifest)
+        except DamagedBackup as exc:
+            exc.was_begun = True
+            raise
         await MongoRestore(self._stores.mongo, self._repository).settle(parks_events=parks_events)
         await migrate.up(databases)
         await self._stores.clock.catch_up()
         return await Recovery(self._stores).recover()
 
-    async def _filled(self, manifest: Manifest) -> list[str]:
-        """Fill the stores, MongoDB last: until then its journal knows nothing of the others."""
+    async def _filled(self, manifest: Manifest) -> None:
+        """Fill the stores, MongoDB last: until then its journal knows nothing of the others.
+
+        :raises DamagedBackup: something is otherwise there than the backup says.
+        """
         faults: list[str] = []
         for name, fill in (
             ("clickhouse", self._clickhouse),
@@ -85,7 +87,11 @@ class WholeRestore:
         ):
             self._report(Progress(f"restoring {name}", 0))
             faults += await fill(manifest)
-        return faults
+        if faults:
+            raise DamagedBackup(
+                f"Backup {manifest.id} was restored, and is not what was stored: {faults[0]}",
+                faults=faults,
+            )
 
     async def _clickhouse(self, manifest: Manifest) -> list[str]:
         restore = ClickHouseRestore(self._stores.clickhouse, self._repository)

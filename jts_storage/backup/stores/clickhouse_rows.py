@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from io import BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from typing import Any, Final
 
 import numpy as np
@@ -182,17 +182,18 @@ class RowsRestore:
         assert self._repository is not None
         types = dict(contents.details["columns"])
         table = f"{quoted(self.database)}.{quoted(contents.name)}"
-        data = b"".join(self._repository.read(piece.object))
-        if not data:
+        file = BufferedReader(_Frames(self._repository.read(piece.object)))
+        if not file.peek():
             return
         waiting: list[pa.RecordBatch] = []
-        for batch in pa.ipc.open_stream(BytesIO(data)):
+        for batch in pa.ipc.open_stream(file):
             waiting.append(batch)
             if sum(each.num_rows for each in waiting) + _BLOCK_ROWS > WRITE_ROWS:
                 self._write(table, waiting, types)
                 waiting = []
         if waiting:
             self._write(table, waiting, types)
+        file.read()  # to its end, where its hash is compared
 
     def _write(
         self, table: str, batches: Sequence[pa.RecordBatch], types: Mapping[str, str]
@@ -214,6 +215,27 @@ def make_table(
     manager.execute(create_statement(created, database, name))
     if not merges:
         manager.execute(f"SYSTEM STOP MERGES {quoted(database)}.{quoted(name)}")
+
+
+class _Frames(RawIOBase):
+    """The frames of an object as a file that is read from beginning to end."""
+
+    def __init__(self, frames: Iterator[bytes]) -> None:
+        self._frames, self._rest = frames, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._rest:
+            frame = next(self._frames, None)
+            if frame is None:
+                return 0
+            self._rest = frame
+        data = self._rest[: len(target)]
+        target[: len(data)] = data
+        self._rest = self._rest[len(data) :]
+        return len(data)
 
 
 class _Sink:

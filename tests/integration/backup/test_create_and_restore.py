@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from jts_storage.errors import Conflict, InvalidConfiguration, NotFound, SchemaD
 from jts_storage.migrate.checks import check
 from jts_storage.mongo.leases import Leases
 from jts_storage.testing.factories import make_candles, make_formula
+from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import ENTRIES
 from tests.integration.backup.filled import DAY, KEY, OTHER, fill
 
@@ -256,11 +257,22 @@ async def test_entries_of_the_journal_are_finished_after_a_restore(
             await uow.formulas.save(make_formula("decided"))
             await abandon(storage, monkeypatch, uow)
         assert await storage.candles.count(KEY) == 0
+        # As one that a living process on another host holds, and is under way there.
+        elsewhere = {"owner": "elsewhere/1/1"}
+        later = datetime.now(UTC) + timedelta(hours=1)
+        entries = storage.mongo.get_collection(ENTRIES)
+        await entries.update_many({}, {"$set": elsewhere | {"leaseUntil": later}})
+        (entry,) = await entries.find({}).to_list()
+        place = {"id": entry["_id"], "version": entry["version"], "until": later, "eventKeys": []}
+        await storage.mongo.get_collection(CLOCK).update_one(
+            {}, {"$set": {"running": [elsewhere | place]}}
+        )
         await BackupManager(storage, repository).create_backup(verify=False)
         assert await storage.mongo.get_collection(ENTRIES).count_documents({}) == 1
     async with opened(empty_settings) as storage:
         restored = await BackupManager(storage, repository).restore()
         assert restored.recovered == 1
+        assert await storage._stores.clock.under_way() == []
         assert await storage.candles.count(KEY) == 7
         assert (await storage.health()).unfinished == 0
 
