@@ -64,7 +64,9 @@ class WholeRestore:
         databases = schema.databases_of(self._settings, self._stores)
         await schema.led_back(databases, manifest)
         try:
-            await self._filled(manifest)
+            # Answers that a cache has kept count no more.
+            async with self._stores.announcer.writing(None, symbols=True):
+                await self._filled(manifest)
         except DamagedBackup as exc:
             exc.was_begun = True
             raise

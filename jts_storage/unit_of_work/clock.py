@@ -294,7 +294,7 @@ class CommitClock:
             "series": {"$literal": series},
         }
         if place.unit is not None:
-            listed["unit"] = {"$literal": place.unit}
+            one["unit"] = {"$literal": place.unit}
         gone = [each for each, end in self._abandoned.items() if end <= monotonic()]
         # All of them lie behind whatever `present` said before, to this millisecond.
         lowest = {"$max": [{"$add": ["$value", 1]}, now()]}

@@ -27,6 +27,7 @@ from jts_storage.backup.repository import BackupRepository
 from jts_storage.mongo.errors import translate
 from jts_storage.mongo.leases import LEASES
 from jts_storage.mongo.manager import MongoDBManager
+from jts_storage.unit_of_work.announced_clock import CACHE
 from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.fence import Cut, Fence
@@ -34,8 +35,8 @@ from jts_storage.unit_of_work.listed import CLOCK_ID
 from jts_storage.unit_of_work.outbox import EVENTS
 
 NAME: Final = "mongo"
-_LEFT_OUT: Final = frozenset({LEASES, "jts_schema_lock"})
-"""Leases of living processes; whoever restores has none of them."""
+_LEFT_OUT: Final = frozenset({LEASES, CACHE, "jts_schema_lock"})
+"""Leases of living processes, of which whoever restores has none, and what its cache is called."""
 
 _RAW: Final[CodecOptions[Any]] = CodecOptions(document_class=RawBSONDocument)
 _LEAST_BYTES, _MOST_BYTES = 256 << 10, 4 << 20
