@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from jts_storage.cli import arguments
+from jts_storage.cli.backup_parts import part_of
 from jts_storage.cli.output import (
     NOT_WELL,
     AsJson,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from jts_storage.backup.copying import Progress, Report
     from jts_storage.backup.manager import BackupManager
     from jts_storage.backup.repository import BackupRepository
-    from jts_storage.backup.selection import DocumentCollection, Series
 
 T = TypeVar("T")
 
@@ -47,7 +46,12 @@ Previous = Annotated[
     bool,
     typer.Option("--previous-if-damaged", help="Take the one before it, where it is damaged."),
 ]
-Keep = Annotated[int | None, typer.Option(min=0)]
+Last = Annotated[int | None, typer.Option(min=0, help="Keep so many of the newest.")]
+Days = Annotated[int | None, typer.Option(min=0, help="Keep all younger than so many days.")]
+Daily = Annotated[int | None, typer.Option(min=0, help="Keep the newest of so many days.")]
+Weekly = Annotated[int | None, typer.Option(min=0, help="Keep the newest of so many weeks.")]
+Monthly = Annotated[int | None, typer.Option(min=0, help="Keep the newest of so many months.")]
+Yearly = Annotated[int | None, typer.Option(min=0, help="Keep the newest of so many years.")]
 
 
 @backup.command("create")
@@ -181,7 +185,7 @@ def restore(
     Without --replace nothing that is stored is written over. Nobody else may use the stores while
     all of them are restored.
     """
-    only = _only(collection, series, into, start, end, at)
+    only = part_of(collection, series, into, start, end, at)
 
     async def work(manager: BackupManager) -> Any:
         return await manager.restore(
@@ -207,12 +211,12 @@ def restore(
 
 @backup.command("prune")
 def prune(
-    keep_last: Keep = None,
-    keep_days: Keep = None,
-    keep_daily: Keep = None,
-    keep_weekly: Keep = None,
-    keep_monthly: Keep = None,
-    keep_yearly: Keep = None,
+    keep_last: Last = None,
+    keep_days: Days = None,
+    keep_daily: Daily = None,
+    keep_weekly: Weekly = None,
+    keep_monthly: Monthly = None,
+    keep_yearly: Yearly = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would go, and stop.")
     ] = False,
@@ -313,11 +317,14 @@ def drill(
 
 
 @backup.command("key")
-def key() -> None:
+def key(as_json: AsJson = False) -> None:
     """Print a new random key for JTS_BACKUP_KEY. Keep it apart: without it nothing is restored."""
     from jts_storage.backup.encryption import new_key
 
-    typer.echo(new_key())
+    if as_json:
+        print_json({"key": new_key()})
+    else:
+        typer.echo(new_key())
 
 
 def _with_manager(
@@ -348,31 +355,6 @@ def _repository(folder: Path | None) -> BackupRepository:
 
     config = _config()
     return BackupRepository(folder or config.repository, key=config.key)
-
-
-def _only(
-    collection: str | None,
-    series: str | None,
-    into: str | None,
-    start: str | None,
-    end: str | None,
-    at: str | None,
-) -> Series | DocumentCollection | None:
-    from jts_storage.backup.selection import DocumentCollection, Series
-    from jts_storage.domain import checks
-
-    if collection is not None and series is not None:
-        raise typer.BadParameter("Give --collection or --series.")
-    if series is None:
-        if start or end or at or (into and collection is None):
-            raise typer.BadParameter("--start, --end, --at and --into are of a part: name it.")
-        return None if collection is None else DocumentCollection(name=collection, into=into)
-    target = None if into is None else arguments.key_of(into)
-    first = arguments.moment(start, None) or checks.FIRST_TIMESTAMP
-    last = arguments.moment(end, None, is_end=True) or checks.LAST_TIMESTAMP
-    moment = arguments.moment(at, None)
-    wanted = arguments.key_of(series)
-    return told(lambda: Series(key=wanted, start=first, end=last, into=target, at=moment))
 
 
 def _tell_faults(faults: tuple[str, ...], as_json: bool) -> None:

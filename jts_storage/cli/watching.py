@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,7 @@ from jts_storage.cli.output import AsJson, finished, opened_storage, print_json
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
 if TYPE_CHECKING:
+    from jts_storage.observe.state import Backups
     from jts_storage.storage import Storage
 
 _ADDRESS = "HOST:PORT, such as 127.0.0.1:9108"
@@ -69,13 +72,15 @@ def _unopened() -> Storage:
 
 
 async def _print(storage: Storage, *, as_json: bool) -> None:
-    if not as_json:
-        typer.echo(await storage.metrics(), nl=False)
-        return
     from jts_storage.observe.state import StorageState
 
-    state = StorageState(storage, within=5.0)
+    state = StorageState(storage, within=10.0, backups=_backups())
     try:
+        if not as_json:
+            from jts_storage.observe import Exposition
+
+            typer.echo(await Exposition(storage, state=state).text(), nl=False)
+            return
         samples = await state.read()
     finally:
         await state.close()
@@ -93,6 +98,7 @@ async def _print(storage: Storage, *, as_json: bool) -> None:
 
 async def _serve(storage: Storage, host: str, port: int, *, as_json: bool) -> None:
     from jts_storage.observe import Exposition, MetricsServer
+    from jts_storage.observe.state import StorageState
 
     async def health() -> tuple[bool, dict[str, bool]]:
         found = await storage.health()
@@ -102,7 +108,8 @@ async def _serve(storage: Storage, host: str, port: int, *, as_json: bool) -> No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    server = MetricsServer(Exposition(storage), health)
+    state = StorageState(storage, backups=_backups())
+    server = MetricsServer(Exposition(storage, state=state), health)
     try:
         await server.start(host, port)
     except OSError as exc:
@@ -120,6 +127,24 @@ async def _serve(storage: Storage, host: str, port: int, *, as_json: bool) -> No
         await stopping.wait()
     finally:
         await server.stop()
+
+
+def _backups() -> Backups | None:
+    """When each backup of the repository that is set was cut; None if there is none."""
+    from jts_storage.backup.manager import listed
+    from jts_storage.backup.repository import BackupRepository
+    from jts_storage.settings.backup import BackupConfig
+
+    config = BackupConfig.from_env()
+    if not Path(config.repository).is_dir():
+        return None
+    repository = BackupRepository(config.repository, key=config.key)
+
+    def cuts() -> list[datetime | None]:
+        repository.open()
+        return [None if each.damage else each.timestamp for each in listed(repository)]
+
+    return cuts
 
 
 def _address(text: str) -> tuple[str, int]:

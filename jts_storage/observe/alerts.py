@@ -165,6 +165,22 @@ ALERTS: Final = (
         section="the-disk-is-filling",
     ),
     Alert(
+        name="BackupOld",
+        metric=catalogue.BACKUP_AGE,
+        above=26 * 60 * _MINUTE,
+        severity="critical",
+        summary="The newest backup is {value:.0f} s old.",
+        section="the-backup-is-old",
+    ),
+    Alert(
+        name="BackupDamaged",
+        metric=catalogue.BACKUPS_DAMAGED,
+        above=0,
+        severity="critical",
+        summary="{value:.0f} backups cannot be read.",
+        section="a-backup-is-damaged",
+    ),
+    Alert(
         name="MigrationPending",
         metric=catalogue.MIGRATIONS_PENDING,
         above=0,

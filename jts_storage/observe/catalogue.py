@@ -172,6 +172,15 @@ LIMIT_USED = Metric(
 LIMIT_WAITING = Metric(
     "rate_limit_waiting", "gauge", ("name",), "Tasks of this process that wait for a slot."
 )
+BACKUP_AGE = Metric(
+    "backup_age_seconds",
+    "gauge",
+    (),
+    "How long ago the stores were as they are in the newest backup.",
+)
+BACKUPS_DAMAGED = Metric(
+    "backups_damaged", "gauge", (), "Backups of the repository that cannot be read."
+)
 MIGRATIONS_PENDING = Metric(
     "migrations_pending", "gauge", (), "Migrations that are not applied yet."
 )

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,6 +29,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+Backups = Callable[[], Sequence[datetime | None]]
+
+
 class StorageState:
     """What can be read of the stores of an open storage, as samples of metrics.
 
@@ -35,10 +39,19 @@ class StorageState:
 
     :param within: seconds that a look may take; what does not answer until then is as it was.
     :param every: seconds between looks at what takes long: the newest candles, parts of tables.
+    :param backups: gives when each backup of a repository was cut; None of one that is damaged.
     """
 
-    def __init__(self, storage: Watched, *, within: float = 1.0, every: float = 60.0) -> None:
+    def __init__(
+        self,
+        storage: Watched,
+        *,
+        within: float = 1.0,
+        every: float = 60.0,
+        backups: Backups | None = None,
+    ) -> None:
         self._storage, self._within, self._every = storage, within, every
+        self._backups = backups
         self._quick: Sequence[Sample] = ()
         self._slow: Sequence[Sample] = ()
         self._slow_at: float | None = None
@@ -89,6 +102,8 @@ class StorageState:
         await asyncio.wait([self._looking], timeout=self._within / 2)
 
     async def _look_slowly(self) -> None:
+        kept = [] if self._backups is None else await asyncio.to_thread(_of, self._backups)
+        self._slow = kept
         clickhouse = _reached(lambda: self._storage.clickhouse)
         if clickhouse is None:
             return
@@ -102,6 +117,7 @@ class StorageState:
             log.warning("The tables of ClickHouse cannot be looked at: %s", exc)
         else:
             found = [
+                *kept,
                 *tables,
                 *(
                     Sample(catalogue.NEWEST, ms / 1_000, (exchange, timeframe))
@@ -224,6 +240,16 @@ def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
         late = late_ms(ms, now, Timeframe(timeframe), exchange)
         if late is not None:
             samples.append(Sample(catalogue.LATE, late / 1_000, (exchange, timeframe)))
+    return samples
+
+
+def _of(backups: Backups) -> list[Sample]:
+    cuts = backups()
+    samples = [Sample(catalogue.BACKUPS_DAMAGED, sum(each is None for each in cuts))]
+    readable = [each for each in cuts if each is not None]
+    if readable:
+        age = datetime.now(UTC) - max(readable)
+        samples.append(Sample(catalogue.BACKUP_AGE, age.total_seconds()))
     return samples
 
 
