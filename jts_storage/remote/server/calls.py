@@ -186,6 +186,20 @@ def as_known(error: BaseException, what: str) -> StorageError:
     )
 
 
+async def read_until(context: Context, over: asyncio.Task[Any]) -> Any:
+    """What the client sends next; once the gateway is to stop, it goes on elsewhere."""
+    reading = asyncio.ensure_future(context.read())
+    try:
+        await asyncio.wait((reading, over), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        reading.cancel()
+        raise
+    if over.done():
+        reading.cancel()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway is stopping")
+    return reading.result()
+
+
 def wants_compression(context: Context) -> bool:
     """Whether the client is far enough away for columns to be compressed."""
     return (COMPRESSION, "zstd") in (context.invocation_metadata() or ())

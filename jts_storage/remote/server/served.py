@@ -34,6 +34,7 @@ from jts_storage.remote.methods import Method
 from jts_storage.remote.server.bounds import at_most
 from jts_storage.remote.server.schemas import by_field, databases_of, stores_of
 from jts_storage.remote.server.stored import StoredCandles
+from jts_storage.unit_of_work.delivery import Delivery, Listener
 from jts_storage.unit_of_work.subscription import Source
 from jts_storage.unit_of_work.unit import UnitOfWork
 
@@ -73,6 +74,17 @@ class ServedBackend(Protocol):
     def models(self) -> Models: ...
     @property
     def subscriptions(self) -> ServedSubscriptions: ...
+    @property
+    def keeps_events(self) -> bool:
+        """Whether events are stored until handlers have had them."""
+        ...
+
+    def delivery_to(self, listener: Listener) -> Delivery:
+        """What delivers stored events to one client.
+
+        :raises StorageError: none are stored.
+        """
+        ...
 
     async def health(self) -> Health: ...
 
