@@ -131,7 +131,8 @@ class _Client:
             raise InvalidData(f"must be at most {_TYPES:,}", field="types")
         self._types = frozenset(hears.types)
         self._answers.put_nowait(pb.HandlersAnswer(listening=pb.Listening()))
-        delivery.deliver_now()
+        # Not now: what is asked for next, after a commit, would find its key taken by this look.
+        delivery.deliver_soon()
 
     def _deliver(self, asked: pb.DeliverEvents, delivery: Delivery) -> None:
         if len(asked.keys) > _KEYS:
