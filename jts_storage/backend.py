@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from jts_storage.clickhouse.manager import ClickHouseManager
     from jts_storage.models.registry import Models
     from jts_storage.unit_of_work.data_sets import StoredDataSets
-    from jts_storage.unit_of_work.delivery import Delivery, Listener
     from jts_storage.unit_of_work.moments import StoredView
     from jts_storage.unit_of_work.participants import Stores
     from jts_storage.unit_of_work.purges import StoredPurges
@@ -59,11 +58,9 @@ class StoreBackend:
 
     :cvar creates_all_models: whether opening creates what is missing of declared models also in
         stores that it does not migrate.
-    :cvar keeps_events: until handlers have had them, which may be those of a gateway's client.
     """
 
     creates_all_models = False
-    keeps_events = True
 
     def __init__(
         self,
@@ -362,11 +359,6 @@ class StoreBackend:
         from jts_storage import composition
 
         return composition.unit_of_work(self.stores, source, unit_id)
-
-    def delivery_to(self, listener: Listener) -> Delivery:
-        from jts_storage import composition
-
-        return composition.delivery_to(self.stores, listener)
 
     async def outcome(self, unit_id: str) -> Outcome:
         return await self.stores.outcomes.settle(unit_id)

@@ -27,9 +27,9 @@ from jts_storage.unit_of_work.announcing import NOBODY
 from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.damage import Inspection
 from jts_storage.unit_of_work.deliveries import Deliveries
-from jts_storage.unit_of_work.delivery import Delivery, Listener
+from jts_storage.unit_of_work.delivery import Delivery
 from jts_storage.unit_of_work.journal import Journal
-from jts_storage.unit_of_work.outbox import Outbox, as_stored
+from jts_storage.unit_of_work.outbox import Outbox
 from jts_storage.unit_of_work.outcomes import StoredOutcomes
 from jts_storage.unit_of_work.participants import Stores
 from jts_storage.unit_of_work.stored import StoredWork
@@ -98,12 +98,6 @@ def _clock(
         return CommitClock(mongo, stored, journal.latest_symbols_version)
     cache.belongs_to(StoredNotes(mongo))
     return AnnouncedClock(mongo, stored, journal.latest_symbols_version, cache)
-
-
-def delivery_to(stores: Stores, listener: Listener) -> Delivery:
-    """What delivers stored events to a client of this process."""
-    outbox = Outbox(stores.mongo, as_stored)
-    return Delivery(outbox, stores.journal, stores.clock, Leases(stores.mongo), listener)
 
 
 def opening(settings: StorageSettings, stores: Stores) -> Opening:

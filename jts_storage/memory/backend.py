@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from jts_storage.clickhouse.symbol_model import SYMBOLS
 from jts_storage.domain.moments import AsOf
 from jts_storage.domain.outcomes import Outcome
-from jts_storage.errors import StorageError
 from jts_storage.memory.backtests import InMemoryBacktestResultRepository
 from jts_storage.memory.bookkeeping import InMemoryIngestionRepository
 from jts_storage.memory.candles import InMemoryCandleRepository
@@ -46,8 +45,6 @@ R = TypeVar("R")
 
 class InMemoryBackend:
     """Every repository over one `MemoryDatabase`, each write taking effect at once."""
-
-    keeps_events = False
 
     def __init__(
         self, publisher: EventPublisher | None = None, models: Iterable[Model[Any]] = ()
@@ -141,9 +138,6 @@ class InMemoryBackend:
 
     async def _work(self, source: str, unit_id: str | None) -> InMemoryWork:
         return InMemoryWork(self._database, self.publisher, self._models, source, unit_id)
-
-    def delivery_to(self, listener: object) -> NoReturn:
-        raise StorageError("Stores in memory keep no events for handlers elsewhere.")
 
     async def outcome(self, unit_id: str) -> Outcome:
         return self._database.outcomes.setdefault(unit_id, Outcome(unit_id))

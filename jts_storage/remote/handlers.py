@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -40,17 +41,21 @@ class RemoteHandlers:
         self._stream: HandlerStream | None = None
         self._opening = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
+        self._process = os.getpid()
 
     def begin(self) -> None:
         """Listen from now on, as soon as there are handlers."""
+        self._process = os.getpid()
         if self._is_offered:
             self._keeping = asyncio.create_task(self._keep())
 
     async def end(self) -> None:
         keeping, self._keeping = self._keeping, None
+        stream, self._stream = self._stream, None
+        if os.getpid() != self._process:  # both are its parent's
+            return
         if keeping is not None:
             await stopped(keeping)
-        stream, self._stream = self._stream, None
         if stream is not None:
             await stream.end()
 

@@ -73,6 +73,11 @@ class Delivery:
         self._looking: asyncio.Task[None] | None = None
         self._is_closed = False
 
+    def to(self, listener: Listener) -> Delivery:
+        """The same for handlers of another process, which gets the events as they are stored."""
+        outbox = self._outbox.for_others()
+        return Delivery(outbox, self._journal, self._clock, self._leases, listener)
+
     async def deliver_own(self, events: Sequence[DomainEvent]) -> int:
         """Deliver the events of a commit that this process has handlers for, and those before them.
 

@@ -94,6 +94,10 @@ class Outbox:
     ) -> None:
         self._manager, self._read = manager, read
 
+    def for_others(self) -> Outbox:
+        """The same, for handlers that know other classes than this process."""
+        return Outbox(self._manager, as_stored)
+
     async def add(
         self, events: Sequence[DomainEvent], version: int, session: AsyncClientSession
     ) -> None:

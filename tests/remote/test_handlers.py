@@ -3,139 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from grpc import aio
-from pydantic import SecretStr
 
-from jts_storage import DomainEvent, Storage, StorageSettings
+from jts_storage import Storage, StorageSettings
 from jts_storage import sync as blocking
-from jts_storage.backend import StoreBackend
-from jts_storage.local_servers.mongod import LocalMongod
 from jts_storage.memory.backend import InMemoryBackend
-from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
-from jts_storage.remote import handlers
-from jts_storage.remote.protocol import path_of
 from jts_storage.remote.server.gateway import Gateway, Place
 from jts_storage.remote.server.limits import Limits
-from jts_storage.testing.backends import Stack
-from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.unit_of_work import delivery
 from jts_storage.unit_of_work.delivery import ATTEMPTS
-from tests.contract.test_storage_contracts import emptied
-from tests.prepared import stack_of
+from tests.remote.handlers_net import (
+    Counted,
+    Net,
+    embedded,
+    net,
+    no_looks,
+    noting,
+    settings,
+    tell,
+    until,
+)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Counted(DomainEvent):
-    """What these tests tell."""
-
-    number: int
-    about: str = "one"
-
-    @property
-    def key(self) -> str:
-        return self.about
-
-
-@dataclass
-class Net:
-    """Gateways over one set of stores, each behind a proxy, and clients of them."""
-
-    backend: StoreBackend
-    stack: AsyncExitStack
-    proxies: list[FaultProxy] = field(default_factory=list)
-    gateways: list[Gateway] = field(default_factory=list)
-
-    async def serve(self) -> FaultProxy:
-        place = Place("127.0.0.1:0", limits=Limits(grace_seconds=0.2))
-        gateway = Gateway(self.backend, place)
-        await gateway.start()
-        self.stack.push_async_callback(gateway.stop)
-        host, _, port = gateway.address.rpartition(":")
-        proxy = FaultProxy(host, int(port)).start()
-        self.stack.callback(proxy.stop)
-        self.gateways.append(gateway)
-        self.proxies.append(proxy)
-        return proxy
-
-    @property
-    def settings(self) -> StorageSettings:
-        addresses = ",".join(f"{proxy.host}:{proxy.port}" for proxy in self.proxies)
-        return StorageSettings(url=f"grpc://{addresses}?retry_base_delay=0.02&timeout=5")
-
-    async def client(self, handler: Callable[[Counted], Any] | None = None) -> Storage:
-        if not self.proxies:
-            await self.serve()
-        storage = await self.stack.enter_async_context(Storage.open(self.settings))
-        if handler is not None:
-            storage.events.register_handler(Counted, handler)
-        return storage
-
-    async def waiting(self) -> list[tuple[int, int, bool]]:
-        found = await self.backend.stores.outbox.list()
-        return [(each.data["number"], each.attempts, each.is_parked) for each in found]
-
-
-@pytest.fixture(scope="module")
-def embedded(
-    shared_mongod: LocalMongod,
-    tmp_path_factory: pytest.TempPathFactory,
-    engine_used: Callable[[str], None],
-) -> Iterator[Stack]:
-    engine_used("chDB")
-    engine_used("SQLite")
-    settings = StorageSettings(mongo_url=SecretStr(shared_mongod.uri), mongo_database="handlers")
-    stack = stack_of(settings, tmp_path_factory.mktemp("jts"))
-    yield stack
-    stack.close()
-
-
-@pytest.fixture
-def settings(embedded: Stack) -> StorageSettings:
-    return emptied(embedded)
-
-
-@pytest.fixture
-async def net(settings: StorageSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Net]:
-    monkeypatch.setattr(delivery, "_FIRST_PAUSE", timedelta(milliseconds=1))
-    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(milliseconds=20))
-    monkeypatch.setattr(delivery, "_PAUSE_BETWEEN_LOOKS", timedelta(milliseconds=200))
-    monkeypatch.setattr(handlers, "_LOOK_SECONDS", 0.05)
-    backend = StoreBackend(settings)
-    async with Storage(backend), AsyncExitStack() as stack:
-        yield Net(backend, stack)
-
-
-@pytest.fixture
-def no_looks(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commits alone deliver: nothing that is looked for now and then comes before them."""
-    monkeypatch.setattr(delivery, "_SHORTEST_PAUSE", timedelta(days=1))
-
-
-async def tell(storage: Storage, *numbers: int, about: str = "one") -> None:
-    async with storage.unit_of_work() as uow:
-        for number in numbers:
-            uow.events.add(Counted(number=number, about=about))
-        await uow.commit()
-
-
-async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            found = condition()
-            if found if isinstance(found, bool) else await found:
-                return
-            await asyncio.sleep(0.02)
-
-
-def noting(numbers: list[int]) -> Callable[[Counted], None]:
-    return lambda event: numbers.append(event.number)
+__all__ = ["embedded", "net", "no_looks", "settings"]  # fixtures
 
 
 @pytest.mark.usefixtures("no_looks")
@@ -355,76 +246,3 @@ async def test_stores_in_memory_deliver_as_before() -> None:
             await tell(client, 1)
         await gateway.stop()
     assert heard == [1]
-
-
-class Raw:
-    """A client that says whatever it likes."""
-
-    def __init__(self, channel: aio.Channel) -> None:
-        self.stream: Any = channel.stream_stream(
-            path_of("Gateway", "Handle"),
-            request_serializer=pb.HandlersRequest.SerializeToString,
-            response_deserializer=pb.HandlersAnswer.FromString,
-        )()
-
-    async def say(self, **step: Any) -> None:
-        await self.stream.write(pb.HandlersRequest(**step))
-
-    async def next(self) -> pb.HandlersAnswer:
-        found: pb.HandlersAnswer = await self.stream.read()
-        return found
-
-
-@pytest.fixture
-async def raw(net: Net) -> AsyncIterator[Raw]:
-    proxy = await net.serve()
-    async with aio.insecure_channel(f"{proxy.host}:{proxy.port}") as channel:
-        yield Raw(channel)
-
-
-async def test_what_was_not_given_cannot_be_acknowledged(net: Net, raw: Raw) -> None:
-    await tell(await net.client(), 1, 2)
-    for number in range(100):
-        await raw.say(handled=pb.HandledEvent(number=number))
-    await raw.say(deliver=pb.DeliverEvents(number=7, keys=["one"]))
-    assert (await raw.next()).delivered == 7  # it hears nothing
-    assert [number for number, *_ in await net.waiting()] == [1, 2]
-    await raw.say(hears=pb.Hears(types=["counted"]))
-    assert (await raw.next()).WhichOneof("step") == "listening"
-    given = (await raw.next()).given
-    for number in range(100):
-        if number != given.number:
-            await raw.say(handled=pb.HandledEvent(number=number))
-    await raw.say(handled=pb.HandledEvent(number=given.number, is_unknown=True))
-    await raw.next()
-    assert [number for number, *_ in await net.waiting()] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        {"hears": pb.Hears(types=map(str, range(10_001)))},
-        {"deliver": pb.DeliverEvents(number=1, keys=map(str, range(10_001)))},
-        {},
-    ],
-)
-async def test_what_is_too_much_is_refused(raw: Raw, step: dict[str, Any]) -> None:
-    await raw.say(**step)
-    with pytest.raises(aio.AioRpcError) as caught:
-        await raw.next()
-    assert caught.value.code().name == "INVALID_ARGUMENT"
-
-
-async def test_who_asks_for_much_at_once_is_answered(net: Net, raw: Raw) -> None:
-    await tell(await net.client(), *range(3))
-    await raw.say(hears=pb.Hears(types=["counted"]))
-    for number in range(200):
-        await raw.say(deliver=pb.DeliverEvents(number=number, keys=[f"key {number}", "one"]))
-    answered: set[int] = set()
-    async with asyncio.timeout(30):
-        while len(answered) < 200:
-            answer = await raw.next()
-            if answer.WhichOneof("step") == "delivered":
-                answered.add(answer.delivered)
-            elif answer.WhichOneof("step") == "given":
-                await raw.say(handled=pb.HandledEvent(number=answer.given.number))

@@ -219,7 +219,10 @@ class Gateway:
             major=MAJOR,
             minor=MINOR,
             version=__version__,
-            capabilities=(*CAPABILITIES, *([HANDLERS] if self._backend.keeps_events else [])),
+            capabilities=(
+                *CAPABILITIES,
+                *([HANDLERS] if self._backend.subscriptions.keeps_events else []),
+            ),
             models=[model.name for model in self._backend.models],
         )
 

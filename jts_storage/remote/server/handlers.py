@@ -48,7 +48,7 @@ class Listeners:
     async def listen(self, _: Any, context: Context) -> None:
         async with answering(context, _WHAT, is_stream=True):
             client = _Client(context)
-            await client.run(self._backend.delivery_to(client), self._is_over)
+            await client.run(self._backend.subscriptions.delivery_to(client), self._is_over)
 
 
 class _Client:
@@ -88,9 +88,8 @@ class _Client:
     async def run(self, delivery: Delivery, is_over: asyncio.Event) -> None:
         over = asyncio.create_task(is_over.wait())
         writing = asyncio.create_task(self._write())
-        writing.add_done_callback(lambda _: over.cancel())  # nobody listens any more
         try:
-            while (given := await read_until(self._context, over)) is not aio.EOF:
+            while (given := await read_until(self._context, over, writing)) is not aio.EOF:
                 self._take(message_of(pb.HandlersRequest, given), delivery)
         finally:
             await run_to_the_end(self._end(delivery, over, writing))
@@ -103,6 +102,8 @@ class _Client:
         await delivery.close()
         for task in ending:
             await stopped(task)
+            if not task.cancelled():
+                task.exception()  # a client that is gone is nothing to tell of
 
     async def _write(self) -> None:
         while True:

@@ -62,6 +62,18 @@ class ServedSubscriptions(Subscriptions, Protocol):
 
     async def handled(self, events: Sequence[str]) -> int: ...
 
+    @property
+    def keeps_events(self) -> bool:
+        """Whether events are stored until handlers have had them."""
+        ...
+
+    def delivery_to(self, listener: Listener) -> Delivery:
+        """What delivers stored events to the handlers of one client.
+
+        :raises StorageError: none are stored.
+        """
+        ...
+
 
 class ServedBackend(Protocol):
     """The stores of this process."""
@@ -74,17 +86,6 @@ class ServedBackend(Protocol):
     def models(self) -> Models: ...
     @property
     def subscriptions(self) -> ServedSubscriptions: ...
-    @property
-    def keeps_events(self) -> bool:
-        """Whether events are stored until handlers have had them."""
-        ...
-
-    def delivery_to(self, listener: Listener) -> Delivery:
-        """What delivers stored events to one client.
-
-        :raises StorageError: none are stored.
-        """
-        ...
 
     async def health(self) -> Health: ...
 
