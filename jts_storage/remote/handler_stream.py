@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc
 from grpc import aio
 
+from jts_storage._runtime.steps import carried
 from jts_storage._runtime.tasks import stopped
 from jts_storage.ports.events import EventPublisher
 from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
@@ -184,6 +185,7 @@ class HandlerStream:
         if before is not None:  # it was dropped, but may take a moment to end
             await asyncio.wait([before])
         handled = pb.HandledEvent(number=given.number)
+        carried.set(given.trace or None)  # this task is the event's alone
         about = {"event_id": given.event.id}
         try:
             event = event_of(given.event.class_name, json.loads(given.event.data))

@@ -21,8 +21,7 @@ from jts_storage.remote.server.limits import Limits
 from jts_storage.testing.backends import Stack
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.unit_of_work import delivery
-from tests.contract.test_storage_contracts import emptied
-from tests.prepared import stack_of
+from tests.prepared import emptied, stack_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import pytest
 
 from jts_storage import Storage, StorageSettings
 from jts_storage import sync as blocking
+from jts_storage._runtime.steps import carried
 from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.remote.server.gateway import Gateway, Place
 from jts_storage.remote.server.limits import Limits
@@ -216,6 +217,18 @@ async def test_who_hears_no_more_gets_no_more(net: Net) -> None:
     await asyncio.sleep(0.5)
     assert heard == [1]
     assert await net.waiting() == [(2, 0, False)]
+
+
+async def test_the_trace_of_the_commit_is_known(net: Net) -> None:
+    heard: list[str | None] = []
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with net.backend.unit_of_work("", None) as uow:
+        token = carried.set(trace)
+        uow.events.add(Counted(number=1))
+        await uow.commit()
+        carried.reset(token)
+    await net.client(lambda _: heard.append(carried.get()))
+    await until(lambda: heard == [trace])
 
 
 @pytest.mark.usefixtures("no_looks")

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from grpc import aio
 
+from jts_storage._runtime.steps import carried
 from jts_storage._runtime.tasks import run_to_the_end, stopped
 from jts_storage.domain.subscriptions import PlainEvent
 from jts_storage.errors import InvalidData, StorageError
@@ -69,7 +70,7 @@ class _Client:
 
     async def publish(self, event: PlainEvent, /) -> int:
         number = next(self._numbers)
-        given = pb.GivenEvent(number=number, event=event_message(event))
+        given = pb.GivenEvent(number=number, event=event_message(event), trace=carried.get())
         if given.ByteSize() > _LARGEST:
             raise StorageError(f"Event {event.id} is larger than a message to a client.")
         self._given[number] = asyncio.get_running_loop().create_future()

@@ -221,9 +221,11 @@ class Listening(_message.Message):
     def __init__(self) -> None: ...
 
 class GivenEvent(_message.Message):
-    __slots__ = ("number", "event")
+    __slots__ = ("number", "event", "trace")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
     number: int
     event: Event
-    def __init__(self, number: _Optional[int] = ..., event: _Optional[_Union[Event, _Mapping[str, object]]] = ...) -> None: ...
+    trace: str
+    def __init__(self, number: _Optional[int] = ..., event: _Optional[_Union[Event, _Mapping[str, object]]] = ..., trace: _Optional[str] = ...) -> None: ...
