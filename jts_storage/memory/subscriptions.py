@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from jts_storage._runtime.waking import Waiter, Waiters
 from jts_storage.domain import checks
@@ -154,6 +154,8 @@ class Queues:
 class InMemorySubscriptions:
     """The `Subscriptions` of one in-memory database."""
 
+    keeps_events = False
+
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
 
@@ -173,6 +175,10 @@ class InMemorySubscriptions:
     async def handled(self, events: Sequence[str]) -> int:
         """Forget events that handlers of another process have had; how many they are."""
         return self._queues.handled(events)
+
+    def delivery_to(self, listener: object) -> NoReturn:
+        """:raises StorageError: whoever commits delivers, and nothing waits for handlers."""
+        raise StorageError("Stores in memory keep no events for handlers elsewhere.")
 
     async def list(self) -> Sequence[SubscriptionState]:
         return self._queues.states()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from jts_storage._runtime.tasks import run_to_the_end
 from jts_storage.domain.outcomes import Outcome
 from jts_storage.errors import StorageError
 from jts_storage.models import Models
@@ -13,6 +14,7 @@ from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.health import Health
 from jts_storage.ports.models import Model
 from jts_storage.remote.connection import Connection
+from jts_storage.remote.handlers import RemoteHandlers
 from jts_storage.remote.readable import RemoteReadable
 from jts_storage.remote.repositories import RemoteStorage
 from jts_storage.remote.subscriptions import RemoteSubscriptions
@@ -46,6 +48,7 @@ class GrpcBackend:
         self._models = Models.known(models)
         self._connection = connection or Connection(config)
         self._commits = Commits()
+        self._handlers = RemoteHandlers(self._connection, self.publisher)
         self.gateway = RemoteStorage(Target(self._connection, "Storage"))
         """What is asked for what concerns all of its stores."""
         self.readable = RemoteReadable(
@@ -72,12 +75,20 @@ class GrpcBackend:
                 f"The gateway does not know the declared models {', '.join(unknown)}.",
                 remedy="Install the package that declares them where the gateway runs, too.",
             )
+        self._handlers.begin()
+
+    async def hear_no_more(self) -> None:
+        """Take no more events for the handlers of this process; what waits is stored."""
+        await self._handlers.end()
 
     async def close(self) -> None:
         try:
             await self._commits.ended(_CLOSE_SECONDS)
         finally:
-            await self._connection.close()
+            try:
+                await run_to_the_end(self._handlers.end())
+            finally:
+                await self._connection.close()
 
     async def health(self) -> Health:
         found = await self.gateway.health()
@@ -98,9 +109,8 @@ class GrpcBackend:
         return UnitOfWork(lambda: self._begun(source, unit_id))
 
     async def _begun(self, source: str, unit_id: str | None) -> RemoteWork:
-        return RemoteWork(
-            self._connection, self._commits, self.publisher, self._models, source, unit_id
-        )
+        connection, handlers = self._connection, self._handlers
+        return RemoteWork(connection, self._commits, handlers, self._models, source, unit_id)
 
     @property
     def subscriptions(self) -> RemoteSubscriptions:

@@ -66,6 +66,7 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
         self.models: frozenset[str] = frozenset()
+        self.capabilities: frozenset[str] = frozenset()
         self.minor = 0
         """Of the protocol, as the gateway speaks it that was greeted."""
 
@@ -98,6 +99,7 @@ class Connection:
                 remedy="Run the same release of jts-storage at both ends.",
             )
         self.models, self.minor = frozenset(answer.models), answer.minor
+        self.capabilities = frozenset(answer.capabilities)
 
     async def _greet(self) -> pb.ServerAnswer:
         asked = pb.ServerRequest(major=MAJOR, minor=MINOR, version=__version__)

@@ -13,18 +13,19 @@ from jts_storage.unit_of_work.subscription import Delivery
 
 def message_of(delivery: Delivery) -> pb.StoredDelivery:
     event = delivery.event
-    message = pb.StoredDelivery(
-        event=pb.Event(
-            id=event.id,
-            type=event.event_type,
-            class_name=event.class_name,
-            key=event.key,
-            data=json.dumps(dict(event.data)).encode(),
-        ),
-        version=event.version,
-    )
+    message = pb.StoredDelivery(event=event_message(event), version=event.version)
     values.fill(message.place, delivery.place, "place")
     return message
+
+
+def event_message(event: PlainEvent) -> pb.Event:
+    return pb.Event(
+        id=event.id,
+        type=event.event_type,
+        class_name=event.class_name,
+        key=event.key,
+        data=json.dumps(dict(event.data)).encode(),
+    )
 
 
 def delivery_of(message: pb.StoredDelivery) -> Delivery:

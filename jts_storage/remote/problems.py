@@ -186,6 +186,10 @@ class GatewaySilent(ConnectionFailed):
     """A gateway that took a call did not answer in time: it hangs, or has much to do."""
 
 
+class UnknownCall(StorageError):
+    """A gateway of an earlier release was called."""
+
+
 def plain(error: StorageError) -> str:
     """What a client without the kit sees of an error."""
     return _short(str(error))

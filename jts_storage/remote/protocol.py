@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 MAJOR: Final = 1
-MINOR: Final = 1
+MINOR: Final = 2
 """Counts up with what is added; a client asks for nothing that a gateway's minor does not have."""
 
 TRADES_SINCE: Final = 1
@@ -18,6 +18,9 @@ WHOLE_SINCE: Final = 1
 """The minor from which on a gateway takes a whole unit of work in one request."""
 
 PACKAGE: Final = "jts.storage.v1"
+HANDLERS: Final = "handlers"
+"""The capability of a gateway whose stores keep events until handlers have had them."""
+
 CAPABILITIES: Final = ("candles", "documents", "bookkeeping", "history", "work", "models")
 
 MESSAGE_BYTES: Final = 8 * 2**20

@@ -16,11 +16,11 @@ from jts_storage.domain.outcomes import Outcome, new_unit_id
 from jts_storage.domain.results import CommitResult
 from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
 from jts_storage.models import Models
-from jts_storage.ports.events import EventPublisher
 from jts_storage.ports.models import Model
 from jts_storage.proto.jts.storage.v1 import values_pb2, work_pb2
 from jts_storage.remote.connection import Connection
 from jts_storage.remote.declared import RemoteDocuments, RemoteTable
+from jts_storage.remote.handlers import RemoteHandlers
 from jts_storage.remote.readable import RemoteIngestion, RemoteStored
 from jts_storage.remote.repositories import (
     RemoteStorage,
@@ -61,13 +61,13 @@ class RemoteWork:
         self,
         connection: Connection,
         commits: Commits,
-        publisher: EventPublisher,
+        handlers: RemoteHandlers,
         models: Models,
         source: str,
         unit_id: str | None,
     ) -> None:
         """:param commits: of this storage that are under way."""
-        self._connection, self._commits, self._publisher = connection, commits, publisher
+        self._connection, self._commits, self._handlers = connection, commits, handlers
         self._models, self._source = models, source
         self._is_named = unit_id is not None
         self._id = unit_id or new_unit_id()
@@ -141,33 +141,15 @@ class RemoteWork:
         return await RemoteStorage(Target(self._connection, "Storage")).outcome(self._id)
 
     async def deliver(self) -> None:
-        """Call this process's own handlers; those of others are called by the gateway.
-
-        What fails, or is cut short, waits for whoever hears it next.
-        """
-        handled = [
-            event.id
-            for event in self.events.collected
-            if self._publisher.hears(event.event_type) and not await self._published(event)
-        ]
-        if not handled:
-            return
+        """Have the gateway deliver what this process has handlers for, and what comes before."""
         try:
-            await RemoteStorage(Target(self._connection, "Storage")).delivered(handled)
+            await self._handlers.deliver(self.events.collected)
         except StorageError:
-            log.warning("Events that were handled may come again.", exc_info=True)
-
-    async def _published(self, event: DomainEvent) -> bool:
-        """Return whether a handler failed."""
-        try:
-            return bool(await self._publisher.publish(event))
-        except Exception:
-            # The commit stands all the same.
-            log.exception("An event was not published.", extra={"event_id": event.id})
-            return True
+            # The commit stands all the same; the events are stored, and delivered later.
+            log.warning("Events of a commit were not delivered yet.", exc_info=True)
 
     def deliver_soon(self) -> None:
-        """What was not delivered is delivered by a process that hears it."""
+        self._handlers.deliver_soon(self.events.collected)
 
     def written(self) -> list[str]:
         documents = [_SERVICE_OF.get(name, name) for name in self._session.written]

@@ -251,6 +251,8 @@ class SharedBackend(StoreBackend):
                 await self._close_stores()
             raise
         self._server = server
+        if self._client is not None:  # what has the stores delivers to its handlers by itself
+            await self._client.hear_no_more()
 
     async def _open_stores(self) -> None:
         make_private(self.folder.path)

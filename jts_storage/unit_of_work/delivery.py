@@ -11,13 +11,14 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from math import inf
+from typing import Any, Protocol
 
 from jts_storage._runtime.steps import carried
 from jts_storage._runtime.tasks import stopped
 from jts_storage.domain.events import DomainEvent
+from jts_storage.domain.subscriptions import PlainEvent
 from jts_storage.errors import StorageError
 from jts_storage.mongo.leases import Leases
-from jts_storage.ports.events import EventPublisher
 from jts_storage.unit_of_work.clock import CommitClock
 from jts_storage.unit_of_work.journal import Journal
 from jts_storage.unit_of_work.outbox import Outbox, WaitingEvent
@@ -35,8 +36,25 @@ _PAUSE_BETWEEN_LOOKS = timedelta(seconds=5)
 log = logging.getLogger(__name__)
 
 
+class Listener(Protocol):
+    """Who has handlers: the publisher of this process, or a client of it."""
+
+    def hears(self, event_type: str, /) -> bool: ...
+
+    async def publish(self, event: Any, /) -> int:
+        """Have an event handled, as the outbox reads it; how many handlers failed.
+
+        :raises UnknownClass: who hears its type lacks its class.
+        """
+        ...
+
+
+class UnknownClass(Exception):
+    """Of an event, which waits for who has the class."""
+
+
 class Delivery:
-    """Hands the events of an outbox to a publisher. It belongs to one event loop."""
+    """Hands the events of an outbox to a listener. It belongs to one event loop."""
 
     def __init__(
         self,
@@ -44,7 +62,7 @@ class Delivery:
         journal: Journal,
         clock: CommitClock,
         leases: Leases,
-        publisher: EventPublisher,
+        publisher: Listener,
     ) -> None:
         self._outbox = outbox
         self._journal = journal
@@ -55,15 +73,27 @@ class Delivery:
         self._looking: asyncio.Task[None] | None = None
         self._is_closed = False
 
+    def to(self, listener: Listener) -> Delivery:
+        """The same for handlers of another process, which gets the events as they are stored."""
+        outbox = self._outbox.for_others()
+        return Delivery(outbox, self._journal, self._clock, self._leases, listener)
+
     async def deliver_own(self, events: Sequence[DomainEvent]) -> int:
         """Deliver the events of a commit that this process has handlers for, and those before them.
 
         Returns how many events were delivered.
         """
-        delivered = 0
         heard = [event for event in events if self._publisher.hears(event.event_type)]
         own = {event.id for event in heard}
-        for key in dict.fromkeys(event.key for event in heard):
+        return await self.deliver_keys((event.key for event in heard), own)
+
+    async def deliver_keys(self, keys: Iterable[str], own: Collection[str] = frozenset()) -> int:
+        """Deliver the first events of these keys; how many were delivered.
+
+        :param own: events of a commit that is known to be in every store.
+        """
+        delivered = 0
+        for key in dict.fromkeys(keys):
             delivered += await self._deliver_key(key, own)
         return delivered
 
@@ -130,11 +160,10 @@ class Delivery:
                 # Handlers may take half a minute an event, so the lease is looked at before each.
                 if not await lease.renewed():
                     break  # another process delivers this key now
-                if waiting.event is None and not waiting.is_refused:
+                is_handled = await self._is_handled(waiting)
+                if is_handled is None:
                     log.warning("No class is known for a stored event.", extra={"key": key})
-                elif waiting.event is not None and await self._published(
-                    waiting.event, waiting.trace
-                ):
+                elif is_handled:
                     await self._outbox.delivered(waiting.id)
                     delivered += 1
                 elif not await self._is_parked(waiting):
@@ -156,19 +185,17 @@ class Delivery:
             return set()
         return await self._journal.unfinished_versions()
 
-    async def _published(self, event: DomainEvent, trace: str | None) -> bool:
-        token = carried.set(trace)
+    async def _is_handled(self, waiting: WaitingEvent) -> bool | None:
+        """Whether handlers have had it; None if its class is not known where they are."""
+        if waiting.event is None:
+            return False if waiting.is_refused else None
+        token = carried.set(waiting.trace)
         try:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
-                return not await self._publisher.publish(event)
-        except TimeoutError:
-            log.warning("The handlers of an event took too long.", extra={"event_id": event.id})
-        except Exception:
-            # A publisher is the service's own code: whatever it raises, the event is tried again.
-            log.exception("An event was not published.", extra={"event_id": event.id})
+            return await published(self._publisher, waiting.event)
+        except UnknownClass:
+            return None
         finally:
             carried.reset(token)
-        return False
 
     async def _is_parked(self, waiting: WaitingEvent) -> bool:
         """Note that it failed; whether that was once too often."""
@@ -214,3 +241,21 @@ class Delivery:
         except StorageError:
             log.warning("Events cannot be delivered now.", exc_info=True)
             self._look_again(_PAUSE_BETWEEN_LOOKS)
+
+
+async def published(listener: Listener, event: DomainEvent | PlainEvent) -> bool:
+    """Have an event handled; whether every handler had it in time.
+
+    :raises UnknownClass: who hears its type lacks its class.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            return not await listener.publish(event)
+    except UnknownClass:
+        raise
+    except TimeoutError:
+        log.warning("The handlers of an event took too long.", extra={"event_id": event.id})
+    except Exception:
+        # A publisher is the service's own code: whatever it raises, the event is tried again.
+        log.exception("An event was not published.", extra={"event_id": event.id})
+    return False

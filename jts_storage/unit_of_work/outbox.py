@@ -7,7 +7,7 @@ that. One that keeps failing is parked, so that it holds up the others of its ke
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,7 +16,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from jts_storage._runtime.steps import carried
 from jts_storage.domain.events import DomainEvent
-from jts_storage.domain.subscriptions import HANDLERS
+from jts_storage.domain.subscriptions import HANDLERS, PlainEvent
 from jts_storage.mongo.leases import from_now
 from jts_storage.mongo.manager import Bson, MongoDBManager
 from jts_storage.mongo.manager import Collection as MongoCollection
@@ -57,18 +57,46 @@ class WaitingEvent:
 
     id: str
     version: int
-    event: DomainEvent | None
+    event: DomainEvent | PlainEvent | None
     is_refused: bool
     attempts: int
     due_in: timedelta
     trace: str | None = None
 
 
-class Outbox:
-    """The undelivered events of one database."""
+def as_known(document: Bson) -> DomainEvent | None:
+    """An event of its class, for handlers of this process."""
+    return event_of(document["class"], document["data"])
 
-    def __init__(self, manager: MongoDBManager) -> None:
-        self._manager = manager
+
+def as_stored(document: Bson) -> PlainEvent:
+    """An event as it is, for handlers of another process, which may know its class."""
+    return PlainEvent(
+        document["_id"],
+        document["type"],
+        document["class"],
+        document["key"],
+        document["data"],
+        document["version"],
+    )
+
+
+class Outbox:
+    """The undelivered events of one database.
+
+    :param read: how events are read that are to be delivered.
+    """
+
+    def __init__(
+        self,
+        manager: MongoDBManager,
+        read: Callable[[Bson], DomainEvent | PlainEvent | None] = as_known,
+    ) -> None:
+        self._manager, self._read = manager, read
+
+    def for_others(self) -> Outbox:
+        """The same, for handlers that know other classes than this process."""
+        return Outbox(self._manager, as_stored)
 
     async def add(
         self, events: Sequence[DomainEvent], version: int, session: AsyncClientSession
@@ -143,7 +171,7 @@ class Outbox:
             return await (await self._events.aggregate(described)).to_list()
 
         found = await self._manager.retries.repeat("reading events", read)
-        return [_waiting_event(document) for document in found]
+        return [_waiting_event(document, self._read) for document in found]
 
     async def delivered(self, event_id: str) -> None:
         """Forget an event that every handler has had."""
@@ -245,10 +273,12 @@ def _to_document(event: DomainEvent, version: int, number: int) -> Bson:
     }
 
 
-def _waiting_event(document: Bson) -> WaitingEvent:
+def _waiting_event(
+    document: Bson, read: Callable[[Bson], DomainEvent | PlainEvent | None]
+) -> WaitingEvent:
     event, is_refused = None, False
     try:
-        event = event_of(document["class"], document["data"])
+        event = read(document)
     except Exception:
         # The class is the service's own, and its next release may raise anything for old data.
         is_refused = True

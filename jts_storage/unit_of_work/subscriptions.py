@@ -28,6 +28,7 @@ from jts_storage.domain.subscriptions import (
 )
 from jts_storage.errors import InUse, StorageError
 from jts_storage.mongo.leases import DURATION, Lease, renewing
+from jts_storage.unit_of_work import delivery
 from jts_storage.unit_of_work.deliveries import Place, durable, ephemeral
 from jts_storage.unit_of_work.listed import Listed
 from jts_storage.unit_of_work.participants import Stores
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 
 class StoredSubscriptions:
     """The `Subscriptions` of one set of stores."""
+
+    keeps_events = True
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
@@ -76,6 +79,10 @@ class StoredSubscriptions:
     async def handled(self, events: Sequence[str]) -> int:
         """Forget events that handlers of another process have had; how many they are."""
         return await self._stores.outbox.forget(events)
+
+    def delivery_to(self, listener: delivery.Listener) -> delivery.Delivery:
+        """What delivers stored events to the handlers of another process."""
+        return self._stores.delivery.to(listener)
 
     async def list(self) -> Sequence[SubscriptionState]:
         stores = self._stores

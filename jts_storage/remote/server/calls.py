@@ -162,6 +162,8 @@ class answering:  # noqa: N801 - used like a function
             error.__cause__ = exc
         if error is None or isinstance(error, asyncio.CancelledError | aio.AbortError):
             return
+        if isinstance(error, Stopping):
+            await self._context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway is stopping")
         await refused(self._context, error, self._path)
 
 
@@ -184,6 +186,27 @@ def as_known(error: BaseException, what: str) -> StorageError:
     return StorageError(
         f"The gateway failed ({what}); its log says more.", remedy="Look there, and report it."
     )
+
+
+class Stopping(Exception):
+    """The gateway is to stop, or a client takes nothing: it is told to go on elsewhere."""
+
+
+async def read_until(context: Context, *over: asyncio.Task[Any]) -> Any:
+    """What the client sends next.
+
+    :raises Stopping: one of the tasks has ended.
+    """
+    reading = asyncio.ensure_future(context.read())
+    try:
+        await asyncio.wait((reading, *over), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        reading.cancel()
+        raise
+    if any(task.done() for task in over):
+        reading.cancel()
+        raise Stopping
+    return reading.result()
 
 
 def wants_compression(context: Context) -> bool:

@@ -20,9 +20,10 @@ from jts_storage._version import __version__
 from jts_storage.errors import InvalidConfiguration, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.proto.jts.storage.v1 import work_pb2
-from jts_storage.remote.protocol import BOTH_ENDS, CAPABILITIES, MAJOR, MINOR, PACKAGE
+from jts_storage.remote.protocol import BOTH_ENDS, CAPABILITIES, HANDLERS, MAJOR, MINOR, PACKAGE
 from jts_storage.remote.server.calls import Context, handlers
 from jts_storage.remote.server.guard import Guard
+from jts_storage.remote.server.handlers import Listeners
 from jts_storage.remote.server.health import HealthServicer
 from jts_storage.remote.server.limits import Limits
 from jts_storage.remote.server.served import Served, ServedBackend
@@ -37,6 +38,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 0),
+    # A client whose host is gone must not keep an event for as long as a handler may take.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
 )
 _LOOK_SECONDS: Final = 2.0
 
@@ -93,7 +97,7 @@ class Gateway:
         self._backend, self._place = backend, place
         self._server: aio.Server | None = None
         self._health = HealthServicer()
-        self._consumers = Consumers(backend)
+        self._consumers, self._listeners = Consumers(backend), Listeners(backend)
         self._looking: asyncio.Task[None] | None = None
         self._socket: tuple[int, int] | None = None
         self.address = place.listen
@@ -110,7 +114,7 @@ class Gateway:
             maximum_concurrent_rpcs=place.limits.calls,
         )
         works = Works(self._backend, place.limits)
-        self._consumers = Consumers(self._backend)
+        self._consumers, self._listeners = Consumers(self._backend), Listeners(self._backend)
         for handler in handlers(Served(self._backend)):
             server.add_generic_rpc_handlers((handler,))
         server.add_generic_rpc_handlers((self._own_handler(works),))
@@ -131,6 +135,7 @@ class Gateway:
             return
         self._health.end()  # these would not end by themselves
         self._consumers.end()
+        self._listeners.end()
         await server.stop(self._place.limits.grace_seconds)
         self._remove_socket()
 
@@ -194,6 +199,10 @@ class Gateway:
                 ),
                 "Subscribe": _consuming(self._consumers.subscribe),
                 "Listen": _consuming(self._consumers.listen),
+                "Handle": grpc.stream_stream_rpc_method_handler(
+                    self._listeners.listen,
+                    response_serializer=work_pb2.HandlersAnswer.SerializeToString,
+                ),
                 "Commit": grpc.unary_unary_rpc_method_handler(
                     works.commit,
                     response_serializer=work_pb2.Committed.SerializeToString,
@@ -210,7 +219,10 @@ class Gateway:
             major=MAJOR,
             minor=MINOR,
             version=__version__,
-            capabilities=CAPABILITIES,
+            capabilities=(
+                *CAPABILITIES,
+                *([HANDLERS] if self._backend.subscriptions.keeps_events else []),
+            ),
             models=[model.name for model in self._backend.models],
         )
 

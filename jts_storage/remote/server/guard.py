@@ -14,7 +14,9 @@ from jts_storage.remote.server.tokens import Caller, Tokens
 
 _BEARER: Final = "Bearer "
 _HEALTH: Final = "/grpc.health.v1.Health/"
-_WRITING: Final = frozenset({"Gateway/Work", "Gateway/Commit", "Gateway/Subscribe"})
+_WRITING: Final = frozenset(
+    {"Gateway/Work", "Gateway/Commit", "Gateway/Subscribe", "Gateway/Handle"}
+)
 _EVERYBODY: Final = Caller("everybody", frozenset({"read", "write", "admin"}))
 
 log = logging.getLogger(__name__)

@@ -34,6 +34,7 @@ from jts_storage.remote.methods import Method
 from jts_storage.remote.server.bounds import at_most
 from jts_storage.remote.server.schemas import by_field, databases_of, stores_of
 from jts_storage.remote.server.stored import StoredCandles
+from jts_storage.unit_of_work.delivery import Delivery, Listener
 from jts_storage.unit_of_work.subscription import Source
 from jts_storage.unit_of_work.unit import UnitOfWork
 
@@ -60,6 +61,18 @@ class ServedSubscriptions(Subscriptions, Protocol):
     def source(self, interest: Interest) -> Source: ...
 
     async def handled(self, events: Sequence[str]) -> int: ...
+
+    @property
+    def keeps_events(self) -> bool:
+        """Whether events are stored until handlers have had them."""
+        ...
+
+    def delivery_to(self, listener: Listener) -> Delivery:
+        """What delivers stored events to the handlers of one client.
+
+        :raises StorageError: none are stored.
+        """
+        ...
 
 
 class ServedBackend(Protocol):

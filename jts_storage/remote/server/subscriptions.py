@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-import grpc
 from grpc import aio
 
 from jts_storage._runtime.tasks import stopped
@@ -16,7 +15,7 @@ from jts_storage.proto.jts.storage.v1 import work_pb2 as pb
 from jts_storage.remote import problems, values
 from jts_storage.remote.events import delivery_of, message_of
 from jts_storage.remote.parts import PIECE_BYTES
-from jts_storage.remote.server.calls import Context, answering, as_known
+from jts_storage.remote.server.calls import Context, answering, as_known, read_until
 from jts_storage.remote.server.calls import message_of as decoded
 from jts_storage.remote.server.served import ServedBackend
 from jts_storage.unit_of_work.subscription import Delivery, Source
@@ -76,7 +75,7 @@ class _Consumer:
     async def run(self, is_over: asyncio.Event) -> None:
         over = asyncio.create_task(is_over.wait())
         try:
-            while (given := await self._next(over)) is not aio.EOF:
+            while (given := await read_until(self._context, over)) is not aio.EOF:
                 request = decoded(pb.SubscriptionRequest, given)
                 if request.WhichOneof("step") == "wait":
                     task = asyncio.create_task(self._answer(request))
@@ -88,18 +87,6 @@ class _Consumer:
             ending: list[asyncio.Task[Any]] = [over, *self._waiting]
             for task in ending:
                 await stopped(task)
-
-    async def _next(self, over: asyncio.Task[bool]) -> Any:
-        reading = asyncio.ensure_future(self._context.read())
-        try:
-            await asyncio.wait((reading, over), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            reading.cancel()
-            raise
-        if over.done():
-            reading.cancel()
-            await self._context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway is stopping")
-        return reading.result()
 
     async def _answer(self, request: pb.SubscriptionRequest) -> None:
         try:

@@ -86,6 +86,11 @@ def event_of(class_name: str, data: Mapping[str, Any]) -> DomainEvent | None:
     return None
 
 
+def known_types() -> frozenset[str]:
+    """The types of events whose class is imported."""
+    return frozenset(kind.event_type for kind in _kinds(DomainEvent))
+
+
 def _kinds(base: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
     for kind in base.__subclasses__():
         yield kind

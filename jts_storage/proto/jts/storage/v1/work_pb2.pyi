@@ -169,3 +169,63 @@ class SubscriptionAnswer(_message.Message):
     deliveries: _containers.RepeatedCompositeFieldContainer[StoredDelivery]
     goes_on: bool
     def __init__(self, number: _Optional[int] = ..., problem: _Optional[_Union[_values_pb2.Problem, _Mapping[str, object]]] = ..., deliveries: _Optional[_Iterable[_Union[StoredDelivery, _Mapping[str, object]]]] = ..., goes_on: bool = ...) -> None: ...
+
+class HandlersRequest(_message.Message):
+    __slots__ = ("hears", "deliver", "handled")
+    HEARS_FIELD_NUMBER: _ClassVar[int]
+    DELIVER_FIELD_NUMBER: _ClassVar[int]
+    HANDLED_FIELD_NUMBER: _ClassVar[int]
+    hears: Hears
+    deliver: DeliverEvents
+    handled: HandledEvent
+    def __init__(self, hears: _Optional[_Union[Hears, _Mapping[str, object]]] = ..., deliver: _Optional[_Union[DeliverEvents, _Mapping[str, object]]] = ..., handled: _Optional[_Union[HandledEvent, _Mapping[str, object]]] = ...) -> None: ...
+
+class Hears(_message.Message):
+    __slots__ = ("types",)
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    types: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, types: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DeliverEvents(_message.Message):
+    __slots__ = ("number", "keys")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, number: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HandledEvent(_message.Message):
+    __slots__ = ("number", "has_failed", "is_unknown")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HAS_FAILED_FIELD_NUMBER: _ClassVar[int]
+    IS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    has_failed: bool
+    is_unknown: bool
+    def __init__(self, number: _Optional[int] = ..., has_failed: bool = ..., is_unknown: bool = ...) -> None: ...
+
+class HandlersAnswer(_message.Message):
+    __slots__ = ("listening", "given", "dropped", "delivered")
+    LISTENING_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    listening: Listening
+    given: GivenEvent
+    dropped: int
+    delivered: int
+    def __init__(self, listening: _Optional[_Union[Listening, _Mapping[str, object]]] = ..., given: _Optional[_Union[GivenEvent, _Mapping[str, object]]] = ..., dropped: _Optional[int] = ..., delivered: _Optional[int] = ...) -> None: ...
+
+class Listening(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GivenEvent(_message.Message):
+    __slots__ = ("number", "event", "trace")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    event: Event
+    trace: str
+    def __init__(self, number: _Optional[int] = ..., event: _Optional[_Union[Event, _Mapping[str, object]]] = ..., trace: _Optional[str] = ...) -> None: ...
