@@ -7,12 +7,13 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jts_storage import Storage, StorageSettings
+from jts_storage import DomainEvent, Storage, StorageSettings
 from jts_storage.errors import FolderInUse, InvalidConfiguration, StorageError
 from jts_storage.sharing.backend import SharedBackend, is_shareable
 from jts_storage.sharing.connection import NobodyServes, SharedConnection
@@ -231,6 +232,38 @@ async def test_a_unit_of_work_is_repeated_at_the_next_one(folder: Path) -> None:
         assert [each.name for each in await storage.formulas.list()] == ["formula 2"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counted(DomainEvent):
+    """What is told before the folder is taken over, and after."""
+
+    number: int
+
+
+async def test_handlers_hear_before_a_takeover_and_after(folder: Path) -> None:
+    heard: list[int] = []
+    heard_all = asyncio.Event()
+
+    def note(event: Counted) -> None:
+        heard.append(event.number)
+        if len(heard) == 3:
+            heard_all.set()
+
+    async with other(folder) as first, opened(folder, share=True) as storage:
+        storage.events.register_handler(Counted, note)
+        for number in range(3):
+
+            async def work(uow: Any, number: int = number) -> None:
+                uow.events.add(Counted(number=number))
+
+            await storage.run(work)
+            if number == 0:
+                first.kill()
+        async with asyncio.timeout(30):
+            await heard_all.wait()
+        assert not backend_of(storage).is_remote
+        assert heard == [0, 1, 2]
+
+
 async def test_a_client_that_does_not_share_waits_for_an_heir(folder: Path) -> None:
     async with (
         other(folder) as first,
@@ -289,7 +322,7 @@ async def test_a_long_path_is_served_all_the_same(
 def test_a_folder_that_nobody_serves_opens_without_grpc(folder: Path) -> None:
     code = """
 import asyncio, sys
-from jts_storage import Storage, StorageSettings
+from jts_storage import DomainEvent, Storage, StorageSettings
 
 async def main():
     async with Storage.open(StorageSettings(data_dir=sys.argv[1])) as storage:
