@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jts_storage.cli.output import AsJson, finished, opened_storage, print_json, waiting
+from jts_storage.cli.watching import Watch, address_of
 
 if TYPE_CHECKING:
-    from jts_storage.backend import StoreBackend
     from jts_storage.remote.server.gateway import Place
+    from jts_storage.remote.server.served import ServedBackend
 
 _MEGABYTE = 2**20
 _LISTEN = "127.0.0.1:7420"
@@ -46,6 +47,15 @@ Grace = Annotated[
     float, typer.Option(min=0, help="Seconds that calls may still take once it is to stop.")
 ]
 
+MetricsAt = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Serve the metrics of its calls and stores there, at /metrics.",
+    ),
+]
+
 
 def serve(
     listen: Listen = None,
@@ -56,6 +66,7 @@ def serve(
     calls: Calls = 1_000,
     staged_mb: StagedMegabytes = 2_048,
     grace: Grace = 30.0,
+    metrics: MetricsAt = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve the stores to other processes and machines, until SIGTERM or Ctrl-C.
@@ -76,12 +87,13 @@ def serve(
         known = None if tokens is None else Tokens.of_file(tokens)
         place = Place(listen or _LISTEN, tls_cert, tls_key, client_ca, known, limits)
         is_asked = any(each is not None for each in (listen, tls_cert, client_ca, known))
-        await _served(place, is_asked=is_asked, as_json=as_json)
+        watch = Watch(None if metrics is None else address_of(metrics, "--metrics"))
+        await _served(place, watch, is_asked=is_asked, as_json=as_json)
 
     finished(work)
 
 
-async def _served(place: Place, *, is_asked: bool, as_json: bool) -> None:
+async def _served(place: Place, watch: Watch, *, is_asked: bool, as_json: bool) -> None:
     """
     :param is_asked: whether it is to listen there even if the folder has a socket of its own.
     """
@@ -101,18 +113,18 @@ async def _served(place: Place, *, is_asked: bool, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     backend = store_backend(settings)
-    async with opened_storage(Storage(backend)):
+    async with opened_storage(Storage(backend)) as storage, watch.of(storage, as_json=as_json):
         if isinstance(backend, SharedBackend):
             backend.check_serves()
             _tell(str(settings.data_dir), "Serving {}. Stop it with Ctrl-C.", as_json=as_json)
         if listens:
-            await _served_at(place, backend, stopping, as_json=as_json)
+            await _served_at(place, watch.observed(backend), stopping, as_json=as_json)
         else:
             await stopping.wait()
 
 
 async def _served_at(
-    place: Place, backend: StoreBackend, stopping: asyncio.Event, *, as_json: bool
+    place: Place, backend: ServedBackend, stopping: asyncio.Event, *, as_json: bool
 ) -> None:
     from jts_storage.remote.server.gateway import Gateway
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,7 @@ from jts_storage.cli.output import AsJson, finished, opened_storage, print_json
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration
 
 if TYPE_CHECKING:
+    from jts_storage.observe import Metrics
     from jts_storage.observe.state import Backups
     from jts_storage.storage import Storage
 
@@ -36,7 +39,7 @@ def metrics(
     It tells of the stores: whether they answer, journal, events, pools, tables, how late candles
     are. What calls of a service take is told by the service itself, see jts_storage.observe.
     """
-    address = None if listen is None else _address(listen)
+    address = None if listen is None else address_of(listen, "--listen")
 
     async def work() -> None:
         async with opened_storage(_unopened()) as storage:
@@ -97,36 +100,73 @@ async def _print(storage: Storage, *, as_json: bool) -> None:
 
 
 async def _serve(storage: Storage, host: str, port: int, *, as_json: bool) -> None:
-    from jts_storage.observe import Exposition, MetricsServer
-    from jts_storage.observe.state import StorageState
-
-    async def health() -> tuple[bool, dict[str, bool]]:
-        found = await storage.health()
-        return found.is_well, dict(found)
-
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    state = StorageState(storage, backups=_backups())
-    server = MetricsServer(Exposition(storage, state=state), health)
-    try:
-        await server.start(host, port)
-    except OSError as exc:
-        raise ConnectionFailed(
-            f"Nobody can listen at {host}:{port}: {exc.strerror or exc}",
-            hosts=(f"{host}:{port}",),
-            remedy="Choose another port, or stop what listens there.",
-        ) from exc
-    try:
-        place = f"http://{host}:{server.port}/metrics"
-        if as_json:
-            print_json({"serving": place})
-        else:
-            typer.echo(f"Serving at {place}. Stop it with Ctrl-C.")
+    async with Watch((host, port)).of(storage, as_json=as_json):
         await stopping.wait()
-    finally:
-        await server.stop()
+
+
+class Watch:
+    """Metrics of a process that serves, if they are asked for.
+
+    :param address: where they are served; None if they are not.
+    """
+
+    def __init__(self, address: tuple[str, int] | None) -> None:
+        self._address = address
+        self._metrics: Metrics | None = None
+        if address is not None:
+            from jts_storage.observe import Metrics
+
+            self._metrics = Metrics()
+
+    def observed(self, backend: Any) -> Any:
+        """`backend`, with its calls counted."""
+        if self._metrics is None:
+            return backend
+        from jts_storage.observe.backend import ObservedBackend
+
+        return ObservedBackend(backend, self._metrics)
+
+    @asynccontextmanager
+    async def of(self, storage: Storage, *, as_json: bool) -> AsyncIterator[None]:
+        """Serve the metrics of an open storage within the block.
+
+        :raises ConnectionFailed: nobody can listen there.
+        """
+        if self._address is None:
+            yield
+            return
+        from jts_storage.observe import Exposition, MetricsServer
+        from jts_storage.observe.state import StorageState
+
+        async def health() -> tuple[bool, dict[str, bool]]:
+            found = await storage.health()
+            return found.is_well, dict(found)
+
+        state = StorageState(storage, backups=_backups())
+        exposition = Exposition(storage, self._metrics, state=state)
+        server = MetricsServer(exposition, health)
+        host, port = self._address
+        try:
+            await server.start(host, port)
+        except OSError as exc:
+            raise ConnectionFailed(
+                f"Nobody can listen at {host}:{port}: {exc.strerror or exc}",
+                hosts=(f"{host}:{port}",),
+                remedy="Choose another port, or stop what listens there.",
+            ) from exc
+        try:
+            place = f"http://{host}:{server.port}/metrics"
+            if as_json:
+                print_json({"serving": place})
+            else:
+                typer.echo(f"Serving at {place}. Stop it with Ctrl-C.")
+            yield
+        finally:
+            await server.stop()
 
 
 def _backups() -> Backups | None:
@@ -147,8 +187,9 @@ def _backups() -> Backups | None:
     return cuts
 
 
-def _address(text: str) -> tuple[str, int]:
+def address_of(text: str, option: str) -> tuple[str, int]:
+    """:raises InvalidConfiguration: the text of the option is no address."""
     host, separator, port = text.rpartition(":")
     if not separator or not host or not port.isdecimal() or int(port) > 65_535:
-        raise InvalidConfiguration(f"--listen is {text!r}", remedy=f"Give {_ADDRESS}.")
+        raise InvalidConfiguration(f"{option} is {text!r}", remedy=f"Give {_ADDRESS}.")
     return host.strip("[]"), int(port)

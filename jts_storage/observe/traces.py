@@ -32,7 +32,11 @@ class Traces:
 
     def begin(self, call: Call) -> _Traced:
         system = _SYSTEMS.get(call.store)
-        attributes = {"db.operation.name": call.operation, "db.collection.name": call.repository}
+        attributes = {
+            "db.operation.name": call.operation,
+            "db.collection.name": call.repository,
+            "jts_storage.store": call.store,
+        }
         if system is not None:
             attributes["db.system.name"] = system
         span = self._tracer.start_span(
@@ -89,6 +93,8 @@ class _Traced:
 
 
 def _parent_of(call: Call) -> context.Context | None:
-    """What was stored with an event that is delivered now; else what is current."""
-    stored = carried.get() if call.repository == "events" else None
-    return None if stored is None else propagate.extract({_PARENT: stored})
+    """What came with an event that is delivered now, or from a client; else what is current."""
+    is_stored = call.repository == "events"
+    is_inside = trace.get_current_span().get_span_context().is_valid
+    came = carried.get() if is_stored or not is_inside else None
+    return None if came is None else propagate.extract({_PARENT: came})

@@ -15,6 +15,7 @@ from grpc import aio
 from tenacity import AsyncRetrying
 
 from jts_storage._runtime.retries import repetitions
+from jts_storage._runtime.steps import carried
 from jts_storage._version import __version__
 from jts_storage.domain.secret import plain
 from jts_storage.errors import ConnectionFailed, OutcomeUnknown, StorageError
@@ -29,6 +30,7 @@ from jts_storage.remote.protocol import (
     MAJOR,
     MINOR,
     SPEAKS,
+    TRACE,
     TRADES_SINCE,
     path_of,
 )
@@ -154,6 +156,8 @@ class Connection:
         if self.config.compression != "none":
             found.append((COMPRESSION, self.config.compression))
         found.append((SPEAKS, str(MINOR)))
+        if (trace := carried.get()) is not None:
+            found.append((TRACE, trace))
         return tuple(found)
 
     def arguments_of(self, given: Mapping[str, Any]) -> pb.Arguments:

@@ -14,6 +14,9 @@ TRADES_SINCE: Final = 1
 SPEAKS: Final = "jts-minor"
 """The header by which a client tells its minor; one of the first release has none."""
 
+TRACE: Final = "traceparent"
+"""The header of the trace that a call belongs to, as W3C has it; only of who is traced."""
+
 WHOLE_SINCE: Final = 1
 """The minor from which on a gateway takes a whole unit of work in one request."""
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -15,9 +16,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from jts_storage import DomainEvent, SeriesKey, Storage, StorageSettings, Timeframe
+from jts_storage._runtime.steps import carried
 from jts_storage.domain.series import CandleSeries
+from jts_storage.memory.backend import InMemoryBackend
 from jts_storage.observe import Traces, json_formatter
+from jts_storage.observe.backend import ObservedBackend
+from jts_storage.ports.health import Health
+from jts_storage.remote.backend import GrpcBackend
+from jts_storage.settings.gateway import GatewayConfig
 from jts_storage.testing.factories import make_candles, make_formula
+from tests.remote.gateways import remote, served
 
 KEY = SeriesKey("SECRET-SYMBOL", Timeframe.M1, "KRX")
 
@@ -75,6 +83,7 @@ async def test_calls_are_spans_by_the_conventions(storage: Storage, spans: Spans
         "db.system.name": "clickhouse",
         "db.operation.name": "get_range",
         "db.collection.name": "candles",
+        "jts_storage.store": "clickhouse",
         "db.response.returned_rows": 5,
     }
     steps = [event.name for event in spans.of("unit_of_work.commit").events]
@@ -144,3 +153,48 @@ def test_a_log_line_names_the_trace(spans: Spans) -> None:
     assert line["trace_id"] == trace.format_trace_id(span.get_span_context().trace_id)
     assert (line["message"], line["seconds"], line["logger"]) == ("é", 1.5, "jts_storage.slow")
     assert "trace_id" not in json.loads(formatter.format(record))
+
+
+async def test_a_trace_goes_through_a_gateway(tmp_path: Path, spans: Spans) -> None:
+    backend: Any = ObservedBackend(InMemoryBackend(), Traces(spans.provider), "memory")
+    tracer = spans.provider.get_tracer("a service")
+    async with served(backend, tmp_path) as gateway:
+        config = GatewayConfig(addresses=(gateway.address,), tls=False)
+        client = ObservedBackend(GrpcBackend(config), Traces(spans.provider), "gateway")
+        async with Storage(client) as storage:
+            with tracer.start_as_current_span("handler") as root:
+                await storage.formulas.list()
+    at_client, at_gateway = (
+        next(
+            span
+            for span in spans.all()
+            if span.name == "formulas.list"
+            and (span.attributes or {}).get("jts_storage.store") == store
+        )
+        for store in ("gateway", "memory")
+    )
+    trace_id = root.get_span_context().trace_id
+    assert at_client.context is not None
+    assert at_gateway.context is not None
+    assert at_gateway.parent is not None
+    assert {at_client.context.trace_id, at_gateway.context.trace_id} == {trace_id}
+    assert at_gateway.parent.span_id == at_client.context.span_id
+
+
+@pytest.mark.parametrize("told", ["", "00-1", "x" * 9_000, f"00-{'0' * 32}-{'é' * 16}-00"])
+async def test_a_gateway_takes_no_other_text_for_a_trace(
+    tmp_path: Path, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+    real = InMemoryBackend.health
+
+    async def health(self: InMemoryBackend) -> Health:
+        seen.append(carried.get())
+        return await real(self)
+
+    async with remote(InMemoryBackend(), tmp_path) as storage:
+        monkeypatch.setattr(InMemoryBackend, "health", health)
+        token = carried.set(told.encode("ascii", "ignore").decode())
+        await storage.health()
+        carried.reset(token)
+    assert seen == [None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from functools import lru_cache
@@ -14,16 +15,18 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
+from jts_storage._runtime.steps import carried
 from jts_storage.errors import ConnectionFailed, InvalidData, StorageError
 from jts_storage.proto.jts.storage.v1 import values_pb2 as pb
 from jts_storage.remote import problems, values
 from jts_storage.remote.frames import are_columns
 from jts_storage.remote.methods import METHODS, Method
 from jts_storage.remote.parts import parts_of
-from jts_storage.remote.protocol import COMPRESSION, PACKAGE, SPEAKS, TRADES_SINCE
+from jts_storage.remote.protocol import COMPRESSION, PACKAGE, SPEAKS, TRACE, TRADES_SINCE
 from jts_storage.remote.server.served import Served
 from jts_storage.remote.wire import serialized
 
+_TRACE: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TOGETHER: Final = 500
 """So many values that come one by one travel together."""
 
@@ -152,6 +155,7 @@ class answering:  # noqa: N801 - used like a function
         self._bound = asyncio.timeout(min(seconds, _MOST_PATIENCE) if seconds else None)
 
     async def __aenter__(self) -> None:
+        carried.set(_trace_of(self._context))  # each call has a task, and so a context, of its own
         await self._bound.__aenter__()
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -165,6 +169,12 @@ class answering:  # noqa: N801 - used like a function
         if isinstance(error, Stopping):
             await self._context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway is stopping")
         await refused(self._context, error, self._path)
+
+
+def _trace_of(context: Context) -> str | None:
+    """The trace that the caller names, if it is one."""
+    told = dict(context.invocation_metadata() or ()).get(TRACE)
+    return told if isinstance(told, str) and _TRACE.fullmatch(told) else None
 
 
 async def refused(context: Context, error: BaseException, what: str) -> None:

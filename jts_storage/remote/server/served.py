@@ -38,8 +38,9 @@ from jts_storage.unit_of_work.delivery import Delivery, Listener
 from jts_storage.unit_of_work.subscription import Source
 from jts_storage.unit_of_work.unit import UnitOfWork
 
-_MORE: Final = (*Health.__annotations__, "damaged_commits")
-"""What `Health` says beside the answers."""
+_OWN: Final = frozenset({"cache", "rate_limits"})
+_MORE: Final = (*(name for name in Health.__annotations__ if name not in _OWN), "damaged_commits")
+"""What `Health` says of the stores beside the answers; the rest is of the gateway's process."""
 
 _OPERATORS: Final = {
     *("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$and", "$or", "$nor", "$not"),

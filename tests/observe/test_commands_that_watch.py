@@ -1,0 +1,104 @@
+"""`metrics`, `diagnose` and `serve --metrics` on real stores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jts_storage import Storage, StorageSettings
+
+
+@contextmanager
+def command(folder: Path, *arguments: str) -> Iterator[tuple[list[str], subprocess.Popen[str]]]:
+    """A command that serves, and the addresses that it tells."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jts_storage.cli.main", *arguments, "--json"],
+        env=os.environ | {"JTS_DATA_DIR": str(folder / "jts")},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        told = [json.loads(process.stdout.readline())["serving"]]
+        if arguments[0] == "serve":
+            told.append(json.loads(process.stdout.readline())["serving"])
+        yield told, process
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+async def test_a_gateway_counts_the_calls_of_its_clients(tmp_path: Path) -> None:
+    with command(tmp_path, "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0") as (
+        (metrics, *_),
+        process,
+    ):
+        assert process.stdout is not None
+        gateway = json.loads(await asyncio.to_thread(process.stdout.readline))["serving"]
+        settings = StorageSettings(url=f"grpc://{gateway}", env_file=None)
+        async with Storage.open(settings) as storage:
+            for _ in range(3):
+                await storage.formulas.list()
+        text = await asyncio.to_thread(read, metrics)
+    (line,) = [
+        line
+        for line in text.splitlines()
+        if line.startswith("jts_storage_call_seconds_count") and 'operation="list"' in line
+    ]
+    assert 'store="mongo"' in line
+    assert line.endswith(" 3.0")
+    assert 'jts_storage_up{store="clickhouse"} 1.0' in text
+
+
+def run(folder: Path, *arguments: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "jts_storage.cli.main", *arguments],
+        env=os.environ | {"JTS_DATA_DIR": str(folder / "jts")},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done
+
+
+@pytest.mark.slow
+def test_they_print_what_is_known(tmp_path: Path) -> None:
+    printed = run(tmp_path, "metrics")
+    assert printed.returncode == 0
+    assert 'jts_storage_up{store="mongo"} 1.0' in printed.stdout
+    samples = json.loads(run(tmp_path, "metrics", "--json").stdout)
+    assert {"name": "jts_storage_migrations_pending", "labels": {}, "value": 0.0} in samples
+    page = run(tmp_path, "diagnose")
+    assert "Stores\n" in page.stdout
+    assert json.loads(run(tmp_path, "diagnose", "--json").stdout)["stores"]["mongo"] is True
+
+
+def test_a_wrong_address_is_told_before_anything_opens(tmp_path: Path) -> None:
+    for option in (["metrics", "--listen", "9108"], ["serve", "--metrics", "here:x"]):
+        refused = run(tmp_path, *option)
+        assert refused.returncode == 2
+        assert f"{option[1]} is" in refused.stderr
+        assert not (tmp_path / "jts").exists()
