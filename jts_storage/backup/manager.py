@@ -7,7 +7,7 @@ import logging
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +39,8 @@ from jts_storage.storage import Storage
 from jts_storage.unit_of_work.fence import Cut
 from jts_storage.unit_of_work.participants import Stores
 
-_LEASE: Final = "backup"
+_LEASE: Final = "jts-storage: backup"
+"""Beside leases on the keys of events, which may be any word."""
 
 log = logging.getLogger(__name__)
 
@@ -383,3 +384,13 @@ def _readable(repository: BackupRepository, ids: Sequence[str] | None = None) ->
         except DamagedBackup as exc:
             log.warning("%s", exc)
     return found
+
+
+def backups_of(repository: BackupRepository) -> Callable[[], list[datetime | None]]:
+    """For those who watch: gives when each backup was cut, and None for one that is damaged."""
+
+    def cuts() -> list[datetime | None]:
+        repository.open()
+        return [None if each.damage else each.timestamp for each in listed(repository)]
+
+    return cuts

@@ -7,7 +7,6 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -170,21 +169,15 @@ class Watch:
 
 
 def _backups() -> Backups | None:
-    """When each backup of the repository that is set was cut; None if there is none."""
-    from jts_storage.backup.manager import listed
+    """When each backup was cut; None if no repository is set, nor is at its usual place."""
+    from jts_storage.backup.manager import backups_of
     from jts_storage.backup.repository import BackupRepository
     from jts_storage.settings.backup import BackupConfig
 
     config = BackupConfig.from_env()
-    if not Path(config.repository).is_dir():
+    if config.repository == BackupConfig().repository and not Path(config.repository).is_dir():
         return None
-    repository = BackupRepository(config.repository, key=config.key)
-
-    def cuts() -> list[datetime | None]:
-        repository.open()
-        return [None if each.damage else each.timestamp for each in listed(repository)]
-
-    return cuts
+    return backups_of(BackupRepository(config.repository, key=config.key))
 
 
 def address_of(text: str, option: str) -> tuple[str, int]:

@@ -173,6 +173,15 @@ ALERTS: Final = (
         section="the-backup-is-old",
     ),
     Alert(
+        name="BackupMissing",
+        metric=catalogue.BACKUPS_READABLE,
+        below=1,
+        lasting=_MINUTE,
+        severity="critical",
+        summary="The repository that is set has no backup that can be read.",
+        section="the-backup-is-old",
+    ),
+    Alert(
         name="BackupDamaged",
         metric=catalogue.BACKUPS_DAMAGED,
         above=0,

@@ -178,6 +178,9 @@ BACKUP_AGE = Metric(
     (),
     "How long ago the stores were as they are in the newest backup.",
 )
+BACKUPS_READABLE = Metric(
+    "backups_readable", "gauge", (), "Backups of the repository that can be read; 0 without one."
+)
 BACKUPS_DAMAGED = Metric(
     "backups_damaged", "gauge", (), "Backups of the repository that cannot be read."
 )

@@ -177,11 +177,18 @@ async def _commits(storage: Watched) -> list[str]:
     ]
 
 
+def _plain(lease: str) -> str:
+    """The name of a lease; that of an event's key may be a symbol, and is left out."""
+    return lease if lease.startswith("jts-storage: ") else "delivery of events of one key"
+
+
 async def _leases(storage: Watched) -> list[tuple[str, str]]:
     from jts_storage.mongo.leases import Leases
 
     try:
         leases = Leases(storage.mongo)
-        return [(name, await leases.holder(name) or "") for name in sorted(await leases.held())]
+        return [
+            (_plain(name), await leases.holder(name) or "") for name in sorted(await leases.held())
+        ]
     except StorageError:
         return []

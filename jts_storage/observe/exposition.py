@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from jts_storage.observe.catalogue import OF_STATE, Sample
 from jts_storage.observe.metrics import Metrics
-from jts_storage.observe.state import StorageState
+from jts_storage.observe.state import Backups, StorageState
 from jts_storage.observe.watched import Watched
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,6 +36,8 @@ class Exposition:
     Mount it where the service has its own: ``app.mount("/metrics", Exposition(storage, metrics))``.
 
     :param metrics: that the storage was opened with; None to tell of the stores alone.
+    :param state: what looks at the stores; one of its own if not given.
+    :param backups: gives when each backup was cut; `backups_of` makes it of a repository.
     :param multiprocess: the folder that PROMETHEUS_MULTIPROC_DIR names, where several processes
         count together.
     """
@@ -46,9 +48,10 @@ class Exposition:
         metrics: Metrics | None = None,
         *,
         state: StorageState | None = None,
+        backups: Backups | None = None,
         multiprocess: Path | None = None,
     ) -> None:
-        self._state = state or StorageState(storage)
+        self._state = state or StorageState(storage, backups=backups)
         self._metrics = metrics
         self._multiprocess = multiprocess
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, perf_counter, time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from jts_storage._runtime.tasks import stopped
 from jts_storage.domain.enums import Timeframe
@@ -101,9 +101,18 @@ class StorageState:
             self._looking = asyncio.create_task(self._look_slowly())
         await asyncio.wait([self._looking], timeout=self._within / 2)
 
+    async def _looked_at_backups(self) -> list[Sample]:
+        if self._backups is None:
+            return []
+        try:
+            return await asyncio.to_thread(_of, self._backups)
+        except (StorageError, OSError) as exc:
+            log.warning("The repository of backups cannot be looked at: %s", exc)
+            return [Sample(catalogue.BACKUPS_READABLE, 0)]
+
     async def _look_slowly(self) -> None:
-        kept = [] if self._backups is None else await asyncio.to_thread(_of, self._backups)
-        self._slow = kept
+        kept = await self._looked_at_backups()
+        self._slow = [*kept, *(each for each in self._slow if each.metric not in _OF_BACKUPS)]
         clickhouse = _reached(lambda: self._storage.clickhouse)
         if clickhouse is None:
             return
@@ -128,6 +137,9 @@ class StorageState:
             self._slow = found
             # Last: to make the calendar of an exchange may take seconds the first time.
             self._slow = found + await asyncio.to_thread(_lateness, newest)
+
+
+_OF_BACKUPS: Final = (catalogue.BACKUP_AGE, catalogue.BACKUPS_DAMAGED, catalogue.BACKUPS_READABLE)
 
 
 def _of_health(health: Health) -> Iterator[Sample]:
@@ -245,8 +257,11 @@ def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
 
 def _of(backups: Backups) -> list[Sample]:
     cuts = backups()
-    samples = [Sample(catalogue.BACKUPS_DAMAGED, sum(each is None for each in cuts))]
     readable = [each for each in cuts if each is not None]
+    samples = [
+        Sample(catalogue.BACKUPS_DAMAGED, len(cuts) - len(readable)),
+        Sample(catalogue.BACKUPS_READABLE, len(readable)),
+    ]
     if readable:
         age = datetime.now(UTC) - max(readable)
         samples.append(Sample(catalogue.BACKUP_AGE, age.total_seconds()))

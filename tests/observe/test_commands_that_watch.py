@@ -73,7 +73,7 @@ async def test_a_gateway_counts_the_calls_of_its_clients(tmp_path: Path) -> None
 
 
 def run(folder: Path, *arguments: str) -> Any:
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "jts_storage.cli.main", *arguments],
         env=os.environ | {"JTS_DATA_DIR": str(folder / "jts")},
         cwd=folder,
@@ -81,7 +81,6 @@ def run(folder: Path, *arguments: str) -> Any:
         text=True,
         timeout=120,
     )
-    return done
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from jts_storage import Storage
+from jts_storage import Storage, StorageError
 from jts_storage.observe import Exposition, Metrics, MetricsServer
 from jts_storage.observe.catalogue import OF_STATE
 from jts_storage.observe.state import StorageState
@@ -101,7 +102,7 @@ def test_no_metric_of_the_state_is_a_histogram() -> None:
 _WORKER = """
 import asyncio, sys
 from pathlib import Path
-from jts_storage import Storage
+from jts_storage import Storage, StorageError
 from jts_storage.observe import Exposition, Metrics
 
 async def main():
@@ -137,3 +138,21 @@ def test_several_processes_count_together(tmp_path: Path) -> None:
         if line.startswith("jts_storage_call_seconds_count") and 'operation="list"' in line
     ]
     assert float(line.rpartition(" ")[2]) == 6
+
+
+async def test_a_repository_of_backups_that_cannot_be_read_hides_nothing_else() -> None:
+    def unreadable() -> list[datetime | None]:
+        raise StorageError("There is no repository there.")
+
+    def damaged() -> list[datetime | None]:
+        return [None, datetime.now(UTC) - timedelta(hours=2), datetime.now(UTC) - timedelta(days=3)]
+
+    found: list[dict[str, float]] = []
+    async with Storage.in_memory() as storage:
+        for backups in (unreadable, damaged, list):
+            state = StorageState(storage, within=10, backups=backups)
+            found.append({sample.metric.name: sample.value for sample in await state.read()})
+    assert [each["up"] for each in found] == [1, 1, 1]
+    assert [each["backups_readable"] for each in found] == [0, 2, 0]
+    assert found[1]["backups_damaged"] == 1
+    assert 2 * 3_600 <= found[1]["backup_age_seconds"] < 3 * 3_600

@@ -53,10 +53,14 @@ WORK: Final = (
     "migrate up --store mongo",
     "demo --folder demo --json",
     "token somebody",
+    "metrics",
+    "diagnose",
 )
 """Each with exit code 0, in this order."""
 
 REFUSED: Final = {
+    "limits": "JTS_RATE_LIMITS",
+    "backup create --repository backups": "Stop",
     "migrate up": "Stop that process",
     "serve": "which serves it already",
     "check --folder migrations": "--folder",

@@ -139,10 +139,12 @@ async def test_a_token_allows_what_its_scope_says(guarded: Gateway) -> None:
                 assert is_refused == (method.scope not in allowed[scope]), (scope, name, told)
             told = await staged(to, **bearer(token))
             assert (told.code == "PERMISSION_DENIED") == (scope == "read")
-            for name in ("Subscribe", "Listen"):
+            told = await call(to, "Gateway/Commit", b"", **bearer(token))
+            assert (told.code == "PERMISSION_DENIED") == (scope == "read")
+            for name in ("Subscribe", "Listen", "Handle"):
                 code = await consumed(to, name, **bearer(token))
                 is_refused = code == "PERMISSION_DENIED"
-                assert is_refused == ((scope, name) == ("read", "Subscribe"))
+                assert is_refused == (scope == "read" and name != "Listen"), (scope, name)
             found = await call(to, "Gateway/GetServer", b"", **bearer(token))
             assert found.code == "OK"
 

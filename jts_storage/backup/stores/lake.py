@@ -1,7 +1,7 @@
 """The lake: files that are written whole and never changed, pinned by links.
 
-A commit names jobs whose files are there before it, so the files are looked at behind the cut, when
-writers wait no more. What was written after the cut is left out.
+Files are replaced by others, when days are compacted or written anew, and no fence holds that up.
+So all are linked while the other stores are pinned, until nothing has changed meanwhile.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from time import time_ns
 from typing import Final
 
 from jts_storage.backup.copying import Copies
 from jts_storage.backup.errors import DamagedBackup
 from jts_storage.backup.manifest import Contents, Piece, StoreCopy
 from jts_storage.backup.repository import BackupRepository
+from jts_storage.errors import Conflict
 
 NAME: Final = "lake"
 KIND: Final = "files"
 CONTENTS: Final = "files"
 _READ_BYTES: Final = 1 << 20
 _PINNED: Final = ".backup-"
+_ATTEMPTS: Final = 20
 
 
 class LakeBackup:
@@ -38,18 +39,18 @@ class LakeBackup:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._links: Path | None = None
-        self._until = 0
+        self._files: list[tuple[str, Path]] = []
 
     async def prepare(self) -> None:
         await asyncio.to_thread(self._sweep)
 
     async def pin(self) -> None:
-        self._until = time_ns()
+        """:raises Conflict: files were replaced all the time."""
+        self._files = await asyncio.to_thread(self._linked)
 
     async def copy(self, copies: Copies) -> StoreCopy:
-        files = await asyncio.to_thread(self._linked)
         pieces = []
-        for name, link in files:
+        for name, link in self._files:
             stat = link.stat()
             key = f"{name}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
             pieces.append(
@@ -67,25 +68,43 @@ class LakeBackup:
             await asyncio.to_thread(shutil.rmtree, links, ignore_errors=True)
 
     def _linked(self) -> list[tuple[str, Path]]:
-        """Link every file of the cut, and return the links with the names of the files."""
+        """Link every file, and return the links with the names of the files."""
         if not self._root.is_dir():
             return []
         self._links = self._root / f"{_PINNED}{secrets.token_hex(8)}"
         self._links.mkdir()
-        found: list[tuple[str, Path]] = []
-        for path in files_of(self._root):
-            link = self._links / str(len(found))
-            with suppress(FileNotFoundError):  # deleted, or put into another file, meanwhile
-                if path.stat().st_mtime_ns <= self._until:
+        linked: dict[tuple[Path, int], Path] = {}
+        for _ in range(_ATTEMPTS):
+            there = _identified(self._root)
+            with suppress(FileNotFoundError):  # replaced meanwhile
+                for path, inode in there - linked.keys():
+                    link = self._links / str(len(linked))
                     link.hardlink_to(path)
-                    found.append((path.relative_to(self._root).as_posix(), link))
-        return found
+                    linked[path, inode] = link
+                if _identified(self._root) == there:
+                    return sorted(
+                        (path.relative_to(self._root).as_posix(), linked[path, inode])
+                        for path, inode in there
+                    )
+        raise Conflict(
+            f"Files of the lake {self._root} were replaced all the time.",
+            remedy="Repeat it when nothing is compacted or written anew.",
+        )
 
     def _sweep(self) -> None:
         """Remove the links of a backup that was killed."""
         if self._root.is_dir():
             for left in self._root.glob(f"{_PINNED}*"):
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def _identified(root: Path) -> set[tuple[Path, int]]:
+    """The files that are there, each with what tells it from another of its name."""
+    found = set()
+    for path in files_of(root):
+        with suppress(FileNotFoundError):
+            found.add((path, path.stat().st_ino))
+    return found
 
 
 def files_of(root: Path) -> list[Path]:

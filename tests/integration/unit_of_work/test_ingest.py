@@ -34,6 +34,12 @@ MINUTES = 15
 """Flushed before the service is killed."""
 
 
+@pytest.fixture
+def settings(fresh_settings: StorageSettings) -> StorageSettings:
+    """Of stores that no engine of this process holds: other processes open them, and others."""
+    return fresh_settings
+
+
 async def test_minutes_of_many_symbols_are_stored_together(storage: Storage) -> None:
     async with storage.ingest(every=60, rows=10 * len(KEYS), limit=20 * len(KEYS)) as ingest:
         for bar in BARS:
