@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jts_storage.backup.copying import Progress
     from jts_storage.backup.encryption import new_key
     from jts_storage.backup.errors import DamagedBackup, NotEmpty
+    from jts_storage.backup.listing import backups_of
     from jts_storage.backup.manager import BackupManager
     from jts_storage.backup.repository import BackupRepository
     from jts_storage.backup.results import BackupInfo, BackupResult, Pruned, Restored, Verified
@@ -36,6 +37,7 @@ _HOMES = {
     "Schedule": "schedule",
     "Series": "selection",
     "Verified": "results",
+    "backups_of": "listing",
     "new_key": "encryption",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "Schedule",
     "Series",
     "Verified",
+    "backups_of",
     "new_key",
 ]
 

@@ -7,7 +7,7 @@ import logging
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from jts_storage.backend import StoreBackend
 from jts_storage.backup import cut, schema
 from jts_storage.backup.copying import Copies, Progress, Report, StoreBackup, pieces_of, unheard
 from jts_storage.backup.errors import DamagedBackup
+from jts_storage.backup.listing import listed, rows_of
 from jts_storage.backup.manifest import Manifest
 from jts_storage.backup.repository import LATEST, BackupRepository
 from jts_storage.backup.restore import WholeRestore
@@ -31,7 +32,7 @@ from jts_storage.backup.stores.lake import LakeBackup
 from jts_storage.backup.stores.mongo import MongoBackup
 from jts_storage.backup.verify import verified
 from jts_storage.domain import checks
-from jts_storage.errors import Conflict, StorageError
+from jts_storage.errors import Conflict, InvalidConfiguration, StorageError
 from jts_storage.mongo.leases import DURATION, Leases, renewing
 from jts_storage.settings import StorageSettings
 from jts_storage.settings.backup import BackupConfig
@@ -76,6 +77,7 @@ class BackupManager:
         """
         checks.text(note, "note")
         begun = perf_counter()
+        self._check_apart()
         async with self._alone():
             self.repository.make()
             await swept(self._stores)
@@ -192,6 +194,15 @@ class BackupManager:
     @property
     def _stores(self) -> Stores:
         return self._backend.stores
+
+    def _check_apart(self) -> None:
+        """:raises InvalidConfiguration: what destroys the stores would take the backups along."""
+        data = self._settings.data_dir.absolute()
+        if data in (self.repository.folder.absolute(), *self.repository.folder.absolute().parents):
+            raise InvalidConfiguration(
+                f"the repository {self.repository.folder} is in the data folder {data}",
+                remedy="Name a folder on another disk with JTS_BACKUP_REPOSITORY.",
+            )
 
     @property
     def _settings(self) -> StorageSettings:
@@ -322,37 +333,6 @@ def retention_of(config: BackupConfig) -> Retention:
     )
 
 
-def rows_of(manifest: Manifest) -> dict[str, int]:
-    """How many rows, documents or files a backup has of each store."""
-    return {
-        name: sum(contents.rows for contents in store.contents)
-        for name, store in manifest.stores.items()
-    }
-
-
-def listed(repository: BackupRepository) -> list[BackupInfo]:
-    """The backups of a repository, the newest first."""
-    found = []
-    for identity in reversed(repository.ids()):
-        try:
-            manifest = repository.manifest(identity)
-        except DamagedBackup as exc:
-            found.append(BackupInfo(backup_id=identity, damage=exc.args[0]))
-            continue
-        found.append(
-            BackupInfo(
-                backup_id=identity,
-                timestamp=manifest.cut_at,
-                version=manifest.version,
-                size_bytes=manifest.size_bytes,
-                rows=rows_of(manifest),
-                kit=manifest.kit,
-                note=manifest.note,
-            )
-        )
-    return found
-
-
 def pruned(repository: BackupRepository, rules: Retention, *, dry_run: bool) -> Pruned:
     """Remove what no rule keeps.
 
@@ -384,13 +364,3 @@ def _readable(repository: BackupRepository, ids: Sequence[str] | None = None) ->
         except DamagedBackup as exc:
             log.warning("%s", exc)
     return found
-
-
-def backups_of(repository: BackupRepository) -> Callable[[], list[datetime | None]]:
-    """For those who watch: gives when each backup was cut, and None for one that is damaged."""
-
-    def cuts() -> list[datetime | None]:
-        repository.open()
-        return [None if each.damage else each.timestamp for each in listed(repository)]
-
-    return cuts

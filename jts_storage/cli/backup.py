@@ -89,7 +89,7 @@ def create(
 @backup.command("list")
 def list_backups(repository: Where = None, as_json: AsJson = False) -> None:
     """Show the backups of the repository, the newest first; exits with 1 if one is damaged."""
-    from jts_storage.backup.manager import listed
+    from jts_storage.backup.listing import listed
 
     found = told(lambda: listed(_repository(repository).open()))
     if as_json:

@@ -170,7 +170,7 @@ class Watch:
 
 def _backups() -> Backups | None:
     """When each backup was cut; None if no repository is set, nor is at its usual place."""
-    from jts_storage.backup.manager import backups_of
+    from jts_storage.backup.listing import backups_of
     from jts_storage.backup.repository import BackupRepository
     from jts_storage.settings.backup import BackupConfig
 

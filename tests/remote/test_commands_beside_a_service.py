@@ -55,11 +55,11 @@ WORK: Final = (
     "token somebody",
     "metrics",
     "diagnose",
+    "limits",
 )
 """Each with exit code 0, in this order."""
 
 REFUSED: Final = {
-    "limits": "JTS_RATE_LIMITS",
     "backup create --repository backups": "Stop",
     "migrate up": "Stop that process",
     "serve": "which serves it already",
