@@ -13,7 +13,7 @@ from jts_storage.cache.fills import Fills
 from jts_storage.cache.held import Held, HeldAnswers
 from jts_storage.cache.values import Codec, Unusable, packed, unpacked
 from jts_storage.domain.cache_statistics import Counters
-from jts_storage.redis.coherence import Look
+from jts_storage.redis.coherence import Lasting, Look
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Shared(Protocol):
     async def look(self, scopes: Sequence[str], name: str, known: bytes) -> Look | None: ...
 
     async def fill(
-        self, scopes: Sequence[str], name: str, token: bytes, value: bytes, lasts: float
+        self, scopes: Sequence[str], name: str, look: Look, value: bytes, lasts: Lasting
     ) -> bool | None: ...
 
 
@@ -142,15 +142,14 @@ class Answers:
                 return found.value
         self._counters.misses += 1
         value = await question.ask()
-        await self._keep(question, look.token, value, begun)
+        await self._keep(question, look, value, begun)
         return value
 
-    async def _keep(
-        self, question: _Question[T], token: bytes | None, value: T, begun: float
-    ) -> None:
+    async def _keep(self, question: _Question[T], look: Look, value: T, begun: float) -> None:
         """
-        :param begun: when the stores were asked at the latest: it lasts from then on.
+        :param begun: before the look, and so before the stores were asked: it lasts from then on.
         """
+        token = look.token
         assert token is not None, "somebody was writing"
         data = question.codec.encode(value)
         if data is None:
@@ -158,12 +157,15 @@ class Answers:
             until = begun + self._max_stale
             self.held.put(question.key, Held(token, None, 0, until, is_too_large=True))
             return
-        until = begun + self._lasts(len(data))
-        lasts = until - self._clock()
-        if lasts <= 0:
+        whole = self._lasts(len(data))
+        until = begun + whole
+        left = until - self._clock()
+        if left <= 0:
             return
-        whole = packed(token, data)
-        stored = await self._shared.fill(question.scopes, question.name, token, whole, lasts)
+        lasts = Lasting(left, whole)
+        stored = await self._shared.fill(
+            question.scopes, question.name, look, packed(token, data), lasts
+        )
         if stored:
             kept: Any = question.codec.given(value)  # the caller may change its own
             self.held.put(question.key, Held(token, kept, len(data), until))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-from jts_storage.redis.coherence import Look
+from jts_storage.redis.coherence import Lasting, Look
 
 
 class LocalCoherence:
@@ -22,9 +22,9 @@ class LocalCoherence:
         return Look(b"".join(map(self._generation, scopes)))
 
     async def fill(
-        self, scopes: Sequence[str], name: str, token: bytes, value: bytes, lasts: float
+        self, scopes: Sequence[str], name: str, look: Look, value: bytes, lasts: Lasting
     ) -> bool:
-        return (await self.look(scopes, name, token)).token == token
+        return (await self.look(scopes, name, b"")).token == look.token
 
     async def begin(self, scopes: Sequence[str], writer: str, lease: float) -> None:
         for scope in scopes:

@@ -15,7 +15,7 @@ from jts_storage.cache.repositories import CANDLES, MANY, SYMBOLS
 from jts_storage.domain.cache_statistics import CacheState, Counters
 from jts_storage.errors import StorageError
 from jts_storage.redis.breaker import Breaker, State
-from jts_storage.redis.coherence import Look, RedisCoherence
+from jts_storage.redis.coherence import Lasting, Look, RedisCoherence
 from jts_storage.redis.manager import RedisManager
 from jts_storage.settings.redis import RedisConfig
 from jts_storage.unit_of_work.announcing import Notes
@@ -89,12 +89,12 @@ class RedisSharing:
             return None
 
     async def fill(
-        self, scopes: Sequence[str], name: str, token: bytes, value: bytes, lasts: float
+        self, scopes: Sequence[str], name: str, look: Look, value: bytes, lasts: Lasting
     ) -> bool | None:
         if not self._is_ready():
             return None
         try:
-            return await self._coherence.fill(scopes, name, token, value, lasts)
+            return await self._coherence.fill(scopes, name, look, value, lasts)
         except StorageError:
             self._counters.errors += 1
             return None

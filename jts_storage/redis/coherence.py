@@ -57,10 +57,10 @@ end
 if token == ARGV[2] then return {token} end
 local value = redis.call('GET', KEYS[2 * n + 1])
 if value and string.sub(value, 2, 1 + #token) == token then
-  return {token, value, redis.call('PTTL', KEYS[2 * n + 1])}
+  return {token, value, redis.call('PTTL', KEYS[2 * n + 1]), now}
 end
 local first = redis.call('SET', KEYS[2 * n + 2], '1', 'NX', 'PX', ARGV[3])
-return {token, false, first and 1 or 0}
+return {token, false, first and 1 or 0, now}
 """
 )
 """The generations, and the value unless the caller has it; nothing while somebody writes.
@@ -81,11 +81,19 @@ for i = 1, n do
   token = token .. (redis.call('GET', KEYS[i]) or '')
 end
 if token ~= ARGV[2] then return 0 end
-redis.call('SET', KEYS[2 * n + 1], ARGV[4], 'PX', ARGV[3])
+local most, left = tonumber(ARGV[3]), tonumber(ARGV[5]) - now
+if left <= 0 or left > tonumber(ARGV[6]) then return 0 end
+redis.call('SET', KEYS[2 * n + 1], ARGV[4], 'PX', math.min(most, left))
 return 1
 """
 )
-"""Store a value, if its generations are there and nobody writes."""
+"""Store a value, if its generations are there and nobody writes, until its deadline.
+
+Arguments: how many scopes, the generations, for how long at most, the value, the deadline by the
+clock of Redis, and how long that was after the look. The call may have lain in a Redis that was
+stopped, so that a time from its arrival would be no bound; where the clock was set back meanwhile,
+the deadline is none.
+"""
 
 BEGIN: Final = Script(
     _LATER
@@ -131,12 +139,14 @@ class Look(NamedTuple):
     :param value: as it is stored, if it is of these generations and the caller has no other.
     :param lasts: seconds for which the value is there still.
     :param is_first: whether the caller is to read the value anew; another process is at it if not.
+    :param at: milliseconds of the clock of Redis when it looked.
     """
 
     token: bytes | None
     value: bytes | None = None
     lasts: float = 0.0
     is_first: bool = True
+    at: int = 0
 
 
 def scope_keys(prefix: str, scopes: Sequence[str]) -> list[str]:
@@ -161,8 +171,24 @@ def looked(answer: Sequence[Any]) -> Look:
     if len(answer) == 1:
         return Look(answer[0])
     if answer[1] is None:
-        return Look(answer[0], is_first=bool(answer[2]))
-    return Look(answer[0], answer[1], answer[2] / 1000)
+        return Look(answer[0], is_first=bool(answer[2]), at=answer[3])
+    return Look(answer[0], answer[1], answer[2] / 1000, at=answer[3])
+
+
+class Lasting(NamedTuple):
+    """For how many seconds a value may be kept.
+
+    :param left: from now on, by the clock of this process.
+    :param whole: from the look on, by the clock of Redis.
+    """
+
+    left: float
+    whole: float
+
+
+def fill_arguments(scopes: Sequence[str], look: Look, value: bytes, lasts: Lasting) -> list[Any]:
+    left, whole = (max(1, int(seconds * 1000)) for seconds in lasts)
+    return [len(scopes), look.token, left, value, look.at + whole, whole]
 
 
 class RedisCoherence:
@@ -183,11 +209,11 @@ class RedisCoherence:
         return looked(await self._run("a look at the cache", LOOK, keys, arguments))
 
     async def fill(
-        self, scopes: Sequence[str], name: str, token: bytes, value: bytes, lasts: float
+        self, scopes: Sequence[str], name: str, look: Look, value: bytes, lasts: Lasting
     ) -> bool:
-        """Store a value, unless its generations are gone."""
+        """Store a value, unless its generations are gone or its time is over."""
         keys = value_keys(await self._named(), scopes, name)
-        arguments = [len(scopes), token, max(1, int(lasts * 1000)), value]
+        arguments = fill_arguments(scopes, look, value, lasts)
         return bool(await self._run("filling the cache", FILL, keys, arguments))
 
     async def begin(self, scopes: Sequence[str], writer: str, lease: float) -> None:

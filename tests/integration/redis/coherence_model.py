@@ -18,6 +18,9 @@ from jts_storage.redis.coherence import (
     FILL,
     FORMAT,
     LOOK,
+    Lasting,
+    Look,
+    fill_arguments,
     look_arguments,
     looked,
     scope_keys,
@@ -59,6 +62,7 @@ class Read:
     least: int
     token: bytes | None = None
     version: int | None = None
+    at: int = 0
 
 
 @dataclass
@@ -147,7 +151,7 @@ class CoherenceModel(RuleBasedStateMachine):
         known = held[0] if held else b""
         keys = value_keys(PREFIX, (series,), "latest")
         found = looked(self._run(self.scripts.look, keys, look_arguments((series,), known, 1)))
-        read.token = found.token
+        read.token, read.at = found.token, found.at
         if held and found.token == held[0]:
             self._is_given(read, held[1])
         elif found.token is not None and found.value is not None:
@@ -168,7 +172,9 @@ class CoherenceModel(RuleBasedStateMachine):
             return
         value = FORMAT + read.token + str(read.version).encode()
         keys = value_keys(PREFIX, (read.series,), "latest")
-        if self._run(self.scripts.fill, keys, [1, read.token, LEASE_MS, value]):
+        look = Look(read.token, at=read.at)
+        lasts = Lasting(LEASE_MS / 1000, LEASE_MS / 1000)
+        if self._run(self.scripts.fill, keys, fill_arguments((read.series,), look, value, lasts)):
             self.processes[read.process].held[read.series] = (read.token, read.version)
 
     # ---- faults

@@ -44,8 +44,8 @@ def _deleted_on_write() -> Scripts:
     return Scripts(
         look=Script(
             "local v = redis.call('GET', KEYS[3]) "
-            "if v then return {string.rep('0', 16), v, 1000} end "
-            "return {string.rep('0', 16), false, 1}"
+            "if v then return {string.rep('0', 16), v, 1000, 0} end "
+            "return {string.rep('0', 16), false, 1, 0}"
         ),
         fill=Script("redis.call('SET', KEYS[3], ARGV[4]) return 1"),
         begin=Script("return 1"),

@@ -14,6 +14,7 @@ from jts_storage.cache.local import LocalCoherence
 from jts_storage.cache.writers import Writers
 from jts_storage.domain.cache_statistics import Counters
 from jts_storage.errors import StorageError
+from jts_storage.redis.coherence import Lasting, Look
 from jts_storage.settings.redis import RedisConfig
 
 
@@ -87,14 +88,15 @@ async def test_an_answer_is_kept_no_longer_than_it_may_be_stale() -> None:
 
 
 async def test_it_lasts_from_when_the_reading_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, lasted = Store(max_stale=30), []
+    store = Store(max_stale=30)
+    lasted: list[Lasting] = []
     fill = store.coherence.fill
 
     async def noting(
-        scopes: Sequence[str], name: str, token: bytes, value: bytes, lasts: float
+        scopes: Sequence[str], name: str, look: Look, value: bytes, lasts: Lasting
     ) -> bool:
         lasted.append(lasts)
-        return await fill(scopes, name, token, value, lasts)
+        return await fill(scopes, name, look, value, lasts)
 
     async def slow() -> int:
         store.clock.now += 20
@@ -102,7 +104,8 @@ async def test_it_lasts_from_when_the_reading_began(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(store.coherence, "fill", noting)
     await store.answers.get(("s",), "n", slow, values.COUNT)
-    assert 7 <= lasted[0] <= 10
+    assert 7 <= lasted[0].left <= 10
+    assert lasted[0].left + 20 == pytest.approx(lasted[0].whole)
     store.clock.now += 11
     assert await store.read() == 0
     assert store.asked == 1, "it was kept for longer"
