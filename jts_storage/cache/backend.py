@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from jts_storage.cache.answers import Answers
-from jts_storage.cache.local import LocalCoherence
+from jts_storage.cache.local import LocalCoherence, coherence_of
 from jts_storage.cache.repositories import CachedCandles, CachedSymbols, scopes_written
 from jts_storage.cache.sharing import RedisSharing
 from jts_storage.cache.writers import Writers
@@ -17,6 +17,7 @@ from jts_storage.settings.redis import RedisConfig
 if TYPE_CHECKING:
     from collections.abc import Collection
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from jts_storage.ports.candles import CandleStore
     from jts_storage.ports.symbols import SymbolReader
@@ -31,13 +32,15 @@ class Cache:
     its readers are decorated with.
 
     :param config: of the Redis; None keeps answers in this process alone.
+    :param folder: of the embedded stores, whose writes all storages on it in this process see.
     """
 
-    def __init__(self, config: RedisConfig | None) -> None:
+    def __init__(self, config: RedisConfig | None, folder: Path | None = None) -> None:
         self.counters = Counters()
         limits = config or RedisConfig()
         self._sharing = None if config is None else RedisSharing(config, self.counters)
-        sharing = self._sharing or LocalCoherence()
+        alone = LocalCoherence() if folder is None else coherence_of(folder)
+        sharing = self._sharing or alone
         self._writers = Writers(sharing, self.counters, limits)
         self.answers = Answers(sharing, self.counters, limits.max_stale)
 
@@ -133,4 +136,4 @@ def cache_of(settings: StorageSettings) -> Cache | None:
             "cache is 'local', and other processes write to a ClickHouse server",
             remedy="Set JTS_REDIS_URL.",
         )
-    return Cache(None)
+    return Cache(None, settings.data_dir)
