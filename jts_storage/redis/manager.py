@@ -111,8 +111,7 @@ class RedisManager:
             if breaker is not None and breaker.state != "closed" and not is_probe:
                 raise self._left_alone()
             try:
-                async with asyncio.timeout(timeout or self.config.timeout):
-                    result = await work(here.client)
+                result = await _bounded(work(here.client), timeout or self.config.timeout)
             except DRIVER_ERRORS as exc:
                 error = translate(exc, doing=doing, hosts=self.hosts)
                 if breaker is not None:
@@ -215,3 +214,19 @@ class RedisManager:
 
         client, *closing = connected(self.config)
         return _LoopClient(client, asyncio.Semaphore(self.config.pool_size), closing)
+
+
+async def _bounded(work: Awaitable[T], timeout: float) -> T:
+    """Wait for `work`, and obey a cancellation that its client has swallowed.
+
+    On Python 3.11 `asyncio.wait_for`, with which redis-py sends, loses one that comes together
+    with its result.
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    try:
+        async with asyncio.timeout(timeout):
+            return await work
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
