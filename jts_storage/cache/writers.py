@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 from uuid import uuid4
 
+from jts_storage._runtime.tasks import stopped
 from jts_storage.domain.cache_statistics import Counters
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.settings.redis import RedisConfig
@@ -49,15 +51,19 @@ class Writers:
             yield
             return
         writer = uuid4().hex
-        is_known = await self._begin(scopes, writer, may_refuse=may_refuse)
+        await self._begin(scopes, writer, may_refuse=may_refuse)
+        renewing = asyncio.create_task(self._renew(scopes, writer))
         landing = LANDING_SECONDS
         try:
             yield
             landing = 0.0
         finally:
-            await self._end(scopes, writer, landing, is_known=is_known)
+            try:
+                await stopped(renewing)  # a mark that came after the end would stay for a lease
+            finally:
+                await self._end(scopes, writer, landing)
 
-    async def _begin(self, scopes: Sequence[str], writer: str, *, may_refuse: bool) -> bool:
+    async def _begin(self, scopes: Sequence[str], writer: str, *, may_refuse: bool) -> None:
         try:
             await self._generations.begin(scopes, writer, self._config.lease)
         except StorageError as exc:
@@ -67,17 +73,22 @@ class Writers:
                     f"Redis could not be told of a commit, and nothing of it is stored: {exc}",
                     remedy='Repeat it, or set JTS_REDIS_COHERENCE to "bounded".',
                 ) from exc
-            return False
-        return True
 
-    async def _end(
-        self, scopes: Sequence[str], writer: str, landing: float, *, is_known: bool
-    ) -> None:
+    async def _renew(self, scopes: Sequence[str], writer: str) -> None:
+        """Keep the mark of a write that takes longer than its lease."""
+        while True:
+            await asyncio.sleep(self._config.lease / 3)
+            try:
+                await self._generations.begin(scopes, writer, self._config.lease)
+            except StorageError:
+                self._counters.errors += 1
+
+    async def _end(self, scopes: Sequence[str], writer: str, landing: float) -> None:
         try:
             await self._generations.end(scopes, writer, landing)
         except StorageError:
             self._counters.errors += 1
-            # With its mark there, what was held is gone already, and nothing is held for a lease.
-            self._counters.unannounced_writes += not is_known
+            # Also one whose beginning Redis was told of: its mark may have been lost since.
+            self._counters.unannounced_writes += 1
             if (tells := getattr(self._generations, "tell_later", None)) is not None:
                 await tells(scopes)

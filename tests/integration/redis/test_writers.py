@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import redis
 from jts_storage.cache import values
 from jts_storage.cache.backend import Cache
 from jts_storage.cache.writers import LANDING_SECONDS
-from jts_storage.errors import StorageError
+from jts_storage.errors import ConnectionFailed, StorageError
 from tests.integration.redis.cached import cache_on
 
 SERIES = "candles AAPL/1m"
@@ -95,4 +96,38 @@ async def test_a_mark_ends_with_its_lease(redis_url: str, redis_client: redis.Re
     redis_client.zadd(mark, {writer: 1.0})  # long ago
     assert await kept(cache)
     await block.__aexit__(None, None, None)
+    await cache.close()
+
+
+async def test_an_end_that_redis_did_not_hear_is_counted(
+    cache: Cache, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark may be gone by then, so that readers kept what was there before."""
+    assert await kept(cache)
+    sharing = cache._sharing
+    assert sharing is not None
+
+    async def lost(*_: object) -> None:
+        raise ConnectionFailed("lost", hosts=())
+
+    async with cache.writing([SERIES], symbols=False):
+        redis_client.flushall()
+        assert await kept(cache)
+        monkeypatch.setattr(sharing._coherence, "end", lost)
+    told = cache.statistics()
+    assert told.unannounced_writes == 1 and told.untold
+
+
+async def test_a_write_that_takes_long_renews_its_mark(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    cache = cache_on(redis_url, lease=1.0)
+    async with cache.writing([SERIES], symbols=False):
+        (mark,) = redis_client.scan_iter(f"*:w:{SERIES}")
+        redis_client.delete(mark)
+        async with asyncio.timeout(30):
+            while not redis_client.exists(mark):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    assert not redis_client.exists(mark)
+    assert await kept(cache)
     await cache.close()
