@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
 from jts_storage._runtime.tasks import stopped
+from jts_storage.errors import StorageError
 
 T = TypeVar("T")
 
@@ -27,7 +28,17 @@ class Fills:
             task = asyncio.ensure_future(read())
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._ended(key, done))
-        found: T = await asyncio.shield(task)
+        caller = asyncio.current_task()
+        before = 0 if caller is None else caller.cancelling()
+        try:
+            found: T = await asyncio.shield(task)
+        except asyncio.CancelledError as exc:
+            is_callers = caller is not None and caller.cancelling() > before
+            if is_callers or not task.cancelled():
+                raise
+            raise StorageError(
+                "This storage is not open.", remedy="Use it within `async with`."
+            ) from exc
         return found
 
     async def close(self) -> None:

@@ -161,3 +161,25 @@ def test_what_was_asked_for_longest_ago_gives_way() -> None:
     assert held.get("e") is None and held.bytes == 2_700
     clock.now = 10
     assert held.get("a") is None
+
+
+async def test_a_read_under_way_when_the_storage_closes_is_told_so() -> None:
+    """Nobody has cancelled it."""
+    store, begun = Store(), asyncio.Event()
+
+    async def ask() -> int:
+        begun.set()
+        await asyncio.sleep(60)
+        return 1
+
+    async def read() -> int:
+        return await store.answers.get(("s",), "n", ask, values.COUNT)
+
+    reading, leaving = asyncio.create_task(read()), asyncio.create_task(read())
+    await begun.wait()
+    leaving.cancel()
+    await store.answers.close()
+    with pytest.raises(StorageError, match="not open"):
+        await reading
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
