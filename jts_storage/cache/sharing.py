@@ -13,7 +13,7 @@ from typing import Final
 from jts_storage._runtime.tasks import stopped
 from jts_storage.cache.repositories import CANDLES, MANY, SYMBOLS
 from jts_storage.domain.cache_statistics import CacheState, Counters
-from jts_storage.errors import StorageError
+from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.redis.breaker import Breaker, State
 from jts_storage.redis.coherence import Lasting, Look, RedisCoherence
 from jts_storage.redis.manager import RedisManager
@@ -23,6 +23,7 @@ from jts_storage.unit_of_work.announcing import Notes
 MEMORY_SECONDS: Final = 60.0
 EVERYTHING: Final = (MANY, CANDLES, SYMBOLS)
 _MOST_NAMES: Final = 200
+_PROBE: Final = ("probe",)
 _PATIENCE: Final = 0.5
 """How long the first reads wait at most until it is known what Redis has missed."""
 
@@ -140,7 +141,7 @@ class RedisSharing:
         try:
             async with asyncio.timeout(_PATIENCE):
                 if self._breaker.state != "closed":
-                    await self.manager.run("ping", lambda c: c.ping(), breaker=self._breaker)
+                    await self._probe()
                 await self._tell()
         except (StorageError, TimeoutError) as exc:
             self._counters.errors += 1
@@ -148,6 +149,13 @@ class RedisSharing:
             log.debug("The cache is not used yet: %s", exc)
         else:
             self._next_try = 0.0
+
+    async def _probe(self) -> None:
+        """Ask for what the cache needs: a user who may PING may not run scripts."""
+        from jts_storage.redis.errors import RedisFull
+
+        with suppress(RedisFull):  # one that is full is there
+            await self._coherence.look(_PROBE, "probe", b"")
 
     async def _tell(self) -> None:
         notes = {} if self._notes is None else await self._notes.all()
@@ -166,7 +174,14 @@ class RedisSharing:
         if state == "open" and not self._is_away:
             self._is_away = True
             where = ", ".join(self.manager.hosts)
-            log.warning("Redis (%s) does not answer: all is read from the stores.", where)
+            reason = self._breaker.reason
+            if reason is not None and not isinstance(reason, ConnectionFailed):
+                log.warning(
+                    "Redis refuses what the cache needs: all is read from the stores. %s",
+                    reason,
+                )
+            else:
+                log.warning("Redis (%s) does not answer: all is read from the stores.", where)
         elif state == "closed" and self._is_away:
             self._is_away = False
             log.warning("Redis (%s) answers again.", ", ".join(self.manager.hosts))

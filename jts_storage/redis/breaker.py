@@ -45,6 +45,7 @@ class Breaker:
         self._opened_at: float | None = None
         self._open_seconds = 0.0
         self._state: State = "closed"
+        self.reason: Exception | None = None
 
     @property
     def state(self) -> State:
@@ -85,7 +86,11 @@ class Breaker:
         self._pause = self._first
         self._turn("closed")
 
-    def failed(self) -> None:
+    def failed(self, reason: Exception | None = None) -> None:
+        """
+        :param reason: is kept as the last one.
+        """
+        self.reason = reason
         now = self._clock()
         if self._state == "probing":
             self._pause = min(self._pause * 2, self._longest)

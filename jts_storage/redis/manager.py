@@ -116,7 +116,7 @@ class RedisManager:
                 error = translate(exc, doing=doing, hosts=self.hosts)
                 if breaker is not None:
                     # One that refuses all, as for a wrong password, is of no more use.
-                    breaker.succeeded() if isinstance(error, RedisFull) else breaker.failed()
+                    breaker.succeeded() if isinstance(error, RedisFull) else breaker.failed(error)
                 raise error from exc
             if breaker is not None:
                 breaker.succeeded()
