@@ -95,7 +95,7 @@ class CachedCandles:
     ) -> dict[SeriesKey, CandleSeries]:
         named = _listed(keys)
         ends = _ends(start, end)
-        timeframes = {key.timeframe for key in named} if _are_keys(named) else set()
+        timeframes = {key.timeframe for key in named or ()} if _are_keys(named) else set()
         if as_of is not None or ends is None or len(timeframes) != 1:
             return await self._candles.get_ranges(named, start, end, as_of=as_of)
         (timeframe,) = timeframes
