@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,9 @@ async def _fails(_: object) -> str:
 
 
 @pytest.mark.parametrize("work", [_swallows, _fails])
-async def test_whoever_is_cancelled_goes_on_no_further(work: object) -> None:
+async def test_whoever_is_cancelled_goes_on_no_further(work: Any) -> None:
     async with RedisManager("redis://127.0.0.1:1", timeout=10.0) as manager:
-        task = asyncio.create_task(manager.run("GET", work))  # type: ignore[arg-type]
+        task: asyncio.Task[Any] = asyncio.create_task(manager.run("GET", work))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
