@@ -176,11 +176,9 @@ async def recover(storage: Storage, _: Path) -> None:
 
 
 WAYS = [
-    save,
+    *(pytest.param(way, marks=pytest.mark.slow) for way in (save, save_many_series)),
+    *(pytest.param(way, marks=pytest.mark.slow) for way in (delete, save_a_symbol)),
     save_with_a_document,
-    save_many_series,
-    delete,
-    save_a_symbol,
     save_a_symbol_with_candles,
     import_a_lake,
     ingest,
@@ -271,6 +269,7 @@ async def test_a_strict_cache_refuses_what_redis_is_not_told_of(
     assert await writer.candles.get_range(KEY, *ENDS) == HIGHER
 
 
+@pytest.mark.slow
 async def test_et_infra_03_1_a_full_redis_evicts_and_all_reads_are_right(
     opened: Opened, writer: Storage, redis_client: redis.Redis, redis_url: str
 ) -> None:
@@ -286,6 +285,7 @@ async def test_et_infra_03_1_a_full_redis_evicts_and_all_reads_are_right(
     assert await storage.candles.get_latest(KEY, 5) == HIGHER.tail(5)
 
 
+@pytest.mark.slow
 async def test_a_full_redis_that_evicts_nothing_gives_nothing_stale(
     opened: Opened, writer: Storage, redis_client: redis.Redis, redis_url: str
 ) -> None:
