@@ -14,6 +14,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Final
 
+from jts_storage._runtime.forks import tell_children
 from jts_storage._runtime.tasks import run_to_the_end, stopped
 from jts_storage.domain.rate_books import Exhausted, Granted, Refused
 from jts_storage.domain.rate_limits import (
@@ -60,11 +61,16 @@ class SharedRateLimiter:
     def __init__(self, limits: RateLimits, store: RateLimitStore) -> None:
         self.limits = limits
         self._store = store
+        self.begin_in_child()
+        tell_children(self)
+
+    def begin_in_child(self) -> None:
+        """Share neither names of slots nor those who wait with the process it was forked from."""
         self._queues: defaultdict[LimitKey, _Queue] = defaultdict(_Queue)
-        process = token_hex(6)
+        self._process = token_hex(6)
         self._left: deque[tuple[_Asked, str, float]] = deque()
         self._returning: asyncio.Task[None] | None = None
-        self._names = (f"{process}-{number}" for number in count())
+        self._numbers = count()
 
     def acquire(
         self,
@@ -78,7 +84,7 @@ class SharedRateLimiter:
         limits = self.limits.of(name, cost)
         patience = None if timeout is None else seconds(timeout, "timeout")
         asked = _Asked(LimitKey(name, account), limits, cost, patience, lease(longest))
-        return StoredSlot(self, asked, next(self._names))
+        return StoredSlot(self, asked)
 
     async def state(self, name: str, account: str = "") -> RateLimitState:
         key = LimitKey(name, account)
@@ -110,6 +116,9 @@ class SharedRateLimiter:
         await self._store.close()
 
     # ---- for the slots
+
+    def new_name(self) -> str:
+        return f"{self._process}-{next(self._numbers)}"
 
     async def enter(self, asked: _Asked, slot: str) -> Granted:
         queue = self._queues[asked.key]
@@ -180,6 +189,8 @@ class SharedRateLimiter:
 
     async def leave(self, asked: _Asked, slot: str) -> None:
         """Give a slot back, also while the caller is being cancelled."""
+        if not slot.startswith(self._process):
+            return  # the process from which this one was forked holds it
         await run_to_the_end(self._leave(asked, slot))
 
     async def _leave(self, asked: _Asked, slot: str) -> None:
@@ -219,8 +230,9 @@ class _Asked:
 class StoredSlot:
     """An `AcquiredSlot` of a `SharedRateLimiter`."""
 
-    def __init__(self, limiter: SharedRateLimiter, asked: _Asked, slot: str) -> None:
-        self._limiter, self._asked, self._slot = limiter, asked, slot
+    def __init__(self, limiter: SharedRateLimiter, asked: _Asked) -> None:
+        self._limiter, self._asked = limiter, asked
+        self._slot = ""
         self._is_used = False
 
     async def __aenter__(self) -> Slot:
@@ -229,6 +241,7 @@ class StoredSlot:
                 "This slot was entered before.", remedy="Acquire another one for each request."
             )
         self._is_used = True
+        self._slot = self._limiter.new_name()  # not before: it may be entered in a fork
         began = monotonic()
         granted = await self._limiter.enter(self._asked, self._slot)
         ends = granted.resets_at

@@ -30,6 +30,41 @@ async def test_what_counts_survives_the_process(tmp_path: Path) -> None:
     await second.close()
 
 
+def test_forks_share_a_limit_and_no_names_of_slots(tmp_path: Path) -> None:
+    program = """
+import asyncio, os, sys
+from pathlib import Path
+from jts_storage import PerMinute, RateLimits
+from jts_storage.relational.rate_limits import SqliteRateLimits
+from jts_storage.usecases.rate_limits import SharedRateLimiter
+
+limiter = SharedRateLimiter(RateLimits(kis=[PerMinute(9)]), SqliteRateLimits(Path("limits.db")))
+prepared = limiter.acquire("kis")
+
+async def enter():
+    await limiter.acquire("kis").__aenter__()
+    await prepared.__aenter__()
+
+for _ in range(2):
+    child = os.fork()
+    if not child:
+        asyncio.run(enter())
+        os._exit(0)
+    os.waitpid(child, 0)
+
+async def leave_as_a_fork():
+    held = limiter.acquire("kis")
+    await held.__aenter__()
+    limiter.begin_in_child()
+    await held.__aexit__(None, None, None)
+    print((await limiter.state("kis")).in_flight)
+
+asyncio.run(leave_as_a_fork())
+"""
+    done = forked.run(["-c", program], cwd=tmp_path, timeout=60)
+    assert (done.stdout, done.stderr) == ("5\n", "")
+
+
 async def test_looking_makes_no_file(tmp_path: Path) -> None:
     store = SqliteRateLimits(tmp_path / "none" / "limits.db")
     assert (await store.state(KEY, ONE)).remaining == 1
