@@ -86,11 +86,15 @@ class Exhausted:
 class Book:
     """The slots and the days of one account.
 
-    :ivar days: for each zone the start of the day, and what is used of it.
+    :ivar days: for each zone the start of the day, and what is used of it; and the same of the day
+        that was counted before it.
+    :ivar span: microseconds; the longest window of any who have asked, as it may not be the
+        present one's.
     """
 
     slots: dict[str, list[int]] = field(default_factory=dict)
     days: dict[str, list[int]] = field(default_factory=dict)
+    span: int = 0
 
     def take(
         self, limits: Sequence[Limit], slot: str, cost: int, lease: int, at: Moment
@@ -101,7 +105,7 @@ class Book:
         """
         self.settle(limits, at)
         if slot in self.slots and not self.slots[slot][HAS_LEFT]:
-            self._undo(limits, slot)
+            self._undo(slot)
         spent = [
             Exhausted(each.day(at.wall).end, each)
             for each in days_of(limits)
@@ -113,8 +117,8 @@ class Book:
         if wait:
             return Refused(wait)
         self.slots[slot] = [at.now, at.now + lease, lease, cost, 0]
-        for each in days_of(limits):
-            self.days[each.timezone][1] += cost
+        for used in self.days.values():  # those that others limit, too
+            used[1] += cost
         return self._granted(limits, at)
 
     def leave(self, limits: Sequence[Limit], slot: str, cost: int, lease: int, at: Moment) -> None:
@@ -127,7 +131,7 @@ class Book:
         """Undo `take`: nobody has used the slot."""
         self.settle(limits, at)
         if slot in self.slots:
-            self._undo(limits, slot)
+            self._undo(slot)
 
     def settle(self, limits: Sequence[Limit], at: Moment) -> None:
         """Begin new days, end leases that are over, and drop what counts no more."""
@@ -142,11 +146,11 @@ class Book:
             each[ENTERED] = min(each[ENTERED], at.now)
         for limit in days_of(limits):
             self._begin_day(limit, at)
-        windows = windows_of(limits)
+        self.span = max([self.span, *(each.span for each in windows_of(limits))])
         self.slots = {
             slot: each
             for slot, each in self.slots.items()
-            if not each[HAS_LEFT] or any(_free_at(each, w, at.now) > at.now for w in windows)
+            if not each[HAS_LEFT] or (self.span and each[END] + self.span >= at.now)
         }
 
     def report(self, key: LimitKey, limits: Sequence[Limit], at: Moment) -> RateLimitState:
@@ -164,29 +168,32 @@ class Book:
     # ---- as it is kept
 
     def encoded(self) -> list[Any]:
-        return [[[slot, *values] for slot, values in self.slots.items()], self.days]
+        return [[[slot, *values] for slot, values in self.slots.items()], self.days, self.span]
 
     @classmethod
     def decoded(cls, kept: list[Any]) -> Book:
         slots = {slot: [int(each) for each in values] for slot, *values in kept[0]}
-        return cls(slots, {**kept[1]})
+        return cls(slots, {**kept[1]}, int(kept[2]) if len(kept) > 2 else 0)
 
     # ---- parts
 
-    def _undo(self, limits: Sequence[Limit], slot: str) -> None:
+    def _undo(self, slot: str) -> None:
         cost = self.slots.pop(slot)[COST]
-        for each in days_of(limits):
-            used = self.days[each.timezone]
+        for used in self.days.values():
             used[1] = max(0, used[1] - cost)
 
     def _begin_day(self, limit: PerDay, at: Moment) -> None:
         start = limit.day(at.wall).start
-        known = self.days.get(limit.timezone)
-        if known is not None and known[0] >= start:
-            return
-        midnight = at.now - (at.wall - start)
-        carried = (each[COST] for each in self.slots.values() if each[END] > midnight)
-        self.days[limit.timezone] = [start, 0 if known is None else sum(carried)]
+        known = self.days.setdefault(limit.timezone, [start, 0])
+        before = known[3] if known[2:3] == [start] else None
+        if known[0] > start:
+            # The calendar was set back. What counts of the later day may have been asked on this.
+            if before is not None:
+                self.days[limit.timezone] = [start, before + known[1], *known[:2]]
+        elif known[0] < start:
+            midnight = at.now - (at.wall - start)
+            carried = sum(each[COST] for each in self.slots.values() if each[END] > midnight)
+            self.days[limit.timezone] = [start, (before or 0) + carried, *known[:2]]
 
     def _counted(self, limit: WindowLimit, now: int) -> int:
         return sum(each[COST] for each in self.slots.values() if _free_at(each, limit, now) > now)

@@ -26,7 +26,7 @@ if call.op == 'reset' then
   return {'reset', now}
 end
 
-local book = {slots = {}, days = {}}
+local book = {slots = {}, days = {}, span = 0}
 local kept = redis.call('GET', KEYS[1])
 if kept then
   book = cmsgpack.unpack(kept)
@@ -73,24 +73,30 @@ for number, day in ipairs(call.days) do
       start, used = mirrored[1], mirrored[2]
     end
     book.days[day[2]] = {start, used}
+  elseif known[1] > start then
+    -- The calendar was set back. What counts of the later day may have been asked on this.
+    if known[3] == start then
+      book.days[day[2]] = {start, known[4] + known[2], known[1], known[2]}
+    end
   elseif known[1] < start then
-    local carried = 0
+    local carried = known[3] == start and known[4] or 0
     for _, slot in pairs(book.slots) do
       if slot[END] > start then
         carried = carried + slot[COST]
       end
     end
-    book.days[day[2]] = {start, carried}
+    book.days[day[2]] = {start, carried, known[1], known[2]}
   end
 end
 
+-- The longest window of any who have asked, as it may not be the present one's.
+book.span = book.span or 0
+for _, window in ipairs(call.windows) do
+  book.span = math.max(book.span, window[2])
+end
 local slots = {}
 for name, slot in pairs(book.slots) do
-  local counts = slot[HAS_LEFT] == 0
-  for _, window in ipairs(call.windows) do
-    counts = counts or free_at(slot, window) > now
-  end
-  if counts then
+  if slot[HAS_LEFT] == 0 or (book.span > 0 and slot[END] + book.span >= now) then
     slots[name] = slot
   end
 end
@@ -109,14 +115,18 @@ end
 local function undo(name)
   local cost = book.slots[name][COST]
   book.slots[name] = nil
-  for _, day in ipairs(call.days) do
-    local used = book.days[day[2]]
+  for _, used in pairs(book.days) do
     used[2] = math.max(0, used[2] - cost)
   end
 end
 
+-- For as long as anything counts in it, also what others have asked for.
 local function keep()
-  redis.call('SET', KEYS[1], cmsgpack.pack(book), 'PX', call.keep)
+  local ms = math.max(call.keep, redis.call('PTTL', KEYS[1]))
+  for _, slot in pairs(book.slots) do
+    ms = math.max(ms, (slot[END] - now + book.span) / 1000 + 60000)
+  end
+  redis.call('SET', KEYS[1], cmsgpack.pack(book), 'PX', string.format('%.0f', ms))
   redis.call('SADD', KEYS[3], call.account)
 end
 
@@ -169,8 +179,8 @@ if call.op == 'take' then
   end
   if spent == 0 and wait == 0 then
     book.slots[call.slot] = {now, now + call.lease, call.lease, call.cost, 0}
-    for _, day in ipairs(call.days) do
-      book.days[day[2]][2] = book.days[day[2]][2] + call.cost
+    for _, used in pairs(book.days) do -- those that others limit, too
+      used[2] = used[2] + call.cost
     end
   end
   keep()

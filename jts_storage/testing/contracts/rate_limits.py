@@ -90,6 +90,38 @@ class RateLimitStoreContract:
         clock.go_on(0.000_001)
         assert isinstance(await kis.take(), Granted)
 
+    async def test_what_one_counts_is_kept_by_others_who_count_for_less_long(
+        self, rate_limit_store: RateLimitStore, clock: SetClock
+    ) -> None:
+        """As while limits are being changed: some ask by the old ones, and some by the new."""
+        both = _Account(rate_limit_store, PerSecond(9), PerMinute(3), PerDay(4))
+        one = _Account(rate_limit_store, PerSecond(9))
+        for number in range(2):
+            await both.take(slot=f"of {number}")
+            await both.leave(f"of {number}")
+        clock.go_on(1.2)
+        await one.take(slot="of the other")
+        await one.leave("of the other")
+        clock.go_on(1.2)
+        await one.take(slot="forgotten")
+        await rate_limit_store.forget(KIS, one.limits, "forgotten")
+        assert await both.used() == [0, 3, 3]
+        assert isinstance(await both.take(), Refused)
+
+    async def test_a_day_that_was_counted_before_is_not_begun_anew(
+        self, rate_limit_store: RateLimitStore, clock: SetClock
+    ) -> None:
+        """As when somebody sets the calendar a day ahead, and back."""
+        kis = _Account(rate_limit_store, PerDay(4))
+        for day, used in (0, 2), (1, 1), (0, 4), (1, 2):
+            clock.set(NOON_IN_SEOUL + timedelta(days=day))
+            for number in range(2 if used == 2 and not day else 1):
+                await kis.take(slot=f"{day} {used} {number}")
+                await kis.leave(f"{day} {used} {number}")
+            assert await kis.used() == [used]
+        clock.set(NOON_IN_SEOUL)
+        assert isinstance(await kis.take(), Exhausted)
+
     async def test_who_is_refused_knows_when_to_ask_again(
         self, rate_limit_store: RateLimitStore, clock: SetClock
     ) -> None:

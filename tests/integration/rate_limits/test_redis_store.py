@@ -189,3 +189,18 @@ async def test_what_is_kept_ends_by_itself(server: Any) -> None:
         assert 31_000 < client.pttl("{jts:limits}:1:book:kis:main") <= 91_000
         assert client.pttl("{jts:limits}:1:book:day:") > 86_400_000
     await store.close()
+
+
+async def test_a_short_slot_shortens_nothing_of_a_long_one(server: Any) -> None:
+    store = store_at(server.url)
+    limits = (PerSecond(5),)
+    await store.reset()
+    assert isinstance(await store.take(KEY, limits, "long", 1, 3_600), Granted)
+    assert isinstance(await store.take(KEY, limits, "short", 1, 0.5), Granted)
+    await store.leave(KEY, limits, "short", 1, 0.5)
+    with redis.Redis.from_url(server.url) as client:
+        assert client.pttl("{jts:limits}:1:book:kis:main") > 3_610_000
+        client.persist("{jts:limits}:1:book:kis:main")  # as if it had been shortened
+        await store.leave(KEY, limits, "short", 1, 0.5)
+        assert client.pttl("{jts:limits}:1:book:kis:main") > 3_610_000
+    await store.close()
