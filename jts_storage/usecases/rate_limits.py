@@ -134,11 +134,12 @@ class SharedRateLimiter:
             queue.waiting -= 1
 
     async def _turn(self, queue: _Queue, asked: _Asked, end: float | None) -> None:
-        if end is None or not queue.turn.locked():  # a timeout of 0 asks once
+        # Not turn.locked(): between two turns it is not, however many wait.
+        if end is None or queue.waiting == 1:  # a timeout of 0 asks once
             await queue.turn.acquire()
             return
         try:
-            async with asyncio.timeout(end - monotonic()):
+            async with asyncio.timeout(max(0.0, end - monotonic())):
                 await queue.turn.acquire()
         except TimeoutError:
             raise _too_late(asked, f"{queue.waiting - 1} others wait before it", 0) from None

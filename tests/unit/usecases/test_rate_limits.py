@@ -76,6 +76,28 @@ async def test_those_who_wait_are_served_in_turn() -> None:
     assert served == list(range(8))
 
 
+async def test_who_does_not_wait_is_refused_between_the_turns_of_others() -> None:
+    limiter = SharedRateLimiter(RateLimits(kis=[PerMinute(1)]), InMemoryRateLimits())
+
+    async def wait() -> None:
+        async with limiter.acquire("kis", timeout=None):
+            raise AssertionError
+
+    async def ask() -> None:
+        async with limiter.acquire("kis"):  # its turn is over, and no other has begun
+            with pytest.raises(RateLimited, match="others wait before it"):
+                async with asyncio.timeout(20), limiter.acquire("kis", timeout=0):
+                    pass
+
+    asking = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(wait()) for _ in range(2)]
+    await asking
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_only_the_first_of_a_process_asks_the_store() -> None:
     store = SlowStore()
     limiter = SharedRateLimiter(RateLimits(kis=[PerSecond(2)]), store)
