@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -34,8 +35,9 @@ from jts_storage.domain.rate_books import (
     Refused,
     lease_of,
     present,
+    windows_of,
 )
-from jts_storage.domain.rate_limits import Limit, LimitKey, RateLimitState
+from jts_storage.domain.rate_limits import SECOND, Limit, LimitKey, RateLimitState
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.relational.errors import translate
 from jts_storage.relational.lock_holder import holder
@@ -46,8 +48,20 @@ T = TypeVar("T")
 FILE_NAME: Final = "rate_limits.db"
 _LOCK_SECONDS: Final = 2.0
 _AGAIN_SECONDS: Final = 0.02
+_SETTLING: Final = SECOND
+"""Beyond the window, for requests that are under way when the file is replaced."""
+
+_REPLACED: Final = {"of": "", "by": ""}
+"""The row that says since when this file is in the place of another; no account has its key."""
+
+_DELETE: Final = (
+    "Stop the processes that use the file, delete it with its -wal and -shm, and start them a"
+    " minute later: it is made anew, and the counts of today are lost."
+)
 _SYNC_SECONDS: Final = 1.0
 """How much of what was counted a power cut may take. A crash of a process takes nothing."""
+
+log = logging.getLogger(__name__)
 
 metadata = MetaData()
 rate_limits = Table(
@@ -91,18 +105,22 @@ class SqliteRateLimits:
         self.path = path
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._is_replaced = False
         self._thread = _thread()
         self._synced = 0.0
         tell_children(self)
 
     def begin_in_child(self) -> None:
-        self._connection, self._thread = None, _thread()
+        self._connection, self._file, self._thread = None, None, _thread()
 
     async def take(
         self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
     ) -> Granted | Refused | Exhausted:
         def work(book: Book) -> Granted | Refused | Exhausted:
-            return book.take(limits, slot, cost, lease_of(longest), self._clock())
+            at = self._clock()
+            wait = self._silence(limits, at.now)
+            return Refused(wait) if wait else book.take(limits, slot, cost, lease_of(longest), at)
 
         return await self._changed(key, work, "taking a slot")
 
@@ -146,7 +164,7 @@ class SqliteRateLimits:
     # ---- in the thread
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._file = self._connection, None, None
         if connection is not None:
             connection.close()
 
@@ -184,7 +202,30 @@ class SqliteRateLimits:
 
         return await asyncio.wrap_future(self._thread.submit(run))
 
+    def _silence(self, limits: Sequence[Limit], now: int) -> int:
+        """Microseconds to wait since the file was replaced: what the other one counted is lost."""
+        connection = self._connection
+        assert connection is not None
+        row = connection.execute(_READ.sql, _READ.args(_REPLACED)).fetchone()
+        if row is None or int(row[0]) > now:  # the machine has begun anew since
+            return 0
+        ends = (int(row[0]) + each.span + _SETTLING + 1 for each in windows_of(limits))
+        return max(0, max(ends, default=0) - now)
+
     def _connected(self) -> sqlite3.Connection:
+        if self._file is not None and self._file != _file_at(self.path):
+            self._is_replaced = True
+            log.warning("The rate limits in %s were replaced: a window has to pass.", self.path)
+            self._disconnect()
+        connection = self._opened()
+        if self._is_replaced:
+            values = {**_REPLACED, "kept": str(self._clock().now)}
+            connection.execute(_WRITE.sql, _WRITE.args(values)).close()
+            self._is_replaced = False
+        self._file = _file_at(self.path)
+        return connection
+
+    def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             connection = sqlite3.connect(
@@ -210,7 +251,7 @@ class SqliteRateLimits:
         if not isinstance(exc, sqlite3.Error | OSError):
             return StorageError(
                 f"The rate limits in {self.path} cannot be read: {exc}",
-                remedy="Delete the file: it is made anew, and the counts of today are lost.",
+                remedy=_DELETE,
             )
         if str(getattr(exc, "sqlite_errorname", "")).startswith("SQLITE_BUSY"):
             who = holder(self.path) or "another process"
@@ -222,6 +263,14 @@ class SqliteRateLimits:
                 code="SQLITE_BUSY",
             )
         return translate(exc, doing=doing, hosts=hosts)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _decoded(text: str) -> Book:

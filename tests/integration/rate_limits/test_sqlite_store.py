@@ -14,6 +14,7 @@ from jts_storage.domain.rate_limits import LimitKey, PerDay, PerSecond
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.relational import rate_limits
 from jts_storage.relational.rate_limits import SqliteRateLimits
+from jts_storage.testing.contracts.rate_limits import SetClock
 from tests import forked
 
 KEY = LimitKey("kis", "main")
@@ -65,6 +66,24 @@ asyncio.run(leave_as_a_fork())
     assert (done.stdout, done.stderr) == ("5\n", "")
 
 
+async def test_a_file_that_was_deleted_is_left_for_the_new_one_after_a_window(
+    tmp_path: Path,
+) -> None:
+    clock = SetClock()
+    one, other = (SqliteRateLimits(tmp_path / "limits.db", clock) for _ in range(2))
+    assert isinstance(await one.take(KEY, ONE, "a", 1, 30), Granted)
+    for each in tmp_path.iterdir():
+        each.unlink()
+    assert await one.take(KEY, ONE, "b", 1, 30) == Refused(2_000_001)
+    assert await other.take(KEY, ONE, "c", 1, 30) == Refused(2_000_001)
+    clock.go_on(2.000_001)
+    assert isinstance(await other.take(KEY, ONE, "c", 1, 30), Granted)
+    assert isinstance(await one.take(KEY, ONE, "b", 1, 30), Refused)
+    assert await one.accounts("kis") == ["main"]
+    await one.close()
+    await other.close()
+
+
 async def test_looking_makes_no_file(tmp_path: Path) -> None:
     store = SqliteRateLimits(tmp_path / "none" / "limits.db")
     assert (await store.state(KEY, ONE)).remaining == 1
@@ -95,7 +114,7 @@ async def test_a_book_that_cannot_be_read_gives_nothing(tmp_path: Path, text: st
     with sqlite3.connect(store.path) as connection:
         connection.execute("UPDATE rate_limits SET book = ?", (text,))
     connection.close()
-    with pytest.raises(StorageError, match=r"cannot be read.*Delete the file"):
+    with pytest.raises(StorageError, match=r"cannot be read.*delete it"):
         await store.take(KEY, ONE, "b", 1, 30)
     await store.close()
 
