@@ -28,7 +28,14 @@ class InMemoryRateLimits:
         self._books: dict[LimitKey, Book] = {}
 
     async def take(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
+        self,
+        key: LimitKey,
+        limits: Sequence[Limit],
+        slot: str,
+        cost: int,
+        longest: float,
+        *,
+        patience: float | None = None,
     ) -> Granted | Refused | Exhausted:
         return self._book(key).take(limits, slot, cost, lease_of(longest), self._clock())
 

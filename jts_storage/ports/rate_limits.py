@@ -98,12 +98,20 @@ class RateLimitStore(Protocol):
     """
 
     async def take(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
+        self,
+        key: LimitKey,
+        limits: Sequence[Limit],
+        slot: str,
+        cost: int,
+        longest: float,
+        *,
+        patience: float | None = None,
     ) -> Granted | Refused | Exhausted:
         """Take a slot of all limits, or of none and say when one may be free.
 
         :param slot: a name for it that nobody else uses.
         :param longest: after so many seconds it counts as left.
+        :param patience: seconds that a store need not exceed by much which has to be waited for.
         """
         ...
 

@@ -78,7 +78,14 @@ class RedisRateLimits:
         self._noted: dict[LimitKey, dict[str, tuple[int, int]]] = {}
 
     async def take(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
+        self,
+        key: LimitKey,
+        limits: Sequence[Limit],
+        slot: str,
+        cost: int,
+        longest: float,
+        *,
+        patience: float | None = None,
     ) -> Granted | Refused | Exhausted:
         days = days_of(limits)
         answer = await self._called("take", key, limits, slot, cost, lease_of(longest))

@@ -47,6 +47,9 @@ T = TypeVar("T")
 
 FILE_NAME: Final = "rate_limits.db"
 _LOCK_SECONDS: Final = 2.0
+_TRY_SECONDS: Final = 0.05
+"""The thread waits no longer for a lock, since other accounts wait for the thread meanwhile."""
+
 _AGAIN_SECONDS: Final = 0.02
 _SETTLING: Final = SECOND
 """Beyond the window, for requests that are under way when the file is replaced."""
@@ -115,14 +118,21 @@ class SqliteRateLimits:
         self._connection, self._file, self._thread = None, None, _thread()
 
     async def take(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
+        self,
+        key: LimitKey,
+        limits: Sequence[Limit],
+        slot: str,
+        cost: int,
+        longest: float,
+        *,
+        patience: float | None = None,
     ) -> Granted | Refused | Exhausted:
         def work(book: Book) -> Granted | Refused | Exhausted:
             at = self._clock()
             wait = self._silence(limits, at.now)
             return Refused(wait) if wait else book.take(limits, slot, cost, lease_of(longest), at)
 
-        return await self._changed(key, work, "taking a slot")
+        return await self._changed(key, work, "taking a slot", patience)
 
     async def leave(
         self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
@@ -168,7 +178,9 @@ class SqliteRateLimits:
         if connection is not None:
             connection.close()
 
-    async def _changed(self, key: LimitKey, work: Callable[[Book], T], doing: str) -> T:
+    async def _changed(
+        self, key: LimitKey, work: Callable[[Book], T], doing: str, patience: float | None = None
+    ) -> T:
         def change(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -184,23 +196,34 @@ class SqliteRateLimits:
                 raise
             return outcome
 
-        return await self._run(change, doing)
+        return await self._run(change, doing, patience)
 
     def _read(self, connection: sqlite3.Connection, key: LimitKey) -> Book:
         values = {"of": key.name, "by": key.account}
         row = connection.execute(_READ.sql, _READ.args(values)).fetchone()
         return Book() if row is None else _decoded(row[0])
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], doing: str) -> T:
-        def run() -> T:
+    async def _run(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        doing: str,
+        patience: float | None = None,
+    ) -> T:
+        """Do it in the thread, and again as long as the file is locked, if there is patience."""
+        seconds = _LOCK_SECONDS if patience is None else min(patience, _LOCK_SECONDS)
+        end = time.monotonic() + seconds
+        while True:
             try:
-                connection = self._connected()
-                self._set_synchronous(connection)
-                return work(connection)
+                return await asyncio.wrap_future(self._thread.submit(self._do, work))
             except (sqlite3.Error, OSError, ValueError) as exc:
-                raise self._error(exc, doing) from exc
+                if not _is_busy(exc) or time.monotonic() >= end:
+                    raise self._error(exc, doing, seconds) from exc
+            await asyncio.sleep(_AGAIN_SECONDS)
 
-        return await asyncio.wrap_future(self._thread.submit(run))
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connected()
+        self._set_synchronous(connection)
+        return work(connection)
 
     def _silence(self, limits: Sequence[Limit], now: int) -> int:
         """Microseconds to wait since the file was replaced: what the other one counted is lost."""
@@ -229,7 +252,7 @@ class SqliteRateLimits:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             connection = sqlite3.connect(
-                self.path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
+                self.path, timeout=_TRY_SECONDS, isolation_level=None, check_same_thread=False
             )
             try:
                 _set_up(connection)
@@ -246,23 +269,28 @@ class SqliteRateLimits:
         self._synced = now if is_due else self._synced
         connection.execute(f"PRAGMA synchronous = {'FULL' if is_due else 'NORMAL'}")
 
-    def _error(self, exc: BaseException, doing: str) -> StorageError:
+    def _error(self, exc: BaseException, doing: str, waited: float) -> StorageError:
         hosts = (str(self.path),)
         if not isinstance(exc, sqlite3.Error | OSError):
             return StorageError(
                 f"The rate limits in {self.path} cannot be read: {exc}",
                 remedy=_DELETE,
             )
-        if str(getattr(exc, "sqlite_errorname", "")).startswith("SQLITE_BUSY"):
+        if getattr(exc, "sqlite_errorname", "") == "SQLITE_NOTADB":  # nor will it ever be one
+            return StorageError(f"{self.path} is no SQLite database ({doing})", remedy=_DELETE)
+        if _is_busy(exc):
             who = holder(self.path) or "another process"
             return ConnectionFailed(
-                f"The rate limits in {self.path} were locked for {_LOCK_SECONDS:g} s by {who}"
-                f" ({doing})",
+                f"The rate limits in {self.path} were locked for {waited:.3g} s by {who} ({doing})",
                 hosts=hosts,
                 remedy="See whether that process hangs or is stopped.",
                 code="SQLITE_BUSY",
             )
         return translate(exc, doing=doing, hosts=hosts)
+
+
+def _is_busy(exc: BaseException) -> bool:
+    return str(getattr(exc, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
@@ -289,14 +317,13 @@ def _thread() -> ThreadPoolExecutor:
 
 def _set_up(connection: sqlite3.Connection) -> None:
     """Several processes do this at once; not every one of these waits for the file by itself."""
-    end = time.monotonic() + _LOCK_SECONDS
+    end = time.monotonic() + _TRY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").close()
             connection.execute(_CREATE.sql).close()
             return
         except sqlite3.OperationalError as exc:
-            is_busy = str(getattr(exc, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
-            if not is_busy or time.monotonic() > end:
+            if not _is_busy(exc) or time.monotonic() > end:
                 raise
             time.sleep(_AGAIN_SECONDS)

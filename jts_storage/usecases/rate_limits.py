@@ -148,7 +148,7 @@ class SharedRateLimiter:
         while True:
             left = None if end is None else end - monotonic()
             try:
-                answer = await self._take(asked, slot)
+                answer = await self._take(asked, slot, left)
             except ConnectionFailed:
                 # Whether it was taken is unknown. Under the same name it counts once at most.
                 await _pause(_AWAY_SECONDS, left)
@@ -165,14 +165,16 @@ class SharedRateLimiter:
                 raise _too_late(asked, "", wait)
             await _pause(min(wait, _LONGEST_SLEEP) + random() * _JITTER, left)
 
-    async def _take(self, asked: _Asked, slot: str) -> Granted | Refused | Exhausted:
+    async def _take(
+        self, asked: _Asked, slot: str, left: float | None
+    ) -> Granted | Refused | Exhausted:
         """Ask the store; who is cancelled meanwhile leaves no slot taken."""
         answers: list[Granted | Refused | Exhausted] = []
 
         async def take() -> None:
-            answers.append(
-                await self._store.take(asked.key, asked.limits, slot, asked.cost, asked.longest)
-            )
+            patience = None if left is None else max(0.0, left)
+            given = asked.key, asked.limits, slot, asked.cost, asked.longest
+            answers.append(await self._store.take(*given, patience=patience))
 
         try:
             await run_to_the_end(take())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from jts_storage.domain.rate_books import Granted, Refused
-from jts_storage.domain.rate_limits import LimitKey, PerDay, PerSecond
+from jts_storage.domain.rate_limits import LimitKey, PerDay, PerSecond, RateLimits
 from jts_storage.errors import ConnectionFailed, StorageError
 from jts_storage.relational import rate_limits
 from jts_storage.relational.rate_limits import SqliteRateLimits
 from jts_storage.testing.contracts.rate_limits import SetClock
+from jts_storage.usecases.rate_limits import SharedRateLimiter
 from tests import forked
 
 KEY = LimitKey("kis", "main")
@@ -72,7 +74,7 @@ async def test_a_file_that_was_deleted_is_left_for_the_new_one_after_a_window(
     clock = SetClock()
     one, other = (SqliteRateLimits(tmp_path / "limits.db", clock) for _ in range(2))
     assert isinstance(await one.take(KEY, ONE, "a", 1, 30), Granted)
-    for each in tmp_path.iterdir():
+    for each in [*tmp_path.iterdir()]:  # noqa: ASYNC240
         each.unlink()
     assert await one.take(KEY, ONE, "b", 1, 30) == Refused(2_000_001)
     assert await other.take(KEY, ONE, "c", 1, 30) == Refused(2_000_001)
@@ -107,6 +109,27 @@ async def test_a_file_that_is_locked_for_long_is_told(
     await store.close()
 
 
+async def test_who_asks_with_little_patience_waits_for_no_lock_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "_LOCK_SECONDS", 600.0)
+    store = SqliteRateLimits(tmp_path / "limits.db")
+    limiter = SharedRateLimiter(RateLimits(kis=ONE), store)
+    await store.take(KEY, ONE, "a", 1, 30)
+    holder = sqlite3.connect(store.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    async def ask(account: str) -> None:
+        async with limiter.acquire("kis", account, timeout=0.2):
+            raise AssertionError
+
+    asked = (ask(f"account{number}") for number in range(6))
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [ConnectionFailed] * 6
+    holder.close()
+    await limiter.close()
+
+
 @pytest.mark.parametrize("text", ["nonsense", "[[[1]]", "{}", "[[], []]"])
 async def test_a_book_that_cannot_be_read_gives_nothing(tmp_path: Path, text: str) -> None:
     store = SqliteRateLimits(tmp_path / "limits.db")
@@ -123,8 +146,9 @@ async def test_no_database_is_told(tmp_path: Path) -> None:
     path = tmp_path / "limits.db"
     path.write_bytes(b"no database at all, but long enough to be looked at" * 50)
     store = SqliteRateLimits(path)
-    with pytest.raises(StorageError, match=r"no SQLite database|not a database"):
+    with pytest.raises(StorageError, match=r"no SQLite database.*delete it") as told:
         await store.take(KEY, ONE, "a", 1, 30)
+    assert not isinstance(told.value, ConnectionFailed)  # which would be asked again and again
     await store.close()
 
 

@@ -39,7 +39,14 @@ class SlowStore(InMemoryRateLimits):
         self.answers.set()
 
     async def take(
-        self, key: LimitKey, limits: Sequence[Limit], slot: str, cost: int, longest: float
+        self,
+        key: LimitKey,
+        limits: Sequence[Limit],
+        slot: str,
+        cost: int,
+        longest: float,
+        *,
+        patience: float | None = None,
     ) -> Any:
         self.asked += 1
         self._answer()
@@ -260,7 +267,7 @@ async def test_closing_does_not_wait_for_a_store_that_is_away() -> None:
 
 async def test_errors_of_the_store_reach_the_caller() -> None:
     class Broken(InMemoryRateLimits):
-        async def take(self, *_: Any) -> Any:
+        async def take(self, *_: Any, **__: Any) -> Any:
             raise StorageError("full")
 
     limiter = SharedRateLimiter(ONE, Broken())
