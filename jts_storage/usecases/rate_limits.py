@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -41,6 +41,9 @@ _AWAY_SECONDS: Final = 0.1
 _RETURN_SECONDS: Final = 0.2
 _HEALTH_SECONDS: Final = 0.4
 
+_MOST_TOLD: Final = 50
+"""Accounts of which health tells, and whose queues are kept though nobody is in them."""
+
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +69,7 @@ class SharedRateLimiter:
 
     def begin_in_child(self) -> None:
         """Share neither names of slots nor those who wait with the process it was forked from."""
-        self._queues: defaultdict[LimitKey, _Queue] = defaultdict(_Queue)
+        self._queues: dict[LimitKey, _Queue] = {}
         self._process = token_hex(6)
         self._left: deque[tuple[_Asked, str, float]] = deque()
         self._returning: asyncio.Task[None] | None = None
@@ -100,10 +103,10 @@ class SharedRateLimiter:
         await self._store.reset()
 
     async def told(self) -> tuple[RateLimitState, ...] | None:
-        """What counts of those that this process has asked for; None if the store is away."""
+        """What counts of those that this process asked for last; None if the store is away."""
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
-                keys = list(self._queues)
+                keys = list(self._queues)[-_MOST_TOLD:]
                 return tuple([await self.state(key.name, key.account) for key in keys])
         except (StorageError, TimeoutError):
             return None
@@ -121,7 +124,7 @@ class SharedRateLimiter:
         return f"{self._process}-{next(self._numbers)}"
 
     async def enter(self, asked: _Asked, slot: str) -> Granted:
-        queue = self._queues[asked.key]
+        queue = self._queue_of(asked.key)
         end = None if asked.timeout is None else monotonic() + asked.timeout
         queue.waiting += 1
         try:
@@ -132,6 +135,16 @@ class SharedRateLimiter:
                 queue.turn.release()
         finally:
             queue.waiting -= 1
+
+    def _queue_of(self, key: LimitKey) -> _Queue:
+        """The queue of an account, which is the last one now; those are dropped that are empty."""
+        queue = self._queues[key] = self._queues.pop(key, _Queue())
+        if len(self._queues) > 2 * _MOST_TOLD:  # not each time: it looks at all of them
+            known = list(self._queues.items())
+            for each, old in known[:-_MOST_TOLD]:
+                if not old.waiting:
+                    del self._queues[each]
+        return queue
 
     async def _turn(self, queue: _Queue, asked: _Asked, end: float | None) -> None:
         # Not turn.locked(): between two turns it is not, however many wait.

@@ -105,6 +105,18 @@ async def test_who_does_not_wait_is_refused_between_the_turns_of_others() -> Non
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def test_health_tells_of_the_accounts_that_were_asked_for_last() -> None:
+    limiter = SharedRateLimiter(RateLimits(kis=[PerSecond(9)]), InMemoryRateLimits())
+    for number in [*range(120), 100, 3]:
+        async with limiter.acquire("kis", f"account{number}"):
+            pass
+    told = await limiter.told()
+    assert told is not None
+    assert len(told) == 50
+    assert [each.account for each in told[-3:]] == ["account119", "account100", "account3"]
+    assert len(limiter._queues) <= 100
+
+
 async def test_only_the_first_of_a_process_asks_the_store() -> None:
     store = SlowStore()
     limiter = SharedRateLimiter(RateLimits(kis=[PerSecond(2)]), store)
