@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib.resources import files
-from time import time_ns
+from math import inf
+from time import monotonic, time_ns
 from typing import Any, Final
 
 from jts_storage.domain.rate_books import Exhausted, Granted, Refused, days_of, lease_of, windows_of
@@ -36,6 +37,9 @@ to be used where Redis has lost it."""
 SETTLING_SECONDS: Final = 1.0
 TIMEOUT_SECONDS: Final = 1.0
 """Nobody waits for a slot in a hurry, and an answer that was missed leaves one taken."""
+
+_CHECK_SECONDS: Final = 60.0
+"""How often Redis is asked whether it evicts: that can be set while it runs."""
 
 _DAY_SECONDS: Final = 86_400
 
@@ -73,7 +77,7 @@ class RedisRateLimits:
         self._mirror = mirror
         self._settling = round(settling * SECOND)
         self._clock = clock
-        self._is_checked = allow_eviction
+        self._next_check = inf if allow_eviction else 0.0
         self._ahead = 0
         self._noted: dict[LimitKey, dict[str, tuple[int, int]]] = {}
 
@@ -191,7 +195,7 @@ class RedisRateLimits:
         """
         :raises InvalidConfiguration: what is counted may be evicted.
         """
-        if self._is_checked:
+        if monotonic() < self._next_check:
             return
         info = await self._run("INFO", lambda client: client.info("memory"))
         report = report_of(info)
@@ -202,7 +206,7 @@ class RedisRateLimits:
                 remedy="Give rate limits a Redis of their own with JTS_RATE_LIMITS_URL, with"
                 " maxmemory-policy noeviction; a cache needs the other kind.",
             )
-        self._is_checked = True
+        self._next_check = monotonic() + _CHECK_SECONDS
 
     # ---- the mirror
 

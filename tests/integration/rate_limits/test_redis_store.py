@@ -13,6 +13,7 @@ from jts_storage import Storage
 from jts_storage.domain.rate_books import Exhausted, Granted, Refused
 from jts_storage.domain.rate_limits import LimitKey, PerDay, PerMinute, PerSecond, RateLimits
 from jts_storage.errors import ConnectionFailed, InvalidConfiguration, StorageError
+from jts_storage.redis import rate_limits
 from jts_storage.redis.rate_limits import MIRROR_EVERY, RedisRateLimits, manager_for
 from jts_storage.settings.redis import RedisConfig
 from jts_storage.testing.contracts.rate_limits import NOON_IN_SEOUL, SetClock
@@ -90,6 +91,20 @@ async def test_an_instance_that_evicts_is_refused(server: Any) -> None:
         kept = store_at(server.url)
         assert isinstance(await kept.take(KEY, DAY, "b", 1, 30), Granted)
         await kept.close()
+
+
+async def test_an_instance_that_evicts_from_now_on_is_refused(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "_CHECK_SECONDS", 0.0, raising=False)
+    store = store_at(server.url)
+    assert isinstance(await store.take(KEY, DAY, "a", 1, 30), Granted)
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", "50mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    with pytest.raises(InvalidConfiguration, match="allkeys-lru"):
+        await store.take(KEY, DAY, "b", 1, 30)
+    await store.close()
 
 
 async def test_a_full_redis_gives_nothing(server: Any) -> None:
