@@ -36,7 +36,7 @@ def _store(settings: StorageSettings, mirror: DayMirror | None) -> RateLimitStor
         return _file(DatabaseConfig(url).path)
     redis = settings.redis() if url is None else _redis(url, settings)
     if redis is None:
-        return _file(_beside_the_bookkeeping(settings))
+        return _file(_on_this_machine(settings))
     from jts_storage.redis.rate_limits import RedisRateLimits, manager_for
 
     return RedisRateLimits(
@@ -59,7 +59,7 @@ def _file(path: Path | None) -> RateLimitStore:
     return SqliteRateLimits(path)
 
 
-def _beside_the_bookkeeping(settings: StorageSettings) -> Path | None:
+def _on_this_machine(settings: StorageSettings) -> Path | None:
     """
     :raises InvalidConfiguration: it is on a server, or behind a gateway on another machine.
     """
@@ -74,6 +74,9 @@ def _beside_the_bookkeeping(settings: StorageSettings) -> Path | None:
                 remedy=_REMEDY,
             )
         return known[0] / FILE_NAME
+    if settings.clickhouse().is_embedded:
+        # Wherever the bookkeeping is: who comes through the folder's socket counts here, too.
+        return settings.data_dir.absolute() / FILE_NAME
     database = settings.database()
     if not database.is_sqlite:
         raise InvalidConfiguration(

@@ -121,7 +121,7 @@ class RateLimitFields(BaseModel):
 
     rate_limits_url: SecretStr | None = None
     """Where it is counted: ``redis://host/0`` or ``sqlite:///path``. If not set, in the Redis of
-    `redis_url`, else in a file beside the bookkeeping."""
+    `redis_url`, else in a file of the data folder."""
 
     rate_limits_despite_eviction: bool = False
     """Whether to count in a Redis that may evict what was counted."""

@@ -114,11 +114,15 @@ def _store(**settings: Any) -> Any:
     return limiting.limiter_of(known, None)._store
 
 
-def test_they_are_counted_beside_the_bookkeeping(tmp_path: Path) -> None:
+def test_they_are_counted_in_the_folder_or_beside_the_bookkeeping(tmp_path: Path) -> None:
     embedded = _store(data_dir=tmp_path)
     assert isinstance(embedded, SqliteRateLimits)
     assert embedded.path == tmp_path / "rate_limits.db"
-    books = _store(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/own/books.db")
+    # Who comes through the socket of the folder knows of no other place.
+    url = f"sqlite:///{tmp_path}/own/books.db"
+    elsewhere = _store(data_dir=tmp_path, database_url=url)
+    assert elsewhere.path == tmp_path / "rate_limits.db"
+    books = _store(data_dir=tmp_path, database_url=url, clickhouse_url="clickhouse://host/jts")
     assert books.path == tmp_path / "own" / "rate_limits.db"
 
 
@@ -145,7 +149,10 @@ def test_a_socket_leads_to_the_folder_that_it_serves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"database_url": "postgresql://u@h/jts"}, "bookkeeping is in PostgreSQL.*JTS_REDIS_URL"),
+        (
+            {"clickhouse_url": "clickhouse://h/jts", "database_url": "postgresql://u@h/jts"},
+            "bookkeeping is in PostgreSQL.*JTS_REDIS_URL",
+        ),
         ({"url": "grpcs://token@far:7420"}, "behind a gateway.*JTS_RATE_LIMITS_URL"),
         ({"url": "grpc+unix:///nowhere/serve.sock"}, "behind a gateway"),
         ({"rate_limits_url": "sqlite://"}, "in memory"),
