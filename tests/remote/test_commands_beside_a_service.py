@@ -60,7 +60,7 @@ WORK: Final = (
 """Each with exit code 0, in this order."""
 
 REFUSED: Final = {
-    "backup create --repository backups": "Stop",
+    "backup create --repository backups": "stop that process first",
     "migrate up": "Stop that process",
     "serve": "which serves it already",
     "check --folder migrations": "--folder",

@@ -30,5 +30,6 @@ def empty_settings(prepared: Prepared, tmp_path: Path) -> Iterator[StorageSettin
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return tmp_path / "repository"
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Apart from the data folder of a test, which is all of its own folder."""
+    return tmp_path_factory.mktemp("backups") / "repository"
