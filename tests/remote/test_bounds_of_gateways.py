@@ -104,6 +104,9 @@ async def test_a_gateway_bounds_a_call_by_what_its_client_says(
         def time_remaining(self) -> float:
             return 0.05
 
+        def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+            return ()
+
         async def abort(self, code: Any, details: str, **_: Any) -> None:
             raise RuntimeError(f"{code.name}: {details}")
 
