@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
@@ -214,13 +215,13 @@ class ReadableStores:
         return DataSets(self._stores.data_sets)
 
 
-class ReadableStorage:
+class ReadableStorage(ABC):
     """What a storage gives to read: all that is committed."""
 
     @property
+    @abstractmethod
     def _opened(self) -> Backend:
         """:raises StorageError: the storage is not open."""
-        raise NotImplementedError
 
     @property
     def candles(self) -> CandleStore:

@@ -134,9 +134,10 @@ class BackupManager:
 
         :param only: a part of it, into a storage that may be in use.
         :param replace: put it in the place of what is stored.
-        :param previous_if_damaged: take the one before it, where it is damaged.
+        :param previous_if_damaged: take the newest earlier one that is whole, where it is damaged.
         :raises NotEmpty: something is stored there, and not `replace`; nothing is changed.
-        :raises DamagedBackup: it is damaged; nothing is changed.
+        :raises DamagedBackup: it is damaged. Where its hashes tell that, nothing is changed; where
+            only what was restored tells it, that is in the stores, and `was_begun` is true.
         """
         self.repository.open()
         begun = perf_counter()

@@ -202,7 +202,7 @@ class RedisSharing:
         report = await self.manager.memory()
         if report.is_nearly_full and not self._is_nearly_full:
             log.warning(
-                "Redis has %d of %d bytes in use, and does so by %s.",
+                "Redis uses %d of its %d bytes; its eviction policy is %s.",
                 *(report.used, report.most, report.policy),
             )
         self._is_nearly_full = report.is_nearly_full

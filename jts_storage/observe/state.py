@@ -105,7 +105,7 @@ class StorageState:
         if self._backups is None:
             return []
         try:
-            return await asyncio.to_thread(_of, self._backups)
+            return await asyncio.to_thread(_of_backups, self._backups)
         except (StorageError, OSError) as exc:
             log.warning("The repository of backups cannot be looked at: %s", exc)
             return [Sample(catalogue.BACKUPS_READABLE, 0)]
@@ -255,7 +255,7 @@ def _lateness(newest: Iterable[tuple[str, str, int]]) -> list[Sample]:
     return samples
 
 
-def _of(backups: Backups) -> list[Sample]:
+def _of_backups(backups: Backups) -> list[Sample]:
     cuts = backups()
     readable = [each for each in cuts if each is not None]
     samples = [

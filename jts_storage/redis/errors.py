@@ -45,5 +45,9 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str]) -> Storag
         )
     if isinstance(exc, _AWAY + _BUSY):
         why = str(exc) or "no answer in time"
-        return RedisAway(f"Redis failed at {doing} (tried {where}): {why}", hosts=tuple(hosts))
+        return RedisAway(
+            f"Redis failed at {doing} (tried {where}): {why}",
+            hosts=tuple(hosts),
+            remedy="See whether Redis runs there; JTS_REDIS_URL or JTS_RATE_LIMITS_URL names it.",
+        )
     return RedisRefused(f"Redis at {where} refused {doing}: {exc}")

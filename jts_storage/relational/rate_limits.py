@@ -45,7 +45,6 @@ from jts_storage.relational.statements import compiled_for_sqlite
 
 T = TypeVar("T")
 
-FILE_NAME: Final = "rate_limits.db"
 _LOCK_SECONDS: Final = 2.0
 _TRY_SECONDS: Final = 0.05
 """The thread waits no longer for a lock, since other accounts wait for the thread meanwhile."""

@@ -19,6 +19,7 @@ from jts_storage.remote.parts import PIECE_BYTES
 from jts_storage.remote.protocol import HANDLERS
 from jts_storage.remote.repositories import RemoteStorage
 from jts_storage.remote.target import Target
+from jts_storage.unit_of_work.delivery import published
 from jts_storage.unit_of_work.staged.events import known_types
 
 _LOOK_SECONDS: Final = 1.0
@@ -149,21 +150,13 @@ class RemoteHandlers:
 
     async def _deliver_here(self, heard: Sequence[DomainEvent]) -> None:
         """What stores in memory have is delivered by who committed it, and forgotten then."""
-        handled = [event.id for event in heard if not await self._has_failed(event)]
+        handled = [event.id for event in heard if await published(self._publisher, event)]
         if not handled:
             return
         try:
             await RemoteStorage(Target(self._connection, "Storage")).delivered(handled)
         except StorageError:
             log.warning("Events that were handled may come again.", exc_info=True)
-
-    async def _has_failed(self, event: DomainEvent) -> bool:
-        try:
-            return bool(await self._publisher.publish(event))
-        except Exception:
-            # The commit stands all the same.
-            log.exception("An event was not published.", extra={"event_id": event.id})
-            return True
 
 
 def _keys(events: Iterable[DomainEvent]) -> list[str]:

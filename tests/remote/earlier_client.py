@@ -34,10 +34,11 @@ async def main(url: str) -> None:
             result = await uow.backtests.save(make_backtest(strategy.id))
             await uow.ingestion.checkpoints.save("feed", {"at": 1})
             uow.events.add(CandlesImported(series=KEY, rows=500))
-            committed = await uow.commit()
+            commit = (await uow.commit()).commit
+        assert commit is not None
         outcome = await storage.outcome(unit_id)
         assert outcome.is_committed
-        assert outcome.commit == committed.commit
+        assert outcome.commit == commit
         assert len(heard) == 1
         end = candles[-1].timestamp
         assert await storage.candles.get_range(KEY, candles[0].timestamp, end) == candles
@@ -56,7 +57,7 @@ async def main(url: str) -> None:
             await uow.ingestion.checkpoints.save("feed", {"at": 2})
             await uow.commit()
         assert await storage.candles.count(KEY) == 500
-        view = await storage.as_of(committed.commit)
+        view = await storage.as_of(commit)
         assert await view.candles.get_coverage(KEY) == (candles[0].timestamp, end)
         async with storage.subscribe("scanner", CandlesImported, from_="now") as events:
             async with storage.unit_of_work() as uow:

@@ -121,9 +121,7 @@ class _Client:
             self._deliver(request.deliver, delivery)
         elif step == "handled":
             waiting = self._given.get(request.handled.number)
-            if (
-                waiting is not None and not waiting.done()
-            ):  # else it took too long, or was not given
+            if waiting is not None and not waiting.done():  # else too late, or never given
                 waiting.set_result(request.handled)
         else:
             raise InvalidData("is no step that is known here", field="step", value=step)

@@ -129,3 +129,13 @@ def test_a_timer_of_systemd_says_the_same(line: str, calendar: list[str]) -> Non
     ]
     assert "ExecStart=jts-storage backup create" in service
     assert Schedule(line).cron_line(["a b", "%"]) == f"{line} 'a b' \\%"
+
+
+def test_weeks_of_two_years_are_two() -> None:
+    made = {
+        "last year": datetime(2025, 11, 26, tzinfo=UTC),
+        "this year": datetime(2026, 11, 25, tzinfo=UTC),
+    }
+    assert {at.isocalendar().week for at in made.values()} == {48}
+    rules = Retention(last=0, days=0, weekly=100)
+    assert set(rules.kept(made, datetime(2026, 11, 28, tzinfo=UTC))) == made.keys()

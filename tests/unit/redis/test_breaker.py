@@ -54,14 +54,17 @@ def test_an_answer_closes_it_and_the_next_pause_is_short_again() -> None:
     breaker, clock, told = opened()
     clock.now += 1
     assert breaker.allows()
+    breaker.failed()  # so that the pause is longer than the first one
+    clock.now += 2
+    assert breaker.allows()
     breaker.succeeded()
     assert breaker.state == "closed" and breaker.allows()
-    assert breaker.open_seconds == 1
+    assert breaker.open_seconds == 3
     for _ in range(3):
         breaker.failed()
     clock.now += 1
     assert breaker.allows()
-    assert told == ["open", "probing", "closed", "open", "probing"]
+    assert told == ["open", "probing", "open", "probing", "closed", "open", "probing"]
 
 
 def test_a_probe_that_was_cancelled_is_followed_by_another() -> None:
