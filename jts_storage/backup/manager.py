@@ -40,7 +40,7 @@ from jts_storage.storage import Storage
 from jts_storage.unit_of_work.fence import Cut
 from jts_storage.unit_of_work.participants import Stores
 
-_LEASE: Final = "jts-storage: backup"
+LEASE: Final = "jts-storage: backup"
 """Beside leases on the keys of events, which may be any word."""
 
 log = logging.getLogger(__name__)
@@ -214,7 +214,7 @@ class BackupManager:
         """Hold the lease on backups of this storage, and the lock of the repository."""
         self.repository.folder.mkdir(parents=True, exist_ok=True)
         leases = Leases(self._stores.mongo)
-        async with leases.taken(_LEASE) as lease:
+        async with leases.taken(LEASE) as lease:
             if lease is None:
                 raise Conflict(
                     "Another backup of this storage is being made or restored.",

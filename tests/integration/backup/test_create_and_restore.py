@@ -14,6 +14,7 @@ from jts_storage import Storage, StorageSettings, migrate
 from jts_storage.backend import StoreBackend
 from jts_storage.backup import BackupManager, BackupRepository, DocumentCollection, NotEmpty, Series
 from jts_storage.backup.encryption import new_key
+from jts_storage.backup.manager import LEASE
 from jts_storage.domain import checks
 from jts_storage.domain.events import IngestionCompleted
 from jts_storage.errors import Conflict, InvalidConfiguration, NotFound, SchemaDrift
@@ -196,7 +197,7 @@ async def _latest(storage: Storage) -> datetime:
 async def test_one_backup_is_made_at_a_time(settings: StorageSettings, repository: Path) -> None:
     async with opened(settings) as storage:
         manager = BackupManager(storage, repository)
-        async with Leases(storage.mongo).taken("backup") as lease:
+        async with Leases(storage.mongo).taken(LEASE) as lease:
             assert lease is not None
             with pytest.raises(Conflict, match="Another backup"):
                 await manager.create_backup()
