@@ -68,6 +68,7 @@ def test_mypy_finds_nothing(spoiled: Path) -> None:
     assert 'got "SaveResult", expected "int"' in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_pyright_finds_nothing(spoiled: Path, tmp_path: Path) -> None:
     done = pyright(tmp_path, SERVICE, TESTS, spoiled, beside=EXAMPLE)
     assert complaints(done, but_of=spoiled) == []

@@ -10,6 +10,8 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PRINTED = "2024-01-02 00:00:00+00:00  78200.0000"
@@ -53,6 +55,7 @@ def run(folder: Path, *arguments: str, typed: str | None = None) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_it_runs_pasted_into_the_asyncio_prompt(tmp_path: Path) -> None:
     assert PRINTED in run(tmp_path, "-m", "asyncio", typed=example())
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from jts_storage import (
     DomainEvent,
     InvalidData,
@@ -69,6 +71,7 @@ async def seen(found: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
+@pytest.mark.slow
 async def test_dashboards_show_series_and_a_hung_store_is_told_once(
     tmp_path: Path, engine_used: Callable[[str], None]
 ) -> None:

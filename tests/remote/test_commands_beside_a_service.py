@@ -95,6 +95,7 @@ def test_every_command_is_among_them() -> None:
     assert {command.split(" ")[0] for command in (*WORK, *REFUSED)} == set(_COMMANDS)
 
 
+@pytest.mark.slow
 async def test_every_command_works_or_says_what_to_stop(folder: Path) -> None:
     said, failed = {}, []
     for command in WORK:

@@ -152,6 +152,7 @@ async def killed_at(
     return len(points)
 
 
+@pytest.mark.slow
 async def test_a_gateway_dies_at_every_point(counter: Counter, pair: list[GatewayProcess]) -> None:
     await killed_at(counter, pair, list(POINTS))
     assert counter.committed
@@ -159,6 +160,7 @@ async def test_a_gateway_dies_at_every_point(counter: Counter, pair: list[Gatewa
     assert not counter.unknown  # the other gateway tells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_small", [True, pytest.param(False, marks=pytest.mark.slow)])
 async def test_a_gateway_dies_while_nothing_is_in_its_hands(
     counter: Counter,

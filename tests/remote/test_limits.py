@@ -95,6 +95,7 @@ async def test_a_call_that_is_larger_than_a_message_is_told() -> None:
             await client.candles.get_ranges(keys, *FOREVER)
 
 
+@pytest.mark.slow
 async def test_fifty_thousand_keys() -> None:
     keys = [SeriesKey(f"S{n:05}", Timeframe.M1, "KRX") for n in range(50_000)]
     async with opened() as (client, _):
@@ -137,6 +138,7 @@ async def test_a_list_that_is_larger_than_a_message() -> None:
         assert {each.expression for each in found} == {text}
 
 
+@pytest.mark.slow
 async def test_many_events_and_checkpoints_in_one_commit() -> None:
     from jts_storage.domain.events import IngestionCompleted
 

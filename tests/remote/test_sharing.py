@@ -41,6 +41,7 @@ async def test_notebooks_and_a_scanner_beside_a_collector(folder: Path) -> None:
             await check_books(StorageSettings(data_dir=folder), [*made, *notebooks])
 
 
+@pytest.mark.slow
 async def test_a_reader_goes_on_when_the_collector_is_killed(folder: Path) -> None:
     await _with_kills(folder, ["collector"])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.type_checkers import ROOT, complaints, mypy, pyright
 
 PROOF = Path(__file__).with_name("declared_models.py")
@@ -27,6 +29,7 @@ def test_mypy_knows_the_repositories_of_declared_models(tmp_path: Path) -> None:
     assert 'Expression is of type "Ticks", not "Orders"' in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_pyright_knows_the_repositories_of_declared_models(tmp_path: Path) -> None:
     bad = spoiled(tmp_path)
     done = pyright(tmp_path, PROOF, DECLARATIONS, bad)

@@ -14,6 +14,7 @@ from jts_storage.cli import history_page
 from jts_storage.cli.history_reading import Asked, Corrected
 from tests.integration.cli.test_coverage_page import CHROMIUM, DARK, PICTURES, opened
 from tests.integration.cli.test_history import KEY, commit, corrected
+from tests.runs import every_value_by_day
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 
@@ -59,8 +60,7 @@ async def test_nothing_corrected_is_said(tmp_path: Path) -> None:
     assert "Nothing was corrected." in document
 
 
-@pytest.mark.parametrize("width", [400, 1400])
-@pytest.mark.parametrize("look", ["light", "dark"])
+@pytest.mark.parametrize(("look", "width"), every_value_by_day(["light", "dark"], [400, 1400]))
 async def test_the_page_fits_a_phone_and_a_desk(tmp_path: Path, look: str, width: int) -> None:
     path = tmp_path / "history.html"
     text = await made()

@@ -49,6 +49,7 @@ def started(folder: Path, *arguments: str) -> forked.Process:
     )
 
 
+@pytest.mark.slow
 def test_an_interrupted_import_says_where_and_goes_on_there(
     folder: Path, engine_used: Callable[[str], None]
 ) -> None:

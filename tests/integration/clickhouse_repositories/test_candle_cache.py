@@ -22,6 +22,7 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
+from tests.runs import some_by_day
 
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 SERIES = make_candles(KEY, 30_000)
@@ -95,7 +96,9 @@ CHANGES: dict[str, list[str | Callable[[ClickHouseManager], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize(
+    "changes", some_by_day(pytest.param(each, id=name) for name, each in CHANGES.items())
+)
 async def test_any_change_from_elsewhere_is_seen_at_once(
     changes: list[str | Callable[[ClickHouseManager], Any]],
     cached: ClickHouseCandleRepository,

@@ -15,6 +15,7 @@ from jts_storage.domain.enums import Timeframe
 from jts_storage.domain.results import Coverage
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
+from tests.runs import every_value_by_day
 
 MINUTE = timedelta(minutes=1)
 OTHER = SeriesKey("other", Timeframe.M1)
@@ -62,9 +63,12 @@ async def test_what_was_answered_is_not_asked_again_where_the_store_is_ours(
     assert (len(asked) == of_the_long_one) == manager.config.is_embedded
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
 @pytest.mark.parametrize(
-    "change", ["a write", "a deletion", "another series", "a statement", "the last candle deleted"]
+    ("change", "cache_bytes"),
+    every_value_by_day(
+        ["a write", "a deletion", "another series", "a statement", "the last candle deleted"],
+        [0, 1 << 20],
+    ),
 )
 async def test_answers_are_those_of_a_reader_that_holds_nothing(
     manager: ClickHouseManager, change: str, cache_bytes: int

@@ -27,6 +27,7 @@ from jts_storage.domain.series import CandleSeries
 from jts_storage.errors import StorageError
 from jts_storage.testing.factories import SAMPLE_KEY as KEY
 from jts_storage.testing.factories import START, make_candles
+from tests.runs import some_by_day
 
 ALWAYS = (checks.FIRST_TIMESTAMP, checks.LAST_TIMESTAMP)
 MINUTE = timedelta(minutes=1)
@@ -155,7 +156,9 @@ CHANGES: dict[str, Callable[[ClickHouseManager], Any] | str] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize(
+    "change", some_by_day((pytest.param(each, id=name) for name, each in CHANGES.items()), 2)
+)
 async def test_any_statement_that_writes_is_noticed(
     change: Callable[[ClickHouseManager], Any] | str,
     candles: ClickHouseCandleRepository,

@@ -187,6 +187,7 @@ async def test_the_end_of_a_purge_leaves_a_later_one_unfinished(
     assert former(storage) == 0
 
 
+@pytest.mark.slow
 async def test_a_purge_that_was_interrupted_is_finished_by_the_next_opening(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

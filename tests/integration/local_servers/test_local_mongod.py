@@ -204,6 +204,7 @@ def test_one_that_has_stepped_down_is_made_writable_again(tmp_path: Path) -> Non
             mongo.test.numbers.insert_one({"_id": 1})
 
 
+@pytest.mark.slow
 def test_a_folder_whose_port_another_mongod_took_moves_to_a_free_one(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     with LocalMongod.acquire(ours) as mongod, client(mongod) as mongo:
@@ -264,6 +265,7 @@ def test_a_process_that_another_thread_forks_holds_no_lock_of_the_folder(tmp_pat
     assert [fork.result() for fork in forks] == [None] * 3
 
 
+@pytest.mark.slow
 def test_processes_that_come_at_once_share_one_server(
     tmp_path: Path, other_process: Callable[[], OtherProcess]
 ) -> None:

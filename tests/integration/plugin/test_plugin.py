@@ -171,6 +171,7 @@ def test_anyio_runs_them_too(project: Callable[..., Path]) -> None:
     assert outcome.counts == {"passed": 2}, outcome.text
 
 
+@pytest.mark.slow
 def test_what_stays_open_fails_its_test_by_name(project: Callable[..., Path]) -> None:
     folder = project(test_leaks=LEAKS)
     outcome = projects.run_pytest(folder, "--jts-backend=embedded", "-p", "no:randomly")

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.integration.rate_limits.broker import Broker, worst_window
+from tests.runs import some_by_day
 
 MakeBroker = Callable[..., Broker]
 
@@ -44,7 +45,7 @@ def test_the_broker_counts_windows() -> None:
     assert worst_window([0, 5, 6, 7, 100], window=3) == 3
 
 
-@pytest.mark.parametrize("store", ["memory", "sqlite", "redis"])
+@pytest.mark.parametrize("store", some_by_day(["sqlite", "memory", "redis"]))
 def test_64_clients_of_4_processes_with_answers_that_take_any_time(
     broker_over: MakeBroker, store: str
 ) -> None:
@@ -70,6 +71,7 @@ def test_holders_that_are_killed(broker_over: MakeBroker, store: str) -> None:
     assert worst_window(broker.times()) <= 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keeps", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_redis_that_begins_anew(
     broker_over: MakeBroker, restarted_redis: Any, keeps: bool
@@ -101,6 +103,7 @@ def test_a_redis_that_is_emptied(broker_over: MakeBroker, restarted_redis: Any) 
     assert worst_window(broker.times()) <= 15
 
 
+@pytest.mark.slow
 def test_a_redis_that_hangs(broker_over: MakeBroker, restarted_redis: Any) -> None:
     server = restarted_redis()
     broker = broker_over(server.url, longest=3)

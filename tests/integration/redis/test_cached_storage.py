@@ -178,11 +178,10 @@ async def recover(storage: Storage, _: Path) -> None:
 WAYS = [
     *(pytest.param(way, marks=pytest.mark.slow) for way in (save, save_many_series)),
     *(pytest.param(way, marks=pytest.mark.slow) for way in (delete, save_a_symbol)),
+    *(pytest.param(way, marks=pytest.mark.slow) for way in (import_a_lake, recover)),
     save_with_a_document,
     save_a_symbol_with_candles,
-    import_a_lake,
     ingest,
-    recover,
 ]
 
 

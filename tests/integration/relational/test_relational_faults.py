@@ -133,6 +133,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_fifty_writers_share_a_sqlite_file(tmp_path: Path) -> None:
     """42 managers in this process, each with connections of its own, and 8 processes."""
     path = tmp_path / "books.db"

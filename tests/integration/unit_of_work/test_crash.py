@@ -142,6 +142,7 @@ def killed_at_random(trial: Trial, times: int, seed: int) -> None:
         trial.account(first + output)
 
 
+@pytest.mark.slow
 def test_killed_at_random_times(trial: Trial) -> None:
     killed_at_random(trial, times=2, seed=1)
     trial.check()
@@ -209,6 +210,7 @@ def servers_killed_in_turn(trial: Trial, servers: Servers, rounds: int) -> None:
     trial.check()
 
 
+@pytest.mark.slow
 def test_every_server_killed_in_turn(trial: Trial, servers: Servers) -> None:
     servers_killed_in_turn(trial, servers, rounds=1)
 

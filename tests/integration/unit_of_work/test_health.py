@@ -26,6 +26,7 @@ from jts_storage.testing.clickhouse_server import ServerProcess
 from jts_storage.testing.fault_proxy import FaultProxy
 from jts_storage.testing.faults import Faults
 from tests.prepared import Prepared
+from tests.runs import some_by_day
 
 BOUND = 0.5
 MARGIN = 0.25
@@ -119,7 +120,7 @@ async def on_servers(
                 each.clear()
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", some_by_day(STORES))
 async def test_a_server_that_hangs_is_told_in_time(
     on_servers: tuple[Storage, dict[str, Faults]], name: str
 ) -> None:
@@ -190,7 +191,7 @@ async def file_held(storage: Storage) -> AsyncIterator[None]:
 EMBEDDED = {"clickhouse": engine_busy, "mongo": mongod_stopped, "database": file_held}
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", some_by_day(reversed(STORES)))
 async def test_an_embedded_store_that_hangs_is_told_in_time(
     tmp_path: Path, prepared: Prepared, engine_used: Callable[[str], None], name: str
 ) -> None:

@@ -84,6 +84,7 @@ async def test_what_a_flush_acknowledged_outlives_a_killed_process(
         assert stored == service.BARS[: len(stored)], key
 
 
+@pytest.mark.slow
 async def test_a_mongod_that_is_cut_off_holds_candles_up_and_loses_none(
     mongod: LocalMongod, tmp_path: Path
 ) -> None:

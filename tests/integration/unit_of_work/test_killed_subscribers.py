@@ -138,6 +138,7 @@ def kill_at_random(trial: Trial, times: int, seed: int) -> None:
         trial.kill(consumer)
 
 
+@pytest.mark.slow
 def test_killed_around_the_decision(trial: Trial) -> None:
     consumer = trial.consumer()
     die_at(trial, "entry written")

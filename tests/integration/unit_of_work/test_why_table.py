@@ -248,7 +248,7 @@ def test_every_row_of_the_page_has_a_test() -> None:
     assert set(texts) == tested
 
 
-@pytest.mark.parametrize("text", KILLED)
+@pytest.mark.parametrize("text", some_by_day(KILLED, 2))
 def test_a_process_is_killed(stores: Stores, text: str) -> None:
     point, meanwhile, afterwards = KILLED[text]
     number = next(stores.numbers)
@@ -260,7 +260,7 @@ def test_a_process_is_killed(stores: Stores, text: str) -> None:
     assert stores.reader.health().waiting_events == 0
 
 
-@pytest.mark.parametrize("text", some_by_day(KILLED, 3))
+@pytest.mark.parametrize("text", some_by_day(KILLED, 5))
 def test_what_became_of_a_killed_process_is_told(stores: Stores, text: str) -> None:
     """At once and for good, whether it has ended the transaction or not."""
     point, _, afterwards = KILLED[text]
@@ -286,7 +286,7 @@ def test_chunks_of_what_was_not_decided_are_purged(
 
 
 @row("the process, in a commit to one store alone")
-@pytest.mark.parametrize("after", [0.005, 0.03, 0.08])
+@pytest.mark.parametrize("after", some_by_day([0.03, 0.005, 0.08]))
 def test_a_process_is_killed_in_a_commit_to_one_store(stores: Stores, after: float) -> None:
     number = next(stores.numbers)
     stores.killed(how="candles", number=number, after=after)
@@ -367,7 +367,7 @@ def test_what_became_of_a_commit_whose_answer_was_lost_is_told(
 
 
 @row("MongoDB, while it decides")
-@pytest.mark.parametrize(("fault", "afterwards"), [("cut", ALL), ("refuse", NOTHING)])
+@pytest.mark.parametrize(("fault", "afterwards"), some_by_day([("cut", ALL), ("refuse", NOTHING)]))
 def test_mongodb_goes_while_it_decides_and_stays_away(
     stores: Stores, fault: str, afterwards: frozenset[str]
 ) -> None:

