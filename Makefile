@@ -10,7 +10,7 @@ PIP_VERSION := 26.3
 LOCKED := --constraint constraints.txt --build-constraint constraints.txt
 
 # A test file stays on one worker, so that what its fixtures start is started once.
-WORKERS ?= 2
+WORKERS ?= 4
 # In the order of tests/runs.py, which begins with the longest files, and not by numbers of tests.
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD)
