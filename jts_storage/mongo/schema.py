@@ -73,6 +73,10 @@ _UNITS_OF_WORK = {
     "uow_leases": [],
     "uow_clock": [],
     "uow_references": [],
+    "uow_outcomes": [],
+    "uow_purges": [],
+    "uow_history": [],
+    "uow_cache": [],
     **{
         name: [
             IndexModel(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pymongo
 import pytest
 
 from jts_storage import migrate
@@ -64,7 +65,8 @@ def cloned(source: ClickHouseManager) -> Iterator[ClickHouseManager]:
 async def mongo(mongod: LocalMongod) -> AsyncIterator[MongoDBManager]:
     async with MongoDBManager(uri=mongod.uri, database=fresh_name("migrated")) as manager:
         yield manager
-        await manager.client.drop_database(manager.db.name)
+        with pymongo.timeout(60):  # a busy disk drops many collections slowly
+            await manager.client.drop_database(manager.db.name)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
