@@ -22,8 +22,10 @@ from jts_storage.backup.stores.mongo import MongoRestore, collections_of
 from jts_storage.backup.stores.relational import PostgresRestore, is_sqlite
 from jts_storage.backup.stores.sqlite import SqliteRestore
 from jts_storage.backup.verify import damage
+from jts_storage.cache.repositories import scopes_written
 from jts_storage.errors import StorageError
 from jts_storage.settings import StorageSettings
+from jts_storage.unit_of_work.announced_clock import StoredNotes
 from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.moments import BEGINNINGS
 from jts_storage.unit_of_work.participants import Stores
@@ -64,6 +66,7 @@ class WholeRestore:
         databases = schema.databases_of(self._settings, self._stores)
         await schema.led_back(databases, manifest)
         try:
+            await self._note_for_caches()
             # Answers that a cache has kept count no more.
             async with self._stores.announcer.writing(None, symbols=True):
                 await self._filled(manifest)
@@ -73,7 +76,17 @@ class WholeRestore:
         await MongoRestore(self._stores.mongo, self._repository).settle(parks_events=parks_events)
         await migrate.up(databases)
         await self._stores.clock.catch_up()
-        return await Recovery(self._stores).recover()
+        recovered = await Recovery(self._stores).recover()
+        await self._note_for_caches()
+        return recovered
+
+    async def _note_for_caches(self) -> None:
+        """Let services that have a cache, which this storage need not, forget what it holds.
+
+        They read the note before they use the cache: the next time they are opened.
+        """
+        notes = StoredNotes(self._stores.mongo)
+        await notes.replace(scopes_written(None, symbols=True))
 
     async def _filled(self, manifest: Manifest) -> None:
         """Fill the stores, MongoDB last: until then its journal knows nothing of the others.

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from time import perf_counter
 
 from jts_storage.backup.copying import Progress, Report, unheard
 from jts_storage.backup.errors import DamagedBackup
 from jts_storage.backup.manifest import Manifest
-from jts_storage.backup.repository import BackupRepository
+from jts_storage.backup.outcomes import Look
+from jts_storage.backup.repository import BackupRepository, missing
 from jts_storage.backup.results import Verified
 from jts_storage.backup.scratch import scratch
 from jts_storage.errors import StorageError
 from jts_storage.unit_of_work.participants import Stores
+
+log = logging.getLogger(__name__)
 
 
 def damage(repository: BackupRepository, manifest: Manifest, report: Report = unheard) -> list[str]:
@@ -51,6 +58,7 @@ async def verified(
     :param stores: beside which it is restored, to be compared; None compares hashes alone.
     """
     begun = perf_counter()
+    beside = tuple(_beside(repository, identity))
     try:
         manifest = repository.manifest(identity)
     except DamagedBackup as exc:
@@ -61,6 +69,7 @@ async def verified(
             seconds=perf_counter() - begun,
             was_restored=False,
             faults=exc.faults,
+            repository_faults=beside,
         )
     faults = await asyncio.to_thread(damage, repository, manifest, report)
     was_restored = False
@@ -68,6 +77,7 @@ async def verified(
         report(Progress("restoring into scratch stores", 0))
         faults = await _restored(repository, manifest, stores)
         was_restored = True
+    await asyncio.to_thread(_recorded, repository, identity, faults, was_restored)
     return Verified(
         backup_id=identity,
         objects=len(manifest.objects),
@@ -75,7 +85,34 @@ async def verified(
         seconds=perf_counter() - begun,
         was_restored=was_restored,
         faults=tuple(faults),
+        repository_faults=beside,
     )
+
+
+def _beside(repository: BackupRepository, identity: str) -> Iterator[str]:
+    """What is wrong with the repository beside a backup."""
+    if (fault := repository.index_fault()) is not None:
+        yield fault
+    for each in repository.missing():
+        if each != identity:
+            yield missing(each)
+
+
+def _recorded(
+    repository: BackupRepository, identity: str, faults: list[str], was_restored: bool
+) -> None:
+    """Keep what was found.
+
+    :raises NotFound: the backup was removed meanwhile, so that nothing found counts.
+    """
+    if faults:
+        with suppress(DamagedBackup):
+            repository.manifest(identity)
+    look = Look(datetime.now(UTC), tuple(faults))
+    try:
+        repository.record(repository.outcome(identity).after(look, was_restored=was_restored))
+    except StorageError as exc:
+        log.warning("`backup list` will not say what was found of backup %s: %s", identity, exc)
 
 
 async def _restored(repository: BackupRepository, manifest: Manifest, stores: Stores) -> list[str]:

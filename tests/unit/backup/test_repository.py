@@ -18,7 +18,7 @@ from jts_storage.backup import chunks
 from jts_storage.backup.encryption import Cipher, new_key
 from jts_storage.backup.errors import DamagedBackup
 from jts_storage.backup.listing import listed
-from jts_storage.backup.manager import pruned
+from jts_storage.backup.pruning import pruned
 from jts_storage.backup.manifest import Contents, Manifest, Piece, StoreCopy
 from jts_storage.backup.repository import BackupRepository
 from jts_storage.backup.retention import Retention
