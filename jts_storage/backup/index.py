@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -118,15 +118,12 @@ class Indexed:
         with files.naming(str(path), "the index of backups"):
             return Index.from_json(files.unseal(path, self._cipher))
 
-    def known(self, present: Sequence[str]) -> Index:
-        """The index, or what can be known without it.
-
-        :param present: the backups that have a manifest.
-        """
+    def known(self) -> Index:
+        """The index; an empty one where there is none that can be read."""
         with suppress(StorageError):
             if self.is_there:
                 return self.read()
-        return Index(tuple(present))
+        return Index()
 
     def fault(self) -> str | None:
         """What is wrong with it; None if nothing is."""

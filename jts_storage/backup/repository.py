@@ -196,19 +196,21 @@ class BackupRepository:
 
     def ids(self) -> list[str]:
         """The backups in the order in which they were made; also those that cannot be read."""
-        present = self._present()
-        backups = self._indexed.known(present).backups
-        gone: set[str] = set()
-        if any(each not in present for each in backups):
-            # Not one that was made or removed while this looked.
-            still = self._indexed.known(present).backups
-            gone = {each for each in backups if each not in still and not self._is_there(each)}
-        known = [each for each in backups if each not in gone]
-        return known + [each for each in present if each not in backups]
+        index, present = self._indexed.known(), self._present()
+        known = index.backups
+        if any(each not in present for each in known):
+            still = self._indexed.known().backups  # what was removed while this looked is not
+            known = tuple(each for each in known if each in present or each in still)
+        # Of a prune that was interrupted, and of a backup.
+        others = [each for each in present if each not in known]
+        removed = [each for each in others if index.removed_at(each) is not None]
+        return [*removed, *known, *(each for each in others if each not in removed)]
 
     def missing(self) -> list[str]:
         """The backups whose manifests are gone, although nobody has removed them."""
-        return [each for each in self.ids() if not self._is_there(each)]
+        gone = [each for each in self._indexed.known().backups if not self._is_there(each)]
+        still = self._indexed.known().backups if gone else ()
+        return [each for each in gone if each in still]
 
     def index_fault(self) -> str | None:
         """What is wrong with the index, without which no missing manifest is noticed."""
@@ -344,7 +346,7 @@ class BackupRepository:
         """The index with all backups that it does not name yet."""
         if (fault := self.index_fault()) is not None:
             log.error("%s. It is made anew of the manifests that are there.", fault)
-        return Index(tuple(self.ids()), self._indexed.known(()).removed)
+        return Index(tuple(self.ids()), self._indexed.known().removed)
 
     def _sweep_small_files(self) -> None:
         """Remove what interrupted processes have left, and what was found of backups now gone."""
@@ -359,7 +361,7 @@ class BackupRepository:
         """What is wrong where there is no manifest."""
         if self._is_there(identity):
             return DamagedBackup(f"the manifest of backup {identity} is no file")
-        index = self._indexed.known(())
+        index = self._indexed.known()
         if identity in index.backups:
             return DamagedBackup(missing(identity))
         removed_at = index.removed_at(identity)

@@ -46,7 +46,7 @@ def test_one_that_is_damaged_is_named_and_exits_with_1(repository: BackupReposit
     found = run("verify", "--quick", "--json", code=1)
     assert identity in found["faults"][0]
     assert identity in run("verify", "--quick", code=1)
-    (manifest,) = (repository.folder / "backups").iterdir()
+    (manifest,) = (repository.folder / "backups").glob("*.manifest")
     manifest.write_bytes(b"")
     assert "DAMAGED" in run("list", code=1)
 
