@@ -66,6 +66,6 @@ def _scheduled(manager: BackupManager) -> None:
     )
     with schedule:
         assert is_told.wait(60)
-    (result,) = told
+    result = told[0]
     assert isinstance(result, BackupResult) and result.status == "success"
     assert schedule.schedule.line == "0 * * * *"

@@ -16,7 +16,7 @@ from jts_storage.backup import BackupManager, BackupRepository, DocumentCollecti
 from jts_storage.backup.encryption import new_key
 from jts_storage.backup.manager import LEASE
 from jts_storage.domain import checks
-from jts_storage.domain.events import IngestionCompleted
+from jts_storage.domain.events import DomainEvent, IngestionCompleted
 from jts_storage.errors import Conflict, InvalidConfiguration, NotFound, SchemaDrift
 from jts_storage.migrate.checks import check
 from jts_storage.mongo.leases import Leases
@@ -229,18 +229,45 @@ def _left_in(settings: StorageSettings) -> list[Path]:
     return [*shadow.glob("jts_backup_*"), *settings.lake_root.glob(".backup-*")]
 
 
-@pytest.mark.slow
 async def test_events_that_waited_are_parked(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
-    async with opened(settings) as storage:
-        async with storage.unit_of_work() as uow:
-            uow.events.add(IngestionCompleted(symbol="005930", trading_day=DAY, bar_count=1))
-            await uow.commit()
+    """They may have been told since: to handlers, and to whoever subscribes."""
+    async with opened(settings) as storage, storage.subscribe("scanner") as events:
+        await _told(storage, "1", "2")
+        assert _symbol(await anext(events)) == "1"
+        await events.acknowledge()
+        # Its consumer holds a lease meanwhile, and nobody consumes where it is restored.
         await BackupManager(storage, repository).create_backup(verify=False)
     async with opened(empty_settings) as storage:
-        await BackupManager(storage, repository).restore()
-        assert await storage._stores.outbox.counts() == (0, 1)
+        manager = BackupManager(storage, repository)
+        await manager.restore()
+        assert await storage._stores.outbox.counts() == (0, 2)
+        (state,) = await storage.subscriptions()
+        assert (state.name, state.waiting, state.parked) == ("scanner", 0, 1)
+        async with storage.subscribe("scanner") as events:
+            assert await events.next(within=0.2) is None
+            await _told(storage, "3")
+            assert _symbol(await anext(events)) == "3"
+        assert await storage._stores.deliveries.retry() == 1
+        async with storage.subscribe("scanner") as events:
+            assert _symbol(await anext(events)) == "2"
+        await manager.restore(replace=True, parks_events=False)
+        assert await storage._stores.outbox.counts() == (2, 0)
+        async with storage.subscribe("scanner") as events:
+            assert _symbol(await anext(events)) == "2"
+
+
+async def _told(storage: Storage, *symbols: str) -> None:
+    for symbol in symbols:
+        async with storage.unit_of_work() as uow:
+            uow.events.add(IngestionCompleted(symbol=symbol, trading_day=DAY, bar_count=1))
+            await uow.commit()
+
+
+def _symbol(event: DomainEvent) -> str:
+    assert isinstance(event, IngestionCompleted)
+    return event.symbol
 
 
 async def test_entries_of_the_journal_are_finished_after_a_restore(
