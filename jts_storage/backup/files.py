@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Self, cast
 
 from jts_storage.backup import chunks
 from jts_storage.backup.encryption import Cipher
@@ -30,11 +31,8 @@ def place(temporary: Path, write: Callable[[IO[bytes]], Path]) -> None:
     try:
         with refused(temporary.parent):
             file = path.open("xb")
-        with file:
-            target = write(cast(IO[bytes], _Guarded(file, temporary.parent)))
-            with refused(temporary.parent):
-                file.flush()
-                os.fsync(file.fileno())
+        with _Guarded(file, temporary.parent) as guarded:
+            target = write(cast(IO[bytes], guarded))
         with refused(target):
             make_folder(target.parent)
             path.replace(target)  # also of one that is there: that may be damaged
@@ -90,6 +88,21 @@ def refused(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Let nothing but the kit's errors out of the block, where files elsewhere are written."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as exc:
+        named = getattr(exc, "filename", None)
+        where = f"{named}: " if named else ""
+        raise StorageError(
+            f"{doing} failed: {where}{getattr(exc, 'strerror', None) or exc}.",
+            remedy="See that there is room where the stores are and in the folder for temporary"
+            " files, TMPDIR, and that both may be written.",
+        ) from exc
+
+
+@contextmanager
 def naming(identity: str, what: str = "object") -> Iterator[None]:
     """Let what is wrong say with what it is wrong."""
     try:
@@ -129,6 +142,20 @@ class _Guarded:
 
     def __init__(self, file: IO[bytes], where: Path) -> None:
         self._file, self._where = file, where
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                with refused(self._where):
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+        finally:
+            # What could not be flushed is tried once more by it, and fails as before.
+            with suppress(OSError):
+                self._file.close()
 
     def write(self, data: Any) -> int:
         with refused(self._where):

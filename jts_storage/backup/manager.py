@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from jts_storage._version import __version__
 from jts_storage.backend import StoreBackend
-from jts_storage.backup import cut, schema
+from jts_storage.backup import cut, files, schema
 from jts_storage.backup.copying import Copies, Progress, Report, StoreBackup, pieces_of, unheard
 from jts_storage.backup.errors import DamagedBackup
 from jts_storage.backup.listing import listed, rows_of
@@ -80,15 +80,18 @@ class BackupManager:
         :param verify: whether it is restored into scratch stores and compared; if None as the
             settings say, else where the stores are embedded. Hashes are compared in any case.
         :raises Conflict: another backup is being made or restored.
+        :raises StorageError: it could not be made, or it was, as the message says then, and could
+            not be verified.
         """
         checks.text(note, "note")
         begun = perf_counter()
         self._check_apart()
         async with self._alone():
-            self.repository.make()
-            await swept(self._stores)
-            manifest, copies = await self._copied(note)
-            await asyncio.to_thread(self.repository.add, manifest)
+            with files.translated("A backup"):
+                self.repository.make()
+                await swept(self._stores)
+                manifest, copies = await self._copied(note)
+                await asyncio.to_thread(self.repository.add, manifest)
             found = await self._verified_new(manifest, verify)
         return BackupResult(
             backup_id=manifest.id,
@@ -119,9 +122,9 @@ class BackupManager:
         """
         self.repository.open()
         stores = None if quick else self._stores
-        found = await verified(
-            self.repository, self.repository.named(backup_id), stores, self._report
-        )
+        identity = self.repository.named(backup_id)
+        with files.translated("Verifying"):
+            found = await verified(self.repository, identity, stores, self._report)
         for fault in found.faults:
             log.error("Backup %s is damaged: %s", found.backup_id, fault)
         for fault in found.repository_faults:
@@ -159,7 +162,10 @@ class BackupManager:
                     if identity != backup_id:
                         await asyncio.to_thread(self._check_outcome, identity)
                     manifest = await asyncio.to_thread(self.repository.manifest, identity)
-                    rows, recovered = await self._restored(manifest, only, replace, parks_events)
+                    with files.translated("A restore"):
+                        rows, recovered = await self._restored(
+                            manifest, only, replace, parks_events
+                        )
                 except DamagedBackup as exc:
                     if not previous_if_damaged:
                         raise
@@ -294,7 +300,14 @@ class BackupManager:
         if wanted is None:
             wanted = self._stores.clickhouse.config.is_embedded
         stores = self._stores if wanted else None
-        found = await verified(self.repository, manifest.id, stores, self._report)
+        try:
+            with files.translated("Verifying"):
+                found = await verified(self.repository, manifest.id, stores, self._report)
+        except StorageError as exc:
+            raise StorageError(
+                f"Backup {manifest.id} was made, and could not be verified: {exc.args[0]}",
+                remedy=exc.remedy,
+            ) from exc
         if found.faults:
             log.error("Backup %s is damaged: %s", manifest.id, found.faults[0])
             await asyncio.to_thread(self._set_aside, manifest)

@@ -73,6 +73,12 @@ class WholeRestore:
         except DamagedBackup as exc:
             exc.was_begun = True
             raise
+        except (StorageError, OSError) as exc:
+            raise StorageError(
+                f"Backup {manifest.id} was not restored wholly, and the stores are incomplete:"
+                f" {exc}",
+                remedy="Restore it once more, with --replace.",
+            ) from exc
         await MongoRestore(self._stores.mongo, self._repository).settle(parks_events=parks_events)
         await migrate.up(databases)
         await self._stores.clock.catch_up()

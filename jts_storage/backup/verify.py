@@ -16,7 +16,7 @@ from jts_storage.backup.outcomes import Look
 from jts_storage.backup.repository import BackupRepository, missing
 from jts_storage.backup.results import Verified
 from jts_storage.backup.scratch import scratch
-from jts_storage.errors import StorageError
+from jts_storage.errors import ConnectionFailed, PoolTimeout, StorageError
 from jts_storage.unit_of_work.participants import Stores
 
 log = logging.getLogger(__name__)
@@ -53,9 +53,10 @@ async def verified(
     stores: Stores | None,
     report: Report = unheard,
 ) -> Verified:
-    """Look at a backup.
+    """Look at a backup, and keep in the repository what was found.
 
     :param stores: beside which it is restored, to be compared; None compares hashes alone.
+    :raises StorageError: the stores could not be asked, which says nothing of the backup.
     """
     begun = perf_counter()
     beside = tuple(_beside(repository, identity))
@@ -122,4 +123,17 @@ async def _restored(repository: BackupRepository, manifest: Manifest, stores: St
     except DamagedBackup as exc:
         return list(exc.faults)
     except StorageError as exc:
+        if _is_of_stores(exc):
+            raise
         return [f"it cannot be restored: {exc}"]
+
+
+def _is_of_stores(exc: StorageError) -> bool:
+    """Whether an error says nothing of the backup: of a server that is away or full, say.
+
+    There is something to be done then, or it is tried again. What an engine says of data that it
+    refuses has no such meaning.
+    """
+    return (
+        exc.repeatable or exc.remedy is not None or isinstance(exc, ConnectionFailed | PoolTimeout)
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from jts_storage.backup import DamagedBackup, Retention
+from jts_storage.backup import DamagedBackup, Retention, files
 from jts_storage.backup.encryption import new_key
 from jts_storage.backup.index import Indexed
 from jts_storage.backup.listing import backups_of, listed
@@ -264,6 +264,14 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(
     monkeypatch.undo()
     assert repository.ids() == ["a", "b", "c"]
     assert not list((repository.folder / "tmp").iterdir())
+
+
+def test_a_file_that_cannot_be_closed_on_a_full_disk_is_told_likewise(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match="cannot be written: No space left"),
+        files._Guarded(Path("/dev/full").open("wb"), tmp_path) as file,
+    ):
+        file.write(b"x" * 100)
 
 
 def manifest_of_nothing(repository: BackupRepository) -> Manifest:
