@@ -1,4 +1,4 @@
-"""What is full, cannot be written or has odd names is told by errors of the kit, and harms nothing."""
+"""Full disks, folders that cannot be written and odd names are told, and harm nothing."""
 
 from __future__ import annotations
 
