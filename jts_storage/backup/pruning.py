@@ -50,10 +50,10 @@ def pruned(
         kept = _kept(repository, rules, {name: each.created_at for name, each in readable.items()})
         removed = [*damaged, *(each for each in readable if each not in kept)]
         needed = {each for name in kept for each in readable[name].objects}
-        is_known = dry_run or repository.remove(removed)
+        is_known = dry_run or repository.remove(*removed)
         count, size = repository.sweep(needed, dry_run=dry_run)
         if not is_known:
-            repository.remove(removed)
+            repository.remove(*removed)
     return Pruned(removed=tuple(removed), kept=kept, objects=count, bytes=size, is_dry_run=dry_run)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -254,7 +254,7 @@ class BackupRepository:
                 raise DamagedBackup(f"it is that of backup {manifest.id}")
         return manifest
 
-    def remove(self, identities: Sequence[str]) -> bool:
+    def remove(self, *identities: str) -> bool:
         """Forget backups; their objects go with the next `sweep`.
 
         Returns whether the index knows of it. On a full disk there is first to be room: then call

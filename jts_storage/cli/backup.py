@@ -92,12 +92,15 @@ def list_backups(repository: Where = None, as_json: AsJson = False) -> None:
     """
     from jts_storage.backup.listing import listed
 
-    found = told(lambda: listed(_repository(repository).open()))
+    where = told(lambda: _repository(repository).open())
+    found = told(lambda: listed(where))
     if as_json:
         print_json(found)
     else:
         print_backups(found)
-    if any(each.damage or each.faults for each in found):
+    if (fault := where.index_fault()) is not None:
+        typer.echo(f"Damaged: {fault}", err=True)
+    if fault or any(each.damage or each.faults for each in found):
         raise typer.Exit(NOT_WELL)
 
 

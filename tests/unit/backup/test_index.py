@@ -405,9 +405,9 @@ def test_readers_see_no_backup_missing_while_others_come_and_go(
     """The index is read, then something happens, then the folder."""
     reader = BackupRepository(repository.folder)
     meanwhile: list[Callable[[], object]] = [
-        lambda: repository.remove(["b"]),
+        lambda: repository.remove("b"),
         lambda: repository.add(manifest_of(repository, "e", "shared")),
-        lambda: repository.remove(["a"]),
+        lambda: repository.remove("a"),
         lambda: repository.add(manifest_of(repository, "d", "shared")),
     ]
 
