@@ -42,6 +42,7 @@ async def test_a_disk_that_is_full_is_told_and_is_no_fault_of_a_backup(
         await _a_restore_says_that_the_stores_are_incomplete(manager, monkeypatch)
         for name in ODD_NAMES:
             (settings.lake_root / f"{name}.parquet").unlink()
+        _killed_while_it_attached_parts(manager, settings)
         await manager.restore(replace=True)
         for name in ODD_NAMES:
             assert (settings.lake_root / f"{name}.parquet").exists()
@@ -90,6 +91,20 @@ async def _a_restore_says_that_the_stores_are_incomplete(
     with pytest.raises(StorageError, match=r"incomplete: .*No space.*once more, with --replace"):
         await manager.restore(replace=True)
     monkeypatch.undo()
+
+
+def _killed_while_it_attached_parts(manager: BackupManager, settings: StorageSettings) -> None:
+    """Leave what an engine leaves that dies then."""
+    manifest = manager.repository.manifest(manager.repository.ids()[-1])
+    names = {piece.name.rpartition("/")[2] for piece in manifest.pieces}
+    folders = list((settings.data_dir / "clickhouse" / "store").glob("*/*/detached"))
+    assert folders
+    for folder in folders:
+        for name in names:
+            left = folder / f"attaching_{name}"
+            if name.startswith("all_") or name.rpartition("_")[2].isdigit():
+                left.mkdir()
+                (left / "data.bin").write_bytes(b"half")
 
 
 async def _is_apart(storage: Storage, settings: StorageSettings, repository: Path) -> None:
