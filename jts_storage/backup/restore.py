@@ -65,20 +65,10 @@ class WholeRestore:
             await self._check_empty()
         databases = schema.databases_of(self._settings, self._stores)
         await schema.led_back(databases, manifest)
-        try:
-            await self._note_for_caches()
-            # Answers that a cache has kept count no more.
-            async with self._stores.announcer.writing(None, symbols=True):
-                await self._filled(manifest)
-        except DamagedBackup as exc:
-            exc.was_begun = True
-            raise
-        except (StorageError, OSError) as exc:
-            raise StorageError(
-                f"Backup {manifest.id} was not restored wholly, and the stores are incomplete:"
-                f" {exc}",
-                remedy="Restore it once more, with --replace.",
-            ) from exc
+        await self._note_for_caches()
+        # Answers that a cache has kept count no more.
+        async with self._stores.announcer.writing(None, symbols=True):
+            await self._filled_wholly(manifest)
         await MongoRestore(self._stores.mongo, self._repository).settle(parks_events=parks_events)
         await migrate.up(databases)
         await self._stores.clock.catch_up()
@@ -93,6 +83,20 @@ class WholeRestore:
         """
         notes = StoredNotes(self._stores.mongo)
         await notes.replace(scopes_written(None, symbols=True))
+
+    async def _filled_wholly(self, manifest: Manifest) -> None:
+        """Fill the stores; whatever goes wrong says that it was begun."""
+        try:
+            await self._filled(manifest)
+        except DamagedBackup as exc:
+            exc.was_begun = True
+            raise
+        except (StorageError, OSError) as exc:
+            raise StorageError(
+                f"Backup {manifest.id} was not restored wholly, and the stores are incomplete:"
+                f" {exc}",
+                remedy="Restore it once more, with --replace.",
+            ) from exc
 
     async def _filled(self, manifest: Manifest) -> None:
         """Fill the stores, MongoDB last: until then its journal knows nothing of the others.

@@ -60,29 +60,23 @@ async def verified(
     """
     begun = perf_counter()
     beside = tuple(_beside(repository, identity))
+    was_restored, objects, size = False, 0, 0
     try:
         manifest = repository.manifest(identity)
     except DamagedBackup as exc:
-        return Verified(
-            backup_id=identity,
-            objects=0,
-            bytes=0,
-            seconds=perf_counter() - begun,
-            was_restored=False,
-            faults=exc.faults,
-            repository_faults=beside,
-        )
-    faults = await asyncio.to_thread(damage, repository, manifest, report)
-    was_restored = False
-    if not faults and stores is not None:
-        report(Progress("restoring into scratch stores", 0))
-        faults = await _restored(repository, manifest, stores)
-        was_restored = True
-    await asyncio.to_thread(_recorded, repository, identity, faults, was_restored)
+        faults = list(exc.faults)
+    else:
+        objects, size = len(manifest.objects), manifest.size_bytes
+        faults = await asyncio.to_thread(damage, repository, manifest, report)
+        if not faults and stores is not None:
+            report(Progress("restoring into scratch stores", 0))
+            faults = await _restored(repository, manifest, stores)
+            was_restored = True
+        await asyncio.to_thread(_recorded, repository, identity, faults, was_restored)
     return Verified(
         backup_id=identity,
-        objects=len(manifest.objects),
-        bytes=manifest.size_bytes,
+        objects=objects,
+        bytes=size,
         seconds=perf_counter() - begun,
         was_restored=was_restored,
         faults=tuple(faults),
