@@ -162,10 +162,7 @@ class BackupManager:
                     if identity != backup_id:
                         await asyncio.to_thread(self._check_outcome, identity)
                     manifest = await asyncio.to_thread(self.repository.manifest, identity)
-                    with files.translated("A restore"):
-                        rows, recovered = await self._restored(
-                            manifest, only, replace, parks_events
-                        )
+                    rows, recovered = await self._restored(manifest, only, replace, parks_events)
                 except DamagedBackup as exc:
                     if not previous_if_damaged:
                         raise
@@ -357,13 +354,14 @@ class BackupManager:
         parks_events: bool,
     ) -> tuple[dict[str, int], int]:
         """How many rows of what were restored, and how many commits finished."""
-        if only is None:
-            whole = WholeRestore(self._settings, self._stores, self.repository, self._report)
-            recovered = await whole.run(manifest, replace=replace, parks_events=parks_events)
-            return rows_of(manifest), recovered
-        part = PartRestore(self._storage, self._stores, self.repository)
-        if isinstance(only, Series):
-            count = await part.series(manifest, only, replace=replace)
-            return {str(only.into or only.key): count}, 0
-        count = await part.collection(manifest, only, replace=replace)
-        return {only.into or only.name: count}, 0
+        with files.translated("A restore"):
+            if only is None:
+                whole = WholeRestore(self._settings, self._stores, self.repository, self._report)
+                recovered = await whole.run(manifest, replace=replace, parks_events=parks_events)
+                return rows_of(manifest), recovered
+            part = PartRestore(self._storage, self._stores, self.repository)
+            if isinstance(only, Series):
+                count = await part.series(manifest, only, replace=replace)
+                return {str(only.into or only.key): count}, 0
+            count = await part.collection(manifest, only, replace=replace)
+            return {only.into or only.name: count}, 0

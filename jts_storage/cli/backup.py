@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace as changed
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -27,6 +28,7 @@ from jts_storage.cli.output import (
 if TYPE_CHECKING:
     from jts_storage.backup.manager import BackupManager
     from jts_storage.backup.repository import BackupRepository
+    from jts_storage.backup.retention import Retention
 
 T = TypeVar("T")
 
@@ -227,17 +229,17 @@ def prune(
     The rules are of JTS_BACKUP_KEEP_*, where they are not given: by default the last 2 stay, and
     all of 30 days.
     """
-    from jts_storage.backup.pruning import pruned, retention_of
-    from jts_storage.backup.retention import Retention
+    from jts_storage.backup.pruning import pruned
 
-    names = ("last", "days", "daily", "weekly", "monthly", "yearly")
-    given = (keep_last, keep_days, keep_daily, keep_weekly, keep_monthly, keep_yearly)
-    usual = told(lambda: retention_of(_config()))
-    rules = Retention(
-        **{
-            name: getattr(usual, name) if value is None else value
-            for name, value in zip(names, given, strict=True)
-        }
+    rules = told(
+        lambda: _rules(
+            last=keep_last,
+            days=keep_days,
+            daily=keep_daily,
+            weekly=keep_weekly,
+            monthly=keep_monthly,
+            yearly=keep_yearly,
+        )
     )
     where = told(lambda: _repository(repository).open())
     result = told(lambda: pruned(where, rules, dry_run=dry_run, forget_damaged=forget_damaged))
@@ -342,6 +344,14 @@ def _with_manager(
                 return await work(BackupManager(storage, where, report=report))
 
     return finished(opened, stopped=lambda: "Stopped; every backup that was there is still there.")
+
+
+def _rules(**given: int | None) -> Retention:
+    """What the settings say, where an option does not."""
+    from jts_storage.backup.pruning import retention_of
+
+    said = {name: value for name, value in given.items() if value is not None}
+    return changed(retention_of(_config()), **said)
 
 
 def _config() -> Any:
