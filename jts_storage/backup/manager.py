@@ -14,6 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, cast
 
+from jts_storage._runtime.tasks import run_to_the_end
 from jts_storage._version import __version__
 from jts_storage.backend import StoreBackend
 from jts_storage.backup import cut, files, schema
@@ -91,7 +92,8 @@ class BackupManager:
                 self.repository.make()
                 await swept(self._stores)
                 manifest, copies = await self._copied(note)
-                await asyncio.to_thread(self.repository.add, manifest)
+                # Not after the lock is given back: somebody may prune then.
+                await run_to_the_end(asyncio.to_thread(self.repository.add, manifest))
             found = await self._verified_new(manifest, verify)
         return BackupResult(
             backup_id=manifest.id,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from jts_storage import migrate
+from jts_storage._runtime.tasks import run_to_the_end
 from jts_storage.backup import schema
 from jts_storage.backup.copying import Progress, Report, unheard
 from jts_storage.backup.errors import DamagedBackup, NotEmpty
@@ -136,7 +137,7 @@ class WholeRestore:
             restore = PostgresRestore(database, self._repository)
             await restore.fill(copy)
             return await restore.differing(copy)
-        await asyncio.to_thread(self._sqlite, manifest)
+        await run_to_the_end(asyncio.to_thread(self._sqlite, manifest))
         return []
 
     def _sqlite(self, manifest: Manifest) -> None:
@@ -152,7 +153,9 @@ class WholeRestore:
             return []
         (contents,) = copy.contents
         restore, root = LakeRestore(self._repository), self._settings.lake_root.absolute()
-        await asyncio.to_thread(lambda: restore.fill(contents, root, replace=True))
+        # Who is cancelled has written nothing when the next one begins.
+        fill = asyncio.to_thread(lambda: restore.fill(contents, root, replace=True))
+        await run_to_the_end(fill)
         return await asyncio.to_thread(restore.differing, contents, root)
 
     async def _mongo(self, manifest: Manifest) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from jts_storage.backend import StoreBackend
 from jts_storage.backup import BackupManager, BackupRepository, DocumentCollection, NotEmpty, Series
 from jts_storage.backup.encryption import new_key
 from jts_storage.backup.manager import LEASE
+from jts_storage.backup.manifest import Manifest
 from jts_storage.domain import checks
 from jts_storage.domain.events import DomainEvent, IngestionCompleted
 from jts_storage.errors import Conflict, InvalidConfiguration, NotFound, SchemaDrift
@@ -194,7 +196,9 @@ async def _latest(storage: Storage) -> datetime:
     return Commit(await storage._stores.clock.latest()).moment
 
 
-async def test_one_backup_is_made_at_a_time(settings: StorageSettings, repository: Path) -> None:
+async def test_one_backup_is_made_at_a_time(
+    settings: StorageSettings, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(settings) as storage:
         manager = BackupManager(storage, repository)
         async with Leases(storage.mongo).taken(LEASE) as lease:
@@ -208,6 +212,33 @@ async def test_one_backup_is_made_at_a_time(settings: StorageSettings, repositor
         ):
             await manager.create_backup()
         assert (await manager.create_backup(verify=False)).status == "success"
+        await _is_held_until_a_cancelled_one_has_ended(manager, monkeypatch)
+
+
+async def _is_held_until_a_cancelled_one_has_ended(
+    manager: BackupManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prune meanwhile would not know the objects of what is just becoming a backup."""
+    add, begun, goes_on = manager.repository.add, threading.Event(), threading.Event()
+
+    def slow(manifest: Manifest) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+        add(manifest)
+
+    monkeypatch.setattr(manager.repository, "add", slow)
+    making = asyncio.create_task(manager.create_backup(verify=False))
+    assert await asyncio.to_thread(begun.wait, 60)
+    making.cancel()
+    await asyncio.sleep(0.05)
+    other = BackupRepository(manager.repository.folder)
+    with pytest.raises(Conflict), other.held():
+        raise AssertionError
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    with other.held():
+        assert len(other.ids()) == 2
 
 
 @pytest.mark.slow
