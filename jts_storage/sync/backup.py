@@ -53,6 +53,8 @@ class BackupManager:
         :param verify: whether it is restored into scratch stores and compared; if None as the
             settings say, else where the stores are embedded. Hashes are compared in any case.
         :raises Conflict: another backup is being made or restored.
+        :raises StorageError: it could not be made, or it was, as the message says then, and could
+            not be verified.
         """
         return self._portal.call(self._twin.create_backup(note=note, verify=verify))
 
