@@ -14,13 +14,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, cast
 
+from jts_storage._runtime.tasks import run_to_the_end
 from jts_storage._version import __version__
 from jts_storage.backend import StoreBackend
-from jts_storage.backup import cut, schema
+from jts_storage.backup import cut, files, schema
 from jts_storage.backup.copying import Copies, Progress, Report, StoreBackup, pieces_of, unheard
 from jts_storage.backup.errors import DamagedBackup
 from jts_storage.backup.listing import listed, rows_of
 from jts_storage.backup.manifest import Manifest
+from jts_storage.backup.pruning import pruned, readable_of, retention_of
 from jts_storage.backup.repository import LATEST, BackupRepository
 from jts_storage.backup.restore import WholeRestore
 from jts_storage.backup.results import BackupInfo, BackupResult, Pruned, Restored, Verified
@@ -66,7 +68,12 @@ class BackupManager:
         if not isinstance(repository, BackupRepository):
             folder = repository or self._config.repository
             repository = BackupRepository(folder, key=self._config.key)
-        self.repository = repository
+        self._repository = repository
+
+    @property
+    def repository(self) -> BackupRepository:
+        """Where the backups are kept."""
+        return self._repository
 
     async def create_backup(self, *, note: str = "", verify: bool | None = None) -> BackupResult:
         """Back up all stores as they are at one commit, while commits go on.
@@ -74,28 +81,32 @@ class BackupManager:
         :param verify: whether it is restored into scratch stores and compared; if None as the
             settings say, else where the stores are embedded. Hashes are compared in any case.
         :raises Conflict: another backup is being made or restored.
+        :raises StorageError: it could not be made, or it was, as the message says then, and could
+            not be verified.
         """
         checks.text(note, "note")
         begun = perf_counter()
         self._check_apart()
         async with self._alone():
-            self.repository.make()
-            await swept(self._stores)
-            manifest, copies = await self._copied(note)
-            await asyncio.to_thread(self.repository.add, manifest)
+            with files.translated("A backup"):
+                self.repository.make()
+                await swept(self._stores)
+                manifest, copies = await self._copied(note)
+                # Not after the lock is given back: somebody may prune then.
+                await run_to_the_end(asyncio.to_thread(self.repository.add, manifest))
             found = await self._verified_new(manifest, verify)
         return BackupResult(
             backup_id=manifest.id,
             timestamp=manifest.cut_at,
             size_bytes=manifest.size_bytes,
-            status="success" if found.is_well else "failed",
+            status="failed" if found.faults else "success",
             location=str(self.repository.folder),
             version=manifest.version,
             new_bytes=copies.new_bytes,
             new_objects=copies.new_objects,
             seconds=perf_counter() - begun,
             waited_seconds=manifest.waited_seconds,
-            is_verified=found.is_well and found.was_restored,
+            is_verified=found.was_restored and not found.faults,
             faults=found.faults,
         )
 
@@ -107,15 +118,19 @@ class BackupManager:
     async def verify(self, backup_id: str = LATEST, *, quick: bool = False) -> Verified:
         """Compare the hashes of all objects; then restore into scratch stores, and compare.
 
+        What was found is kept in the repository, where `list` and `restore` see it.
+
         :param quick: compare hashes only.
         """
         self.repository.open()
         stores = None if quick else self._stores
-        found = await verified(
-            self.repository, self.repository.named(backup_id), stores, self._report
-        )
+        identity = self.repository.named(backup_id)
+        with files.translated("Verifying"):
+            found = await verified(self.repository, identity, stores, self._report)
         for fault in found.faults:
             log.error("Backup %s is damaged: %s", found.backup_id, fault)
+        for fault in found.repository_faults:
+            log.error("The repository %s is damaged: %s", self.repository.folder, fault)
         return found
 
     async def restore(
@@ -130,7 +145,8 @@ class BackupManager:
         """Restore a backup into the stores of the storage, which nobody else uses meanwhile.
 
         Afterwards no commit is unfinished and the clock is ahead of all. Events that waited when
-        the backup was made are parked, since they may have been delivered after it.
+        the backup was made are parked, since they may have been delivered after it. One that failed
+        when it was last verified is not taken unless it is named.
 
         :param only: a part of it, into a storage that may be in use.
         :param replace: put it in the place of what is stored.
@@ -142,9 +158,11 @@ class BackupManager:
         self.repository.open()
         begun = perf_counter()
         passed_over: list[str] = []
-        async with self._alone():
+        async with self._alone(reads=True):
             for identity in self._candidates(backup_id, only, previous_if_damaged):
                 try:
+                    if identity != backup_id:
+                        await asyncio.to_thread(self._check_outcome, identity)
                     manifest = await asyncio.to_thread(self.repository.manifest, identity)
                     rows, recovered = await self._restored(manifest, only, replace, parks_events)
                 except DamagedBackup as exc:
@@ -167,16 +185,26 @@ class BackupManager:
             "No backup can be restored: " + "; ".join(passed_over), faults=passed_over
         )
 
-    async def prune(self, retention: Retention | None = None, *, dry_run: bool = False) -> Pruned:
+    async def prune(
+        self,
+        retention: Retention | None = None,
+        *,
+        dry_run: bool = False,
+        forget_damaged: bool = False,
+    ) -> Pruned:
         """Remove the backups that no rule keeps, and the objects that no backup needs.
 
         Interrupted anywhere, it leaves whole backups; run it again.
 
         :param retention: as the settings say if not given.
+        :param forget_damaged: remove also backups whose manifests are damaged or gone.
+        :raises DamagedBackup: a manifest is, and not `forget_damaged`; nothing is removed.
         """
         self.repository.open()
         rules = retention or retention_of(self._config)
-        return await asyncio.to_thread(lambda: pruned(self.repository, rules, dry_run=dry_run))
+        return await asyncio.to_thread(
+            lambda: pruned(self.repository, rules, dry_run=dry_run, forget_damaged=forget_damaged)
+        )
 
     # ---- inside
 
@@ -198,8 +226,8 @@ class BackupManager:
 
     def _check_apart(self) -> None:
         """:raises InvalidConfiguration: what destroys the stores would take the backups along."""
-        data = self._settings.data_dir.absolute()
-        if data in (self.repository.folder.absolute(), *self.repository.folder.absolute().parents):
+        data, folder = self._settings.data_dir.resolve(), self.repository.folder.resolve()
+        if data in (folder, *folder.parents):
             raise InvalidConfiguration(
                 f"the repository {self.repository.folder} is in the data folder {data}",
                 remedy="Name a folder on another disk with JTS_BACKUP_REPOSITORY.",
@@ -210,9 +238,8 @@ class BackupManager:
         return self._backend.settings
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    async def _alone(self, *, reads: bool = False) -> AsyncIterator[None]:
         """Hold the lease on backups of this storage, and the lock of the repository."""
-        self.repository.folder.mkdir(parents=True, exist_ok=True)
         leases = Leases(self._stores.mongo)
         async with leases.taken(LEASE) as lease:
             if lease is None:
@@ -220,7 +247,7 @@ class BackupManager:
                     "Another backup of this storage is being made or restored.",
                     remedy="Wait until it is done.",
                 )
-            with self.repository.held():
+            with self.repository.held(reads=reads):
                 async with renewing(DURATION, lease.renewed):
                     yield
 
@@ -251,7 +278,7 @@ class BackupManager:
     async def _manifest(
         self, found: Cut, backups: Sequence[StoreBackup], note: str
     ) -> tuple[Manifest, Copies]:
-        known = await asyncio.to_thread(lambda: pieces_of(_readable(self.repository)))
+        known = await asyncio.to_thread(lambda: pieces_of(readable_of(self.repository)))
         copies = Copies(self.repository, known, self._report)
         stores = {each.name: await each.copy(copies) for each in backups}
         now = datetime.now(UTC)
@@ -272,7 +299,14 @@ class BackupManager:
         if wanted is None:
             wanted = self._stores.clickhouse.config.is_embedded
         stores = self._stores if wanted else None
-        found = await verified(self.repository, manifest.id, stores, self._report)
+        try:
+            with files.translated("Verifying"):
+                found = await verified(self.repository, manifest.id, stores, self._report)
+        except StorageError as exc:
+            raise StorageError(
+                f"Backup {manifest.id} was made, and could not be verified: {exc.args[0]}",
+                remedy=exc.remedy,
+            ) from exc
         if found.faults:
             log.error("Backup %s is damaged: %s", manifest.id, found.faults[0])
             await asyncio.to_thread(self._set_aside, manifest)
@@ -286,6 +320,18 @@ class BackupManager:
             except DamagedBackup:
                 self.repository.path_of(identity).unlink(missing_ok=True)
 
+    def _check_outcome(self, identity: str) -> None:
+        """:raises DamagedBackup: it failed when it was last verified."""
+        failure = self.repository.outcome(identity).failure
+        if failure is not None:
+            raise DamagedBackup(
+                f"Backup {identity} failed when it was verified at {failure.at:%Y-%m-%d %H:%M} UTC:"
+                f" {failure.faults[0]}",
+                faults=failure.faults,
+                remedy="Restore the one before it by --previous-if-damaged, verify it once more, or"
+                " name it to restore it all the same.",
+            )
+
     def _candidates(
         self, backup_id: str, only: Series | DocumentCollection | None, previous: bool
     ) -> Sequence[str]:
@@ -297,7 +343,7 @@ class BackupManager:
 
     def _first_after(self, moment: datetime, ids: Sequence[str]) -> str | None:
         """The first backup that was made after a moment: its history knows most of it."""
-        for manifest in _readable(self.repository, ids):
+        for manifest in readable_of(self.repository, ids):
             if manifest.cut_at >= moment:
                 return manifest.id
         return None
@@ -310,58 +356,14 @@ class BackupManager:
         parks_events: bool,
     ) -> tuple[dict[str, int], int]:
         """How many rows of what were restored, and how many commits finished."""
-        if only is None:
-            whole = WholeRestore(self._settings, self._stores, self.repository, self._report)
-            recovered = await whole.run(manifest, replace=replace, parks_events=parks_events)
-            return rows_of(manifest), recovered
-        part = PartRestore(self._storage, self._stores, self.repository)
-        if isinstance(only, Series):
-            count = await part.series(manifest, only, replace=replace)
-            return {str(only.into or only.key): count}, 0
-        count = await part.collection(manifest, only, replace=replace)
-        return {only.into or only.name: count}, 0
-
-
-def retention_of(config: BackupConfig) -> Retention:
-    """The rules that the settings name."""
-    return Retention(
-        last=config.keep_last,
-        days=config.keep_days,
-        daily=config.keep_daily,
-        weekly=config.keep_weekly,
-        monthly=config.keep_monthly,
-        yearly=config.keep_yearly,
-    )
-
-
-def pruned(repository: BackupRepository, rules: Retention, *, dry_run: bool) -> Pruned:
-    """Remove what no rule keeps.
-
-    A backup whose manifest cannot be read is nobody's to remove by a rule, and its objects are not
-    known, so it has to be named and removed first.
-
-    :raises DamagedBackup: a manifest cannot be read.
-    """
-    with repository.held():
-        made = {each: repository.manifest(each).created_at for each in repository.ids()}
-        kept = rules.kept(made, datetime.now(UTC))
-        removed = [each for each in made if each not in kept]
-        needed: set[str] = set()
-        for each in kept:
-            needed |= repository.manifest(each).objects.keys()
-        if not dry_run:
-            for each in removed:
-                repository.remove(each)
-        count, size = repository.sweep(needed, dry_run=dry_run)
-    return Pruned(removed=tuple(removed), kept=kept, objects=count, bytes=size, is_dry_run=dry_run)
-
-
-def _readable(repository: BackupRepository, ids: Sequence[str] | None = None) -> list[Manifest]:
-    """The backups that can be read, the oldest first."""
-    found = []
-    for identity in repository.ids() if ids is None else ids:
-        try:
-            found.append(repository.manifest(identity))
-        except DamagedBackup as exc:
-            log.warning("%s", exc)
-    return found
+        with files.translated("A restore"):
+            if only is None:
+                whole = WholeRestore(self._settings, self._stores, self.repository, self._report)
+                recovered = await whole.run(manifest, replace=replace, parks_events=parks_events)
+                return rows_of(manifest), recovered
+            part = PartRestore(self._storage, self._stores, self.repository)
+            if isinstance(only, Series):
+                count = await part.series(manifest, only, replace=replace)
+                return {str(only.into or only.key): count}, 0
+            count = await part.collection(manifest, only, replace=replace)
+            return {only.into or only.name: count}, 0

@@ -117,7 +117,7 @@ class Manifest:
         plain = asdict(self) | {"format": FORMAT}
         for name in ("created_at", "cut_at"):
             plain[name] = plain[name].isoformat()
-        return json.dumps(plain, ensure_ascii=False, sort_keys=True).encode()
+        return json.dumps(plain, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from jts_storage import migrate
+from jts_storage._runtime.tasks import run_to_the_end
 from jts_storage.backup import schema
 from jts_storage.backup.copying import Progress, Report, unheard
 from jts_storage.backup.errors import DamagedBackup, NotEmpty
@@ -22,8 +23,10 @@ from jts_storage.backup.stores.mongo import MongoRestore, collections_of
 from jts_storage.backup.stores.relational import PostgresRestore, is_sqlite
 from jts_storage.backup.stores.sqlite import SqliteRestore
 from jts_storage.backup.verify import damage
+from jts_storage.cache.repositories import scopes_written
 from jts_storage.errors import StorageError
 from jts_storage.settings import StorageSettings
+from jts_storage.unit_of_work.announced_clock import StoredNotes
 from jts_storage.unit_of_work.clock import CLOCK
 from jts_storage.unit_of_work.moments import BEGINNINGS
 from jts_storage.unit_of_work.participants import Stores
@@ -63,17 +66,38 @@ class WholeRestore:
             await self._check_empty()
         databases = schema.databases_of(self._settings, self._stores)
         await schema.led_back(databases, manifest)
-        try:
-            # Answers that a cache has kept count no more.
-            async with self._stores.announcer.writing(None, symbols=True):
-                await self._filled(manifest)
-        except DamagedBackup as exc:
-            exc.was_begun = True
-            raise
+        await self._note_for_caches()
+        # Answers that a cache has kept count no more.
+        async with self._stores.announcer.writing(None, symbols=True):
+            await self._filled_wholly(manifest)
         await MongoRestore(self._stores.mongo, self._repository).settle(parks_events=parks_events)
         await migrate.up(databases)
         await self._stores.clock.catch_up()
-        return await Recovery(self._stores).recover()
+        recovered = await Recovery(self._stores).recover()
+        await self._note_for_caches()
+        return recovered
+
+    async def _note_for_caches(self) -> None:
+        """Let services that have a cache, which this storage need not, forget what it holds.
+
+        They read the note before they use the cache: the next time they are opened.
+        """
+        notes = StoredNotes(self._stores.mongo)
+        await notes.replace(scopes_written(None, symbols=True))
+
+    async def _filled_wholly(self, manifest: Manifest) -> None:
+        """Fill the stores; whatever goes wrong says that it was begun."""
+        try:
+            await self._filled(manifest)
+        except DamagedBackup as exc:
+            exc.was_begun = True
+            raise
+        except (StorageError, OSError) as exc:
+            raise StorageError(
+                f"Backup {manifest.id} was not restored wholly, and the stores are incomplete:"
+                f" {exc}",
+                remedy="Restore it once more, with --replace.",
+            ) from exc
 
     async def _filled(self, manifest: Manifest) -> None:
         """Fill the stores, MongoDB last: until then its journal knows nothing of the others.
@@ -113,7 +137,7 @@ class WholeRestore:
             restore = PostgresRestore(database, self._repository)
             await restore.fill(copy)
             return await restore.differing(copy)
-        await asyncio.to_thread(self._sqlite, manifest)
+        await run_to_the_end(asyncio.to_thread(self._sqlite, manifest))
         return []
 
     def _sqlite(self, manifest: Manifest) -> None:
@@ -129,7 +153,9 @@ class WholeRestore:
             return []
         (contents,) = copy.contents
         restore, root = LakeRestore(self._repository), self._settings.lake_root.absolute()
-        await asyncio.to_thread(lambda: restore.fill(contents, root, replace=True))
+        # Who is cancelled has written nothing when the next one begins.
+        fill = asyncio.to_thread(lambda: restore.fill(contents, root, replace=True))
+        await run_to_the_end(fill)
         return await asyncio.to_thread(restore.differing, contents, root)
 
     async def _mongo(self, manifest: Manifest) -> list[str]:

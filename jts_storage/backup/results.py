@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from jts_storage.backup.outcomes import State
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupResult:
@@ -41,6 +43,10 @@ class BackupInfo:
 
     :param rows: of each store: rows, documents or files.
     :param damage: why its manifest cannot be read; None if it can.
+    :param verification: ``"verified"`` once it was restored and compared, ``"failed"`` if anything
+        was found when that, or a comparison of hashes, was last done.
+    :param verified_at: when that was seen.
+    :param faults: what was found then.
     """
 
     backup_id: str
@@ -51,6 +57,9 @@ class BackupInfo:
     kit: str = ""
     note: str = ""
     damage: str | None = None
+    verification: State = "not verified"
+    verified_at: datetime | None = None
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +67,7 @@ class Verified:
     """What was found of a backup.
 
     :param was_restored: whether it was restored, or only its hashes were compared.
+    :param repository_faults: what is wrong with the repository beside it: manifests that are gone.
     """
 
     backup_id: str
@@ -66,10 +76,11 @@ class Verified:
     seconds: float
     was_restored: bool
     faults: tuple[str, ...] = ()
+    repository_faults: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:
-        return not self.faults
+        return not self.faults and not self.repository_faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

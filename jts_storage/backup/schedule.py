@@ -177,9 +177,14 @@ class BackupSchedule:
     ) -> None:
         self._manager, self._retention = manager, retention
         line = schedule or BackupConfig.from_env().schedule
-        self.schedule = Schedule(line) if isinstance(line, str) else line
+        self._schedule = Schedule(line) if isinstance(line, str) else line
         self._told, self._now, self._sleep = told, now, sleep
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """When they are made."""
+        return self._schedule
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -192,7 +197,7 @@ class BackupSchedule:
 
     async def _run(self) -> None:
         while True:
-            due = self.schedule.next_after(self._now())
+            due = self._schedule.next_after(self._now())
             # In short steps: a machine that slept, or whose clock was set, is noticed.
             while (left := (due - self._now()).total_seconds()) > 0:
                 await self._sleep(min(left, 60.0))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from dataclasses import replace as changed
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from jts_storage.cli.backup_output import print_backups, progress, size_of, tell_faults
 from jts_storage.cli.backup_parts import part_of
 from jts_storage.cli.output import (
     NOT_WELL,
@@ -20,15 +21,14 @@ from jts_storage.cli.output import (
     finished,
     opened_storage,
     print_json,
-    print_table,
     seconds,
     told,
 )
 
 if TYPE_CHECKING:
-    from jts_storage.backup.copying import Progress, Report
     from jts_storage.backup.manager import BackupManager
     from jts_storage.backup.repository import BackupRepository
+    from jts_storage.backup.retention import Retention
 
 T = TypeVar("T")
 
@@ -79,36 +79,30 @@ def create(
     else:
         how = "restored and compared" if result.is_verified else "hashes compared"
         typer.echo(
-            f"Backup {result.backup_id}: {_size(result.size_bytes)}, {_size(result.new_bytes)} new,"
-            f" in {result.seconds:.1f} s; writers waited {result.waited_seconds * 1_000:.0f} ms;"
-            f" {how}."
+            f"Backup {result.backup_id}: {size_of(result.size_bytes)},"
+            f" {size_of(result.new_bytes)} new, in {result.seconds:.1f} s;"
+            f" writers waited {result.waited_seconds * 1_000:.0f} ms; {how}."
         )
-    _tell_faults(result.faults, as_json)
+    tell_faults(result.faults, as_json)
 
 
 @backup.command("list")
 def list_backups(repository: Where = None, as_json: AsJson = False) -> None:
-    """Show the backups of the repository, the newest first; exits with 1 if one is damaged."""
+    """Show the backups of the repository, the newest first, and whether they are verified.
+
+    Exits with 1 if one is damaged, did not verify, or is missing.
+    """
     from jts_storage.backup.listing import listed
 
-    found = told(lambda: listed(_repository(repository).open()))
+    where = told(lambda: _repository(repository).open())
+    found = told(lambda: listed(where))
     if as_json:
         print_json(found)
     else:
-        print_table(
-            ["backup", "at", "rows", "bytes", "note"],
-            [
-                (
-                    each.backup_id,
-                    "-" if each.timestamp is None else seconds(each.timestamp),
-                    sum((each.rows or {}).values()),
-                    each.size_bytes,
-                    each.note if each.damage is None else f"DAMAGED: {each.damage}",
-                )
-                for each in found
-            ],
-        )
-    if any(each.damage for each in found):
+        print_backups(found)
+    if (fault := where.index_fault()) is not None:
+        typer.echo(f"Damaged: {fault}", err=True)
+    if fault or any(each.damage or each.faults for each in found):
         raise typer.Exit(NOT_WELL)
 
 
@@ -130,7 +124,7 @@ def verify(
 
         where = told(lambda: _repository(repository).open())
         identity = told(lambda: where.named(backup_id))
-        with _progress(as_json) as report:
+        with progress(as_json) as report:
             found = finished(lambda: verified(where, identity, None, report))
     else:
 
@@ -144,9 +138,9 @@ def verify(
         how = "restored and compared" if found.was_restored else "hashes compared"
         typer.echo(
             f"Backup {found.backup_id} is well: {counted(found.objects, 'object')},"
-            f" {_size(found.bytes)}, {how} in {found.seconds:.1f} s."
+            f" {size_of(found.bytes)}, {how} in {found.seconds:.1f} s."
         )
-    _tell_faults(found.faults, as_json)
+    tell_faults((*found.faults, *found.repository_faults), as_json)
 
 
 @backup.command("restore")
@@ -183,7 +177,7 @@ def restore(
     """Restore a backup into the stores that JTS_* names, which must be empty, or a part of it.
 
     Without --replace nothing that is stored is written over. Nobody else may use the stores while
-    all of them are restored.
+    all of them are restored. The latest is refused where it did not verify, unless it is named.
     """
     only = part_of(collection, series, into, start, end, at)
 
@@ -220,6 +214,13 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would go, and stop.")
     ] = False,
+    forget_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--forget-damaged",
+            help="Remove also backups whose manifests are damaged or gone, which stop it else.",
+        ),
+    ] = False,
     repository: Where = None,
     as_json: AsJson = False,
 ) -> None:
@@ -228,19 +229,20 @@ def prune(
     The rules are of JTS_BACKUP_KEEP_*, where they are not given: by default the last 2 stay, and
     all of 30 days.
     """
-    from jts_storage.backup.manager import pruned, retention_of
-    from jts_storage.backup.retention import Retention
+    from jts_storage.backup.pruning import pruned
 
-    names = ("last", "days", "daily", "weekly", "monthly", "yearly")
-    given = (keep_last, keep_days, keep_daily, keep_weekly, keep_monthly, keep_yearly)
-    usual = told(lambda: retention_of(_config()))
-    rules = Retention(
-        **{
-            name: getattr(usual, name) if value is None else value
-            for name, value in zip(names, given, strict=True)
-        }
+    rules = told(
+        lambda: _rules(
+            last=keep_last,
+            days=keep_days,
+            daily=keep_daily,
+            weekly=keep_weekly,
+            monthly=keep_monthly,
+            yearly=keep_yearly,
+        )
     )
-    result = told(lambda: pruned(_repository(repository).open(), rules, dry_run=dry_run))
+    where = told(lambda: _repository(repository).open())
+    result = told(lambda: pruned(where, rules, dry_run=dry_run, forget_damaged=forget_damaged))
     if as_json:
         print_json(result)
         return
@@ -248,7 +250,7 @@ def prune(
         typer.echo(f"{'would remove' if dry_run else 'removed'} {each}")
     typer.echo(
         f"{counted(len(result.kept), 'backup')} kept; {counted(result.objects, 'object')},"
-        f" {_size(result.bytes)} {'would be' if dry_run else 'were'} freed."
+        f" {size_of(result.bytes)} {'would be' if dry_run else 'were'} freed."
     )
 
 
@@ -295,7 +297,7 @@ def drill(
 
     where = told(lambda: _repository(repository).open())
     settings = told(StorageSettings.load)
-    with _progress(as_json) as report:
+    with progress(as_json) as report:
         result = finished(
             lambda: drilled(
                 where,
@@ -313,7 +315,7 @@ def drill(
             f"Backup {result.restored.backup_id} restores: {rows:,} rows, opened, checked and"
             f" written to in {result.seconds:.1f} s."
         )
-    _tell_faults(result.faults, as_json)
+    tell_faults(result.faults, as_json)
 
 
 @backup.command("key")
@@ -338,10 +340,18 @@ def _with_manager(
 
     async def opened() -> T:
         async with opened_storage(Storage.open(StorageSettings.load())) as storage:
-            with _progress(as_json) as report:
+            with progress(as_json) as report:
                 return await work(BackupManager(storage, where, report=report))
 
     return finished(opened, stopped=lambda: "Stopped; every backup that was there is still there.")
+
+
+def _rules(**given: int | None) -> Retention:
+    """What the settings say, where an option does not."""
+    from jts_storage.backup.pruning import retention_of
+
+    said = {name: value for name, value in given.items() if value is not None}
+    return changed(retention_of(_config()), **said)
 
 
 def _config() -> Any:
@@ -355,39 +365,3 @@ def _repository(folder: Path | None) -> BackupRepository:
 
     config = _config()
     return BackupRepository(folder or config.repository, key=config.key)
-
-
-def _tell_faults(faults: tuple[str, ...], as_json: bool) -> None:
-    """Name what was found, and exit with 1 if there is anything."""
-    if not faults:
-        return
-    if not as_json:
-        for each in faults:
-            typer.echo(f"Damaged: {each}", err=True)
-    raise typer.Exit(NOT_WELL)
-
-
-@contextmanager
-def _progress(as_json: bool) -> Iterator[Report]:
-    """Tell on standard error, where that is a terminal, what is going on."""
-    is_shown = not as_json and sys.stderr.isatty()
-    last = ""
-
-    def report(progress: Progress) -> None:
-        nonlocal last
-        if not is_shown:
-            return
-        total = "" if progress.total is None else f" of {progress.total:,}"
-        line = f"{progress.doing}: {progress.done:,}{total}"
-        sys.stderr.write(f"\r{line.ljust(len(last))}")
-        last = line
-
-    try:
-        yield report
-    finally:
-        if last:
-            sys.stderr.write(f"\r{' ' * len(last)}\r")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"

@@ -186,7 +186,7 @@ ALERTS: Final = (
         metric=catalogue.BACKUPS_DAMAGED,
         above=0,
         severity="critical",
-        summary="{value:.0f} backups cannot be read.",
+        summary="{value:.0f} backups are damaged, gone or did not verify.",
         section="a-backup-is-damaged",
     ),
     Alert(

@@ -182,7 +182,10 @@ BACKUPS_READABLE = Metric(
     "backups_readable", "gauge", (), "Backups of the repository that can be read; 0 without one."
 )
 BACKUPS_DAMAGED = Metric(
-    "backups_damaged", "gauge", (), "Backups of the repository that cannot be read."
+    "backups_damaged",
+    "gauge",
+    (),
+    "Backups of the repository that cannot be read, are gone or did not verify.",
 )
 MIGRATIONS_PENDING = Metric(
     "migrations_pending", "gauge", (), "Migrations that are not applied yet."

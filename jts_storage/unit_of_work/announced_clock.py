@@ -98,6 +98,14 @@ class StoredNotes:
             lambda: self._cache.update_one({"_id": _ID}, {"$push": {"notes": note}}, upsert=True),
         )
 
+    async def replace(self, names: Sequence[str]) -> None:
+        """Note names that stand for all others; harmless where no cache was ever turned on."""
+        note = {"id": ObjectId(), "names": list(names)}
+        await self._manager.retries.once(
+            "noting what the cache was not told",
+            lambda: self._cache.update_one({"_id": _ID}, {"$set": {"notes": [note]}}),
+        )
+
     async def all(self) -> dict[Any, list[str]]:
         found = await self._manager.retries.once(
             "reading what the cache was not told",

@@ -128,6 +128,22 @@ class Deliveries:
         parked = {"_id": _id(_PARKED, subscription, place), **_stored(delivery.event)}
         await self._move(parked, _id(_WAITS, subscription, place))
 
+    async def park_all(self) -> None:
+        """Put all that waits aside, of every subscription; a crash in between leaves both."""
+        place = {_PARKED: f"$_id.{_WAITS}", "v": "$_id.v", "n": "$_id.n"}
+        kept = {name: f"${name}" for name in ("event", "type", "class", "key", "data")}
+        steps: list[Bson] = [
+            {"$match": _ALL_WAITING},
+            {"$replaceWith": {"_id": place, **kept}},
+            {"$merge": {"into": DELIVERIES, "whenMatched": "keepExisting"}},
+        ]
+
+        async def parked() -> None:
+            await (await self._all.aggregate(steps)).to_list()
+
+        await self._repeat("parking events", parked)
+        await self._repeat("parking events", lambda: self._all.delete_many(_ALL_WAITING))
+
     async def parked(self, subscriptions: ListedSubscriptions, *, limit: int) -> list[StoredEvent]:
         """The first of those that their classes refused."""
         names = {each.id: each.name for each in await subscriptions.all()}
@@ -231,9 +247,10 @@ class Deliveries:
 
 # Of the type of all others, which is compared before the names.
 _FIRST, _LAST = ObjectId(bytes(12)), ObjectId(b"\xff" * 12)
-_ALL_PARKED: Final[Bson] = {
-    "_id": {"$gt": {_PARKED: _FIRST}, "$lt": {_PARKED: _LAST, "v": MaxKey()}}
-}
+_ALL_WAITING, _ALL_PARKED = [
+    {"_id": {"$gt": {kind: _FIRST}, "$lt": {kind: _LAST, "v": MaxKey()}}}
+    for kind in (_WAITS, _PARKED)
+]
 
 
 def durable(name: str) -> str:

@@ -34,6 +34,7 @@ PUBLIC = (
     "jts_storage.relational",
     "jts_storage.settings",
     "jts_storage.sync",
+    "jts_storage.sync.backup",
     "jts_storage.sync.repositories",
     "jts_storage.sync.usecases",
     "jts_storage.testing.assertions",

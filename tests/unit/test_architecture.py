@@ -81,7 +81,11 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "": EVERYTHING,
 }
 OUTERMOST = frozenset({"sync", "testing", "cli", "backup"})
-MAY_IMPORT_OUTERMOST: dict[str, frozenset[str]] = {"cli": OUTERMOST, "testing": OUTERMOST}
+MAY_IMPORT_OUTERMOST: dict[str, frozenset[str]] = {
+    "cli": OUTERMOST,
+    "testing": OUTERMOST,
+    "sync": frozenset({"backup"}),
+}
 
 # Functions outside settings that look at the environment: to hand it on to a child process, and to
 # set what a library reads as it is imported.

@@ -195,6 +195,7 @@ class PartsRestore:
             if each.name in there:
                 self._manager.execute(f"TRUNCATE TABLE {name} SYNC")
                 folder = Path(there[each.name].folders[0])
+                _sweep_attached(folder)
             else:
                 created = str(each.details["created"])
                 folder = make_table(self._manager, self.database, each.name, created, merges=merges)
@@ -286,6 +287,12 @@ def attach(manager: ClickHouseManager, database: str, name: str, part: str) -> s
     )
     new = [row[0] for row in manager.execute(parts, given) if row[0] not in before]
     return str(new[0]) if len(new) == 1 else part
+
+
+def _sweep_attached(folder: Path) -> None:
+    """Remove what was being attached when a restore was killed: no part of its name could be."""
+    for left in (folder / "detached").glob("attaching_*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def extract(frames: Iterator[bytes], folder: Path) -> None:

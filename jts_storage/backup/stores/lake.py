@@ -58,7 +58,8 @@ class LakeBackup:
             )
         whole = hashlib.sha256()
         for piece in pieces:
-            whole.update(f"{piece.name}:{piece.content}\n".encode())
+            # Names of files are bytes, and need be no text.
+            whole.update(f"{piece.name}:{piece.content}\n".encode(errors="surrogateescape"))
         contents = Contents(CONTENTS, KIND, len(pieces), whole.hexdigest(), tuple(pieces))
         return StoreCopy("Parquet", {}, (contents,))
 
@@ -137,7 +138,7 @@ class LakeRestore:
         if root not in path.parents or ".." in path.parts:
             raise DamagedBackup(f"a file of the lake is called {piece.name!r}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        temporary = path.with_name(f".{secrets.token_hex(8)}")
         try:
             with temporary.open("xb") as file:
                 for frame in self._repository.read(piece.object):

@@ -29,13 +29,14 @@ from jts_storage.mongo.leases import LEASES
 from jts_storage.mongo.manager import MongoDBManager
 from jts_storage.unit_of_work.announced_clock import CACHE
 from jts_storage.unit_of_work.clock import CLOCK
+from jts_storage.unit_of_work.deliveries import CONSUMERS, Deliveries
 from jts_storage.unit_of_work.entries import ENTRIES
 from jts_storage.unit_of_work.fence import Cut, Fence
 from jts_storage.unit_of_work.listed import CLOCK_ID
 from jts_storage.unit_of_work.outbox import EVENTS
 
 NAME: Final = "mongo"
-_LEFT_OUT: Final = frozenset({LEASES, CACHE, "jts_schema_lock"})
+_LEFT_OUT: Final = frozenset({LEASES, CONSUMERS, CACHE, "jts_schema_lock"})
 """Leases of living processes, of which whoever restores has none, and what its cache is called."""
 
 _RAW: Final[CodecOptions[Any]] = CodecOptions(document_class=RawBSONDocument)
@@ -222,6 +223,7 @@ class MongoRestore:
             await db[ENTRIES].update_many({}, {"$set": ended})
             if parks_events:
                 await db[EVENTS].update_many({"isParked": False}, {"$set": {"isParked": True}})
+                await Deliveries(self._manager).park_all()
         except PyMongoError as exc:
             raise translate(exc, doing="settling", hosts=self._manager.hosts) from exc
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from jts_storage import Storage, StorageSettings
 from jts_storage.backend import StoreBackend
 from jts_storage.backup import BackupManager, BackupRepository, Retention
-from jts_storage.backup.manager import pruned
+from jts_storage.backup.pruning import pruned
 
 
 async def main(what: str, repository: Path, given: dict[str, Any]) -> None:

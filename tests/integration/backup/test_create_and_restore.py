@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +16,9 @@ from jts_storage.backend import StoreBackend
 from jts_storage.backup import BackupManager, BackupRepository, DocumentCollection, NotEmpty, Series
 from jts_storage.backup.encryption import new_key
 from jts_storage.backup.manager import LEASE
+from jts_storage.backup.manifest import Manifest
 from jts_storage.domain import checks
-from jts_storage.domain.events import IngestionCompleted
+from jts_storage.domain.events import DomainEvent, IngestionCompleted
 from jts_storage.errors import Conflict, InvalidConfiguration, NotFound, SchemaDrift
 from jts_storage.migrate.checks import check
 from jts_storage.mongo.leases import Leases
@@ -194,7 +196,9 @@ async def _latest(storage: Storage) -> datetime:
     return Commit(await storage._stores.clock.latest()).moment
 
 
-async def test_one_backup_is_made_at_a_time(settings: StorageSettings, repository: Path) -> None:
+async def test_one_backup_is_made_at_a_time(
+    settings: StorageSettings, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(settings) as storage:
         manager = BackupManager(storage, repository)
         async with Leases(storage.mongo).taken(LEASE) as lease:
@@ -208,6 +212,33 @@ async def test_one_backup_is_made_at_a_time(settings: StorageSettings, repositor
         ):
             await manager.create_backup()
         assert (await manager.create_backup(verify=False)).status == "success"
+        await _is_held_until_a_cancelled_one_has_ended(manager, monkeypatch)
+
+
+async def _is_held_until_a_cancelled_one_has_ended(
+    manager: BackupManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prune meanwhile would not know the objects of what is just becoming a backup."""
+    add, begun, goes_on = manager.repository.add, threading.Event(), threading.Event()
+
+    def slow(manifest: Manifest) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+        add(manifest)
+
+    monkeypatch.setattr(manager.repository, "add", slow)
+    making = asyncio.create_task(manager.create_backup(verify=False))
+    assert await asyncio.to_thread(begun.wait, 60)
+    making.cancel()
+    await asyncio.sleep(0.05)
+    other = BackupRepository(manager.repository.folder)
+    with pytest.raises(Conflict), other.held():
+        raise AssertionError
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    with other.held():
+        assert len(other.ids()) == 2
 
 
 @pytest.mark.slow
@@ -229,18 +260,45 @@ def _left_in(settings: StorageSettings) -> list[Path]:
     return [*shadow.glob("jts_backup_*"), *settings.lake_root.glob(".backup-*")]
 
 
-@pytest.mark.slow
 async def test_events_that_waited_are_parked(
     settings: StorageSettings, empty_settings: StorageSettings, repository: Path
 ) -> None:
-    async with opened(settings) as storage:
-        async with storage.unit_of_work() as uow:
-            uow.events.add(IngestionCompleted(symbol="005930", trading_day=DAY, bar_count=1))
-            await uow.commit()
+    """They may have been told since: to handlers, and to whoever subscribes."""
+    async with opened(settings) as storage, storage.subscribe("scanner") as events:
+        await _told(storage, "1", "2")
+        assert _symbol(await anext(events)) == "1"
+        await events.acknowledge()
+        # Its consumer holds a lease meanwhile, and nobody consumes where it is restored.
         await BackupManager(storage, repository).create_backup(verify=False)
     async with opened(empty_settings) as storage:
-        await BackupManager(storage, repository).restore()
-        assert await storage._stores.outbox.counts() == (0, 1)
+        manager = BackupManager(storage, repository)
+        await manager.restore()
+        assert await storage._stores.outbox.counts() == (0, 2)
+        (state,) = await storage.subscriptions()
+        assert (state.name, state.waiting, state.parked) == ("scanner", 0, 1)
+        async with storage.subscribe("scanner") as events:
+            assert await events.next(within=0.2) is None
+            await _told(storage, "3")
+            assert _symbol(await anext(events)) == "3"
+        assert await storage._stores.deliveries.retry() == 1
+        async with storage.subscribe("scanner") as events:
+            assert _symbol(await anext(events)) == "2"
+        await manager.restore(replace=True, parks_events=False)
+        assert await storage._stores.outbox.counts() == (2, 0)
+        async with storage.subscribe("scanner") as events:
+            assert _symbol(await anext(events)) == "2"
+
+
+async def _told(storage: Storage, *symbols: str) -> None:
+    for symbol in symbols:
+        async with storage.unit_of_work() as uow:
+            uow.events.add(IngestionCompleted(symbol=symbol, trading_day=DAY, bar_count=1))
+            await uow.commit()
+
+
+def _symbol(event: DomainEvent) -> str:
+    assert isinstance(event, IngestionCompleted)
+    return event.symbol
 
 
 async def test_entries_of_the_journal_are_finished_after_a_restore(

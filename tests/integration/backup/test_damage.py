@@ -90,10 +90,10 @@ def _damages(folder: Path, scratch: Path, newest: str) -> Iterator[tuple[str, st
         copy = scratch / str(number)
         shutil.copytree(folder, copy)
         how = HOW[number % len(HOW)]
-        kind = chance.choice([*by_kind, "manifest"])
-        if kind == "manifest":
-            paths = sorted((copy / "backups").iterdir())
-            path = paths[-1]
+        kind = chance.choice([*by_kind, "manifest", "index"])
+        if kind in ("manifest", "index"):
+            paths = [*sorted((copy / "backups").glob("*.manifest")), copy / "index"]
+            path = paths[-1] if kind == "index" else paths[-2]
         else:
             objects = BackupRepository(copy)
             paths = [objects.path_of(each) for each in sorted(manifest.objects)]
@@ -125,21 +125,22 @@ async def test_every_damage_is_found_and_named(
 ) -> None:
     _, (first, newest) = await _backed_up(settings, repository)
     restored = 0
+    kinds: dict[str, int] = {}
     async with Storage(StoreBackend(empty_settings)) as storage:
         for damage, name, copy in _damages(repository, tmp_path / "copies", newest):
             damaged = BackupRepository(copy)
-            if newest not in damaged.ids():
-                assert damage in ("_remove of manifest", "_rename of manifest")
-                continue
             found = await verified(damaged, newest, None)
-            assert found.faults, damage
-            assert any(name in fault for fault in found.faults), (damage, found.faults)
-            if restored < _RESTORED:
+            faults = (*found.faults, *found.repository_faults)
+            assert not found.is_well and any(name in fault for fault in faults), (damage, faults)
+            told = damage.partition(" of ")[2]
+            kinds[told] = kinds.get(told, 0) + 1
+            if restored < _RESTORED and found.faults:
                 restored += 1
                 with pytest.raises(DamagedBackup):
                     await BackupManager(storage, damaged).restore(newest)
                 assert await storage.mongo.get_collection("formulas").count_documents({}) == 0
         assert (await verified(BackupRepository(repository), first, None)).is_well
+        assert sum(kinds.values()) == _DAMAGES and len(kinds) > 5, kinds
 
 
 @pytest.mark.slow

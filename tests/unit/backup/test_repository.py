@@ -18,8 +18,8 @@ from jts_storage.backup import chunks
 from jts_storage.backup.encryption import Cipher, new_key
 from jts_storage.backup.errors import DamagedBackup
 from jts_storage.backup.listing import listed
-from jts_storage.backup.manager import pruned
 from jts_storage.backup.manifest import Contents, Manifest, Piece, StoreCopy
+from jts_storage.backup.pruning import pruned
 from jts_storage.backup.repository import BackupRepository
 from jts_storage.backup.retention import Retention
 from jts_storage.errors import Conflict, InvalidConfiguration, NotFound
@@ -124,6 +124,7 @@ def test_a_prune_that_is_killed_leaves_whole_backups(
     monkeypatch.undo()
     for each in repository.ids():
         assert texts_of(repository, each)[0] == "shared"
+    assert repository.named("latest") == "new" and not repository.missing()
     pruned(repository, Retention(last=1), dry_run=False)
     assert repository.ids() == ["new"]
     assert texts_of(repository, "new") == ["shared", "mine"]

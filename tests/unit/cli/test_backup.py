@@ -46,9 +46,35 @@ def test_one_that_is_damaged_is_named_and_exits_with_1(repository: BackupReposit
     found = run("verify", "--quick", "--json", code=1)
     assert identity in found["faults"][0]
     assert identity in run("verify", "--quick", code=1)
-    (manifest,) = (repository.folder / "backups").iterdir()
+    (manifest,) = (repository.folder / "backups").glob("*.manifest")
     manifest.write_bytes(b"")
     assert "DAMAGED" in run("list", code=1)
+
+
+def test_what_was_found_and_what_is_gone_is_listed(repository: BackupRepository) -> None:
+    (backup_id,) = repository.ids()
+    (identity, *_) = repository.manifest(backup_id).objects
+    path = repository.path_of(identity)
+    kept = path.read_bytes()
+    path.write_bytes(b"")
+    run("verify", "--quick", code=1)
+    path.write_bytes(kept)
+    (found,) = run("list", "--json", code=1)
+    assert found["verification"] == "failed" and identity in found["faults"][0]
+    said = run("list", code=1)
+    assert f"failed {found['verified_at'][:10]}" in said and "did not verify: " in said
+    run("verify", "--quick")
+    assert "not verified" in run("list")
+    repository.remove()  # as the next change of a release that keeps an index
+    (repository.folder / "backups" / f"{backup_id}.manifest").unlink()
+    for command in (("list",), ("verify", "--quick"), ("verify", "--quick", backup_id)):
+        assert f"{backup_id} is missing" in run(*command, code=1)
+    assert "is missing" in run("prune", code=2)
+    told = run("prune", "--forget-damaged", "--json")
+    assert told["removed"] == [backup_id] and told["objects"] > 0
+    assert run("list", "--json") == []
+    (repository.folder / "index").unlink()
+    assert "the index of backups" in run("list", code=1)
 
 
 def test_prune_says_what_it_would_do(repository: BackupRepository) -> None:
