@@ -35,7 +35,7 @@ def translate(exc: BaseException, *, doing: str, hosts: Sequence[str]) -> Storag
     if isinstance(exc, exceptions.AuthenticationError | exceptions.NoPermissionError):
         return RedisRefused(
             f"Redis at {where} refused {doing}: its user or password is wrong, or may not do it.",
-            remedy="Check JTS_REDIS_URL. Its user needs +@scripting +@read +@write +time on the"
+            remedy="Check JTS_REDIS_URL. Its user needs +@scripting +@read +@write +time +info on the"
             " keys of JTS_REDIS_NAMESPACE, for the scripts of the cache.",
         )
     if isinstance(exc, exceptions.OutOfMemoryError):
