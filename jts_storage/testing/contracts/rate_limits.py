@@ -231,6 +231,17 @@ class RateLimitStoreContract:
         assert isinstance(await kis.take(), Granted)
         assert isinstance(await kis.take(), Exhausted)
 
+    async def test_what_is_undone_after_midnight_and_its_lease_takes_nothing_of_the_day(
+        self, rate_limit_store: RateLimitStore, clock: SetClock
+    ) -> None:
+        kis = _Account(rate_limit_store, PerDay(2, timezone="Asia/Seoul"), PerMinute(9))
+        clock.set(datetime(2026, 11, 27, 14, 59, 58, tzinfo=UTC))
+        await kis.take(slot="of yesterday", longest=1)
+        clock.go_on(3)
+        assert isinstance(await kis.take(), Granted)
+        await rate_limit_store.forget(KIS, kis.limits, "of yesterday")
+        assert await kis.used() == [1, 1]
+
     async def test_a_day_of_25_hours_is_one_day(
         self, rate_limit_store: RateLimitStore, clock: SetClock
     ) -> None:

@@ -107,6 +107,20 @@ async def test_an_instance_that_evicts_from_now_on_is_refused(
     await store.close()
 
 
+async def test_a_primary_without_replicas_is_waited_for(server: Any) -> None:
+    """As one that a failover has left behind, if Redis is set to refuse then."""
+    store = store_at(server.url)
+    assert isinstance(await store.take(KEY, DAY, "a", 1, 30), Granted)
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("min-replicas-to-write", 1)
+        with pytest.raises(ConnectionFailed, match="NOREPLICAS"):
+            await store.take(KEY, DAY, "b", 1, 30)
+        client.config_set("min-replicas-to-write", 0)
+    assert isinstance(await store.take(KEY, DAY, "b", 1, 30), Granted)
+    assert (await store.state(KEY, DAY)).limits[0].used == 2
+    await store.close()
+
+
 async def test_a_full_redis_gives_nothing(server: Any) -> None:
     store = store_at(server.url)
     assert isinstance(await store.take(KEY, DAY, "a", 1, 30), Granted)

@@ -297,7 +297,7 @@ async def test_a_writer_that_is_cancelled_at_its_end_ends() -> None:
 
     telling.goes_on.set()
     task = asyncio.create_task(write())
-    while "end" not in telling.calls:
+    while "end" not in telling.calls:  # noqa: ASYNC110
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.sleep(0)
@@ -316,7 +316,7 @@ async def test_a_writer_that_is_cancelled_before_it_writes_leaves_no_mark() -> N
             raise AssertionError
 
     task = asyncio.create_task(write())
-    while not telling.calls:
+    while not telling.calls:  # noqa: ASYNC110
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.sleep(0)
