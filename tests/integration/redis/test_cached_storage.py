@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ ENDS = (FIRST, DAY[-1].timestamp)
 HIGHER = make_candles(KEY, 390, seed=7)
 
 Opened = Callable[..., Awaitable[Storage]]
+Write = Callable[[Storage, Path, CandleSeries], Awaitable[None]]
 
 
 @pytest.fixture
@@ -182,24 +183,17 @@ async def recover(storage: Storage, _: Path, candles: CandleSeries) -> None:
     assert await storage.recover() == 1
 
 
-WAYS = (
-    save,
-    save_with_a_document,
-    correct,
-    delete,
-    save_a_symbol,
-    save_a_symbol_with_candles,
-    import_a_lake,
-    ingest,
-    save_many_series,
-    recover,
+BY_DAY = (save_with_a_document, save_a_symbol_with_candles, import_a_lake, ingest, recover)
+BY_NIGHT = (save, correct, delete, save_a_symbol, save_many_series, *BY_DAY)
+
+
+@pytest.mark.parametrize(
+    "ways", [BY_DAY, pytest.param(BY_NIGHT, marks=pytest.mark.slow)], ids=["some", "all"]
 )
-
-
 async def test_whatever_is_written_is_seen_by_the_next_read(
-    writer: Storage, reader: Storage, tmp_path: Path
+    writer: Storage, reader: Storage, tmp_path: Path, ways: Sequence[Write]
 ) -> None:
-    for seed, write in enumerate(WAYS, 100):
+    for seed, write in enumerate(ways, 100):
         before = await everything(reader)
         known = counted(reader, "hits")
         assert await everything(reader) == before
@@ -211,6 +205,7 @@ async def test_whatever_is_written_is_seen_by_the_next_read(
     assert counted(writer, "unannounced_writes") == 0
 
 
+@pytest.mark.slow
 async def test_a_purge_of_history_leaves_what_is_kept_as_it_is(
     writer: Storage, reader: Storage
 ) -> None:
@@ -255,6 +250,9 @@ async def test_ut_infra_03_3_without_redis_all_is_read_from_the_stores(
     caplog.set_level(logging.WARNING, "jts_storage.cache")
     storage = await opened(f"redis://127.0.0.1:{redis_proxy.port}")
     expected = await everything(storage)
+    sharing = cache_of(storage)._sharing
+    assert sharing is not None
+    sharing._breaker._pause = 0.1
     redis_proxy.faults.refuse()
     for _ in range(2):
         assert await everything(storage) == expected

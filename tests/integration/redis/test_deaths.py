@@ -111,7 +111,7 @@ def _kept(cache: Cache) -> int:
 
 
 @pytest.mark.parametrize(
-    "seconds", [1.5, pytest.param(30.0, marks=pytest.mark.slow)], ids=["a moment", "long"]
+    "seconds", [0.8, pytest.param(30.0, marks=pytest.mark.slow)], ids=["a moment", "long"]
 )
 async def test_pt_infra_03_1_writers_that_are_killed(
     seconds: float, redis_url: str, redis_client: redis.Redis, tmp_path: Path
