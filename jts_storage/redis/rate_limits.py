@@ -43,7 +43,7 @@ _CHECK_SECONDS: Final = 60.0
 """How often Redis is asked whether it evicts: that can be set while it runs."""
 
 _MIRROR_SECONDS: Final = 2.0
-"""How long the mirror may take. Who waits for it holds a slot, whose lease must not end meanwhile."""
+"""How long the mirror may take: who waits for it holds a slot, whose lease must not end then."""
 
 _MIRROR_PAUSE: Final = 10.0
 """Before one that failed is asked again to note something."""

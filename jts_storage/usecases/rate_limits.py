@@ -39,7 +39,7 @@ _AWAY_SECONDS: Final = 0.1
 """The pause before a store that did not answer is asked again."""
 
 _LAPSES: Final = 3
-"""Slots whose leases are over when they are given, after which there is no sense in a further one."""
+"""Slots whose leases are over when they come, after which a further one makes no sense."""
 
 _RETURN_SECONDS: Final = 0.2
 _HEALTH_SECONDS: Final = 0.4

@@ -187,7 +187,7 @@ async def test_a_mirror_that_hangs_holds_nobody_until_the_lease_ends(
     monkeypatch.setattr(rate_limits, "_MIRROR_SECONDS", 0.05)
     mirror = HungMirror()
     store = store_at(server.url, mirror=mirror)
-    with pytest.raises(ConnectionFailed, match="day kis .main. has used is not known"):
+    with pytest.raises(ConnectionFailed, match=r"day kis .main. has used is not known"):
         await store.take(KEY, DAY, "a", 1, 30)
     other = store_at(server.url)
     await other.take(KEY, DAY, "b", 60, 30)

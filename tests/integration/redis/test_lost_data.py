@@ -133,7 +133,7 @@ async def test_a_process_that_only_writes_tells_what_redis_has_missed(
     assert await number.read(reader) == 0, "the window that was counted"
     redis_proxy.faults.clear()
     async with asyncio.timeout(30):
-        while await number.read(reader) == 0:
+        while await number.read(reader) == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         while writer.statistics().untold:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -177,7 +177,7 @@ async def test_what_cannot_be_noted_is_told_by_the_process_that_knows_it(
         number.stored = 1
     redis_proxy.faults.clear()
     async with asyncio.timeout(30):
-        while await number.read(reader) == 0:
+        while await number.read(reader) == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await reader.close()
     await writer.close()

@@ -76,9 +76,9 @@ async def test_a_cache_goes_on_over_a_failover(sentinels: Sentinels) -> None:
             await asyncio.sleep(0.01)
         await asyncio.to_thread(sentinels.fail_over)
         before = reader.statistics()
-        while (told := reader.statistics()).hits < before.hits + 50 or told.state != "ready":
+        while (told := reader.statistics()).hits < before.hits + 50 or told.state != "ready":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        while writer.statistics().untold:
+        while writer.statistics().untold:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     goes_on = False
     await asyncio.gather(*tasks)
