@@ -217,6 +217,16 @@ class RateLimitStoreContract:
         granted = await kis.take()
         assert granted == Granted(1, microseconds_of(midnight + timedelta(days=1)))
 
+    async def test_days_of_several_zones_count_each(self, rate_limit_store: RateLimitStore) -> None:
+        kis = _Account(rate_limit_store, PerDay(4), PerDay(3, timezone="Asia/Seoul"))
+        assert (await kis.take()).remaining == 2
+        assert await kis.used() == [1, 1]
+        # Also for who has been told of one of them only.
+        others = _Account(rate_limit_store, PerDay(9, timezone="Asia/Seoul"))
+        await others.take(2, slot="of others")
+        assert await kis.used() == [3, 3]
+        assert isinstance(await kis.take(), Exhausted)
+
     async def test_what_is_under_way_at_midnight_counts_on_both_days(
         self, rate_limit_store: RateLimitStore, clock: SetClock
     ) -> None:

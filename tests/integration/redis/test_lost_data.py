@@ -123,8 +123,8 @@ async def test_a_process_that_only_writes_tells_what_redis_has_missed(
     soon: None,
 ) -> None:
     """It has no reads by which it would see that Redis is there again."""
-    reader = cache_on(redis_url)
-    writer = cache_on(f"redis://127.0.0.1:{redis_proxy.port}")
+    reader = cache_on(redis_url, max_stale=3_600)
+    writer = cache_on(f"redis://127.0.0.1:{redis_proxy.port}", max_stale=3_600)
     assert await number.read(reader) == 0
     redis_proxy.faults.refuse()
     async with writer.writing([SERIES], symbols=False):
@@ -167,8 +167,8 @@ async def test_what_cannot_be_noted_is_told_by_the_process_that_knows_it(
     number: Number,
     soon: None,
 ) -> None:
-    reader = cache_on(redis_url)
-    writer = cache_on(f"redis://127.0.0.1:{redis_proxy.port}")
+    reader = cache_on(redis_url, max_stale=3_600)
+    writer = cache_on(f"redis://127.0.0.1:{redis_proxy.port}", max_stale=3_600)
     writer.belongs_to(FailingNotes())
     await number.read(writer)
     assert await number.read(reader) == 0
@@ -176,6 +176,7 @@ async def test_what_cannot_be_noted_is_told_by_the_process_that_knows_it(
     async with writer.writing([SERIES], symbols=False):
         number.stored = 1
     redis_proxy.faults.clear()
+    assert await number.read(writer) == 1, "Redis answers again, and is not told yet"
     async with asyncio.timeout(30):
         while await number.read(reader) == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
