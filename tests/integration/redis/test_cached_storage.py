@@ -310,6 +310,7 @@ async def test_et_infra_03_1_a_full_redis_evicts_and_all_reads_are_right(
     storage = await opened(redis_url)
     for rows in range(1, 40):
         assert await storage.candles.get_latest(KEY, 389 - rows) == DAY.tail(389 - rows)
+    await cache_of(storage).answers.settle(5)
     report = await cache_of(storage).redis.memory()  # type: ignore[union-attr]
     assert report.evicted > 0
     await save(writer, Path())
