@@ -3,7 +3,7 @@ itself, and refuses the 101st caller."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio import (
     BlockingConnectionPool,
@@ -19,6 +19,10 @@ from redis.backoff import NoBackoff
 
 from jts_storage.domain.secret import plain
 from jts_storage.settings.redis import RedisConfig
+
+
+_CONNECT_SECONDS: Final = 1.0
+"""Not the bound of a call, which may be longer than that of the configuration, but of closing."""
 
 
 def connected(config: RedisConfig) -> list[Any]:
@@ -38,7 +42,8 @@ def bounded_elsewhere(config: RedisConfig) -> Any:
     """
     if config.kind != "single":
         return None
-    options = _single(config) | {"socket_timeout": None}
+    connecting = max(config.timeout, _CONNECT_SECONDS)
+    options = _single(config) | {"socket_timeout": None, "socket_connect_timeout": connecting}
     return Redis.from_pool(ConnectionPool(**options))
 
 

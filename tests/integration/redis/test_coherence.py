@@ -84,7 +84,7 @@ def test_pt_infra_03_1_no_read_is_older_than_an_acknowledged_commit(
     redis_client: redis.Redis,
 ) -> None:
     """PT-INFRA-03.1: over deaths of writers, evictions, lost data and steps of clocks."""
-    run(redis_client, Scripts(), examples=20)
+    run(redis_client, Scripts(), examples=12)
 
 
 @pytest.mark.slow

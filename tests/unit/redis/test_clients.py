@@ -49,7 +49,7 @@ async def test_a_client_whose_calls_are_bounded_elsewhere_repeats_nothing_either
     pool = client.connection_pool
     assert type(pool) is ConnectionPool and pool.max_connections == 3
     given = pool.connection_kwargs
-    assert (given["socket_timeout"], given["socket_connect_timeout"]) == (None, 0.3)
+    assert (given["socket_timeout"], given["socket_connect_timeout"]) == (None, 1.0)
     assert given["retry"]._retries == 0
     assert (given["db"], given["username"], given["password"]) == (2, "me", "pw")
     assert given["ssl_cert_reqs"] == "required"
