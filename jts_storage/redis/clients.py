@@ -20,7 +20,6 @@ from redis.backoff import NoBackoff
 from jts_storage.domain.secret import plain
 from jts_storage.settings.redis import RedisConfig
 
-
 _CONNECT_SECONDS: Final = 1.0
 """Not the bound of a call, which may be longer than that of the configuration, but of closing."""
 
