@@ -82,7 +82,7 @@ class Sentinels:
 
 
 @pytest.fixture
-def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
+def sentinels(tmp_path: Path, engine_used: Callable[[str], None]) -> Iterator[Sentinels]:
     folders = [tmp_path / name for name in ("primary", "replica", "sentinel")]
     for folder in folders:
         folder.mkdir()
@@ -93,6 +93,8 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
     made = Sentinels(primary, replica, Sentinel(folders[2], primary))
     try:
         made.start()
+        with redis.Redis.from_url(primary.url) as client:
+            engine_used(f"Redis {client.info('server')['redis_version']}")
         yield made
     finally:
         made.stop()
